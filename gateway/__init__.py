@@ -1,0 +1,1 @@
+"""An asynchronous API gateway in front of polyglot Python backends."""

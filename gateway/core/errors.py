@@ -1,0 +1,176 @@
+"""Every error that the gateway itself answers with, and the one table error -> status.
+
+Pure: values only. The edge turns an error into RFC 9457 problem+json; `code` is stable for clients,
+`detail` is written for the person who reads it and never holds a stack, an address, a secret or an echo
+of the input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class GatewayError(Exception):
+    """The base of all answers that are errors of ours.
+
+    detail: one sentence for a person. headers: extra response headers (Allow, Retry-After, ...).
+    extra: RFC 9457 extension members. close: the connection cannot be used further.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        headers: Mapping[str, str] | None = None,
+        extra: Mapping[str, Any] | None = None,
+        close: bool = False,
+    ) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail or self.title
+        self.headers: Mapping[str, str] = headers or {}
+        self.extra: Mapping[str, Any] = extra or {}
+        self.close = close
+
+
+class _Retryable(GatewayError):
+    """An error that tells the client when to come back: `Retry-After` in whole seconds, at least 1."""
+
+    def __init__(self, detail: str = "", *, retry_after: float = 1.0, **more: Any) -> None:
+        headers = {**(more.pop("headers", None) or {}), "Retry-After": str(max(1, round(retry_after + 0.499)))}
+        super().__init__(detail, headers=headers, **more)
+
+
+# --- what the client did -------------------------------------------------------------------------
+
+
+class BadRequest(GatewayError):
+    status, code, title = 400, "bad_request", "Bad request"
+
+
+class Unauthenticated(GatewayError):
+    """No token or a bad one; RFC 6750 section 3."""
+
+    status, code, title = 401, "unauthenticated", "Authentication is required"
+
+    def __init__(self, detail: str = "", *, error: str = "invalid_token") -> None:
+        super().__init__(detail, headers={"WWW-Authenticate": f'Bearer error="{error}"' if error else "Bearer"})
+
+
+class Forbidden(GatewayError):
+    status, code, title = 403, "forbidden", "Forbidden"
+
+
+class NoRoute(GatewayError):
+    status, code, title = 404, "no_route", "No route"
+
+
+class NotFound(GatewayError):
+    """A document or collection that is not there, or is another tenant's: the same answer, byte for byte."""
+
+    status, code, title = 404, "not_found", "Not found"
+
+
+class MethodNotAllowed(GatewayError):
+    status, code, title = 405, "method_not_allowed", "Method not allowed"
+
+    def __init__(self, allow: str, detail: str = "") -> None:
+        super().__init__(detail or f"This path answers {allow}.", headers={"Allow": allow})
+
+
+class RequestTimeout(GatewayError):
+    status, code, title = 408, "request_timeout", "The request did not arrive in time"
+
+
+class Conflict(GatewayError):
+    status, code, title = 409, "conflict", "Conflict"
+
+
+class PreconditionFailed(GatewayError):
+    status, code, title = 412, "precondition_failed", "Precondition failed"
+
+
+class BodyTooLarge(GatewayError):
+    status, code, title = 413, "body_too_large", "The request body is too large"
+
+
+class TargetTooLong(GatewayError):
+    status, code, title = 414, "target_too_long", "The request target is too long"
+
+
+class UnsupportedMediaType(GatewayError):
+    status, code, title = 415, "unsupported_media_type", "Unsupported media type"
+
+
+class Unprocessable(GatewayError):
+    status, code, title = 422, "unprocessable", "The content cannot be processed"
+
+
+class PreconditionRequired(GatewayError):
+    status, code, title = 428, "precondition_required", "A precondition is required"
+
+
+class HeadersTooLarge(GatewayError):
+    status, code, title = 431, "headers_too_large", "The request's header section is too large"
+
+
+class TenantLimit(_Retryable):
+    status, code, title = 429, "tenant_limit", "The tenant's rate limit is exceeded"
+
+
+class TenantQueueFull(_Retryable):
+    status, code, title = 429, "tenant_queue_full", "The tenant's queue is full"
+
+
+# --- what a backend did --------------------------------------------------------------------------
+
+
+class BackendReset(GatewayError):
+    """The backend died after something of the request was sent. It may have been executed."""
+
+    status, code, title = 502, "backend_reset", "The backend closed the connection"
+
+
+class BackendMalformed(GatewayError):
+    status, code, title = 502, "backend_malformed", "The backend's answer is not valid HTTP"
+
+
+class BackendUnavailable(_Retryable):
+    """Nothing of the request was sent: refused, no address, or connecting took too long."""
+
+    status, code, title = 503, "backend_unavailable", "The backend is unavailable"
+
+
+class BackendSaturated(_Retryable):
+    status, code, title = 503, "backend_saturated", "The backend is saturated"
+
+
+class BackendTimeout(GatewayError):
+    status, code, title = 504, "backend_timeout", "The backend did not answer in time"
+
+
+# --- what is ours --------------------------------------------------------------------------------
+
+
+class InternalError(GatewayError):
+    """A bug of ours. The detail is constant: nothing of the cause leaks."""
+
+
+class NotImplementedByGateway(GatewayError):
+    status, code, title = 501, "not_implemented", "Not implemented"
+
+
+class Draining(_Retryable):
+    status, code, title = 503, "draining", "The gateway is shutting down"
+
+
+class StoreUnavailable(_Retryable):
+    status, code, title = 503, "store_unavailable", "The document store is unavailable"
+
+
+class InsufficientStorage(GatewayError):
+    status, code, title = 507, "insufficient_storage", "Insufficient storage"

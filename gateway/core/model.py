@@ -1,0 +1,163 @@
+"""The values that the gateway is made of: frozen, named as in gateway/README.md, every name resolved.
+
+`Route` is generic in its target, so that this room knows nothing of what answers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from gateway.core.limits import Rate
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+
+T = TypeVar("T")
+
+TENANT_PATTERN = r"[a-z0-9][a-z0-9-]{0,62}"
+_tenant = re.compile(TENANT_PATTERN)
+
+READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "QUERY"})
+
+
+@dataclass(frozen=True, slots=True)
+class TenantId:
+    """A tenant's name, valid by construction; only authentication makes one from a request.
+
+    Raises ValueError when the name is not `[a-z0-9][a-z0-9-]{0,62}`.
+    """
+
+    value: str
+
+    def __post_init__(self) -> None:
+        if not _tenant.fullmatch(self.value):
+            raise ValueError(f"a tenant's name is {TENANT_PATTERN}")
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who is calling: the verified claims of a token. `expires` is in seconds since the epoch.
+
+    `scope_text` is the claim as one header value, built once per token and not per request.
+    """
+
+    tenant: TenantId
+    subject: str
+    scopes: frozenset[str]
+    expires: float
+    scope_text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    id: TenantId
+    name: str
+    rate: Rate | None = None
+    disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a backend listens: a host and port, or the path of a unix socket (then host is empty)."""
+
+    text: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+
+# Seconds that a connection may have been idle and still be used again. Servers close idle connections:
+# gunicorn at 2 s, uvicorn at 5 s, aiohttp (under ASAB) at 75 s. We let go well before they do.
+_REUSE_IDLE = {"gunicorn": 1.5, "uvicorn": 4.0, "asab": 60.0, "http": 4.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A service behind the gateway. `threads` is per address and only set on threaded backends."""
+
+    name: str
+    kind: str
+    addresses: tuple[Address, ...]
+    threads: int = 0
+
+    @property
+    def threaded(self) -> bool:
+        return self.threads > 0
+
+    @property
+    def reuse_idle(self) -> float:
+        """For how many idle seconds a warm connection stays usable."""
+        return _REUSE_IDLE[self.kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds; 0 means none (only `total` may be 0)."""
+
+    body: float = 30.0
+    queue: float = 5.0
+    connect: float = 2.0
+    first_byte: float = 30.0
+    idle: float = 60.0
+    total: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class CorsRule:
+    """What other origins may do on a route; `origins` are exact, or the single `*`."""
+
+    origins: tuple[str, ...]
+    methods: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    expose: tuple[str, ...] = ()
+    credentials: bool = False
+    max_age: int = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Route(Generic[T]):
+    """A rule from request to target.
+
+    path: canonical pattern, `{name}` for one segment, `{name*}` for the rest. methods: empty is any.
+    strip: the leading part of the path that the target does not see. read_scopes / write_scopes /
+    method_scopes: all of them are required of the token.
+    """
+
+    name: str
+    path: str
+    target_name: str
+    target: T
+    host: str = ""
+    methods: frozenset[str] = frozenset()
+    strip: str = ""
+    public: bool = False
+    read_scopes: frozenset[str] = frozenset()
+    write_scopes: frozenset[str] = frozenset()
+    method_scopes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    timeouts: Timeouts = Timeouts()
+    body_limit: int = 10 * 1024 * 1024
+    cors: CorsRule | None = None
+    set_host: str = ""
+    forward_authorization: bool = False
+    backend: Backend | None = None
+
+    def scopes_for(self, method: str) -> frozenset[str]:
+        """The scopes that a token needs for this method; an unknown method counts as a write."""
+        own = self.method_scopes.get(method)
+        if own is not None:
+            return own
+        return self.read_scopes if method in READ_METHODS else self.write_scopes
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedProxies:
+    """Peers whose forwarding headers count. Empty: nobody's do."""
+
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    unix: bool = False
