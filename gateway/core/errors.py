@@ -7,6 +7,7 @@ of the input.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -41,8 +42,7 @@ class _Retryable(GatewayError):
     """An error that tells the client when to come back: `Retry-After` in whole seconds, at least 1."""
 
     def __init__(self, detail: str = "", *, retry_after: float = 1.0, **more: Any) -> None:
-        headers = {**(more.pop("headers", None) or {}), "Retry-After": str(max(1, round(retry_after + 0.499)))}
-        super().__init__(detail, headers=headers, **more)
+        super().__init__(detail, headers={"Retry-After": str(max(1, math.ceil(retry_after)))}, **more)
 
 
 # --- what the client did -------------------------------------------------------------------------
@@ -58,7 +58,9 @@ class Unauthenticated(GatewayError):
     status, code, title = 401, "unauthenticated", "Authentication is required"
 
     def __init__(self, detail: str = "", *, error: str = "invalid_token") -> None:
-        super().__init__(detail, headers={"WWW-Authenticate": f'Bearer error="{error}"' if error else "Bearer"})
+        super().__init__(
+            detail, headers={"WWW-Authenticate": f'Bearer error="{error}"' if error else "Bearer"}
+        )
 
 
 class Forbidden(GatewayError):
@@ -104,6 +106,10 @@ class TargetTooLong(GatewayError):
 
 class UnsupportedMediaType(GatewayError):
     status, code, title = 415, "unsupported_media_type", "Unsupported media type"
+
+
+class ExpectationFailed(GatewayError):
+    status, code, title = 417, "expectation_failed", "Only Expect: 100-continue is understood"
 
 
 class Unprocessable(GatewayError):

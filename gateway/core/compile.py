@@ -1,0 +1,195 @@
+"""Settings to what a Snapshot is made of: every name resolved, every pattern compiled, or all problems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Generic, TypeVar
+
+from gateway.core import table
+from gateway.core.model import Address, Backend, CorsRule, Route, Tenant, TenantId, Timeouts, TrustedProxies
+from gateway.core.problems import Problem, Problems
+from gateway.core.settings import BackendSettings, CorsSettings, RouteSettings, Settings, TimeoutSettings
+
+T = TypeVar("T")
+DOCUMENTS = "documents"
+_DEFAULT_BODY_LIMIT = 10 * 1024 * 1024
+_SCOPE_WORDS = frozenset({"read", "write"})
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled(Generic[T]):
+    table: table.RoutingTable[T]
+    backends: dict[str, Backend]
+    tenants: dict[str, Tenant]
+    trusted: TrustedProxies
+
+
+def compile_settings(settings: Settings, target: Callable[[Backend | None], T], sockets: str) -> Compiled[T]:
+    """Compile. target: the callable for a backend (None: documents). sockets: the folder that relative
+    unix: addresses are in. Raises Problems with all of them."""
+    problems: list[Problem] = []
+    backends = {
+        name: _backend(name, written, sockets, problems) for name, written in settings.backends.items()
+    }
+    if DOCUMENTS in backends:
+        problems.append(
+            Problem(("backends", DOCUMENTS), "this name means the gateway's own store", "choose another name")
+        )
+    tenants = {
+        name: Tenant(
+            TenantId(name),
+            written.name or name,
+            written.rate_limit.compiled() if written.rate_limit else None,
+            written.disabled,
+        )
+        for name, written in settings.tenants.items()
+    }
+    targets = {name: target(backend) for name, backend in backends.items()} | {DOCUMENTS: target(None)}
+    routes = [_route(i, r, backends, targets, problems) for i, r in enumerate(settings.routes)]
+    built = _table([route for route in routes if route is not None], settings, problems)
+    if problems:
+        raise Problems(problems)
+    return Compiled(built, backends, tenants, _trusted(settings.trusted_proxies))
+
+
+def _backend(name: str, written: BackendSettings, sockets: str, problems: list[Problem]) -> Backend:
+    where = ("backends", name, "threads")
+    if written.kind == "gunicorn" and written.threads is None:
+        problems.append(
+            Problem(
+                where, "a threaded backend needs its number of threads", "write the --threads it runs with"
+            )
+        )
+    if written.kind != "gunicorn" and written.threads is not None:
+        problems.append(
+            Problem(
+                where, f"a backend of kind {written.kind} has no threads", "remove it, or use kind: gunicorn"
+            )
+        )
+    if len(set(written.addresses)) != len(written.addresses):
+        problems.append(
+            Problem(("backends", name, "addresses"), "an address is there twice", "list each address once")
+        )
+    addresses = tuple(_address(text, sockets) for text in written.addresses)
+    return Backend(name, written.kind, addresses, written.threads or 0)
+
+
+def _address(text: str, sockets: str) -> Address:
+    if text.startswith("unix:"):
+        path = text[len("unix:") :]
+        return Address(text, path=path if path.startswith("/") else f"{sockets}/{path}")
+    host, _, port = text.removeprefix("http://").rstrip("/").rpartition(":")
+    return Address(text, host=host.strip("[]"), port=int(port))
+
+
+def _route(
+    index: int,
+    written: RouteSettings,
+    backends: dict[str, Backend],
+    targets: dict[str, T],
+    problems: list[Problem],
+) -> Route[T] | None:
+    found = list(_route_problems(written, targets.keys()))
+    problems.extend(Problem(("routes", index, *path), reason, mend) for path, reason, mend in found)
+    if written.target not in targets:
+        return None
+    scopes = {word: frozenset(names) for word, names in written.scopes.items()}
+    return Route(
+        name=written.name,
+        path=written.path,
+        target_name=written.target,
+        target=targets[written.target],
+        host=written.host or "",
+        methods=frozenset(written.methods),
+        strip=written.strip.rstrip("/"),
+        public=written.public,
+        read_scopes=scopes.get("read", frozenset()),
+        write_scopes=scopes.get("write", frozenset()),
+        method_scopes={word: names for word, names in scopes.items() if word not in _SCOPE_WORDS},
+        timeouts=_timeouts(written.timeouts),
+        body_limit=written.body_limit if written.body_limit is not None else _DEFAULT_BODY_LIMIT,
+        cors=_cors(written.cors) if written.cors else None,
+        set_host=written.set_host or "",
+        forward_authorization=written.forward_authorization,
+        backend=backends.get(written.target),
+    )
+
+
+_Found = tuple[tuple[str, ...], str, str]
+
+
+def _route_problems(written: RouteSettings, targets: object) -> list[_Found]:
+    """What the words of one route mean together."""
+    found: list[_Found] = []
+    known = sorted(targets)  # type: ignore[call-overload]
+    if written.target not in known:
+        found.append((("target",), f"there is no backend {written.target!r}", f"known: {', '.join(known)}"))
+    if written.target == DOCUMENTS and written.public:
+        found.append((("public",), "documents belong to tenants, so a token is needed", "remove public"))
+    if written.public and written.scopes:
+        found.append((("scopes",), "a public route checks no token", "remove scopes, or public"))
+    strip = written.strip.rstrip("/")
+    if strip and not (written.path == strip or written.path.startswith(strip + "/")):
+        found.append(
+            (("strip",), "the path does not begin with it", f"strip a leading part of {written.path}")
+        )
+    if "{" in strip:
+        found.append((("strip",), "it holds a parameter", "strip only literal segments"))
+    for word in written.scopes:
+        if word not in _SCOPE_WORDS and not word.isupper():
+            found.append((("scopes", word), "it is no method", "use read, write, or a method such as DELETE"))
+    cors = written.cors
+    if cors and "*" in cors.origins and (cors.credentials or len(cors.origins) > 1):
+        found.append(
+            (("cors", "origins"), "* stands alone and never with credentials", "list the origins instead")
+        )
+    return found
+
+
+def _timeouts(written: TimeoutSettings) -> Timeouts:
+    given = {name: value for name, value in written if value is not None}
+    return Timeouts(**given)
+
+
+def _cors(written: CorsSettings) -> CorsRule:
+    return CorsRule(
+        origins=tuple(written.origins),
+        methods=tuple(written.methods),
+        headers=tuple(written.headers),
+        expose=tuple(written.expose),
+        credentials=written.credentials,
+        max_age=int(written.max_age) if written.max_age is not None else 600,
+    )
+
+
+def _table(routes: list[Route[T]], settings: Settings, problems: list[Problem]) -> table.RoutingTable[T]:
+    positions: dict[str, int] = {}
+    for index, written in enumerate(settings.routes):
+        if written.name in positions:
+            problems.append(
+                Problem(
+                    ("routes", index, "name"),
+                    f"the name {written.name!r} is taken by routes[{positions[written.name]}]",
+                    "give each route its own name",
+                )
+            )
+        positions.setdefault(written.name, index)
+    built, clashes = table.build(routes)
+    for clash in clashes:
+        which = "never matches" if clash.whole else f"never matches {', '.join(clash.methods)}"
+        problems.append(
+            Problem(
+                ("routes", positions[clash.loser]),
+                f"the route {clash.loser!r} {which}: {clash.winner!r} takes its requests",
+                "remove one of them, or change its path, host or methods",
+            )
+        )
+    return built
+
+
+def _trusted(networks: list[str]) -> TrustedProxies:
+    return TrustedProxies(
+        tuple(ip_network(text) for text in networks if text != "unix"), unix="unix" in networks
+    )

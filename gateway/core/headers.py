@@ -1,0 +1,142 @@
+"""Header rules: what a hop may not pass on, what a client may not say, what the gateway says.
+
+Values are latin-1/UTF-8 text as aiohttp gives it (surrogateescape). Names are compared in lower case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_address
+
+from gateway.core.errors import BadRequest
+from gateway.core.model import Identity, TrustedProxies
+
+Pairs = list[tuple[str, str]]
+
+# RFC 9110 section 7.6.1, and what older peers still send.
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+# Always set by us, never by the client.
+_OURS = frozenset(
+    {
+        "x-request-id",
+        "x-tenant",
+        "x-subject",
+        "x-scopes",
+        "x-forwarded-for",
+        "x-forwarded-proto",
+        "x-forwarded-host",
+        "x-forwarded-port",
+        "x-forwarded-prefix",
+        "x-request-start",
+        "x-request-deadline",
+        "x-request-timeout",
+        "x-real-ip",
+        "forwarded",
+    }
+)
+_NOT_FORWARDED = HOP_BY_HOP | _OURS | {"host", "content-length", "expect", "authorization"}
+# Names that Connection may list without effect: they are not the hop's to remove.
+_END_TO_END = frozenset({"host", "content-length", "content-type"})
+
+
+def refuse_ambiguous(pairs: Iterable[tuple[str, str]]) -> None:
+    """Refuse what two parsers would read in two ways. Raises BadRequest.
+
+    WSGI cannot tell `_` from `-` in a name. Bytes that are not UTF-8 arrive as surrogates, and a writer
+    that drops them changes the value after it was checked.
+    """
+    for name, value in pairs:
+        if "_" in name:
+            raise BadRequest("A header name holds an underscore.", close=True)
+        if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+            raise BadRequest("A header value is not valid UTF-8.", close=True)
+
+
+def connection_tokens(pairs: Iterable[tuple[str, str]]) -> frozenset[str]:
+    """The header names that Connection lists, in lower case."""
+    found: set[str] = set()
+    for name, value in pairs:
+        if name.lower() == "connection":
+            found.update(token.strip().lower() for token in value.split(","))
+    return frozenset(found) - _END_TO_END
+
+
+def to_backend(pairs: Iterable[tuple[str, str]], *, authorization: bool) -> Pairs:
+    """The client's headers that a backend may see, in their order, repeats kept."""
+    pairs = list(pairs)
+    listed = connection_tokens(pairs)
+    result: Pairs = []
+    for name, value in pairs:
+        low = name.lower()
+        if (low in _NOT_FORWARDED and not (authorization and low == "authorization")) or low in listed:
+            continue
+        result.append((name, value))
+    return result
+
+
+def to_client(pairs: Iterable[tuple[str, str]]) -> Pairs:
+    """A backend's headers that the client may see, in their order, repeats kept."""
+    pairs = list(pairs)
+    listed = connection_tokens(pairs)
+    return [
+        (name, value)
+        for name, value in pairs
+        if (low := name.lower()) not in HOP_BY_HOP and low not in listed and low != "x-request-id"
+    ]
+
+
+def identity(who: Identity | None) -> Pairs:
+    """Who is calling, as the backend reads it. Nothing on a public route."""
+    if who is None:
+        return []
+    return [("X-Tenant", who.tenant.value), ("X-Subject", who.subject), ("X-Scopes", who.scope_text)]
+
+
+def is_trusted(peer: str, trusted: TrustedProxies) -> bool:
+    """Whether a peer's forwarding headers count. An empty peer is a unix socket."""
+    if not peer:
+        return trusted.unix
+    if not trusted.networks:
+        return False
+    address = ip_address(peer.partition("%")[0])
+    return any(address in network for network in trusted.networks)
+
+
+def forwarding(
+    headers: dict[str, str], peer: str, trusted: bool, *, scheme: str, host: str, port: int, prefix: str
+) -> Pairs:
+    """X-Forwarded-*: a trusted peer's own are continued, anybody else's are overwritten.
+
+    headers: the request's X-Forwarded-* by lower-case name (repeats joined with a comma).
+    """
+    chain, prefix_before = peer or "unknown", ""
+    if trusted:
+        before = headers.get("x-forwarded-for", "")
+        chain = f"{before}, {chain}" if before else chain
+        proto = headers.get("x-forwarded-proto", "").lower()
+        scheme = proto if proto in ("http", "https") else scheme
+        host = headers.get("x-forwarded-host", "") or host
+        forwarded_port = headers.get("x-forwarded-port", "")
+        port = int(forwarded_port) if forwarded_port.isdecimal() and len(forwarded_port) < 6 else port
+        prefix_before = headers.get("x-forwarded-prefix", "").rstrip("/")
+    pairs = [
+        ("X-Forwarded-For", chain),
+        ("X-Forwarded-Proto", scheme),
+        ("X-Forwarded-Host", host),
+        ("X-Forwarded-Port", str(port)),
+    ]
+    if prefix or prefix_before:
+        pairs.append(("X-Forwarded-Prefix", prefix_before + prefix))
+    return pairs

@@ -1,0 +1,66 @@
+"""One canonical form of a path, used to match, to authorise and to forward (RFC 3986 section 6.2).
+
+Percent-encoded unreserved characters are decoded, hex digits are upper case, characters that a URI may
+not hold are encoded, everything else stays as it came: `%2F` is never a separator. What could be read in
+two ways is refused: NUL, LF, CR and backslash in any spelling, dot segments, empty segments.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+from gateway.core.errors import BadRequest
+
+# The common case in one look: nothing encoded, no dot segment, no empty segment.
+_canonical = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9\-._~!$&'()*+,;=:@]+)*/?").fullmatch
+
+_unreserved = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_escape = re.compile(r"%([0-9A-Fa-f]{2})|%|([^A-Za-z0-9\-._~!$&'()*+,;=:@/%])")
+_forbidden = frozenset("\x00\n\r\\")
+
+
+def canonical(path: str) -> str:
+    """The canonical form of a raw path. Raises BadRequest with the reason."""
+    if path and _canonical(path):
+        return path
+    if not path.startswith("/"):
+        raise BadRequest("The request target must start with a slash.", close=True)
+    result = _escape.sub(_normalise, path)
+    for segment in result.split("/")[1:-1]:
+        if not segment:
+            raise BadRequest("The path holds an empty segment (two slashes in a row).")
+    for segment in result.split("/"):
+        if segment in (".", ".."):
+            raise BadRequest("The path holds a dot segment.")
+    return result
+
+
+def _normalise(found: re.Match[str]) -> str:
+    digits, raw = found.group(1), found.group(2)
+    if digits is not None:
+        character = chr(int(digits, 16))
+        if character in _forbidden:
+            raise BadRequest("The path holds an encoded NUL, line break or backslash.")
+        return character if character in _unreserved else f"%{digits.upper()}"
+    if raw is None:
+        raise BadRequest("The path holds a % that is not followed by two hex digits.")
+    if raw in _forbidden or raw < " " or not raw.isascii() or raw == "\x7f":
+        raise BadRequest("The path holds a character that must be percent-encoded.")
+    return f"%{ord(raw):02X}"
+
+
+def decode(segment: str) -> str:
+    """A canonical segment's text. Raises BadRequest when it is not UTF-8."""
+    if "%" not in segment:
+        return segment
+    try:
+        return unquote(segment, errors="strict")
+    except UnicodeDecodeError:
+        raise BadRequest("A path segment is not valid UTF-8.") from None
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """The path and the query of a request target in origin form; the query byte for byte, without `?`."""
+    path, _, query = target.partition("?")
+    return path, query

@@ -1,0 +1,183 @@
+"""The routing config as written: its shape, its words, and every problem at once.
+
+`parse` takes the plain data of the YAML file. What the words mean together (a target that does not exist,
+two routes for the same requests) is checked in compile.py.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from gateway.core.limits import Rate
+from gateway.core.problems import Path, Problem, Problems
+from gateway.core.values import (
+    RATE_PATTERN,
+    BackendAddress,
+    Duration,
+    DurationOrNone,
+    HeaderName,
+    HostName,
+    Method,
+    Name,
+    Network,
+    Origin,
+    PathPattern,
+    PerSecond,
+    Scope,
+    Size,
+    TenantName,
+)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class BackendSettings(_Strict):
+    """A service behind the gateway."""
+
+    kind: Literal["gunicorn", "uvicorn", "asab", "http"]
+    addresses: list[BackendAddress] = Field(min_length=1, max_length=64)
+    threads: int | None = Field(
+        default=None, ge=1, le=1000, description="threads of each address; gunicorn needs it"
+    )
+
+
+class RateLimitSettings(_Strict):
+    rate: PerSecond
+    burst: int | None = Field(default=None, ge=1, le=1_000_000, description="default: one second's worth")
+
+    def compiled(self) -> Rate:
+        return Rate(self.rate, self.burst if self.burst is not None else max(1, round(self.rate)))
+
+
+def _rate_limit(value: Any) -> Any:
+    return {"rate": value} if isinstance(value, str) else value
+
+
+RateLimit = Annotated[
+    RateLimitSettings,
+    BeforeValidator(
+        _rate_limit,
+        json_schema_input_type=Annotated[str, Field(pattern=RATE_PATTERN)] | RateLimitSettings,
+    ),
+]
+
+
+class TenantSettings(_Strict):
+    """A tenant; the key is the name that tokens carry."""
+
+    name: str = Field(default="", max_length=200, description="display name; default: the key")
+    rate_limit: RateLimit | None = Field(default=None, description="such as 100/s")
+    disabled: bool = False
+
+
+class TimeoutSettings(_Strict):
+    body: Duration | None = Field(default=None, description="between chunks of the request; default 30s")
+    queue: Duration | None = Field(default=None, description="waiting for a seat; default 5s")
+    connect: Duration | None = Field(default=None, description="connecting to the backend; default 2s")
+    first_byte: Duration | None = Field(default=None, description="until the answer begins; default 30s")
+    idle: Duration | None = Field(default=None, description="between two chunks of the answer; default 60s")
+    total: DurationOrNone | None = Field(
+        default=None, description="the whole call, not streams; default 300s"
+    )
+
+
+class CorsSettings(_Strict):
+    origins: list[Origin] = Field(min_length=1)
+    methods: list[Method] = Field(default=[], description="default: the route's")
+    headers: list[HeaderName] = []
+    expose: list[HeaderName] = []
+    credentials: bool = False
+    max_age: Duration | None = Field(default=None, description="of a preflight answer; default 10m")
+
+
+class RouteSettings(_Strict):
+    """A rule from request to target."""
+
+    name: Name
+    path: PathPattern = Field(description="/literal/{param}/{rest*}")
+    target: str = Field(description="the name of a backend, or documents")
+    host: HostName | None = Field(default=None, description="default: any host")
+    methods: list[Method] = Field(default=[], description="default: any method")
+    strip: str = Field(default="", description="leading part of the path that the target does not see")
+    scopes: dict[str, list[Scope]] = Field(
+        default={}, description="by read, write or a method's name: the scopes a token needs, all of them"
+    )
+    public: bool = Field(default=False, description="no token is needed, and no identity is passed on")
+    timeouts: TimeoutSettings = TimeoutSettings()
+    body_limit: Size | None = Field(default=None, description="default 10MiB")
+    cors: CorsSettings | None = None
+    set_host: str | None = Field(default=None, description="Host for the backend; default the client's")
+    forward_authorization: bool = False
+
+
+class Settings(_Strict):
+    """config/routing.yaml: what the gateway serves, and for whom. Edited while it runs."""
+
+    version: Literal[1]
+    backends: dict[Name, BackendSettings] = {}
+    tenants: dict[TenantName, TenantSettings] = {}
+    routes: list[RouteSettings] = []
+    trusted_proxies: list[Network] = Field(
+        default=[], description="IP networks (or unix) whose forwarding headers count"
+    )
+
+
+def parse(data: Any) -> Settings:
+    """Plain data to Settings. Raises Problems with all of them."""
+    if not isinstance(data, Mapping):
+        raise Problems([Problem((), "it is not a mapping of keys", "start the file with version: 1")])
+    try:
+        return Settings.model_validate(data)
+    except ValidationError as error:
+        raise Problems([_problem(item) for item in error.errors(include_url=False)]) from None
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of the routing config, for editors."""
+    schema = Settings.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+_KEYS: dict[str, type[BaseModel]] = {
+    "backends": BackendSettings,
+    "tenants": TenantSettings,
+    "routes": RouteSettings,
+    "timeouts": TimeoutSettings,
+    "cors": CorsSettings,
+    "rate_limit": RateLimitSettings,
+}
+
+
+def _problem(item: Any) -> Problem:
+    # pydantic adds its own steps for dict keys and unions; a person wants the path in the file.
+    path = tuple(step for step in item["loc"] if step not in ("[key]", "RateLimitSettings"))
+    kind = item["type"]
+    if kind == "gateway":
+        return Problem(path, item["ctx"]["reason"], item["ctx"]["mend"])
+    if kind == "extra_forbidden":
+        return Problem(path, f"the key {path[-1]!r} is unknown", _did_you_mean(path))
+    if kind == "missing":
+        return Problem(path, f"the key {path[-1]!r} is missing", "add it")
+    if kind == "string_pattern_mismatch":
+        return Problem(path, "it has characters that are not allowed here", f"match {item['ctx']['pattern']}")
+    return Problem(path, _lower(item["msg"]), "correct the value")
+
+
+def _did_you_mean(path: Path) -> str:
+    model: type[BaseModel] = Settings
+    for step in path[:-1]:
+        if isinstance(step, str) and step in _KEYS:
+            model = _KEYS[step]
+    known = sorted(model.model_fields)
+    near = difflib.get_close_matches(str(path[-1]), known, 1)
+    return f"did you mean {near[0]!r}?" if near else f"remove it; known here: {', '.join(known)}"
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

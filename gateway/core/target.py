@@ -1,0 +1,53 @@
+"""The request target and the Host header (RFC 9112 section 3): which host, which path, which query."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from gateway.core import paths
+from gateway.core.errors import BadRequest, MethodNotAllowed, NotImplementedByGateway
+
+_authority = re.compile(
+    r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9.])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?"
+).fullmatch
+_absolute = re.compile(r"https?://([^/?#]+)(.*)", re.IGNORECASE | re.DOTALL).fullmatch
+_query = re.compile(r"[\x21-\x7e\x80-\uffff]*").fullmatch
+_method = re.compile(r"[A-Z][A-Z0-9-]{0,31}").fullmatch
+
+
+def host_of(authority: str) -> str:
+    """The host of `host[:port]`, in lower case. Raises BadRequest."""
+    found = _authority(authority)
+    if found is None:
+        raise BadRequest("The Host header is not a valid host.", close=True)
+    return found["host"].lower()
+
+
+def resolve(method: str, target: str, hosts: Sequence[str]) -> tuple[str, str, str]:
+    """The host (lower case, no port), the canonical path and the raw query of a request.
+
+    hosts: the values of all Host headers. Absolute-form routes by its own authority. The path `*` is
+    given only for OPTIONS. Raises BadRequest, NotImplementedByGateway (CONNECT), MethodNotAllowed (TRACE).
+    """
+    if method == "CONNECT":
+        raise NotImplementedByGateway("CONNECT is not offered here.")
+    if method == "TRACE":
+        raise MethodNotAllowed("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE", "TRACE is not offered here.")
+    if not _method(method):
+        raise BadRequest("The method is not valid.", close=True)
+    if len(hosts) != 1:
+        raise BadRequest("A request has exactly one Host header.", close=True)
+    host = host_of(hosts[0])
+    if not target.startswith("/"):
+        if target == "*" and method == "OPTIONS":
+            return host, "*", ""
+        absolute = _absolute(target)
+        if absolute is None:
+            raise BadRequest("The request target is not valid.", close=True)
+        host = host_of(absolute[1])
+        target = absolute[2] if absolute[2].startswith("/") else "/" + absolute[2]
+    path, query = paths.split_target(target)
+    if "#" in target or not _query(query):
+        raise BadRequest("The request target holds a character that must be percent-encoded.", close=True)
+    return host, paths.canonical(path), query

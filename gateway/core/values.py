@@ -1,0 +1,128 @@
+"""The words of the routing config: durations, sizes, rates, names, patterns, each with its JSON Schema."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_network
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic.json_schema import WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from gateway.core.model import TENANT_PATTERN
+from gateway.core.table import PatternError, compile_pattern
+
+
+def wrong(reason: str, mend: str) -> PydanticCustomError:
+    """An error for pydantic that carries how to mend it."""
+    return PydanticCustomError("gateway", "{reason}", {"reason": reason, "mend": mend})
+
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
+_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?")
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(s|m|h)")
+RATE_PATTERN = f"^{_RATE.pattern}$"
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+
+
+def parse_duration(value: Any) -> float:
+    """Seconds of `2`, `0.5`, "500ms", "5s", "2m" or "1h"."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value)
+    else:
+        found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+        if found is None:
+            raise wrong("it is not a duration", "write seconds as a number, or a text such as 500ms, 5s, 2m")
+        seconds = float(found[1]) * _SECONDS[found[2] or "s"]
+    if not 0 <= seconds <= 86400:
+        raise wrong("a duration lies between 0 and 24 hours", "choose a value in that range")
+    return seconds
+
+
+def _positive(seconds: float) -> float:
+    if seconds <= 0:
+        raise wrong("this time-out cannot be 0", "choose a duration above 0")
+    return seconds
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise wrong("it is not a size", "write bytes as a whole number, or a text such as 64KiB, 10MiB")
+    return int(found[1]) * _BYTES[found[2] or "B"]
+
+
+def _per_second(value: Any) -> float:
+    found = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if found is None or float(found[1]) <= 0:
+        raise wrong("it is not a rate", "write requests per second, minute or hour, such as 100/s or 600/m")
+    return float(found[1]) / _SECONDS[found[2]]
+
+
+def _pattern(value: str) -> str:
+    try:
+        compile_pattern(value)
+    except PatternError as error:
+        raise wrong(
+            f"the path pattern is not valid: {error}", "write it as in /orders/{id}/{rest*}"
+        ) from None
+    return value
+
+
+def _network(value: str) -> str:
+    if value != "unix":
+        try:
+            ip_network(value)
+        except ValueError:
+            raise wrong("it is not an IP network", "write 10.0.0.0/8, ::1/128, or unix") from None
+    return value
+
+
+def _address(value: str) -> str:
+    if re.fullmatch(r"http://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})/?", value):
+        if 0 < int(value.rstrip("/").rpartition(":")[2]) < 65536:
+            return value
+    elif re.fullmatch(r"unix:[^\0\s]{1,255}", value):
+        return value
+    raise wrong("it is not an address", "write http://host:port or unix:name.sock")
+
+
+def _schema(pattern: str, description: str) -> WithJsonSchema:
+    either: dict[str, Any] = {
+        "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": f"^{pattern}$"}],
+        "description": description,
+    }
+    return WithJsonSchema(either)
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    AfterValidator(_positive),
+    _schema(_DURATION.pattern, "seconds, or a text such as 500ms, 5s, 2m"),
+]
+DurationOrNone = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    _schema(_DURATION.pattern, "seconds, or a text such as 500ms, 5s, 2m; 0 means no limit"),
+]
+Size = Annotated[int, BeforeValidator(_size), _schema(_SIZE.pattern, "bytes, or a text such as 64KiB, 10MiB")]
+PerSecond = Annotated[
+    float,
+    BeforeValidator(_per_second),
+    WithJsonSchema({"type": "string", "pattern": RATE_PATTERN, "description": "such as 100/s, 600/m"}),
+]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+TenantName = Annotated[str, Field(pattern=f"^{TENANT_PATTERN}$")]
+Scope = Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]{1,100}$")]
+Method = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9-]{0,31}$")]
+HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+PathPattern = Annotated[str, AfterValidator(_pattern)]
+Origin = Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s*]+)$")]
+HeaderName = Annotated[str, Field(pattern=r"^(\*|[A-Za-z0-9!#$%&'*+.^`|~-]+)$")]
+BackendAddress = Annotated[str, AfterValidator(_address)]
+Network = Annotated[str, AfterValidator(_network)]

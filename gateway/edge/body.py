@@ -1,0 +1,73 @@
+"""Reading a client's request body: limits, timeouts, and 100 Continue only once the call is accepted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from aiohttp import ClientPayloadError, hdrs, http_exceptions, web
+
+from gateway.call import Call
+from gateway.core.errors import BadRequest, BodyTooLarge, ExpectationFailed, RequestTimeout
+
+
+def announced_length(call: Call) -> int | None:
+    """The body's length by its Content-Length, None when it is chunked; 0 without a body."""
+    length = call.headers.get(hdrs.CONTENT_LENGTH)
+    if length is not None:
+        return int(length)  # the parser refused anything but digits
+    request = call.request
+    return None if request is not None and request.can_read_body else 0
+
+
+def check_length(call: Call) -> None:
+    """Refuse by the announced length, before a byte is read. Raises BodyTooLarge, ExpectationFailed."""
+    assert call.route is not None
+    expect = call.headers.get(hdrs.EXPECT)
+    if expect is not None and expect.lower() != "100-continue":
+        raise ExpectationFailed()
+    length = call.headers.get(hdrs.CONTENT_LENGTH)
+    if length is not None and int(length) > call.route.body_limit:
+        raise BodyTooLarge(f"The body may hold at most {call.route.body_limit} bytes.", close=True)
+
+
+async def chunks(call: Call) -> AsyncIterator[bytes]:
+    """The body as it arrives. Raises BodyTooLarge, RequestTimeout (between two chunks), BadRequest."""
+    request, route = call.request, call.route
+    assert request is not None and route is not None
+    check_length(call)
+    if not request.can_read_body:
+        return
+    await _continue(request)
+    content = request.content
+    while True:
+        try:
+            async with asyncio.timeout(route.timeouts.body):
+                chunk = await content.readany()
+        except TimeoutError:
+            raise RequestTimeout(
+                f"No byte of the body came for {route.timeouts.body:g} s.", close=True
+            ) from None
+        except (ClientPayloadError, http_exceptions.HttpProcessingError, web.HTTPException):
+            raise BadRequest("The body's framing is broken.", close=True) from None
+        if not chunk:
+            return
+        call.bytes_in += len(chunk)
+        if call.bytes_in > route.body_limit:
+            raise BodyTooLarge(f"The body may hold at most {route.body_limit} bytes.", close=True)
+        yield chunk
+
+
+async def read(call: Call) -> bytes:
+    """The whole body. Errors as in `chunks`."""
+    return b"".join([chunk async for chunk in chunks(call)])
+
+
+async def _continue(request: web.BaseRequest) -> None:
+    """RFC 9110 section 10.1.1: the client waits for our word before it sends its body."""
+    if hdrs.EXPECT not in request.headers or request.version < (1, 1):
+        return
+    if request.content.total_bytes:
+        return  # it did not wait
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0
