@@ -1,0 +1,1 @@
+"""Applications behind the gateway: one of each framework, each able to run alone."""

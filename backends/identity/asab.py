@@ -1,0 +1,60 @@
+"""ASAB, or any aiohttp application: `web.Application(middlewares=[gateway])`, then `request[IDENTITY]`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from backends.identity import log
+from backends.identity.identity import (
+    PUBLIC_PATHS,
+    Forwarded,
+    ForwardedInvalid,
+    Identity,
+    IdentityError,
+    forwarded,
+    parse,
+    problem,
+    request_id,
+)
+
+IDENTITY = web.RequestKey("identity", Identity)
+PUBLIC = web.RequestKey("public", Forwarded)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@web.middleware
+async def gateway(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answers 401 without a valid identity; keeps the public address for `public_url`."""
+    if request.path in PUBLIC_PATHS:
+        return await handler(request)
+
+    def headers(name: str) -> list[str]:
+        return request.headers.getall(name, [])
+
+    log.request_id.set(request_id(headers))
+    try:
+        request[IDENTITY] = parse(headers)
+        request[PUBLIC] = forwarded(headers)
+    except IdentityError as error:
+        return problem_response(401, str(error))
+    except ForwardedInvalid as error:
+        return problem_response(400, str(error))
+    return await handler(request)
+
+
+def public_url(request: web.Request, path: str, absolute: bool = True) -> str:
+    """The public form of one of this application's own paths, for Location and links; aiohttp has no notion
+    of a prefix. With `absolute` off it is a path."""
+    public = request[PUBLIC]
+    if not absolute:
+        return public.prefix + path
+    return f"{public.scheme or request.scheme}://{public.host or request.host}{public.prefix}{path}"
+
+
+def problem_response(status: int, detail: str, **members: object) -> web.Response:
+    """An application/problem+json answer."""
+    body = problem(status, detail, **members)
+    return web.json_response(body, status=status, content_type="application/problem+json")

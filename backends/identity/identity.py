@@ -1,0 +1,121 @@
+"""The gateway's headers as values: who calls (X-Tenant, X-Subject, X-Scopes) and at which public address
+(X-Forwarded-Proto, -Host, -Prefix). Pure: no framework is imported here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+
+# Answers without an identity, so that a supervisor can ask whether the process is up.
+PUBLIC_PATHS = frozenset({"/healthz"})
+
+# Gives all values of a header, in the order received; none if the header is absent.
+Headers = Callable[[str], Sequence[str]]
+
+_TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_SUBJECT = re.compile(r"[\x21-\x7e]{1,200}")
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749, 3.3
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~!$&()*+,;=:@-]+)+")
+_HOST = re.compile(r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+class IdentityError(Exception):
+    """The request does not say, or not credibly, who calls. The text is for the caller; it echoes nothing."""
+
+
+class IdentityMissing(IdentityError):
+    pass
+
+
+class IdentityInvalid(IdentityError):
+    pass
+
+
+class ForwardedInvalid(Exception):
+    """A forwarding header is not what a gateway would send."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who is calling. Every query of a backend is made for `tenant`, and for no other."""
+
+    tenant: str
+    subject: str
+    scopes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """The public address of the request. `prefix` is "" or starts with a slash and ends without one; an
+    empty `scheme` or `host` means that the header was absent and the request's own holds."""
+
+    scheme: str
+    host: str
+    prefix: str
+
+
+def parse(headers: Headers) -> Identity:
+    """The identity of a request, or IdentityMissing / IdentityInvalid.
+
+    This is the one place where a backend decides to believe the headers. It trusts whoever can connect:
+    the socket lies in a folder that only the gateway's account can enter.
+    """
+    tenant = _one(headers, "X-Tenant")
+    subject = _one(headers, "X-Subject")
+    if tenant is None or subject is None:
+        missing = "X-Tenant" if tenant is None else "X-Subject"
+        raise IdentityMissing(
+            f"The header {missing} is missing. This application answers only what comes through the "
+            "gateway, which sets X-Tenant and X-Subject from the token: call the gateway instead."
+        )
+    if not _TENANT.fullmatch(tenant):
+        raise IdentityInvalid("The header X-Tenant must be [a-z0-9][a-z0-9-]{0,62}.")
+    if not _SUBJECT.fullmatch(subject):
+        raise IdentityInvalid("The header X-Subject must be 1 to 200 visible ASCII characters.")
+    scopes = frozenset((_one(headers, "X-Scopes") or "").split(" ")) - {""}
+    if not all(_SCOPE.fullmatch(scope) for scope in scopes):
+        raise IdentityInvalid("The header X-Scopes must be scope names separated by spaces (RFC 6749).")
+    return Identity(tenant, subject, scopes)
+
+
+def forwarded(headers: Headers) -> Forwarded:
+    """The public address of a request, or ForwardedInvalid. The port is part of X-Forwarded-Host."""
+    try:
+        scheme = _one(headers, "X-Forwarded-Proto") or ""
+        host = _one(headers, "X-Forwarded-Host") or ""
+        prefix = (_one(headers, "X-Forwarded-Prefix") or "").removesuffix("/")
+    except IdentityInvalid as error:
+        raise ForwardedInvalid(str(error)) from None
+    if scheme not in ("", "http", "https"):
+        raise ForwardedInvalid("The header X-Forwarded-Proto must be http or https.")
+    if host and not _HOST.fullmatch(host):
+        raise ForwardedInvalid("The header X-Forwarded-Host must be a host name or address and maybe a port.")
+    # A prefix becomes the start of every link: "//evil.example" would send browsers elsewhere.
+    if prefix and (not _PREFIX.fullmatch(prefix) or {".", ".."} & set(prefix.split("/"))):
+        raise ForwardedInvalid(
+            "The header X-Forwarded-Prefix must be a path of plain characters, without '//' and dot segments."
+        )
+    return Forwarded(scheme, host, prefix)
+
+
+def request_id(headers: Headers) -> str:
+    """The gateway's id of this request for the log, "-" when there is none that is safe to write."""
+    values = headers("X-Request-ID")
+    return values[0] if len(values) == 1 and _REQUEST_ID.fullmatch(values[0]) else "-"
+
+
+def problem(status: int, detail: str, **members: object) -> dict[str, object]:
+    """The members of an application/problem+json answer (RFC 9457)."""
+    title = HTTPStatus(status).phrase
+    return {"type": "about:blank", "title": title, "status": status, "detail": detail, **members}
+
+
+def _one(headers: Headers, name: str) -> str | None:
+    values = headers(name)
+    if len(values) > 1:
+        raise IdentityInvalid(f"The header {name} came {len(values)} times; the gateway sends it once.")
+    return values[0] if values else None

@@ -1,0 +1,31 @@
+"""What Django and Flask have in common: the WSGI environ (PEP 3333)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from backends.identity.identity import Forwarded, Headers
+
+
+def headers(environ: dict[str, Any]) -> Headers:
+    """Headers of an environ. A WSGI server joins repeated ones with a comma: a tenant's name has none, so a
+    repeated X-Tenant is refused by its pattern."""
+
+    def get(name: str) -> list[str]:
+        value = environ.get("HTTP_" + name.upper().replace("-", "_"))
+        return [] if value is None else [value]
+
+    return get
+
+
+def apply(environ: dict[str, Any], public: Forwarded) -> None:
+    """Make the environ say the public address.
+
+    SCRIPT_NAME is the prefix that the gateway stripped, PATH_INFO stays. (Given to gunicorn itself, by
+    header or environment, SCRIPT_NAME must still be in the path; with a stripped path it answers 500.)
+    """
+    environ["SCRIPT_NAME"] = public.prefix
+    if public.host:
+        environ["HTTP_HOST"] = public.host
+    if public.scheme:
+        environ["wsgi.url_scheme"] = public.scheme

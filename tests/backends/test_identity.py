@@ -1,0 +1,148 @@
+"""The gateway's headers as values."""
+
+import pytest
+
+from backends.identity import (
+    Forwarded,
+    ForwardedInvalid,
+    Identity,
+    IdentityInvalid,
+    IdentityMissing,
+    forwarded,
+    parse,
+)
+from backends.identity.identity import request_id
+
+GOOD = {"X-Tenant": "acme", "X-Subject": "ann@acme.example"}
+
+
+def getter(headers):
+    """Values may be a string, or a list of strings for a header that came more than once."""
+
+    def get(name):
+        value = headers.get(name, [])
+        return [value] if isinstance(value, str) else value
+
+    return get
+
+
+def test_an_identity_is_read_from_the_three_headers():
+    headers = getter({**GOOD, "X-Scopes": "catalog:read catalog:write"})
+    assert parse(headers) == Identity(
+        "acme", "ann@acme.example", frozenset({"catalog:read", "catalog:write"})
+    )
+
+
+@pytest.mark.parametrize("scopes", [{}, {"X-Scopes": ""}])
+def test_no_scopes_is_an_empty_set(scopes):
+    assert parse(getter({**GOOD, **scopes})).scopes == frozenset()
+
+
+@pytest.mark.parametrize("name", ["X-Tenant", "X-Subject"])
+def test_a_missing_header_is_named(name):
+    with pytest.raises(IdentityMissing, match=name):
+        parse(getter({key: value for key, value in GOOD.items() if key != name}))
+
+
+@pytest.mark.parametrize("name", ["X-Tenant", "X-Subject", "X-Scopes"])
+def test_a_header_that_came_twice_is_refused_even_if_both_agree(name):
+    with pytest.raises(IdentityInvalid, match=f"{name} came 2 times"):
+        parse(getter({**GOOD, name: ["acme", "acme"]}))
+
+
+@pytest.mark.parametrize("tenant", ["", "Acme", "-acme", "a" * 64, "acme\n", "a,b", "a_b", "ácme", "a/b"])
+def test_a_tenant_outside_the_pattern_is_refused(tenant):
+    with pytest.raises(IdentityInvalid, match="X-Tenant"):
+        parse(getter({**GOOD, "X-Tenant": tenant}))
+
+
+@pytest.mark.parametrize("tenant", ["a", "0", "a" * 63, "a-b-"])
+def test_a_tenant_at_the_edge_of_the_pattern_is_taken(tenant):
+    assert parse(getter({**GOOD, "X-Tenant": tenant})).tenant == tenant
+
+
+@pytest.mark.parametrize("subject", ["", "a b", "a" * 201, "ann\n", "\x7f", "ánn"])
+def test_a_subject_that_is_not_visible_ascii_is_refused(subject):
+    with pytest.raises(IdentityInvalid, match="X-Subject"):
+        parse(getter({**GOOD, "X-Subject": subject}))
+
+
+@pytest.mark.parametrize("scopes", ['a"b', "a\tb", "a\\b", "á"])
+def test_a_scope_outside_rfc_6749_is_refused(scopes):
+    with pytest.raises(IdentityInvalid, match="X-Scopes"):
+        parse(getter({**GOOD, "X-Scopes": scopes}))
+
+
+def test_an_error_never_echoes_the_value():
+    with pytest.raises(IdentityInvalid) as caught:
+        parse(getter({**GOOD, "X-Tenant": "<script>"}))
+    assert "script" not in str(caught.value)
+
+
+def test_the_public_address_is_read():
+    headers = getter(
+        {
+            "X-Forwarded-Proto": "https",
+            "X-Forwarded-Host": "api.example:8443",
+            "X-Forwarded-Prefix": "/v1/catalog",
+        }
+    )
+    assert forwarded(headers) == Forwarded("https", "api.example:8443", "/v1/catalog")
+
+
+def test_without_forwarding_headers_the_request_speaks_for_itself():
+    assert forwarded(getter({})) == Forwarded("", "", "")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "expected"), [("/", ""), ("/a/", "/a"), ("", ""), ("/a~b/c.d", "/a~b/c.d")]
+)
+def test_a_prefix_ends_without_a_slash(prefix, expected):
+    assert forwarded(getter({"X-Forwarded-Prefix": prefix})).prefix == expected
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "catalog",
+        "//evil.example",
+        "/a//b",
+        "/a/../b",
+        "/./a",
+        "/a b",
+        "/a\nb",
+        "/a?b",
+        "/a#b",
+        "/a\\b",
+        "/%2e",
+        '/"x',
+    ],
+)
+def test_a_junk_prefix_is_refused(prefix):
+    with pytest.raises(ForwardedInvalid, match="X-Forwarded-Prefix"):
+        forwarded(getter({"X-Forwarded-Prefix": prefix}))
+
+
+@pytest.mark.parametrize("host", ["a/b", "a b", "user@host", "host:port", "host:1:2", "a,b", "évil"])
+def test_a_junk_host_is_refused(host):
+    with pytest.raises(ForwardedInvalid, match="X-Forwarded-Host"):
+        forwarded(getter({"X-Forwarded-Host": host}))
+
+
+@pytest.mark.parametrize("host", ["api.example", "127.0.0.1:8080", "[::1]:8080"])
+def test_a_host_may_be_a_name_or_an_address_with_a_port(host):
+    assert forwarded(getter({"X-Forwarded-Host": host})).host == host
+
+
+@pytest.mark.parametrize("scheme", ["ftp", "HTTP", "javascript", "http,https"])
+def test_a_junk_scheme_is_refused(scheme):
+    with pytest.raises(ForwardedInvalid, match="X-Forwarded-Proto"):
+        forwarded(getter({"X-Forwarded-Proto": scheme}))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [(["0af1"], "0af1"), ([], "-"), (["a", "b"], "-"), (["a\nb"], "-"), (["a" * 129], "-")],
+)
+def test_only_a_plain_request_id_reaches_the_log(values, expected):
+    assert request_id(getter({"X-Request-ID": values})) == expected
