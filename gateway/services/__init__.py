@@ -1,0 +1,1 @@
+"""State that outlives a snapshot: config, keys, rate limits, seats, metrics, supervised children."""

@@ -1,0 +1,99 @@
+"""What is known about a supervised backend before it runs: its spec, its socket, its health path."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+_HEALTH_TIMEOUT = 5.0  # seconds, for one try
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """What to run. Raises ValueError when it could never be supervised.
+
+    command: the expanded argv. env: added to the gateway's own environment. socket: the path of the unix
+    socket that the child must listen on, or "" for a child on TCP. healthz: the path that answers 200 when
+    the child can serve; for a child on TCP a whole URL, `http://127.0.0.1:9001/healthz`.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: str
+    socket: str
+    healthz: str = "/healthz"
+
+    def __post_init__(self) -> None:
+        if not self.command:
+            raise ValueError(f"backend {self.name}: there is no command to run")
+        if len(os.fsencode(self.socket)) > 107:
+            raise ValueError(f"backend {self.name}: the socket path {self.socket} is over 107 bytes")
+        url = urlsplit(self.healthz)
+        if not self.socket and not (url.scheme == "http" and url.hostname and url.port):
+            raise ValueError(
+                f"backend {self.name}: without a unix socket, healthz must be a whole URL such as"
+                f" http://127.0.0.1:9001/healthz, not {self.healthz}"
+            )
+
+
+class ChildFailed(Exception):
+    """A supervised backend does not start. `lines` are the last ones that it printed."""
+
+    def __init__(self, name: str, reason: str, lines: Sequence[str] = ()) -> None:
+        printed = "; it printed:" + "".join(f"\n    {line}" for line in lines) if lines else ""
+        super().__init__(f"backend {name} does not start: {reason}{printed}")
+        self.name = name
+        self.reason = reason
+        self.lines = tuple(lines)
+
+
+async def answers_200(spec: ChildSpec) -> bool:
+    """One GET of the health path on a connection of its own (RFC 9112). Any failure is False."""
+    url = urlsplit(spec.healthz)
+    request = f"GET {url.path or '/'} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    try:
+        async with asyncio.timeout(_HEALTH_TIMEOUT):
+            if spec.socket:
+                reader, writer = await asyncio.open_unix_connection(spec.socket)
+            else:
+                reader, writer = await asyncio.open_connection(url.hostname, url.port)
+            try:
+                writer.write(request.encode("ascii"))
+                status_line = await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, ValueError):
+        return False
+    return status_line.split(b" ", 2)[1:2] == [b"200"]
+
+
+def remove_stale_socket(path: str) -> bool:
+    """Remove what a dead process left at `path`. False when a live one listens there.
+
+    Raises OSError when something that is not a socket is in the way, or when it cannot be removed.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return True
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(f"{path} is in the way and is not a socket: move it or choose another path")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink(missing_ok=True)
+            return True
+        except FileNotFoundError:
+            return True
+        except BlockingIOError:  # its backlog is full: somebody is there
+            pass
+    return False
