@@ -1,0 +1,1 @@
+"""Documents, without HTTP: values, the filter language, the port, and the engines behind it."""

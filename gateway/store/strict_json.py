@@ -1,0 +1,163 @@
+"""JSON as the store accepts it: RFC 8259 with every trap refused, and numbers in one canonical form.
+
+Refused: bytes that are not UTF-8, duplicate member names, NaN and Infinity, numbers beyond a double,
+integers beyond 64 bits, NUL, lone surrogates, nesting beyond MAX_DEPTH. A number that is an integer is
+read as one (`1.0` and `1e0` are 1, as RFC 8785 serialises them), so that equal values have equal text.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+MAX_DEPTH = 64
+MAX_PROBLEMS = 20
+INT_MIN, INT_MAX = -(2**63), 2**63 - 1
+
+# Says what is wrong with a member's name, or nothing. `top` is true for members of the outermost object.
+NameRule = Callable[[str, bool], str]
+
+
+class JsonSyntaxError(ValueError):
+    """The text is not JSON at all. The message names line and column, and never repeats the input."""
+
+
+class JsonProblems(ValueError):
+    """The text is JSON that is not accepted; `problems` are pairs of a JSON pointer and a sentence."""
+
+    def __init__(self, problems: list[tuple[str, str]]) -> None:
+        super().__init__(f"{len(problems)} problems")
+        self.problems = problems
+
+    def as_errors(self) -> list[dict[str, str]]:
+        """The `errors` member of a problem document."""
+        return [{"pointer": pointer, "detail": detail} for pointer, detail in self.problems]
+
+
+class _Twice(dict[str, Any]):
+    """An object in whose text a member came more than once."""
+
+    names: tuple[str, ...] = ()
+
+
+class _Constant:
+    """NaN, Infinity or -Infinity, which Python's parser lets through."""
+
+
+def loads(raw: bytes | str, name_rule: NameRule) -> Any:
+    """Parse and check. Raises JsonSyntaxError or JsonProblems."""
+    try:
+        text = raw.decode() if isinstance(raw, bytes) else raw
+        value = _decoder.decode(text)
+    except UnicodeDecodeError as error:
+        raise JsonSyntaxError(f"the text is not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise JsonSyntaxError(f"line {error.lineno}, column {error.colno}: {error.msg}") from None
+    except RecursionError:
+        raise JsonProblems([("", f"nested deeper than {MAX_DEPTH} levels")]) from None
+    except ValueError:  # more digits than Python converts
+        raise JsonProblems([("", "an integer has thousands of digits; 64 bits are the most")]) from None
+    checker = _Checker(name_rule)
+    checker.check(value, "", 1)
+    if checker.problems:
+        raise JsonProblems(checker.problems)
+    return value
+
+
+def dumps(value: Any) -> str:
+    """The one text of a value: compact, UTF-8 unescaped. Equal values (in equal order) have equal texts."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def pointer(*names: str | int) -> str:
+    """A JSON pointer (RFC 6901); what cannot be encoded is replaced."""
+    parts = (str(name).replace("~", "~0").replace("/", "~1") for name in names)
+    return "".join("/" + part.encode("utf-8", "replace").decode() for part in parts)
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) == len(pairs):
+        return members
+    twice = _Twice(members)
+    counts = Counter(name for name, _ in pairs)
+    twice.names = tuple(name for name, count in counts.items() if count > 1)
+    return twice
+
+
+def _float(text: str) -> int | float:
+    number = float(text)
+    if number.is_integer() and -(2.0**63) <= number < 2.0**63:
+        return int(number)
+    return number
+
+
+def _constant(_: str) -> _Constant:
+    return _Constant()
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_pairs, parse_float=_float, parse_constant=_constant)
+
+
+class _Checker:
+    """One walk over a value, in document order, until there are MAX_PROBLEMS."""
+
+    def __init__(self, name_rule: NameRule) -> None:
+        self._name_rule = name_rule
+        self.problems: list[tuple[str, str]] = []
+
+    def check(self, value: Any, at: str, depth: int) -> None:
+        if not isinstance(value, dict | list):
+            self._add(at, _scalar_problem(value))
+        elif depth > MAX_DEPTH:
+            self._add(at, f"nested deeper than {MAX_DEPTH} levels")
+        elif isinstance(value, dict):
+            self._check_object(value, at, depth)
+        else:
+            self._check_array(value, at, depth)
+
+    def _check_object(self, value: dict[str, Any], at: str, depth: int) -> None:
+        if isinstance(value, _Twice):
+            for name in value.names:
+                self._add(at + pointer(name), "this member is there more than once")
+        for name, item in value.items():
+            here = at + pointer(name)
+            problem = _text_problem(name) or self._name_rule(name, depth == 1)
+            self._add(here, problem and f"the member's name: {problem}")
+            self.check(item, here, depth + 1)
+
+    def _check_array(self, value: list[Any], at: str, depth: int) -> None:
+        for index, item in enumerate(value):
+            if isinstance(item, dict | list):
+                self.check(item, f"{at}/{index}", depth + 1)
+            elif problem := _scalar_problem(item):
+                self._add(f"{at}/{index}", problem)
+
+    def _add(self, at: str, problem: str) -> None:
+        if problem and len(self.problems) < MAX_PROBLEMS:
+            self.problems.append((at, problem))
+
+
+def _scalar_problem(value: Any) -> str:
+    if isinstance(value, str):
+        return _text_problem(value)
+    if type(value) is int and not INT_MIN <= value <= INT_MAX:
+        return "an integer beyond 64 bits; send it as a string"
+    if type(value) is float and not math.isfinite(value):
+        return "a number beyond the range of a double"
+    if isinstance(value, _Constant):
+        return "NaN and Infinity are not JSON"
+    return ""
+
+
+def _text_problem(text: str) -> str:
+    if "\0" in text:
+        return "the character U+0000 cannot be stored"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "a surrogate without its pair is not a character"
+    return ""
