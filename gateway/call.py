@@ -6,15 +6,12 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
 from gateway.core.model import Backend, Identity, Route, Tenant, TrustedProxies
-
-if TYPE_CHECKING:
-    from gateway.core.table import RoutingTable
+from gateway.core.table import RoutingTable
 
 Target = Callable[["Call"], Awaitable[web.StreamResponse]]
 CallRoute = Route[Target]
@@ -39,6 +36,7 @@ class Call:
     head: method, target (as received), headers, peer (address, "" for a unix socket), secure.
     Found on the way, in this order: path and query (canonical path, query byte for byte), route, params
     (decoded), subpath (the path that the target sees), identity, tenant.
+    response: the streamed answer, once it has begun (an error after that cuts the connection).
     Counted for the log: status, bytes_in, bytes_out, queue_s, backend_s, address.
     """
 
@@ -48,8 +46,6 @@ class Call:
         "bytes_in",
         "bytes_out",
         "code",
-        "cors_origin",
-        "forwarded",
         "headers",
         "id",
         "identity",
@@ -60,6 +56,7 @@ class Call:
         "query",
         "queue_s",
         "request",
+        "response",
         "route",
         "scheme",
         "snapshot",
@@ -68,6 +65,7 @@ class Call:
         "subpath",
         "target",
         "tenant",
+        "wall",
     )
 
     def __init__(
@@ -82,6 +80,7 @@ class Call:
     ) -> None:
         self.id = os.urandom(16).hex()
         self.started = time.perf_counter()
+        self.wall = time.time()
         self.method = method
         self.target = target
         self.headers = headers
@@ -96,8 +95,7 @@ class Call:
         self.params: Mapping[str, str] = {}
         self.identity: Identity | None = None
         self.tenant: Tenant | None = None
-        self.cors_origin = ""
-        self.forwarded: Any = None
+        self.response: web.StreamResponse | None = None
         self.status = 0
         self.code = ""
         self.bytes_in = 0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gateway.core.errors import Forbidden
 from gateway.core.model import Identity, Route
 
 
-def require(route: Route[object], method: str, identity: Identity) -> None:
+def require(route: Route[Any], method: str, identity: Identity) -> None:
     """Nothing when allowed. Raises Forbidden naming the missing scopes (RFC 6750 section 3.1)."""
     needed = route.scopes_for(method)
     if needed <= identity.scopes:

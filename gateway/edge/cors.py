@@ -11,7 +11,7 @@ from functools import lru_cache
 from aiohttp import hdrs, web
 from aiohttp_cors import ResourceOptions
 from aiohttp_cors.preflight_handler import _PreflightHandler
-from multidict import CIMultiDict
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.core.errors import Forbidden
 from gateway.core.model import CorsRule
@@ -43,7 +43,7 @@ class _Preflight(_PreflightHandler):  # type: ignore[misc]
         return _options(self._rule)
 
 
-def is_preflight(method: str, headers: CIMultiDict[str]) -> bool:
+def is_preflight(method: str, headers: CIMultiDictProxy[str]) -> bool:
     """Fetch standard: OPTIONS with an Origin and Access-Control-Request-Method."""
     return method == "OPTIONS" and hdrs.ORIGIN in headers and hdrs.ACCESS_CONTROL_REQUEST_METHOD in headers
 

@@ -1,0 +1,133 @@
+"""Counters, gauges and histograms, and their text form: OpenMetrics 1.0, which Prometheus scrapes.
+
+Pure: nothing here asks for the time or does I/O. Counting is cheap, all the work is done when rendered. Every
+instrument is bounded: past `limit` sets of label values, what is new counts under `other`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol
+
+CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+END = "# EOF\n"
+OTHER = "other"
+SERIES_LIMIT = 1000
+
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+_HELP_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n"})
+
+
+class Instrument(Protocol):
+    """A metric family. `lines()` gives its metadata and samples, each ending with a newline."""
+
+    name: str
+
+    def lines(self) -> Iterator[str]: ...
+
+
+def escape(value: str) -> str:
+    """A label value as it stands between quotes; what UTF-8 cannot hold (a lone surrogate) becomes `?`."""
+    return value.translate(_ESCAPES).encode("utf-8", "replace").decode("utf-8")
+
+
+def labels(names: Iterable[str], values: Iterable[str]) -> str:
+    """`{a="x",b="y"}`, or nothing when there are no names."""
+    text = ",".join(f'{name}="{escape(value)}"' for name, value in zip(names, values, strict=True))
+    return f"{{{text}}}" if text else ""
+
+
+def head(name: str, kind: str, help_text: str, unit: str = "") -> str:
+    """The metadata of a family. `unit` must be the last part of the name."""
+    units = f"# UNIT {name} {unit}\n" if unit else ""
+    return f"# TYPE {name} {kind}\n{units}# HELP {name} {help_text.translate(_HELP_ESCAPES)}\n"
+
+
+class Counter:
+    """A number that only grows, one for each set of label values. `name` is without `_total`."""
+
+    def __init__(self, name: str, help_text: str, names: tuple[str, ...] = (), limit: int = SERIES_LIMIT) -> None:
+        self.name = name
+        self._help = help_text
+        self._names = names
+        self._limit = limit
+        self._other = (OTHER,) * len(names)
+        self._counts: dict[tuple[str, ...], float] = {}
+
+    def add(self, *values: str, amount: float = 1) -> None:
+        """Count; `amount` 0 makes the series appear."""
+        try:
+            self._counts[values] += amount
+        except KeyError:
+            if len(self._counts) >= self._limit:
+                values = self._other
+            self._counts[values] = self._counts.get(values, 0) + amount
+
+    def lines(self) -> Iterator[str]:
+        yield head(self.name, "counter", self._help)
+        for values, count in self._counts.items():
+            yield f"{self.name}_total{labels(self._names, values)} {count}\n"
+
+
+class Gauge:
+    """A number read when rendered: `read()` gives it for each set of label values."""
+
+    def __init__(
+        self,
+        name: str,
+        help_text: str,
+        read: Callable[[], Mapping[tuple[str, ...], float]],
+        names: tuple[str, ...] = (),
+        unit: str = "",
+        limit: int = SERIES_LIMIT,
+    ) -> None:
+        self.name = name
+        self._help = help_text
+        self._read = read
+        self._names = names
+        self._unit = unit
+        self._limit = limit
+
+    def lines(self) -> Iterator[str]:
+        yield head(self.name, "gauge", self._help, self._unit)
+        for values, number in list(self._read().items())[: self._limit]:
+            yield f"{self.name}{labels(self._names, values)} {number}\n"
+
+
+class Info:
+    """Facts that do not change, as labels; `name` is without `_info`."""
+
+    def __init__(self, name: str, help_text: str, facts: Mapping[str, str]) -> None:
+        self.name = name
+        self._help = help_text
+        self._labels = labels(facts.keys(), facts.values())
+
+    def lines(self) -> Iterator[str]:
+        yield head(self.name, "info", self._help)
+        yield f"{self.name}_info{self._labels} 1\n"
+
+
+class Series:
+    """One histogram's state: how many fell into each bucket (not cumulative, the last is +Inf), and the sum."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """A bucket holds what is at most its bound."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    def lines(self, name: str, label_text: str) -> Iterator[str]:
+        """Its samples, with cumulative buckets; `label_text` is non-empty and without braces."""
+        total = 0
+        for bound, count in zip((*self.bounds, "+Inf"), self.counts, strict=True):
+            total += count
+            yield f'{name}_bucket{{{label_text},le="{bound}"}} {total}\n'
+        yield f"{name}_count{{{label_text}}} {total}\n"
+        yield f"{name}_sum{{{label_text}}} {self.sum}\n"

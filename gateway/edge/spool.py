@@ -1,0 +1,62 @@
+"""A whole request body in hand: in memory up to 64 KiB, then in a temporary file, up to the route's limit.
+
+A threaded backend must never wait for a slow client, so its request is complete before a seat is taken.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator
+from typing import IO
+
+from gateway.call import Call
+from gateway.core.errors import InsufficientStorage
+from gateway.edge import body
+
+MEMORY = 64 * 1024
+_PIECE = 64 * 1024
+
+
+class Spool:
+    """A body that was read whole. `small` holds it when it stayed in memory."""
+
+    __slots__ = ("_file", "length", "small")
+
+    def __init__(self) -> None:
+        self.length = 0
+        self.small = b""
+        self._file: IO[bytes] | None = None
+
+    async def fill(self, call: Call) -> None:
+        """Read the client's body to its end. Raises what `body.chunks` raises, and InsufficientStorage."""
+        pieces: list[bytes] = []
+        async for chunk in body.chunks(call):
+            self.length += len(chunk)
+            if self._file is None and self.length <= MEMORY:
+                pieces.append(chunk)
+                continue
+            try:
+                if self._file is None:
+                    self._file = tempfile.TemporaryFile(prefix="gateway-body-")  # noqa: SIM115 - closed in close()
+                    self._file.writelines(pieces)
+                    pieces = []
+                self._file.write(chunk)
+            except OSError:
+                raise InsufficientStorage(
+                    "There is no room to buffer the request body.", close=True
+                ) from None
+        self.small = b"".join(pieces)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body again, in pieces."""
+        if self._file is None:
+            if self.small:
+                yield self.small
+            return
+        self._file.seek(0)
+        while piece := self._file.read(_PIECE):
+            yield piece
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()

@@ -1,0 +1,112 @@
+"""Seats: at most as many requests inside a threaded backend as it has threads; the others wait in line."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+
+from gateway.call import Call
+from gateway.core.balance import least_used
+from gateway.core.errors import BackendSaturated
+from gateway.core.model import Address, Backend
+
+
+class Seat:
+    """The right to have one request inside a backend, at one address. Release it exactly once."""
+
+    __slots__ = ("_line", "address")
+
+    def __init__(self, line: _Line, address: Address) -> None:
+        self._line = line
+        self.address = address
+
+    def release(self) -> None:
+        self._line.give_back(self.address)
+
+
+class _Line:
+    """The seats of one backend, and who waits for them, first come first served."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.inside: dict[Address, int] = {}
+        self.waiting: deque[asyncio.Future[Seat]] = deque()
+        self._turn = 0
+
+    def try_take(self) -> Seat | None:
+        threads = self.backend.threads
+        self._turn += 1
+        address = least_used(self.backend.addresses, lambda a: self.inside.get(a, 0), self._turn)
+        used = self.inside.get(address, 0)
+        if threads and used >= threads:
+            return None
+        self.inside[address] = used + 1
+        return Seat(self, address)
+
+    def give_back(self, address: Address) -> None:
+        self.inside[address] -= 1
+        if not self.inside[address]:
+            del self.inside[address]
+        self.wake()
+
+    def wake(self) -> None:
+        """Hand free seats to those who wait."""
+        while self.waiting:
+            if self.waiting[0].done():  # it gave up
+                self.waiting.popleft()
+                continue
+            seat = self.try_take()
+            if seat is None:
+                return
+            self.waiting.popleft().set_result(seat)
+
+
+class Admission:
+    """The seats of all backends, by name; a reload resets nothing."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, _Line] = {}
+
+    async def admit(self, call: Call, backend: Backend, timeout: float) -> Seat:
+        """A seat, after at most `timeout` seconds in line. Raises BackendSaturated."""
+        line = self._lines.get(backend.name)
+        if line is None:
+            line = self._lines[backend.name] = _Line(backend)
+        if not line.waiting:
+            seat = line.try_take()
+            if seat is not None:
+                return seat
+        return await self._wait(line, timeout)
+
+    async def _wait(self, line: _Line, timeout: float) -> Seat:
+        place: asyncio.Future[Seat] = asyncio.get_running_loop().create_future()
+        line.waiting.append(place)
+        try:
+            async with asyncio.timeout(timeout):
+                return await place
+        except BaseException as error:
+            if place.done() and not place.cancelled():
+                place.result().release()  # it came in the moment that we left
+            place.cancel()
+            if isinstance(error, TimeoutError):
+                raise BackendSaturated("All seats of the backend are taken.", retry_after=timeout) from None
+            raise
+
+    def reconcile(self, backends: Mapping[str, Backend]) -> None:
+        """Take over what a new snapshot says of each backend; more seats are handed out at once."""
+        for name, line in list(self._lines.items()):
+            backend = backends.get(name)
+            if backend is not None:
+                line.backend = backend
+                line.wake()
+            elif not line.inside and not line.waiting:
+                del self._lines[name]
+
+    def in_use(self) -> dict[str, int]:
+        """Requests inside, by backend."""
+        return {name: sum(line.inside.values()) for name, line in self._lines.items()}
+
+    def waiting(self) -> dict[str, int]:
+        """Requests in line, by backend."""
+        return {name: sum(not f.done() for f in line.waiting) for name, line in self._lines.items()}

@@ -1,0 +1,153 @@
+"""Keys and tokens: the key set of the file, and a bounded cache of tokens that were verified with it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from jwt.algorithms import OKPAlgorithm
+
+from gateway.core.errors import Unauthenticated
+from gateway.core.model import Identity
+from gateway.core.tokens import Key, KeySetError, TokenRule, parse_keys, verify
+
+L = logging.getLogger(__name__)
+CACHE_SIZE = 10_000
+
+
+class KeysUnusable(Exception):
+    """The key file cannot be used; the text names the file, the reason and how to mend it."""
+
+
+class Keys:
+    """The live key set and the verified tokens. `on_result` hears cached, verified or refused."""
+
+    def __init__(
+        self,
+        path: Path,
+        rule: TokenRule,
+        on_result: Callable[[str], None] = lambda result: None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.path = path
+        self.rule = rule
+        self._on_result = on_result
+        self._now = now
+        self._keys: Mapping[str, Key] = {}
+        self._cache: dict[str, Identity] = {}
+        self._seen: tuple[int, int, int] | None = None
+
+    def load(self) -> None:
+        """Read the key file. Raises KeysUnusable; then the keys stay as they were."""
+        self._seen = _stamp(self.path)
+        self._keys = load_keys(self.path, self.rule)
+        self._cache.clear()
+
+    def reload_if_changed(self) -> None:
+        """Read the key file again when it changed; a bad one is logged and the last good keys stay."""
+        if _stamp(self.path) == self._seen:
+            return
+        try:
+            self.load()
+            L.info("The keys in %s were loaded again; verified tokens are forgotten", self.path)
+        except KeysUnusable as error:
+            L.error("The last good keys stay in use: %s", error)
+
+    def verify(self, token: str) -> Identity:
+        """Who the token says is calling. Raises Unauthenticated."""
+        identity = self._cache.get(token)
+        if identity is not None:
+            if identity.expires > self._now() - self.rule.leeway:
+                self._on_result("cached")
+                return identity
+            del self._cache[token]
+        try:
+            identity = verify(token, self._keys, self.rule, self._now())
+        except Unauthenticated:
+            self._on_result("refused")
+            raise
+        self._on_result("verified")
+        if len(self._cache) >= CACHE_SIZE:
+            del self._cache[next(iter(self._cache))]  # the one that was verified longest ago
+        self._cache[token] = identity
+        return identity
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def load_keys(path: Path, rule: TokenRule) -> dict[str, Key]:
+    """The keys of a JWK set file. Raises KeysUnusable."""
+    try:
+        text = path.read_text("utf-8")
+        mode = path.stat().st_mode & 0o777
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise KeysUnusable(f"{path}: cannot be read: {reason}; restore it from its backup") from None
+    try:
+        keys = parse_keys(text, rule.algorithms)
+    except KeySetError as error:
+        raise KeysUnusable(f"{path}: {error}") from None
+    if mode & 0o077 and any(key.can_sign for key in keys.values()):
+        raise KeysUnusable(f"{path}: it holds signing keys and others may read it; run: chmod 600 {path}")
+    return keys
+
+
+def signing_key(keys: Mapping[str, Key], kid: str = "") -> Key:
+    """The key to sign with: the one named, or the first that can. Raises KeysUnusable."""
+    for key in keys.values():
+        if key.can_sign and kid in ("", key.kid):
+            return key
+    raise KeysUnusable(f"no key {kid!r} that can sign is in the key set" if kid else "no key can sign")
+
+
+def ensure_signing_key(path: Path) -> bool:
+    """Make a key set with one new Ed25519 key where there is none. True when one was made.
+
+    Mode 0600 from its first moment on; two processes that start together agree on one file.
+    """
+    if path.exists():
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    jwk = json.loads(OKPAlgorithm.to_jwk(Ed25519PrivateKey.generate()))
+    kid = f"{time.strftime('%Y-%m-%d')}-{secrets.token_hex(4)}"
+    text = json.dumps({"keys": [{"kid": kid, "alg": "EdDSA", "use": "sig", **jwk}]}, indent=2) + "\n"
+    return _create_private(path, text.encode())
+
+
+def ensure_secret(path: Path) -> bytes:
+    """32 random bytes that stay the same over restarts, kept in a file of mode 0600."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _create_private(path, base64.b64encode(secrets.token_bytes(32)) + b"\n")
+    return base64.b64decode(path.read_bytes())
+
+
+def _create_private(path: Path, content: bytes) -> bool:
+    """Create whole or not at all: written beside, then linked to its name."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(beside, path)
+        except FileExistsError:
+            return False
+        return True
+    finally:
+        beside.unlink()
