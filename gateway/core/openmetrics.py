@@ -6,8 +6,11 @@ instrument is bounded: past `limit` sets of label values, what is new counts und
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from itertools import accumulate
 from typing import Protocol
 
 CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -16,6 +19,7 @@ OTHER = "other"
 SERIES_LIMIT = 1000
 
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+_needs_escape = re.compile('[\\\\"\n\ud800-\udfff]').search
 _HELP_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n"})
 
 
@@ -29,6 +33,8 @@ class Instrument(Protocol):
 
 def escape(value: str) -> str:
     """A label value as it stands between quotes; what UTF-8 cannot hold (a lone surrogate) becomes `?`."""
+    if not _needs_escape(value):
+        return value
     return value.translate(_ESCAPES).encode("utf-8", "replace").decode("utf-8")
 
 
@@ -47,7 +53,9 @@ def head(name: str, kind: str, help_text: str, unit: str = "") -> str:
 class Counter:
     """A number that only grows, one for each set of label values. `name` is without `_total`."""
 
-    def __init__(self, name: str, help_text: str, names: tuple[str, ...] = (), limit: int = SERIES_LIMIT) -> None:
+    def __init__(
+        self, name: str, help_text: str, names: tuple[str, ...] = (), limit: int = SERIES_LIMIT
+    ) -> None:
         self.name = name
         self._help = help_text
         self._names = names
@@ -66,7 +74,7 @@ class Counter:
 
     def lines(self) -> Iterator[str]:
         yield head(self.name, "counter", self._help)
-        for values, count in self._counts.items():
+        for values, count in list(self._counts.items()):
             yield f"{self.name}_total{labels(self._names, values)} {count}\n"
 
 
@@ -109,7 +117,7 @@ class Info:
 
 
 class Series:
-    """One histogram's state: how many fell into each bucket (not cumulative, the last is +Inf), and the sum."""
+    """One histogram's state: how many fell into each bucket (the last is +Inf; not cumulative), their sum."""
 
     __slots__ = ("bounds", "counts", "sum")
 
@@ -123,11 +131,16 @@ class Series:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
-    def lines(self, name: str, label_text: str) -> Iterator[str]:
+    def text(self, name: str, label_text: str) -> str:
         """Its samples, with cumulative buckets; `label_text` is non-empty and without braces."""
-        total = 0
-        for bound, count in zip((*self.bounds, "+Inf"), self.counts, strict=True):
-            total += count
-            yield f'{name}_bucket{{{label_text},le="{bound}"}} {total}\n'
-        yield f"{name}_count{{{label_text}}} {total}\n"
-        yield f"{name}_sum{{{label_text}}} {self.sum}\n"
+        bucket = f'{name}_bucket{{{label_text},le="'
+        totals = list(accumulate(self.counts))
+        lines = [f"{bucket}{le} {total}\n" for le, total in zip(_le_texts(self.bounds), totals, strict=True)]
+        lines.append(f"{name}_count{{{label_text}}} {totals[-1]}\n{name}_sum{{{label_text}}} {self.sum}\n")
+        return "".join(lines)
+
+
+@cache
+def _le_texts(bounds: tuple[float, ...]) -> tuple[str, ...]:
+    """Printing a float costs more than the rest of a line does: once for all series."""
+    return tuple(f'{bound}"}}' for bound in (*bounds, "+Inf"))

@@ -1,0 +1,209 @@
+"""What the gateway counts, rendered as OpenMetrics when it is scraped.
+
+Counted on the loop's thread only. No label ever holds a raw path, a subject or an address.
+"""
+
+from __future__ import annotations
+
+import platform
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterator, Mapping
+from importlib.metadata import version
+from typing import Literal
+
+from gateway.core.openmetrics import (
+    CONTENT_TYPE,
+    END,
+    OTHER,
+    Counter,
+    Gauge,
+    Info,
+    Instrument,
+    Series,
+    escape,
+    head,
+)
+
+__all__ = ["CONTENT_TYPE", "Metrics"]
+
+# Seconds. Fine below 10 ms, where the gateway itself shows; up to the default wait for a first byte above.
+LATENCY_BOUNDS = (
+    *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
+    *(0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+)
+ROUTE_LIMIT = 1000
+TENANT_LIMIT = 1000
+NONE = "none"
+
+
+class _RequestSeconds:
+    """The latency histogram by route and status class. `observe` of Metrics looks into `series` itself."""
+
+    name = "gateway_request_seconds"
+
+    def __init__(self) -> None:
+        self.series: dict[tuple[str, int], Series] = {}
+        self._routes: set[str] = set()
+
+    def add_series(self, route: str, status_class: int) -> Series:
+        if route not in self._routes:
+            if len(self._routes) < ROUTE_LIMIT:
+                self._routes.add(route)
+            else:
+                route = OTHER
+        series = self.series.get((route, status_class))
+        if series is None:
+            series = self.series[route, status_class] = Series(LATENCY_BOUNDS)
+        return series
+
+    def keep(self, routes: Collection[str]) -> None:
+        kept = {*routes, NONE, OTHER}
+        self._routes &= kept
+        self.series = {key: series for key, series in self.series.items() if key[0] in kept}
+
+    def lines(self) -> Iterator[str]:
+        yield head(self.name, "histogram", "Time from a request's head to the end of its answer.", "seconds")
+        for (route, status_class), series in list(self.series.items()):
+            label_text = f'route="{escape(route)}",status="{_class_name(status_class)}"'
+            yield series.text(self.name, label_text)
+
+
+class _TenantRequests:
+    """Requests by tenant and status class: the first tenants by name, then all the others as one."""
+
+    name = "gateway_tenant_requests"
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[str, int], int] = {}
+        self._tenants: set[str] = set()
+
+    def add_series(self, tenant: str, status_class: int) -> None:
+        if tenant not in self._tenants:
+            if len(self._tenants) < TENANT_LIMIT:
+                self._tenants.add(tenant)
+            else:
+                tenant = OTHER
+        key = tenant, status_class
+        self.counts[key] = self.counts.get(key, 0) + 1
+
+    def lines(self) -> Iterator[str]:
+        yield head(self.name, "counter", "Requests that were answered.")
+        for (tenant, status_class), count in list(self.counts.items()):
+            label_text = f'tenant="{escape(tenant)}",status="{_class_name(status_class)}"'
+            yield f"{self.name}_total{{{label_text}}} {count}\n"
+
+
+def _class_name(status_class: int) -> str:
+    """"2xx"; a request that ended before there was a status (0) is "none"."""
+    return f"{status_class}xx" if status_class else NONE
+
+
+class Metrics:
+    """All counters of the gateway, and what others add with `add` and `add_source`.
+
+    revision, loaded_at (seconds since the epoch) and draining are read when rendered: whoever knows better
+    sets them.
+    """
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self.loaded_at = 0.0
+        self.draining = False
+        self._requests = _RequestSeconds()
+        self._tenants = _TenantRequests()
+        self._reloads = Counter("gateway_config_reloads", "Routing configs read.", ("result",))
+        self._tokens = Counter("gateway_tokens_verified", "Tokens looked at.", ("result",))
+        self._backend_errors = Counter(
+            "gateway_backend_errors", "Exchanges with a backend that failed.", ("backend", "code")
+        )
+        self._restarts = Counter("gateway_child_restarts", "Supervised backends started again.", ("backend",))
+        for result in ("applied", "refused"):
+            self._reloads.add(result, amount=0)
+        for result in ("cached", "verified", "refused"):
+            self._tokens.add(result, amount=0)
+        self._instruments: list[Instrument] = [
+            *(self._requests, self._tenants, self._reloads, self._tokens),
+            *(self._backend_errors, self._restarts, *self._own_instruments()),
+        ]
+        self._sources: list[Callable[[], str]] = []
+
+    def observe(self, route: str, status: int, tenant: str, seconds: float) -> None:
+        """Count a request that ended. route and tenant: names, "" for none. status: 0 when none was sent."""
+        status_class = status // 100
+        try:
+            series = self._requests.series[route or NONE, status_class]
+        except KeyError:
+            series = self._requests.add_series(route or NONE, status_class)
+        series.counts[bisect_left(LATENCY_BOUNDS, seconds)] += 1  # Series.observe, without the call
+        series.sum += seconds
+        try:
+            self._tenants.counts[tenant or NONE, status_class] += 1
+        except KeyError:
+            self._tenants.add_series(tenant or NONE, status_class)
+
+    def keep_routes(self, routes: Collection[str]) -> None:
+        """After a reload: drop the series of routes that are gone, so that renaming never fills the bound."""
+        self._requests.keep(routes)
+
+    def config_reload(self, result: Literal["applied", "refused"]) -> None:
+        self._reloads.add(result)
+
+    def token(self, result: Literal["cached", "verified", "refused"]) -> None:
+        self._tokens.add(result)
+
+    def backend_error(self, backend: str, code: str) -> None:
+        """code: that of the GatewayError that the client got."""
+        self._backend_errors.add(backend, code)
+
+    def child_restarted(self, backend: str) -> None:
+        self._restarts.add(backend)
+
+    def backend_gauges(
+        self, in_use: Callable[[], Mapping[str, float]], waiting: Callable[[], Mapping[str, float]]
+    ) -> None:
+        """At each scrape, read by backend: the seats in use, and the requests that wait for one."""
+        for name, help_text, read in (
+            ("gateway_backend_in_use", "Requests inside the backend.", in_use),
+            ("gateway_backend_waiting", "Requests that wait for a seat.", waiting),
+        ):
+            self.add(Gauge(name, help_text, _by_name(read), ("backend",)))
+
+    def add(self, instrument: Instrument) -> None:
+        """Render this too. Raises ValueError when its name is taken: a scraper would refuse it all."""
+        if any(instrument.name == other.name for other in self._instruments):
+            raise ValueError(f"two metrics have the name {instrument.name}")
+        self._instruments.append(instrument)
+
+    def add_source(self, render: Callable[[], str]) -> None:
+        """Render these families too: complete lines, names that nobody else uses."""
+        self._sources.append(render)
+
+    def render(self) -> str:
+        """Everything as OpenMetrics text; its media type is CONTENT_TYPE."""
+        return "".join(self.parts())
+
+    def parts(self) -> Iterator[str]:
+        """The same in small pieces: whoever sends it may let others run between two of them."""
+        for instrument in self._instruments:
+            yield from instrument.lines()
+        for source in self._sources:
+            yield source()
+        yield END
+
+    def _own_instruments(self) -> Iterator[Instrument]:
+        yield Gauge(
+            "gateway_config_revision", "Revision of the routing config in use.", lambda: {(): self.revision}
+        )
+        yield Gauge(
+            "gateway_config_loaded_timestamp_seconds",
+            "When the routing config in use was applied.",
+            lambda: {(): self.loaded_at},
+            unit="seconds",
+        )
+        yield Gauge("gateway_draining", "1 while the gateway shuts down.", lambda: {(): int(self.draining)})
+        facts = {"version": version("gateway"), "python": platform.python_version()}
+        yield Info("gateway_build", "What runs.", facts)
+
+
+def _by_name(read: Callable[[], Mapping[str, float]]) -> Callable[[], Mapping[tuple[str, ...], float]]:
+    return lambda: {(name,): number for name, number in read().items()}
