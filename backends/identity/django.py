@@ -43,6 +43,7 @@ class GatewayMiddleware:
         except ForwardedInvalid as error:
             return problem_response(400, str(error))
         finally:
+            wsgi.drain(request.META)
             log.request_id.reset(mark)
 
 

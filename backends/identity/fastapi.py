@@ -1,4 +1,4 @@
-"""FastAPI, or any ASGI application: `app.add_middleware(GatewayMiddleware)`, then a handler takes a `Caller`."""
+"""FastAPI, or any ASGI app: `app.add_middleware(GatewayMiddleware)`, then a handler takes a `Caller`."""
 
 from __future__ import annotations
 

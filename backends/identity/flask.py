@@ -50,11 +50,13 @@ class GatewayMiddleware:
         try:
             environ["gateway.identity"] = parse(headers)
             wsgi.apply(environ, forwarded(headers))
+            return self.app(environ, start_response)
         except IdentityError as error:
             return _refuse(start_response, 401, str(error))
         except ForwardedInvalid as error:
             return _refuse(start_response, 400, str(error))
-        return self.app(environ, start_response)
+        finally:
+            wsgi.drain(environ)
 
 
 def _refuse(start_response: Callable[..., Any], status: int, detail: str) -> list[bytes]:

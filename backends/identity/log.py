@@ -20,7 +20,7 @@ class RequestId(logging.Filter):
 
 
 def config() -> dict[str, Any]:
-    """For logging.config.dictConfig: a line to stderr per record of level LOG_LEVEL (default INFO) or above."""
+    """For logging.config.dictConfig: a line to stderr per record, from level LOG_LEVEL (default INFO) up."""
     return {
         "version": 1,
         "disable_existing_loggers": False,

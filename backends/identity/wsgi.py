@@ -29,3 +29,10 @@ def apply(environ: dict[str, Any], public: Forwarded) -> None:
         environ["HTTP_HOST"] = public.host
     if public.scheme:
         environ["wsgi.url_scheme"] = public.scheme
+
+
+def drain(environ: dict[str, Any]) -> None:
+    """Read what the application left of the body, e.g. of a request that it refused. gunicorn closes a
+    connection with an unread body, and the gateway, still sending, would find a reset and not the answer."""
+    while environ["wsgi.input"].read(65536):
+        pass

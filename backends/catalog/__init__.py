@@ -1,0 +1,1 @@
+"""The catalogue: products and stock, in Django's model, view and template."""
