@@ -1,7 +1,7 @@
 """The filter language: text -> a tree of a closed set of nodes, and what the nodes mean.
 
-Engines render the nodes; nothing that a client sent goes further as a dict. `matches` is the reference:
-every engine must agree with it. The meaning of equality is MongoDB's, where JSON has it:
+Engines render the nodes; nothing that a client sent goes further as a dict. matcher.py is the reference
+that every engine must agree with. The meaning of equality is MongoDB's, where JSON has it:
 
 - a path looks into objects, and into the objects in an array on its way (not into arrays in arrays);
 - a value matches when it is equal, or when it is an array that holds an equal element;
@@ -12,7 +12,7 @@ every engine must agree with it. The meaning of equality is MongoDB's, where JSO
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,16 +49,6 @@ class And:
 Node = Eq | And
 
 EVERYTHING = And(())
-
-
-class _Missing:
-    """The value of a member that is not there."""
-
-
-_MISSING = _Missing()
-
-
-# --- from text to nodes --------------------------------------------------------------------------
 
 
 def parse(text: str) -> Node:
@@ -166,49 +156,3 @@ def canonical(node: Node) -> str:
     if isinstance(node, Eq):
         return strict_json.dumps(["eq", node.path, node.text])
     return strict_json.dumps(["and", [canonical(part) for part in node.nodes]])
-
-
-# --- what the nodes mean -------------------------------------------------------------------------
-
-
-def matches(node: Node, identifier: str, data: Mapping[str, Any]) -> bool:
-    """Whether a document matches: the reference for every engine."""
-    if isinstance(node, And):
-        return all(matches(part, identifier, data) for part in node.nodes)
-    whole = {**data, "id": identifier}
-    return any(_equal_or_holds(value, node.value) for value in _values(whole, node.path))
-
-
-def _values(data: Mapping[str, Any], path: Path) -> Iterator[Any]:
-    """Every value that a path leads to, _MISSING where it ends too early."""
-    value = data.get(path[0], _MISSING)
-    rest = path[1:]
-    if not rest:
-        yield value
-    elif isinstance(value, Mapping):
-        yield from _values(value, rest)
-    elif isinstance(value, list):
-        for item in value:
-            if isinstance(item, Mapping):
-                yield from _values(item, rest)
-    else:
-        yield _MISSING
-
-
-def _equal_or_holds(value: Any, operand: Any) -> bool:
-    if isinstance(value, _Missing):
-        return operand is None
-    if same(value, operand):
-        return True
-    return isinstance(value, list) and any(same(item, operand) for item in value)
-
-
-def same(left: Any, right: Any) -> bool:
-    """Equality of JSON values, strict in type."""
-    if isinstance(left, dict) and isinstance(right, dict):
-        return list(left) == list(right) and all(same(left[name], right[name]) for name in left)
-    if isinstance(left, list) and isinstance(right, list):
-        return len(left) == len(right) and all(map(same, left, right))
-    if isinstance(left, bool) or isinstance(right, bool):
-        return left is right
-    return bool(left == right)

@@ -1,0 +1,87 @@
+"""The embedded engine: one SQLite file per tenant, its name the tenant's.
+
+Reads by id run on the event loop (a few microseconds), lists in reader threads, writes in writer threads
+with group commit. Tenants apart are files apart: isolation, quota, backup and deletion by construction.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from gateway.core.errors import StoreUnavailable
+from gateway.core.model import TenantId
+from gateway.store.cursor import MIN_KEY_BYTES
+from gateway.store.sqlite_files import Files
+from gateway.store.sqlite_reads import Reads
+from gateway.store.sqlite_tenant import SQLiteTenantStore
+
+WRITER_THREADS = 4
+READER_THREADS = 4
+MAX_OPEN_TENANTS = 64
+QUERY_SECONDS = 10.0
+MIN_SQLITE = (3, 38, 0)  # the JSON operators and STRICT tables
+
+
+class SQLiteDocumentStore:
+    """The store under a folder, which it makes with mode 0700.
+
+    cursor_key: the secret that signs cursors, 32 bytes or more; cursors outlive a restart when it does.
+    max_tenant_bytes: how large one tenant's file may grow, None for no limit. query_seconds: after how
+    long a list is given up.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        cursor_key: bytes,
+        *,
+        max_tenant_bytes: int | None = None,
+        max_open_tenants: int = MAX_OPEN_TENANTS,
+        query_seconds: float = QUERY_SECONDS,
+    ) -> None:
+        if len(cursor_key) < MIN_KEY_BYTES:
+            raise ValueError(f"the key for cursors must have at least {MIN_KEY_BYTES} bytes")
+        self._folder = folder
+        self._cursor_key = cursor_key
+        self._max_tenant_bytes = max_tenant_bytes
+        self._max_open_tenants = max_open_tenants
+        self._query_seconds = query_seconds
+        self._writers = ThreadPoolExecutor(WRITER_THREADS, "store-write")
+        self._readers = ThreadPoolExecutor(READER_THREADS, "store-read")
+        self._files: Files | None = None
+        self._reads: Reads | None = None
+
+    def tenant(self, tenant: TenantId) -> SQLiteTenantStore:
+        """Raises StoreUnavailable before start()."""
+        if self._files is None or self._reads is None:
+            raise StoreUnavailable("The document store has not started.")
+        return SQLiteTenantStore(tenant, self._files, self._reads, self._cursor_key)
+
+    async def start(self) -> None:
+        """Raises StoreUnavailable when the folder cannot be used, or SQLite is too old."""
+        if sqlite3.sqlite_version_info < MIN_SQLITE:
+            least = ".".join(map(str, MIN_SQLITE))
+            raise StoreUnavailable(f"SQLite is {sqlite3.sqlite_version}; the store needs {least} or newer.")
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._folder.chmod(0o700)
+        except OSError as error:
+            reason = f"{type(error).__name__}: {error.strerror}"
+            detail = f"The documents' folder {self._folder} cannot be used ({reason}). "
+            detail += "It must be a folder that belongs to the gateway's user."
+            raise StoreUnavailable(detail) from None
+        if not os.access(self._folder, os.R_OK | os.W_OK | os.X_OK):
+            detail = f"The documents' folder {self._folder} cannot be written. "
+            raise StoreUnavailable(detail + "Look at its owner, and whether its disk is mounted read-only.")
+        self._files = Files(self._folder, self._writers, self._max_open_tenants, self._max_tenant_bytes)
+        self._reads = Reads(self._files, self._readers, self._query_seconds)
+
+    async def close(self) -> None:
+        """Finish every write that was taken, close the files, join the threads."""
+        if self._files is not None:
+            await self._files.close()
+        self._writers.shutdown()
+        self._readers.shutdown()

@@ -1,0 +1,83 @@
+"""What an error of SQLite means: a status for the client, and for the operator a line on how to mend it."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sqlite3
+import time
+from pathlib import Path
+
+from gateway.core.errors import GatewayError, InsufficientStorage, StoreUnavailable
+
+_log = logging.getLogger(__name__)
+
+_PRIMARY = 0xFF  # an extended result code holds the primary one in its low byte (sqlite.org/rescode.html)
+
+# Result codes after which the open file is let go, so that the next call finds what the operator mended.
+_BROKEN = frozenset({
+    sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM,
+})
+
+_MEND = {
+    sqlite3.SQLITE_CORRUPT: "it is damaged; put a backup in its place, or run `sqlite3 FILE .recover`",
+    sqlite3.SQLITE_NOTADB: "it is not a database; put a backup in its place, or move it away to begin empty",
+    sqlite3.SQLITE_IOERR: "reading or writing it failed; look at the disk and at the kernel's log",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; look at its permissions, its folder, and `ulimit -n`",
+    sqlite3.SQLITE_READONLY: "it cannot be written, or was moved while open; look at its permissions",
+    sqlite3.SQLITE_PERM: "access is denied; the folder and its files must belong to the gateway's user",
+    sqlite3.SQLITE_FULL: "the disk, or the tenant's share of it, is full; make room or raise the limit",
+    sqlite3.SQLITE_BUSY: "another process held it for too long; find who has it open (`fuser FILE`)",
+    sqlite3.SQLITE_NOMEM: "memory ran out",
+}
+
+_LOG_EVERY = 10.0  # seconds between two lines about one file and one reason: a fault hits every request
+_MAX_REMEMBERED = 1000
+_logged: dict[tuple[str, int], float] = {}
+
+
+def primary_code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code; SQLITE_MISUSE for what Python's module raises by itself."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE) & _PRIMARY
+
+
+def is_broken(error: sqlite3.Error) -> bool:
+    """Whether the open file should be let go."""
+    return primary_code(error) in _BROKEN
+
+
+def translate(error: sqlite3.Error, path: Path) -> GatewayError:
+    """The error for the client, without a path; the operator's line is logged."""
+    code = primary_code(error)
+    if code == sqlite3.SQLITE_INTERRUPT:
+        detail = "The query took too long. Narrow it with a filter, or sort by id."
+        return StoreUnavailable(detail, retry_after=5)
+    _report(error, code, path)
+    return _for_client(code)
+
+
+def translate_os(error: OSError, path: Path) -> GatewayError:
+    """As translate, for an error of the operating system while making a file."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    code = sqlite3.SQLITE_FULL if full else sqlite3.SQLITE_CANTOPEN
+    _report(error, code, path)
+    return _for_client(code)
+
+
+def _for_client(code: int) -> GatewayError:
+    if code == sqlite3.SQLITE_FULL:
+        return InsufficientStorage("There is no room for this write. Nothing was changed.")
+    return StoreUnavailable("The tenant's documents cannot be reached at the moment.", retry_after=2)
+
+
+def _report(error: Exception, code: int, path: Path) -> None:
+    now, key = time.monotonic(), (str(path), code)
+    if now - _logged.get(key, -_LOG_EVERY) < _LOG_EVERY:
+        return
+    if len(_logged) >= _MAX_REMEMBERED:
+        _logged.clear()
+    _logged[key] = now
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    mend = _MEND.get(code, "this is not expected; keep the file and report it")
+    _log.error("documents: %s: %s (%s): %s", path, name, error, mend)

@@ -1,0 +1,187 @@
+"""The tenants' open files: at most so many at a time, the least recently used closed first.
+
+A file in use is never closed: `acquire` counts a user and `release` takes it back, on the event loop.
+When all are in use, the next tenant waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import OrderedDict, deque
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+from gateway.core.errors import StoreUnavailable
+from gateway.store import sqlite_errors
+from gateway.store.sqlite_operations import Operation
+from gateway.store.sqlite_schema import open_reader, open_writer
+from gateway.store.sqlite_writes import Writes
+
+MAX_IDLE_READERS = 2
+
+
+class TenantFile:
+    """One open file: the connection that writes, one for reads on the event loop, some for reader threads."""
+
+    def __init__(self, path: Path, writer: sqlite3.Connection, inline: sqlite3.Connection) -> None:
+        self.path = path
+        self.inline = inline
+        self.users = 0
+        self._writer = writer
+        self._readers: deque[sqlite3.Connection] = deque()  # appended to and popped from by threads
+        self._writes: Writes | None = None
+
+    @classmethod
+    def open(cls, path: Path, max_bytes: int | None) -> TenantFile:
+        """Blocks. Raises StoreUnavailable; what is wrong with the file is logged."""
+        try:
+            writer = open_writer(path, max_bytes)
+            try:
+                # The event loop never waits for a lock: sqlite.py takes a thread when it would.
+                return cls(path, writer, open_reader(path, busy_seconds=0))
+            except sqlite3.Error:
+                writer.close()
+                raise
+        except sqlite3.Error as error:
+            raise sqlite_errors.translate(error, path) from None
+        except OSError as error:
+            raise sqlite_errors.translate_os(error, path) from None
+
+    def start(self, files: Files, threads: Executor) -> None:
+        """Begin to take writes, on the event loop."""
+        self._writes = Writes(
+            self._writer,
+            self.path,
+            threads,
+            on_settled=lambda: files.release(self),
+            on_broken=lambda: files.detach(self),
+        )
+
+    def write(self, operation: Operation) -> asyncio.Future[Any]:
+        """Queue a write; the file has one user more until it is settled."""
+        assert self._writes is not None
+        future = self._writes.submit(operation)
+        self.users += 1
+        return future
+
+    def take_reader(self) -> sqlite3.Connection:
+        """A read-only connection for this thread alone. Raises sqlite3.Error."""
+        try:
+            return self._readers.pop()
+        except IndexError:
+            return open_reader(self.path)
+
+    def give_reader(self, connection: sqlite3.Connection) -> None:
+        if len(self._readers) < MAX_IDLE_READERS:
+            self._readers.append(connection)
+        else:
+            connection.close()
+
+    def close(self) -> None:
+        """Blocks: the last connection to a file moves the log into it."""
+        for connection in (*self._readers, self.inline, self._writer):
+            connection.close()
+
+
+class Files:
+    """All open files of a store. Its methods are called on the event loop only."""
+
+    def __init__(self, folder: Path, threads: Executor, max_open: int, max_bytes: int | None) -> None:
+        self._folder = folder
+        self._threads = threads
+        self._max_open = max_open
+        self._max_bytes = max_bytes
+        self._loop = asyncio.get_running_loop()
+        self._open: OrderedDict[str, TenantFile] = OrderedDict()
+        self._detached: set[TenantFile] = set()  # broken, and closed after their last user
+        self._opening: dict[str, asyncio.Task[None]] = {}
+        self._closing: set[asyncio.Future[None]] = set()
+        self._freed = asyncio.Event()
+        self._closed = False
+
+    def get(self, name: str) -> TenantFile | None:
+        """A file that is open already, for use before the next await."""
+        file = self._open.get(name)
+        if file is not None:
+            self._open.move_to_end(name)
+        return file
+
+    async def acquire(self, name: str) -> TenantFile:
+        """A file with one more user; `release` it. Raises StoreUnavailable."""
+        while True:
+            if self._closed:
+                raise StoreUnavailable("The document store is closed.")
+            file = self.get(name)
+            if file is not None:
+                file.users += 1
+                return file
+            await self._make(name)
+
+    def release(self, file: TenantFile) -> None:
+        file.users -= 1
+        if file.users == 0:
+            self._freed.set()
+            if file in self._detached:
+                self._detached.discard(file)
+                self._close(file)
+
+    def detach(self, file: TenantFile) -> None:
+        """Let a broken file go: the next acquire opens it anew, its last user closes it."""
+        if self._open.get(file.path.stem) is not file:
+            return
+        del self._open[file.path.stem]
+        if file.users:
+            self._detached.add(file)
+        else:
+            self._close(file)
+
+    async def close(self) -> None:
+        """Wait for every user, then close every file."""
+        self._closed = True
+        while self._opening:
+            await asyncio.wait(list(self._opening.values()))
+        while self._detached or any(file.users for file in self._open.values()):
+            self._freed.clear()
+            await self._freed.wait()
+        while self._open:
+            self._close(self._open.popitem()[1])
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    async def _make(self, name: str) -> None:
+        """One step towards an open file: open it, join who does, or wait for room."""
+        task = self._opening.get(name)
+        if task is None:
+            count = len(self._open) + len(self._opening) + len(self._detached)
+            if count >= self._max_open and not self._evict():
+                self._freed.clear()
+                await self._freed.wait()
+                return
+            task = self._opening[name] = self._loop.create_task(self._open_file(name))
+        await asyncio.shield(task)
+
+    async def _open_file(self, name: str) -> None:
+        path = self._folder / f"{name}.db"
+        try:
+            file = await self._loop.run_in_executor(self._threads, TenantFile.open, path, self._max_bytes)
+            file.start(self, self._threads)
+            self._open[name] = file
+        finally:
+            del self._opening[name]
+            self._freed.set()  # there may be room again
+
+    def _evict(self) -> bool:
+        """Close the file that was not used for the longest time. False: all are in use."""
+        for name, file in self._open.items():
+            if file.users == 0:
+                del self._open[name]
+                self._close(file)
+                return True
+        return False
+
+    def _close(self, file: TenantFile) -> None:
+        closing = self._loop.run_in_executor(self._threads, file.close)
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)

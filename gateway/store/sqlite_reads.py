@@ -1,0 +1,69 @@
+"""Reads of the tenants' files: small documents on the event loop, everything else in reader threads."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import TypeVar
+
+from gateway.store import sqlite_errors, sqlite_operations
+from gateway.store.document import Document
+from gateway.store.sqlite_files import Files, TenantFile
+
+T = TypeVar("T")
+
+_STEPS_BETWEEN_CHECKS = 10_000  # of SQLite's virtual machine: about a millisecond
+
+
+class Reads:
+    """query_seconds: after how long a query is given up."""
+
+    def __init__(self, files: Files, threads: Executor, query_seconds: float) -> None:
+        self._files = files
+        self._threads = threads
+        self._query_seconds = query_seconds
+
+    def read_inline(self, name: str, collection: str, identifier: str) -> tuple[bool, Document | None]:
+        """Whether that settles it, and the document. Never waits; blocks for microseconds.
+
+        Not settled: the file is not open, the document is large, or a lock is held. Raises
+        StoreUnavailable.
+        """
+        file = self._files.get(name)
+        if file is None:
+            return False, None
+        try:
+            return sqlite_operations.read_small(file.inline, collection, identifier)
+        except sqlite3.Error as error:
+            if sqlite_errors.primary_code(error) == sqlite3.SQLITE_BUSY:
+                return False, None
+            raise self._failure(error, file) from None
+
+    async def query(self, name: str, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in a reader thread. Raises StoreUnavailable, also past the deadline."""
+        file = await self._files.acquire(name)
+        running = asyncio.get_running_loop().run_in_executor(self._threads, self._run, file, work)
+        running.add_done_callback(lambda _: self._files.release(file))
+        try:
+            # Shielded: the thread goes on when the caller is gone, and uses the file until it ends.
+            return await asyncio.shield(running)
+        except sqlite3.Error as error:
+            raise self._failure(error, file) from None
+
+    def _run(self, file: TenantFile, work: Callable[[sqlite3.Connection], T]) -> T:
+        connection = file.take_reader()
+        deadline = time.monotonic() + self._query_seconds
+        connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_CHECKS)
+        try:
+            return work(connection)
+        finally:
+            connection.set_progress_handler(None, 0)
+            file.give_reader(connection)
+
+    def _failure(self, error: sqlite3.Error, file: TenantFile) -> Exception:
+        if sqlite_errors.is_broken(error):
+            self._files.detach(file)
+        return sqlite_errors.translate(error, file.path)
