@@ -60,7 +60,7 @@ class LoopLag:
 
 
 class ProcessMetrics:
-    """Keeps ASAB's `process` gauge current. Make it on the running loop; `render` is for Metrics.add_source."""
+    """Keeps ASAB's `process` gauge current. Made on the running loop; `render` is for Metrics.add_source."""
 
     def __init__(self, service: MetricsService) -> None:
         self._service = service

@@ -1,0 +1,187 @@
+"""The access log: one JSON line per call.
+
+A call only adds its line to a queue in memory. A thread writes what has gathered, five times a second and in
+one piece, so that a slow disk or a stalled reader of stdout never holds up a request.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from json.encoder import encode_basestring_ascii as quoted
+from pathlib import Path
+
+from gateway.call import Call
+
+L = logging.getLogger("gateway.accesslog")
+
+FLUSH_INTERVAL = 0.2  # seconds
+QUEUE_LIMIT = 50_000  # lines, some 20 MB; more than that waiting means that nobody takes them
+_LINES_AT_ONCE = 1000
+_CLOSE_TIMEOUT = 2.0
+_STDOUT = 1
+_NEWLINE = ord("\n")
+
+
+class AccessLog:
+    """Writes to `path`: a file (made with mode 0640, its folder too), "-" for stdout, "" for nowhere.
+
+    Raises OSError when the file cannot be opened at the start. Later a failure (disk full) costs lines, never
+    a request: they are counted in `dropped`, and the ordinary log says it once, and once when it is over.
+    """
+
+    def __init__(self, path: str, *, queue_limit: int = QUEUE_LIMIT) -> None:
+        self._path = path
+        self._queue_limit = queue_limit
+        self._lines: deque[str] = deque()
+        self._second = 0
+        self._second_text = ""
+        self._refused = 0  # counted by whoever calls write()
+        self._unwritten = 0  # counted by the thread
+        self._full = False
+        self._failing = False
+        self._torn = False  # the last thing written is the beginning of a line
+        self._news: deque[tuple[int, str]] = deque()  # from the thread, for the ordinary log
+        self._reopen = threading.Event()
+        self._closed = threading.Event()
+        self._fd = self._open() if path else -1
+        if path:
+            self._thread = threading.Thread(target=self._write_until_closed, name="access log", daemon=True)
+            self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """Lines lost so far."""
+        return self._refused + self._unwritten
+
+    def write(self, call: Call) -> None:
+        """Log a call that ended."""
+        if not self._path:
+            return
+        if len(self._lines) < self._queue_limit:
+            self._lines.append(self._line(call))
+        else:
+            self._refuse()
+        if self._news:
+            self._tell()
+
+    def reopen(self) -> None:
+        """Go on in a new file of the same name, because the old one was renamed (log rotation)."""
+        self._reopen.set()
+
+    def close(self) -> None:
+        """Write what is left. Gives up after 2 s on a disk or a reader that does not take it."""
+        if not self._path or self._closed.is_set():
+            return
+        self._closed.set()
+        self._thread.join(_CLOSE_TIMEOUT)
+        if self._thread.is_alive():
+            L.error("The access log %s takes no more lines: %d are lost.", self._path, len(self._lines))
+        self._tell()
+
+    def _line(self, call: Call) -> str:
+        """The call as a JSON object (RFC 8259), in ASCII. What is not known is null.
+
+        time: when the head had arrived (RFC 3339, UTC). ms_queue: waiting for a seat; ms_backend: until its
+        answer ended; ms_total: from the head to the end of the answer.
+        """
+        second = int(call.wall)
+        if second != self._second:
+            self._second = second
+            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        route, identity, tenant = call.route, call.identity, call.tenant
+        if tenant is not None:
+            tenant_name = tenant.id.value
+        else:
+            tenant_name = identity.tenant.value if identity is not None else ""
+        # By hand, at less than half the cost of json.dumps; strings go through the JSON encoder's own quoting.
+        return (
+            f'{{"time":"{self._second_text}.{int((call.wall - second) * 1000):03d}Z","id":{quoted(call.id)}'
+            f',"peer":{quoted(call.peer)},"method":{quoted(call.method)}'
+            f',"tenant":{quoted(tenant_name) if tenant_name else "null"}'
+            f',"subject":{quoted(identity.subject) if identity is not None else "null"}'
+            f',"route":{quoted(route.name) if route is not None else "null"}'
+            f',"backend":{quoted(route.target_name) if route is not None else "null"}'
+            f',"status":{call.status},"code":{quoted(call.code) if call.code else "null"}'
+            f',"bytes_in":{call.bytes_in},"bytes_out":{call.bytes_out}'
+            f',"ms_queue":{call.queue_s * 1000:.3f},"ms_backend":{call.backend_s * 1000:.3f}'
+            f',"ms_total":{(time.perf_counter() - call.started) * 1000:.3f}}}\n'
+        )
+
+    def _refuse(self) -> None:
+        self._refused += 1
+        if not self._full:
+            self._full = True
+            L.error(
+                "The access log %s is written too slowly: %d lines wait. Further ones are dropped until it"
+                " catches up; requests go on. Is the disk or the reader of stdout stalled?",
+                *(self._path, len(self._lines)),
+            )
+
+    def _tell(self) -> None:
+        """On the caller's thread, because handlers of the ordinary log may belong to its loop."""
+        while self._news:
+            level, text = self._news.popleft()
+            L.log(level, "%s", text)
+
+    # --- the thread --------------------------------------------------------------------------------------
+
+    def _write_until_closed(self) -> None:
+        while not self._closed.wait(FLUSH_INTERVAL):
+            self._write_gathered()
+            if self._reopen.is_set():
+                self._reopen.clear()
+                self._open_again()
+        self._write_gathered()
+        if self._fd != _STDOUT:
+            os.close(self._fd)
+
+    def _write_gathered(self) -> None:
+        while self._lines:
+            count = min(len(self._lines), _LINES_AT_ONCE)
+            self._write_all("".join([self._lines.popleft() for _ in range(count)]).encode("ascii"))
+        if self._full:
+            self._full = False
+            self._note(logging.WARNING, f"takes lines again; {self.dropped} were dropped so far")
+
+    def _write_all(self, data: bytes) -> None:
+        rest = memoryview(b"\n" + data if self._torn else data)  # a torn line spoils itself, not the next one
+        try:
+            while rest:
+                written = os.write(self._fd, rest)
+                self._torn = rest[written - 1] != _NEWLINE
+                rest = rest[written:]
+        except OSError as error:
+            self._unwritten += min(bytes(rest).count(b"\n"), data.count(b"\n"))
+            if not self._failing:
+                self._failing = True
+                text = f"cannot be written: {error.strerror}. Lines are dropped until it can; requests go on"
+                self._note(logging.ERROR, text)
+            return
+        if self._failing:
+            self._failing = False
+            self._note(logging.WARNING, f"is written again; {self.dropped} lines were dropped so far")
+
+    def _note(self, level: int, text: str) -> None:
+        self._news.append((level, f"The access log {self._path} {text}."))
+
+    def _open(self) -> int:
+        if self._path == "-":
+            return _STDOUT
+        path = Path(self._path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+    def _open_again(self) -> None:
+        try:
+            fd = self._open()
+        except OSError as error:
+            self._note(logging.ERROR, f"cannot be opened again: {error}. Lines go on to the old file")
+            return
+        if self._fd != _STDOUT:
+            os.close(self._fd)
+        self._fd = fd
+        self._torn = False
