@@ -97,7 +97,7 @@ class AccessLog:
             tenant_name = tenant.id.value
         else:
             tenant_name = identity.tenant.value if identity is not None else ""
-        # By hand, at less than half the cost of json.dumps; strings go through the JSON encoder's own quoting.
+        # By hand, at less than half the cost of json.dumps; strings get the JSON encoder's own quoting.
         return (
             f'{{"time":"{self._second_text}.{int((call.wall - second) * 1000):03d}Z","id":{quoted(call.id)}'
             f',"peer":{quoted(call.peer)},"method":{quoted(call.method)}'
