@@ -5,9 +5,10 @@ Routes are live, so nothing may be bound to aiohttp's router (ASAB's wrappers ar
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from aiohttp import hdrs, http_exceptions, web
@@ -81,26 +82,25 @@ class Listener:
         self._handler = handler
         self._drain_time = drain_time
         self._runner: web.ServerRunner | None = None
+        self._sockets: list[socket.socket] = []
         self.addresses: list[tuple[str, int]] = []
 
-    async def open(self, addresses: list[tuple[str, int]], backlog: int = 1024) -> None:
-        """Listen on all addresses (port 0: any free one; see `addresses`). Raises ListenError."""
-        server = _Server(
-            self._handler,
-            keepalive_timeout=KEEP_ALIVE,
-            access_log=None,
-            tcp_keepalive=True,
-        )
+    def bind(self, addresses: Iterable[tuple[str, int]]) -> None:
+        """Take the ports, without listening yet, so that a port in use is known before anything starts.
+
+        Port 0: any free one; see `addresses`. Raises ListenError.
+        """
+        for host, port in addresses:
+            self._sockets.append(bind(host, port))
+        self.addresses = [sock.getsockname()[:2] for sock in self._sockets]
+
+    async def open(self, backlog: int = 1024) -> None:
+        """Listen on the ports that were taken."""
+        server = _Server(self._handler, keepalive_timeout=KEEP_ALIVE, access_log=None, tcp_keepalive=True)
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=self._drain_time)
         await self._runner.setup()
-        for host, port in addresses:
-            site = web.TCPSite(self._runner, host, port, backlog=backlog)
-            try:
-                await site.start()
-            except OSError as error:
-                await self._runner.cleanup()
-                raise ListenError(listen_problem(host, port, error)) from None
-        self.addresses = [(a[0], a[1]) for a in self._runner.addresses]
+        for sock in self._sockets:
+            await web.SockSite(self._runner, sock, backlog=backlog).start()
 
     async def stop_accepting(self) -> None:
         """Close the listening sockets at once; connections stay."""
@@ -113,14 +113,35 @@ class Listener:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+        for sock in self._sockets:
+            sock.close()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A bound TCP socket, not listening yet. Raises ListenError."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ListenError(listen_problem(host, port, error)) from None
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setblocking(False)
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        raise ListenError(listen_problem(host, port, error)) from None
+    return sock
 
 
 def listen_problem(host: str, port: int, error: OSError) -> str:
     """Why a port cannot be listened on, and how to mend it."""
     where = f"{host}:{port}"
-    if error.errno in (98, 48):  # EADDRINUSE on Linux and macOS
+    if error.errno == errno.EADDRINUSE:
         return f"cannot listen on {where}: the port is in use; stop what uses it, or choose another port"
-    if error.errno == 13:
+    if error.errno == errno.EACCES:
         return f"cannot listen on {where}: not permitted; choose a port above 1023"
     if isinstance(error, socket.gaierror):
         return f"cannot listen on {where}: the host is not known here"

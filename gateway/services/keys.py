@@ -10,16 +10,18 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
 
 from gateway.core.errors import Unauthenticated
 from gateway.core.model import Identity
-from gateway.core.tokens import Key, KeySetError, TokenRule, parse_keys, verify
+from gateway.core.tokens import Key, KeySetError, TokenRule, parse_keys, sign, verify
 
 L = logging.getLogger(__name__)
 CACHE_SIZE = 10_000
+Result = Literal["cached", "verified", "refused"]
 
 
 class KeysUnusable(Exception):
@@ -33,7 +35,7 @@ class Keys:
         self,
         path: Path,
         rule: TokenRule,
-        on_result: Callable[[str], None] = lambda result: None,
+        on_result: Callable[[Result], None] = lambda result: None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.path = path
@@ -111,6 +113,29 @@ def signing_key(keys: Mapping[str, Key], kid: str = "") -> Key:
         if key.can_sign and kid in ("", key.kid):
             return key
     raise KeysUnusable(f"no key {kid!r} that can sign is in the key set" if kid else "no key can sign")
+
+
+def issue(
+    path: Path, rule: TokenRule, tenant: str, scope: str, subject: str, ttl: float, kid: str = ""
+) -> str:
+    """A token signed with a key of the file, for `ttl` seconds.
+
+    Raises KeysUnusable, and Unauthenticated when the gateway would refuse it (a bad tenant's name, ...).
+    """
+    keys = load_keys(path, rule)
+    now = int(time.time())
+    claims = {
+        "iss": rule.issuer,
+        "aud": rule.audience,
+        "tenant": tenant,
+        "sub": subject,
+        "scope": scope,
+        "iat": now,
+        "exp": now + int(ttl),
+    }
+    token = sign(claims, signing_key(keys, kid))
+    verify(token, keys, rule, now)
+    return token
 
 
 def ensure_signing_key(path: Path) -> bool:

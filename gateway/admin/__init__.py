@@ -1,0 +1,1 @@
+"""The second listener, for operators: health, metrics, and what is live."""

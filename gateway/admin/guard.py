@@ -1,0 +1,76 @@
+"""Who may call the admin listener: no foreign Host header (DNS rebinding), and a scope when it is not on
+loopback."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Collection
+from ipaddress import ip_address
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
+
+from gateway.core.errors import BadRequest, Forbidden, GatewayError, NoRoute, Unauthenticated
+from gateway.core.model import Identity
+from gateway.core.target import host_of
+from gateway.edge import reply
+
+SCOPE = "gateway:admin"
+PROBES = frozenset({"/livez", "/readyz"})  # a prober holds no token
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a listener on this host is reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def make(verify: Callable[[str], Identity], hosts: Collection[str], *, token_needed: bool) -> Middleware:
+    """The middleware. hosts: names that the listener may be called by, beside localhost and addresses."""
+
+    @web.middleware
+    async def guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
+        try:
+            _check_host(request, hosts)
+            if token_needed and request.path not in PROBES:
+                _check_token(request, verify)
+            return await handler(request)
+        except GatewayError as error:
+            return _problem(error)
+        except web.HTTPNotFound:
+            return _problem(NoRoute("The admin listener has no such path."))
+
+    return guard
+
+
+def _check_host(request: web.Request, hosts: Collection[str]) -> None:
+    values = request.headers.getall(hdrs.HOST, ())
+    if len(values) != 1:
+        raise BadRequest("A request has exactly one Host header.")
+    host = host_of(values[0])
+    if host == "localhost" or host in hosts:
+        return
+    try:
+        ip_address(host.strip("[]"))
+    except ValueError:
+        raise Forbidden("This Host is not served; add it to [admin] hosts in gateway.conf.") from None
+
+
+def _check_token(request: web.Request, verify: Callable[[str], Identity]) -> None:
+    scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    if scheme.lower() != "bearer":
+        raise Unauthenticated(f"Send a token with the scope {SCOPE}.")
+    if SCOPE not in verify(token.strip()).scopes:
+        raise Forbidden(f"The token lacks the scope {SCOPE}.")
+
+
+def _problem(error: GatewayError) -> web.Response:
+    body = reply.problem_body(error, os.urandom(16).hex())
+    return web.Response(
+        status=error.status, body=body, content_type=reply.PROBLEM_TYPE, headers=dict(error.headers)
+    )

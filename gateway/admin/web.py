@@ -1,0 +1,75 @@
+"""The routes of the admin listener. It reads services; every change goes through services/config.py."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from gateway.admin import guard
+from gateway.core.process import ProcessConfig
+from gateway.services.config import ConfigService
+from gateway.services.keys import Keys
+from gateway.services.metrics import CONTENT_TYPE, Metrics
+from gateway.services.supervisor import Supervisor
+
+
+class View(Protocol):
+    """What the admin listener shows of the gateway."""
+
+    ready: bool
+    draining: bool
+    config: ProcessConfig
+    live: ConfigService
+    keys: Keys
+    metrics: Metrics
+    supervisor: Supervisor
+
+
+def install(app: web.Application, view: View) -> None:
+    """Put the guard and the routes on an aiohttp application (that of an ASAB WebContainer)."""
+    config = view.config
+    token_needed = not all(guard.is_loopback(host) for host, _ in config.admin)
+    app.middlewares.append(guard.make(view.keys.verify, config.admin_hosts, token_needed=token_needed))
+    pages = _Pages(view)
+    app.router.add_get("/livez", pages.livez)
+    app.router.add_get("/readyz", pages.readyz)
+    app.router.add_get("/metrics", pages.metrics)
+    app.router.add_get("/admin/config", pages.config)
+    app.router.add_get("/admin/backends", pages.backends)
+
+
+class _Pages:
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    async def livez(self, request: web.Request) -> web.Response:
+        """The process runs and its loop turns."""
+        return web.Response(text="ok\n")
+
+    async def readyz(self, request: web.Request) -> web.Response:
+        """The snapshot is applied and the listeners are open; 503 as soon as draining begins."""
+        view = self._view
+        if view.draining:
+            return web.Response(status=503, text="draining\n")
+        if not view.ready:
+            return web.Response(status=503, text="starting\n")
+        return web.Response(text="ready\n")
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        response = web.Response(body=self._view.metrics.render().encode())
+        response.headers["Content-Type"] = CONTENT_TYPE
+        return response
+
+    async def config(self, request: web.Request) -> web.Response:
+        """The live revision, and what was refused after it with all its problems."""
+        return _json(self._view.live.status())
+
+    async def backends(self, request: web.Request) -> web.Response:
+        """The supervised backends."""
+        return _json({"backends": self._view.supervisor.states()})
+
+
+def _json(body: Any) -> web.Response:
+    return web.Response(text=json.dumps(body, indent=2) + "\n", content_type="application/json")

@@ -1,0 +1,310 @@
+"""The only composition root: plugs the rooms together, starts them in order and drains them in order.
+
+`Gateway` is plain, so that tests use it directly; `GatewayApplication` is the same as an ASAB application.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+
+import aiohttp.web
+import asab
+import asab.metrics
+import asab.web
+
+from gateway.admin import web as admin
+from gateway.call import Call, Snapshot, Target
+from gateway.core.model import Backend
+from gateway.core.process import Command, ProcessConfig, parse_process
+from gateway.edge.accesslog import AccessLog
+from gateway.edge.pool import Pools
+from gateway.edge.server import Listener, bind
+from gateway.handlers.documents import Documents
+from gateway.handlers.proxy import Proxy
+from gateway.life import Life, Policies
+from gateway.services import process_metrics
+from gateway.services.admission import Admission
+from gateway.services.child import ChildFailed, ChildSpec
+from gateway.services.config import ConfigService, Refusal
+from gateway.services.keys import Keys, ensure_secret, ensure_signing_key
+from gateway.services.metrics import Metrics
+from gateway.services.supervisor import Supervisor
+from gateway.services.tenants import TenantLimits
+from gateway.store.sqlite import SQLiteDocumentStore
+
+__all__ = ["ChildFailed", "Gateway", "GatewayApplication", "StartFailed", "run"]
+_BACKEND_CODES = ("backend_", "store_unavailable")
+
+
+class StartFailed(Exception):
+    """The gateway cannot start; the text says why and how to mend it."""
+
+
+class Gateway:
+    """All rooms of one process. start() once, drain() once.
+
+    supervise: also run the backends of gateway.conf. on_snapshot(new) is called after each swap.
+    """
+
+    def __init__(
+        self,
+        config: ProcessConfig,
+        *,
+        supervise: bool = False,
+        on_snapshot: Callable[[Snapshot], None] = lambda snapshot: None,
+    ) -> None:
+        self.config = config
+        self.ready = False
+        self.draining = False
+        self._on_snapshot = on_snapshot
+        self._tasks: list[asyncio.Task[None]] = []
+        self.sockets = _socket_folder(config.data)
+        self.metrics = Metrics()
+        self.access_log = AccessLog(config.access_log)
+        self.pools = Pools()
+        self.admission = Admission()
+        self.limits = TenantLimits()
+        self.keys = Keys(Path(config.keys), config.tokens, self.metrics.token)
+        data = _private_folder(Path(config.data))
+        self.store = SQLiteDocumentStore(
+            Path(config.store_uri.removeprefix("sqlite:")), ensure_secret(data / "cursor.key")
+        )
+        self.documents = Documents(self.store)
+        self.live = ConfigService(
+            Path(config.routing), self._target, self.sockets, self._applied, self._refused
+        )
+        life = Life(
+            Policies(
+                snapshot=lambda: self.live.current,
+                verify=self.keys.verify,
+                limit=self.limits.take,
+                observe=self._observe,
+                draining=lambda: self.draining,
+            )
+        )
+        self.listener = Listener(life.handle, config.drain)
+        specs = [_spec(command, config, self.sockets) for command in config.commands] if supervise else []
+        self.supervisor = Supervisor(specs, on_event=self._child_event)
+        self.metrics.backend_gauges(self.admission.in_use, self.admission.waiting)
+
+    async def start(self) -> None:
+        """Config and keys, ports, store, backends, and only then clients. Stops all again when one fails."""
+        try:
+            ensure_signing_key(Path(self.config.keys))
+            self.keys.load()
+            self.listener.bind(self.config.listen)
+            self.live.load_first()
+            await self.store.start()
+            _private_folder(Path(self.sockets))
+            await self.supervisor.start()
+            await self.listener.open()
+            self._tasks.append(asyncio.create_task(self.live.watch()))
+            self._tasks.append(asyncio.create_task(self._watch_keys()))
+            self.ready = True
+        except BaseException:
+            await self.drain()
+            raise
+
+    async def drain(self) -> None:
+        """Refuse readiness, finish what is in flight, stop the backends, close the store."""
+        self.draining = self.metrics.draining = True
+        if self.ready:
+            await asyncio.sleep(self.config.pre_stop)
+        self.ready = False
+        await self.listener.stop_accepting()
+        await self.listener.drain()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.supervisor.stop()
+        self.pools.close()
+        await self.store.close()
+        self.access_log.close()
+
+    async def reload(self) -> None:
+        """What SIGHUP asks for: the config and the keys again, and new log files."""
+        self.access_log.reopen()
+        self.keys.reload_if_changed()
+        await self.live.reload()
+
+    def kill(self) -> None:
+        """Leave nothing running, at once."""
+        for state in self.supervisor.states():
+            if state["pid"] is not None:
+                try:
+                    os.killpg(state["pid"], signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+
+    def _target(self, backend: Backend | None) -> Target:
+        if backend is None:
+            return self.documents
+        return Proxy(backend, self.pools, self.admission.admit, self.config.listen[0][1])
+
+    def _applied(self, new: Snapshot, old: Snapshot | None) -> None:
+        """Reconcile: what is gone from the config is closed after its last use; the rest lives on."""
+        backends = new.backends.values()
+        self.pools.reconcile((a, b.reuse_idle) for b in backends for a in b.addresses)
+        self.admission.reconcile(new.backends)
+        self.metrics.revision, self.metrics.loaded_at = new.revision, new.loaded_at
+        self.metrics.config_reload("applied")
+        self.metrics.keep_routes([route.name for route in new.table.routes])
+        self._on_snapshot(new)
+
+    def _refused(self, refusal: Refusal) -> None:
+        self.metrics.config_reload("refused")
+
+    def _observe(self, call: Call) -> None:
+        route = call.route
+        name = route.name if route is not None else ""
+        tenant = call.tenant.id.value if call.tenant is not None else ""
+        self.metrics.observe(name, call.status, tenant, perf_counter() - call.started)
+        if call.code and route is not None and call.code.startswith(_BACKEND_CODES):
+            self.metrics.backend_error(route.target_name, call.code)
+        self.access_log.write(call)
+
+    def _child_event(self, name: str, event: str) -> None:
+        if event == "restarting":
+            self.metrics.child_restarted(name)
+
+    async def _watch_keys(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            self.keys.reload_if_changed()
+
+
+def _spec(command: Command, config: ProcessConfig, sockets: str) -> ChildSpec:
+    socket = f"{sockets}/{command.name}.sock"
+    data = _private_folder(Path(config.data) / "backends" / command.name)
+    host, port = config.listen[0]
+    return ChildSpec(
+        name=command.name,
+        command=command.expand(python=sys.executable, socket=socket, data=str(data)),
+        env={"DATA": str(data), "GATEWAY_URL": f"http://{host}:{port}", "PYTHONUNBUFFERED": "1"},
+        cwd=command.cwd,
+        socket=socket,
+    )
+
+
+def _socket_folder(data: str) -> str:
+    """Where supervised backends listen: short (a socket's path holds 107 bytes), one for each data folder."""
+    mark = hashlib.sha256(os.path.realpath(data).encode()).hexdigest()[:10]
+    return f"{tempfile.gettempdir()}/gateway-{os.getuid()}-{mark}"
+
+
+def _private_folder(path: Path) -> Path:
+    """Make the folder, for its owner alone. Raises StartFailed when it is somebody else's."""
+    path = Path(os.path.abspath(path))  # noqa: PTH100 - `..` is resolved, a link is not
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = path.lstat()
+    except OSError as error:
+        raise StartFailed(f"cannot make the folder {path}: {error.strerror}") from None
+    if status.st_uid != os.getuid() or not path.is_dir() or path.is_symlink():
+        raise StartFailed(f"{path} is not a folder of this user; remove it, or set another data folder")
+    if status.st_mode & 0o077:
+        path.chmod(0o700)
+    return path
+
+
+class _AdminContainer(asab.web.WebContainer):
+    """ASAB's WebContainer on a socket that is bound already: ASAB logs a port in use and goes on."""
+
+    async def _start(self, app: asab.Application) -> None:
+        return None
+
+    async def open(self, sockets: list[socket.socket]) -> None:
+        await self.WebAppRunner.setup()
+        for sock in sockets:
+            await aiohttp.web.SockSite(self.WebAppRunner, sock).start()
+
+
+class GatewayApplication(asab.Application):
+    """The gateway as an ASAB application: lifecycle, signals, PubSub, metrics, the admin WebContainer.
+
+    on_ready runs once everything serves. `failure` says why the start failed.
+    """
+
+    def __init__(
+        self, path: str, *, supervise: bool, on_ready: Callable[[Gateway], None] = lambda gateway: None
+    ) -> None:
+        asab.Config.add_defaults(_ASAB_DEFAULTS)
+        super().__init__(args=["-c", path], modules=[asab.web.Module, asab.metrics.Module])
+        logging.getLogger("gateway").setLevel(logging.INFO)
+        self._on_ready = on_ready
+        self._starting: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+        sections = {name: dict(asab.Config.items(name, raw=True)) for name in asab.Config.sections()}
+        config = parse_process(sections, str(Path(path).resolve().parent))
+        self.gateway = Gateway(config, supervise=supervise, on_snapshot=self._publish)
+        self._admin_sockets: list[socket.socket] = []
+        self._admin: _AdminContainer | None = None
+        self.PubSub.subscribe("Application.hup!", self._on_hup)
+
+    async def initialize(self) -> None:
+        """In our order; an exception here ends the process with exit code 1."""
+        config = self.gateway.config
+        self._admin_sockets = [bind(host, port) for host, port in config.admin]
+        self._starting = asyncio.create_task(self.gateway.start())
+        await self._starting
+        process = process_metrics.ProcessMetrics(self.get_service("asab.MetricsService"))
+        self.gateway.metrics.add_source(process.render)
+        listen = "\n".join(f"{host} {port}" for host, port in config.admin)
+        web = self.get_service("asab.WebService")
+        self._admin = _AdminContainer(web, "admin", config={"listen": listen, "servertokens": "prod"})
+        admin.install(self._admin.WebApp, self.gateway)
+        await self._admin.open(self._admin_sockets)
+        self._on_ready(self.gateway)
+
+    async def main(self) -> None:
+        """Serve until a signal; then drain here, while /readyz can still say 503 (ASAB closes the admin
+        listener before finalize())."""
+        await self._stopping.wait()
+        await self.gateway.drain()
+
+    def stop(self, exit_code: int | None = None) -> None:
+        """SIGTERM or SIGINT: drain. The second one: leave now, with nothing left running."""
+        if self._stopping.is_set():
+            self.gateway.kill()
+            os._exit(1)
+        self._stopping.set()
+        if self._starting is not None and not self._starting.done():
+            self._starting.cancel()
+        super().stop(exit_code)
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        self.PubSub.publish("Gateway.snapshot!", snapshot)
+
+    def _on_hup(self, message_type: str) -> None:
+        self._reloading = asyncio.ensure_future(self.gateway.reload())
+
+
+# ASAB's own: no watchdog (it kills the process when the clock jumps), and log lines that a person can read.
+_ASAB_DEFAULTS = {
+    "general": {"watchdog_threshold": "0", "pidfile": ""},
+    "logging": {"level": "WARNING"},
+    "logging:console": {"format": "%(asctime)s %(levelname)s %(name)s %(struct_data)s%(message)s"},
+}
+
+
+def run(path: str, *, supervise: bool, on_ready: Callable[[Gateway], None] = lambda gateway: None) -> int:
+    """Run the gateway until it is told to stop. Gives the exit code.
+
+    path: gateway.conf. Raises StartFailed, ListenError, ConfigRefused, KeysUnusable, ChildFailed, Problems
+    or GatewayError (the store) when it cannot start.
+    """
+    application = GatewayApplication(path, supervise=supervise, on_ready=on_ready)
+    try:
+        return int(application.run())
+    except asyncio.CancelledError:
+        return 0  # told to stop before it was up

@@ -1,0 +1,249 @@
+"""The command line: gateway up | serve | check | routes | explain | token | schema."""
+
+from __future__ import annotations
+
+import argparse
+import configparser
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from aiohttp import web
+from pydantic_core import PydanticCustomError
+
+from gateway import console, explain
+from gateway.call import Call, Target
+from gateway.core.compile import Compiled
+from gateway.core.errors import GatewayError
+from gateway.core.problems import Problems
+from gateway.core.process import ProcessConfig, parse_process
+from gateway.core.settings import json_schema
+from gateway.core.values import parse_duration
+from gateway.services.config import ConfigRefused, as_dict, compile_text, read
+from gateway.services.keys import Keys, KeysUnusable, ensure_signing_key, issue
+
+_CONFIG = "config/gateway.conf"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command. Gives the exit code: 0 well, 1 a problem (printed), 2 wrong usage."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+        return code
+    except Problems as found:
+        console.problems(arguments.config, found.items)
+    except ConfigRefused as refused:
+        console.problems(_short(refused.path), refused.problems)
+    except (KeysUnusable, OSError, ValueError, GatewayError) as error:
+        console.fail(str(error))
+    except KeyboardInterrupt:
+        return 130
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gateway", description="An API gateway in front of polyglot Python backends."
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(
+        name: str, run: Callable[[argparse.Namespace], int], help_text: str, example: str
+    ) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name,
+            help=help_text,
+            description=help_text,
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        added.add_argument("-c", "--config", default=_CONFIG, help=f"the process config (default {_CONFIG})")
+        added.set_defaults(run=run)
+        return added
+
+    command("up", _up, "serve, and run the supervised backends", "gateway up -c config/gateway.conf")
+    command("serve", _serve, "serve alone", "gateway serve -c config/gateway.conf")
+    added = command(
+        "check", _check, "find every problem in the routing config", "gateway check config/routing.yaml"
+    )
+    added.add_argument("routing", nargs="?", help="the file (default: the one that the process config names)")
+    added.add_argument("--json", action="store_true", help="the problems as JSON")
+    added = command("routes", _routes, "show the compiled routing table", "gateway routes")
+    added.add_argument("--json", action="store_true", help="the table as JSON")
+    added = command(
+        "explain",
+        _explain,
+        "say what would happen to a request, and why",
+        'gateway explain GET /catalog/products/7 --token "$(gateway token --tenant acme)"',
+    )
+    added.add_argument("method", type=str.upper)
+    added.add_argument("path", help="the request target, such as '/orders/7?full=1'")
+    added.add_argument("-H", "--header", action="append", default=[], help="'Name: value', may be repeated")
+    added.add_argument("--token", help="the token that the client would send")
+    added = command(
+        "token",
+        _token,
+        "print a signed token",
+        "gateway token --tenant acme --scope 'documents:read documents:write' --ttl 1h",
+    )
+    added.add_argument("--tenant", required=True)
+    added.add_argument("--scope", default="", help="names separated by spaces")
+    added.add_argument("--subject", default="operator")
+    added.add_argument("--ttl", default="1h", help="such as 90s, 15m, 1h (default 1h)")
+    added.add_argument("--kid", default="", help="the key to sign with (default: the first that can)")
+    command(
+        "schema",
+        _schema,
+        "print the JSON Schema of the routing config",
+        "gateway schema > config/routing.schema.json",
+    )
+    return parser
+
+
+def load_process(path: str) -> ProcessConfig:
+    """Read gateway.conf without starting anything. Raises Problems, OSError."""
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            parser.read_file(file)
+    except FileNotFoundError:
+        raise OSError(f"there is no {path}; name the process config with -c") from None
+    except configparser.Error as error:
+        raise ValueError(f"{path} is not an ini file: {error.message}") from None
+    sections = {name: dict(parser.items(name)) for name in parser.sections()}
+    return parse_process(sections, str(Path(path).resolve().parent))
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    return _run(arguments, supervise=True)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    return _run(arguments, supervise=False)
+
+
+def _run(arguments: argparse.Namespace, *, supervise: bool) -> int:
+    load_process(arguments.config)  # a clear message before anything begins
+    from gateway import app, banner  # the other commands need not wait for ASAB's import
+
+    try:
+        return app.run(
+            arguments.config,
+            supervise=supervise,
+            on_ready=lambda gateway: banner.show(gateway, arguments.config),
+        )
+    except (app.StartFailed, app.ChildFailed) as error:
+        console.fail(str(error))
+        return 1
+
+
+def _compile(path: Path) -> Compiled[Target]:
+    try:
+        return compile_text(read(path), lambda backend: _never, "(sockets)")
+    except Problems as found:
+        raise ConfigRefused(path, found.items) from None
+
+
+async def _never(call: Call) -> web.StreamResponse:
+    """Stands for a target: these commands look at routes, and call none."""
+    raise AssertionError
+
+
+def _routing(arguments: argparse.Namespace) -> Path:
+    return Path(load_process(arguments.config).routing)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    path = Path(arguments.routing) if arguments.routing else _routing(arguments)
+    try:
+        compiled, found = _compile(path), []
+    except ConfigRefused as refused:
+        compiled, found = None, refused.problems
+    if arguments.json:
+        print(json.dumps({"file": str(path), "problems": [as_dict(p) for p in found]}, indent=2))
+    elif compiled is None:
+        console.problems(_short(path), found)
+        count = "1 problem" if len(found) == 1 else f"{len(found)} problems"
+        console.err.print(f"[bold red]{count}[/] in {_short(path)}")
+    else:
+        console.out.print(
+            f"[bold green]clean[/]  {_short(path)}: {len(compiled.table.routes)} routes,"
+            f" {len(compiled.backends)} backends, {len(compiled.tenants)} tenants"
+        )
+    return 1 if found else 0
+
+
+def _routes(arguments: argparse.Namespace) -> int:
+    compiled = _compile(_routing(arguments))
+    if not arguments.json:
+        console.out.print(console.routes(compiled.table.routes))
+        return 0
+    rows = [
+        {
+            "name": route.name,
+            "methods": sorted(route.methods),
+            "host": route.host,
+            "path": route.path,
+            "target": route.target_name,
+            "strip": route.strip,
+            "public": route.public,
+            "read_scopes": sorted(route.read_scopes),
+            "write_scopes": sorted(route.write_scopes),
+            "method_scopes": {method: sorted(names) for method, names in route.method_scopes.items()},
+        }
+        for route in compiled.table.routes
+    ]
+    print(json.dumps(rows, indent=2))
+    return 0
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    config = load_process(arguments.config)
+    keys = Keys(Path(config.keys), config.tokens)
+    if arguments.token:
+        keys.load()
+    headers = explain.parse_headers(arguments.header, arguments.token)
+    call, refused = explain.run(
+        _compile(Path(config.routing)), keys, arguments.method, arguments.path, headers
+    )
+    console.out.print(console.pairs(explain.story(call, refused)))
+    return 0 if refused is None else 1
+
+
+def _token(arguments: argparse.Namespace) -> int:
+    config = load_process(arguments.config)
+    path = Path(config.keys)
+    ensure_signing_key(path)
+    try:
+        ttl = parse_duration(arguments.ttl)
+    except PydanticCustomError:
+        raise ValueError(f"--ttl {arguments.ttl!r} is no duration; write 90s, 15m or 1h") from None
+    token = issue(
+        path, config.tokens, arguments.tenant, arguments.scope, arguments.subject, ttl, arguments.kid
+    )
+    try:
+        if arguments.tenant not in _compile(Path(config.routing)).tenants:
+            console.err.print(f"[yellow]note:[/] the routing config has no tenant {arguments.tenant!r}")
+    except ConfigRefused:
+        console.err.print("[yellow]note:[/] the routing config has problems; see gateway check")
+    print(token)
+    return 0
+
+
+def _schema(arguments: argparse.Namespace) -> int:
+    print(json.dumps(json_schema(), indent=2))
+    return 0
+
+
+def _short(path: Path | str) -> str:
+    """The path as a person would write it from here."""
+    try:
+        return str(Path(path).relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""What the command line shows a person: tables, problems, the start banner."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gateway.core.model import Route
+from gateway.core.problems import Problem
+
+# A pipe has no width; a terminal says its own.
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def fail(message: str) -> None:
+    """An error, in red where the terminal can."""
+    err.print(Text("error: ", style="bold red").append(message, style="not bold default"))
+
+
+def problems(path: Path | str, found: Iterable[Problem]) -> None:
+    """Each problem: where in the file, where in the document, why, and how to mend it."""
+    for problem in found:
+        place = f"{path}:{problem.line}" if problem.line else str(path)
+        line = Text(place, style="bold").append(f"  {problem.where}\n", style="cyan")
+        line.append(f"    {problem.reason}\n", style="red").append(f"    mend: {problem.mend}", style="green")
+        err.print(line)
+
+
+def routes(rows: Sequence[Route[Any]]) -> Table:
+    """The compiled routes as a table."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("NAME", "METHODS", "HOST", "PATH", "TARGET", "READ NEEDS", "WRITE NEEDS", "TOTAL"):
+        table.add_column(title, overflow="fold")
+    for route in rows:
+        who = ("public",) * 2 if route.public else (_names(route.read_scopes), _names(route.write_scopes))
+        table.add_row(
+            route.name,
+            " ".join(sorted(route.methods)) or "any",
+            route.host or "any",
+            Text(route.path, style="cyan"),
+            route.target_name,
+            *who,
+            f"{route.timeouts.total:g} s" if route.timeouts.total else "none",
+        )
+    return table
+
+
+def _names(scopes: Iterable[str]) -> str:
+    return " ".join(sorted(scopes)) or "a token"
+
+
+_STYLES = {"passed on": "bold green", "refused:": "bold red"}
+
+
+def pairs(rows: Iterable[tuple[str, str]]) -> Table:
+    """Names and values, one a line; an outcome in its colour."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        style = next((style for start, style in _STYLES.items() if value.startswith(start)), "")
+        table.add_row(name, Text(value, style=style))
+    return table

@@ -1,0 +1,187 @@
+"""The process config, config/gateway.conf (ASAB's ini): read once, frozen, passed on. A restart changes it.
+
+Only here may commands be written: the live routing config never says what to run.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from gateway.core.problems import Problem, Problems
+from gateway.core.tokens import ALGORITHMS, TokenRule
+
+Sections = Mapping[str, Mapping[str, str]]
+Listen = tuple[str, int]
+
+_KEYS: dict[str, frozenset[str]] = {
+    "gateway": frozenset({"listen", "routing", "data", "pre_stop", "drain"}),
+    "admin": frozenset({"listen", "hosts"}),
+    "store": frozenset({"uri"}),
+    "tokens": frozenset({"issuer", "audience", "algorithms", "keys", "leeway"}),
+    "log": frozenset({"access"}),
+}
+_BACKEND_KEYS = frozenset({"command", "cwd", "try"})
+_PLACEHOLDER = re.compile(r"\{(\w*)\}")
+_PLACES = frozenset({"python", "socket", "data"})
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """How a supervised backend is run. argv holds the placeholders {python}, {socket} and {data}.
+
+    sample: a public path that a newcomer may GET, shown at the start; empty for none.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    cwd: str
+    sample: str = ""
+
+    def expand(self, *, python: str, socket: str, data: str) -> tuple[str, ...]:
+        """The words to run, with the placeholders filled in."""
+        places = {"python": python, "socket": socket, "data": data}
+        return tuple(_PLACEHOLDER.sub(lambda found: places[found[1]], word) for word in self.argv)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessConfig:
+    """config/gateway.conf as read. Paths are absolute or relative to the current directory.
+
+    hosts: names under which the admin listener may be called, beside the addresses that it listens on.
+    access_log: a path, `-` for standard output, empty for none. pre_stop, drain: seconds.
+    """
+
+    listen: tuple[Listen, ...]
+    admin: tuple[Listen, ...]
+    routing: str
+    data: str
+    keys: str
+    store_uri: str
+    tokens: TokenRule
+    access_log: str
+    commands: tuple[Command, ...]
+    admin_hosts: tuple[str, ...] = ()
+    pre_stop: float = 0.0
+    drain: float = 25.0
+
+
+class _Reader:
+    """Reads values, and collects what is wrong with them."""
+
+    def __init__(self, sections: Sections, folder: str) -> None:
+        self.sections = sections
+        self.folder = PurePath(folder)
+        self.problems: list[Problem] = []
+
+    def wrong(self, section: str, key: str, reason: str, mend: str) -> None:
+        self.problems.append(Problem((f"[{section}]", key) if key else (f"[{section}]",), reason, mend))
+
+    def text(self, section: str, key: str, default: str) -> str:
+        return self.sections.get(section, {}).get(key, default).strip()
+
+    def path(self, section: str, key: str, default: str, folder: str = "") -> str:
+        return str(PurePath(folder or self.folder) / self.text(section, key, default))
+
+    def seconds(self, section: str, key: str, default: float) -> float:
+        text = self.text(section, key, str(default))
+        try:
+            value = float(text.removesuffix("s"))
+        except ValueError:
+            value = -1.0
+        if not 0 <= value <= 3600:
+            self.wrong(section, key, f"{text!r} is no time", "write seconds, such as 25")
+            return default
+        return value
+
+    def listen(self, section: str, default: str) -> tuple[Listen, ...]:
+        found: list[Listen] = []
+        for entry in self.text(section, "listen", default).replace(",", "\n").split():
+            host, _, port = entry.rpartition(":")
+            if not host or not port.isdecimal() or int(port) > 65535:
+                self.wrong(
+                    section, "listen", f"{entry!r} is no address", "write host:port, as 127.0.0.1:8080"
+                )
+                continue
+            found.append((host.strip("[]"), int(port)))
+        return tuple(found)
+
+
+def parse_process(sections: Sections, folder: str) -> ProcessConfig:
+    """Sections of the ini file to a ProcessConfig. folder: where the file is; relative paths start there.
+
+    Raises Problems with all of them. Sections that are not ours belong to ASAB and are left alone.
+    """
+    read = _Reader(sections, folder)
+    _unknown_keys(read)
+    data = read.path("gateway", "data", "../var")
+    algorithms = tuple(read.text("tokens", "algorithms", " ".join(ALGORITHMS)).replace(",", " ").split())
+    for name in algorithms:
+        if name not in ALGORITHMS:
+            read.wrong(
+                "tokens", "algorithms", f"{name!r} is not offered", f"choose of {', '.join(ALGORITHMS)}"
+            )
+    uri = read.text("store", "uri", "sqlite:documents")
+    if not uri.startswith("sqlite:"):
+        read.wrong("store", "uri", "this store is not offered", "write sqlite: and a folder (under data)")
+    access = read.text("log", "access", "access.log")
+    config = ProcessConfig(
+        listen=read.listen("gateway", "127.0.0.1:8080"),
+        admin=read.listen("admin", "127.0.0.1:8081"),
+        admin_hosts=tuple(read.text("admin", "hosts", "").replace(",", " ").split()),
+        routing=read.path("gateway", "routing", "routing.yaml"),
+        data=data,
+        keys=read.path("tokens", "keys", "keys.jwks", data),
+        store_uri=f"sqlite:{PurePath(data) / uri.removeprefix('sqlite:')}",
+        tokens=TokenRule(
+            read.text("tokens", "issuer", "gateway"),
+            read.text("tokens", "audience", "gateway"),
+            algorithms,
+            read.seconds("tokens", "leeway", 60.0),
+        ),
+        access_log=access if access in ("", "-") else str(PurePath(data) / access),
+        commands=tuple(_commands(read)),
+        pre_stop=read.seconds("gateway", "pre_stop", 0.0),
+        drain=read.seconds("gateway", "drain", 25.0),
+    )
+    if read.problems:
+        raise Problems(read.problems)
+    return config
+
+
+def _unknown_keys(read: _Reader) -> None:
+    for section, keys in read.sections.items():
+        known = _BACKEND_KEYS if section.startswith("backend:") else _KEYS.get(section)
+        if known is None:
+            continue
+        for key in keys:
+            if key not in known:
+                read.wrong(section, key, "the key is unknown", f"known here: {', '.join(sorted(known))}")
+
+
+def _commands(read: _Reader) -> list[Command]:
+    found: list[Command] = []
+    for section in read.sections:
+        if not section.startswith("backend:"):
+            continue
+        name = section.removeprefix("backend:")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}", name):
+            read.wrong(section, "", "the name is not valid", "use letters, digits, . _ - (32 at most)")
+            continue
+        try:
+            argv = tuple(shlex.split(read.text(section, "command", "")))
+        except ValueError as error:
+            read.wrong(section, "command", f"it is not a command line: {error}", "close the quotes")
+            continue
+        if not argv:
+            read.wrong(section, "command", "it is missing", "write the command that runs the backend")
+        for word in argv:
+            for place in _PLACEHOLDER.findall(word):
+                if place not in _PLACES:
+                    read.wrong(section, "command", f"{{{place}}} is unknown", "use {python} {socket} {data}")
+        cwd, sample = read.path(section, "cwd", ".."), read.text(section, "try", "")
+        found.append(Command(name, argv, cwd, sample))
+    return found
