@@ -1,0 +1,1 @@
+"""Pricing: a FastAPI application with price rules, quotes and a simulation that keeps a processor busy."""
