@@ -93,8 +93,8 @@ class Gateway:
             )
         )
         self.listener = Listener(life.handle, config.drain)
-        specs = [_spec(command, config, self.sockets) for command in config.commands] if supervise else []
-        self.supervisor = Supervisor(specs, on_event=self._child_event)
+        self._commands = config.commands if supervise else ()
+        self.supervisor = Supervisor([])
         self.metrics.backend_gauges(self.admission.in_use, self.admission.waiting)
 
     async def start(self) -> None:
@@ -106,6 +106,8 @@ class Gateway:
             self.live.load_first()
             await self.store.start()
             _private_folder(Path(self.sockets))
+            specs = [self._spec(command) for command in self._commands]
+            self.supervisor = Supervisor(specs, on_event=self._child_event)
             await self.supervisor.start()
             await self.listener.open()
             self._tasks.append(asyncio.create_task(self.live.watch()))
@@ -149,7 +151,19 @@ class Gateway:
     def _target(self, backend: Backend | None) -> Target:
         if backend is None:
             return self.documents
-        return Proxy(backend, self.pools, self.admission.admit, self.config.listen[0][1])
+        return Proxy(backend, self.pools, self.admission.admit, self.listener.addresses[0][1])
+
+    def _spec(self, command: Command) -> ChildSpec:
+        socket = f"{self.sockets}/{command.name}.sock"
+        data = str(_private_folder(Path(self.config.data) / "backends" / command.name))
+        host, port = self.listener.addresses[0]
+        return ChildSpec(
+            name=command.name,
+            command=command.expand(python=sys.executable, socket=socket, data=data),
+            env={"DATA": data, "GATEWAY_URL": f"http://{host}:{port}", "PYTHONUNBUFFERED": "1"},
+            cwd=command.cwd,
+            socket=socket,
+        )
 
     def _applied(self, new: Snapshot, old: Snapshot | None) -> None:
         """Reconcile: what is gone from the config is closed after its last use; the rest lives on."""
@@ -181,19 +195,6 @@ class Gateway:
         while True:
             await asyncio.sleep(1.0)
             self.keys.reload_if_changed()
-
-
-def _spec(command: Command, config: ProcessConfig, sockets: str) -> ChildSpec:
-    socket = f"{sockets}/{command.name}.sock"
-    data = _private_folder(Path(config.data) / "backends" / command.name)
-    host, port = config.listen[0]
-    return ChildSpec(
-        name=command.name,
-        command=command.expand(python=sys.executable, socket=socket, data=str(data)),
-        env={"DATA": str(data), "GATEWAY_URL": f"http://{host}:{port}", "PYTHONUNBUFFERED": "1"},
-        cwd=command.cwd,
-        socket=socket,
-    )
 
 
 def _socket_folder(data: str) -> str:

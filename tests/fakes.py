@@ -1,0 +1,167 @@
+"""Backends that do as they are told on the wire, and clients that speak raw bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Self
+
+
+@dataclass
+class Heard:
+    """A request as a backend heard it."""
+
+    line: str
+    headers: list[tuple[str, str]]
+    body: bytes = b""
+
+    def all(self, name: str) -> list[str]:
+        return [value for key, value in self.headers if key.lower() == name.lower()]
+
+    def one(self, name: str) -> str | None:
+        values = self.all(name)
+        assert len(values) <= 1, f"{name} is there {len(values)} times"
+        return values[0] if values else None
+
+
+Script = Callable[[Heard, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def read_head(reader: asyncio.StreamReader) -> Heard | None:
+    """A head, without its body; None at the end of the connection."""
+    try:
+        raw = await reader.readuntil(b"\r\n\r\n")
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
+    line, *rest = raw.decode("utf-8", "surrogateescape").split("\r\n")[:-2]
+    pairs = [(name, value.strip()) for name, _, value in (item.partition(":") for item in rest)]
+    return Heard(line, pairs)
+
+
+async def read_body(heard: Heard, reader: asyncio.StreamReader) -> bytes:
+    if heard.one("Transfer-Encoding") == "chunked":
+        body = b""
+        while size := int((await reader.readline()).strip(), 16):
+            body += (await reader.readexactly(size + 2))[:-2]
+        await reader.readline()
+        return body
+    return await reader.readexactly(int(heard.one("Content-Length") or 0))
+
+
+def answer(body: bytes = b"ok", status: str = "200 OK", headers: str = "") -> bytes:
+    """A whole answer with a Content-Length."""
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
+
+
+@dataclass
+class Backend:
+    """A backend on a real socket. `script` answers each request; its body was read unless `heads_only`."""
+
+    script: Script
+    heads_only: bool = False
+    heard: list[Heard] = field(default_factory=list)
+    connections: int = 0
+    _server: asyncio.Server | None = None
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @property
+    def address(self) -> str:
+        assert self._server is not None
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return f"http://{host}:{port}"
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self.connections += 1
+        try:
+            while (heard := await read_head(reader)) is not None:
+                self.heard.append(heard)
+                if not self.heads_only:
+                    heard.body = await read_body(heard, reader)
+                await self.script(heard, reader, writer)
+                if writer.is_closing():
+                    break
+                await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.transport.abort()
+            self._tasks.discard(task)
+
+
+def always(raw: bytes) -> Script:
+    """Answers each request with these bytes."""
+
+    async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(raw)
+
+    return script
+
+
+def then_close(raw: bytes) -> Script:
+    """Answers with these bytes and closes the connection."""
+
+    async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(raw)
+        await writer.drain()
+        writer.close()
+
+    return script
+
+
+class RawClient:
+    """A client that sends bytes as given."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    @classmethod
+    async def connect(cls, address: tuple[str, int]) -> RawClient:
+        return cls(*await asyncio.open_connection(*address))
+
+    def send(self, raw: bytes) -> None:
+        self.writer.write(raw)
+
+    async def head(self, timeout: float = 5.0) -> str:
+        """The next head, status line and headers."""
+        async with asyncio.timeout(timeout):
+            return (await self.reader.readuntil(b"\r\n\r\n")).decode()
+
+    async def answer(self, timeout: float = 5.0) -> tuple[str, bytes]:
+        """The next head and its body (by Content-Length)."""
+        head = await self.head(timeout)
+        length = next(
+            (int(line.split(":")[1]) for line in head.split("\r\n") if line.lower().startswith("content-length")),
+            0,
+        )
+        async with asyncio.timeout(timeout):
+            return head, await self.reader.readexactly(length)
+
+    async def rest(self, timeout: float = 5.0) -> bytes:
+        """All until the connection ends; a reset ends it too."""
+        received = b""
+        async with asyncio.timeout(timeout):
+            try:
+                while data := await self.reader.read(65536):
+                    received += data
+            except ConnectionError:
+                pass
+        return received
+
+    def close(self) -> None:
+        self.writer.transport.abort()

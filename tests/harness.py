@@ -1,0 +1,85 @@
+"""A gateway in this process on real sockets, for the wire tests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gateway.app import Gateway
+from gateway.core.process import ProcessConfig
+from gateway.core.tokens import TokenRule, sign
+from gateway.services.keys import load_keys, signing_key
+
+RULE = TokenRule("gateway", "gateway")
+
+
+def route(name: str, target: str, **more: Any) -> dict[str, Any]:
+    """A route below /name, stripped."""
+    return {"name": name, "path": f"/{name}/{{rest*}}", "strip": f"/{name}", "target": target, **more}
+
+
+def routing(routes: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    return {"version": 1, "tenants": {"acme": {}, "globex": {}}, "routes": routes, **more}
+
+
+def process_config(folder: Path, **more: Any) -> ProcessConfig:
+    values: dict[str, Any] = {
+        "listen": (("127.0.0.1", 0),),
+        "admin": (("127.0.0.1", 0),),
+        "routing": str(folder / "routing.yaml"),
+        "data": str(folder / "var"),
+        "keys": str(folder / "var" / "keys.jwks"),
+        "store_uri": f"sqlite:{folder / 'var' / 'documents'}",
+        "tokens": RULE,
+        "access_log": str(folder / "var" / "access.log"),
+        "commands": (),
+        "drain": 5.0,
+    }
+    return ProcessConfig(**{**values, **more})
+
+
+@asynccontextmanager
+async def running(folder: Path, config: dict[str, Any], **more: Any) -> AsyncIterator[Gateway]:
+    """A started gateway with this routing config; drained at the end."""
+    (folder / "routing.yaml").write_text(yaml.safe_dump(config))
+    gateway = Gateway(process_config(folder, **more))
+    await gateway.start()
+    try:
+        yield gateway
+    finally:
+        await gateway.drain()
+
+
+def address(gateway: Gateway) -> tuple[str, int]:
+    return gateway.listener.addresses[0]
+
+
+def url(gateway: Gateway, path: str) -> str:
+    host, port = address(gateway)
+    return f"http://{host}:{port}{path}"
+
+
+def token(gateway: Gateway, tenant: str = "acme", scope: str = "", **claims: Any) -> str:
+    """A token of the gateway's own key; `claims` replace or (None) remove."""
+    now = int(time.time())
+    all_claims = {
+        "iss": "gateway",
+        "aud": "gateway",
+        "tenant": tenant,
+        "sub": "alice",
+        "scope": scope,
+        "iat": now,
+        "exp": now + 600,
+        **claims,
+    }
+    keys = load_keys(Path(gateway.config.keys), RULE)
+    return sign({k: v for k, v in all_claims.items() if v is not None}, signing_key(keys))
+
+
+def bearer(gateway: Gateway, tenant: str = "acme", scope: str = "", **claims: Any) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token(gateway, tenant, scope, **claims)}"}
