@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -56,5 +57,6 @@ def public_url(request: web.Request, path: str, absolute: bool = True) -> str:
 
 def problem_response(status: int, detail: str, **members: object) -> web.Response:
     """An application/problem+json answer."""
-    body = problem(status, detail, **members)
-    return web.json_response(body, status=status, content_type="application/problem+json")
+    # As bytes: aiohttp would add a charset to text, and this media type has none.
+    body = json.dumps(problem(status, detail, **members)).encode()
+    return web.Response(body=body, status=status, content_type="application/problem+json")

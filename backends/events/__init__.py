@@ -1,0 +1,1 @@
+"""Events: an ASAB application that takes events and streams them to whoever listens, tenant by tenant."""
