@@ -30,13 +30,17 @@ class Snapshot:
     trusted: TrustedProxies
 
 
+def _never() -> bool:
+    return False
+
+
 class Call:
     """What is known about a request so far. Made from a head and a peer; `request` is optional.
 
     head: method, target (as received), headers, peer (address, "" for a unix socket), secure.
     Found on the way, in this order: path and query (canonical path, query byte for byte), route, params
     (decoded), subpath (the path that the target sees), identity, tenant.
-    response: the streamed answer, once it has begun (an error after that cuts the connection).
+    draining: whether the gateway is about to end. response: the streamed answer, once it has begun (an error after that cuts the connection).
     Counted for the log: status, bytes_in, bytes_out, queue_s, backend_s, address.
     """
 
@@ -46,6 +50,7 @@ class Call:
         "bytes_in",
         "bytes_out",
         "code",
+        "draining",
         "headers",
         "id",
         "identity",
@@ -96,6 +101,7 @@ class Call:
         self.identity: Identity | None = None
         self.tenant: Tenant | None = None
         self.response: web.StreamResponse | None = None
+        self.draining: Callable[[], bool] = _never
         self.status = 0
         self.code = ""
         self.bytes_in = 0

@@ -50,10 +50,9 @@ class Life:
             policies.snapshot(),
             request,
         )
+        call.draining = policies.draining
         try:
             response = await self._answer(call)
-            if policies.draining():
-                response.force_close()
             await self._finish(call, response)
         except (ConnectionError, asyncio.CancelledError):
             call.status = call.status or 499  # the client left before its answer (nginx's word for it)
@@ -124,7 +123,7 @@ class Life:
         assert request is not None
         call.status = response.status
         if not response.prepared:
-            reply.decorate(call, response.headers)
+            reply.decorate(call, response)
             await response.prepare(request)
         await response.write_eof()
         call.bytes_out = response.body_length

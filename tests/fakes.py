@@ -96,7 +96,7 @@ class Backend:
                 if writer.is_closing():
                     break
                 await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             writer.transport.abort()
@@ -104,10 +104,11 @@ class Backend:
 
 
 def always(raw: bytes) -> Script:
-    """Answers each request with these bytes."""
+    """Answers each request with these bytes, HEAD with their head alone."""
+    head = raw.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
 
     async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(raw)
+        writer.write(head if heard.line.startswith("HEAD ") else raw)
 
     return script
 
@@ -146,7 +147,11 @@ class RawClient:
         """The next head and its body (by Content-Length)."""
         head = await self.head(timeout)
         length = next(
-            (int(line.split(":")[1]) for line in head.split("\r\n") if line.lower().startswith("content-length")),
+            (
+                int(line.split(":")[1])
+                for line in head.split("\r\n")
+                if line.lower().startswith("content-length")
+            ),
             0,
         )
         async with asyncio.timeout(timeout):

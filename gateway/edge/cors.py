@@ -16,6 +16,12 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from gateway.core.errors import Forbidden
 from gateway.core.model import CorsRule
 
+_OURS = (
+    hdrs.ACCESS_CONTROL_ALLOW_ORIGIN,
+    hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    hdrs.ACCESS_CONTROL_EXPOSE_HEADERS,
+)
+
 
 @lru_cache(maxsize=4096)
 def _options(rule: CorsRule) -> dict[str, ResourceOptions]:
@@ -63,7 +69,10 @@ async def preflight(rule: CorsRule | None, request: web.BaseRequest) -> web.Resp
 
 
 def decorate(rule: CorsRule, origin: str, headers: CIMultiDict[str]) -> None:
-    """Set the CORS headers of an answer on a route with this rule, errors included."""
+    """Set the CORS headers of an answer on a route with this rule, errors included. The rule says it all:
+    what a backend says about other origins is taken away."""
+    for name in _OURS:
+        headers.popall(name, None)
     _vary(headers)
     if not origin:
         return

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import hdrs, web
-from multidict import CIMultiDict
 
 from gateway.call import Call
 from gateway.core.errors import GatewayError
@@ -18,12 +17,16 @@ REQUEST_ID = "X-Request-ID"
 SERVER = "gateway"
 
 
-def decorate(call: Call, headers: CIMultiDict[str]) -> None:
-    """Set what every answer carries, before its head is written: the request id and the CORS headers."""
+def decorate(call: Call, response: web.StreamResponse) -> None:
+    """Set what every answer carries, before its head is written: the request id and the CORS headers; and
+    while the gateway drains, the word that the connection ends here."""
+    headers = response.headers
     headers[REQUEST_ID] = call.id
     headers.setdefault(hdrs.SERVER, SERVER)
     if call.route is not None and call.route.cors is not None:
         cors.decorate(call.route.cors, call.headers.get(hdrs.ORIGIN, ""), headers)
+    if call.draining():
+        response.force_close()
 
 
 def json(call: Call, status: int, body: Any, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from aiohttp import hdrs, http_exceptions, web
+from aiohttp import HttpVersion11, hdrs, http_exceptions, web
 from aiohttp.web_protocol import RequestHandler
 
 from gateway.core.errors import BadRequest, GatewayError, HeadersTooLarge, InternalError
@@ -48,6 +48,7 @@ class ClientConnection(RequestHandler):
     ) -> web.StreamResponse:
         """What aiohttp itself refuses: a request that it cannot parse. Nothing of it is echoed."""
         error = _parser_error(status, exc)
+        request._version = HttpVersion11  # aiohttp makes up a request of HTTP/1.0 for what it cannot parse
         request_id = os.urandom(16).hex()
         response = web.Response(
             status=error.status,

@@ -190,7 +190,7 @@ class Proxy:
         total = None if _is_stream(response) else timeouts.total or None
         left = total and max(0.0, total - (perf_counter() - call.started))
         call.response = response
-        reply.decorate(call, response.headers)
+        reply.decorate(call, response)
         try:
             async with asyncio.timeout(left):
                 await self._copy(call, exchange, response)

@@ -85,6 +85,15 @@ class TenantFile:
             connection.close()
 
 
+class _Opening:
+    """A file on its way: who waits for it, and the file once it is there."""
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[TenantFile] | None = None
+        self.waiting = 0
+        self.file: TenantFile | None = None
+
+
 class Files:
     """All open files of a store. Its methods are called on the event loop only."""
 
@@ -96,7 +105,7 @@ class Files:
         self._loop = asyncio.get_running_loop()
         self._open: OrderedDict[str, TenantFile] = OrderedDict()
         self._detached: set[TenantFile] = set()  # broken, and closed after their last user
-        self._opening: dict[str, asyncio.Task[None]] = {}
+        self._opening: dict[str, _Opening] = {}
         self._closing: set[asyncio.Future[None]] = set()
         self._freed = asyncio.Event()
         self._closed = False
@@ -110,14 +119,16 @@ class Files:
 
     async def acquire(self, name: str) -> TenantFile:
         """A file with one more user; `release` it. Raises StoreUnavailable."""
-        while True:
-            if self._closed:
-                raise StoreUnavailable("The document store is closed.")
+        while not self._closed:
             file = self.get(name)
             if file is not None:
                 file.users += 1
                 return file
-            await self._make(name)
+            if name in self._opening or self._has_room():
+                return await self._join(name)
+            self._freed.clear()
+            await self._freed.wait()
+        raise StoreUnavailable("The document store is closed.")
 
     def release(self, file: TenantFile) -> None:
         file.users -= 1
@@ -141,7 +152,7 @@ class Files:
         """Wait for every user, then close every file."""
         self._closed = True
         while self._opening:
-            await asyncio.wait(list(self._opening.values()))
+            await asyncio.wait([opening.task for opening in self._opening.values() if opening.task])
         while self._detached or any(file.users for file in self._open.values()):
             self._freed.clear()
             await self._freed.wait()
@@ -150,38 +161,53 @@ class Files:
         if self._closing:
             await asyncio.wait(self._closing)
 
-    async def _make(self, name: str) -> None:
-        """One step towards an open file: open it, join who does, or wait for room."""
-        task = self._opening.get(name)
-        if task is None:
-            count = len(self._open) + len(self._opening) + len(self._detached)
-            if count >= self._max_open and not self._evict():
-                self._freed.clear()
-                await self._freed.wait()
-                return
-            task = self._opening[name] = self._loop.create_task(self._open_file(name))
-        await asyncio.shield(task)
+    async def _join(self, name: str) -> TenantFile:
+        """Open a file, or wait with those who wait for it already. It comes with this user counted."""
+        opening = self._opening.get(name)
+        if opening is None:
+            opening = self._opening[name] = _Opening()
+            opening.task = self._loop.create_task(self._open_file(name, opening))
+        opening.waiting += 1
+        assert opening.task is not None
+        try:
+            return await asyncio.shield(opening.task)
+        except asyncio.CancelledError:
+            opening.waiting -= 1
+            if opening.file is not None:  # it was counted for us, and nobody else gives it back
+                self.release(opening.file)
+            raise
 
-    async def _open_file(self, name: str) -> None:
+    async def _open_file(self, name: str, opening: _Opening) -> TenantFile:
         path = self._folder / f"{name}.db"
         try:
             file = await self._loop.run_in_executor(self._threads, TenantFile.open, path, self._max_bytes)
             file.start(self, self._threads)
-            self._open[name] = file
+            # Counted here and not by those who wait: until they run, the file might be closed again.
+            file.users = opening.waiting
+            opening.file = self._open[name] = file
+            return file
         finally:
             del self._opening[name]
-            self._freed.set()  # there may be room again
+            self._freed.set()  # when it failed, or its callers have gone, there is room
 
-    def _evict(self) -> bool:
-        """Close the file that was not used for the longest time. False: all are in use."""
-        for name, file in self._open.items():
-            if file.users == 0:
-                del self._open[name]
-                self._close(file)
-                return True
+    def _has_room(self) -> bool:
+        """Room for one more file. If there is none, the file not used for the longest time begins to close."""
+        count = len(self._open) + len(self._opening) + len(self._detached) + len(self._closing)
+        if count < self._max_open:
+            return True
+        if not self._closing:
+            for name, file in self._open.items():
+                if file.users == 0:
+                    del self._open[name]
+                    self._close(file)
+                    break
         return False
 
     def _close(self, file: TenantFile) -> None:
         closing = self._loop.run_in_executor(self._threads, file.close)
         self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
+        closing.add_done_callback(self._end_close)
+
+    def _end_close(self, closing: asyncio.Future[None]) -> None:
+        self._closing.discard(closing)
+        self._freed.set()
