@@ -1,0 +1,368 @@
+"""What every engine promises, over the port. An engine's test file subclasses these and gives `store`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+
+import pytest
+
+from gateway.core.errors import BadRequest, BodyTooLarge, NotFound, PreconditionFailed
+from gateway.core.model import TenantId
+from gateway.store import filter as filters
+from gateway.store import sort as sorts
+from gateway.store.document import ANY, MAX_DOCUMENT_BYTES, Precondition
+from gateway.store.port import DocumentStore, Query, TenantStore
+
+ACME, GLOBEX = TenantId("acme"), TenantId("globex")
+
+
+def match(*tags: str) -> Precondition:
+    return Precondition(match=frozenset(tags))
+
+
+def none_match(*tags: str) -> Precondition:
+    return Precondition(none_match=frozenset(tags))
+
+
+async def ids(tenant: TenantStore, collection: str, text: str = "{}", sort: str = "") -> list[str]:
+    query = Query(filters.parse(text), sorts.parse(sort) if sort else ())
+    return [document.id for document in (await tenant.list(collection, query)).items]
+
+
+class ReadsAndWrites:
+    async def test_a_created_document_is_read_back_as_it_was_written(self, store: DocumentStore) -> None:
+        data = {"a": 1, "b": [None, True, {"c": "é\u2028\U0001f600"}], "d": 0.1, "": "", "f": -(2**63)}
+        before = time.time()
+        made = await store.tenant(ACME).create("orders", data)
+        read = await store.tenant(ACME).read("orders", made.id)
+        assert read == made
+        assert read.data == data and list(read.data) == list(data)
+        assert read.version == 1 and before <= read.created == read.modified <= time.time()
+
+    async def test_ids_made_by_the_store_are_uuid7_and_rise(self, store: DocumentStore) -> None:
+        made = [await store.tenant(ACME).create("orders", {}) for _ in range(20)]
+        assert all(uuid.UUID(document.id).version == 7 for document in made)
+        assert all(abs((uuid.UUID(d.id).int >> 80) / 1000 - d.created) < 5 for d in made)
+        assert [d.id for d in made] == sorted(d.id for d in made)
+
+    async def test_reading_what_is_not_there_is_not_found(self, store: DocumentStore) -> None:
+        with pytest.raises(NotFound):
+            await store.tenant(ACME).read("orders", "none")
+
+    async def test_replace_makes_a_document_and_then_replaces_all_of_it(self, store: DocumentStore) -> None:
+        tenant = store.tenant(ACME)
+        first = await tenant.replace("orders", "x", {"a": 1, "b": 2})
+        second = await tenant.replace("orders", "x", {"a": 3})
+        assert first.created and not second.created
+        assert second.document.data == {"a": 3}
+        assert second.document.version == 2 and second.document.created == first.document.created
+        assert await tenant.read("orders", "x") == second.document
+
+    async def test_patch_is_a_merge_patch(self, store: DocumentStore) -> None:
+        tenant = store.tenant(ACME)
+        await tenant.replace("orders", "x", {"a": {"b": 1, "c": 2}, "d": [1, 2], "e": 5})
+        patched = await tenant.patch("orders", "x", {"a": {"b": None, "n": {"m": None}}, "d": [3], "f": 1})
+        assert patched.data == {"a": {"c": 2, "n": {}}, "d": [3], "e": 5, "f": 1}
+        assert await tenant.read("orders", "x") == patched
+
+    async def test_patch_and_delete_of_what_is_not_there_are_not_found_whatever_is_asked(
+        self, store: DocumentStore
+    ) -> None:
+        tenant = store.tenant(ACME)
+        for precondition in (Precondition(), match('"x-1"'), match(ANY), none_match(ANY)):
+            with pytest.raises(NotFound):
+                await tenant.patch("orders", "x", {}, precondition)
+            with pytest.raises(NotFound):
+                await tenant.delete("orders", "x", precondition)
+
+    async def test_a_deleted_document_is_gone(self, store: DocumentStore) -> None:
+        tenant = store.tenant(ACME)
+        await tenant.replace("orders", "x", {})
+        await tenant.delete("orders", "x")
+        with pytest.raises(NotFound):
+            await tenant.read("orders", "x")
+        assert await ids(tenant, "orders") == []
+
+    async def test_a_document_that_is_too_large_is_refused_by_every_write(self, store: DocumentStore) -> None:
+        tenant = store.tenant(ACME)
+        half = "x" * (MAX_DOCUMENT_BYTES // 2)
+        await tenant.replace("orders", "x", {"a": half})
+        for write in (
+            tenant.create("orders", {"a": half, "b": half}),
+            tenant.replace("orders", "x", {"a": half, "b": half}),
+            tenant.patch("orders", "x", {"b": half}),
+        ):
+            with pytest.raises(BodyTooLarge):
+                await write
+        assert (await tenant.read("orders", "x")).data == {"a": half}
+
+    async def test_collections_are_those_with_documents_in_pages(self, store: DocumentStore) -> None:
+        tenant = store.tenant(ACME)
+        assert (await tenant.collections()).items == ()
+        for name in ("b", "a", "c", "B", "a-1"):
+            await tenant.replace(name, "x", {})
+            await tenant.replace(name, "y", {})
+        await tenant.delete("c", "x")
+        await tenant.delete("c", "y")
+        assert (await tenant.collections()).items == ("B", "a", "a-1", "b")
+        first = await tenant.collections(3)
+        assert first.items == ("B", "a", "a-1") and first.next is not None
+        rest = await tenant.collections(3, first.next)
+        assert rest.items == ("b",) and rest.next is None
+
+
+class Preconditions:
+    async def test_every_write_gives_a_tag_that_was_never_there(self, store: DocumentStore) -> None:
+        tenant = store.tenant(ACME)
+        tags = []
+        for _ in range(3):
+            tags.append((await tenant.replace("orders", "x", {"a": 1})).document.etag)
+            tags.append((await tenant.replace("orders", "x", {"a": 1})).document.etag)
+            tags.append((await tenant.patch("orders", "x", {})).etag)
+            await tenant.delete("orders", "x")
+        assert len(set(tags)) == len(tags)
+
+    async def test_a_stale_tag_changes_nothing(self, store: DocumentStore) -> None:
+        tenant = store.tenant(ACME)
+        stale = (await tenant.replace("orders", "x", {"a": 1})).document.etag
+        current = (await tenant.replace("orders", "x", {"a": 2}, match(stale, '"other"'))).document
+        for write in (
+            tenant.replace("orders", "x", {"a": 3}, match(stale)),
+            tenant.patch("orders", "x", {"a": 3}, match(stale)),
+            tenant.delete("orders", "x", match(stale)),
+            tenant.replace("orders", "x", {"a": 3}, match()),
+            tenant.replace("orders", "x", {"a": 3}, none_match(ANY)),
+            tenant.patch("orders", "x", {"a": 3}, none_match(current.etag)),
+        ):
+            with pytest.raises(PreconditionFailed):
+                await write
+        assert await tenant.read("orders", "x") == current
+        await tenant.delete("orders", "x", match(current.etag))
+
+    async def test_replace_that_needs_a_document_does_not_make_one(self, store: DocumentStore) -> None:
+        tenant = store.tenant(ACME)
+        for precondition in (match(ANY), match('"x-1"')):
+            with pytest.raises(PreconditionFailed):
+                await tenant.replace("orders", "x", {}, precondition)
+        assert (await tenant.replace("orders", "x", {}, none_match(ANY))).created
+
+    async def test_of_many_writes_with_one_tag_one_wins(self, store: DocumentStore) -> None:
+        tenant = store.tenant(ACME)
+        tag = (await tenant.replace("orders", "x", {"n": 0})).document.etag
+        writes = [tenant.patch("orders", "x", {"n": n}, match(tag)) for n in range(1, 33)]
+        results = await asyncio.gather(*writes, return_exceptions=True)
+        won = [result for result in results if not isinstance(result, BaseException)]
+        lost = [result for result in results if isinstance(result, PreconditionFailed)]
+        assert len(won) == 1 and len(lost) == 31
+        assert await tenant.read("orders", "x") == won[0]
+
+    async def test_of_many_creations_with_one_id_one_wins(self, store: DocumentStore) -> None:
+        tenant = store.tenant(ACME)
+        writes = [tenant.replace("orders", "x", {"n": n}, none_match(ANY)) for n in range(32)]
+        results = await asyncio.gather(*writes, return_exceptions=True)
+        assert sum(not isinstance(result, BaseException) for result in results) == 1
+        assert sum(isinstance(result, PreconditionFailed) for result in results) == 31
+
+    async def test_counting_with_compare_and_swap_loses_nothing(self, store: DocumentStore) -> None:
+        tenant = store.tenant(ACME)
+        await tenant.replace("orders", "x", {"n": 0})
+
+        async def count() -> None:
+            for _ in range(10):
+                while True:
+                    current = await tenant.read("orders", "x")
+                    try:
+                        await tenant.patch("orders", "x", {"n": current.data["n"] + 1}, match(current.etag))
+                        break
+                    except PreconditionFailed:
+                        pass
+
+        await asyncio.gather(*(count() for _ in range(8)))
+        assert (await tenant.read("orders", "x")).data == {"n": 80}
+
+
+MIXED = {
+    "missing": {}, "null": {"a": None}, "zero": {"a": 0}, "one": {"a": 1}, "half": {"a": 0.5},
+    "big": {"a": 2**53 + 1}, "bigger": {"a": 1e300}, "text": {"a": "1"}, "empty": {"a": ""},
+    "true": {"a": True}, "false": {"a": False}, "object": {"a": {"b": 1}}, "deep": {"a": {"b": {"c": [1]}}},
+    "array": {"a": [1, "x", None]}, "objects": {"a": [{"b": 1}, {"c": 2}, 7]}, "arrays": {"a": [[1], []]},
+}  # fmt: skip
+
+
+async def fill(store: DocumentStore) -> TenantStore:
+    tenant = store.tenant(ACME)
+    await asyncio.gather(*(tenant.replace("mixed", name, data) for name, data in MIXED.items()))
+    return tenant
+
+
+class Lists:
+    async def test_a_list_of_an_unknown_collection_is_empty(self, store: DocumentStore) -> None:
+        page = await store.tenant(ACME).list("nothing", Query())
+        assert page.items == () and page.next is None
+
+    async def test_without_a_sort_the_order_is_by_id(self, store: DocumentStore) -> None:
+        assert await ids(await fill(store), "mixed") == sorted(MIXED)
+
+    @pytest.mark.parametrize(
+        ("text", "found"),
+        [
+            ("{}", set(MIXED)),
+            ('{"a":1}', {"one", "array"}),
+            ('{"a":1.0}', {"one", "array"}),
+            ('{"a":true}', {"true"}),
+            ('{"a":false}', {"false"}),
+            ('{"a":0}', {"zero"}),
+            ('{"a":"1"}', {"text"}),
+            ('{"a":""}', {"empty"}),
+            ('{"a":0.5}', {"half"}),
+            ('{"a":9007199254740993}', {"big"}),
+            ('{"a":9007199254740992}', set()),
+            ('{"a":1e300}', {"bigger"}),
+            ('{"a":null}', {"missing", "null", "array"}),
+            ('{"a":{"$eq":null}}', {"missing", "null", "array"}),
+            ('{"a":{"b":1}}', {"object", "objects"}),
+            ('{"a":{"b":{"c":[1]}}}', {"deep"}),
+            ('{"a":[1,"x",null]}', {"array"}),
+            ('{"a":[1]}', {"arrays"}),
+            ('{"a":[]}', {"arrays"}),
+            ('{"a":{}}', set()),
+            ('{"a.b":1}', {"object", "objects"}),
+            ('{"a.b.c":1}', {"deep"}),
+            ('{"a.b":null}', set(MIXED) - {"object", "deep", "array", "arrays"}),
+            ('{"id":"one"}', {"one"}),
+            ('{"id":{"$eq":"one"},"a":1}', {"one"}),
+            ('{"id":null}', set()),
+            ('{"id":1}', set()),
+            ('{"$and":[{"a":1},{"a":"x"}]}', {"array"}),
+            ('{"a":1,"b":null}', {"one", "array"}),
+        ],
+    )
+    async def test_equality(self, store: DocumentStore, text: str, found: set[str]) -> None:
+        assert set(await ids(await fill(store), "mixed", text)) == found
+
+    async def test_the_order_is_total_over_all_types(self, store: DocumentStore) -> None:
+        tenant = await fill(store)
+        ranks = [
+            ["missing", "null"], ["zero"], ["half"], ["one"], ["big"], ["bigger"], ["empty"], ["text"],
+            ["deep", "object"], ["array", "arrays", "objects"], ["false"], ["true"],
+        ]  # fmt: skip
+        assert await ids(tenant, "mixed", sort="a") == [name for rank in ranks for name in rank]
+        assert await ids(tenant, "mixed", sort="-a") == [name for rank in reversed(ranks) for name in rank]
+
+    @pytest.mark.parametrize("sort", ["", "id", "-id", "a", "-a", "a,-id", "-a.b,a", "b,-a,id"])
+    @pytest.mark.parametrize("limit", [1, 3, len(MIXED) - 1, len(MIXED), 1000])
+    async def test_pages_together_are_the_list_once_each(
+        self, store: DocumentStore, sort: str, limit: int
+    ) -> None:
+        tenant = await fill(store)
+        keys = sorts.parse(sort) if sort else ()
+        whole = await ids(tenant, "mixed", sort=sort)
+        seen: list[str] = []
+        cursor = None
+        while True:
+            page = await tenant.list("mixed", Query(sort=keys, limit=limit, cursor=cursor))
+            seen += [document.id for document in page.items]
+            assert len(page.items) <= limit
+            cursor = page.next
+            if cursor is None:
+                break
+        assert seen == whole and len(seen) == len(MIXED)
+
+    async def test_a_page_goes_on_where_it_ended_when_its_last_document_was_deleted(
+        self, store: DocumentStore
+    ) -> None:
+        tenant = await fill(store)
+        whole = await ids(tenant, "mixed", sort="-a")
+        page = await tenant.list("mixed", Query(sort=sorts.parse("-a"), limit=5))
+        await tenant.delete("mixed", page.items[-1].id)
+        rest = await tenant.list("mixed", Query(sort=sorts.parse("-a"), cursor=page.next))
+        assert [document.id for document in rest.items] == whole[5:]
+
+    async def test_long_texts_make_no_long_cursor(self, store: DocumentStore) -> None:
+        tenant = store.tenant(ACME)
+        for name in "cab":
+            await tenant.replace("long", name, {"a": "é" * 100_000 + name})
+        page = await tenant.list("long", Query(sort=sorts.parse("-a"), limit=1))
+        assert page.items[0].id == "a"  # equal as far as the sort looks, so the id decides
+        assert page.next is not None and len(page.next) < 1000
+        rest = await tenant.list("long", Query(sort=sorts.parse("-a"), cursor=page.next))
+        assert [document.id for document in rest.items] == ["b", "c"]
+
+    async def test_a_page_of_very_large_documents_ends_early_and_goes_on(self, store: DocumentStore) -> None:
+        tenant = store.tenant(ACME)
+        for name in "abc":
+            await tenant.replace("large", name, {"a": "x" * 5_000_000})
+        page = await tenant.list("large", Query())
+        assert [document.id for document in page.items] == ["a"] and page.next is not None
+        page = await tenant.list("large", Query(cursor=page.next))
+        assert [document.id for document in page.items] == ["b"]
+
+    async def test_a_cursor_counts_only_for_the_list_that_gave_it(self, store: DocumentStore) -> None:
+        tenant = await fill(store)
+        await store.tenant(GLOBEX).replace("mixed", "x", {})
+        sort = sorts.parse("a")
+        cursor = (await tenant.list("mixed", Query(sort=sort, limit=1))).next
+        names = (await tenant.collections(1)).next
+        assert cursor is not None and names is None
+        await tenant.replace("other", "x", {})
+        names = (await tenant.collections(1)).next
+        assert names is not None
+        flipped = ("A" if cursor[0] != "A" else "B") + cursor[1:]
+        foreign = [
+            store.tenant(GLOBEX).list("mixed", Query(sort=sort, cursor=cursor)),
+            store.tenant(GLOBEX).collections(cursor=names),
+            tenant.list("orders", Query(sort=sort, cursor=cursor)),
+            tenant.list("mixed", Query(sort=sorts.parse("-a"), cursor=cursor)),
+            tenant.list("mixed", Query(filters.parse('{"a":1}'), sort, cursor=cursor)),
+            tenant.list("mixed", Query(sort=sort, cursor=names)),
+            tenant.collections(cursor=cursor),
+            *(
+                tenant.list("mixed", Query(sort=sort, cursor=forged))
+                for forged in ("", "A", "AAAA", flipped, cursor + "AAAA", "é", "$", cursor * 100, cursor[:20])
+            ),
+        ]
+        details = set()
+        for attempt in foreign:
+            with pytest.raises(BadRequest) as caught:
+                await attempt
+            details.add(caught.value.detail)
+        assert len(details) == 1
+
+
+class Isolation:
+    async def test_a_tenant_sees_nothing_of_another(self, store: DocumentStore) -> None:
+        a, b = store.tenant(ACME), store.tenant(GLOBEX)
+        secret = (await a.replace("orders", "x", {"canary": "c4n4ry"})).document
+        theirs = (match(secret.etag), match(ANY), Precondition())
+        for identifier in ("x", "never"):
+            for precondition in theirs:
+                with pytest.raises(NotFound):
+                    await b.patch("orders", identifier, {"a": 1}, precondition)
+                with pytest.raises(NotFound):
+                    await b.delete("orders", identifier, precondition)
+            with pytest.raises(NotFound):
+                await b.read("orders", identifier)
+            with pytest.raises(PreconditionFailed):
+                await b.replace("orders", identifier, {}, match(secret.etag))
+        assert await ids(b, "orders", '{"canary":"c4n4ry"}') == []
+        assert (await b.collections()).items == ()
+        own = (await b.replace("orders", "x", {"mine": 1})).document
+        assert own.data == {"mine": 1} and own.etag != secret.etag
+        await b.delete("orders", "x")
+        assert await a.read("orders", "x") == secret
+
+    async def test_texts_that_mean_something_elsewhere_are_only_texts(self, store: DocumentStore) -> None:
+        tenant = store.tenant(ACME)
+        odd = ["' OR 1=1 --", '{"$ne":null}', "%", "_", '"', "\\", "$.a", "a\u001fb".replace("\u001f", "")]
+        for text in odd:
+            await tenant.replace("odd", text, {"a": text})
+        for text in odd:
+            assert (await tenant.read("odd", text)).data == {"a": text}
+            query = Query(filters.And((filters.parse(f'{{"a":{filters.strict_json.dumps(text)}}}'),)))
+            assert [document.id for document in (await tenant.list("odd", query)).items] == [text]
+
+
+class Conformance(ReadsAndWrites, Preconditions, Lists, Isolation):
+    """All of it."""

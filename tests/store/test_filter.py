@@ -1,0 +1,114 @@
+"""The filter and sort languages: what is accepted, and where what is not accepted is pointed at."""
+
+from typing import Any
+
+import pytest
+
+from gateway.core.errors import BadRequest
+from gateway.store import filter as filters
+from gateway.store import matcher, sort
+from gateway.store.filter import And, Eq
+
+
+def test_a_filter_becomes_nodes() -> None:
+    parsed = filters.parse('{"a":1,"b.c":{"$eq":[true]},"$and":[{"d":null},{}]}')
+    assert parsed == And(
+        (
+            Eq(("a",), 1, "1"),
+            Eq(("b", "c"), [True], "[true]"),
+            And((Eq(("d",), None, "null"), And(()))),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "pointer"),
+    [
+        ('{"$where":"1"}', "/$where"),
+        ('{"$or":[]}', "/$or"),
+        ('{"a":{"$gt":1}}', "/a/$gt"),
+        ('{"a":{"$eq":1,"$gt":1}}', "/a/$gt"),
+        ('{"a":{"$eq":1,"b":1}}', "/a/b"),
+        ('{"a":{"b":{"$gt":1}}}', "/a/b/$gt"),
+        ('{"a":[{"$gt":1}]}', "/a/0/$gt"),
+        ('{"a":{"$eq":{"$ne":1}}}', "/a/$eq/$ne"),
+        ('{"a":{"b.c":1}}', "/a/b.c"),
+        ('{"$and":[{"a":1},{"$nor":[]}]}', "/$and/1/$nor"),
+        ('{"$and":[]}', "/$and"),
+        ('{"$and":{}}', "/$and"),
+        ('{"$and":[1]}', "/$and/0"),
+        ('{"":1}', "/"),
+        ('{"a..b":1}', "/a..b"),
+        ('{"a.$b":1}', "/a.$b"),
+        ('{"a.0":1}', "/a.0"),
+        ('{"a\\"b":1}', '/a"b'),
+        ('{"a\\\\":1}', "/a\\"),
+        ('{"_etag":1}', "/_etag"),
+        ('{"id.x":1}', "/id.x"),
+        ('{"' + ".".join("a" * 17) + '":1}', "/" + ".".join("a" * 17)),
+        ('{"a":1,"a":2}', "/a"),
+        ('{"a":NaN}', "/a"),
+        ('{"a":"\\ud800"}', "/a"),
+        ('{"a":99999999999999999999}', "/a"),
+        ("[]", ""),
+        ("1", ""),
+        ("[" * 100_000 + "]" * 100_000, ""),
+        ('{"$and":[' + ",".join(['{"a":1}'] * 101) + "]}", ""),
+    ],
+)
+def test_what_is_not_accepted_is_pointed_at(text: str, pointer: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        filters.parse(text)
+    assert [error["pointer"] for error in caught.value.extra["errors"]] == [pointer]
+
+
+@pytest.mark.parametrize("text", ["", "{", "a=1", "{'a':1}"])
+def test_a_filter_that_is_not_json_is_refused(text: str) -> None:
+    with pytest.raises(BadRequest, match="not JSON"):
+        filters.parse(text)
+
+
+def test_an_unsupported_operator_is_told_what_is_supported() -> None:
+    with pytest.raises(BadRequest) as caught:
+        filters.parse('{"a":{"$where":1}}')
+    assert filters.SUPPORTED in caught.value.extra["errors"][0]["detail"]
+
+
+def test_different_filters_have_different_canonical_texts() -> None:
+    texts = [
+        '{"a":1}', '{"a":true}', '{"a":"1"}', '{"a.b":1}', '{"a":1,"b":1}', "{}", '{"a":null}', '{"a":[1]}',
+        '{"$and":[{"a":1},{"b":1}]}', '{"$and":[{"a":1}],"b":1}', '{"a":{"b":1}}',
+    ]  # fmt: skip
+    # The same conditions in the same order are the same list, however they are written.
+    assert len({filters.canonical(filters.parse(text)) for text in texts}) == len(texts) - 1
+    assert filters.canonical(filters.parse('{"a":1.0}')) == filters.canonical(filters.parse('{ "a" : 1 }'))
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "equal"),
+    [
+        (1, 1.0, True), (1, True, False), (0, False, False), (None, None, True), (None, 0, False),
+        (None, False, False), ("1", 1, False), ([], {}, False), ([1, [2]], [1, [2]], True),
+        ([True], [1], False), ({"a": 1, "b": 2}, {"b": 2, "a": 1}, False), ({"a": [1]}, {"a": [1.0]}, True),
+        (2**53, float(2**53), True), (2**53 + 1, float(2**53), False),
+    ],
+)  # fmt: skip
+def test_equality_is_strict_in_type_and_by_value(left: Any, right: Any, equal: bool) -> None:
+    assert matcher.same(left, right) is equal
+    assert matcher.same(right, left) is equal
+
+
+def test_a_sort_becomes_keys() -> None:
+    assert sort.parse("-a,b.c,id") == (
+        sort.SortKey(("a",), True),
+        sort.SortKey(("b", "c")),
+        sort.SortKey(("id",)),
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["", ",", "a,", "-", "--a,", "$a", "a.0", "_x", "id.a", "a..b", "a,b,c,d,e", 'a"']
+)
+def test_a_sort_that_is_not_accepted_is_refused(text: str) -> None:
+    with pytest.raises(BadRequest, match="sort"):
+        sort.parse(text)

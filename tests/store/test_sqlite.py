@@ -1,0 +1,363 @@
+"""The SQLite engine by itself: files, groups of writes, faults, and what is let go when."""
+
+import asyncio
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.core.errors import GatewayError, InsufficientStorage, PreconditionFailed, StoreUnavailable
+from gateway.core.model import TenantId
+from gateway.store import filter as filters
+from gateway.store import sqlite_errors, sqlite_operations, sqlite_writes
+from gateway.store.document import ANY, Precondition
+from gateway.store.port import Query
+from gateway.store.sqlite import SQLiteDocumentStore
+from gateway.store.sqlite_schema import open_writer
+
+ACME = TenantId("acme")
+KEY = b"k" * 32
+EXISTS = Precondition(match=frozenset({ANY}))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    sqlite_errors._logged.clear()
+    return tmp_path / "documents"
+
+
+@pytest.fixture
+async def store(folder: Path) -> AsyncIterator[SQLiteDocumentStore]:
+    store = SQLiteDocumentStore(folder, KEY, max_open_tenants=2)
+    await store.start()
+    yield store
+    await store.close()
+
+
+async def opened(folder: Path, **options: Any) -> SQLiteDocumentStore:
+    store = SQLiteDocumentStore(folder, KEY, **options)
+    await store.start()
+    return store
+
+
+def open_databases() -> set[str]:
+    links = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        try:
+            links.append(os.readlink(descriptor))
+        except OSError:
+            pass
+    return {link for link in links if link.endswith(".db")}
+
+
+# --- files and threads ---------------------------------------------------------------------------
+
+
+async def test_folder_and_files_are_for_their_owner_alone(store: SQLiteDocumentStore, folder: Path) -> None:
+    old = os.umask(0)
+    try:
+        await store.tenant(ACME).create("orders", {})
+    finally:
+        os.umask(old)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    assert modes == {"acme.db": 0o600, "acme.db-wal": 0o600, "acme.db-shm": 0o600}
+
+
+async def test_a_commit_is_synchronous(folder: Path) -> None:
+    folder.mkdir()
+    connection = open_writer(folder / "acme.db", None)
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+async def test_documents_and_cursors_outlive_a_restart(folder: Path) -> None:
+    store = await opened(folder)
+    made = [await store.tenant(ACME).create("orders", {"n": n}) for n in range(3)]
+    page = await store.tenant(ACME).list("orders", Query(limit=2))
+    await store.close()
+    store = await opened(folder)
+    assert await store.tenant(ACME).read("orders", made[0].id) == made[0]
+    rest = await store.tenant(ACME).list("orders", Query(cursor=page.next))
+    assert rest.items == (made[2],)
+    await store.close()
+
+
+async def test_close_finishes_what_was_taken_and_leaves_nothing_open(folder: Path) -> None:
+    store = await opened(folder)
+    tenants = [store.tenant(TenantId(f"t{n}")) for n in range(5)]
+    await asyncio.gather(*(tenant.create("orders", {}) for tenant in tenants))
+    writes = [
+        asyncio.create_task(tenant.replace("orders", str(n), {})) for tenant in tenants for n in range(200)
+    ]
+    await asyncio.sleep(0)
+    await store.close()
+    assert all(written.created for written in await asyncio.gather(*writes))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("store-")]
+    assert open_databases() == set()
+    assert {path.suffix for path in folder.iterdir()} == {".db"}  # the logs were moved into the files
+    with pytest.raises(StoreUnavailable):
+        await tenants[0].create("orders", {})
+    store = await opened(folder)
+    assert len((await store.tenant(TenantId("t4")).list("orders", Query(limit=1000))).items) == 201
+    await store.close()
+
+
+async def test_few_files_are_open_however_many_tenants_work_at_once(store: SQLiteDocumentStore) -> None:
+    most = 0
+
+    async def work(name: str) -> None:
+        nonlocal most
+        tenant = store.tenant(TenantId(name))
+        for n in range(5):
+            document = await tenant.create("orders", {"n": n})
+            most = max(most, len(open_databases()))
+            assert await tenant.read("orders", document.id) == document
+            assert len((await tenant.list("orders", Query())).items) == n + 1
+
+    await asyncio.wait_for(asyncio.gather(*(work(f"t{n}") for n in range(12))), 30)
+    assert 1 <= most <= 2
+
+
+async def test_a_file_in_use_is_not_closed_and_its_successor_waits(folder: Path) -> None:
+    store = await opened(folder, max_open_tenants=1)
+    held = await store._files.acquire("acme")  # type: ignore[union-attr]
+    other = asyncio.create_task(store.tenant(TenantId("other")).create("orders", {}))
+    await asyncio.sleep(0.05)
+    assert not other.done()
+    assert held.inline.execute("SELECT count(*) FROM documents").fetchone() == (0,)
+    store._files.release(held)  # type: ignore[union-attr]
+    assert (await asyncio.wait_for(other, 5)).version == 1
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        held.inline.execute("SELECT 1")
+    await store.close()
+
+
+async def test_callers_who_go_away_while_a_file_opens_leave_it_unused(folder: Path) -> None:
+    store = await opened(folder, max_open_tenants=1)
+    assert store._files is not None
+    for turns in range(8):
+        waiting = [asyncio.create_task(store._files.acquire(f"t{turns}")) for _ in range(3)]
+        for _ in range(turns):
+            await asyncio.sleep(0.0005)
+        for task in waiting:
+            task.cancel()
+        for result in await asyncio.gather(*waiting, return_exceptions=True):
+            if not isinstance(result, BaseException):
+                store._files.release(result)
+    await asyncio.wait_for(store.tenant(ACME).create("orders", {}), 5)
+    await asyncio.wait_for(store.close(), 5)
+
+
+@pytest.mark.parametrize("name", ["file", "readonly"])
+async def test_a_folder_that_cannot_be_used_is_said_at_the_start(tmp_path: Path, name: str) -> None:
+    if name == "file":
+        (tmp_path / name).write_text("")
+        folder = tmp_path / name
+    else:
+        folder = Path("/proc/documents")
+    with pytest.raises(StoreUnavailable, match=str(folder)):
+        await SQLiteDocumentStore(folder, KEY).start()
+
+
+async def test_a_short_cursor_key_is_refused_and_never_shown(folder: Path) -> None:
+    with pytest.raises(ValueError, match="32 bytes") as caught:
+        SQLiteDocumentStore(folder, b"hunter2")
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(StoreUnavailable, match="started"):
+        SQLiteDocumentStore(folder, KEY).tenant(ACME)
+
+
+# --- groups of writes ----------------------------------------------------------------------------
+
+
+async def test_one_failed_write_leaves_the_others_of_its_group(store: SQLiteDocumentStore) -> None:
+    tenant = store.tenant(ACME)
+    await tenant.create("orders", {})
+    commits = await asyncio.gather(
+        *(tenant.replace("orders", str(n), {}, EXISTS if n % 3 == 0 else Precondition()) for n in range(60)),
+        return_exceptions=True,
+    )
+    for n, result in enumerate(commits):
+        assert isinstance(result, PreconditionFailed) if n % 3 == 0 else not isinstance(result, Exception)
+    assert len((await tenant.list("orders", Query(limit=1000))).items) == 41
+
+
+def test_what_an_operation_did_before_it_failed_is_undone(folder: Path) -> None:
+    folder.mkdir()
+    connection = open_writer(folder / "acme.db", None)
+
+    def half(connection: sqlite3.Connection) -> None:
+        sqlite_operations.create("orders", '{"half":1}', 10)(connection)
+        raise PreconditionFailed()
+
+    whole = sqlite_operations.create("orders", "{}", 2)
+    outcomes = sqlite_writes.run_group(connection, [whole, half, whole])
+    assert [type(outcome.error) for outcome in outcomes] == [type(None), PreconditionFailed, type(None)]
+    assert connection.execute("SELECT data FROM documents").fetchall() == [("{}",), ("{}",)]
+    connection.close()
+
+
+def test_a_bug_in_a_write_commits_nothing_and_leaves_the_connection_usable(folder: Path) -> None:
+    folder.mkdir()
+    connection = open_writer(folder / "acme.db", None)
+
+    def bug(connection: sqlite3.Connection) -> None:
+        raise KeyError("bug")
+
+    whole = sqlite_operations.create("orders", "{}", 2)
+    with pytest.raises(KeyError):
+        sqlite_writes.run_group(connection, [whole, bug])
+    assert connection.execute("SELECT count(*) FROM documents").fetchone() == (0,)
+    assert sqlite_writes.run_group(connection, [whole])[0].error is None
+    connection.close()
+
+
+async def test_a_bug_in_a_write_is_an_answer_and_the_next_write_works(store: SQLiteDocumentStore) -> None:
+    def bug(connection: sqlite3.Connection) -> None:
+        raise KeyError("bug")
+
+    tenant = store.tenant(ACME)
+    with pytest.raises(GatewayError) as caught:
+        await asyncio.wait_for(tenant._write(bug), 5)
+    assert caught.value.status == 500 and isinstance(caught.value.__cause__, KeyError)
+    assert (await tenant.create("orders", {})).version == 1
+
+
+async def test_a_write_whose_caller_goes_away_happens_once(store: SQLiteDocumentStore) -> None:
+    tenant = store.tenant(ACME)
+    await tenant.replace("orders", "x", {"n": 0})
+    for turns in range(6):
+        write = asyncio.create_task(tenant.create("gone", {"turns": turns}))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        write.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await write
+    await tenant.create("gone", {"turns": "last"})  # behind the others in the queue
+    found = [document.data["turns"] for document in (await tenant.list("gone", Query())).items]
+    assert len(found) == len(set(found)) and {1, 2, 3, 4, 5, "last"} <= set(found)
+
+
+# --- faults --------------------------------------------------------------------------------------
+
+
+async def test_a_full_tenant_is_507_and_goes_on_reading_and_deleting(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = await opened(folder, max_tenant_bytes=256 * 1024)
+    tenant, other = store.tenant(ACME), store.tenant(TenantId("other"))
+    stored = []
+    with pytest.raises(InsufficientStorage) as caught:
+        for _ in range(100):
+            stored.append(await tenant.create("orders", {"a": "x" * 10_000}))
+    assert stored and str(folder) not in caught.value.detail
+    assert "acme.db" in caplog.text and "full" in caplog.text
+    for document in stored:
+        assert await tenant.read("orders", document.id) == document
+    await other.create("orders", {"a": "x" * 10_000})
+    for document in stored[:5]:
+        await tenant.delete("orders", document.id)
+    assert (await tenant.create("orders", {"a": "x" * 10_000})).version == 1
+    await store.close()
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(b"This is not a database. " * 500)
+
+
+def another_program(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE theirs (a)")
+    connection.close()
+
+
+def newer(path: Path) -> None:
+    connection = open_writer(path, None)
+    connection.execute("PRAGMA user_version=99")
+    connection.close()
+
+
+def torn(path: Path) -> None:
+    connection = open_writer(path, None)
+    operation = sqlite_operations.create("orders", '{"a":"' + "x" * 100 + '"}', 108)
+    sqlite_writes.run_group(connection, [operation] * 2000)
+    connection.close()
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(size - 4096))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [(damage, "backup"), (another_program, "move it away"), (newer, "newer gateway"), (torn, "recover")],
+)
+async def test_a_file_that_cannot_be_used_is_503_its_own_and_can_be_mended_without_a_restart(
+    store: SQLiteDocumentStore, folder: Path, caplog: pytest.LogCaptureFixture, spoil: Any, said: str
+) -> None:
+    caplog.set_level(logging.ERROR)
+    spoil(folder / "acme.db")
+    tenant = store.tenant(ACME)
+    for attempt in (tenant.create("orders", {}), tenant.read("orders", "x"), tenant.list("orders", Query())):
+        with pytest.raises(StoreUnavailable) as caught:
+            await attempt
+        assert str(folder) not in caught.value.detail and caught.value.headers["Retry-After"]
+    assert str(folder / "acme.db") in caplog.text and said in caplog.text
+    assert (await store.tenant(TenantId("other")).create("orders", {})).version == 1
+    for path in folder.glob("acme.db*"):
+        path.unlink()
+    assert (await tenant.create("orders", {})).version == 1
+
+
+def test_a_fault_is_logged_once_and_not_with_every_request(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    error = sqlite3.DatabaseError("malformed")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    for _ in range(50):
+        assert isinstance(sqlite_errors.translate(error, folder / "acme.db"), StoreUnavailable)
+    assert len(caplog.records) == 1
+
+
+async def test_a_locked_file_is_503_for_writes_while_reads_go_on(
+    store: SQLiteDocumentStore, folder: Path
+) -> None:
+    tenant = store.tenant(ACME)
+    document = await tenant.create("orders", {})
+    assert store._files is not None
+    file = store._files.get("acme")
+    assert file is not None
+    file._writer.execute("PRAGMA busy_timeout=0")
+    other = sqlite3.connect(folder / "acme.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailable):
+        await tenant.create("orders", {})
+    assert await tenant.read("orders", document.id) == document
+    assert len((await tenant.list("orders", Query())).items) == 1
+    other.execute("ROLLBACK")
+    other.close()
+    assert (await tenant.create("orders", {})).version == 1
+
+
+async def test_a_query_that_takes_too_long_is_given_up(folder: Path) -> None:
+    store = await opened(folder, query_seconds=0.0)
+    tenant = store.tenant(ACME)
+    await tenant.create("orders", {"a": [{"b": n} for n in range(5_000)]})
+    with pytest.raises(StoreUnavailable, match="too long"):
+        await tenant.list("orders", Query(filter=filters.parse('{"a.b":-1}')))
+    await store.close()
+
+
+async def test_a_large_document_is_read_through_a_thread(store: SQLiteDocumentStore) -> None:
+    tenant = store.tenant(ACME)
+    document = await tenant.create("orders", {"a": "x" * sqlite_operations.INLINE_BYTES})
+    assert store._reads is not None
+    assert store._reads.read_inline("acme", "orders", document.id) == (False, None)
+    assert await tenant.read("orders", document.id) == document
