@@ -39,8 +39,8 @@ class Call:
 
     head: method, target (as received), headers, peer (address, "" for a unix socket), secure.
     Found on the way, in this order: path and query (canonical path, query byte for byte), route, params
-    (decoded), subpath (the path that the target sees), identity, tenant.
-    draining: whether the gateway is about to end. response: the streamed answer, once it has begun (an error after that cuts the connection).
+    (decoded), subpath (the path that the target sees), identity, tenant. draining: whether the gateway is
+    about to end. response: the streamed answer, once it has begun (an error after that cuts the connection).
     Counted for the log: status, bytes_in, bytes_out, queue_s, backend_s, address.
     """
 
