@@ -31,6 +31,7 @@ class Documents(BaseHTTPRequestHandler):
     """The gateway's documents as far as reports see them: two to a page."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one packet
 
     def do_GET(self):
         self.server.asked.append((self.path, self.headers.get("Authorization")))
@@ -39,7 +40,7 @@ class Documents(BaseHTTPRequestHandler):
         status, body = self.answer(collection, parse_qs(url.query))
         self.send_response(status)
         if status == 302:
-            self.send_header("Location", "http://127.0.0.1:9/")
+            self.send_header("Location", "/documents/empty/")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

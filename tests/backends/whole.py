@@ -1,0 +1,146 @@
+"""The whole system as a newcomer runs it: `gateway up` in a process of its own, the four real backends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.core.tokens import TokenRule
+from gateway.services.keys import issue
+
+ROOT = Path(__file__).parents[2]
+SCOPES = " ".join(
+    f"{name}:{verb}"
+    for name in ("documents", "catalog", "reports", "pricing", "events")
+    for verb in ("read", "write")
+)
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+@dataclass
+class Whole:
+    """A running system. `folder` holds its config and its data."""
+
+    folder: Path
+    public: str
+    admin: str
+    process: subprocess.Popen[bytes]
+
+    def url(self, path: str) -> str:
+        return self.public + path
+
+    def bearer(self, tenant: str = "acme", scope: str = SCOPES) -> dict[str, str]:
+        token = issue(
+            self.folder / "var" / "keys.jwks", TokenRule("gateway", "gateway"), tenant, scope, "alice", 3600
+        )
+        return {"Authorization": f"Bearer {token}"}
+
+    @property
+    def routing(self) -> Path:
+        return self.folder / "routing.yaml"
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text("utf-8", "replace")
+
+    def children(self) -> list[int]:
+        """The process ids of all that it started, grandchildren too."""
+        return descendants(self.process.pid)
+
+
+def descendants(pid: int) -> list[int]:
+    found: list[int] = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        found += [int(child), *descendants(int(child))]
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Running, and not a zombie that waits for its parent."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def write_config(folder: Path) -> tuple[int, int]:
+    """The project's own config with free ports and paths in `folder`. Gives both ports."""
+    public, admin = free_port(), free_port()
+    text = (ROOT / "config" / "gateway.conf").read_text()
+    text = text.replace("127.0.0.1:8080", f"127.0.0.1:{public}").replace(
+        "127.0.0.1:8081", f"127.0.0.1:{admin}"
+    )
+    text = text.replace("data = ../var", "data = var").replace("cwd = ..", f"cwd = {ROOT}")
+    (folder / "gateway.conf").write_text(text)
+    (folder / "routing.yaml").write_text((ROOT / "config" / "routing.yaml").read_text())
+    return public, admin
+
+
+def spawn(folder: Path, command: str = "up") -> subprocess.Popen[bytes]:
+    log = (folder / "log").open("ab")
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "gateway", command, "-c", str(folder / "gateway.conf")],
+            cwd=folder,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            start_new_session=True,
+        )
+    finally:
+        log.close()
+
+
+@contextmanager
+def whole(folder: Path) -> Iterator[Whole]:
+    """The system, ready; stopped at the end, and all that it started with it."""
+    public, admin = write_config(folder)
+    system = Whole(folder, f"http://127.0.0.1:{public}", f"http://127.0.0.1:{admin}", spawn(folder))
+    try:
+        wait_ready(system)
+        yield system
+    finally:
+        left = system.children() if system.process.poll() is None else []
+        system.process.send_signal(signal.SIGTERM)
+        try:
+            system.process.wait(20)
+        finally:
+            for pid in left:
+                if alive(pid):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def wait_ready(system: Whole, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert system.process.poll() is None, system.log()
+        try:
+            with urllib.request.urlopen(system.admin + "/readyz", timeout=1) as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.05)
+    raise AssertionError(f"not ready after {seconds} s:\n{system.log()}")
+
+
+def backend_pid(system: Whole, name: str) -> int:
+    """The process id of a supervised backend, by the admin listener."""
+    with urllib.request.urlopen(system.admin + "/admin/backends", timeout=2) as answer:
+        found = re.search(rf'"name": "{name}",\s*"pid": (\d+)', answer.read().decode())
+    assert found, name
+    return int(found[1])
