@@ -1,0 +1,227 @@
+"""The house's laws, read from the source: who may import whom, and how large things may be.
+
+Each law takes modules and gives its breaches as text, `file:line: what (the law)`.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+ORDER = "cli -> app -> admin -> {services | handlers | life} -> {edge | store} -> call -> core"
+LEVELS = {
+    "core": 0, "call": 1, "edge": 2, "store": 2, "services": 3, "handlers": 3, "life": 3,
+    "admin": 4, "app": 5, "cli": 6,
+}  # fmt: skip
+CLI_FILES = frozenset({"cli", "console", "banner", "explain", "__main__"})
+SERVICES_THAT_FETCH: frozenset[str] = frozenset()
+FILE_LINES, FUNCTION_LINES = 350, 50
+IMPURE = frozenset(
+    {"time", "asyncio", "logging", "socket", "random", "os", "secrets", "threading", "subprocess", "select"}
+)
+PYDANTIC = frozenset({"gateway.core.settings", "gateway.core.values", "gateway.core.problems"})
+
+
+@dataclass(frozen=True)
+class Module:
+    """One source file. name: dotted, without `.__init__`."""
+
+    name: str
+    file: str
+    tree: ast.Module
+    lines: int
+
+    @property
+    def room(self) -> str:
+        """The room of a module of gateway; empty for its root package and for everything else."""
+        parts = self.name.split(".")
+        if parts[0] != "gateway" or len(parts) == 1:
+            return ""
+        return "cli" if parts[1] in CLI_FILES else parts[1]
+
+
+@dataclass(frozen=True)
+class Import:
+    module: Module
+    target: str
+    line: int
+
+    def breach(self, law: str) -> str:
+        return f"{self.module.file}:{self.line}: {self.module.name} imports {self.target} ({law})"
+
+
+def parse(name: str, file: str, text: str) -> Module:
+    return Module(name, file, ast.parse(text, file), text.count("\n") + 1)
+
+
+def read(*folders: str) -> list[Module]:
+    """All modules below these folders of the project."""
+    found = []
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            relative = path.relative_to(ROOT)
+            name = ".".join(relative.with_suffix("").parts).removesuffix(".__init__")
+            found.append(parse(name, str(relative), path.read_text("utf-8")))
+    return found
+
+
+def imports(module: Module, known: frozenset[str] = frozenset()) -> Iterator[Import]:
+    """Every import, also inside functions and under TYPE_CHECKING. `from a import b` is a.b if that is a
+    known module."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(module, alias.name, node.lineno)
+        elif isinstance(node, ast.ImportFrom):
+            base = _base(module, node)
+            for alias in node.names:
+                whole = f"{base}.{alias.name}"
+                yield Import(module, whole if whole in known else base, node.lineno)
+
+
+def _base(module: Module, node: ast.ImportFrom) -> str:
+    if not node.level:
+        return node.module or ""
+    is_package = module.file.endswith("__init__.py")
+    parts = module.name.split(".")
+    parts = parts[: len(parts) - node.level + is_package]
+    return ".".join([*parts, node.module] if node.module else parts)
+
+
+def _all_imports(modules: list[Module]) -> Iterator[Import]:
+    known = frozenset(module.name for module in modules)
+    for module in modules:
+        yield from imports(module, known)
+
+
+def layers(modules: list[Module]) -> Iterator[str]:
+    """A room imports only itself and the rooms below it."""
+    for item in _all_imports(modules):
+        if not item.target.startswith("gateway.") or item.module.name == "gateway":
+            continue
+        room, other = item.module.room, parse(item.target, "", "").room
+        if room not in LEVELS or other not in LEVELS:
+            yield item.breach(f"the room {room if room not in LEVELS else other!r} is not in {ORDER}")
+        elif room != other and LEVELS[other] >= LEVELS[room]:
+            yield item.breach(ORDER)
+
+
+def cycles(modules: list[Module]) -> Iterator[str]:
+    """No module is imported, over any number of steps, by what it imports."""
+    edges: dict[str, list[Import]] = {}
+    for item in _all_imports(modules):
+        edges.setdefault(item.module.name, []).append(item)
+    done: set[str] = set()
+
+    def visit(name: str, trail: list[str]) -> Iterator[str]:
+        if name in done:
+            return
+        for item in edges.get(name, []):
+            if item.target in [*trail, name]:
+                ring = [*trail, name, item.target]
+                yield item.breach(f"a cycle: {' -> '.join(ring[ring.index(item.target) :])}")
+            else:
+                yield from visit(item.target, [*trail, name])
+        done.add(name)
+
+    for module in modules:
+        yield from visit(module.name, [])
+
+
+def third_party(modules: list[Module]) -> Iterator[str]:
+    """Who may name asab, aiohttp, motor and pydantic."""
+    for item in _all_imports(modules):
+        package, room, name = item.target.split(".")[0], item.module.room, item.module.name
+        driver = name == "gateway.store.mongo_driver"
+        if package == "asab" and room not in ("app", "services", "admin") and not driver:
+            yield item.breach("asab only in app, services, admin and store/mongo_driver.py")
+        if package == "aiohttp" and room in ("core", "store", "services") and name not in SERVICES_THAT_FETCH:
+            yield item.breach("aiohttp only in edge, handlers, life, call, admin, and services that fetch")
+        if package in ("motor", "pymongo") and not driver:
+            yield item.breach("only store/mongo_driver.py names the MongoDB driver")
+        if package in ("pydantic", "pydantic_core") and name not in PYDANTIC:
+            yield item.breach("pydantic only where the routing config is read as written")
+
+
+def purity(modules: list[Module], stdlib: frozenset[str]) -> Iterator[str]:
+    """core: no await, no clock, no log, no socket; stdlib, jwt and (in three files) pydantic."""
+    core = [module for module in modules if module.room == "core"]
+    for item in _all_imports(core):
+        package = item.target.split(".")[0]
+        if package in IMPURE:
+            yield item.breach("core is pure: no clock, log, socket, chance or process")
+        elif package not in stdlib and package not in ("gateway", "jwt", "pydantic", "pydantic_core"):
+            yield item.breach("core imports the standard library, the token library and pydantic")
+    for module in core:
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.AsyncFunctionDef | ast.Await | ast.AsyncFor | ast.AsyncWith):
+                yield f"{module.file}:{node.lineno}: {module.name} awaits (core is pure)"
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("open", "print", "input"):
+                yield f"{module.file}:{node.lineno}: {module.name} does input or output (core is pure)"
+
+
+def broad_excepts(modules: list[Module]) -> Iterator[str]:
+    """One `except Exception`, in life.py. Elsewhere a broad handler must end by raising again."""
+    walls = 0
+    for module in modules:
+        for node in ast.walk(module.tree):
+            called = _name(node.func) if isinstance(node, ast.Call) else ""
+            if called == "suppress" and any(map(_is_broad, node.args)):
+                yield f"{module.file}:{node.lineno}: suppress of everything (the wall is in life.py)"
+            if not isinstance(node, ast.ExceptHandler) or not (node.type is None or _is_broad(node.type)):
+                continue
+            if isinstance(node.body[-1], ast.Raise):
+                continue
+            walls += module.name == "gateway.life"
+            if module.name != "gateway.life" or walls > 1:
+                yield f"{module.file}:{node.lineno}: a broad except (one, in life.py; catch what you mean)"
+
+
+def _is_broad(node: ast.expr) -> bool:
+    if isinstance(node, ast.Tuple):
+        return any(_is_broad(element) for element in node.elts)
+    return _name(node) in ("Exception", "BaseException")
+
+
+def _name(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+def sizes(modules: list[Module]) -> Iterator[str]:
+    """A file up to 350 lines, a function up to 50. Migrations are generated."""
+    for module in modules:
+        if ".migrations." in module.name:
+            continue
+        if module.lines > FILE_LINES + 1:
+            yield f"{module.file}:1: {module.lines - 1} lines (a file has at most {FILE_LINES})"
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or 0) - node.lineno + 1
+                if length > FUNCTION_LINES:
+                    where = f"{module.file}:{node.lineno}"
+                    yield f"{where}: {node.name} has {length} lines (a function has at most {FUNCTION_LINES})"
+
+
+def separate(modules: list[Module]) -> Iterator[str]:
+    """gateway and backends know each other by HTTP alone; neither knows the tests."""
+    strangers = {"gateway": {"backends", "tests"}, "backends": {"gateway", "tests"}}
+    for item in _all_imports(modules):
+        if item.target.split(".")[0] in strangers.get(item.module.name.split(".")[0], ()):
+            yield item.breach("gateway and backends meet on the wire only")
+
+
+def mocks(modules: list[Module]) -> Iterator[str]:
+    """Tests use fakes and real servers."""
+    for item in _all_imports(modules):
+        if item.target == "mock" or item.target.startswith(("mock.", "unittest.mock", "pytest_mock")):
+            yield item.breach("no mocks: fakes in tests/fakes.py, and real servers")
+    for module in modules:
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ImportFrom) and any(
+                alias.name in ("mock", "make_mocked_request", "make_mocked_coro") for alias in node.names
+            ):
+                yield f"{module.file}:{node.lineno}: a mock is imported (fakes and real servers instead)"

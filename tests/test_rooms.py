@@ -1,0 +1,122 @@
+"""The house's laws hold, and each law notices its breach."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests import rooms
+
+STDLIB = frozenset(sys.stdlib_module_names)
+LAWS = {
+    "a room imports only itself and the rooms below": rooms.layers,
+    "no import cycles": rooms.cycles,
+    "third-party libraries stay in their rooms": rooms.third_party,
+    "core is pure": lambda modules: rooms.purity(modules, STDLIB),
+    "one broad except, in life.py": rooms.broad_excepts,
+}
+
+
+@pytest.fixture(scope="module")
+def gateway() -> list[rooms.Module]:
+    return rooms.read("gateway")
+
+
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS.keys())
+def test_gateway_keeps_the_law(law, gateway: list[rooms.Module]) -> None:
+    assert not (breaches := list(law(gateway))), "\n" + "\n".join(breaches)
+
+
+def test_files_and_functions_are_of_a_size_that_fits() -> None:
+    breaches = list(rooms.sizes(rooms.read("gateway", "backends")))
+    assert not breaches, "\n" + "\n".join(breaches)
+
+
+def test_gateway_and_backends_do_not_import_each_other() -> None:
+    breaches = list(rooms.separate(rooms.read("gateway", "backends")))
+    assert not breaches, "\n" + "\n".join(breaches)
+
+
+def test_tests_use_no_mocks() -> None:
+    assert not (breaches := list(rooms.mocks(rooms.read("tests")))), "\n" + "\n".join(breaches)
+
+
+def test_every_module_was_read(gateway: list[rooms.Module]) -> None:
+    names = {module.name for module in gateway}
+    assert {"gateway.core.table", "gateway.life", "gateway.app", "gateway.services.config"} <= names
+
+
+def module(name: str, text: str) -> rooms.Module:
+    return rooms.parse(name, name.replace(".", "/") + ".py", text)
+
+
+HIDDEN = "def f():\n    from gateway.services.keys import Keys\n"
+TYPES = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from gateway.app import Gateway\n"
+
+
+@pytest.mark.parametrize(
+    ("law", "name", "text", "line"),
+    [
+        (rooms.layers, "gateway.core.x", "import gateway.call\n", 1),
+        (rooms.layers, "gateway.edge.x", "from gateway.store import port\n", 1),
+        (rooms.layers, "gateway.life", HIDDEN, 2),
+        (rooms.layers, "gateway.handlers.x", HIDDEN, 2),
+        (rooms.layers, "gateway.admin.x", TYPES, 3),
+        (rooms.layers, "gateway.services.x", "from ..handlers import proxy\n", 1),
+        (rooms.layers, "gateway.attic.x", "from gateway.core import table\n", 1),
+        (rooms.third_party, "gateway.edge.x", "import asab.web\n", 1),
+        (rooms.third_party, "gateway.services.x", "from aiohttp import web\n", 1),
+        (rooms.third_party, "gateway.store.sqlite", "import motor\n", 1),
+        (rooms.third_party, "gateway.cli", "from pydantic import BaseModel\n", 1),
+        (LAWS["core is pure"], "gateway.core.x", "def f():\n    import time\n", 2),
+        (LAWS["core is pure"], "gateway.core.x", "import yaml\n", 1),
+        (LAWS["core is pure"], "gateway.core.x", "async def f():\n    pass\n", 1),
+        (LAWS["core is pure"], "gateway.core.x", "print(1)\n", 1),
+        (rooms.broad_excepts, "gateway.edge.x", "try:\n    f()\nexcept Exception:\n    pass\n", 3),
+        (rooms.broad_excepts, "gateway.edge.x", "try:\n    f()\nexcept (OSError, Exception):\n    f()\n", 3),
+        (rooms.broad_excepts, "gateway.edge.x", "try:\n    f()\nexcept:\n    return_()\n", 3),
+        (rooms.broad_excepts, "gateway.edge.x", "with suppress(BaseException):\n    f()\n", 1),
+        (rooms.separate, "gateway.edge.x", "from backends import data\n", 1),
+        (rooms.separate, "backends.x", "import gateway.core.model\n", 1),
+        (rooms.mocks, "tests.x", "from unittest.mock import patch\n", 1),
+        (rooms.mocks, "tests.x", "from unittest import mock\n", 1),
+        (rooms.sizes, "gateway.x", "x = 1\n" * 351, 1),
+        (rooms.sizes, "gateway.x", "def f():\n" + "    x = 1\n" * 50, 1),
+    ],
+)
+def test_a_breach_is_named_with_its_file_and_line(law, name: str, text: str, line: int) -> None:
+    (breach,) = law([module(name, text)])
+    assert breach.startswith(f"{name.replace('.', '/')}.py:{line}: ")
+    assert breach.endswith(")")
+
+
+@pytest.mark.parametrize(
+    ("law", "name", "text"),
+    [
+        (rooms.layers, "gateway.cli", "from gateway.app import run\nfrom gateway import life\n"),
+        (rooms.third_party, "gateway.store.mongo_driver", "import asab\nimport motor\n"),
+        (LAWS["core is pure"], "gateway.core.tokens", "import jwt\nimport re\n"),
+        (rooms.broad_excepts, "gateway.life", "try:\n    f()\nexcept Exception:\n    g()\n"),
+        (rooms.broad_excepts, "gateway.edge.x", "try:\n    f()\nexcept BaseException:\n    g()\n    raise\n"),
+        (rooms.sizes, "gateway.x", "x = 1\n" * 350),
+        (rooms.sizes, "gateway.x", "def f():\n" + "    x = 1\n" * 49),
+        (rooms.sizes, "backends.x.migrations.0001", "x = 1\n" * 351),
+    ],
+)
+def test_what_is_allowed_is_no_breach(law, name: str, text: str) -> None:
+    assert list(law([module(name, text)])) == []
+
+
+def test_a_cycle_is_found_over_several_steps_and_when_imported_late() -> None:
+    found = list(
+        rooms.cycles(
+            [
+                module("gateway.edge.a", "from gateway.edge import b\n"),
+                module("gateway.edge.b", "def f():\n    import gateway.edge.c\n"),
+                module("gateway.edge.c", "from gateway.edge.a import thing\n"),
+            ]
+        )
+    )
+    assert len(found) == 1
+    assert "gateway.edge.a -> gateway.edge.b -> gateway.edge.c -> gateway.edge.a" in found[0]
