@@ -7,10 +7,12 @@ import configparser
 import json
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from aiohttp import web
-from pydantic_core import PydanticCustomError
+from aiohttp import hdrs, web
+from rich.markup import escape
 
 from gateway import console, explain
 from gateway.call import Call, Target
@@ -48,58 +50,54 @@ def _parser() -> argparse.ArgumentParser:
         prog="gateway", description="An API gateway in front of polyglot Python backends."
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def command(
-        name: str, run: Callable[[argparse.Namespace], int], help_text: str, example: str
-    ) -> argparse.ArgumentParser:
-        added = commands.add_parser(
-            name,
-            help=help_text,
-            description=help_text,
-            epilog=f"example:\n  {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        added.add_argument("-c", "--config", default=_CONFIG, help=f"the process config (default {_CONFIG})")
-        added.set_defaults(run=run)
-        return added
-
-    command("up", _up, "serve, and run the supervised backends", "gateway up -c config/gateway.conf")
-    command("serve", _serve, "serve alone", "gateway serve -c config/gateway.conf")
-    added = command(
+    add = partial(_command, commands)
+    add("up", _up, "serve, and run the supervised backends", "gateway up -c config/gateway.conf")
+    add("serve", _serve, "serve alone", "gateway serve -c config/gateway.conf")
+    check = add(
         "check", _check, "find every problem in the routing config", "gateway check config/routing.yaml"
     )
-    added.add_argument("routing", nargs="?", help="the file (default: the one that the process config names)")
-    added.add_argument("--json", action="store_true", help="the problems as JSON")
-    added = command("routes", _routes, "show the compiled routing table", "gateway routes")
-    added.add_argument("--json", action="store_true", help="the table as JSON")
-    added = command(
-        "explain",
-        _explain,
-        "say what would happen to a request, and why",
-        'gateway explain GET /catalog/products/7 --token "$(gateway token --tenant acme)"',
-    )
-    added.add_argument("method", type=str.upper)
-    added.add_argument("path", help="the request target, such as '/orders/7?full=1'")
-    added.add_argument("-H", "--header", action="append", default=[], help="'Name: value', may be repeated")
-    added.add_argument("--token", help="the token that the client would send")
-    added = command(
-        "token",
-        _token,
-        "print a signed token",
-        "gateway token --tenant acme --scope 'documents:read documents:write' --ttl 1h",
-    )
-    added.add_argument("--tenant", required=True)
-    added.add_argument("--scope", default="", help="names separated by spaces")
-    added.add_argument("--subject", default="operator")
-    added.add_argument("--ttl", default="1h", help="such as 90s, 15m, 1h (default 1h)")
-    added.add_argument("--kid", default="", help="the key to sign with (default: the first that can)")
-    command(
-        "schema",
-        _schema,
-        "print the JSON Schema of the routing config",
-        "gateway schema > config/routing.schema.json",
-    )
+    check.add_argument("routing", nargs="?", help="the file (default: the one that the process config names)")
+    check.add_argument("--json", action="store_true", help="the problems as JSON")
+    routes = add("routes", _routes, "show the compiled routing table", "gateway routes")
+    routes.add_argument("--json", action="store_true", help="the table as JSON")
+    about = "say what would happen to a request, and why"
+    example = 'gateway explain GET /catalog/products/7 --token "$(gateway token --tenant acme)"'
+    _explain_arguments(add("explain", _explain, about, example))
+    example = "gateway token --tenant acme --scope 'documents:read documents:write' --ttl 1h"
+    _token_arguments(add("token", _token, "print a signed token", example))
+    about = "print the JSON Schema of the routing config"
+    add("schema", _schema, about, "gateway schema > config/routing.schema.json")
     return parser
+
+
+def _command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int], about: str, example: str
+) -> argparse.ArgumentParser:
+    added: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=about,
+        description=about,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    added.add_argument("-c", "--config", default=_CONFIG, help=f"the process config (default {_CONFIG})")
+    added.set_defaults(run=run)
+    return added
+
+
+def _explain_arguments(explain: argparse.ArgumentParser) -> None:
+    explain.add_argument("method", type=str.upper)
+    explain.add_argument("path", help="the request target, such as '/orders/7?full=1'")
+    explain.add_argument("-H", "--header", action="append", default=[], help="'Name: value', may be repeated")
+    explain.add_argument("--token", help="the token that the client would send")
+
+
+def _token_arguments(token: argparse.ArgumentParser) -> None:
+    token.add_argument("--tenant", required=True)
+    token.add_argument("--scope", default="", help="names separated by spaces")
+    token.add_argument("--subject", default="operator")
+    token.add_argument("--ttl", default="1h", help="such as 90s, 15m, 1h (default 1h)")
+    token.add_argument("--kid", default="", help="the key to sign with (default: the first that can)")
 
 
 def load_process(path: str) -> ProcessConfig:
@@ -110,6 +108,8 @@ def load_process(path: str) -> ProcessConfig:
             parser.read_file(file)
     except FileNotFoundError:
         raise OSError(f"there is no {path}; name the process config with -c") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8; save it as UTF-8") from None
     except configparser.Error as error:
         raise ValueError(f"{path} is not an ini file: {error.message}") from None
     sections = {name: dict(parser.items(name)) for name in parser.sections()}
@@ -166,10 +166,10 @@ def _check(arguments: argparse.Namespace) -> int:
     elif compiled is None:
         console.problems(_short(path), found)
         count = "1 problem" if len(found) == 1 else f"{len(found)} problems"
-        console.err.print(f"[bold red]{count}[/] in {_short(path)}")
+        console.err.print(f"[bold red]{count}[/] in {escape(_short(path))}")
     else:
         console.out.print(
-            f"[bold green]clean[/]  {_short(path)}: {len(compiled.table.routes)} routes,"
+            f"[bold green]clean[/]  {escape(_short(path))}: {len(compiled.table.routes)} routes,"
             f" {len(compiled.backends)} backends, {len(compiled.tenants)} tenants"
         )
     return 1 if found else 0
@@ -202,9 +202,9 @@ def _routes(arguments: argparse.Namespace) -> int:
 def _explain(arguments: argparse.Namespace) -> int:
     config = load_process(arguments.config)
     keys = Keys(Path(config.keys), config.tokens)
-    if arguments.token:
-        keys.load()
     headers = explain.parse_headers(arguments.header, arguments.token)
+    if hdrs.AUTHORIZATION in headers:
+        keys.load()
     call, refused = explain.run(
         _compile(Path(config.routing)), keys, arguments.method, arguments.path, headers
     )
@@ -218,8 +218,10 @@ def _token(arguments: argparse.Namespace) -> int:
     ensure_signing_key(path)
     try:
         ttl = parse_duration(arguments.ttl)
-    except PydanticCustomError:
-        raise ValueError(f"--ttl {arguments.ttl!r} is no duration; write 90s, 15m or 1h") from None
+    except ValueError as error:
+        raise ValueError(f"--ttl {arguments.ttl!r}: {error}; write 90s, 15m or 1h") from None
+    if ttl < 1:
+        raise ValueError(f"--ttl {arguments.ttl!r}: such a token has expired when it is printed; write 90s")
     token = issue(
         path, config.tokens, arguments.tenant, arguments.scope, arguments.subject, ttl, arguments.kid
     )
