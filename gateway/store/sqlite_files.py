@@ -191,7 +191,7 @@ class Files:
             self._freed.set()  # when it failed, or its callers have gone, there is room
 
     def _has_room(self) -> bool:
-        """Room for one more file. If there is none, the file not used for the longest time begins to close."""
+        """Room for one more file. Without it, the file not used for the longest time begins to close."""
         count = len(self._open) + len(self._opening) + len(self._detached) + len(self._closing)
         if count < self._max_open:
             return True

@@ -7,6 +7,7 @@ of a write before COMMIT has returned.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections import deque
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from typing import Any
 from gateway.core.errors import GatewayError, InternalError, StoreUnavailable
 from gateway.store import sqlite_errors
 from gateway.store.sqlite_operations import Operation
+
+_log = logging.getLogger(__name__)
 
 MAX_GROUP = 128
 MAX_WAITING = 4096
@@ -102,9 +105,8 @@ class Writes:
             if sqlite_errors.is_broken(error):
                 self._on_broken()
             return sqlite_errors.translate(error, self._path)
-        internal = InternalError()
-        internal.__cause__ = error  # a bug of ours: life.py logs it with its cause
-        return internal
+        _log.error("documents: %s: a bug in a write; its group was not committed", self._path, exc_info=error)
+        return InternalError()
 
 
 def run_group(connection: sqlite3.Connection, operations: list[Operation]) -> list[Outcome]:

@@ -219,14 +219,17 @@ def test_a_bug_in_a_write_commits_nothing_and_leaves_the_connection_usable(folde
     connection.close()
 
 
-async def test_a_bug_in_a_write_is_an_answer_and_the_next_write_works(store: SQLiteDocumentStore) -> None:
+async def test_a_bug_in_a_write_is_an_answer_and_a_log_line_and_the_next_write_works(
+    store: SQLiteDocumentStore, caplog: pytest.LogCaptureFixture
+) -> None:
     def bug(connection: sqlite3.Connection) -> None:
         raise KeyError("bug")
 
     tenant = store.tenant(ACME)
     with pytest.raises(GatewayError) as caught:
         await asyncio.wait_for(tenant._write(bug), 5)
-    assert caught.value.status == 500 and isinstance(caught.value.__cause__, KeyError)
+    assert caught.value.status == 500 and "bug" not in caught.value.detail
+    assert "acme.db" in caplog.text and "KeyError: 'bug'" in caplog.text
     assert (await tenant.create("orders", {})).version == 1
 
 

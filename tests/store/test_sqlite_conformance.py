@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from conformance import Conformance
 
 from gateway.store.port import DocumentStore
 from gateway.store.sqlite import SQLiteDocumentStore
+from tests.store.conformance import Conformance
 
 
 @pytest.fixture
