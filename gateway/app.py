@@ -68,7 +68,7 @@ class Gateway:
         self.draining = False
         self._on_snapshot = on_snapshot
         self._tasks: list[asyncio.Task[None]] = []
-        self.sockets = _socket_folder(config.data)
+        self.sockets = socket_folder(config.data)
         self.metrics = Metrics()
         self.access_log = AccessLog(config.access_log)
         self.pools = Pools()
@@ -197,7 +197,7 @@ class Gateway:
             self.keys.reload_if_changed()
 
 
-def _socket_folder(data: str) -> str:
+def socket_folder(data: str) -> str:
     """Where supervised backends listen: short (a socket's path holds 107 bytes), one for each data folder."""
     mark = hashlib.sha256(os.path.realpath(data).encode()).hexdigest()[:10]
     return f"{tempfile.gettempdir()}/gateway-{os.getuid()}-{mark}"
@@ -242,6 +242,8 @@ class GatewayApplication(asab.Application):
         asab.Config.add_defaults(_ASAB_DEFAULTS)
         super().__init__(args=["-c", path], modules=[asab.web.Module, asab.metrics.Module])
         logging.getLogger("gateway").setLevel(logging.INFO)
+        if self.Logging.ConsoleHandler is not None:
+            self.Logging.ConsoleHandler.formatter.UseColor = sys.stderr.isatty()
         self._on_ready = on_ready
         self._starting: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -294,7 +296,10 @@ class GatewayApplication(asab.Application):
 _ASAB_DEFAULTS = {
     "general": {"watchdog_threshold": "0", "pidfile": ""},
     "logging": {"level": "WARNING"},
-    "logging:console": {"format": "%(asctime)s %(levelname)s %(name)s %(struct_data)s%(message)s"},
+    "logging:console": {
+        "format": "%(asctime)s %(levelname)s %(name)s: %(message)s",
+        "datefmt": "%Y-%m-%d %H:%M:%S",
+    },
 }
 
 
