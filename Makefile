@@ -13,14 +13,14 @@ help: ## Show this list
 # One stamp per set of extras; a changed pyproject.toml installs anew.
 $(VENV)/.up: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing the gateway and its backends into $(VENV) (once) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[backends]'
+	@echo "Installing the gateway and its backends into $(VENV) (once, about half a minute) ..."
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[backends]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing the gateway, its backends and the test tools into $(VENV) (once) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@echo "Installing the gateway, its backends and the test tools into $(VENV) (once, about half a minute) ..."
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[test]'
 	@touch $@ $(VENV)/.up
 
 up: $(VENV)/.up ## Run the whole system on the embedded store (Ctrl-C stops it)
