@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Generic, TypeVar
 
-from gateway.core import table
+from gateway.core import paths, table
+from gateway.core.errors import BadRequest
 from gateway.core.model import Address, Backend, CorsRule, Route, Tenant, TenantId, Timeouts, TrustedProxies
 from gateway.core.problems import Problem, Problems
 from gateway.core.settings import BackendSettings, CorsSettings, RouteSettings, Settings, TimeoutSettings
@@ -16,6 +17,8 @@ T = TypeVar("T")
 DOCUMENTS = "documents"
 _DEFAULT_BODY_LIMIT = 10 * 1024 * 1024
 _SCOPE_WORDS = frozenset({"read", "write"})
+# Others count only where the route lists them: a misspelt DELTE would leave DELETE without its scope.
+_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "QUERY", "POST", "PUT", "PATCH", "DELETE"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,7 @@ def _route(
         target=targets[written.target],
         host=written.host or "",
         methods=frozenset(written.methods),
-        strip=written.strip.rstrip("/"),
+        strip=_strip(written.strip),
         public=written.public,
         read_scopes=scopes.get("read", frozenset()),
         write_scopes=scopes.get("write", frozenset()),
@@ -130,15 +133,14 @@ def _route_problems(written: RouteSettings, targets: object) -> list[_Found]:
         found.append((("public",), "documents belong to tenants, so a token is needed", "remove public"))
     if written.public and written.scopes:
         found.append((("scopes",), "a public route checks no token", "remove scopes, or public"))
-    strip = written.strip.rstrip("/")
-    if strip and not (written.path == strip or written.path.startswith(strip + "/")):
+    if "{" in written.strip:
+        found.append((("strip",), "it holds a parameter", "strip only literal segments"))
+    elif not _begins_with(written.path, _strip(written.strip)):
         found.append(
             (("strip",), "the path does not begin with it", f"strip a leading part of {written.path}")
         )
-    if "{" in strip:
-        found.append((("strip",), "it holds a parameter", "strip only literal segments"))
     for word in written.scopes:
-        if word not in _SCOPE_WORDS and not word.isupper():
+        if word not in _SCOPE_WORDS | _METHODS and word not in written.methods:
             found.append((("scopes", word), "it is no method", "use read, write, or a method such as DELETE"))
     cors = written.cors
     if cors and "*" in cors.origins and (cors.credentials or len(cors.origins) > 1):
@@ -146,6 +148,20 @@ def _route_problems(written: RouteSettings, targets: object) -> list[_Found]:
             (("cors", "origins"), "* stands alone and never with credentials", "list the origins instead")
         )
     return found
+
+
+def _strip(written: str) -> str:
+    """The part to strip in canonical form, as the path of a request has; empty when it has none."""
+    try:
+        return paths.canonical(written).rstrip("/") if written else ""
+    except BadRequest:
+        return written
+
+
+def _begins_with(path: str, strip: str) -> bool:
+    literals = strip.split("/")
+    segments = ("", *table.compile_pattern(path).segments)
+    return list(segments[: len(literals)]) == literals
 
 
 def _timeouts(written: TimeoutSettings) -> Timeouts:
@@ -182,7 +198,7 @@ def _table(routes: list[Route[T]], settings: Settings, problems: list[Problem]) 
         problems.append(
             Problem(
                 ("routes", positions[clash.loser]),
-                f"the route {clash.loser!r} {which}: {clash.winner!r} takes its requests",
+                f"the route {clash.loser!r} {which}: {' and '.join(clash.winners)} took its requests before",
                 "remove one of them, or change its path, host or methods",
             )
         )

@@ -6,7 +6,7 @@ Values are latin-1/UTF-8 text as aiohttp gives it (surrogateescape). Names are c
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 
 from gateway.core.errors import BadRequest
 from gateway.core.model import Identity, TrustedProxies
@@ -111,6 +111,8 @@ def is_trusted(peer: str, trusted: TrustedProxies) -> bool:
     if not trusted.networks:
         return False
     address = ip_address(peer.partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped  # an IPv4 peer of a dual-stack listener
     return any(address in network for network in trusted.networks)
 
 

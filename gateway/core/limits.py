@@ -25,10 +25,11 @@ def take(bucket: float | None, now: float, rate: Rate) -> tuple[float, float]:
     """Take one from the bucket at `now`.
 
     Gives the bucket afterwards and the wait in seconds until one would be there: 0.0 means taken. A
-    refusal leaves the bucket as it was.
+    refusal takes nothing. A bucket that was filled under a slower rate counts as an empty one of this rate.
     """
     interval = 1.0 / rate.per_second
     arrival = bucket if bucket is not None and bucket > now else now
+    arrival = min(arrival, now + rate.burst * interval)
     wait = arrival - now - (rate.burst - 1) * interval
     if wait > 1e-9:
         return arrival, wait

@@ -148,8 +148,13 @@ class Route(Generic[T]):
     backend: Backend | None = None
 
     def scopes_for(self, method: str) -> frozenset[str]:
-        """The scopes that a token needs for this method; an unknown method counts as a write."""
+        """The scopes that a token needs for this method; an unknown method counts as a write.
+
+        HEAD asks for what GET shows, so without a rule of its own it needs what GET needs.
+        """
         own = self.method_scopes.get(method)
+        if own is None and method == "HEAD":
+            own = self.method_scopes.get("GET")
         if own is not None:
             return own
         return self.read_scopes if method in READ_METHODS else self.write_scopes

@@ -29,10 +29,10 @@ def canonical(path: str) -> str:
     result = _escape.sub(_normalise, path)
     for segment in result.split("/")[1:-1]:
         if not segment:
-            raise BadRequest("The path holds an empty segment (two slashes in a row).")
+            raise BadRequest("The path holds an empty segment (two slashes in a row).", close=True)
     for segment in result.split("/"):
         if segment in (".", ".."):
-            raise BadRequest("The path holds a dot segment.")
+            raise BadRequest("The path holds a dot segment.", close=True)
     return result
 
 
@@ -41,12 +41,12 @@ def _normalise(found: re.Match[str]) -> str:
     if digits is not None:
         character = chr(int(digits, 16))
         if character in _forbidden:
-            raise BadRequest("The path holds an encoded NUL, line break or backslash.")
+            raise BadRequest("The path holds an encoded NUL, line break or backslash.", close=True)
         return character if character in _unreserved else f"%{digits.upper()}"
     if raw is None:
-        raise BadRequest("The path holds a % that is not followed by two hex digits.")
+        raise BadRequest("The path holds a % that is not followed by two hex digits.", close=True)
     if raw in _forbidden or raw < " " or not raw.isascii() or raw == "\x7f":
-        raise BadRequest("The path holds a character that must be percent-encoded.")
+        raise BadRequest("The path holds a character that must be percent-encoded.", close=True)
     return f"%{ord(raw):02X}"
 
 
@@ -57,7 +57,7 @@ def decode(segment: str) -> str:
     try:
         return unquote(segment, errors="strict")
     except UnicodeDecodeError:
-        raise BadRequest("A path segment is not valid UTF-8.") from None
+        raise BadRequest("A path segment is not valid UTF-8.", close=True) from None
 
 
 def split_target(target: str) -> tuple[str, str]:

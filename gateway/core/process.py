@@ -5,6 +5,7 @@ Only here may commands be written: the live routing config never says what to ru
 
 from __future__ import annotations
 
+import difflib
 import re
 import shlex
 from collections.abc import Mapping
@@ -99,7 +100,10 @@ class _Reader:
 
     def listen(self, section: str, default: str) -> tuple[Listen, ...]:
         found: list[Listen] = []
-        for entry in self.text(section, "listen", default).replace(",", "\n").split():
+        entries = self.text(section, "listen", default).replace(",", " ").split()
+        if not entries:
+            self.wrong(section, "listen", "it is empty", f"write host:port, as {default}")
+        for entry in entries:
             host, _, port = entry.rpartition(":")
             if not host or not port.isdecimal() or int(port) > 65535:
                 self.wrong(
@@ -113,19 +117,25 @@ class _Reader:
 def parse_process(sections: Sections, folder: str) -> ProcessConfig:
     """Sections of the ini file to a ProcessConfig. folder: where the file is; relative paths start there.
 
-    Raises Problems with all of them. Sections that are not ours belong to ASAB and are left alone.
+    Raises Problems with all of them. Sections that are not ours belong to ASAB and are left alone, unless
+    one looks like ours misspelt.
     """
     read = _Reader(sections, folder)
     _unknown_keys(read)
     data = read.path("gateway", "data", "../var")
+    for name in ("issuer", "audience"):
+        if not read.text("tokens", name, "gateway"):
+            read.wrong("tokens", name, "it is empty", "write the text that tokens must carry")
     algorithms = tuple(read.text("tokens", "algorithms", " ".join(ALGORITHMS)).replace(",", " ").split())
     for name in algorithms:
         if name not in ALGORITHMS:
             read.wrong(
                 "tokens", "algorithms", f"{name!r} is not offered", f"choose of {', '.join(ALGORITHMS)}"
             )
+    if not algorithms:
+        read.wrong("tokens", "algorithms", "it is empty", f"choose of {', '.join(ALGORITHMS)}")
     uri = read.text("store", "uri", "sqlite:documents")
-    if not uri.startswith("sqlite:"):
+    if not uri.removeprefix("sqlite:").strip("/ ") or not uri.startswith("sqlite:"):
         read.wrong("store", "uri", "this store is not offered", "write sqlite: and a folder (under data)")
     access = read.text("log", "access", "access.log")
     config = ProcessConfig(
@@ -156,6 +166,9 @@ def _unknown_keys(read: _Reader) -> None:
     for section, keys in read.sections.items():
         known = _BACKEND_KEYS if section.startswith("backend:") else _KEYS.get(section)
         if known is None:
+            near = difflib.get_close_matches(section.partition(":")[0], [*_KEYS, "backend"], 1, 0.85)
+            if near:
+                read.wrong(section, "", "the section is unknown", f"did you mean [{near[0]}]?")
             continue
         for key in keys:
             if key not in known:

@@ -20,6 +20,7 @@ from gateway.core.values import (
     Duration,
     DurationOrNone,
     HeaderName,
+    HostHeader,
     HostName,
     Method,
     Name,
@@ -112,7 +113,7 @@ class RouteSettings(_Strict):
     timeouts: TimeoutSettings = TimeoutSettings()
     body_limit: Size | None = Field(default=None, description="default 10MiB")
     cors: CorsSettings | None = None
-    set_host: str | None = Field(default=None, description="Host for the backend; default the client's")
+    set_host: HostHeader | None = Field(default=None, description="Host for the backend, not the client's")
     forward_authorization: bool = False
 
 
@@ -166,7 +167,8 @@ def _problem(item: Any) -> Problem:
         return Problem(path, f"the key {path[-1]!r} is missing", "add it")
     if kind == "string_pattern_mismatch":
         return Problem(path, "it has characters that are not allowed here", f"match {item['ctx']['pattern']}")
-    return Problem(path, _lower(item["msg"]), "correct the value")
+    mend = "write true or false" if kind == "bool_type" else "correct the value"
+    return Problem(path, _lower(item["msg"]), mend)
 
 
 def _did_you_mean(path: Path) -> str:

@@ -95,10 +95,10 @@ class _Entry(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Clash:
-    """A route that can never match some of its requests, because another route takes them all."""
+    """A route that can never match some of its requests, because other routes take them all."""
 
     loser: str
-    winner: str
+    winners: tuple[str, ...]
     methods: tuple[str, ...]
     whole: bool
 
@@ -229,5 +229,5 @@ def _place(entries: dict[str, _Entry[T]], entry: _Entry[T], route: Route[T]) -> 
         entries[method] = entry
     if not taken:
         return []
-    winner = entries[taken[0]].route.name
-    return [Clash(route.name, winner, tuple(m or "any method" for m in taken), len(taken) == len(mine))]
+    winners = tuple(dict.fromkeys(entries[method].route.name for method in taken))
+    return [Clash(route.name, winners, tuple(m or "any method" for m in taken), len(taken) == len(mine))]

@@ -12,16 +12,16 @@ _authority = re.compile(
     r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9.])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?"
 ).fullmatch
 _absolute = re.compile(r"https?://([^/?#]+)(.*)", re.IGNORECASE | re.DOTALL).fullmatch
-_query = re.compile(r"[\x21-\x7e\x80-\uffff]*").fullmatch
+_query = re.compile(r"[^\x00-\x20\x7f]*").fullmatch
 _method = re.compile(r"[A-Z][A-Z0-9-]{0,31}").fullmatch
 
 
 def host_of(authority: str) -> str:
-    """The host of `host[:port]`, in lower case. Raises BadRequest."""
+    """The host of `host[:port]`, in lower case, without a root dot. Raises BadRequest."""
     found = _authority(authority)
     if found is None:
         raise BadRequest("The Host header is not a valid host.", close=True)
-    return found["host"].lower()
+    return found["host"].lower().removesuffix(".")
 
 
 def resolve(method: str, target: str, hosts: Sequence[str]) -> tuple[str, str, str]:

@@ -32,6 +32,7 @@ _SIGNATURE_ONLY = {
     "verify_jti": False,
 }
 _MIN_SECRET = 32  # bytes; RFC 7518 section 3.2
+_MIN_RSA = 2048  # bits; RFC 7518 section 3.3
 
 
 class KeySetError(ValueError):
@@ -70,7 +71,7 @@ def parse_keys(text: str, algorithms: Sequence[str] = ALGORITHMS) -> dict[str, K
         entries = document["keys"]
         if not isinstance(entries, list):
             raise TypeError
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise KeySetError('it is not a JWK set: a JSON object {"keys": [...]}') from None
     keys: dict[str, Key] = {}
     for index, entry in enumerate(entries):
@@ -100,11 +101,17 @@ def _parse_key(entry: Any, where: str, algorithms: Sequence[str]) -> Key:
         raise KeySetError(f"{where} ({kid}): it is not a valid {algorithm} key") from None
     if algorithm == "HS256" and len(material) < _MIN_SECRET:
         raise KeySetError(f"{where} ({kid}): a HS256 secret needs at least {_MIN_SECRET} bytes")
+    if algorithm == "RS256" and material.key_size < _MIN_RSA:
+        raise KeySetError(f"{where} ({kid}): a RS256 key needs at least {_MIN_RSA} bits")
+    if algorithm == "ES256" and entry.get("crv") != "P-256":
+        raise KeySetError(f"{where} ({kid}): an ES256 key lies on the curve P-256")
     return Key(kid, algorithm, material, entry)
 
 
 def verify(token: str, keys: Mapping[str, Key], rule: TokenRule, now: float) -> Identity:
     """Who the token says is calling. Raises Unauthenticated with the reason, never with the token."""
+    if not token.isascii():
+        raise Unauthenticated("The token is not a JSON Web Token.")
     try:
         header = jwt.get_unverified_header(token)
     except jwt.PyJWTError:

@@ -19,12 +19,13 @@ def wrong(reason: str, mend: str) -> PydanticCustomError:
     return PydanticCustomError("gateway", "{reason}", {"reason": reason, "mend": mend})
 
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
-_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?")
-_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(s|m|h)")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h)?")
+_SIZE = re.compile(r"([0-9]{1,15})\s*(B|KiB|MiB|GiB)?")
+_RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*/\s*(s|m|h)")
 RATE_PATTERN = f"^{_RATE.pattern}$"
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_MAX_RATE = 1_000_000  # per second
 
 
 def parse_duration(value: Any) -> float:
@@ -60,7 +61,10 @@ def _per_second(value: Any) -> float:
     found = _RATE.fullmatch(value) if isinstance(value, str) else None
     if found is None or float(found[1]) <= 0:
         raise wrong("it is not a rate", "write requests per second, minute or hour, such as 100/s or 600/m")
-    return float(found[1]) / _SECONDS[found[2]]
+    rate = float(found[1]) / _SECONDS[found[2]]
+    if not 1 / 86400 <= rate <= _MAX_RATE:
+        raise wrong("a rate lies between one in 24 hours and 1000000/s", "choose a value in that range")
+    return rate
 
 
 def _pattern(value: str) -> str:
@@ -83,7 +87,7 @@ def _network(value: str) -> str:
 
 
 def _address(value: str) -> str:
-    if re.fullmatch(r"http://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})/?", value):
+    if re.fullmatch(r"http://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})/?", value):
         if 0 < int(value.rstrip("/").rpartition(":")[2]) < 65536:
             return value
     elif re.fullmatch(r"unix:[^\0\s]{1,255}", value):
@@ -121,6 +125,9 @@ TenantName = Annotated[str, Field(pattern=f"^{TENANT_PATTERN}$")]
 Scope = Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]{1,100}$")]
 Method = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9-]{0,31}$")]
 HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+HostHeader = Annotated[
+    str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$")
+]
 PathPattern = Annotated[str, AfterValidator(_pattern)]
 Origin = Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s*]+)$")]
 HeaderName = Annotated[str, Field(pattern=r"^(\*|[A-Za-z0-9!#$%&'*+.^`|~-]+)$")]

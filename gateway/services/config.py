@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from gateway.call import Snapshot, Target
-from gateway.core.compile import Compiled, compile_settings
+from gateway.core.check import compile_data
+from gateway.core.compile import Compiled
 from gateway.core.model import Backend
 from gateway.core.problems import Problem, Problems
-from gateway.core.settings import parse
 from gateway.services import source
 
 L = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def read(path: Path) -> str:
 def compile_text(text: str, target: MakeTarget, sockets: str) -> Compiled[Target]:
     """From text to what a snapshot is made of. Raises Problems, each with its line."""
     try:
-        return compile_settings(parse(source.parse_yaml(text)), target, sockets)
+        return compile_data(source.parse_yaml(text), target, sockets)
     except Problems as found:
         raise Problems(source.with_lines(text, found.items)) from None
 
@@ -112,10 +112,9 @@ class ConfigService:
     async def reload(self) -> bool:
         """Load the file now, off the loop. True when the running snapshot is what the file says."""
         async with self._lock:
-            self._seen = self._stamp()
             digest = ""
             try:
-                text = await asyncio.to_thread(read, self.path)
+                text = await self._read()
                 digest = _digest(text)
                 if digest == self.current.digest:
                     self.refusal = None
@@ -130,11 +129,20 @@ class ConfigService:
             self._swap(compiled, digest)
             return True
 
+    async def _read(self) -> str:
+        """The text, as it was when nobody wrote it. Raises ConfigRefused."""
+        while True:
+            self._seen = self._stamp()
+            text = await asyncio.to_thread(read, self.path)
+            if self._stamp() == self._seen:
+                return text
+            await asyncio.sleep(POLL)
+
     async def _compile(self, text: str) -> Compiled[Target]:
         """As `compile_text`, while requests are served: nothing here holds the loop up for long."""
         try:
             data = await source.parse_yaml_apart(text)
-            return await asyncio.to_thread(lambda: compile_settings(parse(data), self._target, self._sockets))
+            return await asyncio.to_thread(compile_data, data, self._target, self._sockets)
         except Problems as found:
             raise Problems(await source.with_lines_apart(text, found.items)) from None
 
@@ -178,7 +186,7 @@ class ConfigService:
             status = self.path.stat()
         except OSError:
             return None
-        return status.st_ino, status.st_mtime_ns, status.st_size
+        return status.st_ino, status.st_ctime_ns, status.st_size  # a chmod counts: it may be the mend
 
     def status(self) -> dict[str, Any]:
         """What GET /admin/config shows."""
