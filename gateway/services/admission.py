@@ -52,14 +52,18 @@ class _Line:
 
     def wake(self) -> None:
         """Hand free seats to those who wait."""
+        self.tidy()
         while self.waiting:
-            if self.waiting[0].done():  # it gave up
-                self.waiting.popleft()
-                continue
             seat = self.try_take()
             if seat is None:
                 return
             self.waiting.popleft().set_result(seat)
+            self.tidy()
+
+    def tidy(self) -> None:
+        """Forget those at the head of the line who gave up."""
+        while self.waiting and self.waiting[0].done():
+            self.waiting.popleft()
 
 
 class Admission:
@@ -89,18 +93,23 @@ class Admission:
             if place.done() and not place.cancelled():
                 place.result().release()  # it came in the moment that we left
             place.cancel()
+            line.tidy()
             if isinstance(error, TimeoutError):
                 raise BackendSaturated("All seats of the backend are taken.", retry_after=timeout) from None
             raise
 
     def reconcile(self, backends: Mapping[str, Backend]) -> None:
-        """Take over what a new snapshot says of each backend; more seats are handed out at once."""
+        """Take over what a new snapshot says of each backend; more seats are handed out at once.
+
+        Every backend has its line from then on, so that a call of an older snapshot cannot begin one with
+        the number of seats that its snapshot knew.
+        """
+        for name, backend in backends.items():
+            line = self._lines.setdefault(name, _Line(backend))
+            line.backend = backend
+            line.wake()
         for name, line in list(self._lines.items()):
-            backend = backends.get(name)
-            if backend is not None:
-                line.backend = backend
-                line.wake()
-            elif not line.inside and not line.waiting:
+            if name not in backends and not line.inside and not line.waiting:
                 del self._lines[name]
 
     def in_use(self) -> dict[str, int]:

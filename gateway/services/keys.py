@@ -87,7 +87,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
         status = path.stat()
     except OSError:
         return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
+    return status.st_ino, status.st_ctime_ns, status.st_size  # a chmod counts: it may be the mend
 
 
 def load_keys(path: Path, rule: TokenRule) -> dict[str, Key]:

@@ -23,6 +23,7 @@ import yaml
 from gateway.core.problems import Path, Problem, Problems
 
 MAX_BYTES = 16 * 1024 * 1024
+MAX_DEPTH = 32  # the config has 5 levels; 100,000 brackets overflow libyaml's stack, which ends the process
 _APART_TIMEOUT = 30.0  # seconds
 _SMALL = 8 * 1024  # characters: 4 ms of a thread cost less than a process
 
@@ -80,6 +81,7 @@ _Loader.yaml_constructors = {
 def parse_yaml(text: str) -> Any:
     """The plain data of a YAML text. Raises Problems with the line."""
     try:
+        _check_depth(text)
         loader = _Loader(text)
         data = loader.get_single_data()
         size = _written_out(data, {})
@@ -89,8 +91,6 @@ def parse_yaml(text: str) -> Any:
         raise Problems(
             [Problem((), f"it is not YAML: {error.problem}", "correct the text at that line", line)]
         ) from None
-    except RecursionError:
-        raise Problems([Problem((), "it is nested too deep", "is it the right file?")]) from None
     except (yaml.YAMLError, ValueError):
         raise Problems([Problem((), "it is not YAML", "check that the file is complete text")]) from None
     if size > MAX_BYTES:
@@ -99,6 +99,21 @@ def parse_yaml(text: str) -> Any:
     if loader.problems:
         raise Problems(loader.problems)
     return data
+
+
+def _check_depth(text: str) -> None:
+    """Raises Problems when it is nested too deep to be read safely, YAMLError when it is not YAML."""
+    loader, depth = _Loader(text), 0
+    while loader.check_event():
+        event = loader.get_event()
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            mark = event.start_mark if event is not None else None
+            line = mark.line + 1 if mark is not None else 0
+            raise Problems([Problem((), "it is nested too deep", "is it the right file?", line)])
 
 
 def _written_out(value: Any, known: dict[int, int]) -> int:
@@ -117,8 +132,9 @@ def _written_out(value: Any, known: dict[int, int]) -> int:
 def with_lines(text: str, problems: list[Problem]) -> list[Problem]:
     """The same problems, each with the line that its path (or the nearest part of it) stands on."""
     try:
+        _check_depth(text)
         root = yaml.compose(text, Loader=_Loader)
-    except (yaml.YAMLError, RecursionError):
+    except (yaml.YAMLError, Problems):
         return problems
     return [p if p.line else p.at_line(_line(root, p.path)) for p in problems]
 

@@ -11,7 +11,7 @@ from gateway.core.model import Tenant
 
 
 class TenantLimits:
-    """One bucket per tenant that has a limit and was active lately."""
+    """One bucket per tenant that has a limit and has called: as many as the config has had at most."""
 
     def __init__(self, now: Callable[[], float] = monotonic) -> None:
         self._now = now
