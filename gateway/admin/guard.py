@@ -10,7 +10,14 @@ from ipaddress import ip_address
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
-from gateway.core.errors import BadRequest, Forbidden, GatewayError, NoRoute, Unauthenticated
+from gateway.core.errors import (
+    BadRequest,
+    Forbidden,
+    GatewayError,
+    MethodNotAllowed,
+    NoRoute,
+    Unauthenticated,
+)
 from gateway.core.model import Identity
 from gateway.core.target import host_of
 from gateway.edge import reply
@@ -39,11 +46,15 @@ def make(verify: Callable[[str], Identity], hosts: Collection[str], *, token_nee
             _check_host(request, hosts)
             if token_needed and request.path not in PROBES:
                 _check_token(request, verify)
-            return await handler(request)
+            response = await handler(request)
+            response.headers.setdefault(reply.REQUEST_ID, os.urandom(16).hex())
+            return response
         except GatewayError as error:
             return _problem(error)
         except web.HTTPNotFound:
             return _problem(NoRoute("The admin listener has no such path."))
+        except web.HTTPMethodNotAllowed as error:
+            return _problem(MethodNotAllowed(", ".join(sorted(error.allowed_methods))))
 
     return guard
 
@@ -70,7 +81,13 @@ def _check_token(request: web.Request, verify: Callable[[str], Identity]) -> Non
 
 
 def _problem(error: GatewayError) -> web.Response:
-    body = reply.problem_body(error, os.urandom(16).hex())
-    return web.Response(
-        status=error.status, body=body, content_type=reply.PROBLEM_TYPE, headers=dict(error.headers)
+    request_id = os.urandom(16).hex()
+    response = web.Response(
+        status=error.status,
+        body=reply.problem_body(error, request_id),
+        content_type=reply.PROBLEM_TYPE,
+        headers={**error.headers, reply.REQUEST_ID: request_id},
     )
+    if error.close:
+        response.force_close()
+    return response
