@@ -97,7 +97,13 @@ class Listener:
 
     async def open(self, backlog: int = 1024) -> None:
         """Listen on the ports that were taken."""
-        server = _Server(self._handler, keepalive_timeout=KEEP_ALIVE, access_log=None, tcp_keepalive=True)
+        server = _Server(
+            self._handler,
+            keepalive_timeout=KEEP_ALIVE,
+            access_log=None,
+            tcp_keepalive=True,
+            auto_decompress=False,  # what passes through stays as it is
+        )
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=self._drain_time)
         await self._runner.setup()
         for sock in self._sockets:

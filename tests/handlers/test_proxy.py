@@ -167,6 +167,22 @@ async def test_what_passes_through_is_never_decompressed_redirected_or_renamed(
             assert await response.read() == squeezed
 
 
+@pytest.mark.parametrize("kind", ["http", "gunicorn"])
+async def test_a_compressed_request_body_passes_untouched(
+    tmp_path: Path, session: aiohttp.ClientSession, kind: str
+) -> None:
+    squeezed = gzip.compress(b"x" * 1000)
+    async with (
+        Backend(always(answer())) as backend,
+        harness.running(tmp_path, config(backend, kind)) as gateway,
+    ):
+        headers = {**harness.bearer(gateway), "Content-Encoding": "gzip"}
+        async with session.put(harness.url(gateway, "/svc/"), data=squeezed, headers=headers) as response:
+            assert response.status == 200
+        assert backend.heard[0].body == squeezed
+        assert backend.heard[0].one("Content-Encoding") == "gzip"
+
+
 async def test_an_error_of_the_backends_passes_through_unchanged(
     tmp_path: Path, session: aiohttp.ClientSession
 ) -> None:
