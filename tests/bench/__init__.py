@@ -1,0 +1,34 @@
+"""The bench: how fast the gateway is, beside the proxies that people know, on the same machine and backend.
+
+    make bench                                      all of it (about three minutes)
+    .venv/bin/python -m tests.bench --quick         all of it, short and rough (half a minute)
+    .venv/bin/python -m tests.bench --only table    one part: proxy, table or reload
+    .venv/bin/python -m tests.bench --compare A B   two results (var/bench/*.json) side by side
+
+How to read it
+--------------
+proxy   GETs with a 150-byte JSON answer over 32 kept connections, closed loop: each connection sends its
+        next request when the answer is there, so requests/s is what the tested server can do, and the
+        latencies are those of a server at its limit. Each contender has core 0 to itself while it is
+        tested; the load generator and the backend share core 1. In each round all contenders take their
+        turn, so that a slow minute of the machine hits all of them. `ratio` is the gateway's requests/s
+        divided by the contender's in the same round: the median over the rounds, then the smallest and the
+        largest. 0.50 means half as fast.
+        A turn is void when the tested server was under 95 % busy (something else was the limit), when the
+        load core was over 95 % busy (it may have been the limit), or when a request failed. Void turns take
+        no part in the figures; a contender whose turns are all void is marked with ~ and proves nothing:
+        it could have been faster.
+        `direct` is the backend without a proxy, the load generator's and the backend's own limit.
+        The policies are not all alike: below the table stands what each contender does. Their configs are
+        in conf/. HAProxy verifies the token on each request, the gateway caches verified tokens.
+table   What one match costs in the routing table, in nanoseconds, with 10, 1,000 and 10,000 routes. `hot`:
+        a hundred paths take all the requests, so that what grows is the algorithm's. `all`: each route is
+        as likely as any other, so that the processor's caches miss more the larger the table is.
+reload  200 requests/s on a fixed schedule (open loop: a late answer counts from when its request was due)
+        through 1,000 routes, with and without an edit of routing.yaml each half second; the phases
+        alternate. `live` is the time from the edit until a request takes the new route. Nothing is pinned
+        here: the gateway parses an edit beside the requests, in a process of its own.
+
+Figures compare only within one run. A machine that does other work spoils them; the bench says so when it
+notices.
+"""

@@ -1,0 +1,110 @@
+"""python -m tests.bench: measure, print tables, write JSON. How to read it: tests/bench/__init__.py."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from tests import bench
+from tests.bench import machine, proxy, reload, report, routing_table
+from tests.bench.contenders import ContenderWrong
+from tests.bench.load import LoadFailed
+from tests.bench.servers import ServerFailed
+
+PARTS = ("proxy", "table", "reload")
+RESULTS = Path("var/bench")  # below the current directory
+_NOISY = 15.0  # percent that a core may be busy before anything of ours runs
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the bench. Gives the exit code: 0 measured (whether bars are met or not), 1 could not measure."""
+    arguments = _parser().parse_args(argv)
+    # A pipe has no width; a terminal says its own.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    try:
+        if arguments.compare:
+            first, second = (json.loads(Path(path).read_text()) for path in arguments.compare)
+            console.print(report.compare(first, second))
+        else:
+            _measure(arguments, console)
+    except (ServerFailed, ContenderWrong, LoadFailed, OSError, ValueError) as error:
+        console.print(Text("error: ", style="bold red").append(str(error), style="not bold default"))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench",
+        description=bench.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", choices=PARTS, action="append", help="this part alone (may be repeated)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (default 5)")
+    parser.add_argument("--seconds", type=int, default=3, help="of each turn (default 3)")
+    parser.add_argument("--quick", action="store_true", help="short and rough")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the result there as well")
+    parser.add_argument("--compare", nargs=2, metavar=("A.json", "B.json"), help="two results side by side")
+    return parser
+
+
+def _measure(arguments: argparse.Namespace, console: Console) -> None:
+    quick = arguments.quick
+    parts = [part for part in PARTS if not arguments.only or part in arguments.only]
+    result: dict[str, Any] = {
+        "version": 1,
+        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "quick": quick,
+        "machine": machine.describe(),
+    }
+    console.print(report.machine(result["machine"]))
+    result["other_load"] = machine.other_load()
+    if result["other_load"] > _NOISY:
+        note = f"a core is {result['other_load']:.0f} % busy with something else; the figures will be rough"
+        console.print(Text(note, style="yellow"))
+
+    def say(text: str) -> None:
+        console.print(Text(text, style="dim"))
+
+    with tempfile.TemporaryDirectory(prefix="gateway-bench-") as folder:
+        for part in parts:
+            console.print()
+            place = Path(folder) / part
+            place.mkdir()
+            if part == "proxy":
+                rounds, seconds = (2, 1) if quick else (arguments.rounds, arguments.seconds)
+                result[part] = proxy.run(place, rounds, seconds, say)
+                console.print(report.proxy(result[part]))
+            elif part == "table":
+                result[part] = routing_table.run(5 if quick else 50)
+                console.print(report.table(result[part]))
+            else:
+                phases, seconds = (1, 2) if quick else (3, 4)
+                result[part] = reload.run(place, phases, seconds, say)
+                console.print(report.reload(result[part]))
+    for path in _write(result, arguments.json):
+        say(f"written: {path}")
+
+
+def _write(result: dict[str, Any], extra: Path | None) -> list[Path]:
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    paths = [RESULTS / f"{result['when'].replace(':', '')}.json", *([extra] if extra else [])]
+    for path in paths:
+        path.write_text(json.dumps(result, indent=1) + "\n")
+    return paths
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that what was started is stopped
+    sys.exit(main())
