@@ -1,0 +1,165 @@
+"""docker-compose.yml is the system of config/: read without a container engine, its commands run as processes."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gateway.cli import load_process, main
+from tests.bench.servers import free_port
+
+ROOT = Path(__file__).parents[1]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+ROUTING = yaml.safe_load((ROOT / "config/compose/routing.yaml").read_text())
+SERVICES: dict[str, Any] = COMPOSE["services"]
+BACKENDS: dict[str, Any] = ROUTING["backends"]
+
+
+def words(command: str | list[str]) -> list[str]:
+    return shlex.split(command) if isinstance(command, str) else command
+
+
+def test_every_backend_of_the_routing_config_is_a_service_with_a_health_check_on_its_port() -> None:
+    assert set(SERVICES) == {"gateway", *BACKENDS}
+    for name, backend in BACKENDS.items():
+        assert backend["addresses"] == [f"http://{name}:8000"]
+        command = " ".join(words(SERVICES[name]["command"]))
+        assert "0.0.0.0:8000" in command or "--host 0.0.0.0 --port 8000" in command
+        assert "http://127.0.0.1:8000/healthz" in SERVICES[name]["healthcheck"]["test"][-1]
+
+
+def test_threads_are_as_many_as_the_routing_config_says() -> None:
+    for name, backend in BACKENDS.items():
+        command = words(SERVICES[name]["command"])
+        started = int(command[command.index("--threads") + 1]) if "--threads" in command else None
+        assert started == backend.get("threads")
+
+
+def test_the_routing_config_is_clean() -> None:
+    assert main(["check", str(ROOT / "config/compose/routing.yaml")]) == 0
+
+
+def test_routes_and_tenants_are_those_of_the_system_without_containers() -> None:
+    plain = yaml.safe_load((ROOT / "config/routing.yaml").read_text())
+    assert ROUTING["routes"] == plain["routes"]
+    assert ROUTING["tenants"] == plain["tenants"]
+
+    def without_addresses(backends: dict[str, Any]) -> dict[str, Any]:
+        return {name: {**backend, "addresses": None} for name, backend in backends.items()}
+
+    assert without_addresses(BACKENDS) == without_addresses(plain["backends"])
+
+
+def test_commands_of_backends_differ_from_the_supervised_ones_only_in_where_they_listen() -> None:
+    for command in load_process(str(ROOT / "config/gateway.conf")).commands:
+        supervised = set(command.argv) - {"{python}"}
+        container = set(words(SERVICES[command.name]["command"])) - {"python"}
+        listening = {"--bind", "unix:{socket}", "0.0.0.0:8000", "--uds", "--socket", "{socket}"}
+        listening |= {"--host", "0.0.0.0", "--port", "8000", "--listen"}
+        assert supervised - listening == container - listening
+
+
+def test_only_the_gateway_publishes_ports_and_they_are_those_it_listens_on() -> None:
+    assert [name for name, service in SERVICES.items() if "ports" in service] == ["gateway"]
+    config = load_process(str(ROOT / "config/compose/gateway.conf"))
+    listening = {str(port) for _, port in (*config.listen, *config.admin)}
+    published = [port.rsplit(":", 2) for port in SERVICES["gateway"]["ports"]]
+    assert {inside for _, _, inside in published} == listening
+    assert {address for address, _, _ in published} == {"127.0.0.1"}
+    assert config.commands == ()
+
+
+def test_a_backend_shares_a_network_with_the_gateway_alone_and_has_no_way_out() -> None:
+    for name in BACKENDS:
+        (network,) = SERVICES[name]["networks"]
+        members = [service for service, described in SERVICES.items() if network in described["networks"]]
+        assert set(members) == {"gateway", name}
+        assert COMPOSE["networks"][network] == {"internal": True}
+    assert COMPOSE["networks"]["public"] == {}  # ports cannot be published from an internal network
+
+
+def test_no_container_runs_as_root_or_writes_outside_its_volume() -> None:
+    for service in SERVICES.values():
+        assert service["read_only"] and service["cap_drop"] == ["ALL"]
+        assert service["build"]["dockerfile_inline"].rstrip().endswith("USER 10001")
+        for volume in service.get("volumes", []):
+            source, target, *mode = volume.split(":")
+            assert (source in COMPOSE["volumes"] and target == "/data") or mode == ["ro"]
+
+
+def test_what_the_image_copies_is_there() -> None:
+    dockerfile = SERVICES["gateway"]["build"]["dockerfile_inline"]
+    for line in dockerfile.splitlines():
+        if line.startswith("COPY"):
+            assert [name for name in line.split()[1:-1] if not (ROOT / name).exists()] == []
+
+
+@contextmanager
+def run(name: str, folder: Path, replaced: dict[str, str]) -> Iterator[list[str]]:
+    """The service's command as a plain process. Gives its health check. Both with their texts replaced."""
+
+    def local(word: str) -> str:
+        for old, new in replaced.items():
+            word = word.replace(old, new)
+        return word
+
+    service = SERVICES[name]
+    (folder / name).mkdir(exist_ok=True)
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    env |= {**service.get("environment", {}), "DATA": str(folder / name), "TMPDIR": str(folder)}
+    command = [local(word) for word in words(service["command"])]
+    process = subprocess.Popen(command, cwd=ROOT, env=env, start_new_session=True)
+    try:
+        yield [
+            sys.executable if word == "python" else local(word) for word in service["healthcheck"]["test"][1:]
+        ]
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(10)
+
+
+def healthy(check: list[str]) -> bool:
+    return subprocess.run(check, capture_output=True).returncode == 0
+
+
+def becomes_healthy(check: list[str]) -> bool:
+    deadline = time.monotonic() + 20
+    while not healthy(check):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_backends_command_serves_what_its_health_check_asks_for(name: str, tmp_path: Path) -> None:
+    port = str(free_port())
+    replaced = {"0.0.0.0": "127.0.0.1", "8000": port}
+    with run(name, tmp_path, replaced) as check:
+        assert becomes_healthy(check)
+    assert not healthy(check)
+
+
+def test_the_gateways_command_serves_with_this_config(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "config/compose", tmp_path / "config")
+    conf = tmp_path / "config/gateway.conf"
+    admin = str(free_port())
+    text = conf.read_text().replace("0.0.0.0:8080", f"127.0.0.1:{free_port()}")
+    conf.write_text(
+        text.replace("0.0.0.0:8081", f"127.0.0.1:{admin}").replace("= /data", f"= {tmp_path}/data")
+    )
+    with run("gateway", tmp_path, {"/config/": f"{tmp_path}/config/", "8081": admin}) as check:
+        assert becomes_healthy(check)
+    assert not healthy(check)
