@@ -1,4 +1,4 @@
-"""docker-compose.yml is the system of config/: read without a container engine, its commands run as processes."""
+"""docker-compose.yml is the system of config/: read without an engine, its commands run as processes."""
 
 from __future__ import annotations
 
