@@ -142,6 +142,9 @@ def parse(data: Any) -> Settings:
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of the routing config, for editors."""
     schema = Settings.model_json_schema()
+    for written in schema["properties"].values():
+        if "patternProperties" in written:
+            written["additionalProperties"] = False  # pydantic leaves names that do not match open
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 

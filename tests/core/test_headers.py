@@ -1,0 +1,167 @@
+"""What a hop may not pass on, what a client may not say, what the gateway says."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core import headers
+from gateway.core.errors import BadRequest
+from gateway.core.model import Identity, TenantId, TrustedProxies
+
+HOP_BY_HOP = ["Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection",
+              "TE", "Trailer", "Transfer-Encoding", "Upgrade"]  # fmt: skip
+OURS = ["X-Request-ID", "X-Tenant", "X-Subject", "X-Scopes", "X-Forwarded-For", "X-Forwarded-Proto",
+        "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Request-Start", "X-Real-IP",
+        "Forwarded"]  # fmt: skip
+WHO = Identity(TenantId("acme"), "alice", frozenset({"a", "b"}), 0.0, "a b")
+
+
+@pytest.mark.parametrize("name", HOP_BY_HOP)
+def test_hop_by_hop_headers_pass_neither_way(name: str) -> None:
+    for spelling in (name, name.lower(), name.upper()):
+        assert headers.to_backend([(spelling, "x")], authorization=False) == []
+        assert headers.to_client([(spelling, "x")]) == []
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_what_the_gateway_says_a_client_cannot_say(name: str) -> None:
+    for spelling in (name, name.lower(), name.upper()):
+        assert headers.to_backend([(spelling, "forged"), ("A", "b")], authorization=True) == [("A", "b")]
+
+
+def test_what_connection_lists_is_removed_both_ways() -> None:
+    pairs = [("Connection", "close, X-Secret"), ("connection", "x-other"), ("X-Secret", "1"), ("X-Other", ""),
+             ("Kept", "3")]  # fmt: skip
+    assert headers.to_backend(pairs, authorization=False) == [("Kept", "3")]
+    assert headers.to_client(pairs) == [("Kept", "3")]
+
+
+def test_connection_cannot_strip_the_identity_or_the_end_to_end_headers() -> None:
+    listed = "X-Tenant, X-Subject, Host, Content-Type, Content-Length"
+    pairs = [("Connection", listed), ("X-Tenant", "globex"), ("Content-Type", "a/b")]  # fmt: skip
+    sent = [*headers.to_backend(pairs, authorization=False), *headers.identity(WHO)]
+    assert sent == [
+        ("Content-Type", "a/b"),
+        ("X-Tenant", "acme"),
+        ("X-Subject", "alice"),
+        ("X-Scopes", "a b"),
+    ]
+
+
+def test_repeats_and_their_order_pass_both_ways() -> None:
+    pairs = [("Cookie", "a"), ("X", "1"), ("cookie", "b"), ("X", "2")]
+    assert headers.to_backend(pairs, authorization=False) == pairs
+    cookies = [("Set-Cookie", "a=1"), ("Vary", "x"), ("Set-Cookie", "b=2")]
+    assert headers.to_client(cookies) == cookies
+
+
+def test_authorization_passes_only_where_the_route_forwards_it() -> None:
+    pairs = [("Authorization", "Bearer x")]
+    assert headers.to_backend(pairs, authorization=False) == []
+    assert headers.to_backend(pairs, authorization=True) == pairs
+
+
+def test_host_length_and_expectation_are_the_gateways_own_business() -> None:
+    pairs = [("Host", "h"), ("Content-Length", "3"), ("Expect", "100-continue")]
+    assert headers.to_backend(pairs, authorization=True) == []
+
+
+def test_a_public_route_tells_no_identity() -> None:
+    assert headers.identity(None) == []
+
+
+@pytest.mark.parametrize("name", ["X_Tenant", "x_tenant", "Content_Length", "_"])
+def test_an_underscore_in_a_name_is_400(name: str) -> None:
+    with pytest.raises(BadRequest, match="underscore") as caught:
+        headers.refuse_ambiguous([("A", "b"), (name, "x")])
+    assert caught.value.close
+
+
+@pytest.mark.parametrize("value", ["\udc80", "a\udcffb", "é\udcc3"])
+def test_a_value_that_is_not_utf8_is_400(value: str) -> None:
+    with pytest.raises(BadRequest, match="UTF-8"):
+        headers.refuse_ambiguous([("A", value)])
+
+
+def test_other_text_is_not_ambiguous() -> None:
+    headers.refuse_ambiguous([("A", "é\U0001f600"), ("B", "plain"), ("C", "a_b")])
+
+
+# --- who comes from where ---------------------------------------------------------------------------
+
+TRUSTED = TrustedProxies((ip_network("10.0.0.0/8"), ip_network("fd00::/8")), unix=True)
+
+
+@pytest.mark.parametrize(
+    ("peer", "trusted"),
+    [("10.1.2.3", True), ("11.0.0.1", False), ("fd00::1", True), ("fd00::1%eth0", True), ("fe80::1", False),
+     ("::ffff:10.1.2.3", True), ("::ffff:11.0.0.1", False), ("", True)],
+)  # fmt: skip
+def test_forwarding_headers_count_from_trusted_peers_alone(peer: str, trusted: bool) -> None:
+    assert headers.is_trusted(peer, TRUSTED) is trusted
+    assert headers.is_trusted(peer, TrustedProxies()) is False
+
+
+FORGED = {"x-forwarded-for": "6.6.6.6", "x-forwarded-proto": "https", "x-forwarded-host": "evil",
+          "x-forwarded-port": "443", "x-forwarded-prefix": "/evil"}  # fmt: skip
+
+
+def forwarded(given_: dict[str, str], trusted: bool, prefix: str = "/cat") -> dict[str, str]:
+    pairs = headers.forwarding(
+        given_, "10.0.0.9", trusted, scheme="http", host="h:8080", port=8080, prefix=prefix
+    )
+    assert len(dict(pairs)) == len(pairs)
+    return {name.removeprefix("X-Forwarded-"): value for name, value in pairs}
+
+
+def test_an_untrusted_chain_is_overwritten() -> None:
+    expected = {"For": "10.0.0.9", "Proto": "http", "Host": "h:8080", "Port": "8080", "Prefix": "/cat"}
+    assert forwarded(FORGED, trusted=False) == expected
+    assert forwarded({}, trusted=True) == expected
+
+
+def test_a_trusted_chain_is_continued() -> None:
+    assert forwarded(FORGED, trusted=True) == {
+        "For": "6.6.6.6, 10.0.0.9", "Proto": "https", "Host": "evil", "Port": "443", "Prefix": "/evil/cat",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "key", "expected"),
+    [
+        ("x-forwarded-proto", "gopher", "Proto", "http"),
+        ("x-forwarded-proto", "HTTPS", "Proto", "https"),
+        ("x-forwarded-port", "x", "Port", "8080"),
+        ("x-forwarded-port", "123456", "Port", "8080"),
+        ("x-forwarded-port", "-1", "Port", "8080"),
+        ("x-forwarded-prefix", "/a/", "Prefix", "/a/cat"),
+    ],
+)
+def test_what_makes_no_sense_from_a_trusted_peer_is_not_passed_on(
+    name: str, value: str, key: str, expected: str
+) -> None:
+    assert forwarded({name: value}, trusted=True)[key] == expected
+
+
+def test_without_a_prefix_none_is_said() -> None:
+    assert "Prefix" not in forwarded({}, trusted=True, prefix="")
+
+
+NAMES = st.sampled_from(["X-Tenant", "x-subject", "X-SCOPES", "Connection", "Host", "Cookie", "A", "Upgrade"])
+PAIRS = st.lists(
+    st.tuples(NAMES, st.sampled_from(["x", "X-Tenant, cookie", "close", "a,,b", ""])), max_size=8
+)
+
+
+@given(PAIRS, st.booleans())
+def test_whatever_a_client_sends_the_identity_is_said_once_and_by_us(
+    pairs: list[tuple[str, str]], authorization: bool
+) -> None:
+    sent = [*headers.to_backend(pairs, authorization=authorization), *headers.identity(WHO)]
+    for name, value in [("x-tenant", "acme"), ("x-subject", "alice"), ("x-scopes", "a b")]:
+        assert [v for n, v in sent if n.lower() == name] == [value]
+    assert not {name.lower() for name, _ in sent} & headers.HOP_BY_HOP

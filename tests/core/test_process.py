@@ -1,0 +1,152 @@
+"""config/gateway.conf."""
+
+from __future__ import annotations
+
+import configparser
+from pathlib import Path
+
+import pytest
+
+from gateway.core.problems import Problem, Problems
+from gateway.core.process import Command, ProcessConfig, parse_process
+
+CONFIG = Path(__file__).parents[2] / "config" / "gateway.conf"
+
+
+def parse(text: str, folder: str = "/etc/gateway") -> ProcessConfig:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(text)
+    return parse_process({name: dict(parser.items(name)) for name in parser.sections()}, folder)
+
+
+def problems(text: str) -> list[Problem]:
+    with pytest.raises(Problems) as caught:
+        parse(text)
+    assert all(problem.mend for problem in caught.value.items)
+    return caught.value.items
+
+
+def test_an_empty_file_gives_the_defaults() -> None:
+    config = parse("")
+    assert config.listen == (("127.0.0.1", 8080),)
+    assert config.admin == (("127.0.0.1", 8081),)
+    assert config.routing == "/etc/gateway/routing.yaml"
+    assert config.data == "/etc/gateway/../var"
+    assert config.keys == "/etc/gateway/../var/keys.jwks"
+    assert config.store_uri == "sqlite:/etc/gateway/../var/documents"
+    assert config.access_log == "/etc/gateway/../var/access.log"
+    assert (config.tokens.issuer, config.tokens.audience, config.tokens.leeway) == ("gateway", "gateway", 60)
+    assert (config.pre_stop, config.drain, config.commands, config.admin_hosts) == (0, 25, (), ())
+
+
+def test_every_word_is_read() -> None:
+    config = parse(
+        """
+        [gateway]
+        listen = 0.0.0.0:80, [::]:81
+            localhost:0
+        routing = /r.yaml
+        data = /data
+        pre_stop = 5s
+        drain = 1.5
+        [admin]
+        listen = 10.0.0.1:9
+        hosts = a.example, b.example
+        [store]
+        uri = sqlite:docs
+        [tokens]
+        keys = /k.jwks
+        issuer = i
+        audience = a
+        algorithms = RS256, EdDSA
+        leeway = 0
+        [log]
+        access = -
+        """.replace("        ", "")
+    )
+    assert config.listen == (("0.0.0.0", 80), ("::", 81), ("localhost", 0))
+    assert config.admin == (("10.0.0.1", 9),)
+    assert config.admin_hosts == ("a.example", "b.example")
+    assert (config.routing, config.keys, config.store_uri) == ("/r.yaml", "/k.jwks", "sqlite:/data/docs")
+    assert (config.pre_stop, config.drain, config.access_log) == (5, 1.5, "-")
+    assert config.tokens.algorithms == ("RS256", "EdDSA")
+    assert config.tokens.leeway == 0
+
+
+def test_no_access_log_is_an_empty_word() -> None:
+    assert parse("[log]\naccess =").access_log == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "reason"),
+    [
+        ("[gateway]\nlisten =", "[gateway].listen", "empty"),
+        ("[admin]\nlisten = ,", "[admin].listen", "empty"),
+        ("[gateway]\nlisten = 8080", "[gateway].listen", "no address"),
+        ("[gateway]\nlisten = h:x", "[gateway].listen", "no address"),
+        ("[gateway]\nlisten = h:65536", "[gateway].listen", "no address"),
+        ("[gateway]\nlisten = :80", "[gateway].listen", "no address"),
+        ("[gateway]\nlitsen = h:1", "[gateway].litsen", "unknown"),
+        ("[gateway]\ndrain = soon", "[gateway].drain", "no time"),
+        ("[gateway]\ndrain = -1", "[gateway].drain", "no time"),
+        ("[gateway]\npre_stop = nan", "[gateway].pre_stop", "no time"),
+        ("[gateway]\npre_stop = inf", "[gateway].pre_stop", "no time"),
+        ("[store]\nuri = mongodb://h", "[store].uri", "not offered"),
+        ("[store]\nuri = sqlite:", "[store].uri", "not offered"),
+        ("[tokens]\nalgorithms = none", "[tokens].algorithms", "not offered"),
+        ("[tokens]\nalgorithms = HS512", "[tokens].algorithms", "not offered"),
+        ("[tokens]\nalgorithms =", "[tokens].algorithms", "empty"),
+        ("[tokens]\nissuer =", "[tokens].issuer", "empty"),
+        ("[tokens]\naudience =", "[tokens].audience", "empty"),
+        ("[token]\nissuer = x", "[token]", "section is unknown"),
+        ("[gatway]\n", "[gatway]", "section is unknown"),
+        ("[backends:x]\ncommand = a", "[backends:x]", "section is unknown"),
+        ("[backend:x]\ncommand =", "[backend:x].command", "missing"),
+        ("[backend:x]", "[backend:x].command", "missing"),
+        ("[backend:x]\ncommand = a 'b", "[backend:x].command", "not a command line"),
+        ("[backend:x]\ncommand = a {sock}", "[backend:x].command", "{sock} is unknown"),
+        ("[backend:x]\ncommand = a {}", "[backend:x].command", "{} is unknown"),
+        ("[backend:x]\ncommand = a\nenv = b", "[backend:x].env", "unknown"),
+        ("[backend:a/b]\ncommand = a", "[backend:a/b]", "name is not valid"),
+        ("[backend:]\ncommand = a", "[backend:]", "name is not valid"),
+    ],
+)
+def test_each_problem_has_its_place(text: str, where: str, reason: str) -> None:
+    (problem,) = problems(text)
+    assert problem.where == where
+    assert reason in problem.reason
+
+
+def test_all_problems_are_there_at_once() -> None:
+    found = problems("[gateway]\nlisten = x\ndrain = y\n[store]\nuri = z\n[backend:x]\n[log]\naces = -")
+    assert {problem.where for problem in found} == {
+        "[gateway].listen", "[gateway].drain", "[store].uri", "[backend:x].command", "[log].aces",
+    }  # fmt: skip
+
+
+def test_sections_of_asab_are_left_alone() -> None:
+    parse(
+        "".join(f"[{name}]\nany = thing\n" for name in ("general", "logging", "asab:metrics", "auth", "web"))
+    )
+
+
+def test_a_command_is_split_as_a_shell_would_and_filled_in() -> None:
+    (command,) = parse(
+        "[backend:x]\ntry = /x/y\ncwd = /c\n"
+        "command = {python} -m a --bind unix:{socket} 'one word' {data}/{socket}"
+    ).commands
+    assert (command.name, command.sample, command.cwd) == ("x", "/x/y", "/c")
+    assert command.expand(python="/py {socket}", socket="/s s", data="/d") == (
+        "/py {socket}", "-m", "a", "--bind", "unix:/s s", "one word", "/d//s s",
+    )  # fmt: skip
+
+
+def test_a_commands_folder_is_beside_the_config_by_default() -> None:
+    (command,) = parse("[backend:x]\ncommand = a").commands
+    assert command == Command("x", ("a",), "/etc/gateway/..")
+
+
+def test_the_config_of_the_repository_is_good() -> None:
+    assert {command.name for command in parse(CONFIG.read_text()).commands} == {
+        "catalog", "reports", "pricing", "events",
+    }  # fmt: skip

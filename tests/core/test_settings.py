@@ -1,0 +1,332 @@
+"""The routing config: every problem at once, each with its path and how to mend it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from gateway.core.check import compile_data
+from gateway.core.compile import Compiled
+from gateway.core.model import Backend, Timeouts
+from gateway.core.problems import Problem, Problems
+from gateway.core.settings import json_schema
+from gateway.services.source import parse_yaml
+
+CONFIG = Path(__file__).parents[2] / "config"
+BACKENDS = {
+    "flask": {"kind": "gunicorn", "addresses": ["unix:flask.sock", "http://127.0.0.1:1"], "threads": 4},
+    "fast": {"kind": "uvicorn", "addresses": ["http://[::1]:8000/"]},
+}
+
+
+def compiled(data: Any) -> Compiled[str]:
+    def target(backend: Backend | None) -> str:
+        return backend.name if backend else "store"
+
+    return compile_data(data, target, "/sockets")
+
+
+def problems(data: Any) -> dict[str, Problem]:
+    with pytest.raises(Problems) as caught:
+        compiled(data)
+    found = {problem.where: problem for problem in caught.value.items}
+    assert len(found) == len(caught.value.items)
+    assert all(problem.reason and problem.mend for problem in found.values())
+    return found
+
+
+def config(*routes: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"version": 1, "backends": BACKENDS, "tenants": {"acme": {}}, "routes": list(routes), **more}
+
+
+def route(**more: Any) -> dict[str, Any]:
+    return {"name": "r", "path": "/r/{rest*}", "target": "fast", **more}
+
+
+# --- what a good one means -------------------------------------------------------------------------
+
+
+def test_a_whole_config_is_compiled_with_every_name_resolved() -> None:
+    made = compiled(
+        config(
+            route(
+                host="h.example", methods=["GET", "PUT"], strip="/r/", body_limit="64KiB", set_host="h:1",
+                scopes={"read": ["a"], "write": ["b", "c"], "DELETE": []}, forward_authorization=True,
+                timeouts={"connect": "500ms", "total": 0, "idle": 2}, target="flask",
+                cors={"origins": ["http://a"], "max_age": "1h"},
+            ),
+            tenants={"acme": {"rate_limit": "600/m", "name": "Acme"}, "old": {"disabled": True,
+                     "rate_limit": {"rate": "2/s", "burst": 7}}},
+            trusted_proxies=["10.0.0.0/8", "unix"],
+        )
+    )  # fmt: skip
+    (only,) = made.table.routes
+    assert (only.target, only.target_name, only.strip, only.host) == ("flask", "flask", "/r", "h.example")
+    assert only.timeouts == Timeouts(connect=0.5, total=0, idle=2)
+    assert (only.body_limit, only.set_host, only.forward_authorization) == (65536, "h:1", True)
+    assert only.scopes_for("GET") == {"a"}
+    assert only.scopes_for("PUT") == {"b", "c"}
+    assert only.scopes_for("DELETE") == set()
+    assert only.cors is not None
+    assert (only.cors.max_age, only.cors.origins) == (3600, ("http://a",))
+    assert only.backend is made.backends["flask"]
+    assert [(a.path, a.host, a.port) for a in only.backend.addresses] == [
+        ("/sockets/flask.sock", "", 0), ("", "127.0.0.1", 1),
+    ]  # fmt: skip
+    assert [(a.host, a.port) for a in made.backends["fast"].addresses] == [("::1", 8000)]
+    acme, old = made.tenants["acme"], made.tenants["old"]
+    assert acme.rate is not None
+    assert old.rate is not None
+    assert (acme.name, acme.rate.per_second, acme.rate.burst) == ("Acme", 10, 10)
+    assert (old.name, old.disabled, old.rate.burst) == ("old", True, 7)
+    assert made.trusted.unix
+    assert len(made.trusted.networks) == 1
+
+
+def test_documents_is_the_gateways_own_store() -> None:
+    (only,) = compiled(config(route(target="documents"))).table.routes
+    assert (only.target, only.backend) == ("store", None)
+
+
+@pytest.mark.parametrize(
+    ("path", "strip", "expected"),
+    [("/a b/{r*}", "/a b", "/a%20b"), ("/%61pi/{r*}", "/api", "/api"), ("/api/{r*}", "/%61pi/", "/api"),
+     ("/x/y", "/x/y", "/x/y"), ("/x", "", ""), ("/x", "/", "")],
+)  # fmt: skip
+def test_what_is_stripped_is_canonical_as_the_path_of_a_request_is(
+    path: str, strip: str, expected: str
+) -> None:
+    assert compiled(config(route(path=path, strip=strip))).table.routes[0].strip == expected
+
+
+# --- each kind of problem --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "where", "reason", "mend"),
+    [
+        ({"timeouts": {"conect": 1}}, "timeouts.conect", "unknown", "did you mean 'connect'?"),
+        ({"tagret": "x"}, "tagret", "unknown", "did you mean 'target'?"),
+        ({"zzz": 1}, "zzz", "unknown", "known here: body_limit, cors"),
+        ({"cors": {"origins": ["*"], "credential": True}}, "cors.credential", "unknown", "'credentials'"),
+        ({"timeouts": {"connect": "5 parsecs"}}, "timeouts.connect", "not a duration", "500ms"),
+        ({"timeouts": {"connect": True}}, "timeouts.connect", "not a duration", "500ms"),
+        ({"timeouts": {"connect": 0}}, "timeouts.connect", "cannot be 0", "above 0"),
+        ({"timeouts": {"connect": "25h"}}, "timeouts.connect", "24 hours", "range"),
+        ({"timeouts": {"total": -1}}, "timeouts.total", "24 hours", "range"),
+        ({"timeouts": {"total": float("nan")}}, "timeouts.total", "24 hours", "range"),
+        ({"body_limit": "10MB"}, "body_limit", "not a size", "10MiB"),
+        ({"body_limit": -1}, "body_limit", "not a size", "10MiB"),
+        ({"body_limit": "9" * 5000}, "body_limit", "not a size", "10MiB"),
+        ({"path": "/{a}/{a}"}, "path", "twice", "/orders/{id}"),
+        ({"path": "r"}, "path", "starts with a slash", "/orders/{id}"),
+        ({"path": 7}, "path", "valid string", "correct"),
+        ({"name": "a b"}, "name", "not allowed here", "match ^"),
+        ({"name": "a\n"}, "name", "not allowed here", "match ^"),
+        ({"host": "A.example"}, "host", "not allowed here", "match ^"),
+        ({"host": "h:80"}, "host", "not allowed here", "match ^"),
+        ({"methods": ["get"]}, "methods[0]", "not allowed here", "match ^"),
+        ({"methods": "GET"}, "methods", "valid list", "correct"),
+        ({"scopes": {"read": ["a b"]}}, "scopes.read[0]", "not allowed here", "match ^"),
+        ({"scopes": {"read": "a"}}, "scopes.read", "valid list", "correct"),
+        ({"scopes": {"reed": ["a"]}}, "scopes.reed", "no method", "read, write"),
+        ({"scopes": {"DELTE": ["a"]}}, "scopes.DELTE", "no method", "such as DELETE"),
+        ({"public": "no"}, "public", "boolean", "write true or false"),
+        ({"public": True, "scopes": {"read": ["a"]}}, "scopes", "public route checks no token", "remove"),
+        ({"public": True, "target": "documents"}, "public", "belong to tenants", "remove public"),
+        ({"target": "slow"}, "target", "no backend 'slow'", "known: documents, fast, flask"),
+        ({"strip": "/q"}, "strip", "does not begin with it", "leading part"),
+        ({"strip": "/re"}, "strip", "does not begin with it", "leading part"),
+        ({"strip": "r"}, "strip", "does not begin with it", "leading part"),
+        ({"strip": "/r/{rest*}"}, "strip", "parameter", "literal"),
+        ({"set_host": "a\r\nX-Evil: 1"}, "set_host", "not allowed here", "match ^"),
+        ({"cors": {"origins": ["*", "http://a"]}}, "cors.origins", "stands alone", "list the origins"),
+        ({"cors": {"origins": ["*"], "credentials": True}}, "cors.origins", "never with credentials", "list"),
+        ({"cors": {"origins": []}}, "cors.origins", "at least 1", "correct"),
+        ({"cors": {"origins": ["a.example"]}}, "cors.origins[0]", "not allowed here", "match ^"),
+        ({"cors": {"origins": ["http://a/"]}}, "cors.origins[0]", "not allowed here", "match ^"),
+        ({"cors": {"origins": ["*"], "headers": ["a b"]}}, "cors.headers[0]", "not allowed here", "match ^"),
+    ],
+)  # fmt: skip
+def test_each_problem_of_a_route_has_its_path_reason_and_mend(
+    change: dict[str, Any], where: str, reason: str, mend: str
+) -> None:
+    (problem,) = problems(config(route(name="first", path="/first"), route(**change))).values()
+    assert problem.where == f"routes[1].{where}"
+    assert reason in problem.reason
+    assert mend in problem.mend
+
+
+@pytest.mark.parametrize(
+    ("change", "where", "reason", "mend"),
+    [
+        ({"version": 2}, "version", "should be 1", "correct"),
+        ({"rotues": []}, "rotues", "unknown", "did you mean 'routes'?"),
+        ({"routes": {}}, "routes", "valid list", "correct"),
+        ({"backends": {"documents": BACKENDS["fast"]}}, "backends.documents", "own store", "another name"),
+        ({"backends": {"a b": BACKENDS["fast"]}}, "backends.a b", "not allowed here", "match ^"),
+        ({"backends": {"b": {"kind": "apache", "addresses": ["unix:x"]}}}, "backends.b.kind", "gunicorn", ""),
+        ({"backends": {"b": {"kind": "asab", "addresses": []}}}, "backends.b.addresses", "at least 1", ""),
+        ({"backends": {"b": {"kind": "asab", "adresses": ["unix:x"], "addresses": ["unix:x"]}}},
+         "backends.b.adresses", "unknown", "did you mean 'addresses'?"),
+        ({"backends": {"b": {"kind": "gunicorn", "addresses": ["unix:x"]}}}, "backends.b.threads",
+         "needs its number", "--threads"),
+        ({"backends": {"b": {"kind": "asab", "addresses": ["unix:x"], "threads": 2}}}, "backends.b.threads",
+         "has no threads", "kind: gunicorn"),
+        ({"backends": {"b": {"kind": "gunicorn", "addresses": ["unix:x"], "threads": 0}}},
+         "backends.b.threads", "greater than or equal to 1", ""),
+        ({"backends": {"b": {"kind": "asab", "addresses": ["unix:x", "unix:x"]}}}, "backends.b.addresses",
+         "there twice", "once"),
+        ({"tenants": {"Acme": {}}}, "tenants.Acme", "not allowed here", "match ^"),
+        ({"tenants": {"acme": {"rate_limit": "fast"}}}, "tenants.acme.rate_limit.rate", "not a rate", "/s"),
+        ({"tenants": {"acme": {"rate_limit": "0/s"}}}, "tenants.acme.rate_limit.rate", "not a rate", "100/s"),
+        ({"tenants": {"acme": {"rate_limit": "9" * 400 + "/s"}}}, "tenants.acme.rate_limit.rate", "lies", ""),
+        ({"tenants": {"acme": {"rate_limit": {"rate": "1/s", "brust": 2}}}}, "tenants.acme.rate_limit.brust",
+         "unknown", "did you mean 'burst'?"),
+        ({"tenants": {"acme": {"disabled": "yes"}}}, "tenants.acme.disabled", "boolean", "true or false"),
+        ({"trusted_proxies": ["10.0.0.0/33"]}, "trusted_proxies[0]", "not an IP network", "10.0.0.0/8"),
+    ],
+)  # fmt: skip
+def test_each_problem_outside_the_routes_too(
+    change: dict[str, Any], where: str, reason: str, mend: str
+) -> None:
+    (problem,) = problems({**config(), **change}).values()
+    assert problem.where == where
+    assert reason in problem.reason
+    assert mend in problem.mend
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "127.0.0.1:80", "https://h:1", "http://h", "http://h:0", "http://h:65536", "http://h:1/x", "http://u@h:1",
+     "http://::1:80", "unix:", "unix:a b", "unix:a\0", "unix:" + "a" * 256],
+)  # fmt: skip
+def test_what_is_no_address(address: str) -> None:
+    found = problems(config(backends={"b": {"kind": "asab", "addresses": [address]}}))
+    assert "not an address" in found["backends.b.addresses[0]"].reason
+
+
+@pytest.mark.parametrize("data", [None, [], "text", 7])
+def test_what_is_no_mapping_is_no_config(data: Any) -> None:
+    assert problems(data)["(the whole file)"].mend == "start the file with version: 1"
+
+
+def test_a_missing_key_is_named() -> None:
+    found = problems({"version": 1, "routes": [{"name": "r"}], "backends": {"b": {"kind": "asab"}}})
+    assert set(found) == {"routes[0].path", "routes[0].target", "backends.b.addresses"}
+    assert "version" in problems({})
+
+
+def test_a_name_that_is_taken_and_requests_that_are_taken() -> None:
+    found = problems(
+        config(
+            route(name="a", path="/x"), route(name="a", path="/y"), route(name="b", path="/x"),
+            route(name="c", path="/z", methods=["GET"]), route(name="d", path="/z", methods=["GET", "PUT"]),
+        )
+    )  # fmt: skip
+    assert set(found) == {"routes[1].name", "routes[2]", "routes[4]"}
+    assert "'a' is taken by routes[0]" in found["routes[1].name"].reason
+    assert found["routes[2]"].reason == "the route 'b' never matches: a took its requests before"
+    assert found["routes[4]"].reason == "the route 'd' never matches GET: c took its requests before"
+
+
+def test_problems_of_shape_and_of_meaning_are_all_there_at_once() -> None:
+    found = problems(
+        {
+            "version": 3,
+            "backends": {"flask": {"kind": "gunicorn", "addresses": ["unix:a"]}, "bad": {"kind": "x"}},
+            "tenants": {"Acme": {}},
+            "routes": [
+                route(name="a", target="nobody", tiemouts={}),
+                route(name="b", target="bad", public=True, scopes={"read": ["s"]}),
+                route(name="c", target="flask", path="/x"),
+                route(name="d", target="flask", path="/x", strip="/q"),
+                route(name="e", target="flask", path="//"),
+                route(name="c", target="flask", path="/y", methods=["get"]),
+                7,
+            ],
+            "trusted_proxies": ["x"],
+        }
+    )  # fmt: skip
+    assert set(found) == {
+        "version", "backends.flask.threads", "backends.bad.kind", "backends.bad.addresses", "tenants.Acme",
+        "routes[0].tiemouts", "routes[0].target", "routes[1].scopes", "routes[3]", "routes[3].strip",
+        "routes[4].path", "routes[5].methods[0]", "routes[5].name", "routes[6]", "trusted_proxies[0]",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {**config(route()), "backends": {"fast": {"kind": "uvicorn", "addresses": ["x"]}}},
+        {**config(route(target="a b")), "backends": {"a b": BACKENDS["fast"]}},
+        {**config(route()), "backends": ["fast"]},
+        config(route(name="a", methods=["GET"], path="/x"), route(name="b", path="/x", method=["PUT"])),
+        config(route(name="a", path="/x", host="Q"), route(name="b", path="/x")),
+    ],
+)
+def test_one_mistake_is_not_reported_as_two(data: dict[str, Any]) -> None:
+    assert len(problems(data)) == 1
+
+
+# --- the JSON Schema --------------------------------------------------------------------------------
+
+SCHEMA = json_schema()
+
+
+def valid(data: Any) -> bool:
+    return jsonschema.Draft202012Validator(SCHEMA).is_valid(data)
+
+
+def test_the_schema_in_the_repository_is_the_one_that_is_exported() -> None:
+    assert json.loads((CONFIG / "routing.schema.json").read_text()) == SCHEMA
+
+
+def test_the_schema_is_a_schema_and_takes_the_config_of_the_repository() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    text = (CONFIG / "routing.yaml").read_text()
+    assert text.startswith("# yaml-language-server: $schema=routing.schema.json\n")
+    data = parse_yaml(text)
+    assert valid(data)
+    compiled(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        config(zzz=1),
+        config(route(zzz=1)),
+        config(route(timeouts={"zzz": 1})),
+        config(route(cors={"origins": ["*"], "zzz": 1})),
+        config(tenants={"acme": {"zzz": 1}}),
+        config(backends={"b": {"kind": "asab", "addresses": ["unix:x"], "zzz": 1}}),
+        config(route(timeouts={"connect": "5 parsecs"})),
+        config(route(body_limit="10MB")),
+        config(tenants={"acme": {"rate_limit": "fast"}}),
+        config(tenants={"Acme": {}}),
+        config(route(methods=["get"])),
+        {"routes": []},
+        {"version": 2},
+    ],
+)
+def test_the_schema_refuses_what_the_gateway_refuses(data: Any) -> None:
+    assert not valid(data)
+    problems(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"version": 1},
+        config(route(timeouts={"total": 0, "connect": "500ms", "idle": "1.5 s"}, body_limit="1 GiB")),
+        config(tenants={"acme": {"rate_limit": "1.5/h"}, "b": {"rate_limit": {"rate": "2/s", "burst": 1}}}),
+        config(route(cors={"origins": ["*"], "headers": ["*"]}, host=None, methods=[])),
+    ],
+)
+def test_the_schema_takes_what_the_gateway_takes(data: Any) -> None:
+    assert valid(data)
+    compiled(data)
