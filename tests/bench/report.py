@@ -16,10 +16,10 @@ def machine(found: dict[str, Any]) -> RenderableType:
     """What was measured on, and what takes part."""
     programs = ("nginx", "haproxy", "caddy", "wrk", "h2load")
     versions = [f"{name} {found[name]}" for name in programs if found.get(name)]
+    ours = [f"gateway {found['gateway']}", f"Python {found['python']}", f"aiohttp {found['aiohttp']}"]
     lines = [
         f"{found['cores']} cores, {found['cpu']}, Linux {found['kernel']}",
-        f"gateway {found['gateway']}, Python {found['python']}, aiohttp {found['aiohttp']}, "
-        + ", ".join(versions),
+        ", ".join(ours + versions),
     ]
     absent = [name for name in ("nginx", "haproxy", "caddy", "wrk") if not found.get(name)]
     if absent:
