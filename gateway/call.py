@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
+from gateway.core.head import Head
 from gateway.core.model import Backend, Identity, Route, Tenant, TrustedProxies
 from gateway.core.table import RoutingTable
 
@@ -30,18 +33,34 @@ class Snapshot:
     trusted: TrustedProxies
 
 
+class Client(Protocol):
+    """The client's connection, as those see it who serve its call.
+
+    relay: what is being written to it by callbacks, None when nothing is. on_gone: called when the client
+    leaves while no relay is there.
+    """
+
+    transport: asyncio.Transport | None
+    relay: Any
+    on_gone: Callable[[], object] | None
+
+    @property
+    def writing_paused(self) -> bool: ...
+
+
 def _never() -> bool:
     return False
 
 
 class Call:
-    """What is known about a request so far. Made from a head and a peer; `request` is optional.
+    """What is known about a request. Made from a head and a peer; the aiohttp request is optional.
 
-    head: method, target (as received), headers, peer (address, "" for a unix socket), secure.
+    peer: address, "" for a unix socket. old: the client speaks HTTP/1.0. keep_alive: its connection may go
+    on after this.
     Found on the way, in this order: path and query (canonical path, query byte for byte), route, params
     (decoded), subpath (the path that the target sees), identity, tenant. draining: whether the gateway is
-    about to end. response: the streamed answer, once it has begun (an error after that cuts the connection).
-    Counted for the log: status, bytes_in, bytes_out, queue_s, backend_s, address.
+    about to end. on_end: called when an answer that was relayed by callbacks has left.
+    Counted for the log: status, code, bytes_in, bytes_out, queue_s, backend_s.
     """
 
     __slots__ = (
@@ -49,50 +68,52 @@ class Call:
         "backend_s",
         "bytes_in",
         "bytes_out",
+        "client",
         "code",
         "draining",
-        "headers",
+        "head",
         "id",
         "identity",
+        "keep_alive",
         "method",
+        "old",
+        "on_end",
         "params",
         "path",
         "peer",
         "query",
         "queue_s",
         "request",
-        "response",
         "route",
         "scheme",
         "snapshot",
         "started",
         "status",
         "subpath",
-        "target",
         "tenant",
         "wall",
     )
 
     def __init__(
         self,
-        method: str,
-        target: str,
-        headers: CIMultiDictProxy[str],
+        head: Head,
         peer: str,
         snapshot: Snapshot,
         request: web.BaseRequest | None = None,
-        scheme: str = "http",
+        client: Client | None = None,
     ) -> None:
         self.id = os.urandom(16).hex()
         self.started = time.perf_counter()
         self.wall = time.time()
-        self.method = method
-        self.target = target
-        self.headers = headers
+        self.head = head
+        self.method = head.method
         self.peer = peer
-        self.scheme = scheme
+        self.scheme = "http"
         self.snapshot = snapshot
         self.request = request
+        self.client = client
+        self.old = False
+        self.keep_alive = True
         self.path = ""
         self.query = ""
         self.subpath = ""
@@ -100,8 +121,8 @@ class Call:
         self.params: Mapping[str, str] = {}
         self.identity: Identity | None = None
         self.tenant: Tenant | None = None
-        self.response: web.StreamResponse | None = None
         self.draining: Callable[[], bool] = _never
+        self.on_end: Callable[[Call, Any], None] | None = None
         self.status = 0
         self.code = ""
         self.bytes_in = 0
@@ -109,3 +130,15 @@ class Call:
         self.queue_s = 0.0
         self.backend_s = 0.0
         self.address = ""
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]:
+        """All headers of the request, as aiohttp parsed them."""
+        assert self.request is not None, "a call without a request has only its head"
+        return self.request.headers
+
+    @property
+    def origin(self) -> str:
+        """The value of Origin, "" without exactly one."""
+        origins = self.head.origins
+        return origins[0] if len(origins) == 1 else ""

@@ -28,7 +28,7 @@ HOP_BY_HOP = frozenset(
     }
 )
 # Always set by us, never by the client.
-_OURS = frozenset(
+OURS = frozenset(
     {
         "x-request-id",
         "x-tenant",
@@ -46,7 +46,7 @@ _OURS = frozenset(
         "forwarded",
     }
 )
-_NOT_FORWARDED = HOP_BY_HOP | _OURS | {"host", "content-length", "expect", "authorization"}
+_NOT_FORWARDED = HOP_BY_HOP | OURS | {"host", "content-length", "expect", "authorization"}
 # Names that Connection may list without effect: they are not the hop's to remove.
 _END_TO_END = frozenset({"host", "content-length", "content-type"})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from aiohttp import ClientPayloadError, hdrs, http_exceptions, web
+from aiohttp import ClientPayloadError, http_exceptions, web
 
 from gateway.call import Call
 from gateway.core.errors import BadRequest, BodyTooLarge, ExpectationFailed, RequestTimeout
@@ -13,21 +13,21 @@ from gateway.core.errors import BadRequest, BodyTooLarge, ExpectationFailed, Req
 
 def announced_length(call: Call) -> int | None:
     """The body's length by its Content-Length, None when it is chunked; 0 without a body."""
-    length = call.headers.get(hdrs.CONTENT_LENGTH)
-    if length is not None:
-        return int(length)  # the parser refused anything but digits
+    if call.head.length >= 0:
+        return call.head.length
     request = call.request
     return None if request is not None and request.can_read_body else 0
 
 
-def check_length(call: Call) -> None:
-    """Refuse by the announced length, before a byte is read. Raises BodyTooLarge, ExpectationFailed."""
+def check(call: Call) -> None:
+    """Refuse by the head, before a byte is read. Raises BodyTooLarge, ExpectationFailed, BadRequest."""
     assert call.route is not None
-    expect = call.headers.get(hdrs.EXPECT)
-    if expect is not None and expect.lower() != "100-continue":
+    head = call.head
+    if head.expect is not None and head.expect.lower() != "100-continue":
         raise ExpectationFailed()
-    length = call.headers.get(hdrs.CONTENT_LENGTH)
-    if length is not None and int(length) > call.route.body_limit:
+    if head.codings and head.codings != ["chunked"]:
+        raise BadRequest("The only transfer coding that is understood is chunked.", close=True)
+    if head.length > call.route.body_limit:
         raise BodyTooLarge(f"The body may hold at most {call.route.body_limit} bytes.", close=True)
 
 
@@ -35,10 +35,9 @@ async def chunks(call: Call) -> AsyncIterator[bytes]:
     """The body as it arrives. Raises BodyTooLarge, RequestTimeout (between two chunks), BadRequest."""
     request, route = call.request, call.route
     assert request is not None and route is not None
-    check_length(call)
     if not request.can_read_body:
         return
-    await _continue(request)
+    await _continue(call, request)
     content = request.content
     while True:
         try:
@@ -50,6 +49,8 @@ async def chunks(call: Call) -> AsyncIterator[bytes]:
             ) from None
         except (ClientPayloadError, http_exceptions.HttpProcessingError, web.HTTPException):
             raise BadRequest("The body's framing is broken.", close=True) from None
+        except ConnectionError:
+            raise BadRequest("The client left in the middle of its body.", close=True) from None
         if not chunk:
             return
         call.bytes_in += len(chunk)
@@ -63,11 +64,9 @@ async def read(call: Call) -> bytes:
     return b"".join([chunk async for chunk in chunks(call)])
 
 
-async def _continue(request: web.BaseRequest) -> None:
+async def _continue(call: Call, request: web.BaseRequest) -> None:
     """RFC 9110 section 10.1.1: the client waits for our word before it sends its body."""
-    if hdrs.EXPECT not in request.headers or request.version < (1, 1):
-        return
-    if request.content.total_bytes:
-        return  # it did not wait
+    if call.head.expect is None or call.old or request.content.total_bytes:
+        return  # it did not ask, or did not wait
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     request.writer.output_size = 0

@@ -11,17 +11,10 @@ from functools import lru_cache
 from aiohttp import hdrs, web
 from aiohttp_cors import ResourceOptions
 from aiohttp_cors.preflight_handler import _PreflightHandler
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict
 
 from gateway.core.errors import Forbidden
 from gateway.core.model import CorsRule
-
-_OURS = (
-    hdrs.ACCESS_CONTROL_ALLOW_ORIGIN,
-    hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS,
-    hdrs.ACCESS_CONTROL_EXPOSE_HEADERS,
-)
-
 
 @lru_cache(maxsize=4096)
 def _options(rule: CorsRule) -> dict[str, ResourceOptions]:
@@ -49,11 +42,6 @@ class _Preflight(_PreflightHandler):  # type: ignore[misc]
         return _options(self._rule)
 
 
-def is_preflight(method: str, headers: CIMultiDictProxy[str]) -> bool:
-    """Fetch standard: OPTIONS with an Origin and Access-Control-Request-Method."""
-    return method == "OPTIONS" and hdrs.ORIGIN in headers and hdrs.ACCESS_CONTROL_REQUEST_METHOD in headers
-
-
 async def preflight(rule: CorsRule | None, request: web.BaseRequest) -> web.Response:
     """The answer to a preflight on a route with this rule. Raises Forbidden when it is denied."""
     if rule is None:
@@ -68,26 +56,24 @@ async def preflight(rule: CorsRule | None, request: web.BaseRequest) -> web.Resp
     return response
 
 
-def decorate(rule: CorsRule, origin: str, headers: CIMultiDict[str]) -> None:
-    """Set the CORS headers of an answer on a route with this rule, errors included. The rule says it all:
-    what a backend says about other origins is taken away."""
-    for name in _OURS:
-        headers.popall(name, None)
-    _vary(headers)
+def headers(rule: CorsRule, origin: str) -> list[tuple[str, str]]:
+    """The CORS headers of an answer on a route with this rule, errors included; origin "" for none."""
+    found = [(str(hdrs.VARY), "Origin")]
     if not origin:
-        return
+        return found
     options = _options(rule)
     allowed = options.get(origin) or options.get("*")
     if allowed is None:
-        return
-    headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin if origin in options else "*"
+        return found
+    found.append((hdrs.ACCESS_CONTROL_ALLOW_ORIGIN, origin if origin in options else "*"))
     if allowed.allow_credentials:
-        headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
+        found.append((hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS, "true"))
     if rule.expose:
-        headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = ", ".join(rule.expose)
+        found.append((hdrs.ACCESS_CONTROL_EXPOSE_HEADERS, ", ".join(rule.expose)))
+    return found
 
 
-def _vary(headers: CIMultiDict[str]) -> None:
-    present = headers.get(hdrs.VARY, "")
-    if "origin" not in {name.strip().lower() for name in present.split(",")}:
-        headers[hdrs.VARY] = f"{present}, Origin" if present else "Origin"
+def decorate(rule: CorsRule, origin: str, to: CIMultiDict[str]) -> None:
+    """Add them to an answer of ours. A Vary that is there stays; a second one is as good as a list."""
+    for name, value in headers(rule, origin):
+        to.add(name, value)

@@ -1,174 +1,327 @@
-"""One conversation with a backend: send the head and the body, read the answer's head, read its body.
+"""One conversation with a backend, driven by the bytes that come: no task, no future.
 
-A request is tried on another address only while no byte of it was sent; never after.
+The request goes out, the answer's head is checked before use (core/answer.py), its body is taken apart by
+its framing and handed to a Sink. The connection is kept only when the answer ended exactly where it said,
+nothing came after it, and the whole request was sent.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import Callable
+from time import monotonic
+from typing import Protocol
 
-from aiohttp import ClientError, ServerTimeoutError, StreamReader
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import RawResponseMessage
-
+from gateway.core import answer
+from gateway.core.answer import AnswerHead
+from gateway.core.chunks import ChunkedReader
 from gateway.core.errors import BackendMalformed, BackendReset, BackendTimeout, GatewayError
-from gateway.core.headers import Pairs
-from gateway.core.model import Timeouts
-from gateway.edge.pool import Pool
+from gateway.core.model import Address, Timeouts
 
 _MAX_INTERIM = 16
-_MAX_LINE = 16 * 1024
+_END_OF_HEAD = b"\r\n\r\n"
 
 
-def request_head(method: str, target: str, headers: Pairs) -> bytes:
-    """The request line and the header section. The values were checked: no CR, LF or NUL is in them."""
-    lines = [f"{method} {target} HTTP/1.1\r\n"]
-    lines += [f"{name}: {value}\r\n" for name, value in headers]
-    lines.append("\r\n")
-    return "".join(lines).encode("utf-8", "surrogateescape")
+class Sink(Protocol):
+    """Where an answer goes. `begin` once, `write` for each piece, then `end`; or `fail`, at any time.
+    `flush`: the rest keeps us waiting, so send what there is."""
+
+    def begin(self, head: AnswerHead) -> None: ...
+    def write(self, data: bytes) -> None: ...
+    def flush(self) -> None: ...
+    def end(self) -> None: ...
+    def fail(self, error: GatewayError) -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    """A connection to a backend. It carries one exchange at a time; bytes that nobody asked for end it."""
+
+    __slots__ = ("address", "exchange", "idle_since", "lost", "transport", "writable")
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.exchange: Exchange | None = None
+        self.transport: asyncio.Transport | None = None
+        self.idle_since = 0.0
+        self.lost = False
+        self.writable: asyncio.Event | None = None  # there while somebody waits to write
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self.exchange is None:
+            self.abort()
+        else:
+            self.exchange.feed(data)
+
+    def eof_received(self) -> None:
+        """The transport closes itself; connection_lost says the rest."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        if self.writable is not None:
+            self.writable.set()
+        if self.exchange is not None:
+            self.exchange.connection_lost()
+
+    def pause_writing(self) -> None:
+        self.writable = asyncio.Event()
+
+    def resume_writing(self) -> None:
+        if self.writable is not None:
+            self.writable.set()
+            self.writable = None
+
+    async def drained(self) -> None:
+        """Until what was written has left, down to the low-water mark."""
+        if self.writable is not None:
+            await self.writable.wait()
+
+    def abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+        self.lost = True
+
+    def close(self) -> None:
+        if self.transport is not None:
+            self.transport.close()
+        self.lost = True
 
 
 class Exchange:
-    """One request on one connection. Use: `send`, `head`, `body`, and `close` in any case."""
+    """A request on a connection. `deadline` is on the monotonic clock; whoever sweeps calls `expire`.
 
-    __slots__ = ("_chunked", "_connection", "_payload", "_pool", "_timeouts", "_upload")
+    on_done(exchange, reusable) is called exactly once, when the backend has nothing more to do with it:
+    then its seat is free.
+    """
 
-    def __init__(self, pool: Pool, connection: ResponseHandler, timeouts: Timeouts) -> None:
-        self._pool = pool
-        self._connection = connection
-        self._timeouts = timeouts
-        self._upload: asyncio.Task[None] | None = None
-        self._payload: StreamReader | None = None
+    __slots__ = (
+        "_buffer",
+        "_chunks",
+        "_connection",
+        "_discarding",
+        "_interim",
+        "_left",
+        "_method",
+        "_on_done",
+        "_sink",
+        "_timeouts",
+        "deadline",
+        "done",
+        "ends",
+        "head",
+        "paused",
+        "sent",
+    )
 
-    def send(
+    def __init__(
         self,
+        connection: Connection,
         method: str,
-        head: bytes,
-        body: bytes = b"",
-        stream: AsyncIterator[bytes] | None = None,
-        chunked: bool = False,
+        sink: Sink,
+        timeouts: Timeouts,
+        ends: float,
+        on_done: Callable[[Exchange, bool], None],
     ) -> None:
-        """Write the request. A body in hand goes out with the head; a stream follows as it comes."""
-        connection = self._connection
-        connection.set_response_params(
-            skip_payload=method == "HEAD",
-            read_until_eof=True,
-            auto_decompress=False,
-            max_line_size=_MAX_LINE,
-            max_field_size=_MAX_LINE,
-        )
-        if connection.transport is not None:
-            connection.transport.write(head + body)
-        if stream is not None:
-            self._upload = asyncio.create_task(self._send_stream(stream, chunked))
+        self._connection = connection
+        self._method = method
+        self._sink: Sink | None = sink
+        self._timeouts = timeouts
+        self._on_done = on_done
+        self._buffer = b""
+        self._left = 0
+        self._chunks: ChunkedReader | None = None
+        self._interim = 0
+        self._discarding = False
+        self.ends = ends  # when the whole call must be over, 0.0 for never
+        self.deadline = 0.0
+        self.head: AnswerHead | None = None
+        self.done = False
+        self.paused = False
+        self.sent = True
+        connection.exchange = self
 
-    async def _send_stream(self, stream: AsyncIterator[bytes], chunked: bool) -> None:
-        """Relay the request body with back-pressure; what goes wrong is raised where the head is awaited."""
-        connection = self._connection
-        try:
-            async for chunk in stream:
-                if connection.transport is None:
-                    return  # the answer, or its absence, says why
-                if chunked:
-                    chunk = b"%x\r\n%b\r\n" % (len(chunk), chunk)
-                connection.transport.write(chunk)
-                await connection._drain_helper()
-            if chunked and connection.transport is not None:
-                connection.transport.write(b"0\r\n\r\n")
-        except GatewayError as error:
-            connection.set_exception(error)
-        except (ConnectionError, ClientError):
+    @property
+    def connection(self) -> Connection:
+        return self._connection
+
+    # --- the request ---
+
+    def send(self, request: bytes, *, complete: bool = True) -> None:
+        """Write the request, or its beginning (then say `sent_all` after the rest)."""
+        transport = self._connection.transport
+        assert transport is not None
+        self.sent = complete
+        if complete:
+            self._wait_until(self._timeouts.first_byte)
+        elif self.ends:
+            self.deadline = self.ends
+        transport.write(request)
+
+    def sent_all(self) -> None:
+        """The request is complete; from now on the backend's time counts."""
+        self.sent = True
+        if self.head is None:
+            self._wait_until(self._timeouts.first_byte)
+
+    def _wait_until(self, seconds: float) -> None:
+        if self._discarding:
             return
+        deadline = monotonic() + seconds
+        self.deadline = min(deadline, self.ends) if self.ends else deadline
 
-    async def head(self) -> RawResponseMessage:
-        """The answer's head. Raises BackendReset, BackendMalformed, BackendTimeout, and what the upload
-        met. After a BackendTimeout it may be awaited again: the backend may still be at work."""
+    # --- the answer ---
+
+    def feed(self, data: bytes) -> None:
+        """Bytes from the backend."""
         try:
-            async with asyncio.timeout(self._timeouts.first_byte) as limit:
-                if self._upload is not None and not self._upload.done():
-                    self._start_when_sent(limit)
-                message, payload = await self._final_head()
-        except TimeoutError:
-            raise BackendTimeout(
-                f"The backend's answer did not begin within {self._timeouts.first_byte:g} s."
-            ) from None
-        except HttpProcessingError:
-            raise BackendMalformed() from None
-        except (ClientError, ConnectionError):
-            raise BackendReset("The backend closed the connection before it answered.") from None
-        self._payload = payload
-        self._connection.read_timeout = self._timeouts.idle
-        return message
+            if self.head is None:
+                data = self._read_head(self._buffer + data if self._buffer else data)
+                if self.head is None:
+                    return
+                self._read_body(data)
+                if self._sink is not None:
+                    self._sink.flush()
+            else:
+                self._read_body(data)
+        except GatewayError as error:
+            self._fail(error)
 
-    def _start_when_sent(self, limit: asyncio.Timeout) -> None:
-        """The time to the first byte counts from the end of the request, not from its beginning."""
-        assert self._upload is not None
-        limit.reschedule(None)
-        loop, seconds = asyncio.get_running_loop(), self._timeouts.first_byte
+    def _read_head(self, data: bytes) -> bytes:
+        """Sets `head` once it is whole; gives what follows it."""
+        while True:
+            end = data.find(_END_OF_HEAD)
+            if end < 0 or end > answer.MAX_HEAD:
+                if len(data) > answer.MAX_HEAD:
+                    raise BackendMalformed("The head of the backend's answer is too long.")
+                if data and not b"HTTP/1.".startswith(data[:7]):
+                    raise BackendMalformed("The backend's answer is not HTTP/1.1.")
+                self._buffer = data
+                return b""
+            head = answer.parse(data[:end], self._method)
+            data = data[end + 4 :]
+            if head.status >= 200:
+                break
+            self._interim += 1
+            if head.status == 101 or self._interim > _MAX_INTERIM:
+                raise BackendMalformed("The backend sent an interim answer that nobody asked for.")
+        self._buffer = b""
+        self.head = head
+        self._left = head.length
+        self._chunks = ChunkedReader() if head.chunked and not head.bodyless else None
+        if head.stream:
+            self.ends = 0.0
+        if self._sink is not None:
+            self._sink.begin(head)
+        return data
 
-        def sent(_: asyncio.Task[None]) -> None:
-            if self._payload is None:
-                with suppress(RuntimeError):  # the answer came first: there is nothing to time any more
-                    limit.reschedule(loop.time() + seconds)
+    def _read_body(self, data: bytes) -> None:
+        head = self.head
+        assert head is not None
+        if head.bodyless or self._left == 0:
+            self._finish(surplus=bool(data))
+        elif self._chunks is not None:
+            for piece in self._chunks.feed(data):
+                self._pass(piece)
+            if self._chunks.done:
+                self._finish(surplus=bool(self._chunks.surplus))
+        elif self._left > 0:
+            piece = data[: self._left]
+            self._left -= len(piece)
+            if piece:
+                self._pass(piece)
+            if self._left == 0:
+                self._finish(surplus=len(piece) < len(data))
+        elif data:
+            self._pass(data)
+        if not self.done and not self.paused:
+            self._wait_until(self._timeouts.idle)
 
-        self._upload.add_done_callback(sent)
+    def _pass(self, piece: bytes) -> None:
+        if self._sink is not None:
+            self._sink.write(piece)
 
-    async def _final_head(self) -> tuple[RawResponseMessage, StreamReader]:
-        for _ in range(_MAX_INTERIM + 1):
-            message, payload = await self._connection.read()
-            if message.code >= 200:
-                return message, payload
-            if message.code == 101:
-                raise BackendMalformed("The backend switched protocols unasked.")
-        raise BackendMalformed("The backend sent too many interim answers.")
+    def _finish(self, *, surplus: bool) -> None:
+        assert self.head is not None
+        reusable = self.sent and not surplus and not self.head.close and not self._connection.lost
+        self._release(reusable)
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.end()
+
+    def connection_lost(self) -> None:
+        """The backend's end of the connection is gone."""
+        if self.done:
+            return
+        head = self.head
+        if head is None:
+            self._fail(BackendReset("The backend closed the connection before it answered."))
+        elif not head.bodyless and head.length < 0 and not head.chunked:
+            self._finish(surplus=False)  # a body that ends with the connection
+        else:
+            self._fail(BackendReset("The backend's answer was cut off."))
 
     @property
-    def complete(self) -> bool:
-        """Whether the whole answer has come (its body may still wait to be read)."""
-        return self._payload is not None and self._payload.is_eof()
+    def heard(self) -> bool:
+        """Whether somebody still waits for the answer."""
+        return self._sink is not None
 
-    async def body(self) -> AsyncIterator[bytes]:
-        """The answer's body as it comes. Raises BackendReset when it is cut off, BackendTimeout when it
-        stalls."""
-        payload = self._payload
-        assert payload is not None
-        if not payload.is_eof():
-            self._connection.start_timeout()
-        try:
-            while chunk := await payload.readany():
-                yield chunk
-        except ServerTimeoutError:
-            raise BackendTimeout("The backend's answer stalled.") from None
-        except (HttpProcessingError, ClientError, ConnectionError):
-            raise BackendReset("The backend's answer was cut off.") from None
+    def expire(self) -> bool:
+        """The deadline has passed: whoever waits gets BackendTimeout. True when the backend may still be at
+        work: the caller decides whether to `discard` or to `abort`."""
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            if self.head is None:
+                sink.fail(BackendTimeout("The backend's answer did not begin in time."))
+            else:
+                sink.fail(BackendTimeout("The backend's answer stalled, or took too long in all."))
+        return not self.done
 
-    @property
-    def upload_complete(self) -> bool:
-        """Whether the whole request was sent."""
-        return self._upload is None or self._upload.done()
-
-    async def finish(self) -> None:
-        """Read the rest of the answer and discard it, head and body, with no limit on the time."""
-        if self._payload is None:
-            _, self._payload = await self._final_head()
-        self._connection.read_timeout = None
-        async for _ in self.body():
-            pass
+    def discard(self, until: float) -> None:
+        """Nobody listens any more: read on to the end, at most until then (monotonic clock), for a thread
+        that cannot be cancelled."""
+        self._sink = None
+        self.resume()
+        self.ends = self.deadline = until
+        self._discarding = True
 
     def abort(self) -> None:
-        """Stop now: whoever waits for the answer gets BackendReset."""
-        self._connection.set_exception(ConnectionResetError())
-        if self._payload is not None:
-            self._payload.set_exception(ConnectionResetError())
+        """Stop now; nobody is told."""
+        self._sink = None
+        if not self.done:
+            self._release(False)
 
-    def close(self) -> None:
-        """Let go of the connection: kept when the exchange came to its end, closed otherwise."""
-        if self._upload is not None and not self._upload.done():
-            self._upload.cancel()
-            self._connection.force_close()
-        if not self.complete:
-            self._connection.force_close()
-        self._pool.release(self._connection)
+    def _fail(self, error: GatewayError) -> None:
+        if self.done:
+            return
+        self._release(False)
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.fail(error)
+
+    def _release(self, reusable: bool) -> None:
+        self.done = True
+        self._connection.exchange = None
+        self.resume()
+        self._on_done(self, reusable)
+
+    # --- back-pressure ---
+
+    def pause(self) -> None:
+        """Read no more from the backend for now; its idle time stands still."""
+        transport = self._connection.transport
+        if not self.paused and not self.done and transport is not None:
+            self.paused = True
+            self.deadline = self.ends
+            transport.pause_reading()
+
+    def resume(self) -> None:
+        transport = self._connection.transport
+        if self.paused and transport is not None:
+            self.paused = False
+            if not transport.is_closing():
+                transport.resume_reading()
+            if not self.done:
+                self._wait_until(self._timeouts.idle)

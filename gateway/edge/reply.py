@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +25,7 @@ def decorate(call: Call, response: web.StreamResponse) -> None:
     headers[REQUEST_ID] = call.id
     headers.setdefault(hdrs.SERVER, SERVER)
     if call.route is not None and call.route.cors is not None:
-        cors.decorate(call.route.cors, call.headers.get(hdrs.ORIGIN, ""), headers)
+        cors.decorate(call.route.cors, call.origin, headers)
     if call.draining():
         response.force_close()
 
@@ -68,8 +69,45 @@ def problem(call: Call, error: GatewayError) -> web.Response:
     return response
 
 
-def abort(call: Call) -> None:
-    """Cut the client's connection: an answer that began and cannot be completed must not look complete."""
-    request = call.request
-    if request is not None and request.transport is not None:
-        request.transport.abort()
+def as_bytes(call: Call, response: web.Response) -> bytes:
+    """A whole answer of ours for a client of HTTP/1.1, ready to write."""
+    decorate(call, response)
+    headers = response.headers
+    body = response.body if isinstance(response.body, bytes) else b""
+    headers[hdrs.CONTENT_LENGTH] = str(len(body))
+    if response.keep_alive is False:
+        headers[hdrs.CONNECTION] = "close"
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    head = f"HTTP/1.1 {response.status} {response.reason}\r\n{lines}".encode() + date_line() + b"\r\n"
+    return head if call.method == "HEAD" else head + body
+
+
+def date_line() -> bytes:
+    """The Date header of now (RFC 9110 section 6.6.1), made once a second."""
+    global _date
+    now = int(time.time())
+    if _date[0] != now:
+        text = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(now))
+        _date = now, f"Date: {text}\r\n".encode()
+    return _date[1]
+
+
+_date: tuple[int, bytes] = (0, b"")
+
+
+class Sent(web.StreamResponse):
+    """Stands for an answer that has left already, for aiohttp, which wants a response to every request."""
+
+    def __init__(self, status: int, *, keep_alive: bool) -> None:
+        super().__init__(status=status or 500)
+        self._keep_alive = keep_alive
+
+    @property
+    def prepared(self) -> bool:
+        return True
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Nothing is left to do."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to do."""

@@ -1,24 +1,36 @@
 """The public listener: a bare aiohttp server with our own dispatch, errors as problem+json, and drain.
 
 Routes are live, so nothing may be bound to aiohttp's router (ASAB's wrappers are applied there, once).
+
+A simple request that came whole is served straight from `data_received`, without aiohttp's parser, request
+or task; everything else is handed to aiohttp unchanged. This is the only file that makes use of aiohttp's
+server internals (3.14); each use has its test.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable
+from time import monotonic
 from typing import Any
 
 from aiohttp import HttpVersion11, hdrs, http_exceptions, web
 from aiohttp.web_protocol import RequestHandler
 
-from gateway.core.errors import BadRequest, GatewayError, HeadersTooLarge, InternalError
+from gateway.call import Call
+from gateway.core.errors import BadRequest, GatewayError, HeadersTooLarge, InternalError, RequestTimeout, TargetTooLong
+from gateway.core.head import Head, parse_simple
 from gateway.edge import reply
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Direct = Callable[["ClientConnection", Head, bytes], bool]
+Refused = Callable[[str, int, str, str], None]
 KEEP_ALIVE = 65.0  # seconds that a client's idle connection stays open
+HEAD_TIME = 10.0  # seconds that a request's head may take from its first byte
+_HELD = 64 * 1024  # bytes that a client may send ahead while its request is served
 
 
 class ListenError(OSError):
@@ -26,18 +38,153 @@ class ListenError(OSError):
 
 
 class ClientConnection(RequestHandler):
-    """One client's connection. `on_lost` is called when it goes away while its request is served."""
+    """One client's connection.
 
-    __slots__ = ("on_lost",)
+    busy: a direct request is out; nothing further is parsed until it is answered, so that answers keep
+    their order. begun: a call that `direct` began and `handle` will go on with. clean: aiohttp's parser
+    holds no part of a request, so the next bytes begin one.
+    """
 
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self.on_lost: Callable[[], None] | None = None
+    __slots__ = ("_held", "begun", "busy", "clean", "direct", "head_since", "on_gone", "peer", "refused", "relay")
+
+    def __init__(self, server: _Server, direct: Direct, refused: Refused, **more: Any) -> None:
+        super().__init__(server, **more)
+        self.direct = direct
+        self.refused = refused
+        self.relay: Any = None
+        self.on_gone: Callable[[], object] | None = None
+        self.begun: Call | None = None
+        self.busy = False
+        self.clean = True
+        self.head_since = 0.0
+        self.peer = ""
+        self._held = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        name = transport.get_extra_info("peername")
+        if isinstance(name, tuple) and name:
+            self.peer = str(name[0]).removeprefix("::ffff:")
+
+    # --- bytes from the client ---
+
+    def data_received(self, data: bytes) -> None:
+        if self.busy:
+            self._hold(data)
+        elif not (self.clean and self._idle() and self._take(data)):
+            self._hand_over(data)
+
+    def _idle(self) -> bool:
+        """aiohttp waits for a request and has none in hand."""
+        waiter = self._waiter
+        closing = self._close or self._force_close
+        return waiter is not None and not waiter.done() and not self._messages and not closing
+
+    def _take(self, data: bytes) -> bool:
+        """Serve the request that begins these bytes, if it is simple and whole. False: hand them over."""
+        end = data.find(b"\r\n\r\n")
+        head = parse_simple(data[:end]) if end > 0 else None
+        if head is None:
+            self.clean = False
+            return False
+        start = end + 4
+        stop = start + max(head.length, 0)
+        if stop > len(data):
+            self.clean = False
+            return False
+        self._begin_direct(data[stop:])
+        if self.direct(self, head, data[start:stop]):
+            return True
+        self._held = b""
+        self._end_direct()
+        self.clean = stop == len(data)
+        return False
+
+    def _begin_direct(self, ahead: bytes) -> None:
+        """Keep aiohttp's accounts: clean-up waits for a request in progress."""
+        self.busy = True
+        self._held = ahead
+        self._request_in_progress = True
+
+    def _end_direct(self) -> None:
+        self.busy = False
+        self._request_in_progress = False
+
+    def direct_done(self, *, keep_alive: bool) -> None:
+        """The direct request is answered (or its client gone); go on with what was sent ahead."""
+        if not self.busy:
+            return
+        self._end_direct()
+        if self._handler_waiter is not None and not self._handler_waiter.done():
+            self._handler_waiter.set_result(None)
+        if self.transport is None:
+            return
+        if not keep_alive:
+            self.force_close()
+            return
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if self._held:
+            ahead, self._held = self._held, b""
+            self._loop.call_soon(self._go_on, ahead)
+
+    def _go_on(self, ahead: bytes) -> None:
+        if self.transport is not None:
+            self.transport.resume_reading()
+            held, self._held = self._held, b""
+            self.data_received(ahead + held)
+
+    def _hold(self, data: bytes) -> None:
+        self._held += data
+        if len(self._held) > _HELD and self.transport is not None:
+            self.transport.pause_reading()
+
+    def _hand_over(self, data: bytes) -> None:
+        """To aiohttp, unchanged; and note when a head began that did not end."""
+        super().data_received(data)
+        if self._messages or not self._idle():
+            self.head_since = 0.0
+        elif not self.head_since and not self.clean:
+            self.head_since = monotonic()
+
+    def _process_keepalive(self) -> None:
+        """aiohttp closes idle connections here; one that is served directly is not idle."""
+        if self.busy:
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        super()._process_keepalive()
+
+    def head_is_late(self, now: float) -> bool:
+        """Whether a head has been coming for too long. Then it is refused and the connection closed."""
+        if not self.head_since or now - self.head_since < HEAD_TIME or not self._idle():
+            return False
+        error = RequestTimeout("The request's head did not come in time.")
+        request_id = os.urandom(16).hex()
+        body = reply.problem_body(error, request_id)
+        if self.transport is not None:
+            self.transport.write(
+                b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/problem+json\r\n"
+                b"X-Request-ID: %b\r\nServer: gateway\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
+                % (request_id.encode(), len(body), body)
+            )
+        self.refused(request_id, error.status, error.code, self.peer)
+        self.force_close()
+        return True
+
+    # --- bytes to the client ---
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.relay is not None:
+            self.relay.resume()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
-        if self.on_lost is not None:
-            self.on_lost()
+        self._held = b""
+        if self.relay is not None:
+            self.relay.client_lost()
+        elif self.on_gone is not None:
+            self.on_gone()
+
+    # --- what aiohttp refuses by itself ---
 
     def handle_error(
         self,
@@ -46,7 +193,7 @@ class ClientConnection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """What aiohttp itself refuses: a request that it cannot parse. Nothing of it is echoed."""
+        """A request that cannot be parsed. Nothing of it is echoed."""
         error = _parser_error(status, exc)
         request._version = HttpVersion11  # aiohttp makes up a request of HTTP/1.0 for what it cannot parse
         request_id = os.urandom(16).hex()
@@ -57,33 +204,50 @@ class ClientConnection(RequestHandler):
             headers={reply.REQUEST_ID: request_id, hdrs.SERVER: reply.SERVER, hdrs.CACHE_CONTROL: "no-store"},
         )
         response.force_close()
+        self.refused(request_id, error.status, error.code, self.peer)
         return response
 
 
 def _parser_error(status: int, exc: BaseException | None) -> GatewayError:
     if isinstance(exc, http_exceptions.LineTooLong):
-        return HeadersTooLarge("The request line or a header is too long.")
+        # aiohttp has one error for both; only its text tells them apart.
+        line = str(exc.args[0] if exc.args else exc)
+        first = line.lstrip("b'\"").split(" ", 1)[0]
+        if first.isupper() or line.lstrip("b'\"").startswith("/"):
+            return TargetTooLong("The request's target is too long.")
+        return HeadersTooLarge("A header is too long.")
+    if "Too many headers" in str(exc):
+        return HeadersTooLarge("The request has too many headers.")
     if status == 400:
         return BadRequest("The request is not valid HTTP/1.1.")
     return InternalError()
 
 
 class _Server(web.Server):
+    def __init__(self, handler: Handler, direct: Direct, refused: Refused, **more: Any) -> None:
+        super().__init__(handler, **more)
+        self._direct = direct
+        self._refused = refused
+
     def __call__(self) -> RequestHandler:
-        return ClientConnection(self, loop=self._loop, **self._kwargs)
+        return ClientConnection(self, self._direct, self._refused, loop=self._loop, **self._kwargs)
 
 
 class Listener:
-    """The public side: opens sockets, hands each request to `handler`, drains.
+    """The public side: opens sockets, hands each request on, drains.
 
-    drain_time: seconds that requests in flight may still take.
+    handler: any request. direct: a whole simple one. refused(request id, status, code, peer): told of what
+    aiohttp refused by itself. drain_time: seconds that requests in flight may still take.
     """
 
-    def __init__(self, handler: Handler, drain_time: float = 25.0) -> None:
+    def __init__(self, handler: Handler, direct: Direct, refused: Refused, drain_time: float = 25.0) -> None:
         self._handler = handler
+        self._direct = direct
+        self._refused = refused
         self._drain_time = drain_time
         self._runner: web.ServerRunner | None = None
         self._sockets: list[socket.socket] = []
+        self._sweep: asyncio.TimerHandle | None = None
         self.addresses: list[tuple[str, int]] = []
 
     def bind(self, addresses: Iterable[tuple[str, int]]) -> None:
@@ -99,15 +263,30 @@ class Listener:
         """Listen on the ports that were taken."""
         server = _Server(
             self._handler,
+            self._direct,
+            self._refused,
             keepalive_timeout=KEEP_ALIVE,
             access_log=None,
             tcp_keepalive=True,
             auto_decompress=False,  # what passes through stays as it is
         )
-        self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=self._drain_time)
+        # aiohttp waits this long twice for each connection; we have waited before (see drain).
+        self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=0.2)
         await self._runner.setup()
         for sock in self._sockets:
             await web.SockSite(self._runner, sock, backlog=backlog).start()
+        self._look()
+
+    def _look(self) -> None:
+        """Once a second: refuse heads that take too long."""
+        now = monotonic()
+        for connection in self._connections():
+            connection.head_is_late(now)
+        self._sweep = asyncio.get_running_loop().call_later(1.0, self._look)
+
+    def _connections(self) -> list[ClientConnection]:
+        server = self._runner.server if self._runner is not None else None
+        return [c for c in server.connections if isinstance(c, ClientConnection)] if server else []
 
     async def stop_accepting(self) -> None:
         """Close the listening sockets at once; connections stay."""
@@ -117,9 +296,16 @@ class Listener:
 
     async def drain(self) -> None:
         """Close idle connections, let active ones finish for the drain time, then cut them."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        if self._sweep is not None:
+            self._sweep.cancel()
+        runner = self._runner
+        if runner is not None and runner.server is not None:
+            runner.server.pre_shutdown()
+            end = monotonic() + self._drain_time
+            while monotonic() < end and any(c._request_in_progress for c in self._connections()):
+                await asyncio.sleep(0.02)
+            await runner.cleanup()
+        self._runner = None
         for sock in self._sockets:
             sock.close()
 

@@ -1,252 +1,255 @@
-"""The target that passes a call to a backend and relays its answer."""
+"""The target that passes a call to a backend.
+
+`direct` takes what needs no waiting: a whole request in hand, a seat that is free, a warm connection. It
+runs by callbacks alone. `__call__` takes everything else, and ends in the same passage.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator
 from time import perf_counter
 from typing import Protocol
 
-from aiohttp import ClientConnectionResetError, hdrs, web
-from aiohttp.http_parser import RawResponseMessage
+from aiohttp import web
 
 from gateway.call import Call
 from gateway.core import headers
-from gateway.core.errors import BackendTimeout, BackendUnavailable, BadRequest, GatewayError
-from gateway.core.headers import Pairs
+from gateway.core.errors import BackendUnavailable, BadRequest, GatewayError, RequestTimeout
 from gateway.core.model import Address, Backend, Timeouts
 from gateway.edge import body, reply
-from gateway.edge.exchange import Exchange, request_head
-from gateway.edge.pool import Pools
+from gateway.edge.exchange import Connection, Exchange
+from gateway.edge.pool import Pool, Pools
 from gateway.edge.spool import Spool
+from gateway.handlers.passage import Passage, Seat
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "QUERY"})
+_MAX_ORIGINS = 1024  # remembered blocks of forwarding headers
 
 
-class Seat(Protocol):
-    """The right to have one request inside a backend."""
-
-    address: Address
-
-    def release(self) -> None: ...
+class MovingSeat(Seat, Protocol):
+    def move(self, address: Address) -> bool:
+        """Sit at another address, if there is room."""
+        ...
 
 
-Admit = Callable[[Call, Backend, float], Awaitable[Seat]]
+class Admission(Protocol):
+    """Who may be inside a backend now."""
 
-
-class Relayed(web.StreamResponse):
-    """An answer of a backend's: it goes out with the headers that it came with, and no default ones."""
-
-    async def _write_headers(self) -> None:
-        if not self._typed:
-            self.headers.popall(hdrs.CONTENT_TYPE, None)
-        await super()._write_headers()
-
-    def __init__(self, message: RawResponseMessage) -> None:
-        super().__init__(status=message.code, reason=message.reason)
-        for name, value in headers.to_client(message.headers.items()):
-            self.headers.add(name, value)
-        self._typed = hdrs.CONTENT_TYPE in self.headers
+    def try_admit(self, backend: Backend) -> MovingSeat | None: ...
+    async def admit(self, call: Call, backend: Backend, timeout: float) -> MovingSeat: ...
 
 
 class Proxy:
-    """One backend as a target. `admit` waits for a seat; `discarding` holds what goes on after its call."""
+    """One backend as a target. port: the public listener's."""
 
-    def __init__(self, backend: Backend, pools: Pools, admit: Admit, port: int) -> None:
+    def __init__(self, backend: Backend, pools: Pools, admission: Admission, port: int) -> None:
         self._backend = backend
         self._pools = pools
-        self._admit = admit
+        self._admission = admission
         self._port = port
-        self._discarding: set[asyncio.Task[None]] = set()
+        self._origins: dict[tuple[str, str, str], bytes] = {}
+
+    # --- without waiting ---
+
+    def direct(self, call: Call, request_body: bytes) -> bool:
+        """Start at once if nothing has to be waited for. True: the call is on its way and will end by
+        `call.on_end`. False: nothing happened; take the other way. Raises GatewayError."""
+        backend, route = self._backend, call.route
+        assert route is not None and call.client is not None
+        seat = self._admission.try_admit(backend)
+        if seat is None:
+            return False
+        pool = self._pools.of(seat.address, backend.reuse_idle)
+        connection = pool.take(fresh=call.method not in _IDEMPOTENT)
+        if connection is None:
+            seat.release()
+            return False
+        call.bytes_in = len(request_body)
+        request = self._request(call, len(request_body) if call.head.length >= 0 else -1, b"") + request_body
+        passage = self._passage(call, seat, pool)
+        passage.start(connection, request, route.timeouts)
+        return True
+
+    # --- with waiting ---
 
     async def __call__(self, call: Call) -> web.StreamResponse:
-        assert call.route is not None
+        assert call.route is not None and call.client is not None
         timeouts = _shortened(call, call.route.timeouts)
         spool = Spool()
         try:
-            if self._backend.threaded:
-                await spool.fill(call)
-            before = perf_counter()
-            seat = await self._admit(call, self._backend, timeouts.queue)
-            call.queue_s = perf_counter() - before
-            return await self._with_seat(call, seat, spool, timeouts)
+            seat, pool, connection = await self._get_there(call, spool, timeouts)
+            passage = self._passage(call, seat, pool)
+            upload = self._start(call, passage, connection, spool, timeouts)
+            try:
+                await passage.finished()
+            except asyncio.CancelledError:
+                passage.client_lost()
+                raise
+            finally:
+                if upload is not None:
+                    upload.cancel()
+            return reply.Sent(call.status, keep_alive=passage.keep_alive)
         finally:
             spool.close()
 
-    async def _with_seat(
-        self, call: Call, seat: Seat, spool: Spool, timeouts: Timeouts
-    ) -> web.StreamResponse:
-        """The exchange; the seat is given back when the backend is done, even if that is after the call."""
-        before = perf_counter()
-        exchange: Exchange | None = None
-        busy = False
-        try:
-            exchange = await self._open(call, seat, timeouts)
-            self._send(call, exchange, spool)
-            try:
-                return await self._answer(call, exchange, timeouts)
-            except BackendTimeout:
-                busy = self._backend.threaded and not exchange.complete
-                raise
-        finally:
-            call.backend_s = perf_counter() - before
-            if exchange is not None and busy:
-                self._discard_later(exchange, seat, timeouts)
-            else:
-                if exchange is not None:
-                    exchange.close()
-                seat.release()
+    def _passage(self, call: Call, seat: Seat, pool: Pool) -> Passage:
+        assert call.route is not None and call.client is not None
+        return Passage(
+            call,
+            call.client,
+            seat,
+            pool,
+            self._pools,
+            threaded=self._backend.threaded,
+            total=call.route.timeouts.total,
+        )
 
-    async def _open(self, call: Call, seat: Seat, timeouts: Timeouts) -> Exchange:
-        """Connect, to another address where one refuses: no byte was sent yet."""
+    async def _get_there(
+        self, call: Call, spool: Spool, timeouts: Timeouts
+    ) -> tuple[Seat, Pool, Connection]:
+        """All before the first byte: the whole body for a threaded backend, a seat, a connection. A client
+        that leaves by then was never there."""
+        task = asyncio.current_task()
+        assert task is not None and call.client is not None
+        call.client.on_gone = task.cancel
+        left = timeouts.total - (perf_counter() - call.started) if timeouts.total else None
+        try:
+            async with asyncio.timeout(left):
+                if self._backend.threaded:
+                    await spool.fill(call)
+                before = perf_counter()
+                seat = await self._admission.admit(call, self._backend, timeouts.queue)
+                call.queue_s = perf_counter() - before
+                try:
+                    pool, connection = await self._connect(call, seat, timeouts)
+                except BaseException:
+                    seat.release()
+                    raise
+                return seat, pool, connection
+        except TimeoutError:
+            raise RequestTimeout("The call's total time passed before the backend was asked.") from None
+        finally:
+            call.client.on_gone = None
+
+    async def _connect(
+        self, call: Call, seat: MovingSeat, timeouts: Timeouts
+    ) -> tuple[Pool, Connection]:
+        """A connection; to another address, if it has a seat, where one refuses: no byte was sent yet."""
         backend = self._backend
-        others = [address for address in backend.addresses if address is not seat.address]
         fresh = call.method not in _IDEMPOTENT
-        for address in [seat.address, *others]:
+        first = seat.address
+        for address in (first, *(other for other in backend.addresses if other is not first)):
+            if address is not seat.address and not seat.move(address):
+                continue
             pool = self._pools.of(address, backend.reuse_idle)
             try:
-                connection = await pool.acquire(timeouts.connect, fresh=fresh)
-            except BackendUnavailable:
-                if address is (others[-1] if others else seat.address):
-                    raise
-                continue
-            call.address = address.text
-            return Exchange(pool, connection, timeouts)
-        raise BackendUnavailable("The backend has no address.")
+                return pool, pool.take(fresh=fresh) or await pool.connect(timeouts.connect)
+            except BackendUnavailable as error:
+                refused = error
+        raise refused
 
-    def _send(self, call: Call, exchange: Exchange, spool: Spool) -> None:
-        pairs = self._headers(call)
-        target = f"{call.subpath}?{call.query}" if call.query else call.subpath
+    def _start(
+        self, call: Call, passage: Passage, connection: Connection, spool: Spool, timeouts: Timeouts
+    ) -> asyncio.Task[None] | None:
+        """Send the head and what is in hand of the body; gives the task that sends the rest, if any."""
         stream: AsyncIterator[bytes] | None = None
-        chunked = False
         if self._backend.threaded:
-            if spool.length or _has_length(call):
-                pairs.append((hdrs.CONTENT_LENGTH, str(spool.length)))
+            length = spool.length if spool.length or call.head.length >= 0 else -1
+            coding = b""
             if spool.length and not spool.small:
                 stream = spool.chunks()
         else:
-            length = body.announced_length(call)
-            if length is None:
-                pairs.append((hdrs.TRANSFER_ENCODING, "chunked"))
-                stream, chunked = body.chunks(call), True
-            elif length or _has_length(call):
-                pairs.append((hdrs.CONTENT_LENGTH, str(length)))
-                stream = body.chunks(call) if length else None
-        head = request_head(call.method, target, pairs)
-        exchange.send(call.method, head, spool.small, stream, chunked)
+            announced = body.announced_length(call)
+            coding = b"Transfer-Encoding: chunked\r\n" if announced is None else b""
+            length = -1 if announced is None or (not announced and call.head.length < 0) else announced
+            stream = body.chunks(call) if announced is None or announced else None
+        request = self._request(call, length, coding) + spool.small
+        exchange = passage.start(connection, request, timeouts, complete=stream is None)
+        if stream is None:
+            return None
+        return asyncio.create_task(_upload(passage, exchange, stream, length))
 
-    def _headers(self, call: Call) -> Pairs:
-        """What the backend is told: Host, the client's headers, the identity, where the call came from."""
-        route = call.route
+    # --- the request ---
+
+    def _request(self, call: Call, length: int, coding: bytes) -> bytes:
+        """The head as the backend gets it: Host, the client's headers, who calls, where from. length: -1
+        for no Content-Length."""
+        head, route = call.head, call.route
         assert route is not None
-        sent = call.headers
-        host = sent[hdrs.HOST]
+        target = f"{call.subpath}?{call.query}" if call.query else call.subpath
+        host = head.hosts[0]
+        return b"".join(
+            (
+                f"{call.method} {target} HTTP/1.1\r\nHost: {route.set_host or host}\r\n".encode(
+                    "utf-8", "surrogateescape"
+                ),
+                head.block(),
+                f"Authorization: {head.authorization[0]}\r\n".encode()
+                if route.forward_authorization and head.authorization
+                else b"",
+                call.identity.lines if call.identity is not None else b"",
+                self._forwarding(call, host, route.strip),
+                f"X-Request-ID: {call.id}\r\nX-Request-Start: t={call.wall:.6f}\r\n".encode(),
+                coding,
+                b"Content-Length: %d\r\n\r\n" % length if length >= 0 else b"\r\n",
+            )
+        )
+
+    def _forwarding(self, call: Call, host: str, prefix: str) -> bytes:
+        """The X-Forwarded lines; the same for all calls of a client, so they are remembered."""
         trusted = headers.is_trusted(call.peer, call.snapshot.trusted)
-        forwarded: dict[str, str] = {}
-        if trusted:
-            for name in ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port"):
-                forwarded[name] = ", ".join(sent.getall(name, ()))
-            forwarded["x-forwarded-prefix"] = sent.get("x-forwarded-prefix", "")
-        return [
-            (hdrs.HOST, route.set_host or host),
-            *headers.to_backend(sent.items(), authorization=route.forward_authorization),
-            *headers.identity(call.identity),
-            *headers.forwarding(
-                forwarded,
-                call.peer,
-                trusted,
-                scheme=call.scheme,
-                host=host,
-                port=self._port,
-                prefix=route.strip,
-            ),
-            ("X-Request-ID", call.id),
-            ("X-Request-Start", f"t={call.wall:.6f}"),
-        ]
+        key = (call.peer, host, prefix)
+        known = self._origins.get(key) if not trusted else None
+        if known is not None:
+            return known
+        said: dict[str, str] = {}
+        for name, value in call.head.forwarded if trusted else ():
+            said[name] = f"{said[name]}, {value}" if name in said else value
+        pairs = headers.forwarding(
+            said, call.peer, trusted, scheme=call.scheme, host=host, port=self._port, prefix=prefix
+        )
+        block = "".join(f"{name}: {value}\r\n" for name, value in pairs).encode("utf-8", "surrogateescape")
+        if not trusted:
+            if len(self._origins) >= _MAX_ORIGINS:
+                self._origins.clear()
+            self._origins[key] = block
+        return block
 
-    async def _answer(self, call: Call, exchange: Exchange, timeouts: Timeouts) -> web.StreamResponse:
-        """Relay the answer. Up to its head an error is problem+json; after that the connection is cut."""
-        request = call.request
-        assert request is not None
-        cancellable = not self._backend.threaded and call.method in ("GET", "HEAD")
-        protocol = request.protocol
-        if cancellable:
-            protocol.on_lost = exchange.abort  # type: ignore[attr-defined]
-        try:
-            message = await exchange.head()
-            response = Relayed(message)
-            if not exchange.upload_complete:
-                response.force_close()  # the rest of the request would be read as the next one
-            return await self._relay(call, exchange, response, timeouts)
-        finally:
-            if cancellable:
-                protocol.on_lost = None  # type: ignore[attr-defined]
 
-    async def _relay(
-        self, call: Call, exchange: Exchange, response: Relayed, timeouts: Timeouts
-    ) -> web.StreamResponse:
-        assert call.request is not None
-        total = None if _is_stream(response) else timeouts.total or None
-        left = total and max(0.0, total - (perf_counter() - call.started))
-        call.response = response
-        reply.decorate(call, response)
-        try:
-            async with asyncio.timeout(left):
-                await self._copy(call, exchange, response)
-        except TimeoutError:
-            reply.abort(call)
-            raise BackendTimeout("The call took longer than its total time.") from None
-        except GatewayError:
-            reply.abort(call)
-            raise
-        return response
-
-    async def _copy(self, call: Call, exchange: Exchange, response: Relayed) -> None:
-        """Head and body to the client. When the client is gone, a backend that cannot be cancelled is
-        still read to its end: its thread works on whether or not anybody listens."""
-        assert call.request is not None
-        listening = True
-        with suppress(ClientConnectionResetError, ConnectionError):
-            await response.prepare(call.request)
-        async for chunk in exchange.body():
-            if not listening:
-                continue
-            try:
-                await response.write(chunk)
-            except (ClientConnectionResetError, ConnectionError):
-                listening = False
-        if listening:
-            with suppress(ClientConnectionResetError, ConnectionError):
-                await response.write_eof()
-
-    def _discard_later(self, exchange: Exchange, seat: Seat, timeouts: Timeouts) -> None:
-        task = asyncio.create_task(self._discard(exchange, seat, timeouts))
-        self._discarding.add(task)
-        task.add_done_callback(self._discarding.discard)
-
-    async def _discard(self, exchange: Exchange, seat: Seat, timeouts: Timeouts) -> None:
-        """The client got its 504; the thread is still at work, and its seat is taken until it is done."""
-        try:
-            with suppress(TimeoutError, GatewayError):
-                async with asyncio.timeout(timeouts.total or None):
-                    await exchange.finish()
-        finally:
-            exchange.close()
-            seat.release()
+async def _upload(passage: Passage, exchange: Exchange, stream: AsyncIterator[bytes], length: int) -> None:
+    """Send the rest of the request with back-pressure. length: -1 means chunked. The request counts as sent
+    only when all that was announced has left: else the connection would carry on in the middle of it."""
+    connection = exchange.connection
+    sent = 0
+    try:
+        async for chunk in stream:
+            sent += len(chunk)
+            if exchange.done or connection.transport is None:
+                return
+            connection.transport.write(chunk if length >= 0 else b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            await connection.drained()
+        if exchange.done or connection.transport is None:
+            return
+        if length >= 0 and sent != length:
+            raise BadRequest("The body is shorter than announced.", close=True)
+        if length < 0:
+            connection.transport.write(b"0\r\n\r\n")
+        exchange.sent_all()
+    except GatewayError as error:
+        passage.give_up(error)
 
 
 def _shortened(call: Call, timeouts: Timeouts) -> Timeouts:
     """A client's X-Request-Timeout (seconds) may only shorten. Raises BadRequest."""
-    text = call.headers.get("X-Request-Timeout")
-    if text is None:
+    if not call.head.timeouts:
         return timeouts
     try:
-        wanted = float(text)
+        wanted = float(call.head.timeouts[0])
     except ValueError:
         wanted = -1.0
-    if not 0 < wanted < 86400:
-        raise BadRequest("X-Request-Timeout must be a number of seconds above 0.")
+    if not 0 < wanted < 86400 or len(call.head.timeouts) > 1:
+        raise BadRequest("X-Request-Timeout must be one number of seconds above 0.")
     return Timeouts(
         body=timeouts.body,
         queue=min(timeouts.queue, wanted),
@@ -255,11 +258,3 @@ def _shortened(call: Call, timeouts: Timeouts) -> Timeouts:
         idle=timeouts.idle,
         total=min(timeouts.total or wanted, wanted),
     )
-
-
-def _has_length(call: Call) -> bool:
-    return hdrs.CONTENT_LENGTH in call.headers
-
-
-def _is_stream(response: Relayed) -> bool:
-    return response.headers.get(hdrs.CONTENT_TYPE, "").startswith("text/event-stream")

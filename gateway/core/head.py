@@ -1,0 +1,210 @@
+"""The head of a client's request: what the policies ask of it, and the lines that a backend may see.
+
+Made from aiohttp's parsed message (`from_pairs`), or straight from bytes when the request is simple
+(`parse_simple`): a well-formed head without anything that needs a second look. Whatever is not simple is
+left to aiohttp's parser, so this one may be stricter than it but never laxer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from gateway.core.headers import HOP_BY_HOP, OURS
+from gateway.core.lines import Lines
+
+_request_line = re.compile(
+    rb"(GET|HEAD|POST|PUT|PATCH|DELETE|QUERY) (/[\x21\x22\x24-\x7e]*) HTTP/1\.1"
+).fullmatch
+_length = re.compile(rb"[0-9]{1,15}").fullmatch
+MAX_HEAD = 8190  # bytes of a simple head; longer ones are aiohttp's to judge
+MAX_LINES = 64
+
+# What a line means for the request.
+_PASS, _DROP, _HOST, _AUTHORIZATION, _TENANT, _ORIGIN, _LENGTH, _CONNECTION = range(8)
+_EXPECT, _TIMEOUT, _ASKED, _FORWARDED, _AMBIGUOUS, _HARD, _CODING, _UPGRADE = range(8, 16)
+
+_MEANINGS = {
+    b"host": _HOST,
+    b"authorization": _AUTHORIZATION,
+    b"x-tenant": _TENANT,
+    b"origin": _ORIGIN,
+    b"content-length": _LENGTH,
+    b"connection": _CONNECTION,
+    b"expect": _EXPECT,
+    b"x-request-timeout": _TIMEOUT,
+    b"access-control-request-method": _ASKED,
+    b"x-forwarded-for": _FORWARDED,
+    b"x-forwarded-proto": _FORWARDED,
+    b"x-forwarded-host": _FORWARDED,
+    b"x-forwarded-port": _FORWARDED,
+    b"x-forwarded-prefix": _FORWARDED,
+    b"transfer-encoding": _CODING,
+    b"upgrade": _UPGRADE,
+    b"trailer": _HARD,
+}
+
+
+class _Kind(NamedTuple):
+    meaning: int
+    line: bytes  # as it goes out, with its end
+    name: str
+    value: str
+
+
+def _classify(name: bytes, value: bytes, line: bytes) -> _Kind:
+    text_name = name.decode()
+    text = value.decode("utf-8", "surrogateescape")
+    if b"_" in name or (not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)):
+        return _Kind(_AMBIGUOUS, b"", text_name, text)
+    meaning = _MEANINGS.get(name)
+    if meaning is None:
+        meaning = _DROP if text_name in HOP_BY_HOP or text_name in OURS else _PASS
+    out = line + b"\r\n" if meaning in (_PASS, _ORIGIN, _ASKED) else b""
+    return _Kind(meaning, out, text_name, text)
+
+
+_lines = Lines(_classify, frozenset({b"authorization", b"proxy-authorization", b"cookie"}))
+
+
+class Head:
+    """A request's head. hosts, authorization, tenants, origins: the values of those headers. length: -1
+    when no Content-Length is there. lines: what a backend may see, ready to send. listed: names that
+    Connection lists, in lower case."""
+
+    __slots__ = (
+        "ambiguous",
+        "asked",
+        "authorization",
+        "codings",
+        "expect",
+        "forwarded",
+        "hard",
+        "hosts",
+        "length",
+        "lines",
+        "listed",
+        "method",
+        "origins",
+        "target",
+        "tenants",
+        "timeouts",
+        "upgrades",
+    )
+
+    def __init__(self, method: str, target: str) -> None:
+        self.method = method
+        self.target = target
+        self.hosts: list[str] = []
+        self.authorization: list[str] = []
+        self.tenants: list[str] = []
+        self.origins: list[str] = []
+        self.asked = ""
+        self.expect: str | None = None
+        self.timeouts: list[str] = []
+        self.forwarded: list[tuple[str, str]] = []
+        self.length = -1
+        self.lines: list[bytes] = []
+        self.listed: frozenset[str] = frozenset()
+        self.ambiguous = ""
+        self.hard = False
+        self.codings: list[str] = []
+        self.upgrades: list[str] = []
+
+    def block(self) -> bytes:
+        """The lines that a backend may see, as they go out."""
+        if not self.listed:
+            return b"".join(self.lines)
+        listed = {name.encode() for name in self.listed}
+        return b"".join(line for line in self.lines if line.partition(b":")[0].lower() not in listed)
+
+    def _add(self, kind: _Kind) -> None:
+        """Everything but the lines that simply pass."""
+        meaning = kind.meaning
+        if meaning == _HOST:
+            self.hosts.append(kind.value)
+        elif meaning == _AUTHORIZATION:
+            self.authorization.append(kind.value)
+        elif meaning == _CONNECTION:
+            tokens = frozenset(token.strip() for token in kind.value.lower().split(","))
+            self.listed |= tokens - _END_TO_END
+            self.hard |= tokens != _KEEP_ALIVE
+        elif meaning == _TENANT:
+            self.tenants.append(kind.value)
+        elif meaning == _ORIGIN:
+            self.origins.append(kind.value)
+            self.lines.append(kind.line)
+        elif meaning == _LENGTH:
+            self.hard |= self.length >= 0 or not _length(kind.value.encode())
+            self.length = int(kind.value) if kind.value.isdecimal() and len(kind.value) < 19 else 0
+        elif meaning == _FORWARDED:
+            self.forwarded.append((kind.name, kind.value))
+        elif meaning == _AMBIGUOUS:
+            self.ambiguous = kind.name
+        else:
+            self._add_rare(kind)
+
+    def _add_rare(self, kind: _Kind) -> None:
+        if kind.meaning == _DROP:
+            return
+        self.hard = True
+        if kind.meaning == _CODING:
+            self.codings.append(kind.value.lower())
+        elif kind.meaning == _UPGRADE:
+            self.upgrades.append(kind.value.lower())
+        elif kind.meaning == _EXPECT:
+            self.expect = kind.value
+        elif kind.meaning == _TIMEOUT:
+            self.timeouts.append(kind.value)
+        elif kind.meaning == _ASKED:
+            self.asked = kind.value
+            self.lines.append(kind.line)
+
+
+_END_TO_END = frozenset({"", "host", "content-length", "content-type", "keep-alive", "close", "upgrade"})
+_KEEP_ALIVE = frozenset({"keep-alive"})
+
+
+def parse_simple(raw: bytes) -> Head | None:
+    """The head of a simple request, None for any other. raw: without the empty line that ends it."""
+    first, *rest = raw.split(b"\r\n")
+    found = _request_line(first)
+    if found is None or len(rest) > MAX_LINES or len(raw) > MAX_HEAD:
+        return None
+    head = Head(found[1].decode(), found[2].decode())
+    lines, lookup = head.lines, _lines.get
+    for line in rest:
+        kind = lookup(line)
+        if kind is None:
+            try:
+                kind = _lines.learn(line)
+            except ValueError:
+                return None
+        if kind.meaning == _PASS:
+            lines.append(kind.line)
+        else:
+            head._add(kind)
+    if head.hard or head.ambiguous or len(head.hosts) != 1:
+        return None
+    return head
+
+
+def from_pairs(method: str, target: str, pairs: Iterable[tuple[bytes, bytes]]) -> Head:
+    """The head of a request that aiohttp has parsed (raw header names and values)."""
+    head = Head(method, target)
+    lookup = _lines.get
+    for name, value in pairs:
+        line = b"%b: %b" % (name, value)
+        kind = lookup(line)
+        if kind is None:
+            try:
+                kind = _lines.learn(line)
+            except ValueError:
+                head.ambiguous = "a header that is not valid"
+                continue
+        if kind.meaning == _PASS:
+            head.lines.append(kind.line)
+        else:
+            head._add(kind)
+    return head

@@ -1,0 +1,218 @@
+"""A backend's answer on its way to the client, written to the client's connection as bytes.
+
+The head and what is already there of the body leave in one write. When the client reads slowly, an
+asynchronous backend is paused; the answer of a threaded one is taken in (memory, then disk), so that its
+thread is free while the slow client still reads.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+
+from gateway.call import Call
+from gateway.core.answer import CORS, AnswerHead
+from gateway.core.errors import GatewayError
+from gateway.edge import cors
+from gateway.edge.exchange import Exchange
+from gateway.edge.reply import date_line
+from gateway.edge.spool import Outbox
+
+class Relay:
+    """The sink of one exchange. `on_end` is called once: the answer has left, or `error` says why not.
+
+    keep_alive: whether the client's connection may go on; old: the client speaks HTTP/1.0. begun: the head
+    has left, so an error can only cut the connection.
+    """
+
+    __slots__ = (
+        "_chunked",
+        "_client",
+        "_outbox",
+        "_over",
+        "begun",
+        "call",
+        "ended",
+        "error",
+        "exchange",
+        "head",
+        "keep_alive",
+        "old",
+        "threaded",
+    )
+
+    def __init__(self, call: Call, client: Client, *, threaded: bool) -> None:
+        self.call = call
+        self._client = client
+        self.threaded = threaded
+        self.keep_alive = call.keep_alive
+        self.old = call.old
+        self.exchange: Exchange | None = None
+        self.head = b""
+        self._chunked = False
+        self._outbox: Outbox | None = None
+        self._over = False  # the backend has given all
+        self.begun = False
+        self.ended = False
+        self.error: GatewayError | None = None
+        client.relay = self
+
+    def on_end(self) -> None:
+        """The answer has left, or `error` says why not. For who builds on this."""
+
+    # --- from the backend ---
+
+    def begin(self, head: AnswerHead) -> None:
+        """The head is kept until there is something to send with it, or the loop turns."""
+        call = self.call
+        call.status = head.status
+        self.begun = True
+        if self.exchange is not None and not self.exchange.sent:
+            self.keep_alive = False  # the rest of the request would be read as the next one
+        if call.draining():
+            self.keep_alive = False
+        framing = self._framing(head)
+        rule = call.route.cors if call.route is not None else None
+        lines, more = head.lines, b""
+        if rule is not None:
+            lines = _without_cors(lines) if head.cors else lines
+            origin = call.origin
+            more = b"".join(f"{n}: {v}\r\n".encode() for n, v in cors.headers(rule, origin))
+        self.head = b"".join(
+            (
+                head.status_line,
+                lines,
+                b"X-Request-ID: ",
+                call.id.encode(),
+                b"\r\n",
+                b"" if head.dated else date_line(),
+                b"" if head.served else b"Server: gateway\r\n",
+                more,
+                framing,
+            )
+        )
+
+    def _framing(self, head: AnswerHead) -> bytes:
+        """The framing on the client's side, and the end of the head."""
+        if head.length >= 0 and head.status != 204:
+            text = b"Content-Length: %d\r\n" % head.length
+        elif head.bodyless:
+            text = b""
+        elif self.old:
+            self.keep_alive = False
+            text = b""
+        else:
+            self._chunked = True
+            text = b"Transfer-Encoding: chunked\r\n"
+        if not self.keep_alive:
+            return text + b"Connection: close\r\n\r\n"
+        return text + (b"Connection: keep-alive\r\n\r\n" if self.old else b"\r\n")
+
+    def write(self, data: bytes) -> None:
+        if self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        if self.head:
+            data, self.head = self.head + data, b""
+        self._send(data)
+
+    def flush(self) -> None:
+        """Send a head whose body keeps the client waiting."""
+        if self.head:
+            data, self.head = self.head, b""
+            self._send(data)
+
+    def end(self) -> None:
+        """The backend has given all of it."""
+        data, self.head = self.head, b""
+        if self._chunked:
+            data += b"0\r\n\r\n"
+        if data:
+            self._send(data)
+        self._over = True
+        if self._outbox is None:
+            self.finish()
+
+    def fail(self, error: GatewayError) -> None:
+        """Before the head has left, the error is the answer. After that the connection is cut."""
+        self.error = error
+        if self.begun:
+            self._cut()
+        self.finish()
+
+    # --- to the client ---
+
+    def _send(self, data: bytes) -> None:
+        client = self._client
+        transport = client.transport
+        if transport is None or self.ended:
+            return
+        self.call.bytes_out += len(data)
+        if self._outbox is not None:
+            self._spool(data)
+            return
+        transport.write(data)
+        if client.writing_paused:
+            self._hold_back()
+
+    def _hold_back(self) -> None:
+        if self.threaded:
+            self._outbox = Outbox()
+        elif self.exchange is not None:
+            self.exchange.pause()
+
+    def _spool(self, data: bytes) -> None:
+        assert self._outbox is not None
+        try:
+            self._outbox.put(data)
+        except OSError:  # no room to buffer: the thread waits for the client, as it would without us
+            if self.exchange is not None:
+                self.exchange.pause()
+            self._outbox.keep(data)
+        if self._outbox.full and self.exchange is not None:
+            self.exchange.pause()
+
+    def resume(self) -> None:
+        """The client has read what was waiting for it."""
+        outbox, client = self._outbox, self._client
+        while outbox is not None and client.transport is not None and not client.writing_paused:
+            piece = outbox.take()
+            if not piece:
+                outbox.close()
+                self._outbox = outbox = None
+                if self._over:
+                    self.finish()
+                    return
+                break
+            client.transport.write(piece)
+        if self.exchange is not None and (outbox is None or not outbox.full):
+            self.exchange.resume()
+
+    def client_lost(self) -> None:
+        """The client's connection is gone. For who builds on this."""
+        self.finish()
+
+    def _cut(self) -> None:
+        """An answer that began and cannot be completed must not look complete."""
+        if self._client.transport is not None:
+            self._client.transport.abort()
+
+    def finish(self) -> None:
+        """The call is over as far as the client is concerned."""
+        if self.ended:
+            return
+        self.ended = True
+        if self._outbox is not None:
+            self._outbox.close()
+            self._outbox = None
+        if self._client.relay is self:
+            self._client.relay = None
+        self.on_end()
+
+
+def _without_cors(lines: bytes) -> bytes:
+    """The route's rule says it all: what a backend says about other origins is taken away."""
+    kept = [line for line in lines.splitlines(True) if line.partition(b":")[0].lower() not in CORS]
+    return b"".join(kept)
+
+

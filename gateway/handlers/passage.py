@@ -1,0 +1,126 @@
+"""One call's passage through a backend: the relay of its answer, and the seat that it holds meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic, perf_counter
+from typing import Protocol
+
+from gateway.call import Call
+from gateway.core.answer import AnswerHead
+from gateway.core.errors import GatewayError
+from gateway.core.model import Address, Timeouts
+from gateway.edge.exchange import Connection, Exchange
+from gateway.edge.pool import Pool, Pools
+from gateway.edge.relay import Client, Relay
+
+# A backend whose answer nobody wants any more may take this long to end it when the route has no limit.
+_DISCARD = 300.0  # seconds
+
+
+class Seat(Protocol):
+    """The right to have one request inside a backend."""
+
+    address: Address
+
+    def release(self) -> None: ...
+
+
+class Passage(Relay):
+    """From the seat to the end of the answer.
+
+    The seat is given back when the backend is done with the exchange, be it long before the client has read
+    all, or (a thread that cannot be cancelled) long after the client has left.
+    """
+
+    __slots__ = ("_finished", "_pool", "_pools", "_seat", "_started", "_total")
+
+    def __init__(
+        self,
+        call: Call,
+        client: Client,
+        seat: Seat,
+        pool: Pool,
+        pools: Pools,
+        *,
+        threaded: bool,
+        total: float,
+    ) -> None:
+        super().__init__(call, client, threaded=threaded)
+        self._seat = seat
+        self._pool = pool
+        self._pools = pools
+        self._total = total  # the route's own, which a client cannot shorten
+        self._started = perf_counter()
+        self._finished: asyncio.Future[None] | None = None
+
+    def start(
+        self, connection: Connection, request: bytes, timeouts: Timeouts, *, complete: bool = True
+    ) -> Exchange:
+        """Send the request, or its beginning."""
+        left = timeouts.total - (perf_counter() - self.call.started)
+        ends = monotonic() + max(0.0, left) if timeouts.total else 0.0
+        self.exchange = exchange = Exchange(
+            connection, self.call.method, self, timeouts, ends, self._backend_done
+        )
+        self.call.address = connection.address.text
+        self._pools.watch(exchange, self._late)
+        exchange.send(request, complete=complete)
+        return exchange
+
+    async def finished(self) -> None:
+        """Until the answer has left. Raises the error that is to be the answer instead."""
+        if not self.ended:
+            self._finished = asyncio.get_running_loop().create_future()
+            await self._finished
+        if self.error is not None and not self.begun:
+            raise self.error
+
+    def on_end(self) -> None:
+        if self._finished is not None and not self._finished.done():
+            self._finished.set_result(None)
+        elif self.call.on_end is not None:
+            self.call.on_end(self.call, self)
+
+    def _backend_done(self, exchange: Exchange, reusable: bool) -> None:
+        self.call.backend_s = perf_counter() - self._started
+        self._pools.forget(exchange)
+        self._pool.give_back(exchange.connection, reusable=reusable)
+        self._seat.release()
+
+    def _late(self, exchange: Exchange) -> None:
+        """The deadline has passed. An asynchronous backend is let go at once. A thread works on: its seat
+        stays taken until it is done, or the route's total time has passed."""
+        heard = exchange.heard
+        if exchange.expire():
+            if self.threaded and heard:
+                self._discard(exchange)
+            else:
+                exchange.abort()
+
+    def _discard(self, exchange: Exchange) -> None:
+        used = perf_counter() - self._started
+        exchange.discard(monotonic() + max(0.0, (self._total or _DISCARD) - used))
+
+    def client_lost(self) -> None:
+        """Nobody listens any more. What may be cancelled is; the rest goes on and is discarded, but never a
+        stream, which might have no end."""
+        exchange = self.exchange
+        if not self.ended:
+            self.call.status = self.call.status if self.begun else 499  # nginx's word for it
+            self.finish()
+        if exchange is None or exchange.done:
+            return
+        head: AnswerHead | None = exchange.head
+        cancellable = not self.threaded and self.call.method in ("GET", "HEAD")
+        if cancellable or not exchange.sent or (head is not None and head.stream):
+            exchange.abort()
+        else:
+            self._discard(exchange)
+
+    def give_up(self, error: GatewayError) -> None:
+        """The request cannot be completed (the client sent a bad body, or left): the backend is let go."""
+        if self.exchange is not None:
+            self.exchange.abort()
+        if not self.ended:
+            self.fail(error)
