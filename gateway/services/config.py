@@ -23,7 +23,7 @@ from gateway.core.problems import Problem, Problems
 from gateway.services import source
 
 L = logging.getLogger(__name__)
-POLL = 0.1  # seconds between two looks at the file; a change is taken when two looks agree
+POLL = 0.05  # seconds between two looks at the file; a change is taken when two looks agree
 
 MakeTarget = Callable[[Backend | None], Target]
 Stamp = tuple[int, int, int]
