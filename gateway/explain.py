@@ -10,6 +10,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from gateway.call import Call, Snapshot, Target
 from gateway.core.compile import Compiled
 from gateway.core.errors import GatewayError
+from gateway.edge import cors
 from gateway.life import Life, Policies
 from gateway.services.keys import Keys
 
@@ -31,7 +32,15 @@ def parse_headers(lines: Iterable[str], token: str | None) -> CIMultiDictProxy[s
 def run(
     compiled: Compiled[Target], keys: Keys, method: str, target: str, headers: CIMultiDictProxy[str]
 ) -> tuple[Call, GatewayError | None]:
-    """The call as far as it came, and what refused it: by the code that serves, no policy twice."""
+    """The call as far as it came, and what refused it: by the code that serves, no policy twice.
+
+    Raises ValueError for a preflight.
+    """
+    if cors.is_preflight(method, headers):
+        asked = headers[hdrs.ACCESS_CONTROL_REQUEST_METHOD]
+        raise ValueError(
+            f"a CORS preflight is answered from the route's cors, before any token; explain the {asked}"
+        )
     snapshot = Snapshot(
         revision=0,
         loaded_at=0.0,

@@ -172,7 +172,9 @@ def _unknown_keys(read: _Reader) -> None:
             continue
         for key in keys:
             if key not in known:
-                read.wrong(section, key, "the key is unknown", f"known here: {', '.join(sorted(known))}")
+                near = difflib.get_close_matches(key, known, 1)
+                mend = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
+                read.wrong(section, key, f"the key {key!r} is unknown", mend)
 
 
 def _commands(read: _Reader) -> list[Command]:

@@ -1,15 +1,17 @@
 """The routing table: from method, host and path to a route, at a cost that does not grow with the routes.
 
-One trie of path segments per host. At each segment a literal beats `{param}`, which beats `{rest*}`; the
-deepest match wins. A host's own routes beat those of any host. The method is part of the match: a path
-that only answers other methods is 405 with Allow, a path that nothing answers is 404.
+Whole literal paths are in one dict per host, patterns in a trie of path segments. At each segment a literal
+beats `{param}`, which beats `{rest*}`; the deepest match wins. A host's own routes beat those of any host.
+The method is part of the match: a path that only answers other methods is 405 with Allow, a path that
+nothing answers is 404.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from sys import intern
 from typing import Generic, TypeVar
 
 from gateway.core import paths
@@ -17,6 +19,7 @@ from gateway.core.errors import BadRequest, MethodNotAllowed, NoRoute
 from gateway.core.model import Route
 
 T = TypeVar("T")
+Shape = tuple[tuple[str | None, ...], bool]  # the segments of a pattern, and whether it takes the rest
 _EMPTY: Mapping[str, str] = {}
 _param = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(\*?)\}")
 
@@ -35,6 +38,11 @@ class Pattern:
     segments: tuple[str | None, ...]
     params: tuple[tuple[str, int], ...]
     rest: str = ""
+
+    @property
+    def shape(self) -> Shape:
+        """What it matches, whatever its parameters are called."""
+        return self.segments, bool(self.rest)
 
 
 def compile_pattern(path: str) -> Pattern:
@@ -73,22 +81,24 @@ def _literal(part: str, *, last: bool) -> str:
 
 
 class _Node(Generic[T]):
-    """One segment of the trie. Routes by method; the key "" holds the route for any method."""
+    """One segment of the trie. Made small: with many routes what costs is memory that is not in the cache."""
 
     __slots__ = ("children", "leaf", "param", "rest")
 
     def __init__(self) -> None:
-        self.children: dict[str, _Node[T]] = {}
+        self.children: dict[str, _Node[T]] | None = None
         self.param: _Node[T] | None = None
-        self.leaf: dict[str, _Entry[T]] | None = None
-        self.rest: dict[str, _Entry[T]] | None = None
+        self.leaf: tuple[_Entry[T], ...] = ()
+        self.rest: tuple[_Entry[T], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry(Generic[T]):
-    """A route at its place. params: each parameter's name and the index of its segment."""
+    """A route at its place. methods: those that it takes here, empty for any. params: each parameter's
+    name and the index of its segment."""
 
     route: Route[T]
+    methods: frozenset[str]
     params: tuple[tuple[str, int], ...]
     rest: str
 
@@ -103,6 +113,16 @@ class Clash:
     whole: bool
 
 
+class _Host(Generic[T]):
+    """The routes of one host. literal: whole paths without a parameter, which beat all others."""
+
+    __slots__ = ("literal", "root")
+
+    def __init__(self) -> None:
+        self.literal: dict[str, tuple[_Entry[T], ...]] = {}
+        self.root: _Node[T] = _Node()
+
+
 class RoutingTable(Generic[T]):
     """Compiled routes. Made by `build`, then never changed."""
 
@@ -110,8 +130,8 @@ class RoutingTable(Generic[T]):
 
     def __init__(self) -> None:
         self.routes: tuple[Route[T], ...] = ()
-        self._any: _Node[T] = _Node()
-        self._hosts: dict[str, _Node[T]] = {}
+        self._any: _Host[T] = _Host()
+        self._hosts: dict[str, _Host[T]] = {}
 
     def match(self, method: str, host: str, path: str) -> tuple[Route[T], Mapping[str, str]]:
         """The route for a canonical path, and its decoded parameters.
@@ -119,17 +139,18 @@ class RoutingTable(Generic[T]):
         host: lower case, without port. Raises NoRoute, MethodNotAllowed, BadRequest (a parameter that is
         not UTF-8).
         """
-        segments = path.split("/")
         allowed: set[str] = set()
-        if self._hosts:
-            own = self._hosts.get(host)
-            if own is not None:
-                found = _walk(own, segments, 1, method, allowed)
-                if found is not None:
-                    return found[0].route, _params(found, segments)
-        found = _walk(self._any, segments, 1, method, allowed)
-        if found is not None:
-            return found[0].route, _params(found, segments)
+        own = self._hosts.get(host) if self._hosts else None
+        for routes in (self._any,) if own is None else (own, self._any):
+            entries = routes.literal.get(path)
+            if entries is not None:
+                entry = _pick(entries, method, allowed)
+                if entry is not None:
+                    return entry.route, _EMPTY
+            segments = path.split("/")
+            found = _walk(routes.root, segments, 1, method, allowed)
+            if found is not None:
+                return found[0].route, _params(found, segments)
         if allowed:
             raise MethodNotAllowed(", ".join(sorted(allowed)))
         raise NoRoute("No route takes this path.")
@@ -144,39 +165,37 @@ def _walk(
 ) -> _Found[T] | None:
     """Depth first, most specific first. Steps back happen only where patterns share a beginning."""
     if index == len(segments):
-        if node.leaf is not None:
+        if node.leaf:
             entry = _pick(node.leaf, method, allowed)
             if entry is not None:
                 return entry, -1
     else:
         segment = segments[index]
-        child = node.children.get(segment)
-        if child is not None:
-            found = _walk(child, segments, index + 1, method, allowed)
-            if found is not None:
-                return found
+        if node.children is not None:
+            child = node.children.get(segment)
+            if child is not None:
+                found = _walk(child, segments, index + 1, method, allowed)
+                if found is not None:
+                    return found
         if node.param is not None and segment:
             found = _walk(node.param, segments, index + 1, method, allowed)
             if found is not None:
                 return found
-    if node.rest is not None:
+    if node.rest:
         entry = _pick(node.rest, method, allowed)
         if entry is not None:
             return entry, index
     return None
 
 
-def _pick(entries: dict[str, _Entry[T]], method: str, allowed: set[str]) -> _Entry[T] | None:
-    entry = entries.get(method)
-    if entry is None and method == "HEAD":
-        entry = entries.get("GET")  # RFC 9110 section 9.1: who answers GET answers HEAD
-    if entry is None:
-        entry = entries.get("")
-    if entry is None:
-        allowed.update(entries)
-        if "GET" in entries:
-            allowed.add("HEAD")
-    return entry
+def _pick(entries: tuple[_Entry[T], ...], method: str, allowed: set[str]) -> _Entry[T] | None:
+    """The entry for this method; the one for any method stands last."""
+    for entry in entries:
+        if not entry.methods or method in entry.methods:
+            return entry
+    for entry in entries:
+        allowed |= entry.methods
+    return None
 
 
 def _params(found: _Found[T], segments: list[str]) -> Mapping[str, str]:
@@ -199,30 +218,22 @@ def build(routes: Iterable[Route[T]]) -> tuple[RoutingTable[T], list[Clash]]:
     table: RoutingTable[T] = RoutingTable()
     kept: list[Route[T]] = []
     clashes: list[Clash] = []
+    built: dict[tuple[str, Shape], dict[str, _Entry[T]]] = {}
     for route in routes:
-        node = table._any if not route.host else table._hosts.setdefault(route.host, _Node())
-        clashes.extend(_insert(node, compile_pattern(route.path), route))
+        pattern = compile_pattern(route.path)
+        entries = built.setdefault((route.host, pattern.shape), {})
+        clashes.extend(_enter(entries, _Entry(route, frozenset(), pattern.params, pattern.rest)))
         kept.append(route)
+    for (host, shape), entries in built.items():
+        at = table._any if not host else table._hosts.setdefault(host, _Host())
+        _place(at, shape, _seal(entries))
     table.routes = tuple(kept)
     return table, clashes
 
 
-def _insert(node: _Node[T], pattern: Pattern, route: Route[T]) -> list[Clash]:
-    for segment in pattern.segments:
-        if segment is None:
-            if node.param is None:
-                node.param = _Node()
-            node = node.param
-        else:
-            node = node.children.setdefault(segment, _Node())
-    if pattern.rest:
-        node.rest = entries = {} if node.rest is None else node.rest
-    else:
-        node.leaf = entries = {} if node.leaf is None else node.leaf
-    return _place(entries, _Entry(route, pattern.params, pattern.rest), route)
-
-
-def _place(entries: dict[str, _Entry[T]], entry: _Entry[T], route: Route[T]) -> list[Clash]:
+def _enter(entries: dict[str, _Entry[T]], entry: _Entry[T]) -> list[Clash]:
+    """Take the methods ("" for any) that are free; a Clash names the others."""
+    route = entry.route
     mine = route.methods or frozenset({""})
     taken = sorted(mine & entries.keys())
     for method in mine - entries.keys():
@@ -231,3 +242,36 @@ def _place(entries: dict[str, _Entry[T]], entry: _Entry[T], route: Route[T]) -> 
         return []
     winners = tuple(dict.fromkeys(entries[method].route.name for method in taken))
     return [Clash(route.name, winners, tuple(m or "any method" for m in taken), len(taken) == len(mine))]
+
+
+def _seal(entries: dict[str, _Entry[T]]) -> tuple[_Entry[T], ...]:
+    """One entry for each route, with the methods that it takes; the one for any method comes last."""
+    if "GET" in entries:
+        entries.setdefault("HEAD", entries["GET"])  # RFC 9110 section 9.1: who answers GET answers HEAD
+    last = entries.pop("", None)
+    sealed = [
+        replace(entry, methods=frozenset(method for method, other in entries.items() if other is entry))
+        for entry in {id(entry): entry for entry in entries.values()}.values()
+    ]
+    return tuple(sealed) if last is None else (*sealed, last)
+
+
+def _place(host: _Host[T], shape: Shape, entries: tuple[_Entry[T], ...]) -> None:
+    segments, has_rest = shape
+    if not has_rest and None not in segments:
+        host.literal["/" + "/".join(segment or "" for segment in segments)] = entries
+        return
+    node = host.root
+    for segment in segments:
+        if segment is None:
+            if node.param is None:
+                node.param = _Node()
+            node = node.param
+        else:
+            if node.children is None:
+                node.children = {}
+            node = node.children.setdefault(intern(segment), _Node())
+    if has_rest:
+        node.rest = entries
+    else:
+        node.leaf = entries

@@ -23,7 +23,7 @@ from gateway.core.problems import Problem, Problems
 from gateway.services import source
 
 L = logging.getLogger(__name__)
-POLL = 0.1  # seconds between two looks at the file; a change is taken when two looks agree
+POLL = 0.05  # seconds between two looks at the file; a change is taken when two looks agree
 
 MakeTarget = Callable[[Backend | None], Target]
 Stamp = tuple[int, int, int]
@@ -66,7 +66,11 @@ def compile_text(text: str, target: MakeTarget, sockets: str) -> Compiled[Target
     try:
         return compile_data(source.parse_yaml(text), target, sockets)
     except Problems as found:
-        raise Problems(source.with_lines(text, found.items)) from None
+        raise Problems(_in_order(source.with_lines(text, found.items))) from None
+
+
+def _in_order(problems: list[Problem]) -> list[Problem]:
+    return sorted(problems, key=lambda problem: problem.line)
 
 
 class ConfigService:
@@ -144,7 +148,7 @@ class ConfigService:
             data = await source.parse_yaml_apart(text)
             return await asyncio.to_thread(compile_data, data, self._target, self._sockets)
         except Problems as found:
-            raise Problems(await source.with_lines_apart(text, found.items)) from None
+            raise Problems(_in_order(await source.with_lines_apart(text, found.items))) from None
 
     async def watch(self) -> None:
         """Follow the file until cancelled. It is taken when it has not changed between two looks, so that

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import sys
 from typing import Any
@@ -209,5 +208,4 @@ def _answer(question: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    os.nice(5)  # the requests come first
     json.dump(_answer(json.load(sys.stdin)), sys.stdout)

@@ -67,10 +67,12 @@ def run(repeats: int) -> dict[str, Any]:
 
 
 def _row(traffic: str, kind: str, spent: dict[_Key, list[float]]) -> dict[str, Any]:
-    """One line of the table. The ratio is that of the best times: noise only ever adds."""
+    """One line of the table. The ratio is the median over the repetitions, the two sizes of each paired: a
+    machine that is fast in one second and slow in the next would spoil a ratio of best times."""
     best = {str(size): min(spent[traffic, kind, size]) for size in SIZES}
     median = {str(size): statistics.median(spent[traffic, kind, size]) for size in SIZES}
-    ratio = best[str(SIZES[-1])] / best[str(SIZES[0])]
+    pairs = zip(spent[traffic, kind, SIZES[-1]], spent[traffic, kind, SIZES[0]], strict=True)
+    ratio = statistics.median(large / small for large, small in pairs)
     return {"traffic": traffic, "kind": kind, "best_ns": best, "median_ns": median, "ratio": ratio}
 
 

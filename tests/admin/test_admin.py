@@ -1,0 +1,181 @@
+"""The admin listener, on real sockets, over a real gateway."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from gateway.admin import guard
+from gateway.admin import web as admin
+from gateway.app import Gateway
+from tests import harness
+
+ROUTING = harness.routing([harness.route("docs", "documents")])
+
+
+class Admin:
+    def __init__(self, gateway: Gateway, server: TestServer, session: aiohttp.ClientSession) -> None:
+        self.gateway = gateway
+        self._server = server
+        self._session = session
+
+    async def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[int, Any, Any]:
+        """Status, headers and body (parsed when it is JSON)."""
+        async with self._session.request(method, self._server.make_url(path), headers=headers) as answer:
+            text = await answer.text()
+            return answer.status, answer.headers, json.loads(text) if "json" in answer.content_type else text
+
+
+@asynccontextmanager
+async def admin_of(folder: Path, **more: Any) -> AsyncIterator[Admin]:
+    async with harness.running(folder, ROUTING, **more) as gateway:
+        app = web.Application()
+        admin.install(app, gateway)
+        server = TestServer(app)
+        async with server, aiohttp.ClientSession() as session:
+            yield Admin(gateway, server, session)
+
+
+# --- health ----------------------------------------------------------------------------------------
+
+
+async def test_ready_only_when_it_serves_and_no_longer_once_it_drains(tmp_path: Path) -> None:
+    async with admin_of(tmp_path) as asked:
+        for ready, draining, status, text in [
+            (False, False, 503, "starting\n"),
+            (True, False, 200, "ready\n"),
+            (True, True, 503, "draining\n"),
+            (False, True, 503, "draining\n"),
+        ]:
+            asked.gateway.ready, asked.gateway.draining = ready, draining
+            assert (await asked.ask("/readyz"))[::2] == (status, text)
+            assert (await asked.ask("/livez"))[::2] == (200, "ok\n")
+
+
+async def test_a_gateway_is_ready_after_start_and_draining_after_drain(tmp_path: Path) -> None:
+    async with harness.running(tmp_path, ROUTING) as gateway:
+        assert (gateway.ready, gateway.draining) == (True, False)
+    assert (gateway.ready, gateway.draining) == (False, True)
+
+
+# --- who may ask -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "x:80"])
+async def test_a_foreign_host_is_refused_even_for_the_probes(tmp_path: Path, host: str) -> None:
+    async with admin_of(tmp_path) as asked:
+        for path in ("/livez", "/readyz", "/metrics", "/admin/config", "/nothing"):
+            status, headers, body = await asked.ask(path, Host=host)
+            assert (status, body["code"]) == (403, "forbidden")
+            assert headers["Content-Type"] == "application/problem+json"
+            assert headers["X-Request-ID"] == body["instance"]
+            assert host not in json.dumps(body)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "LOCALHOST:1", "127.0.0.1", "10.1.2.3:8081", "[::1]", "[::1]:8081", "ops.example:81"],
+)
+async def test_addresses_localhost_and_the_hosts_of_the_config_are_taken(tmp_path: Path, host: str) -> None:
+    async with admin_of(tmp_path, admin_hosts=("ops.example",)) as asked:
+        assert (await asked.ask("/livez", Host=host))[0] == 200
+
+
+@pytest.mark.parametrize("host", ["", "a b", "a/b", "[::1", "a,b"])
+async def test_a_host_that_is_none_is_400(tmp_path: Path, host: str) -> None:
+    async with admin_of(tmp_path) as asked:
+        assert (await asked.ask("/livez", Host=host))[0] == 400
+
+
+async def test_on_loopback_no_token_is_needed(tmp_path: Path) -> None:
+    async with admin_of(tmp_path, admin=(("127.0.0.1", 0), ("::1", 0), ("localhost", 0))) as asked:
+        assert (await asked.ask("/admin/config"))[0] == 200
+
+
+@pytest.mark.parametrize("listen", [(("0.0.0.0", 0),), (("127.0.0.1", 0), ("10.0.0.1", 0)), (("::", 0),)])
+async def test_elsewhere_the_scope_gateway_admin_is_needed(tmp_path: Path, listen: Any) -> None:
+    async with admin_of(tmp_path, admin=listen) as asked:
+        for path in ("/metrics", "/admin/config", "/admin/backends"):
+            status, headers, body = await asked.ask(path)
+            assert (status, body["code"]) == (401, "unauthenticated")
+            assert headers["WWW-Authenticate"].startswith("Bearer")
+            for header in ("Bearer junk", "Basic YTpi", "Bearer", "Bearer é", "Bearer \udcff"):
+                assert (await asked.ask(path, Authorization=header))[0] == 401
+            other = harness.bearer(asked.gateway, scope="gateway:adm docs:read")
+            assert (await asked.ask(path, **other))[0] == 403
+            right = harness.bearer(asked.gateway, scope="docs:read gateway:admin")
+            assert (await asked.ask(path, **right))[0] == 200
+        assert (await asked.ask("/livez"))[0] == 200
+        assert (await asked.ask("/readyz"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "is_loopback"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("0.0.0.0", False),
+     ("::", False), ("10.0.0.1", False), ("localhost.example", False), ("", False)],
+)  # fmt: skip
+def test_which_listeners_are_reached_from_this_machine_only(host: str, is_loopback: bool) -> None:
+    assert guard.is_loopback(host) is is_loopback
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nothing", 404), ("POST", "/livez", 405)])
+async def test_refusals_are_problem_json(tmp_path: Path, method: str, path: str, status: int) -> None:
+    async with admin_of(tmp_path) as asked:
+        found, headers, body = await asked.ask(path, method)
+        assert (found, body["status"]) == (status, status)
+        assert headers["Content-Type"] == "application/problem+json"
+        assert ("GET" in headers.get("Allow", "")) == (status == 405)
+
+
+async def test_every_answer_has_a_request_id_of_its_own(tmp_path: Path) -> None:
+    async with admin_of(tmp_path) as asked:
+        ids = [(await asked.ask(path))[1]["X-Request-ID"] for path in ("/livez", "/metrics", "/nothing")]
+        assert len(set(ids)) == 3
+
+
+# --- what is shown ---------------------------------------------------------------------------------
+
+
+async def test_metrics_are_openmetrics_that_prometheus_accepts_and_count(tmp_path: Path) -> None:
+    async with admin_of(tmp_path) as asked, aiohttp.ClientSession() as session:
+        for _ in range(3):
+            async with session.get(
+                harness.url(asked.gateway, "/docs/"), headers=harness.bearer(asked.gateway)
+            ) as answer:
+                assert answer.status == 200
+                await answer.read()
+        _, headers, text = await asked.ask("/metrics")
+    assert headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    samples = [sample for family in families.values() for sample in family.samples]
+    assert any(sample.labels.get("tenant") == "acme" and sample.value == 3 for sample in samples)
+    assert any(sample.labels.get("route") == "docs" and sample.value == 3 for sample in samples)
+    assert "/docs" not in text
+
+
+async def test_config_shows_the_live_revision_and_every_refused_problem(tmp_path: Path) -> None:
+    async with admin_of(tmp_path) as asked:
+        _, _, before = await asked.ask("/admin/config")
+        assert (before["revision"], before["routes"], before["refused"]) == (1, 1, None)
+        path = Path(asked.gateway.config.routing)
+        path.write_text("version: 1\nroutes:\n  - { name: a, path: /a, target: nobody }\nzzz: 1\n")
+        await asked.gateway.reload()
+        _, _, after = await asked.ask("/admin/config")
+        assert {**after, "refused": None} == before
+        problems = after["refused"]["problems"]
+        assert [(p["path"], p["line"]) for p in problems] == [("routes[0].target", 3), ("zzz", 4)]
+        assert all(p["reason"] and p["mend"] for p in problems)
+
+
+async def test_backends_shows_what_is_supervised(tmp_path: Path) -> None:
+    async with admin_of(tmp_path) as asked:
+        assert (await asked.ask("/admin/backends"))[2] == {"backends": []}

@@ -1,0 +1,305 @@
+"""The live config: good edits go live, bad ones change nothing and are shown whole."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from gateway.call import Call, Snapshot
+from gateway.services.config import ConfigRefused, ConfigService, Refusal, describe
+
+
+async def nowhere(call: Call) -> web.StreamResponse:
+    raise AssertionError
+
+
+def text(*names: str, **more: str) -> str:
+    lines = ["version: 1", *(f"{key}: {value}" for key, value in more.items()), "routes:"]
+    lines += [f"  - {{ name: {name}, path: /{name}, target: documents }}" for name in names]
+    return "\n".join(lines) + "\n"
+
+
+class Setting:
+    """A file, the service on it, and what it reported."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "routing.yaml"
+        self.path.write_text(text("a"))
+        self.applied: list[tuple[Snapshot, Snapshot | None]] = []
+        self.refused: list[Refusal] = []
+        self.live = ConfigService(
+            self.path,
+            lambda backend: nowhere,
+            "/sockets",
+            lambda new, old: self.applied.append((new, old)),
+            self.refused.append,
+        )
+        self.live.load_first()
+
+    @property
+    def names(self) -> list[str]:
+        return [route.name for route in self.live.current.table.routes]
+
+    async def until(self, condition, seconds: float = 2.0) -> float:
+        began = time.perf_counter()
+        async with asyncio.timeout(seconds):
+            while not condition():
+                await asyncio.sleep(0.005)
+        return time.perf_counter() - began
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.live.watch())
+        try:
+            yield
+            assert not task.done()
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Setting:
+    return Setting(tmp_path)
+
+
+# --- the start -------------------------------------------------------------------------------------
+
+
+def test_the_first_load_is_revision_one(setting: Setting) -> None:
+    ((new, old),) = setting.applied
+    assert (new.revision, old, setting.names) == (1, None, ["a"])
+    assert setting.live.status()["refused"] is None
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "cannot be read: No such file"),
+        (b"", "not a mapping"),
+        (b"\xff", "not UTF-8"),
+        (b"a: [", "not YAML"),
+        (b"version: 2", "should be 1"),
+        (b"#" * (16 * 1024 * 1024 + 1), "larger than"),
+    ],
+    ids=["missing", "empty", "bytes", "torn", "wrong", "large"],
+)
+def test_without_a_good_config_nothing_begins(tmp_path: Path, content: bytes | None, reason: str) -> None:
+    path = tmp_path / "routing.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    live = ConfigService(path, lambda backend: nowhere, "")
+    with pytest.raises(ConfigRefused) as caught:
+        live.load_first()
+    assert caught.value.path == path
+    assert reason in caught.value.problems[0].reason
+
+
+# --- edits -----------------------------------------------------------------------------------------
+
+
+async def test_a_good_edit_is_live_within_a_second_and_swapped_once(setting: Setting) -> None:
+    async with setting.watched():
+        for number in range(2, 5):
+            setting.path.write_text(text("a", f"b{number}"))
+            assert await setting.until(lambda wanted=number: setting.names[1:] == [f"b{wanted}"]) < 1
+            assert setting.live.current.revision == number
+        await asyncio.sleep(0.3)
+    assert [new.revision for new, _ in setting.applied] == [1, 2, 3, 4]
+    assert all(
+        before[0] is after[1] for before, after in zip(setting.applied, setting.applied[1:], strict=False)
+    )
+
+
+async def test_a_bad_edit_changes_nothing_and_all_its_problems_are_shown(
+    setting: Setting, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = setting.live.current
+    async with setting.watched():
+        setting.path.write_text(
+            "version: 1\nzzz: 1\nroutes:\n"
+            "  - name: x\n    path: /x\n    target: nobody\n    body_limit: big\n"
+        )
+        await setting.until(lambda: setting.refused)
+    assert setting.live.current is before
+    expected = [("zzz", 2), ("routes[0].target", 6), ("routes[0].body_limit", 7)]
+    (refusal,) = setting.refused
+    assert [(p.where, p.line) for p in refusal.problems] == expected
+    shown = setting.live.status()
+    assert (shown["revision"], shown["digest"]) == (1, before.digest)
+    assert [(p["path"], p["line"]) for p in shown["refused"]["problems"]] == expected
+    assert all(p["reason"] and p["mend"] for p in shown["refused"]["problems"])
+    (record,) = [r for r in caplog.records if r.levelno == logging.ERROR]
+    for where, line in expected:
+        assert f"{setting.path}:{line}: {where}: " in record.getMessage()
+
+
+async def test_a_good_edit_after_a_bad_one_takes_the_refusal_away(setting: Setting) -> None:
+    async with setting.watched():
+        setting.path.write_text("version: [")
+        await setting.until(lambda: setting.live.refusal)
+        setting.path.write_text(text("a", "b"))
+        await setting.until(lambda: len(setting.names) == 2)
+        assert setting.live.status()["refused"] is None
+        setting.path.write_text("version: [")
+        await setting.until(lambda: setting.live.refusal)
+        setting.path.write_text(text("a", "b"))  # what is live
+        await setting.until(lambda: setting.live.refusal is None)
+    assert setting.live.current.revision == 2
+
+
+async def test_a_file_that_is_still_being_written_is_not_read(setting: Setting) -> None:
+    whole = text(*(f"r{index}" for index in range(40)))
+    async with setting.watched():
+        with setting.path.open("w") as file:
+            for line in whole.splitlines(keepends=True):  # from the third line on, each part is a good config
+                file.write(line)
+                file.flush()
+                await asyncio.sleep(0.02)
+        await setting.until(lambda: len(setting.names) == 40)
+    assert [len(new.table.routes) for new, _ in setting.applied] == [1, 40]
+    assert not setting.refused
+
+
+async def test_a_file_that_changes_while_it_is_read_is_read_again(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gateway.services import config
+
+    genuine = config.read
+
+    def slow(path: Path) -> str:
+        found = genuine(path)
+        if "b" not in found:
+            path.write_text(text("b"))
+        return found
+
+    monkeypatch.setattr(config, "read", slow)
+    setting.path.write_text(text("torn"))
+    assert await setting.live.reload()
+    assert setting.names == ["b"]
+    assert len(setting.applied) == 2
+
+
+async def test_a_file_that_goes_away_and_comes_back(setting: Setting) -> None:
+    async with setting.watched():
+        setting.path.unlink()
+        await setting.until(lambda: setting.live.refusal)
+        assert "cannot be read" in setting.refused[0].problems[0].reason
+        assert setting.names == ["a"]
+        setting.path.write_text(text("back"))
+        await setting.until(lambda: setting.names == ["back"])
+    assert len(setting.refused) == 1
+
+
+async def test_a_file_that_is_replaced_by_a_rename_of_the_same_size_and_time(setting: Setting) -> None:
+    other = setting.path.with_name("new.yaml")
+    other.write_text(text("b"))
+    status = setting.path.stat()
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    async with setting.watched():
+        other.replace(setting.path)
+        assert await setting.until(lambda: setting.names == ["b"]) < 1
+
+
+async def test_an_edit_in_place_that_keeps_size_and_time_is_seen(setting: Setting) -> None:
+    status = setting.path.stat()
+    async with setting.watched():
+        await asyncio.sleep(0.02)  # file systems count time in steps of some milliseconds
+        setting.path.write_text(text("b"))
+        os.utime(setting.path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert await setting.until(lambda: setting.names == ["b"]) < 1
+
+
+async def test_a_link_that_is_turned_to_another_file_is_seen(setting: Setting) -> None:
+    one, two = setting.path.with_name("one"), setting.path.with_name("two")
+    setting.path.rename(one)
+    two.write_text(text("b"))
+    setting.path.symlink_to(one)
+    async with setting.watched():
+        link = setting.path.with_name("link")
+        link.symlink_to(two)
+        link.replace(setting.path)
+        assert await setting.until(lambda: setting.names == ["b"]) < 1
+
+
+# --- reload ----------------------------------------------------------------------------------------
+
+
+async def test_reload_takes_the_file_now(setting: Setting) -> None:
+    assert await setting.live.reload()
+    assert setting.live.current.revision == 1
+    setting.path.write_text(text("b"))
+    assert await setting.live.reload()
+    assert (setting.names, setting.live.current.revision) == (["b"], 2)
+    setting.path.write_text("version: 2")
+    assert not await setting.live.reload()
+    assert (setting.names, setting.live.current.revision) == (["b"], 2)
+
+
+async def test_reloads_at_once_swap_once(setting: Setting) -> None:
+    setting.path.write_text(text("b"))
+    async with setting.watched():
+        assert await asyncio.gather(*(setting.live.reload() for _ in range(5))) == [True] * 5
+        await asyncio.sleep(0.3)
+    assert len(setting.applied) == 2
+
+
+async def test_a_thousand_routes_are_live_within_a_second_while_the_loop_turns(setting: Setting) -> None:
+    many = "version: 1\nroutes:\n" + "".join(
+        f"  - name: r{index}\n    path: /r{index}/{{rest*}}\n    strip: /r{index}\n    target: documents\n"
+        "    scopes: { read: [documents:read], write: [documents:write] }\n"
+        "    timeouts: { total: 0, idle: 60s }\n    cors: { origins: [http://a.example], headers: [A, B] }\n"
+        for index in range(1000)
+    )
+    gaps: list[float] = []
+
+    async def tick() -> None:
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(0.001)
+            gaps.append(time.perf_counter() - before)
+
+    gc.collect()
+    gc.freeze()  # as the process does; the tests' own heap is not what is measured here
+    ticking = asyncio.create_task(tick())
+    try:
+        async with setting.watched():
+            setting.path.write_text(many)
+            took = await setting.until(lambda: len(setting.names) == 1000, 10)
+    finally:
+        ticking.cancel()
+        gc.unfreeze()
+    assert took < 1
+    assert max(gaps) < 0.06, max(gaps)  # libyaml in a thread of this process holds it for 120 ms
+
+
+async def test_edits_good_and_bad_in_a_row_leave_the_last_good_one(setting: Setting) -> None:
+    async with setting.watched():
+        for number in range(20):
+            setting.path.write_text("version: [" if number % 3 else text(f"n{number}"))
+            await asyncio.sleep(0.03)
+        setting.path.write_text(text("last"))
+        await setting.until(lambda: setting.names == ["last"])
+    revisions = [new.revision for new, _ in setting.applied]
+    assert revisions == list(range(1, len(revisions) + 1))
+
+
+def test_problems_as_text_are_one_a_line(setting: Setting) -> None:
+    setting.path.write_text("version: 2\nzzz: 1\n")
+    with pytest.raises(ConfigRefused) as caught:
+        setting.live.load_first()
+    assert describe(setting.path, caught.value.problems).splitlines() == [
+        f"  {setting.path}:1: version: input should be 1 (correct the value)",
+        f"  {setting.path}:2: zzz: the key 'zzz' is unknown "
+        "(remove it; known here: backends, routes, tenants, trusted_proxies, version)",
+    ]

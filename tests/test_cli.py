@@ -1,0 +1,345 @@
+"""The command line: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from gateway.cli import main
+from gateway.core.settings import json_schema
+from gateway.core.tokens import TokenRule
+from gateway.services.keys import Keys
+from tests.conf import write_conf
+
+ROUTING = """\
+version: 1
+backends:
+  fast: { kind: uvicorn, addresses: ["http://127.0.0.1:1"] }
+tenants:
+  acme: {}
+  old: { disabled: true }
+routes:
+  - name: fast
+    path: /fast/{id}
+    target: fast
+    methods: [GET, DELETE]
+    scopes: { read: [fast:read], DELETE: [fast:drop] }
+  - { name: own, path: "/t/{tenant}/{rest*}", target: fast, strip: /t }
+  - { name: open, path: /open, target: fast, public: true, host: open.example }
+"""
+COMMANDS = ["up", "serve", "check", "routes", "explain", "token", "schema"]
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> str:
+    return str(write_conf(tmp_path, ROUTING))
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(arguments)
+    shown = capsys.readouterr()
+    return code, shown.out, shown.err
+
+
+def token(capsys: pytest.CaptureFixture[str], conf: str, *arguments: str) -> str:
+    code, out, _ = run(capsys, "token", "-c", conf, *arguments)
+    assert code == 0
+    return out.strip()
+
+
+# --- help ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_commands_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    assert f"example:\n  gateway {command}" in capsys.readouterr().out
+
+
+def test_the_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    out = capsys.readouterr().out
+    assert all(f"\n    {command} " in out for command in COMMANDS)
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["token"], ["explain", "GET"], ["check", "a", "b"]])
+def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: gateway" in capsys.readouterr().err
+
+
+# --- check -----------------------------------------------------------------------------------------
+
+
+def test_check_of_a_clean_config_is_exit_code_0(conf: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "check", "-c", conf)
+    assert (code, err) == (0, "")
+    assert "clean" in out
+    assert "3 routes, 1 backends, 2 tenants" in out
+
+
+BAD = """\
+version: 1
+tenants:
+  Acme: {}
+routes:
+  - name: a
+    path: /x
+    target: nobody
+    timeouts: { conect: 2s }
+  - name: b
+    path: /y
+    target: documents
+  - name: c
+    path: /y
+    target: documents
+"""
+EXPECTED = [
+    (3, "tenants.Acme", "characters that are not allowed"),
+    (7, "routes[0].target", "there is no backend 'nobody'"),
+    (8, "routes[0].timeouts.conect", "the key 'conect' is unknown"),
+    (12, "routes[2]", "the route 'c' never matches: b took its requests before"),
+]
+
+
+def test_check_prints_every_problem_with_file_line_path_reason_and_mend(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "some[b]thing.yaml"
+    path.write_text(BAD)
+    code, _, err = run(capsys, "check", str(path))
+    assert code == 1
+    lines = err.splitlines()
+    for index, (line, where, reason) in enumerate(EXPECTED):
+        first, second, third = lines[3 * index : 3 * index + 3]
+        assert first == f"{path}:{line}  {where}"
+        assert reason in second
+        assert third.startswith("    mend: ")
+    assert "did you mean 'connect'?" in err
+    assert lines[-1] == f"4 problems in {path}"
+
+
+def test_check_as_json_is_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "routing.yaml"
+    path.write_text(BAD)
+    code, out, err = run(capsys, "check", "--json", str(path))
+    assert (code, err) == (1, "")
+    shown = json.loads(out)
+    assert shown["file"] == str(path)
+    assert [(p["line"], p["path"]) for p in shown["problems"]] == [item[:2] for item in EXPECTED]
+    path.write_text("version: 1")
+    assert run(capsys, "check", "--json", str(path))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [("a: [", "not YAML"), (None, "cannot be read"), ("[" * 100_000, "too deep")]
+)
+def test_check_of_what_is_no_config(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, reason: str
+) -> None:
+    path = tmp_path / "routing.yaml"
+    if content is not None:
+        path.write_text(content)
+    code, _, err = run(capsys, "check", str(path))
+    assert code == 1
+    assert reason in err
+    assert "1 problem in" in err
+
+
+# --- routes, schema --------------------------------------------------------------------------------
+
+
+def test_routes_shows_the_compiled_table(conf: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "routes", "-c", conf)
+    assert code == 0
+    lines = {line.split()[0]: line.split() for line in out.splitlines()}
+    assert lines["fast"][1:6] == ["DELETE", "GET", "any", "/fast/{id}", "fast"]
+    assert lines["open"][1:] == ["any", "open.example", "/open", "fast", "public", "public", "300", "s"]
+    code, out, _ = run(capsys, "routes", "-c", conf, "--json")
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert rows["fast"]["method_scopes"] == {"DELETE": ["fast:drop"]}
+    assert (rows["own"]["strip"], rows["open"]["public"]) == ("/t", True)
+
+
+def test_routes_of_a_bad_config_is_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "routes", "-c", str(write_conf(tmp_path, BAD)))
+    assert (code, out) == (1, "")
+    assert "routes[0].target" in err
+
+
+def test_schema_prints_the_json_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "schema")
+    assert code == 0
+    assert json.loads(out) == json_schema()
+
+
+# --- explain ---------------------------------------------------------------------------------------
+
+
+def test_explain_says_which_route_why_and_who(conf: str, capsys: pytest.CaptureFixture[str]) -> None:
+    made = token(capsys, conf, "--tenant", "acme", "--scope", "fast:read x", "--subject", "ann")
+    code, out, _ = run(capsys, "explain", "-c", conf, "get", "/fast/7?q=1", "--token", made)
+    assert code == 0
+    shown = {line.split()[0]: " ".join(line.split()[1:]) for line in out.splitlines()}
+    assert shown["route"] == "fast /fast/{id}"
+    assert shown["why"] == "any host; DELETE GET; the most specific path that takes /fast/7"
+    assert shown["parameters"] == "id = '7'"
+    assert shown["target"] == "fast, which sees /fast/7"
+    assert shown["addresses"] == "http://127.0.0.1:1"
+    assert shown["needs"] == "fast:read"
+    assert shown["token"] == "subject ann, scopes fast:read x"
+    assert shown["tenant"] == "acme"
+    assert shown["outcome"] == "passed on"
+    assert made not in out
+
+
+@pytest.mark.parametrize(
+    ("tenant", "request_line", "outcome"),
+    [
+        ("", "GET /fast/7", "refused: 401 unauthenticated"),
+        ("acme", "DELETE /fast/7", "refused: 403 forbidden: The token lacks the scope fast:drop."),
+        (
+            "acme",
+            "GET /fast/7 -H X-Tenant:globex",
+            "refused: 403 forbidden: The request names another tenant",
+        ),
+        ("acme", "GET /t/globex/x", "refused: 403 forbidden: The request names another tenant"),
+        ("acme", "GET /t/acme/x", "passed on"),
+        ("old", "GET /fast/7", "refused: 403 forbidden: The token's tenant is not served here."),
+        ("ghost", "GET /fast/7", "refused: 403 forbidden: The token's tenant is not served here."),
+        ("acme", "GET /nowhere", "refused: 404 no_route"),
+        ("acme", "GET /open", "refused: 404 no_route"),
+        ("", "GET /open -H Host:open.example", "passed on"),
+        ("acme", "PUT /fast/7", "refused: 405 method_not_allowed: This path answers DELETE, GET, HEAD."),
+        ("acme", "GET /fast/../x", "refused: 400 bad_request"),
+        ("acme", "CONNECT h:1", "refused: 501 not_implemented"),
+    ],
+)
+def test_explain_says_what_would_be_refused(
+    conf: str, capsys: pytest.CaptureFixture[str], tenant: str, request_line: str, outcome: str
+) -> None:
+    arguments = request_line.split()
+    if tenant:
+        arguments += ["--token", token(capsys, conf, "--tenant", tenant, "--scope", "fast:read")]
+    code, out, _ = run(capsys, "explain", "-c", conf, *arguments)
+    assert code == (0 if outcome == "passed on" else 1)
+    assert (
+        next(line for line in out.splitlines() if line.startswith("outcome"))
+        .split(None, 1)[1]
+        .startswith(outcome)
+    )
+
+
+def test_explain_takes_a_token_in_a_header_too(conf: str, capsys: pytest.CaptureFixture[str]) -> None:
+    made = token(capsys, conf, "--tenant", "acme", "--scope", "fast:read")
+    header = f"Authorization: Bearer {made}"
+    assert run(capsys, "explain", "-c", conf, "GET", "/fast/7", "-H", header)[0] == 0
+
+
+def test_explain_of_a_header_that_is_none(conf: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "explain", "-c", conf, "GET", "/", "-H", "nonsense")
+    assert code == 1
+    assert "'Name: value'" in err
+
+
+def test_explain_of_a_preflight_points_to_the_request_it_asks_about(
+    conf: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    headers = ["-H", "Origin: http://a", "-H", "Access-Control-Request-Method: DELETE"]
+    code, out, err = run(capsys, "explain", "-c", conf, "OPTIONS", "/fast/7", *headers)
+    assert (code, out) == (1, "")
+    assert "explain the DELETE" in err
+
+
+# --- token -----------------------------------------------------------------------------------------
+
+
+def test_token_prints_one_that_verifies_and_makes_the_key_on_the_first_use(
+    conf: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys_path = tmp_path / "var" / "keys.jwks"
+    assert not keys_path.exists()
+    code, out, err = run(capsys, "token", "-c", conf, "--tenant", "acme", "--scope", "a b", "--ttl", "90s")
+    assert (code, err, out.count("\n")) == (0, "", 1)
+    assert keys_path.stat().st_mode & 0o777 == 0o600
+    keys = Keys(keys_path, TokenRule("gateway", "gateway"))
+    keys.load()
+    who = keys.verify(out.strip())
+    assert (who.tenant.value, who.subject, who.scope_text) == ("acme", "operator", "a b")
+    assert 85 < who.expires - time.time() <= 90
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--ttl", "soon"], "it is not a duration; write 90s, 15m or 1h"),
+        (["--ttl", "0"], "expired when it is printed"),
+        (["--ttl", "99h"], "between 0 and 24 hours"),
+        (["--scope", "a  b"], "`scope`"),
+        (["--subject", ""], "`sub`"),
+        (["--kid", "other"], "no key 'other'"),
+        (["--tenant", "Acme"], "`tenant`"),
+    ],
+)
+def test_token_refuses_what_would_not_work(
+    conf: str, capsys: pytest.CaptureFixture[str], arguments: list[str], reason: str
+) -> None:
+    code, out, err = run(capsys, "token", "-c", conf, "--tenant", "acme", *arguments)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert reason in err
+
+
+def test_token_notes_a_tenant_that_the_config_does_not_have(
+    conf: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, "token", "-c", conf, "--tenant", "ghost")
+    assert code == 0
+    assert out
+    assert "no tenant 'ghost'" in err
+
+
+def test_keys_that_cannot_be_used_are_named_and_not_shown(
+    conf: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    token(capsys, conf, "--tenant", "acme")
+    path = tmp_path / "var" / "keys.jwks"
+    path.chmod(0o644)
+    code, out, err = run(capsys, "token", "-c", conf, "--tenant", "acme")
+    assert (code, out) == (1, "")
+    assert f"chmod 600 {path}" in err
+    assert json.loads(path.read_text())["keys"][0]["d"] not in err
+
+
+# --- gateway.conf ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "name the process config with -c"),
+        (b"listen = 1", "not an ini file"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"[gateway]\nlisten = 80", "[gateway].listen"),
+        (b"[gateway]\nlitsen = a:80", "the key 'litsen' is unknown"),
+    ],
+)
+@pytest.mark.parametrize("command", ["serve", "routes", "token --tenant acme"])
+def test_a_bad_process_config_is_exit_code_1_in_every_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, content: bytes | None, reason: str
+) -> None:
+    path = tmp_path / "gateway.conf"
+    if content is not None:
+        path.write_bytes(content)
+    code, out, err = run(capsys, *command.split(), "-c", str(path))
+    assert (code, out) == (1, "")
+    assert reason in err
+    assert str(path) in err

@@ -1,0 +1,139 @@
+"""`gateway serve` as a process: what it says, how it ends, why it does not start."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.conf import write_conf
+from tests.test_cli import BAD, EXPECTED, ROUTING
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for sock in sockets:
+        sock.bind(("127.0.0.1", 0))
+    ports = [sock.getsockname()[1] for sock in sockets]
+    for sock in sockets:
+        sock.close()
+    return ports
+
+
+class Serving:
+    def __init__(self, folder: Path, routing: str = ROUTING, more: str = "") -> None:
+        public, admin = free_ports(2)
+        self.public, self.admin = f"http://127.0.0.1:{public}", f"http://127.0.0.1:{admin}"
+        self.conf = write_conf(folder, routing, listen=f"127.0.0.1:{public}", admin=f"127.0.0.1:{admin}")
+        self.conf.write_text(self.conf.read_text().replace("drain = 5", f"drain = 5\n{more}"))
+        self.log = folder / "log"
+        self.folder = folder
+
+    @contextmanager
+    def started(self) -> Iterator[subprocess.Popen[bytes]]:
+        environment = {**os.environ, "TMPDIR": str(self.folder)}
+        with self.log.open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "gateway", "serve", "-c", str(self.conf)],
+                stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True,
+            )  # fmt: skip
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+    def until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + 15
+        while self.get("/readyz") != 200:
+            assert process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.05)
+
+    def get(self, path: str, **headers: str) -> int:
+        """The status of the admin listener's answer; 0 when nothing listens."""
+        try:
+            asked = urllib.request.Request(self.admin + path, headers=headers)
+            with urllib.request.urlopen(asked, timeout=5) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code
+        except OSError:
+            return 0
+
+
+@pytest.mark.whole
+def test_serve_says_where_it_is_and_sigterm_drains_it_with_exit_code_0(tmp_path: Path) -> None:
+    serving = Serving(tmp_path)
+    with serving.started() as process:
+        serving.until_ready(process)
+        assert serving.get("/livez", Host="evil.example") == 403
+        assert serving.get("/nothing") == 404
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, 0)
+    shown = serving.log.read_text()
+    assert serving.public in shown
+    assert serving.admin in shown
+    assert "Traceback" not in shown
+    key = json.loads((tmp_path / "var" / "keys.jwks").read_text())["keys"][0]
+    header = (tmp_path / "var" / "demo-token.header").read_text() if "demo-token" in shown else "\0"
+    assert key["d"] not in shown
+    assert header.strip() not in shown
+    assert serving.get("/livez") == 0
+
+
+@pytest.mark.whole
+def test_while_it_drains_it_is_alive_and_not_ready_and_a_second_sigterm_ends_it_at_once(
+    tmp_path: Path,
+) -> None:
+    serving = Serving(tmp_path, more="pre_stop = 30")
+    with serving.started() as process:
+        serving.until_ready(process)
+        process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + 5
+        while serving.get("/readyz") != 503:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert serving.get("/livez") == 200
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 1
+        assert time.monotonic() - began < 2
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("which", ["public", "admin"])
+def test_a_port_in_use_is_a_clear_message_and_exit_code_1(tmp_path: Path, which: str) -> None:
+    serving = Serving(tmp_path)
+    port = int(getattr(serving, which).rpartition(":")[2])
+    with socket.create_server(("127.0.0.1", port)), serving.started() as process:
+        assert process.wait(15) == 1
+    shown = serving.log.read_text()
+    assert f"cannot listen on 127.0.0.1:{port}: the port is in use" in shown
+    assert "Traceback" not in shown
+
+
+@pytest.mark.whole
+def test_a_bad_routing_config_at_the_start_is_exit_code_1_with_its_problems(tmp_path: Path) -> None:
+    serving = Serving(tmp_path, BAD)
+    with serving.started() as process:
+        assert process.wait(15) == 1
+    shown = serving.log.read_text()
+    for line, where, _ in EXPECTED:
+        assert f"routing.yaml:{line}  {where}" in shown.replace("\n", "")
+    assert "Traceback" not in shown
