@@ -93,7 +93,7 @@ class Gateway:
                 draining=lambda: self.draining,
             )
         )
-        self.listener = Listener(life.handle, config.drain)
+        self.listener = Listener(life, config.drain)
         self._commands = config.commands if supervise else ()
         self.supervisor = Supervisor([])
         self.metrics.backend_gauges(self.admission.in_use, self.admission.waiting)
@@ -152,7 +152,7 @@ class Gateway:
     def _target(self, backend: Backend | None) -> Target:
         if backend is None:
             return self.documents
-        return Proxy(backend, self.pools, self.admission.admit, self.listener.addresses[0][1])
+        return Proxy(backend, self.pools, self.admission, self.listener.addresses[0][1])
 
     def _spec(self, command: Command) -> ChildSpec:
         socket = f"{self.sockets}/{command.name}.sock"

@@ -10,8 +10,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from gateway.call import Call, Snapshot, Target
 from gateway.core.compile import Compiled
 from gateway.core.errors import GatewayError
-from gateway.edge import cors
-from gateway.life import Life, Policies
+from gateway.core.head import from_pairs
+from gateway.life import Life, Policies, is_preflight
 from gateway.services.keys import Keys
 
 
@@ -36,10 +36,11 @@ def run(
 
     Raises ValueError for a preflight.
     """
-    if cors.is_preflight(method, headers):
-        asked = headers[hdrs.ACCESS_CONTROL_REQUEST_METHOD]
+    raw = [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in headers.items()]
+    head = from_pairs(method, target, raw)
+    if is_preflight(head):
         raise ValueError(
-            f"a CORS preflight is answered from the route's cors, before any token; explain the {asked}"
+            f"a CORS preflight is answered from the route's cors, before any token; explain the {head.asked}"
         )
     snapshot = Snapshot(
         revision=0,
@@ -57,7 +58,7 @@ def run(
         observe=lambda call: None,
         draining=lambda: False,
     )
-    call = Call(method, target, headers, "127.0.0.1", snapshot)
+    call = Call(head, "127.0.0.1", snapshot)
     try:
         Life(policies).begin(call)
     except GatewayError as error:

@@ -85,6 +85,12 @@ class Life:
         self._policies.observe(call)
         client.direct_done(keep_alive=response.keep_alive is not False)
 
+    def refused(self, request_id: str, error: GatewayError, peer: str) -> None:
+        """What never became a request is counted and logged all the same."""
+        call = Call(Head("", ""), peer, self._policies.snapshot())
+        call.id, call.status, call.code = request_id, error.status, error.code
+        self._policies.observe(call)
+
     # --- with a task ---
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -94,7 +100,9 @@ class Life:
         call, client.begun = client.begun, None
         begun = call is not None
         if call is None:
-            call = self._call(from_pairs(request.method, request.raw_path, request.raw_headers), client, request)
+            call = self._call(
+                from_pairs(request.method, request.raw_path, request.raw_headers), client, request
+            )
         call.request = request
         call.old = request.version < (1, 1)
         call.keep_alive = request.keep_alive
@@ -111,7 +119,7 @@ class Life:
     async def _answer(self, call: Call, *, begun: bool) -> web.StreamResponse:
         """The error wall: whatever goes wrong becomes problem+json, or has cut an answer that had begun."""
         try:
-            if call.head.asked and call.method == "OPTIONS" and call.head.origins:
+            if is_preflight(call.head):
                 return await self._preflight(call)
             if not begun:
                 self.begin(call)
@@ -183,3 +191,8 @@ class Life:
         await response.prepare(request)
         await response.write_eof()
         call.bytes_out = response.body_length
+
+
+def is_preflight(head: Head) -> bool:
+    """Fetch standard: OPTIONS with an Origin and Access-Control-Request-Method."""
+    return head.method == "OPTIONS" and bool(head.asked) and bool(head.origins)

@@ -56,7 +56,8 @@ class Identity:
     @property
     def lines(self) -> bytes:
         """The header lines that tell a backend who calls; every value was validated with the token."""
-        return f"X-Tenant: {self.tenant.value}\r\nX-Subject: {self.subject}\r\nX-Scopes: {self.scope_text}\r\n".encode()
+        who = f"X-Tenant: {self.tenant.value}\r\nX-Subject: {self.subject}\r\n"
+        return f"{who}X-Scopes: {self.scope_text}\r\n".encode()
 
 
 @dataclass(frozen=True, slots=True)

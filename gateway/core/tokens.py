@@ -108,6 +108,16 @@ def _parse_key(entry: Any, where: str, algorithms: Sequence[str]) -> Key:
     return Key(kid, algorithm, material, entry)
 
 
+def bearer(values: Sequence[str]) -> str:
+    """The token of the Authorization headers (RFC 6750 section 2.1). Raises Unauthenticated."""
+    if len(values) != 1:
+        raise Unauthenticated("Send one Authorization header: Bearer and a token.")
+    scheme, _, token = values[0].partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthenticated("Send the token as Authorization: Bearer.")
+    return token.strip()
+
+
 def verify(token: str, keys: Mapping[str, Key], rule: TokenRule, now: float) -> Identity:
     """Who the token says is calling. Raises Unauthenticated with the reason, never with the token."""
     if not token.isascii():

@@ -16,6 +16,7 @@ from multidict import CIMultiDict
 from gateway.core.errors import Forbidden
 from gateway.core.model import CorsRule
 
+
 @lru_cache(maxsize=4096)
 def _options(rule: CorsRule) -> dict[str, ResourceOptions]:
     """The rule as aiohttp-cors wants it: origin -> options."""

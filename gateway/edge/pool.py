@@ -51,14 +51,16 @@ class Pool:
         try:
             async with asyncio.timeout(timeout):
                 if address.path:
-                    _, connection = await loop.create_unix_connection(lambda: Connection(address), address.path)
+                    _, connection = await loop.create_unix_connection(
+                        lambda: Connection(address), address.path
+                    )
                 else:
                     _, connection = await loop.create_connection(
                         lambda: Connection(address), address.host, address.port
                     )
         except TimeoutError:
             raise BackendUnavailable("Connecting to the backend took too long.") from None
-        except OSError:
+        except (OSError, UnicodeError):  # UnicodeError: a host name that DNS cannot hold
             raise BackendUnavailable("The backend does not accept connections.") from None
         return connection
 

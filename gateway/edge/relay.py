@@ -7,17 +7,14 @@ thread is free while the slow client still reads.
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Protocol
-
-
-from gateway.call import Call
+from gateway.call import Call, Client
 from gateway.core.answer import CORS, AnswerHead
 from gateway.core.errors import GatewayError
 from gateway.edge import cors
 from gateway.edge.exchange import Exchange
 from gateway.edge.reply import date_line
 from gateway.edge.spool import Outbox
+
 
 class Relay:
     """The sink of one exchange. `on_end` is called once: the answer has left, or `error` says why not.
@@ -214,5 +211,3 @@ def _without_cors(lines: bytes) -> bytes:
     """The route's rule says it all: what a backend says about other origins is taken away."""
     kept = [line for line in lines.splitlines(True) if line.partition(b":")[0].lower() not in CORS]
     return b"".join(kept)
-
-

@@ -13,24 +13,40 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import HttpVersion11, hdrs, http_exceptions, web
 from aiohttp.web_protocol import RequestHandler
 
 from gateway.call import Call
-from gateway.core.errors import BadRequest, GatewayError, HeadersTooLarge, InternalError, RequestTimeout, TargetTooLong
+from gateway.core.errors import (
+    BadRequest,
+    GatewayError,
+    HeadersTooLarge,
+    InternalError,
+    RequestTimeout,
+    TargetTooLong,
+)
 from gateway.core.head import Head, parse_simple
 from gateway.edge import reply
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-Direct = Callable[["ClientConnection", Head, bytes], bool]
-Refused = Callable[[str, int, str, str], None]
 KEEP_ALIVE = 65.0  # seconds that a client's idle connection stays open
 HEAD_TIME = 10.0  # seconds that a request's head may take from its first byte
 _HELD = 64 * 1024  # bytes that a client may send ahead while its request is served
+
+
+class Service(Protocol):
+    """Who serves requests.
+
+    handle: any. direct: a whole simple one; False hands it to `handle`. refused: told of what never became
+    a request: its request id, what was answered, and the peer.
+    """
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse: ...
+    def direct(self, client: Any, head: Head, request_body: bytes) -> bool: ...
+    def refused(self, request_id: str, error: GatewayError, peer: str) -> None: ...
 
 
 class ListenError(OSError):
@@ -45,12 +61,11 @@ class ClientConnection(RequestHandler):
     holds no part of a request, so the next bytes begin one.
     """
 
-    __slots__ = ("_held", "begun", "busy", "clean", "direct", "head_since", "on_gone", "peer", "refused", "relay")
+    __slots__ = ("_held", "_service", "begun", "busy", "clean", "head_since", "on_gone", "peer", "relay")
 
-    def __init__(self, server: _Server, direct: Direct, refused: Refused, **more: Any) -> None:
+    def __init__(self, server: web.Server, service: Service, **more: Any) -> None:
         super().__init__(server, **more)
-        self.direct = direct
-        self.refused = refused
+        self._service = service
         self.relay: Any = None
         self.on_gone: Callable[[], object] | None = None
         self.begun: Call | None = None
@@ -93,7 +108,7 @@ class ClientConnection(RequestHandler):
             self.clean = False
             return False
         self._begin_direct(data[stop:])
-        if self.direct(self, head, data[start:stop]):
+        if self._service.direct(self, head, data[start:stop]):
             return True
         self._held = b""
         self._end_direct()
@@ -165,7 +180,7 @@ class ClientConnection(RequestHandler):
                 b"X-Request-ID: %b\r\nServer: gateway\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
                 % (request_id.encode(), len(body), body)
             )
-        self.refused(request_id, error.status, error.code, self.peer)
+        self._service.refused(request_id, error, self.peer)
         self.force_close()
         return True
 
@@ -204,7 +219,7 @@ class ClientConnection(RequestHandler):
             headers={reply.REQUEST_ID: request_id, hdrs.SERVER: reply.SERVER, hdrs.CACHE_CONTROL: "no-store"},
         )
         response.force_close()
-        self.refused(request_id, error.status, error.code, self.peer)
+        self._service.refused(request_id, error, self.peer)
         return response
 
 
@@ -224,26 +239,22 @@ def _parser_error(status: int, exc: BaseException | None) -> GatewayError:
 
 
 class _Server(web.Server):
-    def __init__(self, handler: Handler, direct: Direct, refused: Refused, **more: Any) -> None:
-        super().__init__(handler, **more)
-        self._direct = direct
-        self._refused = refused
+    def __init__(self, service: Service, **more: Any) -> None:
+        super().__init__(service.handle, **more)
+        self._service = service
 
     def __call__(self) -> RequestHandler:
-        return ClientConnection(self, self._direct, self._refused, loop=self._loop, **self._kwargs)
+        return ClientConnection(self, self._service, loop=self._loop, **self._kwargs)
 
 
 class Listener:
-    """The public side: opens sockets, hands each request on, drains.
+    """The public side: opens sockets, hands each request to the service, drains.
 
-    handler: any request. direct: a whole simple one. refused(request id, status, code, peer): told of what
-    aiohttp refused by itself. drain_time: seconds that requests in flight may still take.
+    drain_time: seconds that requests in flight may still take.
     """
 
-    def __init__(self, handler: Handler, direct: Direct, refused: Refused, drain_time: float = 25.0) -> None:
-        self._handler = handler
-        self._direct = direct
-        self._refused = refused
+    def __init__(self, service: Service, drain_time: float = 25.0) -> None:
+        self._service = service
         self._drain_time = drain_time
         self._runner: web.ServerRunner | None = None
         self._sockets: list[socket.socket] = []
@@ -262,9 +273,7 @@ class Listener:
     async def open(self, backlog: int = 1024) -> None:
         """Listen on the ports that were taken."""
         server = _Server(
-            self._handler,
-            self._direct,
-            self._refused,
+            self._service,
             keepalive_timeout=KEEP_ALIVE,
             access_log=None,
             tcp_keepalive=True,
@@ -302,7 +311,9 @@ class Listener:
         if runner is not None and runner.server is not None:
             runner.server.pre_shutdown()
             end = monotonic() + self._drain_time
-            while monotonic() < end and any(c._request_in_progress for c in self._connections()):
+            while monotonic() < end and any(  # noqa: ASYNC110 - aiohttp has no event for it
+                c._request_in_progress for c in self._connections()
+            ):
                 await asyncio.sleep(0.02)
             await runner.cleanup()
         self._runner = None

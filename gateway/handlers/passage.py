@@ -6,13 +6,13 @@ import asyncio
 from time import monotonic, perf_counter
 from typing import Protocol
 
-from gateway.call import Call
+from gateway.call import Call, Client
 from gateway.core.answer import AnswerHead
 from gateway.core.errors import GatewayError
 from gateway.core.model import Address, Timeouts
 from gateway.edge.exchange import Connection, Exchange
 from gateway.edge.pool import Pool, Pools
-from gateway.edge.relay import Client, Relay
+from gateway.edge.relay import Relay
 
 # A backend whose answer nobody wants any more may take this long to end it when the route has no limit.
 _DISCARD = 300.0  # seconds

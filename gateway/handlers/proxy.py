@@ -105,9 +105,7 @@ class Proxy:
             total=call.route.timeouts.total,
         )
 
-    async def _get_there(
-        self, call: Call, spool: Spool, timeouts: Timeouts
-    ) -> tuple[Seat, Pool, Connection]:
+    async def _get_there(self, call: Call, spool: Spool, timeouts: Timeouts) -> tuple[Seat, Pool, Connection]:
         """All before the first byte: the whole body for a threaded backend, a seat, a connection. A client
         that leaves by then was never there."""
         task = asyncio.current_task()
@@ -132,9 +130,7 @@ class Proxy:
         finally:
             call.client.on_gone = None
 
-    async def _connect(
-        self, call: Call, seat: MovingSeat, timeouts: Timeouts
-    ) -> tuple[Pool, Connection]:
+    async def _connect(self, call: Call, seat: MovingSeat, timeouts: Timeouts) -> tuple[Pool, Connection]:
         """A connection; to another address, if it has a seat, where one refuses: no byte was sent yet."""
         backend = self._backend
         fresh = call.method not in _IDEMPOTENT

@@ -24,31 +24,47 @@ class Seat:
     def release(self) -> None:
         self._line.give_back(self.address)
 
+    def move(self, address: Address) -> bool:
+        """Sit at another address of the backend, if there is room."""
+        if not self._line.take_at(address):
+            return False
+        self._line.give_back(self.address)
+        self.address = address
+        return True
+
 
 class _Line:
     """The seats of one backend, and who waits for them, first come first served."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
-        self.inside: dict[Address, int] = {}
+        self.inside: dict[str, int] = {}  # by the address's text, whose hash is made once
         self.waiting: deque[asyncio.Future[Seat]] = deque()
         self._turn = 0
 
     def try_take(self) -> Seat | None:
-        threads = self.backend.threads
-        self._turn += 1
-        address = least_used(self.backend.addresses, lambda a: self.inside.get(a, 0), self._turn)
-        used = self.inside.get(address, 0)
+        addresses = self.backend.addresses
+        address = addresses[0]
+        if len(addresses) > 1:
+            self._turn += 1
+            address = least_used(addresses, lambda a: self.inside.get(a.text, 0), self._turn)
+        return Seat(self, address) if self.take_at(address) else None
+
+    def take_at(self, address: Address) -> bool:
+        used, threads = self.inside.get(address.text, 0), self.backend.threads
         if threads and used >= threads:
-            return None
-        self.inside[address] = used + 1
-        return Seat(self, address)
+            return False
+        self.inside[address.text] = used + 1
+        return True
 
     def give_back(self, address: Address) -> None:
-        self.inside[address] -= 1
-        if not self.inside[address]:
-            del self.inside[address]
-        self.wake()
+        left = self.inside[address.text] - 1
+        if left:
+            self.inside[address.text] = left
+        else:
+            del self.inside[address.text]
+        if self.waiting:
+            self.wake()
 
     def wake(self) -> None:
         """Hand free seats to those who wait."""
@@ -72,16 +88,17 @@ class Admission:
     def __init__(self) -> None:
         self._lines: dict[str, _Line] = {}
 
-    async def admit(self, call: Call, backend: Backend, timeout: float) -> Seat:
-        """A seat, after at most `timeout` seconds in line. Raises BackendSaturated."""
+    def try_admit(self, backend: Backend) -> Seat | None:
+        """A seat that is free now, if nobody waits for one."""
         line = self._lines.get(backend.name)
         if line is None:
             line = self._lines[backend.name] = _Line(backend)
-        if not line.waiting:
-            seat = line.try_take()
-            if seat is not None:
-                return seat
-        return await self._wait(line, timeout)
+        return line.try_take() if not line.waiting else None
+
+    async def admit(self, call: Call, backend: Backend, timeout: float) -> Seat:
+        """A seat, after at most `timeout` seconds in line. Raises BackendSaturated."""
+        seat = self.try_admit(backend)
+        return seat if seat is not None else await self._wait(self._lines[backend.name], timeout)
 
     async def _wait(self, line: _Line, timeout: float) -> Seat:
         place: asyncio.Future[Seat] = asyncio.get_running_loop().create_future()

@@ -11,9 +11,9 @@ import sys
 import time
 
 import pytest
-from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.call import Call
+from gateway.core.head import Head
 from gateway.core.model import Identity, Route, Tenant, TenantId
 from gateway.edge.accesslog import AccessLog
 
@@ -21,7 +21,7 @@ ROUTE = Route(name="list products", path="/catalog/{rest*}", target_name="catalo
 
 
 def call(subject="alice", **found):
-    made = Call("GET", "/catalog/x?secret=1", CIMultiDictProxy(CIMultiDict()), "192.0.2.7", None)
+    made = Call(Head("GET", "/catalog/x?secret=1"), "192.0.2.7", None)
     tenant = TenantId("acme")
     made.route = ROUTE
     made.identity = Identity(tenant, subject, frozenset(), 0.0)
@@ -262,8 +262,9 @@ def test_a_minus_is_stdout():
     program = (
         "from gateway.edge.accesslog import AccessLog\n"
         "from gateway.call import Call\n"
+        "from gateway.core.head import Head\n"
         "log = AccessLog('-')\n"
-        "log.write(Call('GET', '/', {}, '', None))\n"
+        "log.write(Call(Head('GET', '/'), '', None))\n"
         "log.reopen()\n"
         "log.close()\n"
         "print('still open')\n"

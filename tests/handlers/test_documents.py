@@ -16,6 +16,7 @@ from yarl import URL
 
 from gateway.call import Call, Snapshot
 from gateway.core.errors import GatewayError
+from gateway.core.head import from_pairs
 from gateway.core.model import Route, Tenant, TenantId
 from gateway.edge import reply
 from gateway.handlers.documents import Documents
@@ -71,7 +72,8 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
     )
 
     async def serve(request: web.BaseRequest) -> web.StreamResponse:
-        call = Call(request.method, request.raw_path, request.headers, "", snapshot(), request)
+        head = from_pairs(request.method, request.raw_path, request.raw_headers)
+        call = Call(head, "", snapshot(), request)
         call.id = "the-request"
         call.route = route
         path, _, call.query = request.raw_path.partition("?")
