@@ -196,7 +196,7 @@ class Exchange:
             if end < 0 or end > answer.MAX_HEAD:
                 if len(data) > answer.MAX_HEAD:
                     raise BackendMalformed("The head of the backend's answer is too long.")
-                if data and not b"HTTP/1.".startswith(data[:7]):
+                if not data.startswith(b"HTTP/1."[: len(data)]) or b"\n" in data.replace(b"\r\n", b""):
                     raise BackendMalformed("The backend's answer is not HTTP/1.1.")
                 self._buffer = data
                 return b""

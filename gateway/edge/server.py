@@ -34,6 +34,7 @@ from gateway.edge import reply
 
 KEEP_ALIVE = 65.0  # seconds that a client's idle connection stays open
 HEAD_TIME = 10.0  # seconds that a request's head may take from its first byte
+_MAX_LINE = 8190  # bytes of a request line or a header, aiohttp's own limit
 _HELD = 64 * 1024  # bytes that a client may send ahead while its request is served
 
 
@@ -61,7 +62,19 @@ class ClientConnection(RequestHandler):
     holds no part of a request, so the next bytes begin one.
     """
 
-    __slots__ = ("_held", "_service", "begun", "busy", "clean", "head_since", "on_gone", "peer", "relay")
+    __slots__ = (
+        "_held",
+        "_line_ended",
+        "_line_length",
+        "_service",
+        "begun",
+        "busy",
+        "clean",
+        "head_since",
+        "on_gone",
+        "peer",
+        "relay",
+    )
 
     def __init__(self, server: web.Server, service: Service, **more: Any) -> None:
         super().__init__(server, **more)
@@ -74,6 +87,8 @@ class ClientConnection(RequestHandler):
         self.head_since = 0.0
         self.peer = ""
         self._held = b""
+        self._line_length = 0
+        self._line_ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -154,7 +169,14 @@ class ClientConnection(RequestHandler):
             self.transport.pause_reading()
 
     def _hand_over(self, data: bytes) -> None:
-        """To aiohttp, unchanged; and note when a head began that did not end."""
+        """To aiohttp, unchanged; and note when a head began that did not end, and how long its first line
+        is (aiohttp has one error for a long target and a long header)."""
+        if self._idle() and not self.head_since:
+            self._line_length, self._line_ended = 0, False
+        if not self._line_ended:
+            end = data.find(b"\r\n")
+            self._line_ended = end >= 0
+            self._line_length += end if end >= 0 else len(data)
         super().data_received(data)
         if self._messages or not self._idle():
             self.head_since = 0.0
@@ -209,7 +231,7 @@ class ClientConnection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """A request that cannot be parsed. Nothing of it is echoed."""
-        error = _parser_error(status, exc)
+        error = _parser_error(status, exc, self._line_length)
         request._version = HttpVersion11  # aiohttp makes up a request of HTTP/1.0 for what it cannot parse
         request_id = os.urandom(16).hex()
         response = web.Response(
@@ -223,12 +245,9 @@ class ClientConnection(RequestHandler):
         return response
 
 
-def _parser_error(status: int, exc: BaseException | None) -> GatewayError:
+def _parser_error(status: int, exc: BaseException | None, line_length: int) -> GatewayError:
     if isinstance(exc, http_exceptions.LineTooLong):
-        # aiohttp has one error for both; only its text tells them apart.
-        line = str(exc.args[0] if exc.args else exc)
-        first = line.lstrip("b'\"").split(" ", 1)[0]
-        if first.isupper() or line.lstrip("b'\"").startswith("/"):
+        if line_length > _MAX_LINE:
             return TargetTooLong("The request's target is too long.")
         return HeadersTooLarge("A header is too long.")
     if "Too many headers" in str(exc):

@@ -15,7 +15,13 @@ from aiohttp import web
 
 from gateway.call import Call
 from gateway.core import headers
-from gateway.core.errors import BackendUnavailable, BadRequest, GatewayError, RequestTimeout
+from gateway.core.errors import (
+    BackendSaturated,
+    BackendUnavailable,
+    BadRequest,
+    GatewayError,
+    RequestTimeout,
+)
 from gateway.core.model import Address, Backend, Timeouts
 from gateway.edge import body, reply
 from gateway.edge.exchange import Connection, Exchange
@@ -112,13 +118,16 @@ class Proxy:
         assert task is not None and call.client is not None
         call.client.on_gone = task.cancel
         left = timeouts.total - (perf_counter() - call.started) if timeouts.total else None
+        late: GatewayError = RequestTimeout("The body did not come within the call's total time.", close=True)
         try:
             async with asyncio.timeout(left):
                 if self._backend.threaded:
                     await spool.fill(call)
+                late = BackendSaturated("No seat was free within the call's total time.")
                 before = perf_counter()
                 seat = await self._admission.admit(call, self._backend, timeouts.queue)
                 call.queue_s = perf_counter() - before
+                late = BackendUnavailable("Connecting took longer than the call's total time.")
                 try:
                     pool, connection = await self._connect(call, seat, timeouts)
                 except BaseException:
@@ -126,7 +135,7 @@ class Proxy:
                     raise
                 return seat, pool, connection
         except TimeoutError:
-            raise RequestTimeout("The call's total time passed before the backend was asked.") from None
+            raise late from None
         finally:
             call.client.on_gone = None
 
