@@ -41,6 +41,7 @@ from gateway.services.keys import Keys, ensure_secret, ensure_signing_key
 from gateway.services.metrics import Metrics
 from gateway.services.supervisor import Supervisor
 from gateway.services.tenants import TenantLimits
+from gateway.services.watch import goes_on
 from gateway.store.sqlite import SQLiteDocumentStore
 
 __all__ = ["ChildFailed", "Gateway", "GatewayApplication", "StartFailed", "run"]
@@ -195,7 +196,8 @@ class Gateway:
     async def _watch_keys(self) -> None:
         while True:
             await asyncio.sleep(1.0)
-            self.keys.reload_if_changed()
+            with goes_on("loading the keys again"):
+                self.keys.reload_if_changed()
 
 
 def socket_folder(data: str) -> str:

@@ -107,6 +107,7 @@ def _route(
         host=written.host or "",
         methods=frozenset(written.methods),
         strip=_strip(written.strip),
+        encoded_slash=_passes_slash(written),
         public=written.public,
         read_scopes=scopes.get("read", frozenset()),
         write_scopes=scopes.get("write", frozenset()),
@@ -139,6 +140,10 @@ def _route_problems(written: RouteSettings, targets: object) -> list[_Found]:
         found.append(
             (("strip",), "the path does not begin with it", f"strip a leading part of {written.path}")
         )
+    if not _passes_slash(written) and "%2F" in _strip(written.path):
+        found.append(
+            (("path",), "it holds %2F, which the route refuses", "add encoded_slash: pass, or write it as /")
+        )
     for word in written.scopes:
         if word not in _SCOPE_WORDS | _METHODS and word not in written.methods:
             found.append((("scopes", word), "it is no method", "use read, write, or a method such as DELETE"))
@@ -148,6 +153,13 @@ def _route_problems(written: RouteSettings, targets: object) -> list[_Found]:
             (("cors", "origins"), "* stands alone and never with credentials", "list the origins instead")
         )
     return found
+
+
+def _passes_slash(written: RouteSettings) -> bool:
+    """The keys of the store are opaque; a backend that decodes `%2F` is asked for another route's path."""
+    if written.encoded_slash is None:
+        return written.target == DOCUMENTS
+    return written.encoded_slash == "pass"
 
 
 def _strip(written: str) -> str:

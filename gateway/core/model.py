@@ -131,6 +131,7 @@ class Route(Generic[T]):
     """A rule from request to target.
 
     path: canonical pattern, `{name}` for one segment, `{name*}` for the rest. methods: empty is any.
+    encoded_slash: whether `%2F` may stand in the path.
     strip: the leading part of the path that the target does not see. read_scopes / write_scopes /
     method_scopes: all of them are required of the token.
     """
@@ -142,6 +143,7 @@ class Route(Generic[T]):
     host: str = ""
     methods: frozenset[str] = frozenset()
     strip: str = ""
+    encoded_slash: bool = False
     public: bool = False
     read_scopes: frozenset[str] = frozenset()
     write_scopes: frozenset[str] = frozenset()

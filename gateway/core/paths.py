@@ -2,7 +2,9 @@
 
 Percent-encoded unreserved characters are decoded, hex digits are upper case, characters that a URI may
 not hold are encoded, everything else stays as it came: `%2F` is never a separator. What could be read in
-two ways is refused: NUL, LF, CR and backslash in any spelling, dot segments, empty segments.
+two ways is refused: NUL, LF, CR and backslash in any spelling, dot segments (also beside a `%2F`, since WSGI
+and ASGI servers decode it), empty segments. Where a backend might take `%2F` for a separator the route says
+whether it may pass (`refuse_encoded_slash`).
 """
 
 from __future__ import annotations
@@ -30,10 +32,20 @@ def canonical(path: str) -> str:
     for segment in result.split("/")[1:-1]:
         if not segment:
             raise BadRequest("The path holds an empty segment (two slashes in a row).", close=True)
-    for segment in result.split("/"):
+    for segment in result.replace("%2F", "/").split("/"):
         if segment in (".", ".."):
             raise BadRequest("The path holds a dot segment.", close=True)
     return result
+
+
+def refuse_encoded_slash(path: str) -> None:
+    """Refuse `%2F` in a canonical path, for routes that do not pass it (`Route.encoded_slash`).
+
+    WSGI and ASGI servers decode it: the application would see another path than the one that was matched
+    and authorised. Raises BadRequest.
+    """
+    if "%2F" in path:
+        raise BadRequest("The path holds an encoded slash (%2F), which this route does not take.", close=True)
 
 
 def _normalise(found: re.Match[str]) -> str:

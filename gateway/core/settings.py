@@ -106,6 +106,11 @@ class RouteSettings(_Strict):
     host: HostName | None = Field(default=None, description="default: any host")
     methods: list[Method] = Field(default=[], description="default: any method")
     strip: str = Field(default="", description="leading part of the path that the target does not see")
+    encoded_slash: Literal["refuse", "pass"] | None = Field(
+        default=None,
+        description="%2F in the path; most backends read it as a slash, so that scopes of other routes would"
+        " not hold. Default: refuse (400); documents pass it, for there it is never a slash",
+    )
     scopes: dict[str, list[Scope]] = Field(
         default={}, description="by read, write or a method's name: the scopes a token needs, all of them"
     )

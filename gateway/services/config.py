@@ -21,12 +21,12 @@ from gateway.core.compile import Compiled
 from gateway.core.model import Backend
 from gateway.core.problems import Problem, Problems
 from gateway.services import source
+from gateway.services.watch import Stamp, goes_on, stamp
 
 L = logging.getLogger(__name__)
 POLL = 0.05  # seconds between two looks at the file; a change is taken when two looks agree
 
 MakeTarget = Callable[[Backend | None], Target]
-Stamp = tuple[int, int, int]
 
 
 class ConfigRefused(Exception):
@@ -76,8 +76,8 @@ def _in_order(problems: list[Problem]) -> list[Problem]:
 class ConfigService:
     """Holds the live snapshot and replaces it when the file changes.
 
-    on_applied(new, old) runs after each swap, on the loop; old is None the first time. on_refused runs
-    after each refusal.
+    on_applied(new, old) runs after each swap, on the loop; old is None the first time, and what it raises
+    then ends the start. on_refused runs after each refusal. Later what they raise is logged: a swap stays.
     """
 
     def __init__(
@@ -105,40 +105,53 @@ class ConfigService:
 
     def load_first(self) -> None:
         """Load at the start. Raises ConfigRefused: without a good config nothing begins."""
-        self._seen = self._stamp()
+        self._seen = stamp(self.path)
         text = read(self.path)
         try:
             compiled = compile_text(text, self._target, self._sockets)
         except Problems as found:
             raise ConfigRefused(self.path, found.items) from None
-        self._swap(compiled, _digest(text))
+        self._on_applied(self._swap(compiled, _digest(text)), None)
 
     async def reload(self) -> bool:
-        """Load the file now, off the loop. True when the running snapshot is what the file says."""
+        """Load the file now, off the loop. True when the running snapshot is what the file says.
+
+        A bug of ours on the way is logged and refuses the file: nothing ends the watch.
+        """
         async with self._lock:
-            digest = ""
-            try:
-                text = await self._read()
-                digest = _digest(text)
-                if digest == self.current.digest:
-                    self.refusal = None
-                    return True
-                compiled = await self._compile(text)
-            except ConfigRefused as refused:
-                self._refuse(digest, refused.problems)
-                return False
-            except Problems as found:
-                self._refuse(digest, found.items)
-                return False
-            self._swap(compiled, digest)
-            return True
+            with goes_on(f"loading {self.path}"):
+                return await self._load()
+            reason = "a bug in the gateway keeps it from being loaded"
+            self._refuse("", [Problem((), reason, "undo the last edit, and report what the log says")])
+            return False
+
+    async def _load(self) -> bool:
+        digest = ""
+        try:
+            text = await self._read()
+            digest = _digest(text)
+            if digest == self.current.digest:
+                self.refusal = None
+                return True
+            compiled = await self._compile(text)
+        except ConfigRefused as refused:
+            self._refuse(digest, refused.problems)
+            return False
+        except Problems as found:
+            self._refuse(digest, found.items)
+            return False
+        old = self.current
+        new = self._swap(compiled, digest)
+        with goes_on(f"what follows from revision {new.revision}"):
+            self._on_applied(new, old)
+        return True
 
     async def _read(self) -> str:
         """The text, as it was when nobody wrote it. Raises ConfigRefused."""
         while True:
-            self._seen = self._stamp()
+            self._seen = stamp(self.path)
             text = await asyncio.to_thread(read, self.path)
-            if self._stamp() == self._seen:
+            if stamp(self.path) == self._seen:
                 return text
             await asyncio.sleep(POLL)
 
@@ -156,12 +169,12 @@ class ConfigService:
         before = self._seen
         while True:
             await asyncio.sleep(POLL)
-            stamp = self._stamp()
-            if stamp == before and stamp != self._seen:
+            now = stamp(self.path)
+            if now == before and now != self._seen:
                 await self.reload()
-            before = stamp
+            before = now
 
-    def _swap(self, compiled: Compiled[Target], digest: str) -> None:
+    def _swap(self, compiled: Compiled[Target], digest: str) -> Snapshot:
         old = self._current
         new = Snapshot(
             revision=old.revision + 1 if old else 1,
@@ -175,7 +188,7 @@ class ConfigService:
         self._current = new
         self.refusal = None
         L.info("Revision %d of %s is live: %d routes", new.revision, self.path, len(new.table.routes))
-        self._on_applied(new, old)
+        return new
 
     def _refuse(self, digest: str, problems: list[Problem]) -> None:
         self.refusal = Refusal(time.time(), digest, problems)
@@ -183,14 +196,8 @@ class ConfigService:
         L.error(
             "%s was refused; revision %d stays live:\n%s", self.path, revision, describe(self.path, problems)
         )
-        self._on_refused(self.refusal)
-
-    def _stamp(self) -> Stamp | None:
-        try:
-            status = self.path.stat()
-        except OSError:
-            return None
-        return status.st_ino, status.st_ctime_ns, status.st_size  # a chmod counts: it may be the mend
+        with goes_on("what follows from a refused config"):
+            self._on_refused(self.refusal)
 
     def status(self) -> dict[str, Any]:
         """What GET /admin/config shows."""

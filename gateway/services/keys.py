@@ -18,6 +18,7 @@ from jwt.algorithms import OKPAlgorithm
 from gateway.core.errors import Unauthenticated
 from gateway.core.model import Identity
 from gateway.core.tokens import Key, KeySetError, TokenRule, parse_keys, sign, verify
+from gateway.services.watch import Stamp, stamp
 
 L = logging.getLogger(__name__)
 CACHE_SIZE = 10_000
@@ -44,17 +45,17 @@ class Keys:
         self._now = now
         self._keys: Mapping[str, Key] = {}
         self._cache: dict[str, Identity] = {}
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: Stamp | None = None
 
     def load(self) -> None:
         """Read the key file. Raises KeysUnusable; then the keys stay as they were."""
-        self._seen = _stamp(self.path)
+        self._seen = stamp(self.path)
         self._keys = load_keys(self.path, self.rule)
         self._cache.clear()
 
     def reload_if_changed(self) -> None:
         """Read the key file again when it changed; a bad one is logged and the last good keys stay."""
-        if _stamp(self.path) == self._seen:
+        if stamp(self.path) == self._seen:
             return
         try:
             self.load()
@@ -80,14 +81,6 @@ class Keys:
             del self._cache[next(iter(self._cache))]  # the one that was verified longest ago
         self._cache[token] = identity
         return identity
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_ctime_ns, status.st_size  # a chmod counts: it may be the mend
 
 
 def load_keys(path: Path, rule: TokenRule) -> dict[str, Key]:

@@ -1,7 +1,7 @@
 """The routing config's text: YAML by libyaml, read strictly, and where in the text a path stands.
 
 YAML 1.1's surprises are off: only true and false are booleans (`no` is a text), there are no dates and no
-base-60 numbers, no tags of Python's, and a key that is there twice is an error instead of a silent loss.
+base-60 numbers, no tags (`!!int`), and a key that is there twice is an error instead of a silent loss.
 Aliases are followed as far as the text written out would still be a config (and not "a billion laughs").
 
 libyaml keeps the interpreter lock for its whole run: 1,000 routes in a thread stopped the event loop for
@@ -71,7 +71,6 @@ def _sequence(loader: _Loader, node: yaml.SequenceNode) -> list[Any]:
 _CORE = ("str", "int", "float", "bool", "null")
 _Loader.yaml_constructors = {
     **{tag: make for tag, make in _Loader.yaml_constructors.items() if str(tag).rpartition(":")[2] in _CORE},
-    None: yaml.CSafeLoader.yaml_constructors[None],  # any other tag is an error
     "tag:yaml.org,2002:map": _mapping,
     "tag:yaml.org,2002:seq": _sequence,
 }
@@ -80,10 +79,9 @@ _Loader.yaml_constructors = {
 def parse_yaml(text: str) -> Any:
     """The plain data of a YAML text. Raises Problems with the line."""
     try:
-        _check_depth(text)
+        _check_events(text)
         loader = _Loader(text)
         data = loader.get_single_data()
-        size = _written_out(data, {})
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 0
@@ -92,46 +90,60 @@ def parse_yaml(text: str) -> Any:
         ) from None
     except (yaml.YAMLError, ValueError):
         raise Problems([Problem((), "it is not YAML", "check that the file is complete text")]) from None
-    if size > MAX_BYTES:
-        reason = f"with its aliases (*name) written out it is larger than {MAX_BYTES} bytes"
-        raise Problems([Problem((), reason, "use fewer aliases")])
     if loader.problems:
-        raise Problems(loader.problems)
+        raise Problems(loader.problems)  # first: what is lost to a key that is there twice is not measured
+    size, depth = _written_out(data, {})
+    if size > MAX_BYTES or depth > MAX_DEPTH:
+        what = f"larger than {MAX_BYTES} bytes" if size > MAX_BYTES else f"nested deeper than {MAX_DEPTH}"
+        reason = f"with its aliases (*name) written out it is {what}"
+        raise Problems([Problem((), reason, "use fewer aliases")])
     return data
 
 
-def _check_depth(text: str) -> None:
-    """Raises Problems when it is nested too deep to be read safely, YAMLError when it is not YAML."""
+def _check_events(text: str) -> None:
+    """Raises Problems when it is nested too deep to be read safely or holds a tag (`!!bool abc`, of which
+    the constructors would make any exception), YAMLError when it is not YAML."""
     loader, depth = _Loader(text), 0
     while loader.check_event():
         event = loader.get_event()
+        if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag is not None:
+            reason = f"the tag {event.tag!r} is not understood"
+            raise Problems([Problem((), reason, "remove the tag; put a text in quotes", _line_of(event))])
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > MAX_DEPTH:
-            mark = event.start_mark if event is not None else None
-            line = mark.line + 1 if mark is not None else 0
-            raise Problems([Problem((), "it is nested too deep", "is it the right file?", line)])
+            raise Problems([Problem((), "it is nested too deep", "is it the right file?", _line_of(event))])
 
 
-def _written_out(value: Any, known: dict[int, int]) -> int:
-    """About how many characters the data takes with each alias written out."""
+def _line_of(event: yaml.Event | None) -> int:
+    mark = event.start_mark if event is not None else None
+    return mark.line + 1 if mark is not None else 0
+
+
+def _written_out(value: Any, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """About how many characters the data takes with each alias written out, and how deep it is nested.
+
+    An alias comes after what it repeats, which is known by then: this goes no deeper than the text does.
+    """
     if isinstance(value, str):
-        return len(value) + 1
+        return len(value) + 1, 0
     if not isinstance(value, dict | list):
-        return 1
-    size = known.get(id(value))
-    if size is None:
+        return 1, 0
+    found = known.get(id(value))
+    if found is None:
         parts = [*value.keys(), *value.values()] if isinstance(value, dict) else value
-        size = known[id(value)] = 1 + sum(_written_out(part, known) for part in parts)
-    return size
+        measured = [_written_out(part, known) for part in parts]
+        size, depth = 1 + sum(s for s, _ in measured), 1 + max((d for _, d in measured), default=0)
+        found = known[id(value)] = size, depth
+    return found
 
 
 def with_lines(text: str, problems: list[Problem]) -> list[Problem]:
     """The same problems, each with the line that its path (or the nearest part of it) stands on."""
     try:
-        _check_depth(text)
+        _check_events(text)
         root = yaml.compose(text, Loader=_Loader)
     except (yaml.YAMLError, Problems):
         return problems
@@ -187,13 +199,18 @@ async def _apart(question: dict[str, Any]) -> Any:
     try:
         async with asyncio.timeout(_APART_TIMEOUT):
             output, _ = await process.communicate(json.dumps(question).encode())
-        return await asyncio.to_thread(json.loads, output)
-    except (TimeoutError, ValueError):
+    except TimeoutError:
         raise Problems([Problem((), "it could not be read in time", "make the file smaller")]) from None
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
+    if process.returncode:
+        code = process.returncode
+        how = f"exit code {code}" if code > 0 else f"signal {-code}"
+        reason = f"it could not be read: the process that reads it ended with {how}"
+        raise Problems([Problem((), reason, "its message is in the log; memory may be short")])
+    return await asyncio.to_thread(json.loads, output)
 
 
 def _answer(question: dict[str, Any]) -> dict[str, Any]:

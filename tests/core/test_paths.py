@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.errors import BadRequest
-from gateway.core.paths import canonical, decode, split_target
+from gateway.core.paths import canonical, decode, refuse_encoded_slash, split_target
 
 PIECES = st.sampled_from(
     ["/", ".", "..", "a", "B", "%2F", "%2f", "%2e", "%2E", "%41", "%7e", "%25", "%00", "%0a", "%5C",
@@ -37,6 +37,9 @@ PATHS = st.one_of(st.lists(PIECES, max_size=12).map("".join), st.text(max_size=3
         ("/%252e%252e/x", "/%252e%252e/x"),
         ("/...", "/..."),
         ("/.a/..b", "/.a/..b"),
+        ("/a%2F..b%2f...", "/a%2F..b%2F..."),
+        ("/a%2F%2Fb%2F", "/a%2F%2Fb%2F"),
+        ("/..%252Fa", "/..%252Fa"),
         ("/%01", "/%01"),
         ("/a;v=1,2!$&'()*+@", "/a;v=1,2!$&'()*+@"),
     ],
@@ -61,6 +64,13 @@ def test_canonical_form(path: str, expected: str) -> None:
         ("/a/..", "dot segment"),
         ("/%2e%2E/b", "dot segment"),
         ("/.%2e", "dot segment"),
+        ("/x/..%2Fadmin", "dot segment"),
+        ("/x/..%2fadmin", "dot segment"),
+        ("/x/%2e%2E%2fadmin", "dot segment"),
+        ("/x%2F..", "dot segment"),
+        ("/x%2F../y", "dot segment"),
+        ("/x%2F.%2Fy", "dot segment"),
+        ("/%2F..%2F", "dot segment"),
         ("/a%00b", "encoded NUL"),
         ("/a%0ab", "encoded NUL"),
         ("/a%0Db", "encoded NUL"),
@@ -93,7 +103,7 @@ def test_canonical_is_idempotent_and_leaves_nothing_to_interpret(path: str) -> N
     assert canonical(result) == result
     assert re.fullmatch(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-F]{2})+", result)
     assert "//" not in result
-    assert not {".", ".."} & set(result.split("/"))
+    assert not {b".", b".."} & set(unquote_to_bytes(result).split(b"/"))
     assert not {b"\0"[0], 10, 13, ord("\\")} & set(unquote_to_bytes(result))
 
 
@@ -105,6 +115,18 @@ def test_canonical_means_the_same_bytes_and_the_same_segments(path: str) -> None
         return
     assert unquote_to_bytes(result) == unquote_to_bytes(path)
     assert result.count("/") == path.count("/")
+
+
+@pytest.mark.parametrize("path", ["/admin%2Fusers", "/admin%2fusers", "/%2F", "/a/b%2F"])
+def test_an_encoded_slash_is_refused_where_the_route_does_not_pass_it(path: str) -> None:
+    with pytest.raises(BadRequest, match="encoded slash") as caught:
+        refuse_encoded_slash(canonical(path))
+    assert caught.value.close
+
+
+@pytest.mark.parametrize("path", ["/admin/users", "/a%252Fb", "/2F"])
+def test_what_holds_no_encoded_slash_is_not_refused(path: str) -> None:
+    refuse_encoded_slash(canonical(path))
 
 
 def test_decode_gives_text_and_refuses_other_bytes() -> None:

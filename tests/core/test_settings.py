@@ -103,6 +103,17 @@ def test_what_is_stripped_is_canonical_as_the_path_of_a_request_is(
     assert compiled(config(route(path=path, strip=strip))).table.routes[0].strip == expected
 
 
+@pytest.mark.parametrize(
+    ("change", "passes"),
+    [({}, False), ({"encoded_slash": "refuse"}, False), ({"encoded_slash": "pass"}, True),
+     ({"target": "documents"}, True), ({"target": "documents", "encoded_slash": "refuse"}, False)],
+)  # fmt: skip
+def test_an_encoded_slash_passes_to_a_backend_only_where_the_route_says_so(
+    change: dict[str, Any], passes: bool
+) -> None:
+    assert compiled(config(route(**change))).table.routes[0].encoded_slash is passes
+
+
 # --- each kind of problem --------------------------------------------------------------------------
 
 
@@ -139,6 +150,8 @@ def test_what_is_stripped_is_canonical_as_the_path_of_a_request_is(
         ({"public": True, "scopes": {"read": ["a"]}}, "scopes", "public route checks no token", "remove"),
         ({"public": True, "target": "documents"}, "public", "belong to tenants", "remove public"),
         ({"target": "slow"}, "target", "no backend 'slow'", "known: documents, fast, flask"),
+        ({"encoded_slash": "decode"}, "encoded_slash", "'refuse' or 'pass'", "correct"),
+        ({"path": "/a%2Fb"}, "path", "holds %2F, which the route refuses", "encoded_slash: pass"),
         ({"strip": "/q"}, "strip", "does not begin with it", "leading part"),
         ({"strip": "/re"}, "strip", "does not begin with it", "leading part"),
         ({"strip": "r"}, "strip", "does not begin with it", "leading part"),

@@ -40,7 +40,7 @@ async def test_every_method_passes_with_query_and_body(
         Backend(
             always(answer(b'{"a":1}', "207 Multi-Status", "Content-Type: application/json\r\n"))
         ) as backend,
-        harness.running(tmp_path, config(backend, kind)) as gateway,
+        harness.running(tmp_path, config(backend, kind, encoded_slash="pass")) as gateway,
     ):
         async with session.request(
             method,

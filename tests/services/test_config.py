@@ -157,6 +157,70 @@ async def test_a_good_edit_after_a_bad_one_takes_the_refusal_away(setting: Setti
     assert setting.live.current.revision == 2
 
 
+@pytest.mark.parametrize("typo", ["!!bool abc", '!!int ""', "!!seq abc", "!x 1"])
+@pytest.mark.parametrize("padding", ["", "#" * 10_000], ids=["small", "large"])
+async def test_a_tag_is_a_refused_edit_and_the_watch_goes_on(
+    setting: Setting, typo: str, padding: str
+) -> None:
+    async with setting.watched():
+        setting.path.write_text(f"version: {typo}\n{padding}\n")
+        await setting.until(lambda: setting.refused)
+        (problem,) = setting.refused[0].problems
+        assert (problem.line, "tag" in problem.reason) == (1, True)
+        setting.path.write_text(text("b"))
+        await setting.until(lambda: setting.names == ["b"])
+
+
+async def test_a_bug_while_loading_is_a_refusal_and_the_watch_goes_on(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from gateway.services import config
+
+    with monkeypatch.context() as broken:
+        broken.setattr(config, "compile_data", lambda *_: {}["bug"])
+        async with setting.watched():
+            setting.path.write_text(text("b"))
+            await setting.until(lambda: setting.refused)
+            assert "a bug in the gateway" in setting.live.status()["refused"]["problems"][0]["reason"]
+            assert setting.names == ["a"]
+            broken.undo()
+            setting.path.write_text(text("c"))
+            await setting.until(lambda: setting.names == ["c"])
+    assert len(setting.refused) == 1
+    assert any(record.exc_info for record in caplog.records)
+
+
+async def test_a_listener_that_raises_neither_undoes_a_swap_nor_ends_the_watch(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def raising(*_: object) -> None:
+        raise LookupError("a bug of the listener")
+
+    path = tmp_path / "routing.yaml"
+    path.write_text(text("a"))
+    live = ConfigService(path, lambda backend: nowhere, "", lambda new, old: old and raising(), raising)
+    live.load_first()
+    path.write_text(text("b"))
+    assert await live.reload()
+    assert live.current.revision == 2
+    path.write_text("version: 2")
+    assert not await live.reload()
+    path.write_text(text("c"))
+    assert await live.reload()
+    assert (live.current.revision, live.refusal) == (3, None)
+    assert sum(record.exc_info is not None for record in caplog.records) == 3
+
+
+def test_a_listener_that_raises_at_the_first_load_ends_the_start(tmp_path: Path) -> None:
+    def raising(*_: object) -> None:
+        raise LookupError
+
+    path = tmp_path / "routing.yaml"
+    path.write_text(text("a"))
+    with pytest.raises(LookupError):
+        ConfigService(path, lambda backend: nowhere, "", raising).load_first()
+
+
 async def test_a_file_that_is_still_being_written_is_not_read(setting: Setting) -> None:
     whole = text(*(f"r{index}" for index in range(40)))
     async with setting.watched():

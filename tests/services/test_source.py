@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,6 +66,17 @@ def test_keys_that_are_no_text_are_named_with_their_lines() -> None:
         ("a: !!timestamp 2020-01-01", 1, "tag"),
         ("a: !!set {b}", 1, "tag"),
         ("a: 1\nb: !mine x", 2, "tag"),
+        ("a: 1\nversion: !!bool abc", 2, "tag"),
+        ("a: !!bool true", 1, "tag"),
+        ('a: !!int ""', 1, "tag"),
+        ("a: !!float x", 1, "tag"),
+        ("a: !!seq abc", 1, "tag"),
+        ("a: !!map [b]", 1, "tag"),
+        ("a: !!null b", 1, "tag"),
+        ("!!str a: 1", 1, "tag"),
+        ("a: !!seq [b]", 1, "tag"),
+        ("a:\n  !!map\n  b: 1", 2, "tag"),
+        ("a: ! b", 1, "tag"),
         ("a: 'b\n", 2, "end of stream"),
         ("a: b: c\n", 1, "not allowed"),
         ('a: "\\ud800"', 1, "Unicode"),
@@ -109,6 +121,17 @@ async def test_what_would_fill_memory_or_stack_is_refused_fast(text: str, reason
         with pytest.raises(Problems, match="1 problem") as caught:
             await parse_yaml_apart(padded)
         assert caught.value.items == [problem]
+
+
+def test_a_long_chain_of_aliases_is_too_deep_and_ends_nothing() -> None:
+    chain = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 3000))
+    (problem,) = problems(chain)
+    assert "aliases (*name) written out it is nested deeper" in problem.reason
+
+
+def test_a_chain_of_aliases_under_one_key_is_a_key_that_is_there_twice() -> None:
+    chain = "a: &a0 [x]\n" + "".join(f"a: &a{i} [*a{i - 1}]\n" for i in range(1, 3000))
+    assert len(problems(chain)) == 2999
 
 
 def test_aliases_that_stay_small_are_followed() -> None:
@@ -167,6 +190,21 @@ async def test_a_reader_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPat
     with pytest.raises(Problems) as caught:
         await parse_yaml_apart(LARGE)
     assert "in time" in caught.value.items[0].reason
+
+
+@pytest.mark.parametrize(
+    ("program", "how"), [("exit 3", "exit code 3"), ("kill -9 $$", "signal 9")], ids=["exit", "killed"]
+)
+async def test_a_reader_that_dies_is_said_to_have_died(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, how: str
+) -> None:
+    reader = tmp_path / "reader"
+    reader.write_text(f"#!/bin/sh\n{program}\n")
+    reader.chmod(0o700)
+    monkeypatch.setattr(source.sys, "executable", str(reader))
+    with pytest.raises(Problems) as caught:
+        await parse_yaml_apart(LARGE)
+    assert f"ended with {how}" in caught.value.items[0].reason
 
 
 async def test_a_reader_that_cannot_start_is_a_problem_and_not_the_end_of_the_watch(
