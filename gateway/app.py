@@ -28,8 +28,8 @@ from gateway.call import Call, Snapshot, Target
 from gateway.core.model import Backend
 from gateway.core.process import Command, ProcessConfig, parse_process
 from gateway.edge.accesslog import AccessLog
+from gateway.edge.listener import Listener, bind
 from gateway.edge.pool import Pools
-from gateway.edge.server import Listener, bind
 from gateway.handlers.documents import Documents
 from gateway.handlers.proxy import Proxy
 from gateway.life import Life, Policies

@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.call import Call, Snapshot
-from gateway.core import access, target, tenancy
+from gateway.core import access, paths, target, tenancy
 from gateway.core.errors import BadRequest, GatewayError, InternalError
 from gateway.core.head import Head, from_pairs
 from gateway.core.model import Identity, Tenant
@@ -167,10 +167,14 @@ class Life:
         head = call.head
         if head.ambiguous:
             raise BadRequest("A header's name or value can be read in two ways.", close=True)
+        if head.codings and head.codings != ["chunked"]:
+            raise BadRequest("The only transfer coding that is understood is chunked.", close=True)
         host, call.path, call.query = target.resolve(call.method, head.target, head.hosts)
         if call.path == "*":
             return
         call.route, call.params = call.snapshot.table.match(method, host, call.path)
+        if not call.route.encoded_slash:
+            paths.refuse_encoded_slash(call.path)
         strip = call.route.strip
         call.subpath = (call.path[len(strip) :] or "/") if strip else call.path
 

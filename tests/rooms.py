@@ -6,6 +6,7 @@ Each law takes modules and gives its breaches as text, `file:line: what (the law
 from __future__ import annotations
 
 import ast
+import gc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,14 @@ class Import:
 
 
 def parse(name: str, file: str, text: str) -> Module:
-    return Module(name, file, ast.parse(text, file), text.count("\n") + 1)
+    # A collection in the middle of it may run a finalizer that parses too, which CPython 3.11 does not bear
+    # (SystemError: AST constructor recursion depth mismatch).
+    gc.disable()
+    try:
+        tree = ast.parse(text, file)
+    finally:
+        gc.enable()
+    return Module(name, file, tree, text.count("\n") + 1)
 
 
 def read(*folders: str) -> list[Module]:

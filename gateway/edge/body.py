@@ -20,13 +20,11 @@ def announced_length(call: Call) -> int | None:
 
 
 def check(call: Call) -> None:
-    """Refuse by the head, before a byte is read. Raises BodyTooLarge, ExpectationFailed, BadRequest."""
+    """Refuse by the head, before a byte is read. Raises BodyTooLarge, ExpectationFailed."""
     assert call.route is not None
     head = call.head
     if head.expect is not None and head.expect.lower() != "100-continue":
         raise ExpectationFailed()
-    if head.codings and head.codings != ["chunked"]:
-        raise BadRequest("The only transfer coding that is understood is chunked.", close=True)
     if head.length > call.route.body_limit:
         raise BodyTooLarge(f"The body may hold at most {call.route.body_limit} bytes.", close=True)
 

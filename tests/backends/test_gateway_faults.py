@@ -132,7 +132,7 @@ async def test_a_terminated_gateway_leaves_no_child_and_exits_0(
         pytest.param("admin", "the port is in use", id="admin port in use"),
         pytest.param("backend", "backend pricing does not start", id="backend does not start"),
         pytest.param("routing", "there is no backend 'nowhere'", id="bad routing config"),
-        pytest.param("conf", "the key is unknown", id="bad process config"),
+        pytest.param("conf", "did you mean 'listen'?", id="bad process config"),
     ],
 )
 async def test_what_cannot_start_says_why_and_exits_1(

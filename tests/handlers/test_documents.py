@@ -67,9 +67,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
     store = SQLiteDocumentStore(tmp_path / "documents", b"k" * 32)
     await store.start()
     target = Documents(store)
-    route = Route(
-        "documents", "/documents/{rest*}", "documents", target, strip=PREFIX, body_limit=BODY_LIMIT
-    )
+    route = Route("documents", "/documents/{rest*}", "documents", target, strip=PREFIX, body_limit=BODY_LIMIT)
 
     async def serve(request: web.BaseRequest) -> web.StreamResponse:
         head = from_pairs(request.method, request.raw_path, request.raw_headers)

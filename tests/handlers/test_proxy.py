@@ -10,6 +10,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import yarl
 
 from gateway.app import Gateway
 from tests import harness
@@ -44,15 +45,30 @@ async def test_every_method_passes_with_query_and_body(
     ):
         async with session.request(
             method,
-            harness.url(gateway, "/svc/a%2Fb/c?x=1&x=%20&y"),
+            harness.url(gateway, "/svc/a%20b/c?x=1&x=%20&y"),
             data=b"payload",
             headers=harness.bearer(gateway),
             skip_auto_headers=["User-Agent"],
         ) as response:
             assert (response.status, response.reason) == (207, "Multi-Status")
             assert await response.read() == b'{"a":1}'
-        assert backend.heard[0].line == f"{method} /a%2Fb/c?x=1&x=%20&y HTTP/1.1"
+        assert backend.heard[0].line == f"{method} /a%20b/c?x=1&x=%20&y HTTP/1.1"
         assert backend.heard[0].body == b"payload"
+
+
+async def test_an_encoded_slash_passes_only_where_the_route_says_so(
+    tmp_path: Path, session: aiohttp.ClientSession
+) -> None:
+    """WSGI and ASGI servers decode it: /admin%2Fusers would be /admin/users behind another route's scopes."""
+    async with Backend(always(answer())) as backend:
+        routing = config(backend)
+        routing["routes"] += [harness.route("raw", "app", encoded_slash="pass")]  # type: ignore[operator]
+        async with harness.running(tmp_path, routing) as gateway:
+            for path, status in (("/svc/a%2Fb", 400), ("/svc/a%2fb", 400), ("/raw/a%2Fb", 200)):
+                url = yarl.URL(harness.url(gateway, path), encoded=True)
+                async with session.get(url, headers=harness.bearer(gateway)) as response:
+                    assert response.status == status, path
+        assert [heard.line for heard in backend.heard] == ["GET /a%2Fb HTTP/1.1"]
 
 
 async def test_repeated_headers_pass_both_ways_in_order(tmp_path: Path) -> None:

@@ -1,0 +1,136 @@
+"""The public listener: a bare aiohttp server with our own dispatch, and drain.
+
+Routes are live, so nothing may be bound to aiohttp's router (ASAB's wrappers are applied there, once).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Iterable
+from time import monotonic
+from typing import Any
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from gateway.edge.server import KEEP_ALIVE, ClientConnection, Service
+
+
+class ListenError(OSError):
+    """A listener that cannot be opened; the text says which, why and how to mend it."""
+
+
+class _Server(web.Server):
+    def __init__(self, service: Service, **more: Any) -> None:
+        super().__init__(service.handle, **more)
+        self._service = service
+
+    def __call__(self) -> RequestHandler:
+        return ClientConnection(self, self._service, loop=self._loop, **self._kwargs)
+
+
+class Listener:
+    """The public side: opens sockets, hands each request to the service, drains.
+
+    drain_time: seconds that requests in flight may still take.
+    """
+
+    def __init__(self, service: Service, drain_time: float = 25.0) -> None:
+        self._service = service
+        self._drain_time = drain_time
+        self._runner: web.ServerRunner | None = None
+        self._sockets: list[socket.socket] = []
+        self._sweep: asyncio.TimerHandle | None = None
+        self.addresses: list[tuple[str, int]] = []
+
+    def bind(self, addresses: Iterable[tuple[str, int]]) -> None:
+        """Take the ports, without listening yet, so that a port in use is known before anything starts.
+
+        Port 0: any free one; see `addresses`. Raises ListenError.
+        """
+        for host, port in addresses:
+            self._sockets.append(bind(host, port))
+        self.addresses = [sock.getsockname()[:2] for sock in self._sockets]
+
+    async def open(self, backlog: int = 1024) -> None:
+        """Listen on the ports that were taken."""
+        server = _Server(
+            self._service,
+            keepalive_timeout=KEEP_ALIVE,
+            access_log=None,
+            tcp_keepalive=True,
+            auto_decompress=False,  # what passes through stays as it is
+        )
+        # aiohttp waits this long twice for each connection; we have waited before (see drain).
+        self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=0.2)
+        await self._runner.setup()
+        for sock in self._sockets:
+            await web.SockSite(self._runner, sock, backlog=backlog).start()
+        self._look()
+
+    def _look(self) -> None:
+        """Once a second: refuse heads that take too long."""
+        now = monotonic()
+        for connection in self._connections():
+            connection.head_is_late(now)
+        self._sweep = asyncio.get_running_loop().call_later(1.0, self._look)
+
+    def _connections(self) -> list[ClientConnection]:
+        server = self._runner.server if self._runner is not None else None
+        return [c for c in server.connections if isinstance(c, ClientConnection)] if server else []
+
+    async def stop_accepting(self) -> None:
+        """Close the listening sockets at once; connections stay."""
+        if self._runner is not None:
+            for site in list(self._runner.sites):
+                await site.stop()
+
+    async def drain(self) -> None:
+        """Close idle connections, let active ones finish for the drain time, then cut them."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+        runner = self._runner
+        if runner is not None and runner.server is not None:
+            runner.server.pre_shutdown()
+            end = monotonic() + self._drain_time
+            while monotonic() < end and any(  # noqa: ASYNC110 - aiohttp has no event for it
+                c._request_in_progress for c in self._connections()
+            ):
+                await asyncio.sleep(0.02)
+            await runner.cleanup()
+        self._runner = None
+        for sock in self._sockets:
+            sock.close()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A bound TCP socket, not listening yet. Raises ListenError."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ListenError(listen_problem(host, port, error)) from None
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setblocking(False)
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        raise ListenError(listen_problem(host, port, error)) from None
+    return sock
+
+
+def listen_problem(host: str, port: int, error: OSError) -> str:
+    """Why a port cannot be listened on, and how to mend it."""
+    where = f"{host}:{port}"
+    if error.errno == errno.EADDRINUSE:
+        return f"cannot listen on {where}: the port is in use; stop what uses it, or choose another port"
+    if error.errno == errno.EACCES:
+        return f"cannot listen on {where}: not permitted; choose a port above 1023"
+    if isinstance(error, socket.gaierror):
+        return f"cannot listen on {where}: the host is not known here"
+    return f"cannot listen on {where}: {error.strerror or error}"
