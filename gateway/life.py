@@ -37,9 +37,33 @@ class Policies:
     draining: Callable[[], bool]
 
 
+class _Wall:
+    """The only error wall: an error of ours is kept for the client, a bug is logged and becomes one. What is
+    no error (a client that left, a cancellation) passes. `with` costs the direct way less than a call."""
+
+    __slots__ = ("_call", "error")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self.error: GatewayError | None = None
+
+    def __enter__(self) -> _Wall:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        if error is None or isinstance(error, ConnectionError) or not isinstance(error, Exception):
+            return False
+        if not isinstance(error, GatewayError):
+            L.error("A bug in the gateway failed request %s", self._call.id, exc_info=error)
+            error = InternalError()
+        self._call.code = error.code
+        self.error = error
+        return True
+
+
 class Life:
     """Serves each request of the public listener: `direct` those that need not wait, `handle` the others.
-    Both begin in `begin`, and what goes wrong ends in `_error`."""
+    Both begin in `begin`, behind the same wall."""
 
     def __init__(self, policies: Policies) -> None:
         self._policies = policies
@@ -50,15 +74,15 @@ class Life:
         """A whole simple request. True: it is answered, or will be by callbacks. False: `handle` goes on
         with what has begun, once aiohttp has parsed the same bytes."""
         call = self._call(head, client, None)
-        try:
+        call.on_end = self._ended
+        with _Wall(call) as wall:
             self.begin(call)
             assert call.route is not None  # only OPTIONS * has none, and that is not simple
             direct = getattr(call.route.target, "direct", None)
-            call.on_end = self._ended
             if direct is not None and direct(call, request_body):
                 return True
-        except Exception as error:  # noqa: BLE001 - the error wall, as in _answer
-            self._refuse(call, client, self._error(call, error))
+        if wall.error is not None:
+            self._refuse(call, client, wall.error)
             return True
         call.on_end = None
         client.begun = call
@@ -68,11 +92,11 @@ class Life:
         """A direct call is over: its answer has left, or an error is the answer."""
         client = call.client
         assert isinstance(client, ClientConnection)
-        if relay.error is not None and not relay.begun:
-            self._refuse(call, client, self._error(call, relay.error))
-            return
         if relay.error is not None:
             call.code = relay.error.code
+            if not relay.begun:
+                self._refuse(call, client, relay.error)
+                return
         self._policies.observe(call)
         client.direct_done(keep_alive=relay.keep_alive)
 
@@ -117,8 +141,8 @@ class Life:
         return response
 
     async def _answer(self, call: Call, *, begun: bool) -> web.StreamResponse:
-        """The error wall: whatever goes wrong becomes problem+json, or has cut an answer that had begun."""
-        try:
+        """The answer, or the problem that is it."""
+        with _Wall(call) as wall:
             if is_preflight(call.head):
                 return await self._preflight(call)
             if not begun:
@@ -126,18 +150,8 @@ class Life:
             if call.route is None:
                 return reply.empty(204)  # OPTIONS *
             return await call.route.target(call)
-        except (ConnectionError, asyncio.CancelledError):
-            raise
-        except Exception as error:  # noqa: BLE001 - the one error wall
-            return reply.problem(call, self._error(call, error))
-
-    def _error(self, call: Call, error: Exception) -> GatewayError:
-        """What the client is told. A bug of ours is logged, and never leaked."""
-        if not isinstance(error, GatewayError):
-            L.error("A bug in the gateway failed request %s", call.id, exc_info=error)
-            error = InternalError()
-        call.code = error.code
-        return error
+        assert wall.error is not None
+        return reply.problem(call, wall.error)
 
     # --- both ---
 

@@ -1,0 +1,246 @@
+"""The short way for simple requests keeps aiohttp's accounts: order, keep-alive, drain, errors, loss.
+
+Each test makes sure that the short way was taken, or that it was not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.app import Gateway
+from gateway.life import Life
+from tests import harness
+from tests.fakes import Backend, Heard, RawClient, always, answer
+
+
+def config(backend: Backend, **more: Any) -> dict[str, Any]:
+    backends = {"app": {"kind": "http", "addresses": [backend.address]}}
+    return harness.routing([harness.route("svc", "app", public=True, **more)], backends=backends)
+
+
+async def echo(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    path = heard.line.split()[1]
+    if "slow" in path:
+        await asyncio.sleep(0.4)
+    writer.write(answer(path.encode() + heard.body))
+
+
+@pytest.fixture
+def ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which way each request took: `direct`, `handle`, or `direct` and then `handle`."""
+    taken: list[str] = []
+    direct, handle = Life.direct, Life.handle
+
+    def spy_direct(self: Life, *args: Any) -> bool:
+        done = direct(self, *args)
+        taken.append("direct" if done else "begun")
+        return done
+
+    async def spy_handle(self: Life, *args: Any) -> Any:
+        taken.append("handle")
+        return await handle(self, *args)
+
+    monkeypatch.setattr(Life, "direct", spy_direct)
+    monkeypatch.setattr(Life, "handle", spy_handle)
+    return taken
+
+
+def get(path: str, headers: str = "", body: str = "", method: str = "GET") -> bytes:
+    return f"{method} /svc{path} HTTP/1.1\r\nHost: a\r\n{headers}\r\n{body}".encode()
+
+
+async def warm(gateway: Gateway) -> RawClient:
+    """A client, and a warm connection to the backend."""
+    client = await RawClient.connect(harness.address(gateway))
+    client.send(get("/warm"))
+    await client.answer()
+    return client
+
+
+async def test_a_warm_backend_is_reached_without_a_task(tmp_path: Path, ways: list[str]) -> None:
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await warm(gateway)
+        assert ways == ["begun", "handle"]
+        tasks = len(asyncio.all_tasks())
+        for method, body in (("GET", ""), ("POST", "body"), ("PUT", ""), ("DELETE", "")):
+            length = f"Content-Length: {len(body)}\r\n" if body or method == "PUT" else ""
+            client.send(get("/x", length, body, method))
+            head, received = await client.answer()
+            assert head.startswith("HTTP/1.1 200 OK\r\n")
+            assert received == b"/x" + body.encode()
+        assert ways[2:] == ["direct"] * 4
+        assert len(asyncio.all_tasks()) == tasks
+        assert [heard.line.split()[0] for heard in backend.heard[1:]] == ["GET", "POST", "PUT", "DELETE"]
+        client.close()
+
+
+async def test_a_rate_counts_a_request_once_whichever_way_it_takes(tmp_path: Path, ways: list[str]) -> None:
+    async with Backend(echo) as backend:
+        routing = harness.routing(
+            [harness.route("svc", "app")],
+            backends={"app": {"kind": "http", "addresses": [backend.address]}},
+            tenants={"acme": {"rate_limit": {"rate": "1/h", "burst": 3}}},
+        )
+        async with harness.running(tmp_path, routing) as gateway:
+            client = await RawClient.connect(harness.address(gateway))
+            statuses = []
+            for _ in range(4):
+                client.send(get("/x", f"Authorization: Bearer {harness.token(gateway)}\r\n"))
+                statuses.append((await client.answer())[0].split()[1])
+            assert statuses == ["200", "200", "200", "429"]
+            client.close()
+    assert ways == ["begun", "handle", "direct", "direct", "direct"]
+
+
+async def test_pipelined_requests_are_answered_in_order(tmp_path: Path, ways: list[str]) -> None:
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await warm(gateway)
+        client.send(get("/slow") + get("/2") + get("/3", "Content-Length: 2\r\n", "hi", "POST"))
+        await asyncio.sleep(0.1)
+        client.send(get("/4") + get("/5")[:20])
+        await asyncio.sleep(0.05)
+        client.send(get("/5")[20:])
+        received = [(await client.answer())[1] for _ in range(5)]
+        assert received == [b"/slow", b"/2", b"/3hi", b"/4", b"/5"]
+        assert ways[2] == "direct"
+        client.close()
+
+
+async def test_a_thousand_pipelined_requests_are_answered_in_order(tmp_path: Path) -> None:
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await warm(gateway)
+        client.send(b"".join(get(f"/{n}") for n in range(1000)))
+        for n in range(1000):
+            assert (await client.answer())[1] == b"/%d" % n
+        client.close()
+
+
+async def test_what_is_not_simple_takes_the_other_way_on_the_same_connection(
+    tmp_path: Path, ways: list[str]
+) -> None:
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        for raw, expected in (
+            (get("/x", "Transfer-Encoding: chunked\r\n", "2\r\nhi\r\n0\r\n\r\n", "POST"), b"/xhi"),
+            (get("/x", "Connection: close\r\n"), b"/x"),
+            (get("/x", "Expect: 100-continue\r\nContent-Length: 2\r\n", "hi", "POST"), b"/xhi"),
+            (get("/x").replace(b"HTTP/1.1", b"HTTP/1.0"), b"/x"),
+        ):
+            client = await warm(gateway)
+            del ways[:]
+            client.send(raw)
+            head, body = await client.answer()
+            if head.startswith("HTTP/1.1 100"):
+                head, body = await client.answer()
+            assert body == expected
+            assert ways == ["handle"], raw
+            client.close()
+
+
+async def test_traffic_goes_on_past_the_keep_alive_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ways: list[str]
+) -> None:
+    monkeypatch.setattr("gateway.edge.listener.KEEP_ALIVE", 0.3)
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await warm(gateway)
+        for _ in range(5):
+            await asyncio.sleep(0.15)
+            client.send(get("/x"))
+            assert (await client.answer())[1] == b"/x"
+        client.send(get("/slow"))  # longer than the keep-alive time
+        assert (await client.answer())[1] == b"/slow"
+        assert ways[2:] == ["direct"] * 6
+        assert await client.rest(2) == b"", "an idle connection is closed after the keep-alive time"
+        client.close()
+
+
+async def test_drain_waits_for_a_direct_request(tmp_path: Path, ways: list[str]) -> None:
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await warm(gateway)
+        client.send(get("/slow"))
+        await asyncio.sleep(0.1)
+        draining = asyncio.create_task(gateway.drain())
+        head, body = await client.answer()
+        assert body == b"/slow"
+        assert "connection: close" in head.lower()
+        assert await client.rest(2) == b""
+        await draining
+        assert ways[2:] == ["direct"]
+        client.close()
+
+
+async def test_a_bug_gives_500_and_the_connection_goes_on(
+    tmp_path: Path, ways: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await warm(gateway)
+        good, gateway.pools.of = gateway.pools.of, None  # type: ignore[method-assign, assignment]
+        client.send(get("/x"))
+        head, body = await client.answer()
+        assert head.startswith("HTTP/1.1 500 ")
+        assert json.loads(body)["code"] == "internal"
+        gateway.pools.of = good  # type: ignore[method-assign]
+        client.send(get("/x"))
+        assert (await client.answer())[1] == b"/x"
+        assert ways[2:] == ["direct", "direct"]
+        assert "NoneType" in caplog.text
+        client.close()
+
+
+async def test_a_client_that_left_frees_all(tmp_path: Path, ways: list[str]) -> None:
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await warm(gateway)
+        client.send(get("/slow") + get("/never"))
+        await asyncio.sleep(0.1)
+        assert gateway.admission.in_use() == {"app": 1}
+        client.close()
+        await asyncio.sleep(0.1)
+        assert gateway.admission.in_use() == {"app": 0}
+        again = await warm(gateway)
+        again.close()
+        assert "/never" not in [heard.line.split()[1] for heard in backend.heard]
+        assert ways[2] == "direct"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_errors_of_the_short_way_look_like_all_others(
+    tmp_path: Path, ways: list[str], method: str
+) -> None:
+    async with Backend(always(answer())) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await RawClient.connect(harness.address(gateway))
+        client.send(f"{method} /nowhere HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        head = await client.head()
+        assert head.startswith("HTTP/1.1 404 Not Found\r\n")
+        assert "Content-Type: application/problem+json\r\n" in head
+        assert "X-Request-ID: " in head
+        assert "Date: " in head
+        length = int(head.lower().partition("content-length: ")[2].split()[0])
+        if method == "GET":
+            assert json.loads(await client.reader.readexactly(length))["code"] == "no_route"
+        client.send(b"GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await client.head()).startswith("HTTP/1.1 404 ")
+        assert ways == ["direct", "direct"]
+        client.close()
+
+
+async def test_a_broken_backend_is_502_and_the_connection_goes_on(tmp_path: Path, ways: list[str]) -> None:
+    async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if "die" in heard.line:
+            writer.close()
+        else:
+            writer.write(answer(b"fine"))
+
+    async with Backend(script) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await warm(gateway)
+        client.send(get("/die"))
+        head, body = await client.answer()
+        assert head.startswith("HTTP/1.1 502 ")
+        assert json.loads(body)["code"] == "backend_reset"
+        client.send(get("/x"))
+        assert (await client.answer())[1] == b"fine"
+        assert ways[2] == "direct"
+        client.close()
