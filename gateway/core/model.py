@@ -44,7 +44,8 @@ class TenantId:
 class Identity:
     """Who is calling: the verified claims of a token. `expires` is in seconds since the epoch.
 
-    `scope_text` is the claim as one header value, built once per token and not per request.
+    `scope_text` is the claim as one header value, `lines` are the header lines that tell a backend who calls
+    (every value was validated with the token). Both are built once per token and not per request.
     """
 
     tenant: TenantId
@@ -53,11 +54,11 @@ class Identity:
     expires: float
     scope_text: str = ""
 
-    @property
-    def lines(self) -> bytes:
-        """The header lines that tell a backend who calls; every value was validated with the token."""
+    lines: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
         who = f"X-Tenant: {self.tenant.value}\r\nX-Subject: {self.subject}\r\n"
-        return f"{who}X-Scopes: {self.scope_text}\r\n".encode()
+        object.__setattr__(self, "lines", f"{who}X-Scopes: {self.scope_text}\r\n".encode())
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ server internals (3.14); each use has its test.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, Protocol
@@ -16,7 +15,7 @@ from typing import Any, Protocol
 from aiohttp import HttpVersion11, hdrs, http_exceptions, web
 from aiohttp.web_protocol import RequestHandler
 
-from gateway.call import Call
+from gateway.call import Call, new_id
 from gateway.core.errors import (
     BadRequest,
     GatewayError,
@@ -186,7 +185,7 @@ class ClientConnection(RequestHandler):
         if not self.head_since or now - self.head_since < HEAD_TIME or not self._idle():
             return False
         error = RequestTimeout("The request's head did not come in time.")
-        request_id = os.urandom(16).hex()
+        request_id = new_id()
         body = reply.problem_body(error, request_id)
         if self.transport is not None:
             self.transport.write(
@@ -225,7 +224,7 @@ class ClientConnection(RequestHandler):
         """A request that cannot be parsed. Nothing of it is echoed."""
         error = _parser_error(status, exc, self._line_length)
         request._version = HttpVersion11  # aiohttp makes up a request of HTTP/1.0 for what it cannot parse
-        request_id = os.urandom(16).hex()
+        request_id = new_id()
         response = web.Response(
             status=error.status,
             body=reply.problem_body(error, request_id),
