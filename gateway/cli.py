@@ -132,7 +132,7 @@ def _run(arguments: argparse.Namespace, *, supervise: bool) -> int:
         return app.run(
             arguments.config,
             supervise=supervise,
-            on_ready=lambda gateway: banner.show(gateway, arguments.config),
+            on_ready=lambda gateway: banner.show(gateway, arguments.config, demo=supervise),
         )
     except (app.StartFailed, app.ChildFailed) as error:
         console.fail(str(error))
