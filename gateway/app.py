@@ -29,7 +29,7 @@ from gateway.core.model import Backend
 from gateway.core.process import Command, ProcessConfig, parse_process
 from gateway.edge.accesslog import AccessLog
 from gateway.edge.pool import Pools
-from gateway.edge.server import Listener, bind
+from gateway.edge.server import Listener, bind, reachable
 from gateway.handlers.documents import Documents
 from gateway.handlers.proxy import Proxy
 from gateway.life import Life, Policies
@@ -158,11 +158,11 @@ class Gateway:
     def _spec(self, command: Command) -> ChildSpec:
         socket = f"{self.sockets}/{command.name}.sock"
         data = str(_private_folder(Path(self.config.data) / "backends" / command.name))
-        host, port = self.listener.addresses[0]
+        public = f"http://{reachable(*self.listener.addresses[0])}"
         return ChildSpec(
             name=command.name,
             command=command.expand(python=sys.executable, socket=socket, data=data),
-            env={"DATA": data, "GATEWAY_URL": f"http://{host}:{port}", "PYTHONUNBUFFERED": "1"},
+            env={"DATA": data, "GATEWAY_URL": public, "PYTHONUNBUFFERED": "1"},
             cwd=command.cwd,
             socket=socket,
         )

@@ -16,6 +16,7 @@ from gateway.app import Gateway
 from gateway.core.compile import DOCUMENTS
 from gateway.core.errors import GatewayError
 from gateway.core.model import Route
+from gateway.edge.server import reachable
 from gateway.services.keys import KeysUnusable, issue
 
 _DEMO_TTL = 12 * 3600.0
@@ -25,8 +26,8 @@ _OPERATORS = "gateway:"  # scopes of this kind rule the gateway itself: never in
 def show(gateway: Gateway, config_path: str, *, demo: bool) -> None:
     """Print it to standard output. demo: also make a demo token, and show a curl for each backend."""
     config = gateway.config
-    public = f"http://{_reachable(*config.listen[0])}"
-    rows = [("public", public), ("admin", f"http://{_reachable(*config.admin[0])}/admin/config")]
+    public = f"http://{reachable(*config.listen[0])}"
+    rows = [("public", public), ("admin", f"http://{reachable(*config.admin[0])}/admin/config")]
     rows.append(("routing", f"{_short(config.routing)}  (live: edit it while it runs)"))
     rows.append(("process", f"{_short(config_path)}  (a restart changes it)"))
     rows.append(("data", _short(config.data)))
@@ -87,12 +88,6 @@ def demo_scopes(routes: Iterable[Route[Any]]) -> list[str]:
     for route in routes:
         scopes |= route.read_scopes.union(route.write_scopes, *route.method_scopes.values())
     return sorted(scope for scope in scopes if not scope.startswith(_OPERATORS))
-
-
-def _reachable(host: str, port: int) -> str:
-    """The address as a client on this machine writes it."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - compared, not bound
-    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
 
 def _short(path: str) -> str:
