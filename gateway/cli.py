@@ -134,7 +134,7 @@ def _run(arguments: argparse.Namespace, *, supervise: bool) -> int:
             supervise=supervise,
             on_ready=lambda gateway: banner.show(gateway, arguments.config, demo=supervise),
         )
-    except (app.StartFailed, app.ChildFailed) as error:
+    except app.ChildFailed as error:
         console.fail(str(error))
         return 1
 
