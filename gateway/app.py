@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import hashlib
 import logging
 import os
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
@@ -28,7 +26,7 @@ from gateway.call import Call, Snapshot, Target
 from gateway.core.model import Backend
 from gateway.core.process import Command, ProcessConfig, parse_process
 from gateway.edge.accesslog import AccessLog
-from gateway.edge.listener import Listener, bind
+from gateway.edge.listener import Listener, bind, reachable
 from gateway.edge.pool import Pools
 from gateway.handlers.documents import Documents
 from gateway.handlers.proxy import Proxy
@@ -37,6 +35,7 @@ from gateway.services import process_metrics
 from gateway.services.admission import Admission
 from gateway.services.child import ChildFailed, ChildSpec
 from gateway.services.config import ConfigService, Refusal
+from gateway.services.folders import data_folder, private_folder, socket_folder
 from gateway.services.keys import Keys, ensure_secret, ensure_signing_key
 from gateway.services.metrics import Metrics
 from gateway.services.supervisor import Supervisor
@@ -44,12 +43,8 @@ from gateway.services.tenants import TenantLimits
 from gateway.services.watch import goes_on
 from gateway.store.sqlite import SQLiteDocumentStore
 
-__all__ = ["ChildFailed", "Gateway", "GatewayApplication", "StartFailed", "run"]
+__all__ = ["ChildFailed", "Gateway", "GatewayApplication", "run"]
 _BACKEND_CODES = ("backend_", "store_unavailable")
-
-
-class StartFailed(Exception):
-    """The gateway cannot start; the text says why and how to mend it."""
 
 
 class Gateway:
@@ -70,6 +65,7 @@ class Gateway:
         self.draining = False
         self._on_snapshot = on_snapshot
         self._tasks: list[asyncio.Task[None]] = []
+        data = data_folder(Path(config.data))  # first: whoever else makes it would not make it private
         self.sockets = socket_folder(config.data)
         self.metrics = Metrics()
         self.access_log = AccessLog(config.access_log)
@@ -77,7 +73,6 @@ class Gateway:
         self.admission = Admission()
         self.limits = TenantLimits()
         self.keys = Keys(Path(config.keys), config.tokens, self.metrics.token)
-        data = _private_folder(Path(config.data))
         self.store = SQLiteDocumentStore(
             Path(config.store_uri.removeprefix("sqlite:")), ensure_secret(data / "cursor.key")
         )
@@ -107,7 +102,7 @@ class Gateway:
             self.listener.bind(self.config.listen)
             self.live.load_first()
             await self.store.start()
-            _private_folder(Path(self.sockets))
+            private_folder(Path(self.sockets))
             specs = [self._spec(command) for command in self._commands]
             self.supervisor = Supervisor(specs, on_event=self._child_event)
             await self.supervisor.start()
@@ -157,12 +152,12 @@ class Gateway:
 
     def _spec(self, command: Command) -> ChildSpec:
         socket = f"{self.sockets}/{command.name}.sock"
-        data = str(_private_folder(Path(self.config.data) / "backends" / command.name))
-        host, port = self.listener.addresses[0]
+        data = str(private_folder(private_folder(Path(self.config.data) / "backends") / command.name))
+        public = f"http://{reachable(*self.listener.addresses[0])}"
         return ChildSpec(
             name=command.name,
             command=command.expand(python=sys.executable, socket=socket, data=data),
-            env={"DATA": data, "GATEWAY_URL": f"http://{host}:{port}", "PYTHONUNBUFFERED": "1"},
+            env={"DATA": data, "GATEWAY_URL": public, "PYTHONUNBUFFERED": "1"},
             cwd=command.cwd,
             socket=socket,
         )
@@ -200,27 +195,6 @@ class Gateway:
                 self.keys.reload_if_changed()
 
 
-def socket_folder(data: str) -> str:
-    """Where supervised backends listen: short (a socket's path holds 107 bytes), one for each data folder."""
-    mark = hashlib.sha256(os.path.realpath(data).encode()).hexdigest()[:10]
-    return f"{tempfile.gettempdir()}/gateway-{os.getuid()}-{mark}"
-
-
-def _private_folder(path: Path) -> Path:
-    """Make the folder, for its owner alone. Raises StartFailed when it is somebody else's."""
-    path = Path(os.path.abspath(path))  # noqa: PTH100 - `..` is resolved, a link is not
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = path.lstat()
-    except OSError as error:
-        raise StartFailed(f"cannot make the folder {path}: {error.strerror}") from None
-    if status.st_uid != os.getuid() or not path.is_dir() or path.is_symlink():
-        raise StartFailed(f"{path} is not a folder of this user; remove it, or set another data folder")
-    if status.st_mode & 0o077:
-        path.chmod(0o700)
-    return path
-
-
 class _AdminContainer(asab.web.WebContainer):
     """ASAB's WebContainer on a socket that is bound already: ASAB logs a port in use and goes on."""
 
@@ -236,7 +210,7 @@ class _AdminContainer(asab.web.WebContainer):
 class GatewayApplication(asab.Application):
     """The gateway as an ASAB application: lifecycle, signals, PubSub, metrics, the admin WebContainer.
 
-    on_ready runs once everything serves. `failure` says why the start failed.
+    on_ready runs once everything serves; it cannot end what serves.
     """
 
     def __init__(
@@ -277,7 +251,8 @@ class GatewayApplication(asab.Application):
         # A thread that compiles the config hands the interpreter over every 0.5 ms instead of 5: with 1,000
         # routes the 99th percentile during a reload rose by 4 ms instead of 60 (measured).
         sys.setswitchinterval(0.0005)
-        self._on_ready(self.gateway)
+        with goes_on("telling that it is ready"):
+            self._on_ready(self.gateway)
 
     async def main(self) -> None:
         """Serve until a signal; then drain here, while /readyz can still say 503 (ASAB closes the admin
@@ -316,7 +291,7 @@ _ASAB_DEFAULTS = {
 def run(path: str, *, supervise: bool, on_ready: Callable[[Gateway], None] = lambda gateway: None) -> int:
     """Run the gateway until it is told to stop. Gives the exit code.
 
-    path: gateway.conf. Raises StartFailed, ListenError, ConfigRefused, KeysUnusable, ChildFailed, Problems
+    path: gateway.conf. Raises FolderUnusable, ListenError, ConfigRefused, KeysUnusable, ChildFailed, Problems
     or GatewayError (the store) when it cannot start.
     """
     application = GatewayApplication(path, supervise=supervise, on_ready=on_ready)

@@ -1,4 +1,4 @@
-"""What is printed once the gateway serves: the addresses, a curl for each backend, where the config is."""
+"""What is printed once the gateway serves: the addresses, where the config is, and commands to try."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from rich.rule import Rule
 from rich.text import Text
@@ -13,34 +14,49 @@ from rich.text import Text
 from gateway import console
 from gateway.app import Gateway
 from gateway.core.compile import DOCUMENTS
-from gateway.services.keys import issue
+from gateway.core.errors import GatewayError
+from gateway.core.model import Route
+from gateway.edge.listener import reachable
+from gateway.services.keys import KeysUnusable, issue
 
 _DEMO_TTL = 12 * 3600.0
+_OPERATORS = "gateway:"  # scopes of this kind rule the gateway itself: never in a file for trying things out
 
 
-def show(gateway: Gateway, config_path: str) -> None:
-    """Print it to standard output."""
+def show(gateway: Gateway, config_path: str, *, demo: bool) -> None:
+    """Print it to standard output. demo: also make a demo token, and show a curl for each backend."""
     config = gateway.config
-    public = f"http://{_reachable(*config.listen[0])}"
-    rows = [("public", public), ("admin", f"http://{_reachable(*config.admin[0])}/admin/config")]
+    public = f"http://{reachable(*config.listen[0])}"
+    rows = [("public", public), ("admin", f"http://{reachable(*config.admin[0])}/admin/config")]
     rows.append(("routing", f"{_short(config.routing)}  (live: edit it while it runs)"))
     rows.append(("process", f"{_short(config_path)}  (a restart changes it)"))
     rows.append(("data", _short(config.data)))
     out = console.out
     out.print(Rule("The gateway is ready", style="green"))
     out.print(console.pairs(rows))
-    curls = list(_curls(gateway, public))
-    if curls:
-        out.print(
-            "\nTry it; the header file holds a demo token (12 h). A token of your own: gateway token --help"
-        )
-        for curl in curls:
-            out.print(Text(curl, style="cyan"))
+    if demo:
+        try:
+            _show_curls(list(_curls(gateway, public)))
+        except (KeysUnusable, GatewayError, OSError) as error:
+            out.print(Text(f"\nNo commands to try, for there is no demo token: {error}", style="yellow"))
     out.print(Rule("Ctrl-C stops all of it", style="green"))
 
 
+def _show_curls(curls: list[str]) -> None:
+    if not curls:
+        return
+    console.out.print(
+        "\nTry it; the header file holds a demo token (12 h). A token of your own: gateway token --help"
+    )
+    for curl in curls:
+        console.out.print(Text(curl, style="cyan"))
+
+
 def _curls(gateway: Gateway, public: str) -> Iterable[str]:
-    """One ready-to-paste command for the documents and each supervised backend that has a sample."""
+    """One ready-to-paste command for the documents and each supervised backend that has a sample.
+
+    Raises KeysUnusable, GatewayError, OSError when no demo token can be made.
+    """
     snapshot = gateway.live.current
     tenant = next((name for name, tenant in snapshot.tenants.items() if not tenant.disabled), None)
     if tenant is None:
@@ -54,13 +70,11 @@ def _curls(gateway: Gateway, public: str) -> Iterable[str]:
 
 
 def _demo_header(gateway: Gateway, tenant: str) -> Path:
-    """A token with every scope that the routes ask for, as a header in a file of mode 0600: it is on no
-    screen, in no shell history and in no process list."""
+    """A token with every scope that the routes ask for but those of operators, as a header in a file of mode
+    0600: it is on no screen, in no shell history and in no process list."""
     config = gateway.config
-    scopes: set[str] = set()
-    for route in gateway.live.current.table.routes:
-        scopes |= route.read_scopes | route.write_scopes
-    token = issue(Path(config.keys), config.tokens, tenant, " ".join(sorted(scopes)), "demo", _DEMO_TTL)
+    scope = " ".join(demo_scopes(gateway.live.current.table.routes))
+    token = issue(Path(config.keys), config.tokens, tenant, scope, "demo", _DEMO_TTL)
     path = Path(os.path.abspath(config.data)) / "demo-token.header"  # noqa: PTH100
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -68,10 +82,12 @@ def _demo_header(gateway: Gateway, tenant: str) -> Path:
     return path
 
 
-def _reachable(host: str, port: int) -> str:
-    """The address as a client on this machine writes it."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - compared, not bound
-    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+def demo_scopes(routes: Iterable[Route[Any]]) -> list[str]:
+    """What a demo token may do: all that the routes ask for, and nothing that rules the gateway."""
+    scopes: set[str] = set()
+    for route in routes:
+        scopes |= route.read_scopes.union(route.write_scopes, *route.method_scopes.values())
+    return sorted(scope for scope in scopes if not scope.startswith(_OPERATORS))
 
 
 def _short(path: str) -> str:

@@ -23,6 +23,7 @@ from gateway.core.process import ProcessConfig, parse_process
 from gateway.core.settings import json_schema
 from gateway.core.values import parse_duration
 from gateway.services.config import ConfigRefused, as_dict, compile_text, read
+from gateway.services.folders import socket_folder
 from gateway.services.keys import Keys, KeysUnusable, ensure_signing_key, issue
 
 _CONFIG = "config/gateway.conf"
@@ -132,16 +133,16 @@ def _run(arguments: argparse.Namespace, *, supervise: bool) -> int:
         return app.run(
             arguments.config,
             supervise=supervise,
-            on_ready=lambda gateway: banner.show(gateway, arguments.config),
+            on_ready=lambda gateway: banner.show(gateway, arguments.config, demo=supervise),
         )
-    except (app.StartFailed, app.ChildFailed) as error:
+    except app.ChildFailed as error:
         console.fail(str(error))
         return 1
 
 
 def _compile(path: Path) -> Compiled[Target]:
     try:
-        return compile_text(read(path), lambda backend: _never, "(sockets)")
+        return compile_text(read(path), lambda backend: _never, socket_folder("."))  # all are of one length
     except Problems as found:
         raise ConfigRefused(path, found.items) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,9 +15,19 @@ from rich.text import Text
 from gateway.core.model import Route
 from gateway.core.problems import Problem
 
+
+class _Output(Console):
+    def on_broken_pipe(self) -> None:
+        """Nobody reads any more. Rich would end the process, and with it what it serves."""
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.file.fileno())  # what is left in the buffer goes there at the end
+        os.close(nowhere)
+
+
 # A pipe has no width; a terminal says its own.
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = _Output(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+err = _Output(stderr=True, highlight=False, soft_wrap=True)
 
 
 def fail(message: str) -> None:

@@ -14,9 +14,11 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gateway.services.keys import ensure_signing_key
 from tests.conf import write_conf
 from tests.test_cli import BAD, EXPECTED, ROUTING
 
@@ -41,12 +43,14 @@ class Serving:
         self.folder = folder
 
     @contextmanager
-    def started(self) -> Iterator[subprocess.Popen[bytes]]:
+    def started(self, *program: str, stdout: Any = None) -> Iterator[subprocess.Popen[bytes]]:
+        """Run it: `gateway serve`, or the program given (its arguments end with the process config)."""
+        program = program or ("-m", "gateway", "serve", "-c")
         environment = {**os.environ, "TMPDIR": str(self.folder)}
         with self.log.open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "serve", "-c", str(self.conf)],
-                stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True,
+                [sys.executable, *program, str(self.conf)],
+                stdout=stdout or log, stderr=log, env=environment, start_new_session=True,
             )  # fmt: skip
         try:
             yield process
@@ -61,6 +65,13 @@ class Serving:
             assert process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.05)
+
+    def until_logged(self, process: subprocess.Popen[bytes], text: str) -> None:
+        deadline = time.monotonic() + 5
+        while text not in self.log.read_text():
+            assert process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.02)
 
     def get(self, path: str, **headers: str) -> int:
         """The status of the admin listener's answer; 0 when nothing listens."""
@@ -91,10 +102,62 @@ def test_serve_says_where_it_is_and_sigterm_drains_it_with_exit_code_0(tmp_path:
     assert serving.admin in shown
     assert "Traceback" not in shown
     key = json.loads((tmp_path / "var" / "keys.jwks").read_text())["keys"][0]
-    header = (tmp_path / "var" / "demo-token.header").read_text() if "demo-token" in shown else "\0"
     assert key["d"] not in shown
-    assert header.strip() not in shown
+    assert "demo" not in shown
+    assert not (tmp_path / "var" / "demo-token.header").exists()
     assert serving.get("/livez") == 0
+
+
+def public_keys_only(folder: Path) -> None:
+    path = folder / "var" / "keys.jwks"
+    ensure_signing_key(path)
+    document = json.loads(path.read_text())
+    del document["keys"][0]["d"]
+    path.write_text(json.dumps(document))
+
+
+UP = ("-m", "gateway", "up", "-c")
+RAISES = """
+import sys
+from gateway.app import run
+
+def on_ready(gateway):
+    raise LookupError("a bug of who is told")
+
+sys.exit(run(sys.argv[1], supervise=False, on_ready=on_ready))
+"""
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize(
+    ("program", "shown"),
+    [(UP, "no key can sign"), (("-c", RAISES), "a bug of who is told")],
+    ids=["public keys only", "a bug"],
+)
+def test_nothing_that_is_told_once_it_is_ready_ends_it(
+    tmp_path: Path, program: tuple[str, ...], shown: str
+) -> None:
+    serving = Serving(tmp_path)
+    public_keys_only(tmp_path)
+    with serving.started(*program) as process:
+        serving.until_ready(process)
+        serving.until_logged(process, shown)
+        assert serving.get("/readyz") == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+
+@pytest.mark.whole
+def test_it_serves_on_when_nobody_reads_what_it_prints(tmp_path: Path) -> None:
+    serving = Serving(tmp_path)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as output, serving.started(*UP, stdout=output) as process:
+        serving.until_ready(process)
+        time.sleep(0.3)
+        assert serving.get("/readyz") == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
 
 
 @pytest.mark.whole

@@ -4,22 +4,17 @@ loopback."""
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from ipaddress import ip_address
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
-from gateway.core.errors import (
-    BadRequest,
-    Forbidden,
-    GatewayError,
-    MethodNotAllowed,
-    NoRoute,
-    Unauthenticated,
-)
-from gateway.core.model import Identity
+from gateway.core import tenancy
+from gateway.core.errors import BadRequest, Forbidden, GatewayError, MethodNotAllowed, NoRoute
+from gateway.core.model import Identity, Tenant
 from gateway.core.target import host_of
+from gateway.core.tokens import bearer
 from gateway.edge import reply
 
 SCOPE = "gateway:admin"
@@ -37,15 +32,22 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def make(verify: Callable[[str], Identity], hosts: Collection[str], *, token_needed: bool) -> Middleware:
-    """The middleware. hosts: names that the listener may be called by, beside localhost and addresses."""
+def make(
+    verify: Callable[[str], Identity],
+    tenants: Callable[[], Mapping[str, Tenant]],
+    hosts: Collection[str],
+    *,
+    token_needed: bool,
+) -> Middleware:
+    """The middleware. tenants: those of the live config. hosts: names (lower case) that the listener may be
+    called by, beside localhost and addresses."""
 
     @web.middleware
     async def guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
         try:
             _check_host(request, hosts)
             if token_needed and request.path not in PROBES:
-                _check_token(request, verify)
+                _check_token(request, verify, tenants())
             response = await handler(request)
             response.headers.setdefault(reply.REQUEST_ID, os.urandom(16).hex())
             return response
@@ -72,11 +74,13 @@ def _check_host(request: web.Request, hosts: Collection[str]) -> None:
         raise Forbidden("This Host is not served; add it to [admin] hosts in gateway.conf.") from None
 
 
-def _check_token(request: web.Request, verify: Callable[[str], Identity]) -> None:
-    scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-    if scheme.lower() != "bearer":
-        raise Unauthenticated(f"Send a token with the scope {SCOPE}.")
-    if SCOPE not in verify(token.strip()).scopes:
+def _check_token(
+    request: web.Request, verify: Callable[[str], Identity], tenants: Mapping[str, Tenant]
+) -> None:
+    """As on the public listener: one token, of a tenant that is served, with the scope."""
+    identity = verify(bearer(request.headers.getall(hdrs.AUTHORIZATION, ())))
+    tenancy.resolve(identity, tenants, request.headers.getall("X-Tenant", ()))
+    if SCOPE not in identity.scopes:
         raise Forbidden(f"The token lacks the scope {SCOPE}.")
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from aiohttp import web
 
 from gateway.admin import guard
+from gateway.core.model import Tenant
 from gateway.core.process import ProcessConfig
 from gateway.services.config import ConfigService
 from gateway.services.keys import Keys
@@ -31,7 +33,13 @@ def install(app: web.Application, view: View) -> None:
     """Put the guard and the routes on an aiohttp application (that of an ASAB WebContainer)."""
     config = view.config
     token_needed = not all(guard.is_loopback(host) for host, _ in config.admin)
-    app.middlewares.append(guard.make(view.keys.verify, config.admin_hosts, token_needed=token_needed))
+
+    def tenants() -> Mapping[str, Tenant]:
+        return view.live.current.tenants
+
+    app.middlewares.append(
+        guard.make(view.keys.verify, tenants, config.admin_hosts, token_needed=token_needed)
+    )
     pages = _Pages(view)
     app.router.add_get("/livez", pages.livez)
     app.router.add_get("/readyz", pages.readyz)

@@ -16,7 +16,6 @@ from gateway.core.problems import Path, Problem, Problems
 from gateway.core.settings import parse
 
 T = TypeVar("T")
-_BACKEND = {"kind": "http", "addresses": ["http://left.out:1"]}
 
 
 def compile_data(data: Any, target: Callable[[Backend | None], T], sockets: str) -> Compiled[T]:
@@ -49,13 +48,18 @@ def _well_formed(data: Mapping[str, Any], broken: set[Path]) -> dict[str, Any]:
         bad = {path[1] for path in broken if len(path) > 1 and path[0] == "backends"}
         unnamed = {path[1] for path in broken if len(path) == 2 and path[0] == "backends"}
         kept["backends"] = {
-            name: _BACKEND if name in bad else written
-            for name, written in backends.items()
+            name: _stand_in(index) if name in bad else written
+            for index, (name, written) in enumerate(backends.items())
             if name not in unnamed
         }
     if isinstance(routes, list):
         kept["routes"] = [_route(index, written, broken) for index, written in enumerate(routes)]
     return kept
+
+
+def _stand_in(index: int) -> dict[str, Any]:
+    """A backend at an address of its own."""
+    return {"kind": "http", "addresses": [f"http://left-out-{index}.invalid:1"]}
 
 
 def _route(index: int, written: Any, broken: set[Path]) -> Any:

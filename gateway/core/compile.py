@@ -16,6 +16,8 @@ from gateway.core.settings import BackendSettings, CorsSettings, RouteSettings, 
 T = TypeVar("T")
 DOCUMENTS = "documents"
 _DEFAULT_BODY_LIMIT = 10 * 1024 * 1024
+_MAX_SOCKET_PATH = 107  # bytes; unix(7): sun_path holds 108 with the NUL at its end
+_METRIC_WORDS = frozenset({"none", "other"})  # what the metrics call a route that is none, and one too many
 _SCOPE_WORDS = frozenset({"read", "write"})
 # Others count only where the route lists them: a misspelt DELTE would leave DELETE without its scope.
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "QUERY", "POST", "PUT", "PATCH", "DELETE"})
@@ -36,6 +38,7 @@ def compile_settings(settings: Settings, target: Callable[[Backend | None], T], 
     backends = {
         name: _backend(name, written, sockets, problems) for name, written in settings.backends.items()
     }
+    _share_no_address(backends, problems)
     if DOCUMENTS in backends:
         problems.append(
             Problem(("backends", DOCUMENTS), "this name means the gateway's own store", "choose another name")
@@ -76,7 +79,24 @@ def _backend(name: str, written: BackendSettings, sockets: str, problems: list[P
             Problem(("backends", name, "addresses"), "an address is there twice", "list each address once")
         )
     addresses = tuple(_address(text, sockets) for text in written.addresses)
+    for index, address in enumerate(addresses):
+        size = len(address.path.encode())
+        if size > _MAX_SOCKET_PATH:
+            reason = f"the path of the socket has {size} bytes ({address.path}), and {_MAX_SOCKET_PATH} fit"
+            problems.append(Problem(("backends", name, "addresses", index), reason, "use a shorter path"))
     return Backend(name, written.kind, addresses, written.threads or 0)
+
+
+def _share_no_address(backends: dict[str, Backend], problems: list[Problem]) -> None:
+    """Two backends at one address would each fill it with as many requests as it has threads."""
+    owners: dict[tuple[str, int, str], str] = {}
+    for name, backend in backends.items():
+        for index, address in enumerate(backend.addresses):
+            owner = owners.setdefault((address.host.lower(), address.port, address.path), name)
+            if owner != name:
+                reason = f"the backend {owner!r} has this address too"
+                mend = "let the routes name one backend, or correct the address"
+                problems.append(Problem(("backends", name, "addresses", index), reason, mend))
 
 
 def _address(text: str, sockets: str) -> Address:
@@ -128,6 +148,10 @@ def _route_problems(written: RouteSettings, targets: object) -> list[_Found]:
     """What the words of one route mean together."""
     found: list[_Found] = []
     known = sorted(targets)  # type: ignore[call-overload]
+    if written.name in _METRIC_WORDS:
+        found.append(
+            (("name",), f"the metrics mean something else by {written.name!r}", "choose another name")
+        )
     if written.target not in known:
         found.append((("target",), f"there is no backend {written.target!r}", f"known: {', '.join(known)}"))
     if written.target == DOCUMENTS and written.public:
@@ -188,7 +212,7 @@ def _cors(written: CorsSettings) -> CorsRule:
         headers=tuple(written.headers),
         expose=tuple(written.expose),
         credentials=written.credentials,
-        max_age=int(written.max_age) if written.max_age is not None else 600,
+        max_age=written.max_age if written.max_age is not None else 600,
     )
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from gateway.core.headers import HOP_BY_HOP, OURS
+from gateway.core.headers import HOP_BY_HOP, is_ours
 from gateway.core.lines import Lines
 
 _request_line = re.compile(
@@ -60,7 +60,7 @@ def _classify(name: bytes, value: bytes, line: bytes) -> _Kind:
         return _Kind(_AMBIGUOUS, b"", text_name, text)
     meaning = _MEANINGS.get(name)
     if meaning is None:
-        meaning = _DROP if text_name in HOP_BY_HOP or text_name in OURS else _PASS
+        meaning = _DROP if text_name in HOP_BY_HOP or is_ours(text_name) else _PASS
     out = line + b"\r\n" if meaning in (_PASS, _ORIGIN, _ASKED) else b""
     return _Kind(meaning, out, text_name, text)
 

@@ -27,7 +27,7 @@ HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-# Always set by us, never by the client.
+# Set by us or by nobody, never by the client; and every other X-Forwarded-*, see `is_ours`.
 OURS = frozenset(
     {
         "x-request-id",
@@ -44,11 +44,21 @@ OURS = frozenset(
         "x-request-timeout",
         "x-real-ip",
         "forwarded",
+        # From these an application may take another path than the one that was authorised.
+        "x-original-url",
+        "x-original-uri",
+        "x-rewrite-url",
+        "x-script-name",
     }
 )
 _NOT_FORWARDED = HOP_BY_HOP | OURS | {"host", "content-length", "expect", "authorization"}
 # Names that Connection may list without effect: they are not the hop's to remove.
 _END_TO_END = frozenset({"host", "content-length", "content-type"})
+
+
+def is_ours(name: str) -> bool:
+    """Whether a header is the gateway's to set, so that a client's is dropped. name: in lower case."""
+    return name in OURS or name.startswith("x-forwarded-")
 
 
 def refuse_ambiguous(pairs: Iterable[tuple[str, str]]) -> None:
@@ -80,7 +90,9 @@ def to_backend(pairs: Iterable[tuple[str, str]], *, authorization: bool) -> Pair
     result: Pairs = []
     for name, value in pairs:
         low = name.lower()
-        if (low in _NOT_FORWARDED and not (authorization and low == "authorization")) or low in listed:
+        if low in _NOT_FORWARDED and not (authorization and low == "authorization"):
+            continue
+        if low in listed or is_ours(low):
             continue
         result.append((name, value))
     return result

@@ -58,7 +58,8 @@ class Identity:
 
     def __post_init__(self) -> None:
         who = f"X-Tenant: {self.tenant.value}\r\nX-Subject: {self.subject}\r\n"
-        object.__setattr__(self, "lines", f"{who}X-Scopes: {self.scope_text}\r\n".encode())
+        lines = f"{who}X-Scopes: {self.scope_text}\r\n".encode("utf-8", "replace")
+        object.__setattr__(self, "lines", lines)
 
 
 @dataclass(frozen=True, slots=True)

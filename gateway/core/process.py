@@ -141,7 +141,7 @@ def parse_process(sections: Sections, folder: str) -> ProcessConfig:
     config = ProcessConfig(
         listen=read.listen("gateway", "127.0.0.1:8080"),
         admin=read.listen("admin", "127.0.0.1:8081"),
-        admin_hosts=tuple(read.text("admin", "hosts", "").replace(",", " ").split()),
+        admin_hosts=tuple(read.text("admin", "hosts", "").lower().replace(",", " ").split()),
         routing=read.path("gateway", "routing", "routing.yaml"),
         data=data,
         keys=read.path("tokens", "keys", "keys.jwks", data),

@@ -31,6 +31,7 @@ from gateway.core.values import (
     Scope,
     Size,
     TenantName,
+    WholeSeconds,
 )
 
 
@@ -94,7 +95,7 @@ class CorsSettings(_Strict):
     headers: list[HeaderName] = []
     expose: list[HeaderName] = []
     credentials: bool = False
-    max_age: Duration | None = Field(default=None, description="of a preflight answer; default 10m")
+    max_age: WholeSeconds | None = Field(default=None, description="of a preflight answer; default 10m")
 
 
 class RouteSettings(_Strict):

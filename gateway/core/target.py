@@ -9,26 +9,32 @@ from gateway.core import paths
 from gateway.core.errors import BadRequest, MethodNotAllowed, NotImplementedByGateway
 
 _authority = re.compile(
-    r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9.])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?"
+    r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9.])?|\[[0-9A-Fa-f:.]{2,45}\])"
+    r"(?::(?P<port>[0-9]{0,5}))?"
 ).fullmatch
-_absolute = re.compile(r"https?://([^/?#]+)(.*)", re.IGNORECASE | re.DOTALL).fullmatch
+_absolute = re.compile(r"(https?)://([^/?#]+)(.*)", re.IGNORECASE | re.DOTALL).fullmatch
 _query = re.compile(r"[^\x00-\x20\x7f]*").fullmatch
 _method = re.compile(r"[A-Z][A-Z0-9-]{0,31}").fullmatch
 
 
 def host_of(authority: str) -> str:
     """The host of `host[:port]`, in lower case, without a root dot. Raises BadRequest."""
+    return _host_and_port(authority)[0]
+
+
+def _host_and_port(authority: str, default: int = 0) -> tuple[str, int]:
     found = _authority(authority)
     if found is None:
         raise BadRequest("The Host header is not a valid host.", close=True)
-    return found["host"].lower().removesuffix(".")
+    return found["host"].lower().removesuffix("."), int(found["port"] or default)
 
 
 def resolve(method: str, target: str, hosts: Sequence[str]) -> tuple[str, str, str]:
     """The host (lower case, no port), the canonical path and the raw query of a request.
 
-    hosts: the values of all Host headers. Absolute-form routes by its own authority. The path `*` is
-    given only for OPTIONS. Raises BadRequest, NotImplementedByGateway (CONNECT), MethodNotAllowed (TRACE).
+    hosts: the values of all Host headers. Absolute-form names the same authority as Host: a backend that
+    looks at the other one would serve another host than was matched. The path `*` is given only for OPTIONS.
+    Raises BadRequest, NotImplementedByGateway (CONNECT), MethodNotAllowed (TRACE).
     """
     if method == "CONNECT":
         raise NotImplementedByGateway("CONNECT is not offered here.")
@@ -45,8 +51,11 @@ def resolve(method: str, target: str, hosts: Sequence[str]) -> tuple[str, str, s
         absolute = _absolute(target)
         if absolute is None:
             raise BadRequest("The request target is not valid.", close=True)
-        host = host_of(absolute[1])
-        target = absolute[2] if absolute[2].startswith("/") else "/" + absolute[2]
+        scheme, authority, rest = absolute.groups()
+        port = 443 if scheme.lower() == "https" else 80
+        if _host_and_port(authority, port) != _host_and_port(hosts[0], port):
+            raise BadRequest("The request target names another host than the Host header.", close=True)
+        target = rest if rest.startswith("/") else "/" + rest
     path, query = paths.split_target(target)
     if "#" in target or not _query(query):
         raise BadRequest("The request target holds a character that must be percent-encoded.", close=True)

@@ -105,17 +105,20 @@ def _parse_key(entry: Any, where: str, algorithms: Sequence[str]) -> Key:
         raise KeySetError(f"{where} ({kid}): a RS256 key needs at least {_MIN_RSA} bits")
     if algorithm == "ES256" and entry.get("crv") != "P-256":
         raise KeySetError(f"{where} ({kid}): an ES256 key lies on the curve P-256")
+    if algorithm == "EdDSA" and entry.get("crv") != "Ed25519":
+        raise KeySetError(f"{where} ({kid}): an EdDSA key lies on the curve Ed25519")
     return Key(kid, algorithm, material, entry)
 
 
 def bearer(values: Sequence[str]) -> str:
-    """The token of the Authorization headers (RFC 6750 section 2.1). Raises Unauthenticated."""
+    """The token of a request's Authorization headers (RFC 6750 section 2.1). Raises Unauthenticated."""
     if len(values) != 1:
         raise Unauthenticated("Send one Authorization header: Bearer and a token.")
     scheme, _, token = values[0].partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token:
         raise Unauthenticated("Send the token as Authorization: Bearer.")
-    return token.strip()
+    return token
 
 
 def verify(token: str, keys: Mapping[str, Key], rule: TokenRule, now: float) -> Identity:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_network
+from ipaddress import IPv6Address, ip_network
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -26,6 +26,7 @@ RATE_PATTERN = f"^{_RATE.pattern}$"
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _MAX_RATE = 1_000_000  # per second
+NEVER_SERVED = frozenset({"CONNECT", "TRACE"})  # target.py refuses them before a route is looked for
 
 
 def parse_duration(value: Any) -> float:
@@ -86,18 +87,62 @@ def _network(value: str) -> str:
     return value
 
 
+def _is_host(host: str) -> bool:
+    """Whether a host can be looked up: labels of 1 to 63 characters (RFC 1035 section 2.3.4), 253 in all, or
+    an IPv6 address in brackets."""
+    if host.startswith("["):
+        try:
+            return bool(IPv6Address(host[1:-1]))
+        except ValueError:
+            return False
+    return len(host) <= 253 and all(0 < len(label) <= 63 for label in host.split("."))
+
+
+def _host(value: str) -> str:
+    if not _is_host(value):
+        raise wrong("a part of it is empty or longer than 63 characters", "correct the name")
+    return value
+
+
+def _authority(value: str) -> str:
+    host, port = _split_authority(value)
+    if not _is_host(host) or not 0 < int(port or 1) < 65536:
+        raise wrong("it is not an authority", "write host or host:port, with a port up to 65535")
+    return value
+
+
+def _split_authority(value: str) -> tuple[str, str]:
+    """The host and the port ("" without one)."""
+    host, colon, port = value.rpartition(":")
+    return (host, port) if colon and not port.endswith("]") else (value, "")
+
+
+def _method(value: str) -> str:
+    if value in NEVER_SERVED:
+        raise wrong(f"{value} is never served", "remove it")
+    return value
+
+
+def _whole_seconds(value: Any) -> int:
+    seconds = int(parse_duration(value))
+    if not seconds:
+        raise wrong("it is told in whole seconds, so it is at least 1", "choose a longer time, such as 10m")
+    return seconds
+
+
 def _address(value: str) -> str:
     if re.fullmatch(r"http://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})/?", value):
-        if 0 < int(value.rstrip("/").rpartition(":")[2]) < 65536:
+        host, port = _split_authority(value.removeprefix("http://").rstrip("/"))
+        if _is_host(host) and 0 < int(port) < 65536:
             return value
     elif re.fullmatch(r"unix:[^\0\s]{1,255}", value):
         return value
     raise wrong("it is not an address", "write http://host:port or unix:name.sock")
 
 
-def _schema(pattern: str, description: str) -> WithJsonSchema:
+def _schema(pattern: str, description: str, minimum: int = 0) -> WithJsonSchema:
     either: dict[str, Any] = {
-        "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": f"^{pattern}$"}],
+        "anyOf": [{"type": "number", "minimum": minimum}, {"type": "string", "pattern": f"^{pattern}$"}],
         "description": description,
     }
     return WithJsonSchema(either)
@@ -114,6 +159,11 @@ DurationOrNone = Annotated[
     BeforeValidator(parse_duration),
     _schema(_DURATION.pattern, "seconds, or a text such as 500ms, 5s, 2m; 0 means no limit"),
 ]
+WholeSeconds = Annotated[
+    int,
+    BeforeValidator(_whole_seconds),
+    _schema(_DURATION.pattern, "seconds (whole ones are told), or a text such as 5s, 2m", minimum=1),
+]
 Size = Annotated[int, BeforeValidator(_size), _schema(_SIZE.pattern, "bytes, or a text such as 64KiB, 10MiB")]
 PerSecond = Annotated[
     float,
@@ -123,10 +173,16 @@ PerSecond = Annotated[
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 TenantName = Annotated[str, Field(pattern=f"^{TENANT_PATTERN}$")]
 Scope = Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]{1,100}$")]
-Method = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9-]{0,31}$")]
-HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+Method = Annotated[
+    str,
+    Field(pattern=r"^[A-Z][A-Z0-9-]{0,31}$", json_schema_extra={"not": {"enum": sorted(NEVER_SERVED)}}),
+    AfterValidator(_method),
+]
+HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"), AfterValidator(_host)]
 HostHeader = Annotated[
-    str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$")
+    str,
+    Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$"),
+    AfterValidator(_authority),
 ]
 PathPattern = Annotated[str, AfterValidator(_pattern)]
 Origin = Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s*]+)$")]

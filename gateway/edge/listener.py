@@ -134,3 +134,9 @@ def listen_problem(host: str, port: int, error: OSError) -> str:
     if isinstance(error, socket.gaierror):
         return f"cannot listen on {where}: the host is not known here"
     return f"cannot listen on {where}: {error.strerror or error}"
+
+
+def reachable(host: str, port: int) -> str:
+    """The authority by which a listener on host and port is called from this machine, for a URL."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.strip("[]"), host.strip("[]"))  # noqa: S104 - compared
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

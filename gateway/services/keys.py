@@ -138,7 +138,7 @@ def ensure_signing_key(path: Path) -> bool:
     """
     if path.exists():
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     jwk = json.loads(OKPAlgorithm.to_jwk(Ed25519PrivateKey.generate()))
     kid = f"{time.strftime('%Y-%m-%d')}-{secrets.token_hex(4)}"
     text = json.dumps({"keys": [{"kid": kid, "alg": "EdDSA", "use": "sig", **jwk}]}, indent=2) + "\n"
@@ -148,7 +148,7 @@ def ensure_signing_key(path: Path) -> bool:
 def ensure_secret(path: Path) -> bytes:
     """32 random bytes that stay the same over restarts, kept in a file of mode 0600."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _create_private(path, base64.b64encode(secrets.token_bytes(32)) + b"\n")
     return base64.b64decode(path.read_bytes())
 

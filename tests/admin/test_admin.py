@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from multidict import CIMultiDict
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from gateway.admin import guard
@@ -19,7 +20,9 @@ from gateway.admin import web as admin
 from gateway.app import Gateway
 from tests import harness
 
-ROUTING = harness.routing([harness.route("docs", "documents")])
+ROUTING = harness.routing(
+    [harness.route("docs", "documents")], tenants={"acme": {}, "old": {"disabled": True}}
+)
 
 
 class Admin:
@@ -116,6 +119,28 @@ async def test_elsewhere_the_scope_gateway_admin_is_needed(tmp_path: Path, liste
             assert (await asked.ask(path, **right))[0] == 200
         assert (await asked.ask("/livez"))[0] == 200
         assert (await asked.ask("/readyz"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("tenant", "more"), [("old", {}), ("ghost", {}), ("acme", {"X-Tenant": "old"})], ids=str
+)
+async def test_a_token_of_a_tenant_that_is_not_served_is_403_there_too(
+    tmp_path: Path, tenant: str, more: dict[str, str]
+) -> None:
+    async with admin_of(tmp_path, admin=(("0.0.0.0", 0),)) as asked:
+        headers = harness.bearer(asked.gateway, tenant, "gateway:admin")
+        status, _, body = await asked.ask("/admin/config", **headers, **more)
+        assert (status, body["code"]) == (403, "forbidden")
+
+
+async def test_two_authorization_headers_are_401_there_too(tmp_path: Path) -> None:
+    async with admin_of(tmp_path, admin=(("0.0.0.0", 0),)) as asked:
+        right = harness.bearer(asked.gateway, scope="gateway:admin")["Authorization"]
+        for second in (right, "Bearer junk", "Basic YTpi"):
+            headers = CIMultiDict([("Authorization", right), ("Authorization", second)])
+            url = asked._server.make_url("/admin/config")
+            async with asked._session.get(url, headers=headers) as answer:
+                assert answer.status == 401
 
 
 @pytest.mark.parametrize(

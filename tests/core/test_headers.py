@@ -16,7 +16,9 @@ HOP_BY_HOP = ["Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authoriza
               "TE", "Trailer", "Transfer-Encoding", "Upgrade"]  # fmt: skip
 OURS = ["X-Request-ID", "X-Tenant", "X-Subject", "X-Scopes", "X-Forwarded-For", "X-Forwarded-Proto",
         "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Request-Start", "X-Real-IP",
-        "Forwarded"]  # fmt: skip
+        "Forwarded", "X-Forwarded-Scheme", "X-Forwarded-SSL", "X-Forwarded-Server", "X-Forwarded-User",
+        "X-Forwarded-Anything-New", "X-Forwarded-", "X-Original-URL", "X-Original-URI", "X-Rewrite-URL",
+        "X-Script-Name"]  # fmt: skip
 WHO = Identity(TenantId("acme"), "alice", frozenset({"a", "b"}), 0.0, "a b")
 
 
@@ -31,6 +33,17 @@ def test_hop_by_hop_headers_pass_neither_way(name: str) -> None:
 def test_what_the_gateway_says_a_client_cannot_say(name: str) -> None:
     for spelling in (name, name.lower(), name.upper()):
         assert headers.to_backend([(spelling, "forged"), ("A", "b")], authorization=True) == [("A", "b")]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_is_ours_knows_each_of_them(name: str) -> None:
+    assert headers.is_ours(name.lower())
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded", "X-Forwarder", "X-Original", "X-Tenants", "Accept"])
+def test_a_clients_other_headers_pass(name: str) -> None:
+    assert not headers.is_ours(name.lower())
+    assert headers.to_backend([(name, "x")], authorization=False) == [(name, "x")]
 
 
 def test_what_connection_lists_is_removed_both_ways() -> None:

@@ -51,7 +51,7 @@ def test_every_word_is_read() -> None:
         drain = 1.5
         [admin]
         listen = 10.0.0.1:9
-        hosts = a.example, b.example
+        hosts = A.example, b.Example
         [store]
         uri = sqlite:docs
         [tokens]

@@ -87,6 +87,27 @@ def test_a_whole_config_is_compiled_with_every_name_resolved() -> None:
     assert len(made.trusted.networks) == 1
 
 
+@pytest.mark.parametrize(
+    ("max_age", "seconds"), [(1, 1), ("1s", 1), (2.0, 2), ("1500ms", 1), (2.9, 2), ("1h", 3600)]
+)
+def test_the_age_of_a_preflight_is_whole_seconds(max_age: Any, seconds: int) -> None:
+    cors = compiled(config(route(cors={"origins": ["*"], "max_age": max_age}))).table.routes[0].cors
+    assert cors is not None
+    assert (cors.max_age, type(cors.max_age)) == (seconds, int)
+
+
+@pytest.mark.parametrize("host", ["h", "h:1", "H.Example:65535", "[::1]", "[::1]:80", "10.0.0.1:80"])
+def test_the_host_that_a_route_sets_is_an_authority(host: str) -> None:
+    assert compiled(config(route(set_host=host))).table.routes[0].set_host == host
+
+
+def test_addresses_at_the_limits_are_taken() -> None:
+    label = "a" * 63
+    addresses = ["unix:" + "x" * 98, f"http://{label}.{label}:65535", "http://my_service:1"]
+    backend = {"b": {"kind": "asab", "addresses": addresses}}
+    assert len(compiled(config(backends=backend)).backends["b"].addresses) == 3
+
+
 def test_documents_is_the_gateways_own_store() -> None:
     (only,) = compiled(config(route(target="documents"))).table.routes
     assert (only.target, only.backend) == ("store", None)
@@ -156,6 +177,23 @@ def test_an_encoded_slash_passes_to_a_backend_only_where_the_route_says_so(
         ({"strip": "/re"}, "strip", "does not begin with it", "leading part"),
         ({"strip": "r"}, "strip", "does not begin with it", "leading part"),
         ({"strip": "/r/{rest*}"}, "strip", "parameter", "literal"),
+        ({"name": "none"}, "name", "the metrics mean something else by 'none'", "another name"),
+        ({"name": "other"}, "name", "the metrics mean something else by 'other'", "another name"),
+        ({"methods": ["GET", "TRACE"]}, "methods[1]", "TRACE is never served", "remove"),
+        ({"methods": ["CONNECT"]}, "methods[0]", "CONNECT is never served", "remove"),
+        ({"cors": {"origins": ["*"], "methods": ["TRACE"]}}, "cors.methods[0]", "never served", "remove"),
+        ({"host": "a" * 64 + ".example"}, "host", "longer than 63", "correct"),
+        ({"host": "a..example"}, "host", "empty or longer", "correct"),
+        ({"host": "a" * 254}, "host", "not allowed here", "match ^"),
+        ({"set_host": "h:65536"}, "set_host", "not an authority", "up to 65535"),
+        ({"set_host": "h:0"}, "set_host", "not an authority", "host:port"),
+        ({"set_host": "[::g]:1"}, "set_host", "not allowed here", "match ^"),
+        ({"set_host": "[1::2::3]"}, "set_host", "not an authority", "host:port"),
+        ({"set_host": "a" * 64 + ":1"}, "set_host", "not an authority", "host:port"),
+        ({"cors": {"origins": ["*"], "max_age": 0}}, "cors.max_age", "whole seconds", "10m"),
+        ({"cors": {"origins": ["*"], "max_age": "500ms"}}, "cors.max_age", "whole seconds", "10m"),
+        ({"cors": {"origins": ["*"], "max_age": 0.99}}, "cors.max_age", "whole seconds", "10m"),
+        ({"cors": {"origins": ["*"], "max_age": "25h"}}, "cors.max_age", "24 hours", "range"),
         ({"set_host": "a\r\nX-Evil: 1"}, "set_host", "not allowed here", "match ^"),
         ({"cors": {"origins": ["*", "http://a"]}}, "cors.origins", "stands alone", "list the origins"),
         ({"cors": {"origins": ["*"], "credentials": True}}, "cors.origins", "never with credentials", "list"),
@@ -194,6 +232,18 @@ def test_each_problem_of_a_route_has_its_path_reason_and_mend(
          "backends.b.threads", "greater than or equal to 1", ""),
         ({"backends": {"b": {"kind": "asab", "addresses": ["unix:x", "unix:x"]}}}, "backends.b.addresses",
          "there twice", "once"),
+        ({"backends": {**BACKENDS, "b": {"kind": "asab", "addresses": ["unix:x",
+          "unix:/sockets/flask.sock"]}}}, "backends.b.addresses[1]", "'flask' has this address",
+         "one backend"),
+        ({"backends": {**BACKENDS, "b": {"kind": "asab", "addresses": ["http://[::1]:8000"]}}},
+         "backends.b.addresses[0]", "the backend 'fast' has this address too", "one backend"),
+        ({"backends": {"a": {"kind": "asab", "addresses": ["http://H:1"]},
+                       "b": {"kind": "asab", "addresses": ["http://h:1/"]}}},
+         "backends.b.addresses[0]", "the backend 'a' has this address too", "one backend"),
+        ({"backends": {"b": {"kind": "asab", "addresses": ["unix:" + "x" * 99]}}},
+         "backends.b.addresses[0]", "has 108 bytes (/sockets/x", "shorter"),
+        ({"backends": {"b": {"kind": "asab", "addresses": ["unix:/" + "é" * 54]}}},
+         "backends.b.addresses[0]", "has 109 bytes", "shorter"),
         ({"tenants": {"Acme": {}}}, "tenants.Acme", "not allowed here", "match ^"),
         ({"tenants": {"acme": {"rate_limit": "fast"}}}, "tenants.acme.rate_limit.rate", "not a rate", "/s"),
         ({"tenants": {"acme": {"rate_limit": "0/s"}}}, "tenants.acme.rate_limit.rate", "not a rate", "100/s"),
@@ -216,7 +266,8 @@ def test_each_problem_outside_the_routes_too(
 @pytest.mark.parametrize(
     "address",
     ["", "127.0.0.1:80", "https://h:1", "http://h", "http://h:0", "http://h:65536", "http://h:1/x", "http://u@h:1",
-     "http://::1:80", "unix:", "unix:a b", "unix:a\0", "unix:" + "a" * 256],
+     "http://::1:80", "http://[1::2::3]:1", "http://a..b:1", "http://" + "a" * 64 + ":1",
+     "http://" + "a." * 126 + "aa:1", "unix:", "unix:a b", "unix:a\0", "unix:" + "a" * 256],
 )  # fmt: skip
 def test_what_is_no_address(address: str) -> None:
     found = problems(config(backends={"b": {"kind": "asab", "addresses": [address]}}))
@@ -286,6 +337,14 @@ def test_one_mistake_is_not_reported_as_two(data: dict[str, Any]) -> None:
     assert len(problems(data)) == 1
 
 
+def test_two_broken_backends_are_not_said_to_share_an_address() -> None:
+    broken = {name: {"kind": "asab", "addresses": []} for name in ("a", "b")}
+    found = problems(
+        {**config(route(target="a"), route(name="s", path="/s", target="b")), "backends": broken}
+    )
+    assert set(found) == {"backends.a.addresses", "backends.b.addresses"}
+
+
 # --- the JSON Schema --------------------------------------------------------------------------------
 
 SCHEMA = json_schema()
@@ -322,6 +381,9 @@ def test_the_schema_is_a_schema_and_takes_the_config_of_the_repository() -> None
         config(tenants={"acme": {"rate_limit": "fast"}}),
         config(tenants={"Acme": {}}),
         config(route(methods=["get"])),
+        config(route(methods=["TRACE"])),
+        config(route(encoded_slash="decode")),
+        config(route(cors={"origins": ["*"], "max_age": 0.5})),
         {"routes": []},
         {"version": 2},
     ],

@@ -16,15 +16,44 @@ from gateway.core.target import host_of, resolve
         ("/a?b=c?d/..//%zz", ("h", "/a", "b=c?d/..//%zz")),
         ("/%61?%61", ("h", "/a", "%61")),
         ("/a?é\U0001f600\udcff", ("h", "/a", "é\U0001f600\udcff")),
-        ("http://Other.Example/x?y", ("other.example", "/x", "y")),
-        ("HTTPS://o:1/x", ("o", "/x", "")),
-        ("http://o", ("o", "/", "")),
-        ("http://o?q", ("o", "/", "q")),
-        ("http://[::1]:80/x", ("[::1]", "/x", "")),
     ],
 )
-def test_origin_and_absolute_form(target: str, expected: tuple[str, str, str]) -> None:
+def test_origin_form(target: str, expected: tuple[str, str, str]) -> None:
     assert resolve("GET", target, ["h"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "expected"),
+    [
+        ("http://Other.Example/x?y", "other.example", ("other.example", "/x", "y")),
+        ("HTTPS://o:1/x", "O.:1", ("o", "/x", "")),
+        ("http://o", "o", ("o", "/", "")),
+        ("http://o?q", "o:80", ("o", "/", "q")),
+        ("http://o:", "o", ("o", "/", "")),
+        ("https://o:443/", "o", ("o", "/", "")),
+        ("http://[::1]:80/x", "[::1]", ("[::1]", "/x", "")),
+    ],
+)
+def test_absolute_form_that_agrees_with_host(target: str, host: str, expected: tuple[str, str, str]) -> None:
+    assert resolve("GET", target, [host]) == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "host"),
+    [
+        ("http://admin.example/x", "public.example"),
+        ("http://h:81/", "h"),
+        ("http://h/", "h:81"),
+        ("https://h/", "h:80"),
+        ("http://h/", "h:443"),
+        ("http://[::1]/", "[::2]"),
+        ("http://hh/", "h"),
+    ],
+)
+def test_absolute_form_that_disagrees_with_host_is_400(target: str, host: str) -> None:
+    with pytest.raises(BadRequest, match="another host") as caught:
+        resolve("GET", target, [host])
+    assert caught.value.close
 
 
 @pytest.mark.parametrize(

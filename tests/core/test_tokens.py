@@ -10,11 +10,11 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from gateway.core.errors import Unauthenticated
-from gateway.core.tokens import ALGORITHMS, Key, KeySetError, TokenRule, parse_keys, sign, verify
+from gateway.core.tokens import ALGORITHMS, Key, KeySetError, TokenRule, bearer, parse_keys, sign, verify
 
 NOW = 1_800_000_000.0
 RULE = TokenRule("issuer", "audience")
@@ -272,6 +272,8 @@ def test_a_refusal_holds_nothing_of_the_token() -> None:
                   **json.loads(RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 1024)))}), "2048 bits"),
         (key_set({"kid": "a", "alg": "ES256",
                   **json.loads(ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP384R1())))}), "P-256"),
+        (key_set({"kid": "a", "alg": "EdDSA",
+                  **json.loads(OKPAlgorithm.to_jwk(ed448.Ed448PrivateKey.generate()))}), "Ed25519"),
     ],
 )  # fmt: skip
 def test_a_bad_key_set_says_which_key_and_why(text: str, reason: str) -> None:
@@ -295,3 +297,21 @@ def test_no_secret_is_in_a_repr_or_an_error() -> None:
         assert b64(SECRET[:31]) not in shown
     for secret in secrets:
         assert secret not in shown
+
+
+# --- the Authorization header -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["Bearer a.b.c", "bearer a.b.c", "BEARER   a.b.c "])
+def test_the_token_of_the_authorization_header(value: str) -> None:
+    assert bearer([value]) == "a.b.c"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[], ["Bearer a", "Bearer a"], ["Bearer a", "Basic b"], [""], ["Bearer"], ["Bearer "], ["Bearer  "],
+     ["Basic a"], ["a.b.c"], ["Bearera a"]],
+)  # fmt: skip
+def test_anything_but_one_bearer_token_is_401(values: list[str]) -> None:
+    with pytest.raises(Unauthenticated):
+        bearer(values)

@@ -1,0 +1,54 @@
+"""The folders of the process: for data, for sockets, for each backend that it runs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+
+class FolderUnusable(OSError):
+    """A folder that cannot be used; the text says which, why and how to mend it."""
+
+
+def socket_folder(data: str) -> str:
+    """Where supervised backends listen: short (a socket's path holds 107 bytes), one for each data folder,
+    and of the same length for all of them."""
+    mark = hashlib.sha256(os.path.realpath(data).encode()).hexdigest()[:10]
+    return f"{tempfile.gettempdir()}/gateway-{os.getuid()}-{mark}"
+
+
+def data_folder(path: Path) -> Path:
+    """Make the folder, for its owner alone, where there is none. Gives its absolute path.
+
+    One that is there keeps its mode: it may be shared on purpose, or hold the config too. What is secret in
+    it has a file of mode 0600 or a folder of its own. Raises FolderUnusable.
+    """
+    path = _made(path)
+    if path.stat().st_uid != os.getuid():
+        raise FolderUnusable(f"{path} belongs to another user; set another data folder")
+    return path
+
+
+def private_folder(path: Path) -> Path:
+    """Make a folder that is ours alone (mode 0700), whatever it was before. Gives its absolute path.
+
+    Raises FolderUnusable when it is somebody else's, or a link to elsewhere.
+    """
+    path = _made(path)
+    status = path.lstat()
+    if status.st_uid != os.getuid() or path.is_symlink():
+        raise FolderUnusable(f"{path} is not a folder of this user; remove it, or set another data folder")
+    if status.st_mode & 0o777 != 0o700:
+        path.chmod(0o700)
+    return path
+
+
+def _made(path: Path) -> Path:
+    path = Path(os.path.abspath(path))  # noqa: PTH100 - `..` is resolved, a link is not
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise FolderUnusable(f"cannot make the folder {path}: {error.strerror}") from None
+    return path

@@ -1,0 +1,66 @@
+"""Folders: what is ours alone, and what keeps its mode."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from gateway.services.folders import FolderUnusable, data_folder, private_folder, socket_folder
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("make", [data_folder, private_folder])
+def test_a_new_folder_is_for_its_owner_alone_whatever_the_umask(tmp_path: Path, make) -> None:
+    before = os.umask(0)
+    try:
+        made = make(tmp_path / "a" / ".." / "b" / "c")
+    finally:
+        os.umask(before)
+    assert (made, mode(made)) == (tmp_path / "b" / "c", 0o700)
+
+
+@pytest.mark.parametrize("given", [0o755, 0o770, 0o777, 0o700])
+def test_a_folder_that_was_there_keeps_its_mode_for_data_and_loses_it_to_be_private(
+    tmp_path: Path, given: int
+) -> None:
+    tmp_path.chmod(given)
+    assert mode(data_folder(tmp_path)) == given
+    assert mode(private_folder(tmp_path)) == 0o700
+
+
+def test_a_link_is_no_private_folder(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir(mode=0o755)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FolderUnusable, match="not a folder of this user; remove it"):
+        private_folder(tmp_path / "link")
+    assert mode(tmp_path / "elsewhere") == 0o755
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
+@pytest.mark.parametrize("make", [data_folder, private_folder])
+def test_somebody_elses_folder_is_refused(tmp_path: Path, make) -> None:
+    (tmp_path / "theirs").mkdir()
+    os.chown(tmp_path / "theirs", 65534, 65534)
+    with pytest.raises(FolderUnusable, match="user"):
+        make(tmp_path / "theirs")
+
+
+@pytest.mark.parametrize("make", [data_folder, private_folder])
+def test_a_file_is_no_folder(tmp_path: Path, make) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(FolderUnusable, match=f"cannot make the folder {path}: "):
+            make(path)
+
+
+def test_each_data_folder_has_sockets_of_its_own_in_a_short_place(tmp_path: Path) -> None:
+    one, two = socket_folder(str(tmp_path)), socket_folder(str(tmp_path / "x"))
+    assert one != two
+    assert len(one) == len(two)
+    assert one == socket_folder(str(tmp_path / "x" / ".."))
