@@ -44,6 +44,8 @@ from gateway.services.watch import goes_on
 from gateway.store.sqlite import SQLiteDocumentStore
 
 __all__ = ["ChildFailed", "Gateway", "GatewayApplication", "run"]
+L = logging.getLogger(__name__)
+_KEYS_POLL = 1.0  # seconds between two looks at the key file
 _BACKEND_CODES = ("backend_", "store_unavailable")
 
 
@@ -190,7 +192,7 @@ class Gateway:
 
     async def _watch_keys(self) -> None:
         while True:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(_KEYS_POLL)
             with goes_on("loading the keys again"):
                 self.keys.reload_if_changed()
 
@@ -229,6 +231,7 @@ class GatewayApplication(asab.Application):
         self.gateway = Gateway(config, supervise=supervise, on_snapshot=self._publish)
         self._admin_sockets: list[socket.socket] = []
         self._admin: _AdminContainer | None = None
+        self._reloads: set[asyncio.Task[None]] = set()
         self.PubSub.subscribe("Application.hup!", self._on_hup)
 
     async def initialize(self) -> None:
@@ -237,13 +240,12 @@ class GatewayApplication(asab.Application):
         self._admin_sockets = [bind(host, port) for host, port in config.admin]
         self._starting = asyncio.create_task(self.gateway.start())
         await self._starting
-        process = process_metrics.ProcessMetrics(self.get_service("asab.MetricsService"))
-        self.gateway.metrics.add_source(process.render)
-        listen = "\n".join(f"{host} {port}" for host, port in config.admin)
-        web = self.get_service("asab.WebService")
-        self._admin = _AdminContainer(web, "admin", config={"listen": listen, "servertokens": "prod"})
-        admin.install(self._admin.WebApp, self.gateway)
-        await self._admin.open(self._admin_sockets)
+        try:
+            await self._open_admin()
+        except BaseException:
+            self.gateway.ready = False  # no load balancer knows of it yet: nothing to wait for
+            await self.gateway.drain()
+            raise
         # What is loaded by now stays. Left to the collector, a look at all of it held requests up for 70 ms
         # (measured, with 1,000 routes, while the config was loaded again).
         gc.collect()
@@ -253,6 +255,15 @@ class GatewayApplication(asab.Application):
         sys.setswitchinterval(0.0005)
         with goes_on("telling that it is ready"):
             self._on_ready(self.gateway)
+
+    async def _open_admin(self) -> None:
+        process = process_metrics.ProcessMetrics(self.get_service("asab.MetricsService"))
+        self.gateway.metrics.add_source(process.render)
+        listen = "\n".join(f"{host} {port}" for host, port in self.gateway.config.admin)
+        web = self.get_service("asab.WebService")
+        self._admin = _AdminContainer(web, "admin", config={"listen": listen, "servertokens": "prod"})
+        admin.install(self._admin.WebApp, self.gateway)
+        await self._admin.open(self._admin_sockets)
 
     async def main(self) -> None:
         """Serve until a signal; then drain here, while /readyz can still say 503 (ASAB closes the admin
@@ -274,7 +285,16 @@ class GatewayApplication(asab.Application):
         self.PubSub.publish("Gateway.snapshot!", snapshot)
 
     def _on_hup(self, message_type: str) -> None:
-        self._reloading = asyncio.ensure_future(self.gateway.reload())
+        if not self.gateway.ready:
+            L.warning("SIGHUP is ignored: there is nothing to load again before the start or after the end")
+            return
+        task = asyncio.ensure_future(self._reload())
+        self._reloads.add(task)  # the loop itself holds a task weakly
+        task.add_done_callback(self._reloads.discard)
+
+    async def _reload(self) -> None:
+        with goes_on("loading all again on SIGHUP"):
+            await self.gateway.reload()
 
 
 # ASAB's own: no watchdog (it kills the process when the clock jumps), and log lines that a person can read.

@@ -28,9 +28,9 @@ def show(gateway: Gateway, config_path: str, *, demo: bool) -> None:
     config = gateway.config
     public = f"http://{reachable(*config.listen[0])}"
     rows = [("public", public), ("admin", f"http://{reachable(*config.admin[0])}/admin/config")]
-    rows.append(("routing", f"{_short(config.routing)}  (live: edit it while it runs)"))
-    rows.append(("process", f"{_short(config_path)}  (a restart changes it)"))
-    rows.append(("data", _short(config.data)))
+    rows.append(("routing", f"{console.short(config.routing)}  (live: edit it while it runs)"))
+    rows.append(("process", f"{console.short(config_path)}  (a restart changes it)"))
+    rows.append(("data", console.short(config.data)))
     out = console.out
     out.print(Rule("The gateway is ready", style="green"))
     out.print(console.pairs(rows))
@@ -88,9 +88,3 @@ def demo_scopes(routes: Iterable[Route[Any]]) -> list[str]:
     for route in routes:
         scopes |= route.read_scopes.union(route.write_scopes, *route.method_scopes.values())
     return sorted(scope for scope in scopes if not scope.startswith(_OPERATORS))
-
-
-def _short(path: str) -> str:
-    """Relative to here when it lies below."""
-    absolute = Path(os.path.abspath(path))  # noqa: PTH100
-    return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)

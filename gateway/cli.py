@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Problems as found:
         console.problems(arguments.config, found.items)
     except ConfigRefused as refused:
-        console.problems(_short(refused.path), refused.problems)
+        console.problems(console.short(refused.path), refused.problems)
     except (KeysUnusable, OSError, ValueError, GatewayError) as error:
         console.fail(str(error))
     except KeyboardInterrupt:
@@ -165,12 +165,12 @@ def _check(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"file": str(path), "problems": [as_dict(p) for p in found]}, indent=2))
     elif compiled is None:
-        console.problems(_short(path), found)
+        console.problems(console.short(path), found)
         count = "1 problem" if len(found) == 1 else f"{len(found)} problems"
-        console.err.print(f"[bold red]{count}[/] in {escape(_short(path))}")
+        console.err.print(f"[bold red]{count}[/] in {escape(console.short(path))}")
     else:
         console.out.print(
-            f"[bold green]clean[/]  {escape(_short(path))}: {len(compiled.table.routes)} routes,"
+            f"[bold green]clean[/]  {escape(console.short(path))}: {len(compiled.table.routes)} routes,"
             f" {len(compiled.backends)} backends, {len(compiled.tenants)} tenants"
         )
     return 1 if found else 0
@@ -238,14 +238,6 @@ def _token(arguments: argparse.Namespace) -> int:
 def _schema(arguments: argparse.Namespace) -> int:
     print(json.dumps(json_schema(), indent=2))
     return 0
-
-
-def _short(path: Path | str) -> str:
-    """The path as a person would write it from here."""
-    try:
-        return str(Path(path).relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
 
 
 if __name__ == "__main__":

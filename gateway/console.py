@@ -30,6 +30,12 @@ out = _Output(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty()
 err = _Output(stderr=True, highlight=False, soft_wrap=True)
 
 
+def short(path: Path | str) -> str:
+    """The path as a person would write it from here: relative when it lies below."""
+    absolute, here = Path(os.path.abspath(path)), Path.cwd()  # noqa: PTH100 - a link stays as it is written
+    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
+
+
 def fail(message: str) -> None:
     """An error, in red where the terminal can."""
     err.print(Text("error: ", style="bold red").append(message, style="not bold default"))

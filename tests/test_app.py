@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import stat
 from pathlib import Path
 
 import pytest
 
+from gateway import app
 from gateway.core.process import Command
 from tests import harness
 
@@ -39,3 +41,22 @@ async def test_a_data_folder_that_was_there_keeps_its_mode_and_its_secrets_are_p
 async def test_a_data_folder_that_is_made_is_for_its_owner_alone(tmp_path: Path) -> None:
     async with harness.running(tmp_path, ROUTING) as gateway:
         assert stat.S_IMODE(Path(gateway.config.data).stat().st_mode) == 0o700
+
+
+async def test_a_bug_while_keys_are_loaded_again_does_not_end_the_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(app, "_KEYS_POLL", 0.005)
+    async with harness.running(tmp_path, ROUTING) as gateway:
+        looks = 0
+
+        def buggy() -> None:
+            nonlocal looks
+            looks += 1
+            raise LookupError("a bug")
+
+        monkeypatch.setattr(gateway.keys, "reload_if_changed", buggy)
+        async with asyncio.timeout(2):
+            while looks < 3:
+                await asyncio.sleep(0.005)
+    assert "loading the keys again failed" in caplog.text

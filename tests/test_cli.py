@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway import console
 from gateway.cli import main
 from gateway.core.settings import json_schema
 from gateway.core.tokens import TokenRule
@@ -152,6 +153,17 @@ def test_check_of_what_is_no_config(
     assert code == 1
     assert reason in err
     assert "1 problem in" in err
+
+
+def test_a_path_is_shown_as_a_person_would_write_it_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    here = Path.cwd()
+    assert console.short(here / "config" / "a.yaml") == "config/a.yaml"
+    assert console.short("../here/./a.yaml") == "a.yaml"
+    assert console.short("../a.yaml") == str(here.parent / "a.yaml")
 
 
 # --- routes, schema --------------------------------------------------------------------------------

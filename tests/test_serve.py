@@ -147,6 +147,74 @@ def test_nothing_that_is_told_once_it_is_ready_ends_it(
         assert process.wait(10) == 0
 
 
+HUPS = """
+import sys
+from gateway.app import GatewayApplication
+
+async def buggy():
+    raise LookupError("a bug of the reload")
+
+application = GatewayApplication(sys.argv[1], supervise=False)
+application._on_hup("Application.hup!")
+application.gateway.reload = buggy
+sys.exit(application.run())
+"""
+
+
+@pytest.mark.whole
+def test_an_early_sighup_is_ignored_and_a_reload_that_fails_is_logged(tmp_path: Path) -> None:
+    serving = Serving(tmp_path)
+    with serving.started("-c", HUPS) as process:
+        serving.until_ready(process)
+        assert "SIGHUP is ignored" in serving.log.read_text()
+        process.send_signal(signal.SIGHUP)
+        serving.until_logged(process, "a bug of the reload")
+        assert "loading all again on SIGHUP failed" in serving.log.read_text()
+        assert serving.get("/readyz") == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    assert "never retrieved" not in serving.log.read_text()
+
+
+@pytest.mark.whole
+def test_sighup_loads_the_config_again(tmp_path: Path) -> None:
+    serving = Serving(tmp_path)
+    with serving.started() as process:
+        serving.until_ready(process)
+        (tmp_path / "routing.yaml").write_text("version: 1\n")
+        process.send_signal(signal.SIGHUP)
+        serving.until_logged(process, "Revision 2")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+
+ADMIN_FAILS = """
+import sys
+from gateway import app
+
+def failing(*_):
+    raise LookupError("the admin listener fails")
+
+class Gateway(app.Gateway):
+    async def drain(self):
+        await super().drain()
+        print("drained", self.listener._runner, flush=True)
+
+app.admin.install = failing
+app.Gateway = Gateway
+sys.exit(app.run(sys.argv[1], supervise=False))
+"""
+
+
+@pytest.mark.whole
+def test_what_fails_after_the_start_drains_before_it_ends(tmp_path: Path) -> None:
+    serving = Serving(tmp_path, more="pre_stop = 30")
+    with serving.started("-c", ADMIN_FAILS) as process:
+        assert process.wait(15) == 1
+    assert "drained None" in serving.log.read_text()
+    assert "the admin listener fails" in serving.log.read_text()
+
+
 @pytest.mark.whole
 def test_it_serves_on_when_nobody_reads_what_it_prints(tmp_path: Path) -> None:
     serving = Serving(tmp_path)

@@ -16,10 +16,6 @@ class Rate:
     per_second: float
     burst: int
 
-    @property
-    def interval(self) -> float:
-        return 1.0 / self.per_second
-
 
 def take(bucket: float | None, now: float, rate: Rate) -> tuple[float, float]:
     """Take one from the bucket at `now`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from gateway.call import Call
 from gateway.core.balance import least_used
@@ -34,10 +34,12 @@ class Seat:
 
 
 class _Line:
-    """The seats of one backend, and who waits for them, first come first served."""
+    """The seats of one backend, and who waits for them, first come first served. on_idle(line): nobody is
+    inside or waits any more."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, on_idle: Callable[[_Line], None]) -> None:
         self.backend = backend
+        self._on_idle = on_idle
         self.inside: dict[str, int] = {}  # by the address's text, whose hash is made once
         self.waiting: deque[asyncio.Future[Seat]] = deque()
         self._turn = 0
@@ -65,6 +67,8 @@ class _Line:
             del self.inside[address.text]
         if self.waiting:
             self.wake()
+        if not self.inside:
+            self.settle()
 
     def wake(self) -> None:
         """Hand free seats to those who wait."""
@@ -75,6 +79,12 @@ class _Line:
                 return
             self.waiting.popleft().set_result(seat)
             self.tidy()
+
+    def settle(self) -> None:
+        """Say so when it is idle now."""
+        self.tidy()
+        if not self.inside and not self.waiting:
+            self._on_idle(self)
 
     def tidy(self) -> None:
         """Forget those at the head of the line who gave up."""
@@ -87,12 +97,13 @@ class Admission:
 
     def __init__(self) -> None:
         self._lines: dict[str, _Line] = {}
+        self._names: frozenset[str] | None = None  # of the live snapshot; None before the first
 
     def try_admit(self, backend: Backend) -> Seat | None:
         """A seat that is free now, if nobody waits for one."""
         line = self._lines.get(backend.name)
         if line is None:
-            line = self._lines[backend.name] = _Line(backend)
+            line = self._lines[backend.name] = self._line(backend)
         return line.try_take() if not line.waiting else None
 
     async def admit(self, call: Call, backend: Backend, timeout: float) -> Seat:
@@ -110,7 +121,7 @@ class Admission:
             if place.done() and not place.cancelled():
                 place.result().release()  # it came in the moment that we left
             place.cancel()
-            line.tidy()
+            line.settle()
             if isinstance(error, TimeoutError):
                 raise BackendSaturated("All seats of the backend are taken.", retry_after=timeout) from None
             raise
@@ -122,12 +133,21 @@ class Admission:
         the number of seats that its snapshot knew.
         """
         for name, backend in backends.items():
-            line = self._lines.setdefault(name, _Line(backend))
+            line = self._lines.setdefault(name, self._line(backend))
             line.backend = backend
             line.wake()
-        for name, line in list(self._lines.items()):
-            if name not in backends and not line.inside and not line.waiting:
-                del self._lines[name]
+        self._names = frozenset(backends)
+        for line in list(self._lines.values()):
+            line.settle()
+
+    def _line(self, backend: Backend) -> _Line:
+        return _Line(backend, self._idle)
+
+    def _idle(self, line: _Line) -> None:
+        """A backend that the config no longer has is forgotten after its last use."""
+        name = line.backend.name
+        if self._names is not None and name not in self._names and self._lines.get(name) is line:
+            del self._lines[name]
 
     def in_use(self) -> dict[str, int]:
         """Requests inside, by backend."""

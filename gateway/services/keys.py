@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import json
 import logging
 import os
@@ -22,6 +23,8 @@ from gateway.services.watch import Stamp, stamp
 
 L = logging.getLogger(__name__)
 CACHE_SIZE = 10_000
+_SECRET_BYTES = 32
+_ANEW = "remove it: a new one is made at the start, and what was signed with the old one is refused"
 Result = Literal["cached", "verified", "refused"]
 
 
@@ -146,11 +149,25 @@ def ensure_signing_key(path: Path) -> bool:
 
 
 def ensure_secret(path: Path) -> bytes:
-    """32 random bytes that stay the same over restarts, kept in a file of mode 0600."""
-    if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _create_private(path, base64.b64encode(secrets.token_bytes(32)) + b"\n")
-    return base64.b64decode(path.read_bytes())
+    """32 random bytes that stay the same over restarts, kept in a file of mode 0600.
+
+    Raises KeysUnusable when the file cannot be read, or is not what was made here.
+    """
+    try:
+        if not path.exists():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _create_private(path, base64.b64encode(secrets.token_bytes(_SECRET_BYTES)) + b"\n")
+        mode = path.stat().st_mode & 0o777
+        secret = base64.b64decode(path.read_bytes().strip(), validate=True)
+    except OSError as error:
+        raise KeysUnusable(f"{path}: it cannot be made or read: {error.strerror}") from None
+    except binascii.Error:
+        secret = b""
+    if len(secret) < _SECRET_BYTES:
+        raise KeysUnusable(f"{path}: it holds no secret of {_SECRET_BYTES} bytes; {_ANEW}")
+    if mode & 0o077:
+        raise KeysUnusable(f"{path}: others may read or change the secret in it; {_ANEW}")
+    return secret
 
 
 def _create_private(path: Path, content: bytes) -> bool:

@@ -197,8 +197,53 @@ async def test_a_removed_backend_is_forgotten_after_its_last_use() -> None:
     admission.reconcile({})
     assert admission.in_use() == {"b": 1}
     seat.release()
+    assert (admission.in_use(), admission.waiting()) == ({}, {})
+
+
+async def test_a_removed_backend_is_forgotten_after_the_last_who_waits() -> None:
+    admission = Admission()
+    admission.reconcile({"b": backend()})
+    seat = await admission.admit(CALL, backend(), 0)
+    served = asyncio.create_task(admission.admit(CALL, backend(), 1))
+    gone = asyncio.create_task(admission.admit(CALL, backend(), 1))
+    await until(lambda: waiting(admission) == 2)
     admission.reconcile({})
+    seat.release()
+    (await served).release()
+    assert admission.in_use() == {"b": 1}  # the one who is last holds the seat now
+    (await gone).release()
     assert admission.in_use() == {}
+
+
+async def test_a_removed_backend_is_forgotten_when_the_last_gives_up() -> None:
+    admission = Admission()
+    admission.reconcile({"b": backend()})
+    seat = await admission.admit(CALL, backend(), 0)
+    waiter = asyncio.create_task(admission.admit(CALL, backend(), 1))
+    await until(lambda: waiting(admission) == 1)
+    admission.reconcile({})
+    waiter.cancel()
+    await asyncio.gather(waiter, return_exceptions=True)
+    assert admission.in_use() == {"b": 1}
+    seat.release()
+    assert admission.in_use() == {}
+
+
+async def test_a_call_of_an_older_snapshot_leaves_nothing_of_a_removed_backend() -> None:
+    admission = Admission()
+    admission.reconcile({})
+    (await admission.admit(CALL, backend(), 0)).release()
+    assert admission.in_use() == {}
+
+
+async def test_a_backend_that_comes_back_keeps_its_line() -> None:
+    admission = Admission()
+    admission.reconcile({"b": backend()})
+    seat = await admission.admit(CALL, backend(), 0)
+    admission.reconcile({})
+    admission.reconcile({"b": backend()})
+    seat.release()
+    assert admission.in_use() == {"b": 0}
 
 
 async def test_new_addresses_are_used_at_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
@@ -113,6 +114,34 @@ def test_a_secret_stays_the_same(tmp_path: Path) -> None:
     assert len(secret) == 32
     assert ensure_secret(tmp_path / "s") == secret
     assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\n", b"c2hvcnQ=\n", base64.b64encode(b"x" * 31), b"!" * 44, b"\xff" * 44, b"a" * 43],
+    ids=["empty", "blank", "short", "31 bytes", "junk", "bytes", "torn"],
+)
+def test_a_secret_that_is_none_is_refused_and_not_shown(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "s"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    with pytest.raises(KeysUnusable, match=f"{path}: it holds no secret of 32 bytes; remove it") as caught:
+        ensure_secret(path)
+    assert not content.strip() or repr(content.strip())[2:-1] not in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602])
+def test_a_secret_that_others_may_read_or_change_is_refused(tmp_path: Path, mode: int) -> None:
+    ensure_secret(tmp_path / "s")
+    (tmp_path / "s").chmod(mode)
+    with pytest.raises(KeysUnusable, match="others may read or change"):
+        ensure_secret(tmp_path / "s")
+
+
+def test_a_secret_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    with pytest.raises(KeysUnusable, match="it cannot be made or read: Is a directory"):
+        ensure_secret(tmp_path / "s")
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])
