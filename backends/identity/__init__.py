@@ -1,8 +1,10 @@
 """Who calls, and under which public address: the gateway's headers, read by one middleware per framework.
 
-`identity` is pure and knows no framework; `django`, `flask`, `fastapi` and `asab` are its adapters.
+`identity` is pure, `entry` admits or refuses a request; both know no framework. `django`, `flask`, `fastapi`
+and `asab` are their adapters.
 """
 
+from backends.identity.entry import Admitted, Refused, admit
 from backends.identity.identity import (
     Forwarded,
     ForwardedInvalid,
@@ -16,12 +18,15 @@ from backends.identity.identity import (
 )
 
 __all__ = [
+    "Admitted",
     "Forwarded",
     "ForwardedInvalid",
     "Identity",
     "IdentityError",
     "IdentityInvalid",
     "IdentityMissing",
+    "Refused",
+    "admit",
     "forwarded",
     "parse",
     "problem",

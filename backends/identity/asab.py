@@ -7,18 +7,8 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from backends.identity import log
-from backends.identity.identity import (
-    PUBLIC_PATHS,
-    Forwarded,
-    ForwardedInvalid,
-    Identity,
-    IdentityError,
-    forwarded,
-    parse,
-    problem,
-    request_id,
-)
+from backends.identity.entry import PROBLEM_TYPE, PUBLIC_PATHS, Refused, admit
+from backends.identity.identity import Forwarded, Identity, problem
 
 IDENTITY = web.RequestKey("identity", Identity)
 PUBLIC = web.RequestKey("public", Forwarded)
@@ -31,18 +21,10 @@ async def gateway(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answers 401 without a valid identity; keeps the public address for `public_url`."""
     if request.path in PUBLIC_PATHS:
         return await handler(request)
-
-    def headers(name: str) -> list[str]:
-        return request.headers.getall(name, [])
-
-    log.request_id.set(request_id(headers))
-    try:
-        request[IDENTITY] = parse(headers)
-        request[PUBLIC] = forwarded(headers)
-    except IdentityError as error:
-        return problem_response(401, str(error))
-    except ForwardedInvalid as error:
-        return problem_response(400, str(error))
+    found = admit(lambda name: request.headers.getall(name, []))
+    if isinstance(found, Refused):
+        return web.Response(body=found.body, status=found.status, content_type=PROBLEM_TYPE)
+    request[IDENTITY], request[PUBLIC] = found.identity, found.public
     return await handler(request)
 
 
@@ -59,4 +41,4 @@ def problem_response(status: int, detail: str, **members: object) -> web.Respons
     """An application/problem+json answer."""
     # As bytes: aiohttp would add a charset to text, and this media type has none.
     body = json.dumps(problem(status, detail, **members)).encode()
-    return web.Response(body=body, status=status, content_type="application/problem+json")
+    return web.Response(body=body, status=status, content_type=PROBLEM_TYPE)

@@ -8,15 +8,8 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import set_script_prefix
 
 from backends.identity import log, wsgi
-from backends.identity.identity import (
-    PUBLIC_PATHS,
-    ForwardedInvalid,
-    IdentityError,
-    forwarded,
-    parse,
-    problem,
-    request_id,
-)
+from backends.identity.entry import PROBLEM_TYPE, PUBLIC_PATHS, Refused, admit
+from backends.identity.identity import problem
 
 
 class GatewayMiddleware:
@@ -28,26 +21,22 @@ class GatewayMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if request.path_info in PUBLIC_PATHS:
             return self.get_response(request)
-        headers = wsgi.headers(request.META)
-        mark = log.request_id.set(request_id(headers))
         try:
-            request.identity = parse(headers)
-            public = forwarded(headers)
-            wsgi.apply(request.META, public)  # META is the environ
+            found = admit(wsgi.headers(request.META))  # META is the environ
+            if isinstance(found, Refused):
+                return HttpResponse(found.body, status=found.status, content_type=PROBLEM_TYPE)
+            request.identity = found.identity
+            wsgi.apply(request.META, found.public)
             # Django has read SCRIPT_NAME already, before any middleware: say it again where it keeps it.
-            set_script_prefix(public.prefix + "/")
-            request.path = public.prefix + request.path_info
+            set_script_prefix(found.public.prefix + "/")
+            request.path = found.public.prefix + request.path_info
             return self.get_response(request)
-        except IdentityError as error:
-            return problem_response(401, str(error))
-        except ForwardedInvalid as error:
-            return problem_response(400, str(error))
         finally:
             wsgi.drain(request.META)
-            log.request_id.reset(mark)
+            log.request_id.set(log.NO_REQUEST)
 
 
 def problem_response(status: int, detail: str, **members: object) -> JsonResponse:
     """An application/problem+json answer."""
     body = problem(status, detail, **members)
-    return JsonResponse(body, status=status, content_type="application/problem+json")
+    return JsonResponse(body, status=status, content_type=PROBLEM_TYPE)

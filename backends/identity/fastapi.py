@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 from fastapi import Depends, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from backends.identity import log
-from backends.identity.identity import (
-    PUBLIC_PATHS,
-    Forwarded,
-    ForwardedInvalid,
-    Headers,
-    Identity,
-    IdentityError,
-    forwarded,
-    parse,
-    problem,
-    request_id,
-)
+from backends.identity.entry import PROBLEM_TYPE, PUBLIC_PATHS, Refused, admit
+from backends.identity.identity import Forwarded, Headers, Identity
 
 
 class GatewayMiddleware:
@@ -33,17 +21,13 @@ class GatewayMiddleware:
         if scope["type"] == "lifespan" or scope["path"] in PUBLIC_PATHS:
             await self.app(scope, receive, send)
             return
-        headers = _headers(scope)
-        log.request_id.set(request_id(headers))
-        try:
-            scope.setdefault("state", {})["identity"] = parse(headers)
-            _apply(scope, forwarded(headers))
-        except IdentityError as error:
-            await _refuse(scope, send, 401, str(error))
-        except ForwardedInvalid as error:
-            await _refuse(scope, send, 400, str(error))
-        else:
-            await self.app(scope, receive, send)
+        found = admit(_headers(scope))
+        if isinstance(found, Refused):
+            await _refuse(scope, send, found)
+            return
+        scope.setdefault("state", {})["identity"] = found.identity
+        _apply(scope, found.public)
+        await self.app(scope, receive, send)
 
 
 def _current(request: Request) -> Identity:
@@ -76,11 +60,11 @@ def _apply(scope: Scope, public: Forwarded) -> None:
         scope["scheme"] = websocket[public.scheme] if scope["type"] == "websocket" else public.scheme
 
 
-async def _refuse(scope: Scope, send: Send, status: int, detail: str) -> None:
+async def _refuse(scope: Scope, send: Send, refused: Refused) -> None:
     if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008, "reason": detail[:120]})
+        await send({"type": "websocket.close", "code": 1008, "reason": refused.detail[:120]})
         return
-    body = json.dumps(problem(status, detail)).encode()
-    head = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": head})
+    body = refused.body
+    head = [(b"content-type", PROBLEM_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": refused.status, "headers": head})
     await send({"type": "http.response.body", "body": body})

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
 
 import flask
 
-from backends.identity import log, wsgi
-from backends.identity.identity import (
-    PUBLIC_PATHS,
-    ForwardedInvalid,
-    Identity,
-    IdentityError,
-    forwarded,
-    parse,
-    problem,
-    request_id,
-)
+from backends.identity import wsgi
+from backends.identity.entry import PROBLEM_TYPE, PUBLIC_PATHS, Refused, admit
+from backends.identity.identity import Identity
 
 WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -44,23 +35,21 @@ class GatewayMiddleware:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ.get("PATH_INFO") in PUBLIC_PATHS:
             return self.app(environ, start_response)
-        headers = wsgi.headers(environ)
-        # Not reset afterwards, since the body may be made later; the thread's next request sets its own.
-        log.request_id.set(request_id(headers))
         try:
-            environ["gateway.identity"] = parse(headers)
-            wsgi.apply(environ, forwarded(headers))
+            # The log's request id stays afterwards, for the body may be made later; the thread's next request
+            # sets its own.
+            found = admit(wsgi.headers(environ))
+            if isinstance(found, Refused):
+                return _refuse(start_response, found)
+            environ["gateway.identity"] = found.identity
+            wsgi.apply(environ, found.public)
             return self.app(environ, start_response)
-        except IdentityError as error:
-            return _refuse(start_response, 401, str(error))
-        except ForwardedInvalid as error:
-            return _refuse(start_response, 400, str(error))
         finally:
             wsgi.drain(environ)
 
 
-def _refuse(start_response: Callable[..., Any], status: int, detail: str) -> list[bytes]:
-    body = json.dumps(problem(status, detail)).encode()
-    head = [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body)))]
-    start_response(f"{status} {HTTPStatus(status).phrase}", head)
+def _refuse(start_response: Callable[..., Any], refused: Refused) -> list[bytes]:
+    body = refused.body
+    head = [("Content-Type", PROBLEM_TYPE), ("Content-Length", str(len(body)))]
+    start_response(f"{refused.status} {HTTPStatus(refused.status).phrase}", head)
     return [body]

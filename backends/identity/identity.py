@@ -9,9 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
-# Answers without an identity, so that a supervisor can ask whether the process is up.
-PUBLIC_PATHS = frozenset({"/healthz"})
-
 # Gives all values of a header, in the order received; none if the header is absent.
 Headers = Callable[[str], Sequence[str]]
 

@@ -8,7 +8,8 @@ from contextvars import ContextVar
 from typing import Any
 
 # Set by the middleware. A context variable is right for threads and for coroutines alike.
-request_id: ContextVar[str] = ContextVar("request_id", default="-")
+NO_REQUEST = "-"
+request_id: ContextVar[str] = ContextVar("request_id", default=NO_REQUEST)
 
 
 class RequestId(logging.Filter):

@@ -1,14 +1,20 @@
 """The gateway's headers as values."""
 
+import json
+
 import pytest
 
 from backends.identity import (
+    Admitted,
     Forwarded,
     ForwardedInvalid,
     Identity,
     IdentityInvalid,
     IdentityMissing,
+    Refused,
+    admit,
     forwarded,
+    log,
     parse,
 )
 from backends.identity.identity import request_id
@@ -146,3 +152,27 @@ def test_a_junk_scheme_is_refused(scheme):
 )
 def test_only_a_plain_request_id_reaches_the_log(values, expected):
     assert request_id(getter({"X-Request-ID": values})) == expected
+
+
+def test_who_calls_is_admitted_with_the_public_address_and_its_id_is_in_the_log():
+    found = admit(getter({**GOOD, "X-Forwarded-Prefix": "/shop", "X-Request-ID": "0af1"}))
+    assert found == Admitted(Identity("acme", "ann@acme.example", frozenset()), Forwarded("", "", "/shop"))
+    assert log.request_id.get() == "0af1"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "detail"),
+    [
+        ({}, 401, "X-Tenant is missing"),
+        ({**GOOD, "X-Tenant": "Acme"}, 401, "X-Tenant must be"),
+        ({**GOOD, "X-Forwarded-Prefix": "//evil.example"}, 400, "X-Forwarded-Prefix must be"),
+        ({**GOOD, "X-Forwarded-Host": ["a", "b"]}, 400, "X-Forwarded-Host came 2 times"),
+    ],
+)
+def test_what_is_not_admitted_has_a_status_and_a_problem_and_its_id_is_in_the_log(headers, status, detail):
+    found = admit(getter({**headers, "X-Request-ID": "0af2"}))
+    assert isinstance(found, Refused)
+    body = json.loads(found.body)
+    assert (found.status, body["status"]) == (status, status)
+    assert detail in body["detail"]
+    assert log.request_id.get() == "0af2"
