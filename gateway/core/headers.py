@@ -5,11 +5,9 @@ Values are latin-1/UTF-8 text as aiohttp gives it (surrogateescape). Names are c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from ipaddress import IPv6Address, ip_address
 
-from gateway.core.errors import BadRequest
-from gateway.core.model import Identity, TrustedProxies
+from gateway.core.model import TrustedProxies
 
 Pairs = list[tuple[str, str]]
 
@@ -51,69 +49,11 @@ OURS = frozenset(
         "x-script-name",
     }
 )
-_NOT_FORWARDED = HOP_BY_HOP | OURS | {"host", "content-length", "expect", "authorization"}
-# Names that Connection may list without effect: they are not the hop's to remove.
-_END_TO_END = frozenset({"host", "content-length", "content-type"})
 
 
 def is_ours(name: str) -> bool:
     """Whether a header is the gateway's to set, so that a client's is dropped. name: in lower case."""
     return name in OURS or name.startswith("x-forwarded-")
-
-
-def refuse_ambiguous(pairs: Iterable[tuple[str, str]]) -> None:
-    """Refuse what two parsers would read in two ways. Raises BadRequest.
-
-    WSGI cannot tell `_` from `-` in a name. Bytes that are not UTF-8 arrive as surrogates, and a writer
-    that drops them changes the value after it was checked.
-    """
-    for name, value in pairs:
-        if "_" in name:
-            raise BadRequest("A header name holds an underscore.", close=True)
-        if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
-            raise BadRequest("A header value is not valid UTF-8.", close=True)
-
-
-def connection_tokens(pairs: Iterable[tuple[str, str]]) -> frozenset[str]:
-    """The header names that Connection lists, in lower case."""
-    found: set[str] = set()
-    for name, value in pairs:
-        if name.lower() == "connection":
-            found.update(token.strip().lower() for token in value.split(","))
-    return frozenset(found) - _END_TO_END
-
-
-def to_backend(pairs: Iterable[tuple[str, str]], *, authorization: bool) -> Pairs:
-    """The client's headers that a backend may see, in their order, repeats kept."""
-    pairs = list(pairs)
-    listed = connection_tokens(pairs)
-    result: Pairs = []
-    for name, value in pairs:
-        low = name.lower()
-        if low in _NOT_FORWARDED and not (authorization and low == "authorization"):
-            continue
-        if low in listed or is_ours(low):
-            continue
-        result.append((name, value))
-    return result
-
-
-def to_client(pairs: Iterable[tuple[str, str]]) -> Pairs:
-    """A backend's headers that the client may see, in their order, repeats kept."""
-    pairs = list(pairs)
-    listed = connection_tokens(pairs)
-    return [
-        (name, value)
-        for name, value in pairs
-        if (low := name.lower()) not in HOP_BY_HOP and low not in listed and low != "x-request-id"
-    ]
-
-
-def identity(who: Identity | None) -> Pairs:
-    """Who is calling, as the backend reads it. Nothing on a public route."""
-    if who is None:
-        return []
-    return [("X-Tenant", who.tenant.value), ("X-Subject", who.subject), ("X-Scopes", who.scope_text)]
 
 
 def is_trusted(peer: str, trusted: TrustedProxies) -> bool:
