@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Generic, TypeVar
 
 from gateway.core import paths, table
 from gateway.core.errors import BadRequest
-from gateway.core.model import Address, Backend, CorsRule, Route, Tenant, TenantId, Timeouts, TrustedProxies
+from gateway.core.model import (
+    READ_METHODS,
+    Address,
+    Backend,
+    CorsRule,
+    Route,
+    Tenant,
+    TenantId,
+    Timeouts,
+    TrustedProxies,
+)
 from gateway.core.problems import Problem, Problems
 from gateway.core.settings import BackendSettings, CorsSettings, RouteSettings, Settings, TimeoutSettings
 
@@ -168,9 +178,11 @@ def _route_problems(written: RouteSettings, targets: object) -> list[_Found]:
         found.append(
             (("path",), "it holds %2F, which the route refuses", "add encoded_slash: pass, or write it as /")
         )
-    for word in written.scopes:
-        if word not in _SCOPE_WORDS | _METHODS and word not in written.methods:
-            found.append((("scopes", word), "it is no method", "use read, write, or a method such as DELETE"))
+    strange = [w for w in written.scopes if w not in _SCOPE_WORDS | _METHODS and w not in written.methods]
+    for word in strange:
+        found.append((("scopes", word), "it is no method", "use read, write, or a method such as DELETE"))
+    if not strange and not written.public:
+        found.extend(_open_to_any_token(written))
     cors = written.cors
     if cors and "*" in cors.origins and (cors.credentials or len(cors.origins) > 1):
         found.append(
@@ -198,6 +210,15 @@ def _begins_with(path: str, strip: str) -> bool:
     literals = strip.split("/")
     segments = ("", *table.compile_pattern(path).segments)
     return list(segments[: len(literals)]) == literals
+
+
+def _open_to_any_token(written: RouteSettings) -> Iterator[_Found]:
+    """A route that names scopes for one kind of method and forgets the other: it fails closed."""
+    for word, reads in (("read", True), ("write", False)):
+        takes = [m for m in written.methods if (m in READ_METHODS) is reads and m not in written.scopes]
+        if written.scopes and word not in written.scopes and (takes or not written.methods):
+            reason = f"it says nothing of {word}, so any valid token could {word}"
+            yield ("scopes", word), reason, f"add {word}: with its scopes, or {word}: [] if that is meant"
 
 
 def _timeouts(written: TimeoutSettings) -> Timeouts:
