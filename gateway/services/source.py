@@ -24,6 +24,8 @@ from gateway.core.problems import Path, Problem, Problems
 MAX_BYTES = 16 * 1024 * 1024
 MAX_DEPTH = 32  # the config has 5 levels; 100,000 brackets overflow libyaml's stack, which ends the process
 _APART_TIMEOUT = 30.0  # seconds
+_TAGGED = (yaml.ScalarEvent, yaml.CollectionStartEvent)
+_NESTING = (dict, list)
 _SMALL = 8 * 1024  # characters: 4 ms of a thread cost less than a process
 
 
@@ -106,7 +108,7 @@ def _check_events(text: str) -> None:
     loader, depth = _Loader(text), 0
     while loader.check_event():
         event = loader.get_event()
-        if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag is not None:
+        if isinstance(event, _TAGGED) and event.tag is not None:
             reason = f"the tag {event.tag!r} is not understood"
             raise Problems([Problem((), reason, "remove the tag; put a text in quotes", _line_of(event))])
         if isinstance(event, yaml.CollectionStartEvent):
@@ -129,14 +131,16 @@ def _written_out(value: Any, known: dict[int, tuple[int, int]]) -> tuple[int, in
     """
     if isinstance(value, str):
         return len(value) + 1, 0
-    if not isinstance(value, dict | list):
+    if not isinstance(value, _NESTING):
         return 1, 0
     found = known.get(id(value))
     if found is None:
-        parts = [*value.keys(), *value.values()] if isinstance(value, dict) else value
-        measured = [_written_out(part, known) for part in parts]
-        size, depth = 1 + sum(s for s, _ in measured), 1 + max((d for _, d in measured), default=0)
-        found = known[id(value)] = size, depth
+        size, depth = 1, 0
+        for part in [*value.keys(), *value.values()] if isinstance(value, dict) else value:
+            part_size, part_depth = _written_out(part, known)
+            size += part_size
+            depth = max(depth, part_depth)
+        found = known[id(value)] = size, depth + 1
     return found
 
 
