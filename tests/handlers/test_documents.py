@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 from aiohttp import ClientSession, web
-from aiohttp.test_utils import RawTestServer
+from pytest_aiohttp import AiohttpRawServer
 from yarl import URL
 
 from gateway.call import Call, Snapshot
@@ -63,7 +63,7 @@ class Api:
 
 
 @pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[Api]:
+async def api(tmp_path: Path, aiohttp_raw_server: AiohttpRawServer) -> AsyncIterator[Api]:
     store = SQLiteDocumentStore(tmp_path / "documents", b"k" * 32)
     await store.start()
     target = Documents(store)
@@ -83,11 +83,9 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
         except GatewayError as error:
             return reply.problem(call, error)
 
-    server = RawTestServer(serve)
-    await server.start_server(auto_decompress=False)
+    server = await aiohttp_raw_server(serve, auto_decompress=False)
     async with ClientSession() as session:
         yield Api(session, f"http://{server.host}:{server.port}")
-    await server.close()
     await store.close()
 
 
