@@ -17,13 +17,14 @@ from gateway.core.lines import Lines
 _request_line = re.compile(
     rb"(GET|HEAD|POST|PUT|PATCH|DELETE|QUERY) (/[\x21\x22\x24-\x7e]*) HTTP/1\.1"
 ).fullmatch
-_length = re.compile(rb"[0-9]{1,15}").fullmatch
+_length = re.compile(r"0*([0-9]{1,15})", re.ASCII).fullmatch
+_TOO_LONG = 10**15  # bytes: stands for any length that is not read, and is above every limit
 MAX_HEAD = 8190  # bytes of a simple head; longer ones are aiohttp's to judge
 MAX_LINES = 64
 
 # What a line means for the request.
 _PASS, _DROP, _HOST, _AUTHORIZATION, _TENANT, _ORIGIN, _LENGTH, _CONNECTION = range(8)
-_EXPECT, _TIMEOUT, _ASKED, _FORWARDED, _AMBIGUOUS, _HARD, _CODING, _UPGRADE = range(8, 16)
+_EXPECT, _TIMEOUT, _ASKED, _FORWARDED, _AMBIGUOUS, _HARD, _CODING, _UPGRADE, _ONCE = range(8, 17)
 
 _MEANINGS = {
     b"host": _HOST,
@@ -43,6 +44,16 @@ _MEANINGS = {
     b"transfer-encoding": _CODING,
     b"upgrade": _UPGRADE,
     b"trailer": _HARD,
+    b"proxy-connection": _HARD,  # aiohttp's parser takes it for Connection
+    b"sec-websocket-key1": _HARD,  # and refuses this
+    # What aiohttp refuses when it is there twice.
+    b"content-location": _ONCE,
+    b"content-range": _ONCE,
+    b"content-type": _ONCE,
+    b"etag": _ONCE,
+    b"max-forwards": _ONCE,
+    b"server": _ONCE,
+    b"user-agent": _ONCE,
 }
 
 
@@ -61,17 +72,19 @@ def _classify(name: bytes, value: bytes, line: bytes) -> _Kind:
     meaning = _MEANINGS.get(name)
     if meaning is None:
         meaning = _DROP if text_name in HOP_BY_HOP or is_ours(text_name) else _PASS
-    out = line + b"\r\n" if meaning in (_PASS, _ORIGIN, _ASKED) else b""
+    if meaning in (_CONNECTION, _CODING, _UPGRADE) and not text.isascii():
+        meaning = _AMBIGUOUS  # some letters outside ASCII have one of ASCII as their lower case
+    out = line + b"\r\n" if meaning in (_PASS, _ORIGIN, _ASKED, _ONCE) else b""
     return _Kind(meaning, out, text_name, text)
 
 
-_lines = Lines(_classify, frozenset({b"authorization", b"proxy-authorization", b"cookie"}))
+_lines = Lines(_classify)
 
 
 class Head:
     """A request's head. hosts, authorization, tenants, origins: the values of those headers. length: -1
     when no Content-Length is there. lines: what a backend may see, ready to send. listed: names that
-    Connection lists, in lower case."""
+    Connection lists, in lower case. once: the names that were there of those that may be there once."""
 
     __slots__ = (
         "ambiguous",
@@ -86,6 +99,7 @@ class Head:
         "lines",
         "listed",
         "method",
+        "once",
         "origins",
         "target",
         "tenants",
@@ -106,6 +120,7 @@ class Head:
         self.forwarded: list[tuple[str, str]] = []
         self.length = -1
         self.lines: list[bytes] = []
+        self.once: list[str] = []
         self.listed: frozenset[str] = frozenset()
         self.ambiguous = ""
         self.hard = False
@@ -122,7 +137,11 @@ class Head:
     def _add(self, kind: _Kind) -> None:
         """Everything but the lines that simply pass."""
         meaning = kind.meaning
-        if meaning == _HOST:
+        if meaning == _ONCE:
+            self.hard |= kind.name in self.once
+            self.once.append(kind.name)
+            self.lines.append(kind.line)
+        elif meaning == _HOST:
             self.hosts.append(kind.value)
         elif meaning == _AUTHORIZATION:
             self.authorization.append(kind.value)
@@ -136,8 +155,9 @@ class Head:
             self.origins.append(kind.value)
             self.lines.append(kind.line)
         elif meaning == _LENGTH:
-            self.hard |= self.length >= 0 or not _length(kind.value.encode())
-            self.length = int(kind.value) if kind.value.isdecimal() and len(kind.value) < 19 else 0
+            found = _length(kind.value)
+            self.hard |= self.length >= 0 or found is None
+            self.length = int(found[1]) if found else _TOO_LONG
         elif meaning == _FORWARDED:
             self.forwarded.append((kind.name, kind.value))
         elif meaning == _AMBIGUOUS:
