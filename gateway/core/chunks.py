@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from gateway.core.errors import BackendMalformed
+from gateway.core.lines import line_pattern
 
 _size = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?").fullmatch
 _MAX_LINE = 4096
@@ -45,9 +46,9 @@ class ChunkedReader:
                 self._left = 0
             else:
                 stop = data.find(b"\r\n", at)
+                if (stop if stop >= 0 else end) - at > _MAX_LINE:
+                    raise BackendMalformed("A chunk's size line, or a trailer, is too long.")
                 if stop < 0:
-                    if end - at > _MAX_LINE:
-                        raise BackendMalformed("A chunk's size line is too long.")
                     break
                 self._line(data[at:stop])
                 at = stop + 2
@@ -62,6 +63,8 @@ class ChunkedReader:
             self._trailer += len(line) + 2
             if self._trailer > _MAX_TRAILER:
                 raise BackendMalformed("The backend's trailers are too long.")
+            if line and not line_pattern(line):
+                raise BackendMalformed("The backend's answer ends with a malformed trailer.")
             self.done = not line
             return
         found = _size(line)
