@@ -57,7 +57,8 @@ class Connection(asyncio.Protocol):
             self.exchange.feed(data)
 
     def eof_received(self) -> None:
-        """The transport closes itself; connection_lost says the rest."""
+        """The transport closes itself; connection_lost says the rest, a turn later."""
+        self.lost = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True

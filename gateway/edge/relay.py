@@ -133,8 +133,10 @@ class Relay:
     def fail(self, error: GatewayError) -> None:
         """Before the head has left, the error is the answer. After that the connection is cut."""
         self.error = error
-        if self.begun:
+        if self.begun and not self.head:
             self._cut()
+        else:
+            self.begun, self.head = False, b""
         self.finish()
 
     # --- to the client ---

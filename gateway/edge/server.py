@@ -92,7 +92,10 @@ class ClientConnection(RequestHandler):
     def data_received(self, data: bytes) -> None:
         if self.busy:
             self._hold(data)
-        elif not (self.clean and self._idle() and self._take(data)):
+        elif not (self.clean and self._idle()):
+            self.clean = False  # from now on aiohttp's parser may hold a part of a request
+            self._hand_over(data)
+        elif not self._take(data):
             self._hand_over(data)
 
     def _idle(self) -> bool:
@@ -145,14 +148,15 @@ class ClientConnection(RequestHandler):
             return
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         if self._held:
-            ahead, self._held = self._held, b""
-            self._loop.call_soon(self._go_on, ahead)
+            self.busy = True  # what comes before the loop turns is held behind it
+            self._loop.call_soon(self._go_on)
 
-    def _go_on(self, ahead: bytes) -> None:
+    def _go_on(self) -> None:
+        self.busy = False
         if self.transport is not None:
             self.transport.resume_reading()
             held, self._held = self._held, b""
-            self.data_received(ahead + held)
+            self.data_received(held)
 
     def _hold(self, data: bytes) -> None:
         self._held += data

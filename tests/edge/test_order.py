@@ -1,0 +1,136 @@
+"""However a client's bytes are cut and timed, they mean the same requests in the same order."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.app import Gateway
+from gateway.core.model import Address
+from gateway.edge.pool import Pool
+from gateway.edge.server import ClientConnection
+from tests import harness
+from tests.fakes import Backend, Heard, RawClient, answer
+
+
+def config(backend: Backend) -> dict[str, Any]:
+    backends = {"app": {"kind": "http", "addresses": [backend.address]}}
+    return harness.routing([harness.route("svc", "app", public=True)], backends=backends)
+
+
+async def echo(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    path = heard.line.split()[1]
+    if "slow" in path:
+        await asyncio.sleep(0.2)
+    writer.write(answer(path.encode() + heard.body))
+
+
+def get(path: str, headers: str = "") -> bytes:
+    return f"GET /svc{path} HTTP/1.1\r\nHost: a\r\n{headers}\r\n".encode()
+
+
+def connection_of(gateway: Gateway) -> ClientConnection:
+    (connection,) = gateway.listener._connections()
+    return connection
+
+
+async def warm(gateway: Gateway) -> RawClient:
+    client = await RawClient.connect(harness.address(gateway))
+    client.send(get("/warm"))
+    await client.answer()
+    return client
+
+
+async def test_what_looks_like_a_request_in_the_middle_of_a_header_is_none(tmp_path: Path) -> None:
+    """The first request goes the long way (no warm connection); the second one's head comes in two parts, and
+    the second part, read alone, would be a request."""
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await RawClient.connect(harness.address(gateway))
+        client.send(get("/slow"))
+        await asyncio.sleep(0.05)
+        client.send(b"GET /svc/second HTTP/1.1\r\nHost: a\r\nX-A: ")
+        assert (await client.answer())[1] == b"/slow"
+        await asyncio.sleep(0.05)
+        client.send(get("/smuggled"))
+        head, _ = await client.answer()
+        assert [heard.line.split()[1] for heard in backend.heard] in (["/slow"], ["/slow", "/second"]), head
+        client.close()
+
+
+async def test_what_looks_like_a_request_in_the_middle_of_a_body_is_none(tmp_path: Path) -> None:
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await RawClient.connect(harness.address(gateway))
+        client.send(get("/slow"))
+        await asyncio.sleep(0.05)
+        inner = get("/smuggled")
+        client.send(f"POST /svc/second HTTP/1.1\r\nHost: a\r\nContent-Length: {len(inner)}\r\n\r".encode())
+        assert (await client.answer())[1] == b"/slow"
+        await asyncio.sleep(0.05)
+        client.send(b"\n" + inner)
+        assert (await client.answer())[1] == b"/second" + inner
+        assert [heard.line.split()[1] for heard in backend.heard] == ["/slow", "/second"]
+        client.close()
+
+
+async def test_bytes_that_come_just_as_an_answer_ends_stay_behind_those_that_came_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop may find the client readable in the same turn as the backend, just after the answer's end."""
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await warm(gateway)
+        connection = connection_of(gateway)
+        client.send(get("/slow"))
+        while not connection.busy:
+            await asyncio.sleep(0.01)
+        connection.data_received(b"GET /svc/second HTTP/1.1\r\nHost: a\r\nX-A: ")
+        done = ClientConnection.direct_done
+
+        def racing(self: ClientConnection, *, keep_alive: bool) -> None:
+            monkeypatch.undo()
+            done(self, keep_alive=keep_alive)
+            self.data_received(get("/smuggled"))
+
+        monkeypatch.setattr(ClientConnection, "direct_done", racing)
+        assert (await client.answer())[1] == b"/slow"
+        await client.answer()
+        assert [heard.line.split()[1] for heard in backend.heard] in (
+            ["/warm", "/slow"],
+            ["/warm", "/slow", "/second"],
+        )
+        client.close()
+
+
+async def test_a_connection_that_its_server_has_closed_is_not_taken(tmp_path: Path) -> None:
+    async with Backend(echo) as backend:
+        host, port = backend.address.removeprefix("http://").split(":")
+        pool = Pool(Address("a", host, int(port)), 5.0)
+        connection = await pool.connect(1.0)
+        pool.give_back(connection, reusable=True)
+        connection.eof_received()  # connection_lost follows a turn later
+        assert pool.take(fresh=False) is None
+        connection.close()
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("ready", ["warm", "cold"])
+async def test_an_answer_that_breaks_before_any_byte_of_it_has_left_is_502(
+    tmp_path: Path, ready: str
+) -> None:
+    async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if "warm" in heard.line:
+            writer.write(answer())
+        else:
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+
+    async with Backend(script) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await warm(gateway) if ready == "warm" else await RawClient.connect(harness.address(gateway))
+        client.send(get("/broken"))
+        head, body = await client.answer()
+        assert head.startswith("HTTP/1.1 502 ")
+        assert b"backend_malformed" in body
+        client.send(get("/warm"))
+        assert (await client.answer())[1] == b"ok"
+        client.close()
