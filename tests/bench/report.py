@@ -29,30 +29,20 @@ def machine(found: dict[str, Any]) -> RenderableType:
 
 def proxy(found: dict[str, Any]) -> RenderableType:
     """Requests per second, latency and ratios of all contenders."""
-    title = (
-        f"GET, 150-byte JSON, {found['connections']} connections; {found['rounds']} rounds of"
+    how = (
+        f"{found['connections']} connections; {found['rounds']} rounds of"
         f" {found['seconds']:g} s; load: {found['generator']}, backend: {found['backend']}"
     )
-    table = _table(
-        "", "requests/s", "p50 ms", "p99 ms", "gateway / it", "spread", "server %", "load %", "void"
-    )
-    for name, row in found["contenders"].items():
-        ceiling = name == "direct"
-        unproven = row["void"] == found["rounds"]
-        mark = "~" if unproven else ""
-        spread = f"{row['ratio_min']:.2f}–{row['ratio_max']:.2f}"
-        paired = "~" if not row["valid_pairs"] and not ceiling else ""
-        table.add_row(
-            Text(name, style="bold green" if name == "gateway" else "bold"),
-            f"{mark}{row['rps']:,.0f}",
-            f"{mark}{row['p50_ms']:.2f}",
-            f"{mark}{row['p99_ms']:.2f}",
-            "" if name == "gateway" else f"{paired}{row['ratio']:.2f}",
-            "" if name == "gateway" else spread,
-            "" if row["cpu"] is None else f"{row['cpu']:.0f}",
-            f"{row['load_core']:.0f}",
-            Text(f"{row['void']} of {found['rounds']}", style="yellow" if row["void"] else ""),
-        )
+    shown: list[RenderableType] = [
+        _title(f"GET, 150-byte JSON, {how}"),
+        contenders(found["contenders"], found["rounds"]),
+    ]
+    if "post" in found:
+        shown += [
+            Text(),
+            _title(f"POST, {found['post']['bytes']:,} bytes, {how}"),
+            contenders(found["post"]["contenders"], found["rounds"]),
+        ]
     notes = [f"{name}: {row['does']}" for name, row in found["contenders"].items()]
     notes.append("~ all void: the tested server was not the limit, or something else was; no proof")
     if found["generator"] == "python":
@@ -60,7 +50,89 @@ def proxy(found: dict[str, Any]) -> RenderableType:
             "the load generator is Python, slower than what it measures: void turns are its doing;"
             f" for figures that count: {_INSTALL}"
         )
-    return Group(_title(title), table, Text("\n".join(notes), style="dim"))
+    return Group(*shown, *bars(found), Text("\n".join(notes), style="dim"))
+
+
+def contenders(rows: dict[str, Any], rounds: int, *, large: bool = False) -> Table:
+    """One line for each contender. large: what counts is MiB, not requests."""
+    figures = ("MiB/s", "MiB/CPU s") if large else ("requests/s",)
+    table = _table("", *figures, "p50 ms", "p99 ms", "gateway / it", "spread", "server %", "load %", "void")
+    for name, row in rows.items():
+        mark = "~" if row["void"] == rounds else ""
+        paired = "~" if not row["valid_pairs"] and name != "direct" else ""
+        ratio = "" if row["ratio"] is None else f"{paired}{row['ratio']:.2f}"
+        spread = "" if row["ratio"] is None else f"{row['ratio_min']:.2f}–{row['ratio_max']:.2f}"
+        per_cpu = "" if row["mib_per_cpu_s"] is None else f"{row['mib_per_cpu_s']:,.0f}"
+        table.add_row(
+            Text(name, style="bold green" if name == "gateway" else "bold"),
+            *((f"{mark}{row['mib']:,.0f}", per_cpu) if large else (f"{mark}{row['rps']:,.0f}",)),
+            f"{mark}{row['p50_ms']:.2f}",
+            f"{mark}{row['p99_ms']:.2f}",
+            "" if name == "gateway" else ratio,
+            "" if name == "gateway" else spread,
+            "" if row["cpu"] is None else f"{row['cpu']:.0f}",
+            f"{row['load_core']:.0f}",
+            Text(f"{row['void']} of {rounds}", style="yellow" if row["void"] else ""),
+        )
+    return table
+
+
+def download(found: dict[str, Any]) -> RenderableType:
+    """MiB/s of large answers."""
+    title = (
+        f"GET, {found['bytes'] // 2**20} MiB, {found['at_once']} at once; {found['rounds']} rounds of"
+        f" {found['seconds']:g} s; load: {found['generator']}"
+    )
+    note = "~ void: the load core (backend and generator) was the limit; MiB per CPU second does not mind"
+    table = contenders(found["contenders"], found["rounds"], large=True)
+    return Group(_title(title), table, *bars(found), Text(note, style="dim"))
+
+
+def latency(found: dict[str, Any]) -> RenderableType:
+    """What each adds to the latency."""
+    title = (
+        f"{found['rate']:,} requests/s on a schedule; {found['rounds']} rounds of {found['seconds']:g} s;"
+        f" load: {found['generator']}"
+    )
+    shown = _table("", "requests/s", "p50 ms", "p99 ms", "p50 added", "p99 added", "failed")
+    for name, row in found["contenders"].items():
+        times = [f"{row[key]:.3f}" for key in ("p50_ms", "p99_ms", "added_p50_ms", "added_p99_ms")]
+        failed = Text(f"{row['failed']:,}", style="red" if row["failed"] else "")
+        shown.add_row(name, f"{row['rps']:,.0f}", *times, failed)
+    return Group(_title(title), shown, *bars(found))
+
+
+def idle(found: dict[str, Any]) -> RenderableType:
+    """Memory of idle connections."""
+    shown = _table("wave", "KiB each", "KiB each when gone")
+    for number, wave in enumerate(found["waves"], 1):
+        shown.add_row(str(number), f"{wave['each_kib']:.1f}", f"{wave['left_kib']:.1f}")
+    title = f"{found['connections']:,} idle connections that each served one request"
+    return Group(_title(title), shown, *bars(found))
+
+
+def token(found: dict[str, Any]) -> RenderableType:
+    """The first verification of a token."""
+    shown = _table("", "gateway µs", "PyJWT alone µs", "ratio")
+    for row in found["rows"]:
+        times = f"{row['gateway_us']:.1f}", f"{row['pyjwt_us']:.1f}"
+        shown.add_row(row["algorithm"], *times, f"{row['ratio']:.2f}")
+    return Group(_title(f"First verification, {found['tokens']:,} tokens each, median"), shown, *bars(found))
+
+
+def bars(found: dict[str, Any]) -> list[Text]:
+    """Each bar of a part, met or not, and its moonshot."""
+    lines = []
+    for one in found.get("bars", []):
+        unit = f" {one['unit']}" if one["unit"] else ""
+        figure = "nothing measured" if one["found"] is None else f"{one['found']:,.4g}{unit}"
+        limit = f"{'at least' if one['least'] else 'at most'} {one['bar']:g}{unit}"
+        if one["moonshot"] is not None:
+            reached = "met" if one["moonshot_met"] else "not met"
+            limit += f"; moonshot {one['moonshot']:g}{unit}: {reached}"
+        proof = "" if one["proven"] else " (no proof)"
+        lines.append(_verdict(f"{one['text']}: {figure}{proof}", one["met"], limit))
+    return lines
 
 
 def table(found: dict[str, Any]) -> RenderableType:
@@ -137,6 +209,9 @@ def _figures(run: dict[str, Any]) -> Iterator[tuple[str, float | None]]:
         yield f"{name} p99 ms", row["p99_ms"]
         if name != "gateway":
             yield f"gateway / {name}", row["ratio"]
+    for part in ("proxy", "download", "latency", "idle", "token", "shields"):
+        for one in run.get(part, {}).get("bars", []):
+            yield f"{part}: {one['text']}", one["found"]
     for row in run.get("table", {}).get("rows", []):
         for size, cost in row["best_ns"].items():
             yield f"match {row['traffic']} {row['kind']} {int(size):,} ns", cost

@@ -39,7 +39,7 @@ def slow_backend(tmp_path: Path) -> Iterator[Server]:
 
 
 def turn(rps: float, void: str = "") -> Turn:
-    return Turn(rps, 1.0, 2.0, 0, 99.0, 50.0, void)
+    return Turn(rps, 1.0, 2.0, 0, 1.0, 99.0, 50.0, void)
 
 
 def test_a_quick_run_writes_its_result_as_json_and_compares_with_another(
