@@ -34,13 +34,13 @@ def proxy(found: dict[str, Any]) -> RenderableType:
         f" {found['seconds']:g} s; load: {found['generator']}, backend: {found['backend']}"
     )
     shown: list[RenderableType] = [
-        _title(f"GET, 150-byte JSON, {how}"),
+        heading(f"GET, 150-byte JSON, {how}"),
         contenders(found["contenders"], found["rounds"]),
     ]
     if "post" in found:
         shown += [
             Text(),
-            _title(f"POST, {found['post']['bytes']:,} bytes, {how}"),
+            heading(f"POST, {found['post']['bytes']:,} bytes, {how}"),
             contenders(found["post"]["contenders"], found["rounds"]),
         ]
     notes = [f"{name}: {row['does']}" for name, row in found["contenders"].items()]
@@ -56,7 +56,9 @@ def proxy(found: dict[str, Any]) -> RenderableType:
 def contenders(rows: dict[str, Any], rounds: int, *, large: bool = False) -> Table:
     """One line for each contender. large: what counts is MiB, not requests."""
     figures = ("MiB/s", "MiB/CPU s") if large else ("requests/s",)
-    table = _table("", *figures, "p50 ms", "p99 ms", "gateway / it", "spread", "server %", "load %", "void")
+    table = make_table(
+        "", *figures, "p50 ms", "p99 ms", "gateway / it", "spread", "server %", "load %", "void"
+    )
     for name, row in rows.items():
         mark = "~" if row["void"] == rounds else ""
         paired = "~" if not row["valid_pairs"] and name != "direct" else ""
@@ -85,7 +87,7 @@ def download(found: dict[str, Any]) -> RenderableType:
     )
     note = "~ void: the load core (backend and generator) was the limit; MiB per CPU second does not mind"
     table = contenders(found["contenders"], found["rounds"], large=True)
-    return Group(_title(title), table, *bars(found), Text(note, style="dim"))
+    return Group(heading(title), table, *bars(found), Text(note, style="dim"))
 
 
 def latency(found: dict[str, Any]) -> RenderableType:
@@ -94,30 +96,30 @@ def latency(found: dict[str, Any]) -> RenderableType:
         f"{found['rate']:,} requests/s on a schedule; {found['rounds']} rounds of {found['seconds']:g} s;"
         f" load: {found['generator']}"
     )
-    shown = _table("", "requests/s", "p50 ms", "p99 ms", "p50 added", "p99 added", "failed")
+    shown = make_table("", "requests/s", "p50 ms", "p99 ms", "p50 added", "p99 added", "failed")
     for name, row in found["contenders"].items():
         times = [f"{row[key]:.3f}" for key in ("p50_ms", "p99_ms", "added_p50_ms", "added_p99_ms")]
         failed = Text(f"{row['failed']:,}", style="red" if row["failed"] else "")
         shown.add_row(name, f"{row['rps']:,.0f}", *times, failed)
-    return Group(_title(title), shown, *bars(found))
+    return Group(heading(title), shown, *bars(found))
 
 
 def idle(found: dict[str, Any]) -> RenderableType:
     """Memory of idle connections."""
-    shown = _table("wave", "KiB each", "KiB each when gone")
+    shown = make_table("wave", "KiB each", "KiB each when gone")
     for number, wave in enumerate(found["waves"], 1):
         shown.add_row(str(number), f"{wave['each_kib']:.1f}", f"{wave['left_kib']:.1f}")
     title = f"{found['connections']:,} idle connections that each served one request"
-    return Group(_title(title), shown, *bars(found))
+    return Group(heading(title), shown, *bars(found))
 
 
 def token(found: dict[str, Any]) -> RenderableType:
     """The first verification of a token."""
-    shown = _table("", "gateway µs", "PyJWT alone µs", "ratio")
+    shown = make_table("", "gateway µs", "PyJWT alone µs", "ratio")
     for row in found["rows"]:
         times = f"{row['gateway_us']:.1f}", f"{row['pyjwt_us']:.1f}"
         shown.add_row(row["algorithm"], *times, f"{row['ratio']:.2f}")
-    return Group(_title(f"First verification, {found['tokens']:,} tokens each, median"), shown, *bars(found))
+    return Group(heading(f"First verification, {found['tokens']:,} tokens each, median"), shown, *bars(found))
 
 
 def bars(found: dict[str, Any]) -> list[Text]:
@@ -139,7 +141,7 @@ def table(found: dict[str, Any]) -> RenderableType:
     """The routing table's cost by size."""
     sizes = list(found["rows"][0]["best_ns"])
     title = f"One match in the routing table: ns, best of {found['repeats']} (median)"
-    shown = _table(
+    shown = make_table(
         "traffic",
         "route",
         *(f"{int(size):,} routes" for size in sizes),
@@ -153,7 +155,7 @@ def table(found: dict[str, Any]) -> RenderableType:
         _verdict(f"{traffic}: worst ratio {worst:.2f}", worst <= found["bar"], f"at most {found['bar']}")
         for traffic, worst in found["worst_ratio"].items()
     ]
-    return Group(_title(title), shown, *verdicts)
+    return Group(heading(title), shown, *verdicts)
 
 
 def reload(found: dict[str, Any]) -> RenderableType:
@@ -162,7 +164,7 @@ def reload(found: dict[str, Any]) -> RenderableType:
         f"Edits of routing.yaml under {found['rate']} requests/s: {found['routes']:,} routes,"
         f" {found['seconds']:g} s of each kind"
     )
-    shown = _table("", "requests", "failed", "p50 ms", "p99 ms", "max ms")
+    shown = make_table("", "requests", "failed", "p50 ms", "p99 ms", "max ms")
     for name in ("quiet", "edited"):
         row = found[name]
         times = [f"{row[key]:.1f}" for key in ("p50_ms", "p99_ms", "max_ms")]
@@ -186,12 +188,12 @@ def reload(found: dict[str, Any]) -> RenderableType:
     failures = [
         Text(f"failed: {text}", style="red") for row in ("quiet", "edited") for text in found[row]["failures"]
     ]
-    return Group(_title(title), shown, *bars, *failures)
+    return Group(heading(title), shown, *bars, *failures)
 
 
 def compare(first: dict[str, Any], second: dict[str, Any]) -> RenderableType:
     """Two runs side by side, and what changed."""
-    shown = _table("", first["when"], second["when"], "change")
+    shown = make_table("", first["when"], second["when"], "change")
     ours, theirs = dict(_figures(first)), dict(_figures(second))
     for name in [*ours, *(name for name in theirs if name not in ours)]:
         one, two = ours.get(name), theirs.get(name)
@@ -221,7 +223,7 @@ def _figures(run: dict[str, Any]) -> Iterator[tuple[str, float | None]]:
         yield "reload live s, slowest", run["reload"]["live_max_s"]
 
 
-def _title(text: str) -> Text:
+def heading(text: str) -> Text:
     return Text(text, style="bold")
 
 
@@ -238,7 +240,7 @@ def _verdict(text: str, met: bool, bar: str) -> Text:
     )
 
 
-def _table(*columns: str) -> Table:
+def make_table(*columns: str) -> Table:
     shown = Table(header_style="bold", box=None, pad_edge=False)
     for index, column in enumerate(columns):
         shown.add_column(column, justify="right" if index else "left", no_wrap=True)
