@@ -106,9 +106,10 @@ def latency(found: dict[str, Any]) -> RenderableType:
 
 def idle(found: dict[str, Any]) -> RenderableType:
     """Memory of idle connections."""
-    shown = make_table("wave", "KiB each", "KiB each when gone")
+    shown = make_table("wave", "KiB each", "of the second half", "when all are gone")
     for number, wave in enumerate(found["waves"], 1):
-        shown.add_row(str(number), f"{wave['each_kib']:.1f}", f"{wave['left_kib']:.1f}")
+        figures = [f"{wave[key]:.1f}" for key in ("each_kib", "further_kib", "left_kib")]
+        shown.add_row(str(number), *figures)
     title = f"{found['connections']:,} idle connections that each served one request"
     return Group(heading(title), shown, *bars(found))
 
