@@ -1,20 +1,21 @@
 """A bare proxy on aiohttp's server and ClientSession: what most people would write first.
 
-No token, no limit, no log; bodies are read whole. python -m tests.bench.client_proxy PORT BACKEND_PORT
+No token, no limit, no log; bodies stream both ways, as through the others.
+python -m tests.bench.client_proxy PORT BACKEND_PORT
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Mapping
 
 import aiohttp
 from aiohttp import web
+from multidict import CIMultiDict
 
 _PREFIX = "/bench"
-_OWN = frozenset(
-    {"host", "content-length", "transfer-encoding", "connection", "keep-alive", "date", "server"}
-)
+_OWN = frozenset({"host", "transfer-encoding", "connection", "keep-alive", "date", "server"})
 
 
 class _Proxy:
@@ -23,19 +24,22 @@ class _Proxy:
         self._backend = backend
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        body = await request.read() if request.can_read_body else None
+        body = request.content.iter_any() if request.can_read_body else None
         url = self._backend + request.path_qs.removeprefix(_PREFIX)
         headers = _passed(request.headers)
         async with self._session.request(
             request.method, url, headers=headers, data=body, allow_redirects=False
         ) as answer:
-            return web.Response(
-                status=answer.status, body=await answer.read(), headers=_passed(answer.headers)
-            )
+            response = web.StreamResponse(status=answer.status, headers=_passed(answer.headers))
+            await response.prepare(request)
+            async for chunk in answer.content.iter_any():
+                await response.write(chunk)
+            await response.write_eof()
+            return response
 
 
-def _passed(headers: aiohttp.typedefs.LooseHeaders) -> list[tuple[str, str]]:
-    return [(name, value) for name, value in headers.items() if name.lower() not in _OWN]  # type: ignore[union-attr]
+def _passed(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in _OWN)
 
 
 async def _serve(port: int, backend_port: int) -> None:
