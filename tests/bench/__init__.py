@@ -1,19 +1,20 @@
 """The bench: how fast the gateway is, beside the proxies that people know, on the same machine and backend.
 
-    make bench                                      all of it (about three minutes)
-    .venv/bin/python -m tests.bench --quick         all of it, short and rough (half a minute)
-    .venv/bin/python -m tests.bench --only table    one part: proxy, table or reload
+    make bench                                      all of it (about ten minutes)
+    .venv/bin/python -m tests.bench --quick         all of it, short and rough (two to three minutes)
+    .venv/bin/python -m tests.bench --only table    one part: proxy, download, latency, idle, token, table,
+                                                    reload or shields
     .venv/bin/python -m tests.bench --compare A B   two results (var/bench/*.json) side by side
 
 How to read it
 --------------
-proxy   GETs with a 150-byte JSON answer over 32 kept connections, closed loop: each connection sends its
-        next request when the answer is there, so requests/s is what the tested server can do, and the
-        latencies are those of a server at its limit. Each contender has core 0 to itself while it is
-        tested; the load generator and the backend share core 1. In each round all contenders take their
-        turn, so that a slow minute of the machine hits all of them. `ratio` is the gateway's requests/s
-        divided by the contender's in the same round: the median over the rounds, then the smallest and the
-        largest. 0.50 means half as fast.
+proxy   GETs with a 150-byte JSON answer, then POSTs of 4 KiB, over 32 kept connections, closed loop: each
+        connection sends its next request when the answer is there, so requests/s is what the tested server
+        can do, and the latencies are those of a server at its limit. Each contender has core 0 to itself
+        while it is tested; the load generator and the backend share core 1. In each round all contenders
+        take their turn, so that a slow minute of the machine hits all of them. `ratio` is the gateway's
+        requests/s divided by the contender's in the same round: the median over the rounds, then the
+        smallest and the largest. 0.50 means half as fast.
         A turn is void when the tested server was under 95 % busy (something else was the limit), when the
         load core was over 95 % busy (it may have been the limit), or when a request failed. Void turns take
         no part in the figures; a contender whose turns are all void is marked with ~ and proves nothing:
@@ -21,6 +22,16 @@ proxy   GETs with a 150-byte JSON answer over 32 kept connections, closed loop: 
         `direct` is the backend without a proxy, the load generator's and the backend's own limit.
         The policies are not all alike: below the table stands what each contender does. Their configs are
         in conf/. HAProxy verifies the token on each request, the gateway caches verified tokens.
+        `client` is what one writes first: a few lines on aiohttp's ClientSession.
+download  Answers of 10 MiB, 8 at once, by turns and with the same rules. Where the load core is the limit,
+        look at MiB per CPU second of the tested server.
+latency 1,000 requests/s by h2load on a fixed schedule, its 20 connections a millisecond apart. What counts
+        is what each adds to `direct` in the same round.
+idle    Connections that each served one request and stay open: memory of the gateway's processes (Pss),
+        less what it was before, for each. A second wave shows whether what the first left is used again.
+        The kernel's own memory for a socket is not in it.
+token   What Keys.verify takes for a token that it has not seen, beside jwt.decode with the same key and
+        checks, in this process, by turns.
 table   What one match costs in the routing table, in nanoseconds, with 10, 1,000 and 10,000 routes. `hot`:
         a hundred paths take all the requests, so that what grows is the algorithm's. `all`: each route is
         as likely as any other, so that the processor's caches miss more the larger the table is.
@@ -28,6 +39,13 @@ reload  200 requests/s on a fixed schedule (open loop: a late answer counts from
         through 1,000 routes, with and without an edit of routing.yaml each half second; the phases
         alternate. `live` is the time from the edit until a request takes the new route. Nothing is pinned
         here: the gateway parses an edit beside the requests, in a process of its own.
+shields A threaded app (gunicorn, 8 threads; a view waits 10 ms) behind the gateway, behind nginx, and on its
+        own. A normal client (4 connections, closed loop) alone, then beside slow uploads (64 KiB at 1 KiB/s)
+        and slow readers (1 MiB at 10 KiB/s); after the measured stretch the slow ones hurry and must end
+        whole. The app counts how many requests are inside it; with 8 threads there cannot be more, so
+        `64 clients` gives it 16 and tells the gateway of 8. Slow heads: a byte a second; they must get 408.
+        Paced requests: each client has an address of the app to itself, so that its connection there is idle
+        as long as the client pauses, and gunicorn may close it (after 2 s) while a request is on its way.
 
 Figures compare only within one run. A machine that does other work spoils them; the bench says so when it
 notices.

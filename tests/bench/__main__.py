@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,47 @@ from rich.console import Console
 from rich.text import Text
 
 from tests import bench
-from tests.bench import machine, proxy, reload, report, routing_table
+from tests.bench import (
+    download,
+    idle,
+    latency,
+    machine,
+    proxy,
+    reload,
+    report,
+    report_shields,
+    routing_table,
+    shields,
+    token_cost,
+)
 from tests.bench.contenders import ContenderWrong
 from tests.bench.load import LoadFailed
 from tests.bench.servers import ServerFailed
 
-PARTS = ("proxy", "table", "reload")
 RESULTS = Path("var/bench")  # below the current directory
 _NOISY = 15.0  # percent that a core may be busy before anything of ours runs
+
+
+Say = Callable[[str], None]
+Part = tuple[Callable[[Path, argparse.Namespace, Say], dict[str, Any]], Callable[[dict[str, Any]], Any]]
+
+
+def _turns(arguments: argparse.Namespace) -> tuple[int, int]:
+    """Rounds, and seconds of each turn."""
+    return (2, 1) if arguments.quick else (arguments.rounds, arguments.seconds)
+
+
+# What each part measures, and how it is shown.
+PARTS: dict[str, Part] = {
+    "proxy": (lambda place, a, say: proxy.run(place, *_turns(a), say), report.proxy),
+    "download": (lambda place, a, say: download.run(place, *_turns(a), say), report.download),
+    "latency": (lambda place, a, say: latency.run(place, *_turns(a), say), report.latency),
+    "idle": (lambda place, a, say: idle.run(place, 1_000 if a.quick else 5_000, say), report.idle),
+    "token": (lambda place, a, say: token_cost.run(place, 500 if a.quick else 5_000), report.token),
+    "table": (lambda place, a, say: routing_table.run(5 if a.quick else 50), report.table),
+    "reload": (lambda place, a, say: reload.run(place, *((1, 2) if a.quick else (3, 4)), say), report.reload),
+    "shields": (lambda place, a, say: shields.run(place, a.quick, say), report_shields.shields),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -50,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
         description=bench.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--only", choices=PARTS, action="append", help="this part alone (may be repeated)")
+    parser.add_argument(
+        "--only", choices=list(PARTS), action="append", help="this part alone (may be repeated)"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (default 5)")
     parser.add_argument("--seconds", type=int, default=3, help="of each turn (default 3)")
     parser.add_argument("--quick", action="store_true", help="short and rough")
@@ -60,12 +96,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _measure(arguments: argparse.Namespace, console: Console) -> None:
-    quick = arguments.quick
     parts = [part for part in PARTS if not arguments.only or part in arguments.only]
     result: dict[str, Any] = {
         "version": 1,
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "quick": quick,
+        "quick": arguments.quick,
         "machine": machine.describe(),
     }
     console.print(report.machine(result["machine"]))
@@ -82,17 +117,9 @@ def _measure(arguments: argparse.Namespace, console: Console) -> None:
             console.print()
             place = Path(folder) / part
             place.mkdir()
-            if part == "proxy":
-                rounds, seconds = (2, 1) if quick else (arguments.rounds, arguments.seconds)
-                result[part] = proxy.run(place, rounds, seconds, say)
-                console.print(report.proxy(result[part]))
-            elif part == "table":
-                result[part] = routing_table.run(5 if quick else 50)
-                console.print(report.table(result[part]))
-            else:
-                phases, seconds = (1, 2) if quick else (3, 4)
-                result[part] = reload.run(place, phases, seconds, say)
-                console.print(report.reload(result[part]))
+            measure, show = PARTS[part]
+            result[part] = measure(place, arguments, say)
+            console.print(show(result[part]))
     for path in _write(result, arguments.json):
         say(f"written: {path}")
 

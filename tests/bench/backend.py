@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 
 # 150 bytes, as an API answers.
@@ -21,6 +22,8 @@ BODY = json.dumps(
         "note": "150 bytes",
     }
 )
+LARGE = 10 * 1024 * 1024  # bytes of /large
+_LARGE = bytes(LARGE)
 _SEEN = {
     "tenant": "x-tenant",
     "subject": "x-subject",
@@ -33,7 +36,7 @@ _SEEN = {
 
 
 class _Backend(asyncio.Protocol):
-    """Answers GETs without a body; a head that arrives in pieces is put together."""
+    """Answers at once; a head or a body that arrives in pieces is put together."""
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -44,10 +47,22 @@ class _Backend(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         while b"\r\n\r\n" in self._buffer:
-            head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
-            body = _seen(head) if head.startswith(b"GET /seen ") else BODY.encode()
+            head, _, rest = self._buffer.partition(b"\r\n\r\n")
+            found = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+            length = int(found[1]) if found else 0
+            if len(rest) < length:
+                return
+            self._buffer = rest[length:]
+            body = _answer(head)
             answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
             self._transport.write(answer % (len(body), body))  # type: ignore[attr-defined]
+
+
+def _answer(head: bytes) -> bytes:
+    target = head.split(b" ", 2)[1]
+    if target == b"/seen":
+        return _seen(head)
+    return _LARGE if target == b"/large" else BODY.encode()
 
 
 def _seen(head: bytes) -> bytes:

@@ -1,9 +1,11 @@
-"""What takes part, each with its config: the gateway, nginx, HAProxy, Caddy, and the backend alone."""
+"""What takes part, each with its config: the gateway, nginx, HAProxy, Caddy, a proxy on ClientSession, and
+the backend alone."""
 
 from __future__ import annotations
 
 import base64
 import json
+import os
 import secrets
 import sys
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ import yaml
 from gateway.core.tokens import TokenRule
 from gateway.services.keys import issue
 from tests.bench import machine
-from tests.bench.backend import BODY
+from tests.bench.backend import BODY, LARGE
 from tests.bench.servers import Server, free_port
 
 CONF = Path(__file__).parent / "conf"
@@ -44,8 +46,14 @@ CONTENDERS = {
     "nginx": Contender("nginx", "bare proxy"),
     "haproxy": Contender("haproxy", f"{_POLICY}; verified on each request", True),
     "caddy": Contender("caddy", "bare proxy"),
+    "client": Contender("client", "bare proxy on aiohttp's ClientSession (client_proxy.py)"),
     "direct": Contender("direct", "no proxy: the backend on the load core", prefix=""),
 }
+
+
+def _nginx_user() -> str:
+    """A line for nginx: started by root it would become another user, who cannot read the bench's folder."""
+    return "user root;" if os.geteuid() == 0 else ""
 
 
 def missing() -> list[str]:
@@ -69,6 +77,7 @@ class Site:
             "BACKEND": self.backend_port,
             "SECRET": self.secret,
             "BODY": BODY,
+            "USER": _nginx_user(),
             **more,
         }
         text = (CONF / name).read_text()
@@ -79,7 +88,7 @@ class Site:
         path.write_text(text)
         return path
 
-    def token(self, scope: str = "bench:read") -> str:
+    def token(self, scope: str = "bench:read bench:write") -> str:
         """A token that the gateway and HAProxy take alike. The gateway's keys must have been written."""
         rule = TokenRule("gateway", "gateway", ("HS256",))
         return issue(self.folder / "keys.jwks", rule, "acme", scope, "bench", 3600.0)
@@ -114,6 +123,8 @@ def backend(site: Site) -> Iterator[Server]:
     """The fast backend: nginx where it is installed, else a plain one in Python."""
     nginx = machine.find("nginx")
     if nginx:
+        with (site.folder / "large").open("wb") as file:
+            file.truncate(LARGE)
         command = [nginx, "-p", str(site.folder), "-c", str(site.fill("backend.conf", site.backend_port))]
     else:
         command = [sys.executable, "-m", "tests.bench.backend", str(site.backend_port)]
@@ -121,20 +132,25 @@ def backend(site: Site) -> Iterator[Server]:
         yield server
 
 
-def server(name: str, site: Site, core: int | None = machine.SERVER_CORE) -> Server:
-    """The contender's server, not yet started. Writes its config to the site's folder. core None: any."""
+def server(
+    name: str, site: Site, core: int | None = machine.SERVER_CORE, routing: str = "", config: str = ""
+) -> Server:
+    """The contender's server, not yet started. Writes its config to the site's folder. core None: any.
+    routing: the gateway's, else the site's. config: the file in conf/, else the contender's own."""
     port = free_port()
     env: dict[str, str] = {}
     if name == "gateway":
         site.write_keys()
-        (site.folder / "routing.yaml").write_text(site.routing())
+        (site.folder / "routing.yaml").write_text(routing or site.routing())
         path = site.fill("gateway.conf", port, ADMIN=free_port())
         command = [sys.executable, "-m", "gateway", "serve", "-c", str(path)]
     elif name == "nginx":
-        path = site.fill("nginx.conf", port)
+        path = site.fill(config or "nginx.conf", port)
         command = [str(machine.find("nginx")), "-p", str(site.folder), "-c", str(path)]
     elif name == "haproxy":
         command = [str(machine.find("haproxy")), "-db", "-q", "-f", str(site.fill("haproxy.cfg", port))]
+    elif name == "client":
+        command = [sys.executable, "-m", "tests.bench.client_proxy", str(port), str(site.backend_port)]
     else:
         path = site.fill("Caddyfile", port)
         command = [str(machine.find("caddy")), "run", "--adapter", "caddyfile", "--config", str(path)]
@@ -157,7 +173,7 @@ def check(contender: Contender, port: int, site: Site) -> None:
     forged = {**good, "X-Tenant": "globex"} if contender.name == "haproxy" else good
     status, text = _get(port, f"{contender.prefix}/seen", forged)
     seen = json.loads(text) if status == 200 else {}
-    wanted = {"tenant": "acme", "subject": "bench", "scopes": "bench:read", "authorization": ""}
+    wanted = {"tenant": "acme", "subject": "bench", "scopes": "bench:read bench:write", "authorization": ""}
     wanted |= {"for": "127.0.0.1", "prefix": "/bench"}
     if not seen.get("id") or any(seen.get(name) != value for name, value in wanted.items()):
         raise ContenderWrong(f"{contender.name}: the backend was told {text!r} (status {status})")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import resource
 import shutil
 import subprocess
 import time
@@ -70,6 +71,25 @@ def other_load(seconds: float = 0.5) -> float:
     before = [core_times(core) for core in cores]
     time.sleep(seconds)
     return max(busy_between(before[core], core_times(core)) for core in cores)
+
+
+def memory_kib(pid: int) -> float:
+    """A process's memory: its own, and its part of what it shares; 0 when it has ended (proc(5))."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0.0
+    found = re.search(r"^Pss:\s+(\d+) kB", text, re.M)
+    return float(found[1]) if found else 0.0
+
+
+def raise_open_files(wanted: int) -> None:
+    """Let this process, and those that it starts from now on, hold so many open files. Raises OSError."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        if hard != resource.RLIM_INFINITY and hard < wanted:
+            raise OSError(f"{wanted} open files are needed and {hard} are allowed; raise `ulimit -Hn`")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def pinned(core: int | None) -> list[str]:

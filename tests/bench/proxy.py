@@ -11,16 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench import contenders, load, machine
+from tests.bench.bars import bar
 from tests.bench.contenders import CONTENDERS, Contender, Site
 from tests.bench.servers import Server
 
 CONNECTIONS = 32
+POST_BYTES = 4096
+# The gateway's requests/s, as a part of the contender's: bar and moonshot.
+BARS = {
+    "get": {"haproxy": (0.4, 0.6), "caddy": (1.5, 2.2), "client": (4.0, 5.0)},
+    "post": {"haproxy": (0.3, 0.45)},
+}
 _BUSY_ENOUGH, _LOAD_TOO_BUSY = 95.0, 95.0  # percent
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One contender in one round. cpu: how busy the tested server was, load_core: the load's core, percent.
+    """One contender in one round. mib: MiB/s received; cpu: how busy the tested server was, load_core: the
+    load's core, percent.
 
     void: why the turn proves nothing, empty when it does.
     """
@@ -29,19 +37,52 @@ class Turn:
     p50: float
     p99: float
     errors: int
+    mib: float
     cpu: float | None
     load_core: float
     void: str
 
 
+@dataclass(frozen=True)
+class Work:
+    """What is asked of each contender. body: bytes of a POST, 0 for GET."""
+
+    path: str = "/item"
+    body: int = 0
+    connections: int = CONNECTIONS
+
+
 def run(folder: Path, rounds: int, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
-    """The interleaved run. seconds: of each turn. Gives what goes into the JSON result.
+    """GETs, then POSTs, interleaved. seconds: of each turn. Gives what goes into the JSON result.
 
     Raises ServerFailed, ContenderWrong, LoadFailed.
     """
+    names = [name for name in CONTENDERS if name not in contenders.missing()]
+    get, post = rows(folder, names, [Work(), Work(body=POST_BYTES)], rounds, seconds, say)
+    return {
+        "generator": load.choose(),
+        "backend": "nginx" if machine.find("nginx") else "python",
+        "connections": CONNECTIONS,
+        "rounds": rounds,
+        "seconds": seconds,
+        "missing": contenders.missing(),
+        "contenders": get,
+        "post": {"bytes": POST_BYTES, "contenders": post},
+        "bars": [*_bars("GET", get, BARS["get"]), *_bars("POST 4 KiB", post, BARS["post"])],
+    }
+
+
+def rows(
+    folder: Path,
+    names: list[str],
+    works: list[Work],
+    rounds: int,
+    seconds: float,
+    say: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """Each work with these contenders by turns: for each work, the figures by contender."""
     site = Site(folder)
     generator = load.choose()
-    names = [name for name in CONTENDERS if name not in contenders.missing()]
     with ExitStack() as stack:
         behind = stack.enter_context(contenders.backend(site))
         running: dict[str, Server] = {}
@@ -50,35 +91,56 @@ def run(folder: Path, rounds: int, seconds: float, say: Callable[[str], None]) -
             contenders.check(CONTENDERS[name], running[name].port, site)
         say(f"each answers as it should: {', '.join(names)}; load by {generator}")
         token = site.token()
-        for name in names:  # pools, caches and branch predictors
-            _turn(CONTENDERS[name], running[name], generator, token, 1.0)
-        turns: dict[str, list[Turn]] = {name: [] for name in names}
-        for number in range(rounds):
-            for name in names:
-                turn = _turn(CONTENDERS[name], running[name], generator, token, seconds)
-                turns[name].append(turn)
-                void = f"  void: {turn.void}" if turn.void else ""
-                say(f"round {number + 1} of {rounds}: {name:8} {turn.rps:9,.0f}/s{void}")
-    return {
-        "generator": generator,
-        "backend": "nginx" if machine.find("nginx") else "python",
-        "connections": CONNECTIONS,
-        "rounds": rounds,
-        "seconds": seconds,
-        "missing": contenders.missing(),
-        "contenders": {name: summarise(CONTENDERS[name], turns[name], turns["gateway"]) for name in names},
-    }
+        return [_rounds(running, generator, token, work, rounds, seconds, say) for work in works]
 
 
-def _turn(contender: Contender, server: Server, generator: str, token: str, seconds: float) -> Turn:
-    url = f"http://127.0.0.1:{server.port}{contender.prefix}/item"
+def _rounds(
+    running: dict[str, Server],
+    generator: str,
+    token: str,
+    work: Work,
+    rounds: int,
+    seconds: float,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    for name, server in running.items():  # pools, caches and branch predictors
+        _turn(CONTENDERS[name], server, generator, token, work, 1.0)
+    turns: dict[str, list[Turn]] = {name: [] for name in running}
+    what = f"POST {work.body} bytes" if work.body else f"GET {work.path}"
+    for number in range(rounds):
+        for name, server in running.items():
+            turn = _turn(CONTENDERS[name], server, generator, token, work, seconds)
+            turns[name].append(turn)
+            void = f"  void: {turn.void}" if turn.void else ""
+            say(f"{what}, round {number + 1} of {rounds}: {name:8} {turn.rps:9,.0f}/s{void}")
+    return {name: summarise(CONTENDERS[name], turns[name], turns["gateway"]) for name in running}
+
+
+def _turn(
+    contender: Contender, server: Server, generator: str, token: str, work: Work, seconds: float
+) -> Turn:
+    url = f"http://127.0.0.1:{server.port}{contender.prefix}{work.path}"
     headers = {"Authorization": f"Bearer {token}"}
     used, core, began = server.cpu_seconds(), machine.core_times(machine.LOAD_CORE), time.monotonic()
-    found = load.run(generator, url, headers, CONNECTIONS, seconds)
+    found = load.run(generator, url, headers, work.connections, seconds, work.body)
     wall = time.monotonic() - began
     core_busy = machine.busy_between(core, machine.core_times(machine.LOAD_CORE))
     cpu = None if contender.name == "direct" else 100.0 * (server.cpu_seconds() - used) / wall
     return Turn(**asdict(found), cpu=cpu, load_core=core_busy, void=why_void(cpu, core_busy, found.errors))
+
+
+def _bars(what: str, found: dict[str, Any], bars: dict[str, tuple[float, float]]) -> list[dict[str, Any]]:
+    return [
+        bar(
+            f"{what}: gateway / {name}",
+            found[name]["ratio"],
+            *bars[name],
+            least=True,
+            proven=bool(found[name]["valid_pairs"]),
+        )
+        for name in bars
+        if name in found
+    ]
 
 
 def why_void(cpu: float | None, load_core: float, errors: int) -> str:
@@ -103,6 +165,8 @@ def summarise(contender: Contender, turns: list[Turn], gateway: list[Turn]) -> d
     return {
         "does": contender.does,
         "rps": statistics.median(turn.rps for turn in counted),
+        "mib": statistics.median(turn.mib for turn in counted),
+        "mib_per_cpu_s": _per_cpu(counted),
         "p50_ms": statistics.median(turn.p50 for turn in counted),
         "p99_ms": statistics.median(turn.p99 for turn in counted),
         "cpu": statistics.median(loads) if loads else None,
@@ -114,3 +178,9 @@ def summarise(contender: Contender, turns: list[Turn], gateway: list[Turn]) -> d
         "void": sum(1 for turn in turns if turn.void),
         "turns": [asdict(turn) for turn in turns],
     }
+
+
+def _per_cpu(turns: list[Turn]) -> float | None:
+    """MiB for each second of CPU time that the tested server used."""
+    costs = [100.0 * turn.mib / turn.cpu for turn in turns if turn.cpu]
+    return statistics.median(costs) if costs else None

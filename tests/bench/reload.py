@@ -16,33 +16,22 @@ import aiohttp
 from tests.bench import contenders
 from tests.bench.contenders import ROUTES, Site
 from tests.bench.load import quantile
+from tests.bench.pace import Paced, steady
 
 RATE = 200  # requests per second
 EVERY = 0.5  # seconds between two edits
 RISE_BAR, LIVE_BAR = 20.0, 1.0  # milliseconds of p99, seconds until an edit is live
 _WARM_UP = 1.0  # seconds
+_PATH = "/bench/item"
 _EDITED = "/edited-path"
 _LOOK = 0.01  # seconds between two looks whether an edit is live
 
 
 @dataclass
-class _Phase:
-    """What was seen in the phases of one kind: latencies in ms, failures, seconds until edits were live."""
+class _Phase(Paced):
+    """What was seen in the phases of one kind; live: seconds until each edit was."""
 
-    spent: list[float] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
     live: list[float] = field(default_factory=list)
-
-    def figures(self) -> dict[str, Any]:
-        ordered = sorted(self.spent)
-        return {
-            "requests": len(ordered) + len(self.failures),
-            "failed": len(self.failures),
-            "failures": sorted(set(self.failures))[:5],
-            "p50_ms": quantile(ordered, 0.5),
-            "p99_ms": quantile(ordered, 0.99),
-            "max_ms": ordered[-1] if ordered else 0.0,
-        }
 
 
 def run(folder: Path, phases: int, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
@@ -81,40 +70,14 @@ async def _measure(
     base = f"http://127.0.0.1:{port}"
     text = site.routing(_EDITED)
     async with aiohttp.ClientSession(base, connector=connector, headers=headers) as client:
-        await _steady(client, _Phase(), _WARM_UP)
+        await steady(client, _PATH, RATE, _WARM_UP, _Phase())
         for number in range(phases):
-            await _steady(client, quiet, seconds)
+            await steady(client, _PATH, RATE, seconds, quiet)
             editing = asyncio.create_task(_edits(client, site, text, edited, seconds, number))
-            await _steady(client, edited, seconds)
+            await steady(client, _PATH, RATE, seconds, edited)
             await editing
             say(f"phase {number + 1} of {phases}: {len(edited.live)} edits went live so far")
     return quiet, edited
-
-
-async def _steady(client: aiohttp.ClientSession, phase: _Phase, seconds: float) -> None:
-    """Requests on a fixed schedule, however long the answers take."""
-    loop = asyncio.get_running_loop()
-    began = loop.time() + 0.01
-    calls = []
-    for number in range(round(RATE * seconds)):
-        due = began + number / RATE
-        await asyncio.sleep(max(0.0, due - loop.time()))
-        calls.append(asyncio.create_task(_one(client, phase, due)))
-    await asyncio.gather(*calls)
-
-
-async def _one(client: aiohttp.ClientSession, phase: _Phase, due: float) -> None:
-    """One request; its time counts from when it was due, so that a stall is not hidden."""
-    try:
-        async with client.get("/bench/item") as answer:
-            await answer.read()
-    except (aiohttp.ClientError, TimeoutError) as error:
-        phase.failures.append(repr(error))
-        return
-    if answer.status == 200:
-        phase.spent.append(1e3 * (asyncio.get_running_loop().time() - due))
-    else:
-        phase.failures.append(f"status {answer.status}")
 
 
 async def _edits(

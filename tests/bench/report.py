@@ -29,30 +29,20 @@ def machine(found: dict[str, Any]) -> RenderableType:
 
 def proxy(found: dict[str, Any]) -> RenderableType:
     """Requests per second, latency and ratios of all contenders."""
-    title = (
-        f"GET, 150-byte JSON, {found['connections']} connections; {found['rounds']} rounds of"
+    how = (
+        f"{found['connections']} connections; {found['rounds']} rounds of"
         f" {found['seconds']:g} s; load: {found['generator']}, backend: {found['backend']}"
     )
-    table = _table(
-        "", "requests/s", "p50 ms", "p99 ms", "gateway / it", "spread", "server %", "load %", "void"
-    )
-    for name, row in found["contenders"].items():
-        ceiling = name == "direct"
-        unproven = row["void"] == found["rounds"]
-        mark = "~" if unproven else ""
-        spread = f"{row['ratio_min']:.2f}–{row['ratio_max']:.2f}"
-        paired = "~" if not row["valid_pairs"] and not ceiling else ""
-        table.add_row(
-            Text(name, style="bold green" if name == "gateway" else "bold"),
-            f"{mark}{row['rps']:,.0f}",
-            f"{mark}{row['p50_ms']:.2f}",
-            f"{mark}{row['p99_ms']:.2f}",
-            "" if name == "gateway" else f"{paired}{row['ratio']:.2f}",
-            "" if name == "gateway" else spread,
-            "" if row["cpu"] is None else f"{row['cpu']:.0f}",
-            f"{row['load_core']:.0f}",
-            Text(f"{row['void']} of {found['rounds']}", style="yellow" if row["void"] else ""),
-        )
+    shown: list[RenderableType] = [
+        heading(f"GET, 150-byte JSON, {how}"),
+        contenders(found["contenders"], found["rounds"]),
+    ]
+    if "post" in found:
+        shown += [
+            Text(),
+            heading(f"POST, {found['post']['bytes']:,} bytes, {how}"),
+            contenders(found["post"]["contenders"], found["rounds"]),
+        ]
     notes = [f"{name}: {row['does']}" for name, row in found["contenders"].items()]
     notes.append("~ all void: the tested server was not the limit, or something else was; no proof")
     if found["generator"] == "python":
@@ -60,14 +50,99 @@ def proxy(found: dict[str, Any]) -> RenderableType:
             "the load generator is Python, slower than what it measures: void turns are its doing;"
             f" for figures that count: {_INSTALL}"
         )
-    return Group(_title(title), table, Text("\n".join(notes), style="dim"))
+    return Group(*shown, *bars(found), Text("\n".join(notes), style="dim"))
+
+
+def contenders(rows: dict[str, Any], rounds: int, *, large: bool = False) -> Table:
+    """One line for each contender. large: what counts is MiB, not requests."""
+    figures = ("MiB/s", "MiB/CPU s") if large else ("requests/s",)
+    table = make_table(
+        "", *figures, "p50 ms", "p99 ms", "gateway / it", "spread", "server %", "load %", "void"
+    )
+    for name, row in rows.items():
+        mark = "~" if row["void"] == rounds else ""
+        paired = "~" if not row["valid_pairs"] and name != "direct" else ""
+        ratio = "" if row["ratio"] is None else f"{paired}{row['ratio']:.2f}"
+        spread = "" if row["ratio"] is None else f"{row['ratio_min']:.2f}–{row['ratio_max']:.2f}"
+        per_cpu = "" if row["mib_per_cpu_s"] is None else f"{row['mib_per_cpu_s']:,.0f}"
+        table.add_row(
+            Text(name, style="bold green" if name == "gateway" else "bold"),
+            *((f"{mark}{row['mib']:,.0f}", per_cpu) if large else (f"{mark}{row['rps']:,.0f}",)),
+            f"{mark}{row['p50_ms']:.2f}",
+            f"{mark}{row['p99_ms']:.2f}",
+            "" if name == "gateway" else ratio,
+            "" if name == "gateway" else spread,
+            "" if row["cpu"] is None else f"{row['cpu']:.0f}",
+            f"{row['load_core']:.0f}",
+            Text(f"{row['void']} of {rounds}", style="yellow" if row["void"] else ""),
+        )
+    return table
+
+
+def download(found: dict[str, Any]) -> RenderableType:
+    """MiB/s of large answers."""
+    title = (
+        f"GET, {found['bytes'] // 2**20} MiB, {found['at_once']} at once; {found['rounds']} rounds of"
+        f" {found['seconds']:g} s; load: {found['generator']}"
+    )
+    note = "~ void: the load core (backend and generator) was the limit; MiB per CPU second does not mind"
+    table = contenders(found["contenders"], found["rounds"], large=True)
+    return Group(heading(title), table, *bars(found), Text(note, style="dim"))
+
+
+def latency(found: dict[str, Any]) -> RenderableType:
+    """What each adds to the latency."""
+    title = (
+        f"{found['rate']:,} requests/s on a schedule; {found['rounds']} rounds of {found['seconds']:g} s;"
+        f" load: {found['generator']}"
+    )
+    shown = make_table("", "requests/s", "p50 ms", "p99 ms", "p50 added", "p99 added", "failed")
+    for name, row in found["contenders"].items():
+        times = [f"{row[key]:.3f}" for key in ("p50_ms", "p99_ms", "added_p50_ms", "added_p99_ms")]
+        failed = Text(f"{row['failed']:,}", style="red" if row["failed"] else "")
+        shown.add_row(name, f"{row['rps']:,.0f}", *times, failed)
+    return Group(heading(title), shown, *bars(found))
+
+
+def idle(found: dict[str, Any]) -> RenderableType:
+    """Memory of idle connections."""
+    shown = make_table("wave", "KiB each", "of the second half", "when all are gone")
+    for number, wave in enumerate(found["waves"], 1):
+        figures = [f"{wave[key]:.1f}" for key in ("each_kib", "further_kib", "left_kib")]
+        shown.add_row(str(number), *figures)
+    title = f"{found['connections']:,} idle connections that each served one request"
+    return Group(heading(title), shown, *bars(found))
+
+
+def token(found: dict[str, Any]) -> RenderableType:
+    """The first verification of a token."""
+    shown = make_table("", "gateway µs", "PyJWT alone µs", "ratio")
+    for row in found["rows"]:
+        times = f"{row['gateway_us']:.1f}", f"{row['pyjwt_us']:.1f}"
+        shown.add_row(row["algorithm"], *times, f"{row['ratio']:.2f}")
+    return Group(heading(f"First verification, {found['tokens']:,} tokens each, median"), shown, *bars(found))
+
+
+def bars(found: dict[str, Any]) -> list[Text]:
+    """Each bar of a part, met or not, and its moonshot."""
+    lines = []
+    for one in found.get("bars", []):
+        unit = f" {one['unit']}" if one["unit"] else ""
+        figure = "nothing measured" if one["found"] is None else f"{one['found']:,.4g}{unit}"
+        limit = f"{'at least' if one['least'] else 'at most'} {one['bar']:g}{unit}"
+        if one["moonshot"] is not None:
+            reached = "met" if one["moonshot_met"] else "not met"
+            limit += f"; moonshot {one['moonshot']:g}{unit}: {reached}"
+        proof = "" if one["proven"] else " (no proof)"
+        lines.append(_verdict(f"{one['text']}: {figure}{proof}", one["met"], limit))
+    return lines
 
 
 def table(found: dict[str, Any]) -> RenderableType:
     """The routing table's cost by size."""
     sizes = list(found["rows"][0]["best_ns"])
     title = f"One match in the routing table: ns, best of {found['repeats']} (median)"
-    shown = _table(
+    shown = make_table(
         "traffic",
         "route",
         *(f"{int(size):,} routes" for size in sizes),
@@ -81,7 +156,7 @@ def table(found: dict[str, Any]) -> RenderableType:
         _verdict(f"{traffic}: worst ratio {worst:.2f}", worst <= found["bar"], f"at most {found['bar']}")
         for traffic, worst in found["worst_ratio"].items()
     ]
-    return Group(_title(title), shown, *verdicts)
+    return Group(heading(title), shown, *verdicts)
 
 
 def reload(found: dict[str, Any]) -> RenderableType:
@@ -90,7 +165,7 @@ def reload(found: dict[str, Any]) -> RenderableType:
         f"Edits of routing.yaml under {found['rate']} requests/s: {found['routes']:,} routes,"
         f" {found['seconds']:g} s of each kind"
     )
-    shown = _table("", "requests", "failed", "p50 ms", "p99 ms", "max ms")
+    shown = make_table("", "requests", "failed", "p50 ms", "p99 ms", "max ms")
     for name in ("quiet", "edited"):
         row = found[name]
         times = [f"{row[key]:.1f}" for key in ("p50_ms", "p99_ms", "max_ms")]
@@ -114,12 +189,12 @@ def reload(found: dict[str, Any]) -> RenderableType:
     failures = [
         Text(f"failed: {text}", style="red") for row in ("quiet", "edited") for text in found[row]["failures"]
     ]
-    return Group(_title(title), shown, *bars, *failures)
+    return Group(heading(title), shown, *bars, *failures)
 
 
 def compare(first: dict[str, Any], second: dict[str, Any]) -> RenderableType:
     """Two runs side by side, and what changed."""
-    shown = _table("", first["when"], second["when"], "change")
+    shown = make_table("", first["when"], second["when"], "change")
     ours, theirs = dict(_figures(first)), dict(_figures(second))
     for name in [*ours, *(name for name in theirs if name not in ours)]:
         one, two = ours.get(name), theirs.get(name)
@@ -137,6 +212,9 @@ def _figures(run: dict[str, Any]) -> Iterator[tuple[str, float | None]]:
         yield f"{name} p99 ms", row["p99_ms"]
         if name != "gateway":
             yield f"gateway / {name}", row["ratio"]
+    for part in ("proxy", "download", "latency", "idle", "token", "shields"):
+        for one in run.get(part, {}).get("bars", []):
+            yield f"{part}: {one['text']}", one["found"]
     for row in run.get("table", {}).get("rows", []):
         for size, cost in row["best_ns"].items():
             yield f"match {row['traffic']} {row['kind']} {int(size):,} ns", cost
@@ -146,7 +224,7 @@ def _figures(run: dict[str, Any]) -> Iterator[tuple[str, float | None]]:
         yield "reload live s, slowest", run["reload"]["live_max_s"]
 
 
-def _title(text: str) -> Text:
+def heading(text: str) -> Text:
     return Text(text, style="bold")
 
 
@@ -163,7 +241,7 @@ def _verdict(text: str, met: bool, bar: str) -> Text:
     )
 
 
-def _table(*columns: str) -> Table:
+def make_table(*columns: str) -> Table:
     shown = Table(header_style="bold", box=None, pad_edge=False)
     for index, column in enumerate(columns):
         shown.add_column(column, justify="right" if index else "left", no_wrap=True)

@@ -74,7 +74,12 @@ class Server:
     def cpu_seconds(self) -> float:
         """CPU time that the processes of the group have used so far."""
         assert self._process is not None
-        return sum(ticks for group, ticks in _processes() if group == self._process.pid) / _TICKS
+        return sum(ticks for _, group, ticks in _processes() if group == self._process.pid) / _TICKS
+
+    def pids(self) -> list[int]:
+        """The processes of the group."""
+        assert self._process is not None
+        return [pid for pid, group, _ in _processes() if group == self._process.pid]
 
     def _await_ready(self) -> None:
         assert self._process is not None
@@ -115,8 +120,8 @@ def answers(port: int) -> bool:
         connection.close()
 
 
-def _processes() -> list[tuple[int, int]]:
-    """Process group and used clock ticks of each process (proc(5), /proc/pid/stat)."""
+def _processes() -> list[tuple[int, int, int]]:
+    """Process id, process group and used clock ticks of each process (proc(5), /proc/pid/stat)."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -124,5 +129,5 @@ def _processes() -> list[tuple[int, int]]:
         except OSError:
             continue  # it has ended
         fields = text.rpartition(") ")[2].split()  # the name before it may hold anything
-        found.append((int(fields[2]), int(fields[11]) + int(fields[12])))
+        found.append((int(entry.parent.name), int(fields[2]), int(fields[11]) + int(fields[12])))
     return found

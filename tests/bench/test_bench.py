@@ -12,17 +12,29 @@ import pytest
 from rich.console import Console
 
 from gateway.services.config import compile_text
-from tests.bench import contenders, load, machine, report, routing_table
+from tests.bench import (
+    contenders,
+    load,
+    machine,
+    report,
+    routing_table,
+    shield_app,
+    shields,
+    token_cost,
+)
 from tests.bench.__main__ import main
 from tests.bench.backend import BODY
+from tests.bench.bars import bar
 from tests.bench.contenders import CONTENDERS, ContenderWrong, Site
 from tests.bench.proxy import Turn, summarise, why_void
 from tests.bench.reload import replace
 from tests.bench.servers import Server, ServerFailed, answers, free_port
+from tests.bench.slow_clients import Plan
 
 CHECKS = {
     "backend.conf": ["nginx", "-t", "-q", "-c"],
     "nginx.conf": ["nginx", "-t", "-q", "-c"],
+    "shield_nginx.conf": ["nginx", "-t", "-q", "-c"],
     "haproxy.cfg": ["haproxy", "-c", "-q", "-f"],
     "Caddyfile": ["caddy", "validate", "--adapter", "caddyfile", "--config"],
 }
@@ -39,7 +51,7 @@ def slow_backend(tmp_path: Path) -> Iterator[Server]:
 
 
 def turn(rps: float, void: str = "") -> Turn:
-    return Turn(rps, 1.0, 2.0, 0, 99.0, 50.0, void)
+    return Turn(rps, 1.0, 2.0, 0, 1.0, 99.0, 50.0, void)
 
 
 def test_a_quick_run_writes_its_result_as_json_and_compares_with_another(
@@ -105,13 +117,78 @@ def test_the_gateway_and_haproxy_keep_the_policy_that_is_said_of_them(tmp_path: 
                 contenders.check(CONTENDERS[name], server.port, site)
 
 
+@pytest.mark.parametrize("body", [0, 4096])
 @pytest.mark.parametrize("generator", ["wrk", "h2load", "python"])
-def test_a_load_generator_counts_answers_and_errors(generator: str, slow_backend: Server) -> None:
+def test_a_load_generator_counts_answers_errors_and_bytes(
+    generator: str, body: int, slow_backend: Server
+) -> None:
     if generator != "python" and machine.find(generator) is None:
         pytest.skip(f"{generator} is not installed")
     url = f"http://127.0.0.1:{slow_backend.port}/item"
-    found = load.run(generator, url, {"Authorization": "Bearer x"}, 2, 0.5)
+    found = load.run(generator, url, {"Authorization": "Bearer x"}, 2, 0.5, body)
     assert found.rps > 0 and found.errors == 0 and 0 < found.p50 <= found.p99
+    assert found.mib * 2**20 >= found.rps * len(BODY)
+
+
+def test_the_paced_load_keeps_its_rate(slow_backend: Server) -> None:
+    if machine.find("h2load") is None:
+        pytest.skip("h2load is not installed")
+    found = load.paced(f"http://127.0.0.1:{slow_backend.port}/item", {}, 200, 1)
+    assert found.errors == 0 and found.rps == 200 and 0 < found.p50 <= found.p99
+
+
+def test_a_bar_is_met_at_its_limit_and_never_by_nothing() -> None:
+    assert bar("", 0.4, 0.4, 0.6, least=True)["met"] and not bar("", 0.39, 0.4, least=True)["met"]
+    assert bar("", 2.0, 2.0)["met"] and not bar("", 2.1, 2.0)["met"]
+    assert bar("", 0.5, 0.4, 0.6, least=True)["moonshot_met"] is False
+    assert bar("", None, 1.0)["met"] is False and bar("", 1.0, 1.0)["moonshot_met"] is None
+
+
+def test_unseen_tokens_are_timed_for_both_algorithms_and_shown(tmp_path: Path) -> None:
+    found = token_cost.run(tmp_path, 4)
+    assert [row["algorithm"] for row in found["rows"]] == ["EdDSA", "HS256"] and len(found["bars"]) == 2
+    console = Console(width=120, file=None)
+    with console.capture() as captured:
+        console.print(report.token(found))
+    assert "HS256: verification of an unseen token" in captured.get()
+
+
+def test_the_client_proxy_passes_paths_and_bodies(slow_backend: Server, tmp_path: Path) -> None:
+    site = Site(tmp_path, backend_port=slow_backend.port)
+    site.write_keys()
+    with contenders.server("client", site) as server:
+        contenders.check(CONTENDERS["client"], server.port, site)
+        found = load.run("python", f"http://127.0.0.1:{server.port}/bench/item", {}, 2, 0.3, 4096)
+        assert found.rps > 0 and found.errors == 0
+
+
+def test_the_shielded_app_counts_who_is_inside_and_what_came_on_a_kept_connection() -> None:
+    class Connection:
+        pass
+
+    counts, one, two = shield_app._Counts(), Connection(), Connection()
+    for connection in (one, two, one):
+        counts.enter(connection)
+    counts.leave()
+    assert counts.take() == {"inside": 2, "most": 3, "served": 3, "reused": 1}
+    assert counts.take() == {"inside": 2, "most": 2, "served": 0, "reused": 0}
+
+
+@pytest.mark.parametrize("addresses", [1, 300])
+def test_the_shields_routing_config_is_clean_and_gives_each_address_its_seats(addresses: int) -> None:
+    compiled = compile_text(shields.routing(8000, addresses), lambda backend: None, "")
+    assert len(compiled.table.routes) == addresses
+    assert {backend.threads for backend in compiled.backends.values()} == {shields.THREADS}
+
+
+def test_the_gateway_hands_the_slow_upload_over_whole(tmp_path: Path) -> None:
+    with shields._site(tmp_path / "site", "gateway") as (site, server, prefix):
+        shields._counts(site)  # the bench looked whether it answers
+        plan = Plan(server.port, 20, prefix, f"Bearer {site.token()}")
+        with shields._slow("upload", plan) as clients:
+            found = shields._finish(clients)
+        assert found["statuses"] == {"200": 20} and found["whole"] == 20
+        assert shields._counts(site)["served"] == 20 and shields.complaints(server) == []
 
 
 def test_the_answer_is_150_bytes() -> None:
