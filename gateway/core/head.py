@@ -43,6 +43,11 @@ _MEANINGS = {
     b"transfer-encoding": _CODING,
     b"upgrade": _UPGRADE,
     b"trailer": _HARD,
+    # Of one hop, as the Upgrade that they belong to; the offered subprotocols pass.
+    b"sec-websocket-key": _DROP,
+    b"sec-websocket-version": _DROP,
+    b"sec-websocket-extensions": _DROP,
+    b"sec-websocket-accept": _DROP,
 }
 
 
