@@ -16,9 +16,7 @@ CLOSE, PING, PONG = frames.CLOSE, frames.PING, frames.PONG
 KEY = base64.b64encode(bytes(range(16))).decode()
 
 
-def raw_frame(
-    opcode: int, payload: bytes = b"", *, masked: bool, final: bool = True, bits: int = 0
-) -> bytes:
+def raw_frame(opcode: int, payload: bytes = b"", *, masked: bool, final: bool = True, bits: int = 0) -> bytes:
     size = len(payload)
     second = 0x80 if masked else 0
     if size < 126:
@@ -42,9 +40,7 @@ def _mask(payload: bytes, key: bytes) -> bytes:
 class Peer:
     """One end of a WebSocket. masks: it is the client's end."""
 
-    def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, masks: bool
-    ) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, masks: bool) -> None:
         self.reader, self.writer, self.masks = reader, writer, masks
         self.head = ""
 

@@ -220,12 +220,19 @@ async def test_frames_sent_right_after_the_handshakes_are_not_lost(tmp_path: Pat
 
 
 async def test_the_backend_is_told_who_calls_as_for_any_request(tmp_path: Path) -> None:
-    async with through(tmp_path, websocket(echo, "X-From: backend\r\nSet-Cookie: a=1\r\n")) as (gateway, backend):
+    async with through(tmp_path, websocket(echo, "X-From: backend\r\nSet-Cookie: a=1\r\n")) as (
+        gateway,
+        backend,
+    ):
         headers = {**harness.bearer(gateway, scope="a b"), "X-Subject": "root", "X-Forwarded-For": "6.6.6.6"}
         peer = await connect(harness.address(gateway), "/ws/a/b?c=d", headers, "Sec-WebSocket-Extensions: x")
         heard, (host, port) = backend.heard[0], harness.address(gateway)
         assert heard.line == "GET /a/b?c=d HTTP/1.1"
-        assert (heard.one("X-Tenant"), heard.one("X-Subject"), heard.one("X-Scopes")) == ("acme", "alice", "a b")
+        assert (heard.one("X-Tenant"), heard.one("X-Subject"), heard.one("X-Scopes")) == (
+            "acme",
+            "alice",
+            "a b",
+        )
         assert heard.one("X-Forwarded-For") == "127.0.0.1"
         assert heard.one("X-Forwarded-Prefix") == "/ws"
         assert heard.one("X-Forwarded-Host") == f"{host}:{port}"
@@ -317,7 +324,9 @@ async def test_when_the_backend_dies_in_a_frame_the_client_is_cut_off(tmp_path: 
         await nobody_inside(gateway)
 
 
-async def test_when_the_client_vanishes_the_backend_is_closed_with_1001_within_a_second(tmp_path: Path) -> None:
+async def test_when_the_client_vanishes_the_backend_is_closed_with_1001_within_a_second(
+    tmp_path: Path,
+) -> None:
     seen: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
 
     async def play(backend: Peer) -> None:
@@ -334,7 +343,9 @@ async def test_when_the_client_vanishes_the_backend_is_closed_with_1001_within_a
 
 
 @pytest.mark.parametrize("fragmented", [False, True])
-async def test_a_message_above_the_limit_closes_the_client_with_1009(tmp_path: Path, fragmented: bool) -> None:
+async def test_a_message_above_the_limit_closes_the_client_with_1009(
+    tmp_path: Path, fragmented: bool
+) -> None:
     seen: list[tuple[int, bytes]] = []
 
     async def play(backend: Peer) -> None:
@@ -426,7 +437,9 @@ async def test_a_reason_that_is_not_utf8_closes_with_1007(tmp_path: Path) -> Non
         peer.cut()
 
 
-async def test_a_masked_frame_of_the_backend_closes_it_with_1002_and_the_client_with_1014(tmp_path: Path) -> None:
+async def test_a_masked_frame_of_the_backend_closes_it_with_1002_and_the_client_with_1014(
+    tmp_path: Path,
+) -> None:
     seen: list[int] = []
 
     async def play(backend: Peer) -> None:
@@ -776,7 +789,8 @@ BAD_ANSWERS = {
     "no accept": BAD,
     "another protocol": "Upgrade: h2c\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n",
     "no Connection": "Upgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n",
-    "an extension": BAD + "Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Extensions: permessage-deflate\r\n",
+    "an extension": BAD
+    + "Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Extensions: permessage-deflate\r\n",
     "a subprotocol that nobody offered": BAD
     + "Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: three\r\n",
 }
