@@ -607,6 +607,26 @@ async def test_a_slow_reader_holds_the_backend_back_and_loses_nothing(tmp_path: 
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 10 * 1024  # KiB
 
 
+async def test_who_reads_a_long_frame_slowly_is_not_taken_for_silent(tmp_path: Path) -> None:
+    """It cannot answer a ping that stands behind the frame."""
+    size = 40 * 1024 * 1024
+
+    async def play(backend: Peer) -> None:
+        backend.send(BINARY, bytes(size))
+        await backend.closed(30)
+
+    async with through(tmp_path, websocket(play), max_message=size, idle=1.0) as (gateway, _):
+        peer = await opened(gateway)
+        await peer.reader.readexactly(10)
+        for _ in range(20):
+            await asyncio.sleep(0.12)
+            await peer.reader.readexactly(size // 20)
+        peer.close(1000)
+        begun = time.monotonic()
+        await nobody_inside(gateway)
+        assert time.monotonic() - begun < 1.0
+
+
 async def test_a_slow_backend_holds_the_client_back(tmp_path: Path) -> None:
     go = asyncio.Event()
     got = 0
