@@ -17,6 +17,7 @@ import yaml
 from aiohttp import web
 
 from gateway.app import Gateway
+from gateway.edge.tunnel import CLOSE_TIME
 from tests import harness
 from tests.fakes import Backend, RawClient, Script, always, answer
 from tests.sockets import (
@@ -319,7 +320,8 @@ async def test_when_the_backend_dies_in_a_frame_the_client_is_cut_off(tmp_path: 
         peer.send(TEXT, b"die")
         received = b""
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-            received = await peer.reader.readexactly(501)
+            async with asyncio.timeout(1.0):
+                received = await peer.reader.readexactly(501)
         assert received == b""
         await nobody_inside(gateway)
 
@@ -497,17 +499,40 @@ async def test_it_is_closed_with_1001_when_the_gateway_drains(tmp_path: Path) ->
         assert await peer.ended()
 
 
-async def test_who_does_not_answer_a_close_is_cut_off_in_the_drain_time(tmp_path: Path) -> None:
+async def test_who_does_not_answer_a_close_of_ours_is_cut_off_and_nothing_follows_the_close(
+    tmp_path: Path,
+) -> None:
+    seen: list[int] = []
+
     async def play(backend: Peer) -> None:
-        await asyncio.sleep(60)
+        try:
+            while True:
+                seen.append((await backend.frame(20))[0])
+        except (asyncio.IncompleteReadError, ConnectionError):
+            seen.append(-1)
+
+    async with through(tmp_path, websocket(play)) as (gateway, _):
+        peer = await opened(gateway, exp=time.time() + 0.3)
+        peer.send(TEXT, b"before")
+        assert await peer.closed() == (1008, "The token has expired.")
+        begun = time.monotonic()
+        peer.send(TEXT, b"after")
+        assert await peer.ended(10)
+        assert CLOSE_TIME - 1 < time.monotonic() - begun < CLOSE_TIME + 1
+        await nobody_inside(gateway)
+    assert seen == [TEXT, CLOSE, -1]
+
+
+async def test_a_backend_that_hangs_up_on_a_close_leaves_the_client_with_1000(tmp_path: Path) -> None:
+    async def play(backend: Peer) -> None:
+        assert (await backend.frame())[0] == CLOSE
 
     async with through(tmp_path, websocket(play)) as (gateway, _):
         peer = await opened(gateway)
-        begun = time.monotonic()
-        await gateway.drain()
-        assert time.monotonic() - begun < 7.0
-        assert (await peer.closed())[0] == 1001
-        assert not len(gateway.tunnels)
+        peer.close(4321, "going")
+        assert await peer.closed() == (1000, "")
+        assert await peer.ended(1)
+        await nobody_inside(gateway)
 
 
 # --- idle ---
