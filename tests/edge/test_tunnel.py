@@ -17,6 +17,7 @@ import yaml
 from aiohttp import web
 
 from gateway.app import Gateway
+from gateway.core.frames import close_payload
 from gateway.edge.tunnel import CLOSE_TIME
 from tests import harness
 from tests.fakes import Backend, RawClient, Script, always, answer
@@ -472,6 +473,24 @@ async def test_it_is_closed_with_1008_when_the_token_expires(tmp_path: Path) -> 
         assert await peer.ended()
         await nobody_inside(gateway)
     assert seen == [(1008, "The token has expired.")]
+
+
+async def test_a_frame_that_is_on_its_way_is_completed_before_a_close_of_ours(tmp_path: Path) -> None:
+    raw = raw_frame(BINARY, bytes(range(200)), masked=False)
+
+    async def play(backend: Peer) -> None:
+        backend.writer.write(raw[:100])
+        assert await backend.closed() == (1008, "The token has expired.")
+        backend.writer.write(raw[100:] + raw_frame(TEXT, b"too late", masked=False))
+        backend.close(1008)
+
+    async with through(tmp_path, websocket(play)) as (gateway, _):
+        peer = await opened(gateway, exp=time.time() + 0.3)
+        assert await peer.message() == bytes(range(200))
+        assert await peer.frame() == (CLOSE, True, close_payload(1008, "The token has expired."))
+        peer.close(1008)
+        assert await peer.ended(1)
+        await nobody_inside(gateway)
 
 
 async def test_it_is_closed_with_1008_within_a_second_of_its_tenant_being_disabled(tmp_path: Path) -> None:
