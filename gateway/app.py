@@ -24,10 +24,12 @@ import asab.web
 from gateway.admin import web as admin
 from gateway.call import Call, Snapshot, Target
 from gateway.core.model import Backend
+from gateway.core.openmetrics import Gauge
 from gateway.core.process import Command, ProcessConfig, parse_process
 from gateway.edge.accesslog import AccessLog
 from gateway.edge.listener import Listener, bind, reachable
 from gateway.edge.pool import Pools
+from gateway.edge.tunnel import Tunnels
 from gateway.handlers.documents import Documents
 from gateway.handlers.proxy import Proxy
 from gateway.life import Life, Policies
@@ -72,6 +74,7 @@ class Gateway:
         self.metrics = Metrics()
         self.access_log = AccessLog(config.access_log)
         self.pools = Pools()
+        self.tunnels = Tunnels()
         self.admission = Admission()
         self.limits = TenantLimits()
         self.keys = Keys(Path(config.keys), config.tokens, self.metrics.token)
@@ -95,6 +98,7 @@ class Gateway:
         self._commands = config.commands if supervise else ()
         self.supervisor = Supervisor([])
         self.metrics.backend_gauges(self.admission.in_use, self.admission.waiting)
+        self.metrics.add(Gauge("gateway_websockets", "WebSockets open.", lambda: {(): len(self.tunnels)}))
 
     async def start(self) -> None:
         """Config and keys, ports, store, backends, and only then clients. Stops all again when one fails."""
@@ -123,6 +127,7 @@ class Gateway:
             await asyncio.sleep(self.config.pre_stop)
         self.ready = False
         await self.listener.stop_accepting()
+        self.tunnels.drain()
         await self.listener.drain()
         for task in self._tasks:
             task.cancel()
@@ -150,7 +155,7 @@ class Gateway:
     def _target(self, backend: Backend | None) -> Target:
         if backend is None:
             return self.documents
-        return Proxy(backend, self.pools, self.admission, self.listener.addresses[0][1])
+        return Proxy(backend, self.pools, self.admission, self.tunnels, self.listener.addresses[0][1])
 
     def _spec(self, command: Command) -> ChildSpec:
         socket = f"{self.sockets}/{command.name}.sock"
@@ -169,6 +174,7 @@ class Gateway:
         backends = new.backends.values()
         self.pools.reconcile((a, b.reuse_idle) for b in backends for a in b.addresses)
         self.admission.reconcile(new.backends)
+        self.tunnels.reconcile(new.tenants)
         self.metrics.revision, self.metrics.loaded_at = new.revision, new.loaded_at
         self.metrics.config_reload("applied")
         self.metrics.keep_routes([route.name for route in new.table.routes])

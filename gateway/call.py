@@ -37,12 +37,17 @@ class Client(Protocol):
     """The client's connection, as those see it who serve its call.
 
     relay: what is being written to it by callbacks, None when nothing is. on_gone: called when the client
-    leaves while no relay is there.
+    leaves while no relay is there. tunnel: gets the bytes that the client sends, once there is one.
     """
 
     transport: asyncio.Transport | None
     relay: Any
     on_gone: Callable[[], object] | None
+    tunnel: Any
+
+    def begin_tunnel(self, tunnel: Any) -> bytes:
+        """From now on the bytes are the tunnel's; gives those that came before."""
+        ...
 
     @property
     def writing_paused(self) -> bool: ...

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from aiohttp import web
 
+from backends.events import drafts, socket
 from backends.events.service import EventService, TooManyStreams
 from backends.events.stream import Stream, StreamClosed
 from backends.identity.asab import IDENTITY, problem_response, public_url
 
-MOST_IN_ONE_REQUEST = 100
 PAGE, LARGEST_PAGE = 50, 1000
 HEARTBEAT = 15.0  # seconds of silence after which a comment shows that the stream is alive
 METRICS_SCOPE = "events:metrics"
-
-_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class EventHandler:
@@ -29,6 +24,7 @@ class EventHandler:
         web_app.router.add_get("/events", self.recent)
         web_app.router.add_post("/events", self.accept)
         web_app.router.add_get("/events/stream", self.stream, allow_head=False)
+        web_app.router.add_get("/events/socket", self.socket, allow_head=False)
         web_app.router.add_get("/metrics", self.metrics)
 
     async def healthz(self, request: web.Request) -> web.Response:
@@ -49,17 +45,9 @@ class EventHandler:
     async def accept(self, request: web.Request) -> web.Response:
         """POST /events: {"type", "data"} or a list of these, all taken or none."""
         try:
-            body = json.loads(await request.read(), parse_constant=_refuse)
-        except (ValueError, RecursionError):
-            return problem_response(400, "The body is not valid JSON.")
-        drafts = body if isinstance(body, list) else [body]
-        if not 1 <= len(drafts) <= MOST_IN_ONE_REQUEST:
-            return problem_response(422, f"Send 1 to {MOST_IN_ONE_REQUEST} events at once.")
-        for number, draft in enumerate(drafts):
-            wrong = _what_is_wrong(draft)
-            if wrong:
-                return problem_response(422, f"Event {number}: {wrong}")
-        pairs = [(draft["type"], draft.get("data")) for draft in drafts]
+            pairs = drafts.read(await request.read())
+        except drafts.NoDrafts as error:
+            return problem_response(error.status, str(error))
         events = self.service.publish(request[IDENTITY].tenant, pairs)
         return web.json_response({"items": [event.as_json() for event in events]}, status=201)
 
@@ -71,9 +59,15 @@ class EventHandler:
             with self.service.stream(tenant, request.transport) as stream:
                 return await self._send(request, stream, request.headers.get("Last-Event-ID"))
         except TooManyStreams as error:
-            answer = problem_response(429, str(error))
-            answer.headers["Retry-After"] = "5"
-            return answer
+            return _too_many(error)
+
+    async def socket(self, request: web.Request) -> web.StreamResponse:
+        """GET /events/socket, a WebSocket: the tenant's events from now on, and drafts to publish."""
+        try:
+            with self.service.stream(request[IDENTITY].tenant, request.transport) as stream:
+                return await socket.serve(request, self.service, stream)
+        except TooManyStreams as error:
+            return _too_many(error)
 
     async def _send(self, request: web.Request, stream: Stream, last_id: str | None) -> web.StreamResponse:
         # No await between subscribing and this: an event is in one of the two, and in one only.
@@ -115,15 +109,7 @@ async def problems(
         return answer
 
 
-def _what_is_wrong(draft: Any) -> str | None:
-    if not isinstance(draft, dict):
-        return "it must be a JSON object."
-    if not draft.keys() <= {"type", "data"}:
-        return "only type and data may be given."
-    if not (isinstance(draft.get("type"), str) and _TYPE.fullmatch(draft["type"])):
-        return f"type must be a text like {_TYPE.pattern}."
-    return None
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
+def _too_many(error: TooManyStreams) -> web.Response:
+    answer = problem_response(429, str(error))
+    answer.headers["Retry-After"] = "5"
+    return answer

@@ -1,10 +1,12 @@
-"""FastAPI, or any ASGI app: `app.add_middleware(GatewayMiddleware)`, then a handler takes a `Caller`."""
+"""FastAPI, or any ASGI app: `app.add_middleware(GatewayMiddleware)`, then a handler, of a request or a
+WebSocket, takes a `Caller`."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from backends.identity.entry import PROBLEM_TYPE, PUBLIC_PATHS, Refused, admit
@@ -30,8 +32,8 @@ class GatewayMiddleware:
         await self.app(scope, receive, send)
 
 
-def _current(request: Request) -> Identity:
-    identity: Identity = request.state.identity
+def _current(connection: HTTPConnection) -> Identity:
+    identity: Identity = connection.state.identity
     return identity
 
 

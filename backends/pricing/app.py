@@ -12,17 +12,30 @@ from typing import Annotated, Any
 
 import anyio
 import anyio.to_thread
-from fastapi import Body, Depends, FastAPI, HTTPException, Path, Request, Response
+from fastapi import (
+    Body,
+    Depends,
+    FastAPI,
+    HTTPException,
+    Path,
+    Request,
+    Response,
+    WebSocket,
+    WebSocketDisconnect,
+)
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import HTTPConnection
 
 from backends import data
 from backends.identity import log, problem
 from backends.identity.fastapi import Caller, GatewayMiddleware
 from backends.pricing import simulation
 from backends.pricing.models import (
+    Line,
+    LineQuote,
     NewPrice,
     Outcome,
     Price,
@@ -58,8 +71,8 @@ app = FastAPI(title="Pricing", version="1", lifespan=lifespan, docs_url=None, re
 app.add_middleware(GatewayMiddleware)
 
 
-def _store(request: Request) -> PriceStore:
-    store: PriceStore = request.state.store
+def _store(connection: HTTPConnection) -> PriceStore:
+    store: PriceStore = connection.state.store
     return store
 
 
@@ -160,6 +173,38 @@ async def quote(wanted: QuoteRequest, store: Store, caller: Caller) -> Quote:
     return Quote(
         currency=currencies.pop(), lines=lines, total=sum((line.total for line in lines), Decimal(0))
     )
+
+
+@app.websocket("/prices/socket")
+async def quote_line_by_line(socket: WebSocket, store: Store, caller: Caller) -> None:
+    """Each message is a line, {"sku", "quantity"}; its quote comes back at today's price, or {"error"}."""
+    await socket.accept()
+    try:
+        while True:
+            await socket.send_text(await _quote_line(await socket.receive_text(), store, caller.tenant))
+    except KeyError:
+        await socket.close(1003, "Send JSON as text.")
+    except WebSocketDisconnect:
+        pass
+
+
+async def _quote_line(text: str, store: PriceStore, tenant: str) -> str:
+    try:
+        line = Line.model_validate_json(text)
+    except ValidationError:
+        return json.dumps({"error": "Send a sku and a quantity."})
+    rule = (await store.get(tenant, [line.sku])).get(line.sku)
+    if rule is None:
+        return json.dumps({"error": "There is no price for this sku."})
+    found = LineQuote(
+        sku=line.sku,
+        quantity=line.quantity,
+        currency=rule.currency,
+        unit_price=rule.unit_price,
+        discount_percent=rule.discount(line.quantity),
+        total=rule.total(line.quantity),
+    )
+    return found.model_dump_json()
 
 
 @app.post("/simulations")

@@ -71,6 +71,17 @@ class Line(Strict):
     quantity: Quantity
 
 
+class LineQuote(BaseModel):
+    """The answer to one line on its own."""
+
+    sku: str
+    quantity: int
+    currency: str
+    unit_price: Decimal
+    discount_percent: Decimal
+    total: Decimal
+
+
 class QuoteRequest(Strict):
     lines: Annotated[tuple[Line, ...], Field(min_length=1, max_length=100)]
 

@@ -19,6 +19,7 @@ from gateway.core.model import (
     TenantId,
     Timeouts,
     TrustedProxies,
+    WebSocketRule,
 )
 from gateway.core.problems import Problem, Problems
 from gateway.core.settings import BackendSettings, CorsSettings, RouteSettings, Settings, TimeoutSettings
@@ -26,6 +27,8 @@ from gateway.core.settings import BackendSettings, CorsSettings, RouteSettings, 
 T = TypeVar("T")
 DOCUMENTS = "documents"
 _DEFAULT_BODY_LIMIT = 10 * 1024 * 1024
+_DEFAULT_MAX_MESSAGE = 1024 * 1024
+_DEFAULT_WEBSOCKET_IDLE = 60.0
 _MAX_SOCKET_PATH = 107  # bytes; unix(7): sun_path holds 108 with the NUL at its end
 _METRIC_WORDS = frozenset({"none", "other"})  # what the metrics call a route that is none, and one too many
 _SCOPE_WORDS = frozenset({"read", "write"})
@@ -124,7 +127,8 @@ def _route(
     targets: dict[str, T],
     problems: list[Problem],
 ) -> Route[T] | None:
-    found = list(_route_problems(written, targets.keys()))
+    backend = backends.get(written.target)
+    found = [*_route_problems(written, targets.keys()), *_websocket_problems(written, backend)]
     problems.extend(Problem(("routes", index, *path), reason, mend) for path, reason, mend in found)
     if written.target not in targets:
         return None
@@ -147,7 +151,8 @@ def _route(
         cors=_cors(written.cors) if written.cors else None,
         set_host=written.set_host or "",
         forward_authorization=written.forward_authorization,
-        backend=backends.get(written.target),
+        backend=backend,
+        websocket=_websocket(written),
     )
 
 
@@ -189,6 +194,26 @@ def _route_problems(written: RouteSettings, targets: object) -> list[_Found]:
             (("cors", "origins"), "* stands alone and never with credentials", "list the origins instead")
         )
     return found
+
+
+def _websocket_problems(written: RouteSettings, backend: Backend | None) -> list[_Found]:
+    if written.websocket is None or (backend is not None and not backend.threaded):
+        return []
+    if backend is None and written.target != DOCUMENTS:
+        return []  # that there is no such backend is said already
+    why = "the document store has none" if backend is None else "it would hold a thread while it lives"
+    return [(("websocket",), why, "remove it, or target a backend of kind uvicorn, asab or http")]
+
+
+def _websocket(written: RouteSettings) -> WebSocketRule | None:
+    rule, cors = written.websocket, written.cors
+    if rule is None:
+        return None
+    return WebSocketRule(
+        max_message=rule.max_message if rule.max_message is not None else _DEFAULT_MAX_MESSAGE,
+        idle=rule.idle if rule.idle is not None else _DEFAULT_WEBSOCKET_IDLE,
+        origins=(*rule.origins, *(cors.origins if cors else ())),
+    )
 
 
 def _passes_slash(written: RouteSettings) -> bool:

@@ -116,6 +116,10 @@ class Unprocessable(GatewayError):
     status, code, title = 422, "unprocessable", "The content cannot be processed"
 
 
+class UpgradeRequired(GatewayError):
+    status, code, title = 426, "upgrade_required", "Another version of the protocol is required"
+
+
 class PreconditionRequired(GatewayError):
     status, code, title = 428, "precondition_required", "A precondition is required"
 

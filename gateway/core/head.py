@@ -54,6 +54,11 @@ _MEANINGS = {
     b"max-forwards": _ONCE,
     b"server": _ONCE,
     b"user-agent": _ONCE,
+    # Of one hop, as the Upgrade that they belong to; the offered subprotocols pass.
+    b"sec-websocket-key": _DROP,
+    b"sec-websocket-version": _DROP,
+    b"sec-websocket-extensions": _DROP,
+    b"sec-websocket-accept": _DROP,
 }
 
 

@@ -129,13 +129,23 @@ class CorsRule:
 
 
 @dataclass(frozen=True, slots=True)
+class WebSocketRule:
+    """What a WebSocket on a route may do. max_message: bytes, over all fragments. idle: seconds without a
+    sign of life. origins: whose pages may open one, besides those of the request's own host."""
+
+    max_message: int
+    idle: float
+    origins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Route(Generic[T]):
     """A rule from request to target.
 
     path: canonical pattern, `{name}` for one segment, `{name*}` for the rest. methods: empty is any.
     encoded_slash: whether `%2F` may stand in the path.
     strip: the leading part of the path that the target does not see. read_scopes / write_scopes /
-    method_scopes: all of them are required of the token.
+    method_scopes: all of them are required of the token. websocket: None when the route has none.
     """
 
     name: str
@@ -156,6 +166,7 @@ class Route(Generic[T]):
     set_host: str = ""
     forward_authorization: bool = False
     backend: Backend | None = None
+    websocket: WebSocketRule | None = None
 
     def scopes_for(self, method: str) -> frozenset[str]:
         """The scopes that a token needs for this method; an unknown method counts as a write.

@@ -98,6 +98,24 @@ class CorsSettings(_Strict):
     max_age: WholeSeconds | None = Field(default=None, description="of a preflight answer; default 10m")
 
 
+class WebSocketSettings(_Strict):
+    max_message: Size | None = Field(default=None, description="default 1MiB")
+    idle: Duration | None = Field(default=None, description="without a sign of life; default 60s")
+    origins: list[Origin] = Field(
+        default=[], description="whose pages may open one, besides the host's own and those of cors"
+    )
+
+
+def _websocket(value: Any) -> Any:
+    return {True: {}, False: None}.get(value, value) if isinstance(value, bool) else value
+
+
+WebSocket = Annotated[
+    WebSocketSettings | None,
+    BeforeValidator(_websocket, json_schema_input_type=bool | WebSocketSettings | None),
+]
+
+
 class RouteSettings(_Strict):
     """A rule from request to target."""
 
@@ -121,6 +139,9 @@ class RouteSettings(_Strict):
     cors: CorsSettings | None = None
     set_host: HostHeader | None = Field(default=None, description="Host for the backend, not the client's")
     forward_authorization: bool = False
+    websocket: WebSocket = Field(
+        default=None, description="true, or its limits: WebSockets pass to the backend. Default: none do"
+    )
 
 
 class Settings(_Strict):
@@ -160,13 +181,17 @@ _KEYS: dict[str, type[BaseModel]] = {
     "routes": RouteSettings,
     "timeouts": TimeoutSettings,
     "cors": CorsSettings,
+    "websocket": WebSocketSettings,
     "rate_limit": RateLimitSettings,
 }
 
 
+_PYDANTIC_STEPS = frozenset({"[key]", "RateLimitSettings", "WebSocketSettings"})
+
+
 def _problem(item: Any) -> Problem:
     # pydantic adds its own steps for dict keys and unions; a person wants the path in the file.
-    path = tuple(step for step in item["loc"] if step not in ("[key]", "RateLimitSettings"))
+    path = tuple(step for step in item["loc"] if step not in _PYDANTIC_STEPS)
     kind = item["type"]
     if kind == "gateway":
         return Problem(path, item["ctx"]["reason"], item["ctx"]["mend"])

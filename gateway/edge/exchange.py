@@ -33,6 +33,14 @@ class Sink(Protocol):
     def fail(self, error: GatewayError) -> None: ...
 
 
+class User(Protocol):
+    """What a connection carries. writable: the backend takes more again."""
+
+    def feed(self, data: bytes) -> None: ...
+    def connection_lost(self) -> None: ...
+    def writable(self) -> None: ...
+
+
 class Connection(asyncio.Protocol):
     """A connection to a backend. It carries one exchange at a time; bytes that nobody asked for end it."""
 
@@ -40,7 +48,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self.exchange: Exchange | None = None
+        self.exchange: User | None = None
         self.transport: asyncio.Transport | None = None
         self.idle_since = 0.0
         self.lost = False
@@ -74,6 +82,8 @@ class Connection(asyncio.Protocol):
         if self.writable is not None:
             self.writable.set()
             self.writable = None
+        if self.exchange is not None:
+            self.exchange.writable()
 
     async def drained(self) -> None:
         """Until what was written has left, down to the low-water mark."""
@@ -113,6 +123,7 @@ class Exchange:
         "done",
         "ends",
         "head",
+        "on_upgrade",
         "paused",
         "sent",
     )
@@ -139,6 +150,8 @@ class Exchange:
         self.ends = ends  # when the whole call must be over, 0.0 for never
         self.deadline = 0.0
         self.head: AnswerHead | None = None
+        # Set when the request asks for an upgrade: takes a 101 (its head, raw too, and what follows it).
+        self.on_upgrade: Callable[[AnswerHead, bytes, bytes], None] | None = None
         self.done = False
         self.paused = False
         self.sent = True
@@ -201,8 +214,12 @@ class Exchange:
                     raise BackendMalformed("The backend's answer is not HTTP/1.1.")
                 self._buffer = data
                 return b""
-            head = answer.parse(data[:end], self._method)
-            data = data[end + 4 :]
+            raw, data = data[:end], data[end + 4 :]
+            head = answer.parse(raw, self._method)
+            if head.status == 101 and self.on_upgrade is not None:
+                self._buffer = b""
+                self.on_upgrade(head, raw, data)
+                return b""
             if head.status >= 200:
                 break
             self._interim += 1
@@ -309,6 +326,9 @@ class Exchange:
         self._on_done(self, reusable)
 
     # --- back-pressure ---
+
+    def writable(self) -> None:
+        """Who sends a body waits by `Connection.drained`."""
 
     def pause(self) -> None:
         """Read no more from the backend for now; its idle time stands still."""

@@ -10,15 +10,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from time import monotonic
+from typing import Any, Protocol, TypeVar
 
 from gateway.core.errors import BackendUnavailable
 from gateway.core.model import Address
-from gateway.edge.exchange import Connection, Exchange
+from gateway.edge.exchange import Connection
 
 # Idle seconds after which a request that is not idempotent wants a new connection: the server may be
 # about to close this one, and such a request cannot be tried again.
 FRESH = 1.0
 _SWEEP = 0.05  # seconds
+
+
+class Timed(Protocol):
+    """What has a deadline on the monotonic clock, 0.0 for none."""
+
+    deadline: float
+
+
+T = TypeVar("T", bound=Timed)
 
 
 class Pool:
@@ -87,11 +97,11 @@ class Pool:
 
 
 class Pools:
-    """All pools, by address, and all exchanges under way; they outlive a snapshot."""
+    """All pools, by address, and all exchanges and tunnels under way; they outlive a snapshot."""
 
     def __init__(self) -> None:
         self._pools: dict[tuple[Address, float], Pool] = {}
-        self._exchanges: dict[Exchange, Callable[[Exchange], None]] = {}
+        self._timed: dict[Any, Callable[[Any], None]] = {}
         self._sweep: asyncio.TimerHandle | None = None
 
     def of(self, address: Address, reuse_idle: float) -> Pool:
@@ -103,21 +113,22 @@ class Pools:
             self._sweep = asyncio.get_running_loop().call_later(_SWEEP, self._look)
         return pool
 
-    def watch(self, exchange: Exchange, on_late: Callable[[Exchange], None]) -> None:
-        """Call on_late once the exchange's deadline has passed."""
-        self._exchanges[exchange] = on_late
+    def watch(self, timed: T, on_late: Callable[[T], None]) -> None:
+        """Call on_late whenever its deadline has passed."""
+        self._timed[timed] = on_late
 
-    def forget(self, exchange: Exchange) -> None:
-        self._exchanges.pop(exchange, None)
+    def forget(self, timed: Timed) -> None:
+        self._timed.pop(timed, None)
 
     def _look(self) -> None:
         now = monotonic()
-        for exchange, on_late in list(self._exchanges.items()):
-            if exchange.deadline and exchange.deadline <= now:
-                on_late(exchange)
+        for timed, on_late in list(self._timed.items()):
+            if timed.deadline and timed.deadline <= now:
+                on_late(timed)
         for pool in self._pools.values():
             pool.drop_old(now)
-        self._sweep = asyncio.get_running_loop().call_later(_SWEEP, self._look) if self._pools else None
+        busy = self._pools or self._timed  # a call may outlive its backend's place in the config
+        self._sweep = asyncio.get_running_loop().call_later(_SWEEP, self._look) if busy else None
 
     def reconcile(self, wanted: Iterable[tuple[Address, float]]) -> None:
         """Close the pools of addresses that no backend has any more."""

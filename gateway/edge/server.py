@@ -65,12 +65,14 @@ class ClientConnection(RequestHandler):
         "on_gone",
         "peer",
         "relay",
+        "tunnel",
     )
 
     def __init__(self, server: web.Server, service: Service, **more: Any) -> None:
         super().__init__(server, **more)
         self._service = service
         self.relay: Any = None
+        self.tunnel: Any = None
         self.on_gone: Callable[[], object] | None = None
         self.begun: Call | None = None
         self.busy = False
@@ -90,7 +92,9 @@ class ClientConnection(RequestHandler):
     # --- bytes from the client ---
 
     def data_received(self, data: bytes) -> None:
-        if self.busy:
+        if self.tunnel is not None:
+            self.tunnel.from_client(data)
+        elif self.busy:
             self._hold(data)
         elif not (self.clean and self._idle()):
             self.clean = False  # from now on aiohttp's parser may hold a part of a request
@@ -183,6 +187,14 @@ class ClientConnection(RequestHandler):
         if self.busy:
             self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         super()._process_keepalive()
+
+    def begin_tunnel(self, tunnel: Any) -> bytes:
+        """The connection is no longer HTTP, to its end. Gives what aiohttp kept of what follows the head."""
+        self.tunnel = self.relay = tunnel
+        early, self._message_tail = self._message_tail, b""
+        if self._buffer_paused:
+            self._resume_reading_for_buffer()
+        return early
 
     def head_is_late(self, now: float) -> bool:
         """Whether a head has been coming for too long. Then it is refused and the connection closed."""

@@ -27,7 +27,9 @@ from gateway.edge import body, reply
 from gateway.edge.exchange import Connection, Exchange
 from gateway.edge.pool import Pool, Pools
 from gateway.edge.spool import Spool
+from gateway.edge.tunnel import Tunnels
 from gateway.handlers.passage import Passage, Seat
+from gateway.handlers.websocket import Handshake, asked
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "QUERY"})
 _MAX_ORIGINS = 1024  # remembered blocks of forwarding headers
@@ -49,10 +51,13 @@ class Admission(Protocol):
 class Proxy:
     """One backend as a target. port: the public listener's."""
 
-    def __init__(self, backend: Backend, pools: Pools, admission: Admission, port: int) -> None:
+    def __init__(
+        self, backend: Backend, pools: Pools, admission: Admission, tunnels: Tunnels, port: int
+    ) -> None:
         self._backend = backend
         self._pools = pools
         self._admission = admission
+        self._tunnels = tunnels
         self._port = port
         self._origins: dict[tuple[str, str, str], bytes] = {}
 
@@ -82,14 +87,23 @@ class Proxy:
     async def __call__(self, call: Call) -> web.StreamResponse:
         assert call.route is not None and call.client is not None
         timeouts = _shortened(call, call.route.timeouts)
+        rule = asked(call)
+        handshake = Handshake(call, rule, self._pools, self._tunnels) if rule is not None else None
         spool = Spool()
         try:
             seat, pool, connection = await self._get_there(call, spool, timeouts)
             passage = self._passage(call, seat, pool)
-            upload = self._start(call, passage, connection, spool, timeouts)
+            upload = None
+            if handshake is not None:
+                request = self._request(call, -1, handshake.lines)
+                handshake.follow(passage, passage.start(connection, request, timeouts))
+            else:
+                upload = self._start(call, passage, connection, spool, timeouts)
             try:
                 await passage.finished()
             except asyncio.CancelledError:
+                if call.client.tunnel is not None:
+                    call.client.tunnel.cut()
                 passage.client_lost()
                 raise
             finally:

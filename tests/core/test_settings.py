@@ -11,7 +11,7 @@ import pytest
 
 from gateway.core.check import compile_data
 from gateway.core.compile import Compiled
-from gateway.core.model import Backend, Timeouts
+from gateway.core.model import Backend, Timeouts, WebSocketRule
 from gateway.core.problems import Problem, Problems
 from gateway.core.settings import json_schema
 from gateway.services.source import parse_yaml
@@ -106,6 +106,23 @@ def test_addresses_at_the_limits_are_taken() -> None:
     addresses = ["unix:" + "x" * 98, f"http://{label}.{label}:65535", "http://my_service:1"]
     backend = {"b": {"kind": "asab", "addresses": addresses}}
     assert len(compiled(config(backends=backend)).backends["b"].addresses) == 3
+
+
+@pytest.mark.parametrize(
+    ("written", "rule"),
+    [
+        (None, None),
+        (False, None),
+        (True, WebSocketRule(1024 * 1024, 60.0, ("http://a",))),
+        (
+            {"max_message": "64KiB", "idle": "5s", "origins": ["http://b"]},
+            WebSocketRule(65536, 5.0, ("http://b", "http://a")),
+        ),
+    ],
+)
+def test_a_route_opts_in_to_websockets(written: Any, rule: WebSocketRule | None) -> None:
+    made = compiled(config(route(websocket=written, cors={"origins": ["http://a"]})))
+    assert made.table.routes[0].websocket == rule
 
 
 def test_documents_is_the_gateways_own_store() -> None:
@@ -204,6 +221,12 @@ def test_an_encoded_slash_passes_to_a_backend_only_where_the_route_says_so(
         ({"cors": {"origins": ["a.example"]}}, "cors.origins[0]", "not allowed here", "match ^"),
         ({"cors": {"origins": ["http://a/"]}}, "cors.origins[0]", "not allowed here", "match ^"),
         ({"cors": {"origins": ["*"], "headers": ["a b"]}}, "cors.headers[0]", "not allowed here", "match ^"),
+        ({"websocket": True, "target": "flask"}, "websocket", "hold a thread", "uvicorn, asab or http"),
+        ({"websocket": {}, "target": "documents"}, "websocket", "store has none", "remove it"),
+        ({"websocket": "yes"}, "websocket", "valid dictionary", "correct"),
+        ({"websocket": {"max_mesage": 1}}, "websocket.max_mesage", "unknown", "did you mean 'max_message'?"),
+        ({"websocket": {"idle": 0}}, "websocket.idle", "cannot be 0", "above 0"),
+        ({"websocket": {"origins": ["a.example"]}}, "websocket.origins[0]", "not allowed here", "match ^"),
     ],
 )  # fmt: skip
 def test_each_problem_of_a_route_has_its_path_reason_and_mend(
@@ -386,6 +409,8 @@ def test_the_schema_is_a_schema_and_takes_the_config_of_the_repository() -> None
         config(route(methods=["get"])),
         config(route(methods=["TRACE"])),
         config(route(encoded_slash="decode")),
+        config(route(websocket="yes")),
+        config(route(websocket={"zzz": 1})),
         config(route(cors={"origins": ["*"], "max_age": 0.5})),
         {"routes": []},
         {"version": 2},
@@ -403,6 +428,9 @@ def test_the_schema_refuses_what_the_gateway_refuses(data: Any) -> None:
         config(route(timeouts={"total": 0, "connect": "500ms", "idle": "1.5 s"}, body_limit="1 GiB")),
         config(tenants={"acme": {"rate_limit": "1.5/h"}, "b": {"rate_limit": {"rate": "2/s", "burst": 1}}}),
         config(route(cors={"origins": ["*"], "headers": ["*"]}, host=None, methods=[])),
+        config(route(websocket=True)),
+        config(route(websocket=False, target="flask")),
+        config(route(websocket={"max_message": "1MiB", "idle": "60s", "origins": ["https://a"]})),
     ],
 )
 def test_the_schema_takes_what_the_gateway_takes(data: Any) -> None:

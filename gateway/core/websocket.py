@@ -1,0 +1,87 @@
+"""The opening handshake of a WebSocket (RFC 6455 section 4), on both sides of the gateway."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from gateway.core.errors import BackendMalformed, BadRequest, Forbidden, UpgradeRequired
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+VERSION = "13"
+
+
+def accept(key: str) -> str:
+    """What answers a Sec-WebSocket-Key (section 4.2.2, point 5.4)."""
+    return base64.b64encode(hashlib.sha1(key.encode() + _GUID).digest()).decode()  # noqa: S324 - RFC's choice
+
+
+def check_key(keys: Sequence[str], versions: Sequence[str]) -> str:
+    """The client's key. Raises UpgradeRequired for another version, BadRequest."""
+    if list(versions) != [VERSION]:
+        raise UpgradeRequired(
+            "Only version 13 of the WebSocket protocol is spoken here.",
+            headers={"Sec-WebSocket-Version": VERSION},
+        )
+    try:
+        valid = len(keys) == 1 and len(base64.b64decode(keys[0], validate=True)) == 16
+    except (binascii.Error, ValueError):
+        valid = False
+    if not valid:
+        raise BadRequest("Sec-WebSocket-Key must be 16 bytes in base64, once.")
+    return keys[0]
+
+
+def check_origin(origins: Sequence[str], host: str, allowed: Sequence[str]) -> None:
+    """A browser lets any page open a WebSocket, so what Origin says is judged here (section 10.2). Without
+    one it is no browser. host: the request's own. Raises Forbidden."""
+    if not origins:
+        return
+    origin = origins[0]
+    if len(origins) == 1 and ("*" in allowed or origin in allowed or _same_host(origin, host)):
+        return
+    raise Forbidden("This route opens no WebSocket for pages of that origin.")
+
+
+def _same_host(origin: str, host: str) -> bool:
+    """Whatever the scheme: TLS may end before us."""
+    try:
+        said, own = urlsplit(origin), urlsplit(f"//{host}")
+        default = _DEFAULT_PORTS.get(said.scheme)
+        same_port = (said.port or default) == (own.port or default)
+    except ValueError:
+        return False
+    return default is not None and bool(said.hostname) and said.hostname == own.hostname and same_port
+
+
+def check_answer(raw: bytes, key: str, offered: Sequence[str]) -> None:
+    """Whether a backend's 101 (its head) answers our key, and chose nothing that was not offered
+    (section 4.1). Raises BackendMalformed."""
+    found: dict[str, list[str]] = {}
+    for line in raw.decode("latin-1").split("\r\n")[1:]:
+        name, _, value = line.partition(":")
+        found.setdefault(name.strip().lower(), []).append(value.strip())
+    upgrades = [value.lower() for value in found.get("upgrade", ())]
+    if upgrades != ["websocket"] or "upgrade" not in tokens(found.get("connection", ())):
+        raise BackendMalformed("The backend switched to another protocol than the WebSocket.")
+    if found.get("sec-websocket-accept") != [accept(key)]:
+        raise BackendMalformed("The backend's Sec-WebSocket-Accept is not right.")
+    if "sec-websocket-extensions" in found:
+        raise BackendMalformed("The backend uses a WebSocket extension that nobody offered.")
+    chosen = found.get("sec-websocket-protocol", [])
+    if len(chosen) > 1 or any(name not in offered for name in chosen):
+        raise BackendMalformed("The backend chose a subprotocol that nobody offered.")
+
+
+def tokens(values: Sequence[str]) -> list[str]:
+    """The members of a list header in lower case."""
+    return [token.strip().lower() for value in values for token in value.split(",")]
+
+
+def names(values: Sequence[str]) -> list[str]:
+    """The subprotocols of Sec-WebSocket-Protocol, as written."""
+    return [name.strip() for value in values for name in value.split(",")]

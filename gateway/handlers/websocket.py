@@ -1,0 +1,113 @@
+"""A WebSocket on its way to a backend: the handshake on both sides, each with its own key; then a tunnel.
+
+By then the request was authorised as any other. A backend's refusal of the upgrade passes as any answer.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import time
+from time import monotonic
+
+from gateway.call import Call
+from gateway.core import websocket
+from gateway.core.answer import AnswerHead
+from gateway.core.errors import BadRequest, Unauthenticated
+from gateway.core.model import WebSocketRule
+from gateway.edge.exchange import Exchange
+from gateway.edge.pool import Pools
+from gateway.edge.reply import date_line
+from gateway.edge.tunnel import Tunnel, Tunnels
+from gateway.handlers.passage import Passage
+
+
+def asked(call: Call) -> WebSocketRule | None:
+    """The route's rule when this request is to become a WebSocket. Any other Upgrade, and one on a route
+    without the rule, is ignored (RFC 9110 section 7.8)."""
+    rule = call.route.websocket if call.route is not None else None
+    if rule is None or call.old or call.method != "GET" or call.head.upgrades != ["websocket"]:
+        return None
+    return rule if "upgrade" in websocket.tokens(call.headers.getall("Connection", ())) else None
+
+
+class Handshake:
+    """One opening handshake. lines: what the request to the backend carries of it.
+
+    Raises BadRequest, UpgradeRequired, Forbidden (Origin), Unauthenticated.
+    """
+
+    def __init__(self, call: Call, rule: WebSocketRule, pools: Pools, tunnels: Tunnels) -> None:
+        given = call.headers
+        self._call = call
+        self._rule = rule
+        self._pools = pools
+        self._tunnels = tunnels
+        self._client_key = websocket.check_key(
+            given.getall("Sec-WebSocket-Key", ()), given.getall("Sec-WebSocket-Version", ())
+        )
+        if call.head.length > 0 or call.head.codings:
+            raise BadRequest("A request for a WebSocket has no body.", close=True)
+        websocket.check_origin(call.head.origins, call.head.hosts[0], rule.origins)
+        self._offered = websocket.names(given.getall("Sec-WebSocket-Protocol", ()))
+        self._expires = _expires(call)
+        self._key = base64.b64encode(os.urandom(16)).decode()
+        self.lines = (
+            "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+            f"Sec-WebSocket-Key: {self._key}\r\nSec-WebSocket-Version: {websocket.VERSION}\r\n"
+        ).encode()
+
+    def follow(self, passage: Passage, exchange: Exchange) -> None:
+        """The request is on its way: take the 101, should it come."""
+
+        def upgraded(head: AnswerHead, raw: bytes, rest: bytes) -> None:
+            websocket.check_answer(raw, self._key, self._offered)
+            self._open(passage, exchange, head, rest)
+
+        exchange.on_upgrade = upgraded
+
+    def _open(self, passage: Passage, exchange: Exchange, head: AnswerHead, rest: bytes) -> None:
+        """The passage keeps its seat until the tunnel ends."""
+        call, client = self._call, self._call.client
+        assert client is not None
+
+        def ended(tunnel: Tunnel) -> None:
+            self._pools.forget(tunnel)
+            self._tunnels.discard(tunnel)
+            exchange.abort()
+            passage.finish()
+
+        tunnel = Tunnel(call, exchange.connection, self._rule, self._expires, ended)
+        exchange.connection.exchange = tunnel
+        self._pools.forget(exchange)
+        self._pools.watch(tunnel, Tunnel.look)
+        call.status, passage.begun, passage.keep_alive = 101, True, False
+        early = client.begin_tunnel(tunnel)
+        tunnel.start(self._answer(head), early, rest)
+        self._tunnels.add(tunnel)
+
+    def _answer(self, head: AnswerHead) -> bytes:
+        """The client's 101: the backend's headers, but for what is of its own hop."""
+        own = (b"sec-websocket-accept:", b"sec-websocket-version:")
+        kept = [line for line in head.lines.splitlines(True) if not line.lower().startswith(own)]
+        return b"".join(
+            (
+                b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
+                f"Sec-WebSocket-Accept: {websocket.accept(self._client_key)}\r\n".encode(),
+                *kept,
+                f"X-Request-ID: {self._call.id}\r\n".encode(),
+                b"" if head.dated else date_line(),
+                b"" if head.served else b"Server: gateway\r\n",
+                b"\r\n",
+            )
+        )
+
+
+def _expires(call: Call) -> float:
+    """When the token does, on the monotonic clock; 0.0 without one."""
+    if call.identity is None:
+        return 0.0
+    left = call.identity.expires - time.time()
+    if left <= 0:
+        raise Unauthenticated("The token has expired, so it opens no WebSocket.")
+    return monotonic() + left

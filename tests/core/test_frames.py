@@ -1,0 +1,95 @@
+"""WebSocket frames, however they are cut into pieces."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core import frames
+from gateway.core.frames import FrameError, FrameReader
+from tests.sockets import raw_frame
+
+CONTROL = (frames.CLOSE, frames.PING, frames.PONG)
+
+
+def read(raw: bytes, cuts: list[int], *, masked: bool, limit: int = 1 << 20) -> list[frames.Part]:
+    reader = FrameReader(masked=masked, max_message=limit)
+    edges = [0, *sorted(cut % (len(raw) + 1) for cut in cuts), len(raw)]
+    return [part for one, two in pairwise(edges) for part in reader.feed(raw[one:two])]
+
+
+messages = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(CONTROL), st.binary(max_size=125)),
+        st.tuples(st.sampled_from((frames.TEXT, frames.BINARY)), st.binary(max_size=300)),
+        st.tuples(st.just(frames.BINARY), st.integers(65530, 65540).map(bytes)),
+    ),
+    max_size=5,
+)
+
+
+@given(messages, st.lists(st.integers(0, 1 << 20), max_size=8), st.booleans())
+def test_whatever_the_cuts_the_same_bytes_come_out_and_control_frames_whole(
+    sent: list[tuple[int, bytes]], cuts: list[int], masked: bool
+) -> None:
+    raw = b"".join(raw_frame(opcode, payload, masked=masked) for opcode, payload in sent)
+    parts = read(raw, cuts, masked=masked)
+    assert b"".join(part.data for part in parts) == raw
+    control = [(part.opcode, part.payload) for part in parts if part.opcode in CONTROL]
+    assert control == [item for item in sent if item[0] in CONTROL]
+    assert sum(part.ends for part in parts) == len(sent)
+    assert not parts or parts[-1].ends
+
+
+@given(st.binary(max_size=200), st.booleans())
+def test_junk_gives_parts_or_a_frame_error_and_never_another_exception(raw: bytes, masked: bool) -> None:
+    reader = FrameReader(masked=masked, max_message=100)
+    try:
+        out = b"".join(part.data for part in reader.feed(raw))
+    except FrameError as error:
+        assert error.code in (1002, 1009)
+    else:
+        assert raw.startswith(out)
+
+
+def test_a_frame_that_is_too_large_is_refused_by_its_head_alone() -> None:
+    for size in (101, 70_000, 1 << 40):
+        head = b"\x82\x7f" + size.to_bytes(8, "big") if size > 65535 else b"\x82" + bytes((size,))
+        with pytest.raises(FrameError) as caught:
+            list(FrameReader(masked=False, max_message=100).feed(head))
+        assert caught.value.code == 1009
+
+
+def test_the_limit_is_that_of_a_message_and_begins_anew_with_each() -> None:
+    half = raw_frame(frames.TEXT, bytes(60), masked=False, final=False)
+    rest = raw_frame(frames.CONTINUATION, bytes(40), masked=False)
+    assert read((half + rest) * 3, [], masked=False, limit=100)
+    with pytest.raises(FrameError) as caught:
+        read(half + rest, [], masked=False, limit=99)
+    assert caught.value.code == 1009
+
+
+@given(st.binary(max_size=125), st.binary(min_size=4, max_size=4))
+def test_a_frame_of_ours_is_read_back(payload: bytes, key: bytes) -> None:
+    for masked, raw in (
+        (True, frames.frame(frames.PING, payload, key)),
+        (False, frames.frame(frames.PING, payload)),
+    ):
+        [part] = read(raw, [], masked=masked)
+        assert (part.opcode, part.payload, part.data) == (frames.PING, payload, raw)
+
+
+@pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535])
+def test_a_close_code_that_may_not_be_sent_is_refused(code: int) -> None:
+    with pytest.raises(FrameError) as caught:
+        frames.check_close(code.to_bytes(2, "big"))
+    assert caught.value.code == 1002
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1014, 3000, 4999])
+def test_a_close_code_that_may_be_sent_is_taken(code: int) -> None:
+    frames.check_close(frames.close_payload(code, "č" * 50))
+    frames.check_close(b"")
