@@ -49,7 +49,9 @@ def config(address: str, **rule: Any) -> dict[str, Any]:
             harness.route("ws", "app", websocket=rules),
             harness.route("plain", "app"),
             harness.route("open", "app", public=True, websocket=rules),
-            harness.route("scoped", "app", websocket=rules, scopes={"read": ["app:read"]}),
+            harness.route(
+                "scoped", "app", websocket=rules, scopes={"read": ["app:read"], "write": ["app:write"]}
+            ),
         ],
         backends={"app": {"kind": "http", "addresses": [address]}},
     )
