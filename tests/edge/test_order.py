@@ -164,7 +164,9 @@ async def test_other_versions_are_refused_in_http_1_1(tmp_path: Path, line: str)
 async def test_a_transfer_coding_in_http_1_0_is_refused(tmp_path: Path) -> None:
     async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
         client = await RawClient.connect(harness.address(gateway))
-        head = b"POST /svc/x HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"
+        head = (
+            b"POST /svc/x HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
         client.send(head + b"0\r\n\r\n" + get("/inner"))
         received = await client.rest(2)
         assert received.startswith(b"HTTP/1.0 400 ")
