@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from gateway.call import Call, Snapshot
 from gateway.core import access, paths, target, tenancy
@@ -17,7 +17,7 @@ from gateway.core.head import Head, from_pairs
 from gateway.core.model import Identity, Tenant
 from gateway.core.tokens import bearer
 from gateway.edge import body, cors, reply
-from gateway.edge.server import ClientConnection
+from gateway.edge.server import ClientConnection, is_spoken
 
 L = logging.getLogger(__name__)
 
@@ -128,7 +128,6 @@ class Life:
                 from_pairs(request.method, request.raw_path, request.raw_headers), client, request
             )
         call.request = request
-        call.old = request.version < (1, 1)
         call.keep_alive = request.keep_alive
         try:
             response = await self._answer(call, begun=begun)
@@ -143,6 +142,7 @@ class Life:
     async def _answer(self, call: Call, *, begun: bool) -> web.StreamResponse:
         """The answer, or the problem that is it."""
         with _Wall(call) as wall:
+            self._check_version(call)
             if is_preflight(call.head):
                 return await self._preflight(call)
             if not begun:
@@ -152,6 +152,15 @@ class Life:
             return await call.route.target(call)
         assert wall.error is not None
         return reply.problem(call, wall.error)
+
+    def _check_version(self, call: Call) -> None:
+        request = call.request
+        assert request is not None
+        if not is_spoken(request):
+            raise BadRequest("Only HTTP/1.0 and HTTP/1.1 are spoken here.", close=True)
+        call.old = request.version < HttpVersion11
+        if call.old and call.head.codings:  # RFC 9112 section 6.1: whoever sent it on may not know the coding
+            raise BadRequest("A request of HTTP/1.0 has no transfer coding.", close=True)
 
     # --- both ---
 

@@ -42,9 +42,9 @@ async def read_head(reader: asyncio.StreamReader) -> Heard | None:
 async def read_body(heard: Heard, reader: asyncio.StreamReader) -> bytes:
     if heard.one("Transfer-Encoding") == "chunked":
         body = b""
-        while size := int((await reader.readline()).strip(), 16):
+        while size := int((await reader.readuntil(b"\r\n")).strip(), 16):
             body += (await reader.readexactly(size + 2))[:-2]
-        await reader.readline()
+        await reader.readuntil(b"\r\n")
         return body
     return await reader.readexactly(int(heard.one("Content-Length") or 0))
 

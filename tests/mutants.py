@@ -69,3 +69,19 @@ def segments(raw: bytes, random: Random, most: int = 4) -> list[bytes]:
     return [
         piece for piece in (raw[a:b] for a, b in zip([0, *cuts], [*cuts, len(raw)], strict=True)) if piece
     ]
+
+
+def request(random: Random, prefix: str, mark: str) -> bytes:
+    """A request with a header X-Mark, and a body in one of two framings or none."""
+    head = request_head(random, prefix) + b"\r\nX-Mark: " + mark.encode()
+    body = b"GET /svc/inner HTTP/1.1\r\nHost: a\r\nX-Mark: inner\r\n\r\n"[: random.choice([0, 3, 3, 5, 50])]
+    framing = random.randrange(3)
+    if framing == 0:
+        raw = head + b"\r\n\r\n"
+    elif framing == 1:
+        raw = head + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    else:
+        chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in segments(body, random, 3))
+        end = random.choice([b"0\r\n\r\n"] * 3 + [b"0;a=b\r\n\r\n", b"0\r\nA: b\r\n\r\n"])
+        raw = head + b"\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + end
+    return mutated(raw, random, (0, 0, 0, 0, 0, 1))

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Protocol
 
-from aiohttp import HttpVersion11, hdrs, http_exceptions, web
-from aiohttp.web_protocol import RequestHandler
+from aiohttp import HttpVersion10, HttpVersion11, StreamReader, hdrs, http_exceptions, web
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from gateway.call import Call, new_id
 from gateway.core.errors import (
@@ -54,6 +54,7 @@ class ClientConnection(RequestHandler):
     """
 
     __slots__ = (
+        "_body",
         "_held",
         "_line_ended",
         "_line_length",
@@ -80,6 +81,7 @@ class ClientConnection(RequestHandler):
         self.head_since = 0.0
         self.peer = ""
         self._held = b""
+        self._body: StreamReader | None = None
         self._line_length = 0
         self._line_ended = False
 
@@ -177,10 +179,26 @@ class ClientConnection(RequestHandler):
             self._line_ended = end >= 0
             self._line_length += end if end >= 0 else len(data)
         super().data_received(data)
+        self._end_broken_body()
         if self._messages or not self._idle():
             self.head_since = 0.0
         elif not self.head_since and not self.clean:
             self.head_since = monotonic()
+
+    def _end_broken_body(self) -> None:
+        """aiohttp's parser forgets the body that it was in when it meets what it cannot parse: whoever reads
+        that body would wait until the body's time is over, and so would a thread's seat."""
+        if not self._messages:
+            return
+        last, payload = self._messages[-1]
+        if not isinstance(last, _ErrInfo):
+            self._body = payload
+            return
+        body = self._messages[-2][1] if len(self._messages) > 1 else self._body
+        if body is not None and not body.is_eof():
+            if self._current_request is not None or len(self._messages) > 1:  # else nobody reads it any more
+                body.set_exception(last.exc)
+            body.feed_eof()
 
     def _process_keepalive(self) -> None:
         """aiohttp closes idle connections here; one that is served directly is not idle."""
@@ -221,7 +239,10 @@ class ClientConnection(RequestHandler):
             self.relay.resume()
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        task = self._task_handler
         super().connection_lost(exc)
+        if task is not None and not self._request_in_progress:
+            task.cancel()  # aiohttp would wait 10 s for the rest of a body that was not read
         self._held = b""
         if self.relay is not None:
             self.relay.client_lost()
@@ -250,6 +271,15 @@ class ClientConnection(RequestHandler):
         response.force_close()
         self._service.refused(request_id, error, self.peer)
         return response
+
+
+def is_spoken(request: web.BaseRequest) -> bool:
+    """Whether the request is of HTTP/1.0 or 1.1. aiohttp's parser also takes 2.0, and 0.9 (a line without a
+    version, though headers follow), and answers in kind: here such a request is answered in 1.1."""
+    if HttpVersion10 <= request._version <= HttpVersion11:
+        return True
+    request._version = HttpVersion11
+    return False
 
 
 def _parser_error(status: int, exc: BaseException | None, line_length: int) -> GatewayError:

@@ -134,3 +134,61 @@ async def test_an_answer_that_breaks_before_any_byte_of_it_has_left_is_502(
         client.send(get("/warm"))
         assert (await client.answer())[1] == b"ok"
         client.close()
+
+
+async def test_no_task_waits_for_the_rest_of_a_body_whose_client_has_left(tmp_path: Path) -> None:
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        before = asyncio.all_tasks()
+        client = await RawClient.connect(harness.address(gateway))
+        client.send(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
+        assert (await client.head()).startswith("HTTP/1.1 404 ")
+        assert asyncio.all_tasks() - before
+        client.close()
+        await asyncio.sleep(0.1)
+        assert not asyncio.all_tasks() - before
+
+
+@pytest.mark.parametrize("line", ["GET /svc/x HTTP/2.0", "GET /svc/x HTTP/0.9", "GET /svc/x"])
+async def test_other_versions_are_refused_in_http_1_1(tmp_path: Path, line: str) -> None:
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await RawClient.connect(harness.address(gateway))
+        client.send(f"{line}\r\nHost: a\r\n\r\n".encode())
+        head = await client.head()
+        assert head.startswith("HTTP/1.1 400 Bad Request\r\n")
+        assert "Connection: close" in head
+        await client.rest(2)
+        assert not backend.heard
+        client.close()
+
+
+async def test_a_transfer_coding_in_http_1_0_is_refused(tmp_path: Path) -> None:
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await RawClient.connect(harness.address(gateway))
+        head = (
+            b"POST /svc/x HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        client.send(head + b"0\r\n\r\n" + get("/inner"))
+        received = await client.rest(2)
+        assert received.startswith(b"HTTP/1.0 400 ")
+        assert received.count(b"Bad Request\r\n") == 1
+        assert not backend.heard
+        client.close()
+
+
+@pytest.mark.parametrize("ready", ["streamed", "whole"])
+async def test_a_body_that_breaks_after_its_beginning_is_refused_at_once(tmp_path: Path, ready: str) -> None:
+    """aiohttp's parser forgets the body that it was reading when it meets what it cannot parse."""
+    async with Backend(echo) as backend:
+        routing = config(backend)
+        if ready == "whole":
+            routing["backends"]["app"] |= {"kind": "gunicorn", "threads": 1}
+        async with harness.running(tmp_path, routing) as gateway:
+            client = await RawClient.connect(harness.address(gateway))
+            client.send(b"POST /svc/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+            await asyncio.sleep(0.05)
+            client.send(b"zz\r\n" + get("/inner"))
+            received = await client.rest(1)
+            assert received.startswith(b"HTTP/1.1 400 ")
+            assert received.count(b"Bad Request\r\n") == 1
+            assert not any(gateway.admission.in_use().values())
+            client.close()
