@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from gateway.core.errors import BackendUnavailable
 from gateway.core.model import Address
-from gateway.edge.exchange import Connection
+from gateway.edge.exchange import Connection, Exchange
 
 # Idle seconds after which a request that is not idempotent wants a new connection: the server may be
 # about to close this one, and such a request cannot be tried again.
@@ -135,7 +135,16 @@ class Pools:
         for key in self._pools.keys() - set(wanted):
             self._pools.pop(key).close()
 
+    @property
+    def under_way(self) -> int:
+        """How many exchanges and tunnels have not ended."""
+        return len(self._timed)
+
     def close(self) -> None:
+        """Close all; what a thread still works on for nobody is let go."""
+        for timed in list(self._timed):
+            if isinstance(timed, Exchange):
+                timed.abort()
         self.reconcile(())
         if self._sweep is not None:
             self._sweep.cancel()

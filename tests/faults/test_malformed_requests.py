@@ -110,7 +110,7 @@ def cool(gateway: Gateway) -> None:
 
 async def settled(gateway: Gateway) -> None:
     async with asyncio.timeout(3):
-        while any(gateway.admission.in_use().values()) or gateway.pools._exchanges:
+        while any(gateway.admission.in_use().values()) or gateway.pools.under_way:
             await asyncio.sleep(0.001)
 
 

@@ -323,3 +323,22 @@ async def test_a_head_that_drips_is_refused_at_its_time(
         received = await client.rest()
         assert received.startswith(b"HTTP/1.1 408 ")
         client.close()
+
+
+async def test_what_is_discarded_ends_with_the_gateway(
+    tmp_path: Path, session: aiohttp.ClientSession
+) -> None:
+    async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(30)
+
+    async with Backend(script) as backend:
+        routing = config([backend.address], "gunicorn", timeouts={"first_byte": "100ms"})
+        async with harness.running(tmp_path, routing) as gateway:
+            async with session.get(
+                harness.url(gateway, "/svc/"), headers=harness.bearer(gateway)
+            ) as response:
+                assert response.status == 504
+            assert gateway.pools.under_way == 1
+            assert gateway.admission.in_use() == {"app": 1}
+        assert gateway.pools.under_way == 0
+        assert gateway.admission.in_use() == {"app": 0}
