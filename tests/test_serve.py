@@ -268,3 +268,17 @@ def test_a_bad_routing_config_at_the_start_is_exit_code_1_with_its_problems(tmp_
     for line, where, _ in EXPECTED:
         assert f"routing.yaml:{line}  {where}" in shown.replace("\n", "")
     assert "Traceback" not in shown
+
+
+def test_it_does_not_start_on_a_parser_that_reads_requests_in_another_way(tmp_path: Path) -> None:
+    conf = write_conf(tmp_path)
+    ran = subprocess.run(
+        [sys.executable, "-m", "gateway", "serve", "-c", str(conf)],
+        env={**os.environ, "AIOHTTP_NO_EXTENSIONS": "1", "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert ran.returncode == 1
+    assert "unset AIOHTTP_NO_EXTENSIONS" in ran.stderr
+    assert "Traceback" not in ran.stderr

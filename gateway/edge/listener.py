@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from time import monotonic
 from typing import Any
 
-from aiohttp import web
+from aiohttp import http_parser, web
 from aiohttp.web_protocol import RequestHandler
 
 from gateway.edge.server import KEEP_ALIVE, ClientConnection, Service
@@ -50,6 +50,11 @@ class Listener:
 
         Port 0: any free one; see `addresses`. Raises ListenError.
         """
+        if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
+            raise ListenError(
+                "aiohttp runs on its parser in pure Python, which is slow and reads some requests in another"
+                " way; unset AIOHTTP_NO_EXTENSIONS, or install aiohttp from a wheel"
+            )
         for host, port in addresses:
             self._sockets.append(bind(host, port))
         self.addresses = [sock.getsockname()[:2] for sock in self._sockets]
