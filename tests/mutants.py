@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
 
 
@@ -16,6 +17,9 @@ NAMES = words(
     "etag expect host http2-settings if-none-match keep-alive max-forwards origin proxy-connection "
     "sec-websocket-key1 server te trailer transfer-encoding upgrade user-agent x-a x-forwarded-for "
     "x-request-timeout x-tenant"
+)
+ANSWER_NAMES = words(
+    "date server content-type etag vary connection keep-alive set-cookie trailer x-request-id"
 )
 VALUES = words(
     "a|b|c|0|3|5|+5|-1|0x5|00005|5,5|close|upgrade|chunked|identity|gzip|100-continue|websocket|h2c|tcp|"
@@ -41,9 +45,9 @@ def mutated(raw: bytes, random: Random, counts: Sequence[int] = (0, 0, 0, 1, 1, 
     return raw
 
 
-def line(random: Random, names: Sequence[str] = NAMES) -> bytes:
+def line(random: Random, names: Sequence[str]) -> bytes:
     """A header line."""
-    name = random.choice(PLAIN if random.random() < 0.7 else names)
+    name = random.choice(names)
     name = random.choice([name, name.title(), name.upper()])
     space = random.choice([" "] * 8 + ["", "  ", "\t", " \t "])
     end = random.choice([""] * 6 + [" ", "\t", " \t "])
@@ -56,7 +60,7 @@ def request_head(random: Random, prefix: str = "") -> bytes:
     target = random.choice(TARGETS if random.random() < 0.95 else OTHER_TARGETS)
     target = prefix + target if target.startswith("/") else target
     version = random.choice(["HTTP/1.1"] * 40 + ["HTTP/1.0", "HTTP/2.0", "http/1.1", "HTTP/1.1 "])
-    more = [line(random) for _ in range(random.randrange(5))]
+    more = [line(random, PLAIN if random.random() < 0.7 else NAMES) for _ in range(random.randrange(5))]
     if random.random() < 0.95:
         more.insert(random.randrange(len(more) + 1), b"Host: a")
     raw = mutated(b"\r\n".join([f"{method} {target} {version}".encode(), *more]), random)
@@ -85,3 +89,37 @@ def request(random: Random, prefix: str, mark: str) -> bytes:
         end = random.choice([b"0\r\n\r\n"] * 3 + [b"0;a=b\r\n\r\n", b"0\r\nA: b\r\n\r\n"])
         raw = head + b"\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + end
     return mutated(raw, random, (0, 0, 0, 0, 0, 1))
+
+
+@dataclass(frozen=True)
+class MadeAnswer:
+    """An answer's head with its end, its body as sent and as meant. closes: it ends with the connection."""
+
+    head: bytes
+    sent: bytes
+    body: bytes
+    closes: bool
+    good: bool
+
+
+def answer(random: Random, mark: str) -> MadeAnswer:
+    """An answer without a fault, but for codings in HTTP/1.0. Its body is the mark, some times."""
+    status = random.choice(words("200 OK|200 OK|200 OK|201 Created|404 Not Found|503 No|204 None|304 x", "|"))
+    version = random.choice(["HTTP/1.1"] * 6 + ["HTTP/1.0"])
+    lines = [line(random, ANSWER_NAMES) for _ in range(random.randrange(4))]
+    sent = body = mark.encode() * random.choice([0, 1, 3, 300])
+    framing = random.choice(["length", "length", "chunked", "close"])
+    if framing == "length":
+        lines.append(b"Content-Length: %d" % len(body))
+    elif framing == "chunked":
+        lines.append(b"Transfer-Encoding: chunked")
+        extension = random.choice([b"", b";a=b"])
+        pieces = [b"%x%b\r\n%b\r\n" % (len(x), extension, x) for x in segments(body, random, 4)]
+        sent = b"".join(pieces) + random.choice([b"0\r\n\r\n", b"0\r\nA: b\r\n\r\n"])
+    if status.startswith(("204", "304")):
+        sent, body, framing = b"", b"", "none"
+    random.shuffle(lines)
+    early = random.choice([b""] * 8 + [b"HTTP/1.1 103 Early\r\nLink: a\r\n\r\n", b"HTTP/1.1 100 x\r\n\r\n"])
+    head = early + b"\r\n".join([f"{version} {status}".encode(), *lines]) + b"\r\n\r\n"
+    good = version == "HTTP/1.1" or b"Transfer-Encoding: chunked" not in lines
+    return MadeAnswer(head, sent, body, framing == "close", good)
