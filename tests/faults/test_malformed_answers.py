@@ -64,7 +64,7 @@ async def good_request(gateway: Gateway, backend: Scripted, mark: int) -> None:
 async def settled(gateway: Gateway, backend: Scripted) -> None:
     async with asyncio.timeout(3):
         await backend.written.wait()
-        while any(gateway.admission.in_use().values()) or gateway.pools._exchanges:
+        while any(gateway.admission.in_use().values()) or gateway.pools.under_way:
             await asyncio.sleep(0.001)
         for _ in range(5):  # what a backend sends too much, and the end of its connection, has come by now
             await asyncio.sleep(0)
