@@ -192,3 +192,19 @@ async def test_a_body_that_breaks_after_its_beginning_is_refused_at_once(tmp_pat
             assert received.count(b"Bad Request\r\n") == 1
             assert not any(gateway.admission.in_use().values())
             client.close()
+
+
+async def test_bytes_that_come_on_an_idle_connection_end_it_and_reach_nobody(tmp_path: Path) -> None:
+    async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(heard.line.split()[1].encode()))
+        await asyncio.sleep(0.02)
+        writer.write(answer(b"for somebody else")[:20])
+
+    async with Backend(script) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await RawClient.connect(harness.address(gateway))
+        for number in (1, 2, 3):
+            client.send(get(f"/{number}"))
+            assert (await client.answer())[1] == b"/%d" % number
+            await asyncio.sleep(0.06)
+        assert backend.connections == 3
+        client.close()
