@@ -244,3 +244,47 @@ async def test_a_broken_backend_is_502_and_the_connection_goes_on(tmp_path: Path
         assert (await client.answer())[1] == b"fine"
         assert ways[2] == "direct"
         client.close()
+
+
+async def test_a_connection_that_took_the_other_way_comes_back(tmp_path: Path, ways: list[str]) -> None:
+    """Also when the next request comes before aiohttp waits for it, and after a body in two pieces."""
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        clients = [await RawClient.connect(harness.address(gateway)) for _ in range(8)]
+        for _ in range(3):  # the first requests find no warm connection
+            for client in clients:
+                client.send(get("/x"))
+            for client in clients:
+                assert (await client.answer())[1] == b"/x"
+        assert ways.count("handle") == 8
+        assert ways[-8:] == ["direct"] * 8
+        client = clients[0]
+        client.send(get("/a", method="POST", headers="Content-Length: 4\r\n", body="bo"))
+        await asyncio.sleep(0.05)
+        client.send(b"d")
+        await asyncio.sleep(0.05)
+        client.send(b"y")
+        assert (await client.answer())[1] == b"/abody"
+        assert ways[-1] == "handle"
+        client.send(get("/b"))
+        assert (await client.answer())[1] == b"/b"
+        assert ways[-1] == "direct"
+        for client in clients:
+            client.close()
+
+
+async def test_a_body_that_carries_the_next_request_keeps_the_other_way(
+    tmp_path: Path, ways: list[str]
+) -> None:
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await warm(gateway)
+        client.send(get("/a", method="POST", headers="Content-Length: 4\r\n", body="bo"))
+        await asyncio.sleep(0.05)
+        client.send(b"dy" + get("/b")[:12])
+        assert (await client.answer())[1] == b"/abody"
+        client.send(get("/b")[12:] + get("/c"))
+        assert (await client.answer())[1] == b"/b"
+        assert (await client.answer())[1] == b"/c"
+        client.send(get("/d"))
+        assert (await client.answer())[1] == b"/d"
+        assert set(ways[2:]) == {"handle"}
+        client.close()
