@@ -58,7 +58,6 @@ class ClientConnection(RequestHandler):
         "_held",
         "_line_ended",
         "_line_length",
-        "_owed",
         "_service",
         "begun",
         "busy",
@@ -82,7 +81,6 @@ class ClientConnection(RequestHandler):
         self.head_since = 0.0
         self.peer = ""
         self._held = b""
-        self._owed = 0  # bytes that are still to come of the body of a request that aiohttp has in hand
         self._body: StreamReader | None = None
         self._line_length = 0
         self._line_ended = False
@@ -100,8 +98,8 @@ class ClientConnection(RequestHandler):
             self.tunnel.from_client(data)
         elif self.busy:
             self._hold(data)
-        elif not (self.clean and not self._owed and self._idle()):
-            self._follow(data)
+        elif not (self.clean and self._idle()):
+            self.clean = False  # from now on aiohttp's parser may hold a part of a request
             self._hand_over(data)
         elif not self._take(data):
             self._hand_over(data)
@@ -122,7 +120,7 @@ class ClientConnection(RequestHandler):
         start = end + 4
         stop = start + max(head.length, 0)
         if stop > len(data):
-            self._owed = stop - len(data)
+            self.clean = False
             return False
         self._begin_direct(data[stop:])
         if self._service.direct(self, head, data[start:stop]):
@@ -131,19 +129,6 @@ class ClientConnection(RequestHandler):
         self._end_direct()
         self.clean = stop == len(data)
         return False
-
-    def _follow(self, data: bytes) -> None:
-        """Before bytes go to aiohttp: will its parser hold a part of a request after them? What is not a
-        simple request, with its body to the last byte, is not followed any further."""
-        if not self.clean:
-            return
-        if self._owed:
-            left = self._owed - len(data)
-        else:
-            end = data.find(b"\r\n\r\n")
-            head = parse_simple(data[:end]) if end > 0 else None
-            left = end + 4 + max(head.length, 0) - len(data) if head is not None else -1
-        self.clean, self._owed = left >= 0, max(left, 0)
 
     def _begin_direct(self, ahead: bytes) -> None:
         """Keep aiohttp's accounts: clean-up waits for a request in progress."""
