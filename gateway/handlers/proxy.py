@@ -247,6 +247,9 @@ async def _upload(passage: Passage, exchange: Exchange, stream: AsyncIterator[by
             if exchange.done or connection.transport is None:
                 return
             connection.transport.write(chunk if length >= 0 else b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            if sent == length:
+                exchange.sent_all()  # the answer may come before the stream says that it has ended
+                return
             await connection.drained()
         if exchange.done or connection.transport is None:
             return

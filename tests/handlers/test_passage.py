@@ -342,3 +342,20 @@ async def test_what_is_discarded_ends_with_the_gateway(
             assert gateway.admission.in_use() == {"app": 1}
         assert gateway.pools.under_way == 0
         assert gateway.admission.in_use() == {"app": 0}
+
+
+async def test_a_body_in_pieces_leaves_both_connections_usable(tmp_path: Path) -> None:
+    async with Backend(always(answer())) as backend:
+        async with harness.running(tmp_path, config([backend.address])) as gateway:
+            client = await client_of(gateway, "POST /svc/ HTTP/1.1\r\nContent-Length: 4\r\n\r\n", b"bo")
+            await asyncio.sleep(0.05)
+            client.send(b"dy")
+            head, _ = await client.answer()
+            assert "connection: close" not in head.lower()
+            client.send(
+                f"GET /svc/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {harness.token(gateway)}\r\n\r\n".encode()
+            )
+            assert (await client.head()).startswith("HTTP/1.1 200 ")
+            client.close()
+        assert backend.heard[0].body == b"body"
+        assert backend.connections == 1
