@@ -352,9 +352,8 @@ async def test_a_body_in_pieces_leaves_both_connections_usable(tmp_path: Path) -
             client.send(b"dy")
             head, _ = await client.answer()
             assert "connection: close" not in head.lower()
-            client.send(
-                f"GET /svc/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {harness.token(gateway)}\r\n\r\n".encode()
-            )
+            bearer = harness.token(gateway)
+            client.send(f"GET /svc/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {bearer}\r\n\r\n".encode())
             assert (await client.head()).startswith("HTTP/1.1 200 ")
             client.close()
         assert backend.heard[0].body == b"body"
