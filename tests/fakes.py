@@ -124,6 +124,24 @@ def then_close(raw: bytes) -> Script:
     return script
 
 
+class Busy:
+    """A script that takes its time, and counts how many requests were inside at once, at most."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._inside = 0
+        self.most = 0
+
+    async def __call__(
+        self, heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._inside += 1
+        self.most = max(self.most, self._inside)
+        await asyncio.sleep(self._seconds)
+        self._inside -= 1
+        writer.write(answer())
+
+
 class RawClient:
     """A client that sends bytes as given."""
 

@@ -14,7 +14,7 @@ import pytest
 
 from gateway.app import Gateway
 from tests import harness
-from tests.fakes import Backend, Heard, RawClient, always, answer
+from tests.fakes import Backend, Busy, Heard, RawClient, always, answer
 
 
 def config(addresses: list[str], kind: str = "http", threads: int = 1, **more: Any) -> dict[str, Any]:
@@ -78,17 +78,8 @@ async def test_a_body_that_never_came_whole_never_becomes_the_next_request(
 async def test_a_client_cannot_shorten_the_time_that_a_thread_keeps_its_seat(
     tmp_path: Path, session: aiohttp.ClientSession
 ) -> None:
-    inside = most = 0
-
-    async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal inside, most
-        inside += 1
-        most = max(most, inside)
-        await asyncio.sleep(0.4)
-        inside -= 1
-        writer.write(answer())
-
-    async with Backend(script) as backend:
+    busy = Busy(0.4)
+    async with Backend(busy) as backend:
         async with harness.running(tmp_path, config([backend.address], "gunicorn")) as gateway:
             statuses = []
             for _ in range(3):
@@ -96,7 +87,7 @@ async def test_a_client_cannot_shorten_the_time_that_a_thread_keeps_its_seat(
                 async with session.get(harness.url(gateway, "/svc/"), headers=headers) as response:
                     statuses.append(response.status)
             assert statuses == [504, 503, 503]
-    assert most == 1
+    assert busy.most == 1
 
 
 @pytest.mark.parametrize(("kind", "method"), [("gunicorn", "GET"), ("http", "POST")])
@@ -150,17 +141,8 @@ async def test_the_total_time_counts_from_the_beginning(
 async def test_a_dead_address_never_doubles_the_load_of_a_live_one(
     tmp_path: Path, session: aiohttp.ClientSession
 ) -> None:
-    inside = most = 0
-
-    async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal inside, most
-        inside += 1
-        most = max(most, inside)
-        await asyncio.sleep(0.1)
-        inside -= 1
-        writer.write(answer())
-
-    async with Backend(script) as backend:
+    busy = Busy(0.1)
+    async with Backend(busy) as backend:
         routing = config(["http://127.0.0.1:1", backend.address], "gunicorn", threads=1)
         async with harness.running(tmp_path, routing) as gateway:
 
@@ -171,7 +153,7 @@ async def test_a_dead_address_never_doubles_the_load_of_a_live_one(
                     return response.status
 
             statuses = set(await asyncio.gather(*[call() for _ in range(6)]))
-    assert most == 1
+    assert busy.most == 1
     assert 200 in statuses <= {200, 503}
 
 

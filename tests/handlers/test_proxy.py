@@ -14,7 +14,7 @@ import yarl
 
 from gateway.app import Gateway
 from tests import harness
-from tests.fakes import Backend, Heard, RawClient, always, answer
+from tests.fakes import Backend, Busy, Heard, RawClient, always, answer
 
 pytestmark = pytest.mark.asyncio
 
@@ -335,18 +335,9 @@ async def test_a_warm_connection_is_used_again_and_an_old_one_is_not(
 async def test_never_more_requests_inside_a_threaded_backend_than_threads(
     tmp_path: Path, session: aiohttp.ClientSession
 ) -> None:
-    inside = most = 0
-
-    async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal inside, most
-        inside += 1
-        most = max(most, inside)
-        await asyncio.sleep(0.02)
-        inside -= 1
-        writer.write(answer())
-
+    busy = Busy(0.02)
     async with (
-        Backend(script) as backend,
+        Backend(busy) as backend,
         harness.running(tmp_path, config(backend, "gunicorn")) as gateway,
     ):
 
@@ -357,7 +348,7 @@ async def test_never_more_requests_inside_a_threaded_backend_than_threads(
                 return response.status
 
         assert await asyncio.gather(*[call() for _ in range(20)]) == [200] * 20
-    assert most == 2
+    assert busy.most == 2
 
 
 async def test_a_call_that_finds_no_seat_in_time_is_503_and_says_when_to_come_back(
