@@ -23,7 +23,9 @@ from gateway.core import paths
 from gateway.core.errors import MethodNotAllowed, NotFound, UnsupportedMediaType
 from gateway.edge import body, reply
 from gateway.handlers import listing, preconditions
+from gateway.store import representation
 from gateway.store.document import Document, Precondition, check_collection, check_id, names, parse_members
+from gateway.store.patch import MergePatch
 from gateway.store.port import DocumentStore, TenantStore
 
 JSON = "application/json"
@@ -91,7 +93,7 @@ async def _document(call: Call, store: TenantStore, collection: str, identifier:
         data = await _read_members(call, identifier, (JSON,))
         written = await store.replace(collection, identifier, data, precondition)
         return _written(call, collection, written.document, created=written.created)
-    patch = await _read_members(call, identifier, (MERGE_PATCH, JSON))
+    patch = MergePatch(await _read_members(call, identifier, (MERGE_PATCH, JSON)))
     document = await store.patch(collection, identifier, patch, precondition)
     return _written(call, collection, document, created=False)
 
@@ -103,14 +105,14 @@ def _read_answer(document: Document, precondition: Precondition) -> web.Response
     Precondition(match=precondition.match).require(document.etag)
     if none_match is not None and names(none_match, document.etag):
         return reply.empty(304, headers)
-    return listing.json_text(200, listing.representation(document), headers)
+    return listing.json_text(200, representation.body(document), headers)
 
 
 def _written(call: Call, collection: str, document: Document, *, created: bool) -> web.Response:
     headers: dict[str, str] = {hdrs.ETAG: document.etag}
     if created:
         headers[hdrs.LOCATION] = f"{listing.prefix(call)}/{collection}/{quote(document.id, safe='')}"
-    return listing.json_text(201 if created else 200, listing.representation(document), headers)
+    return listing.json_text(201 if created else 200, representation.body(document), headers)
 
 
 async def _read_members(call: Call, identifier: str | None, types: tuple[str, ...]) -> dict[str, Any]:

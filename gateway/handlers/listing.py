@@ -11,9 +11,11 @@ from gateway.call import Call
 from gateway.core.errors import BadRequest
 from gateway.edge import reply
 from gateway.store import filter as filters
+from gateway.store import representation
 from gateway.store import sort as sorts
-from gateway.store.document import Document
-from gateway.store.port import DEFAULT_LIMIT, MAX_LIMIT, Query, TenantStore
+from gateway.store.nodes import EVERYTHING
+from gateway.store.port import TenantStore
+from gateway.store.query import DEFAULT_LIMIT, MAX_LIMIT, Query
 from gateway.store.strict_json import dumps
 
 # A Link header is left out when its value would be longer: `next` is in the body too, and many clients
@@ -27,13 +29,13 @@ async def answer_documents(call: Call, store: TenantStore, collection: str) -> w
     """200 `{"items": [...], "next": "..."}`; `next` is absent on the last page."""
     parameters = _parameters(call, ("filter", "sort", "limit", "cursor"))
     query = Query(
-        filter=filters.parse(parameters["filter"]) if "filter" in parameters else filters.EVERYTHING,
+        filter=filters.parse(parameters["filter"]) if "filter" in parameters else EVERYTHING,
         sort=sorts.parse(parameters["sort"]) if "sort" in parameters else (),
         limit=_limit(parameters),
         cursor=parameters.get("cursor"),
     )
     page = await store.list(collection, query)
-    items = ",".join(representation(document, in_list=True) for document in page.items)
+    items = ",".join(representation.item(document) for document in page.items)
     following = "" if page.next is None else f',"next":{dumps(page.next)}'
     headers = _link(f"{prefix(call)}/{collection}/", parameters, page.next)
     return json_text(200, f'{{"items":[{items}]{following}}}', headers)
@@ -43,18 +45,10 @@ async def answer_collections(call: Call, store: TenantStore) -> web.Response:
     """200 `{"items": [{"name": "..."}], "next": "..."}`."""
     parameters = _parameters(call, ("limit", "cursor"))
     page = await store.collections(_limit(parameters), parameters.get("cursor"))
-    content: dict[str, object] = {"items": [{"name": name} for name in page.items]}
+    content: dict[str, object] = {"items": [{"name": collection.name} for collection in page.items]}
     if page.next is not None:
         content["next"] = page.next
     return reply.json(call, 200, content, _link(f"{prefix(call)}/", parameters, page.next))
-
-
-def representation(document: Document, *, in_list: bool = False) -> str:
-    """The JSON text of a document: its id, in a list its entity tag, and its own members as stored."""
-    head = f'{{"id":{dumps(document.id)}'
-    if in_list:
-        head += f',"_etag":{dumps(document.etag)}'
-    return head + ("}" if document.text == "{}" else "," + document.text[1:])
 
 
 def json_text(status: int, text: str, headers: Mapping[str, str]) -> web.Response:

@@ -144,6 +144,17 @@ def parse_members(raw: bytes, identifier: str | None) -> dict[str, Any]:
     return value
 
 
+def check_members(data: Mapping[str, Any]) -> None:
+    """Check members that were put together by a patch. Raises Unprocessable, as parse_members does."""
+    if "id" in data:
+        raise _unprocessable("/id", "the id of a document cannot be changed")
+    try:
+        strict_json.check(data, name_problem)
+    except strict_json.JsonProblems as error:
+        detail = "The result cannot be a document; see errors."
+        raise Unprocessable(detail, extra={"errors": error.as_errors()}) from None
+
+
 def to_text(data: Mapping[str, Any]) -> tuple[str, int]:
     """The members as stored, and their size in bytes. Raises BodyTooLarge."""
     text = strict_json.dumps(data)

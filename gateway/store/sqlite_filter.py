@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.store.filter import ID, And, Eq, Node
+from gateway.store.nodes import ID, And, Eq, Node
 
 
 def json_path(*names: str) -> str:

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from gateway.core.errors import Conflict, NotFound
 from gateway.store.document import (
     Document,
     Precondition,
-    merge_patch,
     new_id,
     new_incarnation,
     to_text,
 )
-from gateway.store.port import Written
+from gateway.store.patch import Patch, apply
+from gateway.store.write import Written
 
 Operation = Callable[[sqlite3.Connection], Any]
 
@@ -68,11 +68,11 @@ def replace(collection: str, identifier: str, text: str, size: int, precondition
 
 
 def patch(
-    collection: str, identifier: str, change: Mapping[str, Any], precondition: Precondition
+    collection: str, identifier: str, change: Patch, precondition: Precondition
 ) -> Operation:
     def operation(connection: sqlite3.Connection) -> Document:
         current = _require(connection, collection, identifier, precondition)
-        text, size = to_text(merge_patch(current.data, change))
+        text, size = to_text(apply(change, current.data))
         return _update(connection, collection, current, text, size)
 
     return operation

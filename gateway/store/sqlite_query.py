@@ -10,8 +10,8 @@ from typing import Any
 
 from gateway.store import sqlite_operations
 from gateway.store.document import Document
-from gateway.store.filter import ID, Node, Path
-from gateway.store.port import Page
+from gateway.store.nodes import ID, Node, Path
+from gateway.store.query import Page
 from gateway.store.sort import (
     MAX_TEXT,
     RANK_ARRAY,

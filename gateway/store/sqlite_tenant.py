@@ -8,14 +8,15 @@ from typing import Any
 
 from gateway.core.errors import NotFound
 from gateway.core.model import TenantId
-from gateway.store import filter as filters
+from gateway.store import nodes, sqlite_operations, sqlite_query
 from gateway.store import sort as sorts
-from gateway.store import sqlite_operations, sqlite_query
 from gateway.store.cursor import Cursors
 from gateway.store.document import UNCONDITIONAL, Document, Precondition, to_text
-from gateway.store.port import DEFAULT_LIMIT, Page, Query, Written
+from gateway.store.patch import Patch
+from gateway.store.query import DEFAULT_LIMIT, Page, Query
 from gateway.store.sqlite_files import Files
 from gateway.store.sqlite_reads import Reads
+from gateway.store.write import Written
 
 
 class SQLiteTenantStore:
@@ -56,7 +57,7 @@ class SQLiteTenantStore:
         self,
         collection: str,
         identifier: str,
-        patch: Mapping[str, Any],
+        patch: Patch,
         precondition: Precondition = UNCONDITIONAL,
     ) -> Document:
         operation = sqlite_operations.patch(collection, identifier, patch, precondition)
@@ -69,7 +70,7 @@ class SQLiteTenantStore:
         await self._write(sqlite_operations.delete(collection, identifier, precondition))
 
     async def list(self, collection: str, query: Query) -> Page[Document]:
-        scope = ("list", collection, filters.canonical(query.filter), sorts.canonical(query.sort))
+        scope = ("list", collection, nodes.canonical(query.filter), sorts.canonical(query.sort))
         position = None if query.cursor is None else self._cursors.open(scope, query.cursor)
 
         def work(connection: sqlite3.Connection) -> tuple[Page[Document], list[Any] | None]:

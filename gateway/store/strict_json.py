@@ -60,11 +60,16 @@ def loads(raw: bytes | str, name_rule: NameRule) -> Any:
         raise JsonProblems([("", f"nested deeper than {MAX_DEPTH} levels")]) from None
     except ValueError:  # more digits than Python converts
         raise JsonProblems([("", "an integer has thousands of digits; 64 bits are the most")]) from None
+    check(value, name_rule)
+    return value
+
+
+def check(value: Any, name_rule: NameRule) -> None:
+    """Check a value that was put together from parsed ones. Raises JsonProblems."""
     checker = _Checker(name_rule)
     checker.check(value, "", 1)
     if checker.problems:
         raise JsonProblems(checker.problems)
-    return value
 
 
 def dumps(value: Any) -> str:
