@@ -43,7 +43,7 @@ class Service(Protocol):
     """
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse: ...
-    def direct(self, client: Any, head: Head, request_body: bytes) -> bool: ...
+    def direct(self, client: Any, method: str, target: str, head: Head, request_body: bytes) -> bool: ...
     def refused(self, request_id: str, error: GatewayError, peer: str) -> None: ...
 
 
@@ -63,6 +63,7 @@ class ClientConnection(RequestHandler):
         "_gathering",
         "_handed",
         "_held",
+        "_last",
         "_line_ended",
         "_line_length",
         "_service",
@@ -91,6 +92,7 @@ class ClientConnection(RequestHandler):
         self._held = b""
         self._gathering = 0  # bytes of the whole request whose parts are coming (1: not known yet), else 0
         self._gather_end: asyncio.TimerHandle | None = None
+        self._last: Head | None = None
         self._body: StreamReader | None = None
         self._line_length = 0
         self._line_ended = False
@@ -139,14 +141,16 @@ class ClientConnection(RequestHandler):
     def _take(self, data: bytes) -> None:
         """Serve the request that begins these bytes: directly if it is simple and whole, else by aiohttp."""
         end = data.find(b"\r\n\r\n")
-        head = parse_simple(data[:end]) if end > 0 else None
-        if head is None:
+        simple = parse_simple(data[:end], self._last) if end > 0 else None
+        if simple is None:
             if end < 0 and len(data) < MAX_HEAD:
                 self._wait_for(1, data)
             else:
                 self.clean = False
                 self._hand_over(data)
             return
+        method, target, head = simple
+        self._last = head
         start = end + 4
         stop = start + max(head.length, 0)
         if stop > len(data):
@@ -157,7 +161,7 @@ class ClientConnection(RequestHandler):
                 self._wait_for(stop, data)
             return
         self._begin_direct(data[stop:])
-        if not self._service.direct(self, head, data[start:stop]):
+        if not self._service.direct(self, method, target, head, data[start:stop]):
             self._request_in_progress = False
             self._handed = True  # aiohttp says when it is over; what was sent ahead waits until then
             self._hand_over(data[:stop] if self._held else data)
