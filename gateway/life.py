@@ -16,7 +16,7 @@ from gateway.core.errors import BadRequest, GatewayError, InternalError
 from gateway.core.head import Head, from_pairs
 from gateway.core.model import Identity, Tenant
 from gateway.core.tokens import bearer
-from gateway.edge import body, cors, reply
+from gateway.edge import body, cors, reply, stream
 from gateway.edge.server import ClientConnection, is_spoken
 
 L = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ class Life:
                 return reply.empty(204)  # OPTIONS *
             return await call.route.target(call)
         assert wall.error is not None
-        return reply.problem(call, wall.error)
+        return stream.cut(call, wall.error) or reply.problem(call, wall.error)
 
     def _check_version(self, call: Call) -> None:
         request = call.request

@@ -21,6 +21,7 @@ TENANT_PATTERN = r"[a-z0-9][a-z0-9-]{0,62}"
 _tenant = re.compile(TENANT_PATTERN)
 
 READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "QUERY"})
+MANAGE = "manage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,16 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
+    """max_documents, max_bytes: what its documents may come to, None for no limit. max_feeds: how many change
+    feeds it may have open at once."""
+
     id: TenantId
     name: str
     rate: Rate | None = None
     disabled: bool = False
+    max_documents: int | None = None
+    max_bytes: int | None = None
+    max_feeds: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +153,8 @@ class Route(Generic[T]):
     encoded_slash: whether `%2F` may stand in the path.
     strip: the leading part of the path that the target does not see. read_scopes / write_scopes /
     method_scopes: all of them are required of the token. websocket: None when the route has none.
+    by_collection: the target asks for the scopes itself, of the collection (see access.py); manage_scopes:
+    those for its settings.
     """
 
     name: str
@@ -160,6 +169,8 @@ class Route(Generic[T]):
     read_scopes: frozenset[str] = frozenset()
     write_scopes: frozenset[str] = frozenset()
     method_scopes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    by_collection: bool = False
+    manage_scopes: frozenset[str] = frozenset()
     timeouts: Timeouts = Timeouts()
     body_limit: int = 10 * 1024 * 1024
     cors: CorsRule | None = None
@@ -171,8 +182,11 @@ class Route(Generic[T]):
     def scopes_for(self, method: str) -> frozenset[str]:
         """The scopes that a token needs for this method; an unknown method counts as a write.
 
-        HEAD asks for what GET shows, so without a rule of its own it needs what GET needs.
+        HEAD asks for what GET shows, so without a rule of its own it needs what GET needs. MANAGE stands for
+        every method on a collection's settings.
         """
+        if method == MANAGE:
+            return self.manage_scopes
         own = self.method_scopes.get(method)
         if own is None and method == "HEAD":
             own = self.method_scopes.get("GET")
