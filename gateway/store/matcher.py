@@ -28,11 +28,11 @@ from gateway.store.nodes import (
 )
 
 
-class _Missing:
+class Missing:
     """The value of a member that is not there."""
 
 
-_MISSING = _Missing()
+_MISSING = Missing()
 _COMPARE = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}
 _TEXT: dict[str, Callable[[str, str], bool]] = {
     "prefix": str.startswith,
@@ -61,6 +61,11 @@ def _matches(node: Node, whole: Any) -> bool:
     if not isinstance(whole, Mapping):
         return False
     return any(_holds_somewhere(node, value) for value in _values(whole, node.path))
+
+
+def values_at(data: Mapping[str, Any], path: Path) -> Iterator[Any]:
+    """Every value that a path leads to, None where it ends too early."""
+    return (None if isinstance(value, Missing) else value for value in _values(data, path))
 
 
 def _values(data: Mapping[str, Any], path: Path) -> Iterator[Any]:
@@ -94,7 +99,7 @@ def _holds(node: Condition, value: Any) -> bool:
         return _equal(value, node.value)
     if isinstance(node, In):
         return any(_equal(value, item) for item in node.values)
-    if isinstance(value, _Missing):
+    if isinstance(value, Missing):
         return False
     match node:
         case Exists():
@@ -114,7 +119,7 @@ def _holds(node: Condition, value: Any) -> bool:
 
 
 def _equal(value: Any, operand: Any) -> bool:
-    return operand is None if isinstance(value, _Missing) else same(value, operand)
+    return operand is None if isinstance(value, Missing) else same(value, operand)
 
 
 def _remainder(value: float, divisor: int) -> int | None:

@@ -59,6 +59,11 @@ def sort_value(
     value: Any = data
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
+    return rank(value)
+
+
+def rank(value: Any) -> SortValue:
+    """Where a value stands among all values; what is missing is None."""
     if value is None:
         return RANK_NULL, 0
     if isinstance(value, bool):

@@ -8,7 +8,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from gateway.core.errors import GatewayError, InsufficientStorage, StoreUnavailable
+from gateway.core.errors import GatewayError, InsufficientStorage, QueryTooSlow, StoreUnavailable
 
 _log = logging.getLogger(__name__)
 
@@ -51,8 +51,8 @@ def translate(error: sqlite3.Error, path: Path) -> GatewayError:
     """The error for the client, without a path; the operator's line is logged."""
     code = primary_code(error)
     if code == sqlite3.SQLITE_INTERRUPT:
-        detail = "The query took too long. Narrow it with a filter, or sort by id."
-        return StoreUnavailable(detail, retry_after=5)
+        detail = "The query took too long. Declare an index for it, narrow it with a filter, or sort by id."
+        return QueryTooSlow(detail, retry_after=5)
     _report(error, code, path)
     return _for_client(code)
 

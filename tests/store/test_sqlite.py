@@ -16,9 +16,10 @@ from gateway.core.model import TenantId
 from gateway.store import filter as filters
 from gateway.store import sqlite_errors, sqlite_operations, sqlite_writes
 from gateway.store.document import ANY, Precondition
-from gateway.store.port import Query
+from gateway.store.patch import MergePatch
+from gateway.store.query import Query
 from gateway.store.sqlite import SQLiteDocumentStore
-from gateway.store.sqlite_schema import open_writer
+from gateway.store.sqlite_connections import open_writer
 
 ACME = TenantId("acme")
 KEY = b"k" * 32
@@ -127,12 +128,12 @@ async def test_few_files_are_open_however_many_tenants_work_at_once(store: SQLit
 
 async def test_a_file_in_use_is_not_closed_and_its_successor_waits(folder: Path) -> None:
     store = await opened(folder, max_open_tenants=1)
-    held = await store._files.acquire("acme")  # type: ignore[union-attr]
+    held = await store._services.files.acquire("acme")  # type: ignore[union-attr]
     other = asyncio.create_task(store.tenant(TenantId("other")).create("orders", {}))
     await asyncio.sleep(0.05)
     assert not other.done()
     assert held.inline.execute("SELECT count(*) FROM documents").fetchone() == (0,)
-    store._files.release(held)  # type: ignore[union-attr]
+    store._services.files.release(held)  # type: ignore[union-attr]
     assert (await asyncio.wait_for(other, 5)).version == 1
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         held.inline.execute("SELECT 1")
@@ -141,16 +142,16 @@ async def test_a_file_in_use_is_not_closed_and_its_successor_waits(folder: Path)
 
 async def test_callers_who_go_away_while_a_file_opens_leave_it_unused(folder: Path) -> None:
     store = await opened(folder, max_open_tenants=1)
-    assert store._files is not None
+    assert store._services is not None
     for turns in range(8):
-        waiting = [asyncio.create_task(store._files.acquire(f"t{turns}")) for _ in range(3)]
+        waiting = [asyncio.create_task(store._services.files.acquire(f"t{turns}")) for _ in range(3)]
         for _ in range(turns):
             await asyncio.sleep(0.0005)
         for task in waiting:
             task.cancel()
         for result in await asyncio.gather(*waiting, return_exceptions=True):
             if not isinstance(result, BaseException):
-                store._files.release(result)
+                store._services.files.release(result)
     await asyncio.wait_for(store.tenant(ACME).create("orders", {}), 5)
     await asyncio.wait_for(store.close(), 5)
 
@@ -334,8 +335,8 @@ async def test_a_locked_file_is_503_for_writes_while_reads_go_on(
 ) -> None:
     tenant = store.tenant(ACME)
     document = await tenant.create("orders", {})
-    assert store._files is not None
-    file = store._files.get("acme")
+    assert store._services is not None
+    file = store._services.files.get("acme")
     assert file is not None
     file._writer.execute("PRAGMA busy_timeout=0")
     other = sqlite3.connect(folder / "acme.db", isolation_level=None)
@@ -361,6 +362,6 @@ async def test_a_query_that_takes_too_long_is_given_up(folder: Path) -> None:
 async def test_a_large_document_is_read_through_a_thread(store: SQLiteDocumentStore) -> None:
     tenant = store.tenant(ACME)
     document = await tenant.create("orders", {"a": "x" * sqlite_operations.INLINE_BYTES})
-    assert store._reads is not None
-    assert store._reads.read_inline("acme", "orders", document.id) == (False, None)
+    assert store._services is not None
+    assert store._services.reads.read_inline("acme", "orders", document.id) == (False, None)
     assert await tenant.read("orders", document.id) == document
