@@ -99,6 +99,8 @@ class Gateway:
         self.supervisor = Supervisor([])
         self.metrics.backend_gauges(self.admission.in_use, self.admission.waiting)
         self.metrics.add(Gauge("gateway_websockets", "WebSockets open.", lambda: {(): len(self.tunnels)}))
+        feeds = self.documents.feeds
+        self.metrics.add(Gauge("gateway_change_feeds", "Change feeds open.", lambda: {(): len(feeds)}))
 
     async def start(self) -> None:
         """Config and keys, ports, store, backends, and only then clients. Stops all again when one fails."""
@@ -128,6 +130,7 @@ class Gateway:
         self.ready = False
         await self.listener.stop_accepting()
         self.tunnels.drain()
+        self.documents.drain()
         await self.listener.drain()
         for task in self._tasks:
             task.cancel()
@@ -175,6 +178,7 @@ class Gateway:
         self.pools.reconcile((a, b.reuse_idle) for b in backends for a in b.addresses)
         self.admission.reconcile(new.backends)
         self.tunnels.reconcile(new.tenants)
+        self.documents.reconcile(new.tenants)
         self.metrics.revision, self.metrics.loaded_at = new.revision, new.loaded_at
         self.metrics.config_reload("applied")
         self.metrics.keep_routes([route.name for route in new.table.routes])

@@ -86,5 +86,6 @@ def demo_scopes(routes: Iterable[Route[Any]]) -> list[str]:
     """What a demo token may do: all that the routes ask for, and nothing that rules the gateway."""
     scopes: set[str] = set()
     for route in routes:
-        scopes |= route.read_scopes.union(route.write_scopes, *route.method_scopes.values())
+        by_method = route.method_scopes.values()
+        scopes |= route.read_scopes.union(route.write_scopes, route.manage_scopes, *by_method)
     return sorted(scope for scope in scopes if not scope.startswith(_OPERATORS))
