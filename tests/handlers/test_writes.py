@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.handlers.api import JSON_PATCH, MERGE, NDJSON, Api, ndjson, serving
+from tests import harness
+from tests.handlers.api import ALL, JSON_PATCH, MERGE, NDJSON, Api, ndjson, serving
 
 # --- JSON patch ----------------------------------------------------------------------------------
 
@@ -119,18 +120,11 @@ async def test_a_key_that_came_with_another_request_is_422(api: Api) -> None:
     for method, path, body, headers in others:
         status, _, problem = await api(method, path, body, {**headers, **key})
         assert (status, problem["code"]) == (422, "idempotency_mismatch"), (method, path)
-    bob = Api(api.session, api.gateway)
-    bob.headers = {**bob.headers, **_subject(api, "bob")}
+    bob = api.of("acme")
+    bob.headers = harness.bearer(api.gateway, scope=ALL, sub="bob")
     assert (await bob("PUT", "/orders/x", {"a": 1}, key))[0] == 422
     assert (await api.of("globex")("PUT", "/orders/x", {"a": 9}, key))[0] == 201
     assert (await api("GET", "/orders/x"))[2]["a"] == 1
-
-
-def _subject(api: Api, subject: str) -> dict[str, str]:
-    from tests import harness
-    from tests.handlers.api import ALL
-
-    return harness.bearer(api.gateway, scope=ALL, sub=subject)
 
 
 async def test_a_write_that_failed_may_be_tried_again_with_its_key(api: Api) -> None:
