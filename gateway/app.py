@@ -30,6 +30,7 @@ from gateway.edge.accesslog import AccessLog
 from gateway.edge.listener import Listener, bind, reachable
 from gateway.edge.pool import Pools
 from gateway.edge.tunnel import Tunnels
+from gateway.handlers.changes import Feeds
 from gateway.handlers.documents import Documents
 from gateway.handlers.proxy import Proxy
 from gateway.life import Life, Policies
@@ -81,7 +82,8 @@ class Gateway:
         self.store = SQLiteDocumentStore(
             Path(config.store_uri.removeprefix("sqlite:")), ensure_secret(data / "cursor.key")
         )
-        self.documents = Documents(self.store)
+        self.feeds = Feeds()
+        self.documents = Documents(self.store, self.feeds)
         self.live = ConfigService(
             Path(config.routing), self._target, self.sockets, self._applied, self._refused
         )
@@ -99,8 +101,7 @@ class Gateway:
         self.supervisor = Supervisor([])
         self.metrics.backend_gauges(self.admission.in_use, self.admission.waiting)
         self.metrics.add(Gauge("gateway_websockets", "WebSockets open.", lambda: {(): len(self.tunnels)}))
-        feeds = self.documents.feeds
-        self.metrics.add(Gauge("gateway_change_feeds", "Change feeds open.", lambda: {(): len(feeds)}))
+        self.metrics.add(Gauge("gateway_feeds", "Change feeds open.", lambda: {(): len(self.feeds)}))
 
     async def start(self) -> None:
         """Config and keys, ports, store, backends, and only then clients. Stops all again when one fails."""
@@ -130,7 +131,7 @@ class Gateway:
         self.ready = False
         await self.listener.stop_accepting()
         self.tunnels.drain()
-        self.documents.drain()
+        self.feeds.drain()
         await self.listener.drain()
         for task in self._tasks:
             task.cancel()
@@ -178,7 +179,7 @@ class Gateway:
         self.pools.reconcile((a, b.reuse_idle) for b in backends for a in b.addresses)
         self.admission.reconcile(new.backends)
         self.tunnels.reconcile(new.tenants)
-        self.documents.reconcile(new.tenants)
+        self.feeds.reconcile(new.tenants)
         self.metrics.revision, self.metrics.loaded_at = new.revision, new.loaded_at
         self.metrics.config_reload("applied")
         self.metrics.keep_routes([route.name for route in new.table.routes])

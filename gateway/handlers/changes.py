@@ -84,9 +84,7 @@ class Feeds:
             await stream.write(_text(changes).encode())
             changes = await self._next(stream, feed, end)
 
-    async def _next(
-        self, stream: Stream, feed: AsyncGenerator[Changes, None], end: _End
-    ) -> Changes | None:
+    async def _next(self, stream: Stream, feed: AsyncGenerator[Changes, None], end: _End) -> Changes | None:
         """What comes next; None when the feed is over. Meanwhile the client hears that it is still there."""
         coming = asyncio.ensure_future(anext(feed))
         try:
@@ -139,7 +137,7 @@ class Feeds:
                 _finish(end)
 
     def drain(self) -> None:
-        """End all, and those that still come."""
+        """End all, and those that still come: their clients go on elsewhere, behind what they saw last."""
         self._draining = True
         for end in list(self._ends):
             _finish(end)

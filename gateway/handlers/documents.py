@@ -15,7 +15,7 @@ Scopes are asked for here, with the collection's name: filtering and sorting is 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 
 from aiohttp import hdrs, web
 
@@ -25,7 +25,7 @@ from gateway.core.errors import MethodNotAllowed, NotFound
 from gateway.core.model import Tenant
 from gateway.edge import reply
 from gateway.handlers import bulk, collections, content, listing, parameters, preconditions, transfer, writes
-from gateway.handlers.changes import HEARTBEAT, Feeds
+from gateway.handlers.changes import Feeds
 from gateway.handlers.content import Accepted
 from gateway.store import representation
 from gateway.store.document import RESERVED_IDS, Document, Precondition, check_collection, check_id, names
@@ -40,15 +40,14 @@ _READS = frozenset({"GET", "HEAD"})
 class Documents:
     """The target `documents`. The call has its tenant: a route to documents is never public."""
 
-    def __init__(self, store: DocumentStore, *, heartbeat: float = HEARTBEAT) -> None:
+    def __init__(self, store: DocumentStore, feeds: Feeds) -> None:
         self._store = store
-        self.feeds = Feeds(heartbeat)
         self._below: dict[str, tuple[str, Accepted | None, Handler]] = {
             "query": ("POST", content.QUERY, listing.answer_query),
             "bulk": ("POST", content.NDJSON, bulk.answer),
             "export": ("GET, HEAD", None, transfer.answer_export),
             "import": ("POST", content.NDJSON, transfer.answer_import),
-            "changes": ("GET, HEAD", None, self.feeds.answer),
+            "changes": ("GET, HEAD", None, feeds.answer),
         }
 
     def direct(self, call: Call, request_body: bytes) -> bool:
@@ -104,14 +103,6 @@ class Documents:
         tenant = call.tenant
         assert tenant is not None
         return self._store.tenant(tenant.id, _quota(tenant))
-
-    def reconcile(self, tenants: Mapping[str, Tenant]) -> None:
-        """End the feeds of tenants that are gone or disabled."""
-        self.feeds.reconcile(tenants)
-
-    def drain(self) -> None:
-        """End all feeds; their clients go on elsewhere, behind the last event that they saw."""
-        self.feeds.drain()
 
 
 _PRIVATE = b"Cache-Control: private, no-cache\r\n"

@@ -30,7 +30,9 @@ class Api:
     """A client of one tenant. Answers are status, headers, content. X-Request-ID and the same in a problem
     are taken away: they differ from request to request."""
 
-    def __init__(self, session: ClientSession, gateway: Gateway, tenant: str = "acme", scope: str = ALL) -> None:
+    def __init__(
+        self, session: ClientSession, gateway: Gateway, tenant: str = "acme", scope: str = ALL
+    ) -> None:
         self.session = session
         self.gateway = gateway
         self.headers = harness.bearer(gateway, tenant, scope)
@@ -55,7 +57,9 @@ class Api:
     ) -> tuple[int, Any, bytes]:
         sent = {**self.headers, **(headers or {})}
         if body is not None:
-            body = body if isinstance(body, bytes) or hasattr(body, "__aiter__") else json.dumps(body).encode()
+            body = (
+                body if isinstance(body, bytes) or hasattr(body, "__aiter__") else json.dumps(body).encode()
+            )
             sent.setdefault("Content-Type", "application/json")
         async with self.session.request(method, self.url(path), data=body, headers=sent) as response:
             content = await response.read()

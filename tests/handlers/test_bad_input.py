@@ -12,13 +12,16 @@ from tests.handlers.api import JSON_PATCH, MERGE, NDJSON, Api
 
 DEEP = "[" * 20_000 + "]" * 20_000
 VALUES = {
-    "where": '{"$where":"sleep(1000)"}', "ne": '{"$ne":null}', "gt": '{"$gt":""}', "expr": '{"$expr":{"$eq":[1,1]}}',
+    "where": '{"$where":"sleep(1000)"}', "ne": '{"$ne":null}', "gt": '{"$gt":""}',
+    "expr": '{"$expr":{"$eq":[1,1]}}',
     "function": '{"$function":{"body":"x","args":[],"lang":"js"}}', "lookup": '[{"$lookup":{"from":"x"}}]',
     "regex": '{"$regex":"(a+)+$"}', "operators in a value": '{"$eq":{"$gt":1}}', "deep": DEEP, "NaN": "NaN",
-    "infinity": "-Infinity", "huge integer": "9" * 5000, "int65": "36893488147419103232", "huge float": "1e999",
+    "infinity": "-Infinity", "huge integer": "9" * 5000, "int65": "36893488147419103232",
+    "huge float": "1e999",
     "NUL": '"a\\u0000b"', "surrogate": '"\\ud800"', "twice": '{"a":1,"a":2}', "dot": '{"a.b":1}',
     "proto": '{"__proto__":{"a":1}}', "null": "null", "string": '"x"', "empty": "", "truncated": '{"a":',
-    "true": "true", "array": "[]", "number": "0", "negative": "-1", "utf16": "\ufeff{}", "sql": '"\' OR 1=1 --"',
+    "true": "true", "array": "[]", "number": "0", "negative": "-1", "utf16": "\ufeff{}",
+    "sql": '"\' OR 1=1 --"',
     "path": '"../../etc/passwd"', "template": '"{{7*7}}"', "long": json.dumps("x" * 3000),
 }  # fmt: skip
 
@@ -38,15 +41,18 @@ def bodies(value: str) -> list[tuple[str, str, str, dict[str, str]]]:
         ("PUT", "/orders", f'{{"schema":{{"properties":{{"a":{value}}}}}}}', {}),
         ("PUT", "/orders", f'{{"indexes":{value}}}', {}), ("PUT", "/orders", f'{{"indexes":[{value}]}}', {}),
         ("PUT", "/orders", f'{{"indexes":[{{"name":"i","fields":[{value}]}}]}}', {}),
-        ("PUT", "/orders", f'{{"ttl":{value}}}', {}), ("PUT", "/orders", f'{{"ttl":{{"seconds":{value}}}}}', {}),
+        ("PUT", "/orders", f'{{"ttl":{value}}}', {}), ("PUT", "/orders",
+        f'{{"ttl":{{"seconds":{value}}}}}', {}),
         ("PUT", "/orders", f'{{"require_if_match":{value},"name":{value}}}', {}),
         *(("QUERY", "/orders/", body, {}) for body in (
-            value, f'{{"filter":{value}}}', f'{{"filter":{{"a":{value}}}}}', f'{{"filter":{{"$and":[{value}]}}}}',
+            value, f'{{"filter":{value}}}', f'{{"filter":{{"a":{value}}}}}',
+            f'{{"filter":{{"$and":[{value}]}}}}',
             f'{{"filter":{{"a":{{"$in":[{value}]}}}}}}', f'{{"filter":{{"a":{{"$elemMatch":{value}}}}}}}',
             f'{{"filter":{{"a":{{"$not":{value}}}}}}}', f'{{"filter":{{"id":{value}}}}}',
             f'{{"filter":{{"_created":{value}}}}}', f'{{"filter":{{"a":{{"$regex":{value}}}}}}}',
             f'{{"filter":{{"a":{{"$mod":{value}}}}}}}', f'{{"sort":{value}}}', f'{{"sort":[{value}]}}',
-            f'{{"fields":{value}}}', f'{{"fields":[{value}]}}', f'{{"limit":{value}}}', f'{{"cursor":{value}}}',
+            f'{{"fields":{value}}}', f'{{"fields":[{value}]}}', f'{{"limit":{value}}}',
+            f'{{"cursor":{value}}}',
             f'{{"count":{value}}}', f'{{{json.dumps(value[:100])}:1}}',
         )),
         *((("POST", "/orders/bulk?atomic=true", body, NDJSON)) for body in (
@@ -109,7 +115,8 @@ HEADERS = [
 @pytest.mark.parametrize(("name", "value"), HEADERS)
 async def test_a_header_is_taken_or_refused_clearly(api: Api, name: str, value: str) -> None:
     asked: list[tuple[str, str, Any]] = [
-        ("GET", "/orders/x", None), ("PUT", "/orders/x", {}), ("PATCH", "/orders/x", {}), ("GET", "/orders/", None),
+        ("GET", "/orders/x", None), ("PUT", "/orders/x", {}), ("PATCH", "/orders/x", {}),
+        ("GET", "/orders/", None),
         ("POST", "/orders/", {}), ("POST", "/orders/bulk", b"{}"), ("POST", "/orders/import", b"{}"),
         ("HEAD", "/orders/changes", None), ("PUT", "/orders", {}), ("DELETE", "/orders/x", None),
     ]  # fmt: skip

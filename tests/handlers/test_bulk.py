@@ -51,7 +51,9 @@ async def test_an_atomic_bulk_is_done_whole_or_says_which_line_failed(api: Api) 
             api, {"op": "replace", "id": "c", "data": {}}, broken, query="?atomic=true"
         )
         assert (answered, problem["code"], problem["line"]) == (status, code, 2)
-        assert headers["Content-Type"].startswith("application/problem+json") and "line 2" in problem["detail"]
+        assert (
+            headers["Content-Type"].startswith("application/problem+json") and "line 2" in problem["detail"]
+        )
     assert [item["id"] for item in (await api("GET", "/orders/"))[2]["items"]] == ["a", "b"]
 
 
@@ -71,7 +73,8 @@ BAD = [
     (b'{"op":"create","data":{"a":1,"a":2}}', 422, "/data/a"),
     (b'{"op":"create","data":{"a":' + b"[" * 5000 + b"]" * 5000 + b"}}", 422, ""),
     (b'{"op":"replace","data":{}}', 422, "/id"), (b'{"op":"replace","id":{"$ne":1},"data":{}}', 422, "/id"),
-    (b'{"op":"replace","id":"","data":{}}', 400, "/id"), (b'{"op":"replace","id":"\\u0001","data":{}}', 400, "/id"),
+    (b'{"op":"replace","id":"","data":{}}', 400, "/id"),
+    (b'{"op":"replace","id":"\\u0001","data":{}}', 400, "/id"),
     (b'{"op":"replace","id":"export","data":{}}', 400, "/id"),
     (b'{"op":"replace","id":"x","data":{"id":"y"}}', 422, "/data/id"),
     (b'{"op":"replace","id":"x","data":{},"if_match":1}', 422, "/if_match"),

@@ -60,14 +60,16 @@ async def feed(
 
 async def until(condition: Any) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - nothing tells
+        while not condition():
             await asyncio.sleep(0.01)
 
 
 async def test_a_subscriber_hears_of_each_change_in_order(api: Api) -> None:
     async with feed(api) as subscriber:
         first = await subscriber.block()
-        assert first is not None and first["retry"] and first["id"]  # a place to come back to, before anything
+        assert (
+            first is not None and first["retry"] and first["id"]
+        )  # a place to come back to, before anything
         await api("PUT", "/others/x", {})
         tag = (await api("PUT", "/orders/x", {"a": 1, "t": "é\n\r"}))[1]["ETag"]
         kind, data = await subscriber.event()
@@ -114,7 +116,7 @@ async def test_an_event_is_there_right_after_its_write(api: Api) -> None:
 
 
 async def test_silence_is_broken_by_comments(api: Api) -> None:
-    api.gateway.documents.feeds._heartbeat = 0.02
+    api.gateway.feeds._heartbeat = 0.02
     async with feed(api) as subscriber:
         await subscriber.block()
         assert [await subscriber.block() for _ in range(3)] == [{"": ""}] * 3
@@ -123,7 +125,7 @@ async def test_silence_is_broken_by_comments(api: Api) -> None:
 
 
 async def test_a_client_that_leaves_is_forgotten_at_once(api: Api) -> None:
-    feeds = api.gateway.documents.feeds
+    feeds = api.gateway.feeds
     tasks = len(asyncio.all_tasks())
     client = await RawClient.connect(harness.address(api.gateway))
     client.send(_request(api))
@@ -135,7 +137,8 @@ async def test_a_client_that_leaves_is_forgotten_at_once(api: Api) -> None:
 
 def _request(api: Api) -> bytes:
     authorization = api.headers["Authorization"]
-    return f"GET /documents/orders/changes HTTP/1.1\r\nHost: a\r\nAuthorization: {authorization}\r\n\r\n".encode()
+    head = f"GET /documents/orders/changes HTTP/1.1\r\nHost: a\r\nAuthorization: {authorization}\r\n\r\n"
+    return head.encode()
 
 
 async def test_a_feed_ends_with_its_token(api: Api) -> None:
@@ -178,7 +181,7 @@ async def test_a_tenant_has_so_many_feeds_and_no_more(tmp_path: Path) -> None:
             assert (status, problem["code"]) == (429, "tenant_limit") and int(headers["Retry-After"]) > 0
             async with feed(api.of("globex")):
                 pass
-        await until(lambda: len(api.gateway.documents.feeds) == 0)
+        await until(lambda: len(api.gateway.feeds) == 0)
         async with feed(api):
             pass
 
@@ -186,7 +189,7 @@ async def test_a_tenant_has_so_many_feeds_and_no_more(tmp_path: Path) -> None:
 async def test_a_head_request_is_answered_and_over(api: Api) -> None:
     status, headers, body = await api.raw("HEAD", "/orders/changes")
     assert (status, headers["Content-Type"], body) == (200, "text/event-stream", b"")
-    await until(lambda: len(api.gateway.documents.feeds) == 0)
+    await until(lambda: len(api.gateway.feeds) == 0)
 
 
 async def test_an_event_id_that_is_forged_or_of_another_collection_is_400(api: Api) -> None:
@@ -232,4 +235,4 @@ async def test_a_subscriber_that_does_not_read_costs_bounded_memory(tmp_path: Pa
         assert connection.transport is not None
         assert connection.transport.get_write_buffer_size() < 3_000_000  # of 12 MB
         client.close()
-        await until(lambda: len(api.gateway.documents.feeds) == 0)
+        await until(lambda: len(api.gateway.feeds) == 0)

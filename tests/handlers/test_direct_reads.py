@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Any
@@ -51,22 +52,25 @@ async def answer(client: RawClient, raw: bytes) -> tuple[list[str], bytes]:
     status, *lines = head.rstrip().split("\r\n")
     request_id = next(line[14:] for line in lines if line.startswith("X-Request-ID: "))
     varying = ("X-Request-ID: ", "Date: ")
-    kept = sorted(line for line in lines if not line.startswith(varying))
+    kept = sorted(line.replace("Etag:", "ETag:") for line in lines if not line.startswith(varying))
     return [status, *kept], body.replace(request_id.encode(), b"")
 
 
 async def test_both_ways_answer_alike(api: Api, ways: list[bool]) -> None:
     tag = (await api("PUT", "/orders/x", {"a": "é", "b": [1]}))[1]["ETag"]
     await api("PUT", "/orders/empty", {})
-    client = await RawClient.connect(harness.address(api.gateway))
+    await api.of("globex")("PUT", "/orders/y", {})
+    client, by_aiohttp = [await RawClient.connect(harness.address(api.gateway)) for _ in range(2)]
     reader, other = api.of("acme", f"{READ}:orders"), api.of("acme", "documents:write")
     asked = [
         (reader, "/orders/x", "", True), (api, "/orders/empty", "", True), (api, "/orders/none", "", True),
-        (api, "/orders/x", f"If-None-Match: {tag}\r\n", True), (api, "/orders/x", f"if-none-match: W/{tag}\r\n", True),
-        (api, "/orders/x", 'If-None-Match: "other"\r\n', True), (api, "/orders/x", f"If-Match: {tag}\r\n", True),
+        (api, "/orders/x", f"If-None-Match: {tag}\r\n", True),
+        (api, "/orders/x", f"if-none-match: W/{tag}\r\n", True),
+        (api, "/orders/x", 'If-None-Match: "other"\r\n', True),
+        (api, "/orders/x", f"If-Match: {tag}\r\n", True),
         (api, "/orders/x", 'If-Match: "other"\r\n', True), (api, "/orders/x", "If-Match: x\r\n", True),
-        (other, "/orders/x", "", True), (api.of("globex"), "/orders/x", "", False),
-        (api, "/a.b/x", "", True), (api, "/orders/" + "i" * 201, "", True), (api, "/orders/%78", "", False),
+        (other, "/orders/x", "", True), (api.of("globex"), "/orders/x", "", True),
+        (api, "/a.b/x", "", True), (api, "/orders/" + "i" * 201, "", True), (api, "/orders/%20", "", False),
         (api, "/orders/x?a=1", "", False), (api, "/orders/", "", False), (api, "/orders", "", False),
         (api, "/orders/query", "", False), (api, "/orders/x/", "", False), (api, "/", "", False),
     ]  # fmt: skip
@@ -75,13 +79,16 @@ async def test_both_ways_answer_alike(api: Api, ways: list[bool]) -> None:
             ways.clear()
             short = await answer(client, request(who, path, more, method))
             assert ways == [directly], path
-            long = await answer(client, request(who, path, more + LONG_WAY, method))
+            long = await answer(by_aiohttp, request(who, path, more + LONG_WAY, method))
             assert len(ways) == 1, "the long way was not taken"
             assert short == long, path
     client.close()
+    by_aiohttp.close()
 
 
-async def test_a_direct_answer_carries_cors_and_is_logged_and_counted(tmp_path: Path, ways: list[bool]) -> None:
+async def test_a_direct_answer_carries_cors_and_is_logged_and_counted(
+    tmp_path: Path, ways: list[bool]
+) -> None:
     cors = {"origins": ["https://app.example"], "expose": ["ETag"]}
     async with serving(tmp_path, cors=cors) as api:
         await api("PUT", "/orders/x", {"a": 1})
@@ -113,8 +120,6 @@ async def test_a_client_that_pipelines_and_does_not_read_is_not_answered_into_me
     client = await RawClient.connect(harness.address(api.gateway))
     client.writer.transport.pause_reading()  # type: ignore[attr-defined]
     client.send(request(api, "/orders/x") * 2000)  # 100 MB of answers
-    import asyncio
-
     await asyncio.sleep(0.5)
     connections = api.gateway.listener._connections()
     waiting = max(c.transport.get_write_buffer_size() for c in connections if c.transport is not None)

@@ -57,7 +57,12 @@ async def test_what_is_another_tenants_answers_as_what_never_was(api: Api) -> No
     a, b = api.of("acme"), api.of("globex")
     await a("PUT", "/orders", {"indexes": [{"name": "s", "fields": ["n"], "unique": True}]})
     for n in range(3):
-        await a("PUT", f"/orders/mine-{n}", {"secret": CANARY, "n": n}, {"Idempotency-Key": '"theirs"'} if n else {})
+        await a(
+            "PUT",
+            f"/orders/mine-{n}",
+            {"secret": CANARY, "n": n},
+            {"Idempotency-Key": '"theirs"'} if n else {},
+        )
         await a("PUT", f"/orders/mine-{n}", {"secret": CANARY, "n": n})
     tag = (await a("GET", "/orders/mine-0"))[1]["ETag"]
     cursor = (await a("GET", "/orders/?limit=1&sort=n"))[2]["next"]

@@ -53,7 +53,9 @@ async def test_a_scope_allows_its_verbs_and_no_others(
 
 
 async def test_the_scope_of_another_collection_does_not_count(api: Api) -> None:
-    others = " ".join(f"{s}:{c}" for s in (READ, WRITE, MANAGE) for c in ("order", "orders2", "ORDERS", "*", ""))
+    others = " ".join(
+        f"{s}:{c}" for s in (READ, WRITE, MANAGE) for c in ("order", "orders2", "ORDERS", "*", "")
+    )
     client = api.of("acme", others)
     assert allowed(await statuses(client, READS + WRITES + MANAGES)) == {False}
 
@@ -78,8 +80,14 @@ async def test_the_root_lists_the_collections_that_the_token_may_read(api: Api) 
 async def test_who_may_only_write_gets_nothing_to_read(api: Api) -> None:
     await api("PUT", "/orders/x", {"secret": "c4n4ry"})
     writer = api.of("acme", f"{WRITE}:orders")
-    for method, path, status in (("PATCH", "/orders/x", 204), ("POST", "/orders/", 201), ("PUT", "/orders/x", 204)):
-        answered, headers, body = await writer.raw(method, path, {"a": 1}, {"Prefer": "return=representation"})
+    for method, path, status in (
+        ("PATCH", "/orders/x", 204),
+        ("POST", "/orders/", 201),
+        ("PUT", "/orders/x", 204),
+    ):
+        answered, headers, body = await writer.raw(
+            method, path, {"a": 1}, {"Prefer": "return=representation"}
+        )
         assert (answered, body) == (status, b"") and headers["ETag"]
     sent = {"Idempotency-Key": '"k"'}
     assert (await writer.raw("PUT", "/orders/x", {"b": 1}, sent))[2] == b""

@@ -152,7 +152,9 @@ async def test_an_import_is_refused_as_a_whole_before_it_begins(api: Api) -> Non
     ]
 
 
-@pytest.mark.parametrize("query", ["filter=", "filter={", "filter=[]", "limit=1", "filter=%7B%22%24where%22:1%7D"])
+@pytest.mark.parametrize(
+    "query", ["filter=", "filter={", "filter=[]", "limit=1", "filter=%7B%22%24where%22:1%7D"]
+)
 async def test_an_export_refuses_what_it_does_not_understand(api: Api, query: str) -> None:
     status, _, problem = await api("GET", f"/orders/export?{query}")
     assert (status, problem["parameter"]) == (400, query.partition("=")[0])

@@ -1,4 +1,4 @@
-"""Writing a document over HTTP: both patches, Prefer, Idempotency-Key, quotas, and answers while others wait."""
+"""Writing a document over HTTP: both patches, Prefer, Idempotency-Key, quotas."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ async def test_a_json_patch_is_done_whole(api: Api) -> None:
     ("patch", "status", "code"),
     [
         ([{"op": "test", "path": "/a", "value": 2}], 409, "patch_conflict"),
-        ([{"op": "replace", "path": "/a", "value": 2}, {"op": "remove", "path": "/none"}], 409, "patch_conflict"),
+        ([{"op": "replace", "path": "/a", "value": 2}, {"op": "remove", "path": "/none"}], 409,
+        "patch_conflict"),
         ([{"op": "replace", "path": "/id", "value": "y"}], 422, "unprocessable"),
         ([{"op": "add", "path": "/$set", "value": 1}], 422, "unprocessable"),
         ([{"op": "add", "path": "/_etag", "value": 1}], 422, "unprocessable"),
@@ -143,7 +144,9 @@ async def test_the_same_key_at_the_same_time_makes_one_document(api: Api) -> Non
     assert len((await api("GET", "/orders/"))[2]["items"]) == 1
 
 
-@pytest.mark.parametrize("key", ["", '""', '"', '"a" "b"', '"a', "a b", '"\xe9"', "x" * 256, '"a", "b"', "a,b"])
+@pytest.mark.parametrize(
+    "key", ["", '""', '"', '"a" "b"', '"a', "a b", '"\xe9"', "x" * 256, '"a", "b"', "a,b"]
+)
 async def test_a_key_that_is_malformed_is_400(api: Api, key: str) -> None:
     for method, path in (("POST", "/orders/"), ("PUT", "/orders/x"), ("PATCH", "/orders/x")):
         assert (await api(method, path, {}, {"Idempotency-Key": key}))[0] == 400
@@ -165,7 +168,9 @@ async def test_a_quota_is_507_and_reading_and_deleting_go_on(tmp_path: Path) -> 
         assert (await api("PUT", "/orders/a", {"more": 1}))[0] == 200
         status, _, lines = await api("POST", "/orders/bulk", ndjson({"op": "create", "data": {}}), NDJSON)
         assert (status, lines[0]["status"], lines[0]["error"]["code"]) == (200, 507, "quota_exceeded")
-        status, _, lines = await api("POST", "/orders/import", ndjson(*({"n": n} for n in range(500))), NDJSON)
+        status, _, lines = await api(
+            "POST", "/orders/import", ndjson(*({"n": n} for n in range(500))), NDJSON
+        )
         assert status == 200 and lines[-1]["done"] is False and lines[-1]["error"]["code"] == "quota_exceeded"
         assert (await api("DELETE", "/orders/a"))[0] == 204
         assert (await api("PUT", "/orders/c", {}))[0] == 201
