@@ -8,6 +8,7 @@ import pytest
 from gateway.store.port import DocumentStore
 from gateway.store.sqlite import SQLiteDocumentStore
 from tests.store.conformance import Conformance
+from tests.store.conformance_collections import CollectionConformance
 
 
 @pytest.fixture
@@ -19,4 +20,8 @@ async def store(tmp_path: Path) -> AsyncIterator[DocumentStore]:
 
 
 class TestSQLite(Conformance):
+    pass
+
+
+class TestSQLiteCollections(CollectionConformance):
     pass
