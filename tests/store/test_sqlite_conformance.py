@@ -9,6 +9,8 @@ from gateway.store.port import DocumentStore
 from gateway.store.sqlite import SQLiteDocumentStore
 from tests.store.conformance import Conformance
 from tests.store.conformance_collections import CollectionConformance
+from tests.store.conformance_streams import StreamConformance
+from tests.store.conformance_writes import WriteConformance
 
 
 @pytest.fixture
@@ -24,4 +26,12 @@ class TestSQLite(Conformance):
 
 
 class TestSQLiteCollections(CollectionConformance):
+    pass
+
+
+class TestSQLiteWrites(WriteConformance):
+    pass
+
+
+class TestSQLiteStreams(StreamConformance):
     pass
