@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from time import monotonic
-from typing import Protocol
+from typing import Protocol, cast
 
 from gateway.core import answer
 from gateway.core.answer import AnswerHead
@@ -55,8 +55,7 @@ class Connection(asyncio.Protocol):
         self.writable: asyncio.Event | None = None  # there while somebody waits to write
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
 
     def data_received(self, data: bytes) -> None:
         if self.exchange is None:

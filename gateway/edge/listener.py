@@ -100,6 +100,7 @@ class Listener:
         if runner is not None and runner.server is not None:
             runner.server.pre_shutdown()
             end = monotonic() + self._drain_time
+            await asyncio.sleep(0.02)  # what has just come is in progress a few turns later
             while monotonic() < end and any(  # noqa: ASYNC110 - aiohttp has no event for it
                 c._request_in_progress for c in self._connections()
             ):

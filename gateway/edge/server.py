@@ -12,24 +12,16 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Protocol
 
-from aiohttp import HttpVersion10, HttpVersion11, StreamReader, hdrs, http_exceptions, web
+from aiohttp import HttpVersion10, HttpVersion11, StreamReader, hdrs, web
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from gateway.call import Call, new_id
-from gateway.core.errors import (
-    BadRequest,
-    GatewayError,
-    HeadersTooLarge,
-    InternalError,
-    RequestTimeout,
-    TargetTooLong,
-)
+from gateway.core.errors import GatewayError, RequestTimeout
 from gateway.core.head import MAX_HEAD, Head, parse_simple
-from gateway.edge import reply
+from gateway.edge import reply, unparsed
 
 KEEP_ALIVE = 65.0  # seconds that a client's idle connection stays open
 HEAD_TIME = 10.0  # seconds that a request's head may take from its first byte
-_MAX_LINE = 8190  # bytes of a request line or a header, aiohttp's own limit
 _HELD = 64 * 1024  # bytes that a client may send ahead while its request is served
 _GATHERED = 64 * 1024  # bytes of a request that came in parts and may still take the short way
 _GATHER_TIME = 0.05  # seconds that its parts may take to come
@@ -78,14 +70,14 @@ class ClientConnection(RequestHandler):
     )
 
     def __init__(self, server: web.Server, service: Service, **more: Any) -> None:
-        self._handed = False
+        self._handed = True  # until aiohttp waits for the first request
         super().__init__(server, **more)
         self._service = service
         self.relay: Any = None
         self.tunnel: Any = None
         self.on_gone: Callable[[], object] | None = None
         self.begun: Call | None = None
-        self.busy = False
+        self.busy = True
         self.clean = True
         self.head_since = 0.0
         self.peer = ""
@@ -287,13 +279,8 @@ class ClientConnection(RequestHandler):
             return False
         error = RequestTimeout("The request's head did not come in time.")
         request_id = new_id()
-        body = reply.problem_body(error, request_id)
         if self.transport is not None:
-            self.transport.write(
-                b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/problem+json\r\n"
-                b"X-Request-ID: %b\r\nServer: gateway\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
-                % (request_id.encode(), len(body), body)
-            )
+            self.transport.write(unparsed.answer(error, request_id))
         self._service.refused(request_id, error, self.peer)
         self.force_close()
         return True
@@ -328,7 +315,7 @@ class ClientConnection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """A request that cannot be parsed. Nothing of it is echoed."""
-        error = _parser_error(status, exc, self._line_length)
+        error = unparsed.error_of(status, exc, self._line_length)
         request._version = HttpVersion11  # aiohttp makes up a request of HTTP/1.0 for what it cannot parse
         request_id = new_id()
         response = web.Response(
@@ -349,15 +336,3 @@ def is_spoken(request: web.BaseRequest) -> bool:
         return True
     request._version = HttpVersion11
     return False
-
-
-def _parser_error(status: int, exc: BaseException | None, line_length: int) -> GatewayError:
-    if isinstance(exc, http_exceptions.LineTooLong):
-        if line_length > _MAX_LINE:
-            return TargetTooLong("The request's target is too long.")
-        return HeadersTooLarge("A header is too long.")
-    if "Too many headers" in str(exc):
-        return HeadersTooLarge("The request has too many headers.")
-    if status == 400:
-        return BadRequest("The request is not valid HTTP/1.1.")
-    return InternalError()
