@@ -7,7 +7,6 @@ nothing came after it, and the whole request was sent.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
@@ -16,7 +15,8 @@ from gateway.core import answer
 from gateway.core.answer import AnswerHead
 from gateway.core.chunks import ChunkedReader
 from gateway.core.errors import BackendMalformed, BackendReset, BackendTimeout, GatewayError
-from gateway.core.model import Address, Timeouts
+from gateway.core.model import Timeouts
+from gateway.edge.connection import Connection
 
 _MAX_INTERIM = 16
 _END_OF_HEAD = b"\r\n\r\n"
@@ -31,74 +31,6 @@ class Sink(Protocol):
     def flush(self) -> None: ...
     def end(self) -> None: ...
     def fail(self, error: GatewayError) -> None: ...
-
-
-class User(Protocol):
-    """What a connection carries. writable: the backend takes more again."""
-
-    def feed(self, data: bytes) -> None: ...
-    def connection_lost(self) -> None: ...
-    def writable(self) -> None: ...
-
-
-class Connection(asyncio.Protocol):
-    """A connection to a backend. It carries one exchange at a time; bytes that nobody asked for end it."""
-
-    __slots__ = ("address", "exchange", "idle_since", "lost", "transport", "writable")
-
-    def __init__(self, address: Address) -> None:
-        self.address = address
-        self.exchange: User | None = None
-        self.transport: asyncio.Transport | None = None
-        self.idle_since = 0.0
-        self.lost = False
-        self.writable: asyncio.Event | None = None  # there while somebody waits to write
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        if self.exchange is None:
-            self.abort()
-        else:
-            self.exchange.feed(data)
-
-    def eof_received(self) -> None:
-        """The transport closes itself; connection_lost says the rest, a turn later."""
-        self.lost = True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.lost = True
-        if self.writable is not None:
-            self.writable.set()
-        if self.exchange is not None:
-            self.exchange.connection_lost()
-
-    def pause_writing(self) -> None:
-        self.writable = asyncio.Event()
-
-    def resume_writing(self) -> None:
-        if self.writable is not None:
-            self.writable.set()
-            self.writable = None
-        if self.exchange is not None:
-            self.exchange.writable()
-
-    async def drained(self) -> None:
-        """Until what was written has left, down to the low-water mark."""
-        if self.writable is not None:
-            await self.writable.wait()
-
-    def abort(self) -> None:
-        if self.transport is not None:
-            self.transport.abort()
-        self.lost = True
-
-    def close(self) -> None:
-        if self.transport is not None:
-            self.transport.close()
-        self.lost = True
 
 
 class Exchange:

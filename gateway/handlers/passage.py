@@ -10,7 +10,8 @@ from gateway.call import Call, Client
 from gateway.core.answer import AnswerHead
 from gateway.core.errors import GatewayError
 from gateway.core.model import Address, Timeouts
-from gateway.edge.exchange import Connection, Exchange
+from gateway.edge.connection import Connection
+from gateway.edge.exchange import Exchange
 from gateway.edge.pool import Pool, Pools
 from gateway.edge.relay import Relay
 

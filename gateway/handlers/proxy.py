@@ -24,7 +24,8 @@ from gateway.core.errors import (
 )
 from gateway.core.model import Address, Backend, Timeouts
 from gateway.edge import body, reply
-from gateway.edge.exchange import Connection, Exchange
+from gateway.edge.connection import Connection
+from gateway.edge.exchange import Exchange
 from gateway.edge.pool import Pool, Pools
 from gateway.edge.spool import Spool
 from gateway.edge.tunnel import Tunnels
