@@ -187,7 +187,10 @@ class Gateway:
         route = call.route
         name = route.name if route is not None else ""
         tenant = call.tenant.id.value if call.tenant is not None else ""
-        self.metrics.observe(name, call.status, tenant, perf_counter() - call.started)
+        if call.status == 101:
+            self.metrics.websocket_ended(name, tenant)
+        else:
+            self.metrics.observe(name, call.status, tenant, perf_counter() - call.started)
         if call.code and route is not None and call.code.startswith(_BACKEND_CODES):
             self.metrics.backend_error(route.target_name, call.code)
         self.access_log.write(call)

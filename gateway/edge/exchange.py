@@ -173,8 +173,9 @@ class Exchange:
         if head.bodyless or self._left == 0:
             self._finish(surplus=bool(data))
         elif self._chunks is not None:
-            for piece in self._chunks.feed(data):
-                self._pass(piece)
+            pieces = self._chunks.feed(data)
+            if pieces:  # what came together leaves together: a write for each tiny chunk costs a system call
+                self._pass(pieces[0] if len(pieces) == 1 else b"".join(pieces))
             if self._chunks.done:
                 self._finish(surplus=bool(self._chunks.surplus))
         elif self._left > 0:

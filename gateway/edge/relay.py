@@ -7,13 +7,21 @@ thread is free while the slow client still reads.
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import socket
+import struct
+
 from gateway.call import Call, Client
 from gateway.core.answer import CORS, AnswerHead
-from gateway.core.errors import GatewayError
+from gateway.core.errors import GatewayError, InternalError
 from gateway.edge import cors
 from gateway.edge.exchange import Exchange
 from gateway.edge.reply import date_line
 from gateway.edge.spool import Outbox
+
+L = logging.getLogger(__name__)
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 
 
 class Relay:
@@ -175,7 +183,14 @@ class Relay:
         """The client has read what was waiting for it."""
         outbox, client = self._outbox, self._client
         while outbox is not None and client.transport is not None and not client.writing_paused:
-            piece = outbox.take()
+            try:
+                piece = outbox.take()
+            except OSError as error:
+                L.error("The buffered answer of request %s cannot be read: %s", self.call.id, error)
+                self.error = InternalError()
+                self._cut()
+                self.client_lost()
+                return
             if not piece:
                 outbox.close()
                 self._outbox = outbox = None
@@ -192,9 +207,14 @@ class Relay:
         self.finish()
 
     def _cut(self) -> None:
-        """An answer that began and cannot be completed must not look complete."""
-        if self._client.transport is not None:
-            self._client.transport.abort()
+        """An answer that began and cannot be completed must not look complete: one of HTTP/1.0 may end with
+        its connection, so this must not be an ordinary end, but a reset (socket(7), SO_LINGER)."""
+        transport = self._client.transport
+        if transport is None:
+            return
+        with contextlib.suppress(OSError):
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        transport.abort()
 
     def finish(self) -> None:
         """The call is over as far as the client is concerned."""

@@ -178,12 +178,28 @@ class ClientConnection(RequestHandler):
             end = data.find(b"\r\n")
             self._line_ended = end >= 0
             self._line_length += end if end >= 0 else len(data)
-        super().data_received(data)
-        self._end_broken_body()
+        self._feed(data)
         if self._messages or not self._idle():
             self.head_since = 0.0
         elif not self.head_since and not self.clean:
             self.head_since = monotonic()
+
+    def _feed(self, data: bytes) -> None:
+        """Head by head: of what comes in one piece, aiohttp's parser forgets the good requests before one
+        that it cannot parse, and they would not be answered."""
+        start, end = 0, data.find(b"\r\n\r\n") + 4
+        while 4 <= end < len(data) and self._wants_a_head():
+            super().data_received(data[start:end])
+            self._end_broken_body()
+            start, end = end, data.find(b"\r\n\r\n", end) + 4
+        super().data_received(data[start:] if start else data)
+        self._end_broken_body()
+
+    def _wants_a_head(self) -> bool:
+        """Whether what aiohttp's parser has taken is good, and it is in no body."""
+        if self._buffer_paused or (self._messages and isinstance(self._messages[-1][0], _ErrInfo)):
+            return False
+        return self._body is None or self._body.is_eof()
 
     def _end_broken_body(self) -> None:
         """aiohttp's parser forgets the body that it was in when it meets what it cannot parse: whoever reads

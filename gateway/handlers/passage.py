@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Coroutine
 from time import monotonic, perf_counter
 from typing import Protocol
 
 from gateway.call import Call, Client
 from gateway.core.answer import AnswerHead
-from gateway.core.errors import GatewayError
+from gateway.core.errors import GatewayError, InternalError
 from gateway.core.model import Address, Timeouts
 from gateway.edge.connection import Connection
 from gateway.edge.exchange import Exchange
 from gateway.edge.pool import Pool, Pools
 from gateway.edge.relay import Relay
 
+L = logging.getLogger(__name__)
 # A backend whose answer nobody wants any more may take this long to end it when the route has no limit.
 _DISCARD = 300.0  # seconds
 
@@ -34,7 +37,7 @@ class Passage(Relay):
     all, or (a thread that cannot be cancelled) long after the client has left.
     """
 
-    __slots__ = ("_finished", "_pool", "_pools", "_seat", "_started", "_total")
+    __slots__ = ("_finished", "_pool", "_pools", "_seat", "_started", "_total", "_work")
 
     def __init__(
         self,
@@ -54,6 +57,7 @@ class Passage(Relay):
         self._total = total  # the route's own, which a client cannot shorten
         self._started = perf_counter()
         self._finished: asyncio.Future[None] | None = None
+        self._work: asyncio.Task[None] | None = None
 
     def start(
         self, connection: Connection, request: bytes, timeouts: Timeouts, *, complete: bool = True
@@ -77,7 +81,20 @@ class Passage(Relay):
         if self.error is not None and not self.begun:
             raise self.error
 
+    def beside(self, work: Coroutine[None, None, None]) -> None:
+        """Run what the call needs beside the exchange: the rest of its body, say. It ends with the call."""
+        self._work = asyncio.create_task(work)
+        self._work.add_done_callback(self._worked)
+
+    def _worked(self, task: asyncio.Task[None]) -> None:
+        """Nobody awaits it, so what went wrong in it has to be said here."""
+        if not task.cancelled() and (bug := task.exception()) is not None:
+            L.error("A bug in the gateway failed request %s", self.call.id, exc_info=bug)
+            self.give_up(InternalError())
+
     def on_end(self) -> None:
+        if self._work is not None:
+            self._work.cancel()
         if self._finished is not None and not self._finished.done():
             self._finished.set_result(None)
         elif self.call.on_end is not None:

@@ -14,7 +14,7 @@ from typing import Protocol
 from aiohttp import web
 
 from gateway.call import Call
-from gateway.core import headers
+from gateway.core import deadline, headers
 from gateway.core.errors import (
     BackendSaturated,
     BackendUnavailable,
@@ -87,19 +87,18 @@ class Proxy:
 
     async def __call__(self, call: Call) -> web.StreamResponse:
         assert call.route is not None and call.client is not None
-        timeouts = _shortened(call, call.route.timeouts)
+        timeouts = deadline.shortened(call.route.timeouts, call.head.timeouts)
         rule = asked(call)
         handshake = Handshake(call, rule, self._pools, self._tunnels) if rule is not None else None
         spool = Spool()
         try:
             seat, pool, connection = await self._get_there(call, spool, timeouts)
             passage = self._passage(call, seat, pool)
-            upload = None
             if handshake is not None:
                 request = self._request(call, -1, handshake.lines)
                 handshake.follow(passage, passage.start(connection, request, timeouts))
             else:
-                upload = self._start(call, passage, connection, spool, timeouts)
+                self._start(call, passage, connection, spool, timeouts)
             try:
                 await passage.finished()
             except asyncio.CancelledError:
@@ -107,9 +106,6 @@ class Proxy:
                     call.client.tunnel.cut()
                 passage.client_lost()
                 raise
-            finally:
-                if upload is not None:
-                    upload.cancel()
             return reply.Sent(call.status, keep_alive=passage.keep_alive)
         finally:
             spool.close()
@@ -171,8 +167,8 @@ class Proxy:
 
     def _start(
         self, call: Call, passage: Passage, connection: Connection, spool: Spool, timeouts: Timeouts
-    ) -> asyncio.Task[None] | None:
-        """Send the head and what is in hand of the body; gives the task that sends the rest, if any."""
+    ) -> None:
+        """Send the head and what is in hand of the body; the rest follows beside."""
         stream: AsyncIterator[bytes] | None = None
         if self._backend.threaded:
             length = spool.length if spool.length or call.head.length >= 0 else -1
@@ -186,9 +182,8 @@ class Proxy:
             stream = body.chunks(call) if announced is None or announced else None
         request = self._request(call, length, coding) + spool.small
         exchange = passage.start(connection, request, timeouts, complete=stream is None)
-        if stream is None:
-            return None
-        return asyncio.create_task(_upload(passage, exchange, stream, length))
+        if stream is not None:
+            passage.beside(_upload(passage, exchange, stream, length))
 
     # --- the request ---
 
@@ -261,23 +256,3 @@ async def _upload(passage: Passage, exchange: Exchange, stream: AsyncIterator[by
         exchange.sent_all()
     except GatewayError as error:
         passage.give_up(error)
-
-
-def _shortened(call: Call, timeouts: Timeouts) -> Timeouts:
-    """A client's X-Request-Timeout (seconds) may only shorten. Raises BadRequest."""
-    if not call.head.timeouts:
-        return timeouts
-    try:
-        wanted = float(call.head.timeouts[0])
-    except ValueError:
-        wanted = -1.0
-    if not 0 < wanted < 86400 or len(call.head.timeouts) > 1:
-        raise BadRequest("X-Request-Timeout must be one number of seconds above 0.")
-    return Timeouts(
-        body=timeouts.body,
-        queue=min(timeouts.queue, wanted),
-        connect=min(timeouts.connect, wanted),
-        first_byte=min(timeouts.first_byte, wanted),
-        idle=timeouts.idle,
-        total=min(timeouts.total or wanted, wanted),
-    )

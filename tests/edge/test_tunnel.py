@@ -908,7 +908,11 @@ async def test_it_holds_a_seat_while_it_lives_and_is_logged_and_counted_at_its_e
         await nobody_inside(gateway)
         await asyncio.sleep(0.05)
         assert "gateway_websockets 0" in gateway.metrics.render()
-        assert 'status_class="1xx"' in gateway.metrics.render() or "1xx" in gateway.metrics.render()
+        metrics = gateway.metrics.render()
+        assert 'gateway_websockets_ended_total{route="ws"} 1' in metrics
+        assert 'gateway_tenant_requests_total{tenant="acme",status="1xx"} 1' in metrics
+        latencies = [line for line in metrics.splitlines() if line.startswith("gateway_request_seconds")]
+        assert latencies == [], "the life of a WebSocket is no latency of a request"
     line = logged(gateway)[-1]
     assert (line["status"], line["tenant"], line["route"]) == (101, "acme", "ws")
     frames_in, frames_out = 5 + 6 + 2 + 6, 5 + 2 + 2 + 2  # masked in, plain out; a text and a close
