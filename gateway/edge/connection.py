@@ -54,9 +54,15 @@ class Connection(asyncio.Protocol):
         self.writable = asyncio.Event()
 
     def resume_writing(self) -> None:
+        """Its user hears of it a turn later: asyncio (3.11) says twice that a connection is lost when it is
+        closed in here."""
         if self.writable is not None:
             self.writable.set()
             self.writable = None
+        if self.exchange is not None:
+            asyncio.get_running_loop().call_soon(self._tell_writable)
+
+    def _tell_writable(self) -> None:
         if self.exchange is not None:
             self.exchange.writable()
 

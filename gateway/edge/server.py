@@ -251,6 +251,10 @@ class ClientConnection(RequestHandler):
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        if self.relay is not None:  # a turn later: see Connection.resume_writing
+            self._loop.call_soon(self._resume_relay)
+
+    def _resume_relay(self) -> None:
         if self.relay is not None:
             self.relay.resume()
 

@@ -78,8 +78,10 @@ class Passage(Relay):
         if not self.ended:
             self._finished = asyncio.get_running_loop().create_future()
             await self._finished
-        if self.error is not None and not self.begun:
-            raise self.error
+        if self.error is not None:
+            self.call.code = self.error.code
+            if not self.begun:
+                raise self.error
 
     def beside(self, work: Coroutine[None, None, None]) -> None:
         """Run what the call needs beside the exchange: the rest of its body, say. It ends with the call."""

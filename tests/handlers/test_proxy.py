@@ -430,9 +430,42 @@ async def test_a_shorter_time_wanted_by_the_client_counts_and_a_longer_one_does_
             async with session.get(harness.url(gateway, "/svc/"), headers=headers) as response:
                 assert response.status == 504
             assert asyncio.get_running_loop().time() - begun < most
-        headers = {**harness.bearer(gateway), "X-Request-Timeout": "soon"}
-        async with session.get(harness.url(gateway, "/svc/"), headers=headers) as response:
-            assert response.status == 400
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        *("soon", "1_0", "inf", "nan", "1e1", "+1", "-1", "0", "0.0", "1.", ".5"),
+        *("\u0661", "86401", "0x1", "1 2", ""),
+    ],
+)
+async def test_a_time_that_is_no_plain_decimal_number_is_400(tmp_path: Path, wanted: str) -> None:
+    async with Backend(always(answer())) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await _raw(gateway, f"GET /svc/ HTTP/1.1\r\nX-Request-Timeout: {wanted}")
+        head, body = await client.answer()
+        assert head.startswith("HTTP/1.1 400 ")
+        assert json.loads(body)["code"] == "bad_request"
+        assert not backend.heard
+        client.close()
+
+
+async def test_a_time_that_is_said_twice_is_400(tmp_path: Path) -> None:
+    async with Backend(always(answer())) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await _raw(gateway, "GET /svc/ HTTP/1.1\r\nX-Request-Timeout: 1\r\nX-Request-Timeout: 1")
+        assert (await client.head()).startswith("HTTP/1.1 400 ")
+        client.close()
+
+
+async def test_tiny_chunks_that_come_together_leave_together(tmp_path: Path) -> None:
+    """In one chunk, and so in one write: one for each would cost a system call for a byte."""
+    raw = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 500 + b"0\r\n\r\n"
+    async with Backend(always(raw)) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await _raw(gateway, "GET /svc/ HTTP/1.1")
+        await client.head()
+        async with asyncio.timeout(2):
+            received = await client.reader.readuntil(b"\r\n0\r\n\r\n")
+        assert received == b"1f4\r\n" + b"a" * 500 + b"\r\n0\r\n\r\n"
+        client.close()
 
 
 async def test_every_answer_of_ours_and_theirs_carries_the_request_id_of_the_log(
