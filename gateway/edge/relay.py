@@ -202,6 +202,11 @@ class Relay:
         if self.exchange is not None and (outbox is None or not outbox.full):
             self.exchange.resume()
 
+    def is_stream(self) -> bool:
+        """Whether a stream of events has begun."""
+        head = self.exchange.head if self.exchange is not None else None
+        return head is not None and head.stream
+
     def client_lost(self) -> None:
         """The client's connection is gone. For who builds on this."""
         self.finish()
