@@ -24,8 +24,9 @@ _END_OF_HEAD = b"\r\n\r\n"
 
 class Sink(Protocol):
     """Where an answer goes. `begin` once, `write` for each piece, then `end`; or `fail`, at any time.
-    `flush`: the rest keeps us waiting, so send what there is."""
+    `interim` before it: an interim answer. `flush`: the rest keeps us waiting, so send what there is."""
 
+    def interim(self, head: AnswerHead) -> None: ...
     def begin(self, head: AnswerHead) -> None: ...
     def write(self, data: bytes) -> None: ...
     def flush(self) -> None: ...
@@ -157,6 +158,8 @@ class Exchange:
             self._interim += 1
             if head.status == 101 or self._interim > _MAX_INTERIM:
                 raise BackendMalformed("The backend sent an interim answer that nobody asked for.")
+            if head.status != 100 and self._sink is not None:
+                self._sink.interim(head)
         self._buffer = b""
         self.head = head
         self._left = head.length
@@ -218,6 +221,11 @@ class Exchange:
     def heard(self) -> bool:
         """Whether somebody still waits for the answer."""
         return self._sink is not None
+
+    @property
+    def silent(self) -> bool:
+        """Whether no byte of an answer has come."""
+        return self.head is None and not self._interim and not self._buffer
 
     def expire(self) -> bool:
         """The deadline has passed: whoever waits gets BackendTimeout. True when the backend may still be at

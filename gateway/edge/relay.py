@@ -68,6 +68,14 @@ class Relay:
 
     # --- from the backend ---
 
+    def interim(self, head: AnswerHead) -> None:
+        """Passed on at once where the route says so, and never to HTTP/1.0, which has none (RFC 9110 section
+        15.2)."""
+        route = self.call.route
+        if route is not None and route.interim and not self.old:
+            lines = _without_cors(head.lines) if route.cors is not None and head.cors else head.lines
+            self._send(b"%b%b\r\n" % (head.status_line, lines))
+
     def begin(self, head: AnswerHead) -> None:
         """The head is kept until there is something to send with it, or the loop turns."""
         call = self.call
