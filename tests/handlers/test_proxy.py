@@ -485,3 +485,36 @@ async def test_every_answer_of_ours_and_theirs_carries_the_request_id_of_the_log
     assert lines[0]["tenant"] == "acme"
     assert lines[0]["route"] == "svc"
     assert lines[0]["bytes_out"] > 0
+
+
+async def test_host_is_the_client_s_unless_the_route_sets_one(
+    tmp_path: Path, session: aiohttp.ClientSession
+) -> None:
+    async with Backend(always(answer())) as backend:
+        routing = config(backend)
+        routing["routes"] += [harness.route("set", "app", set_host="inside.example:81")]  # type: ignore[operator]
+        async with harness.running(tmp_path, routing) as gateway:
+            for path in ("/svc/", "/set/"):
+                headers = {**harness.bearer(gateway), "Host": "outside.example"}
+                async with session.get(harness.url(gateway, path), headers=headers) as response:
+                    assert response.status == 200
+        one, two = backend.heard
+        assert (one.one("Host"), one.one("X-Forwarded-Host")) == ("outside.example",) * 2
+        assert (two.one("Host"), two.one("X-Forwarded-Host")) == ("inside.example:81", "outside.example")
+
+
+async def test_the_environment_names_no_proxy_and_no_cookie_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    async with (
+        Backend(always(answer(headers="Set-Cookie: session=1; Path=/\r\n"))) as backend,
+        harness.running(tmp_path, config(backend)) as gateway,
+    ):
+        for _ in range(2):
+            client = await _raw(gateway, "GET /svc/ HTTP/1.1")
+            head, _ = await client.answer()
+            assert "Set-Cookie: session=1; Path=/\r\n" in head
+            client.close()
+        assert [heard.one("Cookie") for heard in backend.heard] == [None, None]
