@@ -27,7 +27,7 @@ def config(backend: Backend, kind: str = "http", **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("framing", ["Content-Length: 100", "Transfer-Encoding: chunked"])
 async def test_a_body_that_stops_coming_is_408_and_frees_all(tmp_path: Path, kind: str, framing: str) -> None:
     async with (
-        Backend(always(answer()), heads_only=False) as backend,
+        Backend(always(answer())) as backend,
         harness.running(tmp_path, config(backend, kind, timeouts={"body": "200ms"})) as gateway,
     ):
         client = await RawClient.connect(harness.address(gateway))
@@ -36,7 +36,6 @@ async def test_a_body_that_stops_coming_is_408_and_frees_all(tmp_path: Path, kin
         assert head.startswith("HTTP/1.1 408 ")
         assert "connection: close" in head.lower()
         assert json.loads(body)["code"] == "request_timeout"
-        assert await client.rest(11) == b""
         assert gateway.admission.in_use() == {"app": 0}
         assert gateway.pools.under_way == 0
         client.close()
