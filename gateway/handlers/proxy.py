@@ -37,6 +37,10 @@ class MovingSeat(Seat, Protocol):
         """Sit at another address, if there is room."""
         ...
 
+    def decline(self) -> None:
+        """Give it back before any use."""
+        ...
+
 
 class Admission(Protocol):
     """Who may be inside a backend now."""
@@ -78,7 +82,7 @@ class Proxy:
         pool = self._pools.of(seat.address, backend.reuse_idle)
         connection = pool.take(fresh=call.method not in _IDEMPOTENT)
         if connection is None:
-            seat.release()
+            seat.decline()
             return False
         call.bytes_in = len(request_body)
         request = self._request(call, len(request_body) if call.head.length >= 0 else -1, b"") + request_body

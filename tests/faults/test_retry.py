@@ -241,6 +241,32 @@ async def test_another_address_is_preferred(tmp_path: Path, kind: str, way: str)
         assert {line["address"] for line in lines if line["status"] == 200} >= {good.address}
 
 
+async def test_the_address_that_failed_is_the_last_choice_also_when_it_has_the_least_to_do(
+    tmp_path: Path,
+) -> None:
+    go_on = asyncio.Event()
+
+    async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if "hold" in heard.line:
+            await go_on.wait()
+        writer.write(answer(b"fine "))
+
+    async with Backend(dying(99)) as bad, Backend(script) as good:
+        async with harness.running(tmp_path, config(bad, good)) as gateway:
+            holder = await RawClient.connect(harness.address(gateway))
+            for _ in range(2):  # the bad one answers it at once, the good one keeps it
+                holder.send(b"GET /svc/hold HTTP/1.1\r\nHost: a\r\n\r\n")
+                await asyncio.sleep(0.05)
+            assert gateway.admission.in_use() == {"app": 1}
+            client = await RawClient.connect(harness.address(gateway))
+            client.send(request())
+            assert (await client.answer())[1] == b"fine "
+            assert (len(died(bad)), len(died(good))) == (1, 1)
+            go_on.set()
+            client.close()
+            holder.close()
+
+
 async def test_another_address_without_a_free_seat_is_not_used(tmp_path: Path) -> None:
     go_on = asyncio.Event()
 

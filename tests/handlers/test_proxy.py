@@ -518,3 +518,20 @@ async def test_the_environment_names_no_proxy_and_no_cookie_is_kept(
             assert "Set-Cookie: session=1; Path=/\r\n" in head
             client.close()
         assert [heard.one("Cookie") for heard in backend.heard] == [None, None]
+
+
+async def test_addresses_take_turns_from_the_first_request_on(tmp_path: Path) -> None:
+    async with Backend(always(answer())) as one, Backend(always(answer())) as two:
+        routing = config(one)
+        routing["backends"]["app"]["addresses"] += [two.address]  # type: ignore[index]
+        async with harness.running(tmp_path, routing) as gateway:
+            client = await _raw(gateway, "GET /svc/ HTTP/1.1")
+            for _ in range(9):
+                await client.answer()
+                bearer = harness.token(gateway)
+                client.send(
+                    f"GET /svc/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {bearer}\r\n\r\n".encode()
+                )
+            await client.answer()
+            client.close()
+        assert (len(one.heard), len(two.heard)) == (5, 5)
