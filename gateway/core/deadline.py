@@ -20,7 +20,7 @@ def shortened(timeouts: Timeouts, wanted: Sequence[str]) -> Timeouts:
         return timeouts
     seconds = float(wanted[0]) if len(wanted) == 1 and _seconds(wanted[0]) else 0.0
     if not 0 < seconds <= _MOST:
-        raise BadRequest("X-Request-Timeout must be one number of seconds, above 0, at most 86400, such as 2.5.")
+        raise BadRequest("X-Request-Timeout must be one number of seconds, at most 86400, such as 2.5.")
     return replace(
         timeouts,
         queue=min(timeouts.queue, seconds),
