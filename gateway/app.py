@@ -39,6 +39,7 @@ from gateway.services.config import ConfigService, Refusal
 from gateway.services.folders import data_folder, private_folder, socket_folder
 from gateway.services.keys import Keys, ensure_secret, ensure_signing_key
 from gateway.services.metrics import Metrics
+from gateway.services.retries import Retries
 from gateway.services.supervisor import Supervisor
 from gateway.services.tenants import TenantLimits
 from gateway.services.watch import goes_on
@@ -75,6 +76,7 @@ class Gateway:
         self.pools = Pools()
         self.tunnels = Tunnels()
         self.admission = Admission()
+        self.retries = Retries()
         self.limits = TenantLimits()
         self.keys = Keys(Path(config.keys), config.tokens, self.metrics.token)
         self.store = SQLiteDocumentStore(
@@ -97,6 +99,7 @@ class Gateway:
         self._commands = config.commands if supervise else ()
         self.supervisor = Supervisor([])
         self.metrics.backend_gauges(self.admission.in_use, self.admission.waiting)
+        self.metrics.add(self.retries.counter)
         self.metrics.add(Gauge("gateway_websockets", "WebSockets open.", lambda: {(): len(self.tunnels)}))
 
     async def start(self) -> None:
@@ -154,7 +157,8 @@ class Gateway:
     def _target(self, backend: Backend | None) -> Target:
         if backend is None:
             return self.documents
-        return Proxy(backend, self.pools, self.admission, self.tunnels, self.listener.addresses[0][1])
+        port = self.listener.addresses[0][1]
+        return Proxy(backend, self.pools, self.admission, self.tunnels, self.retries, port)
 
     def _spec(self, command: Command) -> ChildSpec:
         socket = f"{self.sockets}/{command.name}.sock"
@@ -173,6 +177,7 @@ class Gateway:
         backends = new.backends.values()
         self.pools.reconcile((a, b.reuse_idle) for b in backends for a in b.addresses)
         self.admission.reconcile(new.backends)
+        self.retries.reconcile(new.backends)
         self.tunnels.reconcile(new.tenants)
         self.metrics.revision, self.metrics.loaded_at = new.revision, new.loaded_at
         self.metrics.config_reload("applied")
@@ -186,7 +191,10 @@ class Gateway:
         route = call.route
         name = route.name if route is not None else ""
         tenant = call.tenant.id.value if call.tenant is not None else ""
-        self.metrics.observe(name, call.status, tenant, perf_counter() - call.started)
+        if call.status == 101:
+            self.metrics.websocket_ended(name, tenant)
+        else:
+            self.metrics.observe(name, call.status, tenant, perf_counter() - call.started)
         if call.code and route is not None and call.code.startswith(_BACKEND_CODES):
             self.metrics.backend_error(route.target_name, call.code)
         self.access_log.write(call)

@@ -15,7 +15,8 @@ from typing import Any
 from aiohttp import http_parser, web
 from aiohttp.web_protocol import RequestHandler
 
-from gateway.edge.server import KEEP_ALIVE, ClientConnection, Service
+from gateway.edge.handler import Service
+from gateway.edge.server import KEEP_ALIVE, ClientConnection
 
 
 class ListenError(OSError):

@@ -14,7 +14,8 @@ from typing import Any, Protocol, TypeVar
 
 from gateway.core.errors import BackendUnavailable
 from gateway.core.model import Address
-from gateway.edge.exchange import Connection, Exchange
+from gateway.edge.connection import Connection
+from gateway.edge.exchange import Exchange
 
 # Idle seconds after which a request that is not idempotent wants a new connection: the server may be
 # about to close this one, and such a request cannot be tried again.
