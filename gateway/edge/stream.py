@@ -18,13 +18,22 @@ from gateway.edge import reply
 
 
 class Stream:
-    """`with Stream(...) as stream:` around all of it. begun: the head has left."""
+    """`with Stream(...) as stream:` around all of it. begun: the head has left. endless: it has no end of its
+    own, so a client that ends its side has left.
 
-    def __init__(self, call: Call, content_type: str, headers: Mapping[str, str] | None = None) -> None:
+    While it is written it is the connection's relay (see gateway.call.Client).
+    """
+
+    def __init__(
+        self, call: Call, content_type: str, headers: Mapping[str, str] | None = None, *, endless: bool = False
+    ) -> None:
         assert call.route is not None
         self._call = call
+        self._task = asyncio.current_task()
         self._patience = call.route.timeouts.idle
+        self._endless = endless
         self.begun = False
+        self.keep_alive = True
         self.response = web.StreamResponse(headers=headers)
         self.response.content_type = content_type
 
@@ -32,16 +41,29 @@ class Stream:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._call.client is not None:
-            self._call.client.on_gone = None
+        if self._call.client is not None and self._call.client.relay is self:
+            self._call.client.relay = None
+
+    # --- what the connection says ---
+
+    def is_stream(self) -> bool:
+        return self._endless
+
+    def resume(self) -> None:
+        """aiohttp's writer knows."""
+
+    def client_lost(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    # --- for who writes ---
 
     async def begin(self) -> None:
         """Send the head, 200."""
         call, client = self._call, self._call.client
         assert call.request is not None
-        task = asyncio.current_task()
-        if client is not None and task is not None:
-            client.on_gone = task.cancel
+        if client is not None:
+            client.relay = self
         self.begun = True
         call.status = self.response.status
         reply.decorate(call, self.response)
@@ -61,7 +83,7 @@ class Stream:
     async def end(self, *, close: bool = False) -> web.StreamResponse:
         """Send the end, and give what the target gives. close: the request was not read to its end, so the
         connection cannot go on."""
-        if close:
+        if close or not self.keep_alive:
             self.response.force_close()
         await self.response.write_eof()
         return self.response

@@ -67,7 +67,7 @@ class Feeds:
                 else:
                     with in_parameter(name):
                         first = await anext(feed)
-                with Stream(call, "text/event-stream", _HEADERS) as stream:
+                with Stream(call, "text/event-stream", _HEADERS, endless=True) as stream:
                     await stream.begin()
                     if call.method != "HEAD":
                         await self._relay(stream, feed, first, end)

@@ -141,6 +141,17 @@ def _request(api: Api) -> bytes:
     return head.encode()
 
 
+async def test_a_client_that_ends_its_side_has_left(api: Api) -> None:
+    client = await RawClient.connect(harness.address(api.gateway))
+    client.send(_request(api))
+    await client.head()
+    await until(lambda: len(api.gateway.feeds) == 1)
+    client.writer.write_eof()
+    await until(lambda: len(api.gateway.feeds) == 0)
+    assert b"100 Continue" not in await client.rest()
+    client.close()
+
+
 async def test_a_feed_ends_with_its_token(api: Api) -> None:
     api.headers = harness.bearer(api.gateway, scope=ALL, exp=int(time.time()) + 2)
     async with feed(api) as subscriber:
@@ -228,8 +239,8 @@ async def test_a_subscriber_that_does_not_read_costs_bounded_memory(tmp_path: Pa
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         client.send(_request(api))
         listener = api.gateway.listener
-        await until(lambda: any(c.on_gone for c in listener._connections()))
-        (connection,) = [c for c in listener._connections() if c.on_gone]
+        await until(lambda: any(c.relay for c in listener._connections()))
+        (connection,) = [c for c in listener._connections() if c.relay]
         for n in range(60):
             assert (await api("PUT", "/orders/x", {"n": n, "t": "x" * 200_000}))[0] < 300
         assert connection.transport is not None

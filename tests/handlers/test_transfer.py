@@ -184,6 +184,19 @@ async def test_memory_stays_flat_while_nobody_reads_an_export_and_leaving_frees_
         assert lines.count(b"\n") == 6000
 
 
+async def test_who_only_ends_its_side_still_gets_the_whole_export(api: Api) -> None:
+    await put_many(api, 1500, "x" * 500)
+    client = await RawClient.connect(harness.address(api.gateway))
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    client.send(_head(api, "/orders/export", method="GET"))
+    client.writer.write_eof()
+    await asyncio.sleep(0.1)
+    client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    rest = await client.rest()
+    client.close()
+    assert rest.count(b'"id":"') == 1500 and rest.endswith(b"0\r\n\r\n") and b"100 Continue" not in rest
+
+
 async def test_an_export_that_fails_midway_does_not_look_complete(api: Api, monkeypatch: Any) -> None:
     await put_many(api, 1000, "x" * 900)
     read, calls = _Export.read, []
