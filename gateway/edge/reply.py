@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json as jsonlib
+import socket
+import struct
 import time
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -123,6 +127,17 @@ def send(call: Call, status: int, lines: bytes, body: bytes) -> None:
 
 
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """End a connection whose answer began and cannot be completed. It must not look complete: one of HTTP/1.0
+    may end with its connection, so this is no ordinary end, but a reset (socket(7), SO_LINGER)."""
+    with contextlib.suppress(OSError):
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()
+
+
+_RESET = struct.pack("ii", 1, 0)  # on, 0 s
 
 
 def date_line() -> bytes:

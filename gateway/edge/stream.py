@@ -25,7 +25,12 @@ class Stream:
     """
 
     def __init__(
-        self, call: Call, content_type: str, headers: Mapping[str, str] | None = None, *, endless: bool = False
+        self,
+        call: Call,
+        content_type: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        endless: bool = False,
     ) -> None:
         assert call.route is not None
         self._call = call
@@ -96,6 +101,6 @@ def cut(call: Call, error: GatewayError) -> web.StreamResponse | None:
     if request is None or not request.writer.output_size or client is None:
         return None
     if client.transport is not None:
-        client.transport.abort()
+        reply.reset(client.transport)
     call.code = error.code
     return reply.Sent(call.status, keep_alive=False)
