@@ -272,7 +272,7 @@ WRAPS: dict[str, Callable[[Node], Node]] = {
     "and": lambda node: And((node, Exists(("id",)))),
     "or": lambda node: Or((eq(("b",), "never"), node)),
     "nor": lambda node: Not(Or((eq(("b",), "never"), Not(node)))),
-    "element": lambda node: And((Or((ElemMatch(("a",), ElemMatch(("a", "b"), node)), node)),)),
+    "element": lambda node: Or((ElemMatch(("a",), Not(ElemMatch(("a", "b"), node))), Exists(("b",)))),
 }
 
 
