@@ -8,7 +8,6 @@ import pytest
 from gateway.core.errors import SchemaViolation, Unprocessable
 from gateway.store import collection, schema
 
-
 DRAFT_7 = "http://json-schema.org/draft-07/schema#"
 
 
