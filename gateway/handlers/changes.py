@@ -62,11 +62,8 @@ class Feeds:
         end = self._enter(call)
         try:
             async with aclosing(store.changes(collection, after)) as feed:
-                if after is None:
+                with in_parameter(name):
                     first = await anext(feed)
-                else:
-                    with in_parameter(name):
-                        first = await anext(feed)
                 with Stream(call, "text/event-stream", _HEADERS, endless=True) as stream:
                     await stream.begin()
                     if call.method != "HEAD":
@@ -98,9 +95,9 @@ class Feeds:
         except (Gone, StoreUnavailable):
             return None  # who comes back is told
         finally:
-            if not coming.done():
-                coming.cancel()
-                await asyncio.wait((coming,))
+            coming.cancel()
+            if not coming.done() or end.done():
+                await asyncio.gather(coming, return_exceptions=True)
 
     # --- what ends them ---
 
@@ -150,7 +147,9 @@ def _finish(end: _End) -> None:
 
 def _text(changes: Changes) -> str:
     """As an event stream. A block without data is no event, but its id counts."""
-    return "".join(map(_event, changes.items)) + f"id: {changes.position}\n\n"
+    items, position = changes.items, changes.position
+    there = bool(items) and items[-1].event == position
+    return "".join(map(_event, items)) + ("" if there else f"id: {position}\n\n")
 
 
 def _event(change: Change) -> str:

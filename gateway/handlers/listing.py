@@ -39,11 +39,8 @@ async def answer_documents(call: Call, store: TenantStore, collection: str) -> w
     _allow(call, collection)
     given = parameters.read(call, NAMES)
     query = _from_parameters(given)
-    if query.cursor is None:
+    with in_parameter("cursor"):
         page = await store.list(collection, query)
-    else:
-        with in_parameter("cursor"):
-            page = await store.list(collection, query)
     return _page(page, link(f"{prefix(call)}/{collection}/", given, page.next))
 
 
@@ -52,11 +49,8 @@ async def answer_query(call: Call, store: TenantStore, collection: str) -> web.R
     _allow(call, collection)
     parameters.read(call)
     query = await content.parse(await content.read(call, content.QUERY), _from_body)
-    if query.cursor is None:
+    with in_body("/cursor"):
         page = await store.list(collection, query)
-    else:
-        with in_body("/cursor"):
-            page = await store.list(collection, query)
     return _page(page, link("", {}, None))
 
 

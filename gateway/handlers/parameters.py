@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from urllib.parse import parse_qsl
 
 from gateway.call import Call
-from gateway.core.errors import BadRequest, GatewayError
+from gateway.core.errors import BadRequest, Unprocessable
 from gateway.store.query import DEFAULT_LIMIT, MAX_LIMIT
 
 Parameters = Mapping[str, str]
@@ -56,10 +56,10 @@ def flag(parameters: Parameters, name: str, default: bool = False) -> bool:
 
 @contextmanager
 def in_parameter(name: str) -> Iterator[None]:
-    """What is refused meanwhile is refused because of this parameter."""
+    """What is refused meanwhile is refused because of this parameter (or header)."""
     try:
         yield
-    except GatewayError as error:
+    except BadRequest as error:
         error.extra = {"parameter": name, **error.extra}
         raise
 
@@ -69,7 +69,7 @@ def in_body(pointer: str) -> Iterator[None]:
     """What is refused meanwhile stands in the body, at or below this JSON pointer."""
     try:
         yield
-    except GatewayError as error:
+    except (BadRequest, Unprocessable) as error:
         below = error.extra.get("errors") or [{"pointer": "", "detail": error.detail}]
         errors = [{**item, "pointer": pointer + item["pointer"]} for item in below]
         error.extra = {**error.extra, "errors": errors}

@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 
 from gateway.call import Call
 from gateway.core import access
-from gateway.edge import reply
+from gateway.edge import body, reply
 from gateway.handlers import content, idempotency, listing, parameters, preconditions
 from gateway.store import representation
 from gateway.store.document import Document, parse_members
@@ -46,7 +46,7 @@ async def _patch(call: Call, store: TenantStore, collection: str, identifier: st
     media_type = content.check(call, content.PATCH)
     if media_type == content.JSON_PATCH_TYPE:
         _allow(call, collection, "GET")  # its tests and its paths tell what is there
-    raw = await content.read(call, content.PATCH)
+    raw = await body.read(call)
     key = idempotency.read(call, raw)
     patch = await content.parse(raw, partial(_parse_patch, media_type, identifier))
     document = await store.patch(collection, identifier, patch, precondition, idempotency=key)

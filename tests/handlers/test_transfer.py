@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from gateway.core.errors import StoreUnavailable
-from gateway.handlers.transfer import MAX_FAILURES
+from gateway.handlers.transfer import MAX_FAILURES, MAX_LINE
 from gateway.store.sqlite_export import _Export
 from gateway.store.sqlite_tenant import SQLiteTenantStore
 from tests import harness
@@ -182,6 +182,47 @@ async def test_memory_stays_flat_while_nobody_reads_an_export_and_leaving_frees_
         assert grown < 30_000_000, f"{grown} bytes for 120 MB of exports"
         lines = (await api.raw("GET", "/orders/export"))[2]
         assert lines.count(b"\n") == 6000
+
+
+async def test_a_client_that_takes_nothing_for_too_long_is_cut_off(tmp_path: Path) -> None:
+    async with serving(tmp_path, body_limit=10**9, timeouts={"idle": "200ms"}) as api:
+        await put_many(api, 4000, "x" * 5000)  # more than the sockets hold
+        client = await RawClient.connect(harness.address(api.gateway))
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        client.send(_head(api, "/orders/export", method="GET"))
+        async with asyncio.timeout(5):
+            while not any(c.relay for c in api.gateway.listener._connections()):
+                await asyncio.sleep(0.01)
+            while any(c.relay for c in api.gateway.listener._connections()):
+                await asyncio.sleep(0.01)
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert not (await client.rest()).endswith(b"0\r\n\r\n")
+        client.close()
+
+
+async def test_a_client_of_http_1_0_gets_the_export_and_the_end(api: Api) -> None:
+    await put_many(api, 10)
+    client = await RawClient.connect(harness.address(api.gateway))
+    client.send(_head(api, "/orders/export", method="GET").replace(b"HTTP/1.1", b"HTTP/1.0"))
+    rest = await client.rest()
+    client.close()
+    assert rest.startswith(b"HTTP/1.0 200 OK\r\n") and b"chunked" not in rest and rest.count(b"\n{") == 10
+
+
+async def test_a_line_may_be_large_but_not_larger_than_any_document(tmp_path: Path) -> None:
+    async with serving(tmp_path, body_limit=10**9) as api:
+
+        async def lines(size: int) -> AsyncIterator[bytes]:
+            yield ndjson({"id": "small"}) + b'{"id":"large","t":"'
+            for _ in range(size):
+                yield b"x" * 1000
+            yield b'"}\n'
+
+        last = (await api("POST", "/orders/import", lines(500), NDJSON))[2][-1]
+        assert (last["created"], last["failed"]) == (2, 0)
+        status, _, problem = await api("POST", "/orders/import", lines(MAX_LINE // 1000 + 2000), NDJSON)
+        assert status == 413, problem
+        assert (status, problem["code"]) == (413, "body_too_large") and "Line 2" in problem["detail"]
 
 
 async def test_who_only_ends_its_side_still_gets_the_whole_export(api: Api) -> None:
