@@ -36,7 +36,8 @@ _ID_KEY = SortKey(ID)
 # The writer counts; what has expired since is few, and found by its index.
 _COUNT_ALL = """
     SELECT ifnull((SELECT documents FROM collections WHERE name = ?), 0)
-        - (SELECT count(*) FROM documents INDEXED BY documents_expires WHERE collection = ? AND expires <= ?)"""
+        - (SELECT count(*) FROM documents INDEXED BY documents_expires
+            WHERE collection = ? AND expires <= ?)"""
 
 
 @dataclass(frozen=True, slots=True)
