@@ -39,9 +39,10 @@ from gateway.services.child import ChildFailed, ChildSpec
 from gateway.services.config import ConfigService, Refusal
 from gateway.services.folders import data_folder, private_folder, socket_folder
 from gateway.services.keys import Keys, ensure_secret, ensure_signing_key
+from gateway.services.limits import Limits
 from gateway.services.metrics import Metrics
+from gateway.services.quotas import Quotas
 from gateway.services.supervisor import Supervisor
-from gateway.services.tenants import TenantLimits
 from gateway.services.watch import goes_on
 from gateway.store.sqlite import SQLiteDocumentStore
 
@@ -76,7 +77,8 @@ class Gateway:
         self.pools = Pools()
         self.tunnels = Tunnels()
         self.admission = Admission()
-        self.limits = TenantLimits()
+        self.quotas = Quotas(data / "quotas.sqlite")
+        self.limits = Limits(self.quotas)
         self.keys = Keys(Path(config.keys), config.tokens, self.metrics.token)
         self.store = SQLiteDocumentStore(
             Path(config.store_uri.removeprefix("sqlite:")), ensure_secret(data / "cursor.key")
@@ -88,8 +90,10 @@ class Gateway:
         life = Life(
             Policies(
                 snapshot=lambda: self.live.current,
+                known=self.keys.known,
                 verify=self.keys.verify,
                 limit=self.limits.take,
+                limit_client=self.limits.take_client,
                 observe=self._observe,
                 draining=lambda: self.draining,
             )
@@ -108,6 +112,7 @@ class Gateway:
             self.listener.bind(self.config.listen)
             self.live.load_first()
             await self.store.start()
+            await self.quotas.start()
             private_folder(Path(self.sockets))
             specs = [self._spec(command) for command in self._commands]
             self.supervisor = Supervisor(specs, on_event=self._child_event)
@@ -134,6 +139,7 @@ class Gateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.supervisor.stop()
         self.pools.close()
+        await self.quotas.close()
         await self.store.close()
         self.access_log.close()
 

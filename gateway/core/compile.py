@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from gateway.core import paths, table
 from gateway.core.errors import BadRequest
+from gateway.core.limits import NO_LIMITS, LimitRules
 from gateway.core.model import (
     READ_METHODS,
     Address,
@@ -42,6 +43,7 @@ class Compiled(Generic[T]):
     backends: dict[str, Backend]
     tenants: dict[str, Tenant]
     trusted: TrustedProxies
+    limits: LimitRules = NO_LIMITS
 
 
 def compile_settings(settings: Settings, target: Callable[[Backend | None], T], sockets: str) -> Compiled[T]:
@@ -62,6 +64,7 @@ def compile_settings(settings: Settings, target: Callable[[Backend | None], T], 
             written.name or name,
             written.rate_limit.compiled() if written.rate_limit else None,
             written.disabled,
+            written.quota or 0,
         )
         for name, written in settings.tenants.items()
     }
@@ -70,7 +73,7 @@ def compile_settings(settings: Settings, target: Callable[[Backend | None], T], 
     built = _table([route for route in routes if route is not None], settings, problems)
     if problems:
         raise Problems(problems)
-    return Compiled(built, backends, tenants, _trusted(settings.trusted_proxies))
+    return Compiled(built, backends, tenants, _trusted(settings.trusted_proxies), settings.limits())
 
 
 def _backend(name: str, written: BackendSettings, sockets: str, problems: list[Problem]) -> Backend:
@@ -153,6 +156,7 @@ def _route(
         forward_authorization=written.forward_authorization,
         backend=backend,
         websocket=_websocket(written),
+        rate=written.rate_limit.compiled() if written.rate_limit else None,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from gateway.core.limits import Rate
+from gateway.core.limits import LimitRules, Rate
 from gateway.core.problems import Path, Problem, Problems
 from gateway.core.values import (
     RATE_PATTERN,
@@ -28,6 +28,7 @@ from gateway.core.values import (
     Origin,
     PathPattern,
     PerSecond,
+    Quota,
     Scope,
     Size,
     TenantName,
@@ -75,6 +76,7 @@ class TenantSettings(_Strict):
 
     name: str = Field(default="", max_length=200, description="display name; default: the key")
     rate_limit: RateLimit | None = Field(default=None, description="such as 100/s")
+    quota: Quota | None = Field(default=None, description="requests of a day, which begins at 00:00 UTC")
     disabled: bool = False
 
 
@@ -142,6 +144,11 @@ class RouteSettings(_Strict):
     websocket: WebSocket = Field(
         default=None, description="true, or its limits: WebSockets pass to the backend. Default: none do"
     )
+    rate_limit: RateLimit | None = Field(
+        default=None,
+        description="for each tenant on this route, beside the tenant's own; on a public route for each"
+        " client address",
+    )
 
 
 class Settings(_Strict):
@@ -154,6 +161,20 @@ class Settings(_Strict):
     trusted_proxies: list[Network] = Field(
         default=[], description="IP networks (or unix) whose forwarding headers count"
     )
+    client_limit: RateLimit | None = Field(
+        default=None,
+        description="for each client address (IPv6: each /64), of calls to public routes and of calls whose"
+        " token was not verified before; looked at before a token is verified",
+    )
+    rate_limit_headers: Literal["draft", "legacy", "none"] = Field(
+        default="none",
+        description="whether answers tell how the limits stand: RateLimit and RateLimit-Policy (draft), or"
+        " X-RateLimit-Limit, -Remaining and -Reset (legacy)",
+    )
+
+    def limits(self) -> LimitRules:
+        client = self.client_limit.compiled() if self.client_limit else None
+        return LimitRules(client, self.rate_limit_headers)
 
 
 def parse(data: Any) -> Settings:
@@ -183,6 +204,7 @@ _KEYS: dict[str, type[BaseModel]] = {
     "cors": CorsSettings,
     "websocket": WebSocketSettings,
     "rate_limit": RateLimitSettings,
+    "client_limit": RateLimitSettings,
 }
 
 

@@ -26,6 +26,7 @@ RATE_PATTERN = f"^{_RATE.pattern}$"
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _MAX_RATE = 1_000_000  # per second
+_QUOTA = re.compile(r"([1-9][0-9]{0,14})\s*/\s*day")
 NEVER_SERVED = frozenset({"CONNECT", "TRACE"})  # target.py refuses them before a route is looked for
 
 
@@ -66,6 +67,13 @@ def _per_second(value: Any) -> float:
     if not 1 / 86400 <= rate <= _MAX_RATE:
         raise wrong("a rate lies between one in 24 hours and 1000000/s", "choose a value in that range")
     return rate
+
+
+def _quota(value: Any) -> int:
+    found = _QUOTA.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise wrong("it is not a quota", "write requests per day, such as 100000/day")
+    return int(found[1])
 
 
 def _pattern(value: str) -> str:
@@ -169,6 +177,11 @@ PerSecond = Annotated[
     float,
     BeforeValidator(_per_second),
     WithJsonSchema({"type": "string", "pattern": RATE_PATTERN, "description": "such as 100/s, 600/m"}),
+]
+Quota = Annotated[
+    int,
+    BeforeValidator(_quota),
+    WithJsonSchema({"type": "string", "pattern": f"^{_QUOTA.pattern}$", "description": "such as 100000/day"}),
 ]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 TenantName = Annotated[str, Field(pattern=f"^{TENANT_PATTERN}$")]
