@@ -38,9 +38,11 @@ from gateway.services.admission import Admission
 from gateway.services.child import ChildFailed, ChildSpec
 from gateway.services.config import ConfigService, Refusal
 from gateway.services.folders import data_folder, private_folder, socket_folder
+from gateway.services.health import Health
 from gateway.services.keys import Keys, ensure_secret, ensure_signing_key
 from gateway.services.limits import Limits
 from gateway.services.metrics import Metrics
+from gateway.services.probes import Probes
 from gateway.services.quotas import Quotas
 from gateway.services.supervisor import Supervisor
 from gateway.services.watch import goes_on
@@ -76,7 +78,9 @@ class Gateway:
         self.access_log = AccessLog(config.access_log)
         self.pools = Pools()
         self.tunnels = Tunnels()
-        self.admission = Admission()
+        self.health = Health(lambda backend, refusal: self.admission.wake(backend, refusal))
+        self.admission = Admission(self.health.usable)
+        self.probes = Probes(self.health, self.admission, self.pools)
         self.quotas = Quotas(data / "quotas.sqlite")
         self.limits = Limits(self.quotas)
         self.keys = Keys(Path(config.keys), config.tokens, self.metrics.token)
@@ -102,6 +106,8 @@ class Gateway:
         self._commands = config.commands if supervise else ()
         self.supervisor = Supervisor([])
         self.metrics.backend_gauges(self.admission.in_use, self.admission.waiting)
+        for instrument in self.health.instruments():
+            self.metrics.add(instrument)
         self.metrics.add(Gauge("gateway_websockets", "WebSockets open.", lambda: {(): len(self.tunnels)}))
 
     async def start(self) -> None:
@@ -118,8 +124,8 @@ class Gateway:
             self.supervisor = Supervisor(specs, on_event=self._child_event)
             await self.supervisor.start()
             await self.listener.open()
-            self._tasks.append(asyncio.create_task(self.live.watch()))
-            self._tasks.append(asyncio.create_task(self._watch_keys()))
+            for watch in (self.live.watch(), self._watch_keys(), self.probes.watch()):
+                self._tasks.append(asyncio.create_task(watch))
             self.ready = True
         except BaseException:
             await self.drain()
@@ -138,6 +144,7 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.supervisor.stop()
+        self.probes.close()
         self.pools.close()
         await self.quotas.close()
         await self.store.close()
@@ -161,7 +168,8 @@ class Gateway:
     def _target(self, backend: Backend | None) -> Target:
         if backend is None:
             return self.documents
-        return Proxy(backend, self.pools, self.admission, self.tunnels, self.listener.addresses[0][1])
+        port = self.listener.addresses[0][1]
+        return Proxy(backend, self.pools, self.admission, self.health, self.tunnels, port)
 
     def _spec(self, command: Command) -> ChildSpec:
         socket = f"{self.sockets}/{command.name}.sock"
@@ -179,6 +187,7 @@ class Gateway:
         """Reconcile: what is gone from the config is closed after its last use; the rest lives on."""
         backends = new.backends.values()
         self.pools.reconcile((a, b.reuse_idle) for b in backends for a in b.addresses)
+        self.health.reconcile(new.backends)
         self.admission.reconcile(new.backends)
         self.tunnels.reconcile(new.tenants)
         self.metrics.revision, self.metrics.loaded_at = new.revision, new.loaded_at
@@ -199,6 +208,8 @@ class Gateway:
         self.access_log.write(call)
 
     def _child_event(self, name: str, event: str) -> None:
+        if event == "healthy":
+            self.health.retry_now(name)
         if event == "restarting":
             self.metrics.child_restarted(name)
 

@@ -100,7 +100,11 @@ def _backend(name: str, written: BackendSettings, sockets: str, problems: list[P
         if size > _MAX_SOCKET_PATH:
             reason = f"the path of the socket has {size} bytes ({address.path}), and {_MAX_SOCKET_PATH} fit"
             problems.append(Problem(("backends", name, "addresses", index), reason, "use a shorter path"))
-    return Backend(name, written.kind, addresses, written.threads or 0)
+    health = written.health
+    if health.path is None and health.model_fields_set - {"server_errors"}:
+        reason = "there are no probes, so it changes nothing"
+        problems.append(Problem(("backends", name, "health"), reason, "add path, such as /healthz"))
+    return Backend(name, written.kind, addresses, written.threads or 0, health.compiled())
 
 
 def _share_no_address(backends: dict[str, Backend], problems: list[Problem]) -> None:

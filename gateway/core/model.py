@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from gateway.core.health import PASSIVE, HealthRule
 from gateway.core.limits import Rate
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class Backend:
     kind: str
     addresses: tuple[Address, ...]
     threads: int = 0
+    health: HealthRule = PASSIVE
 
     @property
     def threaded(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from gateway.core.health import HealthRule
 from gateway.core.limits import LimitRules, Rate
 from gateway.core.problems import Path, Problem, Problems
 from gateway.core.values import (
@@ -28,9 +29,11 @@ from gateway.core.values import (
     Origin,
     PathPattern,
     PerSecond,
+    ProbePath,
     Quota,
     Scope,
     Size,
+    Statuses,
     TenantName,
     WholeSeconds,
 )
@@ -40,6 +43,26 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class HealthSettings(_Strict):
+    path: ProbePath | None = Field(default=None, description="what probes ask for; default: there are none")
+    host: HostHeader | None = Field(default=None, description="Host of a probe; default localhost")
+    interval: Duration | None = Field(default=None, description="between two probes; default 5s")
+    timeout: Duration | None = Field(default=None, description="until a probe's answer begins; default 2s")
+    rise: int | None = Field(
+        default=None, ge=1, le=100, description="good probes until it is healthy; default 2"
+    )
+    fall: int | None = Field(
+        default=None, ge=1, le=100, description="bad probes until it is not healthy; default 3"
+    )
+    expect: Statuses | None = Field(default=None, description="statuses of a good probe; default 200-399")
+    server_errors: bool | None = Field(
+        default=None, description="whether five answers of 5xx in a row are a failure too; default: no"
+    )
+
+    def compiled(self) -> HealthRule:
+        return HealthRule(**{name: value for name, value in self if value is not None})
+
+
 class BackendSettings(_Strict):
     """A service behind the gateway."""
 
@@ -47,6 +70,9 @@ class BackendSettings(_Strict):
     addresses: list[BackendAddress] = Field(min_length=1, max_length=64)
     threads: int | None = Field(
         default=None, ge=1, le=1000, description="threads of each address; gunicorn needs it"
+    )
+    health: HealthSettings = Field(
+        default=HealthSettings(), description="how addresses are judged; without it by requests alone"
     )
 
 
@@ -198,6 +224,7 @@ def json_schema() -> dict[str, Any]:
 
 _KEYS: dict[str, type[BaseModel]] = {
     "backends": BackendSettings,
+    "health": HealthSettings,
     "tenants": TenantSettings,
     "routes": RouteSettings,
     "timeouts": TimeoutSettings,

@@ -9,13 +9,23 @@ from typing import Protocol
 from gateway.call import Call, Client
 from gateway.core.answer import AnswerHead
 from gateway.core.errors import GatewayError
-from gateway.core.model import Address, Timeouts
+from gateway.core.health import Failure
+from gateway.core.model import Address, Backend, Timeouts
 from gateway.edge.exchange import Connection, Exchange
 from gateway.edge.pool import Pool, Pools
 from gateway.edge.relay import Relay
 
 # A backend whose answer nobody wants any more may take this long to end it when the route has no limit.
 _DISCARD = 300.0  # seconds
+
+
+# What an address is held to account for, by the code of the error. A time that the client itself shortened
+# says nothing of the backend; else one client could have it shut for all.
+_FAILURES: dict[str, Failure] = {
+    "backend_reset": "reset",
+    "backend_malformed": "malformed",
+    "backend_timeout": "timeout",
+}
 
 
 class Seat(Protocol):
@@ -26,6 +36,18 @@ class Seat(Protocol):
     def release(self) -> None: ...
 
 
+class Health(Protocol):
+    """What is known of the addresses, and is told of each exchange."""
+
+    def is_closed(self, address: Address) -> bool: ...
+    def usable(self, address: Address) -> bool: ...
+    def require(self, backend: Backend) -> None: ...
+    def enter(self, address: Address, who: object) -> bool: ...
+    def answered(self, address: Address, status: int) -> None: ...
+    def failed(self, address: Address, kind: Failure) -> None: ...
+    def left(self, address: Address, who: object) -> None: ...
+
+
 class Passage(Relay):
     """From the seat to the end of the answer.
 
@@ -33,7 +55,7 @@ class Passage(Relay):
     all, or (a thread that cannot be cancelled) long after the client has left.
     """
 
-    __slots__ = ("_finished", "_pool", "_pools", "_seat", "_started", "_total")
+    __slots__ = ("_finished", "_health", "_pool", "_pools", "_seat", "_started", "_total")
 
     def __init__(
         self,
@@ -42,6 +64,7 @@ class Passage(Relay):
         seat: Seat,
         pool: Pool,
         pools: Pools,
+        health: Health,
         *,
         threaded: bool,
         total: float,
@@ -50,6 +73,7 @@ class Passage(Relay):
         self._seat = seat
         self._pool = pool
         self._pools = pools
+        self._health = health
         self._total = total  # the route's own, which a client cannot shorten
         self._started = perf_counter()
         self._finished: asyncio.Future[None] | None = None
@@ -76,7 +100,24 @@ class Passage(Relay):
         if self.error is not None and not self.begun:
             raise self.error
 
+    def begin(self, head: AnswerHead) -> None:
+        self._health.answered(self._seat.address, head.status)
+        super().begin(head)
+
+    def upgraded(self) -> None:
+        """The answer was a 101: what follows is a tunnel."""
+        self._health.answered(self._seat.address, 101)
+        self.call.status, self.begun, self.keep_alive = 101, True, False
+
+    def fail(self, error: GatewayError) -> None:
+        kind = _FAILURES.get(error.code)
+        if kind is not None and not self.begun and not (kind == "timeout" and self.call.head.timeouts):
+            self._health.failed(self._seat.address, kind)
+        super().fail(error)
+
     def on_end(self) -> None:
+        if not self.begun:
+            self._health.left(self._seat.address, self.call)
         if self._finished is not None and not self._finished.done():
             self._finished.set_result(None)
         elif self.call.on_end is not None:

@@ -28,7 +28,7 @@ from gateway.edge.exchange import Connection, Exchange
 from gateway.edge.pool import Pool, Pools
 from gateway.edge.spool import Spool
 from gateway.edge.tunnel import Tunnels
-from gateway.handlers.passage import Passage, Seat
+from gateway.handlers.passage import Health, Passage, Seat
 from gateway.handlers.websocket import Handshake, asked
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "QUERY"})
@@ -52,11 +52,18 @@ class Proxy:
     """One backend as a target. port: the public listener's."""
 
     def __init__(
-        self, backend: Backend, pools: Pools, admission: Admission, tunnels: Tunnels, port: int
+        self,
+        backend: Backend,
+        pools: Pools,
+        admission: Admission,
+        health: Health,
+        tunnels: Tunnels,
+        port: int,
     ) -> None:
         self._backend = backend
         self._pools = pools
         self._admission = admission
+        self._health = health
         self._tunnels = tunnels
         self._port = port
         self._origins: dict[tuple[str, str, str], bytes] = {}
@@ -68,9 +75,13 @@ class Proxy:
         `call.on_end`. False: nothing happened; take the other way. Raises GatewayError."""
         backend, route = self._backend, call.route
         assert route is not None and call.client is not None
+        self._health.require(backend)
         seat = self._admission.try_admit(backend)
         if seat is None:
             return False
+        if not self._health.is_closed(seat.address):
+            seat.release()
+            return False  # a trial
         pool = self._pools.of(seat.address, backend.reuse_idle)
         connection = pool.take(fresh=call.method not in _IDEMPOTENT)
         if connection is None:
@@ -86,6 +97,7 @@ class Proxy:
 
     async def __call__(self, call: Call) -> web.StreamResponse:
         assert call.route is not None and call.client is not None
+        self._health.require(self._backend)
         timeouts = _shortened(call, call.route.timeouts)
         rule = asked(call)
         handshake = Handshake(call, rule, self._pools, self._tunnels) if rule is not None else None
@@ -121,6 +133,7 @@ class Proxy:
             seat,
             pool,
             self._pools,
+            self._health,
             threaded=self._backend.threaded,
             total=call.route.timeouts.total,
         )
@@ -139,12 +152,13 @@ class Proxy:
                     await spool.fill(call)
                 late = BackendSaturated("No seat was free within the call's total time.")
                 before = perf_counter()
-                seat = await self._admission.admit(call, self._backend, timeouts.queue)
+                seat = await self._admit(call, timeouts)
                 call.queue_s = perf_counter() - before
                 late = BackendUnavailable("Connecting took longer than the call's total time.")
                 try:
                     pool, connection = await self._connect(call, seat, timeouts)
                 except BaseException:
+                    self._health.left(seat.address, call)
                     seat.release()
                     raise
                 return seat, pool, connection
@@ -153,19 +167,29 @@ class Proxy:
         finally:
             call.client.on_gone = None
 
+    async def _admit(self, call: Call, timeouts: Timeouts) -> MovingSeat:
+        """A seat at an address that is healthy, or whose trial is this call's."""
+        while True:
+            self._health.require(self._backend)
+            seat = await self._admission.admit(call, self._backend, timeouts.queue)
+            if self._health.enter(seat.address, call):
+                return seat
+            seat.release()
+
     async def _connect(self, call: Call, seat: MovingSeat, timeouts: Timeouts) -> tuple[Pool, Connection]:
         """A connection; to another address, if it has a seat, where one refuses: no byte was sent yet."""
         backend = self._backend
         fresh = call.method not in _IDEMPOTENT
         first = seat.address
         for address in (first, *(other for other in backend.addresses if other is not first)):
-            if address is not seat.address and not seat.move(address):
+            if address is not seat.address and not (self._health.is_closed(address) and seat.move(address)):
                 continue
             pool = self._pools.of(address, backend.reuse_idle)
             try:
                 return pool, pool.take(fresh=fresh) or await pool.connect(timeouts.connect)
             except BackendUnavailable as error:
                 refused = error
+                self._health.failed(address, "connect")
         raise refused
 
     def _start(
