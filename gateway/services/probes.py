@@ -93,16 +93,16 @@ class _Probe:
         rule = self._backend.health
         pool = pools.of(self.address, self._backend.reuse_idle)
         ends = monotonic() + rule.timeout
+        connection: Connection | None = None
         try:
             connection = pool.take(fresh=True) or await pool.connect(rule.timeout)
-        except BaseException as error:
-            if isinstance(error, BackendUnavailable):
-                self._judge("connect")
-            self._release()
-            if not isinstance(error, BackendUnavailable):
-                raise
-            return
-        self._send(pools, pool, connection, rule, ends)
+        except BackendUnavailable:
+            self._judge("connect")
+        finally:
+            if connection is None:
+                self._release()
+        if connection is not None:
+            self._send(pools, pool, connection, rule, ends)
 
     def _send(self, pools: Pools, pool: Pool, connection: Connection, rule: HealthRule, ends: float) -> None:
         def done(exchange: Exchange, reusable: bool) -> None:
