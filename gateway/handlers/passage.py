@@ -19,8 +19,7 @@ from gateway.edge.relay import Relay
 _DISCARD = 300.0  # seconds
 
 
-# What an address is held to account for, by the code of the error. A time that the client itself shortened
-# says nothing of the backend; else one client could have it shut for all.
+# What an address is held to account for, by the code of the error.
 _FAILURES: dict[str, Failure] = {
     "backend_reset": "reset",
     "backend_malformed": "malformed",
@@ -111,9 +110,15 @@ class Passage(Relay):
 
     def fail(self, error: GatewayError) -> None:
         kind = _FAILURES.get(error.code)
-        if kind is not None and not self.begun and not (kind == "timeout" and self.call.head.timeouts):
+        if kind is not None and not self.begun and (kind != "timeout" or self._had_its_time()):
             self._health.failed(self._seat.address, kind)
         super().fail(error)
+
+    def _had_its_time(self) -> bool:
+        """Whether the backend had the route's time for a first byte: a client may shorten its own, and could
+        else have the backend shut for all."""
+        assert self.call.route is not None
+        return perf_counter() - self._started >= self.call.route.timeouts.first_byte
 
     def on_end(self) -> None:
         if not self.begun:

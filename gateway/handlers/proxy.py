@@ -178,6 +178,7 @@ class Proxy:
 
     async def _connect(self, call: Call, seat: MovingSeat, timeouts: Timeouts) -> tuple[Pool, Connection]:
         """A connection; to another address, if it has a seat, where one refuses: no byte was sent yet."""
+        assert call.route is not None
         backend = self._backend
         fresh = call.method not in _IDEMPOTENT
         first = seat.address
@@ -189,7 +190,8 @@ class Proxy:
                 return pool, pool.take(fresh=fresh) or await pool.connect(timeouts.connect)
             except BackendUnavailable as error:
                 refused = error
-                self._health.failed(address, "connect")
+                if timeouts.connect == call.route.timeouts.connect:  # else it may be the client's own haste
+                    self._health.failed(address, "connect")
         raise refused
 
     def _start(
