@@ -46,6 +46,7 @@ class Quotas:
         self._new: dict[str, int] = {}  # not there yet
         self._task: asyncio.Task[None] | None = None
         self._writes = True
+        self._lock = asyncio.Lock()
 
     def used(self, tenant: str) -> int:
         """Requests of the tenant today."""
@@ -87,6 +88,10 @@ class Quotas:
 
     async def flush(self) -> None:
         """Add what is new to the file. What cannot be written stays, for the next time."""
+        async with self._lock:
+            await self._flush()
+
+    async def _flush(self) -> None:
         if not self._new:
             return
         day, new, self._new = self._day, self._new, {}

@@ -224,6 +224,35 @@ async def test_a_client_in_a_hurry_cannot_shut_a_backend_for_others(
             assert states(gateway) == ["closed"]
 
 
+async def test_a_client_in_a_hurry_does_not_keep_the_trial(
+    tmp_path: Path, session: aiohttp.ClientSession
+) -> None:
+    """It connects elsewhere when its time is up, and whether the address is back is still to be found out."""
+    with socket.socket() as full:  # a listener whose queue is full drops the SYN
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        waiting = [socket.socket() for _ in range(4)]
+        for sock in waiting:
+            sock.setblocking(False)
+            sock.connect_ex(full.getsockname())
+        async with Backend(always(answer())) as backend:
+            addresses = [f"http://127.0.0.1:{full.getsockname()[1]}", backend.address]
+            routing = config(addresses, timeouts={"connect": "100ms"})
+            async with harness.running(tmp_path, routing) as gateway:
+                await asyncio.gather(*(get(gateway, session) for _ in range(20)))
+                await until(lambda: states(gateway)[0] == "open")
+                trials = 0
+                while trials < 2:
+                    hurried = [get(gateway, session, **{"X-Request-Timeout": "0.05"}) for _ in range(4)]
+                    found = asyncio.gather(*hurried)
+                    await asyncio.sleep(0.02)
+                    trials += states(gateway)[0] == "half-open"
+                    await found
+                    assert states(gateway)[0] == "open"
+        for sock in waiting:
+            sock.close()
+
+
 async def test_one_dead_address_of_two_costs_no_client_anything(
     tmp_path: Path, session: aiohttp.ClientSession
 ) -> None:
