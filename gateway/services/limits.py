@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from gateway.call import Call
 from gateway.core.clients import client_key
@@ -58,14 +58,9 @@ class Buckets:
             del self._buckets[oldest]
 
 
-class _Check(NamedTuple):
-    """One limit that holds for a call. name and detail: what the client is told of it."""
-
-    buckets: Buckets
-    key: str
-    rate: Rate
-    name: str
-    detail: str
+# One limit that holds for a call: where its bucket is, its rate, its name and the detail for the client. A
+# plain tuple: a named one costs a request 0.3 µs more.
+_Check = tuple[Buckets, str, Rate, str, str]
 
 
 class Limits:
@@ -94,9 +89,9 @@ class Limits:
         name = tenant.id.value
         checks: list[_Check] = []
         if tenant.rate is not None:
-            checks.append(_Check(self._tenants, name, tenant.rate, "tenant", _TENANT))
+            checks.append((self._tenants, name, tenant.rate, "tenant", _TENANT))
         if route.rate is not None:
-            checks.append(_Check(self._routes, f"{name} {route.name}", route.rate, "route", _ROUTE))
+            checks.append((self._routes, f"{name} {route.name}", route.rate, "route", _ROUTE))
         self._take(call, checks, TenantLimit, name, tenant.quota)
 
     def take_client(self, call: Call) -> None:
@@ -110,10 +105,10 @@ class Limits:
         key = client_key(call.peer, call.head.forwarded, call.snapshot.trusted)
         checks: list[_Check] = []
         if rate is not None:
-            checks.append(_Check(self._clients, key, rate, "client", _CLIENT))
+            checks.append((self._clients, key, rate, "client", _CLIENT))
         if route_rate is not None:
-            key = f"{key} {route.name}"
-            checks.append(_Check(self._client_routes, key, route_rate, "route", _CLIENT_ROUTE))
+            where = f"{key} {route.name}"
+            checks.append((self._client_routes, where, route_rate, "route", _CLIENT_ROUTE))
         self._take(call, checks, ClientLimit)
 
     def _take(
@@ -126,24 +121,23 @@ class Limits:
     ) -> None:
         """All of them, or none and the error."""
         now, taken = self._now(), []
-        for check in checks:
-            bucket, wait = take(check.buckets.get(check.key), now, check.rate)
+        for buckets, key, rate, name, detail in checks:
+            bucket, wait = take(buckets.get(key), now, rate)
             if wait > 0:
-                check.buckets.put(check.key, bucket, now)  # nothing taken, but a raised rate counts from now
-                stands = standing(check.name, bucket, now, check.rate)
-                self._refuse(call, error, check.detail, stands, wait)
-            taken.append(bucket)
+                buckets.put(key, bucket, now)  # nothing is taken, but a raised rate counts from now on
+                self._refuse(call, error, detail, standing(name, bucket, now, rate), wait)
+            taken.append((buckets, key, bucket, rate, name))
         if quota:
             used = self._quotas.used(tenant)
             if used >= quota:
                 wait = self._quotas.left_today
                 self._refuse(call, error, _QUOTA, Standing("quota", quota, DAY, 0, wait), wait)
             self._quotas.count(tenant)
-        for check, bucket in zip(checks, taken, strict=True):
-            check.buckets.put(check.key, bucket, now)
+        for buckets, key, bucket, _, _ in taken:
+            buckets.put(key, bucket, now)
         form = call.snapshot.limits.fields
         if form != "none":
-            stand = [standing(c.name, b, now, c.rate) for c, b in zip(checks, taken, strict=True)]
+            stand = [standing(name, bucket, now, rate) for _, _, bucket, rate, name in taken]
             if quota:
                 stand.append(Standing("quota", quota, DAY, quota - used - 1, self._quotas.left_today))
             call.limit_fields = fields(form, stand)
