@@ -78,8 +78,8 @@ def _never() -> bool:
 class Call:
     """What is known about a request. Made from a head and a peer; the aiohttp request is optional.
 
-    peer: address, "" for a unix socket. old: the client speaks HTTP/1.0. keep_alive: its connection may go
-    on after this.
+    target: of the request line, as it came. peer: address, "" for a unix socket. old: the client speaks
+    HTTP/1.0. keep_alive: its connection may go on after this.
     Found on the way, in this order: path and query (canonical path, query byte for byte), route, params
     (decoded), subpath (the path that the target sees), identity, tenant, limit_fields (header fields for the
     answer that tell how the limits stand). draining: whether the gateway is
@@ -115,12 +115,15 @@ class Call:
         "started",
         "status",
         "subpath",
+        "target",
         "tenant",
         "wall",
     )
 
     def __init__(
         self,
+        method: str,
+        target: str,
         head: Head,
         peer: str,
         snapshot: Snapshot,
@@ -131,7 +134,8 @@ class Call:
         self.started = time.perf_counter()
         self.wall = time.time()
         self.head = head
-        self.method = head.method
+        self.method = method
+        self.target = target
         self.peer = peer
         self.scheme = "http"
         self.snapshot = snapshot
