@@ -178,23 +178,18 @@ class Proxy:
 
     async def _connect(self, call: Call, seat: MovingSeat, timeouts: Timeouts) -> tuple[Pool, Connection]:
         """A connection; to another address, if it has a seat, where one refuses: no byte was sent yet."""
-        assert call.route is not None
-        backend, own = self._backend, call.route.timeouts.connect
+        backend = self._backend
         fresh = call.method not in _IDEMPOTENT
         first = seat.address
         for address in (first, *(other for other in backend.addresses if other is not first)):
             if address is not seat.address and not (self._health.is_closed(address) and seat.move(address)):
                 continue
             pool = self._pools.of(address, backend.reuse_idle)
-            began = perf_counter()
             try:
                 return pool, pool.take(fresh=fresh) or await pool.connect(timeouts.connect)
             except BackendUnavailable as error:
                 refused = error
-                if perf_counter() - began < timeouts.connect or timeouts.connect == own:
-                    self._health.failed(address, "connect")
-                else:  # it had not the route's time, only what the client's haste left of it
-                    self._health.left(address, call)
+                self._health.failed(address, "connect")
         raise refused
 
     def _start(

@@ -149,6 +149,36 @@ async def test_one_trial_goes_at_a_time_and_the_others_are_503_at_once(
             assert await get(gateway, session) == (200, "")
 
 
+async def test_of_those_who_waited_for_a_seat_one_has_the_trial(
+    tmp_path: Path, session: aiohttp.ClientSession
+) -> None:
+    fall, trials = asyncio.Event(), 0
+
+    async def script(heard: Heard, reader: asyncio.StreamReader, writer: Writer) -> None:
+        nonlocal trials
+        if not fall.is_set():
+            await fall.wait()
+            writer.close()
+            return
+        trials += 1
+        await asyncio.sleep(0.1)
+        writer.write(answer())
+
+    async with Backend(script) as backend:
+        async with harness.running(tmp_path, config([backend.address], threads=2)) as gateway:
+            inside = [asyncio.create_task(get(gateway, session)) for _ in range(2)]
+            await until(lambda: gateway.admission.in_use() == {"app": 2})
+            for _ in range(3):
+                gateway.health.failed(gateway.live.current.backends["app"].addresses[0], "connect")
+            await asyncio.sleep(0.26)
+            waiting = [asyncio.create_task(get(gateway, session)) for _ in range(2)]
+            await until(lambda: gateway.admission.waiting() == {"app": 2})
+            fall.set()
+            assert sorted(await asyncio.gather(*waiting)) == [(200, ""), UNAVAILABLE]
+            assert trials == 1
+            assert set(await asyncio.gather(*inside)) == {(502, "backend_reset")}
+
+
 async def test_a_client_that_leaves_with_the_trial_does_not_take_it_along(
     tmp_path: Path, session: aiohttp.ClientSession
 ) -> None:
@@ -227,7 +257,7 @@ async def test_a_client_in_a_hurry_cannot_shut_a_backend_for_others(
 async def test_a_client_in_a_hurry_does_not_keep_the_trial(
     tmp_path: Path, session: aiohttp.ClientSession
 ) -> None:
-    """It connects elsewhere when its time is up, and whether the address is back is still to be found out."""
+    """Its time was up before the address was known to be back or not: that is still to be found out."""
     with socket.socket() as full:  # a listener whose queue is full drops the SYN
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -414,6 +444,7 @@ async def test_a_reload_keeps_the_circuits_and_forgets_the_addresses_that_are_go
         assert dead not in gateway.metrics.render()
         await reload([dead])
         assert states(gateway) == ["closed"]  # nothing is known of it any more
+        assert f'address="{dead}"}} 1\n' in gateway.metrics.render()
 
 
 async def test_metrics_and_the_log_tell_of_each_circuit(

@@ -136,6 +136,10 @@ async def test_a_file_that_cannot_be_written_is_said_once_and_counts_go_on_in_me
     path, clock = tmp_path / "quotas.sqlite", Clock()
     quotas = Quotas(path, clock)
     await quotas.start()
+    quotas.used("acme")
+    quotas.count("acme")
+    await quotas.flush()
+    path.rename(tmp_path / "away")
     path.mkdir()  # whatever is there, it is no file
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
@@ -143,11 +147,12 @@ async def test_a_file_that_cannot_be_written_is_said_once_and_counts_go_on_in_me
             quotas.count("acme")
             await quotas.flush()
         assert [record.levelname for record in caplog.records] == ["ERROR"]
-        assert quotas.used("acme") == 3
+        assert quotas.used("acme") == 4
         path.rmdir()
+        (tmp_path / "away").rename(path)
         await quotas.close()
         assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
-    assert await used(path, clock) == 3
+    assert await used(path, clock) == 4
 
 
 _KILLED = """
