@@ -15,8 +15,9 @@ import pytest
 import yaml
 
 from gateway.app import Gateway
+from gateway.core import websocket
 from tests import harness
-from tests.fakes import Backend, Heard, Script, always, answer, then_close
+from tests.fakes import Backend, Heard, RawClient, Script, always, answer, then_close
 
 pytestmark = pytest.mark.asyncio
 PROBES = {"path": "/healthz", "interval": "400ms", "timeout": "150ms", "fall": 2}
@@ -177,6 +178,43 @@ async def test_of_those_who_waited_for_a_seat_one_has_the_trial(
             assert sorted(await asyncio.gather(*waiting)) == [(200, ""), UNAVAILABLE]
             assert trials == 1
             assert set(await asyncio.gather(*inside)) == {(502, "backend_reset")}
+
+
+async def test_a_websocket_that_opens_is_a_good_trial(
+    tmp_path: Path, session: aiohttp.ClientSession
+) -> None:
+    port = free_port()
+
+    async def script(heard: Heard, reader: asyncio.StreamReader, writer: Writer) -> None:
+        accepted = websocket.accept(heard.one("Sec-WebSocket-Key") or "")
+        writer.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Accept: %b\r\n\r\n" % accepted.encode()
+        )
+        await reader.read()
+
+    async with harness.running(tmp_path, config([f"http://127.0.0.1:{port}"], websocket=True)) as gateway:
+        for _ in range(3):
+            await get(gateway, session)
+        async with Backend(script, port=port):
+            await asyncio.sleep(0.26)
+            async with session.ws_connect(harness.url(gateway, "/svc/"), headers=harness.bearer(gateway)):
+                assert states(gateway) == ["closed"]
+
+
+async def test_an_upload_is_refused_before_its_body_is_read(
+    tmp_path: Path, session: aiohttp.ClientSession
+) -> None:
+    routing = config([f"http://127.0.0.1:{free_port()}"], threads=1)
+    async with harness.running(tmp_path, routing) as gateway:
+        for _ in range(3):
+            await get(gateway, session)
+        client = await RawClient.connect(harness.address(gateway))
+        bearer = f"Authorization: Bearer {harness.token(gateway)}"
+        client.send(f"POST /svc/ HTTP/1.1\r\nHost: x\r\n{bearer}\r\nContent-Length: 100\r\n\r\n".encode())
+        head, _ = await client.answer(1.0)
+        assert head.startswith("HTTP/1.1 503 ")
+        client.close()
 
 
 async def test_a_client_that_leaves_with_the_trial_does_not_take_it_along(
