@@ -287,7 +287,7 @@ async def test_a_client_in_a_hurry_cannot_shut_a_backend_for_others(
 ) -> None:
     async with Backend(_never) as backend:
         async with harness.running(tmp_path, config([backend.address])) as gateway:
-            hurried = (get(gateway, session, **{"X-Request-Timeout": "0.02"}) for _ in range(30))
+            hurried = (get(gateway, session, **{"X-Request-Timeout": "0.3"}) for _ in range(15))
             assert (504, "backend_timeout") in await asyncio.gather(*hurried)
             assert states(gateway) == ["closed"]
 
