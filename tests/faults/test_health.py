@@ -198,7 +198,9 @@ async def test_a_websocket_that_opens_is_a_good_trial(
             await get(gateway, session)
         async with Backend(script, port=port):
             await asyncio.sleep(0.26)
-            async with session.ws_connect(harness.url(gateway, "/svc/"), headers=harness.bearer(gateway)):
+            quick = aiohttp.ClientWSTimeout(ws_close=0.1)
+            where, given = harness.url(gateway, "/svc/"), harness.bearer(gateway)
+            async with session.ws_connect(where, headers=given, timeout=quick):
                 assert states(gateway) == ["closed"]
 
 

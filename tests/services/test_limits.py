@@ -49,7 +49,7 @@ class Limited:
         return call
 
     def _call(self, route: Any, peer: str = "192.0.2.1") -> Call:
-        call = Call(Head("GET", "/"), peer, self._snapshot)
+        call = Call("GET", "/", Head(), peer, self._snapshot)
         call.route = route
         return call
 
