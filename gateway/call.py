@@ -84,7 +84,8 @@ class Call:
     (decoded), subpath (the path that the target sees), identity, tenant, limit_fields (header fields for the
     answer that tell how the limits stand). draining: whether the gateway is
     about to end. on_end: called when an answer that was relayed by callbacks has left.
-    Counted for the log: status, code, bytes_in, bytes_out, queue_s, backend_s.
+    Kept for the log: status, code, address (the backend's, tried last), bytes_in, bytes_out, queue_s,
+    backend_s.
     """
 
     __slots__ = (

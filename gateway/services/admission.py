@@ -24,6 +24,12 @@ class Seat:
     def release(self) -> None:
         self._line.give_back(self.address)
 
+    def decline(self) -> None:
+        """Give it back before any use: the next one is at the same address. Else the short way, which only
+        takes warm connections, would use up the turns of the addresses that have none."""
+        self._line.unturn()
+        self.release()
+
     def move(self, address: Address) -> bool:
         """Sit at another address of the backend, if there is room."""
         if not self._line.take_at(address):
@@ -65,6 +71,9 @@ class _Line:
             return False
         self.inside[address.text] = used + 1
         return True
+
+    def unturn(self) -> None:
+        self._turn -= 1
 
     def give_back(self, address: Address) -> None:
         left = self.inside[address.text] - 1

@@ -14,7 +14,8 @@ from gateway.core.answer import AnswerHead
 from gateway.core.errors import BackendUnavailable, GatewayError
 from gateway.core.health import HealthRule
 from gateway.core.model import Address, Backend, Timeouts
-from gateway.edge.exchange import Connection, Exchange
+from gateway.edge.connection import Connection
+from gateway.edge.exchange import Exchange
 from gateway.edge.pool import Pool, Pools
 from gateway.services.health import Health
 from gateway.services.watch import goes_on
@@ -136,6 +137,9 @@ class _Probe:
         self._probes.ended(self.address)
 
     # --- the answer ---
+
+    def interim(self, head: AnswerHead) -> None:
+        """The final answer counts."""
 
     def begin(self, head: AnswerHead) -> None:
         self._judge("" if self._backend.health.expects(head.status) else f"status {head.status}")
