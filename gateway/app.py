@@ -38,11 +38,14 @@ from gateway.services.admission import Admission
 from gateway.services.child import ChildFailed, ChildSpec
 from gateway.services.config import ConfigService, Refusal
 from gateway.services.folders import data_folder, private_folder, socket_folder
+from gateway.services.health import Health
 from gateway.services.keys import Keys, ensure_secret, ensure_signing_key
+from gateway.services.limits import Limits
 from gateway.services.metrics import Metrics
+from gateway.services.probes import Probes
+from gateway.services.quotas import Quotas
 from gateway.services.retries import Retries
 from gateway.services.supervisor import Supervisor
-from gateway.services.tenants import TenantLimits
 from gateway.services.watch import goes_on
 from gateway.store.sqlite import SQLiteDocumentStore
 
@@ -76,9 +79,12 @@ class Gateway:
         self.access_log = AccessLog(config.access_log)
         self.pools = Pools()
         self.tunnels = Tunnels()
-        self.admission = Admission()
+        self.health = Health(lambda backend, refusal: self.admission.wake(backend, refusal))
+        self.admission = Admission(self.health.usable)
+        self.probes = Probes(self.health, self.admission, self.pools)
         self.retries = Retries()
-        self.limits = TenantLimits()
+        self.quotas = Quotas(data / "quotas.sqlite")
+        self.limits = Limits(self.quotas)
         self.keys = Keys(Path(config.keys), config.tokens, self.metrics.token)
         self.store = SQLiteDocumentStore(
             Path(config.store_uri.removeprefix("sqlite:")), ensure_secret(data / "cursor.key")
@@ -91,8 +97,10 @@ class Gateway:
         life = Life(
             Policies(
                 snapshot=lambda: self.live.current,
+                known=self.keys.known,
                 verify=self.keys.verify,
                 limit=self.limits.take,
+                limit_client=self.limits.take_client,
                 observe=self._observe,
                 draining=lambda: self.draining,
             )
@@ -101,7 +109,8 @@ class Gateway:
         self._commands = config.commands if supervise else ()
         self.supervisor = Supervisor([])
         self.metrics.backend_gauges(self.admission.in_use, self.admission.waiting)
-        self.metrics.add(self.retries.counter)
+        for instrument in (*self.health.instruments(), self.retries.counter):
+            self.metrics.add(instrument)
         self.metrics.add(Gauge("gateway_websockets", "WebSockets open.", lambda: {(): len(self.tunnels)}))
         self.metrics.add(Gauge("gateway_feeds", "Change feeds open.", lambda: {(): len(self.feeds)}))
 
@@ -113,13 +122,14 @@ class Gateway:
             self.listener.bind(self.config.listen)
             self.live.load_first()
             await self.store.start()
+            await self.quotas.start()
             private_folder(Path(self.sockets))
             specs = [self._spec(command) for command in self._commands]
             self.supervisor = Supervisor(specs, on_event=self._child_event)
             await self.supervisor.start()
             await self.listener.open()
-            self._tasks.append(asyncio.create_task(self.live.watch()))
-            self._tasks.append(asyncio.create_task(self._watch_keys()))
+            for watch in (self.live.watch(), self._watch_keys(), self.probes.watch()):
+                self._tasks.append(asyncio.create_task(watch))
             self.ready = True
         except BaseException:
             await self.drain()
@@ -139,7 +149,9 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.supervisor.stop()
+        self.probes.close()
         self.pools.close()
+        await self.quotas.close()
         await self.store.close()
         self.access_log.close()
 
@@ -162,7 +174,8 @@ class Gateway:
         if backend is None:
             return self.documents
         port = self.listener.addresses[0][1]
-        return Proxy(backend, self.pools, self.admission, self.tunnels, self.retries, port)
+        health, retries = self.health, self.retries
+        return Proxy(backend, self.pools, self.admission, health, self.tunnels, retries, port)
 
     def _spec(self, command: Command) -> ChildSpec:
         socket = f"{self.sockets}/{command.name}.sock"
@@ -180,6 +193,7 @@ class Gateway:
         """Reconcile: what is gone from the config is closed after its last use; the rest lives on."""
         backends = new.backends.values()
         self.pools.reconcile((a, b.reuse_idle) for b in backends for a in b.addresses)
+        self.health.reconcile(new.backends)
         self.admission.reconcile(new.backends)
         self.retries.reconcile(new.backends)
         self.tunnels.reconcile(new.tenants)
@@ -205,6 +219,8 @@ class Gateway:
         self.access_log.write(call)
 
     def _child_event(self, name: str, event: str) -> None:
+        if event == "healthy":
+            self.health.retry_now(name)
         if event == "restarting":
             self.metrics.child_restarted(name)
 

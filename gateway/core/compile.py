@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from gateway.core import paths, table
 from gateway.core.errors import BadRequest
+from gateway.core.limits import NO_LIMITS, LimitRules
 from gateway.core.model import (
     MANAGE,
     READ_METHODS,
@@ -44,6 +45,7 @@ class Compiled(Generic[T]):
     backends: dict[str, Backend]
     tenants: dict[str, Tenant]
     trusted: TrustedProxies
+    limits: LimitRules = NO_LIMITS
 
 
 def compile_settings(settings: Settings, target: Callable[[Backend | None], T], sockets: str) -> Compiled[T]:
@@ -64,6 +66,7 @@ def compile_settings(settings: Settings, target: Callable[[Backend | None], T], 
             written.name or name,
             written.rate_limit.compiled() if written.rate_limit else None,
             written.disabled,
+            written.quota or 0,
             written.documents.max_documents,
             written.documents.max_bytes,
             written.documents.max_feeds,
@@ -75,7 +78,7 @@ def compile_settings(settings: Settings, target: Callable[[Backend | None], T], 
     built = _table([route for route in routes if route is not None], settings, problems)
     if problems:
         raise Problems(problems)
-    return Compiled(built, backends, tenants, _trusted(settings.trusted_proxies))
+    return Compiled(built, backends, tenants, _trusted(settings.trusted_proxies), settings.limits())
 
 
 def _backend(name: str, written: BackendSettings, sockets: str, problems: list[Problem]) -> Backend:
@@ -102,7 +105,11 @@ def _backend(name: str, written: BackendSettings, sockets: str, problems: list[P
         if size > _MAX_SOCKET_PATH:
             reason = f"the path of the socket has {size} bytes ({address.path}), and {_MAX_SOCKET_PATH} fit"
             problems.append(Problem(("backends", name, "addresses", index), reason, "use a shorter path"))
-    return Backend(name, written.kind, addresses, written.threads or 0)
+    health = written.health
+    if health.path is None and health.model_fields_set - {"server_errors"}:
+        reason = "there are no probes, so it changes nothing"
+        problems.append(Problem(("backends", name, "health"), reason, "add path, such as /healthz"))
+    return Backend(name, written.kind, addresses, written.threads or 0, health.compiled())
 
 
 def _share_no_address(backends: dict[str, Backend], problems: list[Problem]) -> None:
@@ -160,6 +167,7 @@ def _route(
         forward_authorization=written.forward_authorization,
         backend=backend,
         websocket=_websocket(written),
+        rate=written.rate_limit.compiled() if written.rate_limit else None,
         retry=written.retry == "idempotent",
         interim=written.interim == "relay",
     )

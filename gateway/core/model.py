@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from gateway.core.health import PASSIVE, HealthRule
 from gateway.core.limits import Rate
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Tenant:
     name: str
     rate: Rate | None = None
     disabled: bool = False
+    quota: int = 0  # requests per day (UTC); 0 is no quota
     max_documents: int | None = None
     max_bytes: int | None = None
     max_feeds: int = 100
@@ -100,6 +102,7 @@ class Backend:
     kind: str
     addresses: tuple[Address, ...]
     threads: int = 0
+    health: HealthRule = PASSIVE
 
     @property
     def threaded(self) -> bool:
@@ -153,8 +156,9 @@ class Route(Generic[T]):
     encoded_slash: whether `%2F` may stand in the path.
     strip: the leading part of the path that the target does not see. read_scopes / write_scopes /
     method_scopes: all of them are required of the token. websocket: None when the route has none. retry:
-    whether a request that may be is tried again. interim: whether interim answers pass. by_collection: the
-    target asks for the scopes itself, of the collection (see access.py); manage_scopes: for its settings.
+    whether a request that may be is tried again. interim: whether interim answers pass. rate: for each
+    tenant on this route (each client address on a public one). by_collection: the target asks for the
+    scopes itself, of the collection (see access.py); manage_scopes: for its settings.
     """
 
     name: str
@@ -178,6 +182,7 @@ class Route(Generic[T]):
     forward_authorization: bool = False
     backend: Backend | None = None
     websocket: WebSocketRule | None = None
+    rate: Rate | None = None
     retry: bool = False
     interim: bool = False
 

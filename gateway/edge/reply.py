@@ -29,6 +29,7 @@ def decorate(call: Call, response: web.StreamResponse) -> None:
     headers = response.headers
     headers[REQUEST_ID] = call.id
     headers.setdefault(hdrs.SERVER, SERVER)
+    headers.update(call.limit_fields)
     if call.route is not None and call.route.cors is not None:
         cors.decorate(call.route.cors, call.origin, headers)
     if call.draining():
@@ -106,8 +107,11 @@ def send(call: Call, status: int, lines: bytes, body: bytes) -> None:
     assert client is not None and call.on_end is not None
     keep_alive = not call.draining()
     more = b""
+    fields = [*call.limit_fields.items()] if call.limit_fields else []
     if route is not None and route.cors is not None:
-        more = b"".join(f"{n}: {v}\r\n".encode() for n, v in cors.headers(route.cors, call.origin))
+        fields += cors.headers(route.cors, call.origin)
+    if fields:
+        more = "".join([f"{name}: {value}\r\n" for name, value in fields]).encode()
     if not keep_alive:
         more += b"Connection: close\r\n"
     if status != 304:  # its length would be that of the document, which is not here

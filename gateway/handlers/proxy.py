@@ -24,7 +24,7 @@ from gateway.edge.exchange import Exchange
 from gateway.edge.pool import Pool, Pools
 from gateway.edge.spool import Spool
 from gateway.edge.tunnel import Tunnels
-from gateway.handlers.passage import Passage, Seat
+from gateway.handlers.passage import Health, Passage, Seat
 from gateway.handlers.retry import Retries, Retry
 from gateway.handlers.websocket import Handshake, asked
 
@@ -57,6 +57,7 @@ class Proxy:
         backend: Backend,
         pools: Pools,
         admission: Admission,
+        health: Health,
         tunnels: Tunnels,
         retries: Retries,
         port: int,
@@ -64,6 +65,7 @@ class Proxy:
         self._backend = backend
         self._pools = pools
         self._admission = admission
+        self._health = health
         self._tunnels = tunnels
         self._retries = retries
         self._port = port
@@ -76,9 +78,13 @@ class Proxy:
         `call.on_end`. False: nothing happened; take the other way. Raises GatewayError."""
         backend, route = self._backend, call.route
         assert route is not None and call.client is not None
+        self._health.require(backend)
         seat = self._admission.try_admit(backend)
         if seat is None:
             return False
+        if not self._health.is_closed(seat.address):
+            seat.decline()
+            return False  # a trial
         pool = self._pools.of(seat.address, backend.reuse_idle)
         connection = pool.take(fresh=call.method not in _IDEMPOTENT)
         if connection is None:
@@ -97,6 +103,7 @@ class Proxy:
 
     async def __call__(self, call: Call) -> web.StreamResponse:
         assert call.route is not None and call.client is not None
+        self._health.require(self._backend)
         timeouts = deadline.shortened(call.route.timeouts, call.head.timeouts)
         rule = asked(call)
         handshake = Handshake(call, rule, self._pools, self._tunnels) if rule is not None else None
@@ -131,6 +138,7 @@ class Proxy:
             seat,
             pool,
             self._pools,
+            self._health,
             threaded=self._backend.threaded,
             total=call.route.timeouts.total,
         )
@@ -163,32 +171,48 @@ class Proxy:
         """A seat and a connection within the call's time. failed: the address that is the last choice. Raises
         BackendSaturated, BackendUnavailable."""
         before = perf_counter()
-        seat = await self._admission.admit(call, self._backend, _left(call, timeouts, timeouts.queue))
+        seat = await self._admit(call, timeouts)
         call.queue_s += perf_counter() - before
         try:
             return seat, *await self._connect(call, seat, timeouts, failed)
         except BaseException:
+            self._health.left(seat.address, call)
             seat.release()
             raise
+
+    async def _admit(self, call: Call, timeouts: Timeouts) -> MovingSeat:
+        """A seat at an address that is healthy, or whose trial is this call's."""
+        while True:
+            self._health.require(self._backend)
+            seat = await self._admission.admit(call, self._backend, _left(call, timeouts, timeouts.queue))
+            if self._health.enter(seat.address, call):
+                return seat
+            seat.release()
 
     async def _connect(
         self, call: Call, seat: MovingSeat, timeouts: Timeouts, failed: Address | None
     ) -> tuple[Pool, Connection]:
         """A connection; to another address, if it has a seat, where one refuses: no byte was sent yet.
         failed: where the request was before; now it gets a new connection, and elsewhere if possible."""
-        backend, first = self._backend, seat.address
+        assert call.route is not None
+        backend, first, own = self._backend, seat.address, call.route.timeouts.connect
         order = [first, *(other for other in backend.addresses if other is not first)]
         if failed is not None:
             order.sort(key=lambda address: address == failed)
         for address in order:
-            if address is not seat.address and not seat.move(address):
+            if address is not seat.address and not (self._health.is_closed(address) and seat.move(address)):
                 continue
             pool = self._pools.of(address, backend.reuse_idle)
             warm = pool.take(fresh=call.method not in _IDEMPOTENT) if failed is None else None
+            time, began = _left(call, timeouts, timeouts.connect), perf_counter()
             try:
-                return pool, warm or await pool.connect(_left(call, timeouts, timeouts.connect))
+                return pool, warm or await pool.connect(time)
             except BackendUnavailable as error:
                 refused = error
+                if time >= own or perf_counter() - began < time:
+                    self._health.failed(address, "connect")
+                else:  # it had not the route's time to accept, only what the call had left of it
+                    self._health.left(address, call)
         raise refused
 
     def _allow_retry(

@@ -26,9 +26,10 @@ POSITION_SECONDS = 60.0  # after so long without a change, a feed tells how far 
 BATCH = 200
 BATCH_BYTES = 1024 * 1024
 
+# Apart, because SQLite reads the whole table for a minimum and a maximum together.
 _EDGES = """
-    SELECT ifnull(min(seq), 1), ifnull(max(seq), 0), (SELECT value FROM meta WHERE name = 'epoch')
-    FROM changes"""
+    SELECT ifnull((SELECT min(seq) FROM changes), 1), ifnull((SELECT max(seq) FROM changes), 0),
+        (SELECT value FROM meta WHERE name = 'epoch')"""
 _READ = """
     SELECT seq, kind, id, tag, at FROM changes WHERE seq > ? AND seq <= ? AND collection = ?
     ORDER BY seq LIMIT ?"""

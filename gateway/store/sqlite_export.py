@@ -22,7 +22,7 @@ from gateway.store.sqlite_reads import Reads, with_deadline
 from gateway.store.sqlite_statement import Bound
 
 MAX_OPEN = 4  # exports of one tenant: each keeps the log from being moved into the file
-CHUNK_BYTES = 256 * 1024
+CHUNK_SIZE = 256 * 1024  # characters
 
 
 class Exports:
@@ -101,17 +101,14 @@ class _Export:
         with_deadline(self._connection, self._seconds)
         if self._rows is None:
             self._rows = self._bound.execute(self._connection, self._statement)
-        lines: list[bytes] = []
+        lines: list[str] = []
         size = 0
-        while size < CHUNK_BYTES:
-            row = self._rows.fetchone()
-            if row is None:
+        for identifier, text in self._rows:
+            lines.append(with_id(identifier, text) + "\n")
+            size += len(text)
+            if size >= CHUNK_SIZE:
                 break
-            identifier, text = row
-            line = (with_id(identifier, text) + "\n").encode()
-            lines.append(line)
-            size += len(line)
-        return b"".join(lines)
+        return "".join(lines).encode()
 
     def close(self) -> None:
         if self._connection is not None:
