@@ -86,14 +86,12 @@ class Gateway:
         self.quotas = Quotas(data / "quotas.sqlite")
         self.limits = Limits(self.quotas)
         self.keys = Keys(Path(config.keys), config.tokens, self.metrics.token)
-        self.store = SQLiteDocumentStore(
-            Path(config.store_uri.removeprefix("sqlite:")), ensure_secret(data / "cursor.key")
-        )
+        folder = Path(config.store_uri.removeprefix("sqlite:"))
+        self.store = SQLiteDocumentStore(folder, ensure_secret(data / "cursor.key"))
         self.feeds = Feeds()
         self.documents = Documents(self.store, self.feeds)
-        self.live = ConfigService(
-            Path(config.routing), self._target, self.sockets, self._applied, self._refused
-        )
+        routing = Path(config.routing)
+        self.live = ConfigService(routing, self._target, self.sockets, self._applied, self._refused)
         life = Life(
             Policies(
                 snapshot=lambda: self.live.current,

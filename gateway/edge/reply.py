@@ -107,7 +107,7 @@ def send(call: Call, status: int, lines: bytes, body: bytes) -> None:
     assert client is not None and call.on_end is not None
     keep_alive = not call.draining()
     more = b""
-    fields = [*call.limit_fields.items()] if call.limit_fields else []
+    fields = list(call.limit_fields)
     if route is not None and route.cors is not None:
         fields += cors.headers(route.cors, call.origin)
     if fields:

@@ -69,11 +69,20 @@ class Api:
 
 
 @asynccontextmanager
-async def serving(folder: Path, *, tenants: dict[str, Any] | None = None, **route: Any) -> AsyncIterator[Api]:
-    """A gateway with documents below /documents. route: more of the route's settings."""
+async def serving(
+    folder: Path,
+    *,
+    tenants: dict[str, Any] | None = None,
+    config: dict[str, Any] | None = None,
+    **route: Any,
+) -> AsyncIterator[Api]:
+    """A gateway with documents below /documents. config, route: more of the config's, of the route's
+    settings."""
     settings = {"scopes": SCOPES, "body_limit": BODY_LIMIT, **route}
     known = {"acme": {}, "globex": {}} if tenants is None else tenants
-    routing = harness.routing([harness.route("documents", "documents", **settings)], tenants=known)
+    routing = harness.routing(
+        [harness.route("documents", "documents", **settings)], tenants=known, **(config or {})
+    )
     timeout = ClientTimeout(total=30)
     async with (
         harness.running(folder, routing) as gateway,

@@ -86,17 +86,20 @@ async def test_both_ways_answer_alike(api: Api, ways: list[bool]) -> None:
     by_aiohttp.close()
 
 
-async def test_a_direct_answer_carries_cors_and_is_logged_and_counted(
+async def test_a_direct_answer_carries_cors_and_limits_and_is_logged(
     tmp_path: Path, ways: list[bool]
 ) -> None:
     cors = {"origins": ["https://app.example"], "expose": ["ETag"]}
-    async with serving(tmp_path, cors=cors) as api:
+    tenants = {"acme": {"rate_limit": "100/s"}}
+    config = {"rate_limit_headers": "draft"}
+    async with serving(tmp_path, tenants=tenants, config=config, cors=cors) as api:
         await api("PUT", "/orders/x", {"a": 1})
         client = await RawClient.connect(harness.address(api.gateway))
         head, _ = await answer(client, request(api, "/orders/x", "Origin: https://app.example\r\n"))
         assert ways[-1] is True
         assert "Access-Control-Allow-Origin: https://app.example" in head
         assert "Access-Control-Expose-Headers: ETag" in head and "Vary: Origin" in head
+        assert any(line.startswith("RateLimit: ") for line in head)
         client.close()
         log = Path(api.gateway.config.access_log)
     line = log.read_text().splitlines()[-1]
