@@ -75,7 +75,7 @@ class Gateway:
         self.access_log = AccessLog(config.access_log)
         self.pools = Pools()
         self.tunnels = Tunnels()
-        self.admission = Admission()
+        self.admission = Admission(share=config.share)
         self.limits = TenantLimits()
         self.keys = Keys(Path(config.keys), config.tokens, self.metrics.token)
         self.store = SQLiteDocumentStore(
@@ -98,6 +98,8 @@ class Gateway:
         self._commands = config.commands if supervise else ()
         self.supervisor = Supervisor([])
         self.metrics.backend_gauges(self.admission.in_use, self.admission.waiting)
+        for instrument in self.admission.instruments():
+            self.metrics.add(instrument)
         self.metrics.add(Gauge("gateway_websockets", "WebSockets open.", lambda: {(): len(self.tunnels)}))
 
     async def start(self) -> None:
@@ -115,6 +117,7 @@ class Gateway:
             await self.listener.open()
             self._tasks.append(asyncio.create_task(self.live.watch()))
             self._tasks.append(asyncio.create_task(self._watch_keys()))
+            self._tasks.append(asyncio.create_task(self.admission.watch()))
             self.ready = True
         except BaseException:
             await self.drain()

@@ -11,6 +11,7 @@ from aiohttp import web
 from gateway.admin import guard
 from gateway.core.model import Tenant
 from gateway.core.process import ProcessConfig
+from gateway.services.admission import Admission
 from gateway.services.config import ConfigService
 from gateway.services.keys import Keys
 from gateway.services.metrics import CONTENT_TYPE, Metrics
@@ -27,6 +28,7 @@ class View(Protocol):
     keys: Keys
     metrics: Metrics
     supervisor: Supervisor
+    admission: Admission
 
 
 def install(app: web.Application, view: View) -> None:
@@ -46,6 +48,7 @@ def install(app: web.Application, view: View) -> None:
     app.router.add_get("/metrics", pages.metrics)
     app.router.add_get("/admin/config", pages.config)
     app.router.add_get("/admin/backends", pages.backends)
+    app.router.add_get("/admin/admission", pages.admission)
 
 
 class _Pages:
@@ -77,6 +80,10 @@ class _Pages:
     async def backends(self, request: web.Request) -> web.Response:
         """The supervised backends."""
         return _json({"backends": self._view.supervisor.states()})
+
+    async def admission(self, request: web.Request) -> web.Response:
+        """The seats of each backend, who waits for one, and who got none."""
+        return _json({"backends": self._view.admission.state()})
 
 
 def _json(body: Any) -> web.Response:

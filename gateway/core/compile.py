@@ -8,6 +8,7 @@ from ipaddress import ip_network
 from typing import Generic, TypeVar
 
 from gateway.core import paths, table
+from gateway.core.compile_seats import seat_problems, with_seats
 from gateway.core.errors import BadRequest
 from gateway.core.model import (
     READ_METHODS,
@@ -62,6 +63,8 @@ def compile_settings(settings: Settings, target: Callable[[Backend | None], T], 
             written.name or name,
             written.rate_limit.compiled() if written.rate_limit else None,
             written.disabled,
+            written.weight,
+            written.concurrency or 0,
         )
         for name, written in settings.tenants.items()
     }
@@ -97,7 +100,8 @@ def _backend(name: str, written: BackendSettings, sockets: str, problems: list[P
         if size > _MAX_SOCKET_PATH:
             reason = f"the path of the socket has {size} bytes ({address.path}), and {_MAX_SOCKET_PATH} fit"
             problems.append(Problem(("backends", name, "addresses", index), reason, "use a shorter path"))
-    return Backend(name, written.kind, addresses, written.threads or 0)
+    problems.extend(seat_problems(name, written))
+    return with_seats(Backend(name, written.kind, addresses, written.threads or 0), written)
 
 
 def _share_no_address(backends: dict[str, Backend], problems: list[Problem]) -> None:
@@ -146,7 +150,7 @@ def _route(
         read_scopes=scopes.get("read", frozenset()),
         write_scopes=scopes.get("write", frozenset()),
         method_scopes={word: names for word, names in scopes.items() if word not in _SCOPE_WORDS},
-        timeouts=_timeouts(written.timeouts),
+        timeouts=_timeouts(written.timeouts, backend),
         body_limit=written.body_limit if written.body_limit is not None else _DEFAULT_BODY_LIMIT,
         cors=_cors(written.cors) if written.cors else None,
         set_host=written.set_host or "",
@@ -246,8 +250,10 @@ def _open_to_any_token(written: RouteSettings) -> Iterator[_Found]:
             yield ("scopes", word), reason, f"add {word}: with its scopes, or {word}: [] if that is meant"
 
 
-def _timeouts(written: TimeoutSettings) -> Timeouts:
+def _timeouts(written: TimeoutSettings, backend: Backend | None) -> Timeouts:
     given = {name: value for name, value in written if value is not None}
+    if backend is not None and backend.queue_timeout is not None:
+        given.setdefault("queue", backend.queue_timeout)
     return Timeouts(**given)
 
 

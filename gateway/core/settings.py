@@ -39,6 +39,15 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class QueueSettings(_Strict):
+    length: int | None = Field(
+        default=None, ge=0, le=100_000, description="requests of one tenant that may wait; default 100"
+    )
+    timeout: Duration | None = Field(
+        default=None, description="waiting for a seat, on routes that do not say; default 5s"
+    )
+
+
 class BackendSettings(_Strict):
     """A service behind the gateway."""
 
@@ -47,6 +56,27 @@ class BackendSettings(_Strict):
     threads: int | None = Field(
         default=None, ge=1, le=1000, description="threads of each address; gunicorn needs it"
     )
+    concurrency: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="requests inside each address at once, of an asynchronous backend; default: no limit",
+    )
+    streams: int | None = Field(
+        default=None,
+        ge=0,
+        le=100_000,
+        description="event streams and WebSockets at each address at once. They hold some of the threads"
+        " (default: at most a quarter); of asynchronous backends they come on top of concurrency (default:"
+        " no limit)",
+    )
+    reserve: int | None = Field(
+        default=None,
+        ge=0,
+        le=64_000,
+        description="seats that tenants who use much leave free for the others; default: an eighth of all",
+    )
+    queue: QueueSettings = QueueSettings()
 
 
 class RateLimitSettings(_Strict):
@@ -76,11 +106,22 @@ class TenantSettings(_Strict):
     name: str = Field(default="", max_length=200, description="display name; default: the key")
     rate_limit: RateLimit | None = Field(default=None, description="such as 100/s")
     disabled: bool = False
+    weight: float = Field(
+        default=1.0, ge=0.01, le=100, description="share of a backend's seats, against the other tenants'"
+    )
+    concurrency: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="requests that it may have under way, waiting or inside, in all; default: no limit",
+    )
 
 
 class TimeoutSettings(_Strict):
     body: Duration | None = Field(default=None, description="between chunks of the request; default 30s")
-    queue: Duration | None = Field(default=None, description="waiting for a seat; default 5s")
+    queue: Duration | None = Field(
+        default=None, description="waiting for a seat; default: the backend's, or 5s"
+    )
     connect: Duration | None = Field(default=None, description="connecting to the backend; default 2s")
     first_byte: Duration | None = Field(default=None, description="until the answer begins; default 30s")
     idle: Duration | None = Field(default=None, description="between two chunks of the answer; default 60s")
@@ -177,6 +218,7 @@ def json_schema() -> dict[str, Any]:
 
 _KEYS: dict[str, type[BaseModel]] = {
     "backends": BackendSettings,
+    "queue": QueueSettings,
     "tenants": TenantSettings,
     "routes": RouteSettings,
     "timeouts": TimeoutSettings,

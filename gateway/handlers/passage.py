@@ -8,7 +8,7 @@ from typing import Protocol
 
 from gateway.call import Call, Client
 from gateway.core.answer import AnswerHead
-from gateway.core.errors import GatewayError
+from gateway.core.errors import BackendSaturated, GatewayError
 from gateway.core.model import Address, Timeouts
 from gateway.edge.exchange import Connection, Exchange
 from gateway.edge.pool import Pool, Pools
@@ -24,6 +24,9 @@ class Seat(Protocol):
     address: Address
 
     def release(self) -> None: ...
+    def become_stream(self) -> bool:
+        """Take a seat for streams instead, if one is free."""
+        ...
 
 
 class Passage(Relay):
@@ -81,6 +84,12 @@ class Passage(Relay):
             self._finished.set_result(None)
         elif self.call.on_end is not None:
             self.call.on_end(self.call, self)
+
+    def begin(self, head: AnswerHead) -> None:
+        """A stream has seats of its own. Raises BackendSaturated when all of them are taken."""
+        if head.stream and not head.bodyless and not self._seat.become_stream():
+            raise BackendSaturated("All seats for streams of the backend are taken.")
+        super().begin(head)
 
     def _backend_done(self, exchange: Exchange, reusable: bool) -> None:
         self.call.backend_s = perf_counter() - self._started

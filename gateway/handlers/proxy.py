@@ -44,8 +44,10 @@ class MovingSeat(Seat, Protocol):
 class Admission(Protocol):
     """Who may be inside a backend now."""
 
-    def try_admit(self, backend: Backend) -> MovingSeat | None: ...
+    def try_admit(self, call: Call, backend: Backend) -> MovingSeat | None: ...
+    def check(self, call: Call, backend: Backend, timeout: float) -> None: ...
     async def admit(self, call: Call, backend: Backend, timeout: float) -> MovingSeat: ...
+    def admit_stream(self, call: Call, backend: Backend) -> MovingSeat: ...
 
 
 class Proxy:
@@ -68,7 +70,7 @@ class Proxy:
         `call.on_end`. False: nothing happened; take the other way. Raises GatewayError."""
         backend, route = self._backend, call.route
         assert route is not None and call.client is not None
-        seat = self._admission.try_admit(backend)
+        seat = self._admission.try_admit(call, backend)
         if seat is None:
             return False
         pool = self._pools.of(seat.address, backend.reuse_idle)
@@ -77,7 +79,8 @@ class Proxy:
             seat.release()
             return False
         call.bytes_in = len(request_body)
-        request = self._request(call, len(request_body) if call.head.length >= 0 else -1, b"") + request_body
+        length = len(request_body) if call.head.length >= 0 else -1
+        request = self._request(call, length, b"", route.timeouts.total) + request_body
         passage = self._passage(call, seat, pool)
         passage.start(connection, request, route.timeouts)
         return True
@@ -91,11 +94,11 @@ class Proxy:
         handshake = Handshake(call, rule, self._pools, self._tunnels) if rule is not None else None
         spool = Spool()
         try:
-            seat, pool, connection = await self._get_there(call, spool, timeouts)
+            seat, pool, connection = await self._get_there(call, spool, timeouts, handshake is not None)
             passage = self._passage(call, seat, pool)
             upload = None
             if handshake is not None:
-                request = self._request(call, -1, handshake.lines)
+                request = self._request(call, -1, handshake.lines, 0.0)
                 handshake.follow(passage, passage.start(connection, request, timeouts))
             else:
                 upload = self._start(call, passage, connection, spool, timeouts)
@@ -125,7 +128,9 @@ class Proxy:
             total=call.route.timeouts.total,
         )
 
-    async def _get_there(self, call: Call, spool: Spool, timeouts: Timeouts) -> tuple[Seat, Pool, Connection]:
+    async def _get_there(
+        self, call: Call, spool: Spool, timeouts: Timeouts, stream: bool
+    ) -> tuple[Seat, Pool, Connection]:
         """All before the first byte: the whole body for a threaded backend, a seat, a connection. A client
         that leaves by then was never there."""
         task = asyncio.current_task()
@@ -136,11 +141,10 @@ class Proxy:
         try:
             async with asyncio.timeout(left):
                 if self._backend.threaded:
+                    self._admission.check(call, self._backend, timeouts.queue)
                     await spool.fill(call)
                 late = BackendSaturated("No seat was free within the call's total time.")
-                before = perf_counter()
-                seat = await self._admission.admit(call, self._backend, timeouts.queue)
-                call.queue_s = perf_counter() - before
+                seat = await self._sit(call, timeouts, stream)
                 late = BackendUnavailable("Connecting took longer than the call's total time.")
                 try:
                     pool, connection = await self._connect(call, seat, timeouts)
@@ -152,6 +156,17 @@ class Proxy:
             raise late from None
         finally:
             call.client.on_gone = None
+
+    async def _sit(self, call: Call, timeouts: Timeouts, stream: bool) -> MovingSeat:
+        """A seat; the wait for one counts against the call's total time."""
+        if stream:
+            return self._admission.admit_stream(call, self._backend)
+        before = perf_counter()
+        left = timeouts.total - (before - call.started) if timeouts.total else timeouts.queue
+        try:
+            return await self._admission.admit(call, self._backend, min(timeouts.queue, left))
+        finally:
+            call.queue_s = perf_counter() - before
 
     async def _connect(self, call: Call, seat: MovingSeat, timeouts: Timeouts) -> tuple[Pool, Connection]:
         """A connection; to another address, if it has a seat, where one refuses: no byte was sent yet."""
@@ -183,7 +198,7 @@ class Proxy:
             coding = b"Transfer-Encoding: chunked\r\n" if announced is None else b""
             length = -1 if announced is None or (not announced and call.head.length < 0) else announced
             stream = body.chunks(call) if announced is None or announced else None
-        request = self._request(call, length, coding) + spool.small
+        request = self._request(call, length, coding, timeouts.total) + spool.small
         exchange = passage.start(connection, request, timeouts, complete=stream is None)
         if stream is None:
             return None
@@ -191,9 +206,10 @@ class Proxy:
 
     # --- the request ---
 
-    def _request(self, call: Call, length: int, coding: bytes) -> bytes:
-        """The head as the backend gets it: Host, the client's headers, who calls, where from. length: -1
-        for no Content-Length."""
+    def _request(self, call: Call, length: int, coding: bytes, total: float) -> bytes:
+        """The head as the backend gets it: Host, the client's headers, who calls, where from, and until when
+        (seconds since the epoch, as X-Request-Start). length: -1 for no Content-Length. total: seconds, 0.0
+        for no deadline."""
         head, route = call.head, call.route
         assert route is not None
         target = f"{call.subpath}?{call.query}" if call.query else call.subpath
@@ -209,7 +225,8 @@ class Proxy:
                 else b"",
                 call.identity.lines if call.identity is not None else b"",
                 self._forwarding(call, host, route.strip),
-                f"X-Request-ID: {call.id}\r\nX-Request-Start: t={call.wall:.6f}\r\n".encode(),
+                f"X-Request-ID: {call.id}\r\nX-Request-Start: t={call.wall:.3f}\r\n".encode(),
+                b"X-Request-Deadline: t=%.3f\r\n" % (call.wall + total) if total else b"",
                 coding,
                 b"Content-Length: %d\r\n\r\n" % length if length >= 0 else b"\r\n",
             )
