@@ -323,6 +323,9 @@ class FairQueue(Generic[T]):
             self._weigh(-flow.weight)
             if flow.tag > self.virtual:
                 self._debts[flow.key] = flow.tag
+        if not self.inside and not self.waiting:
+            self.virtual = max(self.virtual, self._horizon)
+            self._debts.clear()
         for key in list(self._debts)[:_REVIEWED]:
             tag = self._debts.pop(key)
             if tag > self.virtual:
