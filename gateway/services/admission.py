@@ -73,7 +73,7 @@ class Admission:
         seat = line.try_take(key, weight)
         if seat is None:
             assert call.route is not None
-            self._refuse_early(line, key, weight, call.route.timeouts.queue)
+            line.check(key, weight, call.route.timeouts.queue)
         elif tenant is not None and tenant.concurrency:
             seat.on_release = self._hold(key)
         return seat
@@ -81,21 +81,19 @@ class Admission:
     def check(self, call: Call, backend: Backend, timeout: float) -> None:
         """Raise what `admit` would raise at once: before a body is read for nothing."""
         line = self._lines.get(backend.name) or self._line(backend)
-        if call.tenant is not None and call.tenant.concurrency:
-            self._check_limit(call.tenant, line)
-        key, weight = _who(call.tenant)
-        self._refuse_early(line, key, weight, timeout)
+        tenant = call.tenant
+        if tenant is not None and tenant.concurrency:
+            self._check_limit(tenant, line)
+        line.check(*_who(tenant), timeout)
 
     async def admit(self, call: Call, backend: Backend, timeout: float) -> Seat:
         """A seat, after at most `timeout` seconds in line. Raises as try_admit."""
         self.check(call, backend, timeout)
-        seat = self.try_admit(call, backend)
-        if seat is not None:
-            return seat
-        key, weight = _who(call.tenant)
-        let_go = self._hold(key) if call.tenant is not None and call.tenant.concurrency else None
+        line, tenant = self._lines[backend.name], call.tenant
+        key, weight = _who(tenant)
+        let_go = self._hold(key) if tenant is not None and tenant.concurrency else None
         try:
-            seat = await self._wait(self._lines[backend.name], key, weight, timeout)
+            seat = line.try_take(key, weight) or await self._wait(line, key, weight, timeout)
         except BaseException:
             if let_go is not None:
                 let_go()
@@ -131,15 +129,10 @@ class Admission:
             place.cancel()
             line.settle()
             if isinstance(error, TimeoutError):
-                raise line.waited_too_long(key, weight, timeout) from None
+                raise line.came_to_nothing(key, weight, timeout) from None
             raise
         line.waited(self._now() - began)
         return seat
-
-    def _refuse_early(self, line: Line, key: str, weight: float, timeout: float) -> None:
-        error = line.cannot_wait(key, weight, timeout)
-        if error is not None:
-            raise error
 
     # --- calls of one tenant at a time ---
 

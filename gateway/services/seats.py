@@ -230,8 +230,7 @@ class Line:
     def tick(self) -> None:
         """About twice a second: what time alone changes."""
         self.fair.tick(self._now())
-        if self.fair.waiting:
-            self.wake()
+        self.wake()
 
     def settle(self) -> None:
         """Say so when it is idle now."""
@@ -240,32 +239,36 @@ class Line:
 
     # --- refusing ---
 
-    def cannot_wait(self, key: str, weight: float, timeout: float) -> GatewayError | None:
-        """Why a call of this tenant need not begin to wait, if there is a reason: its queue is full, or by
-        the service time now and the queue before it, it would not be there within `timeout` seconds."""
+    def check(self, key: str, weight: float, timeout: float) -> None:
+        """Refuse a call of this tenant that need not begin to wait: its queue is full, or by the service time
+        now and the queue before it, it would not have a seat within `timeout` seconds.
+
+        Raises TenantQueueFull where that is the tenant's own doing, else BackendSaturated.
+        """
         now, length = self._now(), self.backend.queue_length
         if not self.fair.must_wait(key, weight, now):
-            return None
-        flow = self.fair.flows.get(key)
+            return
+        queue = self.fair.flows[key].queue
         wait, alone = self.fair.forecast(key, weight, now)
-        if flow is not None and flow.queue and len(flow.queue) >= length:
-            error = TenantQueueFull("The tenant's queue is full.", retry_after=self.later(wait))
-        elif wait <= timeout:
-            return None
-        elif alone <= timeout:
-            text = "What the tenant has asked for already takes longer than a call may wait."
-            error = TenantQueueFull(text, retry_after=self.later(wait - timeout))
-        else:
-            return self.refuse(self._saturated(wait - timeout))
-        return self.refuse(error)
+        if queue and len(queue) >= length:
+            text = "The tenant's queue is full."
+            raise self.refuse(TenantQueueFull(text, retry_after=self.later(wait)))
+        if not length:
+            raise self.came_to_nothing(key, weight, wait)
+        if wait <= timeout:
+            return
+        if alone > timeout:
+            raise self.refuse(self._saturated(wait - timeout))
+        text = "What the tenant has asked for already takes longer than a call may wait."
+        raise self.refuse(TenantQueueFull(text, retry_after=self.later(wait - timeout)))
 
-    def waited_too_long(self, key: str, weight: float, timeout: float) -> GatewayError:
-        """The answer for who has waited to no end: the tenant's own doing if it holds more than its share."""
+    def came_to_nothing(self, key: str, weight: float, wait: float) -> GatewayError:
+        """The answer for who has waited in vain: its own doing if it holds more than its share of seats."""
         flow = self.fair.flows.get(key)
         if flow is not None and flow.inside > self.fair.fair_seats(weight):
             text = "The tenant's own requests hold the seats of the backend."
-            return self.refuse(TenantQueueFull(text, retry_after=self.later(timeout)))
-        return self.refuse(self._saturated(timeout))
+            return self.refuse(TenantQueueFull(text, retry_after=self.later(wait)))
+        return self.refuse(self._saturated(wait))
 
     def _saturated(self, wait: float) -> GatewayError:
         return BackendSaturated("All seats of the backend are taken.", retry_after=self.later(wait))
