@@ -76,8 +76,8 @@ def _never() -> bool:
 class Call:
     """What is known about a request. Made from a head and a peer; the aiohttp request is optional.
 
-    peer: address, "" for a unix socket. old: the client speaks HTTP/1.0. keep_alive: its connection may go
-    on after this.
+    target: of the request line, as it came. peer: address, "" for a unix socket. old: the client speaks
+    HTTP/1.0. keep_alive: its connection may go on after this.
     Found on the way, in this order: path and query (canonical path, query byte for byte), route, params
     (decoded), subpath (the path that the target sees), identity, tenant. draining: whether the gateway is
     about to end. on_end: called when an answer that was relayed by callbacks has left.
@@ -111,12 +111,15 @@ class Call:
         "started",
         "status",
         "subpath",
+        "target",
         "tenant",
         "wall",
     )
 
     def __init__(
         self,
+        method: str,
+        target: str,
         head: Head,
         peer: str,
         snapshot: Snapshot,
@@ -127,7 +130,8 @@ class Call:
         self.started = time.perf_counter()
         self.wall = time.time()
         self.head = head
-        self.method = head.method
+        self.method = method
+        self.target = target
         self.peer = peer
         self.scheme = "http"
         self.snapshot = snapshot

@@ -70,10 +70,12 @@ class Life:
 
     # --- without a task ---
 
-    def direct(self, client: ClientConnection, head: Head, request_body: bytes) -> bool:
+    def direct(
+        self, client: ClientConnection, method: str, target: str, head: Head, request_body: bytes
+    ) -> bool:
         """A whole simple request. True: it is answered, or will be by callbacks. False: `handle` goes on
         with what has begun, once aiohttp has parsed the same bytes."""
-        call = self._call(head, client, None)
+        call = self._call(method, target, head, client, None)
         call.on_end = self._ended
         with _Wall(call) as wall:
             self.begin(call)
@@ -111,7 +113,7 @@ class Life:
 
     def refused(self, request_id: str, error: GatewayError, peer: str) -> None:
         """What never became a request is counted and logged all the same."""
-        call = Call(Head("", ""), peer, self._policies.snapshot())
+        call = Call("", "", Head(), peer, self._policies.snapshot())
         call.id, call.status, call.code = request_id, error.status, error.code
         self._policies.observe(call)
 
@@ -124,9 +126,8 @@ class Life:
         call, client.begun = client.begun, None
         begun = call is not None
         if call is None:
-            call = self._call(
-                from_pairs(request.method, request.raw_path, request.raw_headers), client, request
-            )
+            head = from_pairs(request.raw_headers)
+            call = self._call(request.method, request.raw_path, head, client, request)
         call.request = request
         call.keep_alive = request.keep_alive
         try:
@@ -143,7 +144,7 @@ class Life:
         """The answer, or the problem that is it."""
         with _Wall(call) as wall:
             self._check_version(call)
-            if is_preflight(call.head):
+            if is_preflight(call):
                 return await self._preflight(call)
             if not begun:
                 self.begin(call)
@@ -164,8 +165,15 @@ class Life:
 
     # --- both ---
 
-    def _call(self, head: Head, client: ClientConnection, request: web.BaseRequest | None) -> Call:
-        call = Call(head, client.peer, self._policies.snapshot(), request, client)
+    def _call(
+        self,
+        method: str,
+        target: str,
+        head: Head,
+        client: ClientConnection,
+        request: web.BaseRequest | None,
+    ) -> Call:
+        call = Call(method, target, head, client.peer, self._policies.snapshot(), request, client)
         call.draining = self._policies.draining
         return call
 
@@ -177,7 +185,9 @@ class Life:
             return
         if not route.public:
             head = call.head
-            call.identity = identity = self._policies.verify(bearer(head.authorization))
+            if not head.token:
+                head.token = bearer(head.authorization)
+            call.identity = identity = self._policies.verify(head.token)
             named = head.tenants
             if "tenant" in call.params:
                 named = [*named, call.params["tenant"]]
@@ -192,7 +202,7 @@ class Life:
             raise BadRequest("A header's name or value can be read in two ways.", close=True)
         if head.codings and head.codings != ["chunked"]:
             raise BadRequest("The only transfer coding that is understood is chunked.", close=True)
-        host, call.path, call.query = target.resolve(call.method, head.target, head.hosts)
+        host, call.path, call.query = target.resolve(call.method, call.target, head.hosts)
         if call.path == "*":
             return
         call.route, call.params = call.snapshot.table.match(method, host, call.path)
@@ -220,6 +230,6 @@ class Life:
         call.bytes_out = response.body_length
 
 
-def is_preflight(head: Head) -> bool:
+def is_preflight(call: Call) -> bool:
     """Fetch standard: OPTIONS with an Origin and Access-Control-Request-Method."""
-    return head.method == "OPTIONS" and bool(head.asked) and bool(head.origins)
+    return call.method == "OPTIONS" and bool(call.head.asked) and bool(call.head.origins)

@@ -19,41 +19,17 @@ from __future__ import annotations
 import math
 from collections import OrderedDict, deque
 from collections.abc import Iterator
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 from typing import Any, Generic, TypeVar
 
-from gateway.core.usage import WINDOW, Usage
+from gateway.core.flow import Flow
+from gateway.core.usage import WINDOW
 
 T = TypeVar("T")
 _FIRST = 0.05  # seconds: charged before anything was measured
 _LEARN = 0.125  # how far an estimate of a tenant moves towards a new measurement
 _LEARN_ALL = 0.0625  # and that of the backend
 _REVIEWED = 64  # tenants looked at by a tick, at least
-
-
-class Flow(Usage, Generic[T]):
-    """What is known of one active tenant. tag: in virtual time. pending: charged, not yet measured.
-    estimate: of its service time, 0.0 when unknown. charged: what it was charged last."""
-
-    __slots__ = ("charged", "entry", "estimate", "heavy", "key", "pending", "per", "queue", "tag", "weight")
-
-    def __init__(self, key: str, weight: float, tag: float, now: float) -> None:
-        super().__init__(now)
-        self.key = key
-        self.weight = weight
-        self.per = 1.0 / weight
-        self.tag = tag
-        self.pending = 0.0
-        self.charged = 0.0
-        self.estimate = 0.0
-        self.heavy = False
-        self.queue: OrderedDict[T, None] | None = None  # there while somebody waits
-        self.entry: Any = None  # its place in a heap: (tag, number, flow)
-
-    @property
-    def settled(self) -> float:
-        """The tag by what was measured alone."""
-        return self.tag - self.pending * self.per
 
 
 class FairQueue(Generic[T]):
@@ -140,8 +116,8 @@ class FairQueue(Generic[T]):
             self._horizon = flow.tag
         if self.waiting:
             self._look(flow, now)
-            if flow.entry is not None and flow.entry[0] != flow.tag:
-                self._push(flow)
+            if flow.entry is not None and flow.tag < flow.entry[0]:
+                self._push(flow)  # a tag that has risen is put right when it comes up
         elif not self.inside and self.virtual < self._horizon:
             self.virtual = self._horizon  # the busy period is over: nobody owes anything
 
@@ -169,6 +145,7 @@ class FairQueue(Generic[T]):
             self._queues += 1
             self._waiting_weight += flow.weight
             self._look(flow, now)
+            flow.lane = flow.heavy
             self._push(flow)
         flow.queue[item] = None
         self.waiting += 1
@@ -198,8 +175,6 @@ class FairQueue(Generic[T]):
         self.virtual = max(self.virtual, flow.settled)
         self._begin(flow, now)
         self._left(flow)
-        if flow.queue is not None:
-            self._push(flow)
         return item, flow
 
     def items(self) -> Iterator[tuple[Flow[T], T]]:
@@ -232,52 +207,61 @@ class FairQueue(Generic[T]):
     # --- heavy or light ---
 
     def _look(self, flow: Flow[T], now: float) -> None:
-        """Decide anew whether a tenant is heavy."""
+        """Decide anew whether a tenant is heavy. It matters only where there is a reserve."""
+        if not self.reserve:
+            return
         fair = self.seats * WINDOW * flow.weight * self._per_weight
         heavy = flow.recent(now) > fair / 2
         if heavy is flow.heavy:
             return
         flow.heavy = heavy
         self._heavy_inside += flow.inside if heavy else -flow.inside
-        if flow.entry is not None:
-            self._push(flow)
 
     def _capped(self) -> bool:
         """Whether the heavy ones hold all that they may."""
         return len(self.flows) > 1 and self._heavy_inside >= self._open
 
     def _first_light(self, now: float) -> Flow[T] | None:
-        heap = self._heaps[False]
-        while heap:
-            flow: Flow[T] = heap[0][2]
-            if flow.entry is not heap[0]:
-                heappop(heap)
-                continue
+        light, heavy = self._heaps
+        while (flow := self._first(light)) is not None:
             self._look(flow, now)
             if not flow.heavy:
                 return flow
+            flow.lane = True
+            heappush(heavy, heappop(light))
         return None
 
     def _first_heavy(self, now: float) -> Flow[T] | None:
-        """The first of the heavy ones, if it may go: there is room for them, or it is heavy no more."""
-        heap = self._heaps[True]
-        while heap and heap[0][2].entry is not heap[0]:
-            heappop(heap)
-        if not heap:
-            return None
-        flow: Flow[T] = heap[0][2]
-        if self._capped():
+        """The first in the lane of the heavy ones, if it may go: there is room, or it is heavy no more."""
+        flow = self._first(self._heaps[True])
+        if flow is not None and self._capped():
             self._look(flow, now)
             return None if flow.heavy else flow
         return flow
 
+    def _first(self, heap: list[Any]) -> Flow[T] | None:
+        """The one with the smallest tag. An entry that is void is dropped when it comes up, and one whose tag
+        has risen since is put where it belongs."""
+        while heap:
+            entry = heap[0]
+            flow: Flow[T] = entry[2]
+            if flow.entry is not entry:
+                heappop(heap)
+            elif flow.tag > entry[0]:
+                self._number += 1
+                flow.entry = (flow.tag, self._number, flow)
+                heapreplace(heap, flow.entry)
+            else:
+                return flow
+        return None
+
     def _push(self, flow: Flow[T]) -> None:
-        """Where its tag and its weight in seats put it; an entry that it had before is void."""
+        """Into its lane, where its tag puts it; an entry that it had before is void."""
         self._number += 1
         flow.entry = (flow.tag, self._number, flow)
-        heap = self._heaps[flow.heavy]
+        heap = self._heaps[flow.lane]
         heappush(heap, flow.entry)
-        if len(heap) > 2 * self._queues + 64:
+        if len(heap) > 4 * self._queues + 1000:  # many left without anybody going
             heap[:] = [entry for entry in heap if entry[2].entry is entry]
             heapify(heap)
 

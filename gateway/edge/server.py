@@ -24,13 +24,15 @@ from gateway.core.errors import (
     RequestTimeout,
     TargetTooLong,
 )
-from gateway.core.head import Head, parse_simple
+from gateway.core.head import MAX_HEAD, Head, parse_simple
 from gateway.edge import reply
 
 KEEP_ALIVE = 65.0  # seconds that a client's idle connection stays open
 HEAD_TIME = 10.0  # seconds that a request's head may take from its first byte
 _MAX_LINE = 8190  # bytes of a request line or a header, aiohttp's own limit
 _HELD = 64 * 1024  # bytes that a client may send ahead while its request is served
+_GATHERED = 64 * 1024  # bytes of a request that came in parts and may still take the short way
+_GATHER_TIME = 0.05  # seconds that its parts may take to come
 
 
 class Service(Protocol):
@@ -41,21 +43,27 @@ class Service(Protocol):
     """
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse: ...
-    def direct(self, client: Any, head: Head, request_body: bytes) -> bool: ...
+    def direct(self, client: Any, method: str, target: str, head: Head, request_body: bytes) -> bool: ...
     def refused(self, request_id: str, error: GatewayError, peer: str) -> None: ...
 
 
 class ClientConnection(RequestHandler):
     """One client's connection.
 
-    busy: a direct request is out; nothing further is parsed until it is answered, so that answers keep
-    their order. begun: a call that `direct` began and `handle` will go on with. clean: aiohttp's parser
-    holds no part of a request, so the next bytes begin one.
+    busy: a whole request is being served, directly or by aiohttp; nothing further is parsed until that is
+    over, so that answers keep their order. begun: a call that `direct` began and `handle` will go on with.
+    clean: aiohttp's parser holds no part of a request, so the next bytes begin one. It is lost for good when
+    aiohttp gets what this file does not understand to its last byte.
     """
 
     __slots__ = (
+        "_awaited",
         "_body",
+        "_gather_end",
+        "_gathering",
+        "_handed",
         "_held",
+        "_last",
         "_line_ended",
         "_line_length",
         "_service",
@@ -70,6 +78,7 @@ class ClientConnection(RequestHandler):
     )
 
     def __init__(self, server: web.Server, service: Service, **more: Any) -> None:
+        self._handed = False
         super().__init__(server, **more)
         self._service = service
         self.relay: Any = None
@@ -81,6 +90,9 @@ class ClientConnection(RequestHandler):
         self.head_since = 0.0
         self.peer = ""
         self._held = b""
+        self._gathering = 0  # bytes of the whole request whose parts are coming (1: not known yet), else 0
+        self._gather_end: asyncio.TimerHandle | None = None
+        self._last: Head | None = None
         self._body: StreamReader | None = None
         self._line_length = 0
         self._line_ended = False
@@ -90,6 +102,26 @@ class ClientConnection(RequestHandler):
         name = transport.get_extra_info("peername")
         if isinstance(name, tuple) and name:
             self.peer = str(name[0]).removeprefix("::ffff:")
+
+    # --- aiohttp waits for a request: its `_waiter`, seen ---
+
+    @property
+    def _waiter(self) -> asyncio.Future[None] | None:
+        return self._awaited
+
+    @_waiter.setter
+    def _waiter(self, waiter: asyncio.Future[None] | None) -> None:
+        """Whoever sent its next request before aiohttp had wound up the last one stays on the short way."""
+        self._awaited = waiter
+        if waiter is not None and self._handed:
+            self._handed = False
+            self._next()
+
+    def _idle(self) -> bool:
+        """aiohttp waits for a request and has none in hand."""
+        waiter = self._awaited
+        closing = self._close or self._force_close
+        return waiter is not None and not waiter.done() and not self._messages and not closing
 
     # --- bytes from the client ---
 
@@ -101,34 +133,69 @@ class ClientConnection(RequestHandler):
         elif not (self.clean and self._idle()):
             self.clean = False  # from now on aiohttp's parser may hold a part of a request
             self._hand_over(data)
-        elif not self._take(data):
-            self._hand_over(data)
+        elif self._gathering:
+            self._gather(data)
+        else:
+            self._take(data)
 
-    def _idle(self) -> bool:
-        """aiohttp waits for a request and has none in hand."""
-        waiter = self._waiter
-        closing = self._close or self._force_close
-        return waiter is not None and not waiter.done() and not self._messages and not closing
-
-    def _take(self, data: bytes) -> bool:
-        """Serve the request that begins these bytes, if it is simple and whole. False: hand them over."""
+    def _take(self, data: bytes) -> None:
+        """Serve the request that begins these bytes: directly if it is simple and whole, else by aiohttp."""
         end = data.find(b"\r\n\r\n")
-        head = parse_simple(data[:end]) if end > 0 else None
-        if head is None:
-            self.clean = False
-            return False
+        simple = parse_simple(data[:end], self._last) if end > 0 else None
+        if simple is None:
+            if end < 0 and len(data) < MAX_HEAD:
+                self._wait_for(1, data)
+            else:
+                self.clean = False
+                self._hand_over(data)
+            return
+        method, target, head = simple
+        self._last = head
         start = end + 4
         stop = start + max(head.length, 0)
         if stop > len(data):
-            self.clean = False
-            return False
+            if stop > _GATHERED:
+                self.clean = False
+                self._hand_over(data)
+            else:
+                self._wait_for(stop, data)
+            return
         self._begin_direct(data[stop:])
-        if self._service.direct(self, head, data[start:stop]):
-            return True
-        self._held = b""
-        self._end_direct()
-        self.clean = stop == len(data)
-        return False
+        if not self._service.direct(self, method, target, head, data[start:stop]):
+            self._request_in_progress = False
+            self._handed = True  # aiohttp says when it is over; what was sent ahead waits until then
+            self._hand_over(data[:stop] if self._held else data)
+
+    def _wait_for(self, size: int, data: bytes) -> None:
+        """For the rest of a request, for a moment: many clients send head and body apart."""
+        self._gathering, self._held = size, data
+        if self._gather_end is None:
+            self._gather_end = self._loop.call_later(_GATHER_TIME, self._end_gathering)
+
+    def _gather(self, data: bytes) -> None:
+        self._held += data
+        if len(self._held) >= self._gathering:
+            self._take(self._gathered())
+        if not self._gathering and self._gather_end is not None:
+            self._gather_end.cancel()
+            self._gather_end = None
+
+    def _gathered(self) -> bytes:
+        self._gathering = 0
+        data, self._held = self._held, b""
+        return data
+
+    def _end_gathering(self) -> None:
+        """The rest takes its time: aiohttp goes on with what there is."""
+        self._gather_end = None
+        if self._gathering and self.transport is not None:
+            self.clean = False
+            self._hand_over(self._gathered())
+
+    def close(self) -> None:
+        """What has begun to come is still served."""
+        self._end_gathering()
+        super().close()
 
     def _begin_direct(self, ahead: bytes) -> None:
         """Keep aiohttp's accounts: clean-up waits for a request in progress."""
@@ -136,15 +203,11 @@ class ClientConnection(RequestHandler):
         self._held = ahead
         self._request_in_progress = True
 
-    def _end_direct(self) -> None:
-        self.busy = False
-        self._request_in_progress = False
-
     def direct_done(self, *, keep_alive: bool) -> None:
         """The direct request is answered (or its client gone); go on with what was sent ahead."""
         if not self.busy:
             return
-        self._end_direct()
+        self.busy = self._request_in_progress = False
         if self._handler_waiter is not None and not self._handler_waiter.done():
             self._handler_waiter.set_result(None)
         if self.transport is None:
@@ -153,8 +216,12 @@ class ClientConnection(RequestHandler):
             self.force_close()
             return
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        if self._held:
-            self.busy = True  # what comes before the loop turns is held behind it
+        self._next()
+
+    def _next(self) -> None:
+        """The request is over; what was sent ahead comes next."""
+        self.busy = bool(self._held)  # what comes before the loop turns is held behind it
+        if self.busy:
             self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
@@ -240,6 +307,8 @@ class ClientConnection(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         task = self._task_handler
+        if self._gather_end is not None:
+            self._gather_end.cancel()
         super().connection_lost(exc)
         if task is not None and not self._request_in_progress:
             task.cancel()  # aiohttp would wait 10 s for the rest of a body that was not read

@@ -210,25 +210,37 @@ class Proxy:
         """The head as the backend gets it: Host, the client's headers, who calls, where from, and until when
         (seconds since the epoch, as X-Request-Start). length: -1 for no Content-Length. total: seconds, 0.0
         for no deadline."""
-        head, route = call.head, call.route
-        assert route is not None
         target = f"{call.subpath}?{call.query}" if call.query else call.subpath
-        host = head.hosts[0]
+        made = call.head.made
+        if made is None or made[0] is not call.route or made[1] is not call.identity:
+            call.head.made = made = (call.route, call.identity, self._lines(call))
         return b"".join(
             (
-                f"{call.method} {target} HTTP/1.1\r\nHost: {route.set_host or host}\r\n".encode(
-                    "utf-8", "surrogateescape"
-                ),
-                head.block(),
-                f"Authorization: {head.authorization[0]}\r\n".encode()
-                if route.forward_authorization and head.authorization
-                else b"",
-                call.identity.lines if call.identity is not None else b"",
-                self._forwarding(call, host, route.strip),
+                f"{call.method} {target} HTTP/1.1\r\n".encode("utf-8", "surrogateescape"),
+                made[2],
                 f"X-Request-ID: {call.id}\r\nX-Request-Start: t={call.wall:.3f}\r\n".encode(),
                 b"X-Request-Deadline: t=%.3f\r\n" % (call.wall + total) if total else b"",
                 coding,
                 b"Content-Length: %d\r\n\r\n" % length if length >= 0 else b"\r\n",
+            )
+        )
+
+    def _lines(self, call: Call) -> bytes:
+        """The lines that are the same for all requests with these headers, of this identity on this route: a
+        route is of one snapshot, and a head of one client's connection."""
+        head, route = call.head, call.route
+        assert route is not None
+        host = head.hosts[0]
+        authorization = ""
+        if route.forward_authorization and head.authorization:
+            authorization = f"Authorization: {head.authorization[0]}\r\n"
+        return b"".join(
+            (
+                f"Host: {route.set_host or host}\r\n".encode("utf-8", "surrogateescape"),
+                head.block(),
+                authorization.encode(),
+                call.identity.lines if call.identity is not None else b"",
+                self._forwarding(call, host, route.strip),
             )
         )
 

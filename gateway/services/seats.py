@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from gateway.core.balance import two_choices
 from gateway.core.errors import BackendSaturated, BackendUnavailable, GatewayError, TenantQueueFull
-from gateway.core.fair import FairQueue, Flow
+from gateway.core.fair import FairQueue
+from gateway.core.flow import Flow
 from gateway.core.model import Address, Backend
 from gateway.core.openmetrics import Series
 

@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from gateway.core.fair import FairQueue, Flow
+from gateway.core.fair import FairQueue
+from gateway.core.flow import Flow
 
 _TICK = 0.5
 

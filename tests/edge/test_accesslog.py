@@ -21,7 +21,7 @@ ROUTE = Route(name="list products", path="/catalog/{rest*}", target_name="catalo
 
 
 def call(subject="alice", **found):
-    made = Call(Head("GET", "/catalog/x?secret=1"), "192.0.2.7", None)
+    made = Call("GET", "/catalog/x?secret=1", Head(), "192.0.2.7", None)
     tenant = TenantId("acme")
     made.route = ROUTE
     made.identity = Identity(tenant, subject, frozenset(), 0.0)
@@ -264,7 +264,7 @@ def test_a_minus_is_stdout():
         "from gateway.call import Call\n"
         "from gateway.core.head import Head\n"
         "log = AccessLog('-')\n"
-        "log.write(Call(Head('GET', '/'), '', None))\n"
+        "log.write(Call('GET', '/', Head(), '', None))\n"
         "log.reopen()\n"
         "log.close()\n"
         "print('still open')\n"
