@@ -36,6 +36,10 @@ _MAX_ORIGINS = 1024  # remembered blocks of forwarding headers
 
 
 class MovingSeat(Seat, Protocol):
+    def release(self, *, used: bool = True) -> None:
+        """used: whether a request was sent."""
+        ...
+
     def move(self, address: Address) -> bool:
         """Sit at another address, if there is room."""
         ...
@@ -76,7 +80,7 @@ class Proxy:
         pool = self._pools.of(seat.address, backend.reuse_idle)
         connection = pool.take(fresh=call.method not in _IDEMPOTENT)
         if connection is None:
-            seat.release()
+            seat.release(used=False)
             return False
         call.bytes_in = len(request_body)
         length = len(request_body) if call.head.length >= 0 else -1
@@ -149,7 +153,7 @@ class Proxy:
                 try:
                     pool, connection = await self._connect(call, seat, timeouts)
                 except BaseException:
-                    seat.release()
+                    seat.release(used=False)
                     raise
                 return seat, pool, connection
         except TimeoutError:

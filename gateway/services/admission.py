@@ -18,6 +18,7 @@ from gateway.core.model import Address, Backend, Tenant
 from gateway.core.openmetrics import Instrument
 from gateway.services import admission_view
 from gateway.services.seats import Line, Place, Seat
+from gateway.services.watch import goes_on
 
 __all__ = ["Admission", "Seat"]
 
@@ -125,7 +126,7 @@ class Admission:
         except BaseException as error:
             line.fair.leave(flow, place)
             if place.done() and not place.cancelled() and place.exception() is None:
-                place.result().release()  # it came in the moment that we left
+                place.result().release(used=False)  # it came in the moment that we left
             place.cancel()
             line.settle()
             if isinstance(error, TimeoutError):
@@ -187,7 +188,8 @@ class Admission:
         """Tick until cancelled."""
         while True:
             await asyncio.sleep(_TICK)
-            self.tick()
+            with goes_on("looking after those who wait for a seat"):
+                self.tick()
 
     def _line(self, backend: Backend) -> Line:
         line = Line(backend, self._share, self._usable, self._now, self._random, self._idle)

@@ -36,8 +36,9 @@ class Seat:
         self.stream = flow is None
         self.on_release: Callable[[], None] | None = None
 
-    def release(self) -> None:
-        self._line.give_back(self)
+    def release(self, *, used: bool = True) -> None:
+        """Give it back. used: whether a request was inside, so that the time says how long requests take."""
+        self._line.give_back(self, used=used)
         if self.on_release is not None:
             self.on_release()
 
@@ -107,11 +108,12 @@ class Line:
     def try_stream(self) -> Seat:
         """A seat for a stream. Raises BackendSaturated, for such a seat is not worth waiting for, and
         BackendUnavailable."""
-        free = [a for a in self._usable_ones() if self.streams.get(a.text, 0) < self.streams_each]
+        free = [a for a in self._usable_ones() if self._has_stream_room(a)]
         if not free:
             raise self.refuse(BackendSaturated("All seats for streams of the backend are taken."))
         address = two_choices(free, lambda a: self.streams.get(a.text, 0), self._random)
         self.streams[address.text] = self.streams.get(address.text, 0) + 1
+        self.wake()
         return Seat(self, address, None, 0.0, 0.0)
 
     def _seat(self, address: Address, flow: Flow[Place], now: float) -> Seat:
@@ -119,14 +121,14 @@ class Line:
         self.short[text] = self.short.get(text, 0) + 1
         return Seat(self, address, flow, now, flow.charged)
 
-    def give_back(self, seat: Seat) -> None:
+    def give_back(self, seat: Seat, *, used: bool) -> None:
         flow = seat._flow
         if flow is None:
             _less(self.streams, seat.address)
             if self.backend.threaded:
                 self.wake()
         else:
-            self.fair.end(flow, seat._charged, seat._since, self._now())
+            self.fair.end(flow, seat._charged, seat._since, self._now(), learn=used)
             _less(self.short, seat.address)
             if self.fair.waiting:
                 self.wake()
@@ -134,9 +136,8 @@ class Line:
             self.settle()
 
     def move(self, seat: Seat, address: Address) -> bool:
-        if not self.usable(address) or not (
-            self.streams.get(address.text, 0) < self.streams_each if seat.stream else self._has_room(address)
-        ):
+        has_room = self._has_stream_room if seat.stream else self._has_room
+        if not self.usable(address) or not has_room(address):
             return False
         held = self.streams if seat.stream else self.short
         held[address.text] = held.get(address.text, 0) + 1
@@ -176,6 +177,10 @@ class Line:
             inside += self.streams.get(address.text, 0)
         return inside < self._each
 
+    def _has_stream_room(self, address: Address) -> bool:
+        free = self.streams.get(address.text, 0) < self.streams_each
+        return free and (not self.backend.threaded or self._has_room(address))
+
     def _usable_ones(self) -> list[Address]:
         usable = [address for address in self.backend.addresses if self.usable(address)]
         if not usable:
@@ -206,12 +211,10 @@ class Line:
         if reserve is None:
             reserve = 0 if seats < 4 or seats == math.inf else int(seats // 8)
         self.fair.resize(seats, reserve)
+        if self.fair.waiting and not any(map(self.usable, self.backend.addresses)):
+            self._send_home()
         while self.fair.waiting:
-            try:
-                address = self._pick()
-            except BackendUnavailable as error:
-                self._send_home(error)
-                return
+            address = self._pick()
             now = self._now()
             found = self.fair.next(now) if address is not None else None
             if found is None or address is None:
@@ -222,11 +225,11 @@ class Line:
             else:
                 place.set_result(self._seat(address, flow, now))
 
-    def _send_home(self, error: GatewayError) -> None:
+    def _send_home(self) -> None:
         for flow, place in list(self.fair.items()):
             self.fair.leave(flow, place)
             if not place.done():
-                place.set_exception(error)
+                place.set_exception(self.unavailable())
 
     def tick(self) -> None:
         """About twice a second: what time alone changes."""
@@ -244,8 +247,10 @@ class Line:
         """Refuse a call of this tenant that need not begin to wait: its queue is full, or by the service time
         now and the queue before it, it would not have a seat within `timeout` seconds.
 
-        Raises TenantQueueFull where that is the tenant's own doing, else BackendSaturated.
+        Raises TenantQueueFull where that is the tenant's own doing, else BackendSaturated; and
+        BackendUnavailable.
         """
+        self._usable_ones()
         now, length = self._now(), self.backend.queue_length
         if not self.fair.must_wait(key, weight, now):
             return

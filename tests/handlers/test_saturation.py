@@ -200,6 +200,24 @@ async def test_a_tenants_calls_under_way_are_limited_in_all(tmp_path: Path) -> N
             client.close()
 
 
+async def test_only_requests_say_how_long_requests_take(tmp_path: Path) -> None:
+    """Without a warm connection a seat is taken in vain first, on the way that waits for nothing."""
+
+    async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.05)
+        writer.write(answer(headers="Connection: close\r\n"))
+        writer.close()
+
+    async with through(tmp_path, script) as (gateway, backend):
+        for _ in range(5):
+            client = await ask(gateway)
+            assert (await client.head()).startswith("HTTP/1.1 200 ")
+            client.close()
+            await until(lambda: in_use(gateway) == 0)
+        assert backend.connections == 5
+        assert gateway.admission.state()["app"]["service_time"] >= 0.05
+
+
 # --- streams ---------------------------------------------------------------------------------------
 
 

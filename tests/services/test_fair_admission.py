@@ -213,6 +213,16 @@ async def test_who_leaves_frees_its_place_in_the_queue() -> None:
     assert admission.in_use() == {"b": 0}
 
 
+async def test_a_seat_that_was_not_used_says_nothing_of_how_long_requests_take() -> None:
+    """It is given back where there is no warm connection, and where connecting fails."""
+    clock, where = Clock(), backend(1)
+    admission = learnt(clock, where, 1.0)
+    for _ in range(50):
+        for seat in take(admission, "acme", where, 1):
+            seat.release(used=False)
+    assert admission.state()["b"]["service_time"] == 1.0
+
+
 # --- the tenant's own limit ------------------------------------------------------------------------
 
 
@@ -327,6 +337,9 @@ async def test_those_who_wait_are_sent_home_when_no_address_is_usable_any_more()
     for waiter in waiters:
         with pytest.raises(BackendUnavailable):
             await waiter
+    assert admission.state()["b"]["refused"] == {"backend_unavailable": 3}
+    with pytest.raises(BackendUnavailable):
+        admission.check(call_of("acme"), where, 5)
     seats[0].release()
     assert (admission.in_use(), admission.waiting()) == ({"b": 0}, {"b": 0})
 
