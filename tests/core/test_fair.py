@@ -229,25 +229,68 @@ def test_when_nobody_is_there_any_more_nobody_owes_anything() -> None:
     assert queue.virtual >= flow.tag
 
 
+def test_a_debt_outlives_the_memory_of_its_tenant() -> None:
+    queue: FairQueue[str] = FairQueue(2, 0)
+    steady, debtor = queue.try_take("steady", 1.0, 0.0), queue.try_take("debtor", 1.0, 0.0)
+    assert steady is not None
+    assert debtor is not None
+    queue.end(debtor, debtor.charged, 0.0, 20.0)
+    for tick in range(20):
+        queue.tick(20 + tick)
+    assert list(queue.flows) == ["steady"]
+    queue.resize(1, 0)
+    queue.wait("d", "debtor", 1.0, 40.0)
+    queue.wait("n", "new", 1.0, 40.0)
+    queue.end(steady, steady.charged, 40.0, 40.0)
+    assert queue.next(40.0)[0] == "n"
+
+
+def test_who_takes_a_seat_that_is_free_begins_at_the_virtual_time_too() -> None:
+    queue: FairQueue[str] = FairQueue(2, 0)
+    for now in range(10):
+        flow = queue.try_take("steady", 1.0, now)
+        assert flow is not None
+        queue.end(flow, flow.charged, now, now + 1)
+    late = queue.try_take("late", 1.0, 10.0)
+    assert late is not None
+    assert late.tag > queue.virtual >= 9
+
+
 def test_an_estimate_that_was_too_high_costs_a_newcomer_nothing() -> None:
     """Eight quick requests that were taken for slow ones: who comes then does not wait for eight seconds."""
-    queue: FairQueue[int] = FairQueue(1, 0)
+    queue: FairQueue[int] = FairQueue(8, 0)
     queue.estimate = 1.0
-    now = 0.0
-    for item in range(40):
-        queue.wait(item, "quick", 1.0, now)
-    for _ in range(8):
-        _, flow = queue.next(now)
-        queue.end(flow, flow.charged, now, now + 0.01)
-        now += 0.01
-    queue.wait(100, "new", 1.0, now)
-    went = []
-    for _ in range(4):
-        item, flow = queue.next(now)
-        went.append(flow.key)
-        queue.end(flow, flow.charged, now, now + 0.01)
-        now += 0.01
-    assert "new" in went[:3]
+    for item in range(60):
+        queue.wait(item, "quick", 1.0, 0.0)
+    inside = [queue.next(0.0)[1] for _ in range(8)]
+    for flow in inside:
+        queue.end(flow, 1.0, 0.0, 0.01)
+    queue.wait(100, "new", 1.0, 0.01)
+    queue.wait(101, "new", 1.0, 0.01)
+    assert "new" in [queue.next(0.01)[1].key for _ in range(3)]
+
+
+def test_a_correction_counts_for_those_who_wait_already() -> None:
+    queue: FairQueue[str] = FairQueue(2, 0)
+    queue.estimate = 10.0
+    a, b = queue.try_take("a", 1.0, 0.0), queue.try_take("b", 1.0, 0.0)
+    assert a is not None
+    assert b is not None
+    queue.wait("b1", "b", 1.0, 0.0)
+    queue.wait("a1", "a", 1.0, 0.0)
+    queue.end(a, a.charged, 0.0, 0.1)
+    assert queue.next(0.1)[0] == "a1", "a has used a tenth of a second, b is charged ten"
+
+
+def test_nobody_overtakes_who_could_go() -> None:
+    queue: FairQueue[str] = FairQueue(1, 0)
+    first = queue.try_take("a", 1.0, 0.0)
+    assert first is not None
+    queue.wait("b1", "b", 1.0, 0.0)
+    queue.end(first, first.charged, 0.0, 0.1)
+    assert queue.must_wait("c", 1.0, 0.1)
+    assert queue.try_take("c", 1.0, 0.1) is None
+    assert queue.next(0.1)[0] == "b1"
 
 
 def test_new_tenants_without_end_do_not_keep_an_old_one_waiting() -> None:
@@ -292,6 +335,18 @@ def test_heavy_tenants_together_leave_the_reserve_free_and_a_light_one_takes_it(
         "three seats are inside a heavy tenant's requests, the fourth is the reserve"
     )
     assert queue.try_take("light", 1.0, 4.1) is not None, "which a light one takes, though somebody waits"
+
+
+def test_a_heavy_tenant_does_not_take_the_reserve_even_when_nobody_waits() -> None:
+    queue: FairQueue[str] = FairQueue(4, 1)
+    quick = queue.try_take("light", 1.0, 0.0)
+    assert quick is not None
+    for _ in range(3):
+        assert queue.try_take("heavy", 1.0, 0.0) is not None
+    queue.end(quick, quick.charged, 0.0, 0.1)
+    queue.tick(3.0)
+    assert queue.try_take("heavy", 1.0, 3.0) is None
+    assert queue.try_take("light", 1.0, 3.0) is not None
 
 
 def test_a_heavy_tenant_is_heavy_no_more_once_its_seat_time_is_old() -> None:
