@@ -81,7 +81,8 @@ class Call:
     Found on the way, in this order: path and query (canonical path, query byte for byte), route, params
     (decoded), subpath (the path that the target sees), identity, tenant. draining: whether the gateway is
     about to end. on_end: called when an answer that was relayed by callbacks has left.
-    Counted for the log: status, code, bytes_in, bytes_out, queue_s, backend_s.
+    Kept for the log: status, code, address (the backend's, tried last), bytes_in, bytes_out, queue_s,
+    backend_s.
     """
 
     __slots__ = (

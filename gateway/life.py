@@ -17,7 +17,8 @@ from gateway.core.head import Head, from_pairs
 from gateway.core.model import Identity, Tenant
 from gateway.core.tokens import bearer
 from gateway.edge import body, cors, reply
-from gateway.edge.server import ClientConnection, is_spoken
+from gateway.edge.handler import is_spoken
+from gateway.edge.server import ClientConnection
 
 L = logging.getLogger(__name__)
 

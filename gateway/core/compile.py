@@ -157,6 +157,8 @@ def _route(
         forward_authorization=written.forward_authorization,
         backend=backend,
         websocket=_websocket(written),
+        retry=written.retry == "idempotent",
+        interim=written.interim == "relay",
     )
 
 
@@ -175,6 +177,10 @@ def _route_problems(written: RouteSettings, targets: object) -> list[_Found]:
         found.append((("target",), f"there is no backend {written.target!r}", f"known: {', '.join(known)}"))
     if written.target == DOCUMENTS and written.public:
         found.append((("public",), "documents belong to tenants, so a token is needed", "remove public"))
+    if written.target == DOCUMENTS:
+        for word, default in (("retry", "none"), ("interim", "drop")):
+            if getattr(written, word) != default:
+                found.append(((word,), "it is about backends, and documents are none", "remove it"))
     if written.public and written.scopes:
         found.append((("scopes",), "a public route checks no token", "remove scopes, or public"))
     if "{" in written.strip:

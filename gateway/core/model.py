@@ -161,7 +161,8 @@ class Route(Generic[T]):
     path: canonical pattern, `{name}` for one segment, `{name*}` for the rest. methods: empty is any.
     encoded_slash: whether `%2F` may stand in the path.
     strip: the leading part of the path that the target does not see. read_scopes / write_scopes /
-    method_scopes: all of them are required of the token. websocket: None when the route has none.
+    method_scopes: all of them are required of the token. websocket: None when the route has none. retry:
+    whether a request that may be is tried again. interim: whether interim answers pass.
     """
 
     name: str
@@ -183,6 +184,8 @@ class Route(Generic[T]):
     forward_authorization: bool = False
     backend: Backend | None = None
     websocket: WebSocketRule | None = None
+    retry: bool = False
+    interim: bool = False
 
     def scopes_for(self, method: str) -> frozenset[str]:
         """The scopes that a token needs for this method; an unknown method counts as a write.

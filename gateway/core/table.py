@@ -143,10 +143,9 @@ class RoutingTable(Generic[T]):
         own = self._hosts.get(host) if self._hosts else None
         for routes in (self._any,) if own is None else (own, self._any):
             entries = routes.literal.get(path)
-            if entries is not None:
-                entry = _pick(entries, method, allowed)
-                if entry is not None:
-                    return entry.route, _EMPTY
+            entry = _pick(entries, method, allowed) if entries is not None else None
+            if entry is not None:
+                return entry.route, _EMPTY
             segments = path.split("/")
             found = _walk(routes.root, segments, 1, method, allowed)
             if found is not None:

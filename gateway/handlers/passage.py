@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable, Coroutine
 from time import monotonic, perf_counter
 from typing import Protocol
 
 from gateway.call import Call, Client
 from gateway.core.answer import AnswerHead
-from gateway.core.errors import BackendSaturated, GatewayError
+from gateway.core.errors import BackendReset, BackendSaturated, GatewayError, InternalError
 from gateway.core.model import Address, Timeouts
-from gateway.edge.exchange import Connection, Exchange
+from gateway.edge.connection import Connection
+from gateway.edge.exchange import Exchange
 from gateway.edge.pool import Pool, Pools
 from gateway.edge.relay import Relay
 
+L = logging.getLogger(__name__)
 # A backend whose answer nobody wants any more may take this long to end it when the route has no limit.
 _DISCARD = 300.0  # seconds
 
@@ -36,7 +40,7 @@ class Passage(Relay):
     all, or (a thread that cannot be cancelled) long after the client has left.
     """
 
-    __slots__ = ("_finished", "_pool", "_pools", "_seat", "_started", "_total")
+    __slots__ = ("_finished", "_pool", "_pools", "_seat", "_started", "_total", "_work", "retry")
 
     def __init__(
         self,
@@ -56,6 +60,9 @@ class Passage(Relay):
         self._total = total  # the route's own, which a client cannot shorten
         self._started = perf_counter()
         self._finished: asyncio.Future[None] | None = None
+        self._work: tuple[asyncio.Task[None], ...] = ()
+        # Set where the request may be tried again: begins to, and says whether it did.
+        self.retry: Callable[[BackendReset], bool] | None = None
 
     def start(
         self, connection: Connection, request: bytes, timeouts: Timeouts, *, complete: bool = True
@@ -71,15 +78,45 @@ class Passage(Relay):
         exchange.send(request, complete=complete)
         return exchange
 
+    def take(self, seat: Seat, pool: Pool) -> None:
+        """Where the next exchange will be; the last one has given its own back."""
+        self._seat, self._pool = seat, pool
+
+    def fail(self, error: GatewayError) -> None:
+        """Try again first, at most once, and never after a byte of an answer."""
+        retry, exchange = self.retry, self.exchange
+        if retry is not None and isinstance(error, BackendReset) and exchange is not None and exchange.silent:
+            self.retry = None
+            if retry(error):
+                return
+        super().fail(error)
+
     async def finished(self) -> None:
         """Until the answer has left. Raises the error that is to be the answer instead."""
         if not self.ended:
             self._finished = asyncio.get_running_loop().create_future()
             await self._finished
-        if self.error is not None and not self.begun:
-            raise self.error
+        if self.error is not None:
+            self.call.code = self.error.code
+            if not self.begun:
+                raise self.error
+
+    def beside(self, work: Coroutine[None, None, None]) -> None:
+        """Run what the call needs beside the exchange: the rest of its body, say. It ends with the call."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._worked)
+        self._work = (*self._work, task)
+
+    def _worked(self, task: asyncio.Task[None]) -> None:
+        """Nobody awaits it, so what went wrong in it has to be said here."""
+        if not task.cancelled() and (bug := task.exception()) is not None:
+            L.error("A bug in the gateway failed request %s", self.call.id, exc_info=bug)
+            self.give_up(InternalError())
 
     def on_end(self) -> None:
+        self.retry = None
+        for task in self._work:
+            task.cancel()
         if self._finished is not None and not self._finished.done():
             self._finished.set_result(None)
         elif self.call.on_end is not None:

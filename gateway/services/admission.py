@@ -126,7 +126,7 @@ class Admission:
         except BaseException as error:
             line.fair.leave(flow, place)
             if place.done() and not place.cancelled() and place.exception() is None:
-                place.result().release(used=False)  # it came in the moment that we left
+                place.result().decline()  # it came in the moment that we left
             place.cancel()
             line.settle()
             if isinstance(error, TimeoutError):

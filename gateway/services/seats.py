@@ -36,9 +36,14 @@ class Seat:
         self.stream = flow is None
         self.on_release: Callable[[], None] | None = None
 
-    def release(self, *, used: bool = True) -> None:
-        """Give it back. used: whether a request was inside, so that the time says how long requests take."""
-        self._line.give_back(self, used=used)
+    def release(self) -> None:
+        self._line.give_back(self, used=True)
+        if self.on_release is not None:
+            self.on_release()
+
+    def decline(self) -> None:
+        """Give it back before any use: its time does not say how long requests take."""
+        self._line.give_back(self, used=False)
         if self.on_release is not None:
             self.on_release()
 

@@ -125,6 +125,14 @@ def test_a_route_opts_in_to_websockets(written: Any, rule: WebSocketRule | None)
     assert made.table.routes[0].websocket == rule
 
 
+def test_a_route_opts_in_to_retries_and_interim_answers() -> None:
+    plain, both = compiled(
+        config(route(), route(name="b", path="/b", retry="idempotent", interim="relay"))
+    ).table.routes
+    assert (plain.retry, plain.interim) == (False, False)
+    assert (both.retry, both.interim) == (True, True)
+
+
 def test_documents_is_the_gateways_own_store() -> None:
     (only,) = compiled(config(route(target="documents"))).table.routes
     assert (only.target, only.backend) == ("store", None)
@@ -227,6 +235,10 @@ def test_an_encoded_slash_passes_to_a_backend_only_where_the_route_says_so(
         ({"websocket": {"max_mesage": 1}}, "websocket.max_mesage", "unknown", "did you mean 'max_message'?"),
         ({"websocket": {"idle": 0}}, "websocket.idle", "cannot be 0", "above 0"),
         ({"websocket": {"origins": ["a.example"]}}, "websocket.origins[0]", "not allowed here", "match ^"),
+        ({"retry": "all"}, "retry", "'none' or 'idempotent'", "correct"),
+        ({"retry": "idempotent", "target": "documents"}, "retry", "about backends", "remove it"),
+        ({"interim": True}, "interim", "'drop' or 'relay'", "correct"),
+        ({"interim": "relay", "target": "documents"}, "interim", "about backends", "remove it"),
     ],
 )  # fmt: skip
 def test_each_problem_of_a_route_has_its_path_reason_and_mend(
