@@ -168,7 +168,9 @@ class Proxy:
     ) -> tuple[Seat, Pool, Connection]:
         """A seat and a connection within the call's time. failed: the address that is the last choice. Raises
         BackendSaturated, BackendUnavailable."""
-        seat = self._admission.admit_stream(call, self._backend) if stream else await self._sit(call, timeouts)
+        seat = (
+            self._admission.admit_stream(call, self._backend) if stream else await self._sit(call, timeouts)
+        )
         try:
             return seat, *await self._connect(call, seat, timeouts, failed)
         except BaseException:

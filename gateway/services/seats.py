@@ -43,6 +43,7 @@ class Seat:
 
     def decline(self) -> None:
         """Give it back before any use: its time does not say how long requests take."""
+        self._line.turn -= 1  # else the short way, which only takes warm connections, would use turns up
         self._line.give_back(self, used=False)
         if self.on_release is not None:
             self.on_release()
@@ -60,6 +61,7 @@ class Seat:
 class Line:
     """One backend's seats. on_idle(line): nobody is inside or waits any more.
 
+    turn: counts up, so that addresses with as much to do take turns.
     short, streams: requests inside by the text of the address (its hash is made once). waits: of those that
     had to wait, in seconds. refused: by code.
     """
@@ -79,6 +81,7 @@ class Line:
         self._random = random
         self._on_idle = on_idle
         self.fair: FairQueue[Place] = FairQueue()
+        self.turn = 0
         self.short: dict[str, int] = {}
         self.streams: dict[str, int] = {}
         self.waits = Series(WAIT_BOUNDS)
@@ -116,7 +119,8 @@ class Line:
         free = [a for a in self._usable_ones() if self._has_stream_room(a)]
         if not free:
             raise self.refuse(BackendSaturated("All seats for streams of the backend are taken."))
-        address = two_choices(free, lambda a: self.streams.get(a.text, 0), self._random)
+        self.turn += 1
+        address = two_choices(free, lambda a: self.streams.get(a.text, 0), self._random, self.turn)
         self.streams[address.text] = self.streams.get(address.text, 0) + 1
         self.wake()
         return Seat(self, address, None, 0.0, 0.0)
@@ -174,7 +178,10 @@ class Line:
                 raise self.unavailable()
             return alone if self._has_room(alone) else None
         free = [address for address in self._usable_ones() if self._has_room(address)]
-        return two_choices(free, lambda a: self.short.get(a.text, 0), self._random) if free else None
+        if not free:
+            return None
+        self.turn += 1
+        return two_choices(free, lambda a: self.short.get(a.text, 0), self._random, self.turn)
 
     def _has_room(self, address: Address) -> bool:
         inside = self.short.get(address.text, 0)

@@ -145,12 +145,12 @@ def test_a_raised_rate_counts_at_once() -> None:
 def test_of_two_addresses_drawn_by_lot_the_less_used_is_taken() -> None:
     used = {"a": 2, "b": 1, "c": 3}
     lots = random.Random(1)
-    taken = [two_choices("abc", used.__getitem__, lots.random) for _ in range(300)]
+    taken = [two_choices("abc", used.__getitem__, lots.random, 0) for _ in range(300)]
     assert set(taken) == {"a", "b"}, "the most used of three is never the less used of two"
     assert taken.count("b") > taken.count("a")
-    assert two_choices("a", lambda a: 99, lots.random) == "a"
-    assert {two_choices("ab", used.__getitem__, lots.random) for _ in range(20)} == {"b"}
-    assert {two_choices("ab", lambda a: 0, lots.random) for _ in range(50)} == {"a", "b"}
+    assert two_choices("a", lambda a: 99, lots.random, 5) == "a"
+    assert {two_choices("ab", used.__getitem__, lots.random, turn) for turn in range(20)} == {"b"}
+    assert [two_choices("ab", lambda a: 0, lots.random, turn) for turn in range(4)] == ["a", "b", "a", "b"]
 
 
 def test_a_backend_is_threaded_when_it_has_threads() -> None:
