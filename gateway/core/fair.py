@@ -141,6 +141,7 @@ class FairQueue(Generic[T]):
         flow = self._flow(key, weight, now)
         if flow.queue is None:
             flow.queue = OrderedDict()
+            flow.began = now
             flow.tag = max(flow.tag, self.virtual)
             self._queues += 1
             self._waiting_weight += flow.weight

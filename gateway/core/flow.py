@@ -12,9 +12,11 @@ T = TypeVar("T")
 
 class Flow(Usage, Generic[T]):
     """What is known of one active tenant. tag: in virtual time. pending: charged, not yet measured.
-    estimate: of its service time, 0.0 when unknown. charged: what it was charged last."""
+    began: when the queue that it has now did. estimate: of its service time, 0.0 when unknown. charged: what
+    it was charged last."""
 
     __slots__ = (
+        "began",
         "charged",
         "entry",
         "estimate",
@@ -37,6 +39,7 @@ class Flow(Usage, Generic[T]):
         self.pending = 0.0
         self.charged = 0.0
         self.estimate = 0.0
+        self.began = now
         self.heavy = False
         self.lane = False  # in which heap its entry is; a heavy one is moved when it comes up
         self.queue: OrderedDict[T, None] | None = None  # there while somebody waits

@@ -158,6 +158,22 @@ async def test_who_cannot_make_it_in_time_because_of_its_own_backlog_is_told_so_
         seat.release()
 
 
+async def test_a_queue_that_stands_for_long_is_kept_short() -> None:
+    """A burst may fill it; who comes when it has not been empty for five seconds does not wait for five."""
+    clock, where = Clock(), backend(2, queue_length=1000)
+    admission = learnt(clock, where, 0.05)
+    seats = take(admission, "acme", where, 2)
+    tasks = await queued(admission, "acme", where, 100, timeout=60)  # 2.5 seconds of work
+    admission.check(call_of("acme"), where, 5.0)
+    clock.now += 5.1
+    for seat in seats:
+        seat.release()
+    with pytest.raises(TenantQueueFull):
+        admission.check(call_of("acme"), where, 5.0)
+    admission.check(call_of("globex"), where, 5.0)
+    await end(tasks)
+
+
 async def test_who_cannot_make_it_because_of_everybody_is_told_so_at_once() -> None:
     clock, where = Clock(), backend(1)
     admission = learnt(clock, where, 1.0)
