@@ -1,17 +1,21 @@
-"""The tests run on the event loop that serves; GATEWAY_TEST_LOOP=asyncio takes Python's own."""
+"""Tests of the wire run on both event loops: the gateway serves on uvloop, whoever embeds it may not. The
+others run on asyncio's own, and whole processes choose for themselves."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
+import pytest
 import uvloop
 
 Loops = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
 
+_WIRE = {"edge"}
 
-def pytest_asyncio_loop_factories() -> Loops:
-    if os.environ.get("GATEWAY_TEST_LOOP") == "asyncio":
-        return {"asyncio": asyncio.new_event_loop}
-    return {"uvloop": uvloop.new_event_loop}
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Loops:
+    if Path(item.path).parent.name in _WIRE:
+        return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop}

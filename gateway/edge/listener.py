@@ -99,7 +99,8 @@ class Listener:
             self._sweep.cancel()
         runner = self._runner
         if runner is not None and runner.server is not None:
-            runner.server.pre_shutdown()
+            for connection in self._connections():
+                connection.drain()
             end = monotonic() + self._drain_time
             await asyncio.sleep(0.02)  # what has just come is in progress a few turns later
             while monotonic() < end and any(  # noqa: ASYNC110 - aiohttp has no event for it

@@ -151,10 +151,12 @@ class ClientConnection(Handler):
             self.clean = False
             self._hand_over(self._gathered())
 
-    def close(self) -> None:
-        """What has begun to come is still served."""
+    def drain(self) -> None:
+        """Close it if it is idle. What has begun to come is served whole: aiohttp's own `close` would read no
+        more of its body."""
         self._end_gathering()
-        super().close()
+        if self._idle() and not self.busy:
+            self.close()
 
     def _begin_direct(self, ahead: bytes) -> None:
         """Keep aiohttp's accounts: clean-up waits for a request in progress."""
