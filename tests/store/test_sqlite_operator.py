@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.core.errors import BadRequest, Conflict, Gone, NotFound
+from gateway.core.errors import BadRequest, Conflict, Gone, NotFound, StoreUnavailable
 from gateway.core.model import TenantId
 from gateway.store import collection
 from gateway.store.query import Query
@@ -156,6 +156,23 @@ async def test_verifying_finds_what_does_not_fit_together(
     with closing(sqlite3.connect(folder / "acme.db", isolation_level=None)) as connection:
         connection.execute(spoil)
     assert any(said in problem for problem in await operator.verify(ACME))
+
+
+async def test_a_backup_that_fails_leaves_no_file(folder: Path, tmp_path: Path) -> None:
+    folder.mkdir()
+    (folder / "acme.db").write_bytes(b"no database " * 1000)
+    with pytest.raises(StoreUnavailable, match="acme"):
+        await SQLiteOperator(folder).backup(ACME, tmp_path / "backup")
+    store = SQLiteDocumentStore(tmp_path / "other", KEY)
+    await store.start()
+    for n in range(50):
+        await store.tenant(ACME).replace("c", str(n), {"a": "x" * 2000})
+    await store.close()
+    with (tmp_path / "other" / "acme.db").open("r+b") as file:
+        file.truncate(20 * 4096)
+    with pytest.raises(StoreUnavailable, match="acme"):
+        await SQLiteOperator(tmp_path / "other").backup(ACME, tmp_path / "backup")
+    assert not (tmp_path / "backup").exists()
 
 
 async def test_verifying_finds_a_torn_file(folder: Path) -> None:
