@@ -16,9 +16,8 @@ from typing import Any
 from aiohttp import web
 
 from gateway.call import Call
-from gateway.core import access
 from gateway.core.errors import BadRequest, BodyTooLarge, GatewayError, Unprocessable
-from gateway.handlers import content, idempotency, parameters, preconditions
+from gateway.handlers import content, idempotency, parameters, preconditions, scopes
 from gateway.handlers.parameters import in_body
 from gateway.store import strict_json
 from gateway.store.document import Precondition, check_id, name_problem
@@ -34,19 +33,21 @@ _MEMBERS = {
     "delete": ("id", "if_match", "if_none_match"),
 }
 
+_ACTIONS = ("POST", "PUT", "PATCH", "DELETE")
+
 # A line that was parsed, or the error that it is; and which line of the body it is, from 1.
 _Item = tuple[int, Write | GatewayError]
 
 
 async def answer(call: Call, store: TenantStore, collection: str) -> web.Response:
     """200 with a line for each operation; a problem when an atomic one failed."""
-    assert call.route is not None and call.identity is not None
     atomic = parameters.flag(parameters.read(call, ("atomic",)), "atomic")
+    if not any(scopes.may(call, collection, action) for action in _ACTIONS):
+        scopes.require(call, collection, *_ACTIONS)  # before a byte of it is read
     raw = await content.read(call, content.NDJSON)
     key = idempotency.read(call, raw)
     items = await content.parse(raw, _parse)
-    actions = {action for _, item in items for action in _actions(item)} or {"POST"}
-    access.require_in(call.route, actions, collection, call.identity)
+    scopes.require(call, collection, *(action for _, item in items for action in _actions(item)))
     writes = []
     for line, item in items:
         if not isinstance(item, GatewayError):

@@ -18,11 +18,10 @@ from contextlib import aclosing
 from aiohttp import web
 
 from gateway.call import Call
-from gateway.core import access
 from gateway.core.errors import BadRequest, Gone, StoreUnavailable, TenantLimit
 from gateway.core.model import Tenant
 from gateway.edge.stream import Stream
-from gateway.handlers import parameters
+from gateway.handlers import parameters, scopes
 from gateway.handlers.parameters import in_parameter
 from gateway.store import instants, representation
 from gateway.store.change import Change, Changes
@@ -52,8 +51,7 @@ class Feeds:
     async def answer(self, call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
         """200 and events without end; 410, 429."""
         after = parameters.read(call, ("after",)).get("after")
-        assert call.route is not None and call.identity is not None
-        access.require_in(call.route, ("GET",), collection, call.identity)
+        scopes.require(call, collection, "GET")
         last = call.headers.getall("Last-Event-ID", ())
         if len(last) > 1:
             raise BadRequest("Last-Event-ID is there more than once.")

@@ -11,11 +11,10 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from gateway.call import Call
-from gateway.core import access
 from gateway.core.errors import BadRequest, MethodNotAllowed, Unprocessable
 from gateway.core.model import MANAGE
 from gateway.edge import reply
-from gateway.handlers import content, parameters, preconditions
+from gateway.handlers import content, parameters, preconditions, scopes
 from gateway.handlers.listing import link, prefix
 from gateway.handlers.parameters import in_parameter
 from gateway.store import collection as settings
@@ -32,11 +31,10 @@ async def answer_all(call: Call, store: TenantStore) -> web.Response:
     """200 `{"items": [...], "next": "..."}`: those that the token may read. A page may hold fewer than its
     limit; `next` says whether there are more."""
     given = parameters.read(call, ("limit", "cursor"))
-    assert call.route is not None and call.identity is not None
     limit, cursor = parameters.limit(given), given.get("cursor")
     with in_parameter("cursor"):
         page = await store.collections(limit, cursor)
-    shown = [one for one in page.items if access.allows(call.route, "GET", one.name, call.identity)]
+    shown = [one for one in page.items if scopes.may(call, one.name, "GET")]
     body: dict[str, object] = {"items": [_data(one) for one in shown]}
     if page.next is not None:
         body["next"] = page.next
@@ -65,9 +63,8 @@ async def answer_one(call: Call, store: TenantStore, name: str) -> web.Response:
 async def _read(call: Call, store: TenantStore, name: str) -> web.Response:
     """For who may read the documents, and for who may change the settings."""
     parameters.read(call)
-    assert call.route is not None and call.identity is not None
-    if not access.allows(call.route, MANAGE, name, call.identity):
-        _allow(call, name, "GET")
+    if not scopes.may(call, name, MANAGE):
+        scopes.require(call, name, "GET")
     precondition = preconditions.read(call.head)
     one = await store.collection(name)
     if precondition.match is not None:
@@ -79,7 +76,7 @@ async def _read(call: Call, store: TenantStore, name: str) -> web.Response:
 
 async def _put(call: Call, store: TenantStore, name: str) -> web.Response:
     parameters.read(call)
-    _allow(call, name, MANAGE)
+    scopes.require(call, name, MANAGE)
     precondition = preconditions.read(call.head)
     raw = await content.read(call, content.JSON)
     given = _settings(await content.parse(raw, settings.parse_data), name)
@@ -92,7 +89,7 @@ async def _put(call: Call, store: TenantStore, name: str) -> web.Response:
 
 async def _patch(call: Call, store: TenantStore, name: str) -> web.Response:
     parameters.read(call)
-    _allow(call, name, MANAGE)
+    scopes.require(call, name, MANAGE)
     precondition = preconditions.read(call.head)
     raw = await content.read(call, content.MERGE_PATCH)
     given = _settings(await content.parse(raw, settings.parse_data), name)
@@ -104,18 +101,13 @@ async def _delete(call: Call, store: TenantStore, name: str) -> web.Response:
     """`?documents=delete` deletes what it holds too, which needs the scopes to delete documents."""
     given = parameters.read(call, ("documents",))
     documents = "documents" in given
-    _allow(call, name, MANAGE)
+    scopes.require(call, name, MANAGE)
     if documents:
         if given["documents"] != "delete":
             raise BadRequest("documents is delete, or left out.", extra={"parameter": "documents"})
-        _allow(call, name, "DELETE")
+        scopes.require(call, name, "DELETE")
     await store.delete_collection(name, preconditions.read(call.head), documents=documents)
     return reply.empty(204)
-
-
-def _allow(call: Call, name: str, action: str) -> None:
-    assert call.route is not None and call.identity is not None
-    access.require_in(call.route, (action,), name, call.identity)
 
 
 def _settings(given: dict[str, Any], name: str) -> dict[str, Any]:

@@ -20,11 +20,21 @@ from collections.abc import Awaitable, Callable, Iterable
 from aiohttp import hdrs, web
 
 from gateway.call import Call
-from gateway.core import access, paths
+from gateway.core import paths
 from gateway.core.errors import MethodNotAllowed, NotFound
 from gateway.core.model import Tenant
 from gateway.edge import reply
-from gateway.handlers import bulk, collections, content, listing, parameters, preconditions, transfer, writes
+from gateway.handlers import (
+    bulk,
+    collections,
+    content,
+    listing,
+    parameters,
+    preconditions,
+    scopes,
+    transfer,
+    writes,
+)
 from gateway.handlers.changes import Feeds
 from gateway.handlers.content import Accepted
 from gateway.store import representation
@@ -63,7 +73,8 @@ class Documents:
             return False
         check_collection(collection)
         check_id(rest[0])
-        _require(call, "GET", collection)
+        if not scopes.may(call, collection, "GET"):
+            scopes.require(call, collection, "GET")
         document = self._tenant(call).read_now(collection, rest[0])
         if document is None:
             return False
@@ -115,12 +126,6 @@ def _quota(tenant: Tenant) -> Quota:
     return Quota(tenant.max_documents, tenant.max_bytes)
 
 
-def _require(call: Call, action: str, collection: str) -> None:
-    assert call.route is not None and call.identity is not None
-    if not access.allows(call.route, action, collection, call.identity):
-        access.require_in(call.route, (action,), collection, call.identity)
-
-
 async def _collection(call: Call, store: TenantStore, collection: str) -> web.Response:
     method = call.method
     if method in _READS:
@@ -135,7 +140,7 @@ async def _collection(call: Call, store: TenantStore, collection: str) -> web.Re
 async def _document(call: Call, store: TenantStore, collection: str, identifier: str) -> web.Response:
     if call.method in _READS:
         parameters.read(call)
-        _require(call, "GET", collection)
+        scopes.require(call, collection, "GET")
         precondition = preconditions.read(call.head)
         return _read_answer(await store.read(collection, identifier), precondition)
     write = writes.METHODS.get(call.method)

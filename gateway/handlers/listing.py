@@ -10,9 +10,8 @@ from urllib.parse import urlencode
 from aiohttp import hdrs, web
 
 from gateway.call import Call
-from gateway.core import access
 from gateway.core.errors import BadRequest, Unprocessable
-from gateway.handlers import content, parameters
+from gateway.handlers import content, parameters, scopes
 from gateway.handlers.parameters import Parameters, in_body, in_parameter
 from gateway.store import filter as filters
 from gateway.store import projection, representation, strict_json
@@ -36,7 +35,7 @@ NAMES = ("filter", "sort", "fields", "limit", "cursor", "count")
 async def answer_documents(call: Call, store: TenantStore, collection: str) -> web.Response:
     """200 `{"items": [...], "next": "...", "count": 2}`; `next` is absent on the last page, `count` unless
     asked for."""
-    _allow(call, collection)
+    scopes.require(call, collection, "GET")
     given = parameters.read(call, NAMES)
     query = _from_parameters(given)
     with in_parameter("cursor"):
@@ -46,7 +45,7 @@ async def answer_documents(call: Call, store: TenantStore, collection: str) -> w
 
 async def answer_query(call: Call, store: TenantStore, collection: str) -> web.Response:
     """The same, asked by a body (the QUERY method, draft-ietf-httpbis-safe-method-w-body)."""
-    _allow(call, collection)
+    scopes.require(call, collection, "GET")
     parameters.read(call)
     query = await content.parse(await content.read(call, content.QUERY), _from_body)
     with in_body("/cursor"):
@@ -73,11 +72,6 @@ def link(path: str, given: Parameters, cursor: str | None) -> dict[str, str]:
         if len(value) <= MAX_LINK:
             headers[hdrs.LINK] = value
     return headers
-
-
-def _allow(call: Call, collection: str) -> None:
-    assert call.route is not None and call.identity is not None
-    access.require_in(call.route, ("GET",), collection, call.identity)
 
 
 def _page(page: Page[Document], headers: Mapping[str, str]) -> web.Response:

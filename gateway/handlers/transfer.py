@@ -21,11 +21,10 @@ from dataclasses import asdict, dataclass
 from aiohttp import web
 
 from gateway.call import Call
-from gateway.core import access
-from gateway.core.errors import BodyTooLarge, GatewayError
+from gateway.core.errors import BodyTooLarge, GatewayError, Unprocessable
 from gateway.edge import body
 from gateway.edge.stream import Stream
-from gateway.handlers import content, idempotency, parameters
+from gateway.handlers import content, idempotency, parameters, scopes
 from gateway.handlers.listing import parse_filter
 from gateway.store.document import MAX_DOCUMENT_BYTES
 from gateway.store.port import TenantStore
@@ -40,9 +39,8 @@ _HEADERS = {"Cache-Control": "private, no-store", "X-Accel-Buffering": "no"}
 
 async def answer_export(call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
     """Every document that `?filter=` matches, a line each, as they were at one instant."""
-    assert call.route is not None and call.identity is not None
     node = parse_filter(parameters.read(call, ("filter",)))
-    access.require_in(call.route, ("GET",), collection, call.identity)
+    scopes.require(call, collection, "GET")
     async with aclosing(store.export(collection, node)) as chunks:
         first = await anext(chunks, b"")
         with Stream(call, content.NDJSON_TYPE, _HEADERS) as stream:
@@ -65,9 +63,8 @@ class _Counts:
 
 async def answer_import(call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
     """200 as soon as the first lines are written; an error before that is the answer."""
-    assert call.route is not None and call.identity is not None
     replacing = parameters.flag(parameters.read(call, ("replace",)), "replace", default=True)
-    access.require_in(call.route, ("POST", "PUT"), collection, call.identity)
+    scopes.require(call, collection, "POST", "PUT")
     idempotency.refuse(call)
     content.check(call, content.NDJSON)
     lines = _Lines(body.chunks(call))
@@ -113,7 +110,7 @@ def _settle(
             if outcome.status == 507:
                 end = outcome
     if end is None and counts.failed >= MAX_FAILURES:
-        end = failed(BodyTooLarge(f"{counts.failed} lines failed: mend them first."))
+        end = failed(Unprocessable(f"{counts.failed} lines failed: mend them first."))
     if end is None:
         told.append(dumps(asdict(counts)))
     return "".join(line + "\n" for line in told), end

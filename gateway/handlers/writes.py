@@ -10,9 +10,8 @@ from urllib.parse import quote
 from aiohttp import hdrs, web
 
 from gateway.call import Call
-from gateway.core import access
 from gateway.edge import body, reply
-from gateway.handlers import content, idempotency, listing, parameters, preconditions
+from gateway.handlers import content, idempotency, listing, parameters, preconditions, scopes
 from gateway.store import representation
 from gateway.store.document import Document, parse_members
 from gateway.store.patch import JsonPatch, MergePatch, Patch, parse_json_patch
@@ -77,21 +76,19 @@ def _parse_patch(media_type: str, identifier: str, raw: bytes) -> Patch:
 
 def _allow(call: Call, collection: str, action: str) -> None:
     parameters.read(call)
-    assert call.route is not None and call.identity is not None
-    access.require_in(call.route, (action,), collection, call.identity)
+    scopes.require(call, collection, action)
 
 
 def _answer(
     call: Call, collection: str, document: Document, more: Mapping[str, str], *, created: bool
 ) -> web.Response:
-    assert call.route is not None and call.identity is not None
     headers: dict[str, str] = {hdrs.ETAG: document.etag, **more}
     if created:
         headers[hdrs.LOCATION] = f"{listing.prefix(call)}/{collection}/{quote(document.id, safe='')}"
     preferred = _preferred(call)
     if preferred:
         headers["Preference-Applied"] = f"return={preferred}"
-    if preferred == "minimal" or not access.allows(call.route, "GET", collection, call.identity):
+    if preferred == "minimal" or not scopes.may(call, collection, "GET"):
         return reply.empty(201 if created else 204, headers)
     return listing.json_text(201 if created else 200, representation.body(document), headers)
 

@@ -73,7 +73,7 @@ async def test_an_import_ends_early_after_too_many_failures(api: Api) -> None:
     status, _, lines = await api("POST", "/orders/import", body, NDJSON)
     last = lines[-1]
     assert status == 200 and last["done"] is False and MAX_FAILURES <= last["failed"] < MAX_FAILURES + 200
-    assert last["lines"] == last["failed"] and last["error"]["detail"]
+    assert last["lines"] == last["failed"] and last["error"]["code"] == "unprocessable"
 
 
 async def test_an_import_that_ends_early_tells_where_to_go_on(api: Api, monkeypatch: Any) -> None:
