@@ -62,7 +62,8 @@ def _curls(gateway: Gateway, public: str) -> Iterable[str]:
     if tenant is None:
         return
     header = _demo_header(gateway, tenant)
-    paths = [route.strip + "/" for route in snapshot.table.routes if route.target_name == DOCUMENTS]
+    documents = [route for route in snapshot.table.routes if route.target_name == DOCUMENTS]
+    paths = [route.strip + "/" for route in documents if not route.methods or "GET" in route.methods]
     running = {state["name"] for state in gateway.supervisor.states()}
     paths += [c.sample for c in gateway.config.commands if c.sample and c.name in running]
     for path in paths:

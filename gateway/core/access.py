@@ -29,6 +29,15 @@ def allows(route: Route[Any], action: str, collection: str, identity: Identity) 
     return needed <= scopes or all(s in scopes or f"{s}:{collection}" in scopes for s in needed)
 
 
+def require_in_some(route: Route[Any], action: str, identity: Identity) -> None:
+    """Raises Forbidden unless there can be a collection in which the token may do this."""
+    scopes = identity.scopes
+    needed = route.scopes_for(action)
+    missing = [s for s in needed if s not in scopes and not any(t.startswith(f"{s}:") for t in scopes)]
+    if missing:
+        raise _lacks(missing)
+
+
 def require_in(route: Route[Any], actions: Iterable[str], collection: str, identity: Identity) -> None:
     """Raises Forbidden unless the token may do all of these in a collection."""
     needed = frozenset[str]().union(*(route.scopes_for(action) for action in actions))

@@ -31,6 +31,7 @@ async def answer_all(call: Call, store: TenantStore) -> web.Response:
     """200 `{"items": [...], "next": "..."}`: those that the token may read. A page may hold fewer than its
     limit; `next` says whether there are more."""
     given = parameters.read(call, ("limit", "cursor"))
+    scopes.require_somewhere(call, "GET")
     limit, cursor = parameters.limit(given), given.get("cursor")
     with in_parameter("cursor"):
         page = await store.collections(limit, cursor)

@@ -12,6 +12,12 @@ def require(call: Call, collection: str, *actions: str) -> None:
     access.require_in(call.route, actions, collection, call.identity)
 
 
+def require_somewhere(call: Call, action: str) -> None:
+    """Raises Forbidden unless the token may do this in some collection."""
+    assert call.route is not None and call.identity is not None
+    access.require_in_some(call.route, action, call.identity)
+
+
 def may(call: Call, collection: str, action: str) -> bool:
     """Whether the token may do this."""
     assert call.route is not None and call.identity is not None

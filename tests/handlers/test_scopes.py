@@ -71,10 +71,12 @@ async def test_the_root_lists_the_collections_that_the_token_may_read(api: Api) 
         await api("PUT", f"/{name}", {})
     for scope, names in (
         (READ, ["orders", "secrets", "users"]), (f"{READ}:orders {READ}:users", ["orders", "users"]),
-        (f"{WRITE} {READ}:none", []), ("", []),
+        (f"{WRITE} {READ}:none", []),
     ):  # fmt: skip
         content = (await api.of("acme", scope)("GET", "/"))[2]
         assert [one["name"] for one in content["items"]] == names
+    for scope in ("", f"{WRITE} {MANAGE}:orders", f"{READ}s:orders"):
+        assert (await api.of("acme", scope)("GET", "/"))[0] == 403
 
 
 async def test_who_may_only_write_gets_nothing_to_read(api: Api) -> None:
