@@ -17,6 +17,7 @@ from rich.text import Text
 
 from tests import bench
 from tests.bench import (
+    documents,
     download,
     idle,
     latency,
@@ -24,6 +25,7 @@ from tests.bench import (
     proxy,
     reload,
     report,
+    report_documents,
     report_shields,
     routing_table,
     shields,
@@ -56,6 +58,10 @@ PARTS: dict[str, Part] = {
     "table": (lambda place, a, say: routing_table.run(5 if a.quick else 50), report.table),
     "reload": (lambda place, a, say: reload.run(place, *((1, 2) if a.quick else (3, 4)), say), report.reload),
     "shields": (lambda place, a, say: shields.run(place, a.quick, say), report_shields.shields),
+    "documents": (
+        lambda place, a, say: documents.run(place, a.quick, a.kinto.absolute(), say),
+        report_documents.documents,
+    ),
 }
 
 
@@ -90,6 +96,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (default 5)")
     parser.add_argument("--seconds", type=int, default=3, help="of each turn (default 3)")
     parser.add_argument("--quick", action="store_true", help="short and rough")
+    parser.add_argument(
+        "--kinto",
+        type=Path,
+        metavar="FOLDER",
+        default=RESULTS / "kinto",
+        help=f"the virtual environment of Kinto; made when it is not there (default {RESULTS / 'kinto'})",
+    )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the result there as well")
     parser.add_argument("--compare", nargs=2, metavar=("A.json", "B.json"), help="two results side by side")
     return parser

@@ -66,13 +66,33 @@ def _execute(command: list[str], seconds: float) -> str:
     return done.stdout
 
 
+def paths(
+    base: str,
+    listed: Path,
+    headers: dict[str, str],
+    connections: int,
+    seconds: float,
+    body: Path | None = None,
+) -> Load:
+    """A closed loop over the paths in a file, each in its turn: GETs, or POSTs of a file. Raises LoadFailed,
+    also where wrk is not installed: no other generator here takes paths."""
+    if machine.find("wrk") is None:
+        raise LoadFailed("this part of the bench needs wrk (apt install wrk)")
+    lines = [f"{name}: {value}" for name, value in headers.items()]
+    script = ["POST", str(listed), str(body)] if body else ["GET", str(listed)]
+    return _wrk_script(base, lines, connections, seconds, script)
+
+
 def _wrk(url: str, headers: list[str], connections: int, seconds: float, body: int) -> Load:
+    return _wrk_script(url, headers, connections, seconds, ["POST" if body else "GET", str(body)])
+
+
+def _wrk_script(url: str, headers: list[str], connections: int, seconds: float, script: list[str]) -> Load:
     whole = max(1, round(seconds))  # wrk takes whole seconds
     command = [str(machine.find("wrk")), "-t1", f"-c{connections}", f"-d{whole}s", "--timeout", "5s"]
     for line in headers:
         command += ["-H", line]
-    script = [str(_CONF / "wrk.lua"), url, "--", "POST" if body else "GET", str(body)]
-    text = _execute([*command, "-s", *script], seconds)
+    text = _execute([*command, "-s", str(_CONF / "wrk.lua"), url, "--", *script], seconds)
     found = json.loads(text.strip().splitlines()[-1])
     wall = found["us"] / 1e6
     mib = found["bytes"] / _MIB / wall
