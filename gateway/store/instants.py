@@ -20,7 +20,7 @@ def now() -> float:
 
 def to_text(seconds: float) -> str:
     """`2026-11-22T09:45:18.123456Z`."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")[:-6] + "Z"  # not +00:00
 
 
 def parse(text: str) -> float | None:

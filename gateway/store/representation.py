@@ -14,7 +14,8 @@ def body(document: Document) -> str:
 
 def item(document: Document) -> str:
     """As body, in a list: with `_etag`, `_created` and `_modified`."""
-    created, modified = instants.to_text(document.created), instants.to_text(document.modified)
+    created = instants.to_text(document.created)
+    modified = created if document.modified == document.created else instants.to_text(document.modified)
     head = f'{{"id":{dumps(document.id)},"_etag":{dumps(document.etag)}'
     return _object(f'{head},"_created":"{created}","_modified":"{modified}"', document.text)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 from gateway.store.document import Document
+from gateway.store.strict_json import dumps
 
 # Up to this many bytes a document is read on the event loop itself: a few microseconds, against some
 # forty through a thread.
@@ -23,10 +25,24 @@ _READ = f"SELECT {COLUMNS}, data {_WHERE} AND {_LIVE}"
 _READ_SMALL = f"""
     SELECT {COLUMNS}, CASE WHEN size <= {INLINE_BYTES} THEN data END {_WHERE} AND {_LIVE}"""
 
+# CROSS JOIN: in the order of the ids.
+_READ_MANY = """
+    SELECT d.id, d.version, d.incarnation, d.created, d.modified, d.data
+    FROM json_each(?) AS wanted CROSS JOIN documents AS d
+    WHERE d.collection = ? AND d.id = wanted.value AND (d.expires IS NULL OR d.expires > ?)"""
+
 
 def read(connection: sqlite3.Connection, collection: str, identifier: str, now: float) -> Document | None:
     rows = connection.execute(_READ, (collection, identifier, now)).fetchall()
     return Document(*rows[0]) if rows else None
+
+
+def select_many(
+    connection: sqlite3.Connection, collection: str, identifiers: Sequence[str], now: float
+) -> sqlite3.Cursor:
+    """The rows (Document) of those of these ids that are there, in their order, read one by one; close it.
+    For fifty it takes a third of the time that fifty reads take."""
+    return connection.execute(_READ_MANY, (dumps(list(identifiers)), collection, now))
 
 
 def read_small(

@@ -6,6 +6,7 @@ As in sqlite_filter.py, whatever came from a client is a bound parameter.
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,13 +82,18 @@ def read_page(
 def _read_some(connection: sqlite3.Connection, listed: Listed, identifiers: list[str]) -> list[Document]:
     documents: list[Document] = []
     size = 0
-    for identifier in identifiers:
-        document = sqlite_documents.read(connection, listed.collection, identifier, listed.now)
-        assert document is not None
-        documents.append(document)
-        size += len(document.text)
-        if size > PAGE_BYTES:
-            break
+    with closing(
+        sqlite_documents.select_many(connection, listed.collection, identifiers, listed.now)
+    ) as rows:
+        for identifier, row in zip(identifiers, rows, strict=False):
+            document = Document(*row)
+            assert document.id == identifier
+            documents.append(document)
+            size += len(document.text)
+            if size > PAGE_BYTES:
+                break
+        else:
+            assert len(documents) == len(identifiers)
     return documents
 
 

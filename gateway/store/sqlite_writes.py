@@ -11,7 +11,7 @@ import logging
 import sqlite3
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -90,15 +90,14 @@ class Writes:
     def _begin_group(self) -> None:
         group = [self._waiting.popleft() for _ in range(min(MAX_GROUP, len(self._waiting)))]
         operations = [operation for operation, _ in group]
-        run = partial(run_group, self._connection, self._states, operations)
-        work = self._loop.run_in_executor(self._threads, run)
-        work.add_done_callback(partial(self._end_group, [future for _, future in group]))
+        end = partial(self._end_group, [future for _, future in group])
+        work = self._threads.submit(run_group, self._connection, self._states, operations)
+        # Not by run_in_executor: its future takes two more turns of the loop to tell.
+        work.add_done_callback(partial(self._loop.call_soon_threadsafe, end))
 
-    def _end_group(
-        self, futures: list[asyncio.Future[Any]], work: asyncio.Future[Group]
-    ) -> None:
-        error = None if work.cancelled() else work.exception()
-        if error is None and not work.cancelled():
+    def _end_group(self, futures: list[asyncio.Future[Any]], work: Future[Group]) -> None:
+        error = work.exception()
+        if error is None:
             group = work.result()
         else:
             group = Group([Settled(error=self._group_error(error)) for _ in futures])
@@ -115,7 +114,7 @@ class Writes:
         if self._busy:
             self._begin_group()
 
-    def _group_error(self, error: BaseException | None) -> GatewayError:
+    def _group_error(self, error: BaseException) -> GatewayError:
         """The error of each write in a group of which nothing was committed."""
         if isinstance(error, sqlite3.Error):
             if sqlite_errors.is_broken(error):
