@@ -1,9 +1,9 @@
 """The bench: how fast the gateway is, beside the proxies that people know, on the same machine and backend.
 
-    make bench                                      all of it (about ten minutes)
-    .venv/bin/python -m tests.bench --quick         all of it, short and rough (two to three minutes)
+    make bench                                      all of it (about fifteen minutes)
+    .venv/bin/python -m tests.bench --quick         all of it, short and rough (four minutes)
     .venv/bin/python -m tests.bench --only table    one part: proxy, download, latency, idle, token, table,
-                                                    reload or shields
+                                                    reload, shields or documents
     .venv/bin/python -m tests.bench --compare A B   two results (var/bench/*.json) side by side
 
 How to read it
@@ -46,6 +46,18 @@ shields A threaded app (gunicorn, 8 threads; a view waits 10 ms) behind the gate
         `64 clients` gives it 16 and tells the gateway of 8. Slow heads: a byte a second; they must get 408.
         Paced requests: each client has an address of the app to itself, so that its connection there is idle
         as long as the client pauses, and gunicorn may close it (after 2 s) while a request is on its way.
+documents  The gateway's own documents (needs wrk), with token and tenant on. The tested server has core 0 to
+        itself, with all that belongs to it: for Kinto that is PostgreSQL too. Two loads by turns; `ratio` is
+        the first by the second in the same round, the median: of requests/s, or of a latency.
+        `create`: the store alone (no HTTP) beside a sqlite3 loop with the same settings and rows, by turns in
+        one process; what HTTP adds is in the comparison with Kinto. A page of 50 by an indexed field, one
+        client: of the large collection and of one of 1,000, each in its own tenant's file. A deep page: the
+        cursor stands behind 90 % of the collection. An export is read over HTTP; beside it a select that
+        writes the same bytes to a file. Events: from when a write was sent (so the write is in it), or when
+        another process had committed it, until each of ten subscribers has read it.
+        Kinto (installed into var/bench/kinto, or --kinto FOLDER) runs on waitress with a hashed password for
+        each request, its cache in memory, and PostgreSQL with Debian's settings (a commit is on the disk).
+        Without PostgreSQL or Kinto the rest is measured.
 
 Figures compare only within one run. A machine that does other work spoils them; the bench says so when it
 notices.

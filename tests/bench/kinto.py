@@ -40,7 +40,7 @@ class Running:
 
 def missing(venv: Path) -> str:
     """What is not there, and how to get it; empty when Kinto can run. Installs Kinto, once."""
-    if _programs() is None:
+    if programs() is None:
         return "PostgreSQL is not installed (apt install postgresql)"
     if os.geteuid() == 0 and not _has_user():
         return f"there is no user {_USER}, and PostgreSQL refuses to run as root"
@@ -107,16 +107,16 @@ def _send(port: int, method: str, path: str, headers: dict[str, str], value: Any
 @contextmanager
 def _postgres() -> Iterator[str]:
     """A new cluster with Debian's settings, in a folder that its user may enter. Gives its URL."""
-    programs = _programs()
-    assert programs is not None
+    folder_of_programs = programs()
+    assert folder_of_programs is not None
     with tempfile.TemporaryDirectory(prefix="gateway-bench-postgres-") as name:
         folder, port = Path(name), free_port()
         if os.geteuid() == 0:
             shutil.chown(folder, _USER, _USER)
         data = str(folder / "data")
-        _as_user([str(programs / "initdb"), "-D", data, "-A", "trust", "-U", _USER, "-E", "UTF8"])
+        _as_user([str(folder_of_programs / "initdb"), "-D", data, "-A", "trust", "-U", _USER, "-E", "UTF8"])
         options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
-        control = [str(programs / "pg_ctl"), "-D", data, "-w", "-s"]
+        control = [str(folder_of_programs / "pg_ctl"), "-D", data, "-w", "-s"]
         start = [*control, "-l", str(folder / "log"), "-o", options, "start"]
         _as_user(machine.pinned(machine.SERVER_CORE) + start)
         try:
@@ -136,8 +136,9 @@ def _as_user(command: list[str]) -> None:
             raise ServerFailed(f"{command[-1]}: {output.read()[-1000:]}")
 
 
-def _programs() -> Path | None:
-    found = sorted(_POSTGRES.glob("*/bin/initdb"), key=lambda path: int(path.parent.parent.name))
+def programs(installed: Path = _POSTGRES) -> Path | None:
+    """The folder of the newest PostgreSQL's programs; None when there is none."""
+    found = sorted(installed.glob("*/bin/initdb"), key=lambda path: int(path.parent.parent.name))
     return found[-1].parent if found else None
 
 
