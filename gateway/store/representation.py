@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.store import instants
 from gateway.store.document import Document
-from gateway.store.strict_json import dumps
+from gateway.store.strict_json import quote
 
 
 def body(document: Document) -> str:
@@ -16,7 +16,7 @@ def item(document: Document) -> str:
     """As body, in a list: with `_etag`, `_created` and `_modified`."""
     created = instants.to_text(document.created)
     modified = created if document.modified == document.created else instants.to_text(document.modified)
-    head = f'{{"id":{dumps(document.id)},"_etag":{dumps(document.etag)}'
+    head = f'{{"id":{quote(document.id)},"_etag":{quote(document.etag)}'
     return _object(f'{head},"_created":"{created}","_modified":"{modified}"', document.text)
 
 
@@ -27,7 +27,7 @@ def line(document: Document) -> str:
 
 def with_id(identifier: str, text: str) -> str:
     """The body of the document that has this id and text."""
-    return _object(f'{{"id":{dumps(identifier)}', text)
+    return _object(f'{{"id":{quote(identifier)}', text)
 
 
 def _object(head: str, text: str) -> str:

@@ -103,11 +103,12 @@ class _Export:
         lines: list[str] = []
         size = 0
         for identifier, text in self._rows:
-            lines.append(with_id(identifier, text) + "\n")
+            lines.append(with_id(identifier, text))
             size += len(text)
             if size >= CHUNK_SIZE:
                 break
-        return "".join(lines).encode()
+        lines.append("")  # so that the last line has its end too
+        return "\n".join(lines).encode()
 
     def close(self) -> None:
         if self._connection is not None:

@@ -199,10 +199,12 @@ def summarise(loads: dict[str, list[tuple[Load, float, float]]]) -> dict[str, An
 
 
 def bars(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """The verdict. A comparison in which requests failed proves nothing."""
+    """The verdict. A comparison in which requests failed proves nothing. What Kinto refuses counts for
+    it, though: it asks for creates again (409) of which two came in one millisecond."""
 
     def ratio(part: dict[str, Any], figure: str, text: str, limits: tuple[float, float], least: bool) -> Any:
-        proven = not part["failed"]
+        ours, theirs = part["rows"].values()
+        proven = not ours["errors"] and (not theirs["errors"] or part in found["kinto"].values())
         return bar(text, part["ratios"].get(figure), *limits, least=least, proven=proven)
 
     clients, many = documents_bare.CLIENTS, f"{found['documents']:,}"

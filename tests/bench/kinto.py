@@ -22,7 +22,7 @@ from tests.bench.contenders import Site
 from tests.bench.servers import Server, ServerFailed, free_port
 
 REQUIREMENT = "kinto[postgresql]==26.5.0"
-THREADS = 8  # more of them, and fewer, were slower
+THREADS = 8  # four make no difference: the core is the limit
 _POSTGRES = Path("/usr/lib/postgresql")  # where Debian's postgresql puts its programs, by version
 _USER = "postgres"  # PostgreSQL refuses to run as root
 _INSTALL_SECONDS = 300.0

@@ -96,6 +96,14 @@ def test_failed_requests_prove_nothing() -> None:
     assert unproven == ["p99 of a page, 50,000 documents / 1,000"]
 
 
+def test_what_kinto_refuses_counts_for_it_and_what_we_refuse_does_not() -> None:
+    refuses = documents.summarise({"one": _loads(10), "other": _loads(10, errors=1)})
+    refused = documents.summarise({"one": _loads(10, errors=1), "other": _loads(10)})
+    for part, unproven in ((refuses, []), (refused, ["read: gateway / Kinto"])):
+        found = documents.bars(_found(kinto={"read": part}))
+        assert [one["text"] for one in found if not one["proven"]] == unproven
+
+
 def test_the_table_tells_what_is_missing_and_what_failed() -> None:
     part = documents.summarise({"one": _loads(10, errors=7), "other": _loads(10)})
     found = _found(deep=part, kinto={}, missing="PostgreSQL is not installed")
