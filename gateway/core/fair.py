@@ -30,7 +30,7 @@ _FIRST = 0.05  # seconds: charged before anything was measured
 _LEARN = 0.125  # how far an estimate of a tenant moves towards a new measurement
 _LEARN_ALL = 0.0625  # and that of the backend
 _REVIEWED = 64  # tenants looked at by a tick, at least
-_CROWD = 1024  # tenants; a dict never gives back the room that so many took, so it is made anew after them
+_CROWD = 64  # tenants; a dict never gives back the room that so many took, so it is made anew after them
 
 
 class FairQueue(Generic[T]):

@@ -54,10 +54,11 @@ admission  The same app with views of 50 ms. A quiet tenant asks 10 times a seco
         is part of the latencies. Poisson arrivals collide with each other, so they are not judged.
         20 tenants: all want more than their share, one 20 times as much; then 3 times what the app can do,
         for a minute. While all are heavy they leave the reserve free, so the peak there is 7/8 of the
-        capacity; with reserve 0 it is all of it. Normal again: 95 % of each half second within 1.3 times the p99 before.
+        capacity; with reserve 0 it is all of it. Normal again: 95 % of each half second within 1.3 times the
+        p99 before.
         Hung backend: a second backend takes requests and is silent; does the first one's latency change?
-        Costs, in this process: a seat taken and given back; who is next when 10,000 tenants wait, on a clock
-        that is not real; and what is left of a tenant that is idle.
+        Costs, in this process: a seat taken and given back; who is next while 10,000 tenants wait; and what
+        memory a tenant that is idle for a while leaves behind.
         A full run draws tests/bench/quiet_tenant.svg, which README.md shows.
 
 Figures compare only within one run. A machine that does other work spoils them; the bench says so when it

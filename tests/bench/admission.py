@@ -38,12 +38,13 @@ class Size:
     measured: float = 20.0
     others: float = 10.0  # measured, of what is not judged
     shares: float = 16.0
+    phases: tuple[float, float, float] = (5.0, 6.0, 8.0)  # before an overload: normal, at the limit; after
     overload: float = 60.0
     overload_without: float = 20.0  # with no reserve
     pairs: int = 4
 
 
-_QUICK = Size(drop=3.0, measured=6.0, others=4.0, shares=8.0, overload=20.0, overload_without=0.0, pairs=2)
+_QUICK = Size(3.0, 5.0, 4.0, 8.0, (3.0, 4.0, 5.0), overload=20.0, overload_without=0.0, pairs=2)
 
 
 def run(folder: Path, quick: bool, say: Say) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def run(folder: Path, quick: bool, say: Say) -> dict[str, Any]:
     found |= {"rows": rows, "over_time": over_time}
     found["shares"] = [_shares(bench, size, heavier) for heavier in ((3.0,) if quick else (1.0, 3.0))]
     found["overload"] = [
-        _overload(bench, seconds, reserve, capacity)
+        _overload(bench, size.phases, seconds, reserve, capacity)
         for seconds, reserve in ((size.overload, None), (size.overload_without, 0))
         if seconds
     ]
@@ -175,7 +176,7 @@ CASES = [
     Case("nginx", "nginx"),
     Case("haproxy", "haproxy"),
 ]
-_QUICK_LEFT_OUT = {"gateway, Poisson", "nginx", "haproxy"}
+_QUICK_LEFT_OUT = {"gateway, two noisy", "gateway, Poisson", "nginx", "haproxy"}
 PLOTTED = ("gateway", "haproxy", "nginx", "nothing (gunicorn)")
 
 
@@ -267,9 +268,12 @@ def deviation(found: dict[str, int], weights: dict[str, float]) -> float:
     return max(abs(found[name] * weight / (total * weights[name]) - 1) for name in weights)
 
 
-def _overload(bench: Bench, seconds: float, reserve: int | None, capacity: float) -> dict[str, Any]:
+def _overload(
+    bench: Bench, phases: tuple[float, float, float], seconds: float, reserve: int | None, capacity: float
+) -> dict[str, Any]:
     """20 tenants: a normal time, the capacity, half as much again, three times as much, a normal time."""
-    plan = [(0.5, 5.0), (1.0, 6.0), (1.5, 6.0), (3.0, seconds), (0.5, 8.0)]
+    before, limit, after = phases
+    plan = [(0.5, before), (1.0, limit), (1.5, limit), (3.0, seconds), (0.5, after)]
     asked, marks, at = [], [], 0.0
     for load_factor, length in plan:
         marks.append((at, at + length))
