@@ -36,12 +36,12 @@ class Size:
 
     drop: float = 10.0
     measured: float = 20.0
-    others: float = 10.0  # measured, of what is not judged
-    shares: float = 16.0
+    others: float = 8.0  # measured, of what is not judged
+    shares: float = 14.0
     phases: tuple[float, float, float] = (5.0, 6.0, 8.0)  # before an overload: normal, at the limit; after
     overload: float = 60.0
-    overload_without: float = 20.0  # with no reserve
-    pairs: int = 4
+    overload_without: float = 10.0  # with no reserve
+    pairs: int = 3
 
 
 _QUICK = Size(3.0, 5.0, 4.0, 8.0, (3.0, 4.0, 5.0), overload=20.0, overload_without=0.0, pairs=2)
@@ -172,12 +172,12 @@ CASES = [
     Case("gateway, two noisy", noisy=2, p99=1.3, goodput=0.92),
     Case(f"gateway, noisy {LONG} x longer", long=LONG, p99=1.3),
     Case("gateway, Poisson", poisson=True),
-    Case("nothing (gunicorn)", "direct"),
+    Case("gunicorn alone", "direct"),
     Case("nginx", "nginx"),
     Case("haproxy", "haproxy"),
 ]
 _QUICK_LEFT_OUT = {"gateway, two noisy", "gateway, Poisson", "nginx", "haproxy"}
-PLOTTED = ("gateway", "haproxy", "nginx", "nothing (gunicorn)")
+PLOTTED = ("gateway", "haproxy", "nginx", "gunicorn alone")
 
 
 def _fronts(
