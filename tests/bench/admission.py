@@ -194,7 +194,8 @@ def _fronts(
         seen, busy = bench.play(streams(case, end), case.front, case.reserve)
         row = summarise(case, seen, size.drop, end, capacity) | {"busy": busy}
         rows.append(row)
-        bench.say(f"{case.name}: quiet p99 {row['p99_ms']:.1f} ms, answered {100 * row['answered']:.1f} %")
+        p99 = "none" if row["p99_ms"] is None else f"{row['p99_ms']:.1f} ms"
+        bench.say(f"{case.name}: quiet p99 {p99}, answered {100 * row['answered']:.1f} %")
         if case.name in PLOTTED:
             over_time[case.name] = [(one.due, one.ms, one.status) for one in seen.answers["quiet"]]
     return rows, over_time
@@ -220,8 +221,8 @@ def summarise(case: Case, seen: Seen, begin: float, end: float, capacity: float)
         "requests": len(quiet),
         "answered_by": len(good),
         "answered": len(good) / len(quiet) if quiet else 0.0,
-        "p50_ms": quantile(good, 0.5),
-        "p99_ms": quantile(good, 0.99),
+        "p50_ms": quantile(good, 0.5) if good else None,
+        "p99_ms": quantile(good, 0.99) if good else None,
         "served_s": work / (end - begin),
         "of_capacity": work / (end - begin) / capacity,
         "refused": len(refused),
@@ -352,8 +353,9 @@ def _bars(found: dict[str, Any]) -> list[dict[str, Any]]:
         if not row["p99"]:
             continue
         name, proven = row["name"], row["load_core"] < 95
+        ratio = row["p99_ms"] / alone if row["p99_ms"] and alone else None
         bars.append(bar(f"{name}: quiet tenant answered", 100 * row["answered"], 100, least=True, unit="%"))
-        bars.append(bar(f"{name}: its p99 / alone", row["p99_ms"] / alone, row["p99"], proven=proven))
+        bars.append(bar(f"{name}: its p99 / alone", ratio, row["p99"], proven=proven))
         if row["goodput"]:
             of_it = 100 * row["of_capacity"]
             text = f"{name}: goodput / capacity"

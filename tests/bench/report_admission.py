@@ -20,15 +20,14 @@ def admission(found: dict[str, Any]) -> RenderableType:
         "", "p50 ms", "p99 ms", "answered", "goodput", "refused", "p99 ms", "front %", "load %", "late ms"
     )
     for row in found["rows"]:
-        refused = "" if row["refused_p99_ms"] is None else f"{row['refused_p99_ms']:.1f}"
         shown.add_row(
             Text(row["name"], style="bold green" if row["front"] != "direct" and row["p99"] else "bold"),
-            f"{row['p50_ms']:,.1f}",
-            f"{row['p99_ms']:,.1f}",
+            _ms(row["p50_ms"]),
+            _ms(row["p99_ms"]),
             f"{100 * row['answered']:.1f} %",
             f"{100 * row['of_capacity']:.1f} %",
             f"{row['refused']:,}",
-            refused,
+            _ms(row["refused_p99_ms"]),
             f"{row['busy']:.0f}",
             f"{row['load_core']:.0f}",
             f"{row['late_ms']:.1f}",
@@ -59,7 +58,6 @@ def _rest(found: dict[str, Any]) -> list[RenderableType]:
     )
     for row in found["overload"]:
         figures = f"{row['served_s']:.1f}", f"{row['peak_s']:.1f}", f"{100 * (row['kept'] or 0):.1f} %"
-        refused = "" if row["refused_p99_ms"] is None else f"{row['refused_p99_ms']:.1f}"
         again = f"{row['normal_again_s']:.1f}"
         capacity = f"{100 * row['of_capacity']:.1f} %"
         overload.add_row(
@@ -67,7 +65,7 @@ def _rest(found: dict[str, Any]) -> list[RenderableType]:
             f"{row['seconds']:g}",
             *figures,
             capacity,
-            refused,
+            _ms(row["refused_p99_ms"]),
             f"{row['normal_p99_ms']:.1f}",
             again,
         )
@@ -75,3 +73,7 @@ def _rest(found: dict[str, Any]) -> list[RenderableType]:
     pairs = ", ".join(f"{one:.1f} and {two:.1f}" for one, two in hung["p99_ms"])
     text = f"Beside a hung backend: p99 of the other in ms, without and with requests to it: {pairs}"
     return [Text(), shares, Text(), overload, Text(), Text(text), Text()]
+
+
+def _ms(found: float | None) -> str:
+    return "none" if found is None else f"{found:,.1f}"
