@@ -169,6 +169,26 @@ async def test_in_the_middle_of_a_body_it_is_gone_at_once(tmp_path: Path, kind: 
         assert len(backend.heard) == (0 if kind == "gunicorn" else 1)
 
 
+@KINDS
+@pytest.mark.parametrize("first", ["direct", "task", "chunked"])
+async def test_a_body_that_lacks_a_part_does_not_hold_it_up_once_the_rest_is_answered(
+    tmp_path: Path, kind: str, first: str
+) -> None:
+    """What came whole before it is answered all the same."""
+    async with (
+        Backend(slow) as backend,
+        harness.running(tmp_path, config(backend, kind)) as gateway,
+    ):
+        client = await warm(gateway)
+        client.send(REQUESTS[first] + CHUNKED.replace(b"slow", b"lacking") + b"9\r\npart")
+        await asyncio.sleep(0.02)
+        half_close(client)
+        received = await client.rest(2)
+        assert received.removeprefix(CONTINUE).count(b"HTTP/1.1 200 ") == 1
+        await nothing_left(gateway)
+        client.close()
+
+
 @pytest.mark.parametrize("name", ["direct", "task"])
 @pytest.mark.parametrize("pause", [0.0, 0.05])
 async def test_one_that_closed_is_told_from_it_within_a_second(
