@@ -94,8 +94,8 @@ class Listener:
                 await site.stop()
 
     async def drain(self) -> None:
-        """Close idle connections, let active ones finish for the drain time, then cut them. One is there until
-        its last byte has left."""
+        """Close idle connections, let active ones finish for the drain time, then cut them. One is active
+        until its last byte has left."""
         if self._runner is not None:
             end = monotonic() + self._drain_time
             await asyncio.sleep(0.02)  # what has just come is in progress a few turns later

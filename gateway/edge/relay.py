@@ -211,9 +211,11 @@ class Relay:
             self.exchange.resume()
 
     def is_stream(self) -> bool:
-        """Whether a stream of events has begun."""
-        head = self.exchange.head if self.exchange is not None else None
-        return head is not None and head.stream
+        """Whether a stream of events has begun, or a WebSocket was asked for."""
+        exchange = self.exchange
+        if exchange is None:
+            return False
+        return exchange.on_upgrade is not None or (exchange.head is not None and exchange.head.stream)
 
     def client_lost(self) -> None:
         """The client's connection is gone. For who builds on this."""

@@ -232,6 +232,26 @@ async def test_a_stream_of_events_ends_with_the_sending_of_who_reads_it(tmp_path
         client.close()
 
 
+async def test_a_websocket_that_is_not_open_yet_ends_with_it_too(tmp_path: Path) -> None:
+    """Who sends no more cannot speak in one, and would hold it until it has been silent for too long."""
+
+    async def late(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.2)
+        await websocket(echo)(heard, reader, writer)
+
+    async with Backend(late, heads_only=True) as backend:
+        async with harness.running(tmp_path, config(backend, websocket=True)) as gateway:
+            client = await RawClient.connect(harness.address(gateway))
+            client.send(
+                b"GET /svc/ HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            )
+            await asyncio.sleep(0.05)
+            half_close(client)
+            await nothing_left(gateway)
+            client.close()
+
+
 async def test_a_websocket_ends_with_its_client_s_sending(tmp_path: Path) -> None:
     async with Backend(websocket(echo), heads_only=True) as backend:
         async with harness.running(tmp_path, config(backend, websocket=True)) as gateway:
