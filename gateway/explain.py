@@ -45,11 +45,14 @@ def run(
         backends=compiled.backends,
         tenants=compiled.tenants,
         trusted=compiled.trusted,
+        limits=compiled.limits,
     )
     policies = Policies(
         snapshot=lambda: snapshot,
+        known=keys.known,
         verify=keys.verify,
-        limit=lambda tenant: None,
+        limit=lambda call: None,
+        limit_client=lambda call: None,
         observe=lambda call: None,
         draining=lambda: False,
     )

@@ -12,9 +12,9 @@ from aiohttp import HttpVersion11, web
 
 from gateway.call import Call, Snapshot
 from gateway.core import access, paths, target, tenancy
-from gateway.core.errors import BadRequest, GatewayError, InternalError
+from gateway.core.errors import BadRequest, GatewayError, InternalError, Unauthenticated
 from gateway.core.head import Head, from_pairs
-from gateway.core.model import Identity, Tenant
+from gateway.core.model import Identity
 from gateway.core.tokens import bearer
 from gateway.edge import body, cors, reply
 from gateway.edge.handler import is_spoken
@@ -27,13 +27,17 @@ L = logging.getLogger(__name__)
 class Policies:
     """What a life asks of the services, as plain functions.
 
-    snapshot: the live one. verify: a token to an identity (Unauthenticated). limit: one request of a
-    tenant (TenantLimit). observe: a call that has ended. draining: whether connections should end.
+    snapshot: the live one. known: the identity of a token that was verified before. verify: a token to an
+    identity (Unauthenticated). limit: count a call of a tenant (TenantLimit). limit_client: count one of
+    nobody known, by the client's address (ClientLimit). observe: a call that has ended. draining: whether
+    connections should end.
     """
 
     snapshot: Callable[[], Snapshot]
+    known: Callable[[str], Identity | None]
     verify: Callable[[str], Identity]
-    limit: Callable[[Tenant], None]
+    limit: Callable[[Call], None]
+    limit_client: Callable[[Call], None]
     observe: Callable[[Call], None]
     draining: Callable[[], bool]
 
@@ -179,23 +183,39 @@ class Life:
         return call
 
     def begin(self, call: Call) -> None:
-        """All that need not wait: match, verify, tenant, access, rate limit, size."""
+        """All that need not wait: match, verify, tenant, access, limits, size."""
         self._match(call, call.method)
         route = call.route
         if route is None:
             return
-        if not route.public:
+        if route.public:
+            self._policies.limit_client(call)
+        else:
             head = call.head
-            if not head.token:
-                head.token = bearer(head.authorization)
-            call.identity = identity = self._policies.verify(head.token)
+            call.identity = identity = self._authenticate(call)
             named = head.tenants
             if "tenant" in call.params:
                 named = [*named, call.params["tenant"]]
             call.tenant = tenancy.resolve(identity, call.snapshot.tenants, named)
             access.require(route, call.method, identity)
-            self._policies.limit(call.tenant)
+            self._policies.limit(call)
         body.check(call)
+
+    def _authenticate(self, call: Call) -> Identity:
+        """Who calls. Before a token is verified, and when there is none, the client's address is counted: so
+        that nobody can keep us verifying what they make up."""
+        head = call.head
+        try:
+            if not head.token:
+                head.token = bearer(head.authorization)
+        except Unauthenticated:
+            self._policies.limit_client(call)
+            raise
+        known = self._policies.known(head.token)
+        if known is not None:
+            return known
+        self._policies.limit_client(call)
+        return self._policies.verify(head.token)
 
     def _match(self, call: Call, method: str) -> None:
         head = call.head

@@ -167,7 +167,7 @@ async def test_a_tenant_over_its_rate_is_429_and_the_other_is_not(
             ) as response:
                 statuses.append(response.status)
                 if response.status == 429:
-                    assert 50 <= int(response.headers["Retry-After"]) <= 61
+                    assert 50 <= int(response.headers["Retry-After"]) <= 76  # a quarter of jitter
                     assert (await response.json())["code"] == "tenant_limit"
         assert statuses == [200, 200, 429, 200]
 

@@ -11,7 +11,9 @@ from aiohttp import web
 from gateway.admin import guard
 from gateway.core.model import Tenant
 from gateway.core.process import ProcessConfig
+from gateway.services.admission import Admission
 from gateway.services.config import ConfigService
+from gateway.services.health import Health
 from gateway.services.keys import Keys
 from gateway.services.metrics import CONTENT_TYPE, Metrics
 from gateway.services.supervisor import Supervisor
@@ -25,8 +27,10 @@ class View(Protocol):
     config: ProcessConfig
     live: ConfigService
     keys: Keys
+    health: Health
     metrics: Metrics
     supervisor: Supervisor
+    admission: Admission
 
 
 def install(app: web.Application, view: View) -> None:
@@ -46,6 +50,8 @@ def install(app: web.Application, view: View) -> None:
     app.router.add_get("/metrics", pages.metrics)
     app.router.add_get("/admin/config", pages.config)
     app.router.add_get("/admin/backends", pages.backends)
+    app.router.add_get("/admin/health", pages.health)
+    app.router.add_get("/admin/admission", pages.admission)
 
 
 class _Pages:
@@ -77,6 +83,15 @@ class _Pages:
     async def backends(self, request: web.Request) -> web.Response:
         """The supervised backends."""
         return _json({"backends": self._view.supervisor.states()})
+
+    async def health(self, request: web.Request) -> web.Response:
+        """The circuits of the backends' addresses. That one is open does not make the gateway unready: its
+        other backends are served, and no other gateway would reach this one."""
+        return _json({"backends": self._view.health.states()})
+
+    async def admission(self, request: web.Request) -> web.Response:
+        """The seats of each backend, who waits for one, and who got none."""
+        return _json({"backends": self._view.admission.state()})
 
 
 def _json(body: Any) -> web.Response:

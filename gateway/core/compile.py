@@ -8,7 +8,9 @@ from ipaddress import ip_network
 from typing import Generic, TypeVar
 
 from gateway.core import paths, table
+from gateway.core.compile_seats import seat_problems, with_seats
 from gateway.core.errors import BadRequest
+from gateway.core.limits import NO_LIMITS, LimitRules
 from gateway.core.model import (
     READ_METHODS,
     Address,
@@ -42,6 +44,7 @@ class Compiled(Generic[T]):
     backends: dict[str, Backend]
     tenants: dict[str, Tenant]
     trusted: TrustedProxies
+    limits: LimitRules = NO_LIMITS
 
 
 def compile_settings(settings: Settings, target: Callable[[Backend | None], T], sockets: str) -> Compiled[T]:
@@ -62,6 +65,9 @@ def compile_settings(settings: Settings, target: Callable[[Backend | None], T], 
             written.name or name,
             written.rate_limit.compiled() if written.rate_limit else None,
             written.disabled,
+            written.quota or 0,
+            written.weight,
+            written.concurrency or 0,
         )
         for name, written in settings.tenants.items()
     }
@@ -70,7 +76,7 @@ def compile_settings(settings: Settings, target: Callable[[Backend | None], T], 
     built = _table([route for route in routes if route is not None], settings, problems)
     if problems:
         raise Problems(problems)
-    return Compiled(built, backends, tenants, _trusted(settings.trusted_proxies))
+    return Compiled(built, backends, tenants, _trusted(settings.trusted_proxies), settings.limits())
 
 
 def _backend(name: str, written: BackendSettings, sockets: str, problems: list[Problem]) -> Backend:
@@ -97,7 +103,13 @@ def _backend(name: str, written: BackendSettings, sockets: str, problems: list[P
         if size > _MAX_SOCKET_PATH:
             reason = f"the path of the socket has {size} bytes ({address.path}), and {_MAX_SOCKET_PATH} fit"
             problems.append(Problem(("backends", name, "addresses", index), reason, "use a shorter path"))
-    return Backend(name, written.kind, addresses, written.threads or 0)
+    health = written.health
+    if health.path is None and health.model_fields_set - {"server_errors"}:
+        reason = "there are no probes, so it changes nothing"
+        problems.append(Problem(("backends", name, "health"), reason, "add path, such as /healthz"))
+    problems.extend(seat_problems(name, written))
+    backend = Backend(name, written.kind, addresses, written.threads or 0, health.compiled())
+    return with_seats(backend, written)
 
 
 def _share_no_address(backends: dict[str, Backend], problems: list[Problem]) -> None:
@@ -146,13 +158,14 @@ def _route(
         read_scopes=scopes.get("read", frozenset()),
         write_scopes=scopes.get("write", frozenset()),
         method_scopes={word: names for word, names in scopes.items() if word not in _SCOPE_WORDS},
-        timeouts=_timeouts(written.timeouts),
+        timeouts=_timeouts(written.timeouts, backend),
         body_limit=written.body_limit if written.body_limit is not None else _DEFAULT_BODY_LIMIT,
         cors=_cors(written.cors) if written.cors else None,
         set_host=written.set_host or "",
         forward_authorization=written.forward_authorization,
         backend=backend,
         websocket=_websocket(written),
+        rate=written.rate_limit.compiled() if written.rate_limit else None,
         retry=written.retry == "idempotent",
         interim=written.interim == "relay",
     )
@@ -252,8 +265,10 @@ def _open_to_any_token(written: RouteSettings) -> Iterator[_Found]:
             yield ("scopes", word), reason, f"add {word}: with its scopes, or {word}: [] if that is meant"
 
 
-def _timeouts(written: TimeoutSettings) -> Timeouts:
+def _timeouts(written: TimeoutSettings, backend: Backend | None) -> Timeouts:
     given = {name: value for name, value in written if value is not None}
+    if backend is not None and backend.queue_timeout is not None:
+        given.setdefault("queue", backend.queue_timeout)
     return Timeouts(**given)
 
 

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from gateway.core.limits import Rate
+from gateway.core.health import HealthRule
+from gateway.core.limits import LimitRules, Rate
 from gateway.core.problems import Path, Problem, Problems
 from gateway.core.values import (
     RATE_PATTERN,
@@ -28,8 +29,11 @@ from gateway.core.values import (
     Origin,
     PathPattern,
     PerSecond,
+    ProbePath,
+    Quota,
     Scope,
     Size,
+    Statuses,
     TenantName,
     WholeSeconds,
 )
@@ -37,6 +41,34 @@ from gateway.core.values import (
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class HealthSettings(_Strict):
+    path: ProbePath | None = Field(default=None, description="what probes ask for; default: there are none")
+    host: HostHeader | None = Field(default=None, description="Host of a probe; default localhost")
+    interval: Duration | None = Field(default=None, description="between two probes; default 5s")
+    timeout: Duration | None = Field(default=None, description="until a probe's answer begins; default 2s")
+    rise: int | None = Field(
+        default=None, ge=1, le=100, description="good probes until it is healthy; default 2"
+    )
+    fall: int | None = Field(
+        default=None, ge=1, le=100, description="bad probes until it is not healthy; default 3"
+    )
+    expect: Statuses | None = Field(default=None, description="statuses of a good probe; default 200-399")
+    server_errors: bool | None = Field(
+        default=None, description="whether five answers of 5xx in a row are a failure too; default: no"
+    )
+
+    def compiled(self) -> HealthRule:
+        return HealthRule(**{name: value for name, value in self if value is not None})
+
+class QueueSettings(_Strict):
+    length: int | None = Field(
+        default=None, ge=0, le=100_000, description="requests of one tenant that may wait; default 100"
+    )
+    timeout: Duration | None = Field(
+        default=None, description="waiting for a seat, on routes that do not say; default 5s"
+    )
 
 
 class BackendSettings(_Strict):
@@ -47,6 +79,30 @@ class BackendSettings(_Strict):
     threads: int | None = Field(
         default=None, ge=1, le=1000, description="threads of each address; gunicorn needs it"
     )
+    health: HealthSettings = Field(
+        default=HealthSettings(), description="how addresses are judged; without it by requests alone"
+    )
+    concurrency: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="requests inside each address at once, of an asynchronous backend; default: no limit",
+    )
+    streams: int | None = Field(
+        default=None,
+        ge=0,
+        le=100_000,
+        description="event streams and WebSockets at each address at once. They hold some of the threads"
+        " (default: at most a quarter); of asynchronous backends they come on top of concurrency (default:"
+        " no limit)",
+    )
+    reserve: int | None = Field(
+        default=None,
+        ge=0,
+        le=64_000,
+        description="seats that tenants who use much leave free for the others; default: an eighth of all",
+    )
+    queue: QueueSettings = QueueSettings()
 
 
 class RateLimitSettings(_Strict):
@@ -75,12 +131,24 @@ class TenantSettings(_Strict):
 
     name: str = Field(default="", max_length=200, description="display name; default: the key")
     rate_limit: RateLimit | None = Field(default=None, description="such as 100/s")
+    quota: Quota | None = Field(default=None, description="requests of a day, which begins at 00:00 UTC")
     disabled: bool = False
+    weight: float = Field(
+        default=1.0, ge=0.01, le=100, description="share of a backend's seats, against the other tenants'"
+    )
+    concurrency: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="requests that it may have under way, waiting or inside, in all; default: no limit",
+    )
 
 
 class TimeoutSettings(_Strict):
     body: Duration | None = Field(default=None, description="between chunks of the request; default 30s")
-    queue: Duration | None = Field(default=None, description="waiting for a seat; default 5s")
+    queue: Duration | None = Field(
+        default=None, description="waiting for a seat; default: the backend's, or 5s"
+    )
     connect: Duration | None = Field(default=None, description="connecting to the backend; default 2s")
     first_byte: Duration | None = Field(default=None, description="until the answer begins; default 30s")
     idle: Duration | None = Field(default=None, description="between two chunks of the answer; default 60s")
@@ -142,6 +210,11 @@ class RouteSettings(_Strict):
     websocket: WebSocket = Field(
         default=None, description="true, or its limits: WebSockets pass to the backend. Default: none do"
     )
+    rate_limit: RateLimit | None = Field(
+        default=None,
+        description="for each tenant on this route, beside the tenant's own; on a public route for each"
+        " client address",
+    )
     retry: Literal["none", "idempotent"] = Field(
         default="none",
         description="idempotent: GET, HEAD, OPTIONS, PUT and DELETE are buffered, and tried once more when"
@@ -162,6 +235,20 @@ class Settings(_Strict):
     trusted_proxies: list[Network] = Field(
         default=[], description="IP networks (or unix) whose forwarding headers count"
     )
+    client_limit: RateLimit | None = Field(
+        default=None,
+        description="for each client address (IPv6: each /64), of calls to public routes and of calls whose"
+        " token was not verified before; looked at before a token is verified",
+    )
+    rate_limit_headers: Literal["draft", "legacy", "none"] = Field(
+        default="none",
+        description="whether answers tell how the limits stand: RateLimit and RateLimit-Policy (draft), or"
+        " X-RateLimit-Limit, -Remaining and -Reset (legacy)",
+    )
+
+    def limits(self) -> LimitRules:
+        client = self.client_limit.compiled() if self.client_limit else None
+        return LimitRules(client, self.rate_limit_headers)
 
 
 def parse(data: Any) -> Settings:
@@ -185,12 +272,15 @@ def json_schema() -> dict[str, Any]:
 
 _KEYS: dict[str, type[BaseModel]] = {
     "backends": BackendSettings,
+    "health": HealthSettings,
+    "queue": QueueSettings,
     "tenants": TenantSettings,
     "routes": RouteSettings,
     "timeouts": TimeoutSettings,
     "cors": CorsSettings,
     "websocket": WebSocketSettings,
     "rate_limit": RateLimitSettings,
+    "client_limit": RateLimitSettings,
 }
 
 

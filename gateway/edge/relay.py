@@ -11,6 +11,7 @@ import contextlib
 import logging
 import socket
 import struct
+from collections.abc import Collection
 
 from gateway.call import Call, Client
 from gateway.core.answer import CORS, AnswerHead
@@ -22,6 +23,15 @@ from gateway.edge.spool import Outbox
 
 L = logging.getLogger(__name__)
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
+_LIMIT_FIELDS = frozenset(
+    {
+        b"ratelimit",
+        b"ratelimit-policy",
+        b"x-ratelimit-limit",
+        b"x-ratelimit-remaining",
+        b"x-ratelimit-reset",
+    }
+)
 
 
 class Relay:
@@ -73,7 +83,7 @@ class Relay:
         15.2)."""
         route = self.call.route
         if route is not None and route.interim and not self.old:
-            lines = _without_cors(head.lines) if route.cors is not None and head.cors else head.lines
+            lines = _without(head.lines, CORS) if route.cors is not None and head.cors else head.lines
             self._send(b"%b%b\r\n" % (head.status_line, lines))
 
     def begin(self, head: AnswerHead) -> None:
@@ -89,9 +99,12 @@ class Relay:
         rule = call.route.cors if call.route is not None else None
         lines, more = head.lines, b""
         if rule is not None:
-            lines = _without_cors(lines) if head.cors else lines
+            lines = _without(lines, CORS) if head.cors else lines
             origin = call.origin
             more = b"".join(f"{n}: {v}\r\n".encode() for n, v in cors.headers(rule, origin))
+        if call.limit_fields:
+            lines = _without(lines, _LIMIT_FIELDS) if b"ratelimit" in lines.lower() else lines
+            more += b"".join(f"{n}: {v}\r\n".encode() for n, v in call.limit_fields)
         self.head = b"".join(
             (
                 head.status_line,
@@ -244,7 +257,7 @@ class Relay:
         self.on_end()
 
 
-def _without_cors(lines: bytes) -> bytes:
-    """The route's rule says it all: what a backend says about other origins is taken away."""
-    kept = [line for line in lines.splitlines(True) if line.partition(b":")[0].lower() not in CORS]
+def _without(lines: bytes, names: Collection[bytes]) -> bytes:
+    """Where the gateway says it all (other origins, limits), what a backend says about it is taken away."""
+    kept = [line for line in lines.splitlines(True) if line.partition(b":")[0].lower() not in names]
     return b"".join(kept)

@@ -10,8 +10,9 @@ from typing import Protocol
 
 from gateway.call import Call, Client
 from gateway.core.answer import AnswerHead
-from gateway.core.errors import BackendReset, GatewayError, InternalError
-from gateway.core.model import Address, Timeouts
+from gateway.core.errors import BackendReset, BackendSaturated, GatewayError, InternalError
+from gateway.core.health import Failure
+from gateway.core.model import Address, Backend, Timeouts
 from gateway.edge.connection import Connection
 from gateway.edge.exchange import Exchange
 from gateway.edge.pool import Pool, Pools
@@ -22,12 +23,34 @@ L = logging.getLogger(__name__)
 _DISCARD = 300.0  # seconds
 
 
+# What an address is held to account for, by the code of the error.
+_FAILURES: dict[str, Failure] = {
+    "backend_reset": "reset",
+    "backend_malformed": "malformed",
+    "backend_timeout": "timeout",
+}
+
+
 class Seat(Protocol):
     """The right to have one request inside a backend."""
 
     address: Address
 
     def release(self) -> None: ...
+    def become_stream(self) -> bool:
+        """Take a seat for streams instead, if one is free."""
+        ...
+
+
+class Health(Protocol):
+    """What is known of the addresses, and is told of each exchange."""
+
+    def is_closed(self, address: Address) -> bool: ...
+    def require(self, backend: Backend) -> None: ...
+    def enter(self, address: Address, who: object) -> bool: ...
+    def answered(self, address: Address, status: int) -> None: ...
+    def failed(self, address: Address, kind: Failure) -> None: ...
+    def left(self, address: Address, who: object) -> None: ...
 
 
 class Passage(Relay):
@@ -37,7 +60,18 @@ class Passage(Relay):
     all, or (a thread that cannot be cancelled) long after the client has left.
     """
 
-    __slots__ = ("_finished", "_pool", "_pools", "_seat", "_started", "_total", "_work", "retry")
+    __slots__ = (
+        "_finished",
+        "_health",
+        "_judged",
+        "_pool",
+        "_pools",
+        "_seat",
+        "_started",
+        "_total",
+        "_work",
+        "retry",
+    )
 
     def __init__(
         self,
@@ -46,6 +80,7 @@ class Passage(Relay):
         seat: Seat,
         pool: Pool,
         pools: Pools,
+        health: Health,
         *,
         threaded: bool,
         total: float,
@@ -54,6 +89,8 @@ class Passage(Relay):
         self._seat = seat
         self._pool = pool
         self._pools = pools
+        self._health = health
+        self._judged: Exchange | None = None
         self._total = total  # the route's own, which a client cannot shorten
         self._started = perf_counter()
         self._finished: asyncio.Future[None] | None = None
@@ -79,14 +116,40 @@ class Passage(Relay):
         """Where the next exchange will be; the last one has given its own back."""
         self._seat, self._pool = seat, pool
 
+    def begin(self, head: AnswerHead) -> None:
+        """A stream has seats of its own. Raises BackendSaturated when all of them are taken."""
+        self._health.answered(self._seat.address, head.status)
+        if head.stream and not head.bodyless and not self._seat.become_stream():
+            raise BackendSaturated("All seats for streams of the backend are taken.")
+        super().begin(head)
+
+    def upgraded(self) -> None:
+        """The answer was a 101: what follows is a tunnel."""
+        self._health.answered(self._seat.address, 101)
+        self.call.status, self.begun, self.keep_alive = 101, True, False
+
     def fail(self, error: GatewayError) -> None:
         """Try again first, at most once, and never after a byte of an answer."""
+        self._judge(error)
         retry, exchange = self.retry, self.exchange
         if retry is not None and isinstance(error, BackendReset) and exchange is not None and exchange.silent:
             self.retry = None
             if retry(error):
                 return
         super().fail(error)
+
+    def _judge(self, error: GatewayError) -> None:
+        """Hold the address to account, once for each exchange. A time-out counts only when the backend had
+        the route's time for a first byte: a client may shorten its own, and could else have it shut for
+        all."""
+        kind = _FAILURES.get(error.code)
+        if kind is None or self.begun or self._judged is self.exchange:
+            return
+        assert self.call.route is not None
+        if kind == "timeout" and perf_counter() - self._started < self.call.route.timeouts.first_byte:
+            return
+        self._judged = self.exchange
+        self._health.failed(self._seat.address, kind)
 
     async def finished(self) -> None:
         """Until the answer has left. Raises the error that is to be the answer instead."""
@@ -114,6 +177,8 @@ class Passage(Relay):
         self.retry = None
         for task in self._work:
             task.cancel()
+        if not self.begun:
+            self._health.left(self._seat.address, self.call)
         if self._finished is not None and not self._finished.done():
             self._finished.set_result(None)
         elif self.call.on_end is not None:

@@ -1,6 +1,6 @@
 """What the gateway counts, rendered as OpenMetrics when it is scraped.
 
-Counted on the loop's thread only. No label ever holds a raw path, a subject or an address.
+Counted on the loop's thread only. No label ever holds a raw path, a subject or a client's address.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from gateway.admin import guard
 from gateway.admin import web as admin
 from gateway.app import Gateway
+from gateway.core.model import Address, Backend
 from tests import harness
 
 ROUTING = harness.routing(
@@ -68,6 +70,28 @@ async def test_a_gateway_is_ready_after_start_and_draining_after_drain(tmp_path:
     async with harness.running(tmp_path, ROUTING) as gateway:
         assert (gateway.ready, gateway.draining) == (True, False)
     assert (gateway.ready, gateway.draining) == (False, True)
+
+
+async def test_an_ill_backend_is_shown_and_does_not_make_the_gateway_unready(tmp_path: Path) -> None:
+    async with admin_of(tmp_path) as asked:
+        address = Address("http://127.0.0.1:9", "127.0.0.1", 9)
+        asked.gateway.health.reconcile({"app": Backend("app", "http", (address,))})
+        assert (await asked.ask("/admin/health"))[2]["backends"][0]["healthy"]
+        for _ in range(3):
+            asked.gateway.health.failed(address, "connect")
+        status, _, body = await asked.ask("/admin/health")
+        (backend,) = body["backends"]
+        (shown,) = backend["addresses"]
+        assert (status, backend["name"], backend["healthy"]) == (200, "app", False)
+        assert 0 < shown.pop("next_trial") <= 0.25
+        assert abs(time.time() - shown.pop("since")) < 5
+        assert shown == {
+            "address": "http://127.0.0.1:9",
+            "state": "open",
+            "failures": 3,
+            "last_error": "connect",
+        }
+        assert (await asked.ask("/readyz"))[0] == 200
 
 
 # --- who may ask -----------------------------------------------------------------------------------
@@ -204,3 +228,25 @@ async def test_config_shows_the_live_revision_and_every_refused_problem(tmp_path
 async def test_backends_shows_what_is_supervised(tmp_path: Path) -> None:
     async with admin_of(tmp_path) as asked:
         assert (await asked.ask("/admin/backends"))[2] == {"backends": []}
+
+
+async def test_admission_shows_the_seats_of_each_backend(tmp_path: Path) -> None:
+    async with admin_of(tmp_path) as asked:
+        assert (await asked.ask("/admin/admission"))[2] == {"backends": {}}
+        path = Path(asked.gateway.config.routing)
+        path.write_text(
+            "version: 1\nbackends:\n"
+            "  app: { kind: gunicorn, threads: 8, addresses: ['http://127.0.0.1:1'] }\n"
+            "  other: { kind: http, addresses: ['http://127.0.0.1:2'] }\n"
+        )
+        await asked.gateway.reload()
+        _, _, shown = await asked.ask("/admin/admission")
+        app, other = shown["backends"]["app"], shown["backends"]["other"]
+        assert (app["seats"], app["in_use"], app["reserve"]) == (8, 0, 1)
+        assert app["streams"] == {"seats": 2, "in_use": 0}
+        assert app["addresses"] == {"http://127.0.0.1:1": {"in_use": 0, "streams": 0, "usable": True}}
+        assert app["waits"] == {"p50": None, "p99": None}
+        assert (other["seats"], other["service_time"]) == (None, None)
+        _, _, text = await asked.ask("/metrics")
+    families = {family.name for family in text_string_to_metric_families(text)}
+    assert {"gateway_seats", "gateway_queue_seconds", "gateway_admission_refused"} <= families

@@ -15,13 +15,14 @@ CLASSES = [
 TABLE = {
     "bad_request": 400, "unauthenticated": 401, "forbidden": 403, "no_route": 404, "method_not_allowed": 405,
     "request_timeout": 408, "body_too_large": 413, "target_too_long": 414, "headers_too_large": 431,
-    "tenant_limit": 429, "tenant_queue_full": 429, "backend_reset": 502, "backend_malformed": 502,
+    "client_limit": 429, "tenant_limit": 429, "tenant_queue_full": 429, "backend_reset": 502,
+    "backend_malformed": 502,
     "backend_unavailable": 503, "backend_saturated": 503, "draining": 503, "backend_timeout": 504,
     "internal": 500, "not_implemented": 501,
 }  # fmt: skip
 RETRYABLE = {
-    "tenant_limit", "tenant_queue_full", "backend_unavailable", "backend_saturated", "draining",
-    "store_unavailable",
+    "client_limit", "tenant_limit", "tenant_queue_full", "backend_unavailable", "backend_saturated",
+    "draining", "store_unavailable",
 }  # fmt: skip
 
 

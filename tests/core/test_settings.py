@@ -11,6 +11,8 @@ import pytest
 
 from gateway.core.check import compile_data
 from gateway.core.compile import Compiled
+from gateway.core.health import HealthRule
+from gateway.core.limits import LimitRules, Rate
 from gateway.core.model import Backend, Timeouts, WebSocketRule
 from gateway.core.problems import Problem, Problems
 from gateway.core.settings import json_schema
@@ -41,6 +43,10 @@ def problems(data: Any) -> dict[str, Problem]:
 
 def config(*routes: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"version": 1, "backends": BACKENDS, "tenants": {"acme": {}}, "routes": list(routes), **more}
+
+
+def ill(**health: Any) -> dict[str, Any]:
+    return {"kind": "asab", "addresses": ["unix:x"], "health": health}
 
 
 def route(**more: Any) -> dict[str, Any]:
@@ -99,6 +105,31 @@ def test_the_age_of_a_preflight_is_whole_seconds(max_age: Any, seconds: int) -> 
 @pytest.mark.parametrize("host", ["h", "h:1", "H.Example:65535", "[::1]", "[::1]:80", "10.0.0.1:80"])
 def test_the_host_that_a_route_sets_is_an_authority(host: str) -> None:
     assert compiled(config(route(set_host=host))).table.routes[0].set_host == host
+
+
+def test_limits_and_health_are_compiled() -> None:
+    made = compiled(
+        config(
+            route(rate_limit={"rate": "5/s", "burst": 9}),
+            tenants={"acme": {"quota": "100000/day"}, "free": {}},
+            client_limit="20/s",
+            rate_limit_headers="draft",
+            backends={
+                "fast": ill(
+                    path="/up?x=1", host="h:1", interval="1s", timeout="500ms", rise=1, fall=9,
+                    expect="200-299,404", server_errors=True,
+                ),
+                "plain": {"kind": "asab", "addresses": ["unix:y"]},
+            },
+        )
+    )  # fmt: skip
+    assert made.table.routes[0].rate == Rate(5, 9)
+    assert (made.tenants["acme"].quota, made.tenants["free"].quota) == (100_000, 0)
+    assert made.limits == LimitRules(Rate(20, 20), "draft")
+    rule = made.backends["fast"].health
+    assert rule == HealthRule("/up?x=1", "h:1", 1.0, 0.5, 1, 9, ((200, 299), (404, 404)), True)
+    assert [status for status in (199, 200, 299, 300, 404, 405) if rule.expects(status)] == [200, 299, 404]
+    assert made.backends["plain"].health == HealthRule()
 
 
 def test_addresses_at_the_limits_are_taken() -> None:
@@ -268,6 +299,21 @@ def test_each_problem_of_a_route_has_its_path_reason_and_mend(
          "has no threads", "kind: gunicorn"),
         ({"backends": {"b": {"kind": "gunicorn", "addresses": ["unix:x"], "threads": 0}}},
          "backends.b.threads", "greater than or equal to 1", ""),
+        ({"backends": {"b": {**BACKENDS["flask"], "concurrency": 9}}}, "backends.b.concurrency",
+         "as many requests as it has threads", "remove it"),
+        ({"backends": {"b": {**BACKENDS["flask"], "streams": 4}}}, "backends.b.streams", "all 4 threads",
+         "below threads"),
+        ({"backends": {"b": {**BACKENDS["flask"], "reserve": 8}}}, "backends.b.reserve", "all 8 seats",
+         "below that of all seats"),
+        ({"backends": {"b": {"kind": "asab", "addresses": ["unix:x"], "reserve": 1}}}, "backends.b.reserve",
+         "no limit", "remove it"),
+        ({"backends": {"b": {**BACKENDS["flask"], "queue": {"lenght": 4}}}}, "backends.b.queue.lenght",
+         "unknown", "did you mean 'length'?"),
+        ({"backends": {"b": {**BACKENDS["flask"], "queue": {"timeout": 0}}}}, "backends.b.queue.timeout",
+         "cannot be 0", "above 0"),
+        ({"tenants": {"acme": {"weight": 0}}}, "tenants.acme.weight", "greater than or equal to 0.01", ""),
+        ({"tenants": {"acme": {"weight": float("nan")}}}, "tenants.acme.weight", "", ""),
+        ({"tenants": {"acme": {"concurrency": 0}}}, "tenants.acme.concurrency", "equal to 1", ""),
         ({"backends": {"b": {"kind": "asab", "addresses": ["unix:x", "unix:x"]}}}, "backends.b.addresses",
          "there twice", "once"),
         ({"backends": {**BACKENDS, "b": {"kind": "asab", "addresses": ["unix:x",
@@ -289,6 +335,20 @@ def test_each_problem_of_a_route_has_its_path_reason_and_mend(
         ({"tenants": {"acme": {"rate_limit": {"rate": "1/s", "brust": 2}}}}, "tenants.acme.rate_limit.brust",
          "unknown", "did you mean 'burst'?"),
         ({"tenants": {"acme": {"disabled": "yes"}}}, "tenants.acme.disabled", "boolean", "true or false"),
+        ({"tenants": {"acme": {"quota": "100/h"}}}, "tenants.acme.quota", "not a quota", "100000/day"),
+        ({"tenants": {"acme": {"quota": "0/day"}}}, "tenants.acme.quota", "not a quota", "100000/day"),
+        ({"tenants": {"acme": {"quota": 5}}}, "tenants.acme.quota", "not a quota", "100000/day"),
+        ({"client_limit": "many"}, "client_limit.rate", "not a rate", "100/s"),
+        ({"client_limit": {"rate": "1/s", "brust": 2}}, "client_limit.brust", "unknown", "'burst'"),
+        ({"rate_limit_headers": "on"}, "rate_limit_headers", "'draft', 'legacy' or 'none'", ""),
+        ({"backends": {"b": ill(path="healthz")}}, "backends.b.health.path", "not allowed here", "match ^/"),
+        ({"backends": {"b": ill(interval="1s")}}, "backends.b.health", "no probes", "add path"),
+        ({"backends": {"b": ill(path="/", fal=1)}}, "backends.b.health.fal", "unknown", "'fall'"),
+        ({"backends": {"b": ill(path="/", fall=0)}}, "backends.b.health.fall", "greater than", ""),
+        ({"backends": {"b": ill(path="/", interval=0)}}, "backends.b.health.interval", "cannot be 0", ""),
+        ({"backends": {"b": ill(path="/", expect="2xx")}}, "backends.b.health.expect", "statuses", "200-399"),
+        ({"backends": {"b": ill(path="/", expect="399-200")}}, "backends.b.health.expect", "ends before",
+         "lower"),
         ({"trusted_proxies": ["10.0.0.0/33"]}, "trusted_proxies[0]", "not an IP network", "10.0.0.0/8"),
     ],
 )  # fmt: skip
@@ -299,6 +359,36 @@ def test_each_problem_outside_the_routes_too(
     assert problem.where == where
     assert reason in problem.reason
     assert mend in problem.mend
+
+
+def test_seats_as_written_or_by_default() -> None:
+    written = {"streams": 2, "reserve": 1, "queue": {"length": 7, "timeout": "2s"}}
+    made = compiled(
+        config(
+            route(target="all"),
+            route(name="own", path="/own", target="all", timeouts={"queue": "9s"}),
+            backends={
+                "none": {"kind": "gunicorn", "addresses": ["unix:a"], "threads": 8},
+                "one": {"kind": "gunicorn", "addresses": ["unix:b"], "threads": 1},
+                "async": {"kind": "uvicorn", "addresses": ["unix:c"]},
+                "all": {"kind": "uvicorn", "addresses": ["unix:d"], "concurrency": 50, **written},
+            },
+            tenants={"acme": {"weight": 3, "concurrency": 20}, "globex": {}},
+        )
+    )
+    seats = {
+        name: (b.threads, b.concurrency, b.streams, b.reserve, b.queue_length)
+        for name, b in made.backends.items()
+    }
+    assert seats == {
+        "none": (8, 0, 2, None, 100),
+        "one": (1, 0, 0, None, 100),
+        "async": (0, 0, None, None, 100),
+        "all": (0, 50, 2, 1, 7),
+    }
+    assert {r.name: r.timeouts.queue for r in made.table.routes}["own"] == 9
+    assert {r.timeouts.queue for r in made.table.routes} == {2, 9}
+    assert [(t.weight, t.concurrency) for t in made.tenants.values()] == [(3, 20), (1, 0)]
 
 
 @pytest.mark.parametrize(
@@ -424,6 +514,10 @@ def test_the_schema_is_a_schema_and_takes_the_config_of_the_repository() -> None
         config(route(websocket="yes")),
         config(route(websocket={"zzz": 1})),
         config(route(cors={"origins": ["*"], "max_age": 0.5})),
+        config(tenants={"acme": {"quota": "100/hour"}}),
+        config(backends={"b": ill(path="healthz")}),
+        config(backends={"b": ill(path="/", expect="ok")}),
+        config(rate_limit_headers="yes"),
         {"routes": []},
         {"version": 2},
     ],
@@ -440,6 +534,10 @@ def test_the_schema_refuses_what_the_gateway_refuses(data: Any) -> None:
         config(route(timeouts={"total": 0, "connect": "500ms", "idle": "1.5 s"}, body_limit="1 GiB")),
         config(tenants={"acme": {"rate_limit": "1.5/h"}, "b": {"rate_limit": {"rate": "2/s", "burst": 1}}}),
         config(route(cors={"origins": ["*"], "headers": ["*"]}, host=None, methods=[])),
+        config(route(rate_limit="5/s"), client_limit="20/s", rate_limit_headers="legacy"),
+        config(tenants={"acme": {"quota": "100000/day"}}),
+        config(backends={"b": ill(path="/healthz", expect=204)}),
+        config(backends={"b": ill(server_errors=True)}),
         config(route(websocket=True)),
         config(route(websocket=False, target="flask")),
         config(route(websocket={"max_message": "1MiB", "idle": "60s", "origins": ["https://a"]})),
