@@ -12,7 +12,7 @@ from gateway.store.collection import Collection, CollectionSettings
 from gateway.store.document import Precondition, merge_patch
 from gateway.store.mongo_driver import Lost, Row, Taken
 from gateway.store.mongo_plan import Plan
-from gateway.store.mongo_rows import COLLECTIONS, DOCUMENTS, UNIQUE, ids, is_live, joined, scope
+from gateway.store.mongo_rows import CLAIMS, COLLECTIONS, DOCUMENTS, ids, is_live, joined, scope
 from gateway.store.mongo_state import State
 from gateway.store.mongo_writes import Undo, Writes
 from gateway.store.patch import MergePatch
@@ -66,7 +66,7 @@ async def delete(writes: Writes, name: str, precondition: Precondition, *, docum
         if not await writes.driver.delete(COLLECTIONS, _as_read(writes.tenant, state), session):
             raise Lost()
         await writes.driver.delete(DOCUMENTS, scope(writes.tenant, name), session)
-        await writes.driver.delete(UNIQUE, scope(writes.tenant, name), session)
+        await writes.driver.delete(CLAIMS, scope(writes.tenant, name), session)
         await writes.record(session, number, name, "collection_deleted")
 
     await writes.run(work)
@@ -107,7 +107,7 @@ async def _store(writes: Writes, old: State, settings: CollectionSettings) -> St
             raise
     gone = sorted(set(old.tokens.values()) - set(tokens.values()))
     if gone:
-        await writes.driver.delete(UNIQUE, scope(writes.tenant, old.name, {"n": {"$in": gone}}))
+        await writes.driver.delete(CLAIMS, scope(writes.tenant, old.name, {"n": {"$in": gone}}))
     return await writes.state(old.name)
 
 
@@ -162,7 +162,7 @@ async def _take_back(writes: Writes, old: State, state: State) -> None:
     if not await writes.driver.update(COLLECTIONS, _as_read(writes.tenant, state), {"$set": change}):
         return  # somebody else has declared others meanwhile
     gone = sorted(set(state.tokens.values()) - set(old.tokens.values()))
-    await writes.driver.delete(UNIQUE, scope(writes.tenant, old.name, {"n": {"$in": gone}}))
+    await writes.driver.delete(CLAIMS, scope(writes.tenant, old.name, {"n": {"$in": gone}}))
     await _build(writes, await writes.state(old.name), frozenset())
 
 

@@ -129,7 +129,7 @@ def _member(node: Condition, path: Path) -> Query | None:
             literal = re.escape(text)
             return {name: {"$regex": f"^{literal}" if kind == "prefix" else literal}}
         case Type(_, names):
-            return {name: {"$type": sorted(names)}}
+            return {"$or": [_typed(path, kind) for kind in sorted(names)]}
     return None
 
 

@@ -89,7 +89,7 @@ def expiry(tenant: str, state: State, row: Row) -> Plan:
 
 
 def claims(tenant: str, state: State, data: Mapping[str, Any]) -> dict[str, str]:
-    """The values that a document has in unique indexes: _id in `unique` -> token."""
+    """The values that a document has in unique indexes: _id in `claims` -> token."""
     found = {}
     for token, index in state.unique.items():
         key = unique_key(index, data)

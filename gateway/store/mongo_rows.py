@@ -5,7 +5,7 @@ documents    _id tenant US collection US id   t c id, v version, i incarnation, 
              it stands in their orders; d the client's members
 collections  _id tenant US collection         t c, i incarnation, v version, settings, slots, tokens, building,
              documents and bytes that it holds, sweep whether they may end
-unique       _id tenant US collection US token US values   t c, n token, o the id that has the values, at
+claims       _id tenant US collection US token US values   t c, n token, o the id that has the values, at
 tenants      _id tenant                       t, epoch, q the last change's number, documents, bytes
 changes      _id tenant US number             t c q kind id etag at, x when it is forgotten
 idempotency  _id tenant US key                t, f fingerprint, lease, until, result, x when it is forgotten
@@ -29,7 +29,7 @@ from gateway.store.mongo_keys import key
 from gateway.store.nodes import Path
 from gateway.store.strict_json import dumps
 
-DOCUMENTS, COLLECTIONS, UNIQUE = "documents", "collections", "unique"
+DOCUMENTS, COLLECTIONS, CLAIMS = "documents", "collections", "claims"
 TENANTS, CHANGES, IDEMPOTENCY = "tenants", "changes", "idempotency"
 SLOTS = tuple(f"s{number}" for number in range(MAX_INDEXES))
 
@@ -45,7 +45,7 @@ INDEXES: Mapping[str, tuple[Index, ...]] = {
         *(Index(f"order_{slot}", ("t", "c", f"o.{slot}", "id"), present=f"o.{slot}") for slot in SLOTS),
     ),
     COLLECTIONS: (Index("names", ("t", "c")), Index("sweep", ("sweep",), present="sweep")),
-    UNIQUE: (Index("slots", ("t", "c", "n", "o")),),
+    CLAIMS: (Index("slots", ("t", "c", "n", "o")),),
     TENANTS: (),
     CHANGES: (Index("feed", ("t", "c", "q")), Index("expiry", ("x",), expires=True)),
     IDEMPOTENCY: (Index("expiry", ("x",), expires=True),),

@@ -23,10 +23,10 @@ from gateway.store.mongo_driver import Driver, Lost, Row, Taken
 from gateway.store.mongo_plan import Plan
 from gateway.store.mongo_rows import (
     CHANGES,
+    CLAIMS,
     COLLECTIONS,
     DOCUMENTS,
     TENANTS,
-    UNIQUE,
     date,
     derived,
     is_live,
@@ -114,7 +114,7 @@ class Writes:
         await self._store(session, undo, state, plan)
         if plan.dropped:
             query = scope(self.tenant, state.name, {"_id": {"$in": list(plan.dropped)}}, {"o": plan.id})
-            await self.driver.delete(UNIQUE, query, session)
+            await self.driver.delete(CLAIMS, query, session)
         await self._count(session, state, plan)
         await self.record(session, number, state.name, plan.kind, plan.id, plan.etag)
 
@@ -142,8 +142,11 @@ class Writes:
         row = await self.driver.modify(TENANTS, {"$and": [*own["$and"], *limits]}, change, session)
         if row is not None:
             return int(row["q"])
-        if await self.driver.find_one(TENANTS, own, session) is not None:
-            raise QuotaExceeded("The tenant holds as much as it may. Delete something, or ask for more.")
+        row = await self.driver.find_one(TENANTS, own, session)
+        if row is not None:
+            if not _fits(self._quota, row["documents"] + documents, row["bytes"] + size):
+                raise QuotaExceeded("The tenant holds as much as it may. Delete something, or ask for more.")
+            raise Lost()  # it came, or there was room, a moment later
         # Beside the transaction: two that make it at once would only abort each other.
         await self.driver.insert(TENANTS, new_tenant(self.tenant))
         raise Lost()
@@ -161,7 +164,7 @@ class Writes:
             return {}
         stale = {}
         query = scope(self.tenant, state.name, {"_id": {"$in": list(plan.claims)}})
-        found = [claim async for claim in self.driver.find(UNIQUE, query, session=session)]
+        found = [claim async for claim in self.driver.find(CLAIMS, query, session=session)]
         for claim in found:
             owner = claim["o"]
             if owner != plan.id:
@@ -191,13 +194,13 @@ class Writes:
             mine = scope(self.tenant, state.name, {"_id": claim}, {"o": plan.id})
             if claim not in stale:
                 row = {"_id": claim, "t": self.tenant, "c": state.name, "n": token, "o": plan.id}
-                await self.driver.insert(UNIQUE, {**row, "at": instants.now()}, session)
+                await self.driver.insert(CLAIMS, {**row, "at": instants.now()}, session)
             elif stale[claim] != plan.id:
                 change = {"$set": {"o": plan.id, "at": instants.now()}}
                 theirs = scope(self.tenant, state.name, {"_id": claim}, {"o": stale[claim]})
-                if not await self.driver.update(UNIQUE, theirs, change, session):
+                if not await self.driver.update(CLAIMS, theirs, change, session):
                     raise Lost()
-            undo.append(partial(self.driver.delete, UNIQUE, mine))
+            undo.append(partial(self.driver.delete, CLAIMS, mine))
 
     async def _store(self, session: Any, undo: Undo, state: State, plan: Plan) -> None:
         """The compare-and-set."""
@@ -245,3 +248,8 @@ class Writes:
 
     def _as_read(self, collection: str, row: Row) -> Row:
         return one(self.tenant, collection, row["id"], {"v": row["v"]}, {"i": row["i"]})
+
+
+def _fits(quota: Quota, documents: int, size: int) -> bool:
+    too_many = quota.documents is not None and documents > quota.documents
+    return not too_many and (quota.bytes is None or size <= quota.bytes)

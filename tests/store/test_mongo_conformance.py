@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from gateway.store.mongo import MongoDocumentStore
-from gateway.store.mongo_driver import Driver
 from gateway.store.port import DocumentStore
 from tests.store import mongo_server
 from tests.store.conformance import Conformance
@@ -21,7 +20,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 async def store(server: str) -> AsyncIterator[DocumentStore]:
-    store = MongoDocumentStore(Driver(mongo_server.database(server)), b"k" * 32)
+    store = MongoDocumentStore(mongo_server.driver(server), b"k" * 32)
     await store.start()
     yield store
     await store.close()
