@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import re
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -81,8 +79,8 @@ def entity_tag(incarnation: str, version: int) -> str:
 
 
 def new_incarnation() -> str:
-    """80 random bits, 16 characters."""
-    return base64.b32encode(os.urandom(10)).decode().lower()
+    """80 random bits, 20 characters."""
+    return os.urandom(10).hex()
 
 
 def new_id() -> str:
@@ -90,7 +88,9 @@ def new_id() -> str:
     milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
     fraction = nanoseconds * 4096 // 1_000_000
     tail = int.from_bytes(os.urandom(8)) & (2**62 - 1)
-    return str(uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | tail))
+    # Written out here: uuid.UUID takes three times as long.
+    text = f"{milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | tail:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def check_collection(name: str) -> None:

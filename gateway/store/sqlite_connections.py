@@ -43,7 +43,7 @@ def open_writer(path: Path, max_bytes: int | None) -> sqlite3.Connection:
 def open_reader(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
     """A connection that cannot write. Raises sqlite3.Error."""
     connection = _connect(path, "ro", busy_seconds)
-    connection.create_function("regex_search", 2, _regex_search, deterministic=True)
+    connection.create_function("regex_search", 2, regex_search, deterministic=True)
     return connection
 
 
@@ -57,5 +57,6 @@ def _connect(path: Path, mode: str, busy_seconds: float) -> sqlite3.Connection:
     )
 
 
-def _regex_search(pattern: str, text: str) -> bool:
-    return regex.search(pattern)(text)
+def regex_search(pattern: str, value: object) -> bool:
+    """SQLite also calls it where a condition before it is false already."""
+    return isinstance(value, str) and regex.search(pattern)(value)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 from gateway.store.nodes import ID, And, Compare, Eq, In, Node, Text
@@ -86,10 +85,7 @@ def _conditions(node: Node, by_path: dict[Any, StoredIndex]) -> Iterator[Conditi
         if isinstance(part, Eq):
             yield Condition(index, "e.r = ? AND e.val = ?", rank(part.value), exact=True)
         elif isinstance(part, In):
-            values = {rank(value) for value in part.values}
-            rows = ", ".join(["(?, ?)"] * len(values))
-            bound = tuple(chain.from_iterable(values))
-            yield Condition(index, f"(e.r, e.val) IN (VALUES {rows})", bound)
+            yield _any_of(index, {rank(value) for value in part.values})
         elif isinstance(part, Text) and part.kind == "prefix":
             yield _prefix(index, part.value)
         elif isinstance(part, Compare):
@@ -103,6 +99,17 @@ def _conjuncts(node: Node) -> Iterator[Node]:
             yield from _conjuncts(part)
     else:
         yield node
+
+
+def _any_of(index: StoredIndex, values: set[SortValue]) -> Condition:
+    """A rank of one with a value of another may be found too; that does no harm."""
+    ranks, within = sorted({r for r, _ in values}), [value for _, value in values]
+    sql = f"e.r IN ({_marks(len(ranks))}) AND e.val IN ({_marks(len(within))})"
+    return Condition(index, sql, (*ranks, *within))
+
+
+def _marks(count: int) -> str:
+    return ", ".join("?" * count)
 
 
 def _range(index: StoredIndex, comparisons: list[Compare]) -> Condition:

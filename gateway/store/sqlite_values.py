@@ -69,12 +69,14 @@ def _equals(bound: Bound, operand: Any, text: str, value: Value) -> str:
         return f"({value.is_kind('integer', 'real')} AND {value.atom} = {bound.bind(operand)})"
     if isinstance(operand, float):
         if not value.text:
-            return f"{value.atom} = {bound.bind(operand)}"
+            return f"({value.is_kind('real')} AND {value.atom} = {bound.bind(operand)})"
         # SQLite reads a decimal less exactly than Python: what it finds is confirmed by the text.
         return (
             f"({value.is_kind('real')} AND {value.atom} = {bound.real(operand)} "
             f"AND {value.text} = {bound.bind(text)})"
         )
+    if not value.text:
+        return "0"
     kind = "object" if isinstance(operand, dict) else "array"
     return f"({value.is_kind(kind)} AND {value.text} = {bound.bind(text)})"
 
@@ -87,18 +89,18 @@ def _is_one_of(bound: Bound, values: tuple[Any, ...], texts: tuple[str, ...], va
     whole = [item for item in values if type(item) is int]
     if whole:
         found.append(f"({value.is_kind('integer', 'real')} AND {value.atom} IN {bound.each(whole)})")
-    others = [
-        _equals(bound, item, text, value) for item, text in zip(values, texts, strict=True)
-        if item is None or isinstance(item, bool)
-    ]  # fmt: skip
-    found += others
+    told = list(zip(values, texts, strict=True))
     if value.text:
         for kind, of_type in (("real", float), ("object", dict), ("array", list)):
-            told = [text for item, text in zip(values, texts, strict=True) if isinstance(item, of_type)]
-            if told:
-                found.append(f"({value.is_kind(kind)} AND {value.text} IN {bound.each(told)})")
+            alike = [text for item, text in told if isinstance(item, of_type)]
+            if alike:
+                found.append(f"({value.is_kind(kind)} AND {value.text} IN {bound.each(alike)})")
     else:
-        found += [f"{value.atom} = {bound.bind(item)}" for item in values if isinstance(item, float)]
+        # Each bound by itself: in a JSON list SQLite would read them less exactly.
+        real = [bound.bind(item) for item in values if isinstance(item, float)]
+        found.append(f"({value.is_kind('real')} AND {value.atom} IN ({', '.join(real)}))")
+    bare = [pair for pair in told if pair[1] in ("null", "true", "false")]
+    found += [_equals(bound, item, text, value) for item, text in bare]
     return f"({' OR '.join(found) or '0'})"
 
 

@@ -74,7 +74,7 @@ def check(value: Any, name_rule: NameRule) -> None:
 
 def dumps(value: Any) -> str:
     """The one text of a value: compact, UTF-8 unescaped. Equal values (in equal order) have equal texts."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _encode(value)
 
 
 def pointer(*names: str | int) -> str:
@@ -104,6 +104,7 @@ def _constant(_: str) -> _Constant:
     return _Constant()
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 _decoder = json.JSONDecoder(object_pairs_hook=_pairs, parse_float=_float, parse_constant=_constant)
 
 

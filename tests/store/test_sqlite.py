@@ -11,15 +11,23 @@ from typing import Any
 
 import pytest
 
-from gateway.core.errors import GatewayError, InsufficientStorage, PreconditionFailed, StoreUnavailable
+from gateway.core.errors import (
+    GatewayError,
+    InsufficientStorage,
+    PreconditionFailed,
+    QueryTooSlow,
+    StoreUnavailable,
+)
 from gateway.core.model import TenantId
 from gateway.store import filter as filters
-from gateway.store import sqlite_errors, sqlite_operations, sqlite_writes
+from gateway.store import sqlite_documents, sqlite_errors, sqlite_operations
 from gateway.store.document import ANY, Precondition
-from gateway.store.patch import MergePatch
 from gateway.store.query import Query
 from gateway.store.sqlite import SQLiteDocumentStore
 from gateway.store.sqlite_connections import open_writer
+from gateway.store.sqlite_state import States
+from gateway.store.sqlite_transaction import Operation, Transaction
+from gateway.store.sqlite_writes import run_group
 
 ACME = TenantId("acme")
 KEY = b"k" * 32
@@ -44,6 +52,10 @@ async def opened(folder: Path, **options: Any) -> SQLiteDocumentStore:
     store = SQLiteDocumentStore(folder, KEY, **options)
     await store.start()
     return store
+
+
+def creation(data: dict[str, Any]) -> Operation:
+    return Operation(sqlite_operations.create("orders", sqlite_operations.Prepared(data)))
 
 
 def open_databases() -> set[str]:
@@ -194,13 +206,15 @@ def test_what_an_operation_did_before_it_failed_is_undone(folder: Path) -> None:
     folder.mkdir()
     connection = open_writer(folder / "acme.db", None)
 
-    def half(connection: sqlite3.Connection) -> None:
-        sqlite_operations.create("orders", '{"half":1}', 10)(connection)
+    def half(transaction: Transaction) -> None:
+        creation({"half": 1}).run(transaction)
         raise PreconditionFailed()
 
-    whole = sqlite_operations.create("orders", "{}", 2)
-    outcomes = sqlite_writes.run_group(connection, [whole, half, whole])
-    assert [type(outcome.error) for outcome in outcomes] == [type(None), PreconditionFailed, type(None)]
+    whole = creation({})
+    group = run_group(connection, States(connection), [whole, Operation(half), whole])
+    assert [type(settled.error) for settled in group.settled] == [type(None), PreconditionFailed, type(None)]
+    assert connection.execute("SELECT documents, bytes FROM collections").fetchall() == [(2, 4)]
+    assert connection.execute("SELECT count(*) FROM changes").fetchone() == (2,)
     assert connection.execute("SELECT data FROM documents").fetchall() == [("{}",), ("{}",)]
     connection.close()
 
@@ -209,26 +223,27 @@ def test_a_bug_in_a_write_commits_nothing_and_leaves_the_connection_usable(folde
     folder.mkdir()
     connection = open_writer(folder / "acme.db", None)
 
-    def bug(connection: sqlite3.Connection) -> None:
+    def bug(transaction: Transaction) -> None:
         raise KeyError("bug")
 
-    whole = sqlite_operations.create("orders", "{}", 2)
+    whole, states = creation({}), States(connection)
     with pytest.raises(KeyError):
-        sqlite_writes.run_group(connection, [whole, bug])
+        run_group(connection, states, [whole, Operation(bug)])
     assert connection.execute("SELECT count(*) FROM documents").fetchone() == (0,)
-    assert sqlite_writes.run_group(connection, [whole])[0].error is None
+    assert run_group(connection, states, [whole]).settled[0].error is None
+    assert connection.execute("SELECT documents, bytes FROM collections").fetchall() == [(1, 2)]
     connection.close()
 
 
 async def test_a_bug_in_a_write_is_an_answer_and_a_log_line_and_the_next_write_works(
     store: SQLiteDocumentStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def bug(connection: sqlite3.Connection) -> None:
+    def bug(transaction: Transaction) -> None:
         raise KeyError("bug")
 
     tenant = store.tenant(ACME)
     with pytest.raises(GatewayError) as caught:
-        await asyncio.wait_for(tenant._write(bug), 5)
+        await asyncio.wait_for(tenant._write(bug, None), 5)
     assert caught.value.status == 500 and "bug" not in caught.value.detail
     assert "acme.db" in caplog.text and "KeyError: 'bug'" in caplog.text
     assert (await tenant.create("orders", {})).version == 1
@@ -290,8 +305,7 @@ def newer(path: Path) -> None:
 
 def torn(path: Path) -> None:
     connection = open_writer(path, None)
-    operation = sqlite_operations.create("orders", '{"a":"' + "x" * 100 + '"}', 108)
-    sqlite_writes.run_group(connection, [operation] * 2000)
+    run_group(connection, States(connection), [creation({"a": "x" * 100})] * 2000)
     connection.close()
     size = path.stat().st_size
     with path.open("r+b") as file:
@@ -354,14 +368,14 @@ async def test_a_query_that_takes_too_long_is_given_up(folder: Path) -> None:
     store = await opened(folder, query_seconds=0.0)
     tenant = store.tenant(ACME)
     await tenant.create("orders", {"a": [{"b": n} for n in range(5_000)]})
-    with pytest.raises(StoreUnavailable, match="too long"):
+    with pytest.raises(QueryTooSlow, match="too long"):
         await tenant.list("orders", Query(filter=filters.parse('{"a.b":-1}')))
     await store.close()
 
 
 async def test_a_large_document_is_read_through_a_thread(store: SQLiteDocumentStore) -> None:
     tenant = store.tenant(ACME)
-    document = await tenant.create("orders", {"a": "x" * sqlite_operations.INLINE_BYTES})
+    document = await tenant.create("orders", {"a": "x" * sqlite_documents.INLINE_BYTES})
     assert store._services is not None
     assert store._services.reads.read_inline("acme", "orders", document.id) == (False, None)
     assert await tenant.read("orders", document.id) == document
