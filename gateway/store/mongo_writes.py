@@ -46,6 +46,10 @@ _CLAIM_SECONDS = 10.0  # how long a claim counts while its document is not writt
 _PAUSE, _LONGEST_PAUSE = 0.001, 0.1  # seconds
 
 
+class _NewTenant(Exception):
+    """The tenant has no row yet."""
+
+
 class Writes:
     """The writes of one tenant. lock: its own, in this process, for transactions that meet in the
     server abort; None where there are no transactions."""
@@ -71,6 +75,8 @@ class Writes:
                     return await self._alone(work)
                 async with self._lock:
                     return await self.driver.transaction(lambda session: work(session, []))
+            except _NewTenant:
+                await self._make_tenant()
             except (Lost, Taken):
                 longest = min(_LONGEST_PAUSE, _PAUSE * 2**attempt)
                 await asyncio.sleep(longest * random.random())  # noqa: S311
@@ -84,6 +90,13 @@ class Writes:
             for step in reversed(undo):
                 await step()
             raise
+
+    async def _make_tenant(self) -> None:
+        """The tenant's row, beside any transaction: two that make it at once would abort each other."""
+        try:
+            await self.driver.insert(TENANTS, new_tenant(self.tenant))
+        except Taken:
+            return  # another gateway was first
 
     async def state(self, collection: str, session: Any = None) -> State:
         query = scope(self.tenant, collection, {"_id": joined(self.tenant, collection)})
@@ -147,9 +160,7 @@ class Writes:
             if not _fits(self._quota, row["documents"] + documents, row["bytes"] + size):
                 raise QuotaExceeded("The tenant holds as much as it may. Delete something, or ask for more.")
             raise Lost()  # it came, or there was room, a moment later
-        # Beside the transaction: two that make it at once would only abort each other.
-        await self.driver.insert(TENANTS, new_tenant(self.tenant))
-        raise Lost()
+        raise _NewTenant()
 
     async def _reserve(self, session: Any, undo: Undo, documents: int, size: int) -> int:
         number = await self.reserve(session, documents, size)
