@@ -95,7 +95,7 @@ async def _store(writes: Writes, old: State, settings: CollectionSettings) -> St
     new_tokens = set(tokens.values()) - set(old.tokens.values())
     build = old.building or bool(new_tokens) or settings.ttl != old.settings.ttl
     change: Row = {"settings": dumps(settings.data), "slots": slots, "tokens": tokens, "building": build}
-    change |= {"v": old.version + 1, "sweep": settings.ttl is not None}
+    change |= {"v": old.version + 1, "declared": old.version + 1, "sweep": settings.ttl is not None}
     if not await _compare_and_set(writes, old, change):
         return None
     state = await writes.state(old.name)
@@ -156,8 +156,9 @@ async def _claim(writes: Writes, state: State, identifier: str, new: frozenset[s
 
 
 async def _take_back(writes: Writes, old: State, state: State) -> None:
-    """The old settings again, as a new version: somebody may have read the new ones."""
+    """The old settings again, with their tag, as a new version: writes may have used the new ones."""
     change: Row = {"slots": dict(old.slots), "tokens": dict(old.tokens), "v": state.version + 1}
+    change["declared"] = old.declared_at
     change |= {"building": True, "sweep": old.settings.ttl is not None, "settings": old.settings_text}
     if not await writes.driver.update(COLLECTIONS, _as_read(writes.tenant, state), {"$set": change}):
         return  # somebody else has declared others meanwhile

@@ -3,7 +3,7 @@
 documents    _id tenant US collection US id   t c id, v version, i incarnation, cr mo created and modified, s size,
              g the settings' version that made ix, o and x; x when it ends; ix entries of declared indexes; o where
              it stands in their orders; d the client's members
-collections  _id tenant US collection         t c, i incarnation, v version, settings, slots, tokens, building,
+collections  _id tenant US collection         t c, i incarnation, v version, declared, settings, slots, tokens, building,
              documents and bytes that it holds, sweep whether they may end
 claims       _id tenant US collection US token US values   t c, n token, o the id that has the values, at
 tenants      _id tenant                       t, epoch, q the last change's number, documents, bytes

@@ -22,12 +22,13 @@ _KNOWN = 1000  # settings that are kept parsed; a schema takes long to compile
 @dataclass(frozen=True, slots=True)
 class State:
     """slots: of each index by its name, where its order lies. tokens: one for each declaration of an index, never
-    used twice. stored: whether there is a row that counts. building: whether entries are not complete yet."""
+    used twice. declared_at: the version that brought the settings. stored: whether there is a row that counts. building: whether entries are not complete yet."""
 
     name: str
     stored: bool
     incarnation: str
     version: int
+    declared_at: int
     settings_text: str | None
     documents: int
     bytes: int
@@ -40,7 +41,7 @@ class State:
     @property
     def collection(self) -> Collection:
         declared = self.settings_text is not None
-        etag = entity_tag(self.incarnation, self.version)
+        etag = entity_tag(self.incarnation, self.declared_at)
         return Collection(self.name, self.settings, etag, declared, self.documents, self.bytes)
 
     @property
@@ -66,7 +67,7 @@ class State:
 def read(name: str, row: Row | None) -> State:
     """The state that a row tells; a new one for a collection that has none."""
     if row is None:
-        return State(name, False, new_incarnation(), 0, None, 0, 0, NO_SETTINGS, None, {}, {}, False)
+        return State(name, False, new_incarnation(), 0, 0, None, 0, 0, NO_SETTINGS, None, {}, {}, False)
     text = row.get("settings")
     settings, validator = (NO_SETTINGS, None) if text is None else _parse(text)
     documents = max(0, row["documents"])
@@ -75,6 +76,7 @@ def read(name: str, row: Row | None) -> State:
         stored=text is not None or documents > 0,
         incarnation=row["i"],
         version=row["v"],
+        declared_at=row["declared"],
         settings_text=text,
         documents=documents,
         bytes=max(0, row["bytes"]),
@@ -94,6 +96,7 @@ def new_row(tenant: str, state: State) -> Row:
         "c": state.name,
         "i": state.incarnation,
         "v": state.version,
+        "declared": state.declared_at,
         "documents": 0,
         "bytes": 0,
     }
