@@ -131,7 +131,7 @@ def from_data(data: Mapping[str, Any]) -> CollectionSettings:
         if problems:
             errors = [{"pointer": f"/schema{pointer}", "detail": detail} for pointer, detail in problems]
             raise Unprocessable("The schema is not accepted; see errors.", extra={"errors": errors})
-    indexes = data.get("indexes") or []
+    indexes = [] if data.get("indexes") is None else data["indexes"]
     if not isinstance(indexes, list) or len(indexes) > MAX_INDEXES:
         raise _refused("/indexes", f"an array of at most {MAX_INDEXES} indexes")
     parsed = tuple(_index(item, f"/indexes/{number}") for number, item in enumerate(indexes))

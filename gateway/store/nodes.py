@@ -14,6 +14,7 @@ that every engine must agree with. The meaning is MongoDB's, where JSON has it:
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -170,6 +171,15 @@ def _check_first(path: Path) -> None:
             "no document has a member here: names that begin with _ are the gateway's own, and of those "
             "only _created and _modified can be named"
         )
+
+
+def conjuncts(node: Node) -> Iterator[Node]:
+    """The nodes that must all match for a node to match; none of them is an And."""
+    if isinstance(node, And):
+        for part in node.nodes:
+            yield from conjuncts(part)
+    else:
+        yield node
 
 
 def fields(node: Node) -> frozenset[Path]:

@@ -32,6 +32,8 @@ _MEND = {
     sqlite3.SQLITE_NOMEM: "memory ran out",
 }
 
+_UNEXPECTED = "this is not expected; keep the file and report it"
+
 _LOG_EVERY = 10.0  # seconds between two lines about one file and one reason: a fault hits every request
 _MAX_REMEMBERED = 1000
 _logged: dict[tuple[str, int], float] = {}
@@ -45,6 +47,11 @@ def primary_code(error: sqlite3.Error) -> int:
 def is_broken(error: sqlite3.Error) -> bool:
     """Whether the open file should be let go."""
     return primary_code(error) in _BROKEN
+
+
+def mend(error: sqlite3.Error) -> str:
+    """What an operator can do about it."""
+    return _MEND.get(primary_code(error), _UNEXPECTED)
 
 
 def translate(error: sqlite3.Error, path: Path) -> GatewayError:
@@ -79,5 +86,4 @@ def _report(error: Exception, code: int, path: Path) -> None:
         _logged.clear()
     _logged[key] = now
     name = getattr(error, "sqlite_errorname", type(error).__name__)
-    mend = _MEND.get(code, "this is not expected; keep the file and report it")
-    _log.error("documents: %s: %s (%s): %s", path, name, error, mend)
+    _log.error("documents: %s: %s (%s): %s", path, name, error, _MEND.get(code, _UNEXPECTED))

@@ -89,7 +89,7 @@ class _Export:
         where = f"d.collection = {bound.bind(collection)} AND {Filter(bound).condition(node)}"
         live = f"(d.expires IS NULL OR d.expires > {bound.bind(now)})"
         self._statement = f"SELECT d.id, d.data FROM documents AS d WHERE {where} AND {live} ORDER BY d.id"  # noqa: S608
-        self._bound = bound.values
+        self._bound = bound
         self._connection: sqlite3.Connection | None = None
         self._rows: sqlite3.Cursor | None = None
 
@@ -100,7 +100,7 @@ class _Export:
             self._connection.execute("BEGIN")
         with_deadline(self._connection, self._seconds)
         if self._rows is None:
-            self._rows = self._connection.execute(self._statement, self._bound)
+            self._rows = self._bound.execute(self._connection, self._statement)
         lines: list[bytes] = []
         size = 0
         while size < CHUNK_BYTES:

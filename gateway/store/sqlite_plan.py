@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.store.nodes import ID, And, Compare, Eq, In, Node, Text
+from gateway.store.nodes import ID, Compare, Eq, In, Node, Text, conjuncts
 from gateway.store.sort import MAX_TEXT, RANK_TEXT, SortKey, SortValue, rank
 from gateway.store.sqlite_state import StoredIndex
 
@@ -77,7 +77,7 @@ def _estimate(connection: sqlite3.Connection, condition: Condition) -> int:
 
 def _conditions(node: Node, by_path: dict[Any, StoredIndex]) -> Iterator[Condition]:
     """What the indexes can do for the filter: conditions that every document must fulfil."""
-    parts = list(_conjuncts(node))
+    parts = list(conjuncts(node))
     for part in parts:
         if not isinstance(part, Eq | In | Text | Compare) or part.path not in by_path:
             continue
@@ -91,14 +91,6 @@ def _conditions(node: Node, by_path: dict[Any, StoredIndex]) -> Iterator[Conditi
         elif isinstance(part, Compare):
             others = [p for p in parts if isinstance(p, Compare) and p.path == part.path]
             yield _range(index, [part] if index.many else others)
-
-
-def _conjuncts(node: Node) -> Iterator[Node]:
-    if isinstance(node, And):
-        for part in node.nodes:
-            yield from _conjuncts(part)
-    else:
-        yield node
 
 
 def _any_of(index: StoredIndex, values: set[SortValue]) -> Condition:

@@ -62,7 +62,7 @@ def read_page(
         indexes = read_indexes(connection, listed.collection)
         plan = sqlite_plan.choose(connection, indexes, listed.node, listed.sort)
         statement, bound = select_ids(listed, limit + 1, position, plan)
-        identifiers = [identifier for (identifier,) in connection.execute(statement, bound)]
+        identifiers = [identifier for (identifier,) in bound.execute(connection, statement)]
         documents = _read_some(connection, listed, identifiers[:limit])
         total = _count(connection, listed, plan) if count else None
     finally:
@@ -92,13 +92,13 @@ def _count(connection: sqlite3.Connection, listed: Listed, plan: Plan) -> int:
     narrowed = Plan(plan.narrowed) if plan.walked is None else SCAN
     source, where = _source(bound, listed, narrowed)
     statement = f"SELECT count(*) FROM {source} WHERE {where}"  # noqa: S608
-    (total,) = connection.execute(statement, bound.values).fetchone()
+    (total,) = bound.execute(connection, statement).fetchone()
     return int(total)
 
 
 def select_ids(
     listed: Listed, limit: int, position: list[Any] | None, plan: Plan = SCAN
-) -> tuple[str, list[Any]]:
+) -> tuple[str, Bound]:
     """The statement that gives the ids of a page in order, and what is bound to it."""
     bound = Bound()
     source, where = _source(bound, listed, plan)
@@ -119,7 +119,7 @@ def select_ids(
         f"SELECT id FROM (SELECT {', '.join(columns)} FROM {source} WHERE {where}) "  # noqa: S608
         f"WHERE {after} ORDER BY {', '.join(order)} LIMIT {bound.bind(limit)}"
     )
-    return statement, bound.values
+    return statement, bound
 
 
 def _source(bound: Bound, listed: Listed, plan: Plan) -> tuple[str, str]:

@@ -21,7 +21,7 @@ TABLE = {
 }  # fmt: skip
 RETRYABLE = {
     "tenant_limit", "tenant_queue_full", "backend_unavailable", "backend_saturated", "draining",
-    "store_unavailable",
+    "store_unavailable", "query_too_slow",
 }  # fmt: skip
 
 
