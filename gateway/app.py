@@ -43,6 +43,7 @@ from gateway.services.metrics import Metrics
 from gateway.services.supervisor import Supervisor
 from gateway.services.tenants import TenantLimits
 from gateway.services.watch import goes_on
+from gateway.store.port import DocumentStore
 from gateway.store.sqlite import SQLiteDocumentStore
 
 __all__ = ["ChildFailed", "Gateway", "GatewayApplication", "run"]
@@ -55,6 +56,7 @@ class Gateway:
     """All rooms of one process. start() once, drain() once.
 
     supervise: also run the backends of gateway.conf. on_snapshot(new) is called after each swap.
+    application: where ASAB's services register.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Gateway:
         *,
         supervise: bool = False,
         on_snapshot: Callable[[Snapshot], None] = lambda snapshot: None,
+        application: asab.Application | None = None,
     ) -> None:
         self.config = config
         self.ready = False
@@ -78,9 +81,7 @@ class Gateway:
         self.admission = Admission()
         self.limits = TenantLimits()
         self.keys = Keys(Path(config.keys), config.tokens, self.metrics.token)
-        self.store = SQLiteDocumentStore(
-            Path(config.store_uri.removeprefix("sqlite:")), ensure_secret(data / "cursor.key")
-        )
+        self.store = _document_store(config.store_uri, ensure_secret(data / "cursor.key"), application)
         self.documents = Documents(self.store)
         self.live = ConfigService(
             Path(config.routing), self._target, self.sockets, self._applied, self._refused
@@ -203,6 +204,16 @@ class Gateway:
                 self.keys.reload_if_changed()
 
 
+def _document_store(uri: str, cursor_key: bytes, application: asab.Application | None) -> DocumentStore:
+    if uri.startswith("sqlite:"):
+        return SQLiteDocumentStore(Path(uri.removeprefix("sqlite:")), cursor_key)
+    # Only here: importing Motor takes a tenth of a second, and sets its number of threads.
+    from gateway.store.mongo import MongoDocumentStore
+    from gateway.store.mongo_driver import Driver
+
+    return MongoDocumentStore(Driver(uri, application), cursor_key)
+
+
 class _AdminContainer(asab.web.WebContainer):
     """ASAB's WebContainer on a socket that is bound already: ASAB logs a port in use and goes on."""
 
@@ -234,7 +245,7 @@ class GatewayApplication(asab.Application):
         self._stopping = asyncio.Event()
         sections = {name: dict(asab.Config.items(name, raw=True)) for name in asab.Config.sections()}
         config = parse_process(sections, str(Path(path).resolve().parent))
-        self.gateway = Gateway(config, supervise=supervise, on_snapshot=self._publish)
+        self.gateway = Gateway(config, supervise=supervise, on_snapshot=self._publish, application=self)
         self._admin_sockets: list[socket.socket] = []
         self._admin: _AdminContainer | None = None
         self._reloads: set[asyncio.Task[None]] = set()

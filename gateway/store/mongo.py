@@ -16,8 +16,8 @@ from gateway.core.model import TenantId
 from gateway.store import regex
 from gateway.store.cursor import MIN_KEY_BYTES
 from gateway.store.mongo_changes import Feeds
-from gateway.store.mongo_driver import Driver, Server
-from gateway.store.mongo_rows import INDEXES
+from gateway.store.mongo_driver import Driver, Server, Taken
+from gateway.store.mongo_rows import INDEXES, META
 from gateway.store.mongo_sweep import Sweeper
 from gateway.store.mongo_tenant import MongoTenantStore, Services
 from gateway.store.mongo_writes import Writes
@@ -26,12 +26,13 @@ from gateway.store.write import NO_QUOTA, Quota
 
 MIN_VERSION = (4, 4)
 QUERY_SECONDS = 10.0
+_CURSOR_KEY = "cursor_key"
 
 
 class MongoDocumentStore:
     """The store on the server of a driver.
 
-    cursor_key: the secret that signs cursors, 32 bytes or more, the same in every gateway of this database.
+    cursor_key: the secret that signs cursors, 32 bytes or more; once the database has one, that one counts.
     query_seconds: after how long a list is given up. On a server that is no replica set, CHANGES and
     ATOMIC_BULK are answered 501.
     """
@@ -68,6 +69,7 @@ class MongoDocumentStore:
                 raise StoreUnavailable(f"{detail}the store needs {least} or newer.")
             for name, indexes in INDEXES.items():
                 await self._driver.create(name, indexes)
+            self._cursor_key = await self._shared_key(self._cursor_key)
         except BaseException:
             self._driver.close()
             raise
@@ -86,6 +88,17 @@ class MongoDocumentStore:
             await asyncio.wait(self._writing)
         self._driver.close()
         self._services = None
+
+    async def _shared_key(self, own: bytes) -> bytes:
+        """The key of the first gateway that started on this database: cursors count in all of them."""
+        try:
+            await self._driver.insert(META, {"_id": _CURSOR_KEY, "key": own})
+            return own
+        except Taken:
+            row = await self._driver.find_one(META, {"_id": _CURSOR_KEY})
+        if row is None:
+            raise StoreUnavailable("The key for cursors was removed from the database. Start again.")
+        return bytes(row["key"])
 
     def _writes(self, tenant: str, quota: Quota) -> Writes:
         lock = None

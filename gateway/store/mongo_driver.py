@@ -28,6 +28,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
+from gateway.core import mongo_uri
 from gateway.core.errors import (
     BodyTooLarge,
     GatewayError,
@@ -35,7 +36,6 @@ from gateway.core.errors import (
     QueryTooSlow,
     StoreUnavailable,
 )
-from gateway.store import mongo_uri
 from gateway.store.mongo_log import Log
 
 T = TypeVar("T")

@@ -8,6 +8,7 @@ collections  _id tenant US collection         t c, i incarnation, v version, dec
 claims       _id tenant US collection US token US values   t c, n token, o the id that has the values, at
 tenants      _id tenant                       t, epoch, q the last change's number, documents, bytes
 changes      _id tenant US number             t c q kind id etag at, x when it is forgotten
+meta         _id cursor_key                   key
 idempotency  _id tenant US key                t, f fingerprint, lease, until, result, x when it is forgotten
 
 US is U+001F, which no name and no id can hold. `ix` is [{n: token, v: key}] and `o` {slot: key}, with slots s0 to
@@ -30,7 +31,7 @@ from gateway.store.nodes import Path
 from gateway.store.strict_json import dumps
 
 DOCUMENTS, COLLECTIONS, CLAIMS = "documents", "collections", "claims"
-TENANTS, CHANGES, IDEMPOTENCY = "tenants", "changes", "idempotency"
+TENANTS, CHANGES, IDEMPOTENCY, META = "tenants", "changes", "idempotency", "meta"
 SLOTS = tuple(f"s{number}" for number in range(MAX_INDEXES))
 
 _US = "\x1f"
@@ -47,6 +48,7 @@ INDEXES: Mapping[str, tuple[Index, ...]] = {
     COLLECTIONS: (Index("names", ("t", "c")), Index("sweep", ("sweep",), present="sweep")),
     CLAIMS: (Index("slots", ("t", "c", "n", "o")),),
     TENANTS: (),
+    META: (),
     CHANGES: (Index("feed", ("t", "c", "q")), Index("expiry", ("x",), expires=True)),
     IDEMPOTENCY: (Index("expiry", ("x",), expires=True),),
 }
