@@ -120,8 +120,7 @@ class Driver:
 
     def _make_service(self) -> Any:
         values = {"mongodb_uri": self._uri, "mongodb_database": self._database_name}
-        # asab.Config interpolates, and % is in an escaped password.
-        asab.Config.read_dict({_SECTION: {name: value.replace("%", "%%") for name, value in values.items()}})
+        asab.Config.read_dict({_SECTION: values})
         try:
             return asab.storage.mongodb.StorageService(self._application, "asab.StorageService", _SECTION)
         finally:
