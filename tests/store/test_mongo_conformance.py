@@ -25,6 +25,26 @@ class SingleServer(MongoDocumentStore):
     }
 
 
+# What nx-27017 0.8.1 answers otherwise than MongoDB does, by the case in which it shows.
+ARRAYS = "nx-27017 does not look into objects in an array"
+KINDS = "nx-27017 asks only the array for its type, and not its elements"
+ELEMENTS = "nx-27017 compares the text of an array, and not its elements"
+GAPS = {
+    'test_equality[{"a":{"b":1}}-found14]': KINDS,
+    'test_equality[{"a.b":1}-found20]': ARRAYS,
+    'test_operators[{"o":{"$elemMatch":{"p":1,"q":2}}}-text]': ARRAYS,
+    'test_operators[{"o.p":1,"o.q":2}-text null]': ARRAYS,
+    'test_operators[{"t":{"$elemMatch":{"$gt":"a"}}}-one two]': ELEMENTS,
+}
+
+
+@pytest.fixture(autouse=True)
+def gaps(request: pytest.FixtureRequest) -> None:
+    reason = "" if mongo_server.REAL else GAPS.get(request.node.name, "")
+    if reason:
+        request.node.add_marker(pytest.mark.xfail(reason=reason, strict=True, raises=AssertionError))
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with mongo_server.serve(tmp_path_factory.mktemp("nx")) as uri:
