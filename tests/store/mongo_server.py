@@ -46,11 +46,13 @@ def serve(folder: Path, port: int = 0) -> Iterator[str]:
 
 class NxDriver(Driver):
     """The driver for nx-27017. transactions: whether to use them; it has them, one at a time, but does not say
-    that it is a replica set."""
+    that it is a replica set. members: whether it is asked for the client's members: of arrays it finds less than
+    MongoDB."""
 
-    def __init__(self, uri: str, *, transactions: bool = False) -> None:
+    def __init__(self, uri: str, *, transactions: bool = False, members: bool = True) -> None:
         super().__init__(uri)
         self._transactions = transactions
+        self._members = members
 
     async def connect(self) -> Server:
         return replace(await super().connect(), replica_set=self._transactions)
@@ -58,12 +60,28 @@ class NxDriver(Driver):
     def find(self, name: str, query: Any, *, fields: Sequence[str] = (), **more: Any) -> AsyncGenerator[Row, None]:
         # It answers a projection of "d.a" as a member of that name.
         whole = tuple({field.partition(".")[0] for field in fields})
+        if not self._members:
+            query = _without_members(query) or {}
         return super().find(name, query, fields=whole, **more)
 
 
-def driver(uri: str, *, transactions: bool = False) -> Driver:
-    """For a new database of the server."""
-    return Driver(database(uri)) if REAL else NxDriver(database(uri), transactions=transactions)
+def driver(uri: str, **more: bool) -> Driver:
+    """For a new database of the server. more: see NxDriver."""
+    return Driver(database(uri)) if REAL else NxDriver(database(uri), **more)
+
+
+def _without_members(query: Row) -> Row | None:
+    """The conditions that are not on the client's members; None when none is left."""
+    left: Row = {}
+    for name, condition in query.items():
+        if name in ("$and", "$or"):
+            parts = [_without_members(part) for part in condition]
+            kept = [part for part in parts if part is not None]
+            if kept and (name == "$and" or len(kept) == len(parts)):
+                left[name] = kept
+        elif not name.startswith("d."):
+            left[name] = condition
+    return left or None
 
 
 def database(uri: str) -> str:

@@ -55,6 +55,31 @@ def test_every_document_that_matches_fulfils_the_conditions(
 
 
 @pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('{"a":{"$elemMatch":{"$size":2}}}', [[1, 2]]),
+        ('{"a":{"$elemMatch":{"$elemMatch":{"$gt":1}}}}', [[1, 2]]),
+        ('{"a":{"$elemMatch":{"$eq":[1]}}}', [[1]]),
+        ('{"a":{"$elemMatch":{"$type":"array"}}}', [[1]]),
+        ('{"a":{"$elemMatch":{"id":1,"_created":2}}}', [{"id": 1, "_created": 2}]),
+        ('{"a":{"$elemMatch":{"b":null}}}', [{}]),
+        ('{"a.b":null}', [{"b": 1}, {}]),
+        ('{"a.b":null}', 7),
+        ('{"a":{"$lt":"' + "x" * 200 + '"}}', "x" * 199),
+        ('{"a":{"$gt":"' + "x" * 199 + '"}}', "x" * 200),
+        ('{"a":{"$prefix":"' + "x" * 200 + '"}}', "x" * 201),
+        ('{"a":{"$all":[1,2]}}', [1, 2]),
+        ('{"a":{"$gt":1,"$lt":2}}', [0, 3]),
+    ],
+)
+@pytest.mark.parametrize("indexes", [{}, USABLE], ids=["members", "entries"])
+def test_a_match_behind_arrays_and_long_texts_fulfils_the_conditions(text: str, value: Any, indexes: Any) -> None:
+    node = language.parse(text)
+    assert matches(node, "x", {"a": value})
+    assert mongo_semantics.holds(narrow(node, indexes) or {}, row("x", {"a": value}, 0, 0))
+
+
+@pytest.mark.parametrize(
     ("text", "found"),
     [
         ('{"a":1}', [1]),
