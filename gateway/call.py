@@ -13,6 +13,7 @@ from aiohttp import web
 from multidict import CIMultiDictProxy
 
 from gateway.core.head import Head
+from gateway.core.limits import NO_LIMITS, Fields, LimitRules
 from gateway.core.model import Backend, Identity, Route, Tenant, TrustedProxies
 from gateway.core.table import RoutingTable
 
@@ -31,6 +32,7 @@ class Snapshot:
     backends: Mapping[str, Backend]
     tenants: Mapping[str, Tenant]
     trusted: TrustedProxies
+    limits: LimitRules = NO_LIMITS
 
 
 class Client(Protocol):
@@ -76,12 +78,14 @@ def _never() -> bool:
 class Call:
     """What is known about a request. Made from a head and a peer; the aiohttp request is optional.
 
-    peer: address, "" for a unix socket. old: the client speaks HTTP/1.0. keep_alive: its connection may go
-    on after this.
+    target: of the request line, as it came. peer: address, "" for a unix socket. old: the client speaks
+    HTTP/1.0. keep_alive: its connection may go on after this.
     Found on the way, in this order: path and query (canonical path, query byte for byte), route, params
-    (decoded), subpath (the path that the target sees), identity, tenant. draining: whether the gateway is
+    (decoded), subpath (the path that the target sees), identity, tenant, limit_fields (header fields for the
+    answer that tell how the limits stand). draining: whether the gateway is
     about to end. on_end: called when an answer that was relayed by callbacks has left.
-    Counted for the log: status, code, bytes_in, bytes_out, queue_s, backend_s.
+    Kept for the log: status, code, address (the backend's, tried last), bytes_in, bytes_out, queue_s,
+    backend_s.
     """
 
     __slots__ = (
@@ -96,6 +100,7 @@ class Call:
         "id",
         "identity",
         "keep_alive",
+        "limit_fields",
         "method",
         "old",
         "on_end",
@@ -111,12 +116,15 @@ class Call:
         "started",
         "status",
         "subpath",
+        "target",
         "tenant",
         "wall",
     )
 
     def __init__(
         self,
+        method: str,
+        target: str,
         head: Head,
         peer: str,
         snapshot: Snapshot,
@@ -127,7 +135,8 @@ class Call:
         self.started = time.perf_counter()
         self.wall = time.time()
         self.head = head
-        self.method = head.method
+        self.method = method
+        self.target = target
         self.peer = peer
         self.scheme = "http"
         self.snapshot = snapshot
@@ -142,6 +151,7 @@ class Call:
         self.params: Mapping[str, str] = {}
         self.identity: Identity | None = None
         self.tenant: Tenant | None = None
+        self.limit_fields: Fields = ()
         self.draining: Callable[[], bool] = _never
         self.on_end: Callable[[Call, Any], None] | None = None
         self.status = 0

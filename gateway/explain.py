@@ -37,11 +37,6 @@ def run(
     Raises ValueError for a preflight.
     """
     raw = [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in headers.items()]
-    head = from_pairs(method, target, raw)
-    if is_preflight(head):
-        raise ValueError(
-            f"a CORS preflight is answered from the route's cors, before any token; explain the {head.asked}"
-        )
     snapshot = Snapshot(
         revision=0,
         loaded_at=0.0,
@@ -50,15 +45,23 @@ def run(
         backends=compiled.backends,
         tenants=compiled.tenants,
         trusted=compiled.trusted,
+        limits=compiled.limits,
     )
     policies = Policies(
         snapshot=lambda: snapshot,
+        known=keys.known,
         verify=keys.verify,
-        limit=lambda tenant: None,
+        limit=lambda call: None,
+        limit_client=lambda call: None,
         observe=lambda call: None,
         draining=lambda: False,
     )
-    call = Call(head, "127.0.0.1", snapshot)
+    call = Call(method, target, from_pairs(raw), "127.0.0.1", snapshot)
+    if is_preflight(call):
+        asked = call.head.asked
+        raise ValueError(
+            f"a CORS preflight is answered from the route's cors, before any token; explain the {asked}"
+        )
     try:
         Life(policies).begin(call)
     except GatewayError as error:

@@ -12,12 +12,13 @@ from aiohttp import HttpVersion11, web
 
 from gateway.call import Call, Snapshot
 from gateway.core import access, paths, target, tenancy
-from gateway.core.errors import BadRequest, GatewayError, InternalError
+from gateway.core.errors import BadRequest, GatewayError, InternalError, Unauthenticated
 from gateway.core.head import Head, from_pairs
-from gateway.core.model import Identity, Tenant
+from gateway.core.model import Identity
 from gateway.core.tokens import bearer
 from gateway.edge import body, cors, reply
-from gateway.edge.server import ClientConnection, is_spoken
+from gateway.edge.handler import is_spoken
+from gateway.edge.server import ClientConnection
 
 L = logging.getLogger(__name__)
 
@@ -26,13 +27,17 @@ L = logging.getLogger(__name__)
 class Policies:
     """What a life asks of the services, as plain functions.
 
-    snapshot: the live one. verify: a token to an identity (Unauthenticated). limit: one request of a
-    tenant (TenantLimit). observe: a call that has ended. draining: whether connections should end.
+    snapshot: the live one. known: the identity of a token that was verified before. verify: a token to an
+    identity (Unauthenticated). limit: count a call of a tenant (TenantLimit). limit_client: count one of
+    nobody known, by the client's address (ClientLimit). observe: a call that has ended. draining: whether
+    connections should end.
     """
 
     snapshot: Callable[[], Snapshot]
+    known: Callable[[str], Identity | None]
     verify: Callable[[str], Identity]
-    limit: Callable[[Tenant], None]
+    limit: Callable[[Call], None]
+    limit_client: Callable[[Call], None]
     observe: Callable[[Call], None]
     draining: Callable[[], bool]
 
@@ -70,10 +75,12 @@ class Life:
 
     # --- without a task ---
 
-    def direct(self, client: ClientConnection, head: Head, request_body: bytes) -> bool:
+    def direct(
+        self, client: ClientConnection, method: str, target: str, head: Head, request_body: bytes
+    ) -> bool:
         """A whole simple request. True: it is answered, or will be by callbacks. False: `handle` goes on
         with what has begun, once aiohttp has parsed the same bytes."""
-        call = self._call(head, client, None)
+        call = self._call(method, target, head, client, None)
         call.on_end = self._ended
         with _Wall(call) as wall:
             self.begin(call)
@@ -111,7 +118,7 @@ class Life:
 
     def refused(self, request_id: str, error: GatewayError, peer: str) -> None:
         """What never became a request is counted and logged all the same."""
-        call = Call(Head("", ""), peer, self._policies.snapshot())
+        call = Call("", "", Head(), peer, self._policies.snapshot())
         call.id, call.status, call.code = request_id, error.status, error.code
         self._policies.observe(call)
 
@@ -124,9 +131,8 @@ class Life:
         call, client.begun = client.begun, None
         begun = call is not None
         if call is None:
-            call = self._call(
-                from_pairs(request.method, request.raw_path, request.raw_headers), client, request
-            )
+            head = from_pairs(request.raw_headers)
+            call = self._call(request.method, request.raw_path, head, client, request)
         call.request = request
         call.keep_alive = request.keep_alive
         try:
@@ -143,7 +149,7 @@ class Life:
         """The answer, or the problem that is it."""
         with _Wall(call) as wall:
             self._check_version(call)
-            if is_preflight(call.head):
+            if is_preflight(call):
                 return await self._preflight(call)
             if not begun:
                 self.begin(call)
@@ -164,27 +170,52 @@ class Life:
 
     # --- both ---
 
-    def _call(self, head: Head, client: ClientConnection, request: web.BaseRequest | None) -> Call:
-        call = Call(head, client.peer, self._policies.snapshot(), request, client)
+    def _call(
+        self,
+        method: str,
+        target: str,
+        head: Head,
+        client: ClientConnection,
+        request: web.BaseRequest | None,
+    ) -> Call:
+        call = Call(method, target, head, client.peer, self._policies.snapshot(), request, client)
         call.draining = self._policies.draining
         return call
 
     def begin(self, call: Call) -> None:
-        """All that need not wait: match, verify, tenant, access, rate limit, size."""
+        """All that need not wait: match, verify, tenant, access, limits, size."""
         self._match(call, call.method)
         route = call.route
         if route is None:
             return
-        if not route.public:
+        if route.public:
+            self._policies.limit_client(call)
+        else:
             head = call.head
-            call.identity = identity = self._policies.verify(bearer(head.authorization))
+            call.identity = identity = self._authenticate(call)
             named = head.tenants
             if "tenant" in call.params:
                 named = [*named, call.params["tenant"]]
             call.tenant = tenancy.resolve(identity, call.snapshot.tenants, named)
             access.require(route, call.method, identity)
-            self._policies.limit(call.tenant)
+            self._policies.limit(call)
         body.check(call)
+
+    def _authenticate(self, call: Call) -> Identity:
+        """Who calls. Before a token is verified, and when there is none, the client's address is counted: so
+        that nobody can keep us verifying what they make up."""
+        head = call.head
+        try:
+            if not head.token:
+                head.token = bearer(head.authorization)
+        except Unauthenticated:
+            self._policies.limit_client(call)
+            raise
+        known = self._policies.known(head.token)
+        if known is not None:
+            return known
+        self._policies.limit_client(call)
+        return self._policies.verify(head.token)
 
     def _match(self, call: Call, method: str) -> None:
         head = call.head
@@ -192,7 +223,7 @@ class Life:
             raise BadRequest("A header's name or value can be read in two ways.", close=True)
         if head.codings and head.codings != ["chunked"]:
             raise BadRequest("The only transfer coding that is understood is chunked.", close=True)
-        host, call.path, call.query = target.resolve(call.method, head.target, head.hosts)
+        host, call.path, call.query = target.resolve(call.method, call.target, head.hosts)
         if call.path == "*":
             return
         call.route, call.params = call.snapshot.table.match(method, host, call.path)
@@ -220,6 +251,6 @@ class Life:
         call.bytes_out = response.body_length
 
 
-def is_preflight(head: Head) -> bool:
+def is_preflight(call: Call) -> bool:
     """Fetch standard: OPTIONS with an Origin and Access-Control-Request-Method."""
-    return head.method == "OPTIONS" and bool(head.asked) and bool(head.origins)
+    return call.method == "OPTIONS" and bool(call.head.asked) and bool(call.head.origins)

@@ -56,10 +56,12 @@ def answer(body: bytes = b"ok", status: str = "200 OK", headers: str = "") -> by
 
 @dataclass
 class Backend:
-    """A backend on a real socket. `script` answers each request; its body was read unless `heads_only`."""
+    """A backend on a real socket. `script` answers each request; its body was read unless `heads_only`.
+    port: 0 for any."""
 
     script: Script
     heads_only: bool = False
+    port: int = 0
     heard: list[Heard] = field(default_factory=list)
     connections: int = 0
     _server: asyncio.Server | None = None
@@ -72,7 +74,7 @@ class Backend:
         return f"http://{host}:{port}"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         return self
 
     async def __aexit__(self, *_: object) -> None:

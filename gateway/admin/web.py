@@ -12,6 +12,7 @@ from gateway.admin import guard
 from gateway.core.model import Tenant
 from gateway.core.process import ProcessConfig
 from gateway.services.config import ConfigService
+from gateway.services.health import Health
 from gateway.services.keys import Keys
 from gateway.services.metrics import CONTENT_TYPE, Metrics
 from gateway.services.supervisor import Supervisor
@@ -25,6 +26,7 @@ class View(Protocol):
     config: ProcessConfig
     live: ConfigService
     keys: Keys
+    health: Health
     metrics: Metrics
     supervisor: Supervisor
 
@@ -46,6 +48,7 @@ def install(app: web.Application, view: View) -> None:
     app.router.add_get("/metrics", pages.metrics)
     app.router.add_get("/admin/config", pages.config)
     app.router.add_get("/admin/backends", pages.backends)
+    app.router.add_get("/admin/health", pages.health)
 
 
 class _Pages:
@@ -77,6 +80,11 @@ class _Pages:
     async def backends(self, request: web.Request) -> web.Response:
         """The supervised backends."""
         return _json({"backends": self._view.supervisor.states()})
+
+    async def health(self, request: web.Request) -> web.Response:
+        """The circuits of the backends' addresses. That one is open does not make the gateway unready: its
+        other backends are served, and no other gateway would reach this one."""
+        return _json({"backends": self._view.health.states()})
 
 
 def _json(body: Any) -> web.Response:

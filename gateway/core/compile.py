@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from gateway.core import paths, table
 from gateway.core.errors import BadRequest
+from gateway.core.limits import NO_LIMITS, LimitRules
 from gateway.core.model import (
     READ_METHODS,
     Address,
@@ -42,6 +43,7 @@ class Compiled(Generic[T]):
     backends: dict[str, Backend]
     tenants: dict[str, Tenant]
     trusted: TrustedProxies
+    limits: LimitRules = NO_LIMITS
 
 
 def compile_settings(settings: Settings, target: Callable[[Backend | None], T], sockets: str) -> Compiled[T]:
@@ -62,6 +64,7 @@ def compile_settings(settings: Settings, target: Callable[[Backend | None], T], 
             written.name or name,
             written.rate_limit.compiled() if written.rate_limit else None,
             written.disabled,
+            written.quota or 0,
         )
         for name, written in settings.tenants.items()
     }
@@ -70,7 +73,7 @@ def compile_settings(settings: Settings, target: Callable[[Backend | None], T], 
     built = _table([route for route in routes if route is not None], settings, problems)
     if problems:
         raise Problems(problems)
-    return Compiled(built, backends, tenants, _trusted(settings.trusted_proxies))
+    return Compiled(built, backends, tenants, _trusted(settings.trusted_proxies), settings.limits())
 
 
 def _backend(name: str, written: BackendSettings, sockets: str, problems: list[Problem]) -> Backend:
@@ -97,7 +100,11 @@ def _backend(name: str, written: BackendSettings, sockets: str, problems: list[P
         if size > _MAX_SOCKET_PATH:
             reason = f"the path of the socket has {size} bytes ({address.path}), and {_MAX_SOCKET_PATH} fit"
             problems.append(Problem(("backends", name, "addresses", index), reason, "use a shorter path"))
-    return Backend(name, written.kind, addresses, written.threads or 0)
+    health = written.health
+    if health.path is None and health.model_fields_set - {"server_errors"}:
+        reason = "there are no probes, so it changes nothing"
+        problems.append(Problem(("backends", name, "health"), reason, "add path, such as /healthz"))
+    return Backend(name, written.kind, addresses, written.threads or 0, health.compiled())
 
 
 def _share_no_address(backends: dict[str, Backend], problems: list[Problem]) -> None:
@@ -153,6 +160,9 @@ def _route(
         forward_authorization=written.forward_authorization,
         backend=backend,
         websocket=_websocket(written),
+        rate=written.rate_limit.compiled() if written.rate_limit else None,
+        retry=written.retry == "idempotent",
+        interim=written.interim == "relay",
     )
 
 
@@ -171,6 +181,10 @@ def _route_problems(written: RouteSettings, targets: object) -> list[_Found]:
         found.append((("target",), f"there is no backend {written.target!r}", f"known: {', '.join(known)}"))
     if written.target == DOCUMENTS and written.public:
         found.append((("public",), "documents belong to tenants, so a token is needed", "remove public"))
+    if written.target == DOCUMENTS:
+        for word, default in (("retry", "none"), ("interim", "drop")):
+            if getattr(written, word) != default:
+                found.append(((word,), "it is about backends, and documents are none", "remove it"))
     if written.public and written.scopes:
         found.append((("scopes",), "a public route checks no token", "remove scopes, or public"))
     if "{" in written.strip:

@@ -174,6 +174,10 @@ class TenantLimit(_Retryable):
     status, code, title = 429, "tenant_limit", "The tenant's rate limit is exceeded"
 
 
+class ClientLimit(_Retryable):
+    status, code, title = 429, "client_limit", "The client address's rate limit is exceeded"
+
+
 class TenantQueueFull(_Retryable):
     status, code, title = 429, "tenant_queue_full", "The tenant's queue is full"
 

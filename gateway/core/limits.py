@@ -6,7 +6,14 @@ costs nothing. Times are seconds on any monotonic clock.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+FieldsForm = Literal["none", "draft", "legacy"]
+Fields = tuple[tuple[str, str], ...]
+_MAX_JITTER = 60.0  # seconds: a quota is waited for by the hour, and a quarter of that would be no help
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +22,29 @@ class Rate:
 
     per_second: float
     burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class LimitRules:
+    """What holds for all tenants. client: for each client address, of calls whose token was not verified
+    before. fields: the form in which answers tell how the limits stand."""
+
+    client: Rate | None = None
+    fields: FieldsForm = "none"
+
+
+NO_LIMITS = LimitRules()
+
+
+class Standing(NamedTuple):
+    """How one limit stands. quota: so many in `window` seconds. left: so many more now. reset: seconds until
+    all of it is there again; of a limit that refuses, until it takes the next one."""
+
+    name: str
+    quota: int
+    window: int
+    left: int
+    reset: float
 
 
 def take(bucket: float | None, now: float, rate: Rate) -> tuple[float, float]:
@@ -30,3 +60,36 @@ def take(bucket: float | None, now: float, rate: Rate) -> tuple[float, float]:
     if wait > 1e-9:
         return arrival, wait
     return arrival + interval, 0.0
+
+
+def standing(name: str, bucket: float, now: float, rate: Rate) -> Standing:
+    """How a bucket stands at `now`."""
+    used = max(0.0, bucket - now)
+    left = math.floor(rate.burst - used * rate.per_second + 1e-6)
+    return Standing(name, rate.burst, max(1, math.ceil(rate.burst / rate.per_second)), max(0, left), used)
+
+
+def later(wait: float, chance: float) -> float:
+    """`wait` seconds and up to a quarter (at least 1 s, at most 1 min) more, so that those who were refused
+    together do not come back together. chance: random, 0 to 1."""
+    return wait + chance * max(1.0, min(wait * 0.25, _MAX_JITTER))
+
+
+def fields(form: FieldsForm, standings: Sequence[Standing]) -> Fields:
+    """The header fields that tell how limits stand.
+
+    draft: draft-ietf-httpapi-ratelimit-headers-10, all of them. legacy: X-RateLimit-*, the one with the
+    least left; its reset is in seconds from now.
+    """
+    if form == "none" or not standings:
+        return ()
+    if form == "draft":
+        policies = ", ".join(f'"{s.name}";q={s.quota};w={s.window}' for s in standings)
+        state = ", ".join(f'"{s.name}";r={s.left};t={math.ceil(s.reset)}' for s in standings)
+        return ("RateLimit-Policy", policies), ("RateLimit", state)
+    least = min(standings, key=lambda s: (s.left, -s.reset))
+    return (
+        ("X-RateLimit-Limit", str(least.quota)),
+        ("X-RateLimit-Remaining", str(least.left)),
+        ("X-RateLimit-Reset", str(math.ceil(least.reset))),
+    )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from gateway.core.health import PASSIVE, HealthRule
 from gateway.core.limits import Rate
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Tenant:
     name: str
     rate: Rate | None = None
     disabled: bool = False
+    quota: int = 0  # requests per day (UTC); 0 is no quota
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ class Backend:
     kind: str
     addresses: tuple[Address, ...]
     threads: int = 0
+    health: HealthRule = PASSIVE
 
     @property
     def threaded(self) -> bool:
@@ -145,7 +148,9 @@ class Route(Generic[T]):
     path: canonical pattern, `{name}` for one segment, `{name*}` for the rest. methods: empty is any.
     encoded_slash: whether `%2F` may stand in the path.
     strip: the leading part of the path that the target does not see. read_scopes / write_scopes /
-    method_scopes: all of them are required of the token. websocket: None when the route has none.
+    method_scopes: all of them are required of the token. websocket: None when the route has none. retry:
+    whether a request that may be is tried again. interim: whether interim answers pass. rate: for each
+    tenant on this route (each client address on a public one).
     """
 
     name: str
@@ -167,6 +172,9 @@ class Route(Generic[T]):
     forward_authorization: bool = False
     backend: Backend | None = None
     websocket: WebSocketRule | None = None
+    rate: Rate | None = None
+    retry: bool = False
+    interim: bool = False
 
     def scopes_for(self, method: str) -> frozenset[str]:
         """The scopes that a token needs for this method; an unknown method counts as a write.

@@ -70,9 +70,3 @@ def decode(segment: str) -> str:
         return unquote(segment, errors="strict")
     except UnicodeDecodeError:
         raise BadRequest("A path segment is not valid UTF-8.", close=True) from None
-
-
-def split_target(target: str) -> tuple[str, str]:
-    """The path and the query of a request target in origin form; the query byte for byte, without `?`."""
-    path, _, query = target.partition("?")
-    return path, query

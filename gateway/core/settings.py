@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from gateway.core.limits import Rate
+from gateway.core.health import HealthRule
+from gateway.core.limits import LimitRules, Rate
 from gateway.core.problems import Path, Problem, Problems
 from gateway.core.values import (
     RATE_PATTERN,
@@ -28,8 +29,11 @@ from gateway.core.values import (
     Origin,
     PathPattern,
     PerSecond,
+    ProbePath,
+    Quota,
     Scope,
     Size,
+    Statuses,
     TenantName,
     WholeSeconds,
 )
@@ -39,6 +43,26 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class HealthSettings(_Strict):
+    path: ProbePath | None = Field(default=None, description="what probes ask for; default: there are none")
+    host: HostHeader | None = Field(default=None, description="Host of a probe; default localhost")
+    interval: Duration | None = Field(default=None, description="between two probes; default 5s")
+    timeout: Duration | None = Field(default=None, description="until a probe's answer begins; default 2s")
+    rise: int | None = Field(
+        default=None, ge=1, le=100, description="good probes until it is healthy; default 2"
+    )
+    fall: int | None = Field(
+        default=None, ge=1, le=100, description="bad probes until it is not healthy; default 3"
+    )
+    expect: Statuses | None = Field(default=None, description="statuses of a good probe; default 200-399")
+    server_errors: bool | None = Field(
+        default=None, description="whether five answers of 5xx in a row are a failure too; default: no"
+    )
+
+    def compiled(self) -> HealthRule:
+        return HealthRule(**{name: value for name, value in self if value is not None})
+
+
 class BackendSettings(_Strict):
     """A service behind the gateway."""
 
@@ -46,6 +70,9 @@ class BackendSettings(_Strict):
     addresses: list[BackendAddress] = Field(min_length=1, max_length=64)
     threads: int | None = Field(
         default=None, ge=1, le=1000, description="threads of each address; gunicorn needs it"
+    )
+    health: HealthSettings = Field(
+        default=HealthSettings(), description="how addresses are judged; without it by requests alone"
     )
 
 
@@ -75,6 +102,7 @@ class TenantSettings(_Strict):
 
     name: str = Field(default="", max_length=200, description="display name; default: the key")
     rate_limit: RateLimit | None = Field(default=None, description="such as 100/s")
+    quota: Quota | None = Field(default=None, description="requests of a day, which begins at 00:00 UTC")
     disabled: bool = False
 
 
@@ -142,6 +170,19 @@ class RouteSettings(_Strict):
     websocket: WebSocket = Field(
         default=None, description="true, or its limits: WebSockets pass to the backend. Default: none do"
     )
+    rate_limit: RateLimit | None = Field(
+        default=None,
+        description="for each tenant on this route, beside the tenant's own; on a public route for each"
+        " client address",
+    )
+    retry: Literal["none", "idempotent"] = Field(
+        default="none",
+        description="idempotent: GET, HEAD, OPTIONS, PUT and DELETE are buffered, and tried once more when"
+        " the backend ends the connection before any byte of its answer: they may run twice. Default: none",
+    )
+    interim: Literal["drop", "relay"] = Field(
+        default="drop", description="interim answers of the backend, such as 103 Early Hints; default drop"
+    )
 
 
 class Settings(_Strict):
@@ -154,6 +195,20 @@ class Settings(_Strict):
     trusted_proxies: list[Network] = Field(
         default=[], description="IP networks (or unix) whose forwarding headers count"
     )
+    client_limit: RateLimit | None = Field(
+        default=None,
+        description="for each client address (IPv6: each /64), of calls to public routes and of calls whose"
+        " token was not verified before; looked at before a token is verified",
+    )
+    rate_limit_headers: Literal["draft", "legacy", "none"] = Field(
+        default="none",
+        description="whether answers tell how the limits stand: RateLimit and RateLimit-Policy (draft), or"
+        " X-RateLimit-Limit, -Remaining and -Reset (legacy)",
+    )
+
+    def limits(self) -> LimitRules:
+        client = self.client_limit.compiled() if self.client_limit else None
+        return LimitRules(client, self.rate_limit_headers)
 
 
 def parse(data: Any) -> Settings:
@@ -177,12 +232,14 @@ def json_schema() -> dict[str, Any]:
 
 _KEYS: dict[str, type[BaseModel]] = {
     "backends": BackendSettings,
+    "health": HealthSettings,
     "tenants": TenantSettings,
     "routes": RouteSettings,
     "timeouts": TimeoutSettings,
     "cors": CorsSettings,
     "websocket": WebSocketSettings,
     "rate_limit": RateLimitSettings,
+    "client_limit": RateLimitSettings,
 }
 
 

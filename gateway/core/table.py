@@ -143,14 +143,16 @@ class RoutingTable(Generic[T]):
         own = self._hosts.get(host) if self._hosts else None
         for routes in (self._any,) if own is None else (own, self._any):
             entries = routes.literal.get(path)
-            if entries is not None:
-                entry = _pick(entries, method, allowed)
-                if entry is not None:
-                    return entry.route, _EMPTY
+            entry = _pick(entries, method, allowed) if entries is not None else None
+            if entry is not None:
+                return entry.route, _EMPTY
             segments = path.split("/")
             found = _walk(routes.root, segments, 1, method, allowed)
             if found is not None:
-                return found[0].route, _params(found, segments)
+                entry, rest_at = found
+                if not entry.params and not entry.rest:
+                    return entry.route, _EMPTY
+                return entry.route, _params(entry, rest_at, segments, encoded="%" in path)
         if allowed:
             raise MethodNotAllowed(", ".join(sorted(allowed)))
         raise NoRoute("No route takes this path.")
@@ -198,14 +200,13 @@ def _pick(entries: tuple[_Entry[T], ...], method: str, allowed: set[str]) -> _En
     return None
 
 
-def _params(found: _Found[T], segments: list[str]) -> Mapping[str, str]:
-    entry, rest_at = found
-    if not entry.params and not entry.rest:
-        return _EMPTY
-    values = {name: paths.decode(segments[index]) for name, index in entry.params}
+def _params(entry: _Entry[T], rest_at: int, segments: list[str], *, encoded: bool) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name, index in entry.params:
+        values[name] = segments[index]
     if entry.rest:
-        values[entry.rest] = paths.decode("/".join(segments[rest_at:]))
-    return values
+        values[entry.rest] = "/".join(segments[rest_at:])
+    return {name: paths.decode(value) for name, value in values.items()} if encoded else values
 
 
 def build(routes: Iterable[Route[T]]) -> tuple[RoutingTable[T], list[Clash]]:

@@ -15,6 +15,7 @@ _authority = re.compile(
 ).fullmatch
 _absolute = re.compile(r"(https?)://([^/?#]+)(.*)", re.IGNORECASE | re.DOTALL).fullmatch
 _query = re.compile(r"[^\x00-\x20\x7f]*").fullmatch
+_COMMON = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "QUERY"})
 _method = re.compile(r"[A-Z][A-Z0-9-]{0,31}").fullmatch
 
 
@@ -38,15 +39,11 @@ def resolve(method: str, target: str, hosts: Sequence[str]) -> tuple[str, str, s
     looks at the other one would serve another host than was matched. The path `*` is given only for OPTIONS.
     Raises BadRequest, NotImplementedByGateway (CONNECT), MethodNotAllowed (TRACE).
     """
-    if method == "CONNECT":
-        raise NotImplementedByGateway("CONNECT is not offered here.")
-    if method == "TRACE":
-        raise MethodNotAllowed("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE", "TRACE is not offered here.")
-    if not _method(method):
-        raise BadRequest("The method is not valid.", close=True)
+    if method not in _COMMON:
+        _check_method(method)
     if len(hosts) != 1:
         raise BadRequest("A request has exactly one Host header.", close=True)
-    host = host_of(hosts[0])
+    host = _host_and_port(hosts[0])[0]
     if not target.startswith("/"):
         if target == "*" and method == "OPTIONS":
             return host, "*", ""
@@ -58,7 +55,16 @@ def resolve(method: str, target: str, hosts: Sequence[str]) -> tuple[str, str, s
         if _host_and_port(authority, port) != _host_and_port(hosts[0], port):
             raise BadRequest("The request target names another host than the Host header.", close=True)
         target = rest if rest.startswith("/") else "/" + rest
-    path, query = paths.split_target(target)
-    if "#" in target or not _query(query):
+    path, _, query = target.partition("?")
+    if "#" in target or (query and not _query(query)):
         raise BadRequest("The request target holds a character that must be percent-encoded.", close=True)
     return host, paths.canonical(path), query
+
+
+def _check_method(method: str) -> None:
+    if method == "CONNECT":
+        raise NotImplementedByGateway("CONNECT is not offered here.")
+    if method == "TRACE":
+        raise MethodNotAllowed("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE", "TRACE is not offered here.")
+    if not _method(method):
+        raise BadRequest("The method is not valid.", close=True)

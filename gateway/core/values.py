@@ -22,10 +22,12 @@ def wrong(reason: str, mend: str) -> PydanticCustomError:
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h)?")
 _SIZE = re.compile(r"([0-9]{1,15})\s*(B|KiB|MiB|GiB)?")
 _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*/\s*(s|m|h)")
+_STATUSES = re.compile(r"[1-5][0-9]{2}(-[1-5][0-9]{2})?(\s*,\s*[1-5][0-9]{2}(-[1-5][0-9]{2})?)*")
 RATE_PATTERN = f"^{_RATE.pattern}$"
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _MAX_RATE = 1_000_000  # per second
+_QUOTA = re.compile(r"([1-9][0-9]{0,14})\s*/\s*day")
 NEVER_SERVED = frozenset({"CONNECT", "TRACE"})  # target.py refuses them before a route is looked for
 
 
@@ -66,6 +68,24 @@ def _per_second(value: Any) -> float:
     if not 1 / 86400 <= rate <= _MAX_RATE:
         raise wrong("a rate lies between one in 24 hours and 1000000/s", "choose a value in that range")
     return rate
+
+
+def _quota(value: Any) -> int:
+    found = _QUOTA.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise wrong("it is not a quota", "write requests per day, such as 100000/day")
+    return int(found[1])
+
+
+def _statuses(value: Any) -> tuple[tuple[int, int], ...]:
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(text, str) or not _STATUSES.fullmatch(text):
+        raise wrong("it is no list of statuses", "write such as 200, 200-399 or 200-299,404")
+    parts = [part.strip().partition("-") for part in text.split(",")]
+    ranges = tuple((int(low), int(high or low)) for low, _, high in parts)
+    if any(low > high for low, high in ranges):
+        raise wrong("a range of statuses ends before it begins", "write the lower one first")
+    return ranges
 
 
 def _pattern(value: str) -> str:
@@ -170,6 +190,25 @@ PerSecond = Annotated[
     BeforeValidator(_per_second),
     WithJsonSchema({"type": "string", "pattern": RATE_PATTERN, "description": "such as 100/s, 600/m"}),
 ]
+Quota = Annotated[
+    int,
+    BeforeValidator(_quota),
+    WithJsonSchema({"type": "string", "pattern": f"^{_QUOTA.pattern}$", "description": "such as 100000/day"}),
+]
+Statuses = Annotated[
+    tuple[tuple[int, int], ...],
+    BeforeValidator(_statuses),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 100, "maximum": 599},
+                {"type": "string", "pattern": f"^{_STATUSES.pattern}$"},
+            ],
+            "description": "such as 200, 200-399 or 200-299,404",
+        }
+    ),
+]
+ProbePath = Annotated[str, Field(pattern=r"^/[\x21\x22\x24-\x7e]{0,1000}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 TenantName = Annotated[str, Field(pattern=f"^{TENANT_PATTERN}$")]
 Scope = Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]{1,100}$")]

@@ -85,8 +85,9 @@ class AccessLog:
     def _line(self, call: Call) -> str:
         """The call as a JSON object (RFC 8259), in ASCII. What is not known is null.
 
-        time: when the head had arrived (RFC 3339, UTC). ms_queue: waiting for a seat; ms_backend: until its
-        answer ended; ms_total: from the head to the end of the answer.
+        time: when the head had arrived (RFC 3339, UTC). address: the backend's that was tried last. ms_queue:
+        waiting for a seat; ms_backend: until its answer ended; ms_total: from the head to the end of the
+        answer.
         """
         second = int(call.wall)
         if second != self._second:
@@ -105,6 +106,7 @@ class AccessLog:
             f',"subject":{quoted(identity.subject) if identity is not None else "null"}'
             f',"route":{quoted(route.name) if route is not None else "null"}'
             f',"backend":{quoted(route.target_name) if route is not None else "null"}'
+            f',"address":{quoted(call.address) if call.address else "null"}'
             f',"status":{call.status},"code":{quoted(call.code) if call.code else "null"}'
             f',"bytes_in":{call.bytes_in},"bytes_out":{call.bytes_out}'
             f',"ms_queue":{call.queue_s * 1000:.3f},"ms_backend":{call.backend_s * 1000:.3f}'

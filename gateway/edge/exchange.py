@@ -7,7 +7,6 @@ nothing came after it, and the whole request was sent.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
@@ -16,7 +15,8 @@ from gateway.core import answer
 from gateway.core.answer import AnswerHead
 from gateway.core.chunks import ChunkedReader
 from gateway.core.errors import BackendMalformed, BackendReset, BackendTimeout, GatewayError
-from gateway.core.model import Address, Timeouts
+from gateway.core.model import Timeouts
+from gateway.edge.connection import Connection
 
 _MAX_INTERIM = 16
 _END_OF_HEAD = b"\r\n\r\n"
@@ -24,81 +24,14 @@ _END_OF_HEAD = b"\r\n\r\n"
 
 class Sink(Protocol):
     """Where an answer goes. `begin` once, `write` for each piece, then `end`; or `fail`, at any time.
-    `flush`: the rest keeps us waiting, so send what there is."""
+    `interim` before it: an interim answer. `flush`: the rest keeps us waiting, so send what there is."""
 
+    def interim(self, head: AnswerHead) -> None: ...
     def begin(self, head: AnswerHead) -> None: ...
     def write(self, data: bytes) -> None: ...
     def flush(self) -> None: ...
     def end(self) -> None: ...
     def fail(self, error: GatewayError) -> None: ...
-
-
-class User(Protocol):
-    """What a connection carries. writable: the backend takes more again."""
-
-    def feed(self, data: bytes) -> None: ...
-    def connection_lost(self) -> None: ...
-    def writable(self) -> None: ...
-
-
-class Connection(asyncio.Protocol):
-    """A connection to a backend. It carries one exchange at a time; bytes that nobody asked for end it."""
-
-    __slots__ = ("address", "exchange", "idle_since", "lost", "transport", "writable")
-
-    def __init__(self, address: Address) -> None:
-        self.address = address
-        self.exchange: User | None = None
-        self.transport: asyncio.Transport | None = None
-        self.idle_since = 0.0
-        self.lost = False
-        self.writable: asyncio.Event | None = None  # there while somebody waits to write
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        if self.exchange is None:
-            self.abort()
-        else:
-            self.exchange.feed(data)
-
-    def eof_received(self) -> None:
-        """The transport closes itself; connection_lost says the rest, a turn later."""
-        self.lost = True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.lost = True
-        if self.writable is not None:
-            self.writable.set()
-        if self.exchange is not None:
-            self.exchange.connection_lost()
-
-    def pause_writing(self) -> None:
-        self.writable = asyncio.Event()
-
-    def resume_writing(self) -> None:
-        if self.writable is not None:
-            self.writable.set()
-            self.writable = None
-        if self.exchange is not None:
-            self.exchange.writable()
-
-    async def drained(self) -> None:
-        """Until what was written has left, down to the low-water mark."""
-        if self.writable is not None:
-            await self.writable.wait()
-
-    def abort(self) -> None:
-        if self.transport is not None:
-            self.transport.abort()
-        self.lost = True
-
-    def close(self) -> None:
-        if self.transport is not None:
-            self.transport.close()
-        self.lost = True
 
 
 class Exchange:
@@ -225,6 +158,8 @@ class Exchange:
             self._interim += 1
             if head.status == 101 or self._interim > _MAX_INTERIM:
                 raise BackendMalformed("The backend sent an interim answer that nobody asked for.")
+            if head.status != 100 and self._sink is not None:
+                self._sink.interim(head)
         self._buffer = b""
         self.head = head
         self._left = head.length
@@ -241,8 +176,9 @@ class Exchange:
         if head.bodyless or self._left == 0:
             self._finish(surplus=bool(data))
         elif self._chunks is not None:
-            for piece in self._chunks.feed(data):
-                self._pass(piece)
+            pieces = self._chunks.feed(data)
+            if pieces:  # what came together leaves together: a write for each tiny chunk costs a system call
+                self._pass(pieces[0] if len(pieces) == 1 else b"".join(pieces))
             if self._chunks.done:
                 self._finish(surplus=bool(self._chunks.surplus))
         elif self._left > 0:
@@ -285,6 +221,11 @@ class Exchange:
     def heard(self) -> bool:
         """Whether somebody still waits for the answer."""
         return self._sink is not None
+
+    @property
+    def silent(self) -> bool:
+        """Whether no byte of an answer has come."""
+        return self.head is None and not self._interim and not self._buffer
 
     def expire(self) -> bool:
         """The deadline has passed: whoever waits gets BackendTimeout. True when the backend may still be at

@@ -15,7 +15,8 @@ from typing import Any
 from aiohttp import http_parser, web
 from aiohttp.web_protocol import RequestHandler
 
-from gateway.edge.server import KEEP_ALIVE, ClientConnection, Service
+from gateway.edge.handler import Service
+from gateway.edge.server import KEEP_ALIVE, ClientConnection
 
 
 class ListenError(OSError):
@@ -98,8 +99,10 @@ class Listener:
             self._sweep.cancel()
         runner = self._runner
         if runner is not None and runner.server is not None:
-            runner.server.pre_shutdown()
+            for connection in self._connections():
+                connection.drain()
             end = monotonic() + self._drain_time
+            await asyncio.sleep(0.02)  # what has just come is in progress a few turns later
             while monotonic() < end and any(  # noqa: ASYNC110 - aiohttp has no event for it
                 c._request_in_progress for c in self._connections()
             ):

@@ -14,7 +14,8 @@ from typing import Any, Protocol, TypeVar
 
 from gateway.core.errors import BackendUnavailable
 from gateway.core.model import Address
-from gateway.edge.exchange import Connection, Exchange
+from gateway.edge.connection import Connection
+from gateway.edge.exchange import Exchange
 
 # Idle seconds after which a request that is not idempotent wants a new connection: the server may be
 # about to close this one, and such a request cannot be tried again.
@@ -100,12 +101,12 @@ class Pools:
     """All pools, by address, and all exchanges and tunnels under way; they outlive a snapshot."""
 
     def __init__(self) -> None:
-        self._pools: dict[tuple[Address, float], Pool] = {}
+        self._pools: dict[tuple[str, float], Pool] = {}  # by the address's text, whose hash is made once
         self._timed: dict[Any, Callable[[Any], None]] = {}
         self._sweep: asyncio.TimerHandle | None = None
 
     def of(self, address: Address, reuse_idle: float) -> Pool:
-        key = (address, reuse_idle)
+        key = (address.text, reuse_idle)
         pool = self._pools.get(key)
         if pool is None:
             pool = self._pools[key] = Pool(address, reuse_idle)
@@ -132,7 +133,7 @@ class Pools:
 
     def reconcile(self, wanted: Iterable[tuple[Address, float]]) -> None:
         """Close the pools of addresses that no backend has any more."""
-        for key in self._pools.keys() - set(wanted):
+        for key in self._pools.keys() - {(address.text, reuse_idle) for address, reuse_idle in wanted}:
             self._pools.pop(key).close()
 
     @property

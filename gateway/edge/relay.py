@@ -7,13 +7,31 @@ thread is free while the slow client still reads.
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import socket
+import struct
+from collections.abc import Collection
+
 from gateway.call import Call, Client
 from gateway.core.answer import CORS, AnswerHead
-from gateway.core.errors import GatewayError
+from gateway.core.errors import GatewayError, InternalError
 from gateway.edge import cors
 from gateway.edge.exchange import Exchange
 from gateway.edge.reply import date_line
 from gateway.edge.spool import Outbox
+
+L = logging.getLogger(__name__)
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
+_LIMIT_FIELDS = frozenset(
+    {
+        b"ratelimit",
+        b"ratelimit-policy",
+        b"x-ratelimit-limit",
+        b"x-ratelimit-remaining",
+        b"x-ratelimit-reset",
+    }
+)
 
 
 class Relay:
@@ -60,6 +78,14 @@ class Relay:
 
     # --- from the backend ---
 
+    def interim(self, head: AnswerHead) -> None:
+        """Passed on at once where the route says so, and never to HTTP/1.0, which has none (RFC 9110 section
+        15.2)."""
+        route = self.call.route
+        if route is not None and route.interim and not self.old:
+            lines = _without(head.lines, CORS) if route.cors is not None and head.cors else head.lines
+            self._send(b"%b%b\r\n" % (head.status_line, lines))
+
     def begin(self, head: AnswerHead) -> None:
         """The head is kept until there is something to send with it, or the loop turns."""
         call = self.call
@@ -73,9 +99,12 @@ class Relay:
         rule = call.route.cors if call.route is not None else None
         lines, more = head.lines, b""
         if rule is not None:
-            lines = _without_cors(lines) if head.cors else lines
+            lines = _without(lines, CORS) if head.cors else lines
             origin = call.origin
             more = b"".join(f"{n}: {v}\r\n".encode() for n, v in cors.headers(rule, origin))
+        if call.limit_fields:
+            lines = _without(lines, _LIMIT_FIELDS) if b"ratelimit" in lines.lower() else lines
+            more += b"".join(f"{n}: {v}\r\n".encode() for n, v in call.limit_fields)
         self.head = b"".join(
             (
                 head.status_line,
@@ -175,7 +204,14 @@ class Relay:
         """The client has read what was waiting for it."""
         outbox, client = self._outbox, self._client
         while outbox is not None and client.transport is not None and not client.writing_paused:
-            piece = outbox.take()
+            try:
+                piece = outbox.take()
+            except OSError as error:
+                L.error("The buffered answer of request %s cannot be read: %s", self.call.id, error)
+                self.error = InternalError()
+                self._cut()
+                self.client_lost()
+                return
             if not piece:
                 outbox.close()
                 self._outbox = outbox = None
@@ -187,14 +223,24 @@ class Relay:
         if self.exchange is not None and (outbox is None or not outbox.full):
             self.exchange.resume()
 
+    def is_stream(self) -> bool:
+        """Whether a stream of events has begun."""
+        head = self.exchange.head if self.exchange is not None else None
+        return head is not None and head.stream
+
     def client_lost(self) -> None:
         """The client's connection is gone. For who builds on this."""
         self.finish()
 
     def _cut(self) -> None:
-        """An answer that began and cannot be completed must not look complete."""
-        if self._client.transport is not None:
-            self._client.transport.abort()
+        """An answer that began and cannot be completed must not look complete: one of HTTP/1.0 may end with
+        its connection, so this must not be an ordinary end, but a reset (socket(7), SO_LINGER)."""
+        transport = self._client.transport
+        if transport is None:
+            return
+        with contextlib.suppress(OSError):
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        transport.abort()
 
     def finish(self) -> None:
         """The call is over as far as the client is concerned."""
@@ -209,7 +255,7 @@ class Relay:
         self.on_end()
 
 
-def _without_cors(lines: bytes) -> bytes:
-    """The route's rule says it all: what a backend says about other origins is taken away."""
-    kept = [line for line in lines.splitlines(True) if line.partition(b":")[0].lower() not in CORS]
+def _without(lines: bytes, names: Collection[bytes]) -> bytes:
+    """Where the gateway says it all (other origins, limits), what a backend says about it is taken away."""
+    kept = [line for line in lines.splitlines(True) if line.partition(b":")[0].lower() not in names]
     return b"".join(kept)

@@ -24,6 +24,7 @@ def decorate(call: Call, response: web.StreamResponse) -> None:
     headers = response.headers
     headers[REQUEST_ID] = call.id
     headers.setdefault(hdrs.SERVER, SERVER)
+    headers.update(call.limit_fields)
     if call.route is not None and call.route.cors is not None:
         cors.decorate(call.route.cors, call.origin, headers)
     if call.draining():

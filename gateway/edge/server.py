@@ -1,95 +1,86 @@
 """One client's connection: aiohttp's protocol, with a short way for simple requests.
 
 A simple request that came whole is served straight from `data_received`, without aiohttp's parser, request
-or task; everything else is handed to aiohttp unchanged. This is the only file that makes use of aiohttp's
+or task; everything else is handed to aiohttp unchanged. Only this file and handler.py make use of aiohttp's
 server internals (3.14); each use has its test.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
-from aiohttp import HttpVersion10, HttpVersion11, StreamReader, hdrs, http_exceptions, web
-from aiohttp.web_protocol import RequestHandler, _ErrInfo
+from aiohttp import web
 
 from gateway.call import Call, new_id
-from gateway.core.errors import (
-    BadRequest,
-    GatewayError,
-    HeadersTooLarge,
-    InternalError,
-    RequestTimeout,
-    TargetTooLong,
-)
-from gateway.core.head import Head, parse_simple
-from gateway.edge import reply
+from gateway.core.errors import RequestTimeout
+from gateway.core.head import MAX_HEAD, Head, parse_simple
+from gateway.edge import unparsed
+from gateway.edge.handler import Handler, Service
 
 KEEP_ALIVE = 65.0  # seconds that a client's idle connection stays open
 HEAD_TIME = 10.0  # seconds that a request's head may take from its first byte
-_MAX_LINE = 8190  # bytes of a request line or a header, aiohttp's own limit
 _HELD = 64 * 1024  # bytes that a client may send ahead while its request is served
+_GATHERED = 64 * 1024  # bytes of a request that came in parts and may still take the short way
+_GATHER_TIME = 0.05  # seconds that its parts may take to come
 
 
-class Service(Protocol):
-    """Who serves requests.
-
-    handle: any. direct: a whole simple one; False hands it to `handle`. refused: told of what never became
-    a request: its request id, what was answered, and the peer.
-    """
-
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse: ...
-    def direct(self, client: Any, head: Head, request_body: bytes) -> bool: ...
-    def refused(self, request_id: str, error: GatewayError, peer: str) -> None: ...
-
-
-class ClientConnection(RequestHandler):
+class ClientConnection(Handler):
     """One client's connection.
 
-    busy: a direct request is out; nothing further is parsed until it is answered, so that answers keep
-    their order. begun: a call that `direct` began and `handle` will go on with. clean: aiohttp's parser
-    holds no part of a request, so the next bytes begin one.
+    busy: a whole request is being served, directly or by aiohttp; nothing further is parsed until that is
+    over, so that answers keep their order. begun: a call that `direct` began and `handle` will go on with.
+    clean: aiohttp's parser holds no part of a request, so the next bytes begin one. It is lost for good when
+    aiohttp gets what this file does not understand to its last byte.
     """
 
     __slots__ = (
-        "_body",
+        "_awaited",
+        "_gather_end",
+        "_gathering",
+        "_handed",
         "_held",
-        "_line_ended",
-        "_line_length",
-        "_service",
+        "_last",
         "begun",
         "busy",
         "clean",
         "head_since",
-        "on_gone",
-        "peer",
-        "relay",
-        "tunnel",
     )
 
     def __init__(self, server: web.Server, service: Service, **more: Any) -> None:
-        super().__init__(server, **more)
-        self._service = service
-        self.relay: Any = None
-        self.tunnel: Any = None
-        self.on_gone: Callable[[], object] | None = None
+        self._handed = True  # until aiohttp waits for the first request
+        super().__init__(server, service, **more)
         self.begun: Call | None = None
-        self.busy = False
+        self.busy = True
         self.clean = True
         self.head_since = 0.0
-        self.peer = ""
         self._held = b""
-        self._body: StreamReader | None = None
-        self._line_length = 0
-        self._line_ended = False
+        self._gathering = 0  # bytes of the whole request whose parts are coming (1: not known yet), else 0
+        self._gather_end: asyncio.TimerHandle | None = None
+        self._last: Head | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        name = transport.get_extra_info("peername")
-        if isinstance(name, tuple) and name:
-            self.peer = str(name[0]).removeprefix("::ffff:")
+    # --- aiohttp waits for a request: its `_waiter`, seen ---
+
+    @property
+    def _waiter(self) -> asyncio.Future[None] | None:
+        return self._awaited
+
+    @_waiter.setter
+    def _waiter(self, waiter: asyncio.Future[None] | None) -> None:
+        """Whoever sent its next request before aiohttp had wound up the last one stays on the short way."""
+        self._awaited = waiter
+        if waiter is not None and self._handed:
+            self._handed = False
+            self._next()
+        if waiter is not None and self.half_closed:
+            self.end_half_closed()
+
+    def _idle(self) -> bool:
+        """aiohttp waits for a request and has none in hand."""
+        waiter = self._awaited
+        closing = self._close or self._force_close
+        return waiter is not None and not waiter.done() and not self._messages and not closing
 
     # --- bytes from the client ---
 
@@ -101,34 +92,71 @@ class ClientConnection(RequestHandler):
         elif not (self.clean and self._idle()):
             self.clean = False  # from now on aiohttp's parser may hold a part of a request
             self._hand_over(data)
-        elif not self._take(data):
-            self._hand_over(data)
+        elif self._gathering:
+            self._gather(data)
+        else:
+            self._take(data)
 
-    def _idle(self) -> bool:
-        """aiohttp waits for a request and has none in hand."""
-        waiter = self._waiter
-        closing = self._close or self._force_close
-        return waiter is not None and not waiter.done() and not self._messages and not closing
-
-    def _take(self, data: bytes) -> bool:
-        """Serve the request that begins these bytes, if it is simple and whole. False: hand them over."""
+    def _take(self, data: bytes) -> None:
+        """Serve the request that begins these bytes: directly if it is simple and whole, else by aiohttp."""
         end = data.find(b"\r\n\r\n")
-        head = parse_simple(data[:end]) if end > 0 else None
-        if head is None:
-            self.clean = False
-            return False
+        simple = parse_simple(data[:end], self._last) if end > 0 else None
+        if simple is None:
+            if end < 0 and len(data) < MAX_HEAD:
+                self._wait_for(1, data)
+            else:
+                self.clean = False
+                self._hand_over(data)
+            return
+        method, target, head = simple
+        self._last = head
         start = end + 4
         stop = start + max(head.length, 0)
         if stop > len(data):
-            self.clean = False
-            return False
+            if stop > _GATHERED:
+                self.clean = False
+                self._hand_over(data)
+            else:
+                self._wait_for(stop, data)
+            return
         self._begin_direct(data[stop:])
-        if self._service.direct(self, head, data[start:stop]):
-            return True
-        self._held = b""
-        self._end_direct()
-        self.clean = stop == len(data)
-        return False
+        if not self._service.direct(self, method, target, head, data[start:stop]):
+            self._request_in_progress = False
+            self._handed = True  # aiohttp says when it is over; what was sent ahead waits until then
+            self._hand_over(data[:stop] if self._held else data)
+
+    def _wait_for(self, size: int, data: bytes) -> None:
+        """For the rest of a request, for a moment: many clients send head and body apart."""
+        self._gathering, self._held = size, data
+        if self._gather_end is None:
+            self._gather_end = self._loop.call_later(_GATHER_TIME, self._end_gathering)
+
+    def _gather(self, data: bytes) -> None:
+        self._held += data
+        if len(self._held) >= self._gathering:
+            self._take(self._gathered())
+        if not self._gathering and self._gather_end is not None:
+            self._gather_end.cancel()
+            self._gather_end = None
+
+    def _gathered(self) -> bytes:
+        self._gathering = 0
+        data, self._held = self._held, b""
+        return data
+
+    def _end_gathering(self) -> None:
+        """The rest takes its time: aiohttp goes on with what there is."""
+        self._gather_end = None
+        if self._gathering and self.transport is not None:
+            self.clean = False
+            self._hand_over(self._gathered())
+
+    def drain(self) -> None:
+        """Close it if it is idle. What has begun to come is served whole: aiohttp's own `close` would read no
+        more of its body."""
+        self._end_gathering()
+        if self._idle() and not self.busy:
+            self.close()
 
     def _begin_direct(self, ahead: bytes) -> None:
         """Keep aiohttp's accounts: clean-up waits for a request in progress."""
@@ -136,25 +164,25 @@ class ClientConnection(RequestHandler):
         self._held = ahead
         self._request_in_progress = True
 
-    def _end_direct(self) -> None:
-        self.busy = False
-        self._request_in_progress = False
-
     def direct_done(self, *, keep_alive: bool) -> None:
         """The direct request is answered (or its client gone); go on with what was sent ahead."""
         if not self.busy:
             return
-        self._end_direct()
+        self.busy = self._request_in_progress = False
         if self._handler_waiter is not None and not self._handler_waiter.done():
             self._handler_waiter.set_result(None)
         if self.transport is None:
             return
-        if not keep_alive:
+        if not keep_alive or (self.half_closed and not self._held):
             self.force_close()
             return
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        if self._held:
-            self.busy = True  # what comes before the loop turns is held behind it
+        self._next()
+
+    def _next(self) -> None:
+        """The request is over; what was sent ahead comes next."""
+        self.busy = bool(self._held)  # what comes before the loop turns is held behind it
+        if self.busy:
             self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
@@ -163,6 +191,16 @@ class ClientConnection(RequestHandler):
             self.transport.resume_reading()
             held, self._held = self._held, b""
             self.data_received(held)
+
+    def has_whole_request(self) -> bool:
+        return self.busy or super().has_whole_request()
+
+    def is_last(self) -> bool:
+        return not self._held and super().is_last()
+
+    def end_half_closed(self) -> None:
+        if self._idle() and not self.busy:
+            self.force_close()
 
     def _hold(self, data: bytes) -> None:
         self._held += data
@@ -178,27 +216,11 @@ class ClientConnection(RequestHandler):
             end = data.find(b"\r\n")
             self._line_ended = end >= 0
             self._line_length += end if end >= 0 else len(data)
-        super().data_received(data)
-        self._end_broken_body()
+        self.feed(data)
         if self._messages or not self._idle():
             self.head_since = 0.0
         elif not self.head_since and not self.clean:
             self.head_since = monotonic()
-
-    def _end_broken_body(self) -> None:
-        """aiohttp's parser forgets the body that it was in when it meets what it cannot parse: whoever reads
-        that body would wait until the body's time is over, and so would a thread's seat."""
-        if not self._messages:
-            return
-        last, payload = self._messages[-1]
-        if not isinstance(last, _ErrInfo):
-            self._body = payload
-            return
-        body = self._messages[-2][1] if len(self._messages) > 1 else self._body
-        if body is not None and not body.is_eof():
-            if self._current_request is not None or len(self._messages) > 1:  # else nobody reads it any more
-                body.set_exception(last.exc)
-            body.feed_eof()
 
     def _process_keepalive(self) -> None:
         """aiohttp closes idle connections here; one that is served directly is not idle."""
@@ -220,26 +242,18 @@ class ClientConnection(RequestHandler):
             return False
         error = RequestTimeout("The request's head did not come in time.")
         request_id = new_id()
-        body = reply.problem_body(error, request_id)
         if self.transport is not None:
-            self.transport.write(
-                b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/problem+json\r\n"
-                b"X-Request-ID: %b\r\nServer: gateway\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
-                % (request_id.encode(), len(body), body)
-            )
+            self.transport.write(unparsed.answer(error, request_id))
         self._service.refused(request_id, error, self.peer)
         self.force_close()
         return True
 
     # --- bytes to the client ---
 
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self.relay is not None:
-            self.relay.resume()
-
     def connection_lost(self, exc: BaseException | None) -> None:
         task = self._task_handler
+        if self._gather_end is not None:
+            self._gather_end.cancel()
         super().connection_lost(exc)
         if task is not None and not self._request_in_progress:
             task.cancel()  # aiohttp would wait 10 s for the rest of a body that was not read
@@ -248,47 +262,3 @@ class ClientConnection(RequestHandler):
             self.relay.client_lost()
         elif self.on_gone is not None:
             self.on_gone()
-
-    # --- what aiohttp refuses by itself ---
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """A request that cannot be parsed. Nothing of it is echoed."""
-        error = _parser_error(status, exc, self._line_length)
-        request._version = HttpVersion11  # aiohttp makes up a request of HTTP/1.0 for what it cannot parse
-        request_id = new_id()
-        response = web.Response(
-            status=error.status,
-            body=reply.problem_body(error, request_id),
-            content_type=reply.PROBLEM_TYPE,
-            headers={reply.REQUEST_ID: request_id, hdrs.SERVER: reply.SERVER, hdrs.CACHE_CONTROL: "no-store"},
-        )
-        response.force_close()
-        self._service.refused(request_id, error, self.peer)
-        return response
-
-
-def is_spoken(request: web.BaseRequest) -> bool:
-    """Whether the request is of HTTP/1.0 or 1.1. aiohttp's parser also takes 2.0, and 0.9 (a line without a
-    version, though headers follow), and answers in kind: here such a request is answered in 1.1."""
-    if HttpVersion10 <= request._version <= HttpVersion11:
-        return True
-    request._version = HttpVersion11
-    return False
-
-
-def _parser_error(status: int, exc: BaseException | None, line_length: int) -> GatewayError:
-    if isinstance(exc, http_exceptions.LineTooLong):
-        if line_length > _MAX_LINE:
-            return TargetTooLong("The request's target is too long.")
-        return HeadersTooLarge("A header is too long.")
-    if "Too many headers" in str(exc):
-        return HeadersTooLarge("The request has too many headers.")
-    if status == 400:
-        return BadRequest("The request is not valid HTTP/1.1.")
-    return InternalError()

@@ -5,15 +5,17 @@ A threaded backend must never wait for a slow client, so its request is complete
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import IO
 
 from gateway.call import Call
-from gateway.core.errors import InsufficientStorage
+from gateway.core.errors import InsufficientStorage, InternalError
 from gateway.edge import body
 
+L = logging.getLogger(__name__)
 MEMORY = 64 * 1024
 OUTBOX_LIMIT = 64 * 1024 * 1024
 _PIECE = 64 * 1024
@@ -34,29 +36,39 @@ class Spool:
         pieces: list[bytes] = []
         async for chunk in body.chunks(call):
             self.length += len(chunk)
+            pieces.append(chunk)
             if self._file is None and self.length <= MEMORY:
-                pieces.append(chunk)
                 continue
             try:
                 if self._file is None:
-                    self._file = tempfile.TemporaryFile(prefix="gateway-body-")  # noqa: SIM115 - closed in close()
-                    self._file.writelines(pieces)
-                    pieces = []
-                self._file.write(chunk)
-            except OSError:
+                    self._file = _file("gateway-body-")
+                _write(self._file, b"".join(pieces))
+            except OSError as error:
+                L.error("A request body cannot be buffered in %s: %s", tempfile.gettempdir(), error)
                 raise InsufficientStorage(
                     "There is no room to buffer the request body.", close=True
                 ) from None
+            pieces = []
         self.small = b"".join(pieces)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body again, in pieces."""
+        """The body again, in pieces, as often as it is asked for. Raises InternalError when the disk does not
+        give it back: whoever sent it is not at fault, and more room would not help."""
         if self._file is None:
             if self.small:
                 yield self.small
             return
-        self._file.seek(0)
-        while piece := self._file.read(_PIECE):
+        at = 0
+        while at < self.length:
+            try:
+                self._file.seek(at)
+                piece = self._file.read(_PIECE)
+                if not piece:
+                    raise OSError("it is shorter than it was")
+            except OSError as error:
+                L.error("A buffered request body cannot be read again: %s", error)
+                raise InternalError() from None
+            at += len(piece)
             yield piece
 
     def close(self) -> None:
@@ -87,11 +99,9 @@ class Outbox:
             self.keep(data)
             return
         if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="gateway-answer-", buffering=0)  # noqa: SIM115
+            self._file = _file("gateway-answer-")
         self._file.seek(self._written)
-        view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
+        _write(self._file, data)
         self._written += len(data)
 
     def keep(self, data: bytes) -> None:
@@ -115,3 +125,14 @@ class Outbox:
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
+
+
+def _file(prefix: str) -> IO[bytes]:
+    """Without a buffer of its own, which would find out that the disk is full only when it is closed."""
+    return tempfile.TemporaryFile(prefix=prefix, buffering=0)
+
+
+def _write(file: IO[bytes], data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]

@@ -22,7 +22,7 @@ from gateway.call import Call
 from gateway.core import frames
 from gateway.core.frames import FrameError, FrameReader, Part
 from gateway.core.model import Tenant, WebSocketRule
-from gateway.edge.exchange import Connection
+from gateway.edge.connection import Connection
 
 CLOSE_TIME = 5.0  # seconds that a peer may take to answer a close frame of ours
 

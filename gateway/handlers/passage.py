@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable, Coroutine
 from time import monotonic, perf_counter
 from typing import Protocol
 
 from gateway.call import Call, Client
 from gateway.core.answer import AnswerHead
-from gateway.core.errors import GatewayError
-from gateway.core.model import Address, Timeouts
-from gateway.edge.exchange import Connection, Exchange
+from gateway.core.errors import BackendReset, GatewayError, InternalError
+from gateway.core.health import Failure
+from gateway.core.model import Address, Backend, Timeouts
+from gateway.edge.connection import Connection
+from gateway.edge.exchange import Exchange
 from gateway.edge.pool import Pool, Pools
 from gateway.edge.relay import Relay
 
+L = logging.getLogger(__name__)
 # A backend whose answer nobody wants any more may take this long to end it when the route has no limit.
 _DISCARD = 300.0  # seconds
+
+
+# What an address is held to account for, by the code of the error.
+_FAILURES: dict[str, Failure] = {
+    "backend_reset": "reset",
+    "backend_malformed": "malformed",
+    "backend_timeout": "timeout",
+}
 
 
 class Seat(Protocol):
@@ -26,6 +39,17 @@ class Seat(Protocol):
     def release(self) -> None: ...
 
 
+class Health(Protocol):
+    """What is known of the addresses, and is told of each exchange."""
+
+    def is_closed(self, address: Address) -> bool: ...
+    def require(self, backend: Backend) -> None: ...
+    def enter(self, address: Address, who: object) -> bool: ...
+    def answered(self, address: Address, status: int) -> None: ...
+    def failed(self, address: Address, kind: Failure) -> None: ...
+    def left(self, address: Address, who: object) -> None: ...
+
+
 class Passage(Relay):
     """From the seat to the end of the answer.
 
@@ -33,7 +57,18 @@ class Passage(Relay):
     all, or (a thread that cannot be cancelled) long after the client has left.
     """
 
-    __slots__ = ("_finished", "_pool", "_pools", "_seat", "_started", "_total")
+    __slots__ = (
+        "_finished",
+        "_health",
+        "_judged",
+        "_pool",
+        "_pools",
+        "_seat",
+        "_started",
+        "_total",
+        "_work",
+        "retry",
+    )
 
     def __init__(
         self,
@@ -42,6 +77,7 @@ class Passage(Relay):
         seat: Seat,
         pool: Pool,
         pools: Pools,
+        health: Health,
         *,
         threaded: bool,
         total: float,
@@ -50,9 +86,14 @@ class Passage(Relay):
         self._seat = seat
         self._pool = pool
         self._pools = pools
+        self._health = health
+        self._judged: Exchange | None = None
         self._total = total  # the route's own, which a client cannot shorten
         self._started = perf_counter()
         self._finished: asyncio.Future[None] | None = None
+        self._work: tuple[asyncio.Task[None], ...] = ()
+        # Set where the request may be tried again: begins to, and says whether it did.
+        self.retry: Callable[[BackendReset], bool] | None = None
 
     def start(
         self, connection: Connection, request: bytes, timeouts: Timeouts, *, complete: bool = True
@@ -68,15 +109,70 @@ class Passage(Relay):
         exchange.send(request, complete=complete)
         return exchange
 
+    def take(self, seat: Seat, pool: Pool) -> None:
+        """Where the next exchange will be; the last one has given its own back."""
+        self._seat, self._pool = seat, pool
+
+    def begin(self, head: AnswerHead) -> None:
+        self._health.answered(self._seat.address, head.status)
+        super().begin(head)
+
+    def upgraded(self) -> None:
+        """The answer was a 101: what follows is a tunnel."""
+        self._health.answered(self._seat.address, 101)
+        self.call.status, self.begun, self.keep_alive = 101, True, False
+
+    def fail(self, error: GatewayError) -> None:
+        """Try again first, at most once, and never after a byte of an answer."""
+        self._judge(error)
+        retry, exchange = self.retry, self.exchange
+        if retry is not None and isinstance(error, BackendReset) and exchange is not None and exchange.silent:
+            self.retry = None
+            if retry(error):
+                return
+        super().fail(error)
+
+    def _judge(self, error: GatewayError) -> None:
+        """Hold the address to account, once for each exchange. A time-out counts only when the backend had
+        the route's time for a first byte: a client may shorten its own, and could else have it shut for
+        all."""
+        kind = _FAILURES.get(error.code)
+        if kind is None or self.begun or self._judged is self.exchange:
+            return
+        assert self.call.route is not None
+        if kind == "timeout" and perf_counter() - self._started < self.call.route.timeouts.first_byte:
+            return
+        self._judged = self.exchange
+        self._health.failed(self._seat.address, kind)
+
     async def finished(self) -> None:
         """Until the answer has left. Raises the error that is to be the answer instead."""
         if not self.ended:
             self._finished = asyncio.get_running_loop().create_future()
             await self._finished
-        if self.error is not None and not self.begun:
-            raise self.error
+        if self.error is not None:
+            self.call.code = self.error.code
+            if not self.begun:
+                raise self.error
+
+    def beside(self, work: Coroutine[None, None, None]) -> None:
+        """Run what the call needs beside the exchange: the rest of its body, say. It ends with the call."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._worked)
+        self._work = (*self._work, task)
+
+    def _worked(self, task: asyncio.Task[None]) -> None:
+        """Nobody awaits it, so what went wrong in it has to be said here."""
+        if not task.cancelled() and (bug := task.exception()) is not None:
+            L.error("A bug in the gateway failed request %s", self.call.id, exc_info=bug)
+            self.give_up(InternalError())
 
     def on_end(self) -> None:
+        self.retry = None
+        for task in self._work:
+            task.cancel()
+        if not self.begun:
+            self._health.left(self._seat.address, self.call)
         if self._finished is not None and not self._finished.done():
             self._finished.set_result(None)
         elif self.call.on_end is not None:

@@ -7,28 +7,25 @@ runs by callbacks alone. `__call__` takes everything else, and ends in the same 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from time import perf_counter
 from typing import Protocol
 
 from aiohttp import web
 
 from gateway.call import Call
-from gateway.core import headers
-from gateway.core.errors import (
-    BackendSaturated,
-    BackendUnavailable,
-    BadRequest,
-    GatewayError,
-    RequestTimeout,
-)
+from gateway.core import deadline, headers, retry
+from gateway.core.errors import BackendUnavailable, BadRequest, GatewayError, RequestTimeout
 from gateway.core.model import Address, Backend, Timeouts
 from gateway.edge import body, reply
-from gateway.edge.exchange import Connection, Exchange
+from gateway.edge.connection import Connection
+from gateway.edge.exchange import Exchange
 from gateway.edge.pool import Pool, Pools
 from gateway.edge.spool import Spool
 from gateway.edge.tunnel import Tunnels
-from gateway.handlers.passage import Passage, Seat
+from gateway.handlers.passage import Health, Passage, Seat
+from gateway.handlers.retry import Retries, Retry
 from gateway.handlers.websocket import Handshake, asked
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "QUERY"})
@@ -38,6 +35,10 @@ _MAX_ORIGINS = 1024  # remembered blocks of forwarding headers
 class MovingSeat(Seat, Protocol):
     def move(self, address: Address) -> bool:
         """Sit at another address, if there is room."""
+        ...
+
+    def decline(self) -> None:
+        """Give it back before any use."""
         ...
 
 
@@ -52,12 +53,21 @@ class Proxy:
     """One backend as a target. port: the public listener's."""
 
     def __init__(
-        self, backend: Backend, pools: Pools, admission: Admission, tunnels: Tunnels, port: int
+        self,
+        backend: Backend,
+        pools: Pools,
+        admission: Admission,
+        health: Health,
+        tunnels: Tunnels,
+        retries: Retries,
+        port: int,
     ) -> None:
         self._backend = backend
         self._pools = pools
         self._admission = admission
+        self._health = health
         self._tunnels = tunnels
+        self._retries = retries
         self._port = port
         self._origins: dict[tuple[str, str, str], bytes] = {}
 
@@ -68,17 +78,24 @@ class Proxy:
         `call.on_end`. False: nothing happened; take the other way. Raises GatewayError."""
         backend, route = self._backend, call.route
         assert route is not None and call.client is not None
+        self._health.require(backend)
         seat = self._admission.try_admit(backend)
         if seat is None:
             return False
+        if not self._health.is_closed(seat.address):
+            seat.decline()
+            return False  # a trial
         pool = self._pools.of(seat.address, backend.reuse_idle)
         connection = pool.take(fresh=call.method not in _IDEMPOTENT)
         if connection is None:
-            seat.release()
+            seat.decline()
             return False
         call.bytes_in = len(request_body)
         request = self._request(call, len(request_body) if call.head.length >= 0 else -1, b"") + request_body
         passage = self._passage(call, seat, pool)
+        if route.retry:
+            again = partial(passage.start, request=request, timeouts=route.timeouts)
+            self._allow_retry(call, passage, route.timeouts, again)
         passage.start(connection, request, route.timeouts)
         return True
 
@@ -86,19 +103,22 @@ class Proxy:
 
     async def __call__(self, call: Call) -> web.StreamResponse:
         assert call.route is not None and call.client is not None
-        timeouts = _shortened(call, call.route.timeouts)
+        self._health.require(self._backend)
+        timeouts = deadline.shortened(call.route.timeouts, call.head.timeouts)
         rule = asked(call)
         handshake = Handshake(call, rule, self._pools, self._tunnels) if rule is not None else None
         spool = Spool()
         try:
             seat, pool, connection = await self._get_there(call, spool, timeouts)
             passage = self._passage(call, seat, pool)
-            upload = None
             if handshake is not None:
                 request = self._request(call, -1, handshake.lines)
                 handshake.follow(passage, passage.start(connection, request, timeouts))
             else:
-                upload = self._start(call, passage, connection, spool, timeouts)
+                if call.route.retry:
+                    again = partial(self._start, call, passage, spool, timeouts)
+                    self._allow_retry(call, passage, timeouts, again)
+                self._start(call, passage, spool, timeouts, connection)
             try:
                 await passage.finished()
             except asyncio.CancelledError:
@@ -106,9 +126,6 @@ class Proxy:
                     call.client.tunnel.cut()
                 passage.client_lost()
                 raise
-            finally:
-                if upload is not None:
-                    upload.cancel()
             return reply.Sent(call.status, keep_alive=passage.keep_alive)
         finally:
             spool.close()
@@ -121,59 +138,98 @@ class Proxy:
             seat,
             pool,
             self._pools,
+            self._health,
             threaded=self._backend.threaded,
             total=call.route.timeouts.total,
         )
 
+    def _buffers(self, call: Call) -> bool:
+        """Whether the body must be whole before it is sent: a thread must not wait for it, and a request that
+        is tried again needs it twice."""
+        assert call.route is not None
+        return self._backend.threaded or (call.route.retry and call.method in retry.METHODS)
+
     async def _get_there(self, call: Call, spool: Spool, timeouts: Timeouts) -> tuple[Seat, Pool, Connection]:
-        """All before the first byte: the whole body for a threaded backend, a seat, a connection. A client
-        that leaves by then was never there."""
+        """All before the first byte: the whole body where it is buffered, a seat, a connection. A client that
+        leaves by then was never there."""
         task = asyncio.current_task()
         assert task is not None and call.client is not None
         call.client.on_gone = task.cancel
-        left = timeouts.total - (perf_counter() - call.started) if timeouts.total else None
-        late: GatewayError = RequestTimeout("The body did not come within the call's total time.", close=True)
         try:
-            async with asyncio.timeout(left):
-                if self._backend.threaded:
+            if self._buffers(call):
+                async with asyncio.timeout(_left(call, timeouts, timeouts.total) if timeouts.total else None):
                     await spool.fill(call)
-                late = BackendSaturated("No seat was free within the call's total time.")
-                before = perf_counter()
-                seat = await self._admission.admit(call, self._backend, timeouts.queue)
-                call.queue_s = perf_counter() - before
-                late = BackendUnavailable("Connecting took longer than the call's total time.")
-                try:
-                    pool, connection = await self._connect(call, seat, timeouts)
-                except BaseException:
-                    seat.release()
-                    raise
-                return seat, pool, connection
+            return await self._reach(call, timeouts)
         except TimeoutError:
-            raise late from None
+            raise RequestTimeout("The body did not come within the call's total time.", close=True) from None
         finally:
             call.client.on_gone = None
 
-    async def _connect(self, call: Call, seat: MovingSeat, timeouts: Timeouts) -> tuple[Pool, Connection]:
-        """A connection; to another address, if it has a seat, where one refuses: no byte was sent yet."""
-        backend = self._backend
-        fresh = call.method not in _IDEMPOTENT
-        first = seat.address
-        for address in (first, *(other for other in backend.addresses if other is not first)):
-            if address is not seat.address and not seat.move(address):
+    async def _reach(
+        self, call: Call, timeouts: Timeouts, failed: Address | None = None
+    ) -> tuple[Seat, Pool, Connection]:
+        """A seat and a connection within the call's time. failed: the address that is the last choice. Raises
+        BackendSaturated, BackendUnavailable."""
+        before = perf_counter()
+        seat = await self._admit(call, timeouts)
+        call.queue_s += perf_counter() - before
+        try:
+            return seat, *await self._connect(call, seat, timeouts, failed)
+        except BaseException:
+            self._health.left(seat.address, call)
+            seat.release()
+            raise
+
+    async def _admit(self, call: Call, timeouts: Timeouts) -> MovingSeat:
+        """A seat at an address that is healthy, or whose trial is this call's."""
+        while True:
+            self._health.require(self._backend)
+            seat = await self._admission.admit(call, self._backend, _left(call, timeouts, timeouts.queue))
+            if self._health.enter(seat.address, call):
+                return seat
+            seat.release()
+
+    async def _connect(
+        self, call: Call, seat: MovingSeat, timeouts: Timeouts, failed: Address | None
+    ) -> tuple[Pool, Connection]:
+        """A connection; to another address, if it has a seat, where one refuses: no byte was sent yet.
+        failed: where the request was before; now it gets a new connection, and elsewhere if possible."""
+        assert call.route is not None
+        backend, first, own = self._backend, seat.address, call.route.timeouts.connect
+        order = [first, *(other for other in backend.addresses if other is not first)]
+        if failed is not None:
+            order.sort(key=lambda address: address == failed)
+        for address in order:
+            if address is not seat.address and not (self._health.is_closed(address) and seat.move(address)):
                 continue
             pool = self._pools.of(address, backend.reuse_idle)
+            warm = pool.take(fresh=call.method not in _IDEMPOTENT) if failed is None else None
+            time, began = _left(call, timeouts, timeouts.connect), perf_counter()
             try:
-                return pool, pool.take(fresh=fresh) or await pool.connect(timeouts.connect)
+                return pool, warm or await pool.connect(time)
             except BackendUnavailable as error:
                 refused = error
+                if time >= own or perf_counter() - began < time:
+                    self._health.failed(address, "connect")
+                else:  # it had not the route's time to accept, only what the call had left of it
+                    self._health.left(address, call)
         raise refused
 
+    def _allow_retry(
+        self, call: Call, passage: Passage, timeouts: Timeouts, send: Callable[[Connection], object]
+    ) -> None:
+        """`send` is called again should the backend reset the connection before any byte of an answer."""
+        name = self._backend.name
+        self._retries.deposit(name)
+        if call.method in retry.METHODS:
+            passage.retry = Retry(passage, name, self._retries, partial(self._reach, call, timeouts), send)
+
     def _start(
-        self, call: Call, passage: Passage, connection: Connection, spool: Spool, timeouts: Timeouts
-    ) -> asyncio.Task[None] | None:
-        """Send the head and what is in hand of the body; gives the task that sends the rest, if any."""
+        self, call: Call, passage: Passage, spool: Spool, timeouts: Timeouts, connection: Connection
+    ) -> None:
+        """Send the head and what is in hand of the body; the rest follows beside."""
         stream: AsyncIterator[bytes] | None = None
-        if self._backend.threaded:
+        if self._buffers(call):
             length = spool.length if spool.length or call.head.length >= 0 else -1
             coding = b""
             if spool.length and not spool.small:
@@ -185,33 +241,44 @@ class Proxy:
             stream = body.chunks(call) if announced is None or announced else None
         request = self._request(call, length, coding) + spool.small
         exchange = passage.start(connection, request, timeouts, complete=stream is None)
-        if stream is None:
-            return None
-        return asyncio.create_task(_upload(passage, exchange, stream, length))
+        if stream is not None:
+            passage.beside(_upload(passage, exchange, stream, length))
 
     # --- the request ---
 
     def _request(self, call: Call, length: int, coding: bytes) -> bytes:
         """The head as the backend gets it: Host, the client's headers, who calls, where from. length: -1
         for no Content-Length."""
-        head, route = call.head, call.route
-        assert route is not None
         target = f"{call.subpath}?{call.query}" if call.query else call.subpath
-        host = head.hosts[0]
+        made = call.head.made
+        if made is None or made[0] is not call.route or made[1] is not call.identity:
+            call.head.made = made = (call.route, call.identity, self._lines(call))
         return b"".join(
             (
-                f"{call.method} {target} HTTP/1.1\r\nHost: {route.set_host or host}\r\n".encode(
-                    "utf-8", "surrogateescape"
-                ),
-                head.block(),
-                f"Authorization: {head.authorization[0]}\r\n".encode()
-                if route.forward_authorization and head.authorization
-                else b"",
-                call.identity.lines if call.identity is not None else b"",
-                self._forwarding(call, host, route.strip),
+                f"{call.method} {target} HTTP/1.1\r\n".encode("utf-8", "surrogateescape"),
+                made[2],
                 f"X-Request-ID: {call.id}\r\nX-Request-Start: t={call.wall:.6f}\r\n".encode(),
                 coding,
                 b"Content-Length: %d\r\n\r\n" % length if length >= 0 else b"\r\n",
+            )
+        )
+
+    def _lines(self, call: Call) -> bytes:
+        """The lines that are the same for all requests with these headers, of this identity on this route: a
+        route is of one snapshot, and a head of one client's connection."""
+        head, route = call.head, call.route
+        assert route is not None
+        host = head.hosts[0]
+        authorization = ""
+        if route.forward_authorization and head.authorization:
+            authorization = f"Authorization: {head.authorization[0]}\r\n"
+        return b"".join(
+            (
+                f"Host: {route.set_host or host}\r\n".encode("utf-8", "surrogateescape"),
+                head.block(),
+                authorization.encode(),
+                call.identity.lines if call.identity is not None else b"",
+                self._forwarding(call, host, route.strip),
             )
         )
 
@@ -262,21 +329,6 @@ async def _upload(passage: Passage, exchange: Exchange, stream: AsyncIterator[by
         passage.give_up(error)
 
 
-def _shortened(call: Call, timeouts: Timeouts) -> Timeouts:
-    """A client's X-Request-Timeout (seconds) may only shorten. Raises BadRequest."""
-    if not call.head.timeouts:
-        return timeouts
-    try:
-        wanted = float(call.head.timeouts[0])
-    except ValueError:
-        wanted = -1.0
-    if not 0 < wanted < 86400 or len(call.head.timeouts) > 1:
-        raise BadRequest("X-Request-Timeout must be one number of seconds above 0.")
-    return Timeouts(
-        body=timeouts.body,
-        queue=min(timeouts.queue, wanted),
-        connect=min(timeouts.connect, wanted),
-        first_byte=min(timeouts.first_byte, wanted),
-        idle=timeouts.idle,
-        total=min(timeouts.total or wanted, wanted),
-    )
+def _left(call: Call, timeouts: Timeouts, most: float) -> float:
+    """Seconds that a step of the call may take, of those that the whole call has."""
+    return min(most, timeouts.total - (perf_counter() - call.started)) if timeouts.total else most

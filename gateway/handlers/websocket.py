@@ -81,7 +81,7 @@ class Handshake:
         exchange.connection.exchange = tunnel
         self._pools.forget(exchange)
         self._pools.watch(tunnel, Tunnel.look)
-        call.status, passage.begun, passage.keep_alive = 101, True, False
+        passage.upgraded()
         early = client.begin_tunnel(tunnel)
         tunnel.start(self._answer(head), early, rest)
         self._tunnels.add(tunnel)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from gateway.call import Call
 from gateway.core.balance import least_used
-from gateway.core.errors import BackendSaturated
+from gateway.core.errors import BackendSaturated, GatewayError
 from gateway.core.model import Address, Backend
 
 
@@ -24,6 +24,12 @@ class Seat:
     def release(self) -> None:
         self._line.give_back(self.address)
 
+    def decline(self) -> None:
+        """Give it back before any use: the next one is at the same address. Else the short way, which only
+        takes warm connections, would use up the turns of the addresses that have none."""
+        self._line.unturn()
+        self.release()
+
     def move(self, address: Address) -> bool:
         """Sit at another address of the backend, if there is room."""
         if not self._line.take_at(address):
@@ -37,15 +43,22 @@ class _Line:
     """The seats of one backend, and who waits for them, first come first served. on_idle(line): nobody is
     inside or waits any more."""
 
-    def __init__(self, backend: Backend, on_idle: Callable[[_Line], None]) -> None:
+    def __init__(
+        self, backend: Backend, on_idle: Callable[[_Line], None], usable: Callable[[Address], bool]
+    ) -> None:
         self.backend = backend
         self._on_idle = on_idle
+        self._usable = usable
         self.inside: dict[str, int] = {}  # by the address's text, whose hash is made once
         self.waiting: deque[asyncio.Future[Seat]] = deque()
         self._turn = 0
 
     def try_take(self) -> Seat | None:
         addresses = self.backend.addresses
+        if len(addresses) > 1:
+            addresses = tuple(address for address in addresses if self._usable(address))
+        if not addresses:
+            return None
         address = addresses[0]
         if len(addresses) > 1:
             self._turn += 1
@@ -58,6 +71,9 @@ class _Line:
             return False
         self.inside[address.text] = used + 1
         return True
+
+    def unturn(self) -> None:
+        self._turn -= 1
 
     def give_back(self, address: Address) -> None:
         left = self.inside[address.text] - 1
@@ -93,9 +109,11 @@ class _Line:
 
 
 class Admission:
-    """The seats of all backends, by name; a reload resets nothing."""
+    """The seats of all backends, by name; a reload resets nothing. usable: whether an address may be sent
+    requests now (a backend's only one is never asked about: whoever asks for a seat has done so)."""
 
-    def __init__(self) -> None:
+    def __init__(self, usable: Callable[[Address], bool] = lambda address: True) -> None:
+        self._usable = usable
         self._lines: dict[str, _Line] = {}
         self._names: frozenset[str] | None = None  # of the live snapshot; None before the first
 
@@ -105,6 +123,25 @@ class Admission:
         if line is None:
             line = self._lines[backend.name] = self._line(backend)
         return line.try_take() if not line.waiting else None
+
+    def try_admit_at(self, backend: Backend, address: Address) -> Seat | None:
+        """A seat at this very address, usable or not, if one is free: for a probe."""
+        line = self._lines.get(backend.name)
+        return Seat(line, address) if line is not None and line.take_at(address) else None
+
+    def wake(self, name: str, refusal: Callable[[], GatewayError] | None = None) -> None:
+        """Which addresses of the backend are usable has changed: hand free seats to those who wait. refusal:
+        none is, and this makes the error for each of them."""
+        line = self._lines.get(name)
+        if line is None:
+            return
+        if refusal is None:
+            line.wake()
+            return
+        while line.waiting:
+            place = line.waiting.popleft()
+            if not place.done():
+                place.set_exception(refusal())
 
     async def admit(self, call: Call, backend: Backend, timeout: float) -> Seat:
         """A seat, after at most `timeout` seconds in line. Raises BackendSaturated."""
@@ -118,7 +155,7 @@ class Admission:
             async with asyncio.timeout(timeout):
                 return await place
         except BaseException as error:
-            if place.done() and not place.cancelled():
+            if place.done() and not place.cancelled() and place.exception() is None:
                 place.result().release()  # it came in the moment that we left
             place.cancel()
             line.settle()
@@ -141,7 +178,7 @@ class Admission:
             line.settle()
 
     def _line(self, backend: Backend) -> _Line:
-        return _Line(backend, self._idle)
+        return _Line(backend, self._idle, self._usable)
 
     def _idle(self, line: _Line) -> None:
         """A backend that the config no longer has is forgotten after its last use."""

@@ -184,6 +184,7 @@ class ConfigService:
             backends=compiled.backends,
             tenants=compiled.tenants,
             trusted=compiled.trusted,
+            limits=compiled.limits,
         )
         self._current = new
         self.refusal = None

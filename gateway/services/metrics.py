@@ -1,6 +1,6 @@
 """What the gateway counts, rendered as OpenMetrics when it is scraped.
 
-Counted on the loop's thread only. No label ever holds a raw path, a subject or an address.
+Counted on the loop's thread only. No label ever holds a raw path, a subject or a client's address.
 """
 
 from __future__ import annotations
@@ -116,6 +116,7 @@ class Metrics:
         self._backend_errors = Counter(
             "gateway_backend_errors", "Exchanges with a backend that failed.", ("backend", "code")
         )
+        self._websockets = Counter("gateway_websockets_ended", "WebSockets that were open.", ("route",))
         self._restarts = Counter("gateway_child_restarts", "Supervised backends started again.", ("backend",))
         for result in ("applied", "refused"):
             self._reloads.add(result, amount=0)
@@ -123,7 +124,7 @@ class Metrics:
             self._tokens.add(result, amount=0)
         self._instruments: list[Instrument] = [
             *(self._requests, self._tenants, self._reloads, self._tokens),
-            *(self._backend_errors, self._restarts, *self._own_instruments()),
+            *(self._backend_errors, self._websockets, self._restarts, *self._own_instruments()),
         ]
         self._sources: list[Callable[[], str]] = []
 
@@ -140,6 +141,11 @@ class Metrics:
             self._tenants.counts[tenant or NONE, status_class] += 1
         except KeyError:
             self._tenants.add_series(tenant or NONE, status_class)
+
+    def websocket_ended(self, route: str, tenant: str) -> None:
+        """Count one that was open. How long it lived is no latency of a request."""
+        self._websockets.add(route or NONE)
+        self._tenants.add_series(tenant or NONE, 1)
 
     def keep_routes(self, routes: Collection[str]) -> None:
         """After a reload: drop the series of routes that are gone, so that renaming never fills the bound."""

@@ -120,13 +120,14 @@ def parse_data(raw: bytes) -> dict[str, Any]:
     return value
 
 
-def from_data(data: Mapping[str, Any]) -> CollectionSettings:
-    """Settings from JSON, all of it checked. Raises Unprocessable."""
+def from_data(data: Mapping[str, Any], *, stored: bool = False) -> CollectionSettings:
+    """Settings from JSON, all of it checked, unless they were `stored` and so checked before. Raises
+    Unprocessable."""
     if len(strict_json.dumps(data)) > MAX_SETTINGS_BYTES:
         raise _refused("", f"settings are at most {MAX_SETTINGS_BYTES} bytes")
     _only(data, ("schema", "indexes", "ttl", "require_if_match"), "")
     wanted = data.get("schema")
-    if wanted is not None:
+    if wanted is not None and not stored:
         problems = schema.problems(wanted)
         if problems:
             errors = [{"pointer": f"/schema{pointer}", "detail": detail} for pointer, detail in problems]

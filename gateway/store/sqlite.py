@@ -26,7 +26,7 @@ from gateway.store.sqlite_tenant import Services, SQLiteTenantStore
 from gateway.store.write import NO_QUOTA, Quota
 
 WRITER_THREADS = 4
-READER_THREADS = 4
+READER_THREADS = 8
 MAX_OPEN_TENANTS = 64
 QUERY_SECONDS = 10.0
 MIN_SQLITE = (3, 38, 0)  # the JSON operators and STRICT tables
@@ -89,7 +89,9 @@ class SQLiteDocumentStore:
             raise StoreUnavailable(detail + "Look at its owner, and whether its disk is mounted read-only.")
         files = Files(self._folder, self._writers, self._max_open_tenants, self._max_tenant_bytes)
         reads = Reads(files, self._readers, self._query_seconds)
-        exports, feeds = Exports(files, self._readers, self._query_seconds), Feeds(files, reads)
+        exports, feeds = Exports(
+            files, reads, self._query_seconds, most=max(1, self._max_open_tenants // 2)
+        ), Feeds(files, reads)
         files.on_changed = feeds.notify
         self._services = Services(files, reads, exports, feeds, set())
         self._sweeper = Sweeper(files)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
@@ -25,9 +26,10 @@ POSITION_SECONDS = 60.0  # after so long without a change, a feed tells how far 
 BATCH = 200
 BATCH_BYTES = 1024 * 1024
 
+# Apart, because SQLite reads the whole table for a minimum and a maximum together.
 _EDGES = """
-    SELECT ifnull(min(seq), 1), ifnull(max(seq), 0), (SELECT value FROM meta WHERE name = 'epoch')
-    FROM changes"""
+    SELECT ifnull((SELECT min(seq) FROM changes), 1), ifnull((SELECT max(seq) FROM changes), 0),
+        (SELECT value FROM meta WHERE name = 'epoch')"""
 _READ = """
     SELECT seq, kind, id, tag, at FROM changes WHERE seq > ? AND seq <= ? AND collection = ?
     ORDER BY seq LIMIT ?"""
@@ -51,12 +53,17 @@ class Feeds:
         self._reads = reads
         self._feeds: dict[str, set[asyncio.Event]] = {}
         self._versions: dict[str, int] = {}
+        self._news: Counter[str] = Counter()  # how often the feeds of a tenant were woken
+        self._reading: dict[tuple[str, str, int, int], asyncio.Task[_Batch | None]] = {}
         self._poller: asyncio.Task[None] | None = None
         self._closed = False
 
     def notify(self, name: str) -> None:
         """Wake the feeds of a tenant."""
-        for event in self._feeds.get(name, ()):
+        if name not in self._feeds:
+            return
+        self._news[name] += 1
+        for event in self._feeds[name]:
             event.set()
 
     async def close(self) -> None:
@@ -64,6 +71,8 @@ class Feeds:
         self._closed = True
         for name in self._feeds:
             self.notify(name)
+        if self._reading:
+            await asyncio.wait(self._reading.values())
         if self._poller is not None:
             self._poller.cancel()
             await asyncio.gather(self._poller, return_exceptions=True)
@@ -107,7 +116,20 @@ class Feeds:
     async def _read(self, name: str, collection: str, epoch: str, seq: int) -> _Batch:
         if self._closed:
             raise StoreUnavailable("The document store is closing.")
-        batch = await self._reads.query(name, lambda connection: _read_batch(connection, collection, seq))
+        # Feeds that stand at the same place read together, unless there was news since the reading began.
+        key = (name, collection, seq, self._news[name])
+        reading = self._reading.get(key)
+        if reading is None:
+            work = self._reads.query(name, lambda connection: _read_batch(connection, collection, seq))
+            reading = self._reading[key] = asyncio.get_running_loop().create_task(work)
+
+            def end(reading: asyncio.Task[_Batch | None]) -> None:
+                del self._reading[key]
+                if not reading.cancelled():
+                    reading.exception()  # nobody may be left to be told
+
+            reading.add_done_callback(end)
+        batch = await asyncio.shield(reading)
         if batch is None or batch.epoch != epoch:
             raise _gone()
         return batch
@@ -133,6 +155,7 @@ class Feeds:
         if not feeds:
             del self._feeds[name]
             self._versions.pop(name, None)
+            del self._news[name]
 
     async def _poll(self) -> None:
         """Wake the feeds of those tenants whose files another process has written."""

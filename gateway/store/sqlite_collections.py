@@ -121,7 +121,9 @@ def read_page(
     """Collections after `after`, at most `limit`, and the last one's name when there are more."""
     found = []
     for name, incarnation, version, text, documents, size in connection.execute(_LIST, (after, limit + 1)):
-        settings = collections.NO_SETTINGS if text is None else collections.from_data(json.loads(text))
+        settings = collections.NO_SETTINGS
+        if text is not None:
+            settings = collections.from_data(json.loads(text), stored=True)
         state = State(name, incarnation, version, text, documents, size, settings)
         found.append(state.collection)
     return tuple(found[:limit]), found[limit - 1].name if len(found) > limit else None

@@ -10,69 +10,69 @@ import asyncio
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncGenerator
-from concurrent.futures import Executor
 
-from gateway.core.errors import TenantLimit
+from gateway.core.errors import StoreUnavailable, TenantLimit
 from gateway.store import sqlite_errors
 from gateway.store.nodes import Node
 from gateway.store.representation import with_id
 from gateway.store.sqlite_connections import open_reader
 from gateway.store.sqlite_files import Files, TenantFile
 from gateway.store.sqlite_filter import Filter
-from gateway.store.sqlite_reads import with_deadline
+from gateway.store.sqlite_reads import Reads, with_deadline
 from gateway.store.sqlite_statement import Bound
 
 MAX_OPEN = 4  # exports of one tenant: each keeps the log from being moved into the file
-CHUNK_BYTES = 256 * 1024
+CHUNK_SIZE = 256 * 1024  # characters
 
 
 class Exports:
-    """The exports of a store. step_seconds: after how long a chunk is given up."""
+    """The exports of a store. step_seconds: after how long a chunk is given up. most: how many tenants' files
+    exports may keep open together."""
 
-    def __init__(self, files: Files, threads: Executor, step_seconds: float) -> None:
+    def __init__(self, files: Files, reads: Reads, step_seconds: float, most: int) -> None:
         self._files = files
-        self._threads = threads
+        self._reads = reads
         self._step_seconds = step_seconds
+        self._most = most
         self._open: Counter[str] = Counter()
 
     async def export(self, name: str, collection: str, node: Node, now: float) -> AsyncGenerator[bytes, None]:
         """See port.TenantStore.export."""
         if self._open[name] >= MAX_OPEN:
             raise TenantLimit(f"{MAX_OPEN} exports of the tenant are open already.", retry_after=10)
+        if len(+self._open) >= self._most and not self._open[name]:
+            raise StoreUnavailable("Too many exports are open.", retry_after=10)
         self._open[name] += 1
-        file: TenantFile | None = None
-        export = None
         try:
             file = await self._files.acquire(name)
             export = _Export(file, collection, node, now, self._step_seconds)
-            while chunk := await self._step(export):
-                yield chunk
-        except sqlite3.Error as error:
-            assert file is not None
-            if sqlite_errors.is_broken(error):
-                self._files.detach(file)
-            raise sqlite_errors.translate(error, file.path) from None
+            try:
+                while chunk := await self._step(file, export):
+                    yield chunk
+            except sqlite3.Error as error:
+                if sqlite_errors.is_broken(error):
+                    self._files.detach(file)
+                raise sqlite_errors.translate(error, file.path) from None
+            finally:
+                self._let_go(file, export)
         finally:
             self._open[name] -= 1
-            if file is not None:
-                self._let_go(file, export)
 
-    async def _step(self, export: _Export) -> bytes:
-        export.running = asyncio.get_running_loop().run_in_executor(self._threads, export.read)
+    async def _step(self, file: TenantFile, export: _Export) -> bytes:
+        self._files.retain(file)  # once more, for the thread
+        export.running = await self._reads.begin(file, export.read)
         return await asyncio.shield(export.running)
 
-    def _let_go(self, file: TenantFile, export: _Export | None) -> None:
+    def _let_go(self, file: TenantFile, export: _Export) -> None:
         """Close the connection once no thread uses it, then give the file back."""
-        if export is None or export.running is None:
-            self._files.release(file)
-            return
 
-        def end(running: asyncio.Future[bytes]) -> None:
-            running.exception()  # told already, or nobody is there to be told
+        def end(running: asyncio.Future[bytes] | None) -> None:
+            if running is not None and not running.cancelled():
+                running.exception()  # told already, or nobody is there to be told
             export.close()
             self._files.release(file)
 
-        if export.running.done():
+        if export.running is None or export.running.done():
             end(export.running)
         else:
             export.running.add_done_callback(end)
@@ -101,17 +101,14 @@ class _Export:
         with_deadline(self._connection, self._seconds)
         if self._rows is None:
             self._rows = self._bound.execute(self._connection, self._statement)
-        lines: list[bytes] = []
+        lines: list[str] = []
         size = 0
-        while size < CHUNK_BYTES:
-            row = self._rows.fetchone()
-            if row is None:
+        for identifier, text in self._rows:
+            lines.append(with_id(identifier, text) + "\n")
+            size += len(text)
+            if size >= CHUNK_SIZE:
                 break
-            identifier, text = row
-            line = (with_id(identifier, text) + "\n").encode()
-            lines.append(line)
-            size += len(line)
-        return b"".join(lines)
+        return "".join(lines).encode()
 
     def close(self) -> None:
         if self._connection is not None:

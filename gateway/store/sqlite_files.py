@@ -21,6 +21,7 @@ from gateway.store.sqlite_transaction import Operation
 from gateway.store.sqlite_writes import Writes
 
 MAX_IDLE_READERS = 2
+MAX_QUERIES = 4  # of one tenant at a time, so that the threads are not all with one
 
 
 class TenantFile:
@@ -30,6 +31,7 @@ class TenantFile:
         self.path = path
         self.inline = inline
         self.users = 0
+        self.queries = asyncio.Semaphore(MAX_QUERIES)
         self._writer = writer
         self._readers: deque[sqlite3.Connection] = deque()  # appended to and popped from by threads
         self._writes: Writes | None = None
@@ -151,6 +153,10 @@ class Files:
             self._freed.clear()
             await self._freed.wait()
         raise StoreUnavailable("The document store is closed.")
+
+    def retain(self, file: TenantFile) -> None:
+        """One more user of a file that has one; `release` it."""
+        file.users += 1
 
     def release(self, file: TenantFile) -> None:
         file.users -= 1

@@ -51,11 +51,13 @@ class Filter:
     def _render(self, node: Node, element: str | None) -> str:
         """element: the alias of the element that an ElemMatch looks at."""
         if isinstance(node, And):
-            return "(" + " AND ".join([self._render(part, element) for part in conjuncts(node)] or ["1"]) + ")"
+            parts = [self._render(part, element) for part in conjuncts(node)]
+            return f"({' AND '.join(parts or ['1'])})"
         if element is None and _height(node) > MAX_HEIGHT:
             return self._bound.matches(node)
         if isinstance(node, Or):
-            return "(" + " OR ".join([self._render(part, element) for part in node.nodes] or ["0"]) + ")"
+            parts = [self._render(part, element) for part in node.nodes]
+            return f"({' OR '.join(parts or ['0'])})"
         if isinstance(node, Not):
             return f"NOT ifnull({self._render(node.node, element)}, 0)"
         if element is None:

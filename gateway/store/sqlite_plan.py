@@ -52,8 +52,11 @@ def choose(
         return SCAN
     found = list(_conditions(node, by_path))
     by_id = not sort or sort[0].path == ID
+    if by_id and len(found) == 1 and found[0].exact:
+        return Plan(narrowed=found[0])
     walked = None if by_id else by_path.get(sort[0].path)
-    counted = [(_estimate(connection, condition), condition) for condition in found]
+    most = MANY if walked is None else FEW + 1
+    counted = [(_estimate(connection, condition, most), condition) for condition in found]
     count, best = min(counted, key=lambda pair: pair[0], default=(0, None))
     if best is None:
         return Plan(walked=walked)
@@ -68,9 +71,9 @@ def choose(
     return Plan(narrowed=best)
 
 
-def _estimate(connection: sqlite3.Connection, condition: Condition) -> int:
-    """How many entries it finds, MANY for more."""
-    statement = _COUNT.format(condition.sql.replace("e.", ""), MANY)
+def _estimate(connection: sqlite3.Connection, condition: Condition, most: int) -> int:
+    """How many entries it finds; it counts no further than to `most`."""
+    statement = _COUNT.format(condition.sql.replace("e.", ""), most)
     (count,) = connection.execute(statement, (condition.index.n, *condition.bound)).fetchone()
     return int(count)
 

@@ -90,6 +90,8 @@ class States:
         state = self._known.get(name)
         if state is None:
             state = self._known[name] = read_state(self._connection, name)
+            if state.settings.schema is not None:
+                state.validator = schema.compile_schema(state.settings.schema)
         return state
 
     def totals(self) -> tuple[int, int]:
@@ -120,16 +122,15 @@ class States:
 
 
 def read_state(connection: sqlite3.Connection, name: str) -> State:
+    """As it is stored, without a validator; stored is false when it is not there."""
     row = connection.execute(_READ, (name,)).fetchone()
     if row is None:
         return State(name, new_incarnation())
     incarnation, version, text, documents, size = row
     state = State(name, incarnation, version, text, documents, size, stored=True)
     if text is not None:
-        state.settings = collections.from_data(json.loads(text))
+        state.settings = collections.from_data(json.loads(text), stored=True)
         state.indexes = read_indexes(connection, name)
-        if state.settings.schema is not None:
-            state.validator = schema.compile_schema(state.settings.schema)
     return state
 
 

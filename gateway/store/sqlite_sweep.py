@@ -26,7 +26,7 @@ _OLD_CHANGES = "SELECT seq, at FROM changes WHERE seq < (SELECT max(seq) FROM ch
 _NEEDED = """
     SELECT EXISTS (SELECT 1 FROM documents WHERE expires <= ?1)
         OR EXISTS (SELECT 1 FROM idempotency WHERE at < ?2)
-        OR (SELECT max(seq) - min(seq) FROM changes) >= ?3
+        OR (SELECT max(seq) FROM changes) - (SELECT min(seq) FROM changes) >= ?3
         OR (SELECT at FROM changes WHERE seq < (SELECT max(seq) FROM changes) ORDER BY seq LIMIT 1) < ?4"""
 
 

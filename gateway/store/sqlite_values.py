@@ -122,8 +122,10 @@ def _leaves(bound: Bound, divisor: int, remainder: int, value: Value) -> str:
 
 
 def _ends_with(bound: Bound, text: str, atom: str) -> str:
+    if not text:
+        return "1"
     wanted = bound.bind(text)
-    return f"substr({atom}, -length({wanted})) = {wanted}" if text else "1"
+    return f"substr({atom}, -length({wanted})) = {wanted}"
 
 
 def _begins_with(bound: Bound, text: str, atom: str) -> str:

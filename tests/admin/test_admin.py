@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from gateway.admin import guard
 from gateway.admin import web as admin
 from gateway.app import Gateway
+from gateway.core.model import Address, Backend
 from tests import harness
 
 ROUTING = harness.routing(
@@ -68,6 +70,28 @@ async def test_a_gateway_is_ready_after_start_and_draining_after_drain(tmp_path:
     async with harness.running(tmp_path, ROUTING) as gateway:
         assert (gateway.ready, gateway.draining) == (True, False)
     assert (gateway.ready, gateway.draining) == (False, True)
+
+
+async def test_an_ill_backend_is_shown_and_does_not_make_the_gateway_unready(tmp_path: Path) -> None:
+    async with admin_of(tmp_path) as asked:
+        address = Address("http://127.0.0.1:9", "127.0.0.1", 9)
+        asked.gateway.health.reconcile({"app": Backend("app", "http", (address,))})
+        assert (await asked.ask("/admin/health"))[2]["backends"][0]["healthy"]
+        for _ in range(3):
+            asked.gateway.health.failed(address, "connect")
+        status, _, body = await asked.ask("/admin/health")
+        (backend,) = body["backends"]
+        (shown,) = backend["addresses"]
+        assert (status, backend["name"], backend["healthy"]) == (200, "app", False)
+        assert 0 < shown.pop("next_trial") <= 0.25
+        assert abs(time.time() - shown.pop("since")) < 5
+        assert shown == {
+            "address": "http://127.0.0.1:9",
+            "state": "open",
+            "failures": 3,
+            "last_error": "connect",
+        }
+        assert (await asked.ask("/readyz"))[0] == 200
 
 
 # --- who may ask -----------------------------------------------------------------------------------

@@ -15,13 +15,18 @@ CLASSES = [
 TABLE = {
     "bad_request": 400, "unauthenticated": 401, "forbidden": 403, "no_route": 404, "method_not_allowed": 405,
     "request_timeout": 408, "body_too_large": 413, "target_too_long": 414, "headers_too_large": 431,
-    "tenant_limit": 429, "tenant_queue_full": 429, "backend_reset": 502, "backend_malformed": 502,
+    "client_limit": 429, "tenant_limit": 429, "tenant_queue_full": 429, "backend_reset": 502,
+    "backend_malformed": 502,
     "backend_unavailable": 503, "backend_saturated": 503, "draining": 503, "backend_timeout": 504,
-    "internal": 500, "not_implemented": 501,
+    "internal": 500, "not_implemented": 501, "not_found": 404, "conflict": 409, "unique_conflict": 409,
+    "patch_conflict": 409, "idempotency_running": 409, "gone": 410, "precondition_failed": 412,
+    "unprocessable": 422, "schema_violation": 422, "idempotency_mismatch": 422, "rolled_back": 424,
+    "precondition_required": 428, "not_supported_by_store": 501, "store_unavailable": 503,
+    "query_too_slow": 503, "insufficient_storage": 507, "quota_exceeded": 507,
 }  # fmt: skip
 RETRYABLE = {
-    "tenant_limit", "tenant_queue_full", "backend_unavailable", "backend_saturated", "draining",
-    "store_unavailable", "query_too_slow",
+    "client_limit", "tenant_limit", "tenant_queue_full", "backend_unavailable", "backend_saturated",
+    "draining", "store_unavailable", "query_too_slow",
 }  # fmt: skip
 
 

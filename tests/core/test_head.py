@@ -12,14 +12,15 @@ from gateway.core.head import MAX_HEAD, MAX_LINES, Head, from_pairs, parse_simpl
 
 def simple(*lines: str | bytes, first: str = "GET /a HTTP/1.1", host: str = "Host: a") -> Head | None:
     encoded = [line if isinstance(line, bytes) else line.encode() for line in (first, host, *lines)]
-    return parse_simple(b"\r\n".join(line for line in encoded if line))
+    found = parse_simple(b"\r\n".join(line for line in encoded if line))
+    return found[2] if found is not None else None
 
 
 def head_of(*lines: str | bytes) -> Head:
     """As the long way sees it: from aiohttp's raw headers."""
     encoded = [line if isinstance(line, bytes) else line.encode() for line in ("Host: a", *lines)]
     pairs = [(name, value.strip(b" \t")) for name, _, value in (line.partition(b":") for line in encoded)]
-    return from_pairs("GET", "/a", pairs)
+    return from_pairs(pairs)
 
 
 # --- the request line ---
@@ -30,9 +31,32 @@ def head_of(*lines: str | bytes) -> Head:
     "target", ["/", "/a", "//a", "/a?b=c?d", "/%2F", "/a;b", '/"', "/~!$&'()*+,:@[]^`{|}\\<>"]
 )
 def test_a_simple_request_line(method: str, target: str) -> None:
-    head = simple(first=f"{method} {target} HTTP/1.1")
-    assert head is not None
-    assert (head.method, head.target, head.hosts, head.length) == (method, target, ["a"], -1)
+    found = parse_simple(f"{method} {target} HTTP/1.1\r\nHost: a".encode())
+    assert found is not None
+    assert found[:2] == (method, target)
+    assert (found[2].hosts, found[2].length) == (["a"], -1)
+
+
+def test_a_head_that_repeats_the_last_one_s_lines_is_that_head_again() -> None:
+    _, _, last = parse_simple(b"POST /a HTTP/1.1\r\nHost: a\r\nX-A: b\r\nContent-Length: 3") or pytest.fail()
+    again = parse_simple(b"PUT /b HTTP/1.1\r\nHost: a\r\nX-A: b\r\nContent-Length: 3", last)
+    assert again is not None
+    assert again[:2] == ("PUT", "/b")
+    assert again[2] is last
+
+
+@pytest.mark.parametrize("lines", ["Host: a\r\nX-A: c", "Host: a\r\nX-A: bb", "Host: a", "Host: b\r\nX-A: b"])
+def test_a_head_with_other_lines_is_another_head(lines: str) -> None:
+    _, _, last = parse_simple(b"GET /a HTTP/1.1\r\nHost: a\r\nX-A: b") or pytest.fail()
+    again = parse_simple(f"GET /a HTTP/1.1\r\n{lines}".encode(), last)
+    assert again is not None
+    assert again[2] is not last
+
+
+def test_the_request_line_is_read_anew_whatever_the_lines_are() -> None:
+    _, _, last = parse_simple(b"GET /a HTTP/1.1\r\nHost: a") or pytest.fail()
+    for first in (b"GET /a HTTP/1.0", b"CONNECT a:1 HTTP/1.1", b"GET /a\rb HTTP/1.1", b""):
+        assert parse_simple(first + b"\r\nHost: a", last) is None
 
 
 @pytest.mark.parametrize(
@@ -189,9 +213,9 @@ def test_what_the_long_way_finds(lines: list[str | bytes], field: str, expected:
 
 
 def test_a_line_that_is_none_is_ambiguous_on_the_long_way() -> None:
-    assert from_pairs("GET", "/", [(b"A", b"b\0")]).ambiguous
-    assert from_pairs("GET", "/", [(b"A", b"b\r\nC: d")]).ambiguous
-    assert from_pairs("GET", "/", [(b"A: b\r\nC", b"d")]).ambiguous
+    assert from_pairs([(b"A", b"b\0")]).ambiguous
+    assert from_pairs([(b"A", b"b\r\nC: d")]).ambiguous
+    assert from_pairs([(b"A: b\r\nC", b"d")]).ambiguous
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.errors import BadRequest
-from gateway.core.paths import canonical, decode, refuse_encoded_slash, split_target
+from gateway.core.paths import canonical, decode, refuse_encoded_slash
 
 PIECES = st.sampled_from(
     ["/", ".", "..", "a", "B", "%2F", "%2f", "%2e", "%2E", "%41", "%7e", "%25", "%00", "%0a", "%5C",
@@ -134,8 +134,3 @@ def test_decode_gives_text_and_refuses_other_bytes() -> None:
     assert decode("%C3%A9%2F") == "é/"
     with pytest.raises(BadRequest, match="UTF-8"):
         decode("%FF")
-
-
-def test_the_query_begins_at_the_first_question_mark_and_stays_as_it_is() -> None:
-    assert split_target("/a?b=%zz?&c//..") == ("/a", "b=%zz?&c//..")
-    assert split_target("/a") == ("/a", "")

@@ -11,6 +11,8 @@ import pytest
 
 from gateway.core.check import compile_data
 from gateway.core.compile import Compiled
+from gateway.core.health import HealthRule
+from gateway.core.limits import LimitRules, Rate
 from gateway.core.model import Backend, Timeouts, WebSocketRule
 from gateway.core.problems import Problem, Problems
 from gateway.core.settings import json_schema
@@ -41,6 +43,10 @@ def problems(data: Any) -> dict[str, Problem]:
 
 def config(*routes: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"version": 1, "backends": BACKENDS, "tenants": {"acme": {}}, "routes": list(routes), **more}
+
+
+def ill(**health: Any) -> dict[str, Any]:
+    return {"kind": "asab", "addresses": ["unix:x"], "health": health}
 
 
 def route(**more: Any) -> dict[str, Any]:
@@ -101,6 +107,31 @@ def test_the_host_that_a_route_sets_is_an_authority(host: str) -> None:
     assert compiled(config(route(set_host=host))).table.routes[0].set_host == host
 
 
+def test_limits_and_health_are_compiled() -> None:
+    made = compiled(
+        config(
+            route(rate_limit={"rate": "5/s", "burst": 9}),
+            tenants={"acme": {"quota": "100000/day"}, "free": {}},
+            client_limit="20/s",
+            rate_limit_headers="draft",
+            backends={
+                "fast": ill(
+                    path="/up?x=1", host="h:1", interval="1s", timeout="500ms", rise=1, fall=9,
+                    expect="200-299,404", server_errors=True,
+                ),
+                "plain": {"kind": "asab", "addresses": ["unix:y"]},
+            },
+        )
+    )  # fmt: skip
+    assert made.table.routes[0].rate == Rate(5, 9)
+    assert (made.tenants["acme"].quota, made.tenants["free"].quota) == (100_000, 0)
+    assert made.limits == LimitRules(Rate(20, 20), "draft")
+    rule = made.backends["fast"].health
+    assert rule == HealthRule("/up?x=1", "h:1", 1.0, 0.5, 1, 9, ((200, 299), (404, 404)), True)
+    assert [status for status in (199, 200, 299, 300, 404, 405) if rule.expects(status)] == [200, 299, 404]
+    assert made.backends["plain"].health == HealthRule()
+
+
 def test_addresses_at_the_limits_are_taken() -> None:
     label = "a" * 63
     addresses = ["unix:" + "x" * 98, f"http://{label}.{label}:65535", "http://my_service:1"]
@@ -123,6 +154,14 @@ def test_addresses_at_the_limits_are_taken() -> None:
 def test_a_route_opts_in_to_websockets(written: Any, rule: WebSocketRule | None) -> None:
     made = compiled(config(route(websocket=written, cors={"origins": ["http://a"]})))
     assert made.table.routes[0].websocket == rule
+
+
+def test_a_route_opts_in_to_retries_and_interim_answers() -> None:
+    plain, both = compiled(
+        config(route(), route(name="b", path="/b", retry="idempotent", interim="relay"))
+    ).table.routes
+    assert (plain.retry, plain.interim) == (False, False)
+    assert (both.retry, both.interim) == (True, True)
 
 
 def test_documents_is_the_gateways_own_store() -> None:
@@ -227,6 +266,10 @@ def test_an_encoded_slash_passes_to_a_backend_only_where_the_route_says_so(
         ({"websocket": {"max_mesage": 1}}, "websocket.max_mesage", "unknown", "did you mean 'max_message'?"),
         ({"websocket": {"idle": 0}}, "websocket.idle", "cannot be 0", "above 0"),
         ({"websocket": {"origins": ["a.example"]}}, "websocket.origins[0]", "not allowed here", "match ^"),
+        ({"retry": "all"}, "retry", "'none' or 'idempotent'", "correct"),
+        ({"retry": "idempotent", "target": "documents"}, "retry", "about backends", "remove it"),
+        ({"interim": True}, "interim", "'drop' or 'relay'", "correct"),
+        ({"interim": "relay", "target": "documents"}, "interim", "about backends", "remove it"),
     ],
 )  # fmt: skip
 def test_each_problem_of_a_route_has_its_path_reason_and_mend(
@@ -277,6 +320,20 @@ def test_each_problem_of_a_route_has_its_path_reason_and_mend(
         ({"tenants": {"acme": {"rate_limit": {"rate": "1/s", "brust": 2}}}}, "tenants.acme.rate_limit.brust",
          "unknown", "did you mean 'burst'?"),
         ({"tenants": {"acme": {"disabled": "yes"}}}, "tenants.acme.disabled", "boolean", "true or false"),
+        ({"tenants": {"acme": {"quota": "100/h"}}}, "tenants.acme.quota", "not a quota", "100000/day"),
+        ({"tenants": {"acme": {"quota": "0/day"}}}, "tenants.acme.quota", "not a quota", "100000/day"),
+        ({"tenants": {"acme": {"quota": 5}}}, "tenants.acme.quota", "not a quota", "100000/day"),
+        ({"client_limit": "many"}, "client_limit.rate", "not a rate", "100/s"),
+        ({"client_limit": {"rate": "1/s", "brust": 2}}, "client_limit.brust", "unknown", "'burst'"),
+        ({"rate_limit_headers": "on"}, "rate_limit_headers", "'draft', 'legacy' or 'none'", ""),
+        ({"backends": {"b": ill(path="healthz")}}, "backends.b.health.path", "not allowed here", "match ^/"),
+        ({"backends": {"b": ill(interval="1s")}}, "backends.b.health", "no probes", "add path"),
+        ({"backends": {"b": ill(path="/", fal=1)}}, "backends.b.health.fal", "unknown", "'fall'"),
+        ({"backends": {"b": ill(path="/", fall=0)}}, "backends.b.health.fall", "greater than", ""),
+        ({"backends": {"b": ill(path="/", interval=0)}}, "backends.b.health.interval", "cannot be 0", ""),
+        ({"backends": {"b": ill(path="/", expect="2xx")}}, "backends.b.health.expect", "statuses", "200-399"),
+        ({"backends": {"b": ill(path="/", expect="399-200")}}, "backends.b.health.expect", "ends before",
+         "lower"),
         ({"trusted_proxies": ["10.0.0.0/33"]}, "trusted_proxies[0]", "not an IP network", "10.0.0.0/8"),
     ],
 )  # fmt: skip
@@ -412,6 +469,10 @@ def test_the_schema_is_a_schema_and_takes_the_config_of_the_repository() -> None
         config(route(websocket="yes")),
         config(route(websocket={"zzz": 1})),
         config(route(cors={"origins": ["*"], "max_age": 0.5})),
+        config(tenants={"acme": {"quota": "100/hour"}}),
+        config(backends={"b": ill(path="healthz")}),
+        config(backends={"b": ill(path="/", expect="ok")}),
+        config(rate_limit_headers="yes"),
         {"routes": []},
         {"version": 2},
     ],
@@ -428,6 +489,10 @@ def test_the_schema_refuses_what_the_gateway_refuses(data: Any) -> None:
         config(route(timeouts={"total": 0, "connect": "500ms", "idle": "1.5 s"}, body_limit="1 GiB")),
         config(tenants={"acme": {"rate_limit": "1.5/h"}, "b": {"rate_limit": {"rate": "2/s", "burst": 1}}}),
         config(route(cors={"origins": ["*"], "headers": ["*"]}, host=None, methods=[])),
+        config(route(rate_limit="5/s"), client_limit="20/s", rate_limit_headers="legacy"),
+        config(tenants={"acme": {"quota": "100000/day"}}),
+        config(backends={"b": ill(path="/healthz", expect=204)}),
+        config(backends={"b": ill(server_errors=True)}),
         config(route(websocket=True)),
         config(route(websocket=False, target="flask")),
         config(route(websocket={"max_message": "1MiB", "idle": "60s", "origins": ["https://a"]})),

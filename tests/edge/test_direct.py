@@ -120,6 +120,74 @@ async def test_a_thousand_pipelined_requests_are_answered_in_order(tmp_path: Pat
         client.close()
 
 
+async def test_a_request_that_comes_in_parts_takes_the_short_way(tmp_path: Path, ways: list[str]) -> None:
+    """Many clients send head and body apart."""
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await warm(gateway)
+        whole = get("/a", method="POST", headers="Content-Length: 4\r\n", body="body")
+        for cut in (1, 20, len(whole) - 4, len(whole) - 1):
+            client.send(whole[:cut])
+            await asyncio.sleep(0.005)
+            client.send(whole[cut:])
+            assert (await client.answer())[1] == b"/abody"
+        assert ways[2:] == ["direct"] * 4
+        client.close()
+
+
+@pytest.mark.parametrize("cut", [1, 20, -4, -1])
+async def test_a_request_whose_parts_take_their_time_takes_the_other_way(
+    tmp_path: Path, ways: list[str], cut: int
+) -> None:
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await warm(gateway)
+        whole = get("/a", method="POST", headers="Content-Length: 4\r\n", body="body")
+        client.send(whole[:cut])
+        await asyncio.sleep(0.1)
+        client.send(whole[cut:] + get("/b"))
+        assert (await client.answer())[1] == b"/abody"
+        assert (await client.answer())[1] == b"/b"
+        assert set(ways[2:]) == {"handle"}
+        client.close()
+
+
+async def test_a_client_that_sends_its_next_request_early_stays_on_the_short_way(
+    tmp_path: Path, ways: list[str]
+) -> None:
+    """While aiohttp serves the one before, and in the moment when it winds that up."""
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        clients = [await RawClient.connect(harness.address(gateway)) for _ in range(8)]
+        for client in clients:
+            client.send(get("/x"))  # at once, before aiohttp waits for it; no connection is warm
+        for client in clients:
+            client.send(get("/y"))
+            assert (await client.answer())[1] == b"/x"
+            client.send(get("/z")[:12])
+        for client in clients:
+            client.send(get("/z")[12:])
+            assert (await client.answer())[1] == b"/y"
+            assert (await client.answer())[1] == b"/z"
+        assert ways.count("handle") == 8
+        assert ways.count("direct") == 16
+        for client in clients:
+            client.close()
+
+
+async def test_a_half_that_came_before_the_drain_is_served_whole(tmp_path: Path, ways: list[str]) -> None:
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await warm(gateway)
+        whole = get("/a", method="POST", headers="Content-Length: 4\r\n", body="body")
+        client.send(whole[:-2])
+        await asyncio.sleep(0.01)
+        draining = asyncio.create_task(gateway.drain())
+        await asyncio.sleep(0.3)
+        client.send(whole[-2:])
+        head, body = await client.answer()
+        assert body == b"/abody"
+        assert "connection: close" in head.lower()
+        await draining
+        client.close()
+
+
 async def test_what_is_not_simple_takes_the_other_way_on_the_same_connection(
     tmp_path: Path, ways: list[str]
 ) -> None:

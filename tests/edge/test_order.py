@@ -208,3 +208,34 @@ async def test_bytes_that_come_on_an_idle_connection_end_it_and_reach_nobody(tmp
             await asyncio.sleep(0.06)
         assert backend.connections == 3
         client.close()
+
+
+@pytest.mark.parametrize("ready", ["warm", "cold"])
+@pytest.mark.parametrize("good", [1, 3])
+async def test_requests_before_a_broken_one_in_the_same_segment_are_answered(
+    tmp_path: Path, ready: str, good: int
+) -> None:
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await warm(gateway) if ready == "warm" else await RawClient.connect(harness.address(gateway))
+        requests = b"".join(get(f"/{n}") for n in range(good))
+        client.send(requests + b"GET /svc/broken HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n" + get("/after"))
+        for n in range(good):
+            assert (await client.answer())[1] == b"/%d" % n
+        received = await client.rest(2)
+        assert received.startswith(b"HTTP/1.1 400 ")
+        assert received.count(b"HTTP/1.1 ") == 1
+        heard = [heard.line.split()[1] for heard in backend.heard]
+        assert heard[-good:] == [f"/{n}" for n in range(good)]
+        client.close()
+
+
+async def test_a_request_with_a_body_before_a_broken_one_in_the_same_segment_is_answered(
+    tmp_path: Path,
+) -> None:
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await RawClient.connect(harness.address(gateway))
+        head = b"POST /svc/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        client.send(head + b"3\r\nabc\r\n0\r\n\r\n" + b"GET /svc/\x00 HTTP/1.1\r\n\r\n")
+        assert (await client.answer())[1] == b"/xabc"
+        assert (await client.rest(2)).startswith(b"HTTP/1.1 400 ")
+        client.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -221,6 +222,32 @@ async def test_an_answer_that_is_cut_off_never_looks_complete(
             assert b"half" in received
             assert not received.endswith(b"0\r\n\r\n")
             client.close()
+
+
+@pytest.mark.parametrize("timeouts", [{}, {"idle": "200ms"}])
+async def test_an_answer_to_http_1_0_that_is_cut_off_ends_with_a_reset(
+    tmp_path: Path, timeouts: dict[str, str]
+) -> None:
+    """It has no framing: with an ordinary end of the connection it would look complete."""
+
+    async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
+        if timeouts:
+            await asyncio.sleep(5)
+        await asyncio.sleep(0.05)
+        writer.close()
+
+    async with Backend(script) as backend:
+        routing = config([backend.address], timeouts=timeouts, public=True)
+        async with harness.running(tmp_path, routing) as gateway:
+            client = await RawClient.connect(harness.address(gateway))
+            client.send(b"GET /svc/ HTTP/1.0\r\nHost: x\r\n\r\n")
+            async with asyncio.timeout(3):
+                assert await client.reader.readuntil(b"half")
+                with pytest.raises(ConnectionResetError):
+                    await client.reader.read()
+    lines = [json.loads(line) for line in (tmp_path / "var" / "access.log").read_text().splitlines()]
+    assert lines[-1]["code"] == ("backend_timeout" if timeouts else "backend_reset")
 
 
 async def test_surplus_bytes_reach_nobody(tmp_path: Path, session: aiohttp.ClientSession) -> None:

@@ -37,6 +37,8 @@ class Scripted:
             return
         try:
             for piece in mutants.segments(self.raw, self._random, self._random.choice([1, 2, 6])):
+                if writer.is_closing():
+                    return  # the gateway has heard enough
                 writer.write(piece)
                 await asyncio.sleep(self._random.choice([0, 0, 0.001]))
             if self.closes:

@@ -70,8 +70,8 @@ async def api(tmp_path: Path, aiohttp_raw_server: AiohttpRawServer) -> AsyncIter
     route = Route("documents", "/documents/{rest*}", "documents", target, strip=PREFIX, body_limit=BODY_LIMIT)
 
     async def serve(request: web.BaseRequest) -> web.StreamResponse:
-        head = from_pairs(request.method, request.raw_path, request.raw_headers)
-        call = Call(head, "", snapshot(), request)
+        head = from_pairs(request.raw_headers)
+        call = Call(request.method, request.raw_path, head, "", snapshot(), request)
         call.id = "the-request"
         call.route = route
         path, _, call.query = request.raw_path.partition("?")

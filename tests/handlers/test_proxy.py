@@ -430,9 +430,42 @@ async def test_a_shorter_time_wanted_by_the_client_counts_and_a_longer_one_does_
             async with session.get(harness.url(gateway, "/svc/"), headers=headers) as response:
                 assert response.status == 504
             assert asyncio.get_running_loop().time() - begun < most
-        headers = {**harness.bearer(gateway), "X-Request-Timeout": "soon"}
-        async with session.get(harness.url(gateway, "/svc/"), headers=headers) as response:
-            assert response.status == 400
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        *("soon", "1_0", "inf", "nan", "1e1", "+1", "-1", "0", "0.0", "1.", ".5"),
+        *("\u0661", "86401", "0x1", "1 2", ""),
+    ],
+)
+async def test_a_time_that_is_no_plain_decimal_number_is_400(tmp_path: Path, wanted: str) -> None:
+    async with Backend(always(answer())) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await _raw(gateway, f"GET /svc/ HTTP/1.1\r\nX-Request-Timeout: {wanted}")
+        head, body = await client.answer()
+        assert head.startswith("HTTP/1.1 400 ")
+        assert json.loads(body)["code"] == "bad_request"
+        assert not backend.heard
+        client.close()
+
+
+async def test_a_time_that_is_said_twice_is_400(tmp_path: Path) -> None:
+    async with Backend(always(answer())) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await _raw(gateway, "GET /svc/ HTTP/1.1\r\nX-Request-Timeout: 1\r\nX-Request-Timeout: 1")
+        assert (await client.head()).startswith("HTTP/1.1 400 ")
+        client.close()
+
+
+async def test_tiny_chunks_that_come_together_leave_together(tmp_path: Path) -> None:
+    """In one chunk, and so in one write: one for each would cost a system call for a byte."""
+    raw = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 500 + b"0\r\n\r\n"
+    async with Backend(always(raw)) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await _raw(gateway, "GET /svc/ HTTP/1.1")
+        await client.head()
+        async with asyncio.timeout(2):
+            received = await client.reader.readuntil(b"\r\n0\r\n\r\n")
+        assert received == b"1f4\r\n" + b"a" * 500 + b"\r\n0\r\n\r\n"
+        client.close()
 
 
 async def test_every_answer_of_ours_and_theirs_carries_the_request_id_of_the_log(
@@ -452,3 +485,53 @@ async def test_every_answer_of_ours_and_theirs_carries_the_request_id_of_the_log
     assert lines[0]["tenant"] == "acme"
     assert lines[0]["route"] == "svc"
     assert lines[0]["bytes_out"] > 0
+
+
+async def test_host_is_the_client_s_unless_the_route_sets_one(
+    tmp_path: Path, session: aiohttp.ClientSession
+) -> None:
+    async with Backend(always(answer())) as backend:
+        routing = config(backend)
+        routing["routes"] += [harness.route("set", "app", set_host="inside.example:81")]  # type: ignore[operator]
+        async with harness.running(tmp_path, routing) as gateway:
+            for path in ("/svc/", "/set/"):
+                headers = {**harness.bearer(gateway), "Host": "outside.example"}
+                async with session.get(harness.url(gateway, path), headers=headers) as response:
+                    assert response.status == 200
+        one, two = backend.heard
+        assert (one.one("Host"), one.one("X-Forwarded-Host")) == ("outside.example",) * 2
+        assert (two.one("Host"), two.one("X-Forwarded-Host")) == ("inside.example:81", "outside.example")
+
+
+async def test_the_environment_names_no_proxy_and_no_cookie_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    async with (
+        Backend(always(answer(headers="Set-Cookie: session=1; Path=/\r\n"))) as backend,
+        harness.running(tmp_path, config(backend)) as gateway,
+    ):
+        for _ in range(2):
+            client = await _raw(gateway, "GET /svc/ HTTP/1.1")
+            head, _ = await client.answer()
+            assert "Set-Cookie: session=1; Path=/\r\n" in head
+            client.close()
+        assert [heard.one("Cookie") for heard in backend.heard] == [None, None]
+
+
+async def test_addresses_take_turns_from_the_first_request_on(tmp_path: Path) -> None:
+    async with Backend(always(answer())) as one, Backend(always(answer())) as two:
+        routing = config(one)
+        routing["backends"]["app"]["addresses"] += [two.address]  # type: ignore[index]
+        async with harness.running(tmp_path, routing) as gateway:
+            client = await _raw(gateway, "GET /svc/ HTTP/1.1")
+            for _ in range(9):
+                await client.answer()
+                bearer = harness.token(gateway)
+                client.send(
+                    f"GET /svc/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {bearer}\r\n\r\n".encode()
+                )
+            await client.answer()
+            client.close()
+        assert (len(one.heard), len(two.heard)) == (5, 5)

@@ -353,5 +353,6 @@ def test_problems_as_text_are_one_a_line(setting: Setting) -> None:
     assert describe(setting.path, caught.value.problems).splitlines() == [
         f"  {setting.path}:1: version: input should be 1 (correct the value)",
         f"  {setting.path}:2: zzz: the key 'zzz' is unknown "
-        "(remove it; known here: backends, routes, tenants, trusted_proxies, version)",
+        "(remove it; known here: backends, client_limit, rate_limit_headers, routes, tenants,"
+        " trusted_proxies, version)",
     ]

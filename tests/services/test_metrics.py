@@ -37,6 +37,7 @@ def test_a_gateway_that_has_done_nothing_renders_what_the_parser_accepts():
         "gateway_config_reloads": "counter",
         "gateway_tokens_verified": "counter",
         "gateway_backend_errors": "counter",
+        "gateway_websockets_ended": "counter",
         "gateway_child_restarts": "counter",
         "gateway_config_revision": "gauge",
         "gateway_config_loaded_timestamp_seconds": "gauge",

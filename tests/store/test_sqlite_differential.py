@@ -267,6 +267,25 @@ def test_pages_come_in_the_reference_order_with_nothing_left_out_or_twice(
     assert found(connection, EVERYTHING, sort, limit) == expected(stored, EVERYTHING, sort)
 
 
+WRAPS: dict[str, Callable[[Node], Node]] = {
+    "not": Not,
+    "and": lambda node: And((node, Exists(("id",)))),
+    "or": lambda node: Or((eq(("b",), "never"), node)),
+    "nor": lambda node: Not(Or((eq(("b",), "never"), Not(node)))),
+    "element": lambda node: Or((ElemMatch(("a",), Not(ElemMatch(("a", "b"), node))), Exists(("b",)))),
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPS)
+@pytest.mark.parametrize("indexed", [False, True])
+def test_a_filter_may_be_as_deep_as_json(connection: sqlite3.Connection, wrap: str, indexed: bool) -> None:
+    stored = store(connection, [{"a": 1}, {"a": [{"b": 1}]}, {"a": "x"}, {}], indexed=indexed)
+    wanted: Node = In(("a",), (1, "y", None), ("1", '"y"', "null"))
+    for _ in range(30):
+        wanted = WRAPS[wrap](wanted)
+        assert found(connection, wanted) == expected(stored, wanted)
+
+
 @pytest.mark.parametrize("op", get_args(Comparison))
 def test_instants_are_compared_exactly(connection: sqlite3.Connection, op: Comparison) -> None:
     stored = store(connection, [{"a": n} for n in range(4)])

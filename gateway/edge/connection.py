@@ -1,0 +1,81 @@
+"""A connection to a backend, and what it tells whoever uses it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol, cast
+
+from gateway.core.model import Address
+
+
+class User(Protocol):
+    """What a connection carries. writable: the backend takes more again."""
+
+    def feed(self, data: bytes) -> None: ...
+    def connection_lost(self) -> None: ...
+    def writable(self) -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    """A connection to a backend. It carries one exchange at a time; bytes that nobody asked for end it."""
+
+    __slots__ = ("address", "exchange", "idle_since", "lost", "transport", "writable")
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.exchange: User | None = None
+        self.transport: asyncio.Transport | None = None
+        self.idle_since = 0.0
+        self.lost = False
+        self.writable: asyncio.Event | None = None  # there while somebody waits to write
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
+
+    def data_received(self, data: bytes) -> None:
+        if self.exchange is None:
+            self.abort()
+        else:
+            self.exchange.feed(data)
+
+    def eof_received(self) -> None:
+        """The transport closes itself; connection_lost says the rest, a turn later."""
+        self.lost = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        if self.writable is not None:
+            self.writable.set()
+        if self.exchange is not None:
+            self.exchange.connection_lost()
+
+    def pause_writing(self) -> None:
+        self.writable = asyncio.Event()
+
+    def resume_writing(self) -> None:
+        """Its user hears of it a turn later: asyncio (3.11) says twice that a connection is lost when it is
+        closed in here."""
+        if self.writable is not None:
+            self.writable.set()
+            self.writable = None
+        if self.exchange is not None:
+            asyncio.get_running_loop().call_soon(self._tell_writable)
+
+    def _tell_writable(self) -> None:
+        if self.exchange is not None:
+            self.exchange.writable()
+
+    async def drained(self) -> None:
+        """Until what was written has left, down to the low-water mark."""
+        if self.writable is not None:
+            await self.writable.wait()
+
+    def abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+        self.lost = True
+
+    def close(self) -> None:
+        if self.transport is not None:
+            self.transport.close()
+        self.lost = True

@@ -1,0 +1,209 @@
+"""aiohttp's handler of one client's connection, mended where it would break a promise.
+
+Requests before a broken one are answered, a broken body ends whoever reads it, refusals are ours, and a
+client that sends no more may still read. Only this file and server.py make use of aiohttp's server internals
+(3.14).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from aiohttp import HttpVersion10, HttpVersion11, StreamReader, hdrs, web
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
+
+from gateway.call import new_id
+from gateway.core.errors import GatewayError
+from gateway.core.head import Head
+from gateway.edge import reply, unparsed
+
+_PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_FIRST_LOOK, _LAST_LOOK = 0.02, 0.5  # seconds between two looks at a half-closed client, doubled each time
+
+
+class Service(Protocol):
+    """Who serves requests.
+
+    handle: any. direct: a whole simple one; False hands it to `handle`. refused: told of what never became
+    a request: its request id, what was answered, and the peer.
+    """
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse: ...
+    def direct(self, client: Any, method: str, target: str, head: Head, request_body: bytes) -> bool: ...
+    def refused(self, request_id: str, error: GatewayError, peer: str) -> None: ...
+
+
+class Handler(RequestHandler):
+    """One client's connection, served by aiohttp. peer: its address. half_closed: it sends no more.
+
+    relay, tunnel, on_gone: as in gateway.call.Client.
+    """
+
+    __slots__ = (
+        "_body",
+        "_line_ended",
+        "_line_length",
+        "_probed",
+        "_service",
+        "half_closed",
+        "on_gone",
+        "peer",
+        "relay",
+        "tunnel",
+    )
+
+    def __init__(self, server: web.Server, service: Service, **more: Any) -> None:
+        super().__init__(server, **more)
+        self._service = service
+        self.peer = ""
+        self.relay: Any = None
+        self.tunnel: Any = None
+        self.on_gone: Callable[[], object] | None = None
+        self.half_closed = self._probed = False
+        self._body: StreamReader | None = None
+        self._line_length = 0
+        self._line_ended = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        name = transport.get_extra_info("peername")
+        if isinstance(name, tuple) and name:
+            self.peer = str(name[0]).removeprefix("::ffff:")
+
+    # --- bytes from the client ---
+
+    def feed(self, data: bytes) -> None:
+        """Head by head: of what comes in one piece, aiohttp's parser forgets the good requests before one
+        that it cannot parse, and they would not be answered."""
+        start, end = 0, data.find(b"\r\n\r\n") + 4
+        while 4 <= end < len(data) and self._wants_a_head():
+            super().data_received(data[start:end])
+            self._end_broken_body()
+            start, end = end, data.find(b"\r\n\r\n", end) + 4
+        super().data_received(data[start:] if start else data)
+        self._end_broken_body()
+
+    def _wants_a_head(self) -> bool:
+        """Whether what aiohttp's parser has taken is good, and it is in no body."""
+        if self._buffer_paused or (self._messages and isinstance(self._messages[-1][0], _ErrInfo)):
+            return False
+        return self._body is None or self._body.is_eof()
+
+    def _end_broken_body(self) -> None:
+        """aiohttp's parser forgets the body that it was in when it meets what it cannot parse: whoever reads
+        that body would wait until the body's time is over, and so would a thread's seat."""
+        if not self._messages:
+            return
+        last, payload = self._messages[-1]
+        if not isinstance(last, _ErrInfo):
+            self._body = payload
+            return
+        body = self._messages[-2][1] if len(self._messages) > 1 else self._body
+        if body is not None and not body.is_eof():
+            if self._current_request is not None or len(self._messages) > 1:  # else nobody reads it any more
+                body.set_exception(last.exc)
+            body.feed_eof()
+
+    # --- a client that sends no more ---
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp's gives None, asyncio takes both
+        """The client has ended its side; True keeps ours open. Who only shut down its sending (shutdown(2),
+        SHUT_WR) still gets the answers to what it sent whole. One that closed its connection looks the same,
+        and its work is to be cancelled: see `_probe`."""
+        if self.half_closed:
+            return True  # asyncio says so again when reading was paused meanwhile
+        if self.transport is None or self.tunnel is not None or not self.has_whole_request():
+            return False
+        relay = self.relay
+        if relay is not None:
+            if relay.is_stream():
+                return False  # it might have no end, and nothing to write for long
+            if self.is_last():
+                relay.keep_alive = False
+        self.half_closed = True
+        self._probe()
+        self._loop.call_later(_FIRST_LOOK, self._look_at_half_closed, _FIRST_LOOK)
+        return True
+
+    def _probe(self) -> None:
+        """Write what a client may always get while it waits (RFC 9110 section 15.2.1). Where nobody reads any
+        more, the answer is a reset. Once an answer has begun, that is the probe; HTTP/1.0 has none."""
+        request, relay = self._current_request, self.relay
+        waits = not relay.begun if relay is not None else self.on_gone is not None
+        if waits and not self._probed and (request is None or request.version >= HttpVersion11):
+            assert self.transport is not None
+            self._probed = True
+            self.transport.write(_PROBE)
+
+    def _look_at_half_closed(self, waited: float) -> None:
+        """asyncio reads no more, so nobody would say that the client has reset the connection."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        if transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            transport.abort()
+            return
+        self._probe()
+        self.end_half_closed()
+        wait = min(2 * waited, _LAST_LOOK)
+        self._loop.call_later(wait, self._look_at_half_closed, wait)
+
+    def has_whole_request(self) -> bool:
+        """Whether a request that came to its end is being served."""
+        waiter = self._waiter
+        serving = waiter is None or waiter.done() or bool(self._messages)
+        return serving and (self._body is None or self._body.is_eof())
+
+    def is_last(self) -> bool:
+        """Whether nothing came after the request that is being served."""
+        return not self._messages
+
+    def end_half_closed(self) -> None:
+        """Close the connection if all that came whole is answered."""
+        raise NotImplementedError
+
+    # --- bytes to the client ---
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.relay is not None:  # a turn later: see Connection.resume_writing
+            self._loop.call_soon(self._resume_relay)
+
+    def _resume_relay(self) -> None:
+        if self.relay is not None:
+            self.relay.resume()
+
+    # --- what aiohttp refuses by itself ---
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """A request that cannot be parsed. Nothing of it is echoed."""
+        error = unparsed.error_of(status, exc, self._line_length)
+        request._version = HttpVersion11  # aiohttp makes up a request of HTTP/1.0 for what it cannot parse
+        request_id = new_id()
+        response = web.Response(
+            status=error.status,
+            body=reply.problem_body(error, request_id),
+            content_type=reply.PROBLEM_TYPE,
+            headers={reply.REQUEST_ID: request_id, hdrs.SERVER: reply.SERVER, hdrs.CACHE_CONTROL: "no-store"},
+        )
+        response.force_close()
+        self._service.refused(request_id, error, self.peer)
+        return response
+
+
+def is_spoken(request: web.BaseRequest) -> bool:
+    """Whether the request is of HTTP/1.0 or 1.1. aiohttp's parser also takes 2.0, and 0.9 (a line without a
+    version, though headers follow), and answers in kind: here such a request is answered in 1.1."""
+    if HttpVersion10 <= request._version <= HttpVersion11:
+        return True
+    request._version = HttpVersion11
+    return False

@@ -1,0 +1,211 @@
+"""The health of each address, live: a circuit for each, by the address, so that a reload resets nothing."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from time import monotonic
+from typing import Any
+
+from gateway.core.errors import BackendUnavailable, GatewayError
+from gateway.core.health import Circuit, Failure
+from gateway.core.limits import later
+from gateway.core.model import Address, Backend
+from gateway.core.openmetrics import Counter, Gauge, Instrument
+
+L = logging.getLogger(__name__)
+
+OnChange = Callable[[str, Callable[[], GatewayError] | None], None]
+
+
+class Health:
+    """The circuits of all addresses. on_change(backend's name, refusal): which of its addresses are usable
+    has changed; when none is, refusal makes the error for those who wait for one, else it is None.
+
+    What costs time is done for circuits that are not closed only: while all are, nobody pays for it.
+    """
+
+    def __init__(
+        self,
+        on_change: OnChange = lambda backend, refusal: None,
+        now: Callable[[], float] = monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._on_change = on_change
+        self._now = now
+        self._chance = chance
+        self._backends: Mapping[str, Backend] = {}
+        self._owners: dict[str, str] = {}  # address -> its backend's name
+        self._circuits: dict[str, Circuit] = {}
+        self._broken: dict[str, Circuit] = {}  # those that are not closed
+        self._transitions = Counter(
+            "gateway_circuit_transitions", "Changes of an address's circuit.", ("backend", "state")
+        )
+
+    # --- for each request ---
+
+    def is_closed(self, address: Address) -> bool:
+        """Whether the address is healthy, as far as is known."""
+        return address.text not in self._broken
+
+    def usable(self, address: Address) -> bool:
+        """Whether a request may go there: it is healthy, or the time for a trial has come."""
+        circuit = self._broken.get(address.text)
+        return circuit is None or circuit.fit(self._now())
+
+    def require(self, backend: Backend) -> None:
+        """Raises BackendUnavailable when no address of the backend is usable."""
+        if self._broken and not any(self.usable(address) for address in backend.addresses):
+            raise self.unavailable(backend)
+
+    def enter(self, address: Address, who: object) -> bool:
+        """Somebody has a seat there and is about to use it. False: the address is not healthy, and the trial
+        is somebody else's. Once it ends without `answered` or `failed`, say `left`."""
+        circuit = self._broken.get(address.text)
+        if circuit is None:
+            return True
+        now = self._now()
+        return circuit.fit(now) and self._changed(address, circuit.begin_trial(who, now))
+
+    def answered(self, address: Address, status: int) -> None:
+        """An answer began."""
+        circuit = self._circuits.get(address.text)
+        if circuit is None:
+            return  # gone from the config
+        if status >= 500 and circuit.rule.server_errors:
+            self.failed(address, "status", f"status {status}")
+            return
+        circuit.heard = True
+        if circuit.failures:
+            self._changed(address, circuit.succeeded(self._now()))
+
+    def failed(self, address: Address, kind: Failure, detail: str = "") -> None:
+        """A request or a probe failed by the address's doing."""
+        circuit = self._circuits.get(address.text)
+        if circuit is not None:
+            self._changed(address, circuit.failed(kind, self._now(), self._chance(), detail))
+
+    def left(self, address: Address, who: object) -> None:
+        """He goes, whatever became of it; when he had the trial, it is free again."""
+        circuit = self._broken.get(address.text)
+        if circuit is not None:
+            self._changed(address, circuit.left(who, self._now(), self._chance()))
+
+    def unavailable(self, backend: Backend) -> BackendUnavailable:
+        """The error for who asks for it: come back when the next trial is due."""
+        now = self._now()
+        circuits = [self._broken[a.text] for a in backend.addresses if a.text in self._broken]
+        wait = min((circuit.retry_at - now for circuit in circuits), default=0.0)
+        retry_after = later(max(0.0, wait), self._chance())
+        return BackendUnavailable("No address of the backend is healthy.", retry_after=retry_after)
+
+    # --- probes ---
+
+    def due(self) -> Iterator[tuple[Backend, Address, Circuit]]:
+        """Where a probe should go now."""
+        now = self._now()
+        for backend in self._backends.values():
+            for address in backend.addresses if backend.health.path else ():
+                circuit = self._circuits[address.text]
+                if circuit.probe_due(now):
+                    yield backend, address, circuit
+
+    def probing(self, address: Address, who: object) -> None:
+        """A probe leaves."""
+        circuit, now = self._circuits[address.text], self._now()
+        circuit.probed(now)
+        self._changed(address, circuit.begin_trial(who, now))
+
+    def probe_succeeded(self, address: Address) -> None:
+        circuit = self._circuits.get(address.text)
+        if circuit is not None:
+            self._changed(address, circuit.probe_succeeded(self._now(), self._chance()))
+
+    def retry_now(self, backend: str) -> None:
+        """There is reason to believe that it is back: the next trials are due now."""
+        for text, circuit in self._broken.items():
+            if self._owners[text] == backend:
+                circuit.retry_at = self._now()
+
+    # --- the config, and what is shown ---
+
+    def reconcile(self, backends: Mapping[str, Backend]) -> None:
+        """Follow a new snapshot: addresses that are there keep their state, those that are gone lose it."""
+        now = self._now()
+        self._backends = backends
+        self._owners = {a.text: name for name, backend in backends.items() for a in backend.addresses}
+        for text, name in self._owners.items():
+            rule = backends[name].health
+            circuit = self._circuits.get(text)
+            if circuit is None:
+                self._circuits[text] = Circuit(rule, now, self._chance())
+            else:
+                circuit.rule = rule
+        for text in self._circuits.keys() - self._owners.keys():
+            del self._circuits[text]
+            self._broken.pop(text, None)
+
+    def states(self) -> list[dict[str, Any]]:
+        """Each backend with its addresses: state, since (seconds since the epoch), failures in a row, the
+        last error ("" for none), and next_trial: in so many seconds, None when none is to come."""
+        return [
+            {
+                "name": name,
+                "healthy": any(self.is_closed(address) for address in backend.addresses),
+                "addresses": [self._state(address) for address in backend.addresses],
+            }
+            for name, backend in self._backends.items()
+        ]
+
+    def _state(self, address: Address) -> dict[str, Any]:
+        circuit, now = self._circuits[address.text], self._now()
+        waits = circuit.state == "open"
+        return {
+            "address": address.text,
+            "state": circuit.state,
+            "since": round(time.time() - (now - circuit.since), 3),
+            "failures": circuit.failures,
+            "last_error": circuit.last_error,
+            "next_trial": round(max(0.0, circuit.retry_at - now), 3) if waits else None,
+        }
+
+    def instruments(self) -> tuple[Instrument, ...]:
+        """What the metrics show of it."""
+
+        def healthy() -> dict[tuple[str, ...], float]:
+            return {(name, text): text not in self._broken for text, name in self._owners.items()}
+
+        text = "1 while requests go to the address, 0 while its circuit is open."
+        names = ("backend", "address")
+        return Gauge(
+            "gateway_backend_healthy", text, lambda: {k: int(v) for k, v in healthy().items()}, names
+        ), (self._transitions)
+
+    def _changed(self, address: Address, changed: bool) -> bool:
+        """Tell those who want to know that a circuit changed, if it did."""
+        if not changed:
+            return False
+        circuit, backend = self._circuits[address.text], self._owners[address.text]
+        was_broken = address.text in self._broken
+        if circuit.state == "closed":
+            del self._broken[address.text]
+        else:
+            self._broken[address.text] = circuit
+        self._transitions.add(backend, circuit.state)
+        is_news = was_broken is (circuit.state == "closed")
+        L.log(
+            logging.WARNING if is_news else logging.DEBUG,
+            "The circuit of %s (backend %s) is %s%s",
+            *(address.text, backend, circuit.state, self._why(circuit)),
+        )
+        usable = any(self.usable(address) for address in self._backends[backend].addresses)
+        self._on_change(backend, None if usable else lambda: self.unavailable(self._backends[backend]))
+        return True
+
+    def _why(self, circuit: Circuit) -> str:
+        if circuit.state != "open":
+            return ""
+        said = f"after {circuit.failures} failures in a row, the last: {circuit.last_error}"
+        return f" {said}; next trial in {max(0.0, circuit.retry_at - self._now()):.2f} s"

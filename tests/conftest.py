@@ -1,0 +1,21 @@
+"""Tests of the wire run on both event loops: the gateway serves on uvloop, whoever embeds it may not. The
+others run on asyncio's own, and whole processes choose for themselves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import uvloop
+
+Loops = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
+
+_WIRE = {"edge"}
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Loops:
+    if Path(item.path).parent.name in _WIRE:
+        return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop}

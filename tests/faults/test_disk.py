@@ -1,0 +1,143 @@
+"""A disk that is full, or does not give back what it took: proxying goes on, and who is affected is told."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import resource
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from gateway.app import Gateway
+from gateway.edge import spool
+from tests import harness
+from tests.fakes import Backend, RawClient, always, answer
+
+pytestmark = pytest.mark.asyncio
+BIG = 1_000_000
+
+
+def config(backend: Backend) -> dict[str, Any]:
+    backends = {"app": {"kind": "gunicorn", "threads": 1, "addresses": [backend.address]}}
+    return harness.routing([harness.route("svc", "app", public=True)], backends=backends)
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Every write beyond `size` bytes of a file fails (setrlimit(2), RLIMIT_FSIZE), as on a full disk."""
+    assert signal.getsignal(signal.SIGXFSZ) == signal.SIG_IGN
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+class Failing:
+    """A temporary file that does not give back what it holds. Each one fails at the n-th read."""
+
+    def __init__(self, file: IO[bytes], reads: int) -> None:
+        self._file = file
+        self._reads = reads
+
+    def read(self, size: int) -> bytes:
+        self._reads -= 1
+        if self._reads < 0:
+            raise OSError(errno.EIO, "Input/output error")
+        return self._file.read(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def failing_after(monkeypatch: pytest.MonkeyPatch, reads: int) -> None:
+    def made(prefix: str) -> Any:
+        return Failing(tempfile.TemporaryFile(prefix=prefix, buffering=0), reads)
+
+    monkeypatch.setattr(spool, "_file", made)
+
+
+async def post(gateway: Gateway, size: int) -> tuple[str, bytes]:
+    client = await RawClient.connect(harness.address(gateway))
+    client.send(f"POST /svc/ HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n".encode() + b"x" * size)
+    try:
+        return await client.answer()
+    finally:
+        client.close()
+
+
+async def test_a_body_that_the_disk_has_no_room_for_is_507_and_what_needs_no_disk_goes_on(
+    tmp_path: Path,
+) -> None:
+    async with Backend(always(answer())) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        with files_of_at_most(200_000):
+            for _ in range(2):
+                head, body = await post(gateway, BIG)
+                assert head.startswith("HTTP/1.1 507 ")
+                assert json.loads(body)["code"] == "insufficient_storage"
+                head, _ = await post(gateway, 1000)
+                assert head.startswith("HTTP/1.1 200 ")
+        head, _ = await post(gateway, BIG)
+        assert head.startswith("HTTP/1.1 200 ")
+        assert [len(heard.body) for heard in backend.heard] == [1000, 1000, BIG]
+        assert gateway.admission.in_use() == {"app": 0}
+
+
+@pytest.mark.parametrize("reads", [0, 3])
+async def test_a_body_that_cannot_be_read_again_is_500_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, reads: int
+) -> None:
+    """And no 504 after the time of a backend that waits for the rest of it."""
+    failing_after(monkeypatch, reads)
+    async with Backend(always(answer())) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        head, body = await post(gateway, BIG)
+        assert head.startswith("HTTP/1.1 500 ")
+        assert json.loads(body)["code"] == "internal"
+        assert "Input/output error" in caplog.text
+        assert gateway.admission.in_use() == {"app": 0}
+        head, _ = await post(gateway, 1000)
+        assert head.startswith("HTTP/1.1 200 ")
+
+
+async def test_an_answer_that_cannot_be_buffered_waits_for_its_client_and_arrives_whole(
+    tmp_path: Path,
+) -> None:
+    big = bytes(range(256)) * 40_000
+    async with Backend(always(answer(big))) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        with files_of_at_most(100_000):
+            client = await RawClient.connect(harness.address(gateway))
+            client.send(b"GET /svc/ HTTP/1.1\r\nHost: a\r\n\r\n")
+            await client.head()
+            await asyncio.sleep(0.3)
+            assert gateway.admission.in_use() == {"app": 1}, "the thread waits, as it would without us"
+            async with asyncio.timeout(10):
+                assert await client.reader.readexactly(len(big)) == big
+            client.close()
+
+
+async def test_a_buffered_answer_that_cannot_be_read_again_cuts_the_client_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failing_after(monkeypatch, 2)
+    big = b"x" * 20_000_000
+    async with Backend(always(answer(big))) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await RawClient.connect(harness.address(gateway))
+        client.send(b"GET /svc/ HTTP/1.1\r\nHost: a\r\n\r\n")
+        await client.head()
+        await asyncio.sleep(0.3)
+        assert len(await client.rest()) < len(big)
+        assert "Input/output error" in caplog.text
+        async with asyncio.timeout(2):
+            while gateway.admission.in_use()["app"] or gateway.pools.under_way:
+                await asyncio.sleep(0.01)
+        client.close()
+    lines = [json.loads(line) for line in (tmp_path / "var" / "access.log").read_text().splitlines()]
+    assert [(line["status"], line["code"]) for line in lines] == [(200, "internal")]
