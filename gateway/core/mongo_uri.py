@@ -24,8 +24,7 @@ def with_defaults(uri: str) -> str:
     rest, _, options = uri.partition("?")
     known = {option.partition("=")[0].lower() for option in options.split("&")}
     added = [f"{name}={value}" for name, value in _DEFAULTS.items() if name.lower() not in known]
-    scheme, _, after = rest.partition("://")
-    if "/" not in after:
+    if "/" not in rest.partition("://")[2]:
         rest += "/"
     return f"{rest}?{'&'.join(([options] if options else []) + added)}"
 

@@ -37,8 +37,10 @@ class MongoDocumentStore:
     ATOMIC_BULK are answered 501.
     """
 
-    CAPABILITIES: ClassVar[frozenset[Capability]] = frozenset({Capability.CHANGES, Capability.ATOMIC_BULK}) | (
-        frozenset({Capability.REGEX}) if regex.AVAILABLE else frozenset()
+    CAPABILITIES: ClassVar[frozenset[Capability]] = (
+        frozenset(Capability)
+        - {Capability.SNAPSHOT_EXPORT}
+        - (frozenset() if regex.AVAILABLE else {Capability.REGEX})
     )
 
     def __init__(self, driver: Driver, cursor_key: bytes, *, query_seconds: float = QUERY_SECONDS) -> None:

@@ -12,7 +12,7 @@ from gateway.store.collection import Collection, CollectionSettings
 from gateway.store.document import Precondition, merge_patch
 from gateway.store.mongo_driver import Lost, Row, Taken
 from gateway.store.mongo_plan import Plan
-from gateway.store.mongo_rows import CLAIMS, COLLECTIONS, DOCUMENTS, ids, is_live, joined, scope
+from gateway.store.mongo_rows import CLAIMS, COLLECTIONS, DOCUMENTS, ids, is_live, joined, not_ended, scope
 from gateway.store.mongo_state import State
 from gateway.store.mongo_writes import Undo, Writes
 from gateway.store.patch import MergePatch
@@ -168,8 +168,8 @@ async def _take_back(writes: Writes, old: State, state: State) -> None:
 
 
 async def _holds_any(writes: Writes, name: str, session: Any) -> bool:
-    live = {"$or": [{"x": {"$exists": False}}, {"x": {"$gt": instants.now()}}]}
-    return await writes.driver.find_one(DOCUMENTS, scope(writes.tenant, name, live), session) is not None
+    query = scope(writes.tenant, name, not_ended(instants.now()))
+    return await writes.driver.find_one(DOCUMENTS, query, session) is not None
 
 
 def _check_deletion(state: State, precondition: Precondition) -> None:

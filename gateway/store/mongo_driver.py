@@ -45,6 +45,7 @@ Query = Mapping[str, Any]
 _SECTION = "gateway:store"  # of asab.Config, only while the service is made: the URI may hold a password
 _AWAY_SECONDS = 1.0  # how long nobody else tries after one found the server away
 _COMMITS = 3
+_BATCH = 500  # rows that are handled in one go: some milliseconds of the event loop
 _MAX_BSON = 16 * 1024 * 1024
 _MAYBE_TOO_LARGE = _MAX_BSON // 10  # bytes of JSON: an array's element of 2 takes up to 13
 _TOO_LARGE, _NO_SPACE, _TIME_LIMIT, _CONFLICT = 10334, 14031, 50, 112  # the server's error codes
@@ -68,8 +69,8 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """keys: names of fields, all ascending. present: only rows that have this field. expires: a date, in
-    which rows are removed by the server."""
+    """keys: names of fields, with - before a descending one. present: only rows that have this field.
+    expires: the field is a date, at which the server removes the row."""
 
     name: str
     keys: tuple[str, ...]
@@ -87,8 +88,8 @@ class _NoApplication:
 class Driver:
     """One connection pool. connect() first, from the event loop that uses it; close() at the end.
 
-    uri: mongodb:// or mongodb+srv://; it is in no text that leaves this object. Unless said otherwise a method
-    raises StoreUnavailable, and with a transaction Lost.
+    uri: mongodb:// or mongodb+srv://; it is in no text that leaves this object. Unless said otherwise, a
+    method raises StoreUnavailable, and in a transaction Lost.
     """
 
     def __init__(self, uri: str, application: Any = None) -> None:
@@ -147,11 +148,11 @@ class Driver:
         """The rows, read ahead by at most one batch of the server. fields: only these, all if empty.
         seconds: the server's deadline; raises QueryTooSlow past it. Close it (aclose)."""
         with self._translated():
-            cursor = self._rows(name).find(
-                query, dict.fromkeys(fields, 1) or None, limit=limit, session=session, allow_disk_use=True
-            )
+            projection = dict.fromkeys(fields, 1) or None
+            cursor = self._rows(name).find(query, projection, limit=limit, session=session)
+            cursor = cursor.batch_size(_BATCH)
             if sort:
-                cursor = cursor.sort(list(sort))
+                cursor = cursor.sort(list(sort)).allow_disk_use(True)
             if seconds is not None:
                 cursor = cursor.max_time_ms(max(1, int(seconds * 1000)))
             try:
@@ -161,9 +162,15 @@ class Driver:
                 await cursor.close()
 
     def check_size(self, row: Row) -> None:
-        """Raises BodyTooLarge for a row that MongoDB would refuse: numbers take more room there than in JSON."""
+        """Raises BodyTooLarge for a row that MongoDB refuses: numbers take more room there than in JSON."""
         if row["s"] > _MAYBE_TOO_LARGE and len(bson.encode(row)) > _MAX_BSON:
             raise _too_large()
+
+    async def count(self, name: str, query: Query, seconds: float) -> int:
+        """How many there are. Raises QueryTooSlow."""
+        with self._translated():
+            milliseconds = max(1, int(seconds * 1000))
+            return int(await self._rows(name).count_documents(query, maxTimeMS=milliseconds))
 
     async def insert(self, name: str, row: Row, session: Any = None) -> None:
         """Raises Taken when its _id is there already, and BodyTooLarge."""
@@ -244,12 +251,14 @@ class Driver:
                     options["partialFilterExpression"] = {index.present: {"$exists": True}}
                 if index.expires:
                     options["expireAfterSeconds"] = 0
-                await self._rows(name).create_index([(key, 1) for key in index.keys], **options)
+                keys = [(key.removeprefix("-"), -1 if key.startswith("-") else 1) for key in index.keys]
+                await self._rows(name).create_index(keys, **options)
 
     def _rows(self, name: str) -> Any:
         if self._service is None:
             raise StoreUnavailable("The document store has not started.")
-        return self._service.Database[name]
+        # Whatever the URI says: a secondary may not know yet what was just written.
+        return self._service.Database.get_collection(name, read_preference=ReadPreference.PRIMARY)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -260,7 +269,7 @@ class Driver:
         except errors.PyMongoError as error:
             raise self._translate(error) from None
         except BSONError as error:
-            self._log.report(type(error).__name__, "a row cannot be encoded or decoded; keep it and report it")
+            self._log.report(type(error).__name__, "a row cannot be encoded or decoded; report this")
             raise _away() from None
 
     def _translate(self, error: errors.PyMongoError) -> Exception:
@@ -308,10 +317,8 @@ def _why_not(error: Exception, name: str) -> str:
     """Why there is no connection at the start."""
     if isinstance(error, errors.ConfigurationError) and "wire version" in str(error):
         return f"The MongoDB server {name} is too old. The store needs MongoDB 4.4 or newer."
-    if isinstance(error, errors.InvalidURI | errors.ConfigurationError | ValueError) and not isinstance(
-        error, errors.OperationFailure
-    ):
-        mend = "Look at [store] uri: mongodb://user:password@host:27017/database?options, with the user's name "
-        return f"[store] uri is not one that MongoDB's driver accepts. {mend}and password percent-encoded."
+    if isinstance(error, errors.ConfigurationError | ValueError):  # InvalidURI is a ConfigurationError
+        mend = "Write mongodb://user:password@host:27017/database?options, name and password percent-encoded."
+        return f"[store] uri is not one that MongoDB's driver accepts. {mend}"
     reason, mend = _reason(error)
     return f"The MongoDB server {name} cannot be used ({reason}): {mend}."

@@ -45,8 +45,9 @@ _MAX_ENTRIES = 200  # values of an $in that are looked up in an index
 def narrow(node: Node, indexes: Indexes, prefix: Path = ()) -> Query | None:
     """A query that every match fulfils; None: no condition is known. indexes: those that can be used."""
     if isinstance(node, And):
-        parts = [part for part in (narrow(inner, indexes, prefix) for inner in node.nodes) if part is not None]
-        return {"$and": parts} if parts else None
+        found = [narrow(inner, indexes, prefix) for inner in node.nodes]
+        known = [part for part in found if part is not None]
+        return {"$and": known} if known else None
     if isinstance(node, Or):
         parts = []
         for inner in node.nodes:
@@ -61,8 +62,8 @@ def narrow(node: Node, indexes: Indexes, prefix: Path = ()) -> Query | None:
         return _own(node, _OWN[node.path])
     path = prefix + node.path
     if isinstance(node, ElemMatch):
-        found = None if node.path == ITSELF else narrow(node.node, indexes, path)
-        return _both(_typed(path, "array"), found)
+        inside = None if node.path == ITSELF else narrow(node.node, indexes, path)
+        return _both(_typed(path, "array"), inside)
     if path in indexes:
         return _both(_entry(node, indexes[path].token), _member(node, path))
     return _member(node, path)

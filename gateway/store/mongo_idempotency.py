@@ -38,8 +38,9 @@ class Once:
 
         async def finish(session: Any, result: Result) -> None:
             forgotten = instants.now() + IDEMPOTENCY_SECONDS
-            change = {"$set": {"result": results.to_text(result), "x": date(forgotten), "until": forgotten}}
-            if not await self._driver.update(IDEMPOTENCY, self._query(key, {"lease": lease}), change, session):
+            change = {"result": results.to_text(result), "x": date(forgotten), "until": forgotten}
+            held = self._query(key, {"lease": lease})
+            if not await self._driver.update(IDEMPOTENCY, held, {"$set": change}, session):
                 raise _running()
 
         try:

@@ -1,4 +1,4 @@
-"""The operator's lines about the MongoDB server: each reason once in a while, for a fault hits every request."""
+"""The operator's lines about the MongoDB server: a reason once in a while, since a fault hits every call."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ from gateway.store.document import Document
 from gateway.store.matcher import matches
 from gateway.store.mongo_driver import Driver, Row
 from gateway.store.mongo_keys import key
-from gateway.store.mongo_rows import DOCUMENTS, document, ids, is_live, joined, scope
+from gateway.store.mongo_rows import DOCUMENTS, document, ids, is_live, joined, not_ended, scope
 from gateway.store.mongo_state import State
-from gateway.store.nodes import CREATED, ID, MODIFIED, Node, Path
+from gateway.store.nodes import CREATED, EVERYTHING, ID, MODIFIED, Node, Path
 from gateway.store.sort import SortKey, sort_value
 
 # A page ends early when its documents together are larger, so that no page holds gigabytes.
@@ -67,7 +67,8 @@ class Listed:
         return self.matches(row)
 
     def matches(self, row: Row) -> bool:
-        return is_live(row, self.now) and matches(self.node, row["id"], row.get("d", {}), row["cr"], row["mo"])
+        whole = row["id"], row.get("d", {}), row["cr"], row["mo"]
+        return is_live(row, self.now) and matches(self.node, *whole)
 
     @property
     def seconds(self) -> float:
@@ -105,6 +106,11 @@ async def read_page(
 
 async def count(driver: Driver, listed: Listed) -> int:
     """How many documents match. Raises QueryTooSlow."""
+    if listed.node == EVERYTHING:
+        conditions = [] if listed.state.settings.ttl is None else [not_ended(listed.now)]
+        return await driver.count(
+            DOCUMENTS, scope(listed.tenant, listed.state.name, *conditions), listed.seconds
+        )
     needed = {f"d.{path[0]}" for path in _members_of(listed.node)}
     rows = driver.find(DOCUMENTS, listed.query(), fields=[*_META, *sorted(needed)], seconds=listed.seconds)
     total = 0
@@ -114,7 +120,7 @@ async def count(driver: Driver, listed: Listed) -> int:
 
 
 async def scan(driver: Driver, listed: Listed) -> AsyncGenerator[Document, None]:
-    """Every document of the list, by id. In steps, so that no cursor waits in the server for a slow reader."""
+    """Every document of the list, by id; in steps, so that no cursor waits in the server for slow readers."""
     after: str | None = None
     while True:
         here = {"_id": ids(listed.tenant, listed.state.name, after=after)}
@@ -135,9 +141,11 @@ def _members_of(node: Node) -> set[Path]:
 
 
 def _server_fields(listed: Listed) -> list[str] | None:
-    """The fields that the server sorts by; None when it has none for a key."""
+    """The fields that the server has an index of in this order; None when it has none."""
     fields = []
     usable = listed.state.usable
+    if len(listed.keys) > 2:
+        return None
     if listed.keys == (_ID_KEY,) or listed.keys == (SortKey(ID, True),):
         return ["_id"]
     for sort_key in listed.keys:

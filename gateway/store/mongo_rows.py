@@ -1,18 +1,18 @@
 """What lies where in MongoDB. Whatever belongs to a tenant has `t`, its name, and is only asked for with it.
 
-documents    _id tenant US collection US id   t c id, v version, i incarnation, cr mo created and modified, s size,
-             g the settings' version that made ix, o and x; x when it ends; ix entries of declared indexes; o where
-             it stands in their orders; d the client's members
-collections  _id tenant US collection         t c, i incarnation, v version, declared, settings, slots, tokens, building,
-             documents and bytes that it holds, sweep whether they may end
+documents    _id tenant US collection US id   t c id, v version, i incarnation, cr mo created and modified,
+             s size, d the client's members, ix entries of declared indexes, o where it stands in their orders, x
+             when it ends, g the settings' version that made ix, o and x
+collections  _id tenant US collection         t c, i incarnation, v version, declared, settings, slots,
+             tokens, building, documents and bytes that it holds, sweep whether they may end
 claims       _id tenant US collection US token US values   t c, n token, o the id that has the values, at
 tenants      _id tenant                       t, epoch, q the last change's number, documents, bytes
 changes      _id tenant US number             t c q kind id etag at, x when it is forgotten
 meta         _id cursor_key                   key
 idempotency  _id tenant US key                t, f fingerprint, lease, until, result, x when it is forgotten
 
-US is U+001F, which no name and no id can hold. `ix` is [{n: token, v: key}] and `o` {slot: key}, with slots s0 to
-s15: the server's indexes are made over slots, so that tenants can declare as many as they like.
+US is U+001F, which no name and no id can hold. `ix` is [{n: token, v: key}] and `o` {slot: key}, with slots
+s0 to s15: the server's indexes are made over slots, so that tenants can declare as many as they like.
 """
 
 from __future__ import annotations
@@ -41,9 +41,11 @@ INDEXES: Mapping[str, tuple[Index, ...]] = {
     DOCUMENTS: (
         Index("entries", ("t", "c", "ix.n", "ix.v")),
         Index("expiry", ("t", "c", "x"), present="x"),
-        Index("created", ("t", "c", "cr", "id")),
-        Index("modified", ("t", "c", "mo", "id")),
-        *(Index(f"order_{slot}", ("t", "c", f"o.{slot}", "id"), present=f"o.{slot}") for slot in SLOTS),
+        # Descending ones too: what is equal is by ascending id in both directions.
+        *(Index(f"{n}_up", ("t", "c", n, "id")) for n in ("cr", "mo")),
+        *(Index(f"{n}_down", ("t", "c", f"-{n}", "id")) for n in ("cr", "mo")),
+        *(Index(f"{s}_up", ("t", "c", f"o.{s}", "id"), present=f"o.{s}") for s in SLOTS),
+        *(Index(f"{s}_down", ("t", "c", f"-o.{s}", "id"), present=f"o.{s}") for s in SLOTS),
     ),
     COLLECTIONS: (Index("names", ("t", "c")), Index("sweep", ("sweep",), present="sweep")),
     CLAIMS: (Index("slots", ("t", "c", "n", "o")),),
@@ -60,7 +62,7 @@ def joined(*parts: str) -> str:
 
 
 def scope(tenant: str, collection: str, *conditions: Mapping[str, Any]) -> dict[str, Any]:
-    """A query within one collection of one tenant. The conditions stand beside the scope and cannot widen it."""
+    """A query in one collection of one tenant. The conditions stand beside the scope and cannot widen it."""
     return {"$and": [{"t": tenant}, {"c": collection}, *conditions]}
 
 
@@ -69,7 +71,9 @@ def one(tenant: str, collection: str, identifier: str, *conditions: Mapping[str,
     return scope(tenant, collection, {"_id": joined(tenant, collection, identifier)}, *conditions)
 
 
-def ids(tenant: str, collection: str, *, after: str | None = None, before: str | None = None) -> dict[str, str]:
+def ids(
+    tenant: str, collection: str, *, after: str | None = None, before: str | None = None
+) -> dict[str, str]:
     """The bounds of _id for the documents of a collection in their order; after, before: ids, excluded."""
     first, end = joined(tenant, collection, ""), joined(tenant, collection) + _AFTER_US
     return {
@@ -113,6 +117,11 @@ def derived(indexes: Sequence[Ordered], ttl: TTL | None, modified: float, data: 
     if expires is not None:
         made["x"] = expires
     return made
+
+
+def not_ended(now: float) -> dict[str, Any]:
+    """The condition that a document has not expired."""
+    return {"$or": [{"x": {"$exists": False}}, {"x": {"$gt": now}}]}
 
 
 def is_live(row: Row, now: float) -> bool:

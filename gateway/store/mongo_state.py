@@ -21,8 +21,9 @@ _KNOWN = 1000  # settings that are kept parsed; a schema takes long to compile
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """slots: of each index by its name, where its order lies. tokens: one for each declaration of an index, never
-    used twice. declared_at: the version that brought the settings. stored: whether there is a row that counts. building: whether entries are not complete yet."""
+    """stored: whether there is a row that counts. declared_at: the version that brought the settings. slots:
+    of each index by its name, where its order lies. tokens: one for each declaration of an index, never used
+    twice. building: whether entries are not complete yet."""
 
     name: str
     stored: bool

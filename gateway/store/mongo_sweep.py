@@ -1,5 +1,5 @@
-"""Removing what has ended: documents through the same writes as a client's, so that counters, unique values and
-feeds agree; and changes beyond those that are kept."""
+"""Removing what has ended: documents through the same writes as a client's, so that counters, unique values
+and feeds agree; and changes beyond those that are kept."""
 
 from __future__ import annotations
 

@@ -130,8 +130,8 @@ class MongoTenantStore:
             raise BadRequest(f"A bulk has at most {MAX_BULK} operations.")
         if atomic and not self._writes.transactions:
             raise NotSupportedByStore(
-                "The MongoDB server is no replica set, so a bulk cannot be atomic. Make it one (a single member "
-                "is enough) and restart the gateway, or send the bulk without asking for that."
+                "The MongoDB server is no replica set, so a bulk cannot be atomic. Make it one (a single "
+                "member is enough) and restart the gateway, or send the bulk without asking for that."
             )
         bulk = Bulk(self._writes, collection, writes)
         if idempotency is None:

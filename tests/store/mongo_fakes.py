@@ -13,7 +13,7 @@ _OP_REPLY, _OP_QUERY, _OP_MSG = 1, 2004, 2013
 
 
 class Introduction:
-    """Answers every command with these members, or all but the handshake with `then`. Used with `async with`;
+    """Answers every command with these members, or all but the handshake with `then`. For `async with`; its
     `uri` has no database."""
 
     def __init__(self, then: dict[str, Any] | None = None, **members: Any) -> None:

@@ -1,5 +1,5 @@
-"""A server that speaks MongoDB's protocol: the one that GATEWAY_TEST_MONGODB_URI names, or nx-27017 (a server in
-Python over SQLite) on a free port of loopback.
+"""A server that speaks MongoDB's protocol: the one that GATEWAY_TEST_MONGODB_URI names, or nx-27017 (a server
+in Python over SQLite) on a free port of loopback.
 
 What nx-27017 lacks is met in NxDriver, or is an expected failure with its reason where it shows.
 """
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from gateway.store.mongo_driver import Driver, Row, Server
-
 from tests.bench.servers import free_port
 
 REAL = os.environ.get("GATEWAY_TEST_MONGODB_URI", "")
@@ -45,9 +44,9 @@ def serve(folder: Path, port: int = 0) -> Iterator[str]:
 
 
 class NxDriver(Driver):
-    """The driver for nx-27017. transactions: whether to use them; it has them, one at a time, but does not say
-    that it is a replica set. members: whether it is asked for the client's members: of arrays it finds less than
-    MongoDB."""
+    """The driver for nx-27017. transactions: whether to use them; it has them, one at a time, but does not
+    say that it is a replica set. members: whether it is asked for the client's members, of which it finds less in
+    arrays than MongoDB."""
 
     def __init__(self, uri: str, *, transactions: bool = False, members: bool = True) -> None:
         super().__init__(uri)
@@ -57,7 +56,9 @@ class NxDriver(Driver):
     async def connect(self) -> Server:
         return replace(await super().connect(), replica_set=self._transactions)
 
-    def find(self, name: str, query: Any, *, fields: Sequence[str] = (), **more: Any) -> AsyncGenerator[Row, None]:
+    def find(
+        self, name: str, query: Any, *, fields: Sequence[str] = (), **more: Any
+    ) -> AsyncGenerator[Row, None]:
         # It answers a projection of "d.a" as a member of that name.
         whole = tuple({field.partition(".")[0] for field in fields})
         if not self._members:

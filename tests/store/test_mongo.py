@@ -1,5 +1,5 @@
-"""The MongoDB engine and its server: the start, a server that goes and comes, what is said about it, and what is
-sent to it."""
+"""The MongoDB engine and its server: the start, a server that goes and comes, what is said about it, and what
+is sent to it."""
 
 from __future__ import annotations
 
@@ -258,7 +258,8 @@ async def test_every_command_names_its_tenant_and_its_collection(watched: MongoD
 
 
 KNOWN = {
-    "$and", "$or", "$eq", "$gt", "$gte", "$lt", "$lte", "$in", "$exists", "$type", "$size", "$regex", "$elemMatch",
+    "$and", "$or", "$eq", "$gt", "$gte", "$lt", "$lte", "$in", "$exists", "$type", "$size", "$regex",
+    "$elemMatch",
 }  # fmt: skip
 
 
@@ -305,7 +306,8 @@ async def test_what_a_client_says_is_a_value_or_a_member_of_d(watched: MongoDocu
     texts = [
         '{"t":"globex"}', '{"t":{"$gt":""}}', '{"$or":[{"t":"globex"},{"c":{"$exists":true}}]}',
         '{"c":{"$not":{"$eq":"c"}}}', '{"ix":{"$elemMatch":{"n":"s0"}}}', '{"d.canary":"c4n4ry"}',
-        '{"$nor":[{"t":"acme"}]}', '{"id":"x"}', '{"id":{"$gt":""}}', '{"canary":{"$regex":"c4n","$options":"i"}}',
+        '{"$nor":[{"t":"acme"}]}', '{"id":"x"}', '{"id":{"$gt":""}}',
+        '{"canary":{"$regex":"c4n","$options":"i"}}',
     ]  # fmt: skip
     for text in texts:
         node = filters.parse(text)
@@ -319,7 +321,8 @@ async def test_what_a_client_says_is_a_value_or_a_member_of_d(watched: MongoDocu
 
 async def test_data_that_looks_like_a_command_is_refused_or_only_data(watched: MongoDocumentStore) -> None:
     tenant = watched.tenant(ACME)
-    odd: dict[str, Any] = {"a": "$where", "b": "\x1f", "c": [{"": "$d"}], "1": {"0": 1}, "ix": [], "o": {"s0": 1}}
+    odd: dict[str, Any]
+    odd = {"a": "$where", "b": "\x1f", "c": [{"": "$d"}], "1": {"0": 1}, "ix": [], "o": {"s": 1}}
     document = await tenant.create("c", odd)
     assert (await tenant.read("c", document.id)).data == odd
     patched = await tenant.patch("c", document.id, MergePatch({"ix": None, "t": "globex", "c": "other"}))

@@ -1,6 +1,9 @@
 """The MongoDB engine finds and orders what the reference finds and orders: random documents, filters, sorts,
-pages; with declared indexes and without. On a MongoDB server in full; on nx-27017 without the conditions on the
-client's members, of which test_mongo_filter.py shows that they leave out no match."""
+pages; with declared indexes and without.
+
+On a MongoDB server in full; on nx-27017 without the conditions on the client's members, of which
+test_mongo_filter.py shows that they leave out no match.
+"""
 
 from __future__ import annotations
 
@@ -72,17 +75,13 @@ class Engine:
 
     async def _found(self, wanted: Node, sort: tuple[SortKey, ...], limit: int) -> list[str]:
         """All pages, one after the other."""
-        seen: list[str] = []
-        cursor = None
-        while True:
-            query = Query(wanted, sort, limit, cursor, count=cursor is None)
-            page = await self.tenant.list("c", query)
-            total = page.count if cursor is None else total
+        page = await self.tenant.list("c", Query(wanted, sort, limit, count=True))
+        total, seen = page.count, [item.id for item in page.items]
+        while page.next is not None:
+            page = await self.tenant.list("c", Query(wanted, sort, limit, page.next))
             seen += [item.id for item in page.items]
-            cursor = page.next
-            if cursor is None:
-                assert total == len(seen)
-                return seen
+        assert total == len(seen)
+        return seen
 
 
 @pytest.fixture(scope="module")

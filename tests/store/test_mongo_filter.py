@@ -25,6 +25,7 @@ from tests.store.test_sqlite_differential import (
     held,
     numbers,
     scalars,
+    storable,
     texts,
     values,
 )
@@ -37,7 +38,7 @@ USABLE = {index.path: index for index in INDEXES}
 
 def row(identifier: str, data: dict[str, Any], created: float, modified: float) -> dict[str, Any]:
     made = derived(INDEXES, None, modified, data)
-    return {"_id": f"t\x1fc\x1f{identifier}", "id": identifier, "cr": created, "mo": modified, "d": data, **made}
+    return {"id": identifier, "cr": created, "mo": modified, "d": data, **made}
 
 
 @pytest.mark.skipif(not regex.AVAILABLE, reason="google-re2 is not installed")
@@ -73,7 +74,9 @@ def test_every_document_that_matches_fulfils_the_conditions(
     ],
 )
 @pytest.mark.parametrize("indexes", [{}, USABLE], ids=["members", "entries"])
-def test_a_match_behind_arrays_and_long_texts_fulfils_the_conditions(text: str, value: Any, indexes: Any) -> None:
+def test_a_match_behind_arrays_and_long_texts_fulfils_the_conditions(
+    text: str, value: Any, indexes: Any
+) -> None:
     node = language.parse(text)
     assert matches(node, "x", {"a": value})
     assert mongo_semantics.holds(narrow(node, indexes) or {}, row("x", {"a": value}, 0, 0))
@@ -121,16 +124,18 @@ def test_keys_compare_as_the_reference_orders(left: Any, right: Any) -> None:
     other=(scalars | st.integers(-(2**63), 2**63 - 1)).map(canonical),
     op=st.sampled_from(["gt", "gte", "lt", "lte"]),
 )
-def test_the_bounds_of_a_comparison_hold_every_value_of_which_it_is_true(value: Any, other: Any, op: Any) -> None:
+def test_the_bounds_of_a_comparison_hold_every_value_of_which_it_is_true(
+    value: Any, other: Any, op: Any
+) -> None:
     node = Compare(("a",), op, value, strict_json.dumps(value))
-    inside = all(mongo_semantics.holds({"k": {o: b}}, {"k": key(rank(other))}) for o, b in between(node).items())
+    inside = mongo_semantics.holds({"k": between(node)}, {"k": key(rank(other))})
     if matches(node, "", {"a": other}):
         assert inside
     elif not isinstance(value, str) or len(value) < MAX_TEXT:
         assert not inside or isinstance(other, str)
 
 
-@given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=5), rest=st.text(st.characters(exclude_categories=["Cs"]), max_size=2))
+@given(text=st.text(storable, max_size=5), rest=st.text(storable, max_size=2))
 def test_the_bounds_of_a_beginning_hold_every_text_that_begins_so(text: str, rest: str) -> None:
     bounds = beginning_with(text)
     assert bounds["$gte"].encode() <= key(rank(text + rest)).encode()
