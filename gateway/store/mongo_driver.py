@@ -69,8 +69,8 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """keys: names of fields, with - before a descending one. present: only rows that have this field.
-    expires: the field is a date, at which the server removes the row."""
+    """name: another one when anything else is. keys: names of fields, with - before a descending one. present:
+    only rows that have this field. expires: the field is a date, at which the server removes the row."""
 
     name: str
     keys: tuple[str, ...]
@@ -245,14 +245,10 @@ class Driver:
                     await database.create_collection(name)
                 except errors.CollectionInvalid:
                     pass  # another gateway was first
-            for index in indexes:
-                options: Row = {"name": index.name}
-                if index.present is not None:
-                    options["partialFilterExpression"] = {index.present: {"$exists": True}}
-                if index.expires:
-                    options["expireAfterSeconds"] = 0
-                keys = [(key.removeprefix("-"), -1 if key.startswith("-") else 1) for key in index.keys]
-                await self._rows(name).create_index(keys, **options)
+            known = await self._rows(name).index_information()
+            missing = [_model(index) for index in indexes if index.name not in known]
+            if missing:
+                await self._rows(name).create_indexes(missing)
 
     def _rows(self, name: str) -> Any:
         if self._service is None:
@@ -294,6 +290,16 @@ class Driver:
 
 def _too_large() -> GatewayError:
     return BodyTooLarge("The document would be larger than 16 MiB in the form that it is stored in.")
+
+
+def _model(index: Index) -> pymongo.IndexModel:
+    options: Row = {"name": index.name}
+    if index.present is not None:
+        options["partialFilterExpression"] = {index.present: {"$exists": True}}
+    if index.expires:
+        options["expireAfterSeconds"] = 0
+    keys = [(key.removeprefix("-"), -1 if key.startswith("-") else 1) for key in index.keys]
+    return pymongo.IndexModel(keys, **options)
 
 
 def _away() -> GatewayError:

@@ -62,7 +62,7 @@ def _reply(answer: dict[str, Any], number: int, kind: int) -> bytes:
 
 
 class Commands(monitoring.CommandListener):
-    """The commands that this process sends to one database. The driver keeps listeners for good, so one object
+    """The commands that this process sends to one database. The driver keeps listeners for good, so one
     listens for all tests."""
 
     def __init__(self) -> None:

@@ -44,9 +44,9 @@ def serve(folder: Path, port: int = 0) -> Iterator[str]:
 
 
 class NxDriver(Driver):
-    """The driver for nx-27017. transactions: whether to use them; it has them, one at a time, but does not
-    say that it is a replica set. members: whether it is asked for the client's members, of which it finds less in
-    arrays than MongoDB."""
+    """The driver for nx-27017. transactions: whether to use them; it has them, one at a time, but does
+    not say that it is a replica set. members: whether it is asked for the client's members, of which it finds less
+    in arrays than MongoDB."""
 
     def __init__(self, uri: str, *, transactions: bool = False, members: bool = True) -> None:
         super().__init__(uri)
@@ -66,9 +66,10 @@ class NxDriver(Driver):
         return super().find(name, query, fields=whole, **more)
 
 
-def driver(uri: str, **more: bool) -> Driver:
-    """For a new database of the server. more: see NxDriver."""
-    return Driver(database(uri)) if REAL else NxDriver(database(uri), **more)
+def driver(uri: str, *, database: str = "", **more: bool) -> Driver:
+    """For a database of the server, a new one if not named. more: see NxDriver."""
+    uri = in_database(uri, database or new_name())
+    return Driver(uri) if REAL else NxDriver(uri, **more)
 
 
 def _without_members(query: Row) -> Row | None:
@@ -85,12 +86,20 @@ def _without_members(query: Row) -> Row | None:
     return left or None
 
 
+def new_name() -> str:
+    return f"test_{uuid.uuid4().hex[:12]}"
+
+
+def in_database(uri: str, name: str) -> str:
+    """The URI with this database."""
+    before, _, options = uri.partition("?")
+    base = "/".join(before.split("/")[:3])
+    return f"{base}/{name}" + (f"?{options}" if options else "")
+
+
 def database(uri: str) -> str:
     """The URI of a database that nobody else uses."""
-    before, _, options = uri.partition("?")
-    base = before.rstrip("/") if before.count("/") > 2 else before
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    return f"{base}/{name}" + (f"?{options}" if options else "")
+    return in_database(uri, new_name())
 
 
 def _await_port(process: subprocess.Popen[bytes], port: int) -> None:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import pytest
 
 from gateway.store.mongo import MongoDocumentStore
+from gateway.store.mongo_rows import INDEXES
 from gateway.store.port import Capability, DocumentStore
 from tests.store import mongo_server
 from tests.store.conformance import Conformance
@@ -29,6 +30,7 @@ class SingleServer(MongoDocumentStore):
 ARRAYS = "nx-27017 does not look into objects in an array"
 KINDS = "nx-27017 asks only the array for its type, and not its elements"
 ELEMENTS = "nx-27017 compares the text of an array, and not its elements"
+NAME = mongo_server.new_name()
 GAPS = {
     'test_equality[{"a":{"b":1}}-found14]': KINDS,
     'test_equality[{"a.b":1}-found20]': ARRAYS,
@@ -54,8 +56,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 async def store(server: str, request: pytest.FixtureRequest) -> AsyncIterator[DocumentStore]:
     kind, transactions = request.cls.KIND, request.cls.KIND is MongoDocumentStore
-    store = kind(mongo_server.driver(server, transactions=transactions), b"k" * 32)
+    driver = mongo_server.driver(server, transactions=transactions, database=NAME)
+    store = kind(driver, b"k" * 32)
     await store.start()
+    for name in INDEXES:  # emptied: making them anew takes longer than a test
+        await driver.delete(name, {})
     yield store
     await store.close()
 
