@@ -33,10 +33,11 @@ class Bulk:
 
     async def _together(self, session: Any, finish: Finish | None, atomic: bool) -> tuple[Outcome, ...]:
         outcomes: list[Outcome] = []
-        for index, item in enumerate(self._items):
+        tally = await self._writes.begin(session, self._collection)
+        for index, (item, new) in enumerate(zip(self._items, self._new_ids, strict=True)):
             try:
                 # What fails by itself fails before it has written anything.
-                written = await self._writes.write(session, [], self._collection, item, self._new_ids[index])
+                written = await self._writes.write(session, [], self._collection, item, new, tally)
             except StoreUnavailable:
                 raise
             except GatewayError as error:
@@ -45,6 +46,7 @@ class Bulk:
                 outcomes.append(failed(error, id_of(item)))
             else:
                 outcomes.append(succeeded(written, id_of(item)))
+        await self._writes.end(session, tally)
         if finish is not None:
             await finish(session, tuple(outcomes))
         return tuple(outcomes)

@@ -69,8 +69,8 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """name: another one when anything else is. keys: names of fields, with - before a descending one. present:
-    only rows that have this field. expires: the field is a date, at which the server removes the row."""
+    """name: another one when anything else is. keys: names of fields, with - before a descending one.
+    present: only rows that have this field. expires: the field is a date; then the server removes the row."""
 
     name: str
     keys: tuple[str, ...]
@@ -176,6 +176,11 @@ class Driver:
         """Raises Taken when its _id is there already, and BodyTooLarge."""
         with self._translated():
             await self._rows(name).insert_one(row, session=session)
+
+    async def insert_all(self, name: str, rows: Sequence[Row], session: Any = None) -> None:
+        """Raises Taken when an _id is there already."""
+        with self._translated():
+            await self._rows(name).insert_many(rows, session=session)
 
     async def replace(self, name: str, query: Query, row: Row, session: Any = None) -> bool:
         """Whether there was one. Raises BodyTooLarge."""

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
-from gateway.core.errors import QuotaExceeded, StoreUnavailable, UniqueConflict
+from gateway.core.errors import StoreUnavailable, UniqueConflict
 from gateway.store import instants, mongo_plan, mongo_state
 from gateway.store.change import RETAINED_SECONDS
 from gateway.store.document import new_id
@@ -36,6 +36,7 @@ from gateway.store.mongo_rows import (
     scope,
 )
 from gateway.store.mongo_state import State
+from gateway.store.mongo_tally import Tally, check
 from gateway.store.write import Create, Quota, Write, Written
 
 T = TypeVar("T")
@@ -106,41 +107,75 @@ class Writes:
         return await self.driver.find_one(DOCUMENTS, one(self.tenant, collection, identifier), session)
 
     async def write(
-        self, session: Any, undo: Undo, collection: str, write: Write, identifier: str = ""
+        self,
+        session: Any,
+        undo: Undo,
+        collection: str,
+        write: Write,
+        identifier: str = "",
+        tally: Tally | None = None,
     ) -> Written | None:
         """One write. identifier: the new one for a Create. In a transaction: whatever is raised but Lost and
         StoreUnavailable is raised before anything was written."""
         identifier = (identifier or new_id()) if isinstance(write, Create) else write.id
-        state = await self.state(collection, session)
+        state = tally.state if tally else await self.state(collection, session)
         row = await self.row(collection, identifier, session)
         plan = mongo_plan.plan(self.tenant, state, write, identifier, row, instants.now())
-        await self.do(session, undo, state, plan)
+        await self.do(session, undo, state, plan, tally)
         return plan.written
 
-    async def do(self, session: Any, undo: Undo, state: State, plan: Plan) -> None:
+    async def begin(self, session: Any, collection: str) -> Tally:
+        """For many writes to one collection in this transaction; end() is called behind them."""
+        own = {"$and": [{"_id": self.tenant}, {"t": self.tenant}]}
+        row = await self.driver.modify(TENANTS, own, {"$inc": {"bulks": 1}}, session)
+        if row is None:
+            raise _NewTenant()
+        return Tally(await self.state(collection, session), row, self._quota)
+
+    async def end(self, session: Any, tally: Tally) -> None:
+        if not tally.changes:
+            return
+        own = {"$and": [{"_id": self.tenant}, {"t": self.tenant}]}
+        counted = {"q": len(tally.changes), "documents": tally.documents, "bytes": tally.bytes}
+        await self.driver.update(TENANTS, own, {"$inc": counted}, session)
+        await self._count(session, tally.state, tally.documents, tally.bytes)
+        await self.driver.insert_all(CHANGES, tally.changes, session)
+
+    async def do(
+        self, session: Any, undo: Undo, state: State, plan: Plan, tally: Tally | None = None
+    ) -> None:
         """Carry a plan out."""
         if plan.new is not None:
             self.driver.check_size(plan.new)
         stale = await self._check_claims(session, state, plan)
-        number = await self._reserve(session, undo, plan.documents, plan.bytes)
+        if tally is not None:
+            number = tally.reserve(plan.documents, plan.bytes)
+        else:
+            number = await self._reserve(session, undo, plan.documents, plan.bytes)
         await self._take(session, undo, state, plan, stale)
         await self._store(session, undo, state, plan)
         if plan.dropped:
             query = scope(self.tenant, state.name, {"_id": {"$in": list(plan.dropped)}}, {"o": plan.id})
             await self.driver.delete(CLAIMS, query, session)
-        await self._count(session, state, plan)
+        if tally is not None:
+            tally.changes.append(self._change(number, state.name, plan.kind, plan.id, plan.etag))
+            return
+        await self._count(session, state, plan.documents, plan.bytes, plan.id)
         await self.record(session, number, state.name, plan.kind, plan.id, plan.etag)
 
     async def record(
         self, session: Any, number: int, collection: str, kind: str, identifier: str = "", etag: str = ""
     ) -> None:
         """A change in the tenant's log; without transactions there is none, for its order would be a lie."""
-        if session is None:
-            return
+        if session is not None:
+            row = self._change(number, collection, kind, identifier, etag)
+            await self.driver.insert(CHANGES, row, session)
+
+    def _change(self, number: int, collection: str, kind: str, identifier: str, etag: str) -> Row:
         now = instants.now()
         row = {"_id": joined(self.tenant, f"{number:020d}"), "t": self.tenant, "c": collection, "q": number}
         row |= {"kind": kind, "id": identifier, "etag": etag, "at": now, "x": date(now + RETAINED_SECONDS)}
-        await self.driver.insert(CHANGES, row, session)
+        return row
 
     async def reserve(self, session: Any, documents: int, size: int) -> int:
         """Count in the tenant's row, which also orders its transactions. Gives the number of the change.
@@ -157,8 +192,7 @@ class Writes:
             return int(row["q"])
         row = await self.driver.find_one(TENANTS, own, session)
         if row is not None:
-            if not _fits(self._quota, row["documents"] + documents, row["bytes"] + size):
-                raise QuotaExceeded("The tenant holds as much as it may. Delete something, or ask for more.")
+            check(self._quota, row["documents"], row["bytes"], documents, size)
             raise Lost()  # it came, or there was room, a moment later
         raise _NewTenant()
 
@@ -229,9 +263,11 @@ class Writes:
             raise Lost()
         undo.clear()  # the document is as it shall be; what follows only counts
 
-    async def _count(self, session: Any, state: State, plan: Plan) -> None:
+    async def _count(
+        self, session: Any, state: State, documents: int, size: int, identifier: str = ""
+    ) -> None:
         query = scope(self.tenant, state.name, {"_id": joined(self.tenant, state.name)})
-        change = {"$inc": {"documents": plan.documents, "bytes": plan.bytes}}
+        change = {"$inc": {"documents": documents, "bytes": size}}
         row = await self.driver.modify(COLLECTIONS, query, change, session)
         if row is None:
             try:
@@ -240,10 +276,10 @@ class Writes:
                 if session is not None:
                     raise
             row = await self.driver.modify(COLLECTIONS, query, change, session)
-        if row is not None and row["v"] != state.version and plan.new is not None:
+        if row is not None and row["v"] != state.version:
             if session is not None:
                 raise Lost()
-            await self.derive(mongo_state.read(state.name, row), plan.id)
+            await self.derive(mongo_state.read(state.name, row), identifier)
 
     async def derive(self, state: State, identifier: str) -> None:
         """Make a document's entries anew, by settings that came while it was written."""
@@ -259,8 +295,3 @@ class Writes:
 
     def _as_read(self, collection: str, row: Row) -> Row:
         return one(self.tenant, collection, row["id"], {"v": row["v"]}, {"i": row["i"]})
-
-
-def _fits(quota: Quota, documents: int, size: int) -> bool:
-    too_many = quota.documents is not None and documents > quota.documents
-    return not too_many and (quota.bytes is None or size <= quota.bytes)

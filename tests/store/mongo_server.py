@@ -45,8 +45,8 @@ def serve(folder: Path, port: int = 0) -> Iterator[str]:
 
 class NxDriver(Driver):
     """The driver for nx-27017. transactions: whether to use them; it has them, one at a time, but does
-    not say that it is a replica set. members: whether it is asked for the client's members, of which it finds less
-    in arrays than MongoDB."""
+    not say that it is a replica set. members: whether it is asked for the client's members, of which it
+    finds less in arrays than MongoDB."""
 
     def __init__(self, uri: str, *, transactions: bool = False, members: bool = True) -> None:
         super().__init__(uri)

@@ -170,7 +170,8 @@ async def test_while_an_index_is_built_lists_do_without_it(store: MongoDocumentS
 async def test_the_key_of_a_write_whose_gateway_died_is_free_after_a_while(store: MongoDocumentStore) -> None:
     tenant, key = store.tenant(ACME), IdempotencyKey("key", b"f")
     now = instants.now()
-    row: dict[str, object] = {"_id": joined("acme", "key"), "t": "acme", "f": b"f", "lease": "dead", "result": ""}
+    row: dict[str, object]
+    row = {"_id": joined("acme", "key"), "t": "acme", "f": b"f", "lease": "dead", "result": ""}
     row["until"] = now + 60
     await store._driver.insert(IDEMPOTENCY, row)
     with pytest.raises(IdempotencyRunning):
