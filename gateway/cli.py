@@ -22,6 +22,7 @@ from gateway.core.problems import Problems
 from gateway.core.process import ProcessConfig, parse_process
 from gateway.core.settings import json_schema
 from gateway.core.values import parse_duration
+from gateway.services.child import ChildFailed
 from gateway.services.config import ConfigRefused, as_dict, compile_text, read
 from gateway.services.folders import socket_folder
 from gateway.services.keys import Keys, KeysUnusable, ensure_signing_key, issue
@@ -127,15 +128,15 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace, *, supervise: bool) -> int:
     load_process(arguments.config)  # a clear message before anything begins
-    from gateway import app, banner  # the other commands need not wait for ASAB's import
+    from gateway import application, banner  # the other commands need not wait for ASAB's import
 
     try:
-        return app.run(
+        return application.run(
             arguments.config,
             supervise=supervise,
             on_ready=lambda gateway: banner.show(gateway, arguments.config, demo=supervise),
         )
-    except app.ChildFailed as error:
+    except ChildFailed as error:
         console.fail(str(error))
         return 1
 

@@ -19,6 +19,7 @@ LEVELS = {
     "admin": 4, "app": 5, "cli": 6,
 }  # fmt: skip
 CLI_FILES = frozenset({"cli", "console", "banner", "explain", "__main__"})
+APP_FILES = frozenset({"app", "application"})
 SERVICES_THAT_FETCH: frozenset[str] = frozenset()
 # Where a broad except stands: the wall of requests, and that of the loops which must outlive any bug.
 WALLS = frozenset({"gateway.life", "gateway.services.watch"})
@@ -44,6 +45,8 @@ class Module:
         parts = self.name.split(".")
         if parts[0] != "gateway" or len(parts) == 1:
             return ""
+        if parts[1] in APP_FILES:
+            return "app"
         return "cli" if parts[1] in CLI_FILES else parts[1]
 
 

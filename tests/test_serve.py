@@ -119,7 +119,7 @@ def public_keys_only(folder: Path) -> None:
 UP = ("-m", "gateway", "up", "-c")
 RAISES = """
 import sys
-from gateway.app import run
+from gateway.application import run
 
 def on_ready(gateway):
     raise LookupError("a bug of who is told")
@@ -149,7 +149,7 @@ def test_nothing_that_is_told_once_it_is_ready_ends_it(
 
 HUPS = """
 import sys
-from gateway.app import GatewayApplication
+from gateway.application import GatewayApplication
 
 async def buggy():
     raise LookupError("a bug of the reload")
@@ -190,7 +190,7 @@ def test_sighup_loads_the_config_again(tmp_path: Path) -> None:
 
 ADMIN_FAILS = """
 import sys
-from gateway import app
+from gateway import application as app
 
 def failing(*_):
     raise LookupError("the admin listener fails")

@@ -11,6 +11,7 @@ from aiohttp import web
 from gateway.admin import guard
 from gateway.core.model import Tenant
 from gateway.core.process import ProcessConfig
+from gateway.services.admission import Admission
 from gateway.services.config import ConfigService
 from gateway.services.health import Health
 from gateway.services.keys import Keys
@@ -29,6 +30,7 @@ class View(Protocol):
     health: Health
     metrics: Metrics
     supervisor: Supervisor
+    admission: Admission
 
 
 def install(app: web.Application, view: View) -> None:
@@ -49,6 +51,7 @@ def install(app: web.Application, view: View) -> None:
     app.router.add_get("/admin/config", pages.config)
     app.router.add_get("/admin/backends", pages.backends)
     app.router.add_get("/admin/health", pages.health)
+    app.router.add_get("/admin/admission", pages.admission)
 
 
 class _Pages:
@@ -85,6 +88,10 @@ class _Pages:
         """The circuits of the backends' addresses. That one is open does not make the gateway unready: its
         other backends are served, and no other gateway would reach this one."""
         return _json({"backends": self._view.health.states()})
+
+    async def admission(self, request: web.Request) -> web.Response:
+        """The seats of each backend, who waits for one, and who got none."""
+        return _json({"backends": self._view.admission.state()})
 
 
 def _json(body: Any) -> web.Response:

@@ -8,6 +8,7 @@ from ipaddress import ip_network
 from typing import Generic, TypeVar
 
 from gateway.core import paths, table
+from gateway.core.compile_seats import seat_problems, with_seats
 from gateway.core.errors import BadRequest
 from gateway.core.limits import NO_LIMITS, LimitRules
 from gateway.core.model import (
@@ -65,6 +66,8 @@ def compile_settings(settings: Settings, target: Callable[[Backend | None], T], 
             written.rate_limit.compiled() if written.rate_limit else None,
             written.disabled,
             written.quota or 0,
+            written.weight,
+            written.concurrency or 0,
         )
         for name, written in settings.tenants.items()
     }
@@ -104,7 +107,9 @@ def _backend(name: str, written: BackendSettings, sockets: str, problems: list[P
     if health.path is None and health.model_fields_set - {"server_errors"}:
         reason = "there are no probes, so it changes nothing"
         problems.append(Problem(("backends", name, "health"), reason, "add path, such as /healthz"))
-    return Backend(name, written.kind, addresses, written.threads or 0, health.compiled())
+    problems.extend(seat_problems(name, written))
+    backend = Backend(name, written.kind, addresses, written.threads or 0, health.compiled())
+    return with_seats(backend, written)
 
 
 def _share_no_address(backends: dict[str, Backend], problems: list[Problem]) -> None:
@@ -153,7 +158,7 @@ def _route(
         read_scopes=scopes.get("read", frozenset()),
         write_scopes=scopes.get("write", frozenset()),
         method_scopes={word: names for word, names in scopes.items() if word not in _SCOPE_WORDS},
-        timeouts=_timeouts(written.timeouts),
+        timeouts=_timeouts(written.timeouts, backend),
         body_limit=written.body_limit if written.body_limit is not None else _DEFAULT_BODY_LIMIT,
         cors=_cors(written.cors) if written.cors else None,
         set_host=written.set_host or "",
@@ -260,8 +265,10 @@ def _open_to_any_token(written: RouteSettings) -> Iterator[_Found]:
             yield ("scopes", word), reason, f"add {word}: with its scopes, or {word}: [] if that is meant"
 
 
-def _timeouts(written: TimeoutSettings) -> Timeouts:
+def _timeouts(written: TimeoutSettings, backend: Backend | None) -> Timeouts:
     given = {name: value for name, value in written if value is not None}
+    if backend is not None and backend.queue_timeout is not None:
+        given.setdefault("queue", backend.queue_timeout)
     return Timeouts(**given)
 
 

@@ -65,11 +65,16 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
+    """weight: its share of a backend's seats, against the other tenants'. concurrency: how many requests it
+    may have under way (waiting or inside) at all backends together; 0 is no limit."""
+
     id: TenantId
     name: str
     rate: Rate | None = None
     disabled: bool = False
     quota: int = 0  # requests per day (UTC); 0 is no quota
+    weight: float = 1.0
+    concurrency: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +94,24 @@ _REUSE_IDLE = {"gunicorn": 1.5, "uvicorn": 4.0, "asab": 60.0, "http": 4.0}
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A service behind the gateway. `threads` is per address and only set on threaded backends."""
+    """A service behind the gateway. threads, concurrency, streams: per address.
+
+    threads: only set on threaded backends. concurrency: the same for asynchronous ones; 0 is no limit.
+    streams: how many event streams and WebSockets at most; they hold some of the threads, but come on top of
+    `concurrency`. None is no limit. reserve: seats kept from heavy tenants; None is an eighth of all.
+    queue_length: requests of one tenant that may wait. queue_timeout: seconds, for routes that do not say.
+    """
 
     name: str
     kind: str
     addresses: tuple[Address, ...]
     threads: int = 0
     health: HealthRule = PASSIVE
+    concurrency: int = 0
+    streams: int | None = None
+    reserve: int | None = None
+    queue_length: int = 100
+    queue_timeout: float | None = None
 
     @property
     def threaded(self) -> bool:

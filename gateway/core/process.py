@@ -20,7 +20,7 @@ Sections = Mapping[str, Mapping[str, str]]
 Listen = tuple[str, int]
 
 _KEYS: dict[str, frozenset[str]] = {
-    "gateway": frozenset({"listen", "routing", "data", "pre_stop", "drain"}),
+    "gateway": frozenset({"listen", "routing", "data", "pre_stop", "drain", "share"}),
     "admin": frozenset({"listen", "hosts"}),
     "store": frozenset({"uri"}),
     "tokens": frozenset({"issuer", "audience", "algorithms", "keys", "leeway"}),
@@ -56,6 +56,7 @@ class ProcessConfig:
     store_uri: sqlite: and a folder, or the mongodb:// or mongodb+srv:// URI as written.
     hosts: names under which the admin listener may be called, beside the addresses that it listens on.
     access_log: a path, `-` for standard output, empty for none. pre_stop, drain: seconds.
+    share: of the backends' seats, for one of several gateway processes.
     """
 
     listen: tuple[Listen, ...]
@@ -70,6 +71,7 @@ class ProcessConfig:
     admin_hosts: tuple[str, ...] = ()
     pre_stop: float = 0.0
     drain: float = 25.0
+    share: float = 1.0
 
 
 class _Reader:
@@ -98,6 +100,19 @@ class _Reader:
         if not 0 <= value <= 3600:
             self.wrong(section, key, f"{text!r} is no time", "write seconds, such as 25")
             return default
+        return value
+
+    def share(self, section: str, key: str) -> float:
+        text = self.text(section, key, "1")
+        part, _, whole = text.partition("/")
+        try:
+            value = float(part) / float(whole or 1)
+        except (ValueError, ZeroDivisionError):
+            value = 0.0
+        if not 0 < value <= 1:
+            mend = "write 1/2 for one of two processes, or 1 for the only one"
+            self.wrong(section, key, f"{text!r} is no share", mend)
+            return 1.0
         return value
 
     def listen(self, section: str, default: str) -> tuple[Listen, ...]:
@@ -155,6 +170,7 @@ def parse_process(sections: Sections, folder: str) -> ProcessConfig:
         commands=tuple(_commands(read)),
         pre_stop=read.seconds("gateway", "pre_stop", 0.0),
         drain=read.seconds("gateway", "drain", 25.0),
+        share=read.share("gateway", "share"),
     )
     if read.problems:
         raise Problems(read.problems)

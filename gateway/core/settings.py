@@ -62,6 +62,14 @@ class HealthSettings(_Strict):
     def compiled(self) -> HealthRule:
         return HealthRule(**{name: value for name, value in self if value is not None})
 
+class QueueSettings(_Strict):
+    length: int | None = Field(
+        default=None, ge=0, le=100_000, description="requests of one tenant that may wait; default 100"
+    )
+    timeout: Duration | None = Field(
+        default=None, description="waiting for a seat, on routes that do not say; default 5s"
+    )
+
 
 class BackendSettings(_Strict):
     """A service behind the gateway."""
@@ -74,6 +82,27 @@ class BackendSettings(_Strict):
     health: HealthSettings = Field(
         default=HealthSettings(), description="how addresses are judged; without it by requests alone"
     )
+    concurrency: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="requests inside each address at once, of an asynchronous backend; default: no limit",
+    )
+    streams: int | None = Field(
+        default=None,
+        ge=0,
+        le=100_000,
+        description="event streams and WebSockets at each address at once. They hold some of the threads"
+        " (default: at most a quarter); of asynchronous backends they come on top of concurrency (default:"
+        " no limit)",
+    )
+    reserve: int | None = Field(
+        default=None,
+        ge=0,
+        le=64_000,
+        description="seats that tenants who use much leave free for the others; default: an eighth of all",
+    )
+    queue: QueueSettings = QueueSettings()
 
 
 class RateLimitSettings(_Strict):
@@ -104,11 +133,22 @@ class TenantSettings(_Strict):
     rate_limit: RateLimit | None = Field(default=None, description="such as 100/s")
     quota: Quota | None = Field(default=None, description="requests of a day, which begins at 00:00 UTC")
     disabled: bool = False
+    weight: float = Field(
+        default=1.0, ge=0.01, le=100, description="share of a backend's seats, against the other tenants'"
+    )
+    concurrency: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="requests that it may have under way, waiting or inside, in all; default: no limit",
+    )
 
 
 class TimeoutSettings(_Strict):
     body: Duration | None = Field(default=None, description="between chunks of the request; default 30s")
-    queue: Duration | None = Field(default=None, description="waiting for a seat; default 5s")
+    queue: Duration | None = Field(
+        default=None, description="waiting for a seat; default: the backend's, or 5s"
+    )
     connect: Duration | None = Field(default=None, description="connecting to the backend; default 2s")
     first_byte: Duration | None = Field(default=None, description="until the answer begins; default 30s")
     idle: Duration | None = Field(default=None, description="between two chunks of the answer; default 60s")
@@ -233,6 +273,7 @@ def json_schema() -> dict[str, Any]:
 _KEYS: dict[str, type[BaseModel]] = {
     "backends": BackendSettings,
     "health": HealthSettings,
+    "queue": QueueSettings,
     "tenants": TenantSettings,
     "routes": RouteSettings,
     "timeouts": TimeoutSettings,

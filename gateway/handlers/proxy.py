@@ -45,8 +45,10 @@ class MovingSeat(Seat, Protocol):
 class Admission(Protocol):
     """Who may be inside a backend now."""
 
-    def try_admit(self, backend: Backend) -> MovingSeat | None: ...
+    def try_admit(self, call: Call, backend: Backend) -> MovingSeat | None: ...
+    def check(self, call: Call, backend: Backend, timeout: float) -> None: ...
     async def admit(self, call: Call, backend: Backend, timeout: float) -> MovingSeat: ...
+    def admit_stream(self, call: Call, backend: Backend) -> MovingSeat: ...
 
 
 class Proxy:
@@ -78,8 +80,7 @@ class Proxy:
         `call.on_end`. False: nothing happened; take the other way. Raises GatewayError."""
         backend, route = self._backend, call.route
         assert route is not None and call.client is not None
-        self._health.require(backend)
-        seat = self._admission.try_admit(backend)
+        seat = self._admission.try_admit(call, backend)
         if seat is None:
             return False
         if not self._health.is_closed(seat.address):
@@ -91,7 +92,8 @@ class Proxy:
             seat.decline()
             return False
         call.bytes_in = len(request_body)
-        request = self._request(call, len(request_body) if call.head.length >= 0 else -1, b"") + request_body
+        length = len(request_body) if call.head.length >= 0 else -1
+        request = self._request(call, length, b"", route.timeouts.total) + request_body
         passage = self._passage(call, seat, pool)
         if route.retry:
             again = partial(passage.start, request=request, timeouts=route.timeouts)
@@ -109,10 +111,10 @@ class Proxy:
         handshake = Handshake(call, rule, self._pools, self._tunnels) if rule is not None else None
         spool = Spool()
         try:
-            seat, pool, connection = await self._get_there(call, spool, timeouts)
+            seat, pool, connection = await self._get_there(call, spool, timeouts, handshake is not None)
             passage = self._passage(call, seat, pool)
             if handshake is not None:
-                request = self._request(call, -1, handshake.lines)
+                request = self._request(call, -1, handshake.lines, 0.0)
                 handshake.follow(passage, passage.start(connection, request, timeouts))
             else:
                 if call.route.retry:
@@ -149,45 +151,54 @@ class Proxy:
         assert call.route is not None
         return self._backend.threaded or (call.route.retry and call.method in retry.METHODS)
 
-    async def _get_there(self, call: Call, spool: Spool, timeouts: Timeouts) -> tuple[Seat, Pool, Connection]:
-        """All before the first byte: the whole body where it is buffered, a seat, a connection. A client that
-        leaves by then was never there."""
+    async def _get_there(
+        self, call: Call, spool: Spool, timeouts: Timeouts, stream: bool
+    ) -> tuple[Seat, Pool, Connection]:
+        """All before the first byte: the whole body where it is buffered, a seat (stream: one for what has no
+        end in sight), a connection. A client that leaves by then was never there."""
         task = asyncio.current_task()
         assert task is not None and call.client is not None
         call.client.on_gone = task.cancel
         try:
             if self._buffers(call):
+                self._admission.check(call, self._backend, _left(call, timeouts, timeouts.queue))
                 async with asyncio.timeout(_left(call, timeouts, timeouts.total) if timeouts.total else None):
                     await spool.fill(call)
-            return await self._reach(call, timeouts)
+            return await self._reach(call, timeouts, stream=stream)
         except TimeoutError:
             raise RequestTimeout("The body did not come within the call's total time.", close=True) from None
         finally:
             call.client.on_gone = None
 
     async def _reach(
-        self, call: Call, timeouts: Timeouts, failed: Address | None = None
+        self, call: Call, timeouts: Timeouts, failed: Address | None = None, *, stream: bool = False
     ) -> tuple[Seat, Pool, Connection]:
         """A seat and a connection within the call's time. failed: the address that is the last choice. Raises
         BackendSaturated, BackendUnavailable."""
         before = perf_counter()
-        seat = await self._admit(call, timeouts)
-        call.queue_s += perf_counter() - before
+        try:
+            seat = await self._sit(call, timeouts, stream=stream)
+        finally:
+            call.queue_s += perf_counter() - before
         try:
             return seat, *await self._connect(call, seat, timeouts, failed)
         except BaseException:
             self._health.left(seat.address, call)
-            seat.release()
+            seat.decline()
             raise
 
-    async def _admit(self, call: Call, timeouts: Timeouts) -> MovingSeat:
+    async def _sit(self, call: Call, timeouts: Timeouts, *, stream: bool) -> MovingSeat:
         """A seat at an address that is healthy, or whose trial is this call's."""
         while True:
-            self._health.require(self._backend)
-            seat = await self._admission.admit(call, self._backend, _left(call, timeouts, timeouts.queue))
+            if stream:
+                seat = self._admission.admit_stream(call, self._backend)
+            else:
+                seat = await self._admission.admit(
+                    call, self._backend, _left(call, timeouts, timeouts.queue)
+                )
             if self._health.enter(seat.address, call):
                 return seat
-            seat.release()
+            seat.decline()
 
     async def _connect(
         self, call: Call, seat: MovingSeat, timeouts: Timeouts, failed: Address | None
@@ -239,16 +250,17 @@ class Proxy:
             coding = b"Transfer-Encoding: chunked\r\n" if announced is None else b""
             length = -1 if announced is None or (not announced and call.head.length < 0) else announced
             stream = body.chunks(call) if announced is None or announced else None
-        request = self._request(call, length, coding) + spool.small
+        request = self._request(call, length, coding, timeouts.total) + spool.small
         exchange = passage.start(connection, request, timeouts, complete=stream is None)
         if stream is not None:
             passage.beside(_upload(passage, exchange, stream, length))
 
     # --- the request ---
 
-    def _request(self, call: Call, length: int, coding: bytes) -> bytes:
-        """The head as the backend gets it: Host, the client's headers, who calls, where from. length: -1
-        for no Content-Length."""
+    def _request(self, call: Call, length: int, coding: bytes, total: float) -> bytes:
+        """The head as the backend gets it: Host, the client's headers, who calls, where from, and until when
+        (seconds since the epoch, as X-Request-Start). length: -1 for no Content-Length. total: seconds, 0.0
+        for no deadline."""
         target = f"{call.subpath}?{call.query}" if call.query else call.subpath
         made = call.head.made
         if made is None or made[0] is not call.route or made[1] is not call.identity:
@@ -257,7 +269,8 @@ class Proxy:
             (
                 f"{call.method} {target} HTTP/1.1\r\n".encode("utf-8", "surrogateescape"),
                 made[2],
-                f"X-Request-ID: {call.id}\r\nX-Request-Start: t={call.wall:.6f}\r\n".encode(),
+                f"X-Request-ID: {call.id}\r\nX-Request-Start: t={call.wall:.3f}\r\n".encode(),
+                b"X-Request-Deadline: t=%.3f\r\n" % (call.wall + total) if total else b"",
                 coding,
                 b"Content-Length: %d\r\n\r\n" % length if length >= 0 else b"\r\n",
             )

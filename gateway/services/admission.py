@@ -1,167 +1,173 @@
-"""Seats: at most as many requests inside a threaded backend as it has threads; the others wait in line."""
+"""Admission: who may be inside a backend now, who waits, and who is told at once to come back later.
+
+The seats of a threaded backend are its threads, shared fairly by the tenants (core/fair.py). With several
+gateway processes each has its `share` of them.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Mapping
+import random as lots
+from collections.abc import Callable, Iterable, Mapping
+from time import monotonic
+from typing import Any
 
 from gateway.call import Call
-from gateway.core.balance import least_used
-from gateway.core.errors import BackendSaturated, GatewayError
-from gateway.core.model import Address, Backend
+from gateway.core.errors import BackendUnavailable, GatewayError, TenantLimit
+from gateway.core.model import Address, Backend, Tenant
+from gateway.core.openmetrics import Instrument
+from gateway.services import admission_view
+from gateway.services.seats import Line, Place, Seat
+from gateway.services.watch import goes_on
+
+__all__ = ["Admission", "Seat"]
+
+PUBLIC = "(public)"  # stands for the tenant of calls that have none; no tenant can be called so
+PROBE = "(probe)"
+_TICK = 0.5  # seconds
 
 
-class Seat:
-    """The right to have one request inside a backend, at one address. Release it exactly once."""
-
-    __slots__ = ("_line", "address")
-
-    def __init__(self, line: _Line, address: Address) -> None:
-        self._line = line
-        self.address = address
-
-    def release(self) -> None:
-        self._line.give_back(self.address)
-
-    def decline(self) -> None:
-        """Give it back before any use: the next one is at the same address. Else the short way, which only
-        takes warm connections, would use up the turns of the addresses that have none."""
-        self._line.unturn()
-        self.release()
-
-    def move(self, address: Address) -> bool:
-        """Sit at another address of the backend, if there is room."""
-        if not self._line.take_at(address):
-            return False
-        self._line.give_back(self.address)
-        self.address = address
-        return True
+def _always(address: Address) -> bool:
+    return True
 
 
-class _Line:
-    """The seats of one backend, and who waits for them, first come first served. on_idle(line): nobody is
-    inside or waits any more."""
-
-    def __init__(
-        self, backend: Backend, on_idle: Callable[[_Line], None], usable: Callable[[Address], bool]
-    ) -> None:
-        self.backend = backend
-        self._on_idle = on_idle
-        self._usable = usable
-        self.inside: dict[str, int] = {}  # by the address's text, whose hash is made once
-        self.waiting: deque[asyncio.Future[Seat]] = deque()
-        self._turn = 0
-
-    def try_take(self) -> Seat | None:
-        addresses = self.backend.addresses
-        if len(addresses) > 1:
-            addresses = tuple(address for address in addresses if self._usable(address))
-        if not addresses:
-            return None
-        address = addresses[0]
-        if len(addresses) > 1:
-            self._turn += 1
-            address = least_used(addresses, lambda a: self.inside.get(a.text, 0), self._turn)
-        return Seat(self, address) if self.take_at(address) else None
-
-    def take_at(self, address: Address) -> bool:
-        used, threads = self.inside.get(address.text, 0), self.backend.threads
-        if threads and used >= threads:
-            return False
-        self.inside[address.text] = used + 1
-        return True
-
-    def unturn(self) -> None:
-        self._turn -= 1
-
-    def give_back(self, address: Address) -> None:
-        left = self.inside[address.text] - 1
-        if left:
-            self.inside[address.text] = left
-        else:
-            del self.inside[address.text]
-        if self.waiting:
-            self.wake()
-        if not self.inside:
-            self.settle()
-
-    def wake(self) -> None:
-        """Hand free seats to those who wait."""
-        self.tidy()
-        while self.waiting:
-            seat = self.try_take()
-            if seat is None:
-                return
-            self.waiting.popleft().set_result(seat)
-            self.tidy()
-
-    def settle(self) -> None:
-        """Say so when it is idle now."""
-        self.tidy()
-        if not self.inside and not self.waiting:
-            self._on_idle(self)
-
-    def tidy(self) -> None:
-        """Forget those at the head of the line who gave up."""
-        while self.waiting and self.waiting[0].done():
-            self.waiting.popleft()
+def _unavailable(backend: Backend) -> GatewayError:
+    return BackendUnavailable("No address of the backend is healthy.")
 
 
 class Admission:
-    """The seats of all backends, by name; a reload resets nothing. usable: whether an address may be sent
-    requests now (a backend's only one is never asked about: whoever asks for a seat has done so)."""
+    """The seats of all backends, by name; a reload resets nothing.
 
-    def __init__(self, usable: Callable[[Address], bool] = lambda address: True) -> None:
+    share: of the seats, for one of several gateway processes; rounded down, at least one seat at each
+    address. usable(address): whether requests may be sent there. unavailable(backend): the error when none of
+    its addresses is usable. now: a monotonic clock, in seconds. random: gives a number in [0, 1).
+    """
+
+    def __init__(
+        self,
+        *,
+        share: float = 1.0,
+        usable: Callable[[Address], bool] = _always,
+        unavailable: Callable[[Backend], GatewayError] = _unavailable,
+        now: Callable[[], float] = monotonic,
+        random: Callable[[], float] = lots.random,
+    ) -> None:
+        self._share = share
         self._usable = usable
-        self._lines: dict[str, _Line] = {}
+        self._unavailable = unavailable
+        self._now = now
+        self._random = random
+        self._lines: dict[str, Line] = {}
         self._names: frozenset[str] | None = None  # of the live snapshot; None before the first
+        self._held: dict[str, int] = {}  # calls by tenant, of those whose number is limited
 
-    def try_admit(self, backend: Backend) -> Seat | None:
-        """A seat that is free now, if nobody waits for one."""
+    # --- seats ---
+
+    def try_admit(self, call: Call, backend: Backend) -> Seat | None:
+        """A seat that is free now; None when the call has to wait for one (`admit`).
+
+        Raises TenantLimit, TenantQueueFull, BackendSaturated (it cannot get one in time), BackendUnavailable.
+        """
         line = self._lines.get(backend.name)
         if line is None:
-            line = self._lines[backend.name] = self._line(backend)
-        return line.try_take() if not line.waiting else None
+            line = self._line(backend)
+        tenant = call.tenant
+        if tenant is None:
+            key, weight = PUBLIC, 1.0
+        else:
+            key, weight = tenant.id.value, tenant.weight
+            if tenant.concurrency:
+                self._check_limit(tenant, line)
+        seat = line.try_take(key, weight)
+        if seat is None:
+            assert call.route is not None
+            line.check(key, weight, call.route.timeouts.queue)
+        elif tenant is not None and tenant.concurrency:
+            seat.on_release = self._hold(key)
+        return seat
+
+    def check(self, call: Call, backend: Backend, timeout: float) -> None:
+        """Raise what `admit` would raise at once: before a body is read for nothing."""
+        line = self._lines.get(backend.name) or self._line(backend)
+        tenant = call.tenant
+        if tenant is not None and tenant.concurrency:
+            self._check_limit(tenant, line)
+        line.check(*_who(tenant), timeout)
+
+    async def admit(self, call: Call, backend: Backend, timeout: float) -> Seat:
+        """A seat, after at most `timeout` seconds in line. Raises as try_admit."""
+        self.check(call, backend, timeout)
+        line, tenant = self._lines[backend.name], call.tenant
+        key, weight = _who(tenant)
+        let_go = self._hold(key) if tenant is not None and tenant.concurrency else None
+        try:
+            seat = line.try_take(key, weight) or await self._wait(line, key, weight, timeout)
+        except BaseException:
+            if let_go is not None:
+                let_go()
+            raise
+        seat.on_release = let_go
+        return seat
+
+    def admit_stream(self, call: Call, backend: Backend) -> Seat:
+        """A seat for what has no end in sight; there is no waiting for one. Raises TenantLimit,
+        BackendSaturated, BackendUnavailable."""
+        line = self._lines.get(backend.name) or self._line(backend)
+        tenant = call.tenant
+        limited = tenant is not None and tenant.concurrency
+        if tenant is not None and limited:
+            self._check_limit(tenant, line)
+        seat = line.try_stream()
+        if tenant is not None and limited:
+            seat.on_release = self._hold(tenant.id.value)
+        return seat
 
     def try_admit_at(self, backend: Backend, address: Address) -> Seat | None:
         """A seat at this very address, usable or not, if one is free: for a probe."""
         line = self._lines.get(backend.name)
-        return Seat(line, address) if line is not None and line.take_at(address) else None
+        return line.take_at(address, PROBE) if line is not None else None
 
-    def wake(self, name: str, refusal: Callable[[], GatewayError] | None = None) -> None:
-        """Which addresses of the backend are usable has changed: hand free seats to those who wait. refusal:
-        none is, and this makes the error for each of them."""
-        line = self._lines.get(name)
-        if line is None:
-            return
-        if refusal is None:
-            line.wake()
-            return
-        while line.waiting:
-            place = line.waiting.popleft()
-            if not place.done():
-                place.set_exception(refusal())
-
-    async def admit(self, call: Call, backend: Backend, timeout: float) -> Seat:
-        """A seat, after at most `timeout` seconds in line. Raises BackendSaturated."""
-        seat = self.try_admit(backend)
-        return seat if seat is not None else await self._wait(self._lines[backend.name], timeout)
-
-    async def _wait(self, line: _Line, timeout: float) -> Seat:
-        place: asyncio.Future[Seat] = asyncio.get_running_loop().create_future()
-        line.waiting.append(place)
+    async def _wait(self, line: Line, key: str, weight: float, timeout: float) -> Seat:
+        place: Place = asyncio.get_running_loop().create_future()
+        began = self._now()
+        flow = line.fair.wait(place, key, weight, began)
+        line.wake()
         try:
             async with asyncio.timeout(timeout):
-                return await place
+                seat = await place
         except BaseException as error:
+            line.fair.leave(flow, place)
             if place.done() and not place.cancelled() and place.exception() is None:
-                place.result().release()  # it came in the moment that we left
+                place.result().decline()  # it came in the moment that we left
             place.cancel()
             line.settle()
             if isinstance(error, TimeoutError):
-                raise BackendSaturated("All seats of the backend are taken.", retry_after=timeout) from None
+                raise line.came_to_nothing(key, weight, timeout) from None
             raise
+        line.waited(self._now() - began)
+        return seat
+
+    # --- calls of one tenant at a time ---
+
+    def _check_limit(self, tenant: Tenant, line: Line) -> None:
+        if self._held.get(tenant.id.value, 0) >= tenant.concurrency:
+            text = f"The tenant has {tenant.concurrency} requests under way, and that is its limit."
+            raise line.refuse(TenantLimit(text, retry_after=line.later(1.0)))
+
+    def _hold(self, key: str) -> Callable[[], None]:
+        """Count a call of the tenant; what is given back ends that."""
+        self._held[key] = self._held.get(key, 0) + 1
+
+        def let_go() -> None:
+            left = self._held[key] - 1
+            if left:
+                self._held[key] = left
+            else:
+                del self._held[key]
+
+        return let_go
+
+    # --- life ---
 
     def reconcile(self, backends: Mapping[str, Backend]) -> None:
         """Take over what a new snapshot says of each backend; more seats are handed out at once.
@@ -169,27 +175,66 @@ class Admission:
         Every backend has its line from then on, so that a call of an older snapshot cannot begin one with
         the number of seats that its snapshot knew.
         """
-        for name, backend in backends.items():
-            line = self._lines.setdefault(name, self._line(backend))
-            line.backend = backend
-            line.wake()
         self._names = frozenset(backends)
+        for name, backend in backends.items():
+            line = self._lines.get(name)
+            if line is None:
+                self._line(backend)
+            else:
+                line.configure(backend)
         for line in list(self._lines.values()):
             line.settle()
 
-    def _line(self, backend: Backend) -> _Line:
-        return _Line(backend, self._idle, self._usable)
+    def wake(self, backend: str) -> None:
+        """An address of this backend is usable again, or no more: let in who may go, or send them home."""
+        line = self._lines.get(backend)
+        if line is not None:
+            line.wake()
 
-    def _idle(self, line: _Line) -> None:
+    def tick(self) -> None:
+        """What time alone changes: idle tenants are forgotten, heavy ones become light."""
+        for line in list(self._lines.values()):
+            line.tick()
+
+    async def watch(self) -> None:
+        """Tick until cancelled."""
+        while True:
+            await asyncio.sleep(_TICK)
+            with goes_on("looking after those who wait for a seat"):
+                self.tick()
+
+    def _line(self, backend: Backend) -> Line:
+        line = Line(
+            *(backend, self._share, self._usable, self._unavailable, self._now, self._random, self._idle)
+        )
+        self._lines[backend.name] = line
+        return line
+
+    def _idle(self, line: Line) -> None:
         """A backend that the config no longer has is forgotten after its last use."""
         name = line.backend.name
         if self._names is not None and name not in self._names and self._lines.get(name) is line:
             del self._lines[name]
 
+    # --- what is shown ---
+
     def in_use(self) -> dict[str, int]:
-        """Requests inside, by backend."""
-        return {name: sum(line.inside.values()) for name, line in self._lines.items()}
+        """Requests inside, streams included, by backend."""
+        return {name: line.fair.inside + sum(line.streams.values()) for name, line in self._lines.items()}
 
     def waiting(self) -> dict[str, int]:
         """Requests in line, by backend."""
-        return {name: sum(not f.done() for f in line.waiting) for name, line in self._lines.items()}
+        return {name: line.fair.waiting for name, line in self._lines.items()}
+
+    def state(self) -> dict[str, Any]:
+        """All backends for people, by name; see admission_view.state."""
+        return {name: admission_view.state(line) for name, line in self._lines.items()}
+
+    def instruments(self) -> Iterable[Instrument]:
+        """For /metrics."""
+        return admission_view.instruments(self._lines)
+
+
+def _who(tenant: Tenant | None) -> tuple[str, float]:
+    """Key and weight of a queue."""
+    return (tenant.id.value, tenant.weight) if tenant is not None else (PUBLIC, 1.0)

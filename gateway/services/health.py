@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from time import monotonic
 from typing import Any
 
-from gateway.core.errors import BackendUnavailable, GatewayError
+from gateway.core.errors import BackendUnavailable
 from gateway.core.health import Circuit, Failure
 from gateway.core.limits import later
 from gateway.core.model import Address, Backend
@@ -17,19 +17,17 @@ from gateway.core.openmetrics import Counter, Gauge, Instrument
 
 L = logging.getLogger(__name__)
 
-OnChange = Callable[[str, Callable[[], GatewayError] | None], None]
-
 
 class Health:
-    """The circuits of all addresses. on_change(backend's name, refusal): which of its addresses are usable
-    has changed; when none is, refusal makes the error for those who wait for one, else it is None.
+    """The circuits of all addresses. on_change(backend's name): which of its addresses are usable has
+    changed.
 
     What costs time is done for circuits that are not closed only: while all are, nobody pays for it.
     """
 
     def __init__(
         self,
-        on_change: OnChange = lambda backend, refusal: None,
+        on_change: Callable[[str], None] = lambda backend: None,
         now: Callable[[], float] = monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -200,8 +198,7 @@ class Health:
             "The circuit of %s (backend %s) is %s%s",
             *(address.text, backend, circuit.state, self._why(circuit)),
         )
-        usable = any(self.usable(address) for address in self._backends[backend].addresses)
-        self._on_change(backend, None if usable else lambda: self.unavailable(self._backends[backend]))
+        self._on_change(backend)
         return True
 
     def _why(self, circuit: Circuit) -> str:

@@ -26,7 +26,9 @@ _WHATS = {"backend_reset": "reset", "backend_malformed": "malformed", "backend_t
 
 
 class Seat(Protocol):
-    def release(self) -> None: ...
+    def decline(self) -> None:
+        """Give it back; what a probe takes says nothing about requests."""
+        ...
 
 
 class Admission(Protocol):
@@ -133,7 +135,7 @@ class _Probe:
             self._probes.judge(self.address, what)
 
     def _release(self) -> None:
-        self._seat.release()
+        self._seat.decline()
         self._probes.ended(self.address)
 
     # --- the answer ---

@@ -1,8 +1,8 @@
 """What lies where in MongoDB. Whatever belongs to a tenant has `t`, its name, and is only asked for with it.
 
 documents    _id tenant US collection US id   t c id, v version, i incarnation, cr created,
-             mo modified, s size, d the client's members, ix entries of declared indexes, o where it stands in their orders,
-             x when it ends, g the settings' version that made ix, o and x
+             mo modified, s size, d the client's members, ix entries of declared indexes, o where it
+             stands in their orders, x when it ends, g the settings' version that made ix, o and x
 collections  _id tenant US collection         t c, i incarnation, v version, declared, settings, slots,
              tokens, building, documents and bytes that it holds, sweep whether they may end
 claims       _id tenant US collection US token US values   t c, n token, o the id that has the values, at

@@ -37,6 +37,8 @@ class TenantStore(Protocol):
     A write is durable when its method returns. Cancelling the caller does not take back a write: it
     happens once, or (if the store refuses it) not at all. Expired documents (TTL) are never seen.
 
+    Names and ids were checked by check_collection and check_id, members by parse_members or parse_line.
+
     Every write of a document may raise UniqueConflict (409), SchemaViolation (422), BodyTooLarge (413), and
     where its collection has require_if_match and the document is there, PreconditionRequired (428).
     """

@@ -1,7 +1,7 @@
 """Exports: all documents of a filter as they were at one instant, in chunks of lines.
 
-An export has a connection of its own with a transaction that stays open, in a reader thread only while a
-chunk is read; so a slow client holds no thread, and nothing is read ahead of it.
+An export has a connection of its own with a statement that stays open, and with it its snapshot. It is in a
+reader thread only while a chunk is read; so a slow client holds no thread, and nothing is read ahead of it.
 """
 
 from __future__ import annotations
@@ -97,7 +97,6 @@ class _Export:
         """The next chunk; empty at the end. Raises sqlite3.Error."""
         if self._connection is None:
             self._connection = open_reader(self._file.path)
-            self._connection.execute("BEGIN")
         with_deadline(self._connection, self._seconds)
         if self._rows is None:
             self._rows = self._bound.execute(self._connection, self._statement)

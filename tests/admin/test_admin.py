@@ -228,3 +228,25 @@ async def test_config_shows_the_live_revision_and_every_refused_problem(tmp_path
 async def test_backends_shows_what_is_supervised(tmp_path: Path) -> None:
     async with admin_of(tmp_path) as asked:
         assert (await asked.ask("/admin/backends"))[2] == {"backends": []}
+
+
+async def test_admission_shows_the_seats_of_each_backend(tmp_path: Path) -> None:
+    async with admin_of(tmp_path) as asked:
+        assert (await asked.ask("/admin/admission"))[2] == {"backends": {}}
+        path = Path(asked.gateway.config.routing)
+        path.write_text(
+            "version: 1\nbackends:\n"
+            "  app: { kind: gunicorn, threads: 8, addresses: ['http://127.0.0.1:1'] }\n"
+            "  other: { kind: http, addresses: ['http://127.0.0.1:2'] }\n"
+        )
+        await asked.gateway.reload()
+        _, _, shown = await asked.ask("/admin/admission")
+        app, other = shown["backends"]["app"], shown["backends"]["other"]
+        assert (app["seats"], app["in_use"], app["reserve"]) == (8, 0, 1)
+        assert app["streams"] == {"seats": 2, "in_use": 0}
+        assert app["addresses"] == {"http://127.0.0.1:1": {"in_use": 0, "streams": 0, "usable": True}}
+        assert app["waits"] == {"p50": None, "p99": None}
+        assert (other["seats"], other["service_time"]) == (None, None)
+        _, _, text = await asked.ask("/metrics")
+    families = {family.name for family in text_string_to_metric_families(text)}
+    assert {"gateway_seats", "gateway_queue_seconds", "gateway_admission_refused"} <= families

@@ -221,7 +221,8 @@ def test_a_line_that_is_none_is_ambiguous_on_the_long_way() -> None:
 @pytest.mark.parametrize(
     "name",
     ["Host", "Authorization", "Content-Length", "X-Tenant", "X-Subject", "X-Scopes", "X-Request-ID",
-     "X-Request-Start", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Anything", "Forwarded",
+     "X-Request-Start", "X-Request-Deadline", "X-Forwarded-For", "X-Forwarded-Host",
+     "X-Forwarded-Anything", "Forwarded",
      "X-Real-IP", "X-Original-URL", "Keep-Alive", "TE", "Proxy-Authorization", "Proxy-Connection",
      "Connection", "Transfer-Encoding", "Upgrade", "Trailer", "Expect", "X-Request-Timeout"],
 )  # fmt: skip

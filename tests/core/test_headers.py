@@ -14,8 +14,9 @@ from gateway.core.model import Identity, TenantId, TrustedProxies
 HOP_BY_HOP = ["Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection",
               "TE", "Trailer", "Transfer-Encoding", "Upgrade"]  # fmt: skip
 OURS = ["X-Request-ID", "X-Tenant", "X-Subject", "X-Scopes", "X-Forwarded-For", "X-Forwarded-Proto",
-        "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Request-Start", "X-Real-IP",
-        "Forwarded", "X-Forwarded-Scheme", "X-Forwarded-SSL", "X-Forwarded-Server", "X-Forwarded-User",
+        "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Request-Start", "X-Request-Deadline",
+        "X-Real-IP", "Forwarded", "X-Forwarded-Scheme", "X-Forwarded-SSL", "X-Forwarded-Server",
+        "X-Forwarded-User",
         "X-Forwarded-Anything-New", "X-Forwarded-", "X-Original-URL", "X-Original-URI", "X-Rewrite-URL",
         "X-Script-Name"]  # fmt: skip
 WHO = Identity(TenantId("acme"), "alice", frozenset({"a", "b"}), 0.0, "a b")

@@ -49,6 +49,7 @@ def test_every_word_is_read() -> None:
         data = /data
         pre_stop = 5s
         drain = 1.5
+        share = 1/2
         [admin]
         listen = 10.0.0.1:9
         hosts = A.example, b.Example
@@ -71,6 +72,7 @@ def test_every_word_is_read() -> None:
     assert (config.pre_stop, config.drain, config.access_log) == (5, 1.5, "-")
     assert config.tokens.algorithms == ("RS256", "EdDSA")
     assert config.tokens.leeway == 0
+    assert config.share == 0.5
 
 
 def test_no_access_log_is_an_empty_word() -> None:
@@ -88,6 +90,11 @@ def test_no_access_log_is_an_empty_word() -> None:
         ("[gateway]\nlisten = :80", "[gateway].listen", "no address"),
         ("[gateway]\nlitsen = h:1", "[gateway].litsen", "unknown"),
         ("[gateway]\ndrain = soon", "[gateway].drain", "no time"),
+        ("[gateway]\nshare = half", "[gateway].share", "no share"),
+        ("[gateway]\nshare = 1/0", "[gateway].share", "no share"),
+        ("[gateway]\nshare = 0", "[gateway].share", "no share"),
+        ("[gateway]\nshare = 3/2", "[gateway].share", "no share"),
+        ("[gateway]\nshare = nan", "[gateway].share", "no share"),
         ("[gateway]\ndrain = -1", "[gateway].drain", "no time"),
         ("[gateway]\npre_stop = nan", "[gateway].pre_stop", "no time"),
         ("[gateway]\npre_stop = inf", "[gateway].pre_stop", "no time"),

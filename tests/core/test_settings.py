@@ -299,6 +299,21 @@ def test_each_problem_of_a_route_has_its_path_reason_and_mend(
          "has no threads", "kind: gunicorn"),
         ({"backends": {"b": {"kind": "gunicorn", "addresses": ["unix:x"], "threads": 0}}},
          "backends.b.threads", "greater than or equal to 1", ""),
+        ({"backends": {"b": {**BACKENDS["flask"], "concurrency": 9}}}, "backends.b.concurrency",
+         "as many requests as it has threads", "remove it"),
+        ({"backends": {"b": {**BACKENDS["flask"], "streams": 4}}}, "backends.b.streams", "all 4 threads",
+         "below threads"),
+        ({"backends": {"b": {**BACKENDS["flask"], "reserve": 8}}}, "backends.b.reserve", "all 8 seats",
+         "below that of all seats"),
+        ({"backends": {"b": {"kind": "asab", "addresses": ["unix:x"], "reserve": 1}}}, "backends.b.reserve",
+         "no limit", "remove it"),
+        ({"backends": {"b": {**BACKENDS["flask"], "queue": {"lenght": 4}}}}, "backends.b.queue.lenght",
+         "unknown", "did you mean 'length'?"),
+        ({"backends": {"b": {**BACKENDS["flask"], "queue": {"timeout": 0}}}}, "backends.b.queue.timeout",
+         "cannot be 0", "above 0"),
+        ({"tenants": {"acme": {"weight": 0}}}, "tenants.acme.weight", "greater than or equal to 0.01", ""),
+        ({"tenants": {"acme": {"weight": float("nan")}}}, "tenants.acme.weight", "", ""),
+        ({"tenants": {"acme": {"concurrency": 0}}}, "tenants.acme.concurrency", "equal to 1", ""),
         ({"backends": {"b": {"kind": "asab", "addresses": ["unix:x", "unix:x"]}}}, "backends.b.addresses",
          "there twice", "once"),
         ({"backends": {**BACKENDS, "b": {"kind": "asab", "addresses": ["unix:x",
@@ -344,6 +359,36 @@ def test_each_problem_outside_the_routes_too(
     assert problem.where == where
     assert reason in problem.reason
     assert mend in problem.mend
+
+
+def test_seats_as_written_or_by_default() -> None:
+    written = {"streams": 2, "reserve": 1, "queue": {"length": 7, "timeout": "2s"}}
+    made = compiled(
+        config(
+            route(target="all"),
+            route(name="own", path="/own", target="all", timeouts={"queue": "9s"}),
+            backends={
+                "none": {"kind": "gunicorn", "addresses": ["unix:a"], "threads": 8},
+                "one": {"kind": "gunicorn", "addresses": ["unix:b"], "threads": 1},
+                "async": {"kind": "uvicorn", "addresses": ["unix:c"]},
+                "all": {"kind": "uvicorn", "addresses": ["unix:d"], "concurrency": 50, **written},
+            },
+            tenants={"acme": {"weight": 3, "concurrency": 20}, "globex": {}},
+        )
+    )
+    seats = {
+        name: (b.threads, b.concurrency, b.streams, b.reserve, b.queue_length)
+        for name, b in made.backends.items()
+    }
+    assert seats == {
+        "none": (8, 0, 2, None, 100),
+        "one": (1, 0, 0, None, 100),
+        "async": (0, 0, None, None, 100),
+        "all": (0, 50, 2, 1, 7),
+    }
+    assert {r.name: r.timeouts.queue for r in made.table.routes}["own"] == 9
+    assert {r.timeouts.queue for r in made.table.routes} == {2, 9}
+    assert [(t.weight, t.concurrency) for t in made.tenants.values()] == [(3, 20), (1, 0)]
 
 
 @pytest.mark.parametrize(

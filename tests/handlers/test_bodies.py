@@ -19,7 +19,7 @@ KINDS = pytest.mark.parametrize("kind", ["http", "gunicorn"])
 def config(backend: Backend, kind: str = "http", **more: Any) -> dict[str, Any]:
     settings: dict[str, Any] = {"kind": kind, "addresses": [backend.address]}
     if kind == "gunicorn":
-        settings["threads"] = 1
+        settings["threads"] = 2
     return harness.routing([harness.route("svc", "app", public=True, **more)], backends={"app": settings})
 
 

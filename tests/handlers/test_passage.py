@@ -104,7 +104,7 @@ async def test_a_stream_that_nobody_reads_any_more_gives_its_seat_back(
             await asyncio.sleep(0.02)
 
     async with Backend(script) as backend:
-        async with harness.running(tmp_path, config([backend.address], kind)) as gateway:
+        async with harness.running(tmp_path, config([backend.address], kind, threads=2)) as gateway:
             client = await client_of(gateway, f"{method} /svc/ HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
             await client.head()
             assert gateway.admission.in_use() == {"app": 1}

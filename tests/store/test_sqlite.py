@@ -21,10 +21,12 @@ from gateway.core.errors import (
 from gateway.core.model import TenantId
 from gateway.store import filter as filters
 from gateway.store import sqlite_documents, sqlite_errors, sqlite_operations
+from gateway.store.collection import NO_SETTINGS
 from gateway.store.document import ANY, Precondition
 from gateway.store.query import Query
 from gateway.store.sqlite import SQLiteDocumentStore
 from gateway.store.sqlite_connections import open_writer
+from gateway.store.sqlite_operator import SQLiteOperator
 from gateway.store.sqlite_state import States
 from gateway.store.sqlite_transaction import Operation, Transaction
 from gateway.store.sqlite_writes import run_group
@@ -200,6 +202,22 @@ async def test_one_failed_write_leaves_the_others_of_its_group(store: SQLiteDocu
     for n, result in enumerate(commits):
         assert isinstance(result, PreconditionFailed) if n % 3 == 0 else not isinstance(result, Exception)
     assert len((await tenant.list("orders", Query(limit=1000))).items) == 41
+
+
+async def test_a_change_of_settings_that_fails_takes_nothing_from_the_writes_of_its_group(
+    store: SQLiteDocumentStore, folder: Path
+) -> None:
+    tenant = store.tenant(ACME)
+    await tenant.create("orders", {})
+    refused = tenant.put_collection("orders", NO_SETTINGS, Precondition(match=frozenset({'"other"'})))
+    results = await asyncio.gather(
+        tenant.create("orders", {}), tenant.create("new", {}), refused, tenant.create("orders", {}),
+        return_exceptions=True,
+    )  # fmt: skip
+    assert [isinstance(result, PreconditionFailed) for result in results] == [False, False, True, False]
+    assert (await tenant.collection("orders")).documents == 3
+    assert (await tenant.collection("new")).documents == 1
+    assert await SQLiteOperator(folder).verify(ACME) == ()
 
 
 def test_what_an_operation_did_before_it_failed_is_undone(folder: Path) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.core.errors import BadRequest, Conflict, Gone, NotFound
+from gateway.core.errors import BadRequest, Conflict, Gone, NotFound, StoreUnavailable
 from gateway.core.model import TenantId
-from gateway.store import collection
+from gateway.store import collection, sqlite_operator
 from gateway.store.query import Query
 from gateway.store.sqlite import SQLiteDocumentStore
 from gateway.store.sqlite_operator import SQLiteOperator
@@ -156,6 +156,22 @@ async def test_verifying_finds_what_does_not_fit_together(
     with closing(sqlite3.connect(folder / "acme.db", isolation_level=None)) as connection:
         connection.execute(spoil)
     assert any(said in problem for problem in await operator.verify(ACME))
+
+
+async def test_a_backup_that_fails_leaves_no_file(folder: Path, tmp_path: Path) -> None:
+    folder.mkdir()
+    (folder / "acme.db").write_bytes(b"no database " * 1000)
+    with pytest.raises(StoreUnavailable, match="acme"):
+        await SQLiteOperator(folder).backup(ACME, tmp_path / "backup")
+
+    class Full:
+        def backup(self, copy: sqlite3.Connection) -> None:
+            copy.execute("CREATE TABLE half (a)")
+            raise sqlite3.OperationalError("database or disk is full")
+
+    with pytest.raises(sqlite3.OperationalError):
+        sqlite_operator._copy(Full(), tmp_path / "backup")  # type: ignore[arg-type]
+    assert not list(tmp_path.glob("backup*"))
 
 
 async def test_verifying_finds_a_torn_file(folder: Path) -> None:

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import aclosing, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -136,3 +137,33 @@ async def test_a_key_is_forgotten_after_a_day(store: SQLiteDocumentStore, tmp_pa
     assert await sweep(store) == 1
     with closing(sqlite3.connect(tmp_path / "acme.db")) as connection:
         assert connection.execute("SELECT count(*) FROM idempotency").fetchone() == (0,)
+
+
+async def test_a_feed_does_not_join_a_reading_that_began_before_the_news(store: SQLiteDocumentStore) -> None:
+    tenant = store.tenant(ACME)
+    await tenant.create("c", {})
+    assert store._services is not None
+    feeds, reads = store._services.feeds, store._services.reads
+    read, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow:
+        async def query(self, name: str, work: Any) -> Any:
+            result = await reads.query(name, work)
+            read.set()
+            await go_on.wait()
+            return result
+
+    async with aclosing(tenant.changes("c")) as feed:
+        await anext(feed)
+        waiting = asyncio.ensure_future(anext(feed))  # so that the tenant has a feed to wake
+        await asyncio.sleep(0.02)
+        epoch, seq = await feeds._begin("acme", ("changes", "c"), tenant._cursors, None)
+        feeds._reads = Slow()  # type: ignore[assignment]
+        early = asyncio.ensure_future(feeds._read("acme", "c", epoch, seq))
+        await read.wait()
+        made = await tenant.create("c", {})
+        late = asyncio.ensure_future(feeds._read("acme", "c", epoch, seq))
+        go_on.set()
+        assert (await early).items == ()
+        assert [change.id for _, change in (await late).items] == [made.id]
+        assert [change.id for change in (await waiting).items] == [made.id]

@@ -1,0 +1,146 @@
+"""The gateway as an ASAB application: lifecycle, signals, PubSub, metrics, the admin WebContainer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import aiohttp.web
+import asab
+import asab.metrics
+import asab.web
+
+from gateway.admin import web as admin
+from gateway.app import Gateway
+from gateway.call import Snapshot
+from gateway.core.process import parse_process
+from gateway.edge.listener import bind
+from gateway.services import process_metrics, runtime
+from gateway.services.watch import goes_on
+
+L = logging.getLogger(__name__)
+
+
+class _AdminContainer(asab.web.WebContainer):
+    """ASAB's WebContainer on a socket that is bound already: ASAB logs a port in use and goes on."""
+
+    async def _start(self, app: asab.Application) -> None:
+        return None
+
+    async def open(self, sockets: list[socket.socket]) -> None:
+        await self.WebAppRunner.setup()
+        for sock in sockets:
+            await aiohttp.web.SockSite(self.WebAppRunner, sock).start()
+
+
+class GatewayApplication(asab.Application):
+    """The gateway as an ASAB application: lifecycle, signals, PubSub, metrics, the admin WebContainer.
+
+    on_ready runs once everything serves; it cannot end what serves.
+    """
+
+    def __init__(
+        self, path: str, *, supervise: bool, on_ready: Callable[[Gateway], None] = lambda gateway: None
+    ) -> None:
+        asab.Config.add_defaults(_ASAB_DEFAULTS)
+        super().__init__(args=["-c", path], modules=[asab.web.Module, asab.metrics.Module])
+        logging.getLogger("gateway").setLevel(logging.INFO)
+        if self.Logging.ConsoleHandler is not None:
+            self.Logging.ConsoleHandler.formatter.UseColor = sys.stderr.isatty()
+        self._on_ready = on_ready
+        self._starting: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+        sections = {name: dict(asab.Config.items(name, raw=True)) for name in asab.Config.sections()}
+        config = parse_process(sections, str(Path(path).resolve().parent))
+        self.gateway = Gateway(config, supervise=supervise, on_snapshot=self._publish, application=self)
+        self._admin_sockets: list[socket.socket] = []
+        self._admin: _AdminContainer | None = None
+        self._reloads: set[asyncio.Task[None]] = set()
+        self.PubSub.subscribe("Application.hup!", self._on_hup)
+
+    async def initialize(self) -> None:
+        """In our order; an exception here ends the process with exit code 1."""
+        config = self.gateway.config
+        self._admin_sockets = [bind(host, port) for host, port in config.admin]
+        self._starting = asyncio.create_task(self.gateway.start())
+        await self._starting
+        try:
+            await self._open_admin()
+        except BaseException:
+            self.gateway.ready = False  # no load balancer knows of it yet: nothing to wait for
+            await self.gateway.drain()
+            raise
+        runtime.settle()
+        with goes_on("telling that it is ready"):
+            self._on_ready(self.gateway)
+
+    async def _open_admin(self) -> None:
+        process = process_metrics.ProcessMetrics(self.get_service("asab.MetricsService"))
+        self.gateway.metrics.add_source(process.render)
+        listen = "\n".join(f"{host} {port}" for host, port in self.gateway.config.admin)
+        web = self.get_service("asab.WebService")
+        self._admin = _AdminContainer(web, "admin", config={"listen": listen, "servertokens": "prod"})
+        admin.install(self._admin.WebApp, self.gateway)
+        await self._admin.open(self._admin_sockets)
+
+    async def main(self) -> None:
+        """Serve until a signal; then drain here, while /readyz can still say 503 (ASAB closes the admin
+        listener before finalize())."""
+        await self._stopping.wait()
+        await self.gateway.drain()
+
+    def stop(self, exit_code: int | None = None) -> None:
+        """SIGTERM or SIGINT: drain. The second one: leave now, with nothing left running."""
+        if self._stopping.is_set():
+            self.gateway.kill()
+            os._exit(1)
+        self._stopping.set()
+        if self._starting is not None and not self._starting.done():
+            self._starting.cancel()
+        super().stop(exit_code)
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        self.PubSub.publish("Gateway.snapshot!", snapshot)
+
+    def _on_hup(self, message_type: str) -> None:
+        if not self.gateway.ready:
+            L.warning("SIGHUP is ignored: there is nothing to load again before the start or after the end")
+            return
+        task = asyncio.ensure_future(self._reload())
+        self._reloads.add(task)  # the loop itself holds a task weakly
+        task.add_done_callback(self._reloads.discard)
+
+    async def _reload(self) -> None:
+        with goes_on("loading all again on SIGHUP"):
+            await self.gateway.reload()
+
+
+# ASAB's own: no watchdog (it kills the process when the clock jumps), and log lines that a person can read.
+_ASAB_DEFAULTS = {
+    "general": {"watchdog_threshold": "0", "pidfile": ""},
+    "logging": {"level": "WARNING"},
+    "logging:console": {
+        "format": "%(asctime)s %(levelname)s %(name)s: %(message)s",
+        "datefmt": "%Y-%m-%d %H:%M:%S",
+    },
+}
+
+
+def run(path: str, *, supervise: bool, on_ready: Callable[[Gateway], None] = lambda gateway: None) -> int:
+    """Run the gateway until it is told to stop. Gives the exit code.
+
+    path: gateway.conf. Raises FolderUnusable, ListenError, ConfigRefused, KeysUnusable, ChildFailed, Problems
+    or GatewayError (the store) when it cannot start.
+    """
+    runtime.keep_memory()
+    runtime.use_fast_loop()
+    application = GatewayApplication(path, supervise=supervise, on_ready=on_ready)
+    try:
+        return int(application.run())
+    except asyncio.CancelledError:
+        return 0  # told to stop before it was up

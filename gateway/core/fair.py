@@ -1,0 +1,324 @@
+"""Tenant-fair ordering: who goes next into a backend, by the seat time that each tenant has used.
+
+Start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queuing", SIGCOMM 1996) over several seats.
+Each tenant has a tag in virtual time, its seat time divided by its weight; of those that wait, the smallest
+tag goes next. An estimate is charged when a seat is taken and corrected by the measured time when it is given
+back. A tenant that comes begins at the virtual time, so that being idle earns nothing, or at its tag where
+that is ahead: a debt stays until virtual time passes it.
+
+A fair order does not help a quick tenant while all seats are inside another's slow requests. So a tenant is
+heavy while its seat time over the last 5 s exceeds half its fair share, and while more than one tenant is
+active the heavy ones together hold at most `seats - reserve`. Active is who held or waited for a seat within
+that time. With a reserve of 0 no seat is idle while somebody waits, else at most `reserve` seats are.
+
+Times are seconds on any monotonic clock. A decision costs O(log n) in the tenants that wait, amortised.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from heapq import heapify, heappop, heappush, heapreplace
+from typing import Any, Generic, TypeVar
+
+from gateway.core.flow import Flow
+from gateway.core.usage import WINDOW
+
+T = TypeVar("T")
+_FIRST = 0.05  # seconds: charged before anything was measured
+_LEARN = 0.125  # how far an estimate of a tenant moves towards a new measurement
+_LEARN_ALL = 0.0625  # and that of the backend
+_REVIEWED = 64  # tenants looked at by a tick, at least
+
+
+class FairQueue(Generic[T]):
+    """The seats of one backend and who waits for them. seats: math.inf for no limit. T is hashable."""
+
+    def __init__(self, seats: float = math.inf, reserve: int = 0) -> None:
+        self.inside = 0
+        self.waiting = 0
+        self.virtual = 0.0
+        self.estimate = 0.0
+        self.flows: dict[str, Flow[T]] = {}
+        self._heavy_inside = 0
+        self._heaps: tuple[list[Any], list[Any]] = ([], [])  # of light tenants, and of heavy ones
+        self._number = 0
+        self._queues = 0
+        self._weight = 0.0
+        self._waiting_weight = 0.0
+        self._per_weight = 0.0
+        self._horizon = 0.0  # no tag of those that hold no seat is beyond it
+        self._last_end = -math.inf
+        self._debts: dict[str, float] = {}  # tags of tenants that are forgotten but for that
+        self._review: deque[Flow[T]] = deque()
+        self.resize(seats, reserve)
+
+    def resize(self, seats: float, reserve: int) -> None:
+        """What is inside stays; let those in who may go (`next`)."""
+        self.seats = seats
+        self.reserve = int(max(0, min(reserve, seats - 1)))
+        self._open = seats - self.reserve  # with fewer inside, anybody may take a seat
+
+    # --- seats ---
+
+    def try_take(self, key: str, weight: float, now: float) -> Flow[T] | None:
+        """A seat for a tenant now, without overtaking anybody who could have it; None when there is none."""
+        flow = self.flows.get(key)
+        if flow is None or flow.weight != weight:
+            flow = self._flow(key, weight, now)
+        if (self.inside >= self._open or self.waiting) and not self._may_take(flow, now):
+            return None
+        if flow.tag < self.virtual:
+            flow.tag = self.virtual
+        self._begin(flow, now)
+        return flow
+
+    def enter(self, key: str, weight: float, now: float) -> Flow[T]:
+        """A seat whoever waits, beyond what there are if need be."""
+        flow = self._flow(key, weight, now)
+        flow.tag = max(flow.tag, self.virtual)
+        self._begin(flow, now)
+        return flow
+
+    def must_wait(self, key: str, weight: float, now: float) -> bool:
+        """Whether `try_take` would give None."""
+        return (self.inside >= self._open or self.waiting > 0) and not self._may_take(
+            self._flow(key, weight, now), now
+        )
+
+    def _may_take(self, flow: Flow[T], now: float) -> bool:
+        if flow.queue or self.inside >= self.seats:
+            return False
+        self._look(flow, now)
+        if flow.heavy and self._capped():
+            return False
+        if not self.waiting:
+            return True
+        others_could = self._first_light(now) is not None or not self._capped()
+        return not others_could
+
+    def end(self, flow: Flow[T], charged: float, since: float, now: float, *, learn: bool = True) -> None:
+        """A seat is free again. charged: what the flow was charged for it. learn: whether the time says how
+        long requests take."""
+        seconds = now - since
+        flow.pending -= charged
+        flow.tag += (seconds - charged) * flow.per
+        self.virtual += seconds * self._per_weight
+        if learn:
+            known = flow.estimate
+            flow.estimate = known + (seconds - known) * _LEARN if known else seconds
+            known = self.estimate
+            self.estimate = known + (seconds - known) * _LEARN_ALL if known else seconds
+            self._last_end = now
+        if now >= flow.slot_end:  # advance(), without the call
+            flow._roll(now)
+        flow.slot += flow.inside * (now - flow.at)
+        flow.at = now
+        flow.inside -= 1
+        self.inside -= 1
+        if flow.heavy:
+            self._heavy_inside -= 1
+        if flow.tag > self._horizon:
+            self._horizon = flow.tag
+        if self.waiting:
+            self._look(flow, now)
+            if flow.entry is not None and flow.tag < flow.entry[0]:
+                self._push(flow)  # a tag that has risen is put right when it comes up
+        elif not self.inside and self.virtual < self._horizon:
+            self.virtual = self._horizon  # the busy period is over: nobody owes anything
+
+    def _begin(self, flow: Flow[T], now: float) -> None:
+        flow.charged = charge = flow.estimate or self.estimate or _FIRST
+        flow.pending += charge
+        flow.tag += charge * flow.per
+        if now >= flow.slot_end:  # advance(), without the call
+            flow._roll(now)
+        flow.slot += flow.inside * (now - flow.at)
+        flow.at = now
+        flow.inside += 1
+        self.inside += 1
+        if flow.heavy:
+            self._heavy_inside += 1
+
+    # --- waiting ---
+
+    def wait(self, item: T, key: str, weight: float, now: float) -> Flow[T]:
+        """Put an item in its tenant's queue, at the end."""
+        flow = self._flow(key, weight, now)
+        if flow.queue is None:
+            flow.queue = OrderedDict()
+            flow.began = now
+            flow.tag = max(flow.tag, self.virtual)
+            self._queues += 1
+            self._waiting_weight += flow.weight
+            self._look(flow, now)
+            flow.lane = flow.heavy
+            self._push(flow)
+        flow.queue[item] = None
+        self.waiting += 1
+        return flow
+
+    def leave(self, flow: Flow[T], item: T) -> bool:
+        """Take an item out of its queue; False when it is not there any more."""
+        if flow.queue is None or item not in flow.queue:
+            return False
+        del flow.queue[item]
+        self._left(flow)
+        return True
+
+    def next(self, now: float) -> tuple[T, Flow[T]] | None:
+        """Who goes next, with the seat that it takes; None when nobody waits or may go."""
+        if not self.waiting or self.inside >= self.seats:
+            return None
+        light = self._first_light(now)
+        heavy = self._first_heavy(now)
+        flow = light or heavy
+        if flow is None:
+            return None
+        if light is not None and heavy is not None and heavy.entry < light.entry:
+            flow = heavy
+        assert flow.queue is not None
+        item, _ = flow.queue.popitem(last=False)
+        self.virtual = max(self.virtual, flow.settled)
+        self._begin(flow, now)
+        self._left(flow)
+        return item, flow
+
+    def items(self) -> Iterator[tuple[Flow[T], T]]:
+        """All that wait, by tenant."""
+        for flow in self.flows.values():
+            for item in flow.queue or ():
+                yield flow, item
+
+    def forecast(self, key: str, weight: float, now: float) -> tuple[float, float]:
+        """For how many seconds a call of this tenant would wait, and for how many without what the tenant has
+        asked for already. 0.0 while nothing was measured."""
+        flow = self.flows.get(key)
+        ahead = len(flow.queue) if flow is not None and flow.queue else 0
+        service = (flow.estimate if flow is not None else 0.0) or self.estimate
+        if not service:
+            return 0.0, 0.0
+        if self.inside >= self.seats:
+            service = max(service, now - self._last_end)  # all are stuck: a measured time would flatter
+        total = self._waiting_weight + (0.0 if ahead else weight)
+        kept = self.reserve if flow is not None and flow.heavy and len(self.flows) > 1 else 0
+        seats = max(1.0, self.seats - kept)
+        each = service * total / (seats * weight)
+        debt = max(0.0, flow.settled - self.virtual) * total / seats if flow is not None else 0.0
+        return (ahead + 0.5) * each + debt, 0.5 * each
+
+    def fair_seats(self, weight: float) -> float:
+        """How many seats are the fair share of an active tenant."""
+        return self.seats * weight * self._per_weight
+
+    # --- heavy or light ---
+
+    def _look(self, flow: Flow[T], now: float) -> None:
+        """Decide anew whether a tenant is heavy. It matters only where there is a reserve."""
+        if not self.reserve:
+            return
+        fair = self.seats * WINDOW * flow.weight * self._per_weight
+        heavy = flow.recent(now) > fair / 2
+        if heavy is flow.heavy:
+            return
+        flow.heavy = heavy
+        self._heavy_inside += flow.inside if heavy else -flow.inside
+
+    def _capped(self) -> bool:
+        """Whether the heavy ones hold all that they may."""
+        return len(self.flows) > 1 and self._heavy_inside >= self._open
+
+    def _first_light(self, now: float) -> Flow[T] | None:
+        light, heavy = self._heaps
+        while (flow := self._first(light)) is not None:
+            self._look(flow, now)
+            if not flow.heavy:
+                return flow
+            flow.lane = True
+            heappush(heavy, heappop(light))
+        return None
+
+    def _first_heavy(self, now: float) -> Flow[T] | None:
+        """The first in the lane of the heavy ones, if it may go: there is room, or it is heavy no more."""
+        flow = self._first(self._heaps[True])
+        if flow is not None and self._capped():
+            self._look(flow, now)
+            return None if flow.heavy else flow
+        return flow
+
+    def _first(self, heap: list[Any]) -> Flow[T] | None:
+        """The one with the smallest tag. An entry that is void is dropped when it comes up, and one whose tag
+        has risen since is put where it belongs."""
+        while heap:
+            entry = heap[0]
+            flow: Flow[T] = entry[2]
+            if flow.entry is not entry:
+                heappop(heap)
+            elif flow.tag > entry[0]:
+                self._number += 1
+                flow.entry = (flow.tag, self._number, flow)
+                heapreplace(heap, flow.entry)
+            else:
+                return flow
+        return None
+
+    def _push(self, flow: Flow[T]) -> None:
+        """Into its lane, where its tag puts it; an entry that it had before is void."""
+        self._number += 1
+        flow.entry = (flow.tag, self._number, flow)
+        heap = self._heaps[flow.lane]
+        heappush(heap, flow.entry)
+        if len(heap) > 4 * self._queues + 1000:  # many left without anybody going
+            heap[:] = [entry for entry in heap if entry[2].entry is entry]
+            heapify(heap)
+
+    def _left(self, flow: Flow[T]) -> None:
+        self.waiting -= 1
+        if not flow.queue:
+            flow.queue = flow.entry = None
+            self._queues -= 1
+            self._waiting_weight = self._waiting_weight - flow.weight if self._queues else 0.0
+
+    # --- who is known ---
+
+    def _flow(self, key: str, weight: float, now: float) -> Flow[T]:
+        """The tenant's, with the weight that it has now."""
+        flow = self.flows.get(key)
+        if flow is None:
+            flow = self.flows[key] = Flow(key, weight, self._debts.pop(key, 0.0), now)
+            self._review.append(flow)
+            self._weigh(weight)
+        elif flow.weight != weight:
+            if flow.queue is not None:
+                self._waiting_weight += weight - flow.weight
+            self._weigh(weight - flow.weight)
+            flow.weight, flow.per = weight, 1.0 / weight
+        return flow
+
+    def _weigh(self, change: float) -> None:
+        self._weight = self._weight + change if self.flows else 0.0
+        self._per_weight = 1.0 / self._weight if self.flows else 0.0
+
+    def tick(self, now: float) -> None:
+        """Call it about twice a second: who was idle for 5 s is forgotten, but for a debt that virtual time
+        has not passed; the others are looked at again."""
+        for _ in range(min(len(self._review), max(_REVIEWED, len(self._review) // 10))):
+            flow = self._review.popleft()
+            if flow.inside or flow.queue or now - flow.at < WINDOW:
+                idle_since = flow.at
+                self._look(flow, now)
+                flow.at = flow.at if flow.inside or flow.queue else idle_since
+                self._review.append(flow)
+                continue
+            del self.flows[flow.key]
+            self._weigh(-flow.weight)
+            if flow.tag > self.virtual:
+                self._debts[flow.key] = flow.tag
+        if not self.inside and not self.waiting:
+            self.virtual = max(self.virtual, self._horizon)
+            self._debts.clear()
+        for key in list(self._debts)[:_REVIEWED]:
+            tag = self._debts.pop(key)
+            if tag > self.virtual:
+                self._debts[key] = tag
