@@ -3,6 +3,7 @@ there already are made by whoever declared them, and no list uses an index befor
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import Any
 
 from gateway.core.errors import Conflict, GatewayError, NotFound, StoreUnavailable
@@ -19,7 +20,7 @@ from gateway.store.patch import MergePatch
 from gateway.store.strict_json import dumps
 
 _ATTEMPTS = 20
-_STEP = 500  # documents of one query while entries are made
+_STEP = 500  # documents of one query
 
 
 async def put(
@@ -54,8 +55,7 @@ async def delete(writes: Writes, name: str, precondition: Precondition, *, docum
     old = await writes.state(name)
     _check_deletion(old, precondition)
     if documents:
-        # Most of them before the transaction, which has a minute at most.
-        await writes.driver.delete(DOCUMENTS, scope(writes.tenant, name))
+        await _empty(writes, name)
 
     async def work(session: Any, undo: Undo) -> None:
         state = await writes.state(name, session)
@@ -78,14 +78,25 @@ async def read_page(
     """Collections after `after`, at most `limit`, and the last one's name when there are more."""
     query = {"$and": [{"t": writes.tenant}, {"c": {"$gt": after}}]}
     found: list[Collection] = []
-    async for row in writes.driver.find(COLLECTIONS, query, sort=[("c", 1)]):
-        state = mongo_state.read(row["c"], row)
-        if not state.stored:
-            continue
-        if len(found) == limit:
-            return tuple(found), found[-1].name
-        found.append(state.collection)
+    async with aclosing(writes.driver.find(COLLECTIONS, query, sort=[("c", 1)])) as rows:
+        async for row in rows:
+            state = mongo_state.read(row["c"], row)
+            if not state.stored:
+                continue
+            if len(found) == limit:
+                return tuple(found), found[-1].name
+            found.append(state.collection)
     return tuple(found), None
+
+
+async def _empty(writes: Writes, name: str) -> None:
+    """Delete the documents of a collection, in steps: a transaction has a minute for all of them."""
+    while True:
+        rows = writes.driver.find(DOCUMENTS, scope(writes.tenant, name), fields=["id"], limit=_STEP)
+        found = [row["_id"] async for row in rows]
+        if not found:
+            return
+        await writes.driver.delete(DOCUMENTS, scope(writes.tenant, name, {"_id": {"$in": found}}))
 
 
 async def _store(writes: Writes, old: State, settings: CollectionSettings) -> State | None:
@@ -129,11 +140,12 @@ async def _build(writes: Writes, state: State, new: frozenset[str]) -> None:
         where = scope(writes.tenant, state.name, {"_id": ids(writes.tenant, state.name, after=after)})
         rows = writes.driver.find(DOCUMENTS, where, sort=[("_id", 1)], limit=_STEP)
         read = 0
-        async for row in rows:
-            read, after = read + 1, row["id"]
-            if new & set(state.unique):
-                await _claim(writes, state, row["id"], new)
-            await writes.derive(state, row["id"])
+        async with aclosing(rows):
+            async for row in rows:
+                read, after = read + 1, row["id"]
+                if new & set(state.unique):
+                    await _claim(writes, state, row["id"], new)
+                await writes.derive(state, row)
         if read < _STEP:
             break
     query = _as_read(writes.tenant, state)

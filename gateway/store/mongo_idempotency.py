@@ -46,7 +46,8 @@ class Once:
         try:
             return await work(finish)
         except BaseException:
-            await self._driver.delete(IDEMPOTENCY, self._query(key, {"lease": lease}))
+            # Not one with a result: a commit may have been done although its answer was lost.
+            await self._driver.delete(IDEMPOTENCY, self._query(key, {"lease": lease}, {"result": ""}))
             raise
 
     async def _take(self, key: IdempotencyKey, lease: str) -> str | None:

@@ -114,8 +114,9 @@ async def count(driver: Driver, listed: Listed) -> int:
     needed = {f"d.{path[0]}" for path in _members_of(listed.node)}
     rows = driver.find(DOCUMENTS, listed.query(), fields=[*_META, *sorted(needed)], seconds=listed.seconds)
     total = 0
-    async for row in rows:
-        total += listed.holds(row)
+    async with aclosing(rows):
+        async for row in rows:
+            total += listed.holds(row)
     return total
 
 
@@ -191,8 +192,10 @@ async def _sorted_here(
     fields = [*_META, *sorted({f"d.{path[0]}" for path in paths})]
     rows = driver.find(DOCUMENTS, listed.query(), fields=fields, seconds=listed.seconds)
     best: list[Position] = []
-    async for row in rows:
-        if listed.holds(row):
+    async with aclosing(rows):
+        async for row in rows:
+            if not listed.holds(row):
+                continue
             here = [_key(k, row) for k in listed.keys]
             if position is None or _is_behind(listed.keys, here, position):
                 best.append(here)

@@ -279,11 +279,11 @@ class Writes:
         if row is not None and row["v"] != state.version:
             if session is not None:
                 raise Lost()
-            await self.derive(mongo_state.read(state.name, row), identifier)
+            written = await self.row(state.name, identifier)
+            await self.derive(mongo_state.read(state.name, row), written)
 
-    async def derive(self, state: State, identifier: str) -> None:
-        """Make a document's entries anew, by settings that came while it was written."""
-        row = await self.row(state.name, identifier)
+    async def derive(self, state: State, row: Row | None) -> None:
+        """Make a document's entries anew, by settings that came after it was written. row: as it was read."""
         while row is not None and row["g"] != state.version:
             made = derived(state.ordered, state.settings.ttl, row["mo"], row["d"])
             change: Row = {"$set": {**made, "g": state.version}}
@@ -291,7 +291,7 @@ class Writes:
                 change["$unset"] = {"x": ""}
             if await self.driver.update(DOCUMENTS, self._as_read(state.name, row), change):
                 return
-            row = await self.row(state.name, identifier)
+            row = await self.row(state.name, row["id"])
 
     def _as_read(self, collection: str, row: Row) -> Row:
         return one(self.tenant, collection, row["id"], {"v": row["v"]}, {"i": row["i"]})

@@ -4,11 +4,12 @@ written, and what a gateway that died leaves half done on a server without trans
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 
-from gateway.core.errors import IdempotencyRunning, NotFound, UniqueConflict
+from gateway.core.errors import IdempotencyRunning, NotFound, StoreUnavailable, UniqueConflict
 from gateway.core.model import TenantId
 from gateway.store import collection, instants, mongo_idempotency, mongo_writes
 from gateway.store import filter as filters
@@ -165,6 +166,26 @@ async def test_while_an_index_is_built_lists_do_without_it(store: MongoDocumentS
     row = await store._driver.find_one(DOCUMENTS, scope("acme", "c", {"id": "y"}))
     assert row is not None and len(row["ix"]) == 1
     assert [document.id for document in (await tenant.list("c", query)).items] == ["y", "x"]
+
+
+async def test_a_write_whose_answer_was_lost_behind_its_commit_is_remembered(
+    store: MongoDocumentStore,
+) -> None:
+    tenant, key = store.tenant(ACME), IdempotencyKey("key", b"f")
+    transaction = store._driver.transaction
+
+    async def lose_the_answer(work: Callable[[Any], Awaitable[Any]]) -> Any:
+        await transaction(work)
+        raise StoreUnavailable
+
+    if not tenant._writes.transactions:
+        pytest.skip("without transactions there is no commit")
+    store._driver.transaction = lose_the_answer  # type: ignore[method-assign]
+    with pytest.raises(StoreUnavailable):
+        await tenant.create("c", {"a": 1}, idempotency=key)
+    store._driver.transaction = transaction  # type: ignore[method-assign]
+    document = await tenant.create("c", {"a": 1}, idempotency=key)
+    assert (await tenant.list("c", Query())).items == (document,)
 
 
 async def test_the_key_of_a_write_whose_gateway_died_is_free_after_a_while(store: MongoDocumentStore) -> None:
