@@ -161,6 +161,10 @@ class Driver:
             finally:
                 await cursor.close()
 
+    def stored_size(self, row: Row) -> int:
+        """Bytes of a row in the server, before it compresses them."""
+        return len(bson.encode(row))
+
     def check_size(self, row: Row) -> None:
         """Raises BodyTooLarge for a row that MongoDB refuses: numbers take more room there than in JSON."""
         if row["s"] > _MAYBE_TOO_LARGE and len(bson.encode(row)) > _MAX_BSON:
