@@ -23,6 +23,7 @@ from gateway.edge.accesslog import AccessLog
 from gateway.edge.listener import Listener, reachable
 from gateway.edge.pool import Pools
 from gateway.edge.tunnel import Tunnels
+from gateway.handlers.changes import Feeds
 from gateway.handlers.documents import Documents
 from gateway.handlers.proxy import Proxy
 from gateway.life import Life, Policies
@@ -83,10 +84,10 @@ class Gateway:
         self.limits = Limits(self.quotas)
         self.keys = Keys(Path(config.keys), config.tokens, self.metrics.token)
         self.store = _document_store(config.store_uri, ensure_secret(data / "cursor.key"), application)
-        self.documents = Documents(self.store)
-        self.live = ConfigService(
-            Path(config.routing), self._target, self.sockets, self._applied, self._refused
-        )
+        self.feeds = Feeds()
+        self.documents = Documents(self.store, self.feeds)
+        routing = Path(config.routing)
+        self.live = ConfigService(routing, self._target, self.sockets, self._applied, self._refused)
         life = Life(
             Policies(
                 snapshot=lambda: self.live.current,
@@ -110,6 +111,7 @@ class Gateway:
             for instrument in instruments:
                 self.metrics.add(instrument)
         self.metrics.add(Gauge("gateway_websockets", "WebSockets open.", lambda: {(): len(self.tunnels)}))
+        self.metrics.add(Gauge("gateway_feeds", "Change feeds open.", lambda: {(): len(self.feeds)}))
 
     async def start(self) -> None:
         """Config and keys, ports, store, backends, and only then clients. Stops all again when one fails."""
@@ -141,6 +143,7 @@ class Gateway:
         self.ready = False
         await self.listener.stop_accepting()
         self.tunnels.drain()
+        self.feeds.drain()
         await self.listener.drain()
         for task in self._tasks:
             task.cancel()
@@ -194,6 +197,7 @@ class Gateway:
         self.admission.reconcile(new.backends)
         self.retries.reconcile(new.backends)
         self.tunnels.reconcile(new.tenants)
+        self.feeds.reconcile(new.tenants)
         self.metrics.revision, self.metrics.loaded_at = new.revision, new.loaded_at
         self.metrics.config_reload("applied")
         self.metrics.keep_routes([route.name for route in new.table.routes])

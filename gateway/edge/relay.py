@@ -7,10 +7,7 @@ thread is free while the slow client still reads.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import socket
-import struct
 from collections.abc import Collection
 
 from gateway.call import Call, Client
@@ -18,11 +15,10 @@ from gateway.core.answer import CORS, AnswerHead
 from gateway.core.errors import GatewayError, InternalError
 from gateway.edge import cors
 from gateway.edge.exchange import Exchange
-from gateway.edge.reply import date_line
+from gateway.edge.reply import date_line, reset
 from gateway.edge.spool import Outbox
 
 L = logging.getLogger(__name__)
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 _LIMIT_FIELDS = frozenset(
     {
         b"ratelimit",
@@ -233,14 +229,8 @@ class Relay:
         self.finish()
 
     def _cut(self) -> None:
-        """An answer that began and cannot be completed must not look complete: one of HTTP/1.0 may end with
-        its connection, so this must not be an ordinary end, but a reset (socket(7), SO_LINGER)."""
-        transport = self._client.transport
-        if transport is None:
-            return
-        with contextlib.suppress(OSError):
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        transport.abort()
+        if self._client.transport is not None:
+            reset(self._client.transport)
 
     def finish(self) -> None:
         """The call is over as far as the client is concerned."""

@@ -15,6 +15,7 @@ from gateway.store import strict_json
 
 MAX_ID_BYTES = 200
 MAX_DOCUMENT_BYTES = 10 * 1024 * 1024
+RESERVED_IDS = frozenset({"query", "bulk", "export", "import", "changes"})  # paths of a collection's own
 ANY = "*"  # what `If-Match: *` names; never an entity tag, those are quoted
 
 _collection = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -107,6 +108,8 @@ def check_id(identifier: str) -> None:
         raise BadRequest("A document's id is text that UTF-8 can hold.") from None
     if not 1 <= size <= MAX_ID_BYTES or _control.search(identifier):
         raise BadRequest(f"A document's id is 1 to {MAX_ID_BYTES} bytes of UTF-8 without control characters.")
+    if identifier in RESERVED_IDS:
+        raise BadRequest(f"No document has one of the ids {', '.join(sorted(RESERVED_IDS))}.")
 
 
 def name_problem(name: str, top: bool) -> str:

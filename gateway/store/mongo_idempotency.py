@@ -34,6 +34,7 @@ class Once:
         lease = new_incarnation()
         remembered = await self._take(key, lease)
         if remembered is not None:
+            key.replayed = True
             return results.from_text(remembered)
 
         async def finish(session: Any, result: Result) -> None:

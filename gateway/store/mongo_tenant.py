@@ -82,6 +82,9 @@ class MongoTenantStore:
             raise NotFound()
         return document(row)
 
+    def read_now(self, collection: str, identifier: str) -> Document | None:
+        return None  # the server is always to be waited for
+
     async def replace(
         self,
         collection: str,

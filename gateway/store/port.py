@@ -55,6 +55,11 @@ class TenantStore(Protocol):
         """Raises NotFound."""
         ...
 
+    def read_now(self, collection: str, identifier: str) -> Document | None:
+        """As read, where that needs no waiting: a few microseconds. None: it does, so await read. Raises
+        NotFound."""
+        ...
+
     async def replace(
         self,
         collection: str,

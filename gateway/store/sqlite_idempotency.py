@@ -30,6 +30,7 @@ def once(key: IdempotencyKey, operation: Callable[[Transaction], Any]) -> Callab
         if fingerprint != key.fingerprint:
             detail = "This Idempotency-Key came with another request before. Choose a new one."
             raise IdempotencyMismatch(detail)
+        key.replayed = True
         return results.from_text(text)
 
     return run

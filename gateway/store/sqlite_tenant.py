@@ -66,9 +66,15 @@ class SQLiteTenantStore:
         written: Written = await self._write(operation, idempotency)
         return written.document
 
-    async def read(self, collection: str, identifier: str) -> Document:
+    def read_now(self, collection: str, identifier: str) -> Document | None:
         settled, document = self._services.reads.read_inline(self._name, collection, identifier)
-        if not settled:
+        if settled and document is None:
+            raise NotFound()
+        return document
+
+    async def read(self, collection: str, identifier: str) -> Document:
+        document = self.read_now(collection, identifier)
+        if document is None:
             now = instants.now()
             document = await self._services.reads.query(
                 self._name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable
 
 from gateway.core.errors import BadRequest, GatewayError, Unprocessable
@@ -12,6 +13,7 @@ from gateway.store.write import Create, Outcome, Replace, Write, failed
 
 BATCH_LINES = 200
 BATCH_BYTES = 1024 * 1024
+PARSE_INLINE = 64 * 1024  # bytes of a line; longer ones are parsed in a thread
 _ONLY_NEW = Precondition(none_match=frozenset({ANY}))
 
 
@@ -50,7 +52,8 @@ async def import_lines(
         raw = line.strip(b" \t\r\n")
         if not raw:
             continue
-        batch.append(_parsed(raw, replacing))
+        inline = len(raw) <= PARSE_INLINE
+        batch.append(_parsed(raw, replacing) if inline else await asyncio.to_thread(_parsed, raw, replacing))
         size += len(raw)
         if len(batch) >= BATCH_LINES or size >= BATCH_BYTES:
             yield await _write(store, collection, batch)
@@ -66,9 +69,7 @@ def _parsed(raw: bytes, replacing: bool) -> Write | Outcome:
         return failed(error)
 
 
-async def _write(
-    store: TenantStore, collection: str, batch: list[Write | Outcome]
-) -> tuple[Outcome, ...]:
+async def _write(store: TenantStore, collection: str, batch: list[Write | Outcome]) -> tuple[Outcome, ...]:
     """The outcomes of a batch, those of the lines that were refused in their places."""
     writes = [item for item in batch if not isinstance(item, Outcome)]
     outcomes = iter(await store.bulk(collection, writes) if writes else ())

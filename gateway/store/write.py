@@ -90,7 +90,7 @@ def id_of(write: Write) -> str:
     return "" if isinstance(write, Create) else write.id
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class IdempotencyKey:
     """An `Idempotency-Key` and a fingerprint of the request that it came with (a digest of whatever makes two
     requests the same one: subject, method, path, preconditions, body).
@@ -99,10 +99,13 @@ class IdempotencyKey:
     same key and fingerprint give its result again, and nothing is written; another fingerprint raises
     IdempotencyMismatch; while the first one still runs, IdempotencyRunning. A write that failed changed
     nothing and is not remembered (the outcomes of a bulk that is not atomic are, with its failures).
+
+    replayed: set by the store when what it gives is a result that was remembered.
     """
 
     key: str
     fingerprint: bytes = field(repr=False)
+    replayed: bool = field(default=False, init=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.key) <= MAX_KEY or not all(" " <= c <= "~" for c in self.key):
