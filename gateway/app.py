@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from gateway.call import Call, Snapshot, Target
 from gateway.core.model import Backend
@@ -22,6 +23,7 @@ from gateway.edge.accesslog import AccessLog
 from gateway.edge.listener import Listener, reachable
 from gateway.edge.pool import Pools
 from gateway.edge.tunnel import Tunnels
+from gateway.handlers.changes import Feeds
 from gateway.handlers.documents import Documents
 from gateway.handlers.proxy import Proxy
 from gateway.life import Life, Policies
@@ -38,6 +40,7 @@ from gateway.services.quotas import Quotas
 from gateway.services.retries import Retries
 from gateway.services.supervisor import Supervisor
 from gateway.services.watch import goes_on
+from gateway.store.port import DocumentStore
 from gateway.store.sqlite import SQLiteDocumentStore
 
 L = logging.getLogger(__name__)
@@ -49,6 +52,7 @@ class Gateway:
     """All rooms of one process. start() once, drain() once.
 
     supervise: also run the backends of gateway.conf. on_snapshot(new) is called after each swap.
+    application: the ASAB application with which services register, if there is one.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Gateway:
         *,
         supervise: bool = False,
         on_snapshot: Callable[[Snapshot], None] = lambda snapshot: None,
+        application: Any = None,
     ) -> None:
         self.config = config
         self.ready = False
@@ -78,13 +83,11 @@ class Gateway:
         self.quotas = Quotas(data / "quotas.sqlite")
         self.limits = Limits(self.quotas)
         self.keys = Keys(Path(config.keys), config.tokens, self.metrics.token)
-        self.store = SQLiteDocumentStore(
-            Path(config.store_uri.removeprefix("sqlite:")), ensure_secret(data / "cursor.key")
-        )
-        self.documents = Documents(self.store)
-        self.live = ConfigService(
-            Path(config.routing), self._target, self.sockets, self._applied, self._refused
-        )
+        self.store = _document_store(config.store_uri, ensure_secret(data / "cursor.key"), application)
+        self.feeds = Feeds()
+        self.documents = Documents(self.store, self.feeds)
+        routing = Path(config.routing)
+        self.live = ConfigService(routing, self._target, self.sockets, self._applied, self._refused)
         life = Life(
             Policies(
                 snapshot=lambda: self.live.current,
@@ -108,6 +111,7 @@ class Gateway:
             for instrument in instruments:
                 self.metrics.add(instrument)
         self.metrics.add(Gauge("gateway_websockets", "WebSockets open.", lambda: {(): len(self.tunnels)}))
+        self.metrics.add(Gauge("gateway_feeds", "Change feeds open.", lambda: {(): len(self.feeds)}))
 
     async def start(self) -> None:
         """Config and keys, ports, store, backends, and only then clients. Stops all again when one fails."""
@@ -139,6 +143,7 @@ class Gateway:
         self.ready = False
         await self.listener.stop_accepting()
         self.tunnels.drain()
+        self.feeds.drain()
         await self.listener.drain()
         for task in self._tasks:
             task.cancel()
@@ -192,6 +197,7 @@ class Gateway:
         self.admission.reconcile(new.backends)
         self.retries.reconcile(new.backends)
         self.tunnels.reconcile(new.tenants)
+        self.feeds.reconcile(new.tenants)
         self.metrics.revision, self.metrics.loaded_at = new.revision, new.loaded_at
         self.metrics.config_reload("applied")
         self.metrics.keep_routes([route.name for route in new.table.routes])
@@ -223,3 +229,13 @@ class Gateway:
             await asyncio.sleep(_KEYS_POLL)
             with goes_on("loading the keys again"):
                 self.keys.reload_if_changed()
+
+
+def _document_store(uri: str, cursor_key: bytes, application: Any) -> DocumentStore:
+    if uri.startswith("sqlite:"):
+        return SQLiteDocumentStore(Path(uri.removeprefix("sqlite:")), cursor_key)
+    # Only here: importing Motor takes a tenth of a second, and sets its number of threads.
+    from gateway.store.mongo import MongoDocumentStore
+    from gateway.store.mongo_driver import Driver
+
+    return MongoDocumentStore(Driver(uri, application), cursor_key)

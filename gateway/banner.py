@@ -62,7 +62,8 @@ def _curls(gateway: Gateway, public: str) -> Iterable[str]:
     if tenant is None:
         return
     header = _demo_header(gateway, tenant)
-    paths = [route.strip + "/" for route in snapshot.table.routes if route.target_name == DOCUMENTS]
+    documents = [route for route in snapshot.table.routes if route.target_name == DOCUMENTS]
+    paths = [route.strip + "/" for route in documents if not route.methods or "GET" in route.methods]
     running = {state["name"] for state in gateway.supervisor.states()}
     paths += [c.sample for c in gateway.config.commands if c.sample and c.name in running]
     for path in paths:
@@ -86,5 +87,6 @@ def demo_scopes(routes: Iterable[Route[Any]]) -> list[str]:
     """What a demo token may do: all that the routes ask for, and nothing that rules the gateway."""
     scopes: set[str] = set()
     for route in routes:
-        scopes |= route.read_scopes.union(route.write_scopes, *route.method_scopes.values())
+        by_method = route.method_scopes.values()
+        scopes |= route.read_scopes.union(route.write_scopes, route.manage_scopes, *by_method)
     return sorted(scope for scope in scopes if not scope.startswith(_OPERATORS))

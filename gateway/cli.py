@@ -193,6 +193,7 @@ def _routes(arguments: argparse.Namespace) -> int:
             "public": route.public,
             "read_scopes": sorted(route.read_scopes),
             "write_scopes": sorted(route.write_scopes),
+            "manage_scopes": sorted(route.manage_scopes),
             "method_scopes": {method: sorted(names) for method, names in route.method_scopes.items()},
         }
         for route in compiled.table.routes

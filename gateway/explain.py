@@ -84,6 +84,8 @@ def story(call: Call, refused: GatewayError | None) -> list[tuple[str, str]]:
         if route.backend is not None:
             rows.append(("addresses", ", ".join(address.text for address in route.backend.addresses)))
         needed = " ".join(sorted(route.scopes_for(call.method))) or "any valid token"
+        if route.by_collection:
+            needed += " (for one collection with its name behind, as in :orders); the store asks"
         rows.append(("needs", "nothing: it is public" if route.public else needed))
     if call.identity is not None:
         rows.append(

@@ -16,7 +16,7 @@ from gateway.core.errors import BadRequest, GatewayError, InternalError, Unauthe
 from gateway.core.head import Head, from_pairs
 from gateway.core.model import Identity
 from gateway.core.tokens import bearer
-from gateway.edge import body, cors, reply
+from gateway.edge import body, cors, reply, stream
 from gateway.edge.handler import is_spoken
 from gateway.edge.server import ClientConnection
 
@@ -157,7 +157,7 @@ class Life:
                 return reply.empty(204)  # OPTIONS *
             return await call.route.target(call)
         assert wall.error is not None
-        return reply.problem(call, wall.error)
+        return stream.cut(call, wall.error) or reply.problem(call, wall.error)
 
     def _check_version(self, call: Call) -> None:
         request = call.request

@@ -14,7 +14,10 @@ from gateway import banner
 from gateway.app import Gateway
 from tests import harness
 
-SCOPES = {"read": ["docs:read", "gateway:admin"], "write": ["docs:write"], "DELETE": ["docs:drop"]}
+SCOPES = {
+    "read": ["docs:read", "gateway:admin"], "write": ["docs:write"], "DELETE": ["docs:drop"],
+    "manage": ["docs:rule"],
+}  # fmt: skip
 ROUTING = harness.routing([harness.route("docs", "documents", scopes=SCOPES)])
 
 
@@ -39,7 +42,7 @@ async def test_a_demo_token_may_do_all_that_routes_ask_for_but_not_rule_the_gate
         token = header(gateway).read_text().removeprefix("Authorization: Bearer ").strip()
         assert token not in out
         who = gateway.keys.verify(token)
-        assert (who.tenant.value, who.scope_text) == ("acme", "docs:drop docs:read docs:write")
+        assert (who.tenant.value, who.scope_text) == ("acme", "docs:drop docs:read docs:rule docs:write")
 
 
 async def test_without_demo_only_the_addresses_are_shown_and_no_token_is_made(

@@ -407,7 +407,7 @@ async def test_drain_finishes_what_is_in_flight_and_takes_no_more(tmp_path: Path
 async def test_documents_are_served_with_the_same_policies(
     tmp_path: Path, session: aiohttp.ClientSession
 ) -> None:
-    scopes = {"read": ["documents:read"], "write": ["documents:write"]}
+    scopes = {"read": ["documents:read"], "write": ["documents:write"], "manage": []}
     routing = harness.routing([harness.route("documents", "documents", scopes=scopes)])
     async with harness.running(tmp_path, routing) as gateway:
         url = harness.url(gateway, "/documents/notes/1")

@@ -1,7 +1,12 @@
-"""Scopes: may this identity do this on this route?"""
+"""Scopes: may this identity do this on this route?
+
+Where documents are the target, a scope counts for every collection, or with a collection's name behind it
+(`documents:read:orders`) for that one: the target knows which, and asks.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from gateway.core.errors import Forbidden
@@ -9,11 +14,41 @@ from gateway.core.model import Identity, Route
 
 
 def require(route: Route[Any], method: str, identity: Identity) -> None:
-    """Nothing when allowed. Raises Forbidden naming the missing scopes (RFC 6750 section 3.1)."""
+    """Nothing when allowed, or when the target asks. Raises Forbidden naming the missing scopes (RFC 6750
+    section 3.1)."""
     needed = route.scopes_for(method)
-    if needed <= identity.scopes:
+    if needed <= identity.scopes or route.by_collection:
         return
-    missing = " ".join(sorted(needed - identity.scopes))
+    raise _lacks(needed - identity.scopes)
+
+
+def allows(route: Route[Any], action: str, collection: str, identity: Identity) -> bool:
+    """Whether the token may do this in a collection. action: a method, or MANAGE."""
+    scopes = identity.scopes
+    needed = route.scopes_for(action)
+    return needed <= scopes or all(s in scopes or f"{s}:{collection}" in scopes for s in needed)
+
+
+def require_in_some(route: Route[Any], action: str, identity: Identity) -> None:
+    """Raises Forbidden unless there can be a collection in which the token may do this."""
+    scopes = identity.scopes
+    needed = route.scopes_for(action)
+    missing = [s for s in needed if s not in scopes and not any(t.startswith(f"{s}:") for t in scopes)]
+    if missing:
+        raise _lacks(missing)
+
+
+def require_in(route: Route[Any], actions: Iterable[str], collection: str, identity: Identity) -> None:
+    """Raises Forbidden unless the token may do all of these in a collection."""
+    needed = frozenset[str]().union(*(route.scopes_for(action) for action in actions))
+    scopes = identity.scopes
+    missing = [s for s in needed if s not in scopes and f"{s}:{collection}" not in scopes]
+    if missing:
+        raise _lacks(missing)
+
+
+def _lacks(scopes: Iterable[str]) -> Forbidden:
+    missing = " ".join(sorted(scopes))
     error = Forbidden(f"The token lacks the scope {missing}.")
     error.headers = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{missing}"'}
-    raise error
+    return error

@@ -12,6 +12,7 @@ from gateway.core.compile_seats import seat_problems, with_seats
 from gateway.core.errors import BadRequest
 from gateway.core.limits import NO_LIMITS, LimitRules
 from gateway.core.model import (
+    MANAGE,
     READ_METHODS,
     Address,
     Backend,
@@ -33,7 +34,8 @@ _DEFAULT_MAX_MESSAGE = 1024 * 1024
 _DEFAULT_WEBSOCKET_IDLE = 60.0
 _MAX_SOCKET_PATH = 107  # bytes; unix(7): sun_path holds 108 with the NUL at its end
 _METRIC_WORDS = frozenset({"none", "other"})  # what the metrics call a route that is none, and one too many
-_SCOPE_WORDS = frozenset({"read", "write"})
+_SCOPE_WORDS = frozenset({"read", "write", MANAGE})
+_MANAGING = frozenset({"PUT", "PATCH", "DELETE"})  # methods that change a collection's settings
 # Others count only where the route lists them: a misspelt DELTE would leave DELETE without its scope.
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "QUERY", "POST", "PUT", "PATCH", "DELETE"})
 
@@ -68,6 +70,9 @@ def compile_settings(settings: Settings, target: Callable[[Backend | None], T], 
             written.quota or 0,
             written.weight,
             written.concurrency or 0,
+            written.documents.max_documents,
+            written.documents.max_bytes,
+            written.documents.max_feeds,
         )
         for name, written in settings.tenants.items()
     }
@@ -158,6 +163,8 @@ def _route(
         read_scopes=scopes.get("read", frozenset()),
         write_scopes=scopes.get("write", frozenset()),
         method_scopes={word: names for word, names in scopes.items() if word not in _SCOPE_WORDS},
+        by_collection=backend is None,
+        manage_scopes=scopes.get(MANAGE, frozenset()),
         timeouts=_timeouts(written.timeouts, backend),
         body_limit=written.body_limit if written.body_limit is not None else _DEFAULT_BODY_LIMIT,
         cors=_cors(written.cors) if written.cors else None,
@@ -205,6 +212,8 @@ def _route_problems(written: RouteSettings, targets: object) -> list[_Found]:
     strange = [w for w in written.scopes if w not in _SCOPE_WORDS | _METHODS and w not in written.methods]
     for word in strange:
         found.append((("scopes", word), "it is no method", "use read, write, or a method such as DELETE"))
+    if MANAGE in written.scopes and written.target != DOCUMENTS:
+        found.append((("scopes", MANAGE), "a backend has no collections", "remove it"))
     if not strange and not written.public:
         found.extend(_open_to_any_token(written))
     cors = written.cors
@@ -263,6 +272,10 @@ def _open_to_any_token(written: RouteSettings) -> Iterator[_Found]:
         if written.scopes and word not in written.scopes and (takes or not written.methods):
             reason = f"it says nothing of {word}, so any valid token could {word}"
             yield ("scopes", word), reason, f"add {word}: with its scopes, or {word}: [] if that is meant"
+    manages = not written.methods or not _MANAGING.isdisjoint(written.methods)
+    if written.scopes and written.target == DOCUMENTS and manages and MANAGE not in written.scopes:
+        reason = "it says nothing of manage, so any valid token could change or delete collections"
+        yield ("scopes", MANAGE), reason, "add manage: with its scopes, or manage: [] if that is meant"
 
 
 def _timeouts(written: TimeoutSettings, backend: Backend | None) -> Timeouts:

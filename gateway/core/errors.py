@@ -92,6 +92,30 @@ class Conflict(GatewayError):
     status, code, title = 409, "conflict", "Conflict"
 
 
+class UniqueConflict(Conflict):
+    """Another document has the value already. extra: `index`, the name of the unique index."""
+
+    code, title = "unique_conflict", "The value of a unique index is taken"
+
+
+class PatchConflict(Conflict):
+    """A JSON patch does not fit the document as it is: a test failed, or a path leads nowhere."""
+
+    code, title = "patch_conflict", "The patch does not fit the document"
+
+
+class IdempotencyRunning(Conflict):
+    """A write with the same Idempotency-Key has not ended yet."""
+
+    code, title = "idempotency_running", "A request with this Idempotency-Key is still running"
+
+
+class Gone(GatewayError):
+    """What was asked for was there once, such as changes older than are kept."""
+
+    status, code, title = 410, "gone", "Gone"
+
+
 class PreconditionFailed(GatewayError):
     status, code, title = 412, "precondition_failed", "Precondition failed"
 
@@ -114,6 +138,24 @@ class ExpectationFailed(GatewayError):
 
 class Unprocessable(GatewayError):
     status, code, title = 422, "unprocessable", "The content cannot be processed"
+
+
+class SchemaViolation(Unprocessable):
+    """A document that its collection's JSON Schema refuses. extra: `errors`, each with its pointer."""
+
+    code, title = "schema_violation", "The document does not fit its collection's schema"
+
+
+class IdempotencyMismatch(Unprocessable):
+    """An Idempotency-Key that came with another request before."""
+
+    code, title = "idempotency_mismatch", "The Idempotency-Key belongs to another request"
+
+
+class RolledBack(GatewayError):
+    """One write of an atomic bulk that was not done because another of them failed."""
+
+    status, code, title = 424, "rolled_back", "Nothing was written, because another operation failed"
 
 
 class UpgradeRequired(GatewayError):
@@ -186,5 +228,23 @@ class StoreUnavailable(_Retryable):
     status, code, title = 503, "store_unavailable", "The document store is unavailable"
 
 
+class QueryTooSlow(_Retryable):
+    """A query that was given up at its deadline. The same query will most likely be too slow again."""
+
+    status, code, title = 503, "query_too_slow", "The query took too long"
+
+
+class NotSupportedByStore(GatewayError):
+    """The engine, or the server behind it, cannot do this; it is no fault of the request."""
+
+    status, code, title = 501, "not_supported_by_store", "The document store does not support this"
+
+
 class InsufficientStorage(GatewayError):
     status, code, title = 507, "insufficient_storage", "Insufficient storage"
+
+
+class QuotaExceeded(InsufficientStorage):
+    """The tenant holds as many documents or bytes as it may. Reading and deleting go on."""
+
+    code, title = "quota_exceeded", "The tenant's quota is used up"

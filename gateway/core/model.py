@@ -22,6 +22,7 @@ TENANT_PATTERN = r"[a-z0-9][a-z0-9-]{0,62}"
 _tenant = re.compile(TENANT_PATTERN)
 
 READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "QUERY"})
+MANAGE = "manage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ class Identity:
 @dataclass(frozen=True, slots=True)
 class Tenant:
     """weight: its share of a backend's seats, against the other tenants'. concurrency: how many requests it
-    may have under way (waiting or inside) at all backends together; 0 is no limit."""
+    may have under way (waiting or inside) at all backends together; 0 is no limit. max_documents, max_bytes:
+    what its documents may come to, None for no limit. max_feeds: how many change feeds it may have open."""
 
     id: TenantId
     name: str
@@ -75,6 +77,9 @@ class Tenant:
     quota: int = 0  # requests per day (UTC); 0 is no quota
     weight: float = 1.0
     concurrency: int = 0
+    max_documents: int | None = None
+    max_bytes: int | None = None
+    max_feeds: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +171,8 @@ class Route(Generic[T]):
     strip: the leading part of the path that the target does not see. read_scopes / write_scopes /
     method_scopes: all of them are required of the token. websocket: None when the route has none. retry:
     whether a request that may be is tried again. interim: whether interim answers pass. rate: for each
-    tenant on this route (each client address on a public one).
+    tenant on this route (each client address on a public one). by_collection: the target asks for the
+    scopes itself, of the collection (see access.py); manage_scopes: for its settings.
     """
 
     name: str
@@ -181,6 +187,8 @@ class Route(Generic[T]):
     read_scopes: frozenset[str] = frozenset()
     write_scopes: frozenset[str] = frozenset()
     method_scopes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    by_collection: bool = False
+    manage_scopes: frozenset[str] = frozenset()
     timeouts: Timeouts = Timeouts()
     body_limit: int = 10 * 1024 * 1024
     cors: CorsRule | None = None
@@ -195,8 +203,11 @@ class Route(Generic[T]):
     def scopes_for(self, method: str) -> frozenset[str]:
         """The scopes that a token needs for this method; an unknown method counts as a write.
 
-        HEAD asks for what GET shows, so without a rule of its own it needs what GET needs.
+        HEAD asks for what GET shows, so without a rule of its own it needs what GET needs. MANAGE stands for
+        every method on a collection's settings.
         """
+        if method == MANAGE:
+            return self.manage_scopes
         own = self.method_scopes.get(method)
         if own is None and method == "HEAD":
             own = self.method_scopes.get("GET")

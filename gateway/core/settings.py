@@ -126,6 +126,14 @@ RateLimit = Annotated[
 ]
 
 
+class DocumentsSettings(_Strict):
+    """What a tenant may keep in the gateway's own store."""
+
+    max_documents: int | None = Field(default=None, ge=0, description="default: no limit")
+    max_bytes: Size | None = Field(default=None, description="of the documents' JSON; default: no limit")
+    max_feeds: int = Field(default=100, ge=0, le=100_000, description="change feeds open at once")
+
+
 class TenantSettings(_Strict):
     """A tenant; the key is the name that tokens carry."""
 
@@ -142,6 +150,7 @@ class TenantSettings(_Strict):
         le=100_000,
         description="requests that it may have under way, waiting or inside, in all; default: no limit",
     )
+    documents: DocumentsSettings = DocumentsSettings()
 
 
 class TimeoutSettings(_Strict):
@@ -199,7 +208,9 @@ class RouteSettings(_Strict):
         " not hold. Default: refuse (400); documents pass it, for there it is never a slash",
     )
     scopes: dict[str, list[Scope]] = Field(
-        default={}, description="by read, write or a method's name: the scopes a token needs, all of them"
+        default={},
+        description="by read, write or a method's name: the scopes a token needs, all of them; for documents"
+        " also manage (a collection's settings), and each counts with :COLLECTION behind it for that one",
     )
     public: bool = Field(default=False, description="no token is needed, and no identity is passed on")
     timeouts: TimeoutSettings = TimeoutSettings()
@@ -275,6 +286,7 @@ _KEYS: dict[str, type[BaseModel]] = {
     "health": HealthSettings,
     "queue": QueueSettings,
     "tenants": TenantSettings,
+    "documents": DocumentsSettings,
     "routes": RouteSettings,
     "timeouts": TimeoutSettings,
     "cors": CorsSettings,

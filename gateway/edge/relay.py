@@ -7,10 +7,7 @@ thread is free while the slow client still reads.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import socket
-import struct
 from collections.abc import Collection
 
 from gateway.call import Call, Client
@@ -18,11 +15,10 @@ from gateway.core.answer import CORS, AnswerHead
 from gateway.core.errors import GatewayError, InternalError
 from gateway.edge import cors
 from gateway.edge.exchange import Exchange
-from gateway.edge.reply import date_line
+from gateway.edge.reply import date_line, reset
 from gateway.edge.spool import Outbox
 
 L = logging.getLogger(__name__)
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 _LIMIT_FIELDS = frozenset(
     {
         b"ratelimit",
@@ -149,14 +145,15 @@ class Relay:
             self._send(data)
 
     def end(self) -> None:
-        """The backend has given all of it."""
+        """The backend has given all of it. A client that has not read what came before waits with its next
+        request: else it could have as many answers in our memory as it sends requests."""
         data, self.head = self.head, b""
         if self._chunked:
             data += b"0\r\n\r\n"
         if data:
             self._send(data)
         self._over = True
-        if self._outbox is None:
+        if self._outbox is None and not self._client.writing_paused:
             self.finish()
 
     def fail(self, error: GatewayError) -> None:
@@ -215,32 +212,27 @@ class Relay:
             if not piece:
                 outbox.close()
                 self._outbox = outbox = None
-                if self._over:
-                    self.finish()
-                    return
                 break
             client.transport.write(piece)
-        if self.exchange is not None and (outbox is None or not outbox.full):
+        if outbox is None and self._over:
+            self.finish()
+        elif self.exchange is not None and (outbox is None or not outbox.full):
             self.exchange.resume()
 
     def is_stream(self) -> bool:
-        """Whether a stream of events has begun."""
-        head = self.exchange.head if self.exchange is not None else None
-        return head is not None and head.stream
+        """Whether a stream of events has begun, or a WebSocket was asked for."""
+        exchange = self.exchange
+        if exchange is None:
+            return False
+        return exchange.on_upgrade is not None or (exchange.head is not None and exchange.head.stream)
 
     def client_lost(self) -> None:
         """The client's connection is gone. For who builds on this."""
         self.finish()
 
     def _cut(self) -> None:
-        """An answer that began and cannot be completed must not look complete: one of HTTP/1.0 may end with
-        its connection, so this must not be an ordinary end, but a reset (socket(7), SO_LINGER)."""
-        transport = self._client.transport
-        if transport is None:
-            return
-        with contextlib.suppress(OSError):
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        transport.abort()
+        if self._client.transport is not None:
+            reset(self._client.transport)
 
     def finish(self) -> None:
         """The call is over as far as the client is concerned."""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json as jsonlib
+import socket
+import struct
 import time
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -81,6 +86,62 @@ def as_bytes(call: Call, response: web.Response) -> bytes:
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     head = f"HTTP/1.1 {response.status} {response.reason}\r\n{lines}".encode() + date_line() + b"\r\n"
     return head if call.method == "HEAD" else head + body
+
+
+class Direct:
+    """What `Call.on_end` is told of an answer of ours that has left in one piece."""
+
+    __slots__ = ("keep_alive",)
+
+    begun = True
+    error: GatewayError | None = None
+
+    def __init__(self, keep_alive: bool) -> None:
+        self.keep_alive = keep_alive
+
+
+def send(call: Call, status: int, lines: bytes, body: bytes) -> None:
+    """Answer a direct call at once (see Life.direct): nothing waits, nothing is made by aiohttp. lines: the
+    answer's own header lines, without a Content-Length."""
+    client, route = call.client, call.route
+    assert client is not None and call.on_end is not None
+    keep_alive = not call.draining()
+    more = b""
+    fields = list(call.limit_fields)
+    if route is not None and route.cors is not None:
+        fields += cors.headers(route.cors, call.origin)
+    if fields:
+        more = "".join([f"{name}: {value}\r\n" for name, value in fields]).encode()
+    if not keep_alive:
+        more += b"Connection: close\r\n"
+    if status != 304:  # its length would be that of the document, which is not here
+        more += b"Content-Length: %d\r\n" % len(body)
+    raw = b"%bX-Request-ID: %b\r\n%bServer: gateway\r\n%b%b\r\n%b" % (
+        _STATUS_LINES[status],
+        call.id.encode(),
+        date_line(),
+        lines,
+        more,
+        b"" if call.method == "HEAD" else body,
+    )
+    call.status, call.bytes_out = status, len(raw)
+    if client.transport is not None:
+        client.transport.write(raw)
+    call.on_end(call, Direct(keep_alive))
+
+
+_STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """End a connection whose answer began and cannot be completed. It must not look complete: one of HTTP/1.0
+    may end with its connection, so this is no ordinary end, but a reset (socket(7), SO_LINGER)."""
+    with contextlib.suppress(OSError):
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()
+
+
+_RESET = struct.pack("ii", 1, 0)  # on, 0 s
 
 
 def date_line() -> bytes:

@@ -42,6 +42,7 @@ class ClientConnection(Handler):
         "_handed",
         "_held",
         "_last",
+        "_unread",
         "begun",
         "busy",
         "clean",
@@ -59,6 +60,7 @@ class ClientConnection(Handler):
         self._gathering = 0  # bytes of the whole request whose parts are coming (1: not known yet), else 0
         self._gather_end: asyncio.TimerHandle | None = None
         self._last: Head | None = None
+        self._unread = False  # what was sent ahead waits until the client has read
 
     # --- aiohttp waits for a request: its `_waiter`, seen ---
 
@@ -153,10 +155,10 @@ class ClientConnection(Handler):
 
     def drain(self) -> None:
         """Close it if it is idle. What has begun to come is served whole: aiohttp's own `close` would read no
-        more of its body."""
+        more of it, and leave the connection open."""
         self._end_gathering()
-        if self._idle() and not self.busy:
-            self.close()
+        if self._idle() and not self.busy and not self.head_since:
+            self.force_close()
 
     def _begin_direct(self, ahead: bytes) -> None:
         """Keep aiohttp's accounts: clean-up waits for a request in progress."""
@@ -181,26 +183,28 @@ class ClientConnection(Handler):
 
     def _next(self) -> None:
         """The request is over; what was sent ahead comes next."""
-        self.busy = bool(self._held)  # what comes before the loop turns is held behind it
+        # What comes before the loop turns is held behind it.
+        self.busy = bool(self._held) or self.writing_paused
         if self.busy:
             self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
+        """Not before the client has read: answers of ours, too, would pile up."""
+        if self.writing_paused:
+            self._unread = True
+            return
         self.busy = False
         if self.transport is not None:
             self.transport.resume_reading()
             held, self._held = self._held, b""
-            self.data_received(held)
+            if held:
+                self.data_received(held)
 
     def has_whole_request(self) -> bool:
         return self.busy or super().has_whole_request()
 
     def is_last(self) -> bool:
         return not self._held and super().is_last()
-
-    def end_half_closed(self) -> None:
-        if self._idle() and not self.busy:
-            self.force_close()
 
     def _hold(self, data: bytes) -> None:
         self._held += data
@@ -249,6 +253,12 @@ class ClientConnection(Handler):
         return True
 
     # --- bytes to the client ---
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._unread:
+            self._unread = False
+            self._loop.call_soon(self._go_on)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         task = self._task_handler

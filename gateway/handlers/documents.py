@@ -1,132 +1,176 @@
-"""The gateway's own documents over HTTP.
+"""The gateway's own documents over HTTP: which path and method is whose.
 
     GET    /                    the tenant's collections
-    GET    /{c}/                list: ?filter= &sort= &limit= &cursor=
-    POST   /{c}/                create, the id is ours
-    GET    /{c}/{id}            read; PUT replaces or creates, PATCH merges (RFC 7396), DELETE removes
+    GET    /{c}                 a collection's settings; PUT declares it, PATCH and DELETE (collections.py)
+    GET    /{c}/                list; QUERY, or POST /{c}/query (listing.py)
+    POST   /{c}/                create, the id is ours; POST /{c} too
+    GET    /{c}/{id}            read; PUT replaces or creates, PATCH, DELETE (writes.py)
+    POST   /{c}/bulk            many writes (bulk.py)
+    GET    /{c}/export          all of it; POST /{c}/import (transfer.py)
+    GET    /{c}/changes         what changes (changes.py)
 
 A document is answered as its own members and `id`; its entity tag is in ETag, and in a list in `_etag`.
-Preconditions are those of RFC 9110 section 13, evaluated inside the write.
+Scopes are asked for here, with the collection's name: filtering and sorting is reading.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
-from typing import Any
-from urllib.parse import quote
+from collections.abc import Awaitable, Callable, Iterable
 
 from aiohttp import hdrs, web
 
 from gateway.call import Call
 from gateway.core import paths
-from gateway.core.errors import MethodNotAllowed, NotFound, UnsupportedMediaType
-from gateway.edge import body, reply
-from gateway.handlers import listing, preconditions
-from gateway.store.document import Document, Precondition, check_collection, check_id, names, parse_members
+from gateway.core.errors import MethodNotAllowed, NotFound
+from gateway.core.model import Tenant
+from gateway.edge import reply
+from gateway.handlers import (
+    bulk,
+    collections,
+    content,
+    listing,
+    parameters,
+    preconditions,
+    scopes,
+    transfer,
+    writes,
+)
+from gateway.handlers.changes import Feeds
+from gateway.handlers.content import Accepted
+from gateway.store import representation
+from gateway.store.document import RESERVED_IDS, Document, Precondition, check_collection, check_id, names
 from gateway.store.port import DocumentStore, TenantStore
+from gateway.store.write import NO_QUOTA, Quota
 
-JSON = "application/json"
-MERGE_PATCH = "application/merge-patch+json"
+Handler = Callable[[Call, TenantStore, str], Awaitable[web.StreamResponse]]
 
-ROOT_METHODS = "GET, HEAD"
-COLLECTION_METHODS = "GET, HEAD, POST"
-DOCUMENT_METHODS = "GET, HEAD, PUT, PATCH, DELETE"
-
-# Beyond this many bytes a body is parsed in a thread, so that other calls go on meanwhile.
-PARSE_INLINE = 64 * 1024
+_READS = frozenset({"GET", "HEAD"})
 
 
 class Documents:
     """The target `documents`. The call has its tenant: a route to documents is never public."""
 
-    def __init__(self, store: DocumentStore) -> None:
+    def __init__(self, store: DocumentStore, feeds: Feeds) -> None:
         self._store = store
+        self._below: dict[str, tuple[str, Accepted | None, Handler]] = {
+            "query": ("POST", content.QUERY, listing.answer_query),
+            "bulk": ("POST", content.NDJSON, bulk.answer),
+            "export": ("GET, HEAD", None, transfer.answer_export),
+            "import": ("POST", content.NDJSON, transfer.answer_import),
+            "changes": ("GET, HEAD", None, feeds.answer),
+        }
+
+    def direct(self, call: Call, request_body: bytes) -> bool:
+        """Answer a read by id at once, if it needs no waiting. True: it is answered. Raises GatewayError."""
+        client = call.client
+        if call.method not in _READS or call.query or request_body or client is None or client.writing_paused:
+            return False
+        path = call.subpath
+        if "%" in path:
+            return False
+        _, collection, *rest = path.split("/")
+        if len(rest) != 1 or not rest[0] or rest[0] in RESERVED_IDS:
+            return False
+        check_collection(collection)
+        check_id(rest[0])
+        if not scopes.may(call, collection, "GET"):
+            scopes.require(call, collection, "GET")
+        document = self._tenant(call).read_now(collection, rest[0])
+        if document is None:
+            return False
+        precondition = preconditions.read(call.head)
+        if _is_known(document, precondition):
+            reply.send(call, 304, b"ETag: %b\r\n%b" % (document.etag.encode(), _PRIVATE), b"")
+        else:
+            lines = b"ETag: %b\r\n%b" % (document.etag.encode(), _PRIVATE_JSON)
+            reply.send(call, 200, lines, representation.body(document).encode())
+        return True
 
     async def __call__(self, call: Call) -> web.StreamResponse:
-        assert call.tenant is not None and call.route is not None
-        store = self._store.tenant(call.tenant.id)
+        store = self._tenant(call)
         segments = [paths.decode(segment) for segment in call.subpath.removeprefix("/").split("/")]
         if segments == [""]:
-            return await _root(call, store)
+            if call.method not in _READS:
+                return _other(call, "GET, HEAD")
+            return await collections.answer_all(call, store)
         collection, *rest = segments
         if len(rest) > 1:
             raise NotFound()
         check_collection(collection)
+        if not rest and call.method != "POST":
+            return await collections.answer_one(call, store, collection)
         if rest in ([], [""]):
             return await _collection(call, store, collection)
+        below = self._below.get(rest[0])
+        if below is not None:
+            methods, accepted, handler = below
+            if call.method not in methods.split(", "):
+                return _other(call, methods, [accepted] if accepted is not None else [])
+            return await handler(call, store, collection)
         check_id(rest[0])
         return await _document(call, store, collection, rest[0])
 
+    def _tenant(self, call: Call) -> TenantStore:
+        tenant = call.tenant
+        assert tenant is not None
+        return self._store.tenant(tenant.id, _quota(tenant))
 
-async def _root(call: Call, store: TenantStore) -> web.Response:
-    if call.method not in ("GET", "HEAD"):
-        raise MethodNotAllowed(ROOT_METHODS)
-    return await listing.answer_collections(call, store)
+
+_PRIVATE = b"Cache-Control: private, no-cache\r\n"
+_PRIVATE_JSON = b"Content-Type: application/json\r\n" + _PRIVATE
+
+
+def _quota(tenant: Tenant) -> Quota:
+    if tenant.max_documents is None and tenant.max_bytes is None:
+        return NO_QUOTA
+    return Quota(tenant.max_documents, tenant.max_bytes)
 
 
 async def _collection(call: Call, store: TenantStore, collection: str) -> web.Response:
-    if call.method in ("GET", "HEAD"):
+    method = call.method
+    if method in _READS:
         return await listing.answer_documents(call, store, collection)
-    if call.method != "POST":
-        raise MethodNotAllowed(COLLECTION_METHODS)
-    listing.no_parameters(call)
-    document = await store.create(collection, await _read_members(call, None, (JSON,)))
-    return _written(call, collection, document, created=True)
+    if method == "QUERY":
+        return await listing.answer_query(call, store, collection)
+    if method != "POST":
+        return _other(call, "GET, HEAD, QUERY, POST", (content.QUERY,))
+    return await writes.create(call, store, collection)
 
 
 async def _document(call: Call, store: TenantStore, collection: str, identifier: str) -> web.Response:
-    method = call.method
-    if method not in DOCUMENT_METHODS.split(", "):
-        raise MethodNotAllowed(DOCUMENT_METHODS)
-    listing.no_parameters(call)
-    precondition = preconditions.read(call)
-    if method in ("GET", "HEAD"):
-        document = await store.read(collection, identifier)
-        return _read_answer(document, precondition)
-    if method == "DELETE":
-        await store.delete(collection, identifier, precondition)
-        return reply.empty(204)
-    if method == "PUT":
-        data = await _read_members(call, identifier, (JSON,))
-        written = await store.replace(collection, identifier, data, precondition)
-        return _written(call, collection, written.document, created=written.created)
-    patch = await _read_members(call, identifier, (MERGE_PATCH, JSON))
-    document = await store.patch(collection, identifier, patch, precondition)
-    return _written(call, collection, document, created=False)
+    if call.method in _READS:
+        parameters.read(call)
+        scopes.require(call, collection, "GET")
+        precondition = preconditions.read(call.head)
+        return _read_answer(await store.read(collection, identifier), precondition)
+    write = writes.METHODS.get(call.method)
+    if write is None:
+        return _other(call, "GET, HEAD, PUT, PATCH, DELETE", (content.PATCH,))
+    return await write(call, store, collection, identifier)
+
+
+def _other(call: Call, methods: str, accepted: Iterable[Accepted] = ()) -> web.Response:
+    """OPTIONS tells what may be done here; any other method is refused, and is told the same."""
+    tells = {str(hdrs.ALLOW): f"{methods}, OPTIONS"}
+    for one in accepted:
+        tells |= one.line
+    if call.method == "OPTIONS":
+        return reply.empty(204, tells)
+    error = MethodNotAllowed(methods)
+    error.headers = tells
+    raise error
+
+
+def _is_known(document: Document, precondition: Precondition) -> bool:
+    """RFC 9110 section 13.2.2: If-Match first (raises PreconditionFailed), then If-None-Match, which is 304
+    on a read."""
+    if precondition.match is not None:
+        Precondition(match=precondition.match).require(document.etag)
+    return precondition.none_match is not None and names(precondition.none_match, document.etag)
 
 
 def _read_answer(document: Document, precondition: Precondition) -> web.Response:
-    """RFC 9110 section 13.2.2: If-Match first, then If-None-Match, which is 304 on a read."""
     headers: dict[str, str] = {hdrs.ETAG: document.etag, hdrs.CACHE_CONTROL: "private, no-cache"}
-    none_match = precondition.none_match
-    Precondition(match=precondition.match).require(document.etag)
-    if none_match is not None and names(none_match, document.etag):
+    if _is_known(document, precondition):
         return reply.empty(304, headers)
-    return listing.json_text(200, listing.representation(document), headers)
-
-
-def _written(call: Call, collection: str, document: Document, *, created: bool) -> web.Response:
-    headers: dict[str, str] = {hdrs.ETAG: document.etag}
-    if created:
-        headers[hdrs.LOCATION] = f"{listing.prefix(call)}/{collection}/{quote(document.id, safe='')}"
-    return listing.json_text(201 if created else 200, listing.representation(document), headers)
-
-
-async def _read_members(call: Call, identifier: str | None, types: tuple[str, ...]) -> dict[str, Any]:
-    """The body as members. Raises UnsupportedMediaType, what body.read raises, and parse_members raises."""
-    _check_content(call.headers, types)
-    raw = await body.read(call)
-    if len(raw) <= PARSE_INLINE:
-        return parse_members(raw, identifier)
-    return await asyncio.to_thread(parse_members, raw, identifier)
-
-
-def _check_content(headers: Mapping[str, str], types: tuple[str, ...]) -> None:
-    media_type, _, parameters = headers.get(hdrs.CONTENT_TYPE, "").partition(";")
-    charset = parameters.strip().lower().removeprefix("charset=").strip('"')
-    coding = headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower()
-    if media_type.strip().lower() not in types or charset not in ("", "utf-8") or coding != "identity":
-        accept = hdrs.ACCEPT if MERGE_PATCH not in types else "Accept-Patch"
-        detail = f"Send {' or '.join(types)} in UTF-8, without a content coding."
-        raise UnsupportedMediaType(detail, headers={accept: ", ".join(types)})
+    return listing.json_text(200, representation.body(document), headers)

@@ -1,60 +1,56 @@
-"""Lists over HTTP: reading the query's parameters, and answering pages of documents and of collections."""
+"""Lists over HTTP: `?filter= &sort= &fields= &limit= &cursor= &count=`, or the same as members of a body
+(QUERY, and POST to /query)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, urlencode
+from typing import Any
+from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
 
 from gateway.call import Call
-from gateway.core.errors import BadRequest
-from gateway.edge import reply
+from gateway.core.errors import BadRequest, Unprocessable
+from gateway.handlers import content, parameters, scopes
+from gateway.handlers.parameters import Parameters, in_body, in_parameter
 from gateway.store import filter as filters
+from gateway.store import projection, representation, strict_json
 from gateway.store import sort as sorts
 from gateway.store.document import Document
-from gateway.store.port import DEFAULT_LIMIT, MAX_LIMIT, Query, TenantStore
+from gateway.store.nodes import EVERYTHING, Node
+from gateway.store.port import TenantStore
+from gateway.store.projection import WHOLE
+from gateway.store.query import DEFAULT_LIMIT, MAX_LIMIT, Page, Query
+from gateway.store.sort import SortKey
 from gateway.store.strict_json import dumps
 
 # A Link header is left out when its value would be longer: `next` is in the body too, and many clients
 # refuse header lines of more than 8 KiB.
 MAX_LINK = 7000
 
-Parameters = Mapping[str, str]
+_NOT_ACCEPTED = "The query is not accepted; see errors."
+NAMES = ("filter", "sort", "fields", "limit", "cursor", "count")
 
 
 async def answer_documents(call: Call, store: TenantStore, collection: str) -> web.Response:
-    """200 `{"items": [...], "next": "..."}`; `next` is absent on the last page."""
-    parameters = _parameters(call, ("filter", "sort", "limit", "cursor"))
-    query = Query(
-        filter=filters.parse(parameters["filter"]) if "filter" in parameters else filters.EVERYTHING,
-        sort=sorts.parse(parameters["sort"]) if "sort" in parameters else (),
-        limit=_limit(parameters),
-        cursor=parameters.get("cursor"),
-    )
-    page = await store.list(collection, query)
-    items = ",".join(representation(document, in_list=True) for document in page.items)
-    following = "" if page.next is None else f',"next":{dumps(page.next)}'
-    headers = _link(f"{prefix(call)}/{collection}/", parameters, page.next)
-    return json_text(200, f'{{"items":[{items}]{following}}}', headers)
+    """200 `{"items": [...], "next": "...", "count": 2}`; `next` is absent on the last page, `count` unless
+    asked for."""
+    scopes.require(call, collection, "GET")
+    given = parameters.read(call, NAMES)
+    query = _from_parameters(given)
+    with in_parameter("cursor"):
+        page = await store.list(collection, query)
+    return _page(page, link(f"{prefix(call)}/{collection}/", given, page.next))
 
 
-async def answer_collections(call: Call, store: TenantStore) -> web.Response:
-    """200 `{"items": [{"name": "..."}], "next": "..."}`."""
-    parameters = _parameters(call, ("limit", "cursor"))
-    page = await store.collections(_limit(parameters), parameters.get("cursor"))
-    content: dict[str, object] = {"items": [{"name": name} for name in page.items]}
-    if page.next is not None:
-        content["next"] = page.next
-    return reply.json(call, 200, content, _link(f"{prefix(call)}/", parameters, page.next))
-
-
-def representation(document: Document, *, in_list: bool = False) -> str:
-    """The JSON text of a document: its id, in a list its entity tag, and its own members as stored."""
-    head = f'{{"id":{dumps(document.id)}'
-    if in_list:
-        head += f',"_etag":{dumps(document.etag)}'
-    return head + ("}" if document.text == "{}" else "," + document.text[1:])
+async def answer_query(call: Call, store: TenantStore, collection: str) -> web.Response:
+    """The same, asked by a body (the QUERY method, draft-ietf-httpbis-safe-method-w-body)."""
+    scopes.require(call, collection, "GET")
+    parameters.read(call)
+    query = await content.parse(await content.read(call, content.QUERY), _from_body)
+    with in_body("/cursor"):
+        page = await store.list(collection, query)
+    return _page(page, link("", {}, None))
 
 
 def json_text(status: int, text: str, headers: Mapping[str, str]) -> web.Response:
@@ -68,39 +64,84 @@ def prefix(call: Call) -> str:
     return call.route.strip.rstrip("/")
 
 
-def no_parameters(call: Call) -> None:
-    """Raises BadRequest when the request has a query."""
-    _parameters(call, ())
-
-
-def _parameters(call: Call, known: tuple[str, ...]) -> Parameters:
-    if not call.query:
-        return {}
-    try:
-        pairs = parse_qsl(call.query, keep_blank_values=True, strict_parsing=True, errors="strict")
-    except ValueError:  # UnicodeDecodeError is one too
-        raise BadRequest("The query is not name=value pairs with & between, percent-encoded UTF-8.") from None
-    parameters = dict(pairs)
-    if len(parameters) != len(pairs):
-        raise BadRequest("A query parameter is there more than once.")
-    if not parameters.keys() <= set(known):
-        allowed = f"Known here: {', '.join(known)}." if known else "None is known here."
-        raise BadRequest(f"A query parameter is unknown. {allowed}")
-    return parameters
-
-
-def _limit(parameters: Parameters) -> int:
-    text = parameters.get("limit", str(DEFAULT_LIMIT))
-    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= MAX_LIMIT):
-        raise BadRequest(f"limit is a number from 1 to {MAX_LIMIT}.")
-    return int(text)
-
-
-def _link(path: str, parameters: Parameters, cursor: str | None) -> dict[str, str]:
-    """RFC 8288: where the next page is, as a path."""
+def link(path: str, given: Parameters, cursor: str | None) -> dict[str, str]:
+    """The headers of a page. RFC 8288: where the next one is, as a path."""
     headers: dict[str, str] = {hdrs.CACHE_CONTROL: "private, no-cache"}
     if cursor is not None:
-        link = f'<{path}?{urlencode({**parameters, "cursor": cursor})}>; rel="next"'
-        if len(link) <= MAX_LINK:
-            headers[hdrs.LINK] = link
+        value = f'<{path}?{urlencode({**given, "cursor": cursor})}>; rel="next"'
+        if len(value) <= MAX_LINK:
+            headers[hdrs.LINK] = value
     return headers
+
+
+def _page(page: Page[Document], headers: Mapping[str, str]) -> web.Response:
+    items = ",".join([representation.item(document) for document in page.items])
+    following = "" if page.next is None else f',"next":{dumps(page.next)}'
+    count = "" if page.count is None else f',"count":{page.count}'
+    return json_text(200, f'{{"items":[{items}]{following}{count}}}', headers)
+
+
+def parse_filter(given: Parameters) -> Node:
+    """The filter's nodes. Raises BadRequest."""
+    if "filter" not in given:
+        return EVERYTHING
+    with in_parameter("filter"):
+        return filters.parse(given["filter"])
+
+
+def _from_parameters(given: Parameters) -> Query:
+    node = parse_filter(given)
+    with in_parameter("sort"):
+        keys = sorts.parse(given["sort"]) if "sort" in given else ()
+    with in_parameter("fields"):
+        fields = projection.parse(given["fields"]) if "fields" in given else WHOLE
+    count = parameters.flag(given, "count")
+    return Query(node, keys, parameters.limit(given), given.get("cursor"), fields, count)
+
+
+def _from_body(raw: bytes) -> Query:
+    try:
+        given = strict_json.loads(raw, lambda name, top: "")
+    except strict_json.JsonSyntaxError as error:
+        raise BadRequest(f"The body is not JSON: {error}.") from None
+    except strict_json.JsonProblems as error:
+        raise Unprocessable(_NOT_ACCEPTED, extra={"errors": error.as_errors()}) from None
+    if not isinstance(given, dict):
+        raise _refused("", f"a query is an object of {', '.join(NAMES)}")
+    for name in given:
+        if name not in NAMES:
+            raise _refused(strict_json.pointer(name), f"not known here; known are {', '.join(NAMES)}")
+    node: Node = EVERYTHING
+    keys: tuple[SortKey, ...] = ()
+    fields = WHOLE
+    if "filter" in given:
+        with in_body("/filter"):
+            node = filters.parse_value(given["filter"])
+    if "sort" in given:
+        with in_body("/sort"):
+            keys = sorts.parse(_names(given["sort"], "sort"))
+    if "fields" in given:
+        with in_body("/fields"):
+            fields = projection.parse(_names(given["fields"], "fields"))
+    limit, cursor, count = given.get("limit", DEFAULT_LIMIT), given.get("cursor"), given.get("count", False)
+    if type(limit) is not int or not 1 <= limit <= MAX_LIMIT:
+        raise _refused("/limit", f"a whole number from 1 to {MAX_LIMIT}")
+    if cursor is not None and not isinstance(cursor, str):
+        raise _refused("/cursor", "the `next` of the page before, a string")
+    if not isinstance(count, bool):
+        raise _refused("/count", "true or false")
+    return Query(node, keys, limit, cursor, fields, count)
+
+
+def _names(value: Any, what: str) -> str:
+    """A sort or fields: as in a parameter, or an array of its parts."""
+    if isinstance(value, list) and all(isinstance(item, str) and "," not in item for item in value):
+        return ",".join(value)
+    if not isinstance(value, str):
+        raise BadRequest(f'The {what} is not accepted: write "a,-b", or an array of such names.')
+    return value
+
+
+def _refused(pointer: str, detail: str) -> BadRequest:
+    errors = [{"pointer": pointer, "detail": detail}]
+    return BadRequest(_NOT_ACCEPTED, extra={"errors": errors})

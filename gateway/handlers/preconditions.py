@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from aiohttp import hdrs
-
-from gateway.call import Call
 from gateway.core.errors import BadRequest
-from gateway.store.document import ANY, Precondition
+from gateway.core.head import Head
+from gateway.store.document import ANY, UNCONDITIONAL, Precondition
 
 MAX_TAGS = 100
 
@@ -18,17 +16,31 @@ _tag = re.compile(r'[ \t]*(W/)?("[\x21\x23-\x7e]*")[ \t]*(?:,|$)')
 _empty = re.compile(r"[ \t]*(?:,|$)")
 
 
-def read(call: Call) -> Precondition:
+def read(head: Head) -> Precondition:
     """The precondition of a request. Raises BadRequest for a header that is not a list of entity tags."""
-    match = _read(hdrs.IF_MATCH, call.headers.getall(hdrs.IF_MATCH, ()), weak=False)
-    none_match = _read(hdrs.IF_NONE_MATCH, call.headers.getall(hdrs.IF_NONE_MATCH, ()), weak=True)
-    return Precondition(match, none_match)
+    conditional = [line for line in head.lines if line[:3].lower() == b"if-"]
+    if not conditional:
+        return UNCONDITIONAL
+    match, none_match = values(conditional, b"if-match"), values(conditional, b"if-none-match")
+    return Precondition(
+        parse("If-Match", match, weak=False) if match else None,
+        parse("If-None-Match", none_match, weak=True) if none_match else None,
+    )
 
 
-def _read(header: str, lines: Sequence[str], *, weak: bool) -> frozenset[str] | None:
-    """The opaque tags of a header; weak ones only where a weak comparison is asked."""
-    if not lines:
-        return None
+def values(lines: Sequence[bytes], name: bytes) -> list[str]:
+    """The values of a header, by its name in lower case, in the lines of a head."""
+    found = []
+    for line in lines:
+        key, _, value = line.partition(b":")
+        if key.lower() == name:
+            found.append(value.decode("utf-8", "surrogateescape").strip(" \t\r\n"))
+    return found
+
+
+def parse(header: str, lines: Sequence[str], *, weak: bool) -> frozenset[str]:
+    """The opaque tags of a header's values; weak ones only where a weak comparison is asked. Raises
+    BadRequest, which calls it `header`."""
     value = ", ".join(lines).strip(" \t")
     if value == ANY:
         return frozenset({ANY})

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import re
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +15,7 @@ from gateway.store import strict_json
 
 MAX_ID_BYTES = 200
 MAX_DOCUMENT_BYTES = 10 * 1024 * 1024
+RESERVED_IDS = frozenset({"query", "bulk", "export", "import", "changes"})  # paths of a collection's own
 ANY = "*"  # what `If-Match: *` names; never an entity tag, those are quoted
 
 _collection = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -81,8 +80,8 @@ def entity_tag(incarnation: str, version: int) -> str:
 
 
 def new_incarnation() -> str:
-    """80 random bits, 16 characters."""
-    return base64.b32encode(os.urandom(10)).decode().lower()
+    """80 random bits, 20 characters."""
+    return os.urandom(10).hex()
 
 
 def new_id() -> str:
@@ -90,7 +89,9 @@ def new_id() -> str:
     milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
     fraction = nanoseconds * 4096 // 1_000_000
     tail = int.from_bytes(os.urandom(8)) & (2**62 - 1)
-    return str(uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | tail))
+    # Written out here: uuid.UUID takes three times as long.
+    text = f"{milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | tail:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def check_collection(name: str) -> None:
@@ -107,6 +108,8 @@ def check_id(identifier: str) -> None:
         raise BadRequest("A document's id is text that UTF-8 can hold.") from None
     if not 1 <= size <= MAX_ID_BYTES or _control.search(identifier):
         raise BadRequest(f"A document's id is 1 to {MAX_ID_BYTES} bytes of UTF-8 without control characters.")
+    if identifier in RESERVED_IDS:
+        raise BadRequest(f"No document has one of the ids {', '.join(sorted(RESERVED_IDS))}.")
 
 
 def name_problem(name: str, top: bool) -> str:
@@ -142,6 +145,17 @@ def parse_members(raw: bytes, identifier: str | None) -> dict[str, Any]:
         if own != identifier:
             raise _unprocessable("/id", "differs from the id in the path; leave it out or make them equal")
     return value
+
+
+def check_members(data: Mapping[str, Any]) -> None:
+    """Check members that were put together by a patch. Raises Unprocessable, as parse_members does."""
+    if "id" in data:
+        raise _unprocessable("/id", "the id of a document cannot be changed")
+    try:
+        strict_json.check(data, name_problem)
+    except strict_json.JsonProblems as error:
+        detail = "The result cannot be a document; see errors."
+        raise Unprocessable(detail, extra={"errors": error.as_errors()}) from None
 
 
 def to_text(data: Mapping[str, Any]) -> tuple[str, int]:

@@ -1,129 +1,279 @@
-"""The filter language: text -> a tree of a closed set of nodes, and what the nodes mean.
-
-Engines render the nodes; nothing that a client sent goes further as a dict. matcher.py is the reference
-that every engine must agree with. The meaning of equality is MongoDB's, where JSON has it:
-
-- a path looks into objects, and into the objects in an array on its way (not into arrays in arrays);
-- a value matches when it is equal, or when it is an array that holds an equal element;
-- null matches null and a missing member;
-- numbers are equal by value, true is not 1; objects are equal with equal members in equal order.
-"""
+"""The filter language: JSON text -> nodes. What is not accepted is told with a JSON pointer."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, cast, get_args
 
 from gateway.core.errors import BadRequest
-from gateway.store import strict_json
+from gateway.store import instants, regex, strict_json
+from gateway.store.nodes import (
+    ITSELF,
+    META,
+    NOTHING,
+    And,
+    Compare,
+    Comparison,
+    Condition,
+    ElemMatch,
+    Eq,
+    Exists,
+    In,
+    Mod,
+    Node,
+    Not,
+    Or,
+    Path,
+    Size,
+    Text,
+    TextKind,
+    Type,
+    TypeName,
+    parse_path,
+)
 
 MAX_CONDITIONS = 100
-MAX_PATH = 16
-SUPPORTED = "$and and $eq"
+MAX_VALUES = 1000  # of $in, $nin and $all
+MAX_TEXT = 1000  # characters of $prefix and $contains
+SUPPORTED = (
+    "$and $or $nor (of filters); $eq $ne $gt $gte $lt $lte $in $nin $not $exists $type $all $size $elemMatch "
+    "$mod $prefix $contains $regex (of a field)"
+)
 _REFUSED = "The filter is not accepted; see errors."
-
-Path = tuple[str, ...]
-
-ID: Path = ("id",)
-_unfit = re.compile(r'[\x00-\x1f\x7f"\\]')
-
-
-@dataclass(frozen=True, slots=True)
-class Eq:
-    """The value at `path` equals `value`. `text` is the value's one JSON text."""
-
-    path: Path
-    value: Any
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class And:
-    """All of the nodes match; with none of them, every document does."""
-
-    nodes: tuple[Node, ...]
-
-
-Node = Eq | And
-
-EVERYTHING = And(())
+_INT_MIN, _INT_MAX = strict_json.INT_MIN, strict_json.INT_MAX
+_OF_INSTANTS = frozenset({"$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$not"})
 
 
 def parse(text: str) -> Node:
-    """The filter of a query, `{"a": 1, "b.c": "x"}`. Raises BadRequest with a JSON pointer."""
+    """The filter of a query, `{"a": 1, "b.c": {"$gt": 2}}`. Raises BadRequest with a JSON pointer."""
     try:
         value = strict_json.loads(text, lambda name, top: "")
     except strict_json.JsonSyntaxError as error:
         raise BadRequest(f"The filter is not JSON: {error}.") from None
     except strict_json.JsonProblems as error:
         raise BadRequest(_REFUSED, extra={"errors": error.as_errors()}) from None
-    node = _parse_object(value, "")
-    if sum(1 for _ in _conditions(node)) > MAX_CONDITIONS:
-        raise _refusal("", f"more than {MAX_CONDITIONS} conditions")
+    return parse_value(value)
+
+
+def parse_value(value: Any) -> Node:
+    """As parse, of a value that strict_json made, such as a member of a query's body."""
+    node = _filter(value, "", inner=False)
+    if sum(1 for _ in conditions(node)) > MAX_CONDITIONS:
+        _refuse("", f"more than {MAX_CONDITIONS} conditions")
     return node
 
 
-def parse_path(text: str) -> Path:
-    """A path, `a.b.c`, as the names on it. Raises ValueError with what is wrong."""
-    path = tuple(text.split("."))
-    if len(path) > MAX_PATH:
-        raise ValueError(f"a path has at most {MAX_PATH} names")
-    if "" in path:
-        raise ValueError("a path is names with one full stop between them")
-    if _unfit.search(text):
-        raise ValueError("a path cannot hold quotes, backslashes or control characters")
-    if path[0] == "id" and len(path) > 1:
-        raise ValueError("id is a string and has no members")
-    if path[0].startswith("_"):
-        raise ValueError("no document has a member here: names that begin with _ are the gateway's own")
-    for name in path:
-        if name.startswith("$"):
-            raise ValueError("a name in a path cannot begin with $")
-        if name.isascii() and name.isdigit():
-            raise ValueError("a name of digits alone, or a position in an array, is not supported")
-    return path
+def conditions(node: Node) -> Iterator[Condition]:
+    """The leaves of a tree; an ElemMatch counts, and so do those in it."""
+    if isinstance(node, And | Or):
+        for part in node.nodes:
+            yield from conditions(part)
+    elif isinstance(node, Not):
+        yield from conditions(node.node)
+    else:
+        yield node
+        if isinstance(node, ElemMatch):
+            yield from conditions(node.node)
 
 
-def _parse_object(value: Any, at: str) -> Node:
+def _filter(value: Any, at: str, *, inner: bool) -> Node:
     if not isinstance(value, dict):
-        raise _refusal(at, "a filter is a JSON object")
+        _refuse(at, "a filter is a JSON object")
     nodes: list[Node] = []
     for name, operand in value.items():
         here = at + strict_json.pointer(name)
-        if name == "$and":
-            nodes.append(_parse_and(operand, here))
+        if name in ("$and", "$or", "$nor"):
+            nodes.append(_combination(name, operand, here, inner=inner))
         elif name.startswith("$"):
-            raise _refusal(here, f"this operator is not supported here; supported are {SUPPORTED}")
+            _refuse(here, f"this operator is not supported here; supported are {SUPPORTED}")
         else:
             try:
-                path = parse_path(name)
+                path = parse_path(name, inner=inner)
             except ValueError as error:
-                raise _refusal(here, str(error)) from None
-            nodes.append(_parse_condition(path, operand, here))
+                _refuse(here, str(error))
+            nodes.append(_field(path, operand, here, inner=inner))
+    return _all(nodes)
+
+
+def _combination(name: str, operand: Any, at: str, *, inner: bool) -> Node:
+    if not isinstance(operand, list) or not operand:
+        _refuse(at, f"{name} takes an array of one or more filters")
+    nodes = tuple(_filter(item, f"{at}/{index}", inner=inner) for index, item in enumerate(operand))
+    if name == "$and":
+        return And(nodes)
+    return Or(nodes) if name == "$or" else Not(Or(nodes))
+
+
+def _field(path: Path, operand: Any, at: str, *, inner: bool) -> Node:
+    if isinstance(operand, dict) and any(name.startswith("$") for name in operand):
+        return _operators(path, operand, at, inner=inner)
+    return _equal(path, operand, at, inner=inner)
+
+
+def _operators(path: Path, operand: dict[str, Any], at: str, *, inner: bool) -> Node:
+    nodes: list[Node] = []
+    for name, value in operand.items():
+        here = at + strict_json.pointer(name)
+        if not name.startswith("$"):
+            _refuse(here, "a value cannot mix operators and members")
+        if name == "$options" and "$regex" in operand:
+            continue
+        if name not in _OPERATORS and name not in ("$regex", "$not", "$elemMatch"):
+            _refuse(here, f"not supported here; supported operators are {SUPPORTED}")
+        if path in META and not inner and name not in _OF_INSTANTS:
+            _refuse(here, "an instant can only be compared, as in {\"$gte\": \"2026-01-31T00:00:00Z\"}")
+        if name == "$regex":
+            nodes.append(_regex(path, value, operand.get("$options", ""), here))
+        elif name == "$not":
+            if not isinstance(value, dict) or not value or not all(n.startswith("$") for n in value):
+                _refuse(here, "$not takes operators, such as {\"$gt\": 1}")
+            nodes.append(Not(_operators(path, value, here, inner=inner)))
+        elif name == "$elemMatch":
+            nodes.append(_elem_match(path, value, here))
+        else:
+            nodes.append(_OPERATORS[name](path, _instants(path, value, here, inner=inner), here))
+    return _all(nodes)
+
+
+def _all(nodes: list[Node]) -> Node:
     return nodes[0] if len(nodes) == 1 else And(tuple(nodes))
 
 
-def _parse_and(operand: Any, at: str) -> Node:
-    if not isinstance(operand, list) or not operand:
-        raise _refusal(at, "$and takes an array of one or more filters")
-    return And(tuple(_parse_object(item, f"{at}/{index}") for index, item in enumerate(operand)))
+def _equal(path: Path, value: Any, at: str, *, inner: bool) -> Eq:
+    return _eq(path, _instants(path, value, at, inner=inner), at)
 
 
-def _parse_condition(path: Path, operand: Any, at: str) -> Node:
-    if isinstance(operand, dict) and any(name.startswith("$") for name in operand):
-        for name in operand:
-            if name != "$eq":
-                raise _refusal(
-                    at + strict_json.pointer(name),
-                    f"not supported here; supported operators are {SUPPORTED}"
-                    if name.startswith("$")
-                    else "a value cannot mix operators and members",
-                )
-        operand, at = operand["$eq"], f"{at}/$eq"
-    _check_value(operand, at)
-    return Eq(path, operand, strict_json.dumps(operand))
+def _instants(path: Path, value: Any, at: str, *, inner: bool) -> Any:
+    """The operand, for _created and _modified as seconds."""
+    if inner or path not in META:
+        return value
+    if isinstance(value, list):
+        return [_instants(path, item, f"{at}/{index}", inner=False) for index, item in enumerate(value)]
+    seconds = instants.parse(value) if isinstance(value, str) else None
+    if seconds is None:
+        _refuse(at, "an instant is a string such as 2026-01-31T10:00:00Z (RFC 3339)")
+    return int(seconds) if seconds.is_integer() else seconds
+
+
+# --- the operators: path, operand, where it stands -> node ----------------------------------------
+
+
+def _eq(path: Path, value: Any, at: str) -> Eq:
+    _check_value(value, at)
+    return Eq(path, value, strict_json.dumps(value))
+
+
+def _compare(op: Comparison) -> Callable[[Path, Any, str], Node]:
+    def operator(path: Path, value: Any, at: str) -> Node:
+        if not isinstance(value, str | int | float):
+            _refuse(at, "takes a number, a string, true or false")
+        return Compare(path, op, value, strict_json.dumps(value))
+
+    return operator
+
+
+def _in(path: Path, value: Any, at: str) -> Node:
+    if not isinstance(value, list) or len(value) > MAX_VALUES:
+        _refuse(at, f"takes an array of at most {MAX_VALUES} values")
+    for index, item in enumerate(value):
+        _check_value(item, f"{at}/{index}")
+    texts = {strict_json.dumps(item): item for item in value}
+    if not texts:
+        return NOTHING
+    if len(texts) == 1:
+        return _eq(path, value[0], at)
+    return In(path, tuple(texts.values()), tuple(texts))
+
+
+def _every(path: Path, value: Any, at: str) -> Node:
+    if not isinstance(value, list) or len(value) > MAX_CONDITIONS:
+        _refuse(at, f"takes an array of at most {MAX_CONDITIONS} values")
+    if not value:
+        return NOTHING
+    return _all([_eq(path, item, f"{at}/{index}") for index, item in enumerate(value)])
+
+
+def _exists(path: Path, value: Any, at: str) -> Node:
+    if not isinstance(value, bool):
+        _refuse(at, "takes true or false")
+    return Exists(path) if value else Not(Exists(path))
+
+
+def _type(path: Path, value: Any, at: str) -> Node:
+    names = value if isinstance(value, list) else [value]
+    if not names or not all(isinstance(name, str) and name in get_args(TypeName) for name in names):
+        _refuse(at, f"takes one of {', '.join(get_args(TypeName))}, or an array of them")
+    return Type(path, frozenset(cast("list[TypeName]", names)))
+
+
+def _size(path: Path, value: Any, at: str) -> Node:
+    if type(value) is not int or value < 0:
+        _refuse(at, "takes a whole number from 0")
+    return Size(path, value)
+
+
+def _mod(path: Path, value: Any, at: str) -> Node:
+    if not (isinstance(value, list) and len(value) == 2 and all(type(number) is int for number in value)):
+        _refuse(at, "takes two whole numbers, [divisor, remainder]")
+    if value[0] == 0:
+        _refuse(f"{at}/0", "nothing can be divided by 0")
+    return Mod(path, value[0], value[1])
+
+
+def _text(kind: TextKind) -> Callable[[Path, Any, str], Node]:
+    def operator(path: Path, value: Any, at: str) -> Node:
+        if not isinstance(value, str) or len(value) > MAX_TEXT:
+            _refuse(at, f"takes a string of at most {MAX_TEXT} characters")
+        return Text(path, kind, value)
+
+    return operator
+
+
+def _regex(path: Path, value: Any, options: Any, at: str) -> Node:
+    if not isinstance(value, str):
+        _refuse(at, "takes a pattern as a string")
+    if not isinstance(options, str) or not set(options) <= set("ims") or len(set(options)) < len(options):
+        _refuse(at, "$options are of i, m and s")
+    plain = None if options else regex.literal(value)
+    if plain is not None and len(plain[1]) <= MAX_TEXT:
+        begin, text, end = plain
+        if begin and end:
+            return Eq(path, text, strict_json.dumps(text))
+        return Text(path, "prefix" if begin else "suffix" if end else "contains", text)
+    pattern = f"(?{options}){value}" if options else value
+    try:
+        regex.check(pattern)
+    except ValueError as error:
+        _refuse(at, str(error))
+    return Text(path, "regex", pattern)
+
+
+def _elem_match(path: Path, value: Any, at: str) -> Node:
+    if not isinstance(value, dict) or not value:
+        _refuse(at, "takes a filter on the elements, or operators on them")
+    of_values = all(name.startswith("$") and name not in ("$and", "$or", "$nor") for name in value)
+    if of_values:
+        return ElemMatch(path, _operators(ITSELF, value, at, inner=True))
+    return ElemMatch(path, And((Type(ITSELF, frozenset({"object"})), _filter(value, at, inner=True))))
+
+
+_OPERATORS: dict[str, Callable[[Path, Any, str], Node]] = {
+    "$eq": _eq,
+    "$ne": lambda path, value, at: Not(_eq(path, value, at)),
+    "$gt": _compare("gt"),
+    "$gte": _compare("gte"),
+    "$lt": _compare("lt"),
+    "$lte": _compare("lte"),
+    "$in": _in,
+    "$nin": lambda path, value, at: Not(_in(path, value, at)),
+    "$all": _every,
+    "$exists": _exists,
+    "$type": _type,
+    "$size": _size,
+    "$mod": _mod,
+    "$prefix": _text("prefix"),
+    "$contains": _text("contains"),
+}
 
 
 def _check_value(value: Any, at: str) -> None:
@@ -132,27 +282,12 @@ def _check_value(value: Any, at: str) -> None:
         for name, item in value.items():
             here = at + strict_json.pointer(name)
             if name.startswith("$") or "." in name:
-                raise _refusal(here, "a member of a value cannot begin with $ or hold a full stop")
+                _refuse(here, "a member of a value cannot begin with $ or hold a full stop")
             _check_value(item, here)
     elif isinstance(value, list):
         for index, item in enumerate(value):
             _check_value(item, f"{at}/{index}")
 
 
-def _conditions(node: Node) -> Iterator[Eq]:
-    if isinstance(node, Eq):
-        yield node
-    else:
-        for part in node.nodes:
-            yield from _conditions(part)
-
-
-def _refusal(pointer: str, detail: str) -> BadRequest:
-    return BadRequest(_REFUSED, extra={"errors": [{"pointer": pointer, "detail": detail}]})
-
-
-def canonical(node: Node) -> str:
-    """One text for a node, for what is signed over it."""
-    if isinstance(node, Eq):
-        return strict_json.dumps(["eq", node.path, node.text])
-    return strict_json.dumps(["and", [canonical(part) for part in node.nodes]])
+def _refuse(pointer: str, detail: str) -> NoReturn:
+    raise BadRequest(_REFUSED, extra={"errors": [{"pointer": pointer, "detail": detail}]})

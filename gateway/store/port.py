@@ -1,65 +1,63 @@
 """The port of the document store: what the gateway asks of an engine. Engines are sqlite.py and others.
 
 The only way to data is `store.tenant(TenantId)`, and only authentication makes a TenantId from a request.
-Every method may raise StoreUnavailable (503); every write may raise InsufficientStorage (507).
+Every method may raise StoreUnavailable (503); every write may raise InsufficientStorage or QuotaExceeded
+(507), and with an IdempotencyKey IdempotencyMismatch (422) or IdempotencyRunning (409). What an engine cannot
+do at all (see Capability) raises NotSupportedByStore (501).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, ClassVar, Protocol
 
 from gateway.core.model import TenantId
+from gateway.store.change import Changes
+from gateway.store.collection import Collection, CollectionSettings
 from gateway.store.document import UNCONDITIONAL, Document, Precondition
-from gateway.store.filter import EVERYTHING, Node
-from gateway.store.sort import SortKey
-
-T = TypeVar("T")
-
-DEFAULT_LIMIT = 50
-MAX_LIMIT = 1000
+from gateway.store.nodes import EVERYTHING, Node
+from gateway.store.patch import MergePatch, Patch
+from gateway.store.query import DEFAULT_LIMIT, Page, Query
+from gateway.store.write import NO_QUOTA, IdempotencyKey, Outcome, Quota, Write, Written
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What to list. `cursor` is the `next` of an earlier page with the same filter and sort."""
+class Capability(StrEnum):
+    """What an engine may lack. The conformance suite skips, and the port answers 501, where it does."""
 
-    filter: Node = EVERYTHING
-    sort: tuple[SortKey, ...] = ()
-    limit: int = DEFAULT_LIMIT
-    cursor: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
-    """A page of a list. `next` continues it; None: this was the last one."""
-
-    items: tuple[T, ...]
-    next: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """The document after a write, and whether the write made it."""
-
-    document: Document
-    created: bool
+    ATOMIC_BULK = "atomic bulk"
+    CHANGES = "changes"
+    SNAPSHOT_EXPORT = "an export shows one instant"
+    REGEX = "$regex beyond literal patterns"
 
 
 class TenantStore(Protocol):
-    """One tenant's documents. Collections come to be with their first document.
+    """One tenant's documents. Collections come to be with their first document, or are declared.
 
     A write is durable when its method returns. Cancelling the caller does not take back a write: it
-    happens once, or (if the store refuses it) not at all.
+    happens once, or (if the store refuses it) not at all. Expired documents (TTL) are never seen.
+
+    Names and ids were checked by check_collection and check_id, members by parse_members or parse_line.
+
+    Every write of a document may raise UniqueConflict (409), SchemaViolation (422), BodyTooLarge (413), and
+    where its collection has require_if_match and the document is there, PreconditionRequired (428).
     """
 
-    async def create(self, collection: str, data: Mapping[str, Any]) -> Document:
+    # --- documents ---
+
+    async def create(
+        self, collection: str, data: Mapping[str, Any], *, idempotency: IdempotencyKey | None = None
+    ) -> Document:
         """Store a new document under an id that the store makes (UUIDv7)."""
         ...
 
     async def read(self, collection: str, identifier: str) -> Document:
         """Raises NotFound."""
+        ...
+
+    def read_now(self, collection: str, identifier: str) -> Document | None:
+        """As read, where that needs no waiting: a few microseconds. None: it does, so await read. Raises
+        NotFound."""
         ...
 
     async def replace(
@@ -68,6 +66,8 @@ class TenantStore(Protocol):
         identifier: str,
         data: Mapping[str, Any],
         precondition: Precondition = UNCONDITIONAL,
+        *,
+        idempotency: IdempotencyKey | None = None,
     ) -> Written:
         """Store a document under this id, over what was there. Raises PreconditionFailed."""
         ...
@@ -76,39 +76,116 @@ class TenantStore(Protocol):
         self,
         collection: str,
         identifier: str,
-        patch: Mapping[str, Any],
+        patch: Patch,
         precondition: Precondition = UNCONDITIONAL,
+        *,
+        idempotency: IdempotencyKey | None = None,
     ) -> Document:
-        """Apply a merge patch (RFC 7396). Raises NotFound, PreconditionFailed, BodyTooLarge."""
+        """Apply a patch. Raises NotFound, PreconditionFailed, PatchConflict (409), Unprocessable (422)."""
         ...
 
     async def delete(
-        self, collection: str, identifier: str, precondition: Precondition = UNCONDITIONAL
+        self,
+        collection: str,
+        identifier: str,
+        precondition: Precondition = UNCONDITIONAL,
+        *,
+        idempotency: IdempotencyKey | None = None,
     ) -> None:
         """Raises NotFound, PreconditionFailed."""
         ...
 
+    async def bulk(
+        self,
+        collection: str,
+        writes: Sequence[Write],
+        *,
+        atomic: bool = False,
+        idempotency: IdempotencyKey | None = None,
+    ) -> tuple[Outcome, ...]:
+        """At most MAX_BULK writes, in their order; an outcome for each, failures too.
+
+        atomic: when one fails nothing is written; its outcome says why, those of the others are RolledBack
+        (424). Otherwise each stands for itself.
+        """
+        ...
+
+    # --- lists ---
+
     async def list(self, collection: str, query: Query) -> Page[Document]:
-        """One page in the query's order. Raises BadRequest for a cursor that is not of this list.
+        """One page in the query's order. Raises BadRequest for a cursor that is not of this list, and
+        QueryTooSlow (503) past the deadline.
 
         A page holds fewer than `limit` when its documents would be very large together; then `next` is set.
         """
         ...
 
-    async def collections(self, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Page[str]:
-        """The names of the collections that hold documents, in order. Raises BadRequest as list does."""
+    def export(self, collection: str, node: Node = EVERYTHING) -> AsyncGenerator[bytes, None]:
+        """The documents that match as NDJSON, ordered by id, some lines in each chunk, as they were at one
+        instant. A line is representation.line(document), which parse_line of an import reads. Nothing is
+        read ahead of the consumer but a chunk. Close it (aclose) when it is not read to its end.
+
+        Raises TenantLimit (429), at the first chunk, when too many exports of the tenant are open.
+        Importing is transfer.import_lines, over `bulk`.
+        """
+        ...
+
+    # --- changes ---
+
+    def changes(self, collection: str, after: str | None = None) -> AsyncGenerator[Changes, None]:
+        """What changes from now on, or from behind an event id, without end; close it (aclose) to leave.
+
+        Raises, at the first step, BadRequest for an event id that is not of this collection, and Gone (410)
+        for one older than what is kept (RETAINED_SECONDS, RETAINED_CHANGES); Gone also later, for a
+        subscriber that falls so far behind; StoreUnavailable when the store closes.
+        """
+        ...
+
+    # --- collections ---
+
+    async def collections(self, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Page[Collection]:
+        """Those that are declared or hold documents, by name. Raises BadRequest as list does."""
+        ...
+
+    async def collection(self, name: str) -> Collection:
+        """Raises NotFound when it is neither declared nor holds documents."""
+        ...
+
+    async def put_collection(
+        self, name: str, settings: CollectionSettings, precondition: Precondition = UNCONDITIONAL
+    ) -> tuple[Collection, bool]:
+        """Declare a collection, or replace its settings; whether it was not declared before.
+
+        Declaring an index or a ttl reads every document once. A schema is asked of later writes only.
+        Raises PreconditionFailed, and UniqueConflict when documents break a new unique index.
+        """
+        ...
+
+    async def patch_collection(
+        self, name: str, patch: MergePatch, precondition: Precondition = UNCONDITIONAL
+    ) -> Collection:
+        """Merge into the settings (CollectionSettings.data). Raises NotFound, Unprocessable, as put does."""
+        ...
+
+    async def delete_collection(
+        self, name: str, precondition: Precondition = UNCONDITIONAL, *, documents: bool = False
+    ) -> None:
+        """Forget the settings. Raises NotFound, PreconditionFailed, and Conflict (409) when there are
+        documents, unless `documents` says to delete them too."""
         ...
 
 
 class DocumentStore(Protocol):
     """An engine. start() before the first use; close() after the last, from the same event loop."""
 
-    def tenant(self, tenant: TenantId) -> TenantStore: ...
+    CAPABILITIES: ClassVar[frozenset[Capability]]
+
+    def tenant(self, tenant: TenantId, quota: Quota = NO_QUOTA) -> TenantStore: ...
 
     async def start(self) -> None:
         """Raises StoreUnavailable, with what is wrong and how to mend it, when the engine cannot serve."""
         ...
 
     async def close(self) -> None:
-        """Finish every write that was taken, then let go of files and threads."""
+        """End every feed, finish every write that was taken, then let go of files and threads."""
         ...

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.core.errors import BadRequest
-from gateway.store.filter import ID, Path, parse_path
+from gateway.store.nodes import CREATED, ID, META, Path, parse_path
 
 MAX_KEYS = 4
 MAX_TEXT = 128
@@ -48,13 +48,22 @@ def canonical(keys: tuple[SortKey, ...]) -> str:
     return ",".join(("-" if key.descending else "+") + ".".join(key.path) for key in keys)
 
 
-def sort_value(path: Path, identifier: str, data: Mapping[str, Any]) -> SortValue:
+def sort_value(
+    path: Path, identifier: str, data: Mapping[str, Any], created: float = 0, modified: float = 0
+) -> SortValue:
     """Where a document stands under a path: the reference for every engine."""
     if path == ID:
         return RANK_TEXT, identifier
+    if path in META:
+        return RANK_NUMBER, created if path == CREATED else modified
     value: Any = data
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
+    return rank(value)
+
+
+def rank(value: Any) -> SortValue:
+    """Where a value stands among all values; what is missing is None."""
     if value is None:
         return RANK_NULL, 0
     if isinstance(value, bool):

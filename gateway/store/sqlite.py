@@ -10,16 +10,23 @@ import os
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import TenantId
+from gateway.store import regex
 from gateway.store.cursor import MIN_KEY_BYTES
+from gateway.store.port import Capability
+from gateway.store.sqlite_changes import Feeds
+from gateway.store.sqlite_export import Exports
 from gateway.store.sqlite_files import Files
 from gateway.store.sqlite_reads import Reads
-from gateway.store.sqlite_tenant import SQLiteTenantStore
+from gateway.store.sqlite_sweep import Sweeper
+from gateway.store.sqlite_tenant import Services, SQLiteTenantStore
+from gateway.store.write import NO_QUOTA, Quota
 
 WRITER_THREADS = 4
-READER_THREADS = 4
+READER_THREADS = 8
 MAX_OPEN_TENANTS = 64
 QUERY_SECONDS = 10.0
 MIN_SQLITE = (3, 38, 0)  # the JSON operators and STRICT tables
@@ -32,6 +39,10 @@ class SQLiteDocumentStore:
     max_tenant_bytes: how large one tenant's file may grow, None for no limit. query_seconds: after how
     long a list is given up.
     """
+
+    CAPABILITIES: ClassVar[frozenset[Capability]] = frozenset(Capability) - (
+        frozenset() if regex.AVAILABLE else {Capability.REGEX}
+    )
 
     def __init__(
         self,
@@ -51,14 +62,14 @@ class SQLiteDocumentStore:
         self._query_seconds = query_seconds
         self._writers = ThreadPoolExecutor(WRITER_THREADS, "store-write")
         self._readers = ThreadPoolExecutor(READER_THREADS, "store-read")
-        self._files: Files | None = None
-        self._reads: Reads | None = None
+        self._services: Services | None = None
+        self._sweeper: Sweeper | None = None
 
-    def tenant(self, tenant: TenantId) -> SQLiteTenantStore:
+    def tenant(self, tenant: TenantId, quota: Quota = NO_QUOTA) -> SQLiteTenantStore:
         """Raises StoreUnavailable before start()."""
-        if self._files is None or self._reads is None:
+        if self._services is None:
             raise StoreUnavailable("The document store has not started.")
-        return SQLiteTenantStore(tenant, self._files, self._reads, self._cursor_key)
+        return SQLiteTenantStore(tenant, quota, self._services, self._cursor_key)
 
     async def start(self) -> None:
         """Raises StoreUnavailable when the folder cannot be used, or SQLite is too old."""
@@ -76,12 +87,21 @@ class SQLiteDocumentStore:
         if not os.access(self._folder, os.R_OK | os.W_OK | os.X_OK):
             detail = f"The documents' folder {self._folder} cannot be written. "
             raise StoreUnavailable(detail + "Look at its owner, and whether its disk is mounted read-only.")
-        self._files = Files(self._folder, self._writers, self._max_open_tenants, self._max_tenant_bytes)
-        self._reads = Reads(self._files, self._readers, self._query_seconds)
+        files = Files(self._folder, self._writers, self._max_open_tenants, self._max_tenant_bytes)
+        reads = Reads(files, self._readers, self._query_seconds)
+        exports, feeds = Exports(
+            files, reads, self._query_seconds, most=max(1, self._max_open_tenants // 2)
+        ), Feeds(files, reads)
+        files.on_changed = feeds.notify
+        self._services = Services(files, reads, exports, feeds, set())
+        self._sweeper = Sweeper(files)
+        self._sweeper.start()
 
     async def close(self) -> None:
-        """Finish every write that was taken, close the files, join the threads."""
-        if self._files is not None:
-            await self._files.close()
+        """End the feeds, finish every write that was taken, close the files, join the threads."""
+        if self._services is not None and self._sweeper is not None:
+            await self._sweeper.close()
+            await self._services.feeds.close()
+            await self._services.files.close()
         self._writers.shutdown()
         self._readers.shutdown()

@@ -8,7 +8,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from gateway.core.errors import GatewayError, InsufficientStorage, StoreUnavailable
+from gateway.core.errors import GatewayError, InsufficientStorage, QueryTooSlow, StoreUnavailable
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +32,8 @@ _MEND = {
     sqlite3.SQLITE_NOMEM: "memory ran out",
 }
 
+_UNEXPECTED = "this is not expected; keep the file and report it"
+
 _LOG_EVERY = 10.0  # seconds between two lines about one file and one reason: a fault hits every request
 _MAX_REMEMBERED = 1000
 _logged: dict[tuple[str, int], float] = {}
@@ -47,12 +49,17 @@ def is_broken(error: sqlite3.Error) -> bool:
     return primary_code(error) in _BROKEN
 
 
+def mend(error: sqlite3.Error) -> str:
+    """What an operator can do about it."""
+    return _MEND.get(primary_code(error), _UNEXPECTED)
+
+
 def translate(error: sqlite3.Error, path: Path) -> GatewayError:
     """The error for the client, without a path; the operator's line is logged."""
     code = primary_code(error)
     if code == sqlite3.SQLITE_INTERRUPT:
-        detail = "The query took too long. Narrow it with a filter, or sort by id."
-        return StoreUnavailable(detail, retry_after=5)
+        detail = "The query took too long. Declare an index for it, narrow it with a filter, or sort by id."
+        return QueryTooSlow(detail, retry_after=5)
     _report(error, code, path)
     return _for_client(code)
 
@@ -79,5 +86,4 @@ def _report(error: Exception, code: int, path: Path) -> None:
         _logged.clear()
     _logged[key] = now
     name = getattr(error, "sqlite_errorname", type(error).__name__)
-    mend = _MEND.get(code, "this is not expected; keep the file and report it")
-    _log.error("documents: %s: %s (%s): %s", path, name, error, mend)
+    _log.error("documents: %s: %s (%s): %s", path, name, error, _MEND.get(code, _UNEXPECTED))

@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
 from gateway.core.errors import StoreUnavailable
 from gateway.store import sqlite_errors
-from gateway.store.sqlite_operations import Operation
-from gateway.store.sqlite_schema import open_reader, open_writer
+from gateway.store.sqlite_connections import open_reader, open_writer
+from gateway.store.sqlite_transaction import Operation
 from gateway.store.sqlite_writes import Writes
 
 MAX_IDLE_READERS = 2
+MAX_QUERIES = 4  # of one tenant at a time, so that the threads are not all with one
 
 
 class TenantFile:
@@ -29,6 +31,7 @@ class TenantFile:
         self.path = path
         self.inline = inline
         self.users = 0
+        self.queries = asyncio.Semaphore(MAX_QUERIES)
         self._writer = writer
         self._readers: deque[sqlite3.Connection] = deque()  # appended to and popped from by threads
         self._writes: Writes | None = None
@@ -57,6 +60,7 @@ class TenantFile:
             threads,
             on_settled=lambda: files.release(self),
             on_broken=lambda: files.detach(self),
+            on_changed=lambda: files.on_changed(self.path.stem),
         )
 
     def write(self, operation: Operation) -> asyncio.Future[Any]:
@@ -109,6 +113,7 @@ class Files:
         self._closing: set[asyncio.Future[None]] = set()
         self._freed = asyncio.Event()
         self._closed = False
+        self.on_changed: Callable[[str], None] = lambda name: None  # after a commit, with the tenant's name
 
     def get(self, name: str) -> TenantFile | None:
         """A file that is open already, for use before the next await."""
@@ -116,6 +121,25 @@ class Files:
         if file is not None:
             self._open.move_to_end(name)
         return file
+
+    def open_files(self) -> list[TenantFile]:
+        return list(self._open.values())
+
+    def is_open(self, name: str, file: TenantFile | None = None) -> bool:
+        """Whether the tenant's file is open, and (if one is given) is this one."""
+        found = self._open.get(name)
+        return found is not None and file in (None, found)
+
+    def data_version(self, name: str) -> int | None:
+        """A number that changes whenever the file is written; None: it is not open, or cannot be read."""
+        file = self._open.get(name)
+        if file is None:
+            return None
+        try:
+            (version,) = file.inline.execute("PRAGMA data_version").fetchone()
+        except sqlite3.Error:
+            return None
+        return int(version)
 
     async def acquire(self, name: str) -> TenantFile:
         """A file with one more user; `release` it. Raises StoreUnavailable."""
@@ -129,6 +153,10 @@ class Files:
             self._freed.clear()
             await self._freed.wait()
         raise StoreUnavailable("The document store is closed.")
+
+    def retain(self, file: TenantFile) -> None:
+        """One more user of a file that has one; `release` it."""
+        file.users += 1
 
     def release(self, file: TenantFile) -> None:
         file.users -= 1

@@ -1,88 +1,145 @@
-"""The filter's nodes as SQL.
+"""The filter's nodes as SQL: how the values of a path are found. sqlite_values.py has what is asked of one.
 
-The SQL text is made of constants; whatever came from a client, paths too, is a bound parameter. Values
-are compared as JSON text, which is one text per value because strict_json and dumps make it so.
+The SQL text is made of constants; whatever came from a client, paths too, is a bound parameter. A condition
+may be NULL where a value is missing, which is false; NOT makes it 0 first. Equality compares JSON text, which
+is one text per value because strict_json and dumps make it so.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from gateway.store.nodes import (
+    CREATED,
+    ID,
+    ITSELF,
+    MODIFIED,
+    And,
+    Condition,
+    ElemMatch,
+    Exists,
+    Node,
+    Not,
+    Or,
+    Path,
+    Size,
+    conjuncts,
+)
+from gateway.store.sqlite_statement import Bound, json_path
+from gateway.store.sqlite_values import Value, holds
 
-from gateway.store.filter import ID, And, Eq, Node
+# Of the documents in a statement, whose alias is always d.
+_COLUMNS: dict[Path, Value] = {
+    ID: Value("'text'", "d.id", ""),
+    CREATED: Value("'real'", "d.created", ""),
+    MODIFIED: Value("'real'", "d.modified", ""),
+}
 
 
-def json_path(*names: str) -> str:
-    """SQLite's path to a member. parse_path refused the characters that its quoting cannot hold."""
-    return "$" + "".join(f'."{name}"' for name in names)
+# SQLite's parser has a stack of 100 (until 3.45, when it began to grow): at a height of 13 some overflow it.
+MAX_HEIGHT = 9
 
 
-class Statement:
-    """The parameters of one statement, and the conditions that use them."""
+class Filter:
+    """Renders nodes into a statement with these parameters."""
 
-    def __init__(self) -> None:
-        self.bound: list[Any] = []
-        self._aliases = 0
-
-    def bind(self, value: Any) -> str:
-        self.bound.append(value)
-        return f"?{len(self.bound)}"
+    def __init__(self, bound: Bound) -> None:
+        self._bound = bound
 
     def condition(self, node: Node) -> str:
+        """Of a document, d."""
+        return self._render(node, None)
+
+    def _render(self, node: Node, element: str | None) -> str:
+        """element: the alias of the element that an ElemMatch looks at."""
         if isinstance(node, And):
-            return "(" + " AND ".join(["1", *map(self.condition, node.nodes)]) + ")"
-        if node.path == ID:
-            return f"id = {self.bind(node.value)}" if isinstance(node.value, str) else "0"
+            parts = [self._render(part, element) for part in conjuncts(node)]
+            return f"({' AND '.join(parts or ['1'])})"
+        if element is None and _height(node) > MAX_HEIGHT:
+            return self._bound.matches(node)
+        if isinstance(node, Or):
+            parts = [self._render(part, element) for part in node.nodes]
+            return f"({' OR '.join(parts or ['0'])})"
+        if isinstance(node, Not):
+            return f"NOT ifnull({self._render(node.node, element)}, 0)"
+        if element is None:
+            column = _COLUMNS.get(node.path)
+            if column is not None:
+                return self._of_column(node, column)
+            return self._at(node, "d.data")
+        if node.path == ITSELF:
+            return self._of_value(node, _element(element))
+        return self._at(node, _object_of(element))
+
+    def _of_column(self, node: Condition, column: Value) -> str:
+        """A string or a number that is always there."""
+        if isinstance(node, Size | ElemMatch):
+            return "0"
+        return holds(self._bound, node, column)
+
+    def _at(self, node: Condition, source: str) -> str:
+        """Whether one of the values that the path leads to in `source`, an object, holds the condition."""
         *way, last = node.path
-        if not way:
-            return self._member_equals("data", last, node)
-        source, tables, objects = "data", [], []
+        tables = []
+        objects = []
         for name in way:
-            alias = self._alias()
+            alias = self._bound.alias()
             tables.append(f"json_each({self._objects(source, name)}) AS {alias}")
             objects.append(f"{alias}.type = 'object'")
-            source = f"{alias}.value"
-        found = " AND ".join([*objects, self._member_equals(source, last, node)])
-        return f"EXISTS (SELECT 1 FROM {', '.join(tables)} WHERE {found})"  # noqa: S608
+            source = _object_of(alias)
+        found = self._of_member(node, source, last)
+        if not way:
+            return found
+        where = " AND ".join([*objects, found])
+        return f"EXISTS (SELECT 1 FROM {', '.join(tables)} WHERE {where})"  # noqa: S608
 
     def _objects(self, source: str, name: str) -> str:
         """An array of the objects that a member leads on to; an empty object where the path ends."""
-        path = self.bind(json_path(name))
+        path = self._bound.bind(json_path(name))
         return (
             f"CASE json_type({source}, {path}) WHEN 'array' THEN {source} -> {path} "
             f"WHEN 'object' THEN '[' || ({source} -> {path}) || ']' ELSE '[{{}}]' END"
         )
 
-    def _member_equals(self, source: str, name: str, node: Eq) -> str:
-        path = self.bind(json_path(name))
-        if node.value is None:
-            equal = f"coalesce(json_type({source}, {path}), 'null') = 'null'"
-        else:
-            equal = f"({source} -> {path}) = {self.bind(node.text)}"
-        element = self._alias()
-        held = self._element_equals(element, f"({source} -> {path})", node)
+    def _of_member(self, node: Condition, source: str, name: str) -> str:
+        """Whether a member of an object, or an element of it, holds the condition."""
+        path = self._bound.bind(json_path(name))
+        kind, text = f"json_type({source}, {path})", f"({source} -> {path})"
+        member = Value(kind, f"json_extract({source}, {path})", text)
+        own = self._of_value(node, member)
+        if isinstance(node, Exists | Size | ElemMatch):
+            return own
+        alias = self._bound.alias()
+        inner = self._of_value(node, _element(alias, text))
         return (
-            f"({equal} OR (json_type({source}, {path}) = 'array' AND "  # noqa: S608
-            f"EXISTS (SELECT 1 FROM json_each({source}, {path}) AS {element} WHERE {held})))"
+            f"({own} OR ({kind} = 'array' AND "  # noqa: S608
+            f"EXISTS (SELECT 1 FROM json_each({source}, {path}) AS {alias} WHERE {inner})))"
         )
 
-    def _element_equals(self, element: str, array: str, node: Eq) -> str:
-        value = node.value
-        if value is None or isinstance(value, bool):
-            return f"{element}.type = '{node.text}'"
-        if isinstance(value, str):
-            return f"{element}.type = 'text' AND {element}.atom = {self.bind(value)}"
-        if isinstance(value, int):
-            return f"{element}.type = 'integer' AND {element}.atom = {self.bind(value)}"
-        text = self.bind(node.text)
-        if isinstance(value, float):
-            # SQLite reads a decimal less exactly than Python: what it finds is confirmed by the text.
-            return (
-                f"{element}.type = 'real' AND {element}.atom = json_extract({text}, '$') "
-                f"AND ({array} -> {element}.key) = {text}"
-            )
-        kind = "object" if isinstance(value, dict) else "array"
-        return f"{element}.type = '{kind}' AND {element}.value = {text}"
+    def _of_value(self, node: Condition, value: Value) -> str:
+        if not isinstance(node, ElemMatch):
+            return holds(self._bound, node, value)
+        alias = self._bound.alias()
+        inner = self._render(node.node, alias)
+        elements = f"CASE WHEN {value.is_kind('array')} THEN {value.text} ELSE '[]' END"
+        return f"EXISTS (SELECT 1 FROM json_each({elements}) AS {alias} WHERE {inner})"  # noqa: S608
 
-    def _alias(self) -> str:
-        self._aliases += 1
-        return f"j{self._aliases}"
+
+def _height(node: Node) -> int:
+    """How deep the SQL of a node nests, in steps that were found by trying."""
+    if isinstance(node, And | Or):
+        return 1 + max(map(_height, node.nodes), default=0)
+    if isinstance(node, Not):
+        return 1 + _height(node.node)
+    along = int(len(node.path) > 1)
+    return 3 + along + _height(node.node) if isinstance(node, ElemMatch) else 1 + along
+
+
+def _object_of(alias: str) -> str:
+    """The element when it is an object, else NULL, in which JSON functions find nothing."""
+    return f"iif({alias}.type = 'object', {alias}.value, NULL)"
+
+
+def _element(alias: str, array: str = "") -> Value:
+    """An element of json_each. Its value is JSON text for arrays and objects; for a number it has been read
+    already, so its text is taken from `array`, or (without one) from json_each's own JSON."""
+    text = f"({array or alias + '.json'} -> {alias}.key)"
+    return Value(f"{alias}.type", f"{alias}.atom", f"iif({alias}.atom IS NULL, {alias}.value, {text})")

@@ -1,146 +1,219 @@
-"""The operations on one tenant's file, as functions of a connection.
+"""The writes of documents, as functions of a transaction.
 
-Writes run inside a transaction that sqlite_writes.py begins and commits, so a precondition is checked
-against exactly what is overwritten.
+They run inside a transaction that sqlite_writes.py begins and commits, so a precondition is checked against
+exactly what is overwritten.
 """
 
 from __future__ import annotations
 
-import sqlite3
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from gateway.core.errors import Conflict, NotFound
+from gateway.core.errors import GatewayError, NotFound, PreconditionRequired, RolledBack
+from gateway.store import schema, sqlite_index
 from gateway.store.document import (
     Document,
     Precondition,
-    merge_patch,
     new_id,
     new_incarnation,
     to_text,
 )
-from gateway.store.port import Written
+from gateway.store.patch import Patch, apply
+from gateway.store.sqlite_documents import DELETE, INSERT, UPDATE, read_any
+from gateway.store.sqlite_state import State
+from gateway.store.sqlite_transaction import CREATED, DELETED, UPDATED, Transaction
+from gateway.store.write import (
+    Create,
+    Delete,
+    Outcome,
+    Replace,
+    Update,
+    Write,
+    Written,
+    failed,
+    id_of,
+    succeeded,
+)
 
-Operation = Callable[[sqlite3.Connection], Any]
-
-# Up to this many bytes a document is read on the event loop itself: a few microseconds, against some
-# forty through a thread.
-INLINE_BYTES = 64 * 1024
-
-_COLUMNS = "id, version, incarnation, created, modified"
-_READ = f"SELECT {_COLUMNS}, data FROM documents WHERE collection = ? AND id = ?"  # noqa: S608
-_READ_SMALL = f"""
-    SELECT {_COLUMNS}, CASE WHEN size <= {INLINE_BYTES} THEN data END
-    FROM documents WHERE collection = ? AND id = ?"""  # noqa: S608
-_INSERT = "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_UPDATE = """
-    UPDATE documents SET version = ?, modified = ?, size = ?, data = ?
-    WHERE collection = ? AND id = ?"""
-_DELETE = "DELETE FROM documents WHERE collection = ? AND id = ?"
-# A step per collection and not per document: each one is found by the index, after the one before.
-_COLLECTIONS = """
-    WITH RECURSIVE c(name) AS (
-        SELECT min(collection) FROM documents WHERE collection > ?
-        UNION ALL
-        SELECT (SELECT min(collection) FROM documents WHERE collection > c.name)
-        FROM c WHERE c.name IS NOT NULL
-    )
-    SELECT name FROM c WHERE name IS NOT NULL LIMIT ?"""
+Data = dict[str, Any]
 
 
-def create(collection: str, text: str, size: int) -> Operation:
-    def operation(connection: sqlite3.Connection) -> Document:
-        return _insert(connection, collection, new_id(), text, size)
+class Prepared:
+    """Members of a document with their text, made before the transaction begins. Raises BodyTooLarge."""
+
+    def __init__(self, data: Any) -> None:
+        self.data: Data = data
+        self.text, self.size = to_text(data)
+
+
+def prepare(collection: str, write: Write) -> Callable[[Transaction], Written | None]:
+    """A write as an operation; None is the result of a deletion. Raises BodyTooLarge."""
+    match write:
+        case Create(data):
+            return create(collection, Prepared(data))
+        case Replace(identifier, data, precondition):
+            return replace(collection, identifier, Prepared(data), precondition)
+        case Update(identifier, change, precondition):
+            return patch(collection, identifier, change, precondition)
+        case Delete(identifier, precondition):
+            return delete(collection, identifier, precondition)
+
+
+def create(collection: str, prepared: Prepared) -> Callable[[Transaction], Written]:
+    def operation(transaction: Transaction) -> Written:
+        state = transaction.states.get(collection)
+        return Written(_insert(transaction, state, new_id(), prepared), True)
 
     return operation
 
 
-def replace(collection: str, identifier: str, text: str, size: int, precondition: Precondition) -> Operation:
-    def operation(connection: sqlite3.Connection) -> Written:
-        current = read(connection, collection, identifier)
+def replace(
+    collection: str, identifier: str, prepared: Prepared, precondition: Precondition
+) -> Callable[[Transaction], Written]:
+    def operation(transaction: Transaction) -> Written:
+        state = transaction.states.get(collection)
+        current = _current(transaction, state, identifier)
         precondition.require(current.etag if current else None)
         if current is None:
-            return Written(_insert(connection, collection, identifier, text, size), True)
-        return Written(_update(connection, collection, current, text, size), False)
+            return Written(_insert(transaction, state, identifier, prepared), True)
+        _require_if_match(state, precondition)
+        return Written(_update(transaction, state, current, prepared), False)
 
     return operation
 
 
 def patch(
-    collection: str, identifier: str, change: Mapping[str, Any], precondition: Precondition
-) -> Operation:
-    def operation(connection: sqlite3.Connection) -> Document:
-        current = _require(connection, collection, identifier, precondition)
-        text, size = to_text(merge_patch(current.data, change))
-        return _update(connection, collection, current, text, size)
+    collection: str, identifier: str, change: Patch, precondition: Precondition
+) -> Callable[[Transaction], Written]:
+    def operation(transaction: Transaction) -> Written:
+        state, current = _require(transaction, collection, identifier, precondition)
+        prepared = Prepared(apply(change, current.data))
+        return Written(_update(transaction, state, current, prepared), False)
 
     return operation
 
 
-def delete(collection: str, identifier: str, precondition: Precondition) -> Operation:
-    def operation(connection: sqlite3.Connection) -> None:
-        _require(connection, collection, identifier, precondition)
-        connection.execute(_DELETE, (collection, identifier))
+def delete(
+    collection: str, identifier: str, precondition: Precondition
+) -> Callable[[Transaction], None]:
+    def operation(transaction: Transaction) -> None:
+        state, current = _require(transaction, collection, identifier, precondition)
+        remove(transaction, state, current)
 
     return operation
 
 
-def read(connection: sqlite3.Connection, collection: str, identifier: str) -> Document | None:
-    rows = connection.execute(_READ, (collection, identifier)).fetchall()
-    return Document(*rows[0]) if rows else None
+def bulk(
+    collection: str, writes: Sequence[Write], *, atomic: bool
+) -> Callable[[Transaction], tuple[Outcome, ...]]:
+    """Each write in a savepoint of its own; an atomic bulk raises AtomicFailure when one fails."""
+
+    def operation(transaction: Transaction) -> tuple[Outcome, ...]:
+        outcomes: list[Outcome] = []
+        for write in writes:
+            try:
+                written = transaction.attempt(prepare(collection, write))
+            except GatewayError as error:
+                if atomic:
+                    raise AtomicFailure(_rolled_back(writes, len(outcomes), error)) from None
+                outcomes.append(failed(error, id_of(write)))
+            else:
+                outcomes.append(succeeded(written, id_of(write)))
+        return tuple(outcomes)
+
+    return operation
 
 
-def read_small(
-    connection: sqlite3.Connection, collection: str, identifier: str
-) -> tuple[bool, Document | None]:
-    """As read, unless the document is beyond INLINE_BYTES: then false, and no document.
+class AtomicFailure(GatewayError):
+    """Carries the outcomes of an atomic bulk out of its savepoint."""
 
-    fetchall, so that the statement is reset and its snapshot let go before this returns.
-    """
-    rows = connection.execute(_READ_SMALL, (collection, identifier)).fetchall()
-    if not rows:
-        return True, None
-    if rows[0][-1] is None:
-        return False, None
-    return True, Document(*rows[0])
+    def __init__(self, outcomes: tuple[Outcome, ...]) -> None:
+        super().__init__()
+        self.outcomes = outcomes
 
 
-def collections(
-    connection: sqlite3.Connection, after: str, limit: int
-) -> tuple[tuple[str, ...], str | None]:
-    """Names after `after`, at most `limit`, and the last of them when there are more."""
-    names = tuple(name for (name,) in connection.execute(_COLLECTIONS, (after, limit + 1)))
-    return names[:limit], names[limit - 1] if len(names) > limit else None
+def _rolled_back(writes: Sequence[Write], at: int, error: GatewayError) -> tuple[Outcome, ...]:
+    others = RolledBack(f"Operation {at} of the bulk failed, so nothing was written.")
+    return tuple(
+        failed(error if index == at else others, id_of(write)) for index, write in enumerate(writes)
+    )
 
 
-def _require(
-    connection: sqlite3.Connection, collection: str, identifier: str, precondition: Precondition
-) -> Document:
-    """The document. A missing one is NotFound whatever was asked of it (RFC 9110 section 13.2.1)."""
-    current = read(connection, collection, identifier)
-    if current is None:
-        raise NotFound()
-    precondition.require(current.etag)
+def remove(transaction: Transaction, state: State, current: Document) -> None:
+    """Delete a document that is there."""
+    if state.indexes:
+        sqlite_index.remove(transaction.connection, state, current.id, current.data)
+    transaction.connection.execute(DELETE, (state.name, current.id))
+    transaction.count(state, -1, -len(current.text.encode()))
+    transaction.record(state, DELETED, current.id, current.etag)
+
+
+def _current(transaction: Transaction, state: State, identifier: str) -> Document | None:
+    """The document that is there; one that has expired is deleted first."""
+    current, expires = read_any(transaction.connection, state.name, identifier)
+    if current is not None and expires is not None and expires <= transaction.now:
+        remove(transaction, state, current)
+        return None
     return current
 
 
-def _insert(
-    connection: sqlite3.Connection, collection: str, identifier: str, text: str, size: int
-) -> Document:
-    now = time.time()
-    document = Document(identifier, 1, new_incarnation(), now, now, text)
-    row = (collection, identifier, 1, document.incarnation, now, now, size, text)
-    try:
-        connection.execute(_INSERT, row)
-    except sqlite3.IntegrityError:
-        raise Conflict("A document with this id is there already.") from None
+def _require(
+    transaction: Transaction, collection: str, identifier: str, precondition: Precondition
+) -> tuple[State, Document]:
+    """The document. A missing one is NotFound whatever was asked of it (RFC 9110 section 13.2.1)."""
+    state = transaction.states.get(collection)
+    current = _current(transaction, state, identifier)
+    if current is None:
+        raise NotFound()
+    precondition.require(current.etag)
+    _require_if_match(state, precondition)
+    return state, current
+
+
+def _require_if_match(state: State, precondition: Precondition) -> None:
+    if state.settings.require_if_match and precondition.match is None:
+        raise PreconditionRequired("This collection wants If-Match with every change of a document.")
+
+
+def _insert(transaction: Transaction, state: State, identifier: str, prepared: Prepared) -> Document:
+    if state.validator is not None:
+        schema.check(state.validator, prepared.data)
+    transaction.count(state, 1, prepared.size)
+    now = transaction.now
+    document = Document(identifier, 1, new_incarnation(), now, now, prepared.text)
+    row = (state.name, identifier, 1, document.incarnation, now, now, prepared.size, prepared.text)
+    transaction.connection.execute(INSERT, (*row, _expires(state, now, prepared.data)))
+    if state.indexes:
+        _enter(transaction, state, identifier, prepared.data)
+    transaction.record(state, CREATED, identifier, document.etag)
     return document
 
 
-def _update(
-    connection: sqlite3.Connection, collection: str, current: Document, text: str, size: int
-) -> Document:
-    version, now = current.version + 1, time.time()
-    connection.execute(_UPDATE, (version, now, size, text, collection, current.id))
-    return Document(current.id, version, current.incarnation, current.created, now, text)
+def _update(transaction: Transaction, state: State, current: Document, prepared: Prepared) -> Document:
+    if state.validator is not None:
+        schema.check(state.validator, prepared.data)
+    transaction.count(state, 0, prepared.size - len(current.text.encode()))
+    version, now = current.version + 1, transaction.now
+    if state.indexes:
+        sqlite_index.remove(transaction.connection, state, current.id, current.data)
+    row = (version, now, prepared.size, prepared.text, _expires(state, now, prepared.data))
+    transaction.connection.execute(UPDATE, (*row, state.name, current.id))
+    if state.indexes:
+        _enter(transaction, state, current.id, prepared.data)
+    document = Document(current.id, version, current.incarnation, current.created, now, prepared.text)
+    transaction.record(state, UPDATED, current.id, document.etag)
+    return document
+
+
+def _enter(transaction: Transaction, state: State, identifier: str, data: Data) -> None:
+    """Enter a document into the indexes, over expired ones that hold its unique values. Raises Conflict."""
+    for stored in state.indexes:
+        if stored.index.unique:
+            holder = sqlite_index.holder(transaction.connection, stored, data)
+            if holder is not None:
+                _current(transaction, state, holder)
+    sqlite_index.add(transaction.connection, state, identifier, data)
+
+
+def _expires(state: State, modified: float, data: Data) -> float | None:
+    return None if state.settings.ttl is None else state.settings.ttl.expires(modified, data)

@@ -1,4 +1,4 @@
-"""Lists in SQLite: the sort's keys as SQL, and reading one page.
+"""Lists in SQLite: one page, and counting.
 
 As in sqlite_filter.py, whatever came from a client is a bound parameter.
 """
@@ -6,12 +6,13 @@ As in sqlite_filter.py, whatever came from a client is a bound parameter.
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import dataclass
 from typing import Any
 
-from gateway.store import sqlite_operations
+from gateway.store import sqlite_documents, sqlite_plan
 from gateway.store.document import Document
-from gateway.store.filter import ID, Node, Path
-from gateway.store.port import Page
+from gateway.store.nodes import CREATED, EVERYTHING, ID, META, Node, Path
+from gateway.store.query import Page
 from gateway.store.sort import (
     MAX_TEXT,
     RANK_ARRAY,
@@ -23,69 +24,140 @@ from gateway.store.sort import (
     SortKey,
     sort_value,
 )
-from gateway.store.sqlite_filter import Statement, json_path
-from gateway.store.strict_json import dumps
+from gateway.store.sqlite_filter import Filter
+from gateway.store.sqlite_plan import SCAN, Plan
+from gateway.store.sqlite_state import read_indexes
+from gateway.store.sqlite_statement import Bound, json_path
 
 # A page ends early when its documents together are larger, so that no page holds gigabytes.
 PAGE_BYTES = 4 * 1024 * 1024
 
 _ID_KEY = SortKey(ID)
+# The writer counts; what has expired since is few, and found by its index.
+_COUNT_ALL = """
+    SELECT ifnull((SELECT documents FROM collections WHERE name = ?), 0)
+        - (SELECT count(*) FROM documents INDEXED BY documents_expires
+            WHERE collection = ? AND expires <= ?)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Which documents, in which order, as of when."""
+
+    collection: str
+    node: Node
+    sort: tuple[SortKey, ...]
+    now: float
 
 
 def read_page(
     connection: sqlite3.Connection,
-    collection: str,
-    node: Node,
-    sort: tuple[SortKey, ...],
+    listed: Listed,
     limit: int,
     position: list[Any] | None,
+    *,
+    count: bool = False,
 ) -> tuple[Page[Document], list[Any] | None]:
     """A page of a list and the position of its end, None at the end of the list.
 
     position: what an earlier page ended with. All is read in one snapshot.
     """
-    statement, bound = select_ids(collection, node, sort, limit + 1, position)
-    documents: list[Document] = []
     connection.execute("BEGIN")
     try:
-        identifiers = [identifier for (identifier,) in connection.execute(statement, bound)]
-        size = 0
-        for identifier in identifiers[:limit]:
-            document = sqlite_operations.read(connection, collection, identifier)
-            assert document is not None
-            documents.append(document)
-            size += len(document.text)
-            if size > PAGE_BYTES:
-                break
+        indexes = read_indexes(connection, listed.collection)
+        plan = sqlite_plan.choose(connection, indexes, listed.node, listed.sort)
+        statement, bound = select_ids(listed, limit + 1, position, plan)
+        identifiers = [identifier for (identifier,) in bound.execute(connection, statement)]
+        documents = _read_some(connection, listed, identifiers[:limit])
+        total = _count(connection, listed, plan) if count else None
     finally:
         connection.execute("ROLLBACK")
-    page = Page(tuple(documents))
+    page = Page(tuple(documents), count=total)
     if len(documents) == len(identifiers):
         return page, None
-    return page, _position(documents[-1], sort)
+    return page, _position(documents[-1], listed.sort)
+
+
+def _read_some(connection: sqlite3.Connection, listed: Listed, identifiers: list[str]) -> list[Document]:
+    documents: list[Document] = []
+    size = 0
+    for identifier in identifiers:
+        document = sqlite_documents.read(connection, listed.collection, identifier, listed.now)
+        assert document is not None
+        documents.append(document)
+        size += len(document.text)
+        if size > PAGE_BYTES:
+            break
+    return documents
+
+
+def _count(connection: sqlite3.Connection, listed: Listed, plan: Plan) -> int:
+    if listed.node == EVERYTHING:
+        bound_values = (listed.collection, listed.collection, listed.now)
+        (total,) = connection.execute(_COUNT_ALL, bound_values).fetchone()
+        return int(total)
+    bound = Bound()
+    # Walking an order finds no document sooner when all are counted.
+    narrowed = Plan(plan.narrowed) if plan.walked is None else SCAN
+    source, where = _source(bound, listed, narrowed)
+    statement = f"SELECT count(*) FROM {source} WHERE {where}"  # noqa: S608
+    (total,) = bound.execute(connection, statement).fetchone()
+    return int(total)
 
 
 def select_ids(
-    collection: str, node: Node, sort: tuple[SortKey, ...], limit: int, position: list[Any] | None
-) -> tuple[str, list[Any]]:
+    listed: Listed, limit: int, position: list[Any] | None, plan: Plan = SCAN
+) -> tuple[str, Bound]:
     """The statement that gives the ids of a page in order, and what is bound to it."""
-    query = Statement()
-    where = [f"collection = {query.bind(collection)}", query.condition(node)]
-    keys = _with_tie_breaker(sort)
-    columns, order = ["id"], []
+    bound = Bound()
+    source, where = _source(bound, listed, plan)
+    keys = _with_tie_breaker(listed.sort)
+    columns, order = ["d.id AS id" if plan == SCAN else "e.id AS id"], []
     for index, key in enumerate(keys):
         direction = " DESC" if key.descending else ""
         if key.path == ID:
             order.append("id" + direction)
+            continue
+        if index == 0 and plan.walked is not None:
+            columns.append("e.r AS r0, e.val AS v0")
         else:
-            columns += _sort_columns(query, index, key.path)
-            order += [f"r{index}{direction}", f"v{index}{direction}"]
-    after = "1" if position is None else _after(query, keys, position)
+            columns += _sort_columns(bound, index, key.path)
+        order += [f"r{index}{direction}", f"v{index}{direction}"]
+    after = "1" if position is None else _after(bound, keys, position, walked=plan.walked is not None)
     statement = (
-        f"SELECT id FROM (SELECT {', '.join(columns)} FROM documents WHERE {' AND '.join(where)}) "  # noqa: S608
-        f"WHERE {after} ORDER BY {', '.join(order)} LIMIT {query.bind(limit)}"
+        f"SELECT id FROM (SELECT {', '.join(columns)} FROM {source} WHERE {where}) "  # noqa: S608
+        f"WHERE {after} ORDER BY {', '.join(order)} LIMIT {bound.bind(limit)}"
     )
-    return statement, query.bound
+    return statement, bound
+
+
+def _source(bound: Bound, listed: Listed, plan: Plan) -> tuple[str, str]:
+    """What to select from, and where: d is the document, e (when there is a plan) an entry of the index."""
+    collection = bound.bind(listed.collection)
+    where = [f"d.collection = {collection}", f"(d.expires IS NULL OR d.expires > {bound.bind(listed.now)})"]
+    narrowed, source = plan.narrowed, "documents AS d"
+    if plan.walked is not None:
+        source = "entries AS e CROSS JOIN documents AS d"
+        where += ["d.id = e.id", f"e.n = {bound.bind(plan.walked.n)}", "e.main = 1"]
+        if narrowed is not None:
+            where.append(_bind_all(bound, narrowed.sql, narrowed.bound))
+    elif narrowed is not None:
+        n, found = bound.bind(narrowed.index.n), _bind_all(bound, narrowed.sql, narrowed.bound)
+        if narrowed.exact:
+            source = "entries AS e CROSS JOIN documents AS d"
+            where += ["d.id = e.id", f"e.n = {n}", found]
+        else:
+            entries = f"SELECT DISTINCT e.id FROM entries AS e WHERE e.n = {n} AND {found}"  # noqa: S608
+            source = f"({entries}) AS e CROSS JOIN documents AS d"
+            where.append("d.id = e.id")
+    where.append(Filter(bound).condition(listed.node))
+    return source, " AND ".join(where)
+
+
+def _bind_all(bound: Bound, sql: str, values: tuple[Any, ...]) -> str:
+    """SQL with a ? for each value, bound."""
+    first, *others = sql.split("?")
+    return first + "".join(bound.bind(value) + part for value, part in zip(values, others, strict=True))
 
 
 def _with_tie_breaker(sort: tuple[SortKey, ...]) -> tuple[SortKey, ...]:
@@ -97,14 +169,19 @@ def _with_tie_breaker(sort: tuple[SortKey, ...]) -> tuple[SortKey, ...]:
 
 
 def _position(document: Document, sort: tuple[SortKey, ...]) -> list[Any]:
-    data = document.data if any(key.path != ID for key in sort) else {}
-    return [sort_value(key.path, document.id, data) for key in _with_tie_breaker(sort)]
+    data = document.data if any(key.path != ID and key.path not in META for key in sort) else {}
+    return [
+        sort_value(key.path, document.id, data, document.created, document.modified)
+        for key in _with_tie_breaker(sort)
+    ]
 
 
-def _sort_columns(statement: Statement, index: int, path: Path) -> list[str]:
+def _sort_columns(bound: Bound, index: int, path: Path) -> list[str]:
     """`r`, the rank of the type, and `v`, the value within it; see sort.py."""
-    bound = statement.bind(json_path(*path))
-    kind, value = f"json_type(data, {bound})", f"json_extract(data, {bound})"
+    if path in META:
+        return [f"{RANK_NUMBER} AS r{index}", f"d.{'created' if path == CREATED else 'modified'} AS v{index}"]
+    at = bound.bind(json_path(*path))
+    kind, value = f"json_type(d.data, {at})", f"json_extract(d.data, {at})"
     rank = (
         f"CASE {kind} WHEN 'integer' THEN {RANK_NUMBER} WHEN 'real' THEN {RANK_NUMBER} "
         f"WHEN 'text' THEN {RANK_TEXT} WHEN 'object' THEN {RANK_OBJECT} WHEN 'array' THEN {RANK_ARRAY} "
@@ -117,14 +194,18 @@ def _sort_columns(statement: Statement, index: int, path: Path) -> list[str]:
     return [f"{rank} AS r{index}", f"{within} AS v{index}"]
 
 
-def _after(statement: Statement, keys: tuple[SortKey, ...], position: list[Any]) -> str:
+def _after(bound: Bound, keys: tuple[SortKey, ...], position: list[Any], *, walked: bool) -> str:
     """Whether a row stands after a position: greater in the first key that differs."""
     key, (rank, value) = keys[len(keys) - len(position)], position[0]
     sign = "<" if key.descending else ">"
     if key.path == ID:
-        return f"id {sign} {statement.bind(value)}"
+        return f"id {sign} {bound.bind(value)}"
     index = len(keys) - len(position)
-    # As text, so that SQLite reads the number as it reads the stored one.
-    limit = f"({statement.bind(rank)}, json_extract({statement.bind(dumps(value))}, '$'))"
+    # What is stored as a number is compared with just this number, what lies in JSON as SQLite reads it.
+    exact = key.path in META or walked
+    limit = f"({bound.bind(rank)}, {bound.bind(value) if exact else bound.real(value)})"
     here = f"(r{index}, v{index})"
-    return f"({here} {sign} {limit} OR ({here} = {limit} AND {_after(statement, keys, position[1:])}))"
+    rest = _after(bound, keys, position[1:], walked=False)
+    after = f"({here} {sign} {limit} OR ({here} = {limit} AND {rest}))"
+    # SQLite looks for the begin of an index's range only where no OR is.
+    return f"({here} {sign}= {limit} AND {after})" if walked else after

@@ -1,7 +1,10 @@
-"""One tenant's file: its schema, and how its connections are opened.
+"""What a tenant's file holds, and how a file of an older gateway becomes one of this.
 
-WAL, synchronous=FULL: a commit is on the disk when it returns. The file has mode 0600, and SQLite gives
-its -wal and -shm companions the same.
+documents.size: bytes of data, so that a reader knows before it reads. version, incarnation: see Document.
+collections: a row for each that is declared (settings) or holds documents; incarnation and version make its
+tag. entries: see indexing.py; main is 1 for the entry that the order goes by. changes: seq rises with every
+change and never begins again, because the newest row is never deleted. meta: `epoch`, which a restored file
+gets anew, so that its changes are not taken for those that it had before.
 """
 
 from __future__ import annotations
@@ -10,20 +13,15 @@ import logging
 import os
 import sqlite3
 from pathlib import Path
-from urllib.parse import quote
 
 from gateway.core.errors import StoreUnavailable
 
-VERSION = 1
+VERSION = 2
 APPLICATION_ID = 0x47574453  # "GWDS", so that `file` and we know the file for what it is
-BUSY_SECONDS = 5.0
-PAGE_BYTES = 4096
-_WAL_KEPT_BYTES = 64 * 1024 * 1024
 
 _log = logging.getLogger(__name__)
 
-# size: bytes of data, so that a reader knows before it reads. version, incarnation: see Document.
-_SCHEMA = """
+_VERSION_1 = ("""
     CREATE TABLE documents (
         collection TEXT NOT NULL,
         id TEXT NOT NULL,
@@ -34,88 +32,119 @@ _SCHEMA = """
         size INTEGER NOT NULL,
         data TEXT NOT NULL,
         UNIQUE (collection, id)
-    ) STRICT
-"""
+    ) STRICT""",)
+_VERSION_2 = (
+    "ALTER TABLE documents ADD COLUMN expires REAL",
+    "CREATE INDEX documents_expires ON documents (expires) WHERE expires IS NOT NULL",
+    """CREATE TABLE collections (
+        name TEXT PRIMARY KEY,
+        incarnation TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        settings TEXT,
+        documents INTEGER NOT NULL,
+        bytes INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+    """INSERT INTO collections
+        SELECT collection, lower(hex(randomblob(8))), 0, NULL, count(*), sum(size)
+        FROM documents GROUP BY collection""",
+    """CREATE TABLE indexes (
+        n INTEGER PRIMARY KEY AUTOINCREMENT,
+        collection TEXT NOT NULL,
+        name TEXT NOT NULL,
+        fields TEXT NOT NULL,
+        is_unique INTEGER NOT NULL,
+        many INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (collection, name)
+    ) STRICT""",
+    """CREATE TABLE entries (
+        n INTEGER NOT NULL,
+        r INTEGER NOT NULL,
+        val ANY NOT NULL,
+        id TEXT NOT NULL,
+        main INTEGER NOT NULL,
+        PRIMARY KEY (n, r, val, id)
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE uniques (
+        n INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        id TEXT NOT NULL,
+        PRIMARY KEY (n, key)
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE changes (
+        seq INTEGER PRIMARY KEY,
+        collection TEXT NOT NULL,
+        kind INTEGER NOT NULL,
+        id TEXT NOT NULL,
+        tag TEXT NOT NULL,
+        at REAL NOT NULL
+    ) STRICT""",
+    """CREATE TABLE idempotency (
+        key TEXT PRIMARY KEY,
+        fingerprint BLOB NOT NULL,
+        at REAL NOT NULL,
+        result TEXT NOT NULL
+    ) STRICT""",
+    "CREATE INDEX idempotency_at ON idempotency (at)",
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+    "INSERT INTO meta VALUES ('epoch', lower(hex(randomblob(8))))",
+)
+_STEPS = (_VERSION_1, _VERSION_2)
 
 
-def open_writer(path: Path, max_bytes: int | None) -> sqlite3.Connection:
-    """The connection that writes; makes the file when it is not there.
-
-    max_bytes: how large the file may grow, None for no limit of ours. Raises sqlite3.Error, OSError, and
-    StoreUnavailable for a file that another program or a newer gateway made.
-    """
-    _create(path)
-    connection = _connect(path, "rw", BUSY_SECONDS)
-    try:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute(f"PRAGMA journal_size_limit={_WAL_KEPT_BYTES}")
-        if max_bytes is not None:
-            connection.execute(f"PRAGMA max_page_count={max(1, max_bytes // PAGE_BYTES)}")
-        _bring_up(connection, path)
-    except (sqlite3.Error, StoreUnavailable):
-        connection.close()
-        raise
-    return connection
-
-
-def open_reader(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
-    """A connection that cannot write. Raises sqlite3.Error."""
-    return _connect(path, "ro", busy_seconds)
-
-
-def _connect(path: Path, mode: str, busy_seconds: float) -> sqlite3.Connection:
-    return sqlite3.connect(
-        f"file:{quote(str(path))}?mode={mode}",
-        uri=True,
-        timeout=busy_seconds,
-        isolation_level=None,  # transactions are begun by us, in words
-        check_same_thread=False,  # a connection moves between threads, and is in one at a time
-    )
-
-
-def _create(path: Path) -> None:
-    """Make an empty file with its mode, and make its name durable."""
+def create_file(path: Path) -> None:
+    """Make an empty file with its mode, unless it is there, and make its name durable. Raises OSError."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:
         return
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
 
 
-def _bring_up(connection: sqlite3.Connection, path: Path) -> None:
-    """Create the schema in an empty file; refuse a file that is not ours to use."""
-    if _is_current(connection, path):
+def bring_up(connection: sqlite3.Connection, path: Path) -> None:
+    """Create the schema in an empty file, or bring an older one up to date, in one transaction.
+
+    Raises StoreUnavailable for a file that is not ours to use.
+    """
+    if _version(connection, path) == VERSION:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if not _is_current(connection, path):  # another process may have been first
-            connection.execute(_SCHEMA)
-            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version={VERSION}")
+        version = _version(connection, path)  # another process may have been first
+        for step in _STEPS[version:]:
+            for statement in step:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version={VERSION}")
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+    if version:
+        _log.info("documents: %s: brought from version %d to %d", path, version, VERSION)
 
 
-def _is_current(connection: sqlite3.Connection, path: Path) -> bool:
-    """False: the file is empty. Raises StoreUnavailable for a file that is somebody else's."""
+def _version(connection: sqlite3.Connection, path: Path) -> int:
+    """The version of a file, 0 for an empty one. Raises StoreUnavailable for somebody else's file."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (objects,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if (version, application, objects) == (0, 0, 0):
-        return False
+        return 0
     if application != APPLICATION_ID:
         reason = "it is another program's database; move it away"
     elif version > VERSION:
         reason = f"its schema is version {version}, this gateway knows {VERSION}; run the newer gateway"
-    elif version == VERSION:
-        return True
+    elif version > 0:
+        return int(version)
     else:
         reason = f"its schema is version {version}, which never was; put a backup in its place"
     _log.error("documents: %s: %s", path, reason)

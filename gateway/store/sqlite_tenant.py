@@ -2,40 +2,83 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from gateway.core.errors import NotFound
+from gateway.core.errors import BadRequest, IdempotencyRunning, NotFound
 from gateway.core.model import TenantId
-from gateway.store import filter as filters
+from gateway.store import (
+    instants,
+    nodes,
+    sqlite_collections,
+    sqlite_documents,
+    sqlite_idempotency,
+    sqlite_operations,
+    sqlite_query,
+)
 from gateway.store import sort as sorts
-from gateway.store import sqlite_operations, sqlite_query
+from gateway.store.change import Changes
+from gateway.store.collection import Collection, CollectionSettings
 from gateway.store.cursor import Cursors
-from gateway.store.document import UNCONDITIONAL, Document, Precondition, to_text
-from gateway.store.port import DEFAULT_LIMIT, Page, Query, Written
+from gateway.store.document import UNCONDITIONAL, Document, Precondition
+from gateway.store.nodes import EVERYTHING, Node
+from gateway.store.patch import MergePatch, Patch
+from gateway.store.query import DEFAULT_LIMIT, Page, Query
+from gateway.store.sqlite_changes import Feeds
+from gateway.store.sqlite_export import Exports
 from gateway.store.sqlite_files import Files
+from gateway.store.sqlite_operations import AtomicFailure, Prepared
+from gateway.store.sqlite_query import Listed
 from gateway.store.sqlite_reads import Reads
+from gateway.store.sqlite_transaction import Operation, Transaction
+from gateway.store.write import MAX_BULK, IdempotencyKey, Outcome, Quota, Write, Written
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the tenants of a store share. running: the idempotency keys of writes that have not ended."""
+
+    files: Files
+    reads: Reads
+    exports: Exports
+    feeds: Feeds
+    running: set[tuple[str, str]]
 
 
 class SQLiteTenantStore:
     """One tenant's documents; see port.TenantStore."""
 
-    def __init__(self, tenant: TenantId, files: Files, reads: Reads, cursor_key: bytes) -> None:
+    def __init__(self, tenant: TenantId, quota: Quota, services: Services, cursor_key: bytes) -> None:
         self._name = tenant.value
-        self._files = files
-        self._reads = reads
+        self._quota = quota
+        self._services = services
         self._cursors = Cursors(cursor_key, tenant)
 
-    async def create(self, collection: str, data: Mapping[str, Any]) -> Document:
-        document: Document = await self._write(sqlite_operations.create(collection, *to_text(data)))
+    # --- documents ---
+
+    async def create(
+        self, collection: str, data: Mapping[str, Any], *, idempotency: IdempotencyKey | None = None
+    ) -> Document:
+        operation = sqlite_operations.create(collection, Prepared(data))
+        written: Written = await self._write(operation, idempotency)
+        return written.document
+
+    def read_now(self, collection: str, identifier: str) -> Document | None:
+        settled, document = self._services.reads.read_inline(self._name, collection, identifier)
+        if settled and document is None:
+            raise NotFound()
         return document
 
     async def read(self, collection: str, identifier: str) -> Document:
-        settled, document = self._reads.read_inline(self._name, collection, identifier)
-        if not settled:
-            document = await self._reads.query(
-                self._name, lambda connection: sqlite_operations.read(connection, collection, identifier)
+        document = self.read_now(collection, identifier)
+        if document is None:
+            now = instants.now()
+            document = await self._services.reads.query(
+                self._name,
+                lambda connection: sqlite_documents.read(connection, collection, identifier, now),
             )
         if document is None:
             raise NotFound()
@@ -47,51 +90,139 @@ class SQLiteTenantStore:
         identifier: str,
         data: Mapping[str, Any],
         precondition: Precondition = UNCONDITIONAL,
+        *,
+        idempotency: IdempotencyKey | None = None,
     ) -> Written:
-        operation = sqlite_operations.replace(collection, identifier, *to_text(data), precondition)
-        written: Written = await self._write(operation)
+        operation = sqlite_operations.replace(collection, identifier, Prepared(data), precondition)
+        written: Written = await self._write(operation, idempotency)
         return written
 
     async def patch(
         self,
         collection: str,
         identifier: str,
-        patch: Mapping[str, Any],
+        patch: Patch,
         precondition: Precondition = UNCONDITIONAL,
+        *,
+        idempotency: IdempotencyKey | None = None,
     ) -> Document:
         operation = sqlite_operations.patch(collection, identifier, patch, precondition)
-        document: Document = await self._write(operation)
-        return document
+        written: Written = await self._write(operation, idempotency)
+        return written.document
 
     async def delete(
-        self, collection: str, identifier: str, precondition: Precondition = UNCONDITIONAL
+        self,
+        collection: str,
+        identifier: str,
+        precondition: Precondition = UNCONDITIONAL,
+        *,
+        idempotency: IdempotencyKey | None = None,
     ) -> None:
-        await self._write(sqlite_operations.delete(collection, identifier, precondition))
+        await self._write(sqlite_operations.delete(collection, identifier, precondition), idempotency)
+
+    async def bulk(
+        self,
+        collection: str,
+        writes: Sequence[Write],
+        *,
+        atomic: bool = False,
+        idempotency: IdempotencyKey | None = None,
+    ) -> tuple[Outcome, ...]:
+        if len(writes) > MAX_BULK:
+            raise BadRequest(f"A bulk has at most {MAX_BULK} operations.")
+        operation = sqlite_operations.bulk(collection, writes, atomic=atomic)
+        try:
+            outcomes: tuple[Outcome, ...] = await self._write(operation, idempotency)
+        except AtomicFailure as failure:
+            return failure.outcomes
+        return outcomes
+
+    # --- lists and changes ---
 
     async def list(self, collection: str, query: Query) -> Page[Document]:
-        scope = ("list", collection, filters.canonical(query.filter), sorts.canonical(query.sort))
+        scope = ("list", collection, nodes.canonical(query.filter), sorts.canonical(query.sort))
         position = None if query.cursor is None else self._cursors.open(scope, query.cursor)
+        listed = Listed(collection, query.filter, query.sort, instants.now())
 
         def work(connection: sqlite3.Connection) -> tuple[Page[Document], list[Any] | None]:
-            return sqlite_query.read_page(
-                connection, collection, query.filter, query.sort, query.limit, position
-            )
+            page, end = sqlite_query.read_page(connection, listed, query.limit, position, count=query.count)
+            items = tuple(query.fields.document(document) for document in page.items)
+            return Page(items, count=page.count), end
 
-        page, end = await self._reads.query(self._name, work)
-        return page if end is None else Page(page.items, self._cursors.seal(scope, end))
+        page, end = await self._services.reads.query(self._name, work)
+        return page if end is None else Page(page.items, self._cursors.seal(scope, end), page.count)
 
-    async def collections(self, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Page[str]:
+    def export(self, collection: str, node: Node = EVERYTHING) -> AsyncGenerator[bytes, None]:
+        return self._services.exports.export(self._name, collection, node, instants.now())
+
+    def changes(self, collection: str, after: str | None = None) -> AsyncGenerator[Changes, None]:
+        return self._services.feeds.changes(self._name, collection, self._cursors, after)
+
+    # --- collections ---
+
+    async def collections(self, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Page[Collection]:
         scope = ("collections",)
         after = "" if cursor is None else self._cursors.open(scope, cursor)[0]
-        names, end = await self._reads.query(
-            self._name, lambda connection: sqlite_operations.collections(connection, after, limit)
+        found, end = await self._services.reads.query(
+            self._name, lambda connection: sqlite_collections.read_page(connection, after, limit)
         )
-        return Page(names, None if end is None else self._cursors.seal(scope, [end]))
+        return Page(found, None if end is None else self._cursors.seal(scope, [end]))
 
-    async def _write(self, operation: sqlite_operations.Operation) -> Any:
-        file = await self._files.acquire(self._name)
+    async def collection(self, name: str) -> Collection:
+        found = await self._services.reads.query(
+            self._name, lambda connection: sqlite_collections.read(connection, name)
+        )
+        if found is None:
+            raise NotFound()
+        return found
+
+    async def put_collection(
+        self, name: str, settings: CollectionSettings, precondition: Precondition = UNCONDITIONAL
+    ) -> tuple[Collection, bool]:
+        operation = sqlite_collections.put(name, settings, precondition)
+        stored: tuple[Collection, bool] = await self._submit(Operation(operation, alone=True))
+        return stored
+
+    async def patch_collection(
+        self, name: str, patch: MergePatch, precondition: Precondition = UNCONDITIONAL
+    ) -> Collection:
+        operation = sqlite_collections.patch(name, patch.members, precondition)
+        stored: Collection = await self._submit(Operation(operation, alone=True))
+        return stored
+
+    async def delete_collection(
+        self, name: str, precondition: Precondition = UNCONDITIONAL, *, documents: bool = False
+    ) -> None:
+        operation = sqlite_collections.delete(name, precondition, documents=documents)
+        await self._submit(Operation(operation, alone=True))
+
+    # --- writing ---
+
+    async def _write(
+        self, operation: Callable[[Transaction], Any], idempotency: IdempotencyKey | None
+    ) -> Any:
+        if idempotency is None:
+            return await self._submit(Operation(operation, self._quota))
+        running, key = self._services.running, (self._name, idempotency.key)
+        if key in running:
+            raise IdempotencyRunning("The first request with this Idempotency-Key has not ended.")
+        once = sqlite_idempotency.once(idempotency, operation)
+        running.add(key)
+        writing = asyncio.ensure_future(self._submit(Operation(once, self._quota)))
+        # The write goes on when the caller is gone, and so does the key.
+
+        def end(writing: asyncio.Future[Any]) -> None:
+            running.discard(key)
+            if not writing.cancelled():
+                writing.exception()  # nobody may be left to be told
+
+        writing.add_done_callback(end)
+        return await asyncio.shield(writing)
+
+    async def _submit(self, operation: Operation) -> Any:
+        file = await self._services.files.acquire(self._name)
         try:
             settled = file.write(operation)
         finally:
-            self._files.release(file)
+            self._services.files.release(file)
         return await settled

@@ -19,7 +19,9 @@ from typing import Any
 
 from gateway.core.errors import GatewayError, InternalError, StoreUnavailable
 from gateway.store import sqlite_errors
-from gateway.store.sqlite_operations import Operation
+from gateway.store.sqlite_state import States
+from gateway.store.sqlite_transaction import Operation, Transaction
+from gateway.store.write import NO_QUOTA
 
 _log = logging.getLogger(__name__)
 
@@ -28,18 +30,26 @@ MAX_WAITING = 4096
 
 
 @dataclass(slots=True)
-class Outcome:
+class Settled:
     """What became of an operation: its result, or the error to raise where it is awaited."""
 
     result: Any = None
     error: GatewayError | None = None
 
 
+@dataclass(slots=True)
+class Group:
+    """What became of a group. changed: whether feeds have something to read."""
+
+    settled: list[Settled]
+    changed: bool = False
+
+
 class Writes:
     """The queue of writes of one file. Its methods are called on the event loop only.
 
     on_settled: called once for each submitted write, after its outcome is known. on_broken: called when
-    the file should be let go.
+    the file should be let go. on_changed: called after a commit that feeds have something to read of.
     """
 
     def __init__(
@@ -49,12 +59,15 @@ class Writes:
         threads: Executor,
         on_settled: Callable[[], None],
         on_broken: Callable[[], None],
+        on_changed: Callable[[], None],
     ) -> None:
         self._connection = connection
+        self._states = States(connection)
         self._path = path
         self._threads = threads
         self._on_settled = on_settled
         self._on_broken = on_broken
+        self._on_changed = on_changed
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[Operation, asyncio.Future[Any]]] = deque()
         self._busy = False
@@ -77,23 +90,26 @@ class Writes:
     def _begin_group(self) -> None:
         group = [self._waiting.popleft() for _ in range(min(MAX_GROUP, len(self._waiting)))]
         operations = [operation for operation, _ in group]
-        work = self._loop.run_in_executor(self._threads, run_group, self._connection, operations)
+        run = partial(run_group, self._connection, self._states, operations)
+        work = self._loop.run_in_executor(self._threads, run)
         work.add_done_callback(partial(self._end_group, [future for _, future in group]))
 
     def _end_group(
-        self, futures: list[asyncio.Future[Any]], work: asyncio.Future[list[Outcome]]
+        self, futures: list[asyncio.Future[Any]], work: asyncio.Future[Group]
     ) -> None:
         error = None if work.cancelled() else work.exception()
         if error is None and not work.cancelled():
-            outcomes = work.result()
+            group = work.result()
         else:
-            outcomes = [Outcome(error=self._group_error(error)) for _ in futures]
-        for future, outcome in zip(futures, outcomes, strict=True):
+            group = Group([Settled(error=self._group_error(error)) for _ in futures])
+        if group.changed:
+            self._on_changed()
+        for future, settled in zip(futures, group.settled, strict=True):
             if not future.done():  # its caller may have gone; the write happened all the same
-                if outcome.error is None:
-                    future.set_result(outcome.result)
+                if settled.error is None:
+                    future.set_result(settled.result)
                 else:
-                    future.set_exception(outcome.error)
+                    future.set_exception(settled.error)
             self._on_settled()
         self._busy = bool(self._waiting)
         if self._busy:
@@ -109,24 +125,31 @@ class Writes:
         return InternalError()
 
 
-def run_group(connection: sqlite3.Connection, operations: list[Operation]) -> list[Outcome]:
+def run_group(connection: sqlite3.Connection, states: States, operations: list[Operation]) -> Group:
     """Run operations in one transaction, in a writer thread. Raises when nothing was committed."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        outcomes = [_run(connection, operation) for operation in operations]
+        states.begin()
+        transaction = Transaction(connection, states)
+        settled = [_run(transaction, operation) for operation in operations]
+        states.flush()
         connection.execute("COMMIT")
-    finally:
+    except BaseException:
+        states.forget()
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-    return outcomes
+        raise
+    return Group(settled, transaction.changed)
 
 
-def _run(connection: sqlite3.Connection, operation: Operation) -> Outcome:
-    connection.execute("SAVEPOINT operation")
+def _run(transaction: Transaction, operation: Operation) -> Settled:
+    # What was counted is written outside of the savepoint, which may be rolled back.
+    if operation.alone:
+        transaction.states.flush()
+    if operation.quota is not NO_QUOTA:
+        transaction.states.totals()
+    transaction.quota = operation.quota
     try:
-        outcome = Outcome(operation(connection))
+        return Settled(transaction.attempt(operation.run))
     except GatewayError as error:
-        connection.execute("ROLLBACK TO operation")
-        outcome = Outcome(error=error)
-    connection.execute("RELEASE operation")
-    return outcome
+        return Settled(error=error)

@@ -60,16 +60,21 @@ def loads(raw: bytes | str, name_rule: NameRule) -> Any:
         raise JsonProblems([("", f"nested deeper than {MAX_DEPTH} levels")]) from None
     except ValueError:  # more digits than Python converts
         raise JsonProblems([("", "an integer has thousands of digits; 64 bits are the most")]) from None
+    check(value, name_rule)
+    return value
+
+
+def check(value: Any, name_rule: NameRule) -> None:
+    """Check a value that was put together from parsed ones. Raises JsonProblems."""
     checker = _Checker(name_rule)
     checker.check(value, "", 1)
     if checker.problems:
         raise JsonProblems(checker.problems)
-    return value
 
 
 def dumps(value: Any) -> str:
     """The one text of a value: compact, UTF-8 unescaped. Equal values (in equal order) have equal texts."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _encode(value)
 
 
 def pointer(*names: str | int) -> str:
@@ -99,6 +104,7 @@ def _constant(_: str) -> _Constant:
     return _Constant()
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 _decoder = json.JSONDecoder(object_pairs_hook=_pairs, parse_float=_float, parse_constant=_constant)
 
 

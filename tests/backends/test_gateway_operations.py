@@ -94,7 +94,7 @@ async def test_a_bad_edit_is_shown_with_all_its_problems_beside_the_live_revisio
             assert after["revision"] == before["revision"]
             refused = after["refused"]
             assert isinstance(refused, dict)
-            assert [p["path"] for p in refused["problems"]] == ["routes[3].target", "extra"]
+            assert [p["path"] for p in refused["problems"]] == ["routes[4].target", "extra"]
             assert refused["problems"][1]["line"] == original.count("\n") + 2
             system.routing.write_text(original)
             await asyncio.sleep(1)

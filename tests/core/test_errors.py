@@ -18,11 +18,15 @@ TABLE = {
     "client_limit": 429, "tenant_limit": 429, "tenant_queue_full": 429, "backend_reset": 502,
     "backend_malformed": 502,
     "backend_unavailable": 503, "backend_saturated": 503, "draining": 503, "backend_timeout": 504,
-    "internal": 500, "not_implemented": 501,
+    "internal": 500, "not_implemented": 501, "not_found": 404, "conflict": 409, "unique_conflict": 409,
+    "patch_conflict": 409, "idempotency_running": 409, "gone": 410, "precondition_failed": 412,
+    "unprocessable": 422, "schema_violation": 422, "idempotency_mismatch": 422, "rolled_back": 424,
+    "precondition_required": 428, "not_supported_by_store": 501, "store_unavailable": 503,
+    "query_too_slow": 503, "insufficient_storage": 507, "quota_exceeded": 507,
 }  # fmt: skip
 RETRYABLE = {
     "client_limit", "tenant_limit", "tenant_queue_full", "backend_unavailable", "backend_saturated",
-    "draining", "store_unavailable",
+    "draining", "store_unavailable", "query_too_slow",
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -90,6 +91,39 @@ def test_all_scopes_are_needed_and_the_missing_ones_are_named() -> None:
 def test_no_scope_is_part_of_another() -> None:
     with pytest.raises(Forbidden):
         access.require(ROUTE, "GET", who("acme", "gg", "G", "g:read"))
+
+
+BY_COLLECTION = replace(ROUTE, by_collection=True, manage_scopes=frozenset({"m"}))
+
+
+def test_where_scopes_count_by_collection_the_target_asks() -> None:
+    access.require(BY_COLLECTION, "POST", who("acme"))
+
+
+@pytest.mark.parametrize(
+    ("action", "scopes", "may"),
+    [("GET", "g", True), ("GET", "g:orders", True), ("GET", "g:order", False), ("GET", "g:orders2", False),
+     ("GET", "g:", False), ("POST", "w x:orders", True), ("POST", "w", False), ("DELETE", "d:orders", True),
+     ("PUT", "w:orders x:orders", True), ("manage", "m", True), ("manage", "m:orders", True),
+     ("manage", "g w x d", False), ("PURGE", "", True)],
+)  # fmt: skip
+def test_a_scope_counts_for_all_collections_or_with_a_name_for_one(
+    action: str, scopes: str, may: bool
+) -> None:
+    identity = who("acme", *scopes.split())
+    assert access.allows(BY_COLLECTION, action, "orders", identity) is may
+    if may:
+        access.require_in(BY_COLLECTION, [action], "orders", identity)
+        return
+    with pytest.raises(Forbidden):
+        access.require_in(BY_COLLECTION, [action], "orders", identity)
+
+
+def test_several_actions_need_the_scopes_of_each() -> None:
+    identity = who("acme", "g", "w", "x:orders")
+    access.require_in(BY_COLLECTION, ["GET", "POST"], "orders", identity)
+    with pytest.raises(Forbidden, match=r"lacks the scope d\."):
+        access.require_in(BY_COLLECTION, ["GET", "POST", "DELETE"], "orders", identity)
 
 
 # --- rates -----------------------------------------------------------------------------------------

@@ -93,6 +93,21 @@ def test_a_whole_config_is_compiled_with_every_name_resolved() -> None:
     assert len(made.trusted.networks) == 1
 
 
+def test_documents_have_scopes_by_collection_and_tenants_quotas() -> None:
+    scopes = {"read": ["r"], "write": ["w"], "manage": ["m"]}
+    routes = [
+        route(target="documents", scopes=scopes),
+        route(target="documents", name="s", path="/s", scopes={"read": ["r"], "write": []}, methods=["GET"]),
+    ]
+    tenants = {"acme": {"documents": {"max_documents": 5, "max_bytes": "1KiB", "max_feeds": 1}}, "old": {}}
+    made = compiled({**config(*routes), "tenants": tenants})
+    first, second = made.table.routes
+    assert first.by_collection and second.by_collection and first.scopes_for("manage") == {"m"}
+    acme, old = made.tenants["acme"], made.tenants["old"]
+    assert (acme.max_documents, acme.max_bytes, acme.max_feeds) == (5, 1024, 1)
+    assert (old.max_documents, old.max_bytes, old.max_feeds) == (None, None, 100)
+
+
 @pytest.mark.parametrize(
     ("max_age", "seconds"), [(1, 1), ("1s", 1), (2.0, 2), ("1500ms", 1), (2.9, 2), ("1h", 3600)]
 )
@@ -227,6 +242,9 @@ def test_an_encoded_slash_passes_to_a_backend_only_where_the_route_says_so(
         ({"scopes": {"read": ["a"]}}, "scopes.write", "any valid token could write", "write: []"),
         ({"scopes": {"write": ["a"]}}, "scopes.read", "any valid token could read", "read: []"),
         ({"scopes": {"read": ["a"]}, "methods": ["GET", "PUT"]}, "scopes.write", "could write", "write: []"),
+        ({"scopes": {"read": [], "write": []}, "target": "documents"}, "scopes.manage", "delete collections",
+         "manage: []"),
+        ({"scopes": {"read": [], "write": [], "manage": []}}, "scopes.manage", "no collections", "remove it"),
         ({"public": True, "scopes": {"read": ["a"]}}, "scopes", "public route checks no token", "remove"),
         ({"public": True, "target": "documents"}, "public", "belong to tenants", "remove public"),
         ({"target": "slow"}, "target", "no backend 'slow'", "known: documents, fast, flask"),

@@ -25,6 +25,7 @@ CHILD = """
 import asyncio, json, os, sys
 from pathlib import Path
 from gateway.core.model import TenantId
+from gateway.store.patch import MergePatch
 from gateway.store.sqlite import SQLiteDocumentStore
 
 def say(*line):
@@ -44,7 +45,7 @@ async def write(tenant, name, number, round):
         if kind == "replace":
             document = (await tenant.replace("owned", own, data)).document
         elif kind == "patch":
-            document = await tenant.patch("owned", own, data)
+            document = await tenant.patch("owned", own, MergePatch(data))
         else:
             await tenant.delete("owned", own)
             document = None

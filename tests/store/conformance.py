@@ -13,7 +13,10 @@ from gateway.core.model import TenantId
 from gateway.store import filter as filters
 from gateway.store import sort as sorts
 from gateway.store.document import ANY, MAX_DOCUMENT_BYTES, Precondition
-from gateway.store.port import DocumentStore, Query, TenantStore
+from gateway.store.nodes import And
+from gateway.store.patch import MergePatch
+from gateway.store.port import DocumentStore, TenantStore
+from gateway.store.query import Query
 
 ACME, GLOBEX = TenantId("acme"), TenantId("globex")
 
@@ -29,6 +32,10 @@ def none_match(*tags: str) -> Precondition:
 async def ids(tenant: TenantStore, collection: str, text: str = "{}", sort: str = "") -> list[str]:
     query = Query(filters.parse(text), sorts.parse(sort) if sort else ())
     return [document.id for document in (await tenant.list(collection, query)).items]
+
+
+async def names(tenant: TenantStore) -> list[str]:
+    return [collection.name for collection in (await tenant.collections()).items]
 
 
 class ReadsAndWrites:
@@ -63,7 +70,8 @@ class ReadsAndWrites:
     async def test_patch_is_a_merge_patch(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
         await tenant.replace("orders", "x", {"a": {"b": 1, "c": 2}, "d": [1, 2], "e": 5})
-        patched = await tenant.patch("orders", "x", {"a": {"b": None, "n": {"m": None}}, "d": [3], "f": 1})
+        patch = MergePatch({"a": {"b": None, "n": {"m": None}}, "d": [3], "f": 1})
+        patched = await tenant.patch("orders", "x", patch)
         assert patched.data == {"a": {"c": 2, "n": {}}, "d": [3], "e": 5, "f": 1}
         assert await tenant.read("orders", "x") == patched
 
@@ -73,7 +81,7 @@ class ReadsAndWrites:
         tenant = store.tenant(ACME)
         for precondition in (Precondition(), match('"x-1"'), match(ANY), none_match(ANY)):
             with pytest.raises(NotFound):
-                await tenant.patch("orders", "x", {}, precondition)
+                await tenant.patch("orders", "x", MergePatch({}), precondition)
             with pytest.raises(NotFound):
                 await tenant.delete("orders", "x", precondition)
 
@@ -92,7 +100,7 @@ class ReadsAndWrites:
         for write in (
             tenant.create("orders", {"a": half, "b": half}),
             tenant.replace("orders", "x", {"a": half, "b": half}),
-            tenant.patch("orders", "x", {"b": half}),
+            tenant.patch("orders", "x", MergePatch({"b": half})),
         ):
             with pytest.raises(BodyTooLarge):
                 await write
@@ -106,11 +114,11 @@ class ReadsAndWrites:
             await tenant.replace(name, "y", {})
         await tenant.delete("c", "x")
         await tenant.delete("c", "y")
-        assert (await tenant.collections()).items == ("B", "a", "a-1", "b")
+        assert await names(tenant) == ["B", "a", "a-1", "b"]
         first = await tenant.collections(3)
-        assert first.items == ("B", "a", "a-1") and first.next is not None
+        assert [c.name for c in first.items] == ["B", "a", "a-1"] and first.next is not None
         rest = await tenant.collections(3, first.next)
-        assert rest.items == ("b",) and rest.next is None
+        assert [c.name for c in rest.items] == ["b"] and rest.next is None
 
 
 class Preconditions:
@@ -120,7 +128,7 @@ class Preconditions:
         for _ in range(3):
             tags.append((await tenant.replace("orders", "x", {"a": 1})).document.etag)
             tags.append((await tenant.replace("orders", "x", {"a": 1})).document.etag)
-            tags.append((await tenant.patch("orders", "x", {})).etag)
+            tags.append((await tenant.patch("orders", "x", MergePatch({}))).etag)
             await tenant.delete("orders", "x")
         assert len(set(tags)) == len(tags)
 
@@ -130,11 +138,11 @@ class Preconditions:
         current = (await tenant.replace("orders", "x", {"a": 2}, match(stale, '"other"'))).document
         for write in (
             tenant.replace("orders", "x", {"a": 3}, match(stale)),
-            tenant.patch("orders", "x", {"a": 3}, match(stale)),
+            tenant.patch("orders", "x", MergePatch({"a": 3}), match(stale)),
             tenant.delete("orders", "x", match(stale)),
             tenant.replace("orders", "x", {"a": 3}, match()),
             tenant.replace("orders", "x", {"a": 3}, none_match(ANY)),
-            tenant.patch("orders", "x", {"a": 3}, none_match(current.etag)),
+            tenant.patch("orders", "x", MergePatch({"a": 3}), none_match(current.etag)),
         ):
             with pytest.raises(PreconditionFailed):
                 await write
@@ -151,7 +159,7 @@ class Preconditions:
     async def test_of_many_writes_with_one_tag_one_wins(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
         tag = (await tenant.replace("orders", "x", {"n": 0})).document.etag
-        writes = [tenant.patch("orders", "x", {"n": n}, match(tag)) for n in range(1, 33)]
+        writes = [tenant.patch("orders", "x", MergePatch({"n": n}), match(tag)) for n in range(1, 33)]
         results = await asyncio.gather(*writes, return_exceptions=True)
         won = [result for result in results if not isinstance(result, BaseException)]
         lost = [result for result in results if isinstance(result, PreconditionFailed)]
@@ -174,7 +182,8 @@ class Preconditions:
                 while True:
                     current = await tenant.read("orders", "x")
                     try:
-                        await tenant.patch("orders", "x", {"n": current.data["n"] + 1}, match(current.etag))
+                        patch = MergePatch({"n": current.data["n"] + 1})
+                        await tenant.patch("orders", "x", patch, match(current.etag))
                         break
                     except PreconditionFailed:
                         pass
@@ -339,7 +348,7 @@ class Isolation:
         for identifier in ("x", "never"):
             for precondition in theirs:
                 with pytest.raises(NotFound):
-                    await b.patch("orders", identifier, {"a": 1}, precondition)
+                    await b.patch("orders", identifier, MergePatch({"a": 1}), precondition)
                 with pytest.raises(NotFound):
                     await b.delete("orders", identifier, precondition)
             with pytest.raises(NotFound):
@@ -360,7 +369,7 @@ class Isolation:
             await tenant.replace("odd", text, {"a": text})
         for text in odd:
             assert (await tenant.read("odd", text)).data == {"a": text}
-            query = Query(filters.And((filters.parse(f'{{"a":{filters.strict_json.dumps(text)}}}'),)))
+            query = Query(And((filters.parse(f'{{"a":{filters.strict_json.dumps(text)}}}'),)))
             assert [document.id for document in (await tenant.list("odd", query)).items] == [text]
 
 

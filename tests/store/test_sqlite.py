@@ -11,14 +11,25 @@ from typing import Any
 
 import pytest
 
-from gateway.core.errors import GatewayError, InsufficientStorage, PreconditionFailed, StoreUnavailable
+from gateway.core.errors import (
+    GatewayError,
+    InsufficientStorage,
+    PreconditionFailed,
+    QueryTooSlow,
+    StoreUnavailable,
+)
 from gateway.core.model import TenantId
 from gateway.store import filter as filters
-from gateway.store import sqlite_errors, sqlite_operations, sqlite_writes
+from gateway.store import sqlite_documents, sqlite_errors, sqlite_operations
+from gateway.store.collection import NO_SETTINGS
 from gateway.store.document import ANY, Precondition
-from gateway.store.port import Query
+from gateway.store.query import Query
 from gateway.store.sqlite import SQLiteDocumentStore
-from gateway.store.sqlite_schema import open_writer
+from gateway.store.sqlite_connections import open_writer
+from gateway.store.sqlite_operator import SQLiteOperator
+from gateway.store.sqlite_state import States
+from gateway.store.sqlite_transaction import Operation, Transaction
+from gateway.store.sqlite_writes import run_group
 
 ACME = TenantId("acme")
 KEY = b"k" * 32
@@ -43,6 +54,10 @@ async def opened(folder: Path, **options: Any) -> SQLiteDocumentStore:
     store = SQLiteDocumentStore(folder, KEY, **options)
     await store.start()
     return store
+
+
+def creation(data: dict[str, Any]) -> Operation:
+    return Operation(sqlite_operations.create("orders", sqlite_operations.Prepared(data)))
 
 
 def open_databases() -> set[str]:
@@ -127,12 +142,12 @@ async def test_few_files_are_open_however_many_tenants_work_at_once(store: SQLit
 
 async def test_a_file_in_use_is_not_closed_and_its_successor_waits(folder: Path) -> None:
     store = await opened(folder, max_open_tenants=1)
-    held = await store._files.acquire("acme")  # type: ignore[union-attr]
+    held = await store._services.files.acquire("acme")  # type: ignore[union-attr]
     other = asyncio.create_task(store.tenant(TenantId("other")).create("orders", {}))
     await asyncio.sleep(0.05)
     assert not other.done()
     assert held.inline.execute("SELECT count(*) FROM documents").fetchone() == (0,)
-    store._files.release(held)  # type: ignore[union-attr]
+    store._services.files.release(held)  # type: ignore[union-attr]
     assert (await asyncio.wait_for(other, 5)).version == 1
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         held.inline.execute("SELECT 1")
@@ -141,16 +156,16 @@ async def test_a_file_in_use_is_not_closed_and_its_successor_waits(folder: Path)
 
 async def test_callers_who_go_away_while_a_file_opens_leave_it_unused(folder: Path) -> None:
     store = await opened(folder, max_open_tenants=1)
-    assert store._files is not None
+    assert store._services is not None
     for turns in range(8):
-        waiting = [asyncio.create_task(store._files.acquire(f"t{turns}")) for _ in range(3)]
+        waiting = [asyncio.create_task(store._services.files.acquire(f"t{turns}")) for _ in range(3)]
         for _ in range(turns):
             await asyncio.sleep(0.0005)
         for task in waiting:
             task.cancel()
         for result in await asyncio.gather(*waiting, return_exceptions=True):
             if not isinstance(result, BaseException):
-                store._files.release(result)
+                store._services.files.release(result)
     await asyncio.wait_for(store.tenant(ACME).create("orders", {}), 5)
     await asyncio.wait_for(store.close(), 5)
 
@@ -189,17 +204,35 @@ async def test_one_failed_write_leaves_the_others_of_its_group(store: SQLiteDocu
     assert len((await tenant.list("orders", Query(limit=1000))).items) == 41
 
 
+async def test_a_change_of_settings_that_fails_takes_nothing_from_the_writes_of_its_group(
+    store: SQLiteDocumentStore, folder: Path
+) -> None:
+    tenant = store.tenant(ACME)
+    await tenant.create("orders", {})
+    refused = tenant.put_collection("orders", NO_SETTINGS, Precondition(match=frozenset({'"other"'})))
+    results = await asyncio.gather(
+        tenant.create("orders", {}), tenant.create("new", {}), refused, tenant.create("orders", {}),
+        return_exceptions=True,
+    )  # fmt: skip
+    assert [isinstance(result, PreconditionFailed) for result in results] == [False, False, True, False]
+    assert (await tenant.collection("orders")).documents == 3
+    assert (await tenant.collection("new")).documents == 1
+    assert await SQLiteOperator(folder).verify(ACME) == ()
+
+
 def test_what_an_operation_did_before_it_failed_is_undone(folder: Path) -> None:
     folder.mkdir()
     connection = open_writer(folder / "acme.db", None)
 
-    def half(connection: sqlite3.Connection) -> None:
-        sqlite_operations.create("orders", '{"half":1}', 10)(connection)
+    def half(transaction: Transaction) -> None:
+        creation({"half": 1}).run(transaction)
         raise PreconditionFailed()
 
-    whole = sqlite_operations.create("orders", "{}", 2)
-    outcomes = sqlite_writes.run_group(connection, [whole, half, whole])
-    assert [type(outcome.error) for outcome in outcomes] == [type(None), PreconditionFailed, type(None)]
+    whole = creation({})
+    group = run_group(connection, States(connection), [whole, Operation(half), whole])
+    assert [type(settled.error) for settled in group.settled] == [type(None), PreconditionFailed, type(None)]
+    assert connection.execute("SELECT documents, bytes FROM collections").fetchall() == [(2, 4)]
+    assert connection.execute("SELECT count(*) FROM changes").fetchone() == (2,)
     assert connection.execute("SELECT data FROM documents").fetchall() == [("{}",), ("{}",)]
     connection.close()
 
@@ -208,26 +241,27 @@ def test_a_bug_in_a_write_commits_nothing_and_leaves_the_connection_usable(folde
     folder.mkdir()
     connection = open_writer(folder / "acme.db", None)
 
-    def bug(connection: sqlite3.Connection) -> None:
+    def bug(transaction: Transaction) -> None:
         raise KeyError("bug")
 
-    whole = sqlite_operations.create("orders", "{}", 2)
+    whole, states = creation({}), States(connection)
     with pytest.raises(KeyError):
-        sqlite_writes.run_group(connection, [whole, bug])
+        run_group(connection, states, [whole, Operation(bug)])
     assert connection.execute("SELECT count(*) FROM documents").fetchone() == (0,)
-    assert sqlite_writes.run_group(connection, [whole])[0].error is None
+    assert run_group(connection, states, [whole]).settled[0].error is None
+    assert connection.execute("SELECT documents, bytes FROM collections").fetchall() == [(1, 2)]
     connection.close()
 
 
 async def test_a_bug_in_a_write_is_an_answer_and_a_log_line_and_the_next_write_works(
     store: SQLiteDocumentStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def bug(connection: sqlite3.Connection) -> None:
+    def bug(transaction: Transaction) -> None:
         raise KeyError("bug")
 
     tenant = store.tenant(ACME)
     with pytest.raises(GatewayError) as caught:
-        await asyncio.wait_for(tenant._write(bug), 5)
+        await asyncio.wait_for(tenant._write(bug, None), 5)
     assert caught.value.status == 500 and "bug" not in caught.value.detail
     assert "acme.db" in caplog.text and "KeyError: 'bug'" in caplog.text
     assert (await tenant.create("orders", {})).version == 1
@@ -289,8 +323,7 @@ def newer(path: Path) -> None:
 
 def torn(path: Path) -> None:
     connection = open_writer(path, None)
-    operation = sqlite_operations.create("orders", '{"a":"' + "x" * 100 + '"}', 108)
-    sqlite_writes.run_group(connection, [operation] * 2000)
+    run_group(connection, States(connection), [creation({"a": "x" * 100})] * 2000)
     connection.close()
     size = path.stat().st_size
     with path.open("r+b") as file:
@@ -334,8 +367,8 @@ async def test_a_locked_file_is_503_for_writes_while_reads_go_on(
 ) -> None:
     tenant = store.tenant(ACME)
     document = await tenant.create("orders", {})
-    assert store._files is not None
-    file = store._files.get("acme")
+    assert store._services is not None
+    file = store._services.files.get("acme")
     assert file is not None
     file._writer.execute("PRAGMA busy_timeout=0")
     other = sqlite3.connect(folder / "acme.db", isolation_level=None)
@@ -353,14 +386,14 @@ async def test_a_query_that_takes_too_long_is_given_up(folder: Path) -> None:
     store = await opened(folder, query_seconds=0.0)
     tenant = store.tenant(ACME)
     await tenant.create("orders", {"a": [{"b": n} for n in range(5_000)]})
-    with pytest.raises(StoreUnavailable, match="too long"):
+    with pytest.raises(QueryTooSlow, match="too long"):
         await tenant.list("orders", Query(filter=filters.parse('{"a.b":-1}')))
     await store.close()
 
 
 async def test_a_large_document_is_read_through_a_thread(store: SQLiteDocumentStore) -> None:
     tenant = store.tenant(ACME)
-    document = await tenant.create("orders", {"a": "x" * sqlite_operations.INLINE_BYTES})
-    assert store._reads is not None
-    assert store._reads.read_inline("acme", "orders", document.id) == (False, None)
+    document = await tenant.create("orders", {"a": "x" * sqlite_documents.INLINE_BYTES})
+    assert store._services is not None
+    assert store._services.reads.read_inline("acme", "orders", document.id) == (False, None)
     assert await tenant.read("orders", document.id) == document

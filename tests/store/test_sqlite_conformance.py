@@ -8,6 +8,9 @@ import pytest
 from gateway.store.port import DocumentStore
 from gateway.store.sqlite import SQLiteDocumentStore
 from tests.store.conformance import Conformance
+from tests.store.conformance_collections import CollectionConformance
+from tests.store.conformance_streams import StreamConformance
+from tests.store.conformance_writes import WriteConformance
 
 
 @pytest.fixture
@@ -19,4 +22,16 @@ async def store(tmp_path: Path) -> AsyncIterator[DocumentStore]:
 
 
 class TestSQLite(Conformance):
+    pass
+
+
+class TestSQLiteCollections(CollectionConformance):
+    pass
+
+
+class TestSQLiteWrites(WriteConformance):
+    pass
+
+
+class TestSQLiteStreams(StreamConformance):
     pass

@@ -1,0 +1,186 @@
+"""Many writes in one request: a line of NDJSON for each, and a line for what became of it, in order.
+
+    {"op": "create", "data": {...}}
+    {"op": "replace", "id": "a", "data": {...}, "if_match": "\"tag\"", "if_none_match": "*"}
+    {"op": "patch", "id": "a", "data": {...}}     an object is a merge patch, an array a JSON patch
+    {"op": "delete", "id": "a", "if_match": "\"tag\""}
+
+At most MAX_BULK of them. Each stands for itself; with `?atomic=true` all are done or none, and the answer is
+then the problem of the one that failed, with its `line`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from gateway.call import Call
+from gateway.core.errors import BadRequest, BodyTooLarge, GatewayError, Unprocessable
+from gateway.handlers import content, idempotency, parameters, preconditions, scopes
+from gateway.handlers.parameters import in_body
+from gateway.store import strict_json
+from gateway.store.document import Precondition, check_id, name_problem
+from gateway.store.patch import JsonPatch, MergePatch, parse_json_patch
+from gateway.store.port import TenantStore
+from gateway.store.strict_json import dumps
+from gateway.store.write import MAX_BULK, Create, Delete, Outcome, Replace, Update, Write, failed
+
+_MEMBERS = {
+    "create": ("data",),
+    "replace": ("id", "data", "if_match", "if_none_match"),
+    "patch": ("id", "data", "if_match", "if_none_match"),
+    "delete": ("id", "if_match", "if_none_match"),
+}
+
+_ACTIONS = ("POST", "PUT", "PATCH", "DELETE")
+
+# A line that was parsed, or the error that it is; and which line of the body it is, from 1.
+_Item = tuple[int, Write | GatewayError]
+
+
+async def answer(call: Call, store: TenantStore, collection: str) -> web.Response:
+    """200 with a line for each operation; a problem when an atomic one failed."""
+    atomic = parameters.flag(parameters.read(call, ("atomic",)), "atomic")
+    if not any(scopes.may(call, collection, action) for action in _ACTIONS):
+        scopes.require(call, collection, *_ACTIONS)  # before a byte of it is read
+    raw = await content.read(call, content.NDJSON)
+    key = idempotency.read(call, raw)
+    items = await content.parse(raw, _parse)
+    scopes.require(call, collection, *(action for _, item in items for action in _actions(item)))
+    writes = []
+    for line, item in items:
+        if not isinstance(item, GatewayError):
+            writes.append(item)
+        elif atomic:
+            raise _at(line, item)
+    outcomes = await store.bulk(collection, writes, atomic=atomic, idempotency=key) if writes else ()
+    if atomic:
+        _check(items, outcomes)
+    results = iter(outcomes)
+    told = [failed(item) if isinstance(item, GatewayError) else next(results) for _, item in items]
+    text = "".join(dumps(outcome.data) + "\n" for outcome in told)
+    return web.Response(
+        body=text.encode(), content_type=content.NDJSON_TYPE, headers=idempotency.replayed(key)
+    )
+
+
+def _check(items: list[_Item], outcomes: tuple[Outcome, ...]) -> None:
+    """Raises the error of an atomic bulk: that of the write which failed, not of those it took with it."""
+    for (line, _), outcome in zip(items, outcomes, strict=True):
+        if outcome.error is not None and outcome.status != 424:
+            raise _Failed(outcome, line)
+
+
+class _Failed(GatewayError):
+    """What became of one write, as the answer to all of them."""
+
+    def __init__(self, outcome: Outcome, line: int) -> None:
+        error = dict(outcome.error or {})
+        self.status, self.code = outcome.status, error.pop("code")  # type: ignore[misc]
+        self.title = error.pop("title")  # type: ignore[misc]
+        detail = f"Nothing was written, because line {line} failed: {error.pop('detail')}"
+        extra = {"line": line, **({"id": outcome.id} if outcome.id else {}), **error}
+        super().__init__(detail, extra=extra)
+
+
+def _at(line: int, error: GatewayError) -> GatewayError:
+    error.detail = f"Nothing was written, because line {line} failed: {error.detail}"
+    error.extra = {"line": line, **error.extra}
+    return error
+
+
+def _actions(item: Write | GatewayError) -> tuple[str, ...]:
+    """The methods that would do the same; what cannot be parsed does nothing."""
+    if isinstance(item, Create):
+        return ("POST",)
+    if isinstance(item, Replace):
+        return ("PUT",)
+    if isinstance(item, Update):
+        # Its tests and its paths tell what is there.
+        return ("PATCH", "GET") if isinstance(item.patch, JsonPatch) else ("PATCH",)
+    return ("DELETE",) if isinstance(item, Delete) else ()
+
+
+def _parse(raw: bytes) -> list[_Item]:
+    lines = [(number, line.strip(b" \t\r")) for number, line in enumerate(raw.split(b"\n"), 1)]
+    lines = [(number, line) for number, line in lines if line]
+    if not lines:
+        raise BadRequest("A bulk has one operation or more, a line each.")
+    if len(lines) > MAX_BULK:
+        raise BodyTooLarge(f"A bulk has at most {MAX_BULK} operations; an import has no such limit.")
+    items: list[_Item] = []
+    for number, line in lines:
+        try:
+            items.append((number, _operation(line)))
+        except GatewayError as error:
+            items.append((number, error))
+    return items
+
+
+def _operation(raw: bytes) -> Write:
+    try:
+        given = strict_json.loads(raw, lambda name, top: "")
+    except strict_json.JsonSyntaxError as error:
+        raise BadRequest(f"The line is not JSON: {error}.") from None
+    except strict_json.JsonProblems as error:
+        raise Unprocessable("The operation is not accepted.", extra={"errors": error.as_errors()}) from None
+    if not isinstance(given, dict):
+        raise _refused("", "an operation is an object")
+    op = given.pop("op", None)
+    if not isinstance(op, str) or op not in _MEMBERS:
+        raise _refused("/op", f"one of {', '.join(_MEMBERS)}")
+    for name in given:
+        if name not in _MEMBERS[op]:
+            known = f"not known here; known are op, {', '.join(_MEMBERS[op])}"
+            raise _refused(strict_json.pointer(name), known)
+    if op == "create":
+        return Create(_data(given, None))
+    identifier = given.get("id")
+    if not isinstance(identifier, str):
+        raise _refused("/id", "the id of a document, a string")
+    with in_body("/id"):
+        check_id(identifier)
+    precondition = Precondition(
+        _tags(given, "if_match", weak=False), _tags(given, "if_none_match", weak=True)
+    )
+    if op == "delete":
+        return Delete(identifier, precondition)
+    if op == "replace":
+        return Replace(identifier, _data(given, identifier), precondition)
+    if isinstance(given.get("data"), list):
+        with in_body("/data"):
+            return Update(identifier, parse_json_patch(dumps(given["data"]).encode()), precondition)
+    return Update(identifier, MergePatch(_data(given, identifier)), precondition)
+
+
+def _data(given: dict[str, Any], identifier: str | None) -> dict[str, Any]:
+    """A document's members, or a merge patch of them; as a body of its own is read."""
+    data = given.get("data")
+    if not isinstance(data, dict):
+        raise _refused("/data", "an object")
+    try:
+        strict_json.check(data, name_problem)
+    except strict_json.JsonProblems as error:
+        problem = Unprocessable("The data cannot be a document.", extra={"errors": error.as_errors()})
+        with in_body("/data"):
+            raise problem from None
+    if "id" in data and data.pop("id") != identifier:
+        raise _refused("/data/id", "differs from the id of the operation, or is of a document to be made")
+    return data
+
+
+def _tags(given: dict[str, Any], name: str, *, weak: bool) -> frozenset[str] | None:
+    """A precondition, written as in its header."""
+    value = given.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise _refused(f"/{name}", "a string, as in the header of that name")
+    with in_body(f"/{name}"):
+        return preconditions.parse(name, [value], weak=weak)
+
+
+def _refused(pointer: str, detail: str) -> Unprocessable:
+    errors = [{"pointer": pointer, "detail": detail}]
+    return Unprocessable("The operation is not accepted; see errors.", extra={"errors": errors})

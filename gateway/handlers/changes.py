@@ -1,0 +1,159 @@
+"""The change feed of a collection as server-sent events (WHATWG HTML, section 9.2).
+
+Each event has its id: a client that comes back with Last-Event-ID, as browsers do, or `?after=`, misses
+nothing; 410 says that it stayed away for too long. The first thing sent is an id, so that there is one before
+anything happens. A feed ends when its token expires, its tenant is disabled or the gateway drains; then the
+client comes back by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from asyncio import FIRST_COMPLETED
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+
+from aiohttp import web
+
+from gateway.call import Call
+from gateway.core.errors import BadRequest, Gone, StoreUnavailable, TenantLimit
+from gateway.core.model import Tenant
+from gateway.edge.stream import Stream
+from gateway.handlers import parameters, scopes
+from gateway.handlers.parameters import in_parameter
+from gateway.store import instants, representation
+from gateway.store.change import Change, Changes
+from gateway.store.port import TenantStore
+from gateway.store.strict_json import dumps
+
+HEARTBEAT = 15.0  # seconds without an event until a comment is sent: proxies cut what is silent
+RETRY = 1000  # milliseconds that a client waits before it comes back
+_RETRY_LIMITED = 30.0  # seconds
+_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second for an nginx before us
+
+_End = asyncio.Future[None]
+
+
+class Feeds:
+    """All that are open, and what ends them; they outlive a snapshot."""
+
+    def __init__(self, heartbeat: float = HEARTBEAT) -> None:
+        self._heartbeat = heartbeat
+        self._ends: dict[_End, str] = {}
+        self._open: Counter[str] = Counter()
+        self._draining = False
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    async def answer(self, call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
+        """200 and events without end; 410, 429."""
+        after = parameters.read(call, ("after",)).get("after")
+        scopes.require(call, collection, "GET")
+        last = call.headers.getall("Last-Event-ID", ())
+        if len(last) > 1:
+            raise BadRequest("Last-Event-ID is there more than once.")
+        name = "Last-Event-ID" if last and last[0] else "after"
+        after = last[0] if last and last[0] else after  # who comes back still has the URL it began with
+        end = self._enter(call)
+        try:
+            async with aclosing(store.changes(collection, after)) as feed:
+                with in_parameter(name):
+                    first = await anext(feed)
+                with Stream(call, "text/event-stream", _HEADERS, endless=True) as stream:
+                    await stream.begin()
+                    if call.method != "HEAD":
+                        await self._relay(stream, feed, first, end)
+                    return await stream.end()
+        finally:
+            self._leave(end)
+
+    async def _relay(
+        self, stream: Stream, feed: AsyncGenerator[Changes, None], first: Changes, end: _End
+    ) -> None:
+        changes: Changes | None = first
+        await stream.write(b"retry: %d\n" % RETRY)
+        while changes is not None:
+            await stream.write(_text(changes).encode())
+            changes = await self._next(stream, feed, end)
+
+    async def _next(self, stream: Stream, feed: AsyncGenerator[Changes, None], end: _End) -> Changes | None:
+        """What comes next; None when the feed is over. Meanwhile the client hears that it is still there."""
+        coming = asyncio.ensure_future(anext(feed))
+        try:
+            while True:
+                await asyncio.wait((coming, end), timeout=self._heartbeat, return_when=FIRST_COMPLETED)
+                if end.done():
+                    return None
+                if coming.done():
+                    return coming.result()
+                await stream.write(b":\n\n")
+        except (Gone, StoreUnavailable):
+            return None  # who comes back is told
+        finally:
+            coming.cancel()
+            if not coming.done() or end.done():
+                await asyncio.gather(coming, return_exceptions=True)
+
+    # --- what ends them ---
+
+    def _enter(self, call: Call) -> _End:
+        """Raises TenantLimit."""
+        tenant, identity = call.tenant, call.identity
+        assert tenant is not None and identity is not None
+        name = tenant.id.value
+        if self._open[name] >= tenant.max_feeds:
+            detail = f"The tenant may have {tenant.max_feeds} change feeds open at once."
+            raise TenantLimit(detail, retry_after=_RETRY_LIMITED)
+        loop = asyncio.get_running_loop()
+        end: _End = loop.create_future()
+        self._open[name] += 1
+        self._ends[end] = name
+        if self._draining:
+            _finish(end)
+        expiry = loop.call_later(max(0.0, identity.expires - time.time()), _finish, end)
+        end.add_done_callback(lambda _: expiry.cancel())
+        return end
+
+    def _leave(self, end: _End) -> None:
+        name = self._ends.pop(end)
+        self._open[name] -= 1
+        if not self._open[name]:
+            del self._open[name]
+        _finish(end)
+
+    def reconcile(self, tenants: Mapping[str, Tenant]) -> None:
+        """End those whose tenant is gone or disabled."""
+        for end, name in list(self._ends.items()):
+            tenant = tenants.get(name)
+            if tenant is None or tenant.disabled:
+                _finish(end)
+
+    def drain(self) -> None:
+        """End all, and those that still come: their clients go on elsewhere, behind what they saw last."""
+        self._draining = True
+        for end in list(self._ends):
+            _finish(end)
+
+
+def _finish(end: _End) -> None:
+    if not end.done():
+        end.set_result(None)
+
+
+def _text(changes: Changes) -> str:
+    """As an event stream. A block without data is no event, but its id counts."""
+    items, position = changes.items, changes.position
+    there = bool(items) and items[-1].event == position
+    return "".join(map(_event, items)) + ("" if there else f"id: {position}\n\n")
+
+
+def _event(change: Change) -> str:
+    document = "null" if change.document is None else representation.body(change.document)
+    return (
+        f"id: {change.event}\nevent: {change.kind}\n"
+        f'data: {{"id":{dumps(change.id)},"etag":{dumps(change.etag)},"at":"{instants.to_text(change.at)}"'
+        f',"document":{document}}}\n\n'
+    )

@@ -1,0 +1,138 @@
+"""Collections and their settings over HTTP.
+
+A collection is answered as its settings, its `name`, and what is the gateway's own: `_etag`, `_declared`,
+`_documents`, `_bytes`. What is answered can be sent back: those are left out of what is read.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from gateway.call import Call
+from gateway.core.errors import BadRequest, MethodNotAllowed, Unprocessable
+from gateway.core.model import MANAGE
+from gateway.edge import reply
+from gateway.handlers import content, parameters, preconditions, scopes
+from gateway.handlers.listing import link, prefix
+from gateway.handlers.parameters import in_parameter
+from gateway.store import collection as settings
+from gateway.store.collection import Collection
+from gateway.store.document import Precondition, names
+from gateway.store.patch import MergePatch
+from gateway.store.port import TenantStore
+
+METHODS = "GET, HEAD, PUT, PATCH, DELETE"
+_OWN = frozenset({"_etag", "_declared", "_documents", "_bytes"})
+
+
+async def answer_all(call: Call, store: TenantStore) -> web.Response:
+    """200 `{"items": [...], "next": "..."}`: those that the token may read. A page may hold fewer than its
+    limit; `next` says whether there are more."""
+    given = parameters.read(call, ("limit", "cursor"))
+    scopes.require_somewhere(call, "GET")
+    limit, cursor = parameters.limit(given), given.get("cursor")
+    with in_parameter("cursor"):
+        page = await store.collections(limit, cursor)
+    shown = [one for one in page.items if scopes.may(call, one.name, "GET")]
+    body: dict[str, object] = {"items": [_data(one) for one in shown]}
+    if page.next is not None:
+        body["next"] = page.next
+    return reply.json(call, 200, body, link(f"{prefix(call)}/", given, page.next))
+
+
+async def answer_one(call: Call, store: TenantStore, name: str) -> web.Response:
+    """One collection's settings, by any method but POST."""
+    method = call.method
+    if method in ("GET", "HEAD"):
+        return await _read(call, store, name)
+    if method == "PUT":
+        return await _put(call, store, name)
+    if method == "PATCH":
+        return await _patch(call, store, name)
+    if method == "DELETE":
+        return await _delete(call, store, name)
+    tells = {str(hdrs.ALLOW): f"{METHODS}, POST, OPTIONS", **content.MERGE_PATCH.line}
+    if method == "OPTIONS":
+        return reply.empty(204, tells)
+    error = MethodNotAllowed(f"{METHODS}, POST")
+    error.headers = tells
+    raise error
+
+
+async def _read(call: Call, store: TenantStore, name: str) -> web.Response:
+    """For who may read the documents, and for who may change the settings."""
+    parameters.read(call)
+    if not scopes.may(call, name, MANAGE):
+        scopes.require(call, name, "GET")
+    precondition = preconditions.read(call.head)
+    one = await store.collection(name)
+    if precondition.match is not None:
+        Precondition(match=precondition.match).require(one.etag)
+    if precondition.none_match is not None and names(precondition.none_match, one.etag):
+        return reply.empty(304, _headers(one))
+    return reply.json(call, 200, _data(one), _headers(one))
+
+
+async def _put(call: Call, store: TenantStore, name: str) -> web.Response:
+    parameters.read(call)
+    scopes.require(call, name, MANAGE)
+    precondition = preconditions.read(call.head)
+    raw = await content.read(call, content.JSON)
+    given = _settings(await content.parse(raw, settings.parse_data), name)
+    one, new = await store.put_collection(name, settings.from_data(given), precondition)
+    headers = _headers(one)
+    if new:
+        headers[hdrs.LOCATION] = f"{prefix(call)}/{name}"
+    return reply.json(call, 201 if new else 200, _data(one), headers)
+
+
+async def _patch(call: Call, store: TenantStore, name: str) -> web.Response:
+    parameters.read(call)
+    scopes.require(call, name, MANAGE)
+    precondition = preconditions.read(call.head)
+    raw = await content.read(call, content.MERGE_PATCH)
+    given = _settings(await content.parse(raw, settings.parse_data), name)
+    one = await store.patch_collection(name, MergePatch(given), precondition)
+    return reply.json(call, 200, _data(one), _headers(one))
+
+
+async def _delete(call: Call, store: TenantStore, name: str) -> web.Response:
+    """`?documents=delete` deletes what it holds too, which needs the scopes to delete documents."""
+    given = parameters.read(call, ("documents",))
+    documents = "documents" in given
+    scopes.require(call, name, MANAGE)
+    if documents:
+        if given["documents"] != "delete":
+            raise BadRequest("documents is delete, or left out.", extra={"parameter": "documents"})
+        scopes.require(call, name, "DELETE")
+    await store.delete_collection(name, preconditions.read(call.head), documents=documents)
+    return reply.empty(204)
+
+
+def _settings(given: dict[str, Any], name: str) -> dict[str, Any]:
+    """What a client may set of what it sent."""
+    own = given.pop("name", name)
+    if own != name:
+        errors = [{"pointer": "/name", "detail": "differs from the name in the path"}]
+        raise Unprocessable("The settings are not accepted; see errors.", extra={"errors": errors})
+    return {member: value for member, value in given.items() if member not in _OWN}
+
+
+def _headers(one: Collection) -> dict[str, str]:
+    headers: dict[str, str] = {hdrs.CACHE_CONTROL: "private, no-cache"}
+    if one.etag:
+        headers[hdrs.ETAG] = one.etag
+    return headers
+
+
+def _data(one: Collection) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "_etag": one.etag,
+        "_declared": one.declared,
+        "_documents": one.documents,
+        "_bytes": one.bytes,
+        **one.settings.data,
+    }

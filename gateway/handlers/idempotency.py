@@ -1,0 +1,59 @@
+"""Idempotency-Key (draft-ietf-httpapi-idempotency-key-header): a write that is sent twice happens once.
+
+The key is a string of RFC 8941, in quotes; many clients leave them out, so that is understood too. It belongs
+to the tenant. A second request is the same one when its subject, method, path, query, preconditions, media
+type and body are; any other with the key is refused (422).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from aiohttp import hdrs
+
+from gateway.call import Call
+from gateway.core.errors import BadRequest
+from gateway.store.write import IdempotencyKey
+
+HEADER = "Idempotency-Key"
+REPLAYED = "Idempotency-Replayed"
+
+_quoted = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"').fullmatch
+_bare = re.compile(r"[\x21\x23-\x2b\x2d-\x7e]*").fullmatch
+_COUNTS = (hdrs.IF_MATCH, hdrs.IF_NONE_MATCH, hdrs.CONTENT_TYPE)
+
+
+def read(call: Call, raw: bytes) -> IdempotencyKey | None:
+    """The key of a write with this body; None without one. Raises BadRequest."""
+    lines = call.headers.getall(HEADER, ())
+    if not lines:
+        return None
+    quoted = _quoted(lines[0])
+    if len(lines) > 1 or not (quoted or _bare(lines[0])):
+        raise BadRequest(f'{HEADER} is one string, as in "8e03978e-40d5-43dd-bc93-6894a57f9324".')
+    key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else lines[0]
+    return IdempotencyKey(key, _fingerprint(call, raw))
+
+
+def refuse(call: Call) -> None:
+    """Raises BadRequest when there is a key where nothing would heed it."""
+    if HEADER in call.headers:
+        detail = f"{HEADER} is not heeded here. Give each line its id, and it can be sent again."
+        raise BadRequest(detail)
+
+
+def replayed(key: IdempotencyKey | None) -> dict[str, str]:
+    """The header of an answer that was given before."""
+    return {REPLAYED: "true"} if key is not None and key.replayed else {}
+
+
+def _fingerprint(call: Call, raw: bytes) -> bytes:
+    subject = call.identity.subject if call.identity is not None else ""
+    parts = [subject, call.method, call.subpath, call.query]
+    parts += [", ".join(call.headers.getall(name, ())) for name in _COUNTS]
+    digest = hashlib.sha256()
+    for part in [*(part.encode("utf-8", "surrogateescape") for part in parts), raw]:
+        digest.update(b"%d:" % len(part))
+        digest.update(part)
+    return digest.digest()

@@ -1,0 +1,80 @@
+"""The query's parameters, and where in a request an error belongs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from urllib.parse import parse_qsl
+
+from gateway.call import Call
+from gateway.core.errors import BadRequest, Unprocessable
+from gateway.store.query import DEFAULT_LIMIT, MAX_LIMIT
+
+Parameters = Mapping[str, str]
+
+_MAX_NAME = 64  # characters of a parameter's name that an error repeats
+
+
+def read(call: Call, known: tuple[str, ...] = ()) -> Parameters:
+    """The parameters, each at most once and known. Raises BadRequest, with `parameter` where it is one's."""
+    if not call.query:
+        return {}
+    pairs = []
+    if call.query.isascii():
+        try:
+            pairs = parse_qsl(call.query, keep_blank_values=True, strict_parsing=True, errors="strict")
+        except ValueError:  # UnicodeDecodeError is one too
+            pairs = []
+    if not pairs:
+        raise BadRequest("The query is not name=value pairs with & between, percent-encoded UTF-8.")
+    parameters: dict[str, str] = {}
+    for name, value in pairs:
+        if name not in known:
+            allowed = f"Known here: {', '.join(known)}." if known else "None is known here."
+            raise _of(name, f"A query parameter is unknown. {allowed}")
+        if name in parameters:
+            raise _of(name, "A query parameter is there more than once.")
+        parameters[name] = value
+    return parameters
+
+
+def limit(parameters: Parameters) -> int:
+    """How many items a page may hold. Raises BadRequest."""
+    text = parameters.get("limit", str(DEFAULT_LIMIT))
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= MAX_LIMIT):
+        raise _of("limit", f"limit is a number from 1 to {MAX_LIMIT}.")
+    return int(text)
+
+
+def flag(parameters: Parameters, name: str, default: bool = False) -> bool:
+    """A parameter that is true or false. Raises BadRequest."""
+    text = parameters.get(name, "true" if default else "false")
+    if text not in ("true", "false"):
+        raise _of(name, f"{name} is true or false.")
+    return text == "true"
+
+
+@contextmanager
+def in_parameter(name: str) -> Iterator[None]:
+    """What is refused meanwhile is refused because of this parameter (or header)."""
+    try:
+        yield
+    except BadRequest as error:
+        error.extra = {"parameter": name, **error.extra}
+        raise
+
+
+@contextmanager
+def in_body(pointer: str) -> Iterator[None]:
+    """What is refused meanwhile stands in the body, at or below this JSON pointer."""
+    try:
+        yield
+    except (BadRequest, Unprocessable) as error:
+        below = error.extra.get("errors") or [{"pointer": "", "detail": error.detail}]
+        errors = [{**item, "pointer": pointer + item["pointer"]} for item in below]
+        error.extra = {**error.extra, "errors": errors}
+        raise
+
+
+def _of(name: str, detail: str) -> BadRequest:
+    return BadRequest(detail, extra={"parameter": name[:_MAX_NAME]})

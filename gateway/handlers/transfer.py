@@ -1,0 +1,155 @@
+"""Export and import of a collection as NDJSON, both streamed with back-pressure: memory stays flat.
+
+An import answers while it reads. Lines of the body are numbered from 1; blank ones are skipped.
+
+    {"line":17,"status":422,"id":"a","error":{...}}                          a line that failed
+    {"lines":200,"created":150,"replaced":40,"skipped":9,"failed":1}         all lines up to here are settled
+    {"done":true,"lines":1234,...}                                           the end, the same counts
+    {"done":false,"lines":400,...,"error":{...}}                             it ended early: go on behind 400
+
+Lines with an `id` may be sent again without harm. With `?replace=false` documents that are there stay as they
+are, and count as skipped. After MAX_FAILURES failed lines, or when there is no room, it ends early.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import asdict, dataclass
+
+from aiohttp import web
+
+from gateway.call import Call
+from gateway.core.errors import BodyTooLarge, GatewayError, Unprocessable
+from gateway.edge import body
+from gateway.edge.stream import Stream
+from gateway.handlers import content, idempotency, parameters, scopes
+from gateway.handlers.listing import parse_filter
+from gateway.store.document import MAX_DOCUMENT_BYTES
+from gateway.store.port import TenantStore
+from gateway.store.strict_json import dumps
+from gateway.store.transfer import import_lines
+from gateway.store.write import Outcome, failed
+
+MAX_FAILURES = 1000  # whoever sends all before it reads would else be stuck, and so would we
+MAX_LINE = MAX_DOCUMENT_BYTES + 64 * 1024  # bytes; a document and the white space in it
+_HEADERS = {"Cache-Control": "private, no-store", "X-Accel-Buffering": "no"}
+
+
+async def answer_export(call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
+    """Every document that `?filter=` matches, a line each, as they were at one instant."""
+    node = parse_filter(parameters.read(call, ("filter",)))
+    scopes.require(call, collection, "GET")
+    async with aclosing(store.export(collection, node)) as chunks:
+        first = await anext(chunks, b"")
+        with Stream(call, content.NDJSON_TYPE, _HEADERS) as stream:
+            await stream.begin()
+            if call.method != "HEAD":
+                await stream.write(first)
+                async for chunk in chunks:
+                    await stream.write(chunk)
+            return await stream.end()
+
+
+@dataclass(slots=True)
+class _Counts:
+    lines: int = 0
+    created: int = 0
+    replaced: int = 0
+    skipped: int = 0
+    failed: int = 0
+
+
+async def answer_import(call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
+    """200 as soon as the first lines are written; an error before that is the answer."""
+    replacing = parameters.flag(parameters.read(call, ("replace",)), "replace", default=True)
+    scopes.require(call, collection, "POST", "PUT")
+    idempotency.refuse(call)
+    content.check(call, content.NDJSON)
+    lines = _Lines(body.chunks(call))
+    written = import_lines(store, collection, lines.read(), replacing=replacing)
+    counts = _Counts()
+    with Stream(call, content.NDJSON_TYPE, _HEADERS) as stream:
+        try:
+            async with aclosing(written) as batches:
+                async for outcomes in batches:
+                    told, end = _settle(outcomes, lines.numbers, counts, replacing)
+                    if not stream.begun:
+                        await stream.begin()
+                    await stream.write(told.encode())
+                    if end is not None:
+                        return await _end(stream, counts, end)
+        except GatewayError as error:
+            if not stream.begun:
+                raise
+            call.code = error.code
+            return await _end(stream, counts, failed(error))
+        if not stream.begun:
+            await stream.begin()
+        return await _end(stream, counts, None)
+
+
+def _settle(
+    outcomes: tuple[Outcome, ...], numbers: deque[int], counts: _Counts, replacing: bool
+) -> tuple[str, Outcome | None]:
+    """What is told of a batch, and why the import ends with it, if it does."""
+    told: list[str] = []
+    end: Outcome | None = None
+    for outcome in outcomes:
+        counts.lines = number = numbers.popleft()
+        if outcome.status == 201:
+            counts.created += 1
+        elif outcome.status == 200:
+            counts.replaced += 1
+        elif outcome.status == 412 and not replacing:
+            counts.skipped += 1
+        else:
+            counts.failed += 1
+            told.append(dumps({"line": number, **outcome.data}))
+            if outcome.status == 507:
+                end = outcome
+    if end is None and counts.failed >= MAX_FAILURES:
+        end = failed(Unprocessable(f"{counts.failed} lines failed: mend them first."))
+    if end is None:
+        told.append(dumps(asdict(counts)))
+    return "".join(line + "\n" for line in told), end
+
+
+async def _end(stream: Stream, counts: _Counts, end: Outcome | None) -> web.StreamResponse:
+    last: dict[str, object] = {"done": end is None, **asdict(counts)}
+    if end is not None:
+        last["error"] = {"status": end.status, **(end.error or {})}
+    await stream.write((dumps(last) + "\n").encode())
+    return await stream.end(close=end is not None)
+
+
+class _Lines:
+    """The lines of a body that are not blank. numbers: of those that were read and not settled yet."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self.numbers: deque[int] = deque()
+
+    async def read(self) -> AsyncIterator[bytes]:
+        """Raises what body.chunks raises, and BodyTooLarge for a line that no document fits in."""
+        number, size = 1, 0
+        pieces: list[bytes] = []
+        async for chunk in self._chunks:
+            *ended, rest = chunk.split(b"\n")
+            for piece in ended:
+                pieces.append(piece)
+                line = b"".join(pieces)
+                if line.strip(b" \t\r"):
+                    self.numbers.append(number)
+                    yield line
+                number, size = number + 1, 0
+                pieces = []
+            pieces.append(rest)
+            size += len(rest)
+            if size > MAX_LINE:
+                raise BodyTooLarge(f"Line {number} has more than {MAX_LINE} bytes.", close=True)
+        line = b"".join(pieces)
+        if line.strip(b" \t\r"):
+            self.numbers.append(number)
+            yield line

@@ -1,0 +1,104 @@
+"""Writing one document. What it answers (RFC 7240): the document, or with `Prefer: return=minimal`, and for a
+token that may not read the collection, only its tag and where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from urllib.parse import quote
+
+from aiohttp import hdrs, web
+
+from gateway.call import Call
+from gateway.edge import body, reply
+from gateway.handlers import content, idempotency, listing, parameters, preconditions, scopes
+from gateway.store import representation
+from gateway.store.document import Document, parse_members
+from gateway.store.patch import JsonPatch, MergePatch, Patch, parse_json_patch
+from gateway.store.port import TenantStore
+
+
+async def create(call: Call, store: TenantStore, collection: str) -> web.Response:
+    """201, under an id that the store made."""
+    _allow(call, collection, "POST")
+    raw = await content.read(call, content.JSON)
+    key = idempotency.read(call, raw)
+    data = await content.parse(raw, partial(parse_members, identifier=None))
+    document = await store.create(collection, data, idempotency=key)
+    return _answer(call, collection, document, idempotency.replayed(key), created=True)
+
+
+async def _replace(call: Call, store: TenantStore, collection: str, identifier: str) -> web.Response:
+    _allow(call, collection, "PUT")
+    precondition = preconditions.read(call.head)
+    raw = await content.read(call, content.JSON)
+    key = idempotency.read(call, raw)
+    data = await content.parse(raw, partial(parse_members, identifier=identifier))
+    written = await store.replace(collection, identifier, data, precondition, idempotency=key)
+    more = idempotency.replayed(key)
+    return _answer(call, collection, written.document, more, created=written.created)
+
+
+async def _patch(call: Call, store: TenantStore, collection: str, identifier: str) -> web.Response:
+    _allow(call, collection, "PATCH")
+    precondition = preconditions.read(call.head)
+    media_type = content.check(call, content.PATCH)
+    if media_type == content.JSON_PATCH_TYPE:
+        _allow(call, collection, "GET")  # its tests and its paths tell what is there
+    raw = await body.read(call)
+    key = idempotency.read(call, raw)
+    patch = await content.parse(raw, partial(_parse_patch, media_type, identifier))
+    document = await store.patch(collection, identifier, patch, precondition, idempotency=key)
+    return _answer(call, collection, document, idempotency.replayed(key), created=False)
+
+
+async def _delete(call: Call, store: TenantStore, collection: str, identifier: str) -> web.Response:
+    _allow(call, collection, "DELETE")
+    precondition = preconditions.read(call.head)
+    key = idempotency.read(call, b"")
+    await store.delete(collection, identifier, precondition, idempotency=key)
+    return reply.empty(204, idempotency.replayed(key))
+
+
+METHODS: Mapping[str, Callable[[Call, TenantStore, str, str], Awaitable[web.Response]]] = {
+    "PUT": _replace,
+    "PATCH": _patch,
+    "DELETE": _delete,
+}
+
+
+def _parse_patch(media_type: str, identifier: str, raw: bytes) -> Patch:
+    if media_type == content.JSON_PATCH_TYPE:
+        patch: JsonPatch = parse_json_patch(raw)
+        return patch
+    return MergePatch(parse_members(raw, identifier))
+
+
+def _allow(call: Call, collection: str, action: str) -> None:
+    parameters.read(call)
+    scopes.require(call, collection, action)
+
+
+def _answer(
+    call: Call, collection: str, document: Document, more: Mapping[str, str], *, created: bool
+) -> web.Response:
+    headers: dict[str, str] = {hdrs.ETAG: document.etag, **more}
+    if created:
+        headers[hdrs.LOCATION] = f"{listing.prefix(call)}/{collection}/{quote(document.id, safe='')}"
+    preferred = _preferred(call)
+    if preferred:
+        headers["Preference-Applied"] = f"return={preferred}"
+    if preferred == "minimal" or not scopes.may(call, collection, "GET"):
+        return reply.empty(201 if created else 204, headers)
+    return listing.json_text(201 if created else 200, representation.body(document), headers)
+
+
+def _preferred(call: Call) -> str:
+    """`minimal` or `representation` when Prefer asks for it; anything else in it is ignored, as it must be
+    (RFC 7240 section 2)."""
+    for line in call.headers.getall("Prefer", ()):
+        for preference in line.lower().split(","):
+            name, _, value = preference.partition(";")[0].partition("=")
+            if name.strip() == "return" and value.strip(' \t"') in ("minimal", "representation"):
+                return value.strip(' \t"')
+    return ""

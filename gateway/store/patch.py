@@ -1,0 +1,219 @@
+"""Changes of a document as values: JSON Merge Patch (RFC 7396) and JSON Patch (RFC 6902)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.core.errors import BadRequest, BodyTooLarge, PatchConflict, Unprocessable
+from gateway.store import strict_json
+from gateway.store.document import MAX_DOCUMENT_BYTES, check_members, merge_patch
+from gateway.store.matcher import same
+
+MAX_OPERATIONS = 1000
+_WITH_VALUE, _WITH_FROM = frozenset({"add", "replace", "test"}), frozenset({"move", "copy"})
+_KNOWN = _WITH_VALUE | _WITH_FROM | {"remove"}
+
+
+@dataclass(frozen=True, slots=True)
+class MergePatch:
+    """RFC 7396."""
+
+    members: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class JsonPatchOperation:
+    """One operation of RFC 6902. path, source: JSON pointers, split and unescaped; source is `from`."""
+
+    op: str
+    path: tuple[str, ...]
+    source: tuple[str, ...] = ()
+    value: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class JsonPatch:
+    """RFC 6902: all of its operations or none."""
+
+    operations: tuple[JsonPatchOperation, ...]
+
+
+Patch = MergePatch | JsonPatch
+
+
+def apply(patch: Patch, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The members after the patch; `data` is not changed.
+
+    Raises PatchConflict, Unprocessable, BodyTooLarge (RFC 5789 section 2.2 has the statuses).
+    """
+    if isinstance(patch, MergePatch):
+        merged: dict[str, Any] = merge_patch(data, patch.members)
+        return merged
+    result = _Run(data).run(patch.operations)
+    if not isinstance(result, dict):
+        raise _refused("", "the patch leaves something else than an object")
+    check_members(result)
+    return result
+
+
+def parse_json_patch(raw: bytes) -> JsonPatch:
+    """The body of a PATCH. Raises BadRequest (not JSON), Unprocessable (not a patch; with pointers)."""
+    try:
+        value = strict_json.loads(raw, lambda name, top: "")
+    except strict_json.JsonSyntaxError as error:
+        raise BadRequest(f"The body is not JSON: {error}.") from None
+    except strict_json.JsonProblems as error:
+        raise Unprocessable("The patch is not accepted.", extra={"errors": error.as_errors()}) from None
+    if not isinstance(value, list):
+        raise _refused("", "a JSON patch is an array of operations")
+    if len(value) > MAX_OPERATIONS:
+        raise _refused("", f"a JSON patch has at most {MAX_OPERATIONS} operations")
+    return JsonPatch(tuple(_operation(item, f"/{index}") for index, item in enumerate(value)))
+
+
+def _operation(item: Any, at: str) -> JsonPatchOperation:
+    if not isinstance(item, dict):
+        raise _refused(at, "an operation is an object")
+    op = item.get("op")
+    if not isinstance(op, str) or op not in _KNOWN:
+        raise _refused(f"{at}/op", f"op is one of {', '.join(sorted(_KNOWN))}")
+    path = _pointer(item, "path", at)
+    source = _pointer(item, "from", at) if op in _WITH_FROM else ()
+    if op in _WITH_VALUE and "value" not in item:
+        raise _refused(f"{at}/value", "this operation needs a value")
+    if path[:1] == ("id",) or source[:1] == ("id",):
+        raise _refused(f"{at}/path", "the id of a document cannot be changed, and is known from the path")
+    if op == "move" and path[: len(source)] == source and path != source:
+        raise _refused(f"{at}/from", "a value cannot be moved into itself")
+    return JsonPatchOperation(op, path, source, item.get("value"))
+
+
+def _pointer(item: dict[str, Any], name: str, at: str) -> tuple[str, ...]:
+    text = item.get(name)
+    if not isinstance(text, str) or (text and not text.startswith("/")):
+        raise _refused(f"{at}/{name}", "a JSON pointer (RFC 6901), such as /a/b")
+    if any(part[:1] not in ("0", "1") for part in text.split("~")[1:]):
+        raise _refused(f"{at}/{name}", "in a JSON pointer ~ stands only in ~0 and ~1")
+    names = tuple(part.replace("~1", "/").replace("~0", "~") for part in text.split("/")[1:])
+    if len(names) > strict_json.MAX_DEPTH:
+        raise _refused(f"{at}/{name}", f"deeper than {strict_json.MAX_DEPTH} levels")
+    return names
+
+
+class _Run:
+    """One application. What `copy` adds is weighed, or a thousand of them would double a document each."""
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self._root: Any = copy.deepcopy(dict(data))
+        self._added = 0
+
+    def run(self, operations: tuple[JsonPatchOperation, ...]) -> Any:
+        for index, operation in enumerate(operations):
+            try:
+                self._apply(operation)
+            except (LookupError, TypeError):
+                raise _conflict(index, "its path leads to nothing in the document") from None
+        return self._root
+
+    def _apply(self, operation: JsonPatchOperation) -> None:
+        op, path = operation.op, operation.path
+        if op == "test":
+            if not same(self._get(path), operation.value, ordered=False):
+                pointer = strict_json.pointer(*path)
+                raise PatchConflict("A test of the patch failed.", extra={"pointer": pointer})
+        elif op == "add":
+            self._add(path, copy.deepcopy(operation.value))
+        elif op == "remove":
+            self._remove(path)
+        elif op == "replace":
+            self._get(path)
+            self._replace(path, copy.deepcopy(operation.value))
+        elif op == "copy":
+            value = self._get(operation.source)
+            self._added += len(strict_json.dumps(value))
+            if self._added > MAX_DOCUMENT_BYTES:
+                raise BodyTooLarge(f"A document is at most {MAX_DOCUMENT_BYTES} bytes.")
+            self._add(path, copy.deepcopy(value))
+        elif path != operation.source:
+            self._add(path, self._remove(operation.source))
+        else:
+            self._get(path)
+
+    def _get(self, path: tuple[str, ...]) -> Any:
+        value = self._root
+        for name in path:
+            if isinstance(value, list):
+                value = value[_position(name, len(value) - 1)]
+            else:
+                value = _object(value)[name]
+        return value
+
+    def _add(self, path: tuple[str, ...], value: Any) -> None:
+        _check_depth(path, value)
+        if not path:
+            self._root = value
+            return
+        parent = self._get(path[:-1])
+        if isinstance(parent, list):
+            parent.insert(len(parent) if path[-1] == "-" else _position(path[-1], len(parent)), value)
+        else:
+            _object(parent)[path[-1]] = value
+
+    def _replace(self, path: tuple[str, ...], value: Any) -> None:
+        """In its place, so that the order of the members stays."""
+        _check_depth(path, value)
+        if not path:
+            self._root = value
+            return
+        parent = self._get(path[:-1])
+        if isinstance(parent, list):
+            parent[_position(path[-1], len(parent) - 1)] = value
+        else:
+            parent[path[-1]] = value
+
+    def _remove(self, path: tuple[str, ...]) -> Any:
+        value = self._get(path)
+        if not path:
+            self._root = None
+            return value
+        parent = self._get(path[:-1])
+        del parent[_position(path[-1], len(parent) - 1) if isinstance(parent, list) else path[-1]]
+        return value
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise KeyError
+    return value
+
+
+def _position(name: str, last: int) -> int:
+    """RFC 6901 section 4: digits without a leading zero."""
+    if not (name.isascii() and name.isdigit() and len(name) < 9) or (name[0] == "0" and name != "0"):
+        raise IndexError
+    if int(name) > last:
+        raise IndexError
+    return int(name)
+
+
+def _check_depth(path: tuple[str, ...], value: Any) -> None:
+    if len(path) + _depth(value) > strict_json.MAX_DEPTH:
+        raise _refused(strict_json.pointer(*path), f"nested deeper than {strict_json.MAX_DEPTH} levels")
+
+
+def _depth(value: Any) -> int:
+    if not isinstance(value, dict | list):
+        return 0
+    return 1 + max(map(_depth, value.values() if isinstance(value, dict) else value), default=0)
+
+
+def _conflict(index: int, detail: str) -> PatchConflict:
+    return PatchConflict(f"Operation {index} of the patch cannot be done: {detail}.")
+
+
+def _refused(pointer: str, detail: str) -> Unprocessable:
+    errors = [{"pointer": pointer, "detail": detail}]
+    return Unprocessable("The patch is not accepted; see errors.", extra={"errors": errors})

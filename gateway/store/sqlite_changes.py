@@ -1,0 +1,210 @@
+"""Feeds of changes. A commit of this process wakes its tenant's feeds at once; what other processes commit is
+seen by asking SQLite, which costs a microsecond a file, every POLL_SECONDS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from gateway.core.errors import BadRequest, Gone, StoreUnavailable
+from gateway.store import sqlite_documents
+from gateway.store.change import Change, Changes
+from gateway.store.cursor import Cursors
+from gateway.store.document import Document
+from gateway.store.sqlite_files import Files
+from gateway.store.sqlite_reads import Reads
+from gateway.store.sqlite_transaction import CREATED, KINDS, UPDATED
+
+POLL_SECONDS = 0.025
+CLOSED_POLL_SECONDS = 1.0  # while the tenant's file is not open here, a feed opens it this often
+POSITION_SECONDS = 60.0  # after so long without a change, a feed tells how far it has come
+BATCH = 200
+BATCH_BYTES = 1024 * 1024
+
+# Apart, because SQLite reads the whole table for a minimum and a maximum together.
+_EDGES = """
+    SELECT ifnull((SELECT min(seq) FROM changes), 1), ifnull((SELECT max(seq) FROM changes), 0),
+        (SELECT value FROM meta WHERE name = 'epoch')"""
+_READ = """
+    SELECT seq, kind, id, tag, at FROM changes WHERE seq > ? AND seq <= ? AND collection = ?
+    ORDER BY seq LIMIT ?"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Changes with their seq, and up to which seq there are no others."""
+
+    epoch: str
+    items: tuple[tuple[int, Change], ...]
+    until: int
+    more: bool
+
+
+class Feeds:
+    """The feeds of a store. Its methods are called on the event loop only."""
+
+    def __init__(self, files: Files, reads: Reads) -> None:
+        self._files = files
+        self._reads = reads
+        self._feeds: dict[str, set[asyncio.Event]] = {}
+        self._versions: dict[str, int] = {}
+        self._news: Counter[str] = Counter()  # how often the feeds of a tenant were woken
+        self._reading: dict[tuple[str, str, int, int], asyncio.Task[_Batch | None]] = {}
+        self._poller: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def notify(self, name: str) -> None:
+        """Wake the feeds of a tenant."""
+        if name not in self._feeds:
+            return
+        self._news[name] += 1
+        for event in self._feeds[name]:
+            event.set()
+
+    async def close(self) -> None:
+        """End every feed, with StoreUnavailable."""
+        self._closed = True
+        for name in self._feeds:
+            self.notify(name)
+        if self._reading:
+            await asyncio.wait(self._reading.values())
+        if self._poller is not None:
+            self._poller.cancel()
+            await asyncio.gather(self._poller, return_exceptions=True)
+
+    async def changes(
+        self, name: str, collection: str, cursors: Cursors, after: str | None
+    ) -> AsyncGenerator[Changes, None]:
+        """See port.TenantStore.changes."""
+        scope = ("changes", collection)
+        epoch, seq = await self._begin(name, scope, cursors, after)
+        yield Changes((), cursors.seal(scope, [epoch, seq]))
+        event = self._join(name)
+        try:
+            told = time.monotonic()
+            while True:
+                event.clear()
+                batch = await self._read(name, collection, epoch, seq)
+                seq = batch.until
+                if batch.items or time.monotonic() - told > POSITION_SECONDS:
+                    yield _seal(batch, cursors, scope)
+                    told = time.monotonic()
+                if not batch.more:
+                    await self._wait(name, event)
+        finally:
+            self._leave(name, event)
+
+    async def _begin(
+        self, name: str, scope: tuple[str, ...], cursors: Cursors, after: str | None
+    ) -> tuple[str, int]:
+        first, last, epoch = await self._reads.query(name, _edges)
+        if after is None:
+            return epoch, last
+        try:
+            of_epoch, seq = cursors.open(scope, after)
+        except BadRequest:
+            raise BadRequest("The event id is not one of this collection. Begin again without it.") from None
+        if of_epoch != epoch or not first - 1 <= seq <= last:
+            raise _gone()
+        return epoch, seq
+
+    async def _read(self, name: str, collection: str, epoch: str, seq: int) -> _Batch:
+        if self._closed:
+            raise StoreUnavailable("The document store is closing.")
+        # Feeds that stand at the same place read together, unless there was news since the reading began.
+        key = (name, collection, seq, self._news[name])
+        reading = self._reading.get(key)
+        if reading is None:
+            work = self._reads.query(name, lambda connection: _read_batch(connection, collection, seq))
+            reading = self._reading[key] = asyncio.get_running_loop().create_task(work)
+
+            def end(reading: asyncio.Task[_Batch | None]) -> None:
+                del self._reading[key]
+                if not reading.cancelled():
+                    reading.exception()  # nobody may be left to be told
+
+            reading.add_done_callback(end)
+        batch = await asyncio.shield(reading)
+        if batch is None or batch.epoch != epoch:
+            raise _gone()
+        return batch
+
+    async def _wait(self, name: str, event: asyncio.Event) -> None:
+        seconds = POSITION_SECONDS if self._files.is_open(name) else CLOSED_POLL_SECONDS
+        try:
+            async with asyncio.timeout(seconds):
+                await event.wait()
+        except TimeoutError:
+            pass
+
+    def _join(self, name: str) -> asyncio.Event:
+        event = asyncio.Event()
+        self._feeds.setdefault(name, set()).add(event)
+        if self._poller is None:
+            self._poller = asyncio.get_running_loop().create_task(self._poll())
+        return event
+
+    def _leave(self, name: str, event: asyncio.Event) -> None:
+        feeds = self._feeds[name]
+        feeds.discard(event)
+        if not feeds:
+            del self._feeds[name]
+            self._versions.pop(name, None)
+            del self._news[name]
+
+    async def _poll(self) -> None:
+        """Wake the feeds of those tenants whose files another process has written."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            for name in list(self._feeds):
+                version = self._files.data_version(name)
+                if version is not None and version != self._versions.get(name):
+                    self._versions[name] = version
+                    self.notify(name)
+
+
+def _edges(connection: sqlite3.Connection) -> tuple[int, int, str]:
+    """The first and the last seq that are kept, and the epoch."""
+    first, last, epoch = connection.execute(_EDGES).fetchone()
+    return first, last, epoch
+
+
+def _read_batch(connection: sqlite3.Connection, collection: str, seq: int) -> _Batch | None:
+    """What comes after seq; None when some of it is not kept any more."""
+    connection.execute("BEGIN")
+    try:
+        first, last, epoch = _edges(connection)
+        if not first - 1 <= seq <= last:
+            return None
+        rows = connection.execute(_READ, (seq, last, collection, BATCH)).fetchall()
+        items: list[tuple[int, Change]] = []
+        size = 0
+        for number, kind, identifier, tag, at in rows:
+            document: Document | None = None
+            if kind in (CREATED, UPDATED):
+                document = sqlite_documents.read(connection, collection, identifier, time.time())
+            size += len(document.text) if document else 0
+            items.append((number, Change("", KINDS[kind], identifier, tag, at, document)))
+            if size > BATCH_BYTES:
+                break
+    finally:
+        connection.execute("ROLLBACK")
+    more = len(items) < len(rows) or len(rows) == BATCH
+    return _Batch(epoch, tuple(items), items[-1][0] if more else last, more)
+
+
+def _seal(batch: _Batch, cursors: Cursors, scope: tuple[str, ...]) -> Changes:
+    items = []
+    for seq, change in batch.items:
+        event = cursors.seal(scope, [batch.epoch, seq])
+        items.append(Change(event, change.kind, change.id, change.etag, change.at, change.document))
+    return Changes(tuple(items), cursors.seal(scope, [batch.epoch, batch.until]))
+
+
+def _gone() -> Gone:
+    return Gone("The changes behind this event are not kept any more. Read the collection, and begin anew.")

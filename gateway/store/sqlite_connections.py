@@ -1,0 +1,62 @@
+"""How the connections to a tenant's file are opened.
+
+WAL, synchronous=FULL: a commit is on the disk when it returns. The file has mode 0600, and SQLite gives
+its -wal and -shm companions the same.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from urllib.parse import quote
+
+from gateway.core.errors import StoreUnavailable
+from gateway.store import regex
+from gateway.store.sqlite_schema import bring_up, create_file
+
+BUSY_SECONDS = 5.0
+PAGE_BYTES = 4096
+_WAL_KEPT_BYTES = 64 * 1024 * 1024
+
+
+def open_writer(path: Path, max_bytes: int | None) -> sqlite3.Connection:
+    """The connection that writes; makes the file when it is not there, and brings an older one up to date.
+
+    max_bytes: how large the file may grow, None for no limit of ours. Raises sqlite3.Error, OSError, and
+    StoreUnavailable for a file that another program or a newer gateway made.
+    """
+    create_file(path)
+    connection = _connect(path, "rw", BUSY_SECONDS)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(f"PRAGMA journal_size_limit={_WAL_KEPT_BYTES}")
+        if max_bytes is not None:
+            connection.execute(f"PRAGMA max_page_count={max(1, max_bytes // PAGE_BYTES)}")
+        bring_up(connection, path)
+    except (sqlite3.Error, StoreUnavailable):
+        connection.close()
+        raise
+    return connection
+
+
+def open_reader(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
+    """A connection that cannot write. Raises sqlite3.Error."""
+    connection = _connect(path, "ro", busy_seconds)
+    connection.create_function("regex_search", 2, regex_search, deterministic=True)
+    return connection
+
+
+def _connect(path: Path, mode: str, busy_seconds: float) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"file:{quote(str(path))}?mode={mode}",
+        uri=True,
+        timeout=busy_seconds,
+        isolation_level=None,  # transactions are begun by us, in words
+        check_same_thread=False,  # a connection moves between threads, and is in one at a time
+    )
+
+
+def regex_search(pattern: str, value: object) -> bool:
+    """SQLite also calls it where a condition before it is false already."""
+    return isinstance(value, str) and regex.search(pattern)(value)

@@ -1,0 +1,83 @@
+"""Keeping the entries of declared indexes beside the documents."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.core.errors import UniqueConflict
+from gateway.store.indexing import main_entry, other_entries, unique_key
+from gateway.store.sqlite_state import State, StoredIndex
+
+_ADD = "INSERT INTO entries (n, r, val, id, main) VALUES (?, ?, ?, ?, ?)"
+_REMOVE = "DELETE FROM entries WHERE n = ? AND r = ? AND val = ? AND id = ?"
+_ADD_UNIQUE = "INSERT INTO uniques (n, key, id) VALUES (?, ?, ?)"
+_REMOVE_UNIQUE = "DELETE FROM uniques WHERE n = ? AND key = ?"
+
+
+def holder(connection: sqlite3.Connection, stored: StoredIndex, data: Mapping[str, Any]) -> str | None:
+    """The id of the document that has these values in a unique index."""
+    key = unique_key(stored.index, data)
+    if key is None:
+        return None
+    row = connection.execute("SELECT id FROM uniques WHERE n = ? AND key = ?", (stored.n, key)).fetchone()
+    return row[0] if row else None
+
+
+def add(connection: sqlite3.Connection, state: State, identifier: str, data: Mapping[str, Any]) -> None:
+    """Enter a document into every index. Raises UniqueConflict."""
+    for stored in state.indexes:
+        add_to(connection, stored, identifier, data)
+
+
+def add_to(
+    connection: sqlite3.Connection, stored: StoredIndex, identifier: str, data: Mapping[str, Any]
+) -> None:
+    """Enter a document into one index. Raises UniqueConflict."""
+    if stored.index.unique:
+        key = unique_key(stored.index, data)
+        if key is not None:
+            _add_unique(connection, stored, key, identifier)
+    if len(stored.index.fields) > 1:
+        return
+    connection.execute(_ADD, (stored.n, *main_entry(stored.path, data), identifier, 1))
+    others = other_entries(stored.path, data)
+    if others:
+        connection.executemany(_ADD, [(stored.n, *entry, identifier, 0) for entry in others])
+        connection.execute("UPDATE indexes SET many = 1 WHERE n = ? AND many = 0", (stored.n,))
+
+
+def _add_unique(connection: sqlite3.Connection, stored: StoredIndex, key: str, identifier: str) -> None:
+    try:
+        connection.execute(_ADD_UNIQUE, (stored.n, key, identifier))
+    except sqlite3.IntegrityError:
+        name, fields = stored.index.name, [".".join(path) for path in stored.index.fields]
+        detail = f"Another document has the same {', '.join(fields)}, which the index {name} wants unique."
+        raise UniqueConflict(detail, extra={"index": name, "fields": fields}) from None
+
+
+def remove(connection: sqlite3.Connection, state: State, identifier: str, data: Mapping[str, Any]) -> None:
+    """Take a document out of every index."""
+    for stored in state.indexes:
+        if stored.index.unique:
+            key = unique_key(stored.index, data)
+            if key is not None:
+                connection.execute(_REMOVE_UNIQUE, (stored.n, key))
+        if len(stored.index.fields) == 1:
+            entries = {main_entry(stored.path, data), *other_entries(stored.path, data)}
+            connection.executemany(_REMOVE, [(stored.n, *entry, identifier) for entry in entries])
+
+
+def build(connection: sqlite3.Connection, collection: str, stored: StoredIndex) -> None:
+    """Enter every document of a collection into a new index. Raises UniqueConflict."""
+    rows = connection.execute("SELECT id, data FROM documents WHERE collection = ?", (collection,))
+    for identifier, text in rows:
+        add_to(connection, stored, identifier, json.loads(text))
+
+
+def drop(connection: sqlite3.Connection, n: int) -> None:
+    for table in ("entries", "uniques"):
+        connection.execute(f"DELETE FROM {table} WHERE n = ?", (n,))  # noqa: S608
+    connection.execute("DELETE FROM indexes WHERE n = ?", (n,))

@@ -1,0 +1,83 @@
+"""Clearing away what has had its time: expired documents, old changes, old idempotency keys.
+
+None of it is seen any more before it is swept; a file that is not open is swept when it is used again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+
+from gateway.core.errors import GatewayError
+from gateway.store import instants
+from gateway.store.change import RETAINED_CHANGES, RETAINED_SECONDS
+from gateway.store.document import Document
+from gateway.store.sqlite_documents import COLUMNS
+from gateway.store.sqlite_files import Files, TenantFile
+from gateway.store.sqlite_operations import remove
+from gateway.store.sqlite_transaction import Operation, Transaction
+from gateway.store.write import IDEMPOTENCY_SECONDS
+
+SWEEP_SECONDS = 5.0
+BATCH = 500  # so that writes that wait are not held up for long
+
+_EXPIRED = f"SELECT {COLUMNS}, data, collection FROM documents WHERE expires <= ? LIMIT {BATCH}"  # noqa: S608
+_OLD_CHANGES = "SELECT seq, at FROM changes WHERE seq < (SELECT max(seq) FROM changes) ORDER BY seq LIMIT ?"
+_NEEDED = """
+    SELECT EXISTS (SELECT 1 FROM documents WHERE expires <= ?1)
+        OR EXISTS (SELECT 1 FROM idempotency WHERE at < ?2)
+        OR (SELECT max(seq) FROM changes) - (SELECT min(seq) FROM changes) >= ?3
+        OR (SELECT at FROM changes WHERE seq < (SELECT max(seq) FROM changes) ORDER BY seq LIMIT 1) < ?4"""
+
+
+class Sweeper:
+    """Sweeps the open files of a store from time to time."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            for file in self._files.open_files():
+                try:
+                    await self._sweep(file)
+                except (GatewayError, sqlite3.Error):  # what is wrong with a file, its users are told
+                    continue
+
+    async def _sweep(self, file: TenantFile) -> None:
+        while self._files.is_open(file.path.stem, file) and is_needed(file.inline):
+            await file.write(Operation(sweep))
+
+
+def is_needed(connection: sqlite3.Connection) -> bool:
+    now = instants.now()
+    limits = (now, now - IDEMPOTENCY_SECONDS, RETAINED_CHANGES + BATCH, now - RETAINED_SECONDS)
+    return bool(connection.execute(_NEEDED, limits).fetchone()[0])
+
+
+def sweep(transaction: Transaction) -> None:
+    """Clear away some of each."""
+    connection, now = transaction.connection, transaction.now
+    for *columns, collection in connection.execute(_EXPIRED, (now,)).fetchall():
+        remove(transaction, transaction.states.get(collection), Document(*columns))
+    connection.execute(
+        "DELETE FROM idempotency WHERE key IN (SELECT key FROM idempotency WHERE at < ? LIMIT ?)",
+        (now - IDEMPOTENCY_SECONDS, BATCH),
+    )
+    (last,) = connection.execute("SELECT ifnull(max(seq), 0) FROM changes").fetchone()
+    old = 0
+    for seq, at in connection.execute(_OLD_CHANGES, (10 * BATCH,)):
+        if seq > last - RETAINED_CHANGES and at >= now - RETAINED_SECONDS:
+            break
+        old = seq
+    connection.execute("DELETE FROM changes WHERE seq <= ?", (old,))

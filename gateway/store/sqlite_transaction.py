@@ -1,0 +1,90 @@
+"""What an operation works with: the connection inside a transaction, and what it counts and records."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from gateway.core.errors import GatewayError, QuotaExceeded
+from gateway.store import instants
+from gateway.store.change import Kind
+from gateway.store.sqlite_state import State, States
+from gateway.store.write import NO_QUOTA, Quota
+
+T = TypeVar("T")
+
+KINDS: tuple[Kind, ...] = ("created", "updated", "deleted", "collection_deleted")
+CREATED, UPDATED, DELETED, COLLECTION_DELETED = range(len(KINDS))
+
+_CHANGE = "INSERT INTO changes (collection, kind, id, tag, at) VALUES (?, ?, ?, ?, ?)"
+
+
+class Transaction:
+    """One transaction of a group of operations. `now` is its instant; `changed`, whether anything changed
+    that a feed tells."""
+
+    def __init__(self, connection: sqlite3.Connection, states: States) -> None:
+        self.connection = connection
+        self.states = states
+        self.now = instants.now()
+        self.changed = False
+        self.quota: Quota = NO_QUOTA
+        self._pending: list[tuple[State, int, int]] = []  # counted by operations that may yet fail
+        self._depth = 0
+
+    def attempt(self, operation: Callable[[Transaction], T]) -> T:
+        """Run an operation; when it raises a GatewayError, what it did is undone. May be nested."""
+        mark = len(self._pending)
+        self._depth += 1
+        self.connection.execute("SAVEPOINT attempt")
+        try:
+            result = operation(self)
+        except GatewayError:
+            self.connection.execute("ROLLBACK TO attempt")
+            self.connection.execute("RELEASE attempt")
+            del self._pending[mark:]
+            raise
+        finally:
+            self._depth -= 1
+        self.connection.execute("RELEASE attempt")
+        if self._depth == 0:
+            self.settle()
+        return result
+
+    def settle(self) -> None:
+        """Add what was counted to the states."""
+        for state, documents, size in self._pending:
+            self.states.add(state, documents, size)
+        self._pending.clear()
+
+    def count(self, state: State, documents: int, size: int) -> None:
+        """Count what is being written. Raises QuotaExceeded when it makes the tenant's data larger than its
+        quota."""
+        self._pending.append((state, documents, size))
+        if self.quota is not NO_QUOTA:
+            self._check_quota(self.quota, documents, size)
+
+    def _check_quota(self, quota: Quota, documents: int, size: int) -> None:
+        all_documents, all_bytes = self.states.totals()
+        all_documents += sum(pending[1] for pending in self._pending)
+        all_bytes += sum(pending[2] for pending in self._pending)
+        if documents > 0 and quota.documents is not None and all_documents > quota.documents:
+            raise QuotaExceeded(f"The tenant may hold {quota.documents} documents. Delete some first.")
+        if size > 0 and quota.bytes is not None and all_bytes > quota.bytes:
+            raise QuotaExceeded(f"The tenant may hold {quota.bytes} bytes of documents. Delete some first.")
+
+    def record(self, state: State, kind: int, identifier: str = "", tag: str = "") -> None:
+        """Tell the feeds."""
+        self.connection.execute(_CHANGE, (state.name, kind, identifier, tag, self.now))
+        self.changed = True
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A write for the queue. alone: it changes a collection itself, and forgets what the writer knows."""
+
+    run: Callable[[Transaction], Any]
+    quota: Quota = NO_QUOTA
+    alone: bool = False

@@ -1,0 +1,86 @@
+"""Whether a tenant's file is whole: SQLite's own check, and what the tables say about each other."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+
+from gateway.store.indexing import main_entry, other_entries, unique_key
+from gateway.store.sqlite_state import StoredIndex, read_indexes
+
+MAX_PROBLEMS = 20
+
+_MISCOUNTED = """
+    SELECT name FROM collections AS c LEFT JOIN
+        (SELECT collection, count(*) AS n, sum(size) AS b FROM documents GROUP BY collection) AS d
+        ON d.collection = c.name
+    WHERE ifnull(n, 0) <> documents OR ifnull(b, 0) <> bytes"""
+_UNLISTED = "SELECT DISTINCT collection FROM documents WHERE collection NOT IN (SELECT name FROM collections)"
+_NOT_JSON = """
+    SELECT collection, id FROM documents
+    WHERE NOT json_valid(data) OR size <> length(CAST(data AS BLOB)) OR json_type(data) <> 'object'"""
+
+
+def problems(connection: sqlite3.Connection) -> list[str]:
+    """What is wrong, a sentence each; empty when nothing is. It reads everything. Raises sqlite3.Error."""
+    (checked,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    if checked != "ok":
+        return [f"SQLite finds the file damaged: {checked}."]
+    found: list[str] = []
+    connection.execute("BEGIN")
+    try:
+        for problem in _all(connection):
+            found.append(problem)
+            if len(found) == MAX_PROBLEMS:
+                break
+    finally:
+        connection.execute("ROLLBACK")
+    return found
+
+
+def _all(connection: sqlite3.Connection) -> Iterator[str]:
+    damaged = connection.execute(_NOT_JSON).fetchall()
+    for collection, identifier in damaged:
+        yield f"The document {identifier} of {collection} is not what was written."
+    if damaged:  # what the indexes should hold of them is not known
+        return
+    for (name,) in connection.execute(_MISCOUNTED):
+        yield f"The documents of {name} are miscounted."
+    for (name,) in connection.execute(_UNLISTED):
+        yield f"The collection {name} is not listed."
+    for (name,) in connection.execute("SELECT DISTINCT collection FROM indexes").fetchall():
+        for stored in read_indexes(connection, name):
+            yield from _index(connection, name, stored)
+
+
+def _index(connection: sqlite3.Connection, collection: str, stored: StoredIndex) -> Iterator[str]:
+    """Whether an index holds what it must: each document's entries, and no others."""
+    wanted: Counter[str] = Counter()
+    rows = connection.execute("SELECT id, data FROM documents WHERE collection = ?", (collection,))
+    for identifier, text in rows:
+        data = json.loads(text)
+        if len(stored.index.fields) == 1:
+            entries = [(*main_entry(stored.path, data), 1)]
+            entries += [(*entry, 0) for entry in other_entries(stored.path, data)]
+            for entry in entries:
+                where = "n = ? AND r = ? AND val = ? AND main = ? AND id = ?"
+                row = (stored.n, *entry, identifier)
+                if not _exists(connection, f"SELECT 1 FROM entries WHERE {where}", row):  # noqa: S608
+                    yield f"The index {stored.index.name} of {collection} misses the document {identifier}."
+            wanted["entries"] += len(entries)
+        key = unique_key(stored.index, data) if stored.index.unique else None
+        if key is not None:
+            held = "SELECT 1 FROM uniques WHERE n = ? AND key = ? AND id = ?"
+            if not _exists(connection, held, (stored.n, key, identifier)):
+                yield f"The index {stored.index.name} of {collection} misses the values of {identifier}."
+            wanted["uniques"] += 1
+    for table in ("entries", "uniques"):
+        statement = f"SELECT count(*) FROM {table} WHERE n = ?"  # noqa: S608
+        if connection.execute(statement, (stored.n,)).fetchone()[0] != wanted[table]:
+            yield f"The index {stored.index.name} of {collection} holds what is no document's."
+
+
+def _exists(connection: sqlite3.Connection, statement: str, row: tuple[object, ...]) -> bool:
+    return connection.execute(statement, row).fetchone() is not None
