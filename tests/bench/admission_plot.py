@@ -55,7 +55,7 @@ def draw(series: dict[str, Answers], dropped: float) -> str:
 def _frame(seconds: float, measured: float | None, width: float) -> list[str]:
     parts = [
         '<text class="title" x="20" y="26">A quiet tenant (10 requests/s) beside a noisy one (400/s)</text>',
-        '<text class="soft" x="20" y="46">its latency, log scale; the backend can do 160/s;'
+        '<text class="soft" x="20" y="46">its latency, log scale; the backend can do about 160/s;'
         " × refused or given up</text>",
     ]
     for ms, label in _TICKS.items():
