@@ -10,7 +10,7 @@ import pytest
 
 from gateway.core.errors import BadRequest, Conflict, Gone, NotFound, StoreUnavailable
 from gateway.core.model import TenantId
-from gateway.store import collection, sqlite_operator
+from gateway.store import collection, sqlite_copy
 from gateway.store.query import Query
 from gateway.store.sqlite import SQLiteDocumentStore
 from gateway.store.sqlite_operator import SQLiteOperator
@@ -164,13 +164,13 @@ async def test_a_backup_that_fails_leaves_no_file(folder: Path, tmp_path: Path) 
     with pytest.raises(StoreUnavailable, match="acme"):
         await SQLiteOperator(folder).backup(ACME, tmp_path / "backup")
 
-    class Full:
-        def backup(self, copy: sqlite3.Connection) -> None:
-            copy.execute("CREATE TABLE half (a)")
+    class Full(sqlite3.Connection):
+        def backup(self, target: sqlite3.Connection, **more: object) -> None:
+            target.execute("CREATE TABLE half (a)")
             raise sqlite3.OperationalError("database or disk is full")
 
-    with pytest.raises(sqlite3.OperationalError):
-        sqlite_operator._copy(Full(), tmp_path / "backup")  # type: ignore[arg-type]
+    with closing(Full(":memory:")) as full, pytest.raises(sqlite3.OperationalError):
+        sqlite_copy.copy(full, tmp_path / "backup", lambda done, total: None)
     assert not list(tmp_path.glob("backup*"))
 
 
