@@ -129,8 +129,10 @@ def _current(path: Path) -> sqlite3.Connection:
 
 @contextmanager
 def _mapped(path: Path, target: Path | None = None) -> Iterator[None]:
-    """What goes wrong with SQLite as StoreUnavailable, with the file and how to mend it. target: the file that
-    is written, whose fault all is but damage."""
+    """What goes wrong with SQLite as StoreUnavailable, with the file and how to mend it.
+
+    target: the file that is written; all but damage is about it.
+    """
     try:
         yield
     except sqlite3.Error as error:

@@ -1,0 +1,83 @@
+"""What `gateway documents` works with: the store that gateway.conf names, beside a gateway or without one."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway import console
+from gateway.core.model import TenantId
+from gateway.core.process import ProcessConfig
+from gateway.store.operator import Operator
+from gateway.store.port import DocumentStore, TenantStore
+from gateway.store.sqlite import SQLiteDocumentStore
+from gateway.store.sqlite_operator import SQLiteOperator
+
+
+class Unusable(Exception):
+    """What was asked for cannot be done: the text says what, why and how to mend it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """place: where the data is, for messages; no secrets. store: makes the store that serves tenants."""
+
+    place: str
+    operator: Operator
+    store: Callable[[], DocumentStore]
+    meter: console.Meter
+
+    @asynccontextmanager
+    async def tenant(self, tenant: TenantId) -> AsyncIterator[TenantStore]:
+        """A tenant's documents as the gateway sees them, without a quota."""
+        store = self.store()
+        try:
+            await store.start()
+            yield store.tenant(tenant)
+        finally:
+            await store.close()
+
+    async def chosen(self, names: Iterable[TenantId]) -> tuple[TenantId, ...]:
+        """The tenants that were named, all if none was. Raises Unusable when one has no data."""
+        known = await self.operator.tenants()
+        for tenant in names:
+            if tenant not in known:
+                there = ", ".join(map(str, known)) or "nobody"
+                raise Unusable(f"{tenant} has no documents in {self.place}; there are those of: {there}")
+        return tuple(dict.fromkeys(names)) or known
+
+
+def open_engine(config: ProcessConfig, meter: console.Meter) -> Engine:
+    folder = Path(config.store_uri.removeprefix("sqlite:"))
+
+    def copied(done: int, pages: int) -> None:
+        meter.show(done, pages, f"{done * 100 // max(pages, 1)} %")
+
+    return Engine(
+        place=console.short(folder),
+        operator=SQLiteOperator(folder, copied),
+        store=lambda: SQLiteDocumentStore(folder, os.urandom(32)),  # its cursors do not outlive the command
+        meter=meter,
+    )
+
+
+def tenant_id(text: str) -> TenantId:
+    """For argparse."""
+    try:
+        return TenantId(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no tenant: {error}") from None
+
+
+def reason(error: Exception) -> str:
+    """What is wrong, with what was noted for the operator instead of what a client would be told."""
+    notes = getattr(error, "__notes__", None)
+    if notes:
+        return "; ".join(notes)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
