@@ -86,7 +86,7 @@ def count(number: int, noun: str) -> str:
 
 
 class Meter:
-    """How far long work has come: on a terminal, on stderr, gone when the work is done. Elsewhere nothing."""
+    """How far long work has come: on stderr where it is a terminal, gone when the work is done."""
 
     def __init__(self) -> None:
         self._progress = Progress(
@@ -96,29 +96,39 @@ class Meter:
             TimeElapsedColumn(),
             console=err,
             transient=True,
-            disable=not err.is_terminal,
+            redirect_stdout=False,  # what is printed must go where it was sent
+            disable=not err.is_interactive,
         )
         self._task: TaskID | None = None
 
     def __enter__(self) -> Meter:
-        self._progress.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self.end()
+
+    def end(self) -> None:
+        """Show nothing until the next begin, so that others can write to the terminal."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None
+            if not self._progress.disable:
+                self._progress.stop()
 
     def begin(self, text: str) -> None:
         """The next piece of work, instead of the one before."""
-        if self._task is not None:
-            self._progress.remove_task(self._task)
+        self.end()
+        if not self._progress.disable:
+            self._progress.start()
         self._task = self._progress.add_task(escape(text), total=None, told="")
 
     def show(self, done: int, total: int | None, told: str = "") -> None:
         """From any thread. total: None when nobody knows. told: beside the bar."""
-        if self._task is not None:
-            self._progress.update(self._task, completed=done, total=total, told=told)
+        task = self._task
+        if task is not None:
+            self._progress.update(task, completed=done, total=total, told=told)
 
 
 def _names(scopes: Iterable[str]) -> str:

@@ -31,9 +31,9 @@ _MEND_OS = {
     errno.ENOSPC: "make room on that disk",
     errno.EDQUOT: "make room on that disk",
     errno.EROFS: "its disk is mounted read-only; choose another place",
-    errno.ENOENT: "make the folder first, or look at the name",
+    errno.ENOENT: "look at the name, or make its folder first",
     errno.ENOTDIR: "a part of the path is a file; look at the name",
-    errno.EISDIR: "it is a folder; name a file",
+    errno.EISDIR: "name a file",
     errno.EEXIST: "name another place, or move it away",
 }
 
@@ -74,7 +74,7 @@ def add_commands(add: _Add, load: Callable[[str], ProcessConfig]) -> None:
     about = "put backups in place: each as a whole or not at all, with the gateway stopped"
     made = command("restore", restore, about, "restore /backups/2026-11-22 acme")
     made.add_argument("source", metavar="DIR|FILE.db", help="a folder or a file that backup made")
-    tenants_of(made, "whose data (default: all in the folder; for a file, whom it is called after)")
+    tenants_of(made, "whose data (default: all in the folder; a file needs one)")
     made.add_argument("--force", action="store_true", help="replace documents that are there")
     machine(made)
     about = "check files, documents, indexes and counters; exit code 1 when something is wrong"
@@ -142,6 +142,7 @@ async def tenants(arguments: argparse.Namespace, engine: Engine) -> int:
             continue
         except StoreUnavailable as error:
             broken[tenant.value] = reason(error)
+    engine.meter.end()
     if arguments.json:
         rows = [{**asdict(size), "tenant": size.tenant.value} for size in sizes]
         failed = [{"tenant": name, "reason": why} for name, why in broken.items()]
@@ -184,6 +185,7 @@ async def verify(arguments: argparse.Namespace, engine: Engine) -> int:
             found[tenant.value] = await engine.operator.verify(tenant)
         except NotFound:  # gone meanwhile
             continue
+        engine.meter.end()
         if not arguments.json:
             _tell(tenant.value, found[tenant.value])
     wrong = any(found.values())

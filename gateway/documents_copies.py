@@ -35,9 +35,11 @@ async def backup(arguments: argparse.Namespace, engine: Engine) -> int:
         except NotSupportedByStore:
             raise
         except (GatewayError, OSError) as error:
+            engine.meter.end()
             failed.append({"tenant": tenant.value, "reason": reason(error)})
             continue
         done.append({"tenant": tenant.value, "file": str(target), "bytes": size})
+        engine.meter.end()
         if not arguments.json:
             _told("copied", f"{tenant}  {target}  {console.amount(size)}")
     if arguments.json:
@@ -75,10 +77,12 @@ async def restore(arguments: argparse.Namespace, engine: Engine) -> int:
         except NotSupportedByStore:
             raise
         except (GatewayError, OSError) as error:
+            engine.meter.end()
             why = reason(error)
             break
         left.remove(tenant)
         done.append({"tenant": tenant.value, "collections": size.collections, "documents": size.documents})
+        engine.meter.end()
         if not arguments.json:
             _told("restored", f"{tenant}  {console.count(size.documents, 'document')}  from {source}")
     names = [tenant.value for tenant in left]
@@ -94,9 +98,10 @@ def _sources(source: Path, named: list[TenantId]) -> dict[TenantId, Path]:
     if not source.exists():
         raise Unusable(f"there is no {source}; name a folder or a file that `gateway documents backup` made")
     if not source.is_dir():
-        if len(named) > 1:
-            raise Unusable(f"{source} is one tenant's data; name one tenant")
-        return {named[0] if named else _owner(source): source}
+        if len(named) != 1:
+            mend = f"say whose: gateway documents restore {source} TENANT"
+            raise Unusable(f"{source} is one tenant's data; {mend}")
+        return {named[0]: source}
     if named:
         found = {tenant: source / f"{tenant}{SUFFIX}" for tenant in named}
     else:
@@ -113,7 +118,7 @@ def _owner(path: Path) -> TenantId:
     try:
         return TenantId(path.stem)
     except ValueError:
-        mend = f"say whose it is: gateway documents restore {path} TENANT"
+        mend = f"move it away, or say whose it is: gateway documents restore {path} TENANT"
         raise Unusable(f"{path} is not called after a tenant; {mend}") from None
 
 

@@ -98,7 +98,11 @@ def _output(name: str) -> Iterator[BinaryIO]:
             yield file
     else:
         beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            error.filename = name
+            raise
         try:
             with os.fdopen(descriptor, "wb") as file:
                 yield file

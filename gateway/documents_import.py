@@ -86,7 +86,10 @@ def _set(ready: asyncio.Future[None]) -> None:
 
 async def import_(arguments: argparse.Namespace, engine: Engine) -> int:
     """0: every line was written or skipped. 1: some failed, or it stopped. 130, 143: after a signal."""
-    check_collection(arguments.collection)
+    try:
+        check_collection(arguments.collection)
+    except GatewayError as error:
+        raise Unusable(f"{arguments.collection!r}: {error}") from None
     settings = None
     if arguments.settings is not None:
         try:
@@ -126,6 +129,7 @@ class _Import:
         self._counts = ImportCounts(lines=arguments.from_line - 1)
         self._failures: list[dict[str, Any]] = []
         self._why = ""  # it stopped before the end
+        self._unwritten = 0  # the first line for which there was no room
         self._code = 1
 
     async def run(self, store: TenantStore) -> None:
@@ -140,8 +144,7 @@ class _Import:
             async with aclosing(written) as batches:
                 async for outcomes in batches:
                     for outcome in outcomes:
-                        if not self._why:
-                            self._settle(lines.numbers.popleft(), outcome)
+                        self._settle(lines.numbers.popleft(), outcome)
                     self._show()
                     if self._why:
                         return
@@ -163,8 +166,10 @@ class _Import:
                 lines.numbers.pop()
 
     def _settle(self, number: int, outcome: Outcome) -> None:
-        if outcome.status == 507:  # no room: this line and those behind it are for later
-            self._why = _detail(str((outcome.error or {}).get("detail")), {}) + " Make room on the disk."
+        if outcome.status == 507:
+            if not self._unwritten:
+                self._unwritten = number
+                self._why = f"{(outcome.error or {}).get('detail')} Make room on the disk."
             return
         if self._counts.add(number, outcome, replacing=self._arguments.replace):
             return
@@ -184,10 +189,11 @@ class _Import:
 
     def end(self) -> int:
         """Tell how it ended; the exit code."""
+        self._meter.end()
         counts, done = self._counts, not self._why
         code = self._code if self._why or counts.failed else 0
         if self._arguments.json:
-            told = {"done": done, **asdict(counts), "next_line": counts.lines + 1, "errors": self._failures}
+            told = {"done": done, **asdict(counts), "next_line": self._next, "errors": self._failures}
             print(json.dumps({**told, "reason": self._why}, indent=2))
             return code
         figures = f"{counts.created:,} created, {counts.replaced:,} replaced,"
@@ -195,17 +201,22 @@ class _Import:
         style = "bold green" if code == 0 else "bold yellow"
         console.out.print(Text("imported ", style=style).append(figures, style="not bold default"))
         if self._why:
-            console.fail(f"{self._name}: stopped behind line {counts.lines}: {self._why}")
+            console.fail(f"{self._name}: stopped before line {self._next}: {self._why}")
             console.err.print(Text(f"    go on with: {self._again()}", style="green"))
         elif counts.failed:
             mend = "mend those lines and import them alone; lines with an id may be sent again without harm"
             console.err.print(Text(f"    mend: {mend}", style="green"))
         return code
 
+    @property
+    def _next(self) -> int:
+        """The first line that is not settled."""
+        return self._unwritten or self._counts.lines + 1
+
     def _again(self) -> str:
         arguments = self._arguments
         words = ["gateway", "documents", "import", "-c", arguments.config]
-        words += ["--replace"] * arguments.replace + ["--from-line", str(self._counts.lines + 1)]
+        words += ["--replace"] * arguments.replace + ["--from-line", str(self._next)]
         return shlex.join([*words, str(arguments.tenant), arguments.collection, arguments.source])
 
 

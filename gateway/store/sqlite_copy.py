@@ -34,6 +34,13 @@ def copy(source: sqlite3.Connection, target: Path, progress: Callable[[int, int]
         raise
 
 
+def damage(path: Path) -> str:
+    """What SQLite's quick check finds wrong with a copy; empty when nothing is. Raises sqlite3.Error."""
+    with closing(sqlite3.connect(path)) as connection:
+        (checked,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    return "" if checked == "ok" else " ".join(str(checked).split())
+
+
 def sync(path: Path) -> None:
     """Wait until a file is on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -19,7 +19,7 @@ from gateway.core.model import TenantId
 from gateway.store import sqlite_errors, sqlite_restore
 from gateway.store.operator import TenantSize
 from gateway.store.sqlite_connections import open_reader, open_writer
-from gateway.store.sqlite_copy import copy
+from gateway.store.sqlite_copy import copy, damage
 from gateway.store.sqlite_schema import sync_folder
 from gateway.store.sqlite_verify import problems
 
@@ -84,7 +84,7 @@ class SQLiteOperator:
 
     def _size(self, tenant: TenantId) -> TenantSize:
         path = self._existing(tenant)
-        with _mapped(path), closing(_current(path)) as connection:
+        with _mapped(path), _current(path) as connection:
             collections, documents, size = connection.execute(_SIZE).fetchone()
         companions = (path, path.with_name(path.name + "-wal"))
         stored = sum(file.stat().st_size for file in companions if file.exists())
@@ -96,8 +96,11 @@ class SQLiteOperator:
             raise FileExistsError(errno.EEXIST, "it is there already", str(target))
         beside = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
-            with _mapped(path), closing(_current(path)) as source, _mapped(path, target):
+            with _mapped(path), _current(path) as source, _mapped(path, target):
                 copy(source, beside, self._on_progress)
+                found = damage(beside)
+            if found:
+                raise StoreUnavailable(f"{path} is damaged, and a copy would be too ({found}): verify it.")
             beside.replace(target)
             sync_folder(target.absolute().parent)
         finally:
@@ -107,7 +110,7 @@ class SQLiteOperator:
     def _verify(self, tenant: TenantId) -> tuple[str, ...]:
         path = self._existing(tenant)
         try:
-            with closing(_current(path)) as connection:
+            with _current(path) as connection:
                 return tuple(problems(connection))
         except sqlite3.Error as error:
             return (f"{path} cannot be read: {error}: {sqlite_errors.mend(error)}.",)
@@ -121,10 +124,12 @@ class SQLiteOperator:
         return self._size(tenant)
 
 
-def _current(path: Path) -> sqlite3.Connection:
-    """A connection to a file of this version; an older one is brought up to date first."""
-    open_writer(path, None).close()
-    return open_reader(path)
+@contextmanager
+def _current(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that reads a file of this version; an older one is brought up to date first."""
+    # The writer is closed last: a connection that only reads would leave the log behind.
+    with closing(open_writer(path, None)), closing(open_reader(path)) as reader:
+        yield reader
 
 
 @contextmanager

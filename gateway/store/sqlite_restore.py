@@ -86,7 +86,7 @@ def _copy_whole(source: Path, new: Path, progress: Callable[[int, int], None]) -
         if isinstance(error, sqlite3.Error) and sqlite_errors.primary_code(error) == sqlite3.SQLITE_FULL:
             raise
         reason = "; ".join(getattr(error, "__notes__", [str(error)]))
-        raise BadRequest(f"{source} is not a backup of documents ({reason}).") from None
+        raise BadRequest(f"{source} is not a whole backup of documents ({reason}).") from None
     if found:
         raise BadRequest(f"{source} is damaged: {' '.join(found)}")
     if os.geteuid() == 0:  # else the gateway's user could not open what root has put here
