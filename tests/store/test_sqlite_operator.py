@@ -185,3 +185,23 @@ async def test_verifying_finds_a_torn_file(folder: Path) -> None:
         file.write(b"torn" * 8192)
     (problem,) = await SQLiteOperator(folder).verify(ACME)
     assert "damaged" in problem or "cannot be read" in problem
+
+
+def test_a_copy_ends_however_much_is_written_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "source.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as source:
+        source.execute("PRAGMA journal_mode=WAL")
+        source.execute("CREATE TABLE t (a)")
+        source.execute("INSERT INTO t VALUES (zeroblob(20_000_000))")
+        told: list[tuple[int, int]] = []
+
+        def progress(done: int, total: int) -> None:
+            told.append((done, total))
+            assert len(told) < 100, "it begins again each time"
+            with closing(sqlite3.connect(path, isolation_level=None)) as writer:
+                writer.execute("INSERT INTO t VALUES (1)")
+
+        sqlite_copy.copy(source, tmp_path / "copy", progress)
+    assert len(told) > 3 and told == sorted(told) and told[-1][0] == told[-1][1]
+    with closing(sqlite3.connect(tmp_path / "copy")) as copied:
+        assert copied.execute("SELECT count(*) FROM t").fetchone() == (1,)
