@@ -192,7 +192,7 @@ def test_a_copy_ends_however_much_is_written_meanwhile(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as source:
         source.execute("PRAGMA journal_mode=WAL")
         source.execute("CREATE TABLE t (a)")
-        source.execute("INSERT INTO t VALUES (zeroblob(20_000_000))")
+        source.execute("INSERT INTO t VALUES (zeroblob(20000000))")
         told: list[tuple[int, int]] = []
 
         def progress(done: int, total: int) -> None:
