@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway import console
+from gateway.app import document_store
 from gateway.core.model import TenantId
 from gateway.core.process import ProcessConfig
 from gateway.store.operator import Operator
 from gateway.store.port import DocumentStore, TenantStore
-from gateway.store.sqlite import SQLiteDocumentStore
 from gateway.store.sqlite_operator import SQLiteOperator
 
 
@@ -52,17 +52,24 @@ class Engine:
 
 
 def open_engine(config: ProcessConfig, meter: console.Meter) -> Engine:
-    folder = Path(config.store_uri.removeprefix("sqlite:"))
+    uri = config.store_uri
+
+    def store() -> DocumentStore:
+        return document_store(uri, os.urandom(32))  # its cursors do not outlive the command
+
+    if not uri.startswith("sqlite:"):
+        # Only here: importing Motor takes a tenth of a second, and sets its number of threads.
+        from gateway.store.mongo_driver import Driver
+        from gateway.store.mongo_operator import MongoOperator
+
+        driver = Driver(uri)
+        return Engine(driver.name, MongoOperator(driver), store, meter)
+    folder = Path(uri.removeprefix("sqlite:"))
 
     def copied(done: int, pages: int) -> None:
         meter.show(done, pages, f"{done * 100 // max(pages, 1)} %")
 
-    return Engine(
-        place=console.short(folder),
-        operator=SQLiteOperator(folder, copied),
-        store=lambda: SQLiteDocumentStore(folder, os.urandom(32)),  # its cursors do not outlive the command
-        meter=meter,
-    )
+    return Engine(console.short(folder), SQLiteOperator(folder, copied), store, meter)
 
 
 def tenant_id(text: str) -> TenantId:

@@ -7,22 +7,19 @@ import json
 import os
 import shlex
 import sqlite3
-from collections.abc import Coroutine
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway import console
 from gateway.cli import main
-from gateway.core.errors import NotSupportedByStore
 from gateway.core.model import TenantId
-from gateway.documents_copies import backup, restore
-from gateway.documents_engine import Engine
 from gateway.store import collection as collections
 from gateway.store.sqlite import SQLiteDocumentStore
+from tests.bench.servers import free_port
 from tests.conf import write_conf
+from tests.store import mongo_server
 
 SETTINGS = {"indexes": [{"name": "by_n", "fields": ["n"], "unique": True}], "require_if_match": False}
 COMMANDS = ["tenants", "export", "import", "backup", "restore", "verify"]
@@ -31,9 +28,10 @@ COMMANDS = ["tenants", "export", "import", "backup", "restore", "verify"]
 class Operator:
     """Runs commands on a config of its own, and looks at what they print."""
 
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.folder = folder
-        self.conf = str(write_conf(folder))
+    def __init__(
+        self, folder: Path, capsys: pytest.CaptureFixture[str], uri: str = "sqlite:documents"
+    ) -> None:
+        self.conf = str(write_conf(folder, extra=f"[store]\nuri = {uri}\n"))
         self.data = folder / "var" / "documents"
         self._capsys = capsys
 
@@ -400,26 +398,35 @@ def test_verify_says_what_is_wrong_to_people_and_programs(
     assert operator("verify", "globex")[0] == 0
 
 
-class _ServersOwn:
-    """An engine whose copies are the server's business."""
+def test_on_mongodb_all_works_but_copies_which_are_the_servers_own(
+    operator: Operator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    operator.fill("acme", 250, SETTINGS)
+    operator("export", "acme", "-o", tmp_path / "all")
+    operator("backup", tmp_path / "today")
+    with mongo_server.serve(tmp_path) as uri:
+        other = Operator(tmp_path / "other", capsys, mongo_server.database(uri))
+        source, settings = tmp_path / "all" / "orders.ndjson", tmp_path / "all" / "orders.settings.json"
+        code, out, _ = other("import", "acme", "orders", source, "--settings", settings)
+        assert (code, out.split()[1]) == (0, "250")
+        assert other.exported("acme") == operator.exported("acme")
+        code, shown = other.json("tenants")
+        assert (code, shown["tenants"][0]["documents"]) == (0, 250)
+        assert shown["store"].startswith("mongodb://")
+        assert other("verify")[0] == 0
+        for arguments in (("backup", tmp_path / "new"), ("restore", tmp_path / "today", "--force")):
+            code, out, err = other(*arguments)
+            assert (code, out) == (1, "")
+            assert "use mongodump and mongorestore" in err
+        assert not list((tmp_path / "new").glob("*"))
 
-    async def tenants(self) -> tuple[TenantId, ...]:
-        return (TenantId("acme"),)
 
-    async def backup(self, tenant: TenantId, target: Path) -> int:
-        raise NotSupportedByStore("use mongodump")
-
-    async def restore(self, tenant: TenantId, source: Path, *, replace: bool = False) -> Any:
-        raise NotSupportedByStore("use mongorestore")
-
-
-@pytest.mark.parametrize("work", [backup, restore])
-def test_an_engine_that_makes_no_copies_says_who_does(tmp_path: Path, work: Any) -> None:
-    (tmp_path / "acme.db").touch()
-    arguments = type("Arguments", (), {
-        "target": str(tmp_path / "new"), "source": str(tmp_path), "tenants": [], "force": True, "json": False,
-    })
-    engine = Engine("mongodb", _ServersOwn(), lambda: None, console.Meter())  # type: ignore[arg-type]
-    running: Coroutine[Any, Any, int] = work(arguments, engine)
-    with pytest.raises(NotSupportedByStore, match="mongo"):
-        asyncio.run(running)
+def test_a_server_that_is_away_is_named_without_its_password(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = f"mongodb://ann:secret@127.0.0.1:{free_port()}/own?serverSelectionTimeoutMS=100"
+    code, out, err = Operator(tmp_path, capsys, uri)("tenants")
+    assert (code, out) == (1, "")
+    assert "error: " in err
+    assert "127.0.0.1" in err
+    assert "secret" not in err
