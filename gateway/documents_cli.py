@@ -7,6 +7,8 @@ import asyncio
 import errno
 import json
 import logging
+import os
+import signal
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from typing import Any, Protocol
@@ -23,6 +25,7 @@ from gateway.documents_export import export
 from gateway.documents_import import DEFAULT_MAX_ERRORS, import_
 from gateway.store.operator import TenantSize
 
+_INTERRUPTED = 128 + signal.SIGINT
 Work = Callable[[argparse.Namespace, Engine], Coroutine[Any, Any, int]]
 
 _MEND_OS = {
@@ -114,6 +117,9 @@ def _run(work: Work, arguments: argparse.Namespace, config: ProcessConfig) -> in
 
     async def run() -> int:
         engine = open_engine(config, meter)
+        running, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert running is not None
+        loop.add_signal_handler(signal.SIGINT, _interrupt, running, engine)
         try:
             return await work(arguments, engine)
         finally:
@@ -122,12 +128,23 @@ def _run(work: Work, arguments: argparse.Namespace, config: ProcessConfig) -> in
     try:
         with console.Meter() as meter:
             return asyncio.run(run())
+    except asyncio.CancelledError:
+        return _INTERRUPTED
     except (GatewayError, Unusable) as error:
         console.fail(reason(error))
     except OSError as error:
         mend = _MEND_OS.get(error.errno or 0)
         console.fail(f"{reason(error)}; {mend}" if mend else reason(error))
     return 1
+
+
+def _interrupt(task: asyncio.Task[Any], engine: Engine) -> None:
+    """At the first Ctrl-C a copy that is under way undoes itself; at the second all ends where it is, which
+    does no harm but may leave a file beside."""
+    if engine.stopped.is_set():
+        os._exit(_INTERRUPTED)
+    engine.stopped.set()
+    task.cancel()
 
 
 async def tenants(arguments: argparse.Namespace, engine: Engine) -> int:

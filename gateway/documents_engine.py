@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import pwd
+import shlex
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 from gateway import console
 from gateway.app import document_store
@@ -24,12 +27,14 @@ class Unusable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """place: where the data is, for messages; no secrets. store: makes the store that serves tenants."""
+    """place: where the data is, for messages; no secrets. store: makes the store that serves tenants.
+    stopped: set when a copy shall not go on."""
 
     place: str
     operator: Operator
     store: Callable[[], DocumentStore]
     meter: console.Meter
+    stopped: Event
 
     @asynccontextmanager
     async def tenant(self, tenant: TenantId) -> AsyncIterator[TenantStore]:
@@ -52,7 +57,8 @@ class Engine:
 
 
 def open_engine(config: ProcessConfig, meter: console.Meter) -> Engine:
-    uri = config.store_uri
+    """Raises Unusable."""
+    uri, stopped = config.store_uri, Event()
 
     def store() -> DocumentStore:
         return document_store(uri, os.urandom(32))  # its cursors do not outlive the command
@@ -63,13 +69,26 @@ def open_engine(config: ProcessConfig, meter: console.Meter) -> Engine:
         from gateway.store.mongo_operator import MongoOperator
 
         driver = Driver(uri)
-        return Engine(driver.name, MongoOperator(driver), store, meter)
+        return Engine(driver.name, MongoOperator(driver), store, meter, stopped)
     folder = Path(uri.removeprefix("sqlite:"))
+    _check_owner(folder)
 
     def copied(done: int, pages: int) -> None:
+        if stopped.is_set():
+            raise Unusable("it was interrupted")
         meter.show(done, pages, f"{done * 100 // max(pages, 1)} %")
 
-    return Engine(console.short(folder), SQLiteOperator(folder, copied), store, meter)
+    return Engine(console.short(folder), SQLiteOperator(folder, copied), store, meter, stopped)
+
+
+def _check_owner(folder: Path) -> None:
+    """What another user, above all root, makes in the folder, the gateway could not open."""
+    if folder.exists() and (owner := folder.stat().st_uid) != os.geteuid():
+        try:
+            name = pwd.getpwuid(owner).pw_name
+        except KeyError:
+            name = f"#{owner}"
+        raise Unusable(f"{folder} belongs to {name}; run this as that user: sudo -u {shlex.quote(name)} ...")
 
 
 def tenant_id(text: str) -> TenantId:

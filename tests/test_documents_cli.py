@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from gateway.cli import main
+from gateway import console
+from gateway.cli import load_process, main
 from gateway.core.model import TenantId
+from gateway.documents_engine import Unusable, open_engine
 from gateway.store import collection as collections
 from gateway.store.sqlite import SQLiteDocumentStore
 from tests.bench.servers import free_port
@@ -187,6 +189,13 @@ def test_lines_that_fail_are_told_with_file_line_and_reason(operator: Operator, 
     assert "/$x the member's name: must not begin with $" in told[told.index(f"{source}:3") + 1]
     assert "mend: " in told[-1]
     assert len(operator.exported("acme", "c")) == 2
+
+
+def test_lines_keep_their_numbers_when_an_import_begins_later(operator: Operator, tmp_path: Path) -> None:
+    operator.fill("acme", 1)
+    (tmp_path / "in").write_text(BAD)
+    code, shown = operator.json("import", "acme", "c", tmp_path / "in", "--from-line", 4)
+    assert (code, [error["line"] for error in shown["errors"]], shown["created"]) == (1, [4, 6], 1)
 
 
 def test_an_import_that_stops_says_where_and_goes_on_from_there(operator: Operator, tmp_path: Path) -> None:
@@ -365,6 +374,32 @@ def test_a_log_without_its_file_is_not_given_a_new_one(operator: Operator, tmp_p
     assert code == 1
     assert f"{operator.data}/acme.db-wal is left of a file that is gone" in err
     assert [path.name for path in operator.data.iterdir()] == ["acme.db-wal"]
+
+
+def test_what_is_interrupted_undoes_itself(operator: Operator, tmp_path: Path) -> None:
+    operator.fill("acme", 3)
+    operator("backup", tmp_path / "old")
+    operator.fill("acme", 9)
+    engine = open_engine(load_process(operator.conf), console.Meter())
+    engine.stopped.set()
+    tenant = TenantId("acme")
+    with pytest.raises(Unusable, match="interrupted"):
+        asyncio.run(engine.operator.backup(tenant, tmp_path / "new.db"))
+    with pytest.raises(Unusable, match="interrupted"):
+        asyncio.run(engine.operator.restore(tenant, tmp_path / "old" / "acme.db", replace=True))
+    assert {path.name for path in tmp_path.iterdir()} == {"gateway", "old"}
+    assert [path.name for path in operator.data.iterdir()] == ["acme.db"]
+    assert len(operator.exported("acme")) == 9
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's folder")
+def test_another_users_data_is_left_to_that_user(operator: Operator, tmp_path: Path) -> None:
+    operator.fill("acme", 3)
+    os.chown(operator.data, 1, -1)
+    for command in (("tenants",), ("backup", tmp_path / "new"), ("import", "new", "c")):
+        code, out, err = operator(*command)
+        assert (code, out) == (1, "")
+        assert f"{operator.data} belongs to daemon; run this as that user: sudo -u daemon" in err
 
 
 # --- verify, other engines ---------------------------------------------------------------------------

@@ -226,6 +226,21 @@ def _documents(path: Path) -> int:
         return 0
 
 
+def test_ctrl_c_ends_a_backup_without_a_trace(tmp_path: Path) -> None:
+    conf = write_conf(tmp_path / "gateway")
+    source = tmp_path / "in.ndjson"
+    source.write_text("".join(f'{{"text":"{"x" * 200_000}"}}\n' for n in range(400)))
+    run(conf, "import", "acme", "c", source)
+    with subprocess.Popen(gateway_documents(conf, "backup", tmp_path / "today"), cwd=ROOT) as process:
+        end = time.monotonic() + 30
+        while not list((tmp_path / "today").glob(".acme.db.*.part")):
+            assert time.monotonic() < end
+            time.sleep(0.001)
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+    assert list((tmp_path / "today").iterdir()) == []
+
+
 def test_who_has_read_enough_ends_an_export(tmp_path: Path) -> None:
     conf = write_conf(tmp_path / "gateway")
     source = tmp_path / "in.ndjson"

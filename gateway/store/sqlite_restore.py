@@ -28,7 +28,10 @@ _BUSY_SECONDS = 1.0
 
 
 def put(path: Path, source: Path, *, replace: bool, progress: Callable[[int, int], None]) -> None:
-    """Raises BadRequest (no whole backup), Conflict (data is there, or is open), sqlite3.Error, OSError."""
+    """Raises BadRequest (no whole backup), Conflict (data is there, or is open), sqlite3.Error, OSError.
+
+    progress: as of `copy`, and told once more before anything is replaced; what it raises stops the work.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     new = path.with_suffix(".restoring")
     with _only_one(path.parent):
@@ -37,6 +40,7 @@ def put(path: Path, source: Path, *, replace: bool, progress: Callable[[int, int
         remove(new)
         try:
             _copy_whole(source, new, progress)
+            progress(1, 1)
             if path.exists():
                 _exchange(path, new, replace)
             else:
@@ -89,9 +93,6 @@ def _copy_whole(source: Path, new: Path, progress: Callable[[int, int], None]) -
         raise BadRequest(f"{source} is not a whole backup of documents ({reason}).") from None
     if found:
         raise BadRequest(f"{source} is damaged: {' '.join(found)}")
-    if os.geteuid() == 0:  # else the gateway's user could not open what root has put here
-        owner = new.parent.stat()
-        os.chown(new, owner.st_uid, owner.st_gid)
     sync(new)
 
 
