@@ -89,7 +89,7 @@ async def restore(arguments: argparse.Namespace, engine: Engine) -> int:
     if arguments.json:
         print(json.dumps({"restored": done, "not_restored": names, "reason": why}, indent=2))
     elif why:
-        console.fail(f"{why} Not restored, and as they were: {', '.join(names)}.")
+        console.fail(f"{why.removesuffix('.')}. Not restored, and as they were: {', '.join(names)}.")
     return 1 if why else 0
 
 
