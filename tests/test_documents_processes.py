@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from gateway.core.model import TenantId
+from gateway.store import sqlite_restore
 from gateway.store.sqlite_operator import SQLiteOperator
 from tests.conf import write_conf
 
@@ -175,7 +176,7 @@ def test_a_restore_that_is_killed_leaves_the_old_or_the_new(tmp_path: Path) -> N
     sizes = set()
     for turn in range(ROUNDS):
         if turn % 4 == 3:
-            (data / "acme.db").unlink()  # restored where there is none
+            sqlite_restore.remove(data / "acme.db")  # with what a kill left: restored where there is none
         else:
             asyncio.run(operator.restore(ACME, old, replace=True))
         command = [sys.executable, "-c", _RESTORE, str(data), str(new)]
