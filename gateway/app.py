@@ -83,7 +83,7 @@ class Gateway:
         self.quotas = Quotas(data / "quotas.sqlite")
         self.limits = Limits(self.quotas)
         self.keys = Keys(Path(config.keys), config.tokens, self.metrics.token)
-        self.store = _document_store(config.store_uri, ensure_secret(data / "cursor.key"), application)
+        self.store = document_store(config.store_uri, ensure_secret(data / "cursor.key"), application)
         self.feeds = Feeds()
         self.documents = Documents(self.store, self.feeds)
         routing = Path(config.routing)
@@ -231,7 +231,8 @@ class Gateway:
                 self.keys.reload_if_changed()
 
 
-def _document_store(uri: str, cursor_key: bytes, application: Any) -> DocumentStore:
+def document_store(uri: str, cursor_key: bytes, application: Any = None) -> DocumentStore:
+    """The engine that `[store] uri` asks for, not started."""
     if uri.startswith("sqlite:"):
         return SQLiteDocumentStore(Path(uri.removeprefix("sqlite:")), cursor_key)
     # Only here: importing Motor takes a tenth of a second, and sets its number of threads.
