@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from gateway.call import Call, Snapshot, Target
 from gateway.core.model import Backend
@@ -39,6 +40,7 @@ from gateway.services.quotas import Quotas
 from gateway.services.retries import Retries
 from gateway.services.supervisor import Supervisor
 from gateway.services.watch import goes_on
+from gateway.store.port import DocumentStore
 from gateway.store.sqlite import SQLiteDocumentStore
 
 L = logging.getLogger(__name__)
@@ -50,6 +52,7 @@ class Gateway:
     """All rooms of one process. start() once, drain() once.
 
     supervise: also run the backends of gateway.conf. on_snapshot(new) is called after each swap.
+    application: the ASAB application with which services register, if there is one.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Gateway:
         *,
         supervise: bool = False,
         on_snapshot: Callable[[Snapshot], None] = lambda snapshot: None,
+        application: Any = None,
     ) -> None:
         self.config = config
         self.ready = False
@@ -79,8 +83,7 @@ class Gateway:
         self.quotas = Quotas(data / "quotas.sqlite")
         self.limits = Limits(self.quotas)
         self.keys = Keys(Path(config.keys), config.tokens, self.metrics.token)
-        folder = Path(config.store_uri.removeprefix("sqlite:"))
-        self.store = SQLiteDocumentStore(folder, ensure_secret(data / "cursor.key"))
+        self.store = document_store(config.store_uri, ensure_secret(data / "cursor.key"), application)
         self.feeds = Feeds()
         self.documents = Documents(self.store, self.feeds)
         routing = Path(config.routing)
@@ -226,3 +229,14 @@ class Gateway:
             await asyncio.sleep(_KEYS_POLL)
             with goes_on("loading the keys again"):
                 self.keys.reload_if_changed()
+
+
+def document_store(uri: str, cursor_key: bytes, application: Any = None) -> DocumentStore:
+    """The engine that `[store] uri` asks for, not started."""
+    if uri.startswith("sqlite:"):
+        return SQLiteDocumentStore(Path(uri.removeprefix("sqlite:")), cursor_key)
+    # Only here: importing Motor takes a tenth of a second, and sets its number of threads.
+    from gateway.store.mongo import MongoDocumentStore
+    from gateway.store.mongo_driver import Driver
+
+    return MongoDocumentStore(Driver(uri, application), cursor_key)

@@ -57,7 +57,7 @@ class GatewayApplication(asab.Application):
         self._stopping = asyncio.Event()
         sections = {name: dict(asab.Config.items(name, raw=True)) for name in asab.Config.sections()}
         config = parse_process(sections, str(Path(path).resolve().parent))
-        self.gateway = Gateway(config, supervise=supervise, on_snapshot=self._publish)
+        self.gateway = Gateway(config, supervise=supervise, on_snapshot=self._publish, application=self)
         self._admin_sockets: list[socket.socket] = []
         self._admin: _AdminContainer | None = None
         self._reloads: set[asyncio.Task[None]] = set()

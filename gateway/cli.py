@@ -1,4 +1,4 @@
-"""The command line: gateway up | serve | check | routes | explain | token | schema."""
+"""The command line: gateway up | serve | check | routes | explain | token | schema | documents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import hdrs, web
 from rich.markup import escape
 
-from gateway import console, explain
+from gateway import console, documents_cli, explain
 from gateway.call import Call, Target
 from gateway.core.compile import Compiled
 from gateway.core.errors import GatewayError
@@ -69,6 +69,16 @@ def _parser() -> argparse.ArgumentParser:
     _token_arguments(add("token", _token, "print a signed token", example))
     about = "print the JSON Schema of the routing config"
     add("schema", _schema, about, "gateway schema > config/routing.schema.json")
+    about = "look after the stored documents: sizes, export, import, backup, restore, verify"
+    documents = commands.add_parser(
+        "documents",
+        help=about,
+        description=about,
+        epilog="example:\n  gateway documents backup /backups/today",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    below = documents.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    documents_cli.add_commands(partial(_command, below), load_process)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""What the command line shows a person: tables, problems, the start banner."""
+"""What the command line shows a person: tables, problems, progress."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -67,6 +70,65 @@ def routes(rows: Sequence[Route[Any]]) -> Table:
             f"{route.timeouts.total:g} s" if route.timeouts.total else "none",
         )
     return table
+
+
+def amount(size: int) -> str:
+    """Bytes for a person."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} B"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 line`, `1,200 lines`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+class Meter:
+    """How far long work has come: on stderr where it is a terminal, gone when the work is done."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[told]}"),
+            TimeElapsedColumn(),
+            console=err,
+            transient=True,
+            redirect_stdout=False,  # what is printed must go where it was sent
+            disable=not err.is_interactive,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Meter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Show nothing until the next begin, so that others can write to the terminal."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None
+            if not self._progress.disable:
+                self._progress.stop()
+
+    def begin(self, text: str) -> None:
+        """The next piece of work, instead of the one before."""
+        self.end()
+        if not self._progress.disable:
+            self._progress.start()
+        self._task = self._progress.add_task(escape(text), total=None, told="")
+
+    def show(self, done: int, total: int | None, told: str = "") -> None:
+        """From any thread. total: None when nobody knows. told: beside the bar."""
+        task = self._task
+        if task is not None:
+            self._progress.update(task, completed=done, total=total, told=told)
 
 
 def _names(scopes: Iterable[str]) -> str:

@@ -18,7 +18,10 @@ LEVELS = {
     "core": 0, "call": 1, "edge": 2, "store": 2, "services": 3, "handlers": 3, "life": 3,
     "admin": 4, "app": 5, "cli": 6,
 }  # fmt: skip
-CLI_FILES = frozenset({"cli", "console", "banner", "explain", "__main__"})
+CLI_FILES = frozenset({
+    "cli", "console", "banner", "explain", "__main__",
+    "documents_cli", "documents_copies", "documents_engine", "documents_export", "documents_import",
+})
 APP_FILES = frozenset({"app", "application"})
 SERVICES_THAT_FETCH: frozenset[str] = frozenset()
 # Where a broad except stands: the wall of requests, and that of the loops which must outlive any bug.

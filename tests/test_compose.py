@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -19,6 +20,7 @@ import yaml
 
 from gateway.cli import load_process, main
 from tests.bench.servers import free_port
+from tests.store import mongo_server
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -32,7 +34,7 @@ def words(command: str | list[str]) -> list[str]:
 
 
 def test_every_backend_of_the_routing_config_is_a_service_with_a_health_check_on_its_port() -> None:
-    assert set(SERVICES) == {"gateway", *BACKENDS}
+    assert set(SERVICES) == {"gateway", "mongodb", *BACKENDS}
     for name, backend in BACKENDS.items():
         assert backend["addresses"] == [f"http://{name}:8000"]
         command = " ".join(words(SERVICES[name]["command"]))
@@ -82,7 +84,7 @@ def test_only_the_gateway_publishes_ports_and_they_are_those_it_listens_on() -> 
 
 
 def test_a_backend_shares_a_network_with_the_gateway_alone_and_has_no_way_out() -> None:
-    for name in BACKENDS:
+    for name in [*BACKENDS, "mongodb"]:
         (network,) = SERVICES[name]["networks"]
         members = [service for service, described in SERVICES.items() if network in described["networks"]]
         assert set(members) == {"gateway", name}
@@ -93,10 +95,25 @@ def test_a_backend_shares_a_network_with_the_gateway_alone_and_has_no_way_out() 
 def test_no_container_runs_as_root_or_writes_outside_its_volume() -> None:
     for service in SERVICES.values():
         assert service["read_only"] and service["cap_drop"] == ["ALL"]
-        assert service["build"]["dockerfile_inline"].rstrip().endswith("USER 10001")
+        if "build" in service:
+            assert service["build"]["dockerfile_inline"].rstrip().endswith("USER 10001")
+        else:
+            assert service["user"] not in ("root", "0")
         for volume in service.get("volumes", []):
             source, target, *mode = volume.split(":")
-            assert (source in COMPOSE["volumes"] and target == "/data") or mode == ["ro"]
+            data = "/data/db" if service.get("image", "").startswith("mongo:") else "/data"
+            assert (source in COMPOSE["volumes"] and target == data) or mode == ["ro"]
+
+
+def test_mongodb_becomes_the_replica_set_that_the_config_names_before_the_gateway_starts() -> None:
+    uri = load_process(str(ROOT / "config/compose/gateway.conf")).store_uri
+    host, name = uri.split("/")[2], uri.partition("replicaSet=")[2]
+    command = SERVICES["mongodb"]["command"]
+    assert command[command.index("--replSet") + 1] == name
+    check = SERVICES["mongodb"]["healthcheck"]["test"][-1]
+    assert f"_id: '{name}'" in check and f"host: '{host}'" in check and "isWritablePrimary" in check
+    assert SERVICES["gateway"]["depends_on"]["mongodb"] == {"condition": "service_healthy"}
+    assert set(SERVICES["gateway"]["depends_on"]) == {"mongodb", *BACKENDS}
 
 
 def test_what_the_image_copies_is_there() -> None:
@@ -157,9 +174,10 @@ def test_the_gateways_command_serves_with_this_config(tmp_path: Path) -> None:
     conf = tmp_path / "config/gateway.conf"
     admin = str(free_port())
     text = conf.read_text().replace("0.0.0.0:8080", f"127.0.0.1:{free_port()}")
-    conf.write_text(
-        text.replace("0.0.0.0:8081", f"127.0.0.1:{admin}").replace("= /data", f"= {tmp_path}/data")
-    )
-    with run("gateway", tmp_path, {"/config/": f"{tmp_path}/config/", "8081": admin}) as check:
-        assert becomes_healthy(check)
+    text = text.replace("0.0.0.0:8081", f"127.0.0.1:{admin}").replace("= /data", f"= {tmp_path}/data")
+    with mongo_server.serve(tmp_path) as uri:
+        # The server of the tests is no replica set.
+        conf.write_text(re.sub("uri = .*", f"uri = {mongo_server.database(uri)}", text))
+        with run("gateway", tmp_path, {"/config/": f"{tmp_path}/config/", "8081": admin}) as check:
+            assert becomes_healthy(check)
     assert not healthy(check)

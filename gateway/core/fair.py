@@ -30,6 +30,7 @@ _FIRST = 0.05  # seconds: charged before anything was measured
 _LEARN = 0.125  # how far an estimate of a tenant moves towards a new measurement
 _LEARN_ALL = 0.0625  # and that of the backend
 _REVIEWED = 64  # tenants looked at by a tick, at least
+_CROWD = 64  # tenants; a dict never gives back the room that so many took, so it is made anew after them
 
 
 class FairQueue(Generic[T]):
@@ -45,6 +46,7 @@ class FairQueue(Generic[T]):
         self._heaps: tuple[list[Any], list[Any]] = ([], [])  # of light tenants, and of heavy ones
         self._number = 0
         self._queues = 0
+        self._crowd = 0
         self._weight = 0.0
         self._waiting_weight = 0.0
         self._per_weight = 0.0
@@ -315,6 +317,7 @@ class FairQueue(Generic[T]):
             self._weigh(-flow.weight)
             if flow.tag > self.virtual:
                 self._debts[flow.key] = flow.tag
+        self._shrink()
         if not self.inside and not self.waiting:
             self.virtual = max(self.virtual, self._horizon)
             self._debts.clear()
@@ -322,3 +325,10 @@ class FairQueue(Generic[T]):
             tag = self._debts.pop(key)
             if tag > self.virtual:
                 self._debts[key] = tag
+
+    def _shrink(self) -> None:
+        """Give back the room of a crowd that has gone."""
+        self._crowd = max(self._crowd, len(self.flows))
+        if self._crowd >= _CROWD and len(self.flows) < self._crowd // 4:
+            self.flows = dict(self.flows)
+            self._crowd = len(self.flows)

@@ -9,9 +9,10 @@ import difflib
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 
+from gateway.core import mongo_uri
 from gateway.core.problems import Problem, Problems
 from gateway.core.tokens import ALGORITHMS, TokenRule
 
@@ -52,6 +53,7 @@ class Command:
 class ProcessConfig:
     """config/gateway.conf as read. Paths are absolute or relative to the current directory.
 
+    store_uri: sqlite: and a folder, or the mongodb:// or mongodb+srv:// URI as written.
     hosts: names under which the admin listener may be called, beside the addresses that it listens on.
     access_log: a path, `-` for standard output, empty for none. pre_stop, drain: seconds.
     share: of the backends' seats, for one of several gateway processes.
@@ -62,7 +64,7 @@ class ProcessConfig:
     routing: str
     data: str
     keys: str
-    store_uri: str
+    store_uri: str = field(repr=False)  # it may hold a password
     tokens: TokenRule
     access_log: str
     commands: tuple[Command, ...]
@@ -149,9 +151,6 @@ def parse_process(sections: Sections, folder: str) -> ProcessConfig:
             )
     if not algorithms:
         read.wrong("tokens", "algorithms", "it is empty", f"choose of {', '.join(ALGORITHMS)}")
-    uri = read.text("store", "uri", "sqlite:documents")
-    if not uri.removeprefix("sqlite:").strip("/ ") or not uri.startswith("sqlite:"):
-        read.wrong("store", "uri", "this store is not offered", "write sqlite: and a folder (under data)")
     access = read.text("log", "access", "access.log")
     config = ProcessConfig(
         listen=read.listen("gateway", "127.0.0.1:8080"),
@@ -160,7 +159,7 @@ def parse_process(sections: Sections, folder: str) -> ProcessConfig:
         routing=read.path("gateway", "routing", "routing.yaml"),
         data=data,
         keys=read.path("tokens", "keys", "keys.jwks", data),
-        store_uri=f"sqlite:{PurePath(data) / uri.removeprefix('sqlite:')}",
+        store_uri=_store_uri(read, data),
         tokens=TokenRule(
             read.text("tokens", "issuer", "gateway"),
             read.text("tokens", "audience", "gateway"),
@@ -176,6 +175,21 @@ def parse_process(sections: Sections, folder: str) -> ProcessConfig:
     if read.problems:
         raise Problems(read.problems)
     return config
+
+
+def _store_uri(read: _Reader, data: str) -> str:
+    uri = read.text("store", "uri", "sqlite:documents")
+    if uri.startswith(mongo_uri.SCHEMES):
+        problem = mongo_uri.problem(uri)
+        if problem:
+            mend = "write mongodb://user:password@host:27017/database, with name and password percent-encoded"
+            read.wrong("store", "uri", problem, mend)
+        return uri
+    folder = uri.removeprefix("sqlite:")
+    if not folder.strip("/ ") or not uri.startswith("sqlite:"):
+        mend = "write sqlite: and a folder (under data), or mongodb://host:27017/database"
+        read.wrong("store", "uri", "this store is not offered", mend)
+    return f"sqlite:{PurePath(data) / folder}"
 
 
 def _unknown_keys(read: _Reader) -> None:

@@ -152,18 +152,22 @@ class Handler(RequestHandler):
         self._loop.call_later(wait, self._look_at_half_closed, wait)
 
     def has_whole_request(self) -> bool:
-        """Whether a request that came to its end is being served."""
+        """Whether a request that came to its end is being served, or about to be. Only the last one that came
+        can lack a part of its body."""
         waiter = self._waiter
-        serving = waiter is None or waiter.done() or bool(self._messages)
-        return serving and (self._body is None or self._body.is_eof())
+        waiting = len(self._messages)
+        if waiter is None:
+            waiting += 1  # the one that is being served
+        return waiting > 1 or (waiting == 1 and (self._body is None or self._body.is_eof()))
 
     def is_last(self) -> bool:
         """Whether nothing came after the request that is being served."""
         return not self._messages
 
     def end_half_closed(self) -> None:
-        """Close the connection if all that came whole is answered."""
-        raise NotImplementedError
+        """Close the connection if all that came whole is answered. What lacks a part stays without it."""
+        if not self.has_whole_request():
+            self.force_close()
 
     # --- bytes to the client ---
 

@@ -77,10 +77,11 @@ class Listener:
         self._look()
 
     def _look(self) -> None:
-        """Once a second: refuse heads that take too long."""
+        """Once a second: refuse heads that take too long, cut off who reads no more."""
         now = monotonic()
         for connection in self._connections():
             connection.head_is_late(now)
+            connection.reads_no_more(now)
         self._sweep = asyncio.get_running_loop().call_later(1.0, self._look)
 
     def _connections(self) -> list[ClientConnection]:
@@ -94,20 +95,18 @@ class Listener:
                 await site.stop()
 
     async def drain(self) -> None:
-        """Close idle connections, let active ones finish for the drain time, then cut them."""
-        if self._sweep is not None:
-            self._sweep.cancel()
-        runner = self._runner
-        if runner is not None and runner.server is not None:
-            for connection in self._connections():
-                connection.drain()
+        """Close idle connections, let active ones finish for the drain time, then cut them. One is active
+        until its last byte has left."""
+        if self._runner is not None:
             end = monotonic() + self._drain_time
             await asyncio.sleep(0.02)  # what has just come is in progress a few turns later
-            while monotonic() < end and any(  # noqa: ASYNC110 - aiohttp has no event for it
-                c._request_in_progress for c in self._connections()
-            ):
+            while monotonic() < end and (connections := self._connections()):
+                for connection in connections:
+                    connection.drain()
                 await asyncio.sleep(0.02)
-            await runner.cleanup()
+            await self._runner.cleanup()
+        if self._sweep is not None:
+            self._sweep.cancel()
         self._runner = None
         for sock in self._sockets:
             sock.close()

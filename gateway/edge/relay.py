@@ -145,14 +145,15 @@ class Relay:
             self._send(data)
 
     def end(self) -> None:
-        """The backend has given all of it."""
+        """The backend has given all of it. A client that has not read what came before waits with its next
+        request: else it could have as many answers in our memory as it sends requests."""
         data, self.head = self.head, b""
         if self._chunked:
             data += b"0\r\n\r\n"
         if data:
             self._send(data)
         self._over = True
-        if self._outbox is None:
+        if self._outbox is None and not self._client.writing_paused:
             self.finish()
 
     def fail(self, error: GatewayError) -> None:
@@ -211,18 +212,19 @@ class Relay:
             if not piece:
                 outbox.close()
                 self._outbox = outbox = None
-                if self._over:
-                    self.finish()
-                    return
                 break
             client.transport.write(piece)
-        if self.exchange is not None and (outbox is None or not outbox.full):
+        if outbox is None and self._over:
+            self.finish()
+        elif self.exchange is not None and (outbox is None or not outbox.full):
             self.exchange.resume()
 
     def is_stream(self) -> bool:
-        """Whether a stream of events has begun."""
-        head = self.exchange.head if self.exchange is not None else None
-        return head is not None and head.stream
+        """Whether a stream of events has begun, or a WebSocket was asked for."""
+        exchange = self.exchange
+        if exchange is None:
+            return False
+        return exchange.on_upgrade is not None or (exchange.head is not None and exchange.head.stream)
 
     def client_lost(self) -> None:
         """The client's connection is gone. For who builds on this."""

@@ -8,6 +8,9 @@ server internals (3.14); each use has its test.
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import sys
+import termios
 from time import monotonic
 from typing import Any
 
@@ -16,11 +19,12 @@ from aiohttp import web
 from gateway.call import Call, new_id
 from gateway.core.errors import RequestTimeout
 from gateway.core.head import MAX_HEAD, Head, parse_simple
-from gateway.edge import unparsed
+from gateway.edge import reply, unparsed
 from gateway.edge.handler import Handler, Service
 
 KEEP_ALIVE = 65.0  # seconds that a client's idle connection stays open
 HEAD_TIME = 10.0  # seconds that a request's head may take from its first byte
+READ_TIME = 60.0  # seconds that a client may take no byte of what waits for it
 _HELD = 64 * 1024  # bytes that a client may send ahead while its request is served
 _GATHERED = 64 * 1024  # bytes of a request that came in parts and may still take the short way
 _GATHER_TIME = 0.05  # seconds that its parts may take to come
@@ -42,10 +46,13 @@ class ClientConnection(Handler):
         "_handed",
         "_held",
         "_last",
+        "_unread",
         "begun",
         "busy",
         "clean",
         "head_since",
+        "stalled_since",
+        "waits",
     )
 
     def __init__(self, server: web.Server, service: Service, **more: Any) -> None:
@@ -54,11 +61,13 @@ class ClientConnection(Handler):
         self.begun: Call | None = None
         self.busy = True
         self.clean = True
-        self.head_since = 0.0
+        self.head_since = self.stalled_since = 0.0
+        self.waits = 0  # bytes that wait for the client, when that was looked at last
         self._held = b""
         self._gathering = 0  # bytes of the whole request whose parts are coming (1: not known yet), else 0
         self._gather_end: asyncio.TimerHandle | None = None
         self._last: Head | None = None
+        self._unread = False  # what was sent ahead waits until the client has read
 
     # --- aiohttp waits for a request: its `_waiter`, seen ---
 
@@ -153,10 +162,10 @@ class ClientConnection(Handler):
 
     def drain(self) -> None:
         """Close it if it is idle. What has begun to come is served whole: aiohttp's own `close` would read no
-        more of its body."""
+        more of it, and leave the connection open."""
         self._end_gathering()
-        if self._idle() and not self.busy:
-            self.close()
+        if self._idle() and not self.busy and not self.head_since:
+            self.force_close()
 
     def _begin_direct(self, ahead: bytes) -> None:
         """Keep aiohttp's accounts: clean-up waits for a request in progress."""
@@ -181,26 +190,28 @@ class ClientConnection(Handler):
 
     def _next(self) -> None:
         """The request is over; what was sent ahead comes next."""
-        self.busy = bool(self._held)  # what comes before the loop turns is held behind it
+        # What comes before the loop turns is held behind it.
+        self.busy = bool(self._held) or self.writing_paused
         if self.busy:
             self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
+        """Not before the client has read: answers of ours, too, would pile up."""
+        if self.writing_paused:
+            self._unread = True
+            return
         self.busy = False
         if self.transport is not None:
             self.transport.resume_reading()
             held, self._held = self._held, b""
-            self.data_received(held)
+            if held:
+                self.data_received(held)
 
     def has_whole_request(self) -> bool:
         return self.busy or super().has_whole_request()
 
     def is_last(self) -> bool:
         return not self._held and super().is_last()
-
-    def end_half_closed(self) -> None:
-        if self._idle() and not self.busy:
-            self.force_close()
 
     def _hold(self, data: bytes) -> None:
         self._held += data
@@ -250,6 +261,28 @@ class ClientConnection(Handler):
 
     # --- bytes to the client ---
 
+    def reads_no_more(self, now: float) -> bool:
+        """Whether the client took nothing for too long of what waits for it, here and in the kernel. Then the
+        connection is cut; slow is who takes a byte."""
+        transport = self.transport
+        if transport is None or not self.writing_paused:
+            self.stalled_since = 0.0
+            return False
+        waits = transport.get_write_buffer_size() + _unsent(transport)
+        if waits != self.waits or not self.stalled_since:
+            self.waits, self.stalled_since = waits, now
+            return False
+        if now - self.stalled_since < READ_TIME:
+            return False
+        reply.reset(transport)
+        return True
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._unread:
+            self._unread = False
+            self._loop.call_soon(self._go_on)
+
     def connection_lost(self, exc: BaseException | None) -> None:
         task = self._task_handler
         if self._gather_end is not None:
@@ -262,3 +295,13 @@ class ClientConnection(Handler):
             self.relay.client_lost()
         elif self.on_gone is not None:
             self.on_gone()
+
+
+def _unsent(transport: asyncio.Transport) -> int:
+    """Bytes in the kernel that the other end has not taken (tcp(7), SIOCOUTQ)."""
+    number = bytearray(4)
+    try:
+        fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, number)
+    except OSError:
+        return 0
+    return int.from_bytes(number, sys.byteorder)

@@ -221,8 +221,9 @@ class Passage(Relay):
             self._discard(exchange)
 
     def give_up(self, error: GatewayError) -> None:
-        """The request cannot be completed (the client sent a bad body, or left): the backend is let go."""
+        """The request cannot be completed (the client sent a bad body, or left): the backend is let go. An
+        answer that is whole by then only waits for its reader."""
         if self.exchange is not None:
             self.exchange.abort()
-        if not self.ended:
+        if not self.ended and not self._over:
             self.fail(error)

@@ -14,26 +14,23 @@ are, and count as skipped. After MAX_FAILURES failed lines, or when there is no 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from aiohttp import web
 
 from gateway.call import Call
-from gateway.core.errors import BodyTooLarge, GatewayError, Unprocessable
+from gateway.core.errors import GatewayError, Unprocessable
 from gateway.edge import body
 from gateway.edge.stream import Stream
 from gateway.handlers import content, idempotency, parameters, scopes
 from gateway.handlers.listing import parse_filter
-from gateway.store.document import MAX_DOCUMENT_BYTES
 from gateway.store.port import TenantStore
 from gateway.store.strict_json import dumps
-from gateway.store.transfer import import_lines
+from gateway.store.transfer import ImportCounts, Lines, import_lines
 from gateway.store.write import Outcome, failed
 
 MAX_FAILURES = 1000  # whoever sends all before it reads would else be stuck, and so would we
-MAX_LINE = MAX_DOCUMENT_BYTES + 64 * 1024  # bytes; a document and the white space in it
 _HEADERS = {"Cache-Control": "private, no-store", "X-Accel-Buffering": "no"}
 
 
@@ -52,24 +49,15 @@ async def answer_export(call: Call, store: TenantStore, collection: str) -> web.
             return await stream.end()
 
 
-@dataclass(slots=True)
-class _Counts:
-    lines: int = 0
-    created: int = 0
-    replaced: int = 0
-    skipped: int = 0
-    failed: int = 0
-
-
 async def answer_import(call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
     """200 as soon as the first lines are written; an error before that is the answer."""
     replacing = parameters.flag(parameters.read(call, ("replace",)), "replace", default=True)
     scopes.require(call, collection, "POST", "PUT")
     idempotency.refuse(call)
     content.check(call, content.NDJSON)
-    lines = _Lines(body.chunks(call))
+    lines = Lines(body.chunks(call))
     written = import_lines(store, collection, lines.read(), replacing=replacing)
-    counts = _Counts()
+    counts = ImportCounts()
     with Stream(call, content.NDJSON_TYPE, _HEADERS) as stream:
         try:
             async with aclosing(written) as batches:
@@ -91,21 +79,14 @@ async def answer_import(call: Call, store: TenantStore, collection: str) -> web.
 
 
 def _settle(
-    outcomes: tuple[Outcome, ...], numbers: deque[int], counts: _Counts, replacing: bool
+    outcomes: tuple[Outcome, ...], numbers: deque[int], counts: ImportCounts, replacing: bool
 ) -> tuple[str, Outcome | None]:
     """What is told of a batch, and why the import ends with it, if it does."""
     told: list[str] = []
     end: Outcome | None = None
     for outcome in outcomes:
-        counts.lines = number = numbers.popleft()
-        if outcome.status == 201:
-            counts.created += 1
-        elif outcome.status == 200:
-            counts.replaced += 1
-        elif outcome.status == 412 and not replacing:
-            counts.skipped += 1
-        else:
-            counts.failed += 1
+        number = numbers.popleft()
+        if not counts.add(number, outcome, replacing=replacing):
             told.append(dumps({"line": number, **outcome.data}))
             if outcome.status == 507:
                 end = outcome
@@ -116,40 +97,9 @@ def _settle(
     return "".join(line + "\n" for line in told), end
 
 
-async def _end(stream: Stream, counts: _Counts, end: Outcome | None) -> web.StreamResponse:
+async def _end(stream: Stream, counts: ImportCounts, end: Outcome | None) -> web.StreamResponse:
     last: dict[str, object] = {"done": end is None, **asdict(counts)}
     if end is not None:
         last["error"] = {"status": end.status, **(end.error or {})}
     await stream.write((dumps(last) + "\n").encode())
     return await stream.end(close=end is not None)
-
-
-class _Lines:
-    """The lines of a body that are not blank. numbers: of those that were read and not settled yet."""
-
-    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
-        self._chunks = chunks
-        self.numbers: deque[int] = deque()
-
-    async def read(self) -> AsyncIterator[bytes]:
-        """Raises what body.chunks raises, and BodyTooLarge for a line that no document fits in."""
-        number, size = 1, 0
-        pieces: list[bytes] = []
-        async for chunk in self._chunks:
-            *ended, rest = chunk.split(b"\n")
-            for piece in ended:
-                pieces.append(piece)
-                line = b"".join(pieces)
-                if line.strip(b" \t\r"):
-                    self.numbers.append(number)
-                    yield line
-                number, size = number + 1, 0
-                pieces = []
-            pieces.append(rest)
-            size += len(rest)
-            if size > MAX_LINE:
-                raise BodyTooLarge(f"Line {number} has more than {MAX_LINE} bytes.", close=True)
-        line = b"".join(pieces)
-        if line.strip(b" \t\r"):
-            self.numbers.append(number)
-            yield line

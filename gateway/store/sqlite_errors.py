@@ -61,7 +61,7 @@ def translate(error: sqlite3.Error, path: Path) -> GatewayError:
         detail = "The query took too long. Declare an index for it, narrow it with a filter, or sort by id."
         return QueryTooSlow(detail, retry_after=5)
     _report(error, code, path)
-    return _for_client(code)
+    return _for_client(code, f"{path}: {error}: {mend(error)}")
 
 
 def translate_os(error: OSError, path: Path) -> GatewayError:
@@ -69,13 +69,18 @@ def translate_os(error: OSError, path: Path) -> GatewayError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     code = sqlite3.SQLITE_FULL if full else sqlite3.SQLITE_CANTOPEN
     _report(error, code, path)
-    return _for_client(code)
+    return _for_client(code, f"{path}: {error.strerror}: {_MEND[code]}")
 
 
-def _for_client(code: int) -> GatewayError:
+def _for_client(code: int, note: str) -> GatewayError:
+    """note: for the operator; clients never see it."""
+    made: GatewayError
     if code == sqlite3.SQLITE_FULL:
-        return InsufficientStorage("There is no room for this write. Nothing was changed.")
-    return StoreUnavailable("The tenant's documents cannot be reached at the moment.", retry_after=2)
+        made = InsufficientStorage("There is no room for this write. Nothing was changed.")
+    else:
+        made = StoreUnavailable("The tenant's documents cannot be reached at the moment.", retry_after=2)
+    made.add_note(note)
+    return made
 
 
 def _report(error: Exception, code: int, path: Path) -> None:

@@ -148,4 +148,6 @@ def _version(connection: sqlite3.Connection, path: Path) -> int:
     else:
         reason = f"its schema is version {version}, which never was; put a backup in its place"
     _log.error("documents: %s: %s", path, reason)
-    raise StoreUnavailable("The tenant's documents cannot be reached at the moment.", retry_after=60)
+    unavailable = StoreUnavailable("The tenant's documents cannot be reached at the moment.", retry_after=60)
+    unavailable.add_note(f"{path}: {reason}")  # for the operator; clients never see it
+    raise unavailable

@@ -27,7 +27,7 @@ def problems(connection: sqlite3.Connection) -> list[str]:
     """What is wrong, a sentence each; empty when nothing is. It reads everything. Raises sqlite3.Error."""
     (checked,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     if checked != "ok":
-        return [f"SQLite finds the file damaged: {checked}."]
+        return [f"SQLite finds the file damaged: {' '.join(checked.split()).removesuffix('.')}."]
     found: list[str] = []
     connection.execute("BEGIN")
     try:

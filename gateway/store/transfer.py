@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from dataclasses import dataclass
 
-from gateway.core.errors import BadRequest, GatewayError, Unprocessable
+from gateway.core.errors import BadRequest, BodyTooLarge, GatewayError, Unprocessable
 from gateway.store import strict_json
-from gateway.store.document import ANY, Precondition, check_id, name_problem
+from gateway.store.document import ANY, MAX_DOCUMENT_BYTES, Precondition, check_id, name_problem
 from gateway.store.port import TenantStore
 from gateway.store.write import Create, Outcome, Replace, Write, failed
 
 BATCH_LINES = 200
 BATCH_BYTES = 1024 * 1024
+MAX_LINE = MAX_DOCUMENT_BYTES + 64 * 1024  # bytes; a document and the white space in it
 PARSE_INLINE = 64 * 1024  # bytes of a line; longer ones are parsed in a thread
 _ONLY_NEW = Precondition(none_match=frozenset({ANY}))
 
@@ -60,6 +63,62 @@ async def import_lines(
             batch, size = [], 0
     if batch:
         yield await _write(store, collection, batch)
+
+
+@dataclass(slots=True)
+class ImportCounts:
+    """What became of the lines. lines: the number of the last one that is settled, blank ones counted."""
+
+    lines: int = 0
+    created: int = 0
+    replaced: int = 0
+    skipped: int = 0
+    failed: int = 0
+
+    def add(self, number: int, outcome: Outcome, *, replacing: bool) -> bool:
+        """Count a line; whether it did not fail."""
+        self.lines = number
+        if outcome.status == 201:
+            self.created += 1
+        elif outcome.status == 200:
+            self.replaced += 1
+        elif outcome.status == 412 and not replacing:
+            self.skipped += 1
+        else:
+            self.failed += 1
+            return False
+        return True
+
+
+class Lines:
+    """The lines that are not blank. numbers: of those that were read and not settled yet, from 1."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self.numbers: deque[int] = deque()
+
+    async def read(self) -> AsyncIterator[bytes]:
+        """Raises what the chunks raise, and BodyTooLarge for a line that no document fits in."""
+        number, size = 1, 0
+        pieces: list[bytes] = []
+        async for chunk in self._chunks:
+            *ended, rest = chunk.split(b"\n")
+            for piece in ended:
+                pieces.append(piece)
+                line = b"".join(pieces)
+                if line.strip(b" \t\r"):
+                    self.numbers.append(number)
+                    yield line
+                number, size = number + 1, 0
+                pieces = []
+            pieces.append(rest)
+            size += len(rest)
+            if size > MAX_LINE:
+                raise BodyTooLarge(f"Line {number} has more than {MAX_LINE} bytes.", close=True)
+        line = b"".join(pieces)
+        if line.strip(b" \t\r"):
+            self.numbers.append(number)
+            yield line
 
 
 def _parsed(raw: bytes, replacing: bool) -> Write | Outcome:

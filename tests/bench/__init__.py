@@ -1,9 +1,9 @@
 """The bench: how fast the gateway is, beside the proxies that people know, on the same machine and backend.
 
-    make bench                                      all of it (about fifteen minutes)
-    .venv/bin/python -m tests.bench --quick         all of it, short and rough (four minutes)
+    make bench                                      all of it (about twenty-five minutes)
+    .venv/bin/python -m tests.bench --quick         all of it, short and rough (six minutes)
     .venv/bin/python -m tests.bench --only table    one part: proxy, download, latency, idle, token, table,
-                                                    reload, shields or documents
+                                                    reload, shields, admission or documents
     .venv/bin/python -m tests.bench --compare A B   two results (var/bench/*.json) side by side
 
 How to read it
@@ -46,6 +46,20 @@ shields A threaded app (gunicorn, 8 threads; a view waits 10 ms) behind the gate
         `64 clients` gives it 16 and tells the gateway of 8. Slow heads: a byte a second; they must get 408.
         Paced requests: each client has an address of the app to itself, so that its connection there is idle
         as long as the client pauses, and gunicorn may close it (after 2 s) while a request is on its way.
+admission  The same app with views of 50 ms. A quiet tenant asks 10 times a second and a noisy one 400 times,
+        more than twice what the app can do, on a schedule (open loop): time counts from when it was due.
+        `capacity` is what eight closed-loop clients get from the app directly. A tenant that is answered late
+        or not at all has lost the service to the other. Each turn has an app and a front of its own; what is
+        due in the first 10 s does not count. `late` is by how much the load process itself sent too late: it
+        is part of the latencies. Poisson arrivals collide with each other, so they are not judged.
+        20 tenants: all want more than their share, one 20 times as much; then 3 times what the app can do,
+        for a minute. While all are heavy they leave the reserve free, so the peak there is 7/8 of the
+        capacity; with reserve 0 it is all of it. Normal again: 95 % of each half second within 1.3 times the
+        p99 before.
+        Hung backend: a second backend takes requests and is silent; does the first one's latency change?
+        Costs, in this process: a seat taken and given back; who is next while 10,000 tenants wait; and what
+        memory a tenant that is idle for a while leaves behind.
+        A full run draws tests/bench/quiet_tenant.svg, which README.md shows.
 documents  The gateway's own documents (needs wrk), with token and tenant on. The tested server has core 0 to
         itself, with all that belongs to it: for Kinto that is PostgreSQL too. Two loads by turns; `ratio` is
         the first by the second in the same round, the median: of requests/s, or of a latency.

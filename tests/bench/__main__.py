@@ -17,6 +17,7 @@ from rich.text import Text
 
 from tests import bench
 from tests.bench import (
+    admission,
     documents,
     download,
     idle,
@@ -25,6 +26,7 @@ from tests.bench import (
     proxy,
     reload,
     report,
+    report_admission,
     report_documents,
     report_shields,
     routing_table,
@@ -58,6 +60,7 @@ PARTS: dict[str, Part] = {
     "table": (lambda place, a, say: routing_table.run(5 if a.quick else 50), report.table),
     "reload": (lambda place, a, say: reload.run(place, *((1, 2) if a.quick else (3, 4)), say), report.reload),
     "shields": (lambda place, a, say: shields.run(place, a.quick, say), report_shields.shields),
+    "admission": (lambda place, a, say: admission.run(place, a.quick, say), report_admission.admission),
     "documents": (
         lambda place, a, say: documents.run(place, a.quick, a.kinto.absolute(), say),
         report_documents.documents,

@@ -88,10 +88,10 @@ class Site:
         path.write_text(text)
         return path
 
-    def token(self, scope: str = "bench:read bench:write") -> str:
+    def token(self, scope: str = "bench:read bench:write", tenant: str = "acme") -> str:
         """A token that the gateway and HAProxy take alike. The gateway's keys must have been written."""
         rule = TokenRule("gateway", "gateway", ("HS256",))
-        return issue(self.folder / "keys.jwks", rule, "acme", scope, "bench", 3600.0)
+        return issue(self.folder / "keys.jwks", rule, tenant, scope, "bench", 3600.0)
 
     def write_keys(self) -> None:
         value = base64.urlsafe_b64encode(self.secret.encode()).rstrip(b"=").decode()
@@ -148,7 +148,8 @@ def server(
         path = site.fill(config or "nginx.conf", port)
         command = [str(machine.find("nginx")), "-p", str(site.folder), "-c", str(path)]
     elif name == "haproxy":
-        command = [str(machine.find("haproxy")), "-db", "-q", "-f", str(site.fill("haproxy.cfg", port))]
+        path = site.fill(config or "haproxy.cfg", port)
+        command = [str(machine.find("haproxy")), "-db", "-q", "-f", str(path)]
     elif name == "client":
         command = [sys.executable, "-m", "tests.bench.client_proxy", str(port), str(site.backend_port)]
     else:

@@ -1,7 +1,7 @@
 """A small threaded app that knows how many requests are inside it: the one that is to be shielded.
 
-/item waits 10 ms, as for a database; /quick does not; /upload reads the body; /large answers 1 MiB. /counts
-tells what was counted since it was last asked, and is not counted itself.
+/item waits 10 ms, as for a database, /wait/MS so long as it says; /quick does not; /upload reads the body;
+/large answers 1 MiB. /counts tells what was counted since it was last asked, and is not counted itself.
 """
 
 from __future__ import annotations
@@ -83,6 +83,8 @@ def _view(path: str, environ: dict[str, Any]) -> list[bytes]:
         return [bytes(_PIECE)] * (LARGE // _PIECE)
     if path == "/item":
         time.sleep(VIEW)
+    elif path.startswith("/wait/"):
+        time.sleep(int(path[6:]) / 1e3)
     size = 0
     while piece := environ["wsgi.input"].read(_PIECE):
         size += len(piece)

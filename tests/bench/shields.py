@@ -169,9 +169,9 @@ def _site(
     folder.mkdir()
     site = Site(folder)
     with ExitStack() as stack:
-        app = stack.enter_context(_app(site, addresses, app_threads))
+        behind = stack.enter_context(app(site, addresses, app_threads))
         if name == "gunicorn":
-            yield site, app, ""
+            yield site, behind, ""
             return
         text = routing(site.backend_port, addresses) if name == "gateway" else ""
         server = contenders.server(
@@ -180,7 +180,7 @@ def _site(
         yield site, stack.enter_context(server), "/bench"
 
 
-def _app(site: Site, addresses: int, threads: int) -> Server:
+def app(site: Site, addresses: int, threads: int) -> Server:
     command = [sys.executable, "-m", "gunicorn", "tests.bench.shield_app:application"]
     command += ["--worker-class", "gthread", "--workers", "1", "--threads", str(threads), "--keep-alive", "2"]
     command += ["--graceful-timeout", "1", "--no-control-socket", "--log-level", "warning"]

@@ -245,6 +245,19 @@ def test_a_debt_outlives_the_memory_of_its_tenant() -> None:
     assert queue.next(40.0)[0] == "n"
 
 
+def test_a_crowd_that_has_gone_leaves_no_room_taken() -> None:
+    queue: FairQueue[str] = FairQueue(8, 0)
+    empty = sys.getsizeof(queue.flows)
+    for number in range(5_000):
+        flow = queue.try_take(f"tenant-{number}", 1.0, 0.0)
+        assert flow is not None
+        queue.end(flow, flow.charged, 0.0, 0.01)
+    assert sys.getsizeof(queue.flows) > 100 * empty
+    for tick in range(150):
+        queue.tick(10.0 + tick)
+    assert not queue.flows and sys.getsizeof(queue.flows) < 50 * empty
+
+
 def test_who_takes_a_seat_that_is_free_begins_at_the_virtual_time_too() -> None:
     queue: FairQueue[str] = FairQueue(2, 0)
     for now in range(10):

@@ -6,13 +6,18 @@ Each test makes sure that the short way was taken, or that it was not.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.app import Gateway
+from gateway.call import Call
+from gateway.edge.exchange import Exchange
+from gateway.handlers.passage import Passage
 from gateway.life import Life
 from tests import harness
 from tests.fakes import Backend, Heard, RawClient, always, answer
@@ -76,6 +81,25 @@ async def test_a_warm_backend_is_reached_without_a_task(tmp_path: Path, ways: li
         assert ways[2:] == ["direct"] * 4
         assert len(asyncio.all_tasks()) == tasks
         assert [heard.line.split()[0] for heard in backend.heard[1:]] == ["GET", "POST", "PUT", "DELETE"]
+        client.close()
+
+
+async def test_a_request_leaves_nothing_to_the_garbage_collector(tmp_path: Path, ways: list[str]) -> None:
+    """What names each other in a circle stays until the collector finds it, which costs under load."""
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await warm(gateway)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                client.send(get("/x"))
+                await client.answer()
+            ours = (Call, Exchange, Passage)
+            left = Counter(type(o).__name__ for o in gc.get_objects() if isinstance(o, ours))
+        finally:
+            gc.enable()
+        assert ways[2:] == ["direct"] * 20
+        assert max(left.values(), default=0) <= 1
         client.close()
 
 

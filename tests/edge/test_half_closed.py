@@ -169,6 +169,26 @@ async def test_in_the_middle_of_a_body_it_is_gone_at_once(tmp_path: Path, kind: 
         assert len(backend.heard) == (0 if kind == "gunicorn" else 1)
 
 
+@KINDS
+@pytest.mark.parametrize("first", ["direct", "task", "chunked"])
+async def test_a_body_that_lacks_a_part_does_not_hold_it_up_once_the_rest_is_answered(
+    tmp_path: Path, kind: str, first: str
+) -> None:
+    """What came whole before it is answered all the same."""
+    async with (
+        Backend(slow) as backend,
+        harness.running(tmp_path, config(backend, kind)) as gateway,
+    ):
+        client = await warm(gateway)
+        client.send(REQUESTS[first] + CHUNKED.replace(b"slow", b"lacking") + b"9\r\npart")
+        await asyncio.sleep(0.02)
+        half_close(client)
+        received = await client.rest(2)
+        assert received.removeprefix(CONTINUE).count(b"HTTP/1.1 200 ") == 1
+        await nothing_left(gateway)
+        client.close()
+
+
 @pytest.mark.parametrize("name", ["direct", "task"])
 @pytest.mark.parametrize("pause", [0.0, 0.05])
 async def test_one_that_closed_is_told_from_it_within_a_second(
@@ -210,6 +230,26 @@ async def test_a_stream_of_events_ends_with_the_sending_of_who_reads_it(tmp_path
         half_close(client)
         await nothing_left(gateway, 0.5)
         client.close()
+
+
+async def test_a_websocket_that_is_not_open_yet_ends_with_it_too(tmp_path: Path) -> None:
+    """Who sends no more cannot speak in one, and would hold it until it has been silent for too long."""
+
+    async def late(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.2)
+        await websocket(echo)(heard, reader, writer)
+
+    async with Backend(late, heads_only=True) as backend:
+        async with harness.running(tmp_path, config(backend, websocket=True)) as gateway:
+            client = await RawClient.connect(harness.address(gateway))
+            client.send(
+                b"GET /svc/ HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            )
+            await asyncio.sleep(0.05)
+            half_close(client)
+            await nothing_left(gateway)
+            client.close()
 
 
 async def test_a_websocket_ends_with_its_client_s_sending(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ async def test_malformed_answers_never_reach_a_client_nor_the_next_answer(
         Backend(scripted.script) as backend,
         harness.running(tmp_path, config(backend, kind)) as gateway,
     ):
-        before = b"\0"
+        before = b"<none>"
         for n in range(CASES):
             mark = f"<{random.getrandbits(48):x}>"
             if random.random() < 0.5:

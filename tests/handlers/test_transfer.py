@@ -13,9 +13,10 @@ from urllib.parse import quote
 import pytest
 
 from gateway.core.errors import StoreUnavailable
-from gateway.handlers.transfer import MAX_FAILURES, MAX_LINE
+from gateway.handlers.transfer import MAX_FAILURES
 from gateway.store.sqlite_export import _Export
 from gateway.store.sqlite_tenant import SQLiteTenantStore
+from gateway.store.transfer import MAX_LINE
 from tests import harness
 from tests.fakes import RawClient
 from tests.handlers.api import BODY_LIMIT, NDJSON, Api, ndjson, serving

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.core.errors import BadRequest, Conflict, Gone, NotFound, StoreUnavailable
 from gateway.core.model import TenantId
-from gateway.store import collection, sqlite_operator
+from gateway.store import collection, sqlite_copy
 from gateway.store.query import Query
 from gateway.store.sqlite import SQLiteDocumentStore
 from gateway.store.sqlite_operator import SQLiteOperator
@@ -164,13 +164,13 @@ async def test_a_backup_that_fails_leaves_no_file(folder: Path, tmp_path: Path) 
     with pytest.raises(StoreUnavailable, match="acme"):
         await SQLiteOperator(folder).backup(ACME, tmp_path / "backup")
 
-    class Full:
-        def backup(self, copy: sqlite3.Connection) -> None:
-            copy.execute("CREATE TABLE half (a)")
+    class Full(sqlite3.Connection):
+        def backup(self, target: sqlite3.Connection, **more: object) -> None:
+            target.execute("CREATE TABLE half (a)")
             raise sqlite3.OperationalError("database or disk is full")
 
-    with pytest.raises(sqlite3.OperationalError):
-        sqlite_operator._copy(Full(), tmp_path / "backup")  # type: ignore[arg-type]
+    with closing(Full(":memory:")) as full, pytest.raises(sqlite3.OperationalError):
+        sqlite_copy.copy(full, tmp_path / "backup", lambda done, total: None)
     assert not list(tmp_path.glob("backup*"))
 
 
@@ -185,3 +185,23 @@ async def test_verifying_finds_a_torn_file(folder: Path) -> None:
         file.write(b"torn" * 8192)
     (problem,) = await SQLiteOperator(folder).verify(ACME)
     assert "damaged" in problem or "cannot be read" in problem
+
+
+def test_a_copy_ends_however_much_is_written_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "source.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as source:
+        source.execute("PRAGMA journal_mode=WAL")
+        source.execute("CREATE TABLE t (a)")
+        source.execute("INSERT INTO t VALUES (zeroblob(20000000))")
+        told: list[tuple[int, int]] = []
+
+        def progress(done: int, total: int) -> None:
+            told.append((done, total))
+            assert len(told) < 100, "it begins again each time"
+            with closing(sqlite3.connect(path, isolation_level=None)) as writer:
+                writer.execute("INSERT INTO t VALUES (1)")
+
+        sqlite_copy.copy(source, tmp_path / "copy", progress)
+    assert len(told) > 3 and told == sorted(told) and told[-1][0] == told[-1][1]
+    with closing(sqlite3.connect(tmp_path / "copy")) as copied:
+        assert copied.execute("SELECT count(*) FROM t").fetchone() == (1,)

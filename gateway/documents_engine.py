@@ -1,0 +1,109 @@
+"""What `gateway documents` works with: the store that gateway.conf names, beside a gateway or without one."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pwd
+import shlex
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from gateway import console
+from gateway.app import document_store
+from gateway.core.model import TenantId
+from gateway.core.process import ProcessConfig
+from gateway.store.operator import Operator
+from gateway.store.port import DocumentStore, TenantStore
+from gateway.store.sqlite_operator import SQLiteOperator
+
+
+class Unusable(Exception):
+    """What was asked for cannot be done: the text says what, why and how to mend it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """place: where the data is, for messages; no secrets. store: makes the store that serves tenants.
+    stopped: set when a copy shall not go on."""
+
+    place: str
+    operator: Operator
+    store: Callable[[], DocumentStore]
+    meter: console.Meter
+    stopped: Event
+
+    @asynccontextmanager
+    async def tenant(self, tenant: TenantId) -> AsyncIterator[TenantStore]:
+        """A tenant's documents as the gateway sees them, without a quota."""
+        store = self.store()
+        try:
+            await store.start()
+            yield store.tenant(tenant)
+        finally:
+            await store.close()
+
+    async def chosen(self, names: Iterable[TenantId]) -> tuple[TenantId, ...]:
+        """The tenants that were named, all if none was. Raises Unusable when one has no data."""
+        known = await self.operator.tenants()
+        for tenant in names:
+            if tenant not in known:
+                there = ", ".join(map(str, known)) or "nobody"
+                raise Unusable(f"{tenant} has no documents in {self.place}; there are those of: {there}")
+        return tuple(dict.fromkeys(names)) or known
+
+
+def open_engine(config: ProcessConfig, meter: console.Meter) -> Engine:
+    """Raises Unusable."""
+    uri, stopped = config.store_uri, Event()
+
+    def store() -> DocumentStore:
+        return document_store(uri, os.urandom(32))  # its cursors do not outlive the command
+
+    if not uri.startswith("sqlite:"):
+        # Only here: importing Motor takes a tenth of a second, and sets its number of threads.
+        from gateway.store.mongo_driver import Driver
+        from gateway.store.mongo_operator import MongoOperator
+
+        driver = Driver(uri)
+        return Engine(driver.name, MongoOperator(driver), store, meter, stopped)
+    folder = Path(uri.removeprefix("sqlite:"))
+    _check_owner(folder)
+
+    def copied(done: int, pages: int) -> None:
+        if stopped.is_set():
+            raise Unusable("it was interrupted")
+        meter.show(done, pages, f"{done * 100 // max(pages, 1)} %")
+
+    return Engine(console.short(folder), SQLiteOperator(folder, copied), store, meter, stopped)
+
+
+def _check_owner(folder: Path) -> None:
+    """What another user, above all root, makes in the folder, the gateway could not open."""
+    if folder.exists() and (owner := folder.stat().st_uid) != os.geteuid():
+        try:
+            name = pwd.getpwuid(owner).pw_name
+        except KeyError:
+            name = f"#{owner}"
+        raise Unusable(f"{folder} belongs to {name}; run this as that user: sudo -u {shlex.quote(name)} ...")
+
+
+def tenant_id(text: str) -> TenantId:
+    """For argparse."""
+    try:
+        return TenantId(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no tenant: {error}") from None
+
+
+def reason(error: Exception) -> str:
+    """What is wrong, with what was noted for the operator instead of what a client would be told."""
+    notes = getattr(error, "__notes__", None)
+    if notes:
+        return "; ".join(notes)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)

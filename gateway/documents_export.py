@@ -1,0 +1,117 @@
+"""gateway documents export: documents as lines of NDJSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from rich.text import Text
+
+from gateway import console
+from gateway.documents_engine import Engine, Unusable
+from gateway.store.collection import Collection
+from gateway.store.port import TenantStore
+from gateway.store.query import MAX_LIMIT
+
+_BROKEN_PIPE = 128 + signal.SIGPIPE  # as a shell tells it
+
+
+async def export(arguments: argparse.Namespace, engine: Engine) -> int:
+    """One collection to a file, or all of them into a folder, with their settings."""
+    tenant, output = arguments.tenant, arguments.output
+    await engine.chosen([tenant])
+    async with engine.tenant(tenant) as store:
+        known = {collection.name: collection async for collection in _collections(store)}
+        if arguments.collection is None:
+            if output == "-":
+                raise Unusable("all collections need a folder: name one with -o, or name one collection")
+            await _export_all(store, list(known.values()), Path(output), engine)
+            return 0
+        if arguments.collection not in known:
+            there = ", ".join(known) or "none"
+            raise Unusable(f"{tenant} has no collection {arguments.collection!r}; there are: {there}")
+        try:
+            with _output(output) as file:
+                exported = await _export(store, known[arguments.collection], file, engine)
+                file.flush()
+        except BrokenPipeError:  # who reads has enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return _BROKEN_PIPE
+        if output != "-":
+            _told(f"{console.count(exported, 'document')} of {arguments.collection} to {output}")
+    return 0
+
+
+async def _export_all(store: TenantStore, known: list[Collection], folder: Path, engine: Engine) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise Unusable(f"{folder} is a file; all collections need a folder")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for collection in known:
+        path = folder / f"{collection.name}.ndjson"
+        with _output(str(path)) as file:
+            exported = await _export(store, collection, file, engine)
+        if collection.declared:
+            with _output(str(folder / f"{collection.name}.settings.json")) as file:
+                file.write(json.dumps(collection.settings.data, indent=2).encode() + b"\n")
+        _told(f"{console.count(exported, 'document')} of {collection.name} to {path}")
+
+
+async def _export(store: TenantStore, collection: Collection, file: BinaryIO, engine: Engine) -> int:
+    """The number of documents."""
+    lines = 0
+    if not file.isatty():  # else the bar and the lines would be in each other's way
+        engine.meter.begin(f"exporting {collection.name}")
+    async with aclosing(store.export(collection.name)) as chunks:
+        async for chunk in chunks:
+            file.write(chunk)
+            lines += chunk.count(b"\n")
+            engine.meter.show(lines, max(lines, collection.documents), f"{lines:,}")
+    return lines
+
+
+async def _collections(store: TenantStore) -> AsyncIterator[Collection]:
+    cursor = None
+    while True:
+        page = await store.collections(MAX_LIMIT, cursor)
+        for collection in page.items:
+            yield collection
+        cursor = page.next
+        if cursor is None:
+            return
+
+
+@contextmanager
+def _output(name: str) -> Iterator[BinaryIO]:
+    """Standard output, a pipe or device, or a file (mode 0600) that has its name when it is whole."""
+    path = Path(name)
+    if name == "-":
+        yield sys.stdout.buffer
+    elif path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+    else:
+        beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            error.filename = name
+            raise
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(descriptor)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def _told(text: str) -> None:
+    console.err.print(Text("exported ", style="bold green").append(text, style="not bold default"))

@@ -1,0 +1,78 @@
+"""Many writes at once: in one transaction where there are transactions, also when each stands for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.core.errors import GatewayError, RolledBack, StoreUnavailable
+from gateway.store.document import new_id
+from gateway.store.mongo_idempotency import Finish
+from gateway.store.mongo_writes import Undo, Writes
+from gateway.store.write import Outcome, Write, failed, id_of, succeeded
+
+
+class Bulk:
+    def __init__(self, writes: Writes, collection: str, items: Sequence[Write]) -> None:
+        self._writes = writes
+        self._collection = collection
+        self._items = items
+        self._new_ids = [new_id() for _ in items]  # one for all attempts
+
+    async def run(self, finish: Finish | None, *, atomic: bool) -> tuple[Outcome, ...]:
+        """See port.TenantStore.bulk. finish: told the outcomes of what was written."""
+        try:
+            if self._writes.transactions:
+                return await self._writes.run(lambda session, undo: self._together(session, finish, atomic))
+            outcomes = [await self._alone(index) for index in range(len(self._items))]
+            if finish is not None:
+                await finish(None, tuple(outcomes))
+            return tuple(outcomes)
+        except _AtomicFailure as failure:
+            return failure.outcomes
+
+    async def _together(self, session: Any, finish: Finish | None, atomic: bool) -> tuple[Outcome, ...]:
+        outcomes: list[Outcome] = []
+        tally = await self._writes.begin(session, self._collection)
+        for index, (item, new) in enumerate(zip(self._items, self._new_ids, strict=True)):
+            try:
+                # What fails by itself fails before it has written anything.
+                written = await self._writes.write(session, [], self._collection, item, new, tally)
+            except StoreUnavailable:
+                raise
+            except GatewayError as error:
+                if atomic:
+                    raise _AtomicFailure(self._rolled_back(index, error)) from None
+                outcomes.append(failed(error, id_of(item)))
+            else:
+                outcomes.append(succeeded(written, id_of(item)))
+        await self._writes.end(session, tally)
+        if finish is not None:
+            await finish(session, tuple(outcomes))
+        return tuple(outcomes)
+
+    async def _alone(self, index: int) -> Outcome:
+        item = self._items[index]
+
+        async def work(session: Any, undo: Undo) -> Outcome:
+            written = await self._writes.write(session, undo, self._collection, item, self._new_ids[index])
+            return succeeded(written, id_of(item))
+
+        try:
+            return await self._writes.run(work)
+        except GatewayError as error:
+            return failed(error, id_of(item))
+
+    def _rolled_back(self, at: int, error: GatewayError) -> tuple[Outcome, ...]:
+        others = RolledBack(f"Operation {at} of the bulk failed, so nothing was written.")
+        return tuple(
+            failed(error if index == at else others, id_of(item)) for index, item in enumerate(self._items)
+        )
+
+
+class _AtomicFailure(GatewayError):
+    """Carries the outcomes of an atomic bulk out of its transaction."""
+
+    def __init__(self, outcomes: tuple[Outcome, ...]) -> None:
+        super().__init__()
+        self.outcomes = outcomes

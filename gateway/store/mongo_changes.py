@@ -1,0 +1,210 @@
+"""Feeds of changes: each reads its tenant's log behind the last number that it has seen.
+
+A commit of this process wakes its tenant's feeds at once. What other gateways commit is seen in the tenants'
+rows, which one query for all of them asks every POLL_SECONDS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from gateway.core.errors import BadRequest, Gone, NotSupportedByStore, StoreUnavailable
+from gateway.store import instants
+from gateway.store.change import RETAINED_CHANGES, RETAINED_SECONDS, Change, Changes
+from gateway.store.cursor import Cursors
+from gateway.store.document import Document
+from gateway.store.mongo_driver import Driver, Row, Taken
+from gateway.store.mongo_rows import CHANGES, DOCUMENTS, TENANTS, document, is_live, new_tenant, one, scope
+
+POLL_SECONDS = 0.05
+AWAY_SECONDS = 1.0  # between two looks at a server that is away
+POSITION_SECONDS = 60.0  # after so long without a change, a feed tells how far it has come
+BATCH = 200
+BATCH_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a feed is: behind a change's number, as of an instant."""
+
+    epoch: str
+    number: int
+    at: float
+
+
+class Feeds:
+    """The feeds of a store. supported: whether the server has the transactions that keep the log in order."""
+
+    def __init__(self, driver: Driver, *, supported: bool) -> None:
+        self._driver = driver
+        self._supported = supported
+        self._feeds: dict[str, set[asyncio.Event]] = {}
+        self._numbers: dict[str, int] = {}
+        self._poller: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def notify(self, tenant: str) -> None:
+        """Wake the feeds of a tenant."""
+        for event in self._feeds.get(tenant, ()):
+            event.set()
+
+    async def close(self) -> None:
+        """End every feed, with StoreUnavailable."""
+        self._closed = True
+        for tenant in self._feeds:
+            self.notify(tenant)
+        if self._poller is not None:
+            self._poller.cancel()
+            await asyncio.gather(self._poller, return_exceptions=True)
+
+    async def changes(
+        self, tenant: str, collection: str, cursors: Cursors, after: str | None
+    ) -> AsyncGenerator[Changes, None]:
+        """See port.TenantStore.changes."""
+        if not self._supported:
+            raise NotSupportedByStore(
+                "The MongoDB server is no replica set, so there is no feed of changes. Make it one (a single "
+                "member is enough), and restart the gateway."
+            )
+        seal = _Seal(cursors, ("changes", collection))
+        place = await self._begin(tenant, seal, after)
+        yield Changes((), seal.place(place))
+        event = self._join(tenant)
+        try:
+            told = time.monotonic()
+            while True:
+                event.clear()
+                items, place, more = await self._read(tenant, collection, seal, place)
+                if items or time.monotonic() - told > POSITION_SECONDS:
+                    yield Changes(items, seal.place(place))
+                    told = time.monotonic()
+                if not more:
+                    await _wait(event)
+        finally:
+            self._leave(tenant, event)
+
+    async def _begin(self, tenant: str, seal: _Seal, after: str | None) -> _Place:
+        last = await self._last(tenant)
+        if after is None:
+            return last
+        place = seal.open(after)
+        if place.at < last.at - RETAINED_SECONDS:
+            raise _gone()
+        _check_kept(place, last)
+        return place
+
+    async def _last(self, tenant: str) -> _Place:
+        """The end of a tenant's log."""
+        if self._closed:
+            raise StoreUnavailable("The document store is closing.")
+        now = instants.now()
+        while True:
+            own = {"$and": [{"_id": tenant}, {"t": tenant}]}
+            row = await self._driver.find_one(TENANTS, own)
+            if row is not None:
+                return _Place(row["epoch"], row["q"], now)
+            try:
+                await self._driver.insert(TENANTS, new_tenant(tenant))
+            except Taken:
+                continue
+
+    async def _read(
+        self, tenant: str, collection: str, seal: _Seal, place: _Place
+    ) -> tuple[tuple[Change, ...], _Place, bool]:
+        """What comes behind a place, the place behind that, and whether there is more."""
+        last = await self._last(tenant)
+        _check_kept(place, last)
+        if place.number == last.number:
+            return (), last, False
+        between = {"q": {"$gt": place.number, "$lte": last.number}}
+        rows = self._driver.find(CHANGES, scope(tenant, collection, between), sort=[("q", 1)], limit=BATCH)
+        items: list[Change] = []
+        size = number = 0
+        async with aclosing(rows):
+            async for row in rows:
+                number = row["q"]
+                found = await self._document(tenant, collection, row)
+                size += 0 if found is None else len(found.text)
+                event = seal.place(_Place(last.epoch, number, row["at"]))
+                items.append(Change(event, row["kind"], row["id"], row["etag"], row["at"], found))
+                if size > BATCH_BYTES:
+                    break
+        more = size > BATCH_BYTES or len(items) == BATCH
+        return tuple(items), _Place(last.epoch, number, last.at) if more else last, more
+
+    async def _document(self, tenant: str, collection: str, change: Row) -> Document | None:
+        """A changed document as it is now."""
+        if change["kind"] not in ("created", "updated"):
+            return None
+        row = await self._driver.find_one(DOCUMENTS, one(tenant, collection, change["id"]))
+        return document(row) if row is not None and is_live(row, instants.now()) else None
+
+    def _join(self, tenant: str) -> asyncio.Event:
+        event = asyncio.Event()
+        self._feeds.setdefault(tenant, set()).add(event)
+        if self._poller is None:
+            self._poller = asyncio.get_running_loop().create_task(self._poll())
+        return event
+
+    def _leave(self, tenant: str, event: asyncio.Event) -> None:
+        feeds = self._feeds[tenant]
+        feeds.discard(event)
+        if not feeds:
+            del self._feeds[tenant]
+            self._numbers.pop(tenant, None)
+
+    async def _poll(self) -> None:
+        """Wake the feeds of those tenants in whose logs something came."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            tenants = sorted(self._feeds)
+            if not tenants:
+                continue
+            try:
+                own = {"$and": [{"_id": {"$in": tenants}}, {"t": {"$in": tenants}}]}
+                async for row in self._driver.find(TENANTS, own, fields=["t", "q"]):
+                    if self._numbers.get(row["t"]) != row["q"]:
+                        self._numbers[row["t"]] = row["q"]
+                        self.notify(row["t"])
+            except StoreUnavailable:
+                await asyncio.sleep(AWAY_SECONDS)
+
+
+class _Seal:
+    """Event ids of one collection."""
+
+    def __init__(self, cursors: Cursors, scope: tuple[str, ...]) -> None:
+        self._cursors = cursors
+        self._scope = scope
+
+    def place(self, place: _Place) -> str:
+        return self._cursors.seal(self._scope, [place.epoch, place.number, place.at])
+
+    def open(self, event: str) -> _Place:
+        try:
+            epoch, number, at = self._cursors.open(self._scope, event)
+        except BadRequest:
+            raise BadRequest("The event id is not one of this collection. Begin again without it.") from None
+        return _Place(epoch, number, at)
+
+
+async def _wait(event: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(POSITION_SECONDS):
+            await event.wait()
+    except TimeoutError:
+        pass
+
+
+def _check_kept(place: _Place, last: _Place) -> None:
+    behind = last.number - place.number
+    if place.epoch != last.epoch or not 0 <= behind <= RETAINED_CHANGES:
+        raise _gone()
+
+
+def _gone() -> Gone:
+    return Gone("The changes behind this event are not kept any more. Read the collection, and begin anew.")

@@ -1,0 +1,339 @@
+"""The only file that names Motor and ASAB's storage: the connection, the few operations that the engine asks
+of it, and what each of the driver's errors means.
+
+Motor is past its end of life but is what ASAB binds (critical fixes until 2027-05-14): whoever replaces it by
+pymongo.AsyncMongoClient changes this file alone.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+# Before Motor is imported: it makes its threads' pool then, of 5 for each core. 40 finds of half a second
+# each took 2.02 s with 10 threads and 0.55 s with 64 (measured).
+os.environ.setdefault("MOTOR_MAX_WORKERS", "64")
+
+import asab
+import asab.storage.mongodb
+import bson
+import pymongo
+from bson.errors import BSONError
+from pymongo import errors
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import ReadPreference
+from pymongo.write_concern import WriteConcern
+
+from gateway.core import mongo_uri
+from gateway.core.errors import (
+    BodyTooLarge,
+    GatewayError,
+    InsufficientStorage,
+    QueryTooSlow,
+    StoreUnavailable,
+)
+from gateway.store.mongo_log import Log
+
+T = TypeVar("T")
+Row = dict[str, Any]
+Query = Mapping[str, Any]
+
+_SECTION = "gateway:store"  # of asab.Config, only while the service is made: the URI may hold a password
+_AWAY_SECONDS = 1.0  # how long nobody else tries after one found the server away
+_COMMITS = 3
+_BATCH = 500  # rows that are handled in one go: some milliseconds of the event loop
+_MAX_BSON = 16 * 1024 * 1024
+_MAYBE_TOO_LARGE = _MAX_BSON // 10  # bytes of JSON: an array's element of 2 takes up to 13
+_TOO_LARGE, _NO_SPACE, _TIME_LIMIT, _CONFLICT = 10334, 14031, 50, 112  # the server's error codes
+
+
+class Taken(Exception):
+    """A unique key is there already. In a transaction, it is aborted."""
+
+
+class Lost(Exception):
+    """Another transaction was faster. Nothing of this one was done; try again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What was found. replica_set: whether it has transactions (a replica set, or mongos before some)."""
+
+    version: tuple[int, ...]
+    replica_set: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """name: another one when anything else is. keys: names of fields, with - before a descending one.
+    present: only rows that have this field. expires: the field is a date; then the server removes the row."""
+
+    name: str
+    keys: tuple[str, ...]
+    present: str | None = None
+    expires: bool = False
+
+
+class _NoApplication:
+    """What ASAB's service registers with where there is no application: tests, the operator's commands."""
+
+    def _register_service(self, service: Any) -> None:
+        return None
+
+
+class Driver:
+    """One connection pool. connect() first, from the event loop that uses it; close() at the end.
+
+    uri: mongodb:// or mongodb+srv://; it is in no text that leaves this object. Unless said otherwise, a
+    method raises StoreUnavailable, and in a transaction Lost.
+    """
+
+    def __init__(self, uri: str, application: Any = None) -> None:
+        self._uri = mongo_uri.with_defaults(uri)
+        self._database_name = mongo_uri.database(uri)
+        self.name = mongo_uri.without_secrets(uri)
+        self._application = application or _NoApplication()
+        self._service: Any = None
+        self._log = Log(self.name)
+        self._away_until = 0.0
+
+    async def connect(self) -> Server:
+        """Raises StoreUnavailable with what is wrong and how to mend it."""
+        try:
+            self._service = self._make_service()
+            info = await self._service.Client.admin.command("buildInfo")
+            # Not `hello`: servers before 4.4.2 do not know it.
+            hello = await self._service.Client.admin.command("isMaster")
+        except (errors.PyMongoError, ValueError) as error:
+            self.close()
+            raise StoreUnavailable(_why_not(error, self.name)) from None
+        version = tuple(int(part) for part in str(info["version"]).split("-")[0].split("."))
+        return Server(version, "setName" in hello or hello.get("msg") == "isdbgrid")
+
+    def close(self) -> None:
+        """ASAB never closes the client."""
+        if self._service is not None:
+            self._service.Client.close()
+
+    def _make_service(self) -> Any:
+        values = {"mongodb_uri": self._uri, "mongodb_database": self._database_name}
+        asab.Config.read_dict({_SECTION: values})
+        try:
+            return asab.storage.mongodb.StorageService(self._application, "asab.StorageService", _SECTION)
+        finally:
+            asab.Config.remove_section(_SECTION)
+
+    # --- rows ---
+
+    async def find_one(self, name: str, query: Query, session: Any = None) -> Row | None:
+        with self._translated():
+            row: Row | None = await self._rows(name).find_one(query, session=session)
+            return row
+
+    async def find(
+        self,
+        name: str,
+        query: Query,
+        *,
+        sort: Sequence[tuple[str, int]] = (),
+        limit: int = 0,
+        fields: Sequence[str] = (),
+        seconds: float | None = None,
+        session: Any = None,
+    ) -> AsyncGenerator[Row, None]:
+        """The rows, read ahead by at most one batch of the server. fields: only these, all if empty.
+        seconds: the server's deadline; raises QueryTooSlow past it. Close it (aclose)."""
+        with self._translated():
+            projection = dict.fromkeys(fields, 1) or None
+            cursor = self._rows(name).find(query, projection, limit=limit, session=session)
+            cursor = cursor.batch_size(_BATCH)
+            if sort:
+                cursor = cursor.sort(list(sort)).allow_disk_use(True)
+            if seconds is not None:
+                cursor = cursor.max_time_ms(max(1, int(seconds * 1000)))
+            try:
+                async for row in cursor:
+                    yield row
+            finally:
+                await cursor.close()
+
+    def stored_size(self, row: Row) -> int:
+        """Bytes of a row in the server, before it compresses them."""
+        return len(bson.encode(row))
+
+    def check_size(self, row: Row) -> None:
+        """Raises BodyTooLarge for a row that MongoDB refuses: numbers take more room there than in JSON."""
+        if row["s"] > _MAYBE_TOO_LARGE and len(bson.encode(row)) > _MAX_BSON:
+            raise _too_large()
+
+    async def count(self, name: str, query: Query, seconds: float) -> int:
+        """How many there are. Raises QueryTooSlow."""
+        with self._translated():
+            milliseconds = max(1, int(seconds * 1000))
+            return int(await self._rows(name).count_documents(query, maxTimeMS=milliseconds))
+
+    async def insert(self, name: str, row: Row, session: Any = None) -> None:
+        """Raises Taken when its _id is there already, and BodyTooLarge."""
+        with self._translated():
+            await self._rows(name).insert_one(row, session=session)
+
+    async def insert_all(self, name: str, rows: Sequence[Row], session: Any = None) -> None:
+        """Raises Taken when an _id is there already."""
+        with self._translated():
+            await self._rows(name).insert_many(rows, session=session)
+
+    async def replace(self, name: str, query: Query, row: Row, session: Any = None) -> bool:
+        """Whether there was one. Raises BodyTooLarge."""
+        with self._translated():
+            result = await self._rows(name).replace_one(query, row, session=session)
+            return bool(result.matched_count)
+
+    async def update(self, name: str, query: Query, change: Query, session: Any = None) -> bool:
+        """Whether there was one."""
+        with self._translated():
+            result = await self._rows(name).update_one(query, change, session=session)
+            return bool(result.matched_count)
+
+    async def modify(self, name: str, query: Query, change: Query, session: Any = None) -> Row | None:
+        """findAndModify: the row after the change; None: there was none."""
+        with self._translated():
+            row: Row | None = await self._rows(name).find_one_and_update(
+                query, change, return_document=pymongo.ReturnDocument.AFTER, session=session
+            )
+            return row
+
+    async def delete(self, name: str, query: Query, session: Any = None) -> int:
+        """All of them; how many there were."""
+        with self._translated():
+            result = await self._rows(name).delete_many(query, session=session)
+            return int(result.deleted_count)
+
+    async def transaction(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Run `work(session)` and commit what it did with the session; abort when it raises.
+
+        Raises what work raises, and Lost. After StoreUnavailable from a commit, it may have been done."""
+        with self._translated():
+            async with await self._service.Client.start_session() as session:
+                session.start_transaction(
+                    ReadConcern("snapshot"), WriteConcern("majority"), ReadPreference.PRIMARY
+                )
+                try:
+                    result = await work(session)
+                except BaseException:
+                    if session.in_transaction:
+                        await self._abort(session)
+                    raise
+                await self._commit(session)
+                return result
+
+    async def _abort(self, session: Any) -> None:
+        try:
+            await session.abort_transaction()
+        except errors.PyMongoError:
+            return  # the server ends it by itself
+
+    async def _commit(self, session: Any) -> None:
+        for attempt in range(1, _COMMITS + 1):
+            try:
+                await session.commit_transaction()
+                return
+            except errors.PyMongoError as error:
+                if attempt == _COMMITS or not error.has_error_label("UnknownTransactionCommitResult"):
+                    raise
+
+    async def create(self, name: str, indexes: Sequence[Index]) -> None:
+        """Make a collection of the server, and its indexes, where they are not there yet."""
+        with self._translated():
+            database = self._service.Database
+            if name not in await database.list_collection_names():
+                try:
+                    await database.create_collection(name)
+                except errors.CollectionInvalid:
+                    pass  # another gateway was first
+            known = await self._rows(name).index_information()
+            missing = [_model(index) for index in indexes if index.name not in known]
+            if missing:
+                await self._rows(name).create_indexes(missing)
+
+    def _rows(self, name: str) -> Any:
+        if self._service is None:
+            raise StoreUnavailable("The document store has not started.")
+        # Whatever the URI says: a secondary may not know yet what was just written.
+        return self._service.Database.get_collection(name, read_preference=ReadPreference.PRIMARY)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        if time.monotonic() < self._away_until:
+            raise _away()
+        try:
+            yield
+        except errors.PyMongoError as error:
+            raise self._translate(error) from None
+        except BSONError as error:
+            self._log.report(type(error).__name__, "a row cannot be encoded or decoded; report this")
+            raise _away() from None
+
+    def _translate(self, error: errors.PyMongoError) -> Exception:
+        code = error.code if isinstance(error, errors.OperationFailure) else None
+        if isinstance(error, errors.DuplicateKeyError):
+            return Taken()
+        if isinstance(error, errors.DocumentTooLarge) or code == _TOO_LARGE:
+            return _too_large()
+        if error.has_error_label("TransientTransactionError") or code == _CONFLICT:
+            return Lost()
+        if code == _TIME_LIMIT or isinstance(error, errors.ExecutionTimeout):
+            detail = "The query took too long. Narrow it with a filter, declare an index, or sort by id."
+            return QueryTooSlow(detail, retry_after=5)
+        if code == _NO_SPACE:
+            self._log.report("OutOfDiskSpace", "the server's disk is full; make room")
+            return InsufficientStorage("There is no room for this write. Nothing was changed.")
+        self._log.report(*_reason(error))
+        if isinstance(error, errors.ServerSelectionTimeoutError):
+            self._away_until = time.monotonic() + _AWAY_SECONDS
+        return _away()
+
+
+def _too_large() -> GatewayError:
+    return BodyTooLarge("The document would be larger than 16 MiB in the form that it is stored in.")
+
+
+def _model(index: Index) -> pymongo.IndexModel:
+    options: Row = {"name": index.name}
+    if index.present is not None:
+        options["partialFilterExpression"] = {index.present: {"$exists": True}}
+    if index.expires:
+        options["expireAfterSeconds"] = 0
+    keys = [(key.removeprefix("-"), -1 if key.startswith("-") else 1) for key in index.keys]
+    return pymongo.IndexModel(keys, **options)
+
+
+def _away() -> GatewayError:
+    return StoreUnavailable("The tenant's documents cannot be reached at the moment.", retry_after=2)
+
+
+def _reason(error: Exception) -> tuple[str, str]:
+    """An error's name, and how to mend it. Never its text: that may repeat values."""
+    code = error.code if isinstance(error, errors.OperationFailure) else None
+    name = type(error).__name__ + (f" {code}" if code is not None else "")
+    if isinstance(error, errors.ServerSelectionTimeoutError):
+        return name, "no server answers; look whether it runs, at the hosts of [store] uri, and at TLS"
+    if code in (18, 13, 8000):
+        return name, "the server refuses the user; it needs the role readWrite on the database (authSource?)"
+    if isinstance(error, errors.ConnectionFailure):
+        return name, "the connection was lost; look at the server's log"
+    return name, "look at the server's log"
+
+
+def _why_not(error: Exception, name: str) -> str:
+    """Why there is no connection at the start."""
+    if isinstance(error, errors.ConfigurationError) and "wire version" in str(error):
+        return f"The MongoDB server {name} is too old. The store needs MongoDB 4.4 or newer."
+    if isinstance(error, errors.ConfigurationError | ValueError):  # InvalidURI is a ConfigurationError
+        mend = "Write mongodb://user:password@host:27017/database?options, name and password percent-encoded."
+        return f"[store] uri is not one that MongoDB's driver accepts. {mend}"
+    reason, mend = _reason(error)
+    return f"The MongoDB server {name} cannot be used ({reason}): {mend}."

@@ -1,0 +1,135 @@
+"""What a write does to the document as it is: pure, so that a write which loses a race is planned anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.core.errors import NotFound, PreconditionRequired
+from gateway.store import schema
+from gateway.store.change import Kind
+from gateway.store.document import Document, Precondition, new_incarnation, to_text
+from gateway.store.indexing import unique_key
+from gateway.store.mongo_driver import Row
+from gateway.store.mongo_rows import derived, document, is_live, joined
+from gateway.store.mongo_state import State
+from gateway.store.patch import apply
+from gateway.store.write import Create, Delete, Replace, Update, Write, Written
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """old: the row that is there, expired or not. new: the row to put in its place; None: none.
+
+    claims, dropped: values of unique indexes, _id and token, to take and to let go."""
+
+    id: str
+    kind: Kind
+    etag: str
+    written: Written | None
+    old: Row | None
+    new: Row | None
+    claims: Mapping[str, str]
+    dropped: Mapping[str, str]
+    documents: int
+    bytes: int
+
+
+def plan(tenant: str, state: State, write: Write, identifier: str, row: Row | None, now: float) -> Plan:
+    """identifier: of the document; for a Create a new one. row: what is there under it.
+
+    Raises NotFound, PreconditionFailed, PreconditionRequired, SchemaViolation, BodyTooLarge, and what a patch
+    raises."""
+    current = document(row) if row is not None and is_live(row, now) else None
+    data = _members(state, write, current)
+    if data is None:
+        assert current is not None
+        return _removal(tenant, state, row, current)
+    text, size = to_text(data)
+    if state.validator is not None:
+        schema.check(state.validator, data)
+    if current is None:
+        made = Document(identifier, 1, new_incarnation(), now, now, text)
+    else:
+        made = Document(identifier, current.version + 1, current.incarnation, current.created, now, text)
+    new = {
+        "_id": joined(tenant, state.name, identifier),
+        "t": tenant,
+        "c": state.name,
+        "id": identifier,
+        "v": made.version,
+        "i": made.incarnation,
+        "cr": made.created,
+        "mo": made.modified,
+        "s": size,
+        "g": state.version,
+        **derived(state.ordered, state.settings.ttl, now, data),
+        "d": data,
+    }
+    wanted = claims(tenant, state, data)
+    had = {} if row is None else claims(tenant, state, row["d"])
+    return Plan(
+        id=identifier,
+        kind="created" if current is None else "updated",
+        etag=made.etag,
+        written=Written(made, current is None),
+        old=row,
+        new=new,
+        claims={name: token for name, token in wanted.items() if name not in had},
+        dropped={name: token for name, token in had.items() if name not in wanted},
+        documents=1 if row is None else 0,
+        bytes=size - (0 if row is None else row["s"]),
+    )
+
+
+def expiry(tenant: str, state: State, row: Row) -> Plan:
+    """The removal of a document that has ended."""
+    return _removal(tenant, state, row, document(row))
+
+
+def claims(tenant: str, state: State, data: Mapping[str, Any]) -> dict[str, str]:
+    """The values that a document has in unique indexes: _id in `claims` -> token."""
+    found = {}
+    for token, index in state.unique.items():
+        key = unique_key(index, data)
+        if key is not None:
+            found[joined(tenant, state.name, token, key)] = token
+    return found
+
+
+def _removal(tenant: str, state: State, row: Row | None, current: Document) -> Plan:
+    assert row is not None
+    dropped = claims(tenant, state, row["d"])
+    return Plan(current.id, "deleted", current.etag, None, row, None, {}, dropped, -1, -row["s"])
+
+
+def _members(state: State, write: Write, current: Document | None) -> dict[str, Any] | None:
+    """What the document shall hold; None: it goes."""
+    match write:
+        case Create(data):
+            return dict(data)
+        case Replace(_, data, precondition):
+            precondition.require(current.etag if current else None)
+            if current is not None:
+                _require_if_match(state, precondition)
+            return dict(data)
+        case Update(_, patch, precondition):
+            return apply(patch, _require(state, current, precondition).data)
+        case Delete(_, precondition):
+            _require(state, current, precondition)
+            return None
+
+
+def _require(state: State, current: Document | None, precondition: Precondition) -> Document:
+    """A missing document is NotFound whatever was asked of it (RFC 9110 section 13.2.1)."""
+    if current is None:
+        raise NotFound()
+    precondition.require(current.etag)
+    _require_if_match(state, precondition)
+    return current
+
+
+def _require_if_match(state: State, precondition: Precondition) -> None:
+    if state.settings.require_if_match and precondition.match is None:
+        raise PreconditionRequired("This collection wants If-Match with every change of a document.")

@@ -1,0 +1,259 @@
+"""Lists and exports: the server finds candidates in order, the reference matcher decides."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+from gateway.core.errors import QueryTooSlow
+from gateway.store import filter as filters
+from gateway.store import mongo_filter
+from gateway.store.document import Document
+from gateway.store.matcher import matches
+from gateway.store.mongo_driver import Driver, Row
+from gateway.store.mongo_keys import key
+from gateway.store.mongo_rows import DOCUMENTS, document, ids, is_live, joined, not_ended, scope
+from gateway.store.mongo_state import State
+from gateway.store.nodes import CREATED, EVERYTHING, ID, MODIFIED, Node, Path
+from gateway.store.sort import SortKey, sort_value
+
+# A page ends early when its documents together are larger, so that no page holds gigabytes.
+PAGE_BYTES = 4 * 1024 * 1024
+
+_OWN = {ID: "id", CREATED: "cr", MODIFIED: "mo"}
+_META = ("id", "v", "i", "cr", "mo", "x")
+_STEP = 1000  # rows of one query of a scan
+_FETCHED = 100  # documents that are read together by their ids
+_ID_KEY = SortKey(ID)
+
+Position = list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Which documents, in which order, as of when. seconds: until when it is given up (monotonic clock)."""
+
+    tenant: str
+    state: State
+    node: Node
+    sort: tuple[SortKey, ...]
+    now: float
+    deadline: float
+
+    @property
+    def keys(self) -> tuple[SortKey, ...]:
+        """Keys that no two documents share; whatever stands behind the id decides nothing."""
+        for index, sort_key in enumerate(self.sort):
+            if sort_key.path == ID:
+                return self.sort[: index + 1]
+        return (*self.sort, _ID_KEY)
+
+    def query(self, *conditions: Row) -> Row:
+        narrowed = mongo_filter.narrow(self.node, self.state.usable)
+        own = [{"_id": ids(self.tenant, self.state.name)}] if not conditions else []
+        return scope(
+            self.tenant, self.state.name, *own, *conditions, *([narrowed] if narrowed is not None else [])
+        )
+
+    def holds(self, row: Row) -> bool:
+        """Whether a row is of the list. Raises QueryTooSlow past the deadline."""
+        if time.monotonic() > self.deadline:
+            detail = "The query took too long. Narrow it with a filter, declare an index, or sort by id."
+            raise QueryTooSlow(detail, retry_after=5)
+        return self.matches(row)
+
+    def matches(self, row: Row) -> bool:
+        whole = row["id"], row.get("d", {}), row["cr"], row["mo"]
+        return is_live(row, self.now) and matches(self.node, *whole)
+
+    @property
+    def seconds(self) -> float:
+        return self.deadline - time.monotonic()
+
+
+async def read_page(
+    driver: Driver, listed: Listed, limit: int, position: Position | None
+) -> tuple[list[Document], Position | None]:
+    """A page and the position of its end, None at the end of the list. position: of an earlier page."""
+    fields = _server_fields(listed)
+    if fields is None:
+        return await _sorted_here(driver, listed, limit, position)
+    order = [(field, -1 if k.descending else 1) for field, k in zip(fields, listed.keys, strict=True)]
+    conditions = [{field: {"$gte": ""}} for field in fields if field.startswith("o.")]
+    if position is not None:
+        conditions.append(_after(order, position))
+    if order[0][0] == "_id":
+        # One range of _id, so that the server begins where the page does.
+        conditions = [{"_id": _id_range(listed, order[0][1], position)}]
+    rows = driver.find(DOCUMENTS, listed.query(*conditions), sort=order, seconds=listed.seconds)
+    documents: list[Document] = []
+    size, end = 0, None
+    async with aclosing(rows):
+        async for row in rows:
+            if not listed.holds(row):
+                continue
+            if len(documents) == limit or size > PAGE_BYTES:
+                return documents, end
+            documents.append(document(row))
+            size += row["s"]
+            end = [_field(row, field) for field in fields]
+    return documents, None
+
+
+async def count(driver: Driver, listed: Listed) -> int:
+    """How many documents match. Raises QueryTooSlow."""
+    if listed.node == EVERYTHING:
+        conditions = [] if listed.state.settings.ttl is None else [not_ended(listed.now)]
+        return await driver.count(
+            DOCUMENTS, scope(listed.tenant, listed.state.name, *conditions), listed.seconds
+        )
+    needed = {f"d.{path[0]}" for path in _members_of(listed.node)}
+    rows = driver.find(DOCUMENTS, listed.query(), fields=[*_META, *sorted(needed)], seconds=listed.seconds)
+    total = 0
+    async with aclosing(rows):
+        async for row in rows:
+            total += listed.holds(row)
+    return total
+
+
+async def scan(driver: Driver, listed: Listed) -> AsyncGenerator[Document, None]:
+    """Every document of the list, by id; in steps, so that no cursor waits in the server for slow readers."""
+    after: str | None = None
+    while True:
+        here = {"_id": ids(listed.tenant, listed.state.name, after=after)}
+        rows = driver.find(DOCUMENTS, listed.query(here), sort=[("_id", 1)], limit=_STEP)
+        read = 0
+        async with aclosing(rows):
+            async for row in rows:
+                read, after = read + 1, row["id"]
+                if listed.matches(row):
+                    yield document(row)
+        if read < _STEP:
+            return
+
+
+def _members_of(node: Node) -> set[Path]:
+    """The paths into the client's members that a filter looks at."""
+    return {condition.path for condition in filters.conditions(node) if condition.path not in {(), *_OWN}}
+
+
+def _server_fields(listed: Listed) -> list[str] | None:
+    """The fields that the server has an index of in this order; None when it has none."""
+    fields = []
+    usable = listed.state.usable
+    if len(listed.keys) > 2:
+        return None
+    if listed.keys == (_ID_KEY,) or listed.keys == (SortKey(ID, True),):
+        return ["_id"]
+    for sort_key in listed.keys:
+        if sort_key.path in _OWN:
+            fields.append(_OWN[sort_key.path])
+        elif sort_key.path in usable:
+            fields.append(f"o.{usable[sort_key.path].slot}")
+        else:
+            return None
+    return fields
+
+
+def _field(row: Row, field: str) -> Any:
+    if field == "_id":
+        return row["id"]
+    return row["o"][field[2:]] if field.startswith("o.") else row[field]
+
+
+def _id_range(listed: Listed, direction: int, position: Position | None) -> Row:
+    if position is None:
+        return ids(listed.tenant, listed.state.name)
+    if direction > 0:
+        return ids(listed.tenant, listed.state.name, after=position[0])
+    return ids(listed.tenant, listed.state.name, before=position[0])
+
+
+def _after(order: Sequence[tuple[str, int]], position: Position) -> Row:
+    """Whether a row stands behind a position: beyond it in the first field that differs."""
+    steps = []
+    for index, (field, direction) in enumerate(order):
+        same = [{before: {"$eq": value}} for (before, _), value in zip(order[:index], position, strict=False)]
+        beyond = {field: {"$gt" if direction > 0 else "$lt": position[index]}}
+        steps.append({"$and": [*same, beyond]})
+    return {"$or": steps}
+
+
+async def _sorted_here(
+    driver: Driver, listed: Listed, limit: int, position: Position | None
+) -> tuple[list[Document], Position | None]:
+    """As read_page, for an order that no declared index has: of each candidate only what the filter and the
+    sort look at is read, and the first ones are kept."""
+    paths = _members_of(listed.node) | {k.path for k in listed.keys if k.path not in _OWN}
+    fields = [*_META, *sorted({f"d.{path[0]}" for path in paths})]
+    rows = driver.find(DOCUMENTS, listed.query(), fields=fields, seconds=listed.seconds)
+    best: list[Position] = []
+    async with aclosing(rows):
+        async for row in rows:
+            if not listed.holds(row):
+                continue
+            here = [_key(k, row) for k in listed.keys]
+            if position is None or _is_behind(listed.keys, here, position):
+                best.append(here)
+                if len(best) > 4 * limit + 1000:
+                    best = _first(listed.keys, best, limit + 1)
+    best = _first(listed.keys, best, limit + 1)
+    return await _fetch(driver, listed, best, limit)
+
+
+async def _fetch(
+    driver: Driver, listed: Listed, best: list[Position], limit: int
+) -> tuple[list[Document], Position | None]:
+    """The documents of positions, whose last member is the id."""
+    at = next(index for index, k in enumerate(listed.keys) if k.path == ID)
+    documents: list[Document] = []
+    size = 0
+    for begin in range(0, min(len(best), limit), _FETCHED):
+        part = best[begin : min(begin + _FETCHED, limit)]
+        wanted = [joined(listed.tenant, listed.state.name, here[at]) for here in part]
+        query = scope(listed.tenant, listed.state.name, {"_id": {"$in": wanted}})
+        sizes = {row["id"]: row["s"] async for row in driver.find(DOCUMENTS, query, fields=["id", "s"])}
+        taken = []
+        for here in part:
+            if size > PAGE_BYTES:
+                break
+            taken.append(here)
+            size += sizes.get(here[at], 0)
+        found = await _read(driver, listed, [here[at] for here in taken])
+        # One that was changed or deleted meanwhile is left out, as if the list had been read after it.
+        documents += [found[here[at]] for here in taken if here[at] in found]
+        if len(taken) < len(part) or begin + len(part) == min(len(best), limit):
+            done = begin + len(taken)
+            return documents, None if done == len(best) else best[done - 1]
+    return documents, None
+
+
+async def _read(driver: Driver, listed: Listed, wanted: Sequence[str]) -> Mapping[str, Document]:
+    names = [joined(listed.tenant, listed.state.name, identifier) for identifier in wanted]
+    query = scope(listed.tenant, listed.state.name, {"_id": {"$in": names}})
+    return {row["id"]: document(row) async for row in driver.find(DOCUMENTS, query) if listed.holds(row)}
+
+
+def _key(sort_key: SortKey, row: Row) -> Any:
+    if sort_key.path in _OWN:
+        return row[_OWN[sort_key.path]]
+    return key(sort_value(sort_key.path, row["id"], row.get("d", {}), row["cr"], row["mo"]))
+
+
+def _first(keys: tuple[SortKey, ...], best: list[Position], limit: int) -> list[Position]:
+    for index in reversed(range(len(keys))):
+        best.sort(key=itemgetter(index), reverse=keys[index].descending)
+    return best[:limit]
+
+
+def _is_behind(keys: tuple[SortKey, ...], here: Position, position: Position) -> bool:
+    for sort_key, mine, limit in zip(keys, here, position, strict=True):
+        if mine != limit:
+            return bool(mine < limit) == sort_key.descending
+    return False
+
+

@@ -1,0 +1,123 @@
+"""A collection as its row tells it: its settings, and which of its indexes lie in which slots."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from gateway.store import collection as collections
+from gateway.store import schema
+from gateway.store.collection import NO_SETTINGS, Collection, CollectionSettings, Index
+from gateway.store.document import entity_tag, new_incarnation
+from gateway.store.mongo_driver import Row
+from gateway.store.mongo_rows import SLOTS, Ordered, joined
+from gateway.store.nodes import Path
+
+_KNOWN = 1000  # settings that are kept parsed; a schema takes long to compile
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """stored: whether there is a row that counts. declared_at: the version that brought the settings. slots:
+    of each index by its name, where its order lies. tokens: one for each declaration of an index, never used
+    twice. building: whether entries are not complete yet."""
+
+    name: str
+    stored: bool
+    incarnation: str
+    version: int
+    declared_at: int
+    settings_text: str | None
+    documents: int
+    bytes: int
+    settings: CollectionSettings
+    validator: schema.Validator | None
+    slots: Mapping[str, str]
+    tokens: Mapping[str, str]
+    building: bool
+
+    @property
+    def collection(self) -> Collection:
+        declared = self.settings_text is not None
+        etag = entity_tag(self.incarnation, self.declared_at)
+        return Collection(self.name, self.settings, etag, declared, self.documents, self.bytes)
+
+    @property
+    def ordered(self) -> tuple[Ordered, ...]:
+        """Of the indexes with one field."""
+        return tuple(
+            Ordered(self.slots[index.name], self.tokens[index.name], index.fields[0])
+            for index in self.settings.indexes
+            if len(index.fields) == 1
+        )
+
+    @property
+    def unique(self) -> dict[str, Index]:
+        """The indexes that refuse, by their tokens."""
+        return {self.tokens[index.name]: index for index in self.settings.indexes if index.unique}
+
+    @property
+    def usable(self) -> dict[Path, Ordered]:
+        """Those that a list may use."""
+        return {} if self.building else {ordered.path: ordered for ordered in self.ordered}
+
+
+def read(name: str, row: Row | None) -> State:
+    """The state that a row tells; a new one for a collection that has none."""
+    if row is None:
+        return State(name, False, new_incarnation(), 0, 0, None, 0, 0, NO_SETTINGS, None, {}, {}, False)
+    text = row.get("settings")
+    settings, validator = (NO_SETTINGS, None) if text is None else _parse(text)
+    documents = max(0, row["documents"])
+    return State(
+        name=name,
+        stored=text is not None or documents > 0,
+        incarnation=row["i"],
+        version=row["v"],
+        declared_at=row["declared"],
+        settings_text=text,
+        documents=documents,
+        bytes=max(0, row["bytes"]),
+        settings=settings,
+        validator=validator,
+        slots=row.get("slots", {}),
+        tokens=row.get("tokens", {}),
+        building=row.get("building", False),
+    )
+
+
+def new_row(tenant: str, state: State) -> Row:
+    """The row of a collection that has none yet."""
+    return {
+        "_id": joined(tenant, state.name),
+        "t": tenant,
+        "c": state.name,
+        "i": state.incarnation,
+        "v": state.version,
+        "declared": state.declared_at,
+        "documents": 0,
+        "bytes": 0,
+    }
+
+
+def assign(old: State, settings: CollectionSettings) -> tuple[dict[str, str], dict[str, str]]:
+    """Slots and tokens for the indexes: an index that stays keeps its own."""
+    before = {index.name: index for index in old.settings.indexes}
+    slots = {i.name: old.slots[i.name] for i in settings.indexes if before.get(i.name) == i}
+    tokens = {name: old.tokens[name] for name in slots}
+    free = iter([slot for slot in SLOTS if slot not in slots.values()])
+    for index in settings.indexes:
+        if index.name not in slots:
+            slots[index.name] = next(free)
+            tokens[index.name] = f"{slots[index.name]}-{old.incarnation}-{old.version + 1}"
+    return slots, tokens
+
+
+@lru_cache(_KNOWN)
+def _parse(text: str) -> tuple[CollectionSettings, schema.Validator | None]:
+    data: dict[str, Any] = json.loads(text)
+    settings = collections.from_data(data)
+    return settings, None if settings.schema is None else schema.compile_schema(settings.schema)

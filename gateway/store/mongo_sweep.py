@@ -1,0 +1,77 @@
+"""Removing what has ended: documents through the same writes as a client's, so that counters, unique values
+and feeds agree; and changes beyond those that are kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Any
+
+from gateway.core.errors import GatewayError
+from gateway.store import instants, mongo_plan, mongo_state
+from gateway.store.change import RETAINED_CHANGES
+from gateway.store.mongo_driver import Driver, Row
+from gateway.store.mongo_rows import CHANGES, COLLECTIONS, DOCUMENTS, TENANTS, is_live, joined, scope
+from gateway.store.mongo_writes import Undo, Writes
+
+SWEEP_SECONDS = 15.0
+_STEP = 500  # documents of one collection in one round
+
+
+class Sweeper:
+    """writes(tenant): the writes of a tenant, without a quota."""
+
+    def __init__(self, driver: Driver, writes: Callable[[str], Writes]) -> None:
+        self._driver = driver
+        self._writes = writes
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            try:
+                await self.sweep()
+            except GatewayError:
+                continue  # told already; the next round tries again
+
+    async def sweep(self) -> None:
+        """One round. Raises StoreUnavailable."""
+        async for row in self._driver.find(COLLECTIONS, {"sweep": True}, fields=["t", "c"]):
+            await self._sweep_collection(self._writes(row["t"]), row["c"])
+        crowded = {"q": {"$gt": RETAINED_CHANGES}}
+        async for row in self._driver.find(TENANTS, crowded, fields=["t", "q"]):
+            first = joined(row["t"], f"{row['q'] - RETAINED_CHANGES:020d}")
+            own = {"t": row["t"]}, {"_id": {"$gte": joined(row["t"], ""), "$lt": first}}
+            await self._driver.delete(CHANGES, {"$and": list(own)})
+
+    async def _sweep_collection(self, writes: Writes, collection: str) -> None:
+        ended = scope(writes.tenant, collection, {"x": {"$lte": instants.now()}})
+        rows = self._driver.find(DOCUMENTS, ended, fields=["id"], limit=_STEP)
+        async with aclosing(rows):
+            identifiers = [row["id"] async for row in rows]
+        for identifier in identifiers:
+            await remove_ended(writes, collection, identifier)
+
+
+async def remove_ended(writes: Writes, collection: str, identifier: str) -> None:
+    """Delete a document if it has ended."""
+
+    async def work(session: Any, undo: Undo) -> None:
+        row: Row | None = await writes.row(collection, identifier, session)
+        if row is None or is_live(row, instants.now()):
+            return
+        query = scope(writes.tenant, collection, {"_id": joined(writes.tenant, collection)})
+        known = await writes.driver.find_one(COLLECTIONS, query, session)
+        state = mongo_state.read(collection, known)
+        await writes.do(session, undo, state, mongo_plan.expiry(writes.tenant, state, row))
+
+    await writes.run(work)

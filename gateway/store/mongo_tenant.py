@@ -1,0 +1,250 @@
+"""One tenant's documents in MongoDB."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from gateway.core.errors import BadRequest, NotFound, NotSupportedByStore, TenantLimit
+from gateway.core.model import TenantId
+from gateway.store import instants, mongo_collections, mongo_query, nodes, results
+from gateway.store import sort as sorts
+from gateway.store.change import Changes
+from gateway.store.collection import Collection, CollectionSettings
+from gateway.store.cursor import Cursors
+from gateway.store.document import UNCONDITIONAL, Document, Precondition, new_id
+from gateway.store.mongo_bulk import Bulk
+from gateway.store.mongo_changes import Feeds
+from gateway.store.mongo_idempotency import Finish, Once
+from gateway.store.mongo_query import Listed
+from gateway.store.mongo_rows import document, is_live
+from gateway.store.mongo_writes import Undo, Writes
+from gateway.store.nodes import EVERYTHING, Node
+from gateway.store.patch import MergePatch, Patch
+from gateway.store.query import DEFAULT_LIMIT, Page, Query
+from gateway.store.representation import line
+from gateway.store.write import (
+    MAX_BULK,
+    Create,
+    Delete,
+    IdempotencyKey,
+    Outcome,
+    Replace,
+    Update,
+    Write,
+    Written,
+)
+
+T = TypeVar("T")
+
+MAX_EXPORTS = 4
+CHUNK_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the tenants of a store share. writing: the writes that have not ended. exports: how many are open,
+    by tenant."""
+
+    feeds: Feeds
+    writing: set[asyncio.Task[Any]]
+    exports: Counter[str]
+    query_seconds: float
+
+
+class MongoTenantStore:
+    """One tenant's documents; see port.TenantStore."""
+
+    def __init__(self, tenant: TenantId, writes: Writes, services: Services, cursor_key: bytes) -> None:
+        self._name = tenant.value
+        self._writes = writes
+        self._services = services
+        self._once = Once(writes.driver, self._name)
+        self._cursors = Cursors(cursor_key, tenant)
+
+    # --- documents ---
+
+    async def create(
+        self, collection: str, data: Mapping[str, Any], *, idempotency: IdempotencyKey | None = None
+    ) -> Document:
+        written = await self._write(collection, Create(data), idempotency)
+        assert written is not None
+        return written.document
+
+    async def read(self, collection: str, identifier: str) -> Document:
+        row = await self._writes.row(collection, identifier)
+        if row is None or not is_live(row, instants.now()):
+            raise NotFound()
+        return document(row)
+
+    def read_now(self, collection: str, identifier: str) -> Document | None:
+        return None  # the server is always to be waited for
+
+    async def replace(
+        self,
+        collection: str,
+        identifier: str,
+        data: Mapping[str, Any],
+        precondition: Precondition = UNCONDITIONAL,
+        *,
+        idempotency: IdempotencyKey | None = None,
+    ) -> Written:
+        written = await self._write(collection, Replace(identifier, data, precondition), idempotency)
+        assert written is not None
+        return written
+
+    async def patch(
+        self,
+        collection: str,
+        identifier: str,
+        patch: Patch,
+        precondition: Precondition = UNCONDITIONAL,
+        *,
+        idempotency: IdempotencyKey | None = None,
+    ) -> Document:
+        written = await self._write(collection, Update(identifier, patch, precondition), idempotency)
+        assert written is not None
+        return written.document
+
+    async def delete(
+        self,
+        collection: str,
+        identifier: str,
+        precondition: Precondition = UNCONDITIONAL,
+        *,
+        idempotency: IdempotencyKey | None = None,
+    ) -> None:
+        await self._write(collection, Delete(identifier, precondition), idempotency)
+
+    async def bulk(
+        self,
+        collection: str,
+        writes: Sequence[Write],
+        *,
+        atomic: bool = False,
+        idempotency: IdempotencyKey | None = None,
+    ) -> tuple[Outcome, ...]:
+        if len(writes) > MAX_BULK:
+            raise BadRequest(f"A bulk has at most {MAX_BULK} operations.")
+        if atomic and not self._writes.transactions:
+            raise NotSupportedByStore(
+                "The MongoDB server is no replica set, so a bulk cannot be atomic. Make it one (a single "
+                "member is enough) and restart the gateway, or send the bulk without asking for that."
+            )
+        bulk = Bulk(self._writes, collection, writes)
+        if idempotency is None:
+            return await self._finished(bulk.run(None, atomic=atomic))
+        outcomes = await self._finished(
+            self._once.run(idempotency, lambda finish: bulk.run(finish, atomic=atomic))
+        )
+        assert isinstance(outcomes, tuple)
+        return outcomes
+
+    # --- lists and changes ---
+
+    async def list(self, collection: str, query: Query) -> Page[Document]:
+        scope = ("list", collection, nodes.canonical(query.filter), sorts.canonical(query.sort))
+        position = None if query.cursor is None else self._cursors.open(scope, query.cursor)
+        listed = await self._listed(collection, query.filter, query.sort)
+        found, end = await mongo_query.read_page(self._writes.driver, listed, query.limit, position)
+        total = await mongo_query.count(self._writes.driver, listed) if query.count else None
+        items = tuple(query.fields.document(item) for item in found)
+        return Page(items, None if end is None else self._cursors.seal(scope, end), total)
+
+    async def export(self, collection: str, node: Node = EVERYTHING) -> AsyncGenerator[bytes, None]:
+        open_ones = self._services.exports
+        if open_ones[self._name] >= MAX_EXPORTS:
+            raise TenantLimit(f"{MAX_EXPORTS} exports of the tenant are open already.", retry_after=10)
+        open_ones[self._name] += 1
+        try:
+            listed = await self._listed(collection, node, ())
+            chunk = bytearray()
+            async with aclosing(mongo_query.scan(self._writes.driver, listed)) as found:
+                async for item in found:
+                    chunk += line(item).encode()
+                    if len(chunk) >= CHUNK_BYTES:
+                        yield bytes(chunk)
+                        chunk.clear()
+            if chunk:
+                yield bytes(chunk)
+        finally:
+            open_ones[self._name] -= 1
+
+    def changes(self, collection: str, after: str | None = None) -> AsyncGenerator[Changes, None]:
+        return self._services.feeds.changes(self._name, collection, self._cursors, after)
+
+    # --- collections ---
+
+    async def collections(self, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Page[Collection]:
+        scope = ("collections",)
+        after = "" if cursor is None else self._cursors.open(scope, cursor)[0]
+        found, end = await mongo_collections.read_page(self._writes, after, limit)
+        return Page(found, None if end is None else self._cursors.seal(scope, [end]))
+
+    async def collection(self, name: str) -> Collection:
+        state = await self._writes.state(name)
+        if not state.stored:
+            raise NotFound()
+        return state.collection
+
+    async def put_collection(
+        self, name: str, settings: CollectionSettings, precondition: Precondition = UNCONDITIONAL
+    ) -> tuple[Collection, bool]:
+        return await self._finished(mongo_collections.put(self._writes, name, settings, precondition))
+
+    async def patch_collection(
+        self, name: str, patch: MergePatch, precondition: Precondition = UNCONDITIONAL
+    ) -> Collection:
+        return await self._finished(mongo_collections.patch(self._writes, name, patch, precondition))
+
+    async def delete_collection(
+        self, name: str, precondition: Precondition = UNCONDITIONAL, *, documents: bool = False
+    ) -> None:
+        await self._finished(
+            mongo_collections.delete(self._writes, name, precondition, documents=documents)
+        )
+
+    # --- inside ---
+
+    async def _listed(self, collection: str, node: Node, sort: tuple[sorts.SortKey, ...]) -> Listed:
+        deadline = time.monotonic() + self._services.query_seconds
+        state = await self._writes.state(collection)
+        return Listed(self._name, state, node, sort, instants.now(), deadline)
+
+    async def _write(
+        self, collection: str, write: Write, idempotency: IdempotencyKey | None
+    ) -> Written | None:
+        identifier = new_id()  # of a Create; one for all attempts
+
+        async def run(finish: Finish | None) -> Written | None:
+            async def work(session: Any, undo: Undo) -> Written | None:
+                written = await self._writes.write(session, undo, collection, write, identifier)
+                if finish is not None:
+                    await finish(session, written)
+                return written
+
+            return await self._writes.run(work)
+
+        if idempotency is None:
+            return await self._finished(run(None))
+        result: results.Result = await self._finished(self._once.run(idempotency, run))
+        assert result is None or isinstance(result, Written)
+        return result
+
+    async def _finished(self, writing: Awaitable[T]) -> T:
+        """The result of a write, which goes on when its caller is gone."""
+        task = asyncio.ensure_future(writing)
+        self._services.writing.add(task)
+        task.add_done_callback(self._end)
+        return await asyncio.shield(task)
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        self._services.writing.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody may be left to be told
+        self._services.feeds.notify(self._name)
