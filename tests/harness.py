@@ -1,6 +1,6 @@
 """A gateway in this process on real sockets, for the wire tests."""
 
-from __future__ import annotations
+from __future__ import contextlib
 
 import time
 from collections.abc import AsyncIterator
@@ -53,6 +53,8 @@ async def running(folder: Path, config: dict[str, Any], **more: Any) -> AsyncIte
         yield gateway
     finally:
         await gateway.drain()
+        with contextlib.suppress(OSError):  # its folder for sockets is not in `folder`: their paths are short
+            Path(gateway.sockets).rmdir()
 
 
 def address(gateway: Gateway) -> tuple[str, int]:
