@@ -1,10 +1,10 @@
 """A gateway in this process on real sockets, for the wire tests."""
 
-from __future__ import contextlib
+from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ async def running(folder: Path, config: dict[str, Any], **more: Any) -> AsyncIte
         yield gateway
     finally:
         await gateway.drain()
-        with contextlib.suppress(OSError):  # its folder for sockets is not in `folder`: their paths are short
+        with suppress(OSError):  # its folder for sockets is not in `folder`: their paths are short
             Path(gateway.sockets).rmdir()
 
 
