@@ -17,11 +17,13 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.edge import spool
+from gateway.store.sqlite import SQLiteDocumentStore
 from tests import harness
 from tests.fakes import Backend, RawClient, always, answer
 
 pytestmark = pytest.mark.asyncio
 BIG = 1_000_000
+SCOPES = {"read": ["documents:read"], "write": ["documents:write"], "manage": ["documents:manage"]}
 
 
 def config(backend: Backend) -> dict[str, Any]:
@@ -141,3 +143,35 @@ async def test_a_buffered_answer_that_cannot_be_read_again_cuts_the_client_off(
         client.close()
     lines = [json.loads(line) for line in (tmp_path / "var" / "access.log").read_text().splitlines()]
     assert [(line["status"], line["code"]) for line in lines] == [(200, "internal")]
+
+async def test_a_full_store_is_507_what_is_there_is_read_on_and_proxying_goes_on(tmp_path: Path) -> None:
+    async with Backend(always(answer(b"hello"))) as backend:
+        routing = harness.routing(
+            [
+                harness.route("documents", "documents", scopes=SCOPES),
+                harness.route("svc", "app", public=True),
+            ],
+            backends={"app": {"kind": "http", "addresses": [backend.address]}},
+        )
+        async with harness.running(tmp_path, routing) as gateway:
+            store = gateway.store
+            assert isinstance(store, SQLiteDocumentStore)
+            assert store._services is not None
+            store._services.files._max_bytes = 300_000  # what the disk has left for a tenant
+            token = harness.token(gateway, scope="documents:read documents:write")
+            bearer = f"Authorization: Bearer {token}\r\n"
+            client = await RawClient.connect(harness.address(gateway))
+
+            async def ask(method: str, path: str, body: str = "") -> tuple[str, bytes]:
+                more = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if body else ""
+                client.send(f"{method} {path} HTTP/1.1\r\nHost: a\r\n{bearer}{more}\r\n{body}".encode())
+                return await client.answer()
+
+            large = json.dumps({"a": "x" * 50_000})
+            heads = [(await ask("PUT", f"/documents/c/{n}", large)) for n in range(12)]
+            assert heads[0][0].startswith("HTTP/1.1 201 ")
+            assert heads[-1][0].startswith("HTTP/1.1 507 ")
+            assert json.loads(heads[-1][1])["code"] == "insufficient_storage"
+            assert (await ask("GET", "/documents/c/0"))[0].startswith("HTTP/1.1 200 ")
+            assert (await ask("GET", "/svc/x"))[1] == b"hello"
+            client.close()
