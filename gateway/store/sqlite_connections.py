@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from time import monotonic, sleep
 from urllib.parse import quote
 
 from gateway.core.errors import StoreUnavailable
@@ -15,6 +16,7 @@ from gateway.store import regex
 from gateway.store.sqlite_schema import bring_up, create_file
 
 BUSY_SECONDS = 5.0
+_BUSY_PAUSE = 0.002  # seconds
 PAGE_BYTES = 4096
 _WAL_KEPT_BYTES = 64 * 1024 * 1024
 
@@ -28,7 +30,7 @@ def open_writer(path: Path, max_bytes: int | None) -> sqlite3.Connection:
     create_file(path)
     connection = _connect(path, "rw", BUSY_SECONDS)
     try:
-        connection.execute("PRAGMA journal_mode=WAL")
+        _use_wal(connection)
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute(f"PRAGMA journal_size_limit={_WAL_KEPT_BYTES}")
         if max_bytes is not None:
@@ -38,6 +40,20 @@ def open_writer(path: Path, max_bytes: int | None) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """SQLite does not wait when two make a new file a WAL file at once: one of them is told that it is locked
+    (https://www.sqlite.org/c3ref/busy_handler.html, on what would else be a deadlock). Blocks."""
+    until = monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic() > until:
+                raise
+            sleep(_BUSY_PAUSE)
 
 
 def open_reader(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from gateway.core.errors import StoreUnavailable
@@ -114,10 +116,10 @@ def bring_up(connection: sqlite3.Connection, path: Path) -> None:
 
     Raises StoreUnavailable for a file that is not ours to use.
     """
-    if _version(connection, path) == VERSION:
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with _transaction(connection, "BEGIN"):  # one view of it: another process may be making it
+        if _version(connection, path) == VERSION:
+            return
+    with _transaction(connection, "BEGIN IMMEDIATE"):
         version = _version(connection, path)  # another process may have been first
         for step in _STEPS[version:]:
             for statement in step:
@@ -125,11 +127,19 @@ def bring_up(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version={VERSION}")
         connection.execute("COMMIT")
+    if version:
+        _log.info("documents: %s: brought from version %d to %d", path, version, VERSION)
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
+    """What is not committed in it is rolled back."""
+    connection.execute(begin)
+    try:
+        yield
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-    if version:
-        _log.info("documents: %s: brought from version %d to %d", path, version, VERSION)
 
 
 def _version(connection: sqlite3.Connection, path: Path) -> int:

@@ -5,8 +5,10 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, closing
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -16,6 +18,7 @@ from gateway.store.collection import NO_SETTINGS
 from gateway.store.patch import MergePatch
 from gateway.store.query import Query
 from gateway.store.sqlite import SQLiteDocumentStore
+from gateway.store.sqlite_connections import open_writer
 from gateway.store.sqlite_operator import SQLiteOperator
 from gateway.store.write import IdempotencyKey
 from tests.store.conformance import ACME, ids, match
@@ -124,3 +127,19 @@ async def test_a_process_that_writes_and_is_killed_does_not_hold_the_other_up(tm
 async def collect_some(feed: AsyncIterator[object]) -> None:
     async with asyncio.timeout(20):
         await anext(feed)
+
+
+def test_a_new_file_is_made_once_however_many_open_it_at_once(tmp_path: Path) -> None:
+    """The tenant's first write may come to all gateways at the same moment."""
+    openers = 6
+    together = Barrier(openers)
+
+    def make(path: Path) -> int:
+        together.wait()
+        with closing(open_writer(path, None)) as connection:
+            return int(connection.execute("SELECT count(*) FROM meta").fetchone()[0])
+
+    with ThreadPoolExecutor(openers) as threads:
+        for name in range(30):
+            path = tmp_path / f"{name}.db"
+            assert list(threads.map(make, [path] * openers)) == [1] * openers
