@@ -99,8 +99,7 @@ class ClientConnection(Handler):
         elif self.busy:
             self._hold(data)
         elif not (self.clean and self._idle()):
-            self.clean = False  # from now on aiohttp's parser may hold a part of a request
-            self._hand_over(data)
+            self._leave_to_aiohttp(data)
         elif self._gathering:
             self._gather(data)
         else:
@@ -114,8 +113,7 @@ class ClientConnection(Handler):
             if end < 0 and len(data) < MAX_HEAD:
                 self._wait_for(1, data)
             else:
-                self.clean = False
-                self._hand_over(data)
+                self._leave_to_aiohttp(data)
             return
         method, target, head = simple
         self._last = head
@@ -123,8 +121,7 @@ class ClientConnection(Handler):
         stop = start + max(head.length, 0)
         if stop > len(data):
             if stop > _GATHERED:
-                self.clean = False
-                self._hand_over(data)
+                self._leave_to_aiohttp(data)
             else:
                 self._wait_for(stop, data)
             return
@@ -157,8 +154,7 @@ class ClientConnection(Handler):
         """The rest takes its time: aiohttp goes on with what there is."""
         self._gather_end = None
         if self._gathering and self.transport is not None:
-            self.clean = False
-            self._hand_over(self._gathered())
+            self._leave_to_aiohttp(self._gathered())
 
     def drain(self) -> None:
         """Close it if it is idle. What has begun to come is served whole: aiohttp's own `close` would read no
@@ -217,6 +213,11 @@ class ClientConnection(Handler):
         self._held += data
         if len(self._held) > _HELD and self.transport is not None:
             self.transport.pause_reading()
+
+    def _leave_to_aiohttp(self, data: bytes) -> None:
+        """And all that follows: from now on its parser may hold a part of a request."""
+        self.clean = False
+        self._hand_over(data)
 
     def _hand_over(self, data: bytes) -> None:
         """To aiohttp, unchanged; and note when a head began that did not end, and how long its first line

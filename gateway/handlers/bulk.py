@@ -119,12 +119,7 @@ def _parse(raw: bytes) -> list[_Item]:
 
 
 def _operation(raw: bytes) -> Write:
-    try:
-        given = strict_json.loads(raw, lambda name, top: "")
-    except strict_json.JsonSyntaxError as error:
-        raise BadRequest(f"The line is not JSON: {error}.") from None
-    except strict_json.JsonProblems as error:
-        raise Unprocessable("The operation is not accepted.", extra={"errors": error.as_errors()}) from None
+    given = strict_json.read(raw, "line", "The operation is not accepted.")
     if not isinstance(given, dict):
         raise _refused("", "an operation is an object")
     op = given.pop("op", None)

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from aiohttp import hdrs, web
 
 from gateway.call import Call
-from gateway.core.errors import BadRequest, Unprocessable
+from gateway.core.errors import BadRequest
 from gateway.handlers import content, parameters, scopes
 from gateway.handlers.parameters import Parameters, in_body, in_parameter
 from gateway.store import filter as filters
@@ -100,12 +100,7 @@ def _from_parameters(given: Parameters) -> Query:
 
 
 def _from_body(raw: bytes) -> Query:
-    try:
-        given = strict_json.loads(raw, lambda name, top: "")
-    except strict_json.JsonSyntaxError as error:
-        raise BadRequest(f"The body is not JSON: {error}.") from None
-    except strict_json.JsonProblems as error:
-        raise Unprocessable(_NOT_ACCEPTED, extra={"errors": error.as_errors()}) from None
+    given = strict_json.read(raw, "body", _NOT_ACCEPTED)
     if not isinstance(given, dict):
         raise _refused("", f"a query is an object of {', '.join(NAMES)}")
     for name in given:

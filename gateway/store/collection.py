@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.core.errors import BadRequest, Unprocessable
+from gateway.core.errors import Unprocessable
 from gateway.store import instants, schema, strict_json
 from gateway.store.nodes import ID, META, Path, parse_path
 
@@ -109,12 +109,7 @@ def parse(raw: bytes) -> CollectionSettings:
 
 def parse_data(raw: bytes) -> dict[str, Any]:
     """The body of a PUT, or of a merge patch, as JSON. Raises as parse does."""
-    try:
-        value = strict_json.loads(raw, lambda name, top: "")
-    except strict_json.JsonSyntaxError as error:
-        raise BadRequest(f"The body is not JSON: {error}.") from None
-    except strict_json.JsonProblems as error:
-        raise Unprocessable("The settings are not accepted.", extra={"errors": error.as_errors()}) from None
+    value = strict_json.read(raw, "body", "The settings are not accepted.")
     if not isinstance(value, dict):
         raise _refused("", "settings are a JSON object")
     return value

@@ -129,13 +129,7 @@ def parse_members(raw: bytes, identifier: str | None) -> dict[str, Any]:
     identifier: the id that a member `id` must equal; None where the store chooses it. Raises BadRequest
     (not JSON) or Unprocessable (JSON that cannot be a document, each problem with its pointer).
     """
-    try:
-        value = strict_json.loads(raw, name_problem)
-    except strict_json.JsonSyntaxError as error:
-        raise BadRequest(f"The body is not JSON: {error}.") from None
-    except strict_json.JsonProblems as error:
-        detail = "The body cannot be a document; see errors."
-        raise Unprocessable(detail, extra={"errors": error.as_errors()}) from None
+    value = strict_json.read(raw, "body", "The body cannot be a document; see errors.", name_problem)
     if not isinstance(value, dict):
         raise _unprocessable("", "a document is a JSON object")
     if "id" in value:

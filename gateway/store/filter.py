@@ -46,13 +46,7 @@ _OF_INSTANTS = frozenset({"$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$n
 
 def parse(text: str) -> Node:
     """The filter of a query, `{"a": 1, "b.c": {"$gt": 2}}`. Raises BadRequest with a JSON pointer."""
-    try:
-        value = strict_json.loads(text, lambda name, top: "")
-    except strict_json.JsonSyntaxError as error:
-        raise BadRequest(f"The filter is not JSON: {error}.") from None
-    except strict_json.JsonProblems as error:
-        raise BadRequest(_REFUSED, extra={"errors": error.as_errors()}) from None
-    return parse_value(value)
+    return parse_value(strict_json.read(text, "filter", _REFUSED, problem=BadRequest))
 
 
 def parse_value(value: Any) -> Node:

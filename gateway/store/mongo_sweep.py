@@ -3,9 +3,8 @@ and feeds agree; and changes beyond those that are kept."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 from gateway.core.errors import GatewayError
@@ -14,34 +13,23 @@ from gateway.store.change import RETAINED_CHANGES
 from gateway.store.mongo_driver import Driver, Row
 from gateway.store.mongo_rows import CHANGES, COLLECTIONS, DOCUMENTS, TENANTS, is_live, joined, scope
 from gateway.store.mongo_writes import Undo, Writes
+from gateway.store.rounds import Rounds
 
 SWEEP_SECONDS = 15.0
 _STEP = 500  # documents of one collection in one round
 
 
-class Sweeper:
+class Sweeper(Rounds):
     """writes(tenant): the writes of a tenant, without a quota."""
 
     def __init__(self, driver: Driver, writes: Callable[[str], Writes]) -> None:
+        super().__init__(SWEEP_SECONDS)
         self._driver = driver
         self._writes = writes
-        self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run())
-
-    async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(SWEEP_SECONDS)
-            try:
-                await self.sweep()
-            except GatewayError:
-                continue  # told already; the next round tries again
+    async def round(self) -> None:
+        with suppress(GatewayError):  # told already; the next round tries again
+            await self.sweep()
 
     async def sweep(self) -> None:
         """One round. Raises StoreUnavailable."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.core.errors import BadRequest, BodyTooLarge, PatchConflict, Unprocessable
+from gateway.core.errors import BodyTooLarge, PatchConflict, Unprocessable
 from gateway.store import strict_json
 from gateway.store.document import MAX_DOCUMENT_BYTES, check_members, merge_patch
 from gateway.store.matcher import same
@@ -61,12 +61,7 @@ def apply(patch: Patch, data: Mapping[str, Any]) -> dict[str, Any]:
 
 def parse_json_patch(raw: bytes) -> JsonPatch:
     """The body of a PATCH. Raises BadRequest (not JSON), Unprocessable (not a patch; with pointers)."""
-    try:
-        value = strict_json.loads(raw, lambda name, top: "")
-    except strict_json.JsonSyntaxError as error:
-        raise BadRequest(f"The body is not JSON: {error}.") from None
-    except strict_json.JsonProblems as error:
-        raise Unprocessable("The patch is not accepted.", extra={"errors": error.as_errors()}) from None
+    value = strict_json.read(raw, "body", "The patch is not accepted.")
     if not isinstance(value, list):
         raise _refused("", "a JSON patch is an array of operations")
     if len(value) > MAX_OPERATIONS:

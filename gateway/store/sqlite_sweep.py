@@ -5,13 +5,14 @@ None of it is seen any more before it is swept; a file that is not open is swept
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
+from contextlib import suppress
 
 from gateway.core.errors import GatewayError
 from gateway.store import instants
 from gateway.store.change import RETAINED_CHANGES, RETAINED_SECONDS
 from gateway.store.document import Document
+from gateway.store.rounds import Rounds
 from gateway.store.sqlite_documents import COLUMNS
 from gateway.store.sqlite_files import Files, TenantFile
 from gateway.store.sqlite_operations import remove
@@ -30,29 +31,17 @@ _NEEDED = """
         OR (SELECT at FROM changes WHERE seq < (SELECT max(seq) FROM changes) ORDER BY seq LIMIT 1) < ?4"""
 
 
-class Sweeper:
+class Sweeper(Rounds):
     """Sweeps the open files of a store from time to time."""
 
     def __init__(self, files: Files) -> None:
+        super().__init__(SWEEP_SECONDS)
         self._files = files
-        self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run())
-
-    async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(SWEEP_SECONDS)
-            for file in self._files.open_files():
-                try:
-                    await self._sweep(file)
-                except (GatewayError, sqlite3.Error):  # what is wrong with a file, its users are told
-                    continue
+    async def round(self) -> None:
+        for file in self._files.open_files():
+            with suppress(GatewayError, sqlite3.Error):  # what is wrong with a file, its users are told
+                await self._sweep(file)
 
     async def _sweep(self, file: TenantFile) -> None:
         while self._files.is_open(file.path.stem, file) and is_needed(file.inline):

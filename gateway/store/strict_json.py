@@ -14,6 +14,8 @@ from collections.abc import Callable
 from json.encoder import encode_basestring
 from typing import Any
 
+from gateway.core.errors import BadRequest, GatewayError, Unprocessable
+
 MAX_DEPTH = 64
 MAX_PROBLEMS = 20
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
@@ -46,6 +48,31 @@ class _Twice(dict[str, Any]):
 
 class _Constant:
     """NaN, Infinity or -Infinity, which Python's parser lets through."""
+
+
+def any_name(name: str, top: bool) -> str:
+    """The NameRule that takes every name."""
+    return ""
+
+
+def read(
+    raw: bytes | str,
+    what: str,
+    refused: str,
+    name_rule: NameRule = any_name,
+    problem: type[GatewayError] = Unprocessable,
+) -> Any:
+    """Parse and check what a client sent. what: its name in the error.
+
+    Raises BadRequest for what is not JSON, and `problem` with the detail `refused` for JSON that is not
+    accepted, each fault with its pointer.
+    """
+    try:
+        return loads(raw, name_rule)
+    except JsonSyntaxError as error:
+        raise BadRequest(f"The {what} is not JSON: {error}.") from None
+    except JsonProblems as error:
+        raise problem(refused, extra={"errors": error.as_errors()}) from None
 
 
 def loads(raw: bytes | str, name_rule: NameRule) -> Any:

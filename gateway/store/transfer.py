@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 
-from gateway.core.errors import BadRequest, BodyTooLarge, GatewayError, Unprocessable
+from gateway.core.errors import BodyTooLarge, GatewayError, Unprocessable
 from gateway.store import strict_json
 from gateway.store.document import ANY, MAX_DOCUMENT_BYTES, Precondition, check_id, name_problem
 from gateway.store.port import TenantStore
@@ -23,13 +23,7 @@ _ONLY_NEW = Precondition(none_match=frozenset({ANY}))
 def parse_line(raw: bytes, *, replacing: bool = True) -> Write:
     """A line of an import: an object with an `id` replaces or creates that document (not replacing: only
     creates it), one without gets an id. Raises BadRequest and Unprocessable."""
-    try:
-        data = strict_json.loads(raw, name_problem)
-    except strict_json.JsonSyntaxError as error:
-        raise BadRequest(f"The line is not JSON: {error}.") from None
-    except strict_json.JsonProblems as error:
-        detail = "The line cannot be a document; see errors."
-        raise Unprocessable(detail, extra={"errors": error.as_errors()}) from None
+    data = strict_json.read(raw, "line", "The line cannot be a document; see errors.", name_problem)
     if not isinstance(data, dict):
         raise Unprocessable("The line cannot be a document: it is not a JSON object.")
     if "id" not in data:
