@@ -32,7 +32,12 @@ def check(call: Call) -> None:
 async def chunks(call: Call) -> AsyncIterator[bytes]:
     """The body as it arrives. Raises BodyTooLarge, RequestTimeout (between two chunks), BadRequest."""
     request, route = call.request, call.route
-    assert request is not None and route is not None
+    assert route is not None
+    if request is None:
+        if call.body:
+            call.bytes_in = len(call.body)
+            yield call.body
+        return
     if not request.can_read_body:
         return
     await _continue(call, request)
