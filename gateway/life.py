@@ -116,7 +116,7 @@ class Life:
             else:
                 call.status = 499
         self._policies.observe(call)
-        client.direct_done(keep_alive=response.keep_alive is not False)
+        client.direct_done(keep_alive=response.keep_alive is not False, expected=call.draining())
 
     async def _serve(self, call: Call, client: ClientConnection) -> None:
         """What has to wait: for a seat, for a connection, for the store."""
@@ -146,6 +146,8 @@ class Life:
         try:
             response = await self._answer(call, self._parsed)
             await self._finish(call, response)
+            expected = not call.keep_alive or call.draining()
+            client.answered(request.content, closes=not response.keep_alive, expected=expected)
         except (ConnectionError, asyncio.CancelledError):
             call.status = 499  # the client left before its answer (nginx's word for it)
             raise

@@ -1,8 +1,8 @@
 """aiohttp's handler of one client's connection, mended where it would break a promise.
 
-Requests before a broken one are answered, a broken body ends whoever reads it, refusals are ours, and a
-client that sends no more may still read. Only this file and server.py make use of aiohttp's server internals
-(3.14).
+Requests before a broken one are answered, a broken body ends whoever reads it, refusals are ours and reach a
+client that still sends, and one that sends no more may still read. Only this file and server.py make use of
+aiohttp's server internals (3.14).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from gateway.call import new_id
 from gateway.core.errors import GatewayError
 from gateway.core.head import Head
 from gateway.edge import reply, unparsed
+from gateway.edge.linger import Lingering
 
 _PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _FIRST_LOOK, _LAST_LOOK = 0.02, 0.5  # seconds between two looks at a half-closed client, doubled each time
@@ -38,17 +39,21 @@ class Service(Protocol):
 
 class Handler(RequestHandler):
     """One client's connection, served by aiohttp. peer: its address. half_closed: it sends no more.
+    lingering: all is answered, and what still comes is thrown away.
 
     relay, tunnel, on_gone: as in gateway.call.Client.
     """
 
     __slots__ = (
+        "_answered",
         "_body",
         "_line_ended",
         "_line_length",
+        "_lingers",
         "_probed",
         "_service",
         "half_closed",
+        "lingering",
         "on_gone",
         "peer",
         "relay",
@@ -64,6 +69,9 @@ class Handler(RequestHandler):
         self.on_gone: Callable[[], object] | None = None
         self.half_closed = self._probed = False
         self._body: StreamReader | None = None
+        self._answered: StreamReader | None = None  # the rest of a body whose request is answered
+        self._lingers = False
+        self.lingering: Lingering | None = None
         self._line_length = 0
         self._line_ended = False
 
@@ -115,7 +123,9 @@ class Handler(RequestHandler):
         and its work is to be cancelled: see `_probe`."""
         if self.half_closed:
             return True  # asyncio says so again when reading was paused meanwhile
-        if self.transport is None or self.tunnel is not None or not self.has_whole_request():
+        if self.lingering is not None or self.tunnel is not None:
+            return False
+        if self.transport is None or not self.has_whole_request():
             return False
         relay = self.relay
         if relay is not None:
@@ -169,6 +179,52 @@ class Handler(RequestHandler):
         if not self.has_whole_request():
             self.force_close()
 
+    # --- an end that the client does not expect ---
+
+    def answered(self, body: StreamReader, *, closes: bool, expected: bool) -> None:
+        """A request that aiohttp has parsed is answered. body: the request's. closes: the connection ends.
+        expected: that is no surprise to the client, if its body has come."""
+        whole = body.is_eof()
+        self._answered = None if whole else body
+        if closes and not (expected and whole and body.exception() is None):
+            self._linger_when_answered()
+
+    def _linger_when_answered(self) -> None:
+        """With `_force_close`, `start` reads no rest of a body, and leaves the end to us."""
+        self._lingers = self._force_close = True
+
+    async def start(self) -> None:
+        """Serve requests, one by one."""
+        await super().start()
+        if self._lingers:
+            self.linger()
+
+    def close(self) -> None:
+        """aiohttp has waited for long enough (10 s) for the rest of a body that nobody reads."""
+        super().close()
+        self._linger_when_answered()
+
+    def reads_rest(self) -> bool:
+        """Whether all is answered, and only the rest of a body that nobody reads is waited for."""
+        return self._answered is not None and not self._answered.is_eof()
+
+    def linger(self) -> None:
+        """End the connection after what was written; what the client may still be sending must not keep it
+        from reading that."""
+        self._force_close = True
+        if self._waiter is not None:
+            self._waiter.cancel()
+        transport = self.transport
+        if transport is None or self.lingering is not None:
+            return
+        if self.half_closed or self.tunnel is not None or transport.is_closing():
+            transport.close()
+            return
+        self._messages.clear()
+        self._message_tail = b""
+        self._body = self._answered = None
+        self.lingering = Lingering(transport)
+
     # --- bytes to the client ---
 
     def resume_writing(self) -> None:
@@ -200,6 +256,7 @@ class Handler(RequestHandler):
             headers={reply.REQUEST_ID: request_id, hdrs.SERVER: reply.SERVER, hdrs.CACHE_CONTROL: "no-store"},
         )
         response.force_close()
+        self._linger_when_answered()
         self._service.refused(request_id, error, self.peer)
         return response
 

@@ -77,11 +77,13 @@ class Listener:
         self._look()
 
     def _look(self) -> None:
-        """Once a second: refuse heads that take too long, cut off who reads no more."""
+        """Once a second: refuse heads that take too long, cut off who reads no more, end what lingers."""
         now = monotonic()
         for connection in self._connections():
             connection.head_is_late(now)
             connection.reads_no_more(now)
+            if connection.lingering is not None:
+                connection.lingering.look(now)
         self._sweep = asyncio.get_running_loop().call_later(1.0, self._look)
 
     def _connections(self) -> list[ClientConnection]:

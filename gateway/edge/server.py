@@ -101,6 +101,8 @@ class ClientConnection(Handler):
             self.tunnel.from_client(data)
         elif self.busy:
             self._hold(data)
+        elif self.lingering is not None:
+            self.lingering.throw_away(data)
         elif not (self.clean and self._idle()):
             self._leave_to_aiohttp(data)
         elif self._gathering:
@@ -160,7 +162,11 @@ class ClientConnection(Handler):
         """Close it if it is idle. What has begun to come is served whole: aiohttp's own `close` would read no
         more of it, and leave the connection open."""
         self._end_gathering()
-        if self._idle() and not self.busy and not self.head_since:
+        if self.lingering is not None:
+            self.lingering.look(monotonic(), draining=True)
+        elif self.reads_rest():
+            self.linger()
+        elif self._idle() and not self.busy and not self.head_since:
             self.force_close()
 
     def serve(self, work: Coroutine[None, None, None]) -> None:
@@ -182,8 +188,9 @@ class ClientConnection(Handler):
         self._held = ahead
         self._request_in_progress = True
 
-    def direct_done(self, *, keep_alive: bool) -> None:
-        """The direct request is answered (or its client gone); go on with what was sent ahead."""
+    def direct_done(self, *, keep_alive: bool, expected: bool = True) -> None:
+        """The direct request is answered (or its client gone); go on with what was sent ahead. expected: an
+        end of the connection is no surprise to the client."""
         if not self.busy:
             return
         self.busy = self._request_in_progress = False
@@ -191,6 +198,10 @@ class ClientConnection(Handler):
         if self._handler_waiter is not None and not self._handler_waiter.done():
             self._handler_waiter.set_result(None)
         if self.transport is None:
+            return
+        if not keep_alive and not expected:
+            self._held = b""
+            self.linger()
             return
         if not keep_alive or (self.half_closed and not self._held):
             self.force_close()
@@ -270,7 +281,7 @@ class ClientConnection(Handler):
         return early
 
     def head_is_late(self, now: float) -> bool:
-        """Whether a head has been coming for too long. Then it is refused and the connection closed."""
+        """Whether a head has been coming for too long. Then it is refused and the connection ends."""
         if not self.head_since or now - self.head_since < HEAD_TIME or not self._idle():
             return False
         error = RequestTimeout("The request's head did not come in time.")
@@ -278,7 +289,7 @@ class ClientConnection(Handler):
         if self.transport is not None:
             self.transport.write(unparsed.answer(error, request_id))
         self._service.refused(request_id, error, self.peer)
-        self.force_close()
+        self.linger()
         return True
 
     # --- bytes to the client ---

@@ -1,0 +1,307 @@
+"""A client that goes on sending after it was refused gets the refusal: its connection ends on our side first.
+
+Bytes for a closed socket are answered with a reset; the next write of the client then fails, and most clients
+read no answer after that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from gateway.app import Gateway
+from tests import harness
+from tests.edge.test_order import connection_of
+from tests.fakes import Backend, Heard, always, answer
+from tests.wire import Answer, read_answers
+
+HOST = b"HTTP/1.1\r\nHost: a\r\n"
+GOOD = b"GET /svc/good " + HOST + b"\r\n"
+BODY = b"POST /svc/ " + HOST + b"Content-Length: 100000000\r\n\r\n"
+REFUSED = {
+    "the short way": (b"GET /svc/a//b " + HOST + b"\r\n", 400, GOOD),
+    "the short way, by its size": (b"POST /svc/ " + HOST + b"Content-Length: 9\r\n\r\n123456789", 413, GOOD),
+    "parsed, more than the limit": (BODY, 413, b"x" * 1000),
+    "parsed, chunked": (
+        b"POST /svc/ " + HOST + b"Transfer-Encoding: chunked\r\n\r\n9\r\n123456789\r\n",
+        413,
+        b"3e8\r\n" + b"x" * 1000 + b"\r\n",
+    ),
+    "parsed, a body that stopped": (b"POST /svc/ " + HOST + b"Content-Length: 5\r\n\r\n1", 408, b"2"),
+    "parsed, a broken body": (
+        b"POST /svc/ " + HOST + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n???\r\n",
+        400,
+        b"x" * 1000,
+    ),
+    "parsed, an expectation": (BODY[:-2] + b"Expect: 100-continue\r\n\r\n", 413, b"x" * 1000),
+    "parsed, a bad path": (b"GET /svc/a//b " + HOST + b"X_Y: 1\r\n\r\n", 400, GOOD),
+    "parsed, HTTP/1.0": (BODY.replace(b"HTTP/1.1", b"HTTP/1.0"), 413, b"x" * 1000),
+    "no request": (b"nonsense\r\n\r\n", 400, GOOD),
+    "a target too long": (b"GET /svc/" + b"a" * 9000 + b" " + HOST + b"\r\n", 414, GOOD),
+    "a header too long": (b"GET /svc/ " + HOST + b"X-A: " + b"a" * 9000 + b"\r\n\r\n", 431, GOOD),
+    "a late head": (b"GET /svc/ HTTP/1.1\r\nHo", 408, b"st: a\r\n\r\n"),
+}
+
+
+class Sender:
+    """A client that sends, and reads nothing before it is told to."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.socket = socket.create_connection(address)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setblocking(False)
+
+    async def send(self, raw: bytes) -> None:
+        """Raises ConnectionError once the other side has reset the connection."""
+        await asyncio.get_running_loop().sock_sendall(self.socket, raw)
+
+    async def _when_ready(self, read: Callable[[], bytes]) -> bytes:
+        async with asyncio.timeout(5):
+            while True:
+                try:
+                    return read()
+                except BlockingIOError:
+                    await asyncio.sleep(0.005)
+
+    async def answered(self) -> None:
+        """Until there is something to read, which stays there."""
+        await self._when_ready(lambda: self.socket.recv(1, socket.MSG_PEEK))
+        await asyncio.sleep(0.02)  # the gateway does after an answer what it does
+
+    async def read(self) -> bytes:
+        return await self._when_ready(lambda: self.socket.recv(1 << 16))
+
+    async def rest(self) -> bytes:
+        received = b""
+        while data := await self.read():
+            received += data
+        return received
+
+    async def one_answer(self) -> Answer:
+        """The only one, and then the end of the gateway's side."""
+        (found,) = read_answers(await self.rest(), ["GET"], ended=True)
+        assert found.whole
+        return found
+
+
+@asynccontextmanager
+async def refusing(
+    folder: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch, **more: Any
+) -> AsyncIterator[tuple[Gateway, Sender]]:
+    """A gateway that takes 8 bytes of a body and is quick to lose patience, and a client."""
+    monkeypatch.setattr("gateway.edge.server.HEAD_TIME", 0.05)
+    backends = {"app": {"kind": "http", "addresses": [backend.address]}}
+    limits = {"body_limit": "8B", "timeouts": {"body": "100ms"}, **more}
+    routes = [harness.route("svc", "app", public=True, **limits)]
+    async with harness.running(folder, harness.routing(routes, backends=backends)) as gateway:
+        client = Sender(harness.address(gateway))
+        await asyncio.sleep(0.02)  # aiohttp waits for the first request
+        try:
+            yield gateway, client
+        finally:
+            client.socket.close()
+
+
+async def ended(gateway: Gateway, seconds: float) -> None:
+    async with asyncio.timeout(seconds):
+        while gateway.listener._connections():
+            await asyncio.sleep(0.01)
+
+
+def is_whole(refusal: Answer, status: int) -> bool:
+    assert refusal.closes
+    return refusal.status == json.loads(refusal.body)["status"] == status
+
+
+@pytest.mark.parametrize("way", REFUSED)
+async def test_a_client_that_goes_on_sending_gets_its_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """And nothing that it sends meanwhile becomes a request."""
+    raw, status, more = REFUSED[way]
+    async with Backend(always(answer())) as backend:
+        async with refusing(tmp_path, backend, monkeypatch) as (gateway, client):
+            await client.send(raw)
+            await client.answered()
+            for piece in (more, GOOD, GOOD * 1000):
+                await client.send(piece)
+                await asyncio.sleep(0.01)
+            assert is_whole(await client.one_answer(), status)
+            assert not any(gateway.admission.in_use().values())
+            client.socket.close()
+            await ended(gateway, 0.5)
+        assert not [heard for heard in backend.heard if "good" in heard.line]
+
+
+async def test_an_answer_that_came_before_the_request_was_whole_is_read_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def early(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(b"enough"))
+
+    async with Backend(early, heads_only=True) as backend:
+        async with refusing(tmp_path, backend, monkeypatch, body_limit="1GiB") as (_, client):
+            await client.send(BODY)
+            await client.answered()
+            for _ in range(3):
+                await client.send(b"x" * 1000)
+                await asyncio.sleep(0.01)
+            found = await client.one_answer()
+            assert (found.status, found.body) == (200, b"enough")
+
+
+async def test_a_body_that_nobody_reads_does_not_cost_its_client_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection could have gone on after it, had the body come in time."""
+    async with Backend(always(answer())) as backend:
+        async with refusing(tmp_path, backend, monkeypatch) as (gateway, client):
+            connection_of(gateway)._lingering_time = 0.05
+            await client.send(BODY.replace(b"/svc", b"/nowhere"))
+            await client.answered()
+            for _ in range(5):
+                await asyncio.sleep(0.02)
+                await client.send(b"x" * 1000)
+            found = await client.one_answer()
+            assert found.status == 404 and not found.closes
+
+
+@pytest.mark.parametrize("way", ["the short way", "parsed, more than the limit", "no request", "a late head"])
+async def test_it_ends_when_the_client_closes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    raw, status, _ = REFUSED[way]
+    async with Backend(always(answer())) as backend:
+        async with refusing(tmp_path, backend, monkeypatch) as (gateway, client):
+            await client.send(raw)
+            assert is_whole(await client.one_answer(), status)
+            await asyncio.sleep(0.05)
+            (connection,) = gateway.listener._connections()
+            assert connection.lingering is not None and not connection._request_in_progress
+            client.socket.shutdown(socket.SHUT_WR)
+            await ended(gateway, 0.3)
+
+
+@pytest.mark.parametrize("limit", ["TIME", "SILENCE"])
+@pytest.mark.parametrize("way", ["the short way", "parsed, more than the limit"])
+async def test_it_ends_after_a_time_and_after_a_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, way: str
+) -> None:
+    monkeypatch.setattr(f"gateway.edge.linger.{limit}", 0.3)
+    raw, _, _ = REFUSED[way]
+    async with Backend(always(answer())) as backend:
+        async with refusing(tmp_path, backend, monkeypatch) as (gateway, client):
+            await client.send(raw)
+            await client.answered()
+            async with asyncio.timeout(2):
+                while gateway.listener._connections():
+                    if limit == "TIME":
+                        await client.send(b"x")
+                    await asyncio.sleep(0.02)
+
+
+async def test_who_sends_now_and_then_is_not_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.edge.linger.SILENCE", 0.5)
+    async with Backend(always(answer())) as backend:
+        async with refusing(tmp_path, backend, monkeypatch) as (gateway, client):
+            await client.send(BODY)
+            await client.answered()
+            for _ in range(32):
+                await client.send(b"x")
+                await asyncio.sleep(0.05)
+            assert gateway.listener._connections()
+            assert is_whole(await client.one_answer(), 413)
+
+
+async def test_it_ends_when_too_much_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.edge.linger.MOST", 1_000_000)
+    async with Backend(always(answer())) as backend:
+        async with refusing(tmp_path, backend, monkeypatch) as (gateway, client):
+            await client.send(BODY)
+            await client.answered()
+            await client.send(b"x" * 900_000)
+            await asyncio.sleep(0.05)
+            assert gateway.listener._connections()
+            with pytest.raises(ConnectionError):
+                await client.send(b"x" * 50_000_000)
+            await ended(gateway, 0.3)
+
+
+async def test_bytes_that_were_held_back_are_thrown_away_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading had stopped: what was sent ahead of the answer was too much to hold."""
+    go_on = asyncio.Event()
+
+    async def slow(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await go_on.wait()
+        writer.write(answer())
+
+    async with Backend(slow) as backend:
+        async with refusing(tmp_path, backend, monkeypatch) as (gateway, client):
+            await client.send(GOOD + REFUSED["the short way"][0] + b"x" * 1_000_000)
+            await asyncio.sleep(0.05)
+            connection = connection_of(gateway)
+            assert connection.transport is not None and not connection.transport.is_reading()
+            go_on.set()
+            await client.answered()
+            await client.send(b"x" * 5_000_000)
+            good, refusal = read_answers(await client.rest(), ["GET", "GET"], ended=True)
+            assert good.status == 200 and is_whole(refusal, 400)
+            assert not connection._held and not connection._messages
+
+
+@pytest.mark.parametrize("way", ["the short way", "parsed, more than the limit", "no request", "unread"])
+async def test_a_drain_gives_it_a_moment_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    unread = (BODY.replace(b"/svc", b"/nowhere"), 404, b"")
+    raw, status, _ = unread if way == "unread" else REFUSED[way]
+    async with Backend(always(answer())) as backend:
+        async with refusing(tmp_path, backend, monkeypatch) as (gateway, client):
+            await client.send(raw)
+            await client.answered()
+            draining = asyncio.create_task(gateway.drain())
+            await asyncio.sleep(0.1)
+            await client.send(b"x")
+            assert (await client.one_answer()).status == status
+            began = monotonic()
+            await draining
+            assert monotonic() - began < 2, "the drain time is 5 s, and aiohttp waits 10 s for a body"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        GOOD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"),
+        GOOD.replace(b"HTTP/1.1", b"HTTP/1.0"),
+        GOOD.replace(b"good ", b"a//b ").replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"),
+    ],
+)
+async def test_an_end_that_the_client_expects_comes_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raw: bytes
+) -> None:
+    async with Backend(always(answer())) as backend:
+        async with refusing(tmp_path, backend, monkeypatch) as (gateway, client):
+            await client.send(raw)
+            assert (await client.one_answer()).closes
+            await ended(gateway, 0.1)
+
+
+async def test_a_client_that_had_ended_its_side_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Backend(always(answer())) as backend:
+        async with refusing(tmp_path, backend, monkeypatch) as (gateway, client):
+            await client.send(REFUSED["no request"][0])
+            client.socket.shutdown(socket.SHUT_WR)
+            assert is_whole(await client.one_answer(), 400)
+            await ended(gateway, 0.1)
