@@ -200,7 +200,7 @@ class Handler(RequestHandler):
             self.linger()
 
     def close(self) -> None:
-        """aiohttp has waited for long enough (10 s) for the rest of a body that nobody reads."""
+        """aiohttp has waited for 10 s for the rest of a body that nobody reads; or the drain is over."""
         super().close()
         self._linger_when_answered()
 
@@ -217,7 +217,7 @@ class Handler(RequestHandler):
         transport = self.transport
         if transport is None or self.lingering is not None:
             return
-        if self.half_closed or self.tunnel is not None or transport.is_closing():
+        if self.half_closed or transport.is_closing():
             transport.close()
             return
         self._messages.clear()

@@ -15,7 +15,7 @@ from time import monotonic
 TIME = 30.0  # seconds in all
 SILENCE = 5.0  # seconds without a byte
 DRAIN_TIME = 0.5  # seconds in all while the gateway drains
-# Several times what a route takes by default; reading that much takes 20 ms of one core (measured).
+# Several times what a route takes by default; reading that much takes 40 ms of one core (measured).
 MOST = 64 * 1024 * 1024  # bytes
 
 

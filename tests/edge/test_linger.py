@@ -256,7 +256,21 @@ async def test_bytes_that_were_held_back_are_thrown_away_too(
             await client.send(b"x" * 5_000_000)
             good, refusal = read_answers(await client.rest(), ["GET", "GET"], ended=True)
             assert good.status == 200 and is_whole(refusal, 400)
+
+
+@pytest.mark.parametrize("way", ["the short way", "parsed, a bad path"])
+async def test_requests_that_were_sent_ahead_of_a_refusal_are_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    raw, status, _ = REFUSED[way]
+    async with Backend(always(answer())) as backend:
+        async with refusing(tmp_path, backend, monkeypatch) as (gateway, client):
+            await client.send(raw + GOOD * 10)
+            assert is_whole(await client.one_answer(), status)
+            await asyncio.sleep(0.05)
+            connection = connection_of(gateway)
             assert not connection._held and not connection._messages
+        assert not backend.heard
 
 
 @pytest.mark.parametrize("way", ["the short way", "parsed, more than the limit", "no request", "unread"])

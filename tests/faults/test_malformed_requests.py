@@ -140,8 +140,7 @@ async def one_case(
         closes = any(received.closes for received in answers)
         assert len(answers) >= wanted or closes, "an end that nothing announced"
         if closes:
-            if last_whole or broken:  # else the rest of the body is waited for, and thrown away
-                await wire.end()
+            await wire.end()
             assert not any(received.closes for received in answers[:-1])
     finally:
         wire.close()
