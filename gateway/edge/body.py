@@ -34,9 +34,8 @@ async def chunks(call: Call) -> AsyncIterator[bytes]:
     request, route = call.request, call.route
     assert route is not None
     if request is None:
-        if call.body:
-            call.bytes_in = len(call.body)
-            yield call.body
+        if whole := await read(call):
+            yield whole
         return
     if not request.can_read_body:
         return
@@ -64,6 +63,9 @@ async def chunks(call: Call) -> AsyncIterator[bytes]:
 
 async def read(call: Call) -> bytes:
     """The whole body. Errors as in `chunks`."""
+    if call.request is None:
+        call.bytes_in = len(call.body)
+        return call.body
     return b"".join([chunk async for chunk in chunks(call)])
 
 
