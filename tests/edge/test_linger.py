@@ -10,7 +10,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -110,8 +110,9 @@ async def refusing(
             client.socket.close()
 
 
-async def ended(gateway: Gateway, seconds: float) -> None:
-    async with asyncio.timeout(seconds):
+async def ended(gateway: Gateway) -> None:
+    """Well before a silence would end it."""
+    async with asyncio.timeout(1):
         while gateway.listener._connections():
             await asyncio.sleep(0.01)
 
@@ -137,23 +138,34 @@ async def test_a_client_that_goes_on_sending_gets_its_refusal(
             assert is_whole(await client.one_answer(), status)
             assert not any(gateway.admission.in_use().values())
             client.socket.close()
-            await ended(gateway, 0.5)
+            await ended(gateway)
         assert not [heard for heard in backend.heard if "good" in heard.line]
 
 
 async def test_an_answer_that_came_before_the_request_was_whole_is_read_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also where reading had stopped, because the backend took no more of the body."""
+    enough = asyncio.Event()
+
     async def early(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await enough.wait()
         writer.write(answer(b"enough"))
+        with suppress(ConnectionError):
+            while await reader.read(1 << 16):
+                pass
 
     async with Backend(early, heads_only=True) as backend:
-        async with refusing(tmp_path, backend, monkeypatch, body_limit="1GiB") as (_, client):
+        async with refusing(tmp_path, backend, monkeypatch, body_limit="1GiB") as (gateway, client):
             await client.send(BODY)
-            await client.answered()
-            for _ in range(3):
-                await client.send(b"x" * 1000)
-                await asyncio.sleep(0.01)
+            sending = asyncio.create_task(client.send(b"x" * 40_000_000))
+            transport = connection_of(gateway).transport
+            assert transport is not None
+            async with asyncio.timeout(5):
+                while transport.is_reading():
+                    await asyncio.sleep(0.01)
+                enough.set()
+                await sending
             found = await client.one_answer()
             assert (found.status, found.body) == (200, b"enough")
 
@@ -187,7 +199,7 @@ async def test_it_ends_when_the_client_closes(
             (connection,) = gateway.listener._connections()
             assert connection.lingering is not None and not connection._request_in_progress
             client.socket.shutdown(socket.SHUT_WR)
-            await ended(gateway, 0.3)
+            await ended(gateway)
 
 
 @pytest.mark.parametrize("limit", ["TIME", "SILENCE"])
@@ -232,7 +244,7 @@ async def test_it_ends_when_too_much_is_sent(tmp_path: Path, monkeypatch: pytest
             assert gateway.listener._connections()
             with pytest.raises(ConnectionError):
                 await client.send(b"x" * 50_000_000)
-            await ended(gateway, 0.3)
+            await ended(gateway)
 
 
 async def test_bytes_that_were_held_back_are_thrown_away_too(
@@ -307,7 +319,22 @@ async def test_an_end_that_the_client_expects_comes_at_once(
         async with refusing(tmp_path, backend, monkeypatch) as (gateway, client):
             await client.send(raw)
             assert (await client.one_answer()).closes
-            await ended(gateway, 0.1)
+            await ended(gateway)
+
+
+@pytest.mark.parametrize("more", [b"", b"X-Request-Timeout: 5\r\n", b"Transfer-Encoding: chunked\r\n"])
+@pytest.mark.parametrize("path", [b"good", b"a//b"])
+async def test_an_end_by_a_drain_comes_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: bytes, more: bytes
+) -> None:
+    """Before the listener closes, too: every answer then says that the connection ends."""
+    body = b"0\r\n\r\n" if b"chunked" in more else b""
+    async with Backend(always(answer())) as backend:
+        async with refusing(tmp_path, backend, monkeypatch) as (gateway, client):
+            gateway.draining = True
+            await client.send(GOOD.replace(b"good", path)[:-2] + more + b"\r\n" + body)
+            assert (await client.one_answer()).closes
+            await ended(gateway)
 
 
 async def test_a_client_that_had_ended_its_side_is_not_waited_for(
@@ -318,4 +345,4 @@ async def test_a_client_that_had_ended_its_side_is_not_waited_for(
             await client.send(REFUSED["no request"][0])
             client.socket.shutdown(socket.SHUT_WR)
             assert is_whole(await client.one_answer(), 400)
-            await ended(gateway, 0.1)
+            await ended(gateway)
