@@ -8,16 +8,23 @@ from collections import Counter
 from collections.abc import Iterator
 
 from gateway.store.indexing import main_entry, other_entries, unique_key
-from gateway.store.sqlite_state import StoredIndex, read_indexes
+from gateway.store.sqlite_state import State, StoredIndex, read_state
+from gateway.store.sqlite_statement import key_of, name_of
 
 MAX_PROBLEMS = 20
 
-_MISCOUNTED = """
+_MISCOUNTED = f"""
     SELECT name FROM collections AS c LEFT JOIN
         (SELECT collection, count(*) AS n, sum(size) AS b FROM documents GROUP BY collection) AS d
-        ON d.collection = c.name
-    WHERE ifnull(n, 0) <> documents OR ifnull(b, 0) <> bytes"""
-_UNLISTED = "SELECT DISTINCT collection FROM documents WHERE collection NOT IN (SELECT name FROM collections)"
+        ON d.collection = {key_of('c.name')}
+    WHERE ifnull(n, 0) <> documents OR ifnull(b, 0) <> bytes"""  # noqa: S608
+_UNLISTED = f"""
+    SELECT DISTINCT collection FROM documents
+    WHERE collection NOT IN (SELECT {key_of('c.name')} FROM collections AS c)
+        AND collection NOT IN (SELECT key FROM trash WHERE key IS NOT NULL)"""  # noqa: S608
+_STRAY = """
+    SELECT n FROM (SELECT n FROM entries UNION SELECT n FROM uniques)
+    WHERE n NOT IN (SELECT n FROM indexes) AND n NOT IN (SELECT n FROM trash WHERE n IS NOT NULL)"""
 _NOT_JSON = """
     SELECT collection, id FROM documents
     WHERE NOT json_valid(data) OR size <> length(CAST(data AS BLOB)) OR json_type(data) <> 'object'"""
@@ -48,18 +55,26 @@ def _all(connection: sqlite3.Connection) -> Iterator[str]:
         return
     for (name,) in connection.execute(_MISCOUNTED):
         yield f"The documents of {name} are miscounted."
-    for (name,) in connection.execute(_UNLISTED):
-        yield f"The collection {name} is not listed."
+    for (key,) in connection.execute(_UNLISTED):
+        yield f"The collection {name_of(key)} is not listed."
+    for (n,) in connection.execute(_STRAY):
+        yield f"There are entries of an index {n}, which is not listed."
     for (name,) in connection.execute("SELECT DISTINCT collection FROM indexes").fetchall():
-        for stored in read_indexes(connection, name):
-            yield from _index(connection, name, stored)
+        state = read_state(connection, name)
+        for stored in state.indexes:
+            # One that cannot be unique is on its way into the trash.
+            if state.alteration is None or state.alteration.conflict is None or not stored.building:
+                yield from _index(connection, state, stored)
 
 
-def _index(connection: sqlite3.Connection, collection: str, stored: StoredIndex) -> Iterator[str]:
+def _index(connection: sqlite3.Connection, state: State, stored: StoredIndex) -> Iterator[str]:
     """Whether an index holds what it must: each document's entries, and no others."""
     wanted: Counter[str] = Counter()
-    rows = connection.execute("SELECT id, data FROM documents WHERE collection = ?", (collection,))
+    collection = state.name
+    rows = connection.execute("SELECT id, data FROM documents WHERE collection = ?", (state.key,))
     for identifier, text in rows:
+        if stored not in state.indexes_of(identifier):
+            continue
         data = json.loads(text)
         if len(stored.index.fields) == 1:
             entries = [(*main_entry(stored.path, data), 1)]

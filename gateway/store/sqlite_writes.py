@@ -19,6 +19,7 @@ from typing import Any
 
 from gateway.core.errors import GatewayError, InternalError, StoreUnavailable
 from gateway.store import sqlite_errors
+from gateway.store.sqlite_connections import begin_write
 from gateway.store.sqlite_state import States
 from gateway.store.sqlite_transaction import Operation, Transaction
 from gateway.store.write import NO_QUOTA
@@ -77,7 +78,7 @@ class Writes:
 
         Raises StoreUnavailable when too many wait already; then the write will not happen.
         """
-        if len(self._waiting) >= MAX_WAITING:
+        if len(self._waiting) >= MAX_WAITING and not operation.taken:
             raise StoreUnavailable("Too many writes of this tenant are waiting.")
         future = self._loop.create_future()
         self._waiting.append((operation, future))
@@ -126,7 +127,7 @@ class Writes:
 
 def run_group(connection: sqlite3.Connection, states: States, operations: list[Operation]) -> Group:
     """Run operations in one transaction, in a writer thread. Raises when nothing was committed."""
-    connection.execute("BEGIN IMMEDIATE")
+    begin_write(connection)
     try:
         states.begin()
         transaction = Transaction(connection, states)

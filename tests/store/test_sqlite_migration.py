@@ -66,7 +66,7 @@ def test_an_empty_file_of_version_1_is_brought_up_to_date_too(tmp_path: Path) ->
     old_file(tmp_path / "acme.db", 0)
     open_writer(tmp_path / "acme.db", None).close()
     with closing(sqlite3.connect(tmp_path / "acme.db")) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (sqlite_schema.VERSION,)
 
 
 def test_old_and_new_files_have_the_same_schema(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(
 def test_a_file_of_a_newer_gateway_is_refused_and_untouched(tmp_path: Path) -> None:
     old_file(tmp_path / "acme.db", 1)
     with closing(sqlite3.connect(tmp_path / "acme.db")) as connection:
-        connection.execute("PRAGMA user_version=3")
+        connection.execute("PRAGMA user_version=4")
     with pytest.raises(StoreUnavailable):
         open_writer(tmp_path / "acme.db", None)
     with closing(sqlite3.connect(tmp_path / "acme.db")) as connection:
