@@ -43,7 +43,7 @@ _BEGIN = """
 _ADVANCE = "UPDATE alterations SET position = ?, at = ? WHERE collection = ?"
 _TURN_BACK = """
     UPDATE alterations
-    SET token = ?, at = ?, settings = ?, position = '', until = ?, conflict = NULL, undo = 1
+    SET token = ?, at = ?, settings = NULL, position = '', until = ?, conflict = NULL, undo = 1
     WHERE collection = ?"""
 _LAST = "SELECT ifnull(max(id), '') FROM documents WHERE collection = ?"
 _READ = """
@@ -193,7 +193,7 @@ def _finish(transaction: Transaction, state: State, alteration: Alteration) -> N
             sqlite_trash.put_index(transaction, stored.n)
     connection.execute("UPDATE indexes SET building = 0 WHERE collection = ?", (state.name,))
     state.version += 1
-    state.settings_text = alteration.settings_text
+    state.settings_text = dumps(alteration.settings.data)
     store_state(connection, state)
 
 
@@ -203,5 +203,4 @@ def _turn_back(transaction: Transaction, state: State, alteration: Alteration, t
             sqlite_trash.put_index(transaction, stored.n)
     touched = alteration.undo or alteration.settings.ttl != state.settings.ttl
     until = _last(transaction, state) if touched else ""
-    row = (token, transaction.now, state.settings_text, until, state.name)
-    transaction.connection.execute(_TURN_BACK, row)
+    transaction.connection.execute(_TURN_BACK, (token, transaction.now, until, state.name))

@@ -114,10 +114,10 @@ _VERSION_3 = (
         token TEXT NOT NULL,
         at REAL NOT NULL,
         settings TEXT,
+        undo INTEGER NOT NULL,
         position TEXT NOT NULL,
         until TEXT NOT NULL,
-        conflict INTEGER,
-        undo INTEGER NOT NULL
+        conflict INTEGER
     ) STRICT, WITHOUT ROWID""",
     "CREATE TABLE trash (number INTEGER PRIMARY KEY, key TEXT, n INTEGER, at REAL NOT NULL) STRICT",
     "CREATE TABLE aliases (name TEXT PRIMARY KEY, key TEXT NOT NULL) STRICT, WITHOUT ROWID",

@@ -39,6 +39,8 @@ class Slices:
         try:
             begun = await self._turn(file, begin)
             altered = begun.altered or await self._go_on(file, begun)
+            if not altered.cleared:
+                await self._clear(file)
             return altered.collection, begun.created
         finally:
             self._files.release(file)
@@ -74,14 +76,13 @@ class Slices:
             with suppress(GatewayError):
                 await self._next(file, sqlite_alterations.turn_back(begun.name, begun.token))
                 await self._advance(file, begun.name, begun.token)
+                await self._clear(file)
             raise
 
     async def _advance(self, file: TenantFile, name: str, token: str) -> Altered:
         advance = sqlite_alterations.advance(name, token, self.pace)
         while (altered := await self._next(file, advance)) is None:
             pass
-        if not altered.cleared:
-            await self._clear(file)
         return altered
 
     async def _clear(self, file: TenantFile) -> None:

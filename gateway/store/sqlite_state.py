@@ -50,10 +50,9 @@ class StoredIndex:
 @dataclass(frozen=True, slots=True)
 class Alteration:
     """Settings that a collection is about to have; see sqlite_alterations.py. conflict: the number of an
-    index that cannot be unique. undo: they are those that it has, because an alteration failed."""
+    index that cannot be unique. undo: an alteration failed, and they are those that it has already."""
 
     token: str
-    settings_text: str | None
     settings: CollectionSettings
     position: str
     until: str
@@ -169,15 +168,13 @@ class States:
 def read_state(connection: sqlite3.Connection, name: str) -> State:
     """As it is stored, without a validator; stored is false when it is not there."""
     (key,) = connection.execute(_KEY, (name,)).fetchone()
-    indexes, alteration = read_indexes(connection, name), read_alteration(connection, name)
     row = connection.execute(_READ, (name,)).fetchone()
-    if row is None:
-        return State(name, new_incarnation(), key, indexes=indexes, alteration=alteration)
-    incarnation, version, text, documents, size = row
-    settings = read_settings(text)
-    return State(
-        name, incarnation, key, version, text, documents, size, settings, indexes, alteration, stored=True
-    )
+    state = State(name, new_incarnation(), key) if row is None else State(name, row[0], key, *row[1:])
+    state.stored = row is not None
+    state.settings = read_settings(state.settings_text)
+    state.indexes = read_indexes(connection, name)
+    state.alteration = _read_alteration(connection, state)
+    return state
 
 
 def read_settings(text: str | None) -> CollectionSettings:
@@ -185,12 +182,13 @@ def read_settings(text: str | None) -> CollectionSettings:
     return NO_SETTINGS if text is None else collections.from_data(json.loads(text), stored=True)
 
 
-def read_alteration(connection: sqlite3.Connection, name: str) -> Alteration | None:
-    row = connection.execute(_ALTERATION, (name,)).fetchone()
+def _read_alteration(connection: sqlite3.Connection, state: State) -> Alteration | None:
+    row = connection.execute(_ALTERATION, (state.name,)).fetchone()
     if row is None:
         return None
     token, text, position, until, conflict, undo = row
-    return Alteration(token, text, read_settings(text), position, until, conflict, bool(undo))
+    settings = state.settings if undo else read_settings(text)
+    return Alteration(token, settings, position, until, conflict, bool(undo))
 
 
 def store_state(connection: sqlite3.Connection, state: State) -> None:

@@ -99,7 +99,8 @@ class Transaction:
 @dataclass(frozen=True, slots=True)
 class Operation:
     """A write for the queue. alone: it changes a collection itself, and forgets what the writer knows of it.
-    taken: it goes on with what was taken before, so it is not refused when many wait."""
+    taken: it goes on with what was taken before; so it is first in the queue, and not refused where that is
+    long."""
 
     run: Callable[[Transaction], Any]
     quota: Quota = NO_QUOTA

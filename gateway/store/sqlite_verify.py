@@ -29,6 +29,10 @@ _NOT_JSON = """
     SELECT collection, id FROM documents
     WHERE NOT json_valid(data) OR size <> length(CAST(data AS BLOB)) OR json_type(data) <> 'object'"""
 
+_NAMES = "SELECT name FROM collections UNION SELECT collection FROM indexes"
+_ENDINGS = """
+    SELECT id, modified, expires, data FROM documents WHERE collection = ? AND (expires IS NOT NULL OR ?)"""
+
 
 def problems(connection: sqlite3.Connection) -> list[str]:
     """What is wrong, a sentence each; empty when nothing is. It reads everything. Raises sqlite3.Error."""
@@ -59,12 +63,25 @@ def _all(connection: sqlite3.Connection) -> Iterator[str]:
         yield f"The collection {name_of(key)} is not listed."
     for (n,) in connection.execute(_STRAY):
         yield f"There are entries of an index {n}, which is not listed."
-    for (name,) in connection.execute("SELECT DISTINCT collection FROM indexes").fetchall():
+    for (name,) in connection.execute(_NAMES).fetchall():
         state = read_state(connection, name)
+        yield from _endings(connection, state)
         for stored in state.indexes:
             # One that cannot be unique is on its way into the trash.
             if state.alteration is None or state.alteration.conflict is None or not stored.building:
                 yield from _index(connection, state, stored)
+
+
+def _endings(connection: sqlite3.Connection, state: State) -> Iterator[str]:
+    """Whether each document ends when it must."""
+    alteration = state.alteration
+    any_may = state.settings.ttl is not None or alteration is not None
+    for identifier, modified, expires, text in connection.execute(_ENDINGS, (state.key, any_may)):
+        if alteration is not None and alteration.undo and not alteration.covers(identifier):
+            continue  # it is by either ttl
+        ttl = state.ttl_of(identifier)
+        if expires != (None if ttl is None else ttl.expires(modified, json.loads(text))):
+            yield f"The document {identifier} of {state.name} does not end when it should."
 
 
 def _index(connection: sqlite3.Connection, state: State, stored: StoredIndex) -> Iterator[str]:

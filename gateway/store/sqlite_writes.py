@@ -78,10 +78,13 @@ class Writes:
 
         Raises StoreUnavailable when too many wait already; then the write will not happen.
         """
-        if len(self._waiting) >= MAX_WAITING and not operation.taken:
-            raise StoreUnavailable("Too many writes of this tenant are waiting.")
         future = self._loop.create_future()
-        self._waiting.append((operation, future))
+        if operation.taken:
+            self._waiting.appendleft((operation, future))
+        elif len(self._waiting) < MAX_WAITING:
+            self._waiting.append((operation, future))
+        else:
+            raise StoreUnavailable("Too many writes of this tenant are waiting.")
         if not self._busy:
             self._busy = True
             # In the loop's next turn, so that what arrives in this one is in the same group.
