@@ -3,8 +3,8 @@ write when each document ends.
 
 That goes in slices, in the order of the ids; each is a transaction of its own, so that other writes get
 their turn. An alteration, a row in the file, tells how far it has come: the documents up to `position` are
-in the new indexes and end by the new ttl, and so do those behind `until`, the last id when it began; so it
-comes to an end however much is written. Every write of a document keeps to that (State.indexes_of,
+in the new indexes and end by the new ttl, and so do those behind `until`, the last id when it began, so
+that it need not follow what is appended. Every write of a document keeps to that (State.indexes_of,
 State.ttl_of), in this process and in others. The collection has its old settings until the last slice puts
 the new ones in force.
 
