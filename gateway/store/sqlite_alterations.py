@@ -171,9 +171,10 @@ def _alter(connection: sqlite3.Connection, state: State, alteration: Alteration,
     """Enter documents into the new indexes, and write when they end. Raises UniqueConflict."""
     building = [stored for stored in state.indexes if stored.building]
     ttl = alteration.settings.ttl
+    matters = bool(building) or ttl is not None
     endings = []
     for rowid, identifier, modified, expires, text in rows:
-        data = json.loads(text)
+        data = json.loads(text) if matters else {}
         for stored in building:
             sqlite_index.add_to(connection, stored, identifier, data)
         ends = None if ttl is None else ttl.expires(modified, data)

@@ -96,6 +96,6 @@ def read_page(
     """Collections after `after`, at most `limit`, and the last one's name when there are more."""
     found = []
     for name, incarnation, version, text, documents, size in connection.execute(_LIST, (after, limit + 1)):
-        state = State(name, incarnation, name, version, text, documents, size, read_settings(text))
+        state = State(name, incarnation, "", version, text, documents, size, read_settings(text))
         found.append(state.collection)
     return tuple(found[:limit]), found[limit - 1].name if len(found) > limit else None

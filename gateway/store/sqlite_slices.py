@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
@@ -15,6 +16,8 @@ from gateway.store.sqlite_files import Files, TenantFile
 from gateway.store.sqlite_transaction import Operation, Pace, Transaction
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 TURN_SECONDS = 0.05  # between two looks whether another alteration of the collection has ended
 PAUSE_SECONDS = 0.003  # after a slice, for other processes: they look every 2 ms whether they can write
@@ -56,9 +59,11 @@ class Slices:
 
     async def resume(self, file: TenantFile) -> None:
         """Bring to its end what was left behind. The file has a user. Raises GatewayError."""
-        for name, token in await self._next(file, sqlite_alterations.take_over):
+        _log.info("documents: %s: work that another process left behind is brought to its end", file.path)
+        taken = await self._next(file, sqlite_alterations.take_over)
+        await self._clear(file)  # first: it makes room
+        for name, token in taken:
             await self._advance(file, name, token)
-        await self._clear(file)
 
     async def _turn(self, file: TenantFile, begin: Callable[[Transaction], T | None]) -> T:
         while True:
@@ -75,8 +80,8 @@ class Slices:
         except GatewayError:
             with suppress(GatewayError):
                 await self._next(file, sqlite_alterations.turn_back(begun.name, begun.token))
+                await self._clear(file)  # first: it makes room
                 await self._advance(file, begun.name, begun.token)
-                await self._clear(file)
             raise
 
     async def _advance(self, file: TenantFile, name: str, token: str) -> Altered:

@@ -7,6 +7,7 @@ under: the name gets another (in aliases), for the documents that may come under
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 
 from gateway.store.document import new_incarnation
@@ -15,13 +16,9 @@ from gateway.store.sqlite_statement import another_key
 from gateway.store.sqlite_transaction import Pace, Transaction
 
 _ALL = "SELECT number, key, n FROM trash ORDER BY number"
-_CLEAR_DOCUMENTS = """
-    DELETE FROM documents WHERE rowid IN (SELECT rowid FROM documents WHERE collection = ?1 LIMIT ?2)"""
-_CLEAR_INDEX = (
-    """DELETE FROM entries
-        WHERE n = ?1 AND (r, val, id) IN (SELECT r, val, id FROM entries WHERE n = ?1 LIMIT ?2)""",
-    "DELETE FROM uniques WHERE n = ?1 AND key IN (SELECT key FROM uniques WHERE n = ?1 LIMIT ?2)",
-)
+# The tables, by which column they are cleared, and in which order.
+_DOCUMENTS = (("documents", "collection", "id"),)
+_INDEX = (("entries", "n", "r, val, id"), ("uniques", "n", "key"))
 
 
 def put_index(transaction: Transaction, n: int) -> None:
@@ -42,12 +39,11 @@ def clear(pace: Pace) -> Callable[[Transaction], bool]:
     def operation(transaction: Transaction) -> bool:
         connection = transaction.connection
         for number, key, n in connection.execute(_ALL).fetchall():
-            what = n if key is None else key
-            for statement in _CLEAR_INDEX if key is None else (_CLEAR_DOCUMENTS,):
-                while connection.execute(statement, (what, pace.rows)).rowcount == pace.rows:
-                    if not transaction.has_time(pace):
-                        connection.execute("UPDATE trash SET at = ?", (transaction.now,))
-                        return False
+            tables, what = (_INDEX, n) if key is None else (_DOCUMENTS, key)
+            while not all(_clear_some(connection, *table, what, pace.rows) for table in tables):
+                if not transaction.has_time(pace):
+                    connection.execute("UPDATE trash SET at = ?", (transaction.now,))
+                    return False
             connection.execute("DELETE FROM trash WHERE number = ?", (number,))
         # Each key is free now, and the name does for a collection that is to come.
         freed = connection.execute("DELETE FROM aliases WHERE name NOT IN (SELECT name FROM collections)")
@@ -56,3 +52,18 @@ def clear(pace: Pace) -> Callable[[Transaction], bool]:
         return True
 
     return operation
+
+
+def _clear_some(
+    connection: sqlite3.Connection, table: str, column: str, order: str, what: object, most: int
+) -> bool:
+    """Clear the first rows of what is to be cleared of a table; whether that was all."""
+    find = f"SELECT {order} FROM {table} WHERE {column} = ? ORDER BY {order} LIMIT 1 OFFSET ?"  # noqa: S608
+    behind = connection.execute(find, (what, most)).fetchone()
+    delete = f"DELETE FROM {table} WHERE {column} = ?"  # noqa: S608
+    if behind is None:
+        connection.execute(delete, (what,))
+        return True
+    marks = ", ".join("?" * len(behind))
+    connection.execute(f"{delete} AND ({order}) < ({marks})", (what, *behind))
+    return False
