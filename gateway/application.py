@@ -92,6 +92,7 @@ class GatewayApplication(asab.Application):
         """Serve until a signal; then drain here, while /readyz can still say 503 (ASAB closes the admin
         listener before finalize())."""
         await self._stopping.wait()
+        self._stop_event.set()  # ASAB forgets a signal that came before its own run time, and would run on
         await self.gateway.drain()
 
     def stop(self, exit_code: int | None = None) -> None:

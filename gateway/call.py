@@ -76,8 +76,9 @@ def _never() -> bool:
 
 
 class Call:
-    """What is known about a request. Made from a head and a peer; the aiohttp request is optional.
+    """What is known about a request. Made from a head and a peer.
 
+    request: aiohttp's, None when the request came whole and simple; then body is all of its body.
     target: of the request line, as it came. peer: address, "" for a unix socket. old: the client speaks
     HTTP/1.0. keep_alive: its connection may go on after this.
     Found on the way, in this order: path and query (canonical path, query byte for byte), route, params
@@ -91,6 +92,7 @@ class Call:
     __slots__ = (
         "address",
         "backend_s",
+        "body",
         "bytes_in",
         "bytes_out",
         "client",
@@ -130,6 +132,7 @@ class Call:
         snapshot: Snapshot,
         request: web.BaseRequest | None = None,
         client: Client | None = None,
+        body: bytes = b"",
     ) -> None:
         self.id = new_id()
         self.started = time.perf_counter()
@@ -141,6 +144,7 @@ class Call:
         self.scheme = "http"
         self.snapshot = snapshot
         self.request = request
+        self.body = body
         self.client = client
         self.old = False
         self.keep_alive = True

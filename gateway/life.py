@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from gateway.core.errors import BadRequest, GatewayError, InternalError, Unauthe
 from gateway.core.head import Head, from_pairs
 from gateway.core.model import Identity
 from gateway.core.tokens import bearer
-from gateway.edge import body, cors, reply, stream
+from gateway.edge import body, cors, reply
 from gateway.edge.handler import is_spoken
 from gateway.edge.server import ClientConnection
 
@@ -67,33 +67,32 @@ class _Wall:
 
 
 class Life:
-    """Serves each request of the public listener: `direct` those that need not wait, `handle` the others.
-    Both begin in `begin`, behind the same wall."""
+    """Serves each request of the public listener: `direct` those that came whole and simple, without a task
+    where nothing has to be waited for; `handle` those that aiohttp has parsed. Both begin in `begin`, behind
+    the same wall."""
 
     def __init__(self, policies: Policies) -> None:
         self._policies = policies
 
-    # --- without a task ---
+    # --- whole and simple ---
 
     def direct(
         self, client: ClientConnection, method: str, target: str, head: Head, request_body: bytes
-    ) -> bool:
-        """A whole simple request. True: it is answered, or will be by callbacks. False: `handle` goes on
-        with what has begun, once aiohttp has parsed the same bytes."""
-        call = self._call(method, target, head, client, None)
+    ) -> None:
+        """Answer it at once, or by callbacks; else in a task."""
+        call = self._call(method, target, head, client, None, request_body)
         call.on_end = self._ended
         with _Wall(call) as wall:
             self.begin(call)
             assert call.route is not None  # only OPTIONS * has none, and that is not simple
             direct = getattr(call.route.target, "direct", None)
-            if direct is not None and direct(call, request_body):
-                return True
+            if direct is not None and direct(call):
+                return
         if wall.error is not None:
-            self._refuse(call, client, wall.error)
-            return True
+            self._send(call, client, reply.problem(call, wall.error))
+            return
         call.on_end = None
-        client.begun = call
-        return False
+        client.serve(self._serve(call, client))
 
     def _ended(self, call: Call, relay: Any) -> None:
         """A direct call is over: its answer has left, or an error is the answer."""
@@ -102,19 +101,32 @@ class Life:
         if relay.error is not None:
             call.code = relay.error.code
             if not relay.begun:
-                self._refuse(call, client, relay.error)
+                self._send(call, client, reply.problem(call, relay.error))
                 return
         self._policies.observe(call)
         client.direct_done(keep_alive=relay.keep_alive)
 
-    def _refuse(self, call: Call, client: ClientConnection, error: GatewayError) -> None:
-        response = reply.problem(call, error)
-        raw = reply.as_bytes(call, response)
-        call.status, call.bytes_out = response.status, len(raw)
-        if client.transport is not None:
-            client.transport.write(raw)
+    def _send(self, call: Call, client: ClientConnection, response: web.StreamResponse) -> None:
+        """Write an answer that has not left by itself."""
+        if isinstance(response, web.Response):
+            raw = reply.as_bytes(call, response)
+            call.status, call.bytes_out = response.status, len(raw)
+            if client.transport is not None:
+                client.transport.write(raw)
+            else:
+                call.status = 499
         self._policies.observe(call)
         client.direct_done(keep_alive=response.keep_alive is not False)
+
+    async def _serve(self, call: Call, client: ClientConnection) -> None:
+        """What has to wait: for a seat, for a connection, for the store."""
+        assert call.route is not None
+        try:
+            response = await self._answer(call, call.route.target)
+        except (ConnectionError, asyncio.CancelledError):
+            call.status = 499  # the client left before its answer (nginx's word for it)
+            response = reply.Sent(call.status, keep_alive=False)
+        self._send(call, client, response)
 
     def refused(self, request_id: str, error: GatewayError, peer: str) -> None:
         """What never became a request is counted and logged all the same."""
@@ -122,21 +134,17 @@ class Life:
         call.id, call.status, call.code = request_id, error.status, error.code
         self._policies.observe(call)
 
-    # --- with a task ---
+    # --- parsed by aiohttp ---
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """One request, from its head to the last byte of its answer."""
         client = request.protocol
         assert isinstance(client, ClientConnection)
-        call, client.begun = client.begun, None
-        begun = call is not None
-        if call is None:
-            head = from_pairs(request.raw_headers)
-            call = self._call(request.method, request.raw_path, head, client, request)
-        call.request = request
+        head = from_pairs(request.raw_headers)
+        call = self._call(request.method, request.raw_path, head, client, request)
         call.keep_alive = request.keep_alive
         try:
-            response = await self._answer(call, begun=begun)
+            response = await self._answer(call, self._parsed)
             await self._finish(call, response)
         except (ConnectionError, asyncio.CancelledError):
             call.status = 499  # the client left before its answer (nginx's word for it)
@@ -145,19 +153,14 @@ class Life:
             self._policies.observe(call)
         return response
 
-    async def _answer(self, call: Call, *, begun: bool) -> web.StreamResponse:
-        """The answer, or the problem that is it."""
-        with _Wall(call) as wall:
-            self._check_version(call)
-            if is_preflight(call):
-                return await self._preflight(call)
-            if not begun:
-                self.begin(call)
-            if call.route is None:
-                return reply.empty(204)  # OPTIONS *
-            return await call.route.target(call)
-        assert wall.error is not None
-        return stream.cut(call, wall.error) or reply.problem(call, wall.error)
+    async def _parsed(self, call: Call) -> web.StreamResponse:
+        self._check_version(call)
+        if is_preflight(call):
+            return await self._preflight(call)
+        self.begin(call)
+        if call.route is None:
+            return reply.empty(204)  # OPTIONS *
+        return await call.route.target(call)
 
     def _check_version(self, call: Call) -> None:
         request = call.request
@@ -170,6 +173,18 @@ class Life:
 
     # --- both ---
 
+    async def _answer(
+        self, call: Call, target: Callable[[Call], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """The answer, or the problem that is it."""
+        with _Wall(call) as wall:
+            return await target(call)
+        assert wall.error is not None and call.client is not None
+        transport = call.client.transport
+        if transport is None or transport.is_closing():  # it had begun, and is cut
+            return reply.Sent(call.status or 499, keep_alive=False)
+        return reply.problem(call, wall.error)
+
     def _call(
         self,
         method: str,
@@ -177,8 +192,10 @@ class Life:
         head: Head,
         client: ClientConnection,
         request: web.BaseRequest | None,
+        request_body: bytes = b"",
     ) -> Call:
-        call = Call(method, target, head, client.peer, self._policies.snapshot(), request, client)
+        snapshot = self._policies.snapshot()
+        call = Call(method, target, head, client.peer, snapshot, request, client, request_body)
         call.draining = self._policies.draining
         return call
 

@@ -206,6 +206,24 @@ sys.exit(app.run(sys.argv[1], supervise=False))
 """
 
 
+TERMINATED_EARLY = """
+import os, signal, sys
+from gateway.application import run
+
+def on_ready(gateway):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+sys.exit(run(sys.argv[1], supervise=False, on_ready=on_ready))
+"""
+
+
+@pytest.mark.whole
+def test_a_sigterm_in_the_moment_when_it_gets_ready_is_not_lost(tmp_path: Path) -> None:
+    """Whoever waits for /readyz may send it before ASAB's own run time has begun."""
+    with Serving(tmp_path).started("-c", TERMINATED_EARLY) as process:
+        assert process.wait(10) == 0
+
+
 @pytest.mark.whole
 def test_what_fails_after_the_start_drains_before_it_ends(tmp_path: Path) -> None:
     serving = Serving(tmp_path, more="pre_stop = 30")

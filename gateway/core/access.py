@@ -40,11 +40,11 @@ def require_in_some(route: Route[Any], action: str, identity: Identity) -> None:
 
 def require_in(route: Route[Any], actions: Iterable[str], collection: str, identity: Identity) -> None:
     """Raises Forbidden unless the token may do all of these in a collection."""
-    needed = frozenset[str]().union(*(route.scopes_for(action) for action in actions))
-    scopes = identity.scopes
-    missing = [s for s in needed if s not in scopes and f"{s}:{collection}" not in scopes]
-    if missing:
-        raise _lacks(missing)
+    lacking = [action for action in actions if not allows(route, action, collection, identity)]
+    if lacking:
+        scopes = identity.scopes
+        needed = {scope for action in lacking for scope in route.scopes_for(action)}
+        raise _lacks(s for s in needed if s not in scopes and f"{s}:{collection}" not in scopes)
 
 
 def _lacks(scopes: Iterable[str]) -> Forbidden:

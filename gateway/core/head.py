@@ -97,6 +97,7 @@ class Head:
     """
 
     __slots__ = (
+        "_values",
         "ambiguous",
         "asked",
         "authorization",
@@ -138,6 +139,17 @@ class Head:
         self.hard = False
         self.codings: list[str] = []
         self.upgrades: list[str] = []
+        self._values: dict[bytes, list[str]] | None = None
+
+    def values(self, name: bytes) -> list[str]:
+        """The values of the lines with this name, in lower case, of those that a backend may see."""
+        if self._values is None:
+            self._values = {}
+            for line in self.lines:
+                key, _, value = line.partition(b":")
+                text = value.decode("utf-8", "surrogateescape").strip(" \t\r\n")
+                self._values.setdefault(key.lower(), []).append(text)
+        return self._values.get(name, [])
 
     def block(self) -> bytes:
         """The lines that a backend may see, as they go out."""

@@ -32,7 +32,11 @@ def check(call: Call) -> None:
 async def chunks(call: Call) -> AsyncIterator[bytes]:
     """The body as it arrives. Raises BodyTooLarge, RequestTimeout (between two chunks), BadRequest."""
     request, route = call.request, call.route
-    assert request is not None and route is not None
+    assert route is not None
+    if request is None:
+        if whole := await read(call):
+            yield whole
+        return
     if not request.can_read_body:
         return
     await _continue(call, request)
@@ -59,6 +63,9 @@ async def chunks(call: Call) -> AsyncIterator[bytes]:
 
 async def read(call: Call) -> bytes:
     """The whole body. Errors as in `chunks`."""
+    if call.request is None:
+        call.bytes_in = len(call.body)
+        return call.body
     return b"".join([chunk async for chunk in chunks(call)])
 
 

@@ -27,12 +27,12 @@ _FIRST_LOOK, _LAST_LOOK = 0.02, 0.5  # seconds between two looks at a half-close
 class Service(Protocol):
     """Who serves requests.
 
-    handle: any. direct: a whole simple one; False hands it to `handle`. refused: told of what never became
-    a request: its request id, what was answered, and the peer.
+    handle: any that aiohttp has parsed. direct: a whole simple one. refused: told of what never became a
+    request: its request id, what was answered, and the peer.
     """
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse: ...
-    def direct(self, client: Any, method: str, target: str, head: Head, request_body: bytes) -> bool: ...
+    def direct(self, client: Any, method: str, target: str, head: Head, request_body: bytes) -> None: ...
     def refused(self, request_id: str, error: GatewayError, peer: str) -> None: ...
 
 

@@ -77,15 +77,25 @@ def problem(call: Call, error: GatewayError) -> web.Response:
 
 def as_bytes(call: Call, response: web.Response) -> bytes:
     """A whole answer of ours for a client of HTTP/1.1, ready to write."""
+    body = response.body if isinstance(response.body, bytes) else b""
+    if response.status not in _WITHOUT_LENGTH:
+        response.headers[hdrs.CONTENT_LENGTH] = str(len(body))
+    head = head_as_bytes(call, response)
+    return head if call.method == "HEAD" else head + body
+
+
+def head_as_bytes(call: Call, response: web.StreamResponse) -> bytes:
+    """The head of an answer of ours. Its framing is set already."""
     decorate(call, response)
     headers = response.headers
-    body = response.body if isinstance(response.body, bytes) else b""
-    headers[hdrs.CONTENT_LENGTH] = str(len(body))
     if response.keep_alive is False:
         headers[hdrs.CONNECTION] = "close"
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    head = f"HTTP/1.1 {response.status} {response.reason}\r\n{lines}".encode() + date_line() + b"\r\n"
-    return head if call.method == "HEAD" else head + body
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    return f"HTTP/1.1 {response.status} {response.reason}\r\n{lines}".encode() + date_line() + b"\r\n"
+
+
+# RFC 9110 section 8.6: never with 204; with 304 it would be that of the answer which is not there.
+_WITHOUT_LENGTH = frozenset({204, 304})
 
 
 class Direct:

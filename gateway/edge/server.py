@@ -1,7 +1,7 @@
 """One client's connection: aiohttp's protocol, with a short way for simple requests.
 
-A simple request that came whole is served straight from `data_received`, without aiohttp's parser, request
-or task; everything else is handed to aiohttp unchanged. Only this file and handler.py make use of aiohttp's
+A simple request that came whole is served straight from `data_received`, without aiohttp's parser or its
+request; everything else is handed to aiohttp unchanged. Only this file and handler.py make use of aiohttp's
 server internals (3.14); each use has its test.
 """
 
@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import sys
 import termios
+from collections.abc import Coroutine
 from time import monotonic
 from typing import Any
 
 from aiohttp import web
 
-from gateway.call import Call, new_id
+from gateway.call import new_id
 from gateway.core.errors import RequestTimeout
 from gateway.core.head import MAX_HEAD, Head, parse_simple
 from gateway.edge import reply, unparsed
 from gateway.edge.handler import Handler, Service
 
+L = logging.getLogger(__name__)
 KEEP_ALIVE = 65.0  # seconds that a client's idle connection stays open
 HEAD_TIME = 10.0  # seconds that a request's head may take from its first byte
 READ_TIME = 60.0  # seconds that a client may take no byte of what waits for it
@@ -33,33 +36,33 @@ _GATHER_TIME = 0.05  # seconds that its parts may take to come
 class ClientConnection(Handler):
     """One client's connection.
 
-    busy: a whole request is being served, directly or by aiohttp; nothing further is parsed until that is
-    over, so that answers keep their order. begun: a call that `direct` began and `handle` will go on with.
-    clean: aiohttp's parser holds no part of a request, so the next bytes begin one. It is lost for good when
-    aiohttp gets what this file does not understand to its last byte.
+    busy: a whole simple request is being served; nothing further is parsed until that is over, so that
+    answers keep their order. serving: the task that serves it, if it needs one. clean: aiohttp's parser holds
+    no part of a request, so the next bytes begin one. It is lost for good when aiohttp gets what this file
+    does not understand to its last byte.
     """
 
     __slots__ = (
         "_awaited",
         "_gather_end",
         "_gathering",
-        "_handed",
         "_held",
         "_last",
+        "_new",
         "_unread",
-        "begun",
         "busy",
         "clean",
         "head_since",
+        "serving",
         "stalled_since",
         "waits",
     )
 
     def __init__(self, server: web.Server, service: Service, **more: Any) -> None:
-        self._handed = True  # until aiohttp waits for the first request
+        self._new = True
         super().__init__(server, service, **more)
-        self.begun: Call | None = None
-        self.busy = True
+        self.serving: asyncio.Task[None] | None = None
+        self.busy = True  # until aiohttp waits for the first request
         self.clean = True
         self.head_since = self.stalled_since = 0.0
         self.waits = 0  # bytes that wait for the client, when that was looked at last
@@ -77,10 +80,10 @@ class ClientConnection(Handler):
 
     @_waiter.setter
     def _waiter(self, waiter: asyncio.Future[None] | None) -> None:
-        """Whoever sent its next request before aiohttp had wound up the last one stays on the short way."""
+        """Whoever sent its first request before aiohttp was ready for it stays on the short way."""
         self._awaited = waiter
-        if waiter is not None and self._handed:
-            self._handed = False
+        if waiter is not None and self._new:
+            self._new = False
             self._next()
         if waiter is not None and self.half_closed:
             self.end_half_closed()
@@ -126,10 +129,7 @@ class ClientConnection(Handler):
                 self._wait_for(stop, data)
             return
         self._begin_direct(data[stop:])
-        if not self._service.direct(self, method, target, head, data[start:stop]):
-            self._request_in_progress = False
-            self._handed = True  # aiohttp says when it is over; what was sent ahead waits until then
-            self._hand_over(data[:stop] if self._held else data)
+        self._service.direct(self, method, target, head, data[start:stop])
 
     def _wait_for(self, size: int, data: bytes) -> None:
         """For the rest of a request, for a moment: many clients send head and body apart."""
@@ -163,6 +163,19 @@ class ClientConnection(Handler):
         if self._idle() and not self.busy and not self.head_since:
             self.force_close()
 
+    def serve(self, work: Coroutine[None, None, None]) -> None:
+        """Go on with the request in hand in a task, which ends with `direct_done`."""
+        self.serving = self._loop.create_task(work)
+        self.serving.add_done_callback(self._served)
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        """Whatever became of the task, no client waits for ever."""
+        bug = None if task.cancelled() else task.exception()
+        if bug is not None:
+            L.error("A bug in the gateway left a request without an answer", exc_info=bug)
+        if task is self.serving:
+            self.direct_done(keep_alive=False)
+
     def _begin_direct(self, ahead: bytes) -> None:
         """Keep aiohttp's accounts: clean-up waits for a request in progress."""
         self.busy = True
@@ -174,6 +187,7 @@ class ClientConnection(Handler):
         if not self.busy:
             return
         self.busy = self._request_in_progress = False
+        self.serving = None
         if self._handler_waiter is not None and not self._handler_waiter.done():
             self._handler_waiter.set_result(None)
         if self.transport is None:
@@ -239,6 +253,13 @@ class ClientConnection(Handler):
         if self.busy:
             self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         super()._process_keepalive()
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:
+        """The time to drain is over."""
+        await super().shutdown(timeout)
+        if self.serving is not None:
+            self.serving.cancel()
+            await asyncio.gather(self.serving, return_exceptions=True)
 
     def begin_tunnel(self, tunnel: Any) -> bytes:
         """The connection is no longer HTTP, to its end. Gives what aiohttp kept of what follows the head."""

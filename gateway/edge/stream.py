@@ -1,7 +1,7 @@
 """An answer of ours that comes bit by bit, with back-pressure: whoever writes it waits for a slow client.
 
-Once it has begun an error can only cut the connection, which life.py does. A client that leaves, or takes
-nothing for as long as the route lets an answer stand still, ends the task that writes.
+Once it has begun an error can only cut the connection. A client that leaves, or takes nothing for as long as
+the route lets an answer stand still, ends the task that writes.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Mapping
 from typing import Self
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from gateway.call import Call
-from gateway.core.errors import GatewayError, RequestTimeout
+from gateway.core.errors import RequestTimeout
 from gateway.edge import reply
 
 
@@ -32,22 +32,28 @@ class Stream:
         *,
         endless: bool = False,
     ) -> None:
-        assert call.route is not None
+        assert call.route is not None and call.client is not None
         self._call = call
+        self._client = call.client
         self._task = asyncio.current_task()
         self._patience = call.route.timeouts.idle
         self._endless = endless
+        self._chunked = not call.old
+        self._response = web.StreamResponse(headers=headers)
+        self._response.content_type = content_type
+        self._room: asyncio.Future[None] | None = None
         self.begun = False
-        self.keep_alive = True
-        self.response = web.StreamResponse(headers=headers)
-        self.response.content_type = content_type
+        self.keep_alive = call.keep_alive and not call.old
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._call.client is not None and self._call.client.relay is self:
-            self._call.client.relay = None
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """An answer that cannot be completed must not look complete."""
+        if self._client.relay is self:
+            self._client.relay = None
+        if kind is not None and self.begun and self._client.transport is not None:
+            reply.reset(self._client.transport)
 
     # --- what the connection says ---
 
@@ -55,7 +61,8 @@ class Stream:
         return self._endless
 
     def resume(self) -> None:
-        """aiohttp's writer knows."""
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
 
     def client_lost(self) -> None:
         if self._task is not None:
@@ -63,44 +70,49 @@ class Stream:
 
     # --- for who writes ---
 
-    async def begin(self) -> None:
-        """Send the head, 200."""
-        call, client = self._call, self._call.client
-        assert call.request is not None
-        if client is not None:
-            client.relay = self
-        self.begun = True
-        call.status = self.response.status
-        reply.decorate(call, self.response)
-        await self.response.prepare(call.request)
-
     async def write(self, data: bytes) -> None:
-        """Send, once the client has taken most of what was sent before. Raises ConnectionError when it left,
+        """Send, and wait until the client has taken most of it. Raises ConnectionError when it left,
         RequestTimeout when it takes nothing any more. A HEAD request gets no body."""
-        if self._call.method == "HEAD":
+        if self._call.method == "HEAD" or not data:
             return
-        try:
-            async with asyncio.timeout(self._patience):
-                await self.response.write(data)
-        except TimeoutError:
-            raise RequestTimeout(f"The client took nothing for {self._patience:g} s.") from None
+        if self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        await self._send(data if self.begun else self._begin() + data)
 
     async def end(self, *, close: bool = False) -> web.StreamResponse:
         """Send the end, and give what the target gives. close: the request was not read to its end, so the
         connection cannot go on."""
-        if close or not self.keep_alive:
-            self.response.force_close()
-        await self.response.write_eof()
-        return self.response
+        self.keep_alive = self.keep_alive and not close
+        head = b"" if self.begun else self._begin()
+        last = b"0\r\n\r\n" if self._chunked and self._call.method != "HEAD" else b""
+        if head or last:
+            await self._send(head + last)
+        return reply.Sent(self._call.status, keep_alive=self.keep_alive)
 
+    def _begin(self) -> bytes:
+        """The head, 200."""
+        call, response = self._call, self._response
+        self._client.relay = self
+        self.begun = True
+        call.status = response.status
+        if self._chunked:
+            response.headers[hdrs.TRANSFER_ENCODING] = "chunked"
+        if not self.keep_alive or call.draining():
+            self.keep_alive = False
+            response.force_close()
+        return reply.head_as_bytes(call, response)
 
-def cut(call: Call, error: GatewayError) -> web.StreamResponse | None:
-    """End an answer that has begun and cannot be completed: it must not look complete. None: it has not
-    begun, so the error can be the answer."""
-    request, client = call.request, call.client
-    if request is None or not request.writer.output_size or client is None:
-        return None
-    if client.transport is not None:
-        reply.reset(client.transport)
-    call.code = error.code
-    return reply.Sent(call.status, keep_alive=False)
+    async def _send(self, data: bytes) -> None:
+        client = self._client
+        if client.transport is None:
+            raise ConnectionResetError("The client left.")
+        client.transport.write(data)
+        self._call.bytes_out += len(data)
+        if not client.writing_paused:
+            return
+        self._room = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._room
+        except TimeoutError:
+            raise RequestTimeout(f"The client took nothing for {self._patience:g} s.") from None

@@ -52,7 +52,7 @@ class Feeds:
         """200 and events without end; 410, 429."""
         after = parameters.read(call, ("after",)).get("after")
         scopes.require(call, collection, "GET")
-        last = call.headers.getall("Last-Event-ID", ())
+        last = call.head.values(b"last-event-id")
         if len(last) > 1:
             raise BadRequest("Last-Event-ID is there more than once.")
         name = "Last-Event-ID" if last and last[0] else "after"
@@ -63,7 +63,6 @@ class Feeds:
                 with in_parameter(name):
                     first = await anext(feed)
                 with Stream(call, "text/event-stream", _HEADERS, endless=True) as stream:
-                    await stream.begin()
                     if call.method != "HEAD":
                         await self._relay(stream, feed, first, end)
                     return await stream.end()

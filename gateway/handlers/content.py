@@ -45,11 +45,12 @@ NDJSON = Accepted((NDJSON_TYPE, "application/ndjson", "application/jsonl"), str(
 
 def check(call: Call, accepted: Accepted) -> str:
     """The body's media type. Raises UnsupportedMediaType, with what is accepted."""
-    media_type, _, parameters = call.headers.get(hdrs.CONTENT_TYPE, "").partition(";")
+    media_type, _, parameters = "".join(call.head.values(b"content-type")).partition(";")
     media_type = media_type.strip().lower()
     charset = parameters.strip().lower().removeprefix("charset=").strip('"')
-    coding = call.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower()
-    if media_type not in accepted.types or charset not in ("", "utf-8") or coding != "identity":
+    codings = call.head.values(b"content-encoding")
+    coded = bool(codings) and [coding.lower() for coding in codings] != ["identity"]
+    if media_type not in accepted.types or charset not in ("", "utf-8") or coded:
         detail = f"Send {' or '.join(accepted.types)} in UTF-8, without a content coding."
         raise UnsupportedMediaType(detail, headers=accepted.line)
     return media_type

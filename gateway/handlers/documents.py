@@ -60,10 +60,10 @@ class Documents:
             "changes": ("GET, HEAD", None, feeds.answer),
         }
 
-    def direct(self, call: Call, request_body: bytes) -> bool:
+    def direct(self, call: Call) -> bool:
         """Answer a read by id at once, if it needs no waiting. True: it is answered. Raises GatewayError."""
         client = call.client
-        if call.method not in _READS or call.query or request_body or client is None or client.writing_paused:
+        if call.method not in _READS or call.query or call.body or client is None or client.writing_paused:
             return False
         path = call.subpath
         if "%" in path:

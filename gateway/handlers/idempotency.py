@@ -10,23 +10,22 @@ from __future__ import annotations
 import hashlib
 import re
 
-from aiohttp import hdrs
-
 from gateway.call import Call
 from gateway.core.errors import BadRequest
 from gateway.store.write import IdempotencyKey
 
 HEADER = "Idempotency-Key"
+_NAME = HEADER.lower().encode()
 REPLAYED = "Idempotency-Replayed"
 
 _quoted = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"').fullmatch
 _bare = re.compile(r"[\x21\x23-\x2b\x2d-\x7e]*").fullmatch
-_COUNTS = (hdrs.IF_MATCH, hdrs.IF_NONE_MATCH, hdrs.CONTENT_TYPE)
+_COUNTS = (b"if-match", b"if-none-match", b"content-type")
 
 
 def read(call: Call, raw: bytes) -> IdempotencyKey | None:
     """The key of a write with this body; None without one. Raises BadRequest."""
-    lines = call.headers.getall(HEADER, ())
+    lines = call.head.values(_NAME)
     if not lines:
         return None
     quoted = _quoted(lines[0])
@@ -38,7 +37,7 @@ def read(call: Call, raw: bytes) -> IdempotencyKey | None:
 
 def refuse(call: Call) -> None:
     """Raises BadRequest when there is a key where nothing would heed it."""
-    if HEADER in call.headers:
+    if call.head.values(_NAME):
         detail = f"{HEADER} is not heeded here. Give each line its id, and it can be sent again."
         raise BadRequest(detail)
 
@@ -51,7 +50,7 @@ def replayed(key: IdempotencyKey | None) -> dict[str, str]:
 def _fingerprint(call: Call, raw: bytes) -> bytes:
     subject = call.identity.subject if call.identity is not None else ""
     parts = [subject, call.method, call.subpath, call.query]
-    parts += [", ".join(call.headers.getall(name, ())) for name in _COUNTS]
+    parts += [", ".join(call.head.values(name)) for name in _COUNTS]
     digest = hashlib.sha256()
     for part in [*(part.encode("utf-8", "surrogateescape") for part in parts), raw]:
         digest.update(b"%d:" % len(part))

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from gateway.call import Call, Client
 from gateway.core.answer import AnswerHead
-from gateway.core.errors import BackendReset, BackendSaturated, GatewayError, InternalError
+from gateway.core.errors import BackendReset, GatewayError, InternalError
 from gateway.core.health import Failure
 from gateway.core.model import Address, Backend, Timeouts
 from gateway.edge.connection import Connection
@@ -37,8 +37,8 @@ class Seat(Protocol):
     address: Address
 
     def release(self) -> None: ...
-    def become_stream(self) -> bool:
-        """Take a seat for streams instead, if one is free."""
+    def become_stream(self) -> None:
+        """Take a seat for streams instead."""
         ...
 
 
@@ -117,10 +117,10 @@ class Passage(Relay):
         self._seat, self._pool = seat, pool
 
     def begin(self, head: AnswerHead) -> None:
-        """A stream has seats of its own. Raises BackendSaturated when all of them are taken."""
+        """A stream has seats of its own. Raises BackendSaturated, TenantLimit when none is free for it."""
         self._health.answered(self._seat.address, head.status)
-        if head.stream and not head.bodyless and not self._seat.become_stream():
-            raise BackendSaturated("All seats for streams of the backend are taken.")
+        if head.stream and not head.bodyless:
+            self._seat.become_stream()
         super().begin(head)
 
     def upgraded(self) -> None:

@@ -18,24 +18,13 @@ _empty = re.compile(r"[ \t]*(?:,|$)")
 
 def read(head: Head) -> Precondition:
     """The precondition of a request. Raises BadRequest for a header that is not a list of entity tags."""
-    conditional = [line for line in head.lines if line[:3].lower() == b"if-"]
-    if not conditional:
+    match, none_match = head.values(b"if-match"), head.values(b"if-none-match")
+    if not match and not none_match:
         return UNCONDITIONAL
-    match, none_match = values(conditional, b"if-match"), values(conditional, b"if-none-match")
     return Precondition(
         parse("If-Match", match, weak=False) if match else None,
         parse("If-None-Match", none_match, weak=True) if none_match else None,
     )
-
-
-def values(lines: Sequence[bytes], name: bytes) -> list[str]:
-    """The values of a header, by its name in lower case, in the lines of a head."""
-    found = []
-    for line in lines:
-        key, _, value = line.partition(b":")
-        if key.lower() == name:
-            found.append(value.decode("utf-8", "surrogateescape").strip(" \t\r\n"))
-    return found
 
 
 def parse(header: str, lines: Sequence[str], *, weak: bool) -> frozenset[str]:

@@ -15,7 +15,7 @@ from typing import Protocol
 from aiohttp import web
 
 from gateway.call import Call
-from gateway.core import deadline, headers, retry
+from gateway.core import deadline, retry
 from gateway.core.errors import BackendUnavailable, BadRequest, GatewayError, RequestTimeout
 from gateway.core.model import Address, Backend, Timeouts
 from gateway.edge import body, reply
@@ -25,11 +25,11 @@ from gateway.edge.pool import Pool, Pools
 from gateway.edge.spool import Spool
 from gateway.edge.tunnel import Tunnels
 from gateway.handlers.passage import Health, Passage, Seat
+from gateway.handlers.requests import Requests
 from gateway.handlers.retry import Retries, Retry
 from gateway.handlers.websocket import Handshake, asked
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "QUERY"})
-_MAX_ORIGINS = 1024  # remembered blocks of forwarding headers
 
 
 class MovingSeat(Seat, Protocol):
@@ -70,12 +70,11 @@ class Proxy:
         self._health = health
         self._tunnels = tunnels
         self._retries = retries
-        self._port = port
-        self._origins: dict[tuple[str, str, str], bytes] = {}
+        self._requests = Requests(port)
 
     # --- without waiting ---
 
-    def direct(self, call: Call, request_body: bytes) -> bool:
+    def direct(self, call: Call) -> bool:
         """Start at once if nothing has to be waited for. True: the call is on its way and will end by
         `call.on_end`. False: nothing happened; take the other way. Raises GatewayError."""
         backend, route = self._backend, call.route
@@ -91,9 +90,7 @@ class Proxy:
         if connection is None:
             seat.decline()
             return False
-        call.bytes_in = len(request_body)
-        length = len(request_body) if call.head.length >= 0 else -1
-        request = self._request(call, length, b"", route.timeouts.total) + request_body
+        request = self._requests.whole(call, route.timeouts.total)
         passage = self._passage(call, seat, pool)
         if route.retry:
             again = partial(passage.start, request=request, timeouts=route.timeouts)
@@ -114,7 +111,7 @@ class Proxy:
             seat, pool, connection = await self._get_there(call, spool, timeouts, handshake is not None)
             passage = self._passage(call, seat, pool)
             if handshake is not None:
-                request = self._request(call, -1, handshake.lines, 0.0)
+                request = self._requests.head(call, -1, handshake.lines, 0.0)
                 handshake.follow(passage, passage.start(connection, request, timeouts))
             else:
                 if call.route.retry:
@@ -146,9 +143,11 @@ class Proxy:
         )
 
     def _buffers(self, call: Call) -> bool:
-        """Whether the body must be whole before it is sent: a thread must not wait for it, and a request that
-        is tried again needs it twice."""
+        """Whether the body has to be read to its end before it is sent: a thread must not wait for it, and a
+        request that is tried again needs it twice."""
         assert call.route is not None
+        if call.request is None:
+            return False  # it came whole
         return self._backend.threaded or (call.route.retry and call.method in retry.METHODS)
 
     async def _get_there(
@@ -238,7 +237,11 @@ class Proxy:
     def _start(
         self, call: Call, passage: Passage, spool: Spool, timeouts: Timeouts, connection: Connection
     ) -> None:
-        """Send the head and what is in hand of the body; the rest follows beside."""
+        """Send the head and what is in hand of the body; the rest follows beside. A backend may answer by the
+        head alone: what could have left with it must, or neither connection can be used again."""
+        if call.request is None:
+            passage.start(connection, self._requests.whole(call, timeouts.total), timeouts)
+            return
         stream: AsyncIterator[bytes] | None = None
         if self._buffers(call):
             length = spool.length if spool.length or call.head.length >= 0 else -1
@@ -250,70 +253,10 @@ class Proxy:
             coding = b"Transfer-Encoding: chunked\r\n" if announced is None else b""
             length = -1 if announced is None or (not announced and call.head.length < 0) else announced
             stream = body.chunks(call) if announced is None or announced else None
-        request = self._request(call, length, coding, timeouts.total) + spool.small
+        request = self._requests.head(call, length, coding, timeouts.total) + spool.small
         exchange = passage.start(connection, request, timeouts, complete=stream is None)
         if stream is not None:
             passage.beside(_upload(passage, exchange, stream, length))
-
-    # --- the request ---
-
-    def _request(self, call: Call, length: int, coding: bytes, total: float) -> bytes:
-        """The head as the backend gets it: Host, the client's headers, who calls, where from, and until when
-        (seconds since the epoch, as X-Request-Start). length: -1 for no Content-Length. total: seconds, 0.0
-        for no deadline."""
-        target = f"{call.subpath}?{call.query}" if call.query else call.subpath
-        made = call.head.made
-        if made is None or made[0] is not call.route or made[1] is not call.identity:
-            call.head.made = made = (call.route, call.identity, self._lines(call))
-        return b"".join(
-            (
-                f"{call.method} {target} HTTP/1.1\r\n".encode("utf-8", "surrogateescape"),
-                made[2],
-                f"X-Request-ID: {call.id}\r\nX-Request-Start: t={call.wall:.3f}\r\n".encode(),
-                b"X-Request-Deadline: t=%.3f\r\n" % (call.wall + total) if total else b"",
-                coding,
-                b"Content-Length: %d\r\n\r\n" % length if length >= 0 else b"\r\n",
-            )
-        )
-
-    def _lines(self, call: Call) -> bytes:
-        """The lines that are the same for all requests with these headers, of this identity on this route: a
-        route is of one snapshot, and a head of one client's connection."""
-        head, route = call.head, call.route
-        assert route is not None
-        host = head.hosts[0]
-        authorization = ""
-        if route.forward_authorization and head.authorization:
-            authorization = f"Authorization: {head.authorization[0]}\r\n"
-        return b"".join(
-            (
-                f"Host: {route.set_host or host}\r\n".encode("utf-8", "surrogateescape"),
-                head.block(),
-                authorization.encode(),
-                call.identity.lines if call.identity is not None else b"",
-                self._forwarding(call, host, route.strip),
-            )
-        )
-
-    def _forwarding(self, call: Call, host: str, prefix: str) -> bytes:
-        """The X-Forwarded lines; the same for all calls of a client, so they are remembered."""
-        trusted = headers.is_trusted(call.peer, call.snapshot.trusted)
-        key = (call.peer, host, prefix)
-        known = self._origins.get(key) if not trusted else None
-        if known is not None:
-            return known
-        said: dict[str, str] = {}
-        for name, value in call.head.forwarded if trusted else ():
-            said[name] = f"{said[name]}, {value}" if name in said else value
-        pairs = headers.forwarding(
-            said, call.peer, trusted, scheme=call.scheme, host=host, port=self._port, prefix=prefix
-        )
-        block = "".join(f"{name}: {value}\r\n" for name, value in pairs).encode("utf-8", "surrogateescape")
-        if not trusted:
-            if len(self._origins) >= _MAX_ORIGINS:
-                self._origins.clear()
-            self._origins[key] = block
-        return block
 
 
 async def _upload(passage: Passage, exchange: Exchange, stream: AsyncIterator[bytes], length: int) -> None:

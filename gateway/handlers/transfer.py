@@ -41,7 +41,6 @@ async def answer_export(call: Call, store: TenantStore, collection: str) -> web.
     async with aclosing(store.export(collection, node)) as chunks:
         first = await anext(chunks, b"")
         with Stream(call, content.NDJSON_TYPE, _HEADERS) as stream:
-            await stream.begin()
             if call.method != "HEAD":
                 await stream.write(first)
                 async for chunk in chunks:
@@ -63,8 +62,6 @@ async def answer_import(call: Call, store: TenantStore, collection: str) -> web.
             async with aclosing(written) as batches:
                 async for outcomes in batches:
                     told, end = _settle(outcomes, lines.numbers, counts, replacing)
-                    if not stream.begun:
-                        await stream.begin()
                     await stream.write(told.encode())
                     if end is not None:
                         return await _end(stream, counts, end)
@@ -73,8 +70,6 @@ async def answer_import(call: Call, store: TenantStore, collection: str) -> web.
                 raise
             call.code = error.code
             return await _end(stream, counts, failed(error))
-        if not stream.begun:
-            await stream.begin()
         return await _end(stream, counts, None)
 
 

@@ -96,7 +96,7 @@ def _answer(
 def _preferred(call: Call) -> str:
     """`minimal` or `representation` when Prefer asks for it; anything else in it is ignored, as it must be
     (RFC 7240 section 2)."""
-    for line in call.headers.getall("Prefer", ()):
+    for line in call.head.values(b"prefer"):
         for preference in line.lower().split(","):
             name, _, value = preference.partition(";")[0].partition("=")
             if name.strip() == "return" and value.strip(' \t"') in ("minimal", "representation"):

@@ -117,9 +117,10 @@ class Admission:
         limited = tenant is not None and tenant.concurrency
         if tenant is not None and limited:
             self._check_limit(tenant, line)
-        seat = line.try_stream()
-        if tenant is not None and limited:
-            seat.on_release = self._hold(tenant.id.value)
+        key, _ = _who(tenant)
+        seat = line.try_stream(key)
+        if limited:
+            seat.on_release = self._hold(key)
         return seat
 
     def try_admit_at(self, backend: Backend, address: Address) -> Seat | None:
@@ -220,7 +221,9 @@ class Admission:
 
     def in_use(self) -> dict[str, int]:
         """Requests inside, streams included, by backend."""
-        return {name: line.fair.inside + sum(line.streams.values()) for name, line in self._lines.items()}
+        return {
+            name: line.fair.inside + sum(line.streams.held.values()) for name, line in self._lines.items()
+        }
 
     def waiting(self) -> dict[str, int]:
         """Requests in line, by backend."""

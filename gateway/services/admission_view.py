@@ -22,11 +22,11 @@ def state(line: Line) -> dict[str, Any]:
         "seats": _finite(fair.seats),
         "in_use": fair.inside,
         "reserve": fair.reserve,
-        "streams": {"seats": _finite(line.streams_each), "in_use": sum(line.streams.values())},
+        "streams": {"seats": _finite(line.streams.each), "in_use": sum(line.streams.held.values())},
         "addresses": {
             address.text: {
                 "in_use": line.short.get(address.text, 0),
-                "streams": line.streams.get(address.text, 0),
+                "streams": line.streams.held.get(address.text, 0),
                 "usable": line.usable(address),
             }
             for address in line.backend.addresses
@@ -68,7 +68,7 @@ def instruments(lines: Lines) -> Iterable[Instrument]:
         Gauge(
             "gateway_streams_in_use",
             "Event streams and WebSockets inside the backend.",
-            lambda: {(name,): sum(line.streams.values()) for name, line in lines.items()},
+            lambda: {(name,): sum(line.streams.held.values()) for name, line in lines.items()},
             ("backend",),
         ),
         Gauge(

@@ -8,11 +8,12 @@ from collections import Counter, deque
 from collections.abc import Callable
 
 from gateway.core.balance import two_choices
-from gateway.core.errors import BackendSaturated, GatewayError, TenantQueueFull
+from gateway.core.errors import BackendSaturated, GatewayError, TenantLimit, TenantQueueFull
 from gateway.core.fair import FairQueue
 from gateway.core.flow import Flow
 from gateway.core.model import Address, Backend
 from gateway.core.openmetrics import Series
+from gateway.services.streams import Streams, less
 
 WAIT_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _REMEMBERED = 1000  # waits, for the percentiles
@@ -27,13 +28,14 @@ Place = asyncio.Future["Seat"]
 class Seat:
     """The right to have one request inside a backend, at one address. Release it exactly once."""
 
-    __slots__ = ("_charged", "_flow", "_line", "_since", "address", "on_release", "stream")
+    __slots__ = ("_charged", "_flow", "_key", "_line", "_since", "address", "on_release", "stream")
 
     def __init__(
-        self, line: Line, address: Address, flow: Flow[Place] | None, since: float, charged: float
+        self, line: Line, address: Address, key: str, flow: Flow[Place] | None, since: float, charged: float
     ) -> None:
         self._line = line
         self.address = address
+        self._key = key
         self._flow = flow
         self._since = since
         self._charged = charged
@@ -56,18 +58,19 @@ class Seat:
         """Sit at another address of the backend, if it is usable and there is room."""
         return self._line.move(self, address)
 
-    def become_stream(self) -> bool:
-        """Take a seat for streams at the same address instead, if one is free: what is inside goes on
-        without an end in sight."""
-        return self.stream or self._line.become_stream(self)
+    def become_stream(self) -> None:
+        """Take a seat for streams at the same address instead: what is inside goes on without an end in
+        sight. Raises BackendSaturated, TenantLimit."""
+        if not self.stream:
+            self._line.become_stream(self)
 
 
 class Line:
     """One backend's seats. on_idle(line): nobody is inside or waits any more.
 
     turn: counts up, so that addresses with as much to do take turns.
-    short, streams: requests inside by the text of the address (its hash is made once). waits: of those that
-    had to wait, in seconds. refused: by code.
+    short: requests inside by the text of the address (its hash is made once), but for streams. waits: of
+    those that had to wait, in seconds. refused: by code.
     """
 
     def __init__(
@@ -89,7 +92,7 @@ class Line:
         self.fair: FairQueue[Place] = FairQueue()
         self.turn = 0
         self.short: dict[str, int] = {}
-        self.streams: dict[str, int] = {}
+        self.streams = Streams()
         self.waits = Series(WAIT_BOUNDS)
         self.recent_waits: deque[float] = deque(maxlen=_REMEMBERED)
         self.refused: Counter[str] = Counter()
@@ -100,7 +103,7 @@ class Line:
         self.backend = backend
         self._each = self._of(backend.threads or backend.concurrency)
         streams = backend.streams
-        self.streams_each = math.inf if streams is None else self._of(streams) if streams else 0.0
+        self.streams.each = math.inf if streams is None else self._of(streams) if streams else 0.0
         self._alone = backend.addresses[0] if len(backend.addresses) == 1 else None
         self.wake()
 
@@ -127,32 +130,41 @@ class Line:
         now = self._now()
         return self._seat(address, self.fair.enter(key, 1.0, now), now)
 
-    def try_stream(self) -> Seat:
-        """A seat for a stream. Raises BackendSaturated, for such a seat is not worth waiting for, and
+    def try_stream(self, key: str) -> Seat:
+        """A seat for a stream; it is not worth waiting for. Raises BackendSaturated, TenantLimit, and
         BackendUnavailable."""
         free = [a for a in self._usable_ones() if self._has_stream_room(a)]
-        if not free:
-            raise self.refuse(BackendSaturated("All seats for streams of the backend are taken."))
+        self._check_stream(key, there=bool(free))
         self.turn += 1
-        address = two_choices(free, lambda a: self.streams.get(a.text, 0), self._random, self.turn)
-        self.streams[address.text] = self.streams.get(address.text, 0) + 1
+        held = self.streams.held
+        address = two_choices(free, lambda a: held.get(a.text, 0), self._random, self.turn)
+        self.streams.begin(address.text, key)
         self.wake()
-        return Seat(self, address, None, 0.0, 0.0)
+        return Seat(self, address, key, None, 0.0, 0.0)
+
+    def _check_stream(self, key: str, *, there: bool) -> None:
+        """there: whether there is a seat for a stream at all."""
+        if not there:
+            raise self.refuse(BackendSaturated("All seats for streams of the backend are taken."))
+        usable = [address.text for address in self.backend.addresses if self.usable(address)]
+        if not self.streams.may_begin(key, usable, self.backend.reserve):
+            text = "The tenant has streams; the free seats for more are kept for other tenants."
+            raise self.refuse(TenantLimit(text, retry_after=self.later(1.0)))
 
     def _seat(self, address: Address, flow: Flow[Place], now: float) -> Seat:
         text = address.text
         self.short[text] = self.short.get(text, 0) + 1
-        return Seat(self, address, flow, now, flow.charged)
+        return Seat(self, address, flow.key, flow, now, flow.charged)
 
     def give_back(self, seat: Seat, *, used: bool) -> None:
         flow = seat._flow
         if flow is None:
-            _less(self.streams, seat.address)
+            self.streams.end(seat.address.text, seat._key)
             if self.backend.threaded:
                 self.wake()
         else:
             self.fair.end(flow, seat._charged, seat._since, self._now(), learn=used)
-            _less(self.short, seat.address)
+            less(self.short, seat.address.text)
             if self.fair.waiting:
                 self.wake()
         if not self.fair.inside:
@@ -162,25 +174,24 @@ class Line:
         has_room = self._has_stream_room if seat.stream else self._has_room
         if not self.usable(address) or not has_room(address):
             return False
-        held = self.streams if seat.stream else self.short
-        held[address.text] = held.get(address.text, 0) + 1
-        _less(held, seat.address)
+        if seat.stream:
+            self.streams.move(seat.address.text, address.text)
+        else:
+            self.short[address.text] = self.short.get(address.text, 0) + 1
+            less(self.short, seat.address.text)
         seat.address = address
         self.wake()
         return True
 
-    def become_stream(self, seat: Seat) -> bool:
+    def become_stream(self, seat: Seat) -> None:
         text = seat.address.text
-        if self.streams.get(text, 0) >= self.streams_each:
-            self.refused[BackendSaturated.code] += 1
-            return False
+        self._check_stream(seat._key, there=self.streams.has_room(text))
         assert seat._flow is not None
         self.fair.end(seat._flow, seat._charged, seat._since, self._now(), learn=False)
-        _less(self.short, seat.address)
-        self.streams[text] = self.streams.get(text, 0) + 1
+        less(self.short, text)
+        self.streams.begin(text, seat._key)
         seat._flow, seat.stream = None, True
         self.wake()
-        return True
 
     # --- addresses ---
 
@@ -199,12 +210,12 @@ class Line:
 
     def _has_room(self, address: Address) -> bool:
         inside = self.short.get(address.text, 0)
-        if self.streams and self.backend.threaded:  # a stream holds a thread
-            inside += self.streams.get(address.text, 0)
+        if self.streams.held and self.backend.threaded:  # a stream holds a thread
+            inside += self.streams.held.get(address.text, 0)
         return inside < self._each
 
     def _has_stream_room(self, address: Address) -> bool:
-        free = self.streams.get(address.text, 0) < self.streams_each
+        free = self.streams.has_room(address.text)
         return free and (not self.backend.threaded or self._has_room(address))
 
     def _usable_ones(self) -> list[Address]:
@@ -224,7 +235,7 @@ class Line:
         total = 0.0
         listed = {address.text for address in self.backend.addresses if self.usable(address)}
         for text in listed:
-            total += self._each - (self.streams.get(text, 0) if self.backend.threaded else 0)
+            total += self._each - (self.streams.held.get(text, 0) if self.backend.threaded else 0)
         return total + sum(inside for text, inside in self.short.items() if text not in listed)
 
     # --- those who wait ---
@@ -264,7 +275,7 @@ class Line:
 
     def settle(self) -> None:
         """Say so when it is idle now."""
-        if not self.short and not self.streams and not self.fair.waiting:
+        if not self.short and not self.streams.held and not self.fair.waiting:
             self._on_idle(self)
 
     # --- refusing ---
@@ -319,11 +330,3 @@ class Line:
     def waited(self, seconds: float) -> None:
         self.waits.observe(seconds)
         self.recent_waits.append(seconds)
-
-
-def _less(held: dict[str, int], address: Address) -> None:
-    left = held[address.text] - 1
-    if left:
-        held[address.text] = left
-    else:
-        del held[address.text]

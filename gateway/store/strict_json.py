@@ -95,7 +95,7 @@ def loads(raw: bytes | str, name_rule: NameRule) -> Any:
 def check(value: Any, name_rule: NameRule) -> None:
     """Check a value that was put together from parsed ones. Raises JsonProblems."""
     checker = _Checker(name_rule)
-    checker.check(value, "", 1)
+    checker.check(value, None, 1)
     if checker.problems:
         raise JsonProblems(checker.problems)
 
@@ -141,6 +141,12 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=
 _decoder = json.JSONDecoder(object_pairs_hook=_pairs, parse_float=_float, parse_constant=_constant)
 
 
+# Where a value stands: in what, and under which name or index; None for all of it. A pointer is made of it
+# only where there is a problem (made for each member, it was half of the time of parsing).
+_Place = tuple[Any, str | int] | None
+_NESTED = (dict, list)
+
+
 class _Checker:
     """One walk over a value, in document order, until there are MAX_PROBLEMS."""
 
@@ -148,46 +154,46 @@ class _Checker:
         self._name_rule = name_rule
         self.problems: list[tuple[str, str]] = []
 
-    def check(self, value: Any, at: str, depth: int) -> None:
-        if not isinstance(value, dict | list):
-            self._add(at, _scalar_problem(value))
+    def check(self, value: Any, at: _Place, depth: int) -> None:
+        if not isinstance(value, _NESTED):
+            if problem := _scalar_problem(value):
+                self._add(at, problem)
         elif depth > MAX_DEPTH:
             self._add(at, f"nested deeper than {MAX_DEPTH} levels")
         elif isinstance(value, dict):
             self._check_object(value, at, depth)
         else:
-            self._check_array(value, at, depth)
+            for index, item in enumerate(value):
+                self.check(item, (at, index), depth + 1)
 
-    def _check_object(self, value: dict[str, Any], at: str, depth: int) -> None:
+    def _check_object(self, value: dict[str, Any], at: _Place, depth: int) -> None:
         if isinstance(value, _Twice):
             for name in value.names:
-                self._add(at + pointer(name), "this member is there more than once")
+                self._add((at, name), "this member is there more than once")
         for name, item in value.items():
-            here = at + pointer(name)
-            problem = _text_problem(name) or self._name_rule(name, depth == 1)
-            self._add(here, problem and f"the member's name: {problem}")
-            self.check(item, here, depth + 1)
+            if problem := _text_problem(name) or self._name_rule(name, depth == 1):
+                self._add((at, name), f"the member's name: {problem}")
+            self.check(item, (at, name), depth + 1)
 
-    def _check_array(self, value: list[Any], at: str, depth: int) -> None:
-        for index, item in enumerate(value):
-            if isinstance(item, dict | list):
-                self.check(item, f"{at}/{index}", depth + 1)
-            elif problem := _scalar_problem(item):
-                self._add(f"{at}/{index}", problem)
-
-    def _add(self, at: str, problem: str) -> None:
-        if problem and len(self.problems) < MAX_PROBLEMS:
-            self.problems.append((at, problem))
+    def _add(self, at: _Place, problem: str) -> None:
+        if len(self.problems) >= MAX_PROBLEMS:
+            return
+        names: list[str | int] = []
+        while at is not None:
+            at, name = at
+            names.append(name)
+        self.problems.append((pointer(*reversed(names)), problem))
 
 
 def _scalar_problem(value: Any) -> str:
-    if isinstance(value, str):
+    kind = type(value)
+    if kind is str:
         return _text_problem(value)
-    if type(value) is int and not INT_MIN <= value <= INT_MAX:
+    if kind is int and not INT_MIN <= value <= INT_MAX:
         return "an integer beyond 64 bits; send it as a string"
-    if type(value) is float and not math.isfinite(value):
+    if kind is float and not math.isfinite(value):
         return "a number beyond the range of a double"
-    if isinstance(value, _Constant):
+    if kind is _Constant:
         return "NaN and Infinity are not JSON"
     return ""
 
@@ -195,6 +201,8 @@ def _scalar_problem(value: Any) -> str:
 def _text_problem(text: str) -> str:
     if "\0" in text:
         return "the character U+0000 cannot be stored"
+    if text.isascii():
+        return ""
     try:
         text.encode()
     except UnicodeEncodeError:

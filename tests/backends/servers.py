@@ -104,6 +104,11 @@ class Server:
         return time.monotonic() - begun
 
 
+# What Python 3.12 and 3.13 say of others: ASAB asks for an event loop before there is one, and Django keeps a
+# connection for each thread until the process ends.
+_WARNINGS = "default,ignore::DeprecationWarning:asab.application,ignore:unclosed database:ResourceWarning"
+
+
 @contextlib.contextmanager
 def running(*command: str, data: Path | None = None, **environment: str) -> Iterator[Server]:
     """Run `python <command>` with {socket} replaced, until /healthz answers; end it afterwards."""
@@ -114,7 +119,7 @@ def running(*command: str, data: Path | None = None, **environment: str) -> Iter
     environment = {
         **os.environ,
         "DATA": str(data or folder / "data"),
-        "PYTHONWARNINGS": "default",
+        "PYTHONWARNINGS": _WARNINGS,
         **environment,
     }
     log = folder / "log"

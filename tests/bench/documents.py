@@ -59,6 +59,8 @@ def run(folder: Path, quick: bool, venv: Path, say: Say) -> dict[str, Any]:
             found["large"] = _rounds(_sizes(site), rounds, seconds, say)
             for name, order in (("deep", ""), ("deep_sorted", "customer")):
                 found[name] = _rounds(_depths(site, order, say), rounds, seconds, say)
+            say("creating over HTTP")
+            found["created"] = {name: _created(site, int(name), rounds, seconds) for name in found["writes"]}
             say("exporting")
             found["export"] = documents_export.run(site, 1 if quick else 3)
             say("events")
@@ -118,6 +120,14 @@ def _depths(site: DocumentsSite, order: str, say: Say) -> dict[str, Turn]:
 
 def _one_path(site: DocumentsSite, path: str) -> Turn:
     return lambda seconds: site.load(LARGE, [path], 1, seconds)
+
+
+def _created(site: DocumentsSite, clients: int, rounds: int, seconds: float) -> dict[str, float]:
+    """Creates a second over HTTP, each client its next one when the last one is durable."""
+    created = ["/documents/created/"]
+    turns = [site.load(SMALL, created, clients, seconds, document(0, FEW)) for _ in range(rounds)]
+    rates, errors = [turn.rps for turn in turns], sum(turn.errors for turn in turns)
+    return {"rps": statistics.median(rates), "errors": errors}
 
 
 def _kinto(site: DocumentsSite, venv: Path, rounds: int, seconds: float, say: Say) -> dict[str, Any]:

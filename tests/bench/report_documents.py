@@ -38,10 +38,13 @@ def documents(found: dict[str, Any]) -> RenderableType:
 
 
 def _lines(found: dict[str, Any]) -> list[Text]:
-    lines = [
-        f"create, {clients} clients: {row['store']:,.0f}/s in the store; bare sqlite3: {row['bare']:,.0f}/s"
-        for clients, row in found["writes"].items()
-    ]
+    lines = []
+    for clients, row in found["writes"].items():
+        over_http = found["created"][clients]
+        lines.append(
+            f"create, {clients} clients: {row['store']:,.0f}/s in the store; {over_http['rps']:,.0f}/s over"
+            f" HTTP ({over_http['errors']} failed); bare sqlite3: {row['bare']:,.0f}/s"
+        )
     export, events = found["export"], found["events"]
     lines.append(
         f"export of {export['mib']:,.0f} MiB: {export['export']:,.0f} MiB/s;"

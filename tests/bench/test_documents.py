@@ -71,6 +71,7 @@ def _found(**changed: Any) -> dict[str, Any]:
         "seconds": 1.0,
         "connections": 32,
         "writes": {"32": {"store": 3, "bare": 10, "ratio": 0.3}, "1": {"store": 4, "bare": 10, "ratio": 0.4}},
+        "created": {name: {"rps": 2.0, "errors": 0} for name in ("32", "1")},
         "export": {"mib": 6, "export": 50, "bare": 100, "ratio": 0.5, "grown_mib": 17.0},
         "events": {"subscribers": 10, "through": times, "other": times},
         "missing": "",

@@ -37,14 +37,13 @@ async def echo(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.Strea
 
 @pytest.fixture
 def ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Which way each request took: `direct`, `handle`, or `direct` and then `handle`."""
+    """Which way each request took: `direct`, in a `task`, or `handle`."""
     taken: list[str] = []
     direct, handle = Life.direct, Life.handle
 
-    def spy_direct(self: Life, *args: Any) -> bool:
-        done = direct(self, *args)
-        taken.append("direct" if done else "begun")
-        return done
+    def spy_direct(self: Life, client: Any, *args: Any) -> None:
+        direct(self, client, *args)
+        taken.append("direct" if client.serving is None else "task")
 
     async def spy_handle(self: Life, *args: Any) -> Any:
         taken.append("handle")
@@ -70,7 +69,7 @@ async def warm(gateway: Gateway) -> RawClient:
 async def test_a_warm_backend_is_reached_without_a_task(tmp_path: Path, ways: list[str]) -> None:
     async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
         client = await warm(gateway)
-        assert ways == ["begun", "handle"]
+        assert ways == ["task"]
         tasks = len(asyncio.all_tasks())
         for method, body in (("GET", ""), ("POST", "body"), ("PUT", ""), ("DELETE", "")):
             length = f"Content-Length: {len(body)}\r\n" if body or method == "PUT" else ""
@@ -78,10 +77,61 @@ async def test_a_warm_backend_is_reached_without_a_task(tmp_path: Path, ways: li
             head, received = await client.answer()
             assert head.startswith("HTTP/1.1 200 OK\r\n")
             assert received == b"/x" + body.encode()
-        assert ways[2:] == ["direct"] * 4
+        assert ways[1:] == ["direct"] * 4
         assert len(asyncio.all_tasks()) == tasks
         assert [heard.line.split()[0] for heard in backend.heard[1:]] == ["GET", "POST", "PUT", "DELETE"]
         client.close()
+
+
+async def test_a_request_that_came_whole_leaves_in_one_piece_also_where_it_had_to_wait(
+    tmp_path: Path, ways: list[str]
+) -> None:
+    """A backend that answers by the head alone: had the body not left by then, neither connection could be
+    used again, and the next request would have to wait for a new one too."""
+
+    async def by_the_head(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(b"early"))
+        await reader.readexactly(2)
+
+    async with Backend(by_the_head, heads_only=True) as backend:
+        async with harness.running(tmp_path, config(backend)) as gateway:
+            client = await RawClient.connect(harness.address(gateway))
+            for _ in range(3):
+                client.send(get("/x", "Content-Length: 2\r\n", "hi", "POST"))
+                head, body = await client.answer()
+                assert body == b"early" and "close" not in head.lower()
+            assert ways == ["task", "direct", "direct"]
+            assert backend.connections == 1
+            client.close()
+
+
+async def test_a_client_that_leaves_while_its_request_waits_is_counted_and_logged(tmp_path: Path) -> None:
+    """499, and the seat that it waited for goes to somebody else."""
+    waiting = asyncio.Event()
+
+    async def slow(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        waiting.set()
+        await asyncio.sleep(0.3)
+        writer.write(answer(heard.line.split()[1].encode()))
+
+    async with Backend(slow) as backend:
+        backends = {"app": {"kind": "gunicorn", "addresses": [backend.address], "threads": 1}}
+        routing = harness.routing([harness.route("svc", "app", public=True)], backends=backends)
+        log = tmp_path / "var" / "access.log"
+        async with harness.running(tmp_path, routing) as gateway:
+            clients = [await RawClient.connect(harness.address(gateway)) for _ in range(3)]
+            clients[0].send(get("/0"))
+            await waiting.wait()
+            clients[1].send(get("/1"))
+            await asyncio.sleep(0.05)
+            clients[1].close()
+            clients[2].send(get("/2"))
+            assert (await clients[0].answer())[1] == b"/0"
+            assert (await clients[2].answer())[1] == b"/2"
+            for client in clients:
+                client.close()
+        assert [heard.line.split()[1] for heard in backend.heard] == ["/0", "/2"]
+        assert [json.loads(line)["status"] for line in log.read_text().splitlines()] == [499, 200, 200]
 
 
 async def test_a_request_leaves_nothing_to_the_garbage_collector(tmp_path: Path, ways: list[str]) -> None:
@@ -98,7 +148,7 @@ async def test_a_request_leaves_nothing_to_the_garbage_collector(tmp_path: Path,
             left = Counter(type(o).__name__ for o in gc.get_objects() if isinstance(o, ours))
         finally:
             gc.enable()
-        assert ways[2:] == ["direct"] * 20
+        assert ways[1:] == ["direct"] * 20
         assert max(left.values(), default=0) <= 1
         client.close()
 
@@ -118,7 +168,7 @@ async def test_a_rate_counts_a_request_once_whichever_way_it_takes(tmp_path: Pat
                 statuses.append((await client.answer())[0].split()[1])
             assert statuses == ["200", "200", "200", "429"]
             client.close()
-    assert ways == ["begun", "handle", "direct", "direct", "direct"]
+    assert ways == ["task", "direct", "direct", "direct"]
 
 
 async def test_pipelined_requests_are_answered_in_order(tmp_path: Path, ways: list[str]) -> None:
@@ -131,7 +181,7 @@ async def test_pipelined_requests_are_answered_in_order(tmp_path: Path, ways: li
         client.send(get("/5")[20:])
         received = [(await client.answer())[1] for _ in range(5)]
         assert received == [b"/slow", b"/2", b"/3hi", b"/4", b"/5"]
-        assert ways[2] == "direct"
+        assert ways[1] == "direct"
         client.close()
 
 
@@ -154,7 +204,7 @@ async def test_a_request_that_comes_in_parts_takes_the_short_way(tmp_path: Path,
             await asyncio.sleep(0.005)
             client.send(whole[cut:])
             assert (await client.answer())[1] == b"/abody"
-        assert ways[2:] == ["direct"] * 4
+        assert ways[1:] == ["direct"] * 4
         client.close()
 
 
@@ -170,7 +220,7 @@ async def test_a_request_whose_parts_take_their_time_takes_the_other_way(
         client.send(whole[cut:] + get("/b"))
         assert (await client.answer())[1] == b"/abody"
         assert (await client.answer())[1] == b"/b"
-        assert set(ways[2:]) == {"handle"}
+        assert set(ways[1:]) == {"handle"}
         client.close()
 
 
@@ -190,7 +240,7 @@ async def test_a_client_that_sends_its_next_request_early_stays_on_the_short_way
             client.send(get("/z")[12:])
             assert (await client.answer())[1] == b"/y"
             assert (await client.answer())[1] == b"/z"
-        assert ways.count("handle") == 8
+        assert ways.count("task") == 8
         assert ways.count("direct") == 16
         for client in clients:
             client.close()
@@ -245,7 +295,7 @@ async def test_traffic_goes_on_past_the_keep_alive_time(
             assert (await client.answer())[1] == b"/x"
         client.send(get("/slow"))  # longer than the keep-alive time
         assert (await client.answer())[1] == b"/slow"
-        assert ways[2:] == ["direct"] * 6
+        assert ways[1:] == ["direct"] * 6
         assert await client.rest(2) == b"", "an idle connection is closed after the keep-alive time"
         client.close()
 
@@ -261,7 +311,19 @@ async def test_drain_waits_for_a_direct_request(tmp_path: Path, ways: list[str])
         assert "connection: close" in head.lower()
         assert await client.rest(2) == b""
         await draining
-        assert ways[2:] == ["direct"]
+        assert ways[1:] == ["direct"]
+        client.close()
+
+
+async def test_a_bug_where_the_answer_is_written_ends_the_connection_and_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Life, "_send", None)
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await RawClient.connect(harness.address(gateway))
+        client.send(get("/x"))
+        await client.rest(2)
+        assert "left a request without an answer" in caplog.text
         client.close()
 
 
@@ -278,7 +340,7 @@ async def test_a_bug_gives_500_and_the_connection_goes_on(
         gateway.pools.of = good  # type: ignore[method-assign]
         client.send(get("/x"))
         assert (await client.answer())[1] == b"/x"
-        assert ways[2:] == ["direct", "direct"]
+        assert ways[1:] == ["direct", "direct"]
         assert "NoneType" in caplog.text
         client.close()
 
@@ -295,7 +357,7 @@ async def test_a_client_that_left_frees_all(tmp_path: Path, ways: list[str]) -> 
         again = await warm(gateway)
         again.close()
         assert "/never" not in [heard.line.split()[1] for heard in backend.heard]
-        assert ways[2] == "direct"
+        assert ways[1] == "direct"
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -334,5 +396,5 @@ async def test_a_broken_backend_is_502_and_the_connection_goes_on(tmp_path: Path
         assert json.loads(body)["code"] == "backend_reset"
         client.send(get("/x"))
         assert (await client.answer())[1] == b"fine"
-        assert ways[2] == "direct"
+        assert ways[1] == "direct"
         client.close()

@@ -71,7 +71,7 @@ BAD = [
     (b'{"op":"create","data":{"a":"\\ud800"}}', 422, "/data/a"),
     (b'{"op":"create","data":{"a":99999999999999999999}}', 422, "/data/a"),
     (b'{"op":"create","data":{"a":1,"a":2}}', 422, "/data/a"),
-    (b'{"op":"create","data":{"a":' + b"[" * 5000 + b"]" * 5000 + b"}}", 422, ""),
+    (b'{"op":"create","data":{"a":' + b"[" * 5000 + b"]" * 5000 + b"}}", 422, None),
     (b'{"op":"replace","data":{}}', 422, "/id"), (b'{"op":"replace","id":{"$ne":1},"data":{}}', 422, "/id"),
     (b'{"op":"replace","id":"","data":{}}', 400, "/id"),
     (b'{"op":"replace","id":"\\u0001","data":{}}', 400, "/id"),

@@ -24,9 +24,9 @@ def ways(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     taken: list[bool] = []
     direct = Life.direct
 
-    def spy(self: Life, *args: Any) -> bool:
-        taken.append(direct(self, *args))
-        return taken[-1]
+    def spy(self: Life, client: Any, *args: Any) -> None:
+        direct(self, client, *args)
+        taken.append(client.serving is None)
 
     monkeypatch.setattr(Life, "direct", spy)
     return taken

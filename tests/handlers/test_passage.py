@@ -78,12 +78,12 @@ async def test_a_body_that_never_came_whole_never_becomes_the_next_request(
 async def test_a_client_cannot_shorten_the_time_that_a_thread_keeps_its_seat(
     tmp_path: Path, session: aiohttp.ClientSession
 ) -> None:
-    busy = Busy(0.4)
+    busy = Busy(1.2)
     async with Backend(busy) as backend:
         async with harness.running(tmp_path, config([backend.address], "gunicorn")) as gateway:
             statuses = []
             for _ in range(3):
-                headers = {**harness.bearer(gateway), "X-Request-Timeout": "0.1"}
+                headers = {**harness.bearer(gateway), "X-Request-Timeout": "0.3"}
                 async with session.get(harness.url(gateway, "/svc/"), headers=headers) as response:
                     statuses.append(response.status)
             assert statuses == [504, 503, 503]

@@ -207,7 +207,9 @@ async def test_a_client_of_http_1_0_gets_the_export_and_the_end(api: Api) -> Non
     client.send(_head(api, "/orders/export", method="GET").replace(b"HTTP/1.1", b"HTTP/1.0"))
     rest = await client.rest()
     client.close()
-    assert rest.startswith(b"HTTP/1.0 200 OK\r\n") and b"chunked" not in rest and rest.count(b"\n{") == 10
+    head, _, lines = rest.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n") and b"chunked" not in head
+    assert b"Connection: close" in head and lines.count(b"\n") == 10
 
 
 async def test_a_line_may_be_large_but_not_larger_than_any_document(tmp_path: Path) -> None:

@@ -269,7 +269,11 @@ async def test_a_tenant_has_no_more_calls_under_way_than_it_may_at_all_backends_
 def test_streams_hold_some_of_the_threads_and_never_all() -> None:
     admission, where = Admission(), backend(4, streams=2)
     seats = take(admission, "acme", where, 4)
-    assert [seat.become_stream() for seat in seats] == [True, True, False, False]
+    for seat in seats[:2]:
+        seat.become_stream()
+    for seat in seats[2:]:
+        with pytest.raises(BackendSaturated):
+            seat.become_stream()
     assert admission.state()["b"]["seats"] == 2
     assert admission.in_use() == {"b": 4}
     assert admission.try_admit(call_of("globex"), where) is None, "no thread is free"
@@ -284,7 +288,7 @@ def test_streams_hold_some_of_the_threads_and_never_all() -> None:
 async def test_a_thread_that_a_stream_gives_back_goes_to_who_waits() -> None:
     admission, where = Admission(), backend(2, streams=1)
     one, other = take(admission, "acme", where, 2)
-    assert one.become_stream()
+    one.become_stream()
     waiters = await queued(admission, "globex", where)
     one.release()
     (await waiters[0]).release()
@@ -295,8 +299,8 @@ async def test_a_thread_that_a_stream_gives_back_goes_to_who_waits() -> None:
 def test_a_stream_of_an_asynchronous_backend_has_a_seat_of_its_own() -> None:
     admission, where = Admission(), backend(0, concurrency=1, streams=1)
     (seat,) = take(admission, "acme", where, 2)
-    assert seat.become_stream()
-    assert seat.become_stream(), "it is one already"
+    seat.become_stream()
+    seat.become_stream()  # it is one already
     assert len(take(admission, "acme", where, 2)) == 1
     with pytest.raises(BackendSaturated):
         admission.admit_stream(call_of("acme"), where)
@@ -311,6 +315,39 @@ def test_without_a_number_an_asynchronous_backend_takes_any_number_of_streams() 
     assert admission.state()["b"]["streams"] == {"seats": None, "in_use": 500}
     for seat in streams:
         seat.release()
+
+
+@pytest.mark.parametrize(
+    ("reserve", "most"), [pytest.param(None, 7, id="an eighth"), pytest.param(3, 5, id="as it says"), (0, 8)]
+)
+def test_a_tenant_that_has_streams_leaves_seats_for_those_of_others(reserve: int | None, most: int) -> None:
+    admission, where = Admission(), backend(0, "ab", streams=4, reserve=reserve)
+    noisy = [admission.admit_stream(call_of("noisy"), where) for _ in range(most)]
+    with pytest.raises(TenantLimit if most < 8 else BackendSaturated) as caught:
+        admission.admit_stream(call_of("noisy"), where)
+    assert int(caught.value.headers["Retry-After"]) >= 1
+    if most < 8:
+        quiet = admission.admit_stream(call_of("quiet"), where)
+        with pytest.raises(TenantLimit if most < 7 else BackendSaturated):
+            admission.admit_stream(call_of("noisy"), where)
+        quiet.release()
+    for seat in noisy:
+        seat.release()
+    admission.admit_stream(call_of("noisy"), where).release()
+    assert admission.state()["b"]["streams"]["in_use"] == 0
+
+
+def test_an_answer_that_turns_out_to_be_a_stream_leaves_those_seats_too() -> None:
+    admission, where = Admission(), backend(0, streams=8)
+    for seat in (seats := take(admission, "noisy", where, 8))[:7]:
+        seat.become_stream()
+    with pytest.raises(TenantLimit):
+        seats[7].become_stream()
+    (quiet,) = take(admission, "quiet", where, 1)
+    quiet.become_stream()
+    for seat in (*seats, quiet):
+        seat.release()
+    assert admission.in_use() == {"b": 0}
 
 
 # --- addresses -------------------------------------------------------------------------------------

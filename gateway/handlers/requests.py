@@ -1,0 +1,80 @@
+"""The request as a backend gets it."""
+
+from __future__ import annotations
+
+from gateway.call import Call
+from gateway.core import headers
+
+_MAX_ORIGINS = 1024  # remembered blocks of forwarding headers
+
+
+class Requests:
+    """Makes the requests to one backend. port: the public listener's."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._origins: dict[tuple[str, str, str], bytes] = {}
+
+    def whole(self, call: Call, total: float) -> bytes:
+        """The request with its body, where that came whole. total: as for `head`."""
+        call.bytes_in = len(call.body)
+        length = len(call.body) if call.head.length >= 0 else -1
+        return self.head(call, length, b"", total) + call.body
+
+    def head(self, call: Call, length: int, coding: bytes, total: float) -> bytes:
+        """The head as the backend gets it: Host, the client's headers, who calls, where from, and until when
+        (seconds since the epoch, as X-Request-Start). length: -1 for no Content-Length. total: seconds, 0.0
+        for no deadline."""
+        target = f"{call.subpath}?{call.query}" if call.query else call.subpath
+        made = call.head.made
+        if made is None or made[0] is not call.route or made[1] is not call.identity:
+            call.head.made = made = (call.route, call.identity, self._lines(call))
+        return b"".join(
+            (
+                f"{call.method} {target} HTTP/1.1\r\n".encode("utf-8", "surrogateescape"),
+                made[2],
+                f"X-Request-ID: {call.id}\r\nX-Request-Start: t={call.wall:.3f}\r\n".encode(),
+                b"X-Request-Deadline: t=%.3f\r\n" % (call.wall + total) if total else b"",
+                coding,
+                b"Content-Length: %d\r\n\r\n" % length if length >= 0 else b"\r\n",
+            )
+        )
+
+    def _lines(self, call: Call) -> bytes:
+        """The lines that are the same for all requests with these headers, of this identity on this route: a
+        route is of one snapshot, and a head of one client's connection."""
+        head, route = call.head, call.route
+        assert route is not None
+        host = head.hosts[0]
+        authorization = ""
+        if route.forward_authorization and head.authorization:
+            authorization = f"Authorization: {head.authorization[0]}\r\n"
+        return b"".join(
+            (
+                f"Host: {route.set_host or host}\r\n".encode("utf-8", "surrogateescape"),
+                head.block(),
+                authorization.encode(),
+                call.identity.lines if call.identity is not None else b"",
+                self._forwarding(call, host, route.strip),
+            )
+        )
+
+    def _forwarding(self, call: Call, host: str, prefix: str) -> bytes:
+        """The X-Forwarded lines; the same for all calls of a client, so they are remembered."""
+        trusted = headers.is_trusted(call.peer, call.snapshot.trusted)
+        key = (call.peer, host, prefix)
+        known = self._origins.get(key) if not trusted else None
+        if known is not None:
+            return known
+        said: dict[str, str] = {}
+        for name, value in call.head.forwarded if trusted else ():
+            said[name] = f"{said[name]}, {value}" if name in said else value
+        pairs = headers.forwarding(
+            said, call.peer, trusted, scheme=call.scheme, host=host, port=self._port, prefix=prefix
+        )
+        block = "".join(f"{name}: {value}\r\n" for name, value in pairs).encode("utf-8", "surrogateescape")
+        if not trusted:
+            if len(self._origins) >= _MAX_ORIGINS:
+                self._origins.clear()
+            self._origins[key] = block
+        return block
