@@ -19,7 +19,7 @@ from gateway.core.errors import (
     StoreUnavailable,
     UniqueConflict,
 )
-from gateway.store import collection, sqlite_alterations, sqlite_sweep
+from gateway.store import collection, sqlite_alterations, sqlite_sweep, sqlite_writes
 from gateway.store import filter as filters
 from gateway.store.collection import NO_SETTINGS
 from gateway.store.patch import MergePatch
@@ -394,6 +394,19 @@ async def test_long_work_goes_on_when_its_caller_is_gone_and_a_store_that_closes
     assert (await (await again.start()).tenant(ACME).collection("c")).settings == INDEXED
     assert await clean(tmp_path)
     await again.aclose()
+
+
+async def test_what_was_begun_is_not_refused_when_too_many_writes_wait(
+    store: SQLiteDocumentStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant = store.tenant(ACME)
+    await fill(tenant)
+    building = asyncio.ensure_future(tenant.put_collection("c", INDEXED))
+    await reached(tmp_path, "003")
+    monkeypatch.setattr(sqlite_writes, "MAX_WAITING", 0)
+    with pytest.raises(StoreUnavailable):
+        await tenant.create("c", {})
+    assert not building.done() and (await building)[0].settings == INDEXED and await clean(tmp_path)
 
 
 async def test_where_the_file_becomes_full_in_a_later_slice_all_is_as_it_was(tmp_path: Path) -> None:
