@@ -21,7 +21,7 @@ from tests.store.conformance import ACME, ids
 from tests.store.slices_writer import SETTINGS as ALTERED
 
 ROUNDS = 20
-ROUNDS_OF_SLICES = 8
+ROUNDS_OF_SLICES = 6
 ROOT = Path(__file__).resolve().parent.parent.parent
 SETTINGS = collection.from_data({
     "indexes": [{"name": "tags", "fields": ["tags"]}, {"name": "key", "fields": ["key"], "unique": True}],
