@@ -21,14 +21,17 @@ from gateway.store.sqlite_changes import Feeds
 from gateway.store.sqlite_export import Exports
 from gateway.store.sqlite_files import Files
 from gateway.store.sqlite_reads import Reads
+from gateway.store.sqlite_slices import Slices
 from gateway.store.sqlite_sweep import Sweeper
 from gateway.store.sqlite_tenant import Services, SQLiteTenantStore
+from gateway.store.sqlite_transaction import Pace
 from gateway.store.write import NO_QUOTA, Quota
 
 WRITER_THREADS = 4
 READER_THREADS = 8
 MAX_OPEN_TENANTS = 64
 QUERY_SECONDS = 10.0
+PACE = Pace()
 MIN_SQLITE = (3, 38, 0)  # the JSON operators and STRICT tables
 
 
@@ -37,7 +40,7 @@ class SQLiteDocumentStore:
 
     cursor_key: the secret that signs cursors, 32 bytes or more; cursors outlive a restart when it does.
     max_tenant_bytes: how large one tenant's file may grow, None for no limit. query_seconds: after how
-    long a list is given up.
+    long a list is given up. pace: how much of a long work is done before other writes get their turn.
     """
 
     CAPABILITIES: ClassVar[frozenset[Capability]] = frozenset(Capability) - (
@@ -52,6 +55,7 @@ class SQLiteDocumentStore:
         max_tenant_bytes: int | None = None,
         max_open_tenants: int = MAX_OPEN_TENANTS,
         query_seconds: float = QUERY_SECONDS,
+        pace: Pace = PACE,
     ) -> None:
         if len(cursor_key) < MIN_KEY_BYTES:
             raise ValueError(f"the key for cursors must have at least {MIN_KEY_BYTES} bytes")
@@ -60,6 +64,7 @@ class SQLiteDocumentStore:
         self._max_tenant_bytes = max_tenant_bytes
         self._max_open_tenants = max_open_tenants
         self._query_seconds = query_seconds
+        self._pace = pace
         self._writers = ThreadPoolExecutor(WRITER_THREADS, "store-write")
         self._readers = ThreadPoolExecutor(READER_THREADS, "store-read")
         self._services: Services | None = None
@@ -93,8 +98,9 @@ class SQLiteDocumentStore:
             files, reads, self._query_seconds, most=max(1, self._max_open_tenants // 2)
         ), Feeds(files, reads)
         files.on_changed = feeds.notify
-        self._services = Services(files, reads, exports, feeds, set())
-        self._sweeper = Sweeper(files)
+        slices = Slices(files, self._pace)
+        self._services = Services(files, reads, exports, feeds, slices, set())
+        self._sweeper = Sweeper(files, slices)
         self._sweeper.start()
 
     async def close(self) -> None:

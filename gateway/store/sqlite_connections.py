@@ -17,6 +17,7 @@ from gateway.store.sqlite_schema import bring_up, create_file
 
 BUSY_SECONDS = 5.0
 _BUSY_PAUSE = 0.002  # seconds
+_BUSY_LOOK_MS = 2  # SQLite's own pauses grow to 100 ms: too long to hit the time between two slices of others
 PAGE_BYTES = 4096
 _WAL_KEPT_BYTES = 64 * 1024 * 1024
 
@@ -36,24 +37,34 @@ def open_writer(path: Path, max_bytes: int | None) -> sqlite3.Connection:
         if max_bytes is not None:
             connection.execute(f"PRAGMA max_page_count={max(1, max_bytes // PAGE_BYTES)}")
         bring_up(connection, path)
+        connection.execute(f"PRAGMA busy_timeout={_BUSY_LOOK_MS}")
     except (sqlite3.Error, StoreUnavailable):
         connection.close()
         raise
     return connection
 
 
+def begin_write(connection: sqlite3.Connection) -> None:
+    """Begin a transaction on a writer's connection. Blocks, at most BUSY_SECONDS. Raises sqlite3.Error."""
+    _patiently(connection, "BEGIN IMMEDIATE", 0.0)
+
+
 def _use_wal(connection: sqlite3.Connection) -> None:
     """SQLite does not wait when two make a new file a WAL file at once: one of them is told that it is locked
     (https://www.sqlite.org/c3ref/busy_handler.html, on what would else be a deadlock). Blocks."""
+    _patiently(connection, "PRAGMA journal_mode=WAL", _BUSY_PAUSE)
+
+
+def _patiently(connection: sqlite3.Connection, statement: str, pause: float) -> None:
     until = monotonic() + BUSY_SECONDS
     while True:
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(statement)
             return
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic() > until:
                 raise
-            sleep(_BUSY_PAUSE)
+            sleep(pause)
 
 
 def open_reader(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:

@@ -1,4 +1,5 @@
-"""The rows of documents: the statements, and reading one by its id."""
+"""The rows of documents: the statements, and reading one by its id. A writer knows the key of a collection;
+readers find it by the name."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from gateway.store.document import Document
+from gateway.store.sqlite_statement import key_of
 from gateway.store.strict_json import dumps
 
 # Up to this many bytes a document is read on the event loop itself: a few microseconds, against some
@@ -18,18 +20,16 @@ UPDATE = """
     UPDATE documents SET version = ?, modified = ?, size = ?, data = ?, expires = ?
     WHERE collection = ? AND id = ?"""
 DELETE = "DELETE FROM documents WHERE collection = ? AND id = ?"
-_LIVE = "(expires IS NULL OR expires > ?)"
-_WHERE = "FROM documents WHERE collection = ? AND id = ?"
-_READ_ANY = f"SELECT {COLUMNS}, data, expires {_WHERE}"
-_READ = f"SELECT {COLUMNS}, data {_WHERE} AND {_LIVE}"
-_READ_SMALL = f"""
-    SELECT {COLUMNS}, CASE WHEN size <= {INLINE_BYTES} THEN data END {_WHERE} AND {_LIVE}"""
+_READ_ANY = f"SELECT {COLUMNS}, data, expires FROM documents WHERE collection = ? AND id = ?"  # noqa: S608
+_WHERE = f"FROM documents WHERE collection = {key_of('?1')} AND id = ?2 AND (expires IS NULL OR expires > ?3)"
+_READ = f"SELECT {COLUMNS}, data {_WHERE}"
+_READ_SMALL = f"SELECT {COLUMNS}, CASE WHEN size <= {INLINE_BYTES} THEN data END {_WHERE}"
 
 # CROSS JOIN: in the order of the ids.
-_READ_MANY = """
+_READ_MANY = f"""
     SELECT d.id, d.version, d.incarnation, d.created, d.modified, d.data
-    FROM json_each(?) AS wanted CROSS JOIN documents AS d
-    WHERE d.collection = ? AND d.id = wanted.value AND (d.expires IS NULL OR d.expires > ?)"""
+    FROM json_each(?1) AS wanted CROSS JOIN documents AS d
+    WHERE d.collection = {key_of('?2')} AND d.id = wanted.value AND (d.expires IS NULL OR d.expires > ?3)"""  # noqa: S608
 
 
 def read(connection: sqlite3.Connection, collection: str, identifier: str, now: float) -> Document | None:
@@ -61,10 +61,10 @@ def read_small(
 
 
 def read_any(
-    connection: sqlite3.Connection, collection: str, identifier: str
+    connection: sqlite3.Connection, key: str, identifier: str
 ) -> tuple[Document | None, float | None]:
     """A document, expired or not, and when it expires."""
-    rows = connection.execute(_READ_ANY, (collection, identifier)).fetchall()
+    rows = connection.execute(_READ_ANY, (key, identifier)).fetchall()
     if not rows:
         return None, None
     *columns, expires = rows[0]

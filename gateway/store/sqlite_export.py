@@ -19,7 +19,7 @@ from gateway.store.sqlite_connections import open_reader
 from gateway.store.sqlite_files import Files, TenantFile
 from gateway.store.sqlite_filter import Filter
 from gateway.store.sqlite_reads import Reads, with_deadline
-from gateway.store.sqlite_statement import Bound
+from gateway.store.sqlite_statement import Bound, key_of
 
 MAX_OPEN = 4  # exports of one tenant: each keeps the log from being moved into the file
 CHUNK_SIZE = 256 * 1024  # characters
@@ -86,7 +86,7 @@ class _Export:
         self._file = file
         self._seconds = seconds
         bound = Bound()
-        where = f"d.collection = {bound.bind(collection)} AND {Filter(bound).condition(node)}"
+        where = f"d.collection = {key_of(bound.bind(collection))} AND {Filter(bound).condition(node)}"
         live = f"(d.expires IS NULL OR d.expires > {bound.bind(now)})"
         self._statement = f"SELECT d.id, d.data FROM documents AS d WHERE {where} AND {live} ORDER BY d.id"  # noqa: S608
         self._bound = bound

@@ -115,6 +115,11 @@ class Files:
         self._closed = False
         self.on_changed: Callable[[str], None] = lambda name: None  # after a commit, with the tenant's name
 
+    @property
+    def closed(self) -> bool:
+        """Whether close() was called."""
+        return self._closed
+
     def get(self, name: str) -> TenantFile | None:
         """A file that is open already, for use before the next await."""
         file = self._open.get(name)

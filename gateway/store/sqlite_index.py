@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
 from gateway.core.errors import UniqueConflict
+from gateway.store.collection import Index
 from gateway.store.indexing import main_entry, other_entries, unique_key
 from gateway.store.sqlite_state import State, StoredIndex
 
 _ADD = "INSERT INTO entries (n, r, val, id, main) VALUES (?, ?, ?, ?, ?)"
 _REMOVE = "DELETE FROM entries WHERE n = ? AND r = ? AND val = ? AND id = ?"
 _ADD_UNIQUE = "INSERT INTO uniques (n, key, id) VALUES (?, ?, ?)"
-_REMOVE_UNIQUE = "DELETE FROM uniques WHERE n = ? AND key = ?"
+_REMOVE_UNIQUE = "DELETE FROM uniques WHERE n = ? AND key = ? AND id = ?"
+_CONFLICT = "UPDATE alterations SET conflict = ? WHERE collection = ? AND conflict IS NULL"
 
 
 def holder(connection: sqlite3.Connection, stored: StoredIndex, data: Mapping[str, Any]) -> str | None:
@@ -27,9 +28,15 @@ def holder(connection: sqlite3.Connection, stored: StoredIndex, data: Mapping[st
 
 
 def add(connection: sqlite3.Connection, state: State, identifier: str, data: Mapping[str, Any]) -> None:
-    """Enter a document into every index. Raises UniqueConflict."""
-    for stored in state.indexes:
-        add_to(connection, stored, identifier, data)
+    """Enter a document into every index. Raises UniqueConflict, but not for an index that is being built: its
+    rule does not hold yet. The write goes on, and the building of the index fails by it."""
+    for stored in state.indexes_of(identifier):
+        try:
+            add_to(connection, stored, identifier, data)
+        except UniqueConflict:
+            if not stored.building:
+                raise
+            connection.execute(_CONFLICT, (stored.n, state.name))
 
 
 def add_to(
@@ -53,31 +60,23 @@ def _add_unique(connection: sqlite3.Connection, stored: StoredIndex, key: str, i
     try:
         connection.execute(_ADD_UNIQUE, (stored.n, key, identifier))
     except sqlite3.IntegrityError:
-        name, fields = stored.index.name, [".".join(path) for path in stored.index.fields]
-        detail = f"Another document has the same {', '.join(fields)}, which the index {name} wants unique."
-        raise UniqueConflict(detail, extra={"index": name, "fields": fields}) from None
+        raise conflict(stored.index) from None
+
+
+def conflict(index: Index) -> UniqueConflict:
+    """What is told of a document that has the same values as another."""
+    fields = [".".join(path) for path in index.fields]
+    detail = f"Another document has the same {', '.join(fields)}, which the index {index.name} wants unique."
+    return UniqueConflict(detail, extra={"index": index.name, "fields": fields})
 
 
 def remove(connection: sqlite3.Connection, state: State, identifier: str, data: Mapping[str, Any]) -> None:
     """Take a document out of every index."""
-    for stored in state.indexes:
+    for stored in state.indexes_of(identifier):
         if stored.index.unique:
             key = unique_key(stored.index, data)
             if key is not None:
-                connection.execute(_REMOVE_UNIQUE, (stored.n, key))
+                connection.execute(_REMOVE_UNIQUE, (stored.n, key, identifier))
         if len(stored.index.fields) == 1:
             entries = {main_entry(stored.path, data), *other_entries(stored.path, data)}
             connection.executemany(_REMOVE, [(stored.n, *entry, identifier) for entry in entries])
-
-
-def build(connection: sqlite3.Connection, collection: str, stored: StoredIndex) -> None:
-    """Enter every document of a collection into a new index. Raises UniqueConflict."""
-    rows = connection.execute("SELECT id, data FROM documents WHERE collection = ?", (collection,))
-    for identifier, text in rows:
-        add_to(connection, stored, identifier, json.loads(text))
-
-
-def drop(connection: sqlite3.Connection, n: int) -> None:
-    for table in ("entries", "uniques"):
-        connection.execute(f"DELETE FROM {table} WHERE n = ?", (n,))  # noqa: S608
-    connection.execute("DELETE FROM indexes WHERE n = ?", (n,))

@@ -143,14 +143,14 @@ def remove(transaction: Transaction, state: State, current: Document) -> None:
     """Delete a document that is there."""
     if state.indexes:
         sqlite_index.remove(transaction.connection, state, current.id, current.data)
-    transaction.connection.execute(DELETE, (state.name, current.id))
+    transaction.connection.execute(DELETE, (state.key, current.id))
     transaction.count(state, -1, -len(current.text.encode()))
     transaction.record(state, DELETED, current.id, current.etag)
 
 
 def _current(transaction: Transaction, state: State, identifier: str) -> Document | None:
     """The document that is there; one that has expired is deleted first."""
-    current, expires = read_any(transaction.connection, state.name, identifier)
+    current, expires = read_any(transaction.connection, state.key, identifier)
     if current is not None and expires is not None and expires <= transaction.now:
         remove(transaction, state, current)
         return None
@@ -181,8 +181,8 @@ def _insert(transaction: Transaction, state: State, identifier: str, prepared: P
     transaction.count(state, 1, prepared.size)
     now = transaction.now
     document = Document(identifier, 1, new_incarnation(), now, now, prepared.text)
-    row = (state.name, identifier, 1, document.incarnation, now, now, prepared.size, prepared.text)
-    transaction.connection.execute(INSERT, (*row, _expires(state, now, prepared.data)))
+    row = (state.key, identifier, 1, document.incarnation, now, now, prepared.size, prepared.text)
+    transaction.connection.execute(INSERT, (*row, _expires(state, identifier, now, prepared.data)))
     if state.indexes:
         _enter(transaction, state, identifier, prepared.data)
     transaction.record(state, CREATED, identifier, document.etag)
@@ -196,8 +196,8 @@ def _update(transaction: Transaction, state: State, current: Document, prepared:
     version, now = current.version + 1, transaction.now
     if state.indexes:
         sqlite_index.remove(transaction.connection, state, current.id, current.data)
-    row = (version, now, prepared.size, prepared.text, _expires(state, now, prepared.data))
-    transaction.connection.execute(UPDATE, (*row, state.name, current.id))
+    row = (version, now, prepared.size, prepared.text, _expires(state, current.id, now, prepared.data))
+    transaction.connection.execute(UPDATE, (*row, state.key, current.id))
     if state.indexes:
         _enter(transaction, state, current.id, prepared.data)
     document = Document(current.id, version, current.incarnation, current.created, now, prepared.text)
@@ -207,7 +207,7 @@ def _update(transaction: Transaction, state: State, current: Document, prepared:
 
 def _enter(transaction: Transaction, state: State, identifier: str, data: Data) -> None:
     """Enter a document into the indexes, over expired ones that hold its unique values. Raises Conflict."""
-    for stored in state.indexes:
+    for stored in state.indexes_of(identifier):
         if stored.index.unique:
             holder = sqlite_index.holder(transaction.connection, stored, data)
             if holder is not None:
@@ -215,5 +215,6 @@ def _enter(transaction: Transaction, state: State, identifier: str, data: Data) 
     sqlite_index.add(transaction.connection, state, identifier, data)
 
 
-def _expires(state: State, modified: float, data: Data) -> float | None:
-    return None if state.settings.ttl is None else state.settings.ttl.expires(modified, data)
+def _expires(state: State, identifier: str, modified: float, data: Data) -> float | None:
+    ttl = state.ttl_of(identifier)
+    return None if ttl is None else ttl.expires(modified, data)

@@ -6,7 +6,7 @@ An index only ever narrows: every condition of the filter is asked of each docum
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +44,7 @@ SCAN = Plan()
 
 
 def choose(
-    connection: sqlite3.Connection, indexes: tuple[StoredIndex, ...], node: Node, sort: tuple[SortKey, ...]
+    connection: sqlite3.Connection, indexes: Sequence[StoredIndex], node: Node, sort: tuple[SortKey, ...]
 ) -> Plan:
     """The plan for a page; it costs some index look-ups."""
     by_path = {stored.path: stored for stored in indexes if len(stored.index.fields) == 1}

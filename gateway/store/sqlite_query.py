@@ -28,17 +28,17 @@ from gateway.store.sort import (
 from gateway.store.sqlite_filter import Filter
 from gateway.store.sqlite_plan import SCAN, Plan
 from gateway.store.sqlite_state import read_indexes
-from gateway.store.sqlite_statement import Bound, json_path
+from gateway.store.sqlite_statement import Bound, json_path, key_of
 
 # A page ends early when its documents together are larger, so that no page holds gigabytes.
 PAGE_BYTES = 4 * 1024 * 1024
 
 _ID_KEY = SortKey(ID)
 # The writer counts; what has expired since is few, and found by its index.
-_COUNT_ALL = """
-    SELECT ifnull((SELECT documents FROM collections WHERE name = ?), 0)
+_COUNT_ALL = f"""
+    SELECT ifnull((SELECT documents FROM collections WHERE name = ?1), 0)
         - (SELECT count(*) FROM documents INDEXED BY documents_expires
-            WHERE collection = ? AND expires <= ?)"""
+            WHERE collection = {key_of('?1')} AND expires <= ?2)"""  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def read_page(
     """
     connection.execute("BEGIN")
     try:
-        indexes = read_indexes(connection, listed.collection)
+        indexes = [stored for stored in read_indexes(connection, listed.collection) if not stored.building]
         plan = sqlite_plan.choose(connection, indexes, listed.node, listed.sort)
         statement, bound = select_ids(listed, limit + 1, position, plan)
         identifiers = [identifier for (identifier,) in bound.execute(connection, statement)]
@@ -99,8 +99,7 @@ def _read_some(connection: sqlite3.Connection, listed: Listed, identifiers: list
 
 def _count(connection: sqlite3.Connection, listed: Listed, plan: Plan) -> int:
     if listed.node == EVERYTHING:
-        bound_values = (listed.collection, listed.collection, listed.now)
-        (total,) = connection.execute(_COUNT_ALL, bound_values).fetchone()
+        (total,) = connection.execute(_COUNT_ALL, (listed.collection, listed.now)).fetchone()
         return int(total)
     bound = Bound()
     # Walking an order finds no document sooner when all are counted.
@@ -139,8 +138,8 @@ def select_ids(
 
 def _source(bound: Bound, listed: Listed, plan: Plan) -> tuple[str, str]:
     """What to select from, and where: d is the document, e (when there is a plan) an entry of the index."""
-    collection = bound.bind(listed.collection)
-    where = [f"d.collection = {collection}", f"(d.expires IS NULL OR d.expires > {bound.bind(listed.now)})"]
+    key = key_of(bound.bind(listed.collection))
+    where = [f"d.collection = {key}", f"(d.expires IS NULL OR d.expires > {bound.bind(listed.now)})"]
     narrowed, source = plan.narrowed, "documents AS d"
     if plan.walked is not None:
         source = "entries AS e CROSS JOIN documents AS d"

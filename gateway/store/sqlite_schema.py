@@ -5,6 +5,11 @@ collections: a row for each that is declared (settings) or holds documents; inca
 tag. entries: see indexing.py; main is 1 for the entry that the order goes by. changes: seq rises with every
 change and never begins again, because the newest row is never deleted. meta: `epoch`, which a restored file
 gets anew, so that its changes are not taken for those that it had before.
+
+documents.collection is the collection's key: its name, unless aliases has another for it. indexes.building: 1
+for an index that is not complete. alterations: see sqlite_alterations.py. trash: see sqlite_trash.py; the key
+of documents, or the number of an index, that nobody sees any more. Both have `at`, when they were last worked
+on: what was left behind is told by it.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ from pathlib import Path
 
 from gateway.core.errors import StoreUnavailable
 
-VERSION = 2
+VERSION = 3
 APPLICATION_ID = 0x47574453  # "GWDS", so that `file` and we know the file for what it is
 
 _log = logging.getLogger(__name__)
@@ -90,7 +95,34 @@ _VERSION_2 = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
     "INSERT INTO meta VALUES ('epoch', lower(hex(randomblob(8))))",
 )
-_STEPS = (_VERSION_1, _VERSION_2)
+_VERSION_3 = (
+    """CREATE TABLE new_indexes (
+        n INTEGER PRIMARY KEY AUTOINCREMENT,
+        collection TEXT NOT NULL,
+        name TEXT NOT NULL,
+        fields TEXT NOT NULL,
+        is_unique INTEGER NOT NULL,
+        many INTEGER NOT NULL DEFAULT 0,
+        building INTEGER NOT NULL,
+        UNIQUE (collection, name, building)
+    ) STRICT""",
+    "INSERT INTO new_indexes SELECT n, collection, name, fields, is_unique, many, 0 FROM indexes",
+    "DROP TABLE indexes",
+    "ALTER TABLE new_indexes RENAME TO indexes",
+    """CREATE TABLE alterations (
+        collection TEXT PRIMARY KEY,
+        token TEXT NOT NULL,
+        at REAL NOT NULL,
+        settings TEXT,
+        undo INTEGER NOT NULL,
+        position TEXT NOT NULL,
+        until TEXT NOT NULL,
+        conflict INTEGER
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE TABLE trash (number INTEGER PRIMARY KEY, key TEXT, n INTEGER, at REAL NOT NULL) STRICT",
+    "CREATE TABLE aliases (name TEXT PRIMARY KEY, key TEXT NOT NULL) STRICT, WITHOUT ROWID",
+)
+_STEPS = (_VERSION_1, _VERSION_2, _VERSION_3)
 
 
 def create_file(path: Path) -> None:

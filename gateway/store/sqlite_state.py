@@ -12,14 +12,19 @@ from dataclasses import dataclass, field
 
 from gateway.store import collection as collections
 from gateway.store import schema
-from gateway.store.collection import NO_SETTINGS, Collection, CollectionSettings, Index
+from gateway.store.collection import NO_SETTINGS, TTL, Collection, CollectionSettings, Index
 from gateway.store.document import entity_tag, new_incarnation
 from gateway.store.nodes import Path
+from gateway.store.sqlite_statement import key_of
 
 MAX_KNOWN = 1000
 
 _READ = "SELECT incarnation, version, settings, documents, bytes FROM collections WHERE name = ?"
-_INDEXES = "SELECT n, name, fields, is_unique, many FROM indexes WHERE collection = ? ORDER BY n"
+_KEY = f"SELECT {key_of('?1')}"
+_INDEXES = "SELECT n, name, fields, is_unique, many, building FROM indexes WHERE collection = ? ORDER BY n"
+_ALTERATION = "SELECT token, settings, position, until, conflict, undo FROM alterations WHERE collection = ?"
+# The name is free again as a key unless there are documents still under it.
+_FREE = "DELETE FROM aliases WHERE name = ?1 AND NOT EXISTS (SELECT 1 FROM trash WHERE key = ?1)"
 _STORE = """
     INSERT INTO collections (name, incarnation, version, settings, documents, bytes) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (name) DO UPDATE SET version = excluded.version, settings = excluded.settings,
@@ -28,11 +33,13 @@ _STORE = """
 
 @dataclass(slots=True)
 class StoredIndex:
-    """A declared index under its number. many: a document has, or had, several entries in it."""
+    """A declared index under its number. many: a document has, or had, several entries in it. building: it is
+    not complete, and so only written."""
 
     n: int
     index: Index
     many: bool
+    building: bool = False
 
     @property
     def path(self) -> Path:
@@ -40,20 +47,52 @@ class StoredIndex:
         return self.index.fields[0]
 
 
+@dataclass(frozen=True, slots=True)
+class Alteration:
+    """Settings that a collection is about to have; see sqlite_alterations.py. conflict: the number of an
+    index that cannot be unique. undo: an alteration failed, and they are those that it has already."""
+
+    token: str
+    settings: CollectionSettings
+    position: str
+    until: str
+    conflict: int | None
+    undo: bool
+
+    def covers(self, identifier: str) -> bool:
+        """Whether a document of this id is by the new indexes and the new ttl already."""
+        return identifier <= self.position or identifier > self.until
+
+
 @dataclass(slots=True)
 class State:
-    """A collection as the writer knows it. settings_text: None when it is not declared."""
+    """A collection as the writer knows it. key: under which its documents are. settings_text: None when it is
+    not declared. indexes: also those that are being built."""
 
     name: str
     incarnation: str
+    key: str = ""
     version: int = 0
     settings_text: str | None = None
     documents: int = 0
     bytes: int = 0
     settings: CollectionSettings = NO_SETTINGS
     indexes: tuple[StoredIndex, ...] = ()
+    alteration: Alteration | None = None
     validator: schema.Validator | None = None
     stored: bool = field(default=False, compare=False)
+
+    def indexes_of(self, identifier: str) -> tuple[StoredIndex, ...]:
+        """The indexes that hold a document of this id."""
+        if self.alteration is None or self.alteration.covers(identifier):
+            return self.indexes
+        return tuple(stored for stored in self.indexes if not stored.building)
+
+    def ttl_of(self, identifier: str) -> TTL | None:
+        """The ttl by which a document of this id ends."""
+        if self.alteration is None or not self.alteration.covers(identifier):
+            return self.settings.ttl
+        return self.alteration.settings.ttl
 
     @property
     def collection(self) -> Collection:
@@ -85,6 +124,10 @@ class States:
         self._changed.clear()
         self._totals = None
 
+    def drop(self, name: str) -> None:
+        """Forget one collection, of which nothing is counted that was not written."""
+        self._known.pop(name, None)
+
     def get(self, name: str) -> State:
         """The state, a new one for a collection that is not there."""
         state = self._known.get(name)
@@ -115,6 +158,7 @@ class States:
         for name, state in self._changed.items():
             if state.settings_text is None and state.documents == 0:
                 self._connection.execute("DELETE FROM collections WHERE name = ?", (name,))
+                self._connection.execute(_FREE, (name,))
                 self._known.pop(name, None)
             else:
                 store_state(self._connection, state)
@@ -123,15 +167,28 @@ class States:
 
 def read_state(connection: sqlite3.Connection, name: str) -> State:
     """As it is stored, without a validator; stored is false when it is not there."""
+    (key,) = connection.execute(_KEY, (name,)).fetchone()
     row = connection.execute(_READ, (name,)).fetchone()
-    if row is None:
-        return State(name, new_incarnation())
-    incarnation, version, text, documents, size = row
-    state = State(name, incarnation, version, text, documents, size, stored=True)
-    if text is not None:
-        state.settings = collections.from_data(json.loads(text), stored=True)
-        state.indexes = read_indexes(connection, name)
+    state = State(name, new_incarnation(), key) if row is None else State(name, row[0], key, *row[1:])
+    state.stored = row is not None
+    state.settings = read_settings(state.settings_text)
+    state.indexes = read_indexes(connection, name)
+    state.alteration = _read_alteration(connection, state)
     return state
+
+
+def read_settings(text: str | None) -> CollectionSettings:
+    """Settings as they were stored."""
+    return NO_SETTINGS if text is None else collections.from_data(json.loads(text), stored=True)
+
+
+def _read_alteration(connection: sqlite3.Connection, state: State) -> Alteration | None:
+    row = connection.execute(_ALTERATION, (state.name,)).fetchone()
+    if row is None:
+        return None
+    token, text, position, until, conflict, undo = row
+    settings = state.settings if undo else read_settings(text)
+    return Alteration(token, settings, position, until, conflict, bool(undo))
 
 
 def store_state(connection: sqlite3.Connection, state: State) -> None:
@@ -142,6 +199,8 @@ def store_state(connection: sqlite3.Connection, state: State) -> None:
 
 def read_indexes(connection: sqlite3.Connection, name: str) -> tuple[StoredIndex, ...]:
     return tuple(
-        StoredIndex(n, Index(title, tuple(map(tuple, json.loads(paths))), bool(unique)), bool(many))
-        for n, title, paths, unique, many in connection.execute(_INDEXES, (name,)).fetchall()
+        StoredIndex(
+            n, Index(title, tuple(map(tuple, json.loads(paths))), bool(unique)), bool(many), bool(building)
+        )
+        for n, title, paths, unique, many, building in connection.execute(_INDEXES, (name,)).fetchall()
     )

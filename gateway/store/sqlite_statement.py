@@ -51,6 +51,22 @@ class Bound:
         return f"j{self._aliases}"
 
 
+def key_of(name: str) -> str:
+    """The key of the documents of a collection, given an expression for its name; see sqlite_schema.py. It
+    costs a read by id half a microsecond."""
+    return f"ifnull((SELECT key FROM aliases WHERE name = {name}), {name})"  # noqa: S608
+
+
+def another_key(name: str, suffix: str) -> str:
+    """A key that is no collection's name."""
+    return f"{name}~{suffix}"
+
+
+def name_of(key: str) -> str:
+    """The collection of a key."""
+    return key.partition("~")[0]
+
+
 def json_path(*names: str) -> str:
     """SQLite's path to a member. parse_path refused the characters that its quoting cannot hold."""
     return "$" + "".join(f'."{name}"' for name in names)

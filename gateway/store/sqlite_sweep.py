@@ -1,4 +1,5 @@
-"""Clearing away what has had its time: expired documents, old changes, old idempotency keys.
+"""Clearing away what has had its time: expired documents, old changes, old idempotency keys; and bringing to
+its end what a process left behind.
 
 None of it is seen any more before it is swept; a file that is not open is swept when it is used again.
 """
@@ -13,30 +14,37 @@ from gateway.store import instants
 from gateway.store.change import RETAINED_CHANGES, RETAINED_SECONDS
 from gateway.store.document import Document
 from gateway.store.rounds import Rounds
+from gateway.store.sqlite_alterations import is_left
 from gateway.store.sqlite_documents import COLUMNS
 from gateway.store.sqlite_files import Files, TenantFile
 from gateway.store.sqlite_operations import remove
+from gateway.store.sqlite_slices import Slices
+from gateway.store.sqlite_statement import name_of
 from gateway.store.sqlite_transaction import Operation, Transaction
 from gateway.store.write import IDEMPOTENCY_SECONDS
 
 SWEEP_SECONDS = 5.0
 BATCH = 500  # so that writes that wait are not held up for long
 
-_EXPIRED = f"SELECT {COLUMNS}, data, collection FROM documents WHERE expires <= ? LIMIT {BATCH}"  # noqa: S608
 _OLD_CHANGES = "SELECT seq, at FROM changes WHERE seq < (SELECT max(seq) FROM changes) ORDER BY seq LIMIT ?"
-_NEEDED = """
-    SELECT EXISTS (SELECT 1 FROM documents WHERE expires <= ?1)
+# An alteration that fails gives documents back the end that they had; the trash is cleared without the sweep.
+_SETTLED = "NOT EXISTS (SELECT 1 FROM alterations) AND NOT EXISTS (SELECT 1 FROM trash WHERE key IS NOT NULL)"
+_NEEDED = f"""
+    SELECT ({_SETTLED} AND EXISTS (SELECT 1 FROM documents WHERE expires <= ?1))
         OR EXISTS (SELECT 1 FROM idempotency WHERE at < ?2)
         OR (SELECT max(seq) FROM changes) - (SELECT min(seq) FROM changes) >= ?3
-        OR (SELECT at FROM changes WHERE seq < (SELECT max(seq) FROM changes) ORDER BY seq LIMIT 1) < ?4"""
+        OR (SELECT at FROM changes WHERE seq < (SELECT max(seq) FROM changes) ORDER BY seq LIMIT 1) < ?4"""  # noqa: S608
+_EXPIRED = f"""
+    SELECT {COLUMNS}, data, collection FROM documents WHERE expires <= ? AND {_SETTLED} LIMIT {BATCH}"""  # noqa: S608
 
 
 class Sweeper(Rounds):
     """Sweeps the open files of a store from time to time."""
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, slices: Slices) -> None:
         super().__init__(SWEEP_SECONDS)
         self._files = files
+        self._slices = slices
 
     async def round(self) -> None:
         for file in self._files.open_files():
@@ -44,6 +52,12 @@ class Sweeper(Rounds):
                 await self._sweep(file)
 
     async def _sweep(self, file: TenantFile) -> None:
+        if self._files.is_open(file.path.stem, file) and is_left(file.inline, instants.now()):
+            self._files.retain(file)
+            try:
+                await self._slices.resume(file)
+            finally:
+                self._files.release(file)
         while self._files.is_open(file.path.stem, file) and is_needed(file.inline):
             await file.write(Operation(sweep))
 
@@ -58,7 +72,7 @@ def sweep(transaction: Transaction) -> None:
     """Clear away some of each."""
     connection, now = transaction.connection, transaction.now
     for *columns, collection in connection.execute(_EXPIRED, (now,)).fetchall():
-        remove(transaction, transaction.states.get(collection), Document(*columns))
+        remove(transaction, transaction.states.get(name_of(collection)), Document(*columns))
     connection.execute(
         "DELETE FROM idempotency WHERE key IN (SELECT key FROM idempotency WHERE at < ? LIMIT ?)",
         (now - IDEMPOTENCY_SECONDS, BATCH),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway.core.errors import BadRequest, IdempotencyRunning, NotFound
 from gateway.core.model import TenantId
@@ -33,8 +33,11 @@ from gateway.store.sqlite_files import Files
 from gateway.store.sqlite_operations import AtomicFailure, Prepared
 from gateway.store.sqlite_query import Listed
 from gateway.store.sqlite_reads import Reads
+from gateway.store.sqlite_slices import Slices
 from gateway.store.sqlite_transaction import Operation, Transaction
 from gateway.store.write import MAX_BULK, IdempotencyKey, Outcome, Quota, Write, Written
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class Services:
     reads: Reads
     exports: Exports
     feeds: Feeds
+    slices: Slices
     running: set[tuple[str, str]]
 
 
@@ -179,22 +183,24 @@ class SQLiteTenantStore:
     async def put_collection(
         self, name: str, settings: CollectionSettings, precondition: Precondition = UNCONDITIONAL
     ) -> tuple[Collection, bool]:
-        operation = sqlite_collections.put(name, settings, precondition)
-        stored: tuple[Collection, bool] = await self._submit(Operation(operation, alone=True))
-        return stored
+        slices = self._services.slices
+        begin = sqlite_collections.put(name, settings, precondition, slices.pace)
+        return await _to_its_end(slices.alter(self._name, begin))
 
     async def patch_collection(
         self, name: str, patch: MergePatch, precondition: Precondition = UNCONDITIONAL
     ) -> Collection:
-        operation = sqlite_collections.patch(name, patch.members, precondition)
-        stored: Collection = await self._submit(Operation(operation, alone=True))
-        return stored
+        slices = self._services.slices
+        begin = sqlite_collections.patch(name, patch.members, precondition, slices.pace)
+        collection, _ = await _to_its_end(slices.alter(self._name, begin))
+        return collection
 
     async def delete_collection(
         self, name: str, precondition: Precondition = UNCONDITIONAL, *, documents: bool = False
     ) -> None:
-        operation = sqlite_collections.delete(name, precondition, documents=documents)
-        await self._submit(Operation(operation, alone=True))
+        slices = self._services.slices
+        begin = sqlite_collections.delete(name, precondition, slices.pace, documents=documents)
+        await _to_its_end(slices.delete(self._name, begin))
 
     # --- writing ---
 
@@ -208,16 +214,8 @@ class SQLiteTenantStore:
             raise IdempotencyRunning("The first request with this Idempotency-Key has not ended.")
         once = sqlite_idempotency.once(idempotency, operation)
         running.add(key)
-        writing = asyncio.ensure_future(self._submit(Operation(once, self._quota)))
-        # The write goes on when the caller is gone, and so does the key.
-
-        def end(writing: asyncio.Future[Any]) -> None:
-            running.discard(key)
-            if not writing.cancelled():
-                writing.exception()  # nobody may be left to be told
-
-        writing.add_done_callback(end)
-        return await asyncio.shield(writing)
+        writing = self._submit(Operation(once, self._quota))
+        return await _to_its_end(writing, lambda: running.discard(key))
 
     async def _submit(self, operation: Operation) -> Any:
         file = await self._services.files.acquire(self._name)
@@ -226,3 +224,16 @@ class SQLiteTenantStore:
         finally:
             self._services.files.release(file)
         return await settled
+
+
+async def _to_its_end(work: Coroutine[Any, Any, T], ended: Callable[[], None] = lambda: None) -> T:
+    """The work goes on when the caller is gone. ended: called at its end."""
+    task = asyncio.ensure_future(work)
+
+    def end(task: asyncio.Future[T]) -> None:
+        ended()
+        if not task.cancelled():
+            task.exception()  # nobody may be left to be told
+
+    task.add_done_callback(end)
+    return await asyncio.shield(task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, TypeVar
 
 from gateway.core.errors import GatewayError, QuotaExceeded
@@ -21,6 +22,15 @@ CREATED, UPDATED, DELETED, COLLECTION_DELETED = range(len(KINDS))
 _CHANGE = "INSERT INTO changes (collection, kind, id, tag, at) VALUES (?, ?, ?, ?, ?)"
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How much of a long work one transaction does. seconds: after so long the next slice begins, in the next
+    transaction, so that other writes get their turn. rows: at most so many between two looks at the clock."""
+
+    seconds: float = 0.05
+    rows: int = 64
+
+
 class Transaction:
     """One transaction of a group of operations. `now` is its instant; `changed`, whether anything changed
     that a feed tells."""
@@ -29,10 +39,15 @@ class Transaction:
         self.connection = connection
         self.states = states
         self.now = instants.now()
+        self._began = monotonic()
         self.changed = False
         self.quota: Quota = NO_QUOTA
         self._pending: list[tuple[State, int, int]] = []  # counted by operations that may yet fail
         self._depth = 0
+
+    def has_time(self, pace: Pace) -> bool:
+        """Whether a slice may go on. The slices of one group share its time."""
+        return monotonic() - self._began < pace.seconds
 
     def attempt(self, operation: Callable[[Transaction], T]) -> T:
         """Run an operation; when it raises a GatewayError, what it did is undone. May be nested."""
@@ -83,8 +98,11 @@ class Transaction:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A write for the queue. alone: it changes a collection itself, and forgets what the writer knows."""
+    """A write for the queue. alone: it changes a collection itself, and forgets what the writer knows of it.
+    taken: it goes on with what was taken before; so it is first in the queue, and not refused where that is
+    long."""
 
     run: Callable[[Transaction], Any]
     quota: Quota = NO_QUOTA
     alone: bool = False
+    taken: bool = False

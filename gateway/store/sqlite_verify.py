@@ -8,19 +8,30 @@ from collections import Counter
 from collections.abc import Iterator
 
 from gateway.store.indexing import main_entry, other_entries, unique_key
-from gateway.store.sqlite_state import StoredIndex, read_indexes
+from gateway.store.sqlite_state import State, StoredIndex, read_state
+from gateway.store.sqlite_statement import key_of, name_of
 
 MAX_PROBLEMS = 20
 
-_MISCOUNTED = """
+_MISCOUNTED = f"""
     SELECT name FROM collections AS c LEFT JOIN
         (SELECT collection, count(*) AS n, sum(size) AS b FROM documents GROUP BY collection) AS d
-        ON d.collection = c.name
-    WHERE ifnull(n, 0) <> documents OR ifnull(b, 0) <> bytes"""
-_UNLISTED = "SELECT DISTINCT collection FROM documents WHERE collection NOT IN (SELECT name FROM collections)"
+        ON d.collection = {key_of('c.name')}
+    WHERE ifnull(n, 0) <> documents OR ifnull(b, 0) <> bytes"""  # noqa: S608
+_UNLISTED = f"""
+    SELECT DISTINCT collection FROM documents
+    WHERE collection NOT IN (SELECT {key_of('c.name')} FROM collections AS c)
+        AND collection NOT IN (SELECT key FROM trash WHERE key IS NOT NULL)"""  # noqa: S608
+_STRAY = """
+    SELECT n FROM (SELECT n FROM entries UNION SELECT n FROM uniques)
+    WHERE n NOT IN (SELECT n FROM indexes) AND n NOT IN (SELECT n FROM trash WHERE n IS NOT NULL)"""
 _NOT_JSON = """
     SELECT collection, id FROM documents
     WHERE NOT json_valid(data) OR size <> length(CAST(data AS BLOB)) OR json_type(data) <> 'object'"""
+
+_NAMES = "SELECT name FROM collections UNION SELECT collection FROM indexes"
+_ENDINGS = """
+    SELECT id, modified, expires, data FROM documents WHERE collection = ? AND (expires IS NOT NULL OR ?)"""
 
 
 def problems(connection: sqlite3.Connection) -> list[str]:
@@ -48,18 +59,39 @@ def _all(connection: sqlite3.Connection) -> Iterator[str]:
         return
     for (name,) in connection.execute(_MISCOUNTED):
         yield f"The documents of {name} are miscounted."
-    for (name,) in connection.execute(_UNLISTED):
-        yield f"The collection {name} is not listed."
-    for (name,) in connection.execute("SELECT DISTINCT collection FROM indexes").fetchall():
-        for stored in read_indexes(connection, name):
-            yield from _index(connection, name, stored)
+    for (key,) in connection.execute(_UNLISTED):
+        yield f"The collection {name_of(key)} is not listed."
+    for (n,) in connection.execute(_STRAY):
+        yield f"There are entries of an index {n}, which is not listed."
+    for (name,) in connection.execute(_NAMES).fetchall():
+        state = read_state(connection, name)
+        yield from _endings(connection, state)
+        for stored in state.indexes:
+            # One that cannot be unique is on its way into the trash.
+            if state.alteration is None or state.alteration.conflict is None or not stored.building:
+                yield from _index(connection, state, stored)
 
 
-def _index(connection: sqlite3.Connection, collection: str, stored: StoredIndex) -> Iterator[str]:
+def _endings(connection: sqlite3.Connection, state: State) -> Iterator[str]:
+    """Whether each document ends when it must."""
+    alteration = state.alteration
+    any_may = state.settings.ttl is not None or alteration is not None
+    for identifier, modified, expires, text in connection.execute(_ENDINGS, (state.key, any_may)):
+        if alteration is not None and alteration.undo and not alteration.covers(identifier):
+            continue  # it is by either ttl
+        ttl = state.ttl_of(identifier)
+        if expires != (None if ttl is None else ttl.expires(modified, json.loads(text))):
+            yield f"The document {identifier} of {state.name} does not end when it should."
+
+
+def _index(connection: sqlite3.Connection, state: State, stored: StoredIndex) -> Iterator[str]:
     """Whether an index holds what it must: each document's entries, and no others."""
     wanted: Counter[str] = Counter()
-    rows = connection.execute("SELECT id, data FROM documents WHERE collection = ?", (collection,))
+    collection = state.name
+    rows = connection.execute("SELECT id, data FROM documents WHERE collection = ?", (state.key,))
     for identifier, text in rows:
+        if stored not in state.indexes_of(identifier):
+            continue
         data = json.loads(text)
         if len(stored.index.fields) == 1:
             entries = [(*main_entry(stored.path, data), 1)]

@@ -19,6 +19,7 @@ from typing import Any
 
 from gateway.core.errors import GatewayError, InternalError, StoreUnavailable
 from gateway.store import sqlite_errors
+from gateway.store.sqlite_connections import begin_write
 from gateway.store.sqlite_state import States
 from gateway.store.sqlite_transaction import Operation, Transaction
 from gateway.store.write import NO_QUOTA
@@ -77,10 +78,13 @@ class Writes:
 
         Raises StoreUnavailable when too many wait already; then the write will not happen.
         """
-        if len(self._waiting) >= MAX_WAITING:
-            raise StoreUnavailable("Too many writes of this tenant are waiting.")
         future = self._loop.create_future()
-        self._waiting.append((operation, future))
+        if operation.taken:
+            self._waiting.appendleft((operation, future))
+        elif len(self._waiting) < MAX_WAITING:
+            self._waiting.append((operation, future))
+        else:
+            raise StoreUnavailable("Too many writes of this tenant are waiting.")
         if not self._busy:
             self._busy = True
             # In the loop's next turn, so that what arrives in this one is in the same group.
@@ -126,7 +130,7 @@ class Writes:
 
 def run_group(connection: sqlite3.Connection, states: States, operations: list[Operation]) -> Group:
     """Run operations in one transaction, in a writer thread. Raises when nothing was committed."""
-    connection.execute("BEGIN IMMEDIATE")
+    begin_write(connection)
     try:
         states.begin()
         transaction = Transaction(connection, states)

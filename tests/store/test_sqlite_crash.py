@@ -2,20 +2,26 @@
 
 import asyncio
 import random
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from gateway.store import collection
+import pytest
+
+from gateway.store import collection, sqlite_alterations, sqlite_sweep
 from gateway.store.query import Query
 from gateway.store.sqlite import SQLiteDocumentStore
 from gateway.store.sqlite_operator import SQLiteOperator
 from gateway.store.write import IdempotencyKey
-from tests.store.conformance import ACME
+from tests.store.conformance import ACME, ids
+from tests.store.slices_writer import SETTINGS as ALTERED
 
 ROUNDS = 20
+ROUNDS_OF_SLICES = 6
 ROOT = Path(__file__).resolve().parent.parent.parent
 SETTINGS = collection.from_data({
     "indexes": [{"name": "tags", "fields": ["tags"]}, {"name": "key", "fields": ["key"], "unique": True}],
@@ -28,9 +34,9 @@ async def opened(folder: Path) -> SQLiteDocumentStore:
     return store
 
 
-def write_and_kill(folder: Path, prefix: str, seconds: float) -> list[str]:
+def write_and_kill(folder: Path, prefix: str, seconds: float, writer: str = "crash_writer") -> list[str]:
     """What a writer said until it was killed, so many seconds after its first acknowledgement."""
-    command = [sys.executable, "-m", "tests.store.crash_writer", str(folder), prefix]
+    command = [sys.executable, "-m", f"tests.store.{writer}", str(folder), prefix]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         lines = []
@@ -89,3 +95,42 @@ async def test_acknowledged_writes_survive_kill_9_and_are_there_once(tmp_path: P
         await store.close()
     assert len(acknowledged) > ROUNDS * 8
     assert await SQLiteOperator(folder).verify(ACME) == ()
+
+
+def left(folder: Path) -> int:
+    """How much long work is not at its end."""
+    with closing(sqlite3.connect(folder / "acme.db")) as connection:
+        statement = "SELECT (SELECT count(*) FROM alterations) + (SELECT count(*) FROM trash)"
+        return int(connection.execute(statement).fetchone()[0])
+
+
+async def test_long_work_that_kill_9_ended_is_right_at_once_and_brought_to_its_end_by_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_alterations, "LEFT_SECONDS", 0.5)
+    monkeypatch.setattr(sqlite_sweep, "SWEEP_SECONDS", 0.05)
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    operator, folder = SQLiteOperator(tmp_path), tmp_path
+    acknowledged: dict[str, str] = {}
+    midway = 0
+    for turn in range(ROUNDS_OF_SLICES):
+        seconds = chance.uniform(0.05, 0.5)
+        said = await asyncio.to_thread(write_and_kill, folder, str(turn), seconds, "slices_writer")
+        words = [line.split() for line in said]
+        acknowledged |= {word[1]: word[2] for word in words if word[0] == "ack"}
+        assert await operator.verify(ACME) == ()
+        midway += bool(left(folder))
+        store = await opened(folder)
+        tenant = store.tenant(ACME)
+        for key, identifier in chance.sample(sorted(acknowledged.items()), min(20, len(acknowledged))):
+            assert await ids(tenant, "c", f'{{"key":"{key}"}}') == [identifier]
+        async with asyncio.timeout(10):
+            while left(folder):
+                await asyncio.sleep(0.02)
+        assert (await tenant.collection("c")).settings in (*ALTERED, collection.NO_SETTINGS)
+        assert (await tenant.collection("c")).documents >= len(acknowledged)
+        await store.close()
+        assert await operator.verify(ACME) == ()
+    assert midway > 0

@@ -42,7 +42,7 @@ from gateway.store.sort import SortKey, sort_value
 from gateway.store.sqlite_connections import open_writer, regex_search
 from gateway.store.sqlite_operations import Prepared, delete, patch, replace
 from gateway.store.sqlite_state import States
-from gateway.store.sqlite_transaction import Operation
+from gateway.store.sqlite_transaction import Operation, Pace
 from gateway.store.sqlite_writes import run_group
 
 # Few names and values, so that filters hit.
@@ -158,7 +158,7 @@ def store(connection: sqlite3.Connection, data: list[dict[str, Any]], *, indexed
     for table in ("documents", "collections", "indexes", "entries", "uniques", "changes"):
         connection.execute(f"DELETE FROM {table}")
     states = States(connection)
-    declare = [Operation(sqlite_collections.put("c", with_indexes(), UNCONDITIONAL), alone=True)]
+    declare = [Operation(sqlite_collections.put("c", with_indexes(), UNCONDITIONAL, Pace(60.0)), alone=True)]
     early, late = data[::2], data[1::2]
     run_group(connection, states, [write(str(2 * n), members) for n, members in enumerate(early)])
     if indexed:  # some documents are there before the indexes, some come and go after

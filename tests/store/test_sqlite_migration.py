@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.core.errors import StoreUnavailable
+from gateway.core.errors import StoreUnavailable, UniqueConflict
 from gateway.store import sqlite_schema
 from gateway.store.document import ANY, Precondition
+from gateway.store.patch import MergePatch
 from gateway.store.sqlite import SQLiteDocumentStore
 from gateway.store.sqlite_connections import open_writer
 from gateway.store.sqlite_operator import SQLiteOperator
@@ -66,7 +67,7 @@ def test_an_empty_file_of_version_1_is_brought_up_to_date_too(tmp_path: Path) ->
     old_file(tmp_path / "acme.db", 0)
     open_writer(tmp_path / "acme.db", None).close()
     with closing(sqlite3.connect(tmp_path / "acme.db")) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (sqlite_schema.VERSION,)
 
 
 def test_old_and_new_files_have_the_same_schema(tmp_path: Path) -> None:
@@ -98,8 +99,67 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(
 def test_a_file_of_a_newer_gateway_is_refused_and_untouched(tmp_path: Path) -> None:
     old_file(tmp_path / "acme.db", 1)
     with closing(sqlite3.connect(tmp_path / "acme.db")) as connection:
-        connection.execute("PRAGMA user_version=3")
+        connection.execute("PRAGMA user_version=4")
     with pytest.raises(StoreUnavailable):
         open_writer(tmp_path / "acme.db", None)
     with closing(sqlite3.connect(tmp_path / "acme.db")) as connection:
         assert connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (2,)
+
+
+# As version 2 had it, beside the documents.
+VERSION_2 = """
+    ALTER TABLE documents ADD COLUMN expires REAL;
+    CREATE INDEX documents_expires ON documents (expires) WHERE expires IS NOT NULL;
+    CREATE TABLE collections (
+        name TEXT PRIMARY KEY, incarnation TEXT NOT NULL, version INTEGER NOT NULL, settings TEXT,
+        documents INTEGER NOT NULL, bytes INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE indexes (
+        n INTEGER PRIMARY KEY AUTOINCREMENT, collection TEXT NOT NULL, name TEXT NOT NULL,
+        fields TEXT NOT NULL, is_unique INTEGER NOT NULL, many INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (collection, name)
+    ) STRICT;
+    CREATE TABLE entries (
+        n INTEGER NOT NULL, r INTEGER NOT NULL, val ANY NOT NULL, id TEXT NOT NULL, main INTEGER NOT NULL,
+        PRIMARY KEY (n, r, val, id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE uniques (
+        n INTEGER NOT NULL, key TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (n, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE changes (
+        seq INTEGER PRIMARY KEY, collection TEXT NOT NULL, kind INTEGER NOT NULL, id TEXT NOT NULL,
+        tag TEXT NOT NULL, at REAL NOT NULL
+    ) STRICT;
+    CREATE TABLE idempotency (
+        key TEXT PRIMARY KEY, fingerprint BLOB NOT NULL, at REAL NOT NULL, result TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX idempotency_at ON idempotency (at);
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    INSERT INTO meta VALUES ('epoch', 'abc');
+    INSERT INTO documents VALUES ('c0', 'x', 1, 'i', 1.0, 1.0, 7, '{"n":1}', NULL);
+    INSERT INTO collections VALUES
+        ('c0', 'i', 4, '{"indexes":[{"name":"n","fields":["n"],"unique":true}]}', 1, 7);
+    INSERT INTO indexes VALUES (7, 'c0', 'n', '[["n"]]', 1, 0);
+    INSERT INTO entries VALUES (7, 1, 1, 'x', 1);
+    INSERT INTO uniques VALUES (7, '[1]', 'x');
+    PRAGMA user_version=2;
+"""
+
+
+async def test_indexes_of_version_2_hold_on_and_new_ones_have_other_numbers(tmp_path: Path) -> None:
+    old_file(tmp_path / "acme.db", 0)
+    with closing(sqlite3.connect(tmp_path / "acme.db")) as connection:
+        connection.executescript(VERSION_2)
+    store = SQLiteDocumentStore(tmp_path, b"k" * 32)
+    await store.start()
+    tenant = store.tenant(ACME)
+    assert (await tenant.collection("c0")).etag == '"i-4"'
+    assert await ids(tenant, "c0", '{"n":1}') == ["x"]
+    with pytest.raises(UniqueConflict):
+        await tenant.create("c0", {"n": 1})
+    await tenant.patch_collection("c0", MergePatch({"indexes": [{"name": "m", "fields": ["m"]}]}))
+    await tenant.create("c0", {"n": 1})
+    await store.close()
+    assert await SQLiteOperator(tmp_path).verify(ACME) == ()
+    with closing(sqlite3.connect(tmp_path / "acme.db")) as connection:
+        assert connection.execute("SELECT n, name FROM indexes").fetchall() == [(8, "m")]
