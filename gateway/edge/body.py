@@ -10,23 +10,27 @@ from aiohttp import ClientPayloadError, http_exceptions, web
 from gateway.call import Call
 from gateway.core.errors import BadRequest, BodyTooLarge, ExpectationFailed, RequestTimeout
 
+_BROKEN = "The body's framing is broken."
+
 
 def announced_length(call: Call) -> int | None:
     """The body's length by its Content-Length, None when it is chunked; 0 without a body."""
     if call.head.length >= 0:
         return call.head.length
-    request = call.request
-    return None if request is not None and request.can_read_body else 0
+    return None if call.head.codings else 0  # the only coding is chunked; see Life
 
 
 def check(call: Call) -> None:
-    """Refuse by the head, before a byte is read. Raises BodyTooLarge, ExpectationFailed."""
+    """Refuse by the head, before a byte is read, and by what came with it. Raises BodyTooLarge,
+    ExpectationFailed, BadRequest."""
     assert call.route is not None
     head = call.head
     if head.expect is not None and head.expect.lower() != "100-continue":
         raise ExpectationFailed()
     if head.length > call.route.body_limit:
         raise BodyTooLarge(f"The body may hold at most {call.route.body_limit} bytes.", close=True)
+    if call.request is not None and call.request.content.exception() is not None:
+        raise BadRequest(_BROKEN, close=True)
 
 
 async def chunks(call: Call) -> AsyncIterator[bytes]:
@@ -37,7 +41,7 @@ async def chunks(call: Call) -> AsyncIterator[bytes]:
         if whole := await read(call):
             yield whole
         return
-    if not request.can_read_body:
+    if announced_length(call) == 0:
         return
     await _continue(call, request)
     content = request.content
@@ -50,7 +54,7 @@ async def chunks(call: Call) -> AsyncIterator[bytes]:
                 f"No byte of the body came for {route.timeouts.body:g} s.", close=True
             ) from None
         except (ClientPayloadError, http_exceptions.HttpProcessingError, web.HTTPException):
-            raise BadRequest("The body's framing is broken.", close=True) from None
+            raise BadRequest(_BROKEN, close=True) from None
         except ConnectionError:
             raise BadRequest("The client left in the middle of its body.", close=True) from None
         if not chunk:

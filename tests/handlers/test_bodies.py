@@ -23,6 +23,28 @@ def config(backend: Backend, kind: str = "http", **more: Any) -> dict[str, Any]:
     return harness.routing([harness.route("svc", "app", public=True, **more)], backends={"app": settings})
 
 
+@KINDS
+@pytest.mark.parametrize("broken", [b"zz\r\nhello\r\n0\r\n\r\n", b"-1\r\n", b"\r\n", b"5\r\nhello\r\nzz\r\n"])
+async def test_a_broken_body_is_refused_and_the_backend_hears_nothing_whole(
+    tmp_path: Path, kind: str, broken: bytes
+) -> None:
+    """Also where it breaks before its first byte: it must not be taken for an empty one."""
+    async with Backend(always(answer())) as backend:
+        async with harness.running(tmp_path, config(backend, kind)) as gateway:
+            head = b"POST /svc/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+            for pieces in ((head + broken,), (head, broken)):
+                client = await RawClient.connect(harness.address(gateway))
+                for piece in pieces:
+                    client.send(piece)
+                    await asyncio.sleep(0.05)
+                answered, body = await client.answer()
+                assert answered.startswith("HTTP/1.1 400 ") and b"framing is broken" in body
+                client.close()
+    sent_whole = [heard for heard in backend.heard if heard.body or not heard.one("Transfer-Encoding")]
+    assert not sent_whole
+    assert len(backend.heard) == (kind == "http"), "what was broken from the start was never sent"
+
+
 async def test_an_asynchronous_backend_that_reads_slowly_holds_the_client_back(tmp_path: Path) -> None:
     size, sent = 80_000_000, 0
     go_on = asyncio.Event()
