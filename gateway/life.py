@@ -142,7 +142,8 @@ class Life:
         assert isinstance(client, ClientConnection)
         head = from_pairs(request.raw_headers)
         call = self._call(request.method, request.raw_path, head, client, request)
-        call.keep_alive = request.keep_alive
+        # What came with a chunked body's end after an ignored Upgrade is lost; see Handler.
+        call.keep_alive = request.keep_alive and not (head.upgrades and head.codings)
         try:
             response = await self._answer(call, self._parsed)
             await self._finish(call, response)

@@ -47,6 +47,7 @@ class Handler(RequestHandler):
     __slots__ = (
         "_answered",
         "_body",
+        "_left",
         "_line_ended",
         "_line_length",
         "_lingers",
@@ -71,6 +72,7 @@ class Handler(RequestHandler):
         self._body: StreamReader | None = None
         self._answered: StreamReader | None = None  # the rest of a body whose request is answered
         self._lingers = False
+        self._left = 0
         self.lingering: Lingering | None = None
         self._line_length = 0
         self._line_ended = False
@@ -86,13 +88,27 @@ class Handler(RequestHandler):
     def feed(self, data: bytes) -> None:
         """Head by head: of what comes in one piece, aiohttp's parser forgets the good requests before one
         that it cannot parse, and they would not be answered."""
-        start, end = 0, data.find(b"\r\n\r\n") + 4
+        start = self._parse(data, 0, self._left) if self._left else 0
+        end = data.find(b"\r\n\r\n", start) + 4
         while 4 <= end < len(data) and self._wants_a_head():
-            super().data_received(data[start:end])
-            self._end_broken_body()
-            start, end = end, data.find(b"\r\n\r\n", end) + 4
-        super().data_received(data[start:] if start else data)
+            start = self._parse(data, start, end)
+            start = self._parse(data, start, start + self._left) if self._left else start
+            end = data.find(b"\r\n\r\n", start) + 4
+        self._parse(data, start, len(data))
+
+    def _parse(self, data: bytes, start: int, stop: int) -> int:
+        """Give aiohttp's parser these bytes, or what there is of them; gives where they end. Of what comes in
+        one piece with the end of a request that asks for an upgrade, it forgets the rest: `_left` is how much
+        of such a body is still to come."""
+        piece = data[start:stop]
+        self._left -= min(self._left, len(piece))
+        super().data_received(piece)
         self._end_broken_body()
+        if self._messages and not self._left:
+            last, body = self._messages[-1]
+            if not isinstance(last, _ErrInfo) and last.upgrade and not body.is_eof():
+                self._left = int(last.headers.get(hdrs.CONTENT_LENGTH, 0))
+        return start + len(piece)
 
     def _wants_a_head(self) -> bool:
         """Whether what aiohttp's parser has taken is good, and it is in no body."""

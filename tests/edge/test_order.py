@@ -239,3 +239,34 @@ async def test_a_request_with_a_body_before_a_broken_one_in_the_same_segment_is_
         assert (await client.answer())[1] == b"/xabc"
         assert (await client.rest(2)).startswith(b"HTTP/1.1 400 ")
         client.close()
+
+
+@pytest.mark.parametrize("body", [b"", b"hello", b"GET /svc/inner HTTP/1.1\r\nHost: a\r\n\r\n"])
+async def test_requests_behind_one_whose_upgrade_is_ignored_are_answered(tmp_path: Path, body: bytes) -> None:
+    """However they are cut: of what comes in one piece with the end of such a request, aiohttp's parser would
+    forget the rest."""
+    upgrade = "Connection: Upgrade\r\nUpgrade: h2c\r\n"
+    first = get("/1", f"{upgrade}Content-Length: {len(body)}\r\n" if body else upgrade) + body
+    raw = first + first.replace(b"/1", b"/2") + get("/3")
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        for cut in range(len(first) - len(body) - 4, len(raw), 9):
+            client = await RawClient.connect(harness.address(gateway))
+            client.send(raw[:cut])
+            await asyncio.sleep(0.002)
+            client.send(raw[cut:])
+            for path in (b"/1", b"/2", b"/3"):
+                head, received = await client.answer()
+                assert received == path + (body if path != b"/3" else b"")
+                assert "close" not in head
+            client.close()
+
+
+async def test_a_chunked_body_with_an_ignored_upgrade_ends_the_connection_and_says_so(tmp_path: Path) -> None:
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await RawClient.connect(harness.address(gateway))
+        head = "Connection: Upgrade\r\nUpgrade: h2c\r\nTransfer-Encoding: chunked\r\n"
+        client.send(get("/1", head) + b"2\r\nhi\r\n0\r\n\r\n" + get("/2"))
+        answered, received = await client.answer()
+        assert received == b"/1hi" and "Connection: close" in answered
+        assert await client.rest() == b""
+        client.close()
