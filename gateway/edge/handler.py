@@ -21,6 +21,7 @@ from gateway.core.head import Head
 from gateway.edge import reply, unparsed
 from gateway.edge.linger import Lingering
 
+_END_OF_HEAD = b"\r\n\r\n"
 _PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _FIRST_LOOK, _LAST_LOOK = 0.02, 0.5  # seconds between two looks at a half-closed client, doubled each time
 
@@ -47,6 +48,7 @@ class Handler(RequestHandler):
     __slots__ = (
         "_answered",
         "_body",
+        "_end_seen",
         "_left",
         "_line_ended",
         "_line_length",
@@ -72,7 +74,8 @@ class Handler(RequestHandler):
         self._body: StreamReader | None = None
         self._answered: StreamReader | None = None  # the rest of a body whose request is answered
         self._lingers = False
-        self._left = 0
+        self._left = 0  # bytes of a body; see _parse
+        self._end_seen = b""  # the last bytes of a head that has not ended
         self.lingering: Lingering | None = None
         self._line_length = 0
         self._line_ended = False
@@ -88,13 +91,19 @@ class Handler(RequestHandler):
     def feed(self, data: bytes) -> None:
         """Head by head: of what comes in one piece, aiohttp's parser forgets the good requests before one
         that it cannot parse, and they would not be answered."""
-        start = self._parse(data, 0, self._left) if self._left else 0
-        end = data.find(b"\r\n\r\n", start) + 4
+        before, self._end_seen = self._end_seen, b""
+        data, start, begin = before + data, len(before), 0
+        if self._left:
+            begin = start = self._parse(data, start, start + self._left)
+        end = data.find(_END_OF_HEAD, begin) + 4
         while 4 <= end < len(data) and self._wants_a_head():
-            start = self._parse(data, start, end)
-            start = self._parse(data, start, start + self._left) if self._left else start
-            end = data.find(b"\r\n\r\n", start) + 4
+            begin = start = self._parse(data, start, end)
+            if self._left:
+                begin = start = self._parse(data, start, start + self._left)
+            end = data.find(_END_OF_HEAD, begin) + 4
         self._parse(data, start, len(data))
+        if end < 4 and self._wants_a_head():  # its end may have begun
+            self._end_seen = data[max(begin, len(data) - 3) :]
 
     def _parse(self, data: bytes, start: int, stop: int) -> int:
         """Give aiohttp's parser these bytes, or what there is of them; gives where they end. Of what comes in
