@@ -64,7 +64,7 @@ documents  The gateway's own documents (needs wrk), with token and tenant on. Th
         itself, with all that belongs to it: for Kinto that is PostgreSQL too. Two loads by turns; `ratio` is
         the first by the second in the same round, the median: of requests/s, or of a latency.
         `create`: the store alone (no HTTP) beside a sqlite3 loop with the same settings and rows, by turns in
-        one process; what HTTP adds is in the comparison with Kinto. A page of 50 by an indexed field, one
+        one process; over HTTP it is shown beside that. A page of 50 by an indexed field, one
         client: of the large collection and of one of 1,000, each in its own tenant's file. A deep page: the
         cursor stands behind 90 % of the collection. An export is read over HTTP; beside it a select that
         writes the same bytes to a file. Events: from when a write was sent (so the write is in it), or when
