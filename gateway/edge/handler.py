@@ -93,14 +93,13 @@ class Handler(RequestHandler):
         that it cannot parse, and they would not be answered."""
         before, self._end_seen = self._end_seen, b""
         data, start, begin = before + data, len(before), 0
-        if self._left:
-            begin = start = self._parse(data, start, start + self._left)
-        end = data.find(_END_OF_HEAD, begin) + 4
-        while 4 <= end < len(data) and self._wants_a_head():
-            begin = start = self._parse(data, start, end)
+        while True:
             if self._left:
                 begin = start = self._parse(data, start, start + self._left)
             end = data.find(_END_OF_HEAD, begin) + 4
+            if not (4 <= end < len(data) and self._wants_a_head()):
+                break
+            begin = start = self._parse(data, start, end)
         self._parse(data, start, len(data))
         if end < 4 and self._wants_a_head():  # its end may have begun
             self._end_seen = data[max(begin, len(data) - 3) :]

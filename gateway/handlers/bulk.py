@@ -154,12 +154,8 @@ def _data(given: dict[str, Any], identifier: str | None) -> dict[str, Any]:
     data = given.get("data")
     if not isinstance(data, dict):
         raise _refused("/data", "an object")
-    try:
-        strict_json.check(data, name_problem)
-    except strict_json.JsonProblems as error:
-        problem = Unprocessable("The data cannot be a document.", extra={"errors": error.as_errors()})
-        with in_body("/data"):
-            raise problem from None
+    with in_body("/data"):
+        strict_json.require(data, "The data cannot be a document.", name_problem)
     if "id" in data and data.pop("id") != identifier:
         raise _refused("/data/id", "differs from the id of the operation, or is of a document to be made")
     return data

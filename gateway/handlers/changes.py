@@ -18,6 +18,7 @@ from contextlib import aclosing
 from aiohttp import web
 
 from gateway.call import Call
+from gateway.core.counts import less
 from gateway.core.errors import BadRequest, Gone, StoreUnavailable, TenantLimit
 from gateway.core.model import Tenant
 from gateway.edge.stream import Stream
@@ -118,9 +119,7 @@ class Feeds:
 
     def _leave(self, end: _End) -> None:
         name = self._ends.pop(end)
-        self._open[name] -= 1
-        if not self._open[name]:
-            del self._open[name]
+        less(self._open, name)
         _finish(end)
 
     def reconcile(self, tenants: Mapping[str, Tenant]) -> None:

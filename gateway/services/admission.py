@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Any
 
 from gateway.call import Call
+from gateway.core.counts import less
 from gateway.core.errors import BackendUnavailable, GatewayError, TenantLimit
 from gateway.core.model import Address, Backend, Tenant
 from gateway.core.openmetrics import Instrument
@@ -160,11 +161,7 @@ class Admission:
         self._held[key] = self._held.get(key, 0) + 1
 
         def let_go() -> None:
-            left = self._held[key] - 1
-            if left:
-                self._held[key] = left
-            else:
-                del self._held[key]
+            less(self._held, key)
 
         return let_go
 

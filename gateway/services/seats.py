@@ -8,12 +8,13 @@ from collections import Counter, deque
 from collections.abc import Callable
 
 from gateway.core.balance import two_choices
+from gateway.core.counts import less
 from gateway.core.errors import BackendSaturated, GatewayError, TenantLimit, TenantQueueFull
 from gateway.core.fair import FairQueue
 from gateway.core.flow import Flow
 from gateway.core.model import Address, Backend
 from gateway.core.openmetrics import Series
-from gateway.services.streams import Streams, less
+from gateway.services.streams import Streams
 
 WAIT_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _REMEMBERED = 1000  # waits, for the percentiles
@@ -133,8 +134,9 @@ class Line:
     def try_stream(self, key: str) -> Seat:
         """A seat for a stream; it is not worth waiting for. Raises BackendSaturated, TenantLimit, and
         BackendUnavailable."""
-        free = [a for a in self._usable_ones() if self._has_stream_room(a)]
-        self._check_stream(key, there=bool(free))
+        usable = self._usable_ones()
+        free = [a for a in usable if self._has_stream_room(a)]
+        self._check_stream(key, usable, there=bool(free))
         self.turn += 1
         held = self.streams.held
         address = two_choices(free, lambda a: held.get(a.text, 0), self._random, self.turn)
@@ -142,12 +144,11 @@ class Line:
         self.wake()
         return Seat(self, address, key, None, 0.0, 0.0)
 
-    def _check_stream(self, key: str, *, there: bool) -> None:
+    def _check_stream(self, key: str, usable: list[Address], *, there: bool) -> None:
         """there: whether there is a seat for a stream at all."""
         if not there:
             raise self.refuse(BackendSaturated("All seats for streams of the backend are taken."))
-        usable = [address.text for address in self.backend.addresses if self.usable(address)]
-        if not self.streams.may_begin(key, usable, self.backend.reserve):
+        if not self.streams.may_begin(key, [a.text for a in usable], self.backend.reserve):
             text = "The tenant has streams; the free seats for more are kept for other tenants."
             raise self.refuse(TenantLimit(text, retry_after=self.later(1.0)))
 
@@ -185,7 +186,7 @@ class Line:
 
     def become_stream(self, seat: Seat) -> None:
         text = seat.address.text
-        self._check_stream(seat._key, there=self.streams.has_room(text))
+        self._check_stream(seat._key, self._usable_addresses(), there=self.streams.has_room(text))
         assert seat._flow is not None
         self.fair.end(seat._flow, seat._charged, seat._since, self._now(), learn=False)
         less(self.short, text)
@@ -218,8 +219,12 @@ class Line:
         free = self.streams.has_room(address.text)
         return free and (not self.backend.threaded or self._has_room(address))
 
+    def _usable_addresses(self) -> list[Address]:
+        return [address for address in self.backend.addresses if self.usable(address)]
+
     def _usable_ones(self) -> list[Address]:
-        usable = [address for address in self.backend.addresses if self.usable(address)]
+        """At least one. Raises BackendUnavailable."""
+        usable = self._usable_addresses()
         if not usable:
             raise self.unavailable()
         return usable
@@ -233,7 +238,7 @@ class Line:
         if self._each == math.inf:
             return math.inf
         total = 0.0
-        listed = {address.text for address in self.backend.addresses if self.usable(address)}
+        listed = {address.text for address in self._usable_addresses()}
         for text in listed:
             total += self._each - (self.streams.held.get(text, 0) if self.backend.threaded else 0)
         return total + sum(inside for text, inside in self.short.items() if text not in listed)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 
+from gateway.core.counts import less
+
 
 class Streams:
     """each: seats at each address, infinite without a limit. held: streams inside by the address's text."""
@@ -41,12 +43,3 @@ class Streams:
     def end(self, address: str, tenant: str) -> None:
         less(self.held, address)
         less(self._tenants, tenant)
-
-
-def less(held: dict[str, int], key: str) -> None:
-    """One fewer; none is no entry."""
-    left = held[key] - 1
-    if left:
-        held[key] = left
-    else:
-        del held[key]

@@ -145,11 +145,7 @@ def check_members(data: Mapping[str, Any]) -> None:
     """Check members that were put together by a patch. Raises Unprocessable, as parse_members does."""
     if "id" in data:
         raise _unprocessable("/id", "the id of a document cannot be changed")
-    try:
-        strict_json.check(data, name_problem)
-    except strict_json.JsonProblems as error:
-        detail = "The result cannot be a document; see errors."
-        raise Unprocessable(detail, extra={"errors": error.as_errors()}) from None
+    strict_json.require(data, "The result cannot be a document; see errors.", name_problem)
 
 
 def to_text(data: Mapping[str, Any]) -> tuple[str, int]:

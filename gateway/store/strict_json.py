@@ -75,6 +75,15 @@ def read(
         raise problem(refused, extra={"errors": error.as_errors()}) from None
 
 
+def require(value: Any, refused: str, name_rule: NameRule) -> None:
+    """Check a value that was put together from parsed ones. Raises Unprocessable with the detail `refused`,
+    each fault with its pointer."""
+    try:
+        check(value, name_rule)
+    except JsonProblems as error:
+        raise Unprocessable(refused, extra={"errors": error.as_errors()}) from None
+
+
 def loads(raw: bytes | str, name_rule: NameRule) -> Any:
     """Parse and check. Raises JsonSyntaxError or JsonProblems."""
     try:

@@ -63,6 +63,14 @@ async def fill(tenant: TenantStore, name: str = "c", **more: Any) -> None:
     assert all(outcome.status == 201 for outcome in await tenant.bulk(name, writes))
 
 
+async def being_deleted(tenant: TenantStore) -> asyncio.Future[None]:
+    """The deletion of a collection that nobody sees any more, and that is not cleared away."""
+    deleting = asyncio.ensure_future(tenant.delete_collection("c", documents=True))
+    while await names(tenant):
+        await asyncio.sleep(0)
+    return deleting
+
+
 def rows(folder: Path, statement: str, *bound: object) -> list[Any]:
     with closing(sqlite3.connect(folder / "acme.db", isolation_level=None)) as connection:
         return connection.execute(statement, bound).fetchall()
@@ -314,9 +322,7 @@ async def test_a_collection_that_came_meanwhile_and_was_emptied_leaves_nothing(
 ) -> None:
     tenant = store.tenant(ACME)
     await fill(tenant)
-    deleting = asyncio.ensure_future(tenant.delete_collection("c", documents=True))
-    while await names(tenant):
-        await asyncio.sleep(0)
+    deleting = await being_deleted(tenant)
     await tenant.replace("c", "x", {})
     await deleting
     assert rows(tmp_path, "SELECT count(*) FROM aliases") == [(1,)]
@@ -331,9 +337,7 @@ async def test_documents_with_an_end_are_swept_from_a_collection_that_came_meanw
 ) -> None:
     tenant = store.tenant(ACME)
     await fill(tenant)
-    deleting = asyncio.ensure_future(tenant.delete_collection("c", documents=True))
-    while await names(tenant):
-        await asyncio.sleep(0)
+    deleting = await being_deleted(tenant)
     await tenant.replace("c", "stays", {})
     await deleting
     await tenant.put_collection("c", ENDING)

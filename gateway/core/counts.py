@@ -1,0 +1,12 @@
+"""Counts by key that hold no zeros, so that whoever is gone costs nothing."""
+
+from __future__ import annotations
+
+
+def less(counts: dict[str, int], key: str) -> None:
+    """One fewer; none is no entry."""
+    left = counts[key] - 1
+    if left:
+        counts[key] = left
+    else:
+        del counts[key]
