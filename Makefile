@@ -11,16 +11,16 @@ help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
 
 # One stamp per set of extras; a changed pyproject.toml installs anew.
-$(VENV)/.up: pyproject.toml
+$(VENV)/.up: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the gateway and its backends into $(VENV) (once, about half a minute) ..."
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[backends]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[backends]'
 	@touch $@
 
-$(VENV)/.test: pyproject.toml
+$(VENV)/.test: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the gateway, its backends and the test tools into $(VENV) (once, about half a minute) ..."
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[test]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@ $(VENV)/.up
 
 up: $(VENV)/.up ## Run the whole system on the embedded store (Ctrl-C stops it)
