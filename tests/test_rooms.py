@@ -101,7 +101,7 @@ def test_a_breach_is_named_with_its_file_and_line(law, name: str, text: str, lin
         (rooms.broad_excepts, "gateway.life", "try:\n    f()\nexcept Exception:\n    g()\n"),
         (rooms.broad_excepts, "gateway.services.watch", "try:\n    f()\nexcept Exception:\n    g()\n"),
         (rooms.broad_excepts, "gateway.edge.x", "try:\n    f()\nexcept BaseException:\n    g()\n    raise\n"),
-        (rooms.sizes, "gateway.x", "x = 1\n" * 350),
+        (rooms.sizes, "gateway.x", "x = 1\n" * 400),
         (rooms.sizes, "gateway.x", "def f():\n" + "    x = 1\n" * 49),
         (rooms.sizes, "backends.x.migrations.0001", "x = 1\n" * 351),
     ],
