@@ -16,7 +16,8 @@ import aiohttp
 import pytest
 
 from gateway.app import socket_folder
-from tests.backends.whole import Whole
+from tests.backends.whole import ROOT, Whole
+from tests.pages import blocks
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.whole]
 
@@ -64,6 +65,36 @@ async def test_each_printed_curl_answers_200(system: Whole) -> None:
     for curl in curls:
         words = [*shlex.split(curl), "-s", "-o", "/dev/null", "-w", "%{http_code}"]
         assert subprocess.run(words, capture_output=True, text=True, timeout=10).stdout == "200", curl
+
+
+# What curl says of an answer, in a line of its own; a stream that was left after a second is well, too.
+PASTED = r"""set -e
+curl() { command curl -sS -w '\nHTTP %{http_code}\n' "$@" || [ $? = 28 ]; }
+"""
+
+
+@pytest.mark.parametrize("page", ["README.md", "gateway/documents.md"])
+async def test_the_curls_of_the_pages_paste(system: Whole, page: str) -> None:
+    (block,) = (b for b in blocks((ROOT / page).read_text()) if "H=@var/demo-token.header" in b)
+    before = files(system.folder)
+    script = block.replace("http://127.0.0.1:8080", system.public).replace("-m 5", "-m 1")
+    ran = subprocess.run(
+        ["bash", "-c", PASTED + script], cwd=system.folder, capture_output=True, text=True, timeout=30
+    )
+    assert ran.returncode == 0, ran
+    answers = re.findall(r"^HTTP (\d+)$", ran.stdout, re.MULTILINE)
+    assert len(answers) == len(re.findall(r"\bcurl ", block))
+    assert set(answers) <= {"200", "201"}, ran.stdout
+    assert files(system.folder) == before
+
+
+def files(folder: Path) -> set[Path]:
+    """All files of the folder that are not below var/."""
+    return {path for path in folder.rglob("*") if folder / "var" not in path.parents}
+
+
+async def test_the_readme_has_five_curls() -> None:
+    assert (ROOT / "README.md").read_text().count("\ncurl ") == 5
 
 
 # Where each kind of thing lives: the collection, how one is made, and how it is changed.

@@ -1,0 +1,54 @@
+"""The README is short, no link is dead, and nothing that a reader pastes litters his folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests import pages
+from tests.pages import PAGES, ROOT
+
+
+def test_the_readme_is_read_in_five_minutes() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 900
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_each_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    for link in pages.links((ROOT / page).read_text()):
+        if link.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in pages.anchors(target.read_text()), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_no_pasted_line_writes_outside_var(page: Path) -> None:
+    for block in pages.blocks((ROOT / page).read_text()):
+        for line in block.splitlines():
+            for path in pages.written(line):
+                assert path.startswith(("var/", "/dev/null")), line
+
+
+@pytest.mark.parametrize(
+    ("line", "files"),
+    [
+        ("curl $D/orders/export > orders.ndjson", ["orders.ndjson"]),
+        ("curl $D/orders/export -o var/o.ndjson  # > not this", ["var/o.ndjson"]),
+        ('curl -d \'{"a":{"$gt":5}} > x\' $D 2>/dev/null', []),
+        ("gateway token >> token.txt", ["token.txt"]),
+        ("gateway documents verify && gateway documents backup /backups/$(date +%F)", ["/backups/$(date"]),
+    ],
+)
+def test_what_a_line_writes_is_seen(line: str, files: list[str]) -> None:
+    assert pages.written(line) == files
+
+
+def test_no_page_is_missed() -> None:
+    assert {"README.md", "config/README.md", "backends/README.md", "gateway/documents.md"} <= set(
+        map(str, PAGES)
+    )
