@@ -18,6 +18,7 @@ from gateway.core.errors import GatewayError
 from gateway.core.model import Route
 from gateway.edge.listener import reachable
 from gateway.services.keys import KeysUnusable, issue
+from gateway.store import durable
 
 _DEMO_TTL = 12 * 3600.0
 _OPERATORS = "gateway:"  # scopes of this kind rule the gateway itself: never in a file for trying things out
@@ -77,9 +78,8 @@ def _demo_header(gateway: Gateway, tenant: str) -> Path:
     scope = " ".join(demo_scopes(gateway.live.current.table.routes))
     token = issue(Path(config.keys), config.tokens, tenant, scope, "demo", _DEMO_TTL)
     path = Path(os.path.abspath(config.data)) / "demo-token.header"  # noqa: PTH100
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(f"Authorization: Bearer {token}\n")
+    with durable.replacing(path) as file:
+        file.write(f"Authorization: Bearer {token}\n".encode())
     return path
 
 

@@ -12,6 +12,7 @@ from gateway import console
 from gateway.core.errors import GatewayError, NotFound, NotSupportedByStore, StoreUnavailable
 from gateway.core.model import TenantId
 from gateway.documents_engine import Engine, Unusable, reason
+from gateway.store import durable
 
 SUFFIX = ".db"
 
@@ -29,7 +30,7 @@ async def backup(arguments: argparse.Namespace, engine: Engine) -> int:
     failed: list[dict[str, str]] = []
     for tenant, target in targets.items():
         engine.meter.begin(f"copying {tenant}")
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        durable.make_folder(target.parent)
         try:
             size = await engine.operator.backup(tenant, target)
         except NotSupportedByStore:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from gateway import console
 from gateway.documents_engine import Engine, Unusable
+from gateway.store import durable
 from gateway.store.collection import Collection
 from gateway.store.port import TenantStore
 from gateway.store.query import MAX_LIMIT
@@ -52,7 +53,7 @@ async def export(arguments: argparse.Namespace, engine: Engine) -> int:
 async def _export_all(store: TenantStore, known: list[Collection], folder: Path, engine: Engine) -> None:
     if folder.exists() and not folder.is_dir():
         raise Unusable(f"{folder} is a file; all collections need a folder")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    durable.make_folder(folder)
     for collection in known:
         path = folder / f"{collection.name}.ndjson"
         with _output(str(path)) as file:
@@ -97,20 +98,8 @@ def _output(name: str) -> Iterator[BinaryIO]:
         with path.open("wb") as file:
             yield file
     else:
-        beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            error.filename = name
-            raise
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(descriptor)
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        with durable.replacing(path) as file:
+            yield file
 
 
 def _told(text: str) -> None:

@@ -231,6 +231,28 @@ def separate(modules: list[Module]) -> Iterator[str]:
             yield item.breach("gateway and backends meet on the wire only")
 
 
+NAMES = "names are made durable in gateway/store/durable.py"
+_NAMING = frozenset({"link", "rename", "renames", "hardlink_to", "symlink_to"})
+
+
+def naming(modules: list[Module]) -> Iterator[str]:
+    """A file gets another name in one place only, which also fsyncs the folder. `x.replace(y)` with a single
+    argument is a path's: a string's has two, a datetime's has names."""
+    for module in modules:
+        if module.name == "gateway.store.durable":
+            continue
+        for node in ast.walk(module.tree):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            name, owner = node.func.attr, node.func.value
+            if isinstance(owner, ast.Name) and owner.id == "durable":
+                continue
+            single = name == "replace" and len(node.args) == 1 and not node.keywords
+            of_os = isinstance(owner, ast.Name) and owner.id == "os" and name == "replace"
+            if name in _NAMING or single or of_os:
+                yield f"{module.file}:{node.lineno}: {name}() gives a file a name ({NAMES})"
+
+
 def mocks(modules: list[Module]) -> Iterator[str]:
     """Tests use fakes and real servers."""
     for item in _all_imports(modules):

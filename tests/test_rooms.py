@@ -15,6 +15,7 @@ LAWS = {
     "third-party libraries stay in their rooms": rooms.third_party,
     "core is pure": lambda modules: rooms.purity(modules, STDLIB),
     "one broad except, in life.py": rooms.broad_excepts,
+    "a file gets its name where its folder is synced": rooms.naming,
 }
 
 
@@ -78,6 +79,11 @@ TYPES = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from gateway.a
         (rooms.broad_excepts, "gateway.edge.x", "try:\n    f()\nexcept:\n    return_()\n", 3),
         (rooms.broad_excepts, "gateway.edge.x", "with suppress(BaseException):\n    f()\n", 1),
         (rooms.broad_excepts, "gateway.services.watch", "try:\n    f()\nexcept Exception:\n    g()\n" * 2, 7),
+        (rooms.naming, "gateway.services.x", "path.rename(other)\n", 1),
+        (rooms.naming, "gateway.services.x", "beside.replace(path)\n", 1),
+        (rooms.naming, "gateway.services.x", "os.replace(beside, path)\n", 1),
+        (rooms.naming, "gateway.services.x", "os.link(beside, path)\n", 1),
+        (rooms.naming, "gateway.services.x", "path.hardlink_to(beside)\n", 1),
         (rooms.separate, "gateway.edge.x", "from backends import data\n", 1),
         (rooms.separate, "backends.x", "import gateway.core.model\n", 1),
         (rooms.mocks, "tests.x", "from unittest.mock import patch\n", 1),
@@ -101,6 +107,8 @@ def test_a_breach_is_named_with_its_file_and_line(law, name: str, text: str, lin
         (rooms.broad_excepts, "gateway.life", "try:\n    f()\nexcept Exception:\n    g()\n"),
         (rooms.broad_excepts, "gateway.services.watch", "try:\n    f()\nexcept Exception:\n    g()\n"),
         (rooms.broad_excepts, "gateway.edge.x", "try:\n    f()\nexcept BaseException:\n    g()\n    raise\n"),
+        (rooms.naming, "gateway.x", 'durable.rename(a, b)\ntext.replace("a", "b")\nreplace(a, b=1)\n'),
+        (rooms.naming, "gateway.store.durable", "os.link(a, b)\n"),
         (rooms.sizes, "gateway.x", "x = 1\n" * 400),
         (rooms.sizes, "gateway.x", "def f():\n" + "    x = 1\n" * 49),
         (rooms.sizes, "backends.x.migrations.0001", "x = 1\n" * 401),

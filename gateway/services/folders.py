@@ -7,6 +7,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from gateway.store import durable
+
 
 class FolderUnusable(OSError):
     """A folder that cannot be used; the text says which, why and how to mend it."""
@@ -48,7 +50,7 @@ def private_folder(path: Path) -> Path:
 def _made(path: Path) -> Path:
     path = Path(os.path.abspath(path))  # noqa: PTH100 - `..` is resolved, a link is not
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        durable.make_folder(path)
     except OSError as error:
         raise FolderUnusable(f"cannot make the folder {path}: {error.strerror}") from None
     return path

@@ -6,7 +6,6 @@ import base64
 import binascii
 import json
 import logging
-import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from gateway.core.errors import Unauthenticated
 from gateway.core.model import Identity
 from gateway.core.tokens import Key, KeySetError, TokenRule, parse_keys, sign, verify
 from gateway.services.watch import Stamp, stamp
+from gateway.store import durable
 
 L = logging.getLogger(__name__)
 CACHE_SIZE = 10_000
@@ -148,11 +148,11 @@ def ensure_signing_key(path: Path) -> bool:
     """
     if path.exists():
         return False
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    durable.make_folder(path.parent)
     jwk = json.loads(OKPAlgorithm.to_jwk(Ed25519PrivateKey.generate()))
     kid = f"{time.strftime('%Y-%m-%d')}-{secrets.token_hex(4)}"
     text = json.dumps({"keys": [{"kid": kid, "alg": "EdDSA", "use": "sig", **jwk}]}, indent=2) + "\n"
-    return _create_private(path, text.encode())
+    return durable.create(path, text.encode())
 
 
 def ensure_secret(path: Path) -> bytes:
@@ -162,8 +162,8 @@ def ensure_secret(path: Path) -> bytes:
     """
     try:
         if not path.exists():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _create_private(path, base64.b64encode(secrets.token_bytes(_SECRET_BYTES)) + b"\n")
+            durable.make_folder(path.parent)
+            durable.create(path, base64.b64encode(secrets.token_bytes(_SECRET_BYTES)) + b"\n")
         mode = path.stat().st_mode & 0o777
         secret = base64.b64decode(path.read_bytes().strip(), validate=True)
     except OSError as error:
@@ -175,21 +175,3 @@ def ensure_secret(path: Path) -> bytes:
     if mode & 0o077:
         raise KeysUnusable(f"{path}: others may read or change the secret in it; {_ANEW}")
     return secret
-
-
-def _create_private(path: Path, content: bytes) -> bool:
-    """Create whole or not at all: written beside, then linked to its name."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(beside, path)
-        except FileExistsError:
-            return False
-        return True
-    finally:
-        beside.unlink()

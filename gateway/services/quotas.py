@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from gateway.services.watch import goes_on
+from gateway.store import durable
 
 L = logging.getLogger(__name__)
 FLUSH = 1.0  # seconds
@@ -137,7 +137,7 @@ class Quotas:
         return totals
 
     def _open(self) -> sqlite3.Connection:
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))  # for its owner alone from the first
+        durable.create_empty(self._path)  # for its owner alone from the first
         file = sqlite3.connect(self._path, timeout=_BUSY)
         try:
             file.execute("PRAGMA synchronous = FULL")
@@ -153,7 +153,7 @@ class Quotas:
         if damaged:
             aside = self._path.with_name(f"{self._path.name}.damaged-{int(self._now())}")
             with suppress(OSError):
-                self._path.rename(aside)
+                durable.rename(self._path, aside)
             L.error(
                 "The quotas in %s could not be %s (%s). The file was renamed to %s and a new one begins: what"
                 " this process did not count itself begins at zero today",

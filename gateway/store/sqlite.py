@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import TenantId
-from gateway.store import regex
+from gateway.store import durable, regex
 from gateway.store.cursor import MIN_KEY_BYTES
 from gateway.store.port import Capability
 from gateway.store.sqlite_changes import Feeds
@@ -82,7 +82,7 @@ class SQLiteDocumentStore:
             least = ".".join(map(str, MIN_SQLITE))
             raise StoreUnavailable(f"SQLite is {sqlite3.sqlite_version}; the store needs {least} or newer.")
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            durable.make_folder(self._folder)
             self._folder.chmod(0o700)
         except OSError as error:
             reason = f"{type(error).__name__}: {error.strerror}"

@@ -12,8 +12,8 @@ from time import monotonic, sleep
 from urllib.parse import quote
 
 from gateway.core.errors import StoreUnavailable
-from gateway.store import regex
-from gateway.store.sqlite_schema import bring_up, create_file
+from gateway.store import durable, regex
+from gateway.store.sqlite_schema import bring_up
 
 BUSY_SECONDS = 5.0
 _BUSY_PAUSE = 0.002  # seconds
@@ -28,7 +28,7 @@ def open_writer(path: Path, max_bytes: int | None) -> sqlite3.Connection:
     max_bytes: how large the file may grow, None for no limit of ours. Raises sqlite3.Error, OSError, and
     StoreUnavailable for a file that another program or a newer gateway made.
     """
-    create_file(path)
+    durable.create_empty(path)
     connection = _connect(path, "rw", BUSY_SECONDS)
     try:
         _use_wal(connection)

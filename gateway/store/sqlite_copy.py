@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from gateway.store.sqlite_schema import sync_folder
+from gateway.store import durable
 
 _PAGES = 1024  # between two reports of progress
 
@@ -18,7 +18,8 @@ def copy(source: sqlite3.Connection, target: Path, progress: Callable[[int, int]
 
     progress: told pages copied, and pages in all.
     """
-    os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    if not durable.create_empty(target):
+        raise FileExistsError(errno.EEXIST, "it is there already", str(target))
     try:
         with closing(sqlite3.connect(target, isolation_level=None)) as copied:
             # Without a transaction SQLite begins again whenever another process has written.
@@ -27,8 +28,7 @@ def copy(source: sqlite3.Connection, target: Path, progress: Callable[[int, int]
             source.backup(copied, pages=_PAGES, progress=lambda _, left, pages: progress(pages - left, pages))
             source.execute("COMMIT")
             copied.execute("PRAGMA journal_mode=DELETE")  # one file, without companions
-        sync(target)
-        sync_folder(target.absolute().parent)
+        durable.sync(target)
     except BaseException:
         target.unlink(missing_ok=True)
         raise
@@ -39,12 +39,3 @@ def damage(path: Path) -> str:
     with closing(sqlite3.connect(path)) as connection:
         (checked,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     return "" if checked == "ok" else " ".join(str(checked).split())
-
-
-def sync(path: Path) -> None:
-    """Wait until a file is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

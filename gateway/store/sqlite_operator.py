@@ -16,11 +16,10 @@ from pathlib import Path
 
 from gateway.core.errors import NotFound, StoreUnavailable
 from gateway.core.model import TenantId
-from gateway.store import sqlite_errors, sqlite_restore
+from gateway.store import durable, sqlite_errors, sqlite_restore
 from gateway.store.operator import TenantSize
 from gateway.store.sqlite_connections import open_reader, open_writer
 from gateway.store.sqlite_copy import copy, damage
-from gateway.store.sqlite_schema import sync_folder
 from gateway.store.sqlite_verify import problems
 
 _SIZE = "SELECT count(*), ifnull(sum(documents), 0), ifnull(sum(bytes), 0) FROM collections"
@@ -101,8 +100,7 @@ class SQLiteOperator:
                 found = damage(beside)
             if found:
                 raise StoreUnavailable(f"{path} is damaged, and a copy would be too ({found}): verify it.")
-            beside.replace(target)
-            sync_folder(target.absolute().parent)
+            durable.rename(beside, target)
         finally:
             sqlite_restore.remove(beside)
         return target.stat().st_size

@@ -17,10 +17,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from gateway.core.errors import BadRequest, Conflict, StoreUnavailable
-from gateway.store import sqlite_errors
+from gateway.store import durable, sqlite_errors
 from gateway.store.sqlite_connections import open_writer
-from gateway.store.sqlite_copy import copy, sync
-from gateway.store.sqlite_schema import APPLICATION_ID, sync_folder
+from gateway.store.sqlite_copy import copy
+from gateway.store.sqlite_schema import APPLICATION_ID
 from gateway.store.sqlite_verify import problems
 
 _LOCK_BYTE, _LOCK_BYTES = 0x40000000, 512  # sqlite.org/src/file/src/os.h: PENDING, RESERVED and SHARED
@@ -32,7 +32,7 @@ def put(path: Path, source: Path, *, replace: bool, progress: Callable[[int, int
 
     progress: as of `copy`, and told once more before anything is replaced; what it raises stops the work.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    durable.make_folder(path.parent)
     new = path.with_suffix(".restoring")
     with _only_one(path.parent):
         if path.exists():
@@ -45,7 +45,6 @@ def put(path: Path, source: Path, *, replace: bool, progress: Callable[[int, int
                 _exchange(path, new, replace)
             else:
                 _place(path, new)
-            sync_folder(path.parent)
         finally:
             remove(new)
 
@@ -93,7 +92,7 @@ def _copy_whole(source: Path, new: Path, progress: Callable[[int, int], None]) -
         raise BadRequest(f"{source} is not a whole backup of documents ({reason}).") from None
     if found:
         raise BadRequest(f"{source} is damaged: {' '.join(found)}")
-    sync(new)
+    durable.sync(new)
 
 
 def _settle(path: Path, replace: bool) -> os.stat_result:
@@ -126,7 +125,7 @@ def _exchange(path: Path, new: Path, replace: bool) -> None:
             raise _open_elsewhere(path)
         for suffix in ("-journal", "-wal", "-shm"):  # only a damaged file has them still
             path.with_name(path.name + suffix).unlink(missing_ok=True)
-        new.replace(path)
+        durable.rename(new, path)
     except (BlockingIOError, PermissionError):  # POSIX lets fcntl say either
         raise _open_elsewhere(path) from None
     finally:
@@ -140,7 +139,7 @@ def _place(path: Path, new: Path) -> None:
         if left.exists():
             raise Conflict(f"{left} is left of a file that is gone, and would spoil the new: move it away.")
     try:
-        path.hardlink_to(new)
+        durable.link(new, path)
     except FileExistsError:
         raise _open_elsewhere(path) from None
 

@@ -15,7 +15,6 @@ on: what was left behind is told by it.
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -123,24 +122,6 @@ _VERSION_3 = (
     "CREATE TABLE aliases (name TEXT PRIMARY KEY, key TEXT NOT NULL) STRICT, WITHOUT ROWID",
 )
 _STEPS = (_VERSION_1, _VERSION_2, _VERSION_3)
-
-
-def create_file(path: Path) -> None:
-    """Make an empty file with its mode, unless it is there, and make its name durable. Raises OSError."""
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        return
-    sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def bring_up(connection: sqlite3.Connection, path: Path) -> None:
