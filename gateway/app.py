@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter, time
 from typing import Any
 
 from gateway.call import Call, Snapshot, Target
@@ -52,7 +52,8 @@ class Gateway:
     """All rooms of one process. start() once, drain() once.
 
     supervise: also run the backends of gateway.conf. on_snapshot(new) is called after each swap.
-    application: the ASAB application with which services register, if there is one.
+    application: the ASAB application with which services register, if there is one. now: the monotonic clock
+    of the rate limits, wall: the clock of the daily quotas (since the epoch); both in seconds.
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class Gateway:
         supervise: bool = False,
         on_snapshot: Callable[[Snapshot], None] = lambda snapshot: None,
         application: Any = None,
+        now: Callable[[], float] = monotonic,
+        wall: Callable[[], float] = time,
     ) -> None:
         self.config = config
         self.ready = False
@@ -80,8 +83,8 @@ class Gateway:
         )
         self.probes = Probes(self.health, self.admission, self.pools)
         self.retries = Retries()
-        self.quotas = Quotas(data / "quotas.sqlite")
-        self.limits = Limits(self.quotas)
+        self.quotas = Quotas(data / "quotas.sqlite", wall)
+        self.limits = Limits(self.quotas, now)
         self.keys = Keys(Path(config.keys), config.tokens, self.metrics.token)
         self.store = document_store(config.store_uri, ensure_secret(data / "cursor.key"), application)
         self.feeds = Feeds()

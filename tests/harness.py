@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -44,10 +44,18 @@ def process_config(folder: Path, **more: Any) -> ProcessConfig:
 
 
 @asynccontextmanager
-async def running(folder: Path, config: dict[str, Any], **more: Any) -> AsyncIterator[Gateway]:
-    """A started gateway with this routing config; drained at the end."""
+async def running(
+    folder: Path,
+    config: dict[str, Any],
+    *,
+    now: Callable[[], float] = time.monotonic,
+    wall: Callable[[], float] = time.time,
+    **more: Any,
+) -> AsyncIterator[Gateway]:
+    """A started gateway with this routing config; drained at the end. now, wall: the clocks of its rate
+    limits and of its quotas."""
     (folder / "routing.yaml").write_text(yaml.safe_dump(config))
-    gateway = Gateway(process_config(folder, **more))
+    gateway = Gateway(process_config(folder, **more), now=now, wall=wall)
     await gateway.start()
     try:
         yield gateway

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ import yaml
 
 from gateway.app import Gateway
 from tests import harness
+from tests.eventually import eventually
 from tests.fakes import Backend, always, answer
 
 pytestmark = pytest.mark.asyncio
+NOON = 1_800_000_000 // 86400 * 86400 + 43200
 OWN_WORD = "RateLimit: mine;r=1\r\nX-RateLimit-Limit: 7\r\nX-Other: 1\r\n"
 
 
@@ -43,6 +45,21 @@ def config(backend: Backend, *, tenant: Any = None, **more: Any) -> dict[str, An
     return {"version": 1, "backends": backends, "tenants": tenants, "routes": routes, **more}
 
 
+class Clock:
+    """Time goes on where a test says so: no second, no minute, no midnight passes between two calls."""
+
+    now = 1000.7
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def running(
+    folder: Path, routing: dict[str, Any], now: Callable[[], float] | None = None
+) -> AbstractAsyncContextManager[Gateway]:
+    return harness.running(folder, routing, now=now or Clock(), wall=lambda: NOON)
+
+
 async def get(
     gateway: Gateway, session: aiohttp.ClientSession, path: str = "/svc/", **headers: str
 ) -> tuple[int, str, aiohttp.ClientResponse]:
@@ -63,7 +80,7 @@ async def test_made_up_tokens_are_refused_before_they_are_verified_and_known_one
     tmp_path: Path, session: aiohttp.ClientSession, backend: Backend
 ) -> None:
     routing = config(backend, client_limit={"rate": "1/m", "burst": 3})
-    async with harness.running(tmp_path, routing) as gateway:
+    async with running(tmp_path, routing) as gateway:
         good = harness.bearer(gateway)["Authorization"]
         assert (await get(gateway, session, Authorization=good))[0] == 200
         for _ in range(2):
@@ -91,7 +108,7 @@ async def test_a_forged_address_does_not_move_the_limit(
     limit = {"rate": "1/m", "burst": 2}
     for trusted, expected in (([], [200, 200, 429, 429]), (["127.0.0.0/8"], [200, 200, 200, 200])):
         routing = config(backend, client_limit=limit, trusted_proxies=trusted)
-        async with harness.running(tmp_path, routing) as gateway:
+        async with running(tmp_path, routing) as gateway:
             found = [
                 (await get(gateway, session, "/open/", **{"X-Forwarded-For": f"203.0.113.{number}"}))[0]
                 for number in range(4)
@@ -110,7 +127,7 @@ async def test_a_public_route_may_have_a_limit_for_each_address(
 ) -> None:
     routing = config(backend)
     routing["routes"][1]["rate_limit"] = {"rate": "1/m", "burst": 1}
-    async with harness.running(tmp_path, routing) as gateway:
+    async with running(tmp_path, routing) as gateway:
         assert [(await get(gateway, session, "/open/"))[:2] for _ in range(2)] == [
             (200, ""),
             (429, "client_limit"),
@@ -123,7 +140,7 @@ async def test_a_routes_limit_refuses_there_and_nowhere_else(
 ) -> None:
     routing = config(backend)
     routing["routes"][0]["rate_limit"] = {"rate": "1/m", "burst": 1}
-    async with harness.running(tmp_path, routing) as gateway:
+    async with running(tmp_path, routing) as gateway:
         assert [(await get(gateway, session))[:2] for _ in range(2)] == [(200, ""), (429, "tenant_limit")]
         assert (await get(gateway, session, "/docs/orders/"))[0] == 200
         other = harness.bearer(gateway, "globex")["Authorization"]
@@ -152,7 +169,7 @@ async def test_answers_tell_how_the_limits_stand_in_the_form_that_the_config_nam
     }
     for form, expected in forms.items():
         routing = config(backend, tenant=tenant, rate_limit_headers=form)
-        async with harness.running(tmp_path, routing) as gateway:
+        async with running(tmp_path, routing) as gateway:
             for fields in expected:
                 status, _, response = await get(gateway, session, path)
                 assert (status, limit_fields(response)) == (200, fields)
@@ -167,11 +184,27 @@ async def test_answers_tell_how_the_limits_stand_in_the_form_that_the_config_nam
                 assert response.headers["X-RateLimit-Reset"] == wait
 
 
+async def test_a_reset_counts_down_by_the_clock_in_whole_seconds_rounded_up(
+    tmp_path: Path, session: aiohttp.ClientSession, backend: Backend
+) -> None:
+    clock = Clock()
+    routing = config(backend, tenant={"rate_limit": {"rate": "1/m", "burst": 2}}, rate_limit_headers="legacy")
+    async with running(tmp_path, routing, clock) as gateway:
+        told = []
+        for seconds in (0.0, 0.5, 0.0, 59.5, 60.0):
+            clock.now += seconds
+            status, _, response = await get(gateway, session)
+            told.append((status, response.headers["X-RateLimit-Reset"]))
+    assert told[:2] == [(200, "60"), (200, "120")]
+    assert told[2][0] == 429
+    assert told[3:] == [(200, "120"), (200, "120")]
+
+
 async def test_without_the_setting_there_are_no_fields_and_a_backends_own_pass(
     tmp_path: Path, session: aiohttp.ClientSession, backend: Backend
 ) -> None:
     tenant = {"rate_limit": {"rate": "1/m", "burst": 2}}
-    async with harness.running(tmp_path, config(backend, tenant=tenant)) as gateway:
+    async with running(tmp_path, config(backend, tenant=tenant)) as gateway:
         _, _, response = await get(gateway, session)
         assert limit_fields(response) == {"RateLimit": ["mine;r=1"], "X-RateLimit-Limit": ["7"]}
         _, _, response = await get(gateway, session, "/docs/orders/")
@@ -185,7 +218,7 @@ async def test_a_reload_resets_no_limit(
     limit = {"rate": "1/m", "burst": 3}
     routing = config(backend, tenant=tenant, client_limit=limit, rate_limit_headers="draft")
     routing["routes"][0]["rate_limit"] = {"rate": "1/m", "burst": 5}
-    async with harness.running(tmp_path, routing) as gateway:
+    async with running(tmp_path, routing) as gateway:
         known = harness.bearer(gateway)["Authorization"]
         _, _, first = await get(gateway, session, Authorization=known)
         await get(gateway, session, "/open/")
@@ -208,7 +241,7 @@ async def test_a_quota_survives_a_restart(
     routing = config(backend, tenant={"quota": "3/day"})
     found: list[tuple[int, str]] = []
     for _ in range(2):
-        async with harness.running(tmp_path, routing) as gateway:
+        async with running(tmp_path, routing) as gateway:
             found.extend([(await get(gateway, session))[:2] for _ in range(2)])
     assert found == [(200, ""), (200, ""), (200, ""), (429, "tenant_limit")]
 
@@ -216,11 +249,9 @@ async def test_a_quota_survives_a_restart(
 async def test_quotas_are_written_about_once_a_second_while_it_runs(
     tmp_path: Path, session: aiohttp.ClientSession, backend: Backend
 ) -> None:
-    async with harness.running(tmp_path, config(backend, tenant={"quota": "3/day"})) as gateway:
+    async with running(tmp_path, config(backend, tenant={"quota": "3/day"})) as gateway:
         assert not (tmp_path / "var" / "quotas.sqlite").exists()
         assert (await get(gateway, session))[0] == 200
-        async with asyncio.timeout(3):
-            while not gateway.quotas._stored:
-                await asyncio.sleep(0.02)
+        await eventually(lambda: gateway.quotas._stored)
         assert gateway.quotas._stored == {"acme": 1}
         assert gateway.quotas.used("acme") == 1

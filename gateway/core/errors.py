@@ -11,6 +11,14 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+ROUNDING = 1e-6  # what sums and quotients of doubles may be off by: seconds, or a part of a request
+
+
+def whole_seconds(seconds: float) -> int:
+    """Rounded up, for a header field. What is above a whole number by no more than the rounding of doubles
+    is that number: a minute added to a clock and taken off is at times 60.000000000004 s, which is not 61."""
+    return math.ceil(seconds - ROUNDING)
+
 
 class GatewayError(Exception):
     """The base of all answers that are errors of ours.
@@ -42,7 +50,7 @@ class _Retryable(GatewayError):
     """An error that tells the client when to come back: `Retry-After` in whole seconds, at least 1."""
 
     def __init__(self, detail: str = "", *, retry_after: float = 1.0, **more: Any) -> None:
-        super().__init__(detail, headers={"Retry-After": str(max(1, math.ceil(retry_after)))}, **more)
+        super().__init__(detail, headers={"Retry-After": str(max(1, whole_seconds(retry_after)))}, **more)
 
 
 # --- what the client did -------------------------------------------------------------------------

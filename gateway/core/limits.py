@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from gateway.core.errors import ROUNDING, whole_seconds
+
 FieldsForm = Literal["none", "draft", "legacy"]
 Fields = tuple[tuple[str, str], ...]
 _MAX_JITTER = 60.0  # seconds: a quota is waited for by the hour, and a quarter of that would be no help
@@ -65,8 +67,10 @@ def take(bucket: float | None, now: float, rate: Rate) -> tuple[float, float]:
 def standing(name: str, bucket: float, now: float, rate: Rate) -> Standing:
     """How a bucket stands at `now`."""
     used = max(0.0, bucket - now)
-    left = math.floor(rate.burst - used * rate.per_second + 1e-6)
-    return Standing(name, rate.burst, max(1, math.ceil(rate.burst / rate.per_second)), max(0, left), used)
+    left = math.floor(rate.burst - used * rate.per_second + ROUNDING)
+    window = max(1, whole_seconds(rate.burst / rate.per_second))
+    return Standing(name, rate.burst, window, max(0, left), used)
+
 
 
 def later(wait: float, chance: float) -> float:
@@ -85,11 +89,11 @@ def fields(form: FieldsForm, standings: Sequence[Standing]) -> Fields:
         return ()
     if form == "draft":
         policies = ", ".join(f'"{s.name}";q={s.quota};w={s.window}' for s in standings)
-        state = ", ".join(f'"{s.name}";r={s.left};t={math.ceil(s.reset)}' for s in standings)
+        state = ", ".join(f'"{s.name}";r={s.left};t={whole_seconds(s.reset)}' for s in standings)
         return ("RateLimit-Policy", policies), ("RateLimit", state)
     least = min(standings, key=lambda s: (s.left, -s.reset))
     return (
         ("X-RateLimit-Limit", str(least.quota)),
         ("X-RateLimit-Remaining", str(least.left)),
-        ("X-RateLimit-Reset", str(math.ceil(least.reset))),
+        ("X-RateLimit-Reset", str(whole_seconds(least.reset))),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -233,6 +234,27 @@ def test_a_refusal_tells_of_its_limit_and_its_reset_is_retry_after() -> None:
         ("RateLimit-Policy", '"tenant";q=1;w=10'),
         ("RateLimit", '"tenant";r=0;t=13'),
     )
+
+
+@pytest.mark.parametrize("form", ["draft", "legacy"])
+@pytest.mark.parametrize("rate", [Rate(1 / 60, 2), Rate(1 / 3, 2), Rate(1 / 86400, 2), Rate(0.1, 2)])
+def test_a_whole_reset_is_told_as_that_at_every_moment_of_the_clock(form: FieldsForm, rate: Rate) -> None:
+    """A sum of doubles is off by some nanoseconds, on which no rounding up to a whole second may hang."""
+    seconds = round(1 / rate.per_second)
+    random = Random(7)
+    for _ in range(500):
+        limited, acme = Limited(fields=form), tenant("acme", rate)
+        limited.clock.now = random.random() * 10 ** random.randrange(8)
+        for taken in (1, 2):
+            fields = dict(limited.take(acme).limit_fields)
+            if form == "draft":
+                assert fields["RateLimit-Policy"] == f'"tenant";q=2;w={2 * seconds}'
+                assert fields["RateLimit"] == f'"tenant";r={2 - taken};t={taken * seconds}'
+            else:
+                assert fields["X-RateLimit-Reset"] == str(taken * seconds)
+        with pytest.raises(TenantLimit) as caught:
+            limited.take(acme)
+        assert caught.value.headers["Retry-After"] == str(seconds)
 
 
 def test_without_a_form_there_are_no_fields() -> None:
