@@ -15,7 +15,7 @@ import asyncio
 import json
 import re
 import sys
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -103,25 +103,88 @@ def parse_yaml(text: str) -> Any:
 
 
 def _check_events(text: str) -> None:
-    """Raises Problems when it is nested too deep to be read safely or holds a tag (`!!bool abc`, of which
-    the constructors would make any exception), YAMLError when it is not YAML."""
-    loader, depth = _Loader(text), 0
-    while loader.check_event():
-        event = loader.get_event()
-        if isinstance(event, _TAGGED) and event.tag is not None:
-            reason = f"the tag {event.tag!r} is not understood"
-            raise Problems([Problem((), reason, "remove the tag; put a text in quotes", _line_of(event))])
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
+    """Raises Problems for what is YAML and no config: nested too deep to be read safely, a tag (`!!bool abc`,
+    of which the constructors would make any exception), a second document, an alias of nothing or of what
+    it stands in; YAMLError when it is not YAML."""
+    loader = _Loader(text)
+    events = _Events()
+    try:
+        while loader.check_event():
+            events.take(cast(yaml.Event, loader.get_event()))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        if mark is None or not events.too_deep(text[events.end : mark.index]):
+            raise
+        raise _problem(_DEEP, "is it the right file?", mark) from None
+
+
+_DEEP = f"it is nested too deep: more than {MAX_DEPTH} levels"
+
+
+class _Events:
+    """What has been read of a text, event by event. end: where the last of them ended in it."""
+
+    def __init__(self) -> None:
+        self.end = 0
+        self._open: list[
+            str | None
+        ] = []  # the anchors, if they have one, of the mappings and lists that are open
+        self._anchors: set[str] = set()
+        self._documents = 0
+
+    def take(self, event: yaml.Event) -> None:
+        self.end = event.end_mark.index if event.end_mark else 0
+        if isinstance(event, yaml.DocumentStartEvent):
+            self._documents += 1
+            if self._documents > 1:
+                raise _problem("there is another document (---)", "keep one of them", event.start_mark)
+        elif isinstance(event, yaml.AliasEvent):
+            self._alias(event)
         elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if depth > MAX_DEPTH:
-            raise Problems([Problem((), "it is nested too deep", "is it the right file?", _line_of(event))])
+            self._open.pop()
+        elif isinstance(event, _TAGGED):
+            self._tagged(event)
+
+    def _alias(self, event: yaml.AliasEvent) -> None:
+        name = event.anchor
+        if name in self._open:
+            reason = f"the alias *{name} is recursive: it stands in what it repeats"
+            raise _problem(reason, "write it out", event.start_mark)
+        if name not in self._anchors:
+            reason, hint = f"*{name} is an undefined alias", f"put &{name} before what it repeats"
+            raise _problem(reason, hint + ", or the text in quotes", event.start_mark)
+
+    def _tagged(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> None:
+        if event.tag is not None:
+            reason = f"the tag {event.tag!r} is not understood"
+            raise _problem(reason, "remove the tag; put a text in quotes", event.start_mark)
+        if event.anchor is not None:
+            if event.anchor in self._anchors:
+                raise _problem(f"the anchor &{event.anchor} is there twice", "rename one", event.start_mark)
+            self._anchors.add(event.anchor)
+        if isinstance(event, yaml.CollectionStartEvent):
+            self._open.append(event.anchor)
+            if len(self._open) > MAX_DEPTH:
+                raise _problem(_DEEP, "is it the right file?", event.start_mark)
+
+    def too_deep(self, ahead: str) -> bool:
+        """Whether what could not be read is nested too deep, with the brackets of the text `ahead` of the
+        last event. libyaml has a limit of its own, and looks ahead: it may stop there before it has told of
+        one bracket. Which error that is only its sentence says, which is another one in every version."""
+        depth = len(self._open)
+        for bracket in _BRACKETS.findall(ahead):
+            depth += 1 if bracket in "[{" else -1
+            if depth > MAX_DEPTH:
+                return True
+        return False
 
 
-def _line_of(event: yaml.Event | None) -> int:
-    mark = event.start_mark if event is not None else None
-    return mark.line + 1 if mark is not None else 0
+_BRACKETS = re.compile(r"[\[\]{}]")
+
+
+def _problem(reason: str, hint: str, mark: Any) -> Problems:
+    """mark: yaml's, of which there are two kinds, or None; where in the text it is."""
+    return Problems([Problem((), reason, hint, mark.line + 1 if mark else 0)])
 
 
 def _written_out(value: Any, known: dict[int, tuple[int, int]]) -> tuple[int, int]:

@@ -55,10 +55,11 @@ def test_keys_that_are_no_text_are_named_with_their_lines() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "reason"),
     [
-        ("a: 1\nb: [1\n", 3, "expected"),
-        ("a:\n\tb: 1\n", 2, "cannot start any token"),
+        ("a: 1\nb: [1\n", 3, "not YAML"),
+        ("a:\n\tb: 1\n", 2, "not YAML"),
         ("a: 1\n---\nb: 2\n", 2, "another document"),
         ("a: 1\nb: *nothing\n", 2, "undefined alias"),
+        ("a: &a b\nc: &a d", 2, "anchor &a is there twice"),
         ("a: &a [*a]", 1, "recursive"),
         ("a: &a {b: *a}", 1, "recursive"),
         ("a: !!python/object/apply:os.system [ls]", 1, "tag"),
@@ -77,9 +78,9 @@ def test_keys_that_are_no_text_are_named_with_their_lines() -> None:
         ("a: !!seq [b]", 1, "tag"),
         ("a:\n  !!map\n  b: 1", 2, "tag"),
         ("a: ! b", 1, "tag"),
-        ("a: 'b\n", 2, "end of stream"),
-        ("a: b: c\n", 1, "not allowed"),
-        ('a: "\\ud800"', 1, "Unicode"),
+        ("a: 'b\n", 2, "not YAML"),
+        ("a: b: c\n", 1, "not YAML"),
+        ('a: "\\ud800"', 1, "not YAML"),
     ],
 )
 def test_what_is_no_yaml_is_named_with_its_line(text: str, line: int, reason: str) -> None:
@@ -107,16 +108,18 @@ LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("[" * 100_000, "too deep"),
         ("{a: " * 100_000, "too deep"),
         ("- " * 100_000, "too deep"),
+        ("a:\n  - [[[[\n" + "[" * 100_000, "too deep"),
+        ("['" + "[" * 100_000 + "', }", "not YAML"),
         ("[" * 500 + "]" * 500, "too deep"),
     ],
-    ids=["laughs", "long scalar", "brackets", "braces", "dashes", "balanced"],
+    ids=["laughs", "long scalar", "brackets", "braces", "dashes", "both", "quoted brackets", "balanced"],
 )
 async def test_what_would_fill_memory_or_stack_is_refused_fast(text: str, reason: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     (problem,) = problems(text)
     assert reason in problem.reason
     assert with_lines(text, [Problem(("a",), "", "")])
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 5
     for padded in (text, text + LARGE[4:]):
         with pytest.raises(Problems, match="1 problem") as caught:
             await parse_yaml_apart(padded)
