@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import configparser
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -24,10 +25,12 @@ from gateway.core.settings import json_schema
 from gateway.core.values import parse_duration
 from gateway.services.child import ChildFailed
 from gateway.services.config import ConfigRefused, as_dict, compile_text, read
+from gateway.services.files import read_text
 from gateway.services.folders import socket_folder
 from gateway.services.keys import Keys, KeysUnusable, ensure_signing_key, issue
 
 _CONFIG = "config/gateway.conf"
+_MAX_CONF = 1024 * 1024  # bytes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -115,13 +118,10 @@ def _token_arguments(token: argparse.ArgumentParser) -> None:
 def load_process(path: str) -> ProcessConfig:
     """Read gateway.conf without starting anything. Raises Problems, OSError."""
     parser = configparser.ConfigParser(interpolation=None)
+    if not os.path.lexists(path):
+        raise OSError(f"there is no {path}; name the process config with -c")
     try:
-        with Path(path).open(encoding="utf-8") as file:
-            parser.read_file(file)
-    except FileNotFoundError:
-        raise OSError(f"there is no {path}; name the process config with -c") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8; save it as UTF-8") from None
+        parser.read_string(read_text(Path(path), _MAX_CONF), path)
     except configparser.Error as error:
         raise ValueError(f"{path} is not an ini file: {error.message}") from None
     sections = {name: dict(parser.items(name)) for name in parser.sections()}

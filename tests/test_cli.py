@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -344,7 +346,7 @@ def test_keys_that_cannot_be_used_are_named_and_not_shown(
         (b"[gateway]\nlitsen = a:80", "the key 'litsen' is unknown"),
     ],
 )
-@pytest.mark.parametrize("command", ["serve", "routes", "token --tenant acme"])
+@pytest.mark.parametrize("command", ["serve", "check", "routes", "token --tenant acme"])
 def test_a_bad_process_config_is_exit_code_1_in_every_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, content: bytes | None, reason: str
 ) -> None:
@@ -355,3 +357,16 @@ def test_a_bad_process_config_is_exit_code_1_in_every_command(
     assert (code, out) == (1, "")
     assert reason in err
     assert str(path) in err
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["FIFO", "directory"])
+def test_a_process_config_that_is_no_file_is_named_by_its_kind(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    make: Callable[[Path], None],
+    request: pytest.FixtureRequest,
+) -> None:
+    make(tmp_path / "gateway.conf")
+    code, _, err = run(capsys, "serve", "-c", str(tmp_path / "gateway.conf"))
+    assert code == 1
+    assert f"it is a {request.node.callspec.id}" in err

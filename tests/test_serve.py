@@ -177,6 +177,27 @@ def test_an_early_sighup_is_ignored_and_a_reload_that_fails_is_logged(tmp_path: 
 
 
 @pytest.mark.whole
+def test_a_fifo_in_place_of_the_routing_config_holds_up_neither_it_nor_its_end(tmp_path: Path) -> None:
+    serving = Serving(tmp_path)
+    routing = tmp_path / "routing.yaml"
+    good = routing.read_text()
+    with serving.started() as process:
+        serving.until_ready(process)
+        routing.unlink()
+        os.mkfifo(routing)
+        serving.until_logged(process, "it is a FIFO (named pipe)")
+        assert serving.get("/admin/config") == 200
+        process.send_signal(signal.SIGHUP)
+        routing.unlink()
+        routing.write_text(good)
+        serving.until_logged(process, "is as the live revision 1 again")
+        routing.unlink()
+        os.mkfifo(routing)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+
+@pytest.mark.whole
 def test_sighup_loads_the_config_again(tmp_path: Path) -> None:
     serving = Serving(tmp_path)
     with serving.started() as process:

@@ -20,27 +20,36 @@ from gateway.core.check import compile_data
 from gateway.core.compile import Compiled
 from gateway.core.model import Backend
 from gateway.core.problems import Problem, Problems
-from gateway.services import source
-from gateway.services.watch import Stamp, goes_on, stamp
+from gateway.services import files, source
+from gateway.services.watch import Look, Settling, Stamp, goes_on, stamp
 
 L = logging.getLogger(__name__)
-POLL = 0.05  # seconds between two looks at the file; a change is taken when two looks agree
+POLL = 0.05  # seconds between two looks at the file
+_TRIES = 20  # to read a file that changes while it is read
+# Seconds after which a file that was read is read once more: there are file systems that count time in steps
+# of two seconds, and two edits of one length within such a step leave one stamp.
+_READ_AGAIN = 2.5
+_TRY_AGAIN = 5.0  # seconds after a failure that may pass by itself; each next one waits twice as long
+_TRY_AGAIN_AT_MOST = 300.0
 
 MakeTarget = Callable[[Backend | None], Target]
 
 
 class ConfigRefused(Exception):
-    """A routing config that cannot be used, with all its problems."""
+    """A routing config that cannot be used, with all its problems. passing: another try may work although
+    nobody edits the file."""
 
-    def __init__(self, path: Path, problems: list[Problem]) -> None:
+    def __init__(self, path: Path, problems: list[Problem], *, passing: bool = False) -> None:
         super().__init__(f"{path}: {len(problems)} problem(s)")
         self.path = path
         self.problems = problems
+        self.passing = passing
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A try to load that changed nothing. at: seconds since the epoch."""
+    """A try to load that changed nothing. at: seconds since the epoch. digest: of the text, "" when it could
+    not be read."""
 
     at: float
     digest: str
@@ -50,15 +59,9 @@ class Refusal:
 def read(path: Path) -> str:
     """The text of the file. Raises ConfigRefused."""
     try:
-        if path.stat().st_size > source.MAX_BYTES:
-            problem = Problem((), f"it is larger than {source.MAX_BYTES} bytes", "is it the right file?")
-            raise ConfigRefused(path, [problem])
-        return path.read_text("utf-8")
-    except OSError as error:
-        problem = Problem((), f"it cannot be read: {error.strerror}", "check that it exists and its mode")
-        raise ConfigRefused(path, [problem]) from None
-    except UnicodeDecodeError:
-        raise ConfigRefused(path, [Problem((), "it is not UTF-8", "save it as UTF-8")]) from None
+        return files.read_text(path, source.MAX_BYTES)
+    except files.FileUnusable as error:
+        raise ConfigRefused(path, [Problem((), error.reason, error.hint)], passing=error.passing) from None
 
 
 def compile_text(text: str, target: MakeTarget, sockets: str) -> Compiled[Target]:
@@ -78,6 +81,7 @@ class ConfigService:
 
     on_applied(new, old) runs after each swap, on the loop; old is None the first time, and what it raises
     then ends the start. on_refused runs after each refusal. Later what they raise is logged: a swap stays.
+    now: a clock that never goes back, in seconds.
     """
 
     def __init__(
@@ -87,14 +91,20 @@ class ConfigService:
         sockets: str,
         on_applied: Callable[[Snapshot, Snapshot | None], None] = lambda new, old: None,
         on_refused: Callable[[Refusal], None] = lambda refusal: None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = path
         self._target = target
         self._sockets = sockets
         self._on_applied = on_applied
         self._on_refused = on_refused
+        self._now = now
         self._current: Snapshot | None = None
-        self._seen: Stamp | None = None
+        self._text = ""
+        self._settling = Settling(None)
+        self._read = ""  # the digest of what was read last, "" for nothing
+        self._again_at: float | None = None
+        self._again_after = _TRY_AGAIN
         self._lock = asyncio.Lock()
         self.refusal: Refusal | None = None
 
@@ -103,18 +113,25 @@ class ConfigService:
         assert self._current is not None, "load_first() comes first"
         return self._current
 
+    @property
+    def text(self) -> str:
+        """The text that is live, to the character."""
+        return self._text
+
     def load_first(self) -> None:
         """Load at the start. Raises ConfigRefused: without a good config nothing begins."""
-        self._seen = stamp(self.path)
+        before = stamp(self.path)
         text = read(self.path)
+        self._took(before, text)
         try:
             compiled = compile_text(text, self._target, self._sockets)
         except Problems as found:
             raise ConfigRefused(self.path, found.items) from None
-        self._on_applied(self._swap(compiled, _digest(text)), None)
+        self._on_applied(self._swap(compiled, text), None)
 
     async def reload(self) -> bool:
-        """Load the file now, off the loop. True when the running snapshot is what the file says.
+        """Load the file now, off the loop, quiet or not. True when the running snapshot is what the file
+        says.
 
         A bug of ours on the way is logged and refuses the file: nothing ends the watch.
         """
@@ -128,32 +145,83 @@ class ConfigService:
     async def _load(self) -> bool:
         digest = ""
         try:
-            text = await self._read()
+            text = await self._read_now()
             digest = _digest(text)
             if digest == self.current.digest:
-                self.refusal = None
+                self._undone()
                 return True
             compiled = await self._compile(text)
         except ConfigRefused as refused:
-            self._refuse(digest, refused.problems)
+            self._failed(digest, refused.problems, passing=refused.passing)
             return False
         except Problems as found:
-            self._refuse(digest, found.items)
+            self._failed(digest, found.items, passing=isinstance(found, source.NotNow))
             return False
         old = self.current
-        new = self._swap(compiled, digest)
+        new = self._swap(compiled, text)
         with goes_on(f"what follows from revision {new.revision}"):
             self._on_applied(new, old)
         return True
 
-    async def _read(self) -> str:
+    async def _read_now(self) -> str:
         """The text, as it was when nobody wrote it. Raises ConfigRefused."""
-        while True:
-            self._seen = stamp(self.path)
-            text = await asyncio.to_thread(read, self.path)
-            if stamp(self.path) == self._seen:
+        for _ in range(_TRIES):
+            before = stamp(self.path)
+            try:
+                text = await asyncio.to_thread(read, self.path)
+            except ConfigRefused:
+                self._took(before, None)
+                raise
+            if stamp(self.path) == before:
+                self._took(before, text)
                 return text
             await asyncio.sleep(POLL)
+        problem = Problem((), "it changes while it is read, again and again", "end what writes it")
+        raise ConfigRefused(self.path, [problem])
+
+    def _took(self, stamp: Stamp | None, text: str | None) -> None:
+        self._settling.take(stamp)
+        self._read = "" if text is None else _digest(text)
+        self._again_at = None if text is None else self._now() + _READ_AGAIN
+
+    async def watch(self) -> None:
+        """Follow the file until cancelled."""
+        while True:
+            await asyncio.sleep(POLL)
+            await self.look()
+
+    async def look(self) -> None:
+        """One look at the file: load it when it changed and has been left alone since (see Settling)."""
+        now = self._now()
+        match self._settling.look(now, stamp(self.path)):
+            case Look.QUIET:
+                await self.reload()
+            case Look.RESTLESS:
+                began = self._settling.began
+                L.warning(
+                    "%s has been changing for %.0f s, so it was not read yet; revision %d stays live",
+                    self.path,
+                    now - (began if began is not None else now),
+                    self.current.revision,
+                )
+            case Look.SAME if self._again_at is not None and now >= self._again_at:
+                await self._read_again()
+            case _:
+                pass
+
+    async def _read_again(self) -> None:
+        """What the stamp does not tell: whether another text is there, and whether a failure is over."""
+        self._again_at = None
+        if not self._read:
+            await self.reload()
+            return
+        try:
+            text = await asyncio.to_thread(read, self.path)
+        except ConfigRefused:
+            self._settling.doubt()
+        else:
+            if _digest(text) != self._read:
+                self._settling.doubt()
 
     async def _compile(self, text: str) -> Compiled[Target]:
         """As `compile_text`, while requests are served: nothing here holds the loop up for long."""
@@ -163,33 +231,40 @@ class ConfigService:
         except Problems as found:
             raise Problems(_in_order(await source.with_lines_apart(text, found.items))) from None
 
-    async def watch(self) -> None:
-        """Follow the file until cancelled. It is taken when it has not changed between two looks, so that
-        a file that is still being written is not read."""
-        before = self._seen
-        while True:
-            await asyncio.sleep(POLL)
-            now = stamp(self.path)
-            if now == before and now != self._seen:
-                await self.reload()
-            before = now
-
-    def _swap(self, compiled: Compiled[Target], digest: str) -> Snapshot:
+    def _swap(self, compiled: Compiled[Target], text: str) -> Snapshot:
         old = self._current
         new = Snapshot(
             revision=old.revision + 1 if old else 1,
             loaded_at=time.time(),
-            digest=digest,
+            digest=_digest(text),
             table=compiled.table,
             backends=compiled.backends,
             tenants=compiled.tenants,
             trusted=compiled.trusted,
             limits=compiled.limits,
         )
-        self._current = new
+        self._current, self._text = new, text
         self.refusal = None
         L.info("Revision %d of %s is live: %d routes", new.revision, self.path, len(new.table.routes))
         return new
+
+    def _undone(self) -> None:
+        """The file says what is live. Whoever reads the log after a refusal must hear that it is over."""
+        if self.refusal is not None:
+            self.refusal = None
+            revision = self.current.revision
+            L.info("%s is as the live revision %d again: what was refused is undone", self.path, revision)
+
+    def _failed(self, digest: str, problems: list[Problem], *, passing: bool) -> None:
+        if passing:
+            self._read = ""
+            self._again_at = self._now() + self._again_after
+            self._again_after = min(2 * self._again_after, _TRY_AGAIN_AT_MOST)
+            if self.refusal is not None and self.refusal.problems == problems:
+                return  # it was said
+        else:
+            self._again_after = _TRY_AGAIN
+        self._refuse(digest, problems)
 
     def _refuse(self, digest: str, problems: list[Problem]) -> None:
         self.refusal = Refusal(time.time(), digest, problems)
@@ -202,9 +277,10 @@ class ConfigService:
 
     def status(self) -> dict[str, Any]:
         """What GET /admin/config shows."""
-        current = self.current
+        current, began = self.current, self._settling.began
         return {
             "path": str(self.path),
+            "changing_for": None if began is None else round(self._now() - began, 3),
             "revision": current.revision,
             "loaded_at": current.loaded_at,
             "digest": current.digest,

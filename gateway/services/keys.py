@@ -18,13 +18,15 @@ from jwt.algorithms import OKPAlgorithm
 from gateway.core.errors import Unauthenticated
 from gateway.core.model import Identity
 from gateway.core.tokens import Key, KeySetError, TokenRule, parse_keys, sign, verify
+from gateway.services.files import FileUnusable, read_file, read_text
 from gateway.services.watch import Stamp, stamp
 from gateway.store import durable
 
 L = logging.getLogger(__name__)
 CACHE_SIZE = 10_000
 _SECRET_BYTES = 32
-_ANEW = "remove it: a new one is made at the start, and what was signed with the old one is refused"
+_ANEW = "a new one is made at the start, and what was signed with the old one is refused"
+_MAX_BYTES = 1024 * 1024  # of a key file: thousands of keys
 Result = Literal["cached", "verified", "refused"]
 
 
@@ -96,11 +98,12 @@ class Keys:
 def load_keys(path: Path, rule: TokenRule) -> dict[str, Key]:
     """The keys of a JWK set file. Raises KeysUnusable."""
     try:
-        text = path.read_text("utf-8")
+        text = read_text(path, _MAX_BYTES)
         mode = path.stat().st_mode & 0o777
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise KeysUnusable(f"{path}: cannot be read: {reason}; restore it from its backup") from None
+    except FileUnusable as error:
+        raise KeysUnusable(f"{error}; restore the file from its backup") from None
+    except OSError as error:
+        raise KeysUnusable(f"{path}: it cannot be read: {error.strerror}") from None
     try:
         keys = parse_keys(text, rule.algorithms)
     except KeySetError as error:
@@ -165,13 +168,15 @@ def ensure_secret(path: Path) -> bytes:
             durable.make_folder(path.parent)
             durable.create(path, base64.b64encode(secrets.token_bytes(_SECRET_BYTES)) + b"\n")
         mode = path.stat().st_mode & 0o777
-        secret = base64.b64decode(path.read_bytes().strip(), validate=True)
+        secret = base64.b64decode(read_file(path, _MAX_BYTES).strip(), validate=True)
+    except FileUnusable as error:
+        raise KeysUnusable(f"{error}; or remove it: {_ANEW}") from None
     except OSError as error:
         raise KeysUnusable(f"{path}: it cannot be made or read: {error.strerror}") from None
     except binascii.Error:
         secret = b""
     if len(secret) < _SECRET_BYTES:
-        raise KeysUnusable(f"{path}: it holds no secret of {_SECRET_BYTES} bytes; {_ANEW}")
+        raise KeysUnusable(f"{path}: it holds no secret of {_SECRET_BYTES} bytes; remove it: {_ANEW}")
     if mode & 0o077:
-        raise KeysUnusable(f"{path}: others may read or change the secret in it; {_ANEW}")
+        raise KeysUnusable(f"{path}: others may read or change the secret in it; remove it: {_ANEW}")
     return secret

@@ -29,6 +29,10 @@ _NESTING = (dict, list)
 _SMALL = 8 * 1024  # characters: 4 ms of a thread cost less than a process
 
 
+class NotNow(Problems):
+    """The text could not be looked at: another try may work with the same text."""
+
+
 class _Loader(yaml.CSafeLoader):
     """libyaml's loader with the YAML 1.2 core schema. `problems` collects what is wrong with keys."""
 
@@ -262,12 +266,12 @@ async def _apart(question: dict[str, Any]) -> Any:
         )
     except OSError as error:
         reason = f"it could not be read: no process could be started: {error.strerror}"
-        raise Problems([Problem((), reason, "free memory or processes, and save it again")]) from None
+        raise NotNow([Problem((), reason, "free memory or processes; it is tried again")]) from None
     try:
         async with asyncio.timeout(_APART_TIMEOUT):
             output, _ = await process.communicate(json.dumps(question).encode())
     except TimeoutError:
-        raise Problems([Problem((), "it could not be read in time", "make the file smaller")]) from None
+        raise NotNow([Problem((), "it could not be read in time", "make the file smaller")]) from None
     finally:
         if process.returncode is None:
             process.kill()
@@ -276,7 +280,7 @@ async def _apart(question: dict[str, Any]) -> Any:
         code = process.returncode
         how = f"exit code {code}" if code > 0 else f"signal {-code}"
         reason = f"it could not be read: the process that reads it ended with {how}"
-        raise Problems([Problem((), reason, "its message is in the log; memory may be short")])
+        raise NotNow([Problem((), reason, "its message is in the log; memory may be short")])
     return await asyncio.to_thread(json.loads, output)
 
 

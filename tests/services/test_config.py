@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
+import shutil
+import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,7 +17,10 @@ import pytest
 from aiohttp import web
 
 from gateway.call import Call, Snapshot
-from gateway.services.config import ConfigRefused, ConfigService, Refusal, describe
+from gateway.core.problems import Problem
+from gateway.services import files, source
+from gateway.services.config import POLL, ConfigRefused, ConfigService, Refusal, describe
+from gateway.services.watch import QUIET, RESTLESS
 
 
 async def nowhere(call: Call) -> web.StreamResponse:
@@ -33,6 +39,7 @@ class Setting:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "routing.yaml"
         self.path.write_text(text("a"))
+        self.clock = 1000.0
         self.applied: list[tuple[Snapshot, Snapshot | None]] = []
         self.refused: list[Refusal] = []
         self.live = ConfigService(
@@ -47,6 +54,32 @@ class Setting:
     @property
     def names(self) -> list[str]:
         return [route.name for route in self.live.current.table.routes]
+
+    def on_a_clock(self) -> None:
+        """A service whose time passes in `looks` alone."""
+        self.live = ConfigService(
+            self.path,
+            lambda backend: nowhere,
+            "/sockets",
+            lambda new, old: self.applied.append((new, old)),
+            self.refused.append,
+            lambda: self.clock,
+        )
+        self.applied.clear()
+        self.live.load_first()
+
+    async def looks(self, seconds: float) -> None:
+        """The looks of a watch in this time."""
+        for _ in range(round(seconds / POLL)):
+            self.clock += POLL
+            await self.live.look()
+
+    def write(self, content: str) -> None:
+        """In place, at a time that no write had before: some file systems count in coarse steps."""
+        status = self.path.stat() if self.path.exists() else None
+        self.path.write_text(content)
+        if status is not None:
+            os.utime(self.path, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000))
 
     async def until(self, condition, seconds: float = 2.0) -> float:
         began = time.perf_counter()
@@ -143,17 +176,173 @@ async def test_a_bad_edit_changes_nothing_and_all_its_problems_are_shown(
 
 
 async def test_a_good_edit_after_a_bad_one_takes_the_refusal_away(setting: Setting) -> None:
-    async with setting.watched():
-        setting.path.write_text("version: [")
-        await setting.until(lambda: setting.live.refusal)
-        setting.path.write_text(text("a", "b"))
-        await setting.until(lambda: len(setting.names) == 2)
-        assert setting.live.status()["refused"] is None
-        setting.path.write_text("version: [")
-        await setting.until(lambda: setting.live.refusal)
-        setting.path.write_text(text("a", "b"))  # what is live
-        await setting.until(lambda: setting.live.refusal is None)
-    assert setting.live.current.revision == 2
+    setting.on_a_clock()
+    setting.write("version: [")
+    await setting.looks(1)
+    assert setting.live.refusal
+    setting.write(text("a", "b"))
+    await setting.looks(1)
+    assert (setting.names, setting.live.status()["refused"]) == (["a", "b"], None)
+
+
+@pytest.mark.parametrize("wrong", ["version: [", "version: 2", None, "\0"], ids=str)
+@pytest.mark.parametrize("by", ["watch", "reload"])
+async def test_what_is_as_the_live_text_again_takes_the_refusal_away_and_the_log_says_so(
+    setting: Setting, caplog: pytest.LogCaptureFixture, wrong: str | None, by: str
+) -> None:
+    setting.on_a_clock()
+    caplog.set_level(logging.INFO)
+    setting.path.unlink() if wrong is None else setting.write(wrong)
+    await setting.looks(1)
+    assert setting.live.status()["refused"]["problems"]
+    caplog.clear()
+    setting.write(text("a"))
+    await setting.looks(1) if by == "watch" else await setting.live.reload()
+    assert setting.live.status()["refused"] is None
+    (record,) = caplog.records
+    assert f"{setting.path} is as the live revision 1 again" in record.getMessage()
+    setting.write(text("a") + "# \n")
+    await setting.looks(1)
+    caplog.clear()
+    os.utime(setting.path, (1, 1))
+    await setting.looks(1)
+    assert not caplog.records
+    assert setting.live.text == text("a") + "# \n"
+
+
+# --- files that are none ---------------------------------------------------------------------------
+
+
+def a_fifo(path: Path) -> str:
+    os.mkfifo(path)
+    return "FIFO"
+
+
+def a_folder(path: Path) -> str:
+    path.mkdir()
+    return "directory"
+
+
+def a_device(path: Path) -> str:
+    path.symlink_to("/dev/zero")
+    return "character device"
+
+
+def a_terminal(path: Path) -> str:
+    path.symlink_to("/dev/tty")
+    return "device"
+
+
+def a_socket(path: Path) -> str:
+    made = socket.socket(socket.AF_UNIX)
+    made.bind(str(path))
+    made.close()
+    return "socket"
+
+
+def a_loop(path: Path) -> str:
+    path.symlink_to(path.name)
+    return "cannot be read"
+
+
+def a_dead_link(path: Path) -> str:
+    path.symlink_to("nowhere")
+    return "cannot be read"
+
+
+def nothing(path: Path) -> str:
+    return "cannot be read"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [a_fifo, a_folder, a_device, a_terminal, a_socket, a_loop, a_dead_link, nothing],
+    ids=lambda f: f.__name__,
+)
+async def test_what_is_no_regular_file_is_refused_by_its_kind_and_the_watch_goes_on(
+    setting: Setting, make: Callable[[Path], str]
+) -> None:
+    setting.on_a_clock()
+    setting.path.unlink()
+    kind = make(setting.path)
+    async with asyncio.timeout(5):
+        await setting.looks(1)
+    ((problem,),) = [refusal.problems for refusal in setting.refused]
+    assert kind in problem.reason and problem.mend
+    with pytest.raises(ConfigRefused):
+        ConfigService(setting.path, lambda backend: nowhere, "").load_first()
+    if setting.path.is_dir():
+        setting.path.rmdir()
+    setting.path.unlink(missing_ok=True)
+    setting.path.write_text(text("b"))
+    await setting.looks(1)
+    assert setting.names == ["b"]
+
+
+async def test_a_file_that_says_it_is_empty_is_bounded_too(setting: Setting) -> None:
+    """Files of /proc have the size 0 and any content; a file may grow after it was looked at."""
+    setting.on_a_clock()
+    setting.path.unlink()
+    setting.path.symlink_to("/proc/self/status")
+    async with asyncio.timeout(5):
+        await setting.looks(1)
+    assert setting.refused
+    with pytest.raises(files.FileUnusable, match="larger than 10 bytes"):
+        files.read_file(Path("/proc/self/status"), 10)
+
+
+async def test_a_byte_order_mark_is_no_part_of_the_text(setting: Setting) -> None:
+    setting.on_a_clock()
+    setting.path.write_bytes(b"\xef\xbb\xbf" + text("b").encode())
+    await setting.looks(1)
+    assert setting.names == ["b"]
+
+
+async def test_a_failure_that_passes_by_itself_is_tried_again_and_said_once(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gateway.services import config
+
+    def no_descriptors(path: Path) -> str:
+        problem = Problem((), "it cannot be read: too many open files", "end some")
+        raise ConfigRefused(path, [problem], passing=True)
+
+    setting.on_a_clock()
+    with monkeypatch.context() as broken:
+        broken.setattr(config, "read", no_descriptors)
+        setting.write(text("b"))
+        await setting.looks(30)
+    assert (len(setting.refused), setting.names) == (1, ["a"])
+    await setting.looks(60)
+    assert (len(setting.refused), setting.names) == (1, ["b"])
+
+
+async def test_a_parser_that_cannot_run_is_tried_again(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_process(*_: object, **__: object) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    setting.on_a_clock()
+    with monkeypatch.context() as broken:
+        broken.setattr(source.asyncio, "create_subprocess_exec", no_process)
+        setting.write(text("b") + "#" * 10_000)
+        await setting.looks(1)
+        assert "no process could be started" in setting.refused[0].problems[0].reason
+    await setting.looks(8)
+    assert (len(setting.refused), setting.names) == (1, ["b"])
+
+
+async def test_a_text_that_is_torn_under_every_reading_is_refused_in_the_end(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gateway.services import config
+
+    count = itertools.count()
+    monkeypatch.setattr(config, "stamp", lambda path: (next(count),) * 5)
+    async with asyncio.timeout(10):
+        assert not await setting.live.reload()
+    assert "changes while it is read" in setting.refused[0].problems[0].reason
 
 
 @pytest.mark.parametrize("typo", ["!!bool abc", '!!int ""', "!!seq abc", "!x 1"])
@@ -221,16 +410,148 @@ def test_a_listener_that_raises_at_the_first_load_ends_the_start(tmp_path: Path)
 
 
 async def test_a_file_that_is_still_being_written_is_not_read(setting: Setting) -> None:
-    whole = text(*(f"r{index}" for index in range(40)))
-    async with setting.watched():
-        with setting.path.open("w") as file:
-            for line in whole.splitlines(keepends=True):  # from the third line on, each part is a good config
-                file.write(line)
-                file.flush()
-                await asyncio.sleep(0.02)
-        await setting.until(lambda: len(setting.names) == 40)
+    """Whatever the pace of the writer is, as long as it does not rest for QUIET: from the third line on, each
+    part of the file is a good config that lacks routes."""
+    setting.on_a_clock()
+    whole = text(*(f"r{index}" for index in range(40))).splitlines(keepends=True)
+    for number in range(1, len(whole) + 1):
+        setting.write("".join(whole[:number]))
+        await setting.looks(QUIET - POLL)
+    assert [len(new.table.routes) for new, _ in setting.applied] == [1]
+    await setting.looks(3 * POLL)
     assert [len(new.table.routes) for new, _ in setting.applied] == [1, 40]
     assert not setting.refused
+
+
+async def test_it_is_read_once_it_has_been_left_alone_and_not_before(setting: Setting) -> None:
+    setting.on_a_clock()
+    setting.write(text("b"))
+    await setting.looks(QUIET)
+    assert setting.names == ["a"]
+    await setting.looks(2 * POLL)
+    assert setting.names == ["b"]
+
+
+async def test_a_file_that_never_rests_is_said_in_the_log_and_more_and_more_seldom(
+    setting: Setting, caplog: pytest.LogCaptureFixture
+) -> None:
+    setting.on_a_clock()
+    caplog.set_level(logging.WARNING)
+    for second in range(int(RESTLESS * 8)):
+        for _ in range(5):
+            with setting.path.open("a") as file:
+                file.write("#\n")
+            await setting.looks(0.2)
+        if second == 2:
+            assert 2 <= setting.live.status()["changing_for"] <= 4
+            assert not caplog.records
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 3
+    assert all(str(setting.path) in text and "revision 1 stays live" in text for text in said)
+    await setting.looks(1)
+    assert setting.live.status()["changing_for"] is None
+    assert setting.live.current.digest == setting.live.status()["digest"]
+    assert setting.live.current.revision == 2
+
+
+def vim(path: Path, content: str) -> None:
+    backup = path.with_name(path.name + "~")
+    path.rename(backup)
+    path.write_text(content)
+    backup.unlink()
+
+
+def in_place_by_sed(path: Path, content: str) -> None:
+    beside = path.with_name("sedAbC123")
+    beside.write_text(content)
+    beside.rename(path)
+
+
+def copied_over(path: Path, content: str) -> None:
+    other = path.with_name("other")
+    other.write_text(content)
+    shutil.copyfile(other, path)
+
+
+def copied_with_an_old_time(path: Path, content: str) -> None:
+    beside = path.with_name(".routing.yaml.XyZ")
+    beside.write_text(content)
+    os.utime(beside, (1, 1))  # as rsync --times and tar do
+    beside.rename(path)
+
+
+def config_map(path: Path, content: str) -> None:
+    """As the kubelet does: a folder for each version, and a link that is turned."""
+    folder = path.parent / f"..{time.time_ns()}"
+    folder.mkdir()
+    (folder / path.name).write_text(content)
+    link = path.parent / "..data_tmp"
+    link.symlink_to(folder.name)
+    old = os.readlink(path.parent / "..data") if (path.parent / "..data").exists() else None
+    link.rename(path.parent / "..data")
+    if old is None:
+        path.unlink()
+        path.symlink_to(Path("..data") / path.name)
+    else:
+        shutil.rmtree(path.parent / old)
+
+
+@pytest.mark.parametrize(
+    "save", [vim, in_place_by_sed, copied_over, copied_with_an_old_time, config_map], ids=lambda f: f.__name__
+)
+async def test_each_way_to_save_is_one_revision_and_no_refusal(
+    setting: Setting, save: Callable[[Path, str], None]
+) -> None:
+    setting.on_a_clock()
+    for number in range(2, 5):
+        save(setting.path, text(f"b{number}"))
+        await setting.looks(1)
+        assert (setting.names, setting.live.current.revision) == ([f"b{number}"], number)
+    assert not setting.refused
+
+
+async def test_a_file_that_is_away_for_a_moment_is_not_missed(setting: Setting) -> None:
+    setting.on_a_clock()
+    away = setting.path.with_name("away")
+    setting.path.rename(away)
+    await setting.looks(QUIET - POLL)
+    away.rename(setting.path)
+    await setting.looks(1)
+    assert (len(setting.applied), setting.refused) == (1, [])
+
+
+async def test_a_touch_and_a_clock_that_goes_back_make_no_revision_and_an_edit_with_it_does(
+    setting: Setting, caplog: pytest.LogCaptureFixture
+) -> None:
+    setting.on_a_clock()
+    caplog.clear()
+    for when in (2_000_000_000, 1, 0):
+        os.utime(setting.path, (when, when))
+        await setting.looks(1)
+    assert (len(setting.applied), caplog.records) == (1, [])
+    setting.path.write_text(text("b"))
+    os.utime(setting.path, (1, 1))
+    await setting.looks(1)
+    assert setting.names == ["b"]
+
+
+async def test_an_edit_that_its_stamp_does_not_tell_is_found_all_the_same(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two edits of one length within one step of the file system's clock (2 s on FAT, 1 s on some NFS)."""
+    from gateway.services import config
+
+    monkeypatch.setattr(config, "stamp", lambda path: (1, 1, 1, 1, path.stat().st_size))
+    setting.on_a_clock()
+    setting.path.write_text(text("bb"))
+    await setting.looks(QUIET + 2 * POLL)
+    assert setting.names == ["bb"]
+    setting.path.write_text(text("cc"))
+    await setting.looks(10)
+    assert setting.names == ["cc"]
+    setting.path.write_text(text("dd"))
+    await setting.looks(10)
+    assert setting.names == ["cc"]  # later than any step of a clock: a stamp tells it, or nothing does
 
 
 async def test_a_file_that_changes_while_it_is_read_is_read_again(

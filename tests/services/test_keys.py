@@ -9,6 +9,7 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def test_a_secret_that_others_may_read_or_change_is_refused(tmp_path: Path, mode
 
 def test_a_secret_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
-    with pytest.raises(KeysUnusable, match="it cannot be made or read: Is a directory"):
+    with pytest.raises(KeysUnusable, match="it is a directory, and no regular file"):
         ensure_secret(tmp_path / "s")
 
 
@@ -240,6 +241,18 @@ def test_nothing_is_read_when_nothing_changed(setting: Setting) -> None:
     setting.keys.reload_if_changed()
     setting.keys.verify(token)
     assert setting.results == ["verified", "cached"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["FIFO", "directory"])
+def test_what_is_no_regular_file_is_named_by_its_kind_and_not_waited_for(
+    tmp_path: Path, make: Callable[[Path], None], request: pytest.FixtureRequest
+) -> None:
+    kind = request.node.callspec.id
+    make(tmp_path / "k")
+    with pytest.raises(KeysUnusable, match=f"it is a {kind}"):
+        load_keys(tmp_path / "k", RULE)
+    with pytest.raises(KeysUnusable, match=f"it is a {kind}"):
+        ensure_secret(tmp_path / "k")
 
 
 @pytest.mark.parametrize("content", [None, b"{", b'{"keys": []}', b"\xff", b"[" * 100_000])

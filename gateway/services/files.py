@@ -1,0 +1,94 @@
+"""Files that are read by name: only regular ones, never more than a bound, and never a wait.
+
+Opening a FIFO waits for a writer, and reading a terminal or a device may wait for ever or do something: a
+thread that waits so cannot be cancelled, and the process could not even end. Symbolic links are followed, as
+Kubernetes mounts its ConfigMaps by them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+_KINDS = {
+    stat.S_IFIFO: "a FIFO (named pipe)",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device",
+    stat.S_IFDIR: "a directory",
+}
+_PIECE = 1024 * 1024  # bytes
+
+
+class FileUnusable(OSError):
+    """A file that cannot be read. reason: a clause with `it` for the file. hint: how to mend it. passing:
+    another try may work although nobody touches the file (no descriptors left, a disk's fault)."""
+
+    def __init__(self, path: Path, reason: str, hint: str, *, passing: bool = False) -> None:
+        super().__init__(f"{path}: {reason}; {hint}")
+        self.reason = reason
+        self.hint = hint
+        self.passing = passing
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """The bytes of a regular file, at most `limit`. Raises FileUnusable."""
+    try:
+        _check(path, path.stat(), limit)  # first: opening alone may do something to a device
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+        descriptor = os.open(path, flags)
+        try:
+            _check(path, os.fstat(descriptor), limit)
+            content = _read(descriptor, limit)
+        finally:
+            os.close(descriptor)
+    except FileUnusable:
+        raise
+    except FileNotFoundError as error:
+        link = path.is_symlink()
+        hint = "it is a link to nowhere; correct the link" if link else "look at the name, or put it there"
+        raise FileUnusable(path, f"it cannot be read: {error.strerror}", hint) from None
+    except PermissionError as error:
+        hint = f"let the user with id {os.geteuid()} read it (its mode, its folders')"
+        raise FileUnusable(path, f"it cannot be read: {error.strerror}", hint) from None
+    except ValueError:
+        raise FileUnusable(path, "its name holds a NUL", "correct the name") from None
+    except OSError as error:
+        reason = f"it cannot be read: {error.strerror}"
+        raise FileUnusable(path, reason, "look at its disk and its folders", passing=True) from None
+    if len(content) > limit:
+        raise _too_large(path, limit)
+    return content
+
+
+def read_text(path: Path, limit: int) -> str:
+    """As `read_file`, of UTF-8; a byte order mark is no part of the text. Raises FileUnusable."""
+    try:
+        return read_file(path, limit).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        reason = f"it is not UTF-8 (byte {error.start})"
+        raise FileUnusable(path, reason, "save it as UTF-8") from None
+
+
+def _check(path: Path, status: os.stat_result, limit: int) -> None:
+    kind = stat.S_IFMT(status.st_mode)
+    if kind != stat.S_IFREG:
+        what = _KINDS.get(kind, "a special file")
+        raise FileUnusable(path, f"it is {what}, and no regular file", "name a file, or put one in its place")
+    if status.st_size > limit:
+        raise _too_large(path, limit)
+
+
+def _too_large(path: Path, limit: int) -> FileUnusable:
+    return FileUnusable(path, f"it is larger than {limit} bytes", "is it the right file?")
+
+
+def _read(descriptor: int, limit: int) -> bytes:
+    """Up to one byte more than the limit: a file may grow, and those of /proc say that they are empty."""
+    pieces: list[bytes] = []
+    left = limit + 1
+    while left > 0 and (piece := os.read(descriptor, min(left, _PIECE))):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
