@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 
 from gateway.app import Gateway
+from gateway.core.jwk import sign
 from gateway.core.process import ProcessConfig
-from gateway.core.tokens import TokenRule, sign
+from gateway.core.tokens import TokenRule
 from gateway.services.keys import load_keys, signing_key
 
 RULE = TokenRule("gateway", "gateway")

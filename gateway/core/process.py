@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from gateway.core import mongo_uri
+from gateway.core.jwk import ALGORITHMS, OFFERED
 from gateway.core.problems import Problem, Problems
-from gateway.core.tokens import ALGORITHMS, TokenRule
+from gateway.core.tokens import TokenRule
 
 Sections = Mapping[str, Mapping[str, str]]
 Listen = tuple[str, int]
@@ -145,12 +146,10 @@ def parse_process(sections: Sections, folder: str) -> ProcessConfig:
             read.wrong("tokens", name, "it is empty", "write the text that tokens must carry")
     algorithms = tuple(read.text("tokens", "algorithms", " ".join(ALGORITHMS)).replace(",", " ").split())
     for name in algorithms:
-        if name not in ALGORITHMS:
-            read.wrong(
-                "tokens", "algorithms", f"{name!r} is not offered", f"choose of {', '.join(ALGORITHMS)}"
-            )
+        if name not in OFFERED:
+            read.wrong("tokens", "algorithms", f"{name!r} is not offered", f"choose of {', '.join(OFFERED)}")
     if not algorithms:
-        read.wrong("tokens", "algorithms", "it is empty", f"choose of {', '.join(ALGORITHMS)}")
+        read.wrong("tokens", "algorithms", "it is empty", f"choose of {', '.join(OFFERED)}")
     access = read.text("log", "access", "access.log")
     config = ProcessConfig(
         listen=read.listen("gateway", "127.0.0.1:8080"),

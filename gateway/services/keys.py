@@ -8,7 +8,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
 
 from gateway.core.errors import Unauthenticated
+from gateway.core.jwk import Key, KeySet, KeySetError, parse_keys, sign
 from gateway.core.model import Identity
-from gateway.core.tokens import Key, KeySetError, TokenRule, parse_keys, sign, verify
+from gateway.core.tokens import TokenRule, verify
 from gateway.services.files import FileUnusable, read_file, read_text
 from gateway.services.watch import Stamp, stamp
 from gateway.store import durable
@@ -48,15 +49,18 @@ class Keys:
         self.rule = rule
         self._on_result = on_result
         self._now = now
-        self._keys: Mapping[str, Key] = {}
+        self._keys = KeySet(())
         self._cache: dict[str, Identity] = {}
         self._seen: Stamp | None = None
 
     def load(self) -> None:
-        """Read the key file. Raises KeysUnusable; then the keys stay as they were."""
+        """Read the key file, and log which of its keys are not used and why. Raises KeysUnusable; then the
+        keys stay as they were."""
         self._seen = stamp(self.path)
         self._keys = load_keys(self.path, self.rule)
         self._cache.clear()
+        for warning in self._keys.warnings:
+            L.warning("%s: %s", self.path, warning)
 
     def reload_if_changed(self) -> None:
         """Read the key file again when it changed; a bad one is logged and the last good keys stay."""
@@ -95,7 +99,7 @@ class Keys:
         return identity
 
 
-def load_keys(path: Path, rule: TokenRule) -> dict[str, Key]:
+def load_keys(path: Path, rule: TokenRule) -> KeySet:
     """The keys of a JWK set file. Raises KeysUnusable."""
     try:
         text = read_text(path, _MAX_BYTES)
@@ -108,14 +112,14 @@ def load_keys(path: Path, rule: TokenRule) -> dict[str, Key]:
         keys = parse_keys(text, rule.algorithms)
     except KeySetError as error:
         raise KeysUnusable(f"{path}: {error}") from None
-    if mode & 0o077 and any(key.can_sign for key in keys.values()):
+    if mode & 0o077 and keys.private:
         raise KeysUnusable(f"{path}: it holds signing keys and others may read it; run: chmod 600 {path}")
     return keys
 
 
-def signing_key(keys: Mapping[str, Key], kid: str = "") -> Key:
+def signing_key(keys: Iterable[Key], kid: str = "") -> Key:
     """The key to sign with: the one named, or the first that can. Raises KeysUnusable."""
-    for key in keys.values():
+    for key in keys:
         if key.can_sign and kid in ("", key.kid):
             return key
     raise KeysUnusable(f"no key {kid!r} that can sign is in the key set" if kid else "no key can sign")

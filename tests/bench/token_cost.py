@@ -15,7 +15,8 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
 
-from gateway.core.tokens import TokenRule, parse_keys, sign
+from gateway.core.jwk import parse_keys, sign
+from gateway.core.tokens import TokenRule
 from gateway.services.keys import Keys
 from tests.bench.bars import bar
 
@@ -40,7 +41,7 @@ def _row(folder: Path, algorithm: str, tokens: int) -> dict[str, Any]:
     path.write_text(json.dumps({"keys": [_jwk(algorithm)]}))
     keys = Keys(path, _RULE)
     keys.load()
-    key = parse_keys(path.read_text(), _RULE.algorithms)["bench"]
+    (key,) = parse_keys(path.read_text(), _RULE.algorithms)
     now = int(time.time())
     claims = {"iss": "gateway", "aud": "gateway", "tenant": "acme", "scope": "bench:read", "iat": now}
     made = [sign({**claims, "sub": f"user-{n}", "exp": now + 3600}, key) for n in range(tokens)]

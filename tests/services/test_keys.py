@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from gateway.core.errors import Unauthenticated
-from gateway.core.tokens import TokenRule, sign
+from gateway.core.jwk import sign
+from gateway.core.tokens import TokenRule
 from gateway.services import keys as service
 from gateway.services.keys import (
     Keys,
@@ -72,7 +73,7 @@ def test_a_new_key_file_is_for_its_owner_alone_whatever_the_umask(tmp_path: Path
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert [p.name for p in path.parent.iterdir()] == ["keys.jwks"]
-    assert signing_key(load_keys(path, RULE)).algorithm == "EdDSA"
+    assert signing_key(load_keys(path, RULE)).algorithms == ("EdDSA",)
 
 
 def test_a_key_file_that_is_there_is_left_alone(tmp_path: Path) -> None:
@@ -157,15 +158,14 @@ def test_public_keys_may_be_readable_by_all(setting: Setting) -> None:
     del document["keys"][0]["d"]
     setting.path.write_text(json.dumps(document))
     setting.path.chmod(0o644)
-    (key,) = load_keys(setting.path, RULE).values()
     with pytest.raises(KeysUnusable, match="no key can sign"):
-        signing_key({key.kid: key})
+        signing_key(load_keys(setting.path, RULE))
 
 
 def test_a_key_to_sign_with_may_be_named(setting: Setting) -> None:
     keys = load_keys(setting.path, RULE)
-    (kid,) = keys
-    assert signing_key(keys, kid).kid == kid
+    (key,) = keys
+    assert signing_key(keys, key.kid or "") is key
     with pytest.raises(KeysUnusable, match="'other'"):
         signing_key(keys, "other")
 

@@ -1,0 +1,249 @@
+"""Key sets (RFC 7517), read as the issuers of the world publish them.
+
+A set also holds keys that are not for us: for encryption, of a type, curve or algorithm that is not used
+here, weak ones. Each of them is left out and named with the reason; the set is not refused for its sake
+(section 5). What a key may verify is decided here, before there is a token: the algorithms that its type and
+curve can do, of those that are pinned, and of these the one that its own `alg` says. A secret never verifies
+what is signed with a private key, nor a public key what is signed with a secret (RFC 8725 section 2.1).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jwt
+from jwt import PyJWK
+from jwt.algorithms import Algorithm, HMACAlgorithm
+
+ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")  # unless others are pinned
+_BITS = ("256", "384", "512")
+# By `kty` and `crv`: what such a key can do. Ed25519 is the newer name of what EdDSA means here (RFC 9864).
+_CAN: dict[tuple[str, str], tuple[str, ...]] = {
+    ("oct", ""): tuple(f"HS{bits}" for bits in _BITS),
+    ("RSA", ""): (*(f"RS{bits}" for bits in _BITS), *(f"PS{bits}" for bits in _BITS)),
+    ("EC", "P-256"): ("ES256",),
+    ("EC", "P-384"): ("ES384",),
+    ("EC", "P-521"): ("ES512",),
+    ("OKP", "Ed25519"): ("EdDSA", "Ed25519"),
+}
+OFFERED = tuple(sorted(name for names in _CAN.values() for name in names))
+_LIBRARY_NAMES = {"Ed25519": "EdDSA"}
+_TYPES = frozenset(kty for kty, _ in _CAN)
+_MIN_SECRET = {"HS256": 32, "HS384": 48, "HS512": 64}  # bytes; RFC 7518 section 3.2
+_MIN_RSA = 2048  # bits; RFC 7518 section 3.3
+_PRIVATE = ("d", "k")  # a member that makes an entry one for its owner alone
+MAX_TRIES = 16  # keys that one token is tried with, where its `kid` does not say which
+# What may be quoted of an entry in a message: never long enough to be a secret.
+_quotable = re.compile(r"[A-Za-z0-9+._-]{1,24}", re.ASCII).fullmatch
+
+
+class KeySetError(ValueError):
+    """A key set that cannot be used; the text says which key, why and how to mend it, never its value."""
+
+
+class _Unusable(Exception):
+    """Why a key is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One verification key. Its value is never part of its repr.
+
+    kid: None when it has none. algorithms: what it may verify, the one that it signs with first.
+    """
+
+    kid: str | None
+    algorithms: tuple[str, ...]
+    material: Any = field(repr=False)
+    jwk: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def can_sign(self) -> bool:
+        """Whether the private half is here, and is meant for it."""
+        return _is_private(self.jwk) and "sign" in (self.jwk.get("key_ops") or ("sign",))
+
+    def verifies(self, algorithm: str, message: bytes, signature: bytes) -> bool:
+        """Whether the signature is this key's. algorithm: one of `algorithms`."""
+        return bool(_library[algorithm].verify(message, self.material, signature))
+
+
+class KeySet:
+    """The usable keys of a set, in its order. warnings: a sentence for each key that is left out, and for
+    each `kid` that is there again. private: whether any entry is for its owner alone, and so the file."""
+
+    __slots__ = ("_named", "_nameless", "keys", "private", "warnings")
+
+    def __init__(self, keys: Sequence[Key], warnings: Sequence[str] = (), *, private: bool = False) -> None:
+        self.keys = tuple(keys)
+        self.warnings = tuple(warnings)
+        self.private = private
+        self._named: dict[str, list[Key]] = {}
+        for key in keys:
+            if key.kid is not None:
+                self._named.setdefault(key.kid, []).append(key)
+        self._nameless = [key for key in keys if key.kid is None]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self.keys)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def candidates(self, kid: str | None, algorithm: str) -> list[Key] | None:
+        """The keys that a token with this header may be signed with, at most MAX_TRIES: those of its name;
+        all where it has none; those without a name where nobody has its. None when there is no such name,
+        and an empty list when the keys of that name do not do the algorithm."""
+        named = self.keys if kid is None else self._named.get(kid, self._nameless)
+        if not named:
+            return None
+        return [key for key in named if algorithm in key.algorithms][:MAX_TRIES]
+
+
+def sign(claims: Mapping[str, Any], key: Key) -> str:
+    """A token with these claims, signed. Raises KeySetError when the key has no private half."""
+    if not key.can_sign:
+        raise KeySetError(f"the key {key.kid!r} has no private half, so it cannot sign")
+    algorithm = key.algorithms[0]
+    header = {"alg": algorithm, "typ": "JWT"} | ({} if key.kid is None else {"kid": key.kid})
+    private = PyJWK(dict(key.jwk), _LIBRARY_NAMES.get(algorithm, algorithm)).key
+    message = b".".join(map(_part, (_json(header), _json(claims))))
+    return (message + b"." + _part(_library[algorithm].sign(message, private))).decode()
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _part(raw: bytes) -> bytes:
+    return urlsafe_b64encode(raw).rstrip(b"=")
+
+
+_library: dict[str, Algorithm] = {
+    name: jwt.get_algorithm_by_name(_LIBRARY_NAMES.get(name, name)) for name in OFFERED
+}
+
+
+class _Repeated(dict[str, Any]):
+    """An object of JSON with a member that is there twice."""
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    return made if len(made) == len(pairs) else _Repeated(made)
+
+
+def parse_keys(text: str, algorithms: Sequence[str] = ALGORITHMS) -> KeySet:
+    """Read a JWK set. algorithms: those that are pinned. Raises KeySetError when no key can be used."""
+    try:
+        document = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_members)
+        entries = document["keys"]
+        if not isinstance(entries, list) or isinstance(document, _Repeated):
+            raise TypeError
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise KeySetError('it is not a JWK set: a JSON object {"keys": [...]}') from None
+    keys: list[Key] = []
+    warnings: list[str] = []
+    first: dict[str, int] = {}
+    for index, entry in enumerate(entries):
+        try:
+            key = _parse_key(entry, algorithms)
+        except _Unusable as reason:
+            warnings.append(f"{_name(index, entry)} is not used: {reason}")
+            continue
+        keys.append(key)
+        if key.kid is not None and first.setdefault(key.kid, index) != index:
+            warnings.append(
+                f"{_name(index, entry)} has the kid of keys[{first[key.kid]}]; a token that names it is tried"
+                f" with each of them (at most {MAX_TRIES}); ask the issuer for a kid of its own"
+            )
+    if not keys:
+        raise KeySetError("; ".join(["it holds no usable key", *warnings[:8]]))
+    private = any(isinstance(entry, dict) and _is_private(entry) for entry in entries)
+    return KeySet(keys, warnings, private=private)
+
+
+def _is_private(entry: Mapping[str, Any]) -> bool:
+    return any(name in entry for name in _PRIVATE)
+
+
+def _name(index: int, entry: Any) -> str:
+    """An entry as a message names it: its place, and its kid."""
+    kid = entry.get("kid") if isinstance(entry, dict) else None
+    return f"keys[{index}] (kid {kid[:64]!a})" if isinstance(kid, str) else f"keys[{index}] (no kid)"
+
+
+def _quoted(value: Any) -> str:
+    """A value for a message, where it is a short word."""
+    return f"`{value}`" if isinstance(value, str) and _quotable(value) else "a value that is not a name"
+
+
+def _parse_key(entry: Any, algorithms: Sequence[str]) -> Key:
+    """Raises _Unusable."""
+    if not isinstance(entry, dict):
+        raise _Unusable("a key is a JSON object")
+    if isinstance(entry, _Repeated):
+        raise _Unusable("a member is there twice, so it can be read in two ways")
+    kid = entry.get("kid")
+    if kid is not None and (not isinstance(kid, str) or not kid):
+        raise _Unusable("its `kid` is not a text")
+    _check_use(entry)
+    can = _algorithms(entry, algorithms)
+    try:
+        material = PyJWK(entry, _LIBRARY_NAMES.get(can[0], can[0])).key
+        if hasattr(material, "public_key"):
+            material = material.public_key()
+        if entry["kty"] == "oct":
+            HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(material)  # refuses the text of a public key
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError):
+        raise _Unusable(f"it is not a valid {can[0]} key") from None
+    if entry["kty"] == "RSA" and material.key_size < _MIN_RSA:
+        raise _Unusable(f"it has {material.key_size} bits, and an RSA key needs at least {_MIN_RSA} bits")
+    if entry["kty"] == "oct":
+        needed = _MIN_SECRET[can[0]]
+        can = tuple(name for name in can if len(material) >= _MIN_SECRET[name])
+        if not can:
+            raise _Unusable(f"its secret has {len(material)} bytes, and needs at least {needed} bytes")
+    return Key(kid, can, material, entry)
+
+
+def _check_use(entry: Mapping[str, Any]) -> None:
+    """What the key is for (RFC 7517 sections 4.2 and 4.3). Raises _Unusable."""
+    use, operations = entry.get("use"), entry.get("key_ops")
+    if use == "enc":
+        raise _Unusable("its `use` is `enc`: it is for encryption")
+    if use is not None and use != "sig":
+        raise _Unusable(f"its `use` is {_quoted(use)}, and not `sig`")
+    if operations is None:
+        return
+    # What a private key signs, its public half verifies, whether or not the list says that too.
+    wanted = ("verify", "sign") if _is_private(entry) else ("verify",)
+    if not isinstance(operations, list) or not any(name in operations for name in wanted):
+        raise _Unusable("its `key_ops` do not name `verify`")
+
+
+def _algorithms(entry: Mapping[str, Any], pinned: Sequence[str]) -> tuple[str, ...]:
+    """What an entry may verify, in the order that they are pinned. Raises _Unusable."""
+    kty, crv, alg = entry.get("kty"), entry.get("crv"), entry.get("alg")
+    if not isinstance(kty, str) or kty not in _TYPES:
+        raise _Unusable(f"its `kty` is {_quoted(kty)}, and not one of {', '.join(sorted(_TYPES))}")
+    curve = crv if kty in ("EC", "OKP") else ""
+    can = _CAN.get((kty, curve), ()) if isinstance(curve, str) else ()
+    if not can:
+        offered = " or ".join(known for of, known in _CAN if of == kty)
+        raise _Unusable(f"its curve is {_quoted(crv)}, and not {offered}")
+    if alg is not None and alg not in OFFERED:
+        raise _Unusable(f"its `alg` is {_quoted(alg)}, which signs no token here")
+    if alg is not None and alg not in can:
+        raise _Unusable(f"its `alg` is `{alg}`, which is none of a key of its type and curve")
+    found = tuple(name for name in pinned if name in can and alg in (None, name))
+    if not found:
+        wanted = f"its `alg` is `{alg}`" if alg is not None else f"it can do {', '.join(can)}"
+        raise _Unusable(
+            f"{wanted}, and [tokens] algorithms has {', '.join(pinned)}; add it there if it is due"
+        )
+    return found
