@@ -14,7 +14,7 @@ from multidict import CIMultiDictProxy
 
 from gateway.core.head import Head
 from gateway.core.limits import NO_LIMITS, Fields, LimitRules
-from gateway.core.model import Backend, Identity, Route, Tenant, TrustedProxies
+from gateway.core.model import Backend, CorsRule, Identity, Route, Tenant, TrustedProxies
 from gateway.core.table import RoutingTable
 
 Target = Callable[["Call"], Awaitable[web.StreamResponse]]
@@ -81,10 +81,10 @@ class Call:
     request: aiohttp's, None when the request came whole and simple; then body is all of its body.
     target: of the request line, as it came. peer: address, "" for a unix socket. old: the client speaks
     HTTP/1.0. keep_alive: its connection may go on after this.
-    Found on the way, in this order: path and query (canonical path, query byte for byte), route, params
-    (decoded), subpath (the path that the target sees), identity, tenant, limit_fields (header fields for the
-    answer that tell how the limits stand). draining: whether the gateway is
-    about to end. on_end: called when an answer that was relayed by callbacks has left.
+    Found on the way, in this order: path and query (canonical path, query byte for byte), route, cors (the
+    route's; of a 405 the path's), params (decoded), subpath (the path that the target sees), identity,
+    tenant, limit_fields (header fields for the answer that tell how the limits stand). draining: whether the
+    gateway is about to end. on_end: called when an answer that was relayed by callbacks has left.
     Kept for the log: status, code, address (the backend's, tried last), bytes_in, bytes_out, queue_s,
     backend_s.
     """
@@ -97,6 +97,7 @@ class Call:
         "bytes_out",
         "client",
         "code",
+        "cors",
         "draining",
         "head",
         "id",
@@ -152,6 +153,7 @@ class Call:
         self.query = ""
         self.subpath = ""
         self.route: CallRoute | None = None
+        self.cors: CorsRule | None = None
         self.params: Mapping[str, str] = {}
         self.identity: Identity | None = None
         self.tenant: Tenant | None = None

@@ -11,7 +11,8 @@ from gateway.call import Call, Snapshot, Target
 from gateway.core.compile import Compiled
 from gateway.core.errors import GatewayError
 from gateway.core.head import from_pairs
-from gateway.life import Life, Policies, is_preflight
+from gateway.edge.cors import is_preflight
+from gateway.life import Life, Policies
 from gateway.services.keys import Keys
 
 

@@ -12,7 +12,7 @@ from aiohttp import HttpVersion11, web
 
 from gateway.call import Call, Snapshot
 from gateway.core import access, paths, target, tenancy
-from gateway.core.errors import BadRequest, GatewayError, InternalError, Unauthenticated
+from gateway.core.errors import BadRequest, GatewayError, InternalError, MethodNotAllowed, Unauthenticated
 from gateway.core.head import Head, from_pairs
 from gateway.core.model import Identity
 from gateway.core.tokens import bearer
@@ -158,8 +158,8 @@ class Life:
 
     async def _parsed(self, call: Call) -> web.StreamResponse:
         self._check_version(call)
-        if is_preflight(call):
-            return await self._preflight(call)
+        if cors.is_preflight(call):
+            return self._preflight(call)
         self.begin(call)
         if call.route is None:
             return reply.empty(204)  # OPTIONS *
@@ -243,20 +243,28 @@ class Life:
             raise BadRequest("A header's name or value can be read in two ways.", close=True)
         if head.codings and head.codings != ["chunked"]:
             raise BadRequest("The only transfer coding that is understood is chunked.", close=True)
-        host, call.path, call.query = target.resolve(call.method, call.target, head.hosts)
+        host, call.path, call.query = target.resolve(method, call.target, head.hosts)
         if call.path == "*":
             return
-        call.route, call.params = call.snapshot.table.match(method, host, call.path)
+        try:
+            call.route, call.params = call.snapshot.table.match(method, host, call.path)
+        except MethodNotAllowed as error:
+            call.cors = error.cors  # so that a page can read that it is 405
+            raise
+        call.cors = call.route.cors
         if not call.route.encoded_slash:
             paths.refuse_encoded_slash(call.path)
         strip = call.route.strip
         call.subpath = (call.path[len(strip) :] or "/") if strip else call.path
 
-    async def _preflight(self, call: Call) -> web.Response:
+    def _preflight(self, call: Call) -> web.Response:
         """CORS asks before authentication, by the method that is to come, and never reaches a backend."""
-        assert call.request is not None
         self._match(call, call.head.asked)
-        return await cors.preflight(call.route.cors if call.route else None, call.request)
+        methods: list[str] = []
+        if call.route is not None:  # only OPTIONS * has none
+            host = target.host_of(call.head.hosts[0])
+            methods = call.snapshot.table.methods(call.route, host, call.path)
+        return cors.preflight(call.cors, call, methods)
 
     async def _finish(self, call: Call, response: web.StreamResponse) -> None:
         """Write the answer to its end, so that what is observed is what was sent."""
@@ -269,8 +277,3 @@ class Life:
         await response.prepare(request)
         await response.write_eof()
         call.bytes_out = response.body_length
-
-
-def is_preflight(call: Call) -> bool:
-    """Fetch standard: OPTIONS with an Origin and Access-Control-Request-Method."""
-    return call.method == "OPTIONS" and bool(call.head.asked) and bool(call.head.origins)

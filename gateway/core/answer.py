@@ -14,14 +14,6 @@ MAX_HEADERS = 128
 _status_line = re.compile(rb"HTTP/1\.[01] ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?").fullmatch
 _length = re.compile(rb"[0-9]{1,18}").fullmatch
 _NO_BODY = frozenset({204, 304})
-CORS = frozenset(
-    {
-        b"access-control-allow-origin",
-        b"access-control-allow-credentials",
-        b"access-control-expose-headers",
-    }
-)
-
 # What a line means for the answer.
 _KEEP, _DROP, _LENGTH, _CODING, _CONNECTION, _STREAM, _DATE, _SERVER, _CORS = range(9)
 
@@ -49,7 +41,7 @@ def _classify(name: bytes, value: bytes, line: bytes) -> _Kind:
         return _Kind(_DATE, out, name, value)
     if name == b"server":
         return _Kind(_SERVER, out, name, value)
-    if name in CORS:
+    if name.startswith(b"access-control-") or name == b"vary":
         return _Kind(_CORS, out, name, value)
     return _Kind(_KEEP, out, name, value)
 
@@ -60,7 +52,8 @@ _statuses: dict[bytes, tuple[int, bytes]] = {}
 
 class AnswerHead:
     """A checked head. lines: what passes to the client, as bytes. length: of the body, -1 when it is not
-    said. chunked, close: the framing on the backend's side. bodyless: no body follows, whatever is said."""
+    said. chunked, close: the framing on the backend's side. bodyless: no body follows, whatever is said.
+    cors: there is a line about other origins, or a Vary."""
 
     __slots__ = (
         "bodyless",

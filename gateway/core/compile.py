@@ -216,12 +216,21 @@ def _route_problems(written: RouteSettings, targets: object) -> list[_Found]:
         found.append((("scopes", MANAGE), "a backend has no collections", "remove it"))
     if not strange and not written.public:
         found.extend(_open_to_any_token(written))
-    cors = written.cors
-    if cors and "*" in cors.origins and (cors.credentials or len(cors.origins) > 1):
-        found.append(
-            (("cors", "origins"), "* stands alone and never with credentials", "list the origins instead")
-        )
+    if written.cors:
+        found.extend(_cors_problems(written.cors, written.methods))
     return found
+
+
+def _cors_problems(cors: CorsSettings, methods: list[str]) -> Iterator[_Found]:
+    if "*" in cors.origins and (cors.credentials or len(cors.origins) > 1):
+        yield ("cors", "origins"), "* stands alone and never with credentials", "list the origins instead"
+    if "*" in cors.expose and cors.credentials:
+        yield ("cors", "expose"), "with credentials a browser takes * for a name", "list the headers instead"
+    takes = {*methods, *(["HEAD"] if "GET" in methods else [])}
+    strange = [method for method in cors.methods if takes and method not in takes]
+    if strange:
+        reason = f"the route does not take {', '.join(strange)}"
+        yield ("cors", "methods"), reason, "remove it, or add it to the route's methods"
 
 
 def _websocket_problems(written: RouteSettings, backend: Backend | None) -> list[_Found]:

@@ -86,7 +86,10 @@ class NotFound(GatewayError):
 
 
 class MethodNotAllowed(GatewayError):
+    """allow: the methods of the path. cors: what the routes that take these say of other origins."""
+
     status, code, title = 405, "method_not_allowed", "Method not allowed"
+    cors: Any = None
 
     def __init__(self, allow: str, detail: str = "") -> None:
         super().__init__(detail or f"This path answers {allow}.", headers={"Allow": allow})

@@ -167,11 +167,16 @@ class TimeoutSettings(_Strict):
 
 
 class CorsSettings(_Strict):
-    origins: list[Origin] = Field(min_length=1)
+    origins: list[Origin] = Field(min_length=1, description="of pages, such as https://app.example; or *")
     methods: list[Method] = Field(default=[], description="default: the route's")
-    headers: list[HeaderName] = []
-    expose: list[HeaderName] = []
-    credentials: bool = False
+    headers: list[HeaderName] = Field(
+        default=["Authorization", "Content-Type"],
+        description="that a page may send; * for any. Default: Authorization and Content-Type",
+    )
+    expose: list[HeaderName] = Field(default=[], description="of the answer, that a page may read")
+    credentials: bool = Field(
+        default=False, description="whether pages may send cookies; a token in Authorization is none"
+    )
     max_age: WholeSeconds | None = Field(default=None, description="of a preflight answer; default 10m")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from sys import intern
 from typing import Generic, TypeVar
@@ -21,6 +22,7 @@ from gateway.core.model import Route
 T = TypeVar("T")
 Shape = tuple[tuple[str | None, ...], bool]  # the segments of a pattern, and whether it takes the rest
 _EMPTY: Mapping[str, str] = {}
+_COMMON_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "QUERY")
 _param = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(\*?)\}")
 
 
@@ -139,7 +141,7 @@ class RoutingTable(Generic[T]):
         host: lower case, without port. Raises NoRoute, MethodNotAllowed, BadRequest (a parameter that is
         not UTF-8).
         """
-        allowed: set[str] = set()
+        allowed: dict[str, Route[T]] = {}
         own = self._hosts.get(host) if self._hosts else None
         for routes in (self._any,) if own is None else (own, self._any):
             entries = routes.literal.get(path)
@@ -154,8 +156,19 @@ class RoutingTable(Generic[T]):
                     return entry.route, _EMPTY
                 return entry.route, _params(entry, rest_at, segments, encoded="%" in path)
         if allowed:
-            raise MethodNotAllowed(", ".join(sorted(allowed)))
+            error = MethodNotAllowed(", ".join(sorted(allowed)))
+            error.cors = next((route.cors for route in allowed.values() if route.cors is not None), None)
+            raise error
         raise NoRoute("No route takes this path.")
+
+    def methods(self, route: Route[T], host: str, path: str) -> list[str]:
+        """The methods that come to this route on this path; other routes may take others of the same path."""
+        found = []
+        for method in dict.fromkeys([*_COMMON_METHODS, *sorted(route.methods)]):
+            with suppress(MethodNotAllowed):
+                if self.match(method, host, path)[0] is route:
+                    found.append(method)
+        return found
 
 
 # What a walk gives: the entry, and the index at which the rest began (-1 without one).
@@ -163,7 +176,7 @@ _Found = tuple[_Entry[T], int]
 
 
 def _walk(
-    node: _Node[T], segments: list[str], index: int, method: str, allowed: set[str]
+    node: _Node[T], segments: list[str], index: int, method: str, allowed: dict[str, Route[T]]
 ) -> _Found[T] | None:
     """Depth first, most specific first. Steps back happen only where patterns share a beginning."""
     if index == len(segments):
@@ -190,13 +203,14 @@ def _walk(
     return None
 
 
-def _pick(entries: tuple[_Entry[T], ...], method: str, allowed: set[str]) -> _Entry[T] | None:
+def _pick(entries: tuple[_Entry[T], ...], method: str, allowed: dict[str, Route[T]]) -> _Entry[T] | None:
     """The entry for this method; the one for any method stands last."""
     for entry in entries:
         if not entry.methods or method in entry.methods:
             return entry
     for entry in entries:
-        allowed |= entry.methods
+        for name in sorted(entry.methods):
+            allowed.setdefault(name, entry.route)
     return None
 
 

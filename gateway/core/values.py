@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.json_schema import WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from gateway.core import origin
 from gateway.core.model import TENANT_PATTERN
 from gateway.core.table import PatternError, compile_pattern
 
@@ -160,6 +161,25 @@ def _address(value: str) -> str:
     raise wrong("it is not an address", "write http://host:port or unix:name.sock")
 
 
+def _origin(value: Any) -> str:
+    """`*`, or an origin as a browser writes it: they are compared byte for byte."""
+    if value == "*":
+        return "*"
+    if value is None or value == "null":
+        raise wrong(
+            "null is the origin of any sandboxed page, whoever made it",
+            'list origins of your own, or write "*" if every page may',
+        )
+    meant = origin.serialized(value) if isinstance(value, str) else None
+    if meant is None:
+        reason = "a * stands alone, it is no part of an origin" if "*" in str(value) else "it is no origin"
+        guess = origin.serialized(f"https://{value}") if isinstance(value, str) else None
+        raise wrong(reason, f'write such as {guess or "https://app.example"}, or "*" for any')
+    if meant != value:
+        raise wrong("no browser writes this origin so, and it would match no page", f"write {meant}")
+    return meant
+
+
 def _schema(pattern: str, description: str, minimum: int = 0) -> WithJsonSchema:
     either: dict[str, Any] = {
         "anyOf": [{"type": "number", "minimum": minimum}, {"type": "string", "pattern": f"^{pattern}$"}],
@@ -224,7 +244,11 @@ HostHeader = Annotated[
     AfterValidator(_authority),
 ]
 PathPattern = Annotated[str, AfterValidator(_pattern)]
-Origin = Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s*]+)$")]
+Origin = Annotated[
+    str,
+    BeforeValidator(_origin),
+    Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s*]+)$"),
+]
 HeaderName = Annotated[str, Field(pattern=r"^(\*|[A-Za-z0-9!#$%&'*+.^`|~-]+)$")]
 BackendAddress = Annotated[str, AfterValidator(_address)]
 Network = Annotated[str, AfterValidator(_network)]

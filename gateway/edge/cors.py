@@ -1,80 +1,156 @@
-"""CORS: aiohttp-cors' resource options and preflight logic, driven by the live route.
+"""CORS (the Fetch standard, section 3.3): which pages of other origins may read what a route answers.
 
-aiohttp-cors alone raises on a denial, echoes any origin for `*` with credentials and sends no Vary; here a
-denial is problem+json, `*` with credentials is refused when the config is loaded, and Vary is always sent.
+aiohttp-cors' resource options hold what a rule allows. Its preflight handler is private and not used: it
+answers with the requested method alone, sends no Vary, and echoes any origin for `*`. Each field is set
+exactly once: a browser refuses an answer that names its origin twice. On a route with a rule the gateway's
+word replaces the backend's.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 
 from aiohttp import hdrs, web
 from aiohttp_cors import ResourceOptions
-from aiohttp_cors.preflight_handler import _PreflightHandler
 from multidict import CIMultiDict
 
-from gateway.core.errors import Forbidden
+from gateway.call import Call
+from gateway.core.errors import BadRequest, Forbidden
 from gateway.core.model import CorsRule
 
-
-@lru_cache(maxsize=4096)
-def _options(rule: CorsRule) -> dict[str, ResourceOptions]:
-    """The rule as aiohttp-cors wants it: origin -> options."""
-    options = ResourceOptions(
-        allow_credentials=rule.credentials,
-        expose_headers=rule.expose,
-        allow_headers="*" if "*" in rule.headers else rule.headers,
-        max_age=rule.max_age,
-    )
-    return dict.fromkeys(rule.origins, options)
+Fields = tuple[tuple[str, str], ...]
+_PREFIX = b"access-control-"
+_ORIGIN = ("Origin",)
+_ASKED = ("Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers")
+_names = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:[ \t]*,[ \t]*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*").fullmatch
 
 
-class _Preflight(_PreflightHandler):  # type: ignore[misc]
-    """aiohttp-cors' preflight algorithm over the options of one rule."""
+class _Policy:
+    """A rule, ready to use. fields: what an answer tells each allowed origin. any: what it tells others."""
+
+    __slots__ = ("any", "fields", "options")
 
     def __init__(self, rule: CorsRule) -> None:
-        self._rule = rule
+        self.options = ResourceOptions(
+            allow_credentials=rule.credentials,
+            expose_headers=rule.expose,
+            allow_headers="*" if "*" in rule.headers else rule.headers,
+            allow_methods=rule.methods or "*",
+            max_age=rule.max_age,
+        )
+        more: list[tuple[str, str]] = []
+        if self.options.allow_credentials:
+            more.append((hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS, "true"))
+        if rule.expose:
+            more.append((hdrs.ACCESS_CONTROL_EXPOSE_HEADERS, ", ".join(rule.expose)))
+        self.fields: dict[str, Fields] = {
+            origin: ((hdrs.ACCESS_CONTROL_ALLOW_ORIGIN, origin), *more) for origin in rule.origins
+        }
+        self.any: Fields = self.fields.get("*", ())
 
-    async def _get_config(
-        self, request: web.BaseRequest, origin: str, request_method: str
-    ) -> dict[str, ResourceOptions]:
-        if self._rule.methods and request_method not in self._rule.methods:
-            raise KeyError(request_method)
-        return _options(self._rule)
+    def answer(self, origin: str) -> Fields:
+        """What an answer to a page of this origin says; "" for a request without one."""
+        return self.fields.get(origin, self.any) if origin else ()
 
 
-async def preflight(rule: CorsRule | None, request: web.BaseRequest) -> web.Response:
-    """The answer to a preflight on a route with this rule. Raises Forbidden when it is denied."""
+_policy = lru_cache(maxsize=4096)(_Policy)
+
+
+def is_preflight(call: Call) -> bool:
+    """OPTIONS with an Origin and Access-Control-Request-Method: a browser's question, not its page's."""
+    return call.method == "OPTIONS" and bool(call.head.asked) and bool(call.head.origins)
+
+
+def preflight(rule: CorsRule | None, call: Call, methods: Iterable[str]) -> web.Response:
+    """The answer to a preflight on a route with this rule. methods: those that come to the route on the path.
+
+    Its Access-Control-Allow-Origin is set by `decorate`, as on every answer. Raises Forbidden when it is
+    denied, BadRequest when it cannot be understood.
+    """
     if rule is None:
         raise Forbidden("This route does not allow requests from other origins.")
-    try:
-        response: web.Response = await _Preflight(rule)._preflight_handler(request)
-    except web.HTTPForbidden:
-        raise Forbidden("This route does not allow that origin, method or header.") from None
-    response.set_status(204)
-    if "*" in rule.origins:
-        response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*"
-    return response
+    policy, head = _policy(rule), call.head
+    if not policy.answer(call.origin):
+        raise Forbidden("This route does not allow requests from that origin.")
+    asked = head.values(b"access-control-request-method")
+    if len(asked) != 1:
+        raise BadRequest("A preflight asks for exactly one method.")
+    if not _allows_method(policy.options, asked[0]):
+        raise Forbidden("This route does not allow that method from other origins.")
+    listed = [method for method in methods if _allows_method(policy.options, method)]
+    headers = {
+        hdrs.ACCESS_CONTROL_ALLOW_METHODS: ", ".join(dict.fromkeys([*listed, asked[0]])),
+        hdrs.ACCESS_CONTROL_MAX_AGE: str(rule.max_age),
+    }
+    wanted = _wanted(head.values(b"access-control-request-headers"))
+    if policy.options.allow_headers == "*":
+        allowed = wanted  # said by name: `*` covers neither Authorization nor any request with credentials
+    elif all(name.upper() in policy.options.allow_headers for name in wanted):
+        allowed = list(rule.headers)
+    else:
+        raise Forbidden("This route does not allow one of those headers from other origins.")
+    if allowed:
+        headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = ", ".join(allowed)
+    return web.Response(status=204, headers=headers)
+
+
+def _allows_method(options: ResourceOptions, method: str) -> bool:
+    """HEAD reads no more than GET."""
+    return any(options.is_method_allowed(m) for m in ((method, "GET") if method == "HEAD" else (method,)))
+
+
+def _wanted(values: Collection[str]) -> list[str]:
+    """The names in Access-Control-Request-Headers, each once. Raises BadRequest."""
+    text = ", ".join(value for value in values if value)
+    if text and not _names(text):
+        raise BadRequest("Access-Control-Request-Headers is no list of header names.")
+    return list(dict.fromkeys(name.strip(" \t") for name in text.lower().split(","))) if text else []
+
+
+def decorate(call: Call, to: CIMultiDict[str]) -> None:
+    """Set the fields of an answer of ours, errors included, in place of any that are there."""
+    rule = call.cors
+    if rule is None:
+        return
+    asked = is_preflight(call)
+    for name, value in _policy(rule).answer(call.origin):
+        if not (asked and name == hdrs.ACCESS_CONTROL_EXPOSE_HEADERS):  # it is about answers with content
+            to[name] = value
+    to[hdrs.VARY] = _vary(to.getall(hdrs.VARY, ()), _ASKED if asked else _ORIGIN)
 
 
 def headers(rule: CorsRule, origin: str) -> list[tuple[str, str]]:
-    """The CORS headers of an answer on a route with this rule, errors included; origin "" for none."""
-    found = [(str(hdrs.VARY), "Origin")]
-    if not origin:
-        return found
-    options = _options(rule)
-    allowed = options.get(origin) or options.get("*")
-    if allowed is None:
-        return found
-    found.append((hdrs.ACCESS_CONTROL_ALLOW_ORIGIN, origin if origin in options else "*"))
-    if allowed.allow_credentials:
-        found.append((hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS, "true"))
-    if rule.expose:
-        found.append((hdrs.ACCESS_CONTROL_EXPOSE_HEADERS, ", ".join(rule.expose)))
-    return found
+    """All fields of an answer that has none of them yet; origin "" for a request without one."""
+    return [(hdrs.VARY, "Origin"), *_policy(rule).answer(origin)]
 
 
-def decorate(rule: CorsRule, origin: str, to: CIMultiDict[str]) -> None:
-    """Add them to an answer of ours. A Vary that is there stays; a second one is as good as a list."""
-    for name, value in headers(rule, origin):
-        to.add(name, value)
+def relayed(rule: CorsRule, origin: str, lines: bytes, *, speaks: bool) -> bytes:
+    """The header lines of a backend's answer with the gateway's fields in place of its own. speaks: whether
+    there is a line about other origins, or a Vary, among them."""
+    vary = "Origin"
+    if speaks:
+        kept = without(lines).splitlines(True)
+        theirs = [line for line in kept if line[:5].lower() == b"vary:"]
+        lines = b"".join([line for line in kept if line not in theirs])
+        vary = _vary([line[5:].decode("latin-1").strip(" \t\r\n") for line in theirs], _ORIGIN)
+    fields = ((hdrs.VARY, vary), *_policy(rule).answer(origin))
+    return lines + "".join([f"{name}: {value}\r\n" for name, value in fields]).encode("latin-1")
+
+
+def without(lines: bytes) -> bytes:
+    """The header lines of a backend without what they say about other origins."""
+    kept = [line for line in lines.splitlines(True) if not line.lower().startswith(_PREFIX)]
+    return b"".join(kept)
+
+
+def _vary(there: Iterable[str], more: Iterable[str]) -> str:
+    """One value of Vary for all: each name once, in any case of its letters; `*` says it all."""
+    names = [name.strip(" \t") for value in there for name in value.split(",")]
+    if "*" in names:
+        return "*"
+    found: dict[str, str] = {}
+    for name in filter(None, (*more, *names)):
+        found.setdefault(name.lower(), name)
+    return ", ".join(found.values())

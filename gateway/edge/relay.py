@@ -11,7 +11,7 @@ import logging
 from collections.abc import Collection
 
 from gateway.call import Call, Client
-from gateway.core.answer import CORS, AnswerHead
+from gateway.core.answer import AnswerHead
 from gateway.core.errors import GatewayError, InternalError
 from gateway.edge import cors
 from gateway.edge.exchange import Exchange
@@ -79,7 +79,7 @@ class Relay:
         15.2)."""
         route = self.call.route
         if route is not None and route.interim and not self.old:
-            lines = _without(head.lines, CORS) if route.cors is not None and head.cors else head.lines
+            lines = cors.without(head.lines) if route.cors is not None and head.cors else head.lines
             self._send(b"%b%b\r\n" % (head.status_line, lines))
 
     def begin(self, head: AnswerHead) -> None:
@@ -92,12 +92,9 @@ class Relay:
         if call.draining():
             self.keep_alive = False
         framing = self._framing(head)
-        rule = call.route.cors if call.route is not None else None
         lines, more = head.lines, b""
-        if rule is not None:
-            lines = _without(lines, CORS) if head.cors else lines
-            origin = call.origin
-            more = b"".join(f"{n}: {v}\r\n".encode() for n, v in cors.headers(rule, origin))
+        if call.cors is not None:
+            lines = cors.relayed(call.cors, call.origin, lines, speaks=head.cors)
         if call.limit_fields:
             lines = _without(lines, _LIMIT_FIELDS) if b"ratelimit" in lines.lower() else lines
             more += b"".join(f"{n}: {v}\r\n".encode() for n, v in call.limit_fields)
@@ -248,6 +245,6 @@ class Relay:
 
 
 def _without(lines: bytes, names: Collection[bytes]) -> bytes:
-    """Where the gateway says it all (other origins, limits), what a backend says about it is taken away."""
+    """Where the gateway says it all (limits), what a backend says about it is taken away."""
     kept = [line for line in lines.splitlines(True) if line.partition(b":")[0].lower() not in names]
     return b"".join(kept)

@@ -30,8 +30,8 @@ def decorate(call: Call, response: web.StreamResponse) -> None:
     headers[REQUEST_ID] = call.id
     headers.setdefault(hdrs.SERVER, SERVER)
     headers.update(call.limit_fields)
-    if call.route is not None and call.route.cors is not None:
-        cors.decorate(call.route.cors, call.origin, headers)
+    if call.cors is not None:
+        cors.decorate(call, headers)
     if call.draining():
         response.force_close()
 
@@ -113,13 +113,13 @@ class Direct:
 def send(call: Call, status: int, lines: bytes, body: bytes) -> None:
     """Answer a direct call at once (see Life.direct): nothing waits, nothing is made by aiohttp. lines: the
     answer's own header lines, without a Content-Length."""
-    client, route = call.client, call.route
+    client = call.client
     assert client is not None and call.on_end is not None
     keep_alive = not call.draining()
     more = b""
     fields = list(call.limit_fields)
-    if route is not None and route.cors is not None:
-        fields += cors.headers(route.cors, call.origin)
+    if call.cors is not None:
+        fields += cors.headers(call.cors, call.origin)
     if fields:
         more = "".join([f"{name}: {value}\r\n" for name, value in fields]).encode()
     if not keep_alive:

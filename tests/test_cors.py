@@ -1,0 +1,238 @@
+"""Pages of other origins see what their rule lets them see, errors included, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import harness
+from tests.chromium import CHROMIUM, browse
+from tests.fakes import Backend, RawClient, always, answer
+from tests.pages_of_others import (
+    ASKS,
+    NULL,
+    PAGE,
+    SCOPE,
+    STRANGER,
+    Standard,
+    backend,
+    check,
+    config,
+    each_once,
+    filled,
+    names,
+    value,
+)
+
+ORIGIN = "https://app.example"
+ORIGINS = {PAGE: ORIGIN, STRANGER: "https://evil.example", NULL: "null"}
+
+
+async def test_by_the_fetch_standard_pages_see_what_their_rule_lets_them_see(tmp_path: Path) -> None:
+    async with Backend(backend) as app, harness.running(tmp_path, config(ORIGIN, app.address)) as gateway:
+        token = harness.token(gateway, scope=SCOPE)
+        address = harness.address(gateway)
+        pages = {who: Standard(address, origin) for who, origin in ORIGINS.items()}
+        for ask in ASKS:
+            check(ask, await asyncio.to_thread(pages[ask.who].fetch, filled(ask, token)))
+        for page in pages.values():
+            for what, _, pairs in page.answers:
+                if "/plain/" not in what:  # there the backend speaks for itself
+                    each_once(pairs)
+
+
+@pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium on this machine; the Fetch standard alone judges the same answers"
+)
+async def test_chromium_shows_pages_what_their_rule_lets_them_see(tmp_path: Path) -> None:
+    async with browse(tmp_path / "profile") as chromium, Backend(backend) as app:
+        async with harness.running(tmp_path, config(chromium.origin, app.address)) as gateway:
+            token = harness.token(gateway, scope=SCOPE)
+            seen = await chromium.fetch(harness.url(gateway, ""), [filled(ask, token) for ask in ASKS])
+            for ask, one in zip(ASKS, seen, strict=True):
+                check(ask, one)
+
+
+# --- preflights ---
+
+RULE: dict[str, Any] = {
+    "origins": [ORIGIN, "http://localhost:3000"],
+    "headers": ["Authorization", "If-Match"],
+    "expose": ["ETag"],
+    "max_age": "1h",
+}
+
+
+def routing(app: str, **cors: Any) -> dict[str, Any]:
+    rule = {**RULE, **cors}
+    return harness.routing(
+        [
+            harness.route("svc", "app", cors=rule),
+            {"name": "one", "path": "/svc/one", "target": "app", "methods": ["PUT"]},
+            harness.route("reads", "app", cors=rule, methods=["GET", "PURGE"]),
+            harness.route("plain", "app", public=True),
+        ],
+        backends={"app": {"kind": "http", "addresses": [app]}},
+    )
+
+
+async def asked(
+    client: RawClient, path: str, method: str, headers: str = "", origin: str = ORIGIN, more: str = ""
+) -> tuple[int, list[tuple[str, str]], bytes]:
+    """The status, the header lines and the body of a preflight's answer."""
+    lines = [f"OPTIONS {path} HTTP/1.1", "Host: gateway.example", f"Origin: {origin}"]
+    lines += [f"Access-Control-Request-Method: {method}"] if method else []
+    lines += [f"Access-Control-Request-Headers: {headers}"] if headers else []
+    client.send(("\r\n".join(lines) + "\r\n" + more + "\r\n").encode())
+    head, body = await client.answer()
+    first, *rest = head.rstrip().split("\r\n")
+    pairs = [(name, text.strip()) for name, _, text in (line.partition(":") for line in rest)]
+    each_once(pairs)
+    return int(first.split()[1]), pairs, body
+
+
+async def test_a_preflight_says_all_that_its_route_takes_and_how_long_that_holds(tmp_path: Path) -> None:
+    async with Backend(always(answer())) as app, harness.running(tmp_path, routing(app.address)) as gateway:
+        client = await RawClient.connect(harness.address(gateway))
+        status, pairs, body = await asked(client, "/svc/x", "PUT", "authorization, IF-MATCH")
+        assert (status, body) == (204, b"")
+        assert value(pairs, "access-control-allow-origin") == ORIGIN
+        assert names(pairs, "access-control-allow-methods") == (
+            ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "QUERY"]
+        )
+        assert names(pairs, "access-control-allow-headers") == ["Authorization", "If-Match"]
+        assert value(pairs, "access-control-max-age") == "3600"
+        assert value(pairs, "access-control-expose-headers") is None
+        assert value(pairs, "content-length") is None
+        assert names(pairs, "vary") == (
+            ["Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers"]
+        )
+        assert not app.heard
+        client.close()
+
+
+async def test_a_method_that_another_route_takes_on_the_path_is_not_listed(tmp_path: Path) -> None:
+    async with Backend(always(answer())) as app, harness.running(tmp_path, routing(app.address)) as gateway:
+        client = await RawClient.connect(harness.address(gateway))
+        _, pairs, _ = await asked(client, "/svc/one", "DELETE")
+        assert "PUT" not in names(pairs, "access-control-allow-methods")
+        assert (await asked(client, "/svc/one", "PUT"))[0] == 403  # that route has no cors
+        _, pairs, _ = await asked(client, "/reads/x", "PURGE")
+        assert names(pairs, "access-control-allow-methods") == ["GET", "HEAD", "PURGE"]
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "headers", "origin", "status", "code"),
+    [
+        ("/svc/x", "PUT", "", "https://evil.example", 403, "forbidden"),
+        ("/svc/x", "PUT", "", "null", 403, "forbidden"),
+        ("/svc/x", "PUT", "", "HTTPS://APP.EXAMPLE", 403, "forbidden"),
+        ("/svc/x", "PUT", "", f"{ORIGIN}/", 403, "forbidden"),
+        ("/svc/x", "PUT", "", f"{ORIGIN}:443", 403, "forbidden"),
+        ("/svc/x", "PUT", "", f"{ORIGIN}, {ORIGIN}", 403, "forbidden"),
+        ("/svc/x", "PUT", "x-other", ORIGIN, 403, "forbidden"),
+        ("/svc/x", "PUT", "authorization,x-other", ORIGIN, 403, "forbidden"),
+        ("/svc/x", "PUT", "a b", ORIGIN, 400, "bad_request"),
+        ("/svc/x", "put", "", ORIGIN, 400, "bad_request"),
+        ("/svc/x", "P UT", "", ORIGIN, 400, "bad_request"),
+        ("/svc/x", "TRACE", "", ORIGIN, 405, "method_not_allowed"),
+        ("/svc/x", "CONNECT", "", ORIGIN, 501, "not_implemented"),
+        ("/reads/x", "DELETE", "", ORIGIN, 405, "method_not_allowed"),
+        ("/plain/x", "GET", "", ORIGIN, 403, "forbidden"),
+        ("/none", "GET", "", ORIGIN, 404, "no_route"),
+        ("*", "GET", "", ORIGIN, 400, "bad_request"),
+        ("*", "OPTIONS", "", ORIGIN, 403, "forbidden"),
+        ("/svc/%00", "GET", "", ORIGIN, 400, "bad_request"),
+    ],
+)
+async def test_what_is_not_allowed_is_a_problem_and_reaches_no_backend(
+    tmp_path: Path, path: str, method: str, headers: str, origin: str, status: int, code: str
+) -> None:
+    async with Backend(always(answer())) as app, harness.running(tmp_path, routing(app.address)) as gateway:
+        client = await RawClient.connect(harness.address(gateway))
+        got, pairs, body = await asked(client, path, method, headers, origin)
+        assert (got, f'"code": "{code}"'.encode() in body) == (status, True), body
+        assert value(pairs, "content-type") == "application/problem+json"
+        assert value(pairs, "access-control-allow-methods") is None
+        assert origin.encode() not in body
+        assert not app.heard
+        client.close()
+
+
+async def test_a_star_for_headers_names_those_that_are_asked_for(tmp_path: Path) -> None:
+    config = routing("http://127.0.0.1:9", headers=["*"], credentials=True)
+    async with harness.running(tmp_path, config) as gateway:
+        client = await RawClient.connect(harness.address(gateway))
+        _, pairs, _ = await asked(client, "/svc/x", "GET", "authorization,x-a ,  X-B,x-a")
+        assert names(pairs, "access-control-allow-headers") == ["authorization", "x-a", "x-b"]
+        assert value(pairs, "access-control-allow-credentials") == "true"
+        _, pairs, _ = await asked(client, "/svc/x", "GET")
+        assert value(pairs, "access-control-allow-headers") is None
+        more = "Access-Control-Request-Headers: x-c\r\n"
+        _, pairs, _ = await asked(client, "/svc/x", "GET", "x-a", more=more)
+        assert names(pairs, "access-control-allow-headers") == ["x-a", "x-c"]
+        client.close()
+
+
+async def test_a_rule_without_headers_lets_pages_send_a_token_and_json(tmp_path: Path) -> None:
+    config = routing("http://127.0.0.1:9")
+    config["routes"][0]["cors"] = {"origins": [ORIGIN]}
+    async with harness.running(tmp_path, config) as gateway:
+        client = await RawClient.connect(harness.address(gateway))
+        assert (await asked(client, "/svc/x", "PUT", "authorization,content-type"))[0] == 204
+        assert (await asked(client, "/svc/x", "PUT", "x-other"))[0] == 403
+        client.close()
+
+
+async def test_two_methods_in_one_preflight_are_refused(tmp_path: Path) -> None:
+    async with harness.running(tmp_path, routing("http://127.0.0.1:9")) as gateway:
+        client = await RawClient.connect(harness.address(gateway))
+        more = "Access-Control-Request-Method: GET\r\n"
+        assert (await asked(client, "/svc/x", "PUT", more=more))[0] == 400
+        client.close()
+
+
+async def test_options_that_is_no_preflight_is_a_request_like_any_other(tmp_path: Path) -> None:
+    async with Backend(always(answer())) as app, harness.running(tmp_path, routing(app.address)) as gateway:
+        client = await RawClient.connect(harness.address(gateway))
+        assert (await asked(client, "/svc/x", ""))[0] == 401
+        status, pairs, body = await asked(client, "/plain/x", "")
+        assert (status, body) == (200, b"ok")
+        bearer = f"Authorization: {harness.bearer(gateway)['Authorization']}\r\n"
+        status, pairs, body = await asked(client, "/svc/x", "", more=bearer)
+        assert (status, body, value(pairs, "access-control-allow-origin")) == (200, b"ok", ORIGIN)
+        assert [heard.line.split()[0] for heard in app.heard] == ["OPTIONS", "OPTIONS"]
+        client.close()
+
+
+# --- answers of backends ---
+
+
+@pytest.mark.parametrize(
+    ("theirs", "vary"),
+    [
+        ("", "Origin"),
+        ("Vary: Accept-Encoding\r\n", "Origin, Accept-Encoding"),
+        ("Vary: Accept\r\nvary:  Cookie,origin , accept\r\n", "Origin, Accept, Cookie"),
+        ("Vary: *\r\n", "*"),
+        ("Vary: Accept, *\r\n", "*"),
+        ("VARY: \r\n", "Origin"),
+        ("Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Origin: https://evil.example\r\n", "Origin"),
+    ],
+)
+async def test_a_backends_vary_is_merged_and_its_word_on_origins_replaced(
+    tmp_path: Path, theirs: str, vary: str
+) -> None:
+    async with Backend(always(answer(headers=theirs))) as app:
+        async with harness.running(tmp_path, routing(app.address)) as gateway:
+            for origin, allowed in ((ORIGIN, ORIGIN), ("https://evil.example", None), (None, None)):
+                page = Standard(harness.address(gateway), origin or "")
+                headers = harness.bearer(gateway)
+                _, pairs, _ = await asyncio.to_thread(page._send, "GET", "/svc/x", headers)
+                each_once(pairs)
+                assert value(pairs, "vary") == vary
+                assert value(pairs, "access-control-allow-origin") == allowed
