@@ -58,8 +58,8 @@ def _well_formed(data: Mapping[str, Any], broken: set[Path]) -> dict[str, Any]:
 
 
 def _stand_in(index: int) -> dict[str, Any]:
-    """A backend at an address of its own."""
-    return {"kind": "http", "addresses": [f"http://left-out-{index}.invalid:1"]}
+    """A backend at an address of its own. With seats, so that what routes say of the wait for one holds."""
+    return {"kind": "http", "addresses": [f"http://left-out-{index}.invalid:1"], "concurrency": 1}
 
 
 def _route(index: int, written: Any, broken: set[Path]) -> Any:

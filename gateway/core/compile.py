@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Generic, TypeVar
 
-from gateway.core import paths, table
+from gateway.core import effects, paths, table
 from gateway.core.compile_seats import seat_problems, with_seats
 from gateway.core.errors import BadRequest
 from gateway.core.limits import NO_LIMITS, LimitRules
@@ -113,6 +113,8 @@ def _backend(name: str, written: BackendSettings, sockets: str, problems: list[P
         reason = "there are no probes, so it changes nothing"
         problems.append(Problem(("backends", name, "health"), reason, "add path, such as /healthz"))
     problems.extend(seat_problems(name, written))
+    for path, reason, mend in effects.of_backend(written):
+        problems.append(Problem(("backends", name, *path), reason, mend))
     backend = Backend(name, written.kind, addresses, written.threads or 0, health.compiled())
     return with_seats(backend, written)
 
@@ -146,6 +148,9 @@ def _route(
 ) -> Route[T] | None:
     backend = backends.get(written.target)
     found = [*_route_problems(written, targets.keys()), *_websocket_problems(written, backend)]
+    if written.target in targets:
+        told = {path for path, _, _ in found}
+        found += [problem for problem in effects.of_route(written, backend) if problem[0] not in told]
     problems.extend(Problem(("routes", index, *path), reason, mend) for path, reason, mend in found)
     if written.target not in targets:
         return None
@@ -178,12 +183,9 @@ def _route(
     )
 
 
-_Found = tuple[tuple[str, ...], str, str]
-
-
-def _route_problems(written: RouteSettings, targets: object) -> list[_Found]:
+def _route_problems(written: RouteSettings, targets: object) -> list[effects.Found]:
     """What the words of one route mean together."""
-    found: list[_Found] = []
+    found: list[effects.Found] = []
     known = sorted(targets)  # type: ignore[call-overload]
     if written.name in _METRIC_WORDS:
         found.append(
@@ -193,10 +195,6 @@ def _route_problems(written: RouteSettings, targets: object) -> list[_Found]:
         found.append((("target",), f"there is no backend {written.target!r}", f"known: {', '.join(known)}"))
     if written.target == DOCUMENTS and written.public:
         found.append((("public",), "documents belong to tenants, so a token is needed", "remove public"))
-    if written.target == DOCUMENTS:
-        for word, default in (("retry", "none"), ("interim", "drop")):
-            if getattr(written, word) != default:
-                found.append(((word,), "it is about backends, and documents are none", "remove it"))
     if written.public and written.scopes:
         found.append((("scopes",), "a public route checks no token", "remove scopes, or public"))
     if "{" in written.strip:
@@ -221,7 +219,7 @@ def _route_problems(written: RouteSettings, targets: object) -> list[_Found]:
     return found
 
 
-def _cors_problems(cors: CorsSettings, methods: list[str]) -> Iterator[_Found]:
+def _cors_problems(cors: CorsSettings, methods: list[str]) -> Iterator[effects.Found]:
     if "*" in cors.origins and (cors.credentials or len(cors.origins) > 1):
         yield ("cors", "origins"), "* stands alone and never with credentials", "list the origins instead"
     if "*" in cors.expose and cors.credentials:
@@ -233,7 +231,7 @@ def _cors_problems(cors: CorsSettings, methods: list[str]) -> Iterator[_Found]:
         yield ("cors", "methods"), reason, "remove it, or add it to the route's methods"
 
 
-def _websocket_problems(written: RouteSettings, backend: Backend | None) -> list[_Found]:
+def _websocket_problems(written: RouteSettings, backend: Backend | None) -> list[effects.Found]:
     if written.websocket is None or (backend is not None and not backend.threaded):
         return []
     if backend is None and written.target != DOCUMENTS:
@@ -274,7 +272,7 @@ def _begins_with(path: str, strip: str) -> bool:
     return list(segments[: len(literals)]) == literals
 
 
-def _open_to_any_token(written: RouteSettings) -> Iterator[_Found]:
+def _open_to_any_token(written: RouteSettings) -> Iterator[effects.Found]:
     """A route that names scopes for one kind of method and forgets the other: it fails closed."""
     for word, reads in (("read", True), ("write", False)):
         takes = [m for m in written.methods if (m in READ_METHODS) is reads and m not in written.scopes]

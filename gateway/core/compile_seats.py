@@ -37,8 +37,6 @@ def seat_problems(name: str, written: BackendSettings) -> Iterator[Problem]:
         reason = f"streams would hold all {written.threads} threads"
         yield Problem((*where, "streams"), reason, "choose a number below threads, or 0 for no streams")
     seats = (written.threads or written.concurrency or 0) * len(written.addresses)
-    if written.reserve and not seats:
-        yield Problem((*where, "reserve"), "there is no limit to keep seats from", "remove it")
-    elif written.reserve and written.reserve >= seats:
+    if written.reserve and 0 < seats <= written.reserve:
         reason = f"it would keep back all {seats} seats"
         yield Problem((*where, "reserve"), reason, "choose a number below that of all seats")

@@ -239,6 +239,12 @@ class StoreUnavailable(_Retryable):
     status, code, title = 503, "store_unavailable", "The document store is unavailable"
 
 
+class StoreTimeout(GatewayError):
+    """The call's total time passed in the store. A write may be done all the same."""
+
+    status, code, title = 504, "store_timeout", "The document store did not answer in time"
+
+
 class QueryTooSlow(_Retryable):
     """A query that was given up at its deadline. The same query will most likely be too slow again."""
 

@@ -22,7 +22,7 @@ from gateway.core.counts import less
 from gateway.core.errors import BadRequest, Gone, StoreUnavailable, TenantLimit
 from gateway.core.model import Tenant
 from gateway.edge.stream import Stream
-from gateway.handlers import parameters, scopes
+from gateway.handlers import parameters, scopes, total
 from gateway.handlers.parameters import in_parameter
 from gateway.store import instants, representation
 from gateway.store.change import Change, Changes
@@ -62,7 +62,7 @@ class Feeds:
         try:
             async with aclosing(store.changes(collection, after)) as feed:
                 with in_parameter(name):
-                    first = await anext(feed)
+                    first = await total.within(call, total.seconds(call), anext(feed))
                 with Stream(call, "text/event-stream", _HEADERS, endless=True) as stream:
                     if call.method != "HEAD":
                         await self._relay(stream, feed, first, end)

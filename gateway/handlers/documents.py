@@ -32,6 +32,7 @@ from gateway.handlers import (
     parameters,
     preconditions,
     scopes,
+    total,
     transfer,
     writes,
 )
@@ -45,6 +46,7 @@ from gateway.store.write import NO_QUOTA, Quota
 Handler = Callable[[Call, TenantStore, str], Awaitable[web.StreamResponse]]
 
 _READS = frozenset({"GET", "HEAD"})
+_STREAMS = frozenset({"export", "import", "changes"})  # they have no total time of their own; see total.py
 
 
 class Documents:
@@ -87,8 +89,14 @@ class Documents:
         return True
 
     async def __call__(self, call: Call) -> web.StreamResponse:
-        store = self._tenant(call)
+        left = total.seconds(call)
         segments = [paths.decode(segment) for segment in call.subpath.removeprefix("/").split("/")]
+        answer = self._answer(call, self._tenant(call), segments)
+        if segments[1:2] and segments[1] in _STREAMS:
+            return await answer
+        return await total.within(call, left, answer)
+
+    async def _answer(self, call: Call, store: TenantStore, segments: list[str]) -> web.StreamResponse:
         if segments == [""]:
             if call.method not in _READS:
                 return _other(call, "GET, HEAD")

@@ -23,7 +23,7 @@ from gateway.call import Call
 from gateway.core.errors import GatewayError, Unprocessable
 from gateway.edge import body
 from gateway.edge.stream import Stream
-from gateway.handlers import content, idempotency, parameters, scopes
+from gateway.handlers import content, idempotency, parameters, scopes, total
 from gateway.handlers.listing import parse_filter
 from gateway.store.port import TenantStore
 from gateway.store.strict_json import dumps
@@ -39,7 +39,7 @@ async def answer_export(call: Call, store: TenantStore, collection: str) -> web.
     node = parse_filter(parameters.read(call, ("filter",)))
     scopes.require(call, collection, "GET")
     async with aclosing(store.export(collection, node)) as chunks:
-        first = await anext(chunks, b"")
+        first = await total.within(call, total.seconds(call), anext(chunks, b""))
         with Stream(call, content.NDJSON_TYPE, _HEADERS) as stream:
             if call.method != "HEAD":
                 await stream.write(first)

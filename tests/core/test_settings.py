@@ -60,10 +60,10 @@ def test_a_whole_config_is_compiled_with_every_name_resolved() -> None:
     made = compiled(
         config(
             route(
-                host="h.example", methods=["GET", "PUT"], strip="/r/", body_limit="64KiB", set_host="h:1",
-                scopes={"read": ["a"], "write": ["b", "c"], "DELETE": []}, forward_authorization=True,
-                timeouts={"connect": "500ms", "total": 0, "idle": 2}, target="flask",
-                cors={"origins": ["http://a"], "max_age": "1h"},
+                host="h.example", methods=["GET", "PUT", "DELETE"], strip="/r/", body_limit="64KiB",
+                set_host="h:1", scopes={"read": ["a"], "write": ["b", "c"], "DELETE": []},
+                forward_authorization=True, timeouts={"connect": "500ms", "total": 0, "idle": 2},
+                target="flask", cors={"origins": ["http://a"], "max_age": "1h"},
             ),
             tenants={"acme": {"rate_limit": "600/m", "name": "Acme"}, "old": {"disabled": True,
                      "rate_limit": {"rate": "2/s", "burst": 7}}},
