@@ -86,16 +86,28 @@ async def test_who_gets_in_by_the_token(
 
 
 @pytest.mark.parametrize(
-    "authorization", [[], ["Basic YTpi"], ["Bearer"], ["Bearer "], ["Bearer x.y.z"], ["Bearer a", "Bearer b"]]
+    ("authorization", "challenge"),
+    [
+        ([], 'realm="gateway"'),
+        (["Basic YTpi"], 'realm="gateway"'),
+        (["Bearer"], 'realm="gateway"'),
+        (["Bearer "], 'realm="gateway"'),
+        (["Bearer x.y.z"], 'error="invalid_token"'),
+        (["Bearer a", "Bearer b"], 'error="invalid_request"'),
+    ],
 )
 async def test_no_token_or_a_bad_one_is_401_with_a_challenge(
-    tmp_path: Path, session: aiohttp.ClientSession, backend: Backend, authorization: list[str]
+    tmp_path: Path,
+    session: aiohttp.ClientSession,
+    backend: Backend,
+    authorization: list[str],
+    challenge: str,
 ) -> None:
     async with harness.running(tmp_path, config(backend)) as gateway:
         headers = [("Authorization", value) for value in authorization]
         async with session.get(harness.url(gateway, "/svc/"), headers=headers) as response:
             assert response.status == 401
-            assert response.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+            assert response.headers["WWW-Authenticate"] == f"Bearer {challenge}"
             text = await response.text()
             assert "x.y.z" not in text
     assert not backend.heard

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
-from gateway.core import tenancy
+from gateway.core import access, tenancy
 from gateway.core.errors import BadRequest, Forbidden, GatewayError, MethodNotAllowed, NoRoute
 from gateway.core.model import Identity, Tenant
 from gateway.core.target import host_of
@@ -81,7 +81,7 @@ def _check_token(
     identity = verify(bearer(request.headers.getall(hdrs.AUTHORIZATION, ())))
     tenancy.resolve(identity, tenants, request.headers.getall("X-Tenant", ()))
     if SCOPE not in identity.scopes:
-        raise Forbidden(f"The token lacks the scope {SCOPE}.")
+        raise access.lacks([SCOPE])
 
 
 def _problem(error: GatewayError) -> web.Response:
@@ -90,7 +90,7 @@ def _problem(error: GatewayError) -> web.Response:
         status=error.status,
         body=reply.problem_body(error, request_id),
         content_type=reply.PROBLEM_TYPE,
-        headers={**error.headers, reply.REQUEST_ID: request_id},
+        headers={**error.headers, reply.REQUEST_ID: request_id, hdrs.CACHE_CONTROL: "no-store"},
     )
     if error.close:
         response.force_close()

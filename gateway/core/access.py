@@ -19,7 +19,7 @@ def require(route: Route[Any], method: str, identity: Identity) -> None:
     needed = route.scopes_for(method)
     if needed <= identity.scopes or route.by_collection:
         return
-    raise _lacks(needed - identity.scopes)
+    raise lacks(needed - identity.scopes)
 
 
 def allows(route: Route[Any], action: str, collection: str, identity: Identity) -> bool:
@@ -35,7 +35,7 @@ def require_in_some(route: Route[Any], action: str, identity: Identity) -> None:
     needed = route.scopes_for(action)
     missing = [s for s in needed if s not in scopes and not any(t.startswith(f"{s}:") for t in scopes)]
     if missing:
-        raise _lacks(missing)
+        raise lacks(missing)
 
 
 def require_in(route: Route[Any], actions: Iterable[str], collection: str, identity: Identity) -> None:
@@ -44,10 +44,11 @@ def require_in(route: Route[Any], actions: Iterable[str], collection: str, ident
     if lacking:
         scopes = identity.scopes
         needed = {scope for action in lacking for scope in route.scopes_for(action)}
-        raise _lacks(s for s in needed if s not in scopes and f"{s}:{collection}" not in scopes)
+        raise lacks(s for s in needed if s not in scopes and f"{s}:{collection}" not in scopes)
 
 
-def _lacks(scopes: Iterable[str]) -> Forbidden:
+def lacks(scopes: Iterable[str]) -> Forbidden:
+    """The refusal of a token without these scopes, with a challenge that names them (RFC 6750, 3.1)."""
     missing = " ".join(sorted(scopes))
     error = Forbidden(f"The token lacks the scope {missing}.")
     error.headers = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{missing}"'}

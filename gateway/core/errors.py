@@ -20,6 +20,9 @@ def whole_seconds(seconds: float) -> int:
     return math.ceil(seconds - ROUNDING)
 
 
+REALM = "gateway"  # of the challenge to who sends no token (RFC 9110 section 11.5)
+
+
 class GatewayError(Exception):
     """The base of all answers that are errors of ours.
 
@@ -61,14 +64,14 @@ class BadRequest(GatewayError):
 
 
 class Unauthenticated(GatewayError):
-    """No token or a bad one; RFC 6750 section 3."""
+    """A bad token. error: RFC 6750's word for it (section 3.1): `invalid_request` where there are two,
+    empty where none came at all, for then the challenge only says that one is needed."""
 
     status, code, title = 401, "unauthenticated", "Authentication is required"
 
     def __init__(self, detail: str = "", *, error: str = "invalid_token") -> None:
-        super().__init__(
-            detail, headers={"WWW-Authenticate": f'Bearer error="{error}"' if error else "Bearer"}
-        )
+        said = f'error="{error}"' if error else f'realm="{REALM}"'
+        super().__init__(detail, headers={"WWW-Authenticate": f"Bearer {said}"})
 
 
 class Forbidden(GatewayError):
@@ -96,7 +99,12 @@ class MethodNotAllowed(GatewayError):
 
 
 class RequestTimeout(GatewayError):
+    """The connection ends with it (RFC 9110 section 15.5.9)."""
+
     status, code, title = 408, "request_timeout", "The request did not arrive in time"
+
+    def __init__(self, detail: str = "", *, close: bool = True) -> None:
+        super().__init__(detail, close=close)
 
 
 class Conflict(GatewayError):
@@ -170,7 +178,13 @@ class RolledBack(GatewayError):
 
 
 class UpgradeRequired(GatewayError):
+    """headers: what says which version (RFC 6455 section 4.4)."""
+
     status, code, title = 426, "upgrade_required", "Another version of the protocol is required"
+
+    def __init__(self, detail: str = "", *, headers: Mapping[str, str] | None = None) -> None:
+        upgrade = {"Connection": "Upgrade", "Upgrade": "websocket"}  # RFC 9110 sections 7.8 and 15.5.22
+        super().__init__(detail, headers={**upgrade, **(headers or {})})
 
 
 class PreconditionRequired(GatewayError):

@@ -63,7 +63,7 @@ def resolve(method: str, target: str, hosts: Sequence[str]) -> tuple[str, str, s
 
 def _check_method(method: str) -> None:
     if method == "CONNECT":
-        raise NotImplementedByGateway("CONNECT is not offered here.")
+        raise NotImplementedByGateway("CONNECT is not offered here.", close=True)
     if method == "TRACE":
         raise MethodNotAllowed("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE", "TRACE is not offered here.")
     if not _method(method):

@@ -40,12 +40,12 @@ class TokenRule:
 
 def bearer(values: Sequence[str]) -> str:
     """The token of a request's Authorization headers (RFC 6750 section 2.1). Raises Unauthenticated."""
-    if len(values) != 1:
-        raise Unauthenticated("Send one Authorization header: Bearer and a token.")
-    scheme, _, token = values[0].partition(" ")
-    token = token.strip()
+    if len(values) > 1:
+        raise Unauthenticated("Send one Authorization header: Bearer and a token.", error="invalid_request")
+    scheme, _, token = values[0].partition(" ") if values else ("", "", "")
+    token = token.strip(" \t")
     if scheme.lower() != "bearer" or not token:
-        raise Unauthenticated("Send the token as Authorization: Bearer.")
+        raise Unauthenticated("Send the token as Authorization: Bearer.", error="")
     return token
 
 

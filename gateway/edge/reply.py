@@ -34,6 +34,9 @@ def decorate(call: Call, response: web.StreamResponse) -> None:
         cors.decorate(call, headers)
     if call.draining():
         response.force_close()
+    if hdrs.CONNECTION in headers and not (call.keep_alive and response.keep_alive is not False):
+        # It names the Upgrade of a 426.
+        headers[hdrs.CONNECTION] += ", close"
 
 
 def json(call: Call, status: int, body: Any, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -89,7 +92,7 @@ def head_as_bytes(call: Call, response: web.StreamResponse) -> bytes:
     decorate(call, response)
     headers = response.headers
     if response.keep_alive is False:
-        headers[hdrs.CONNECTION] = "close"
+        headers.setdefault(hdrs.CONNECTION, "close")
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     return f"HTTP/1.1 {response.status} {response.reason}\r\n{lines}".encode() + date_line() + b"\r\n"
 

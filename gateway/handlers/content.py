@@ -44,7 +44,8 @@ NDJSON = Accepted((NDJSON_TYPE, "application/ndjson", "application/jsonl"), str(
 
 
 def check(call: Call, accepted: Accepted) -> str:
-    """The body's media type. Raises UnsupportedMediaType, with what is accepted."""
+    """The body's media type. Raises UnsupportedMediaType, with what is accepted. Accept-Encoding is there
+    only where the coding was the reason (RFC 9110 section 12.5.3)."""
     media_type, _, parameters = "".join(call.head.values(b"content-type")).partition(";")
     media_type = media_type.strip().lower()
     charset = parameters.strip().lower().removeprefix("charset=").strip('"')
@@ -52,7 +53,12 @@ def check(call: Call, accepted: Accepted) -> str:
     coded = bool(codings) and [coding.lower() for coding in codings] != ["identity"]
     if media_type not in accepted.types or charset not in ("", "utf-8") or coded:
         detail = f"Send {' or '.join(accepted.types)} in UTF-8, without a content coding."
-        raise UnsupportedMediaType(detail, headers=accepted.line)
+        tells = dict(accepted.line)
+        if call.method == "POST":
+            tells["Accept-Post"] = ", ".join(accepted.types)
+        if coded:
+            tells[hdrs.ACCEPT_ENCODING] = "identity"
+        raise UnsupportedMediaType(detail, headers=tells)
     return media_type
 
 

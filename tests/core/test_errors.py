@@ -14,6 +14,7 @@ CLASSES = [
 ]
 TABLE = {
     "bad_request": 400, "unauthenticated": 401, "forbidden": 403, "no_route": 404, "method_not_allowed": 405,
+    "upgrade_required": 426,
     "request_timeout": 408, "body_too_large": 413, "target_too_long": 414, "headers_too_large": 431,
     "client_limit": 429, "tenant_limit": 429, "tenant_queue_full": 429, "backend_reset": 502,
     "backend_malformed": 502,
@@ -62,5 +63,10 @@ def test_retry_after_is_whole_seconds_and_never_too_early(seconds: float, text: 
 
 def test_the_headers_that_a_status_needs() -> None:
     assert errors.Unauthenticated().headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+    assert errors.Unauthenticated(error="").headers["WWW-Authenticate"] == 'Bearer realm="gateway"'
+    assert errors.UpgradeRequired(headers={"Sec-WebSocket-Version": "13"}).headers == {
+        "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"
+    }  # fmt: skip
+    assert errors.RequestTimeout().close
     assert errors.MethodNotAllowed("GET, HEAD").headers["Allow"] == "GET, HEAD"
     assert errors.InternalError().detail == "Internal error"

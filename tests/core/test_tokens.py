@@ -356,6 +356,10 @@ def test_the_token_of_the_authorization_header(value: str) -> None:
     [[], ["Bearer a", "Bearer a"], ["Bearer a", "Basic b"], [""], ["Bearer"], ["Bearer "], ["Bearer  "],
      ["Basic a"], ["a.b.c"], ["Bearera a"]],
 )  # fmt: skip
-def test_anything_but_one_bearer_token_is_401(values: list[str]) -> None:
-    with pytest.raises(Unauthenticated):
+def test_anything_but_one_bearer_token_is_refused(values: list[str]) -> None:
+    """Without credentials the challenge names no error; credentials that came twice are a malformed request
+    (RFC 6750 section 3.1)."""
+    with pytest.raises(Unauthenticated) as caught:
         bearer(values)
+    twice, none = 'Bearer error="invalid_request"', 'Bearer realm="gateway"'
+    assert caught.value.headers["WWW-Authenticate"] == (twice if len(values) > 1 else none)
