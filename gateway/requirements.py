@@ -1,0 +1,125 @@
+"""What is used of other packages beyond their public interface, and whether the installed ones have it.
+
+Looked at before anything else is imported: a package of another version ends the start with one clear text,
+not a request with an AttributeError. A test derives the names from the classes that inherit, so none is
+forgotten and none stays when its use is gone.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import import_module, metadata
+
+EXIT_CODE = 78  # sysexits(3), EX_CONFIG
+PYTHON = (3, 11)
+
+
+@dataclass(frozen=True)
+class Need:
+    """A package, the version that pyproject.toml pins, and what is used: a class (`module:name`) and the
+    names of its attributes, those that its instances get in `__init__` too."""
+
+    package: str
+    version: str
+    used: str
+    names: tuple[str, ...]
+
+
+NEEDS = (
+    Need(
+        "aiohttp",
+        "3.14.5",
+        "aiohttp.web_protocol:RequestHandler",
+        (
+            "_buffer_paused",
+            "_close",
+            "_current_request",
+            "_force_close",
+            "_handler_waiter",
+            "_keepalive_timeout",
+            "_loop",
+            "_message_tail",
+            "_messages",
+            "_next_keepalive_close_time",
+            "_process_keepalive",
+            "_request_in_progress",
+            "_resume_reading_for_buffer",
+            "_task_handler",
+            "_waiter",
+        ),
+    ),
+    Need("aiohttp", "3.14.5", "aiohttp.web_protocol:_ErrInfo", ()),
+    Need("aiohttp", "3.14.5", "aiohttp.web_response:StreamResponse", ("_keep_alive",)),
+    Need("aiohttp", "3.14.5", "aiohttp.web_server:Server", ("_kwargs", "_loop")),
+    Need("aiohttp-cors", "0.8.1", "aiohttp_cors:ResourceOptions", ()),
+    Need("asab", "25.15", "asab:Application", ("_stop_event",)),
+    Need("asab", "25.15", "asab.web:WebContainer", ("_start",)),
+)
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """What is wrong with a package. fatal: the gateway cannot run with it."""
+
+    text: str
+    package: str
+    wanted: str
+    fatal: bool = True
+
+
+def mismatches(needs: Iterable[Need] = NEEDS) -> Iterator[Mismatch]:
+    """One for each package that is missing, of another version, or lacks what is used of it."""
+    by_package: dict[str, list[Need]] = {}
+    for need in needs:
+        by_package.setdefault(need.package, []).append(need)
+    for package, all_of_it in by_package.items():
+        wanted = all_of_it[0].version
+        try:
+            found = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            yield Mismatch(f"{package} is not installed; {wanted} is wanted.", package, wanted)
+            continue
+        missing = [text for need in all_of_it for text in _missing(need)]
+        if not missing and found == wanted:
+            continue
+        said = f"{package} {found} is installed, and {wanted} is wanted."
+        fatal = bool(missing) or found.split(".")[:2] != wanted.split(".")[:2]
+        yield Mismatch(" ".join([said, *missing]), package, wanted, fatal)
+
+
+def _missing(need: Need) -> Iterator[str]:
+    module, _, name = need.used.partition(":")
+    try:
+        used = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        yield f"{module}.{name} cannot be had ({error})."
+        return
+    lacks = [name for name in need.names if not _has(used, name)]
+    if lacks:
+        yield f"{module}.{name} has no {', '.join(lacks)}."
+
+
+def _has(used: type, name: str) -> bool:
+    if hasattr(used, name):
+        return True
+    made = (getattr(vars(base).get("__init__"), "__code__", None) for base in used.__mro__)
+    return any(name in code.co_names for code in made if code is not None)
+
+
+def unfit() -> str:
+    """Why the gateway cannot run with this Python and these packages, and what to do; "" when it can. What
+    may be harmless is a warning on standard error."""
+    if sys.version_info < PYTHON:
+        this, oldest = (".".join(map(str, version[:3])) for version in (sys.version_info, PYTHON))
+        return f"gateway: this is Python {this}, and {oldest} or newer is wanted. Make an environment of it."
+    found = list(mismatches())
+    fatal = [mismatch for mismatch in found if mismatch.fatal]
+    if not fatal:
+        for mismatch in found:
+            sys.stderr.write(f"gateway: warning: {mismatch.text}\n")
+        return ""
+    wanted = " ".join(f"'{mismatch.package}=={mismatch.wanted}'" for mismatch in found)
+    lines = [f"gateway: {mismatch.text}" for mismatch in found]
+    return "\n".join([*lines, f"To mend it: {sys.executable} -m pip install {wanted}"])
