@@ -16,6 +16,7 @@ from time import monotonic, perf_counter, time
 from typing import Any
 
 from gateway.call import Call, Snapshot, Target
+from gateway.core.errors import Draining
 from gateway.core.model import Backend
 from gateway.core.openmetrics import Gauge
 from gateway.core.process import Command, ProcessConfig
@@ -30,6 +31,7 @@ from gateway.life import Life, Policies
 from gateway.services.admission import Admission
 from gateway.services.child import ChildSpec
 from gateway.services.config import ConfigService, Refusal
+from gateway.services.drain import Drain
 from gateway.services.folders import data_folder, private_folder, socket_folder
 from gateway.services.health import Health
 from gateway.services.keys import Keys, ensure_secret, ensure_signing_key
@@ -44,6 +46,8 @@ from gateway.store.port import DocumentStore
 from gateway.store.sqlite import SQLiteDocumentStore
 
 L = logging.getLogger(__name__)
+_LAST_LINES = 0.5  # seconds that the access log may take when the process ends at once
+_REOPENING = 5.0  # seconds that are waited for it
 _KEYS_POLL = 1.0  # seconds between two looks at the key file
 _BACKEND_CODES = ("backend_", "store_unavailable")
 
@@ -91,7 +95,7 @@ class Gateway:
         self.documents = Documents(self.store, self.feeds)
         routing = Path(config.routing)
         self.live = ConfigService(routing, self._target, self.sockets, self._applied, self._refused)
-        life = Life(
+        self.life = Life(
             Policies(
                 snapshot=lambda: self.live.current,
                 known=self.keys.known,
@@ -102,7 +106,8 @@ class Gateway:
                 draining=lambda: self.draining,
             )
         )
-        self.listener = Listener(life, config.drain)
+        self.listener = Listener(self.life)
+        self._drain: Drain | None = None
         self._commands = config.commands if supervise else ()
         self.supervisor = Supervisor([])
         self._instrument()
@@ -145,9 +150,12 @@ class Gateway:
             await asyncio.sleep(self.config.pre_stop)
         self.ready = False
         await self.listener.stop_accepting()
-        self.tunnels.drain()
-        self.feeds.drain()
-        await self.listener.drain()
+        config = self.config
+        self._drain = Drain(
+            self.life.inside, self._end_streams, time=config.drain, grace=config.stream_grace
+        )
+        await self.listener.drain(self._drain.goes_on)
+        self._lose_calls()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -159,13 +167,34 @@ class Gateway:
         self.access_log.close()
 
     async def reload(self) -> None:
-        """What SIGHUP asks for: the config and the keys again, and new log files."""
-        self.access_log.reopen()
+        """What SIGHUP asks for: the config and the keys again."""
         self.keys.reload_if_changed()
         await self.live.reload()
 
+    async def reopen_logs(self, why: str) -> None:
+        """Go on in new files, because the old ones were renamed; and say whether that was done."""
+        L.info("%s: the logs are opened again", why)
+        before = self.access_log.reopened
+        self.access_log.reopen()
+        end = monotonic() + _REOPENING
+        while self.access_log.reopened == before and monotonic() < end:  # noqa: ASYNC110 - a thread does it
+            await asyncio.sleep(0.05)
+        self.access_log.tell()
+
+    def _end_streams(self) -> None:
+        self.tunnels.drain()
+        self.feeds.drain()
+
+    def _lose_calls(self) -> None:
+        """What the end of the process cuts off is logged too."""
+        for call in list(self.life.inside):
+            call.status, call.code = call.status or Draining.status, Draining.code
+            self.life.observe(call)
+
     def kill(self) -> None:
         """Leave nothing running, at once."""
+        self._lose_calls()
+        self.access_log.close(_LAST_LINES)
         for state in self.supervisor.states():
             if state["pid"] is not None:
                 try:
@@ -210,6 +239,8 @@ class Gateway:
         self.metrics.config_reload("refused")
 
     def _observe(self, call: Call) -> None:
+        if self._drain is not None and call in self._drain.ended:
+            call.code = Draining.code
         route = call.route
         name = route.name if route is not None else ""
         tenant = call.tenant.id.value if call.tenant is not None else ""

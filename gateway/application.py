@@ -5,29 +5,43 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import aiohttp.web
 import asab
 import asab.metrics
 import asab.web
+import asab.web.accesslog
 
 from gateway.admin import web as admin
 from gateway.app import Gateway
 from gateway.call import Snapshot
 from gateway.core.process import parse_process
 from gateway.edge.listener import bind
-from gateway.services import process_metrics, runtime
+from gateway.services import process_metrics, runtime, signals
 from gateway.services.watch import goes_on
 
 L = logging.getLogger(__name__)
+_ADMIN_GOES = 0.5  # seconds for the admin listener's clients at the end; aiohttp would give them a minute
 
 
 class _AdminContainer(asab.web.WebContainer):
     """ASAB's WebContainer on a socket that is bound already: ASAB logs a port in use and goes on."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.WebAppRunner = aiohttp.web.AppRunner(
+            self.WebApp,
+            handle_signals=False,
+            access_log=logging.getLogger("asab.web.al"),
+            access_log_class=asab.web.accesslog.AccessLogger,
+            shutdown_timeout=_ADMIN_GOES,
+        )
 
     async def _start(self, app: asab.Application) -> None:
         return None
@@ -62,6 +76,8 @@ class GatewayApplication(asab.Application):
         self._admin: _AdminContainer | None = None
         self._reloads: set[asyncio.Task[None]] = set()
         self.PubSub.subscribe("Application.hup!", self._on_hup)
+        self.Loop.add_signal_handler(signal.SIGQUIT, self.stop)  # as nginx, and as Ctrl-\\ would like to
+        self.Loop.add_signal_handler(signal.SIGUSR1, self._on_usr1)
 
     async def initialize(self) -> None:
         """In our order; an exception here ends the process with exit code 1."""
@@ -108,11 +124,19 @@ class GatewayApplication(asab.Application):
     def _publish(self, snapshot: Snapshot) -> None:
         self.PubSub.publish("Gateway.snapshot!", snapshot)
 
+    def _on_usr1(self) -> None:
+        self.Logging.rotate()
+        self._begin(self.gateway.reopen_logs("SIGUSR1"))
+
     def _on_hup(self, message_type: str) -> None:
+        self._begin(self.gateway.reopen_logs("SIGHUP"))
         if not self.gateway.ready:
-            L.warning("SIGHUP is ignored: there is nothing to load again before the start or after the end")
+            L.warning("SIGHUP is ignored but for the logs: nothing is loaded before the start or in a drain")
             return
-        task = asyncio.ensure_future(self._reload())
+        self._begin(self._reload())
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._reloads.add(task)  # the loop itself holds a task weakly
         task.add_done_callback(self._reloads.discard)
 
@@ -138,6 +162,7 @@ def run(path: str, *, supervise: bool, on_ready: Callable[[Gateway], None] = lam
     path: gateway.conf. Raises FolderUnusable, ListenError, ConfigRefused, KeysUnusable, ChildFailed, Problems
     or GatewayError (the store) when it cannot start.
     """
+    signals.outlive_stray()
     runtime.keep_memory()
     runtime.use_fast_loop()
     application = GatewayApplication(path, supervise=supervise, on_ready=on_ready)

@@ -23,6 +23,7 @@ from gateway.core.problems import Problems
 from gateway.core.process import ProcessConfig, parse_process
 from gateway.core.settings import json_schema
 from gateway.core.values import parse_duration
+from gateway.services import signals
 from gateway.services.child import ChildFailed
 from gateway.services.config import ConfigRefused, as_dict, compile_text, read
 from gateway.services.files import read_text
@@ -137,6 +138,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace, *, supervise: bool) -> int:
+    signals.outlive_stray()  # the import of ASAB below takes a second
     load_process(arguments.config)  # a clear message before anything begins
     from gateway import application, banner  # the other commands need not wait for ASAB's import
 

@@ -12,7 +12,14 @@ from aiohttp import HttpVersion11, web
 
 from gateway.call import Call, Snapshot
 from gateway.core import access, paths, target, tenancy
-from gateway.core.errors import BadRequest, GatewayError, InternalError, MethodNotAllowed, Unauthenticated
+from gateway.core.errors import (
+    BadRequest,
+    Draining,
+    GatewayError,
+    InternalError,
+    MethodNotAllowed,
+    Unauthenticated,
+)
 from gateway.core.head import Head, from_pairs
 from gateway.core.model import Identity
 from gateway.core.tokens import bearer
@@ -69,10 +76,14 @@ class _Wall:
 class Life:
     """Serves each request of the public listener: `direct` those that came whole and simple, without a task
     where nothing has to be waited for; `handle` those that aiohttp has parsed. Both begin in `begin`, behind
-    the same wall."""
+    the same wall.
+
+    inside: the calls that have begun and not ended.
+    """
 
     def __init__(self, policies: Policies) -> None:
         self._policies = policies
+        self.inside: set[Call] = set()
 
     # --- whole and simple ---
 
@@ -103,7 +114,7 @@ class Life:
             if not relay.begun:
                 self._send(call, client, reply.problem(call, relay.error))
                 return
-        self._policies.observe(call)
+        self.observe(call)
         client.direct_done(keep_alive=relay.keep_alive)
 
     def _send(self, call: Call, client: ClientConnection, response: web.StreamResponse) -> None:
@@ -115,7 +126,7 @@ class Life:
                 client.transport.write(raw)
             else:
                 call.status = 499
-        self._policies.observe(call)
+        self.observe(call)
         client.direct_done(keep_alive=response.keep_alive is not False, expected=call.draining())
 
     async def _serve(self, call: Call, client: ClientConnection) -> None:
@@ -124,15 +135,14 @@ class Life:
         try:
             response = await self._answer(call, call.route.target)
         except (ConnectionError, asyncio.CancelledError):
-            call.status = 499  # the client left before its answer (nginx's word for it)
-            response = reply.Sent(call.status, keep_alive=False)
+            response = self._abandoned(call)
         self._send(call, client, response)
 
     def refused(self, request_id: str, error: GatewayError, peer: str) -> None:
         """What never became a request is counted and logged all the same."""
         call = Call("", "", Head(), peer, self._policies.snapshot())
         call.id, call.status, call.code = request_id, error.status, error.code
-        self._policies.observe(call)
+        self.observe(call)
 
     # --- parsed by aiohttp ---
 
@@ -150,10 +160,12 @@ class Life:
             expected = not call.keep_alive or call.draining()
             client.answered(request.content, closes=not response.keep_alive, expected=expected)
         except (ConnectionError, asyncio.CancelledError):
-            call.status = 499  # the client left before its answer (nginx's word for it)
-            raise
+            response = self._abandoned(call)
+            if isinstance(response, reply.Sent):
+                raise
+            await self._finish(call, response)
         finally:
-            self._policies.observe(call)
+            self.observe(call)
         return response
 
     async def _parsed(self, call: Call) -> web.StreamResponse:
@@ -200,7 +212,23 @@ class Life:
         snapshot = self._policies.snapshot()
         call = Call(method, target, head, client.peer, snapshot, request, client, request_body)
         call.draining = self._policies.draining
+        self.inside.add(call)
         return call
+
+    def observe(self, call: Call) -> None:
+        """The call has ended: it is counted and logged, once."""
+        self.inside.discard(call)
+        self._policies.observe(call)
+
+    def _abandoned(self, call: Call) -> web.StreamResponse:
+        """What becomes of a call that was given up: its client left, or the time to drain is over."""
+        if call.code != Draining.code:
+            call.status = 499  # the client left before its answer (nginx's word for it)
+        elif not call.status:
+            call.status = Draining.status
+            if call.client is not None and call.client.transport is not None:
+                return reply.problem(call, Draining(close=True))
+        return reply.Sent(call.status, keep_alive=False)
 
     def begin(self, call: Call) -> None:
         """All that need not wait: match, verify, tenant, access, limits, size."""

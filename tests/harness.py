@@ -40,6 +40,7 @@ def process_config(folder: Path, **more: Any) -> ProcessConfig:
         "access_log": str(folder / "var" / "access.log"),
         "commands": (),
         "drain": 5.0,
+        "stream_grace": 0.0,
     }
     return ProcessConfig(**{**values, **more})
 

@@ -15,7 +15,7 @@ _status_line = re.compile(rb"HTTP/1\.[01] ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80
 _length = re.compile(rb"[0-9]{1,18}").fullmatch
 _NO_BODY = frozenset({204, 304})
 # What a line means for the answer.
-_KEEP, _DROP, _LENGTH, _CODING, _CONNECTION, _STREAM, _DATE, _SERVER, _CORS = range(9)
+_KEEP, _DROP, _LENGTH, _CODING, _CONNECTION, _STREAM, _DATE, _SERVER, _CORS, _ENCODED = range(10)
 
 
 class _Kind(NamedTuple):
@@ -37,6 +37,8 @@ def _classify(name: bytes, value: bytes, line: bytes) -> _Kind:
         return _Kind(_DROP, b"", name, value)
     if name == b"content-type" and value.lower().startswith(b"text/event-stream"):
         return _Kind(_STREAM, out, name, value)
+    if name == b"content-encoding" and value.lower() != b"identity":
+        return _Kind(_ENCODED, out, name, value)
     if name == b"date":
         return _Kind(_DATE, out, name, value)
     if name == b"server":
@@ -53,7 +55,7 @@ _statuses: dict[bytes, tuple[int, bytes]] = {}
 class AnswerHead:
     """A checked head. lines: what passes to the client, as bytes. length: of the body, -1 when it is not
     said. chunked, close: the framing on the backend's side. bodyless: no body follows, whatever is said.
-    cors: there is a line about other origins, or a Vary."""
+    cors: there is a line about other origins, or a Vary. encoded: the body has a content coding."""
 
     __slots__ = (
         "bodyless",
@@ -61,6 +63,7 @@ class AnswerHead:
         "close",
         "cors",
         "dated",
+        "encoded",
         "length",
         "lines",
         "served",
@@ -77,6 +80,7 @@ class AnswerHead:
         self.chunked = False
         self.close = False
         self.stream = False
+        self.encoded = False
         self.dated = False
         self.served = False
         self.cors = False
@@ -133,6 +137,7 @@ def _parse(raw: bytes, method: str) -> AnswerHead:
             listed += b"," + kind.value
         else:
             head.stream |= meaning == _STREAM
+            head.encoded |= meaning == _ENCODED
             head.dated |= meaning == _DATE
             head.served |= meaning == _SERVER
             head.cors |= meaning == _CORS

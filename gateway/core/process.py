@@ -21,7 +21,7 @@ Sections = Mapping[str, Mapping[str, str]]
 Listen = tuple[str, int]
 
 _KEYS: dict[str, frozenset[str]] = {
-    "gateway": frozenset({"listen", "routing", "data", "pre_stop", "drain", "share"}),
+    "gateway": frozenset({"listen", "routing", "data", "pre_stop", "drain", "stream_grace", "share"}),
     "admin": frozenset({"listen", "hosts"}),
     "store": frozenset({"uri"}),
     "tokens": frozenset({"issuer", "audience", "algorithms", "keys", "leeway"}),
@@ -56,7 +56,7 @@ class ProcessConfig:
 
     store_uri: sqlite: and a folder, or the mongodb:// or mongodb+srv:// URI as written.
     hosts: names under which the admin listener may be called, beside the addresses that it listens on.
-    access_log: a path, `-` for standard output, empty for none. pre_stop, drain: seconds.
+    access_log: a path, `-` for standard output, empty for none. pre_stop, drain, stream_grace: seconds.
     share: of the backends' seats, for one of several gateway processes.
     """
 
@@ -72,6 +72,7 @@ class ProcessConfig:
     admin_hosts: tuple[str, ...] = ()
     pre_stop: float = 0.0
     drain: float = 25.0
+    stream_grace: float = 2.0
     share: float = 1.0
 
 
@@ -169,6 +170,7 @@ def parse_process(sections: Sections, folder: str) -> ProcessConfig:
         commands=tuple(_commands(read)),
         pre_stop=read.seconds("gateway", "pre_stop", 0.0),
         drain=read.seconds("gateway", "drain", 25.0),
+        stream_grace=read.seconds("gateway", "stream_grace", 2.0),
         share=read.share("gateway", "share"),
     )
     if read.problems:

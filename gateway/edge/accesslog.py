@@ -45,6 +45,7 @@ class AccessLog:
         self._failing = False
         self._torn = False  # the last thing written is the beginning of a line
         self._news: deque[tuple[int, str]] = deque()  # from the thread, for the ordinary log
+        self.reopened = 0  # how often it was tried, whatever came of it; counted by the thread
         self._reopen = threading.Event()
         self._closed = threading.Event()
         self._fd = self._open() if path else -1
@@ -66,21 +67,21 @@ class AccessLog:
         else:
             self._refuse()
         if self._news:
-            self._tell()
+            self.tell()
 
     def reopen(self) -> None:
         """Go on in a new file of the same name, because the old one was renamed (log rotation)."""
         self._reopen.set()
 
-    def close(self) -> None:
-        """Write what is left. Gives up after 2 s on a disk or a reader that does not take it."""
+    def close(self, patience: float = _CLOSE_TIMEOUT) -> None:
+        """Write what is left. patience: seconds for a disk or a reader that does not take it."""
         if not self._path or self._closed.is_set():
             return
         self._closed.set()
-        self._thread.join(_CLOSE_TIMEOUT)
+        self._thread.join(patience)
         if self._thread.is_alive():
             L.error("The access log %s takes no more lines: %d are lost.", self._path, len(self._lines))
-        self._tell()
+        self.tell()
 
     def _line(self, call: Call) -> str:
         """The call as a JSON object (RFC 8259), in ASCII. What is not known is null.
@@ -123,8 +124,9 @@ class AccessLog:
                 *(self._path, len(self._lines)),
             )
 
-    def _tell(self) -> None:
-        """On the caller's thread, because handlers of the ordinary log may belong to its loop."""
+    def tell(self) -> None:
+        """Say in the ordinary log what the thread met. On the caller's thread, because handlers of that log
+        may belong to its loop."""
         while self._news:
             level, text = self._news.popleft()
             L.log(level, "%s", text)
@@ -137,6 +139,7 @@ class AccessLog:
             if self._reopen.is_set():
                 self._reopen.clear()
                 self._open_again()
+                self.reopened += 1
         self._write_gathered()
         if self._fd != _STDOUT:
             os.close(self._fd)
@@ -185,5 +188,6 @@ class AccessLog:
             return
         if self._fd != _STDOUT:
             os.close(self._fd)
+            self._note(logging.INFO, "was opened again")
         self._fd = fd
         self._torn = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 
@@ -17,6 +17,8 @@ from aiohttp.web_protocol import RequestHandler
 
 from gateway.edge.handler import Service
 from gateway.edge.server import KEEP_ALIVE, ClientConnection
+
+_LOOK = 0.02  # seconds between two looks at what a drain waits for
 
 
 class ListenError(OSError):
@@ -33,14 +35,10 @@ class _Server(web.Server):
 
 
 class Listener:
-    """The public side: opens sockets, hands each request to the service, drains.
+    """The public side: opens sockets, hands each request to the service, drains."""
 
-    drain_time: seconds that requests in flight may still take.
-    """
-
-    def __init__(self, service: Service, drain_time: float = 25.0) -> None:
+    def __init__(self, service: Service) -> None:
         self._service = service
-        self._drain_time = drain_time
         self._runner: web.ServerRunner | None = None
         self._sockets: list[socket.socket] = []
         self._sweep: asyncio.TimerHandle | None = None
@@ -96,16 +94,16 @@ class Listener:
             for site in list(self._runner.sites):
                 await site.stop()
 
-    async def drain(self) -> None:
-        """Close idle connections, let active ones finish for the drain time, then cut them. One is active
-        until its last byte has left."""
+    async def drain(self, goes_on: Callable[[int], bool]) -> None:
+        """Close idle connections, let active ones finish, then cut them. One is active until its last byte
+        has left. goes_on(connections): asked again and again, while there are any, whether to wait for them.
+        """
         if self._runner is not None:
-            end = monotonic() + self._drain_time
-            await asyncio.sleep(0.02)  # what has just come is in progress a few turns later
-            while monotonic() < end and (connections := self._connections()):
+            await asyncio.sleep(_LOOK)  # what has just come is in progress a few turns later
+            while (connections := self._connections()) and goes_on(len(connections)):
                 for connection in connections:
                     connection.drain()
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(_LOOK)
             await self._runner.cleanup()
         if self._sweep is not None:
             self._sweep.cancel()

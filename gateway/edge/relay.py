@@ -13,6 +13,7 @@ from collections.abc import Collection
 from gateway.call import Call, Client
 from gateway.core.answer import AnswerHead
 from gateway.core.errors import GatewayError, InternalError
+from gateway.core.events import EventEnds
 from gateway.edge import cors
 from gateway.edge.exchange import Exchange
 from gateway.edge.reply import date_line, reset
@@ -40,6 +41,8 @@ class Relay:
     __slots__ = (
         "_chunked",
         "_client",
+        "_events",
+        "_leaving",
         "_outbox",
         "_over",
         "begun",
@@ -63,6 +66,8 @@ class Relay:
         self.head = b""
         self._chunked = False
         self._outbox: Outbox | None = None
+        self._events: EventEnds | None = None  # of an event stream whose end a client can see
+        self._leaving = False
         self._over = False  # the backend has given all
         self.begun = False
         self.ended = False
@@ -92,6 +97,8 @@ class Relay:
         if call.draining():
             self.keep_alive = False
         framing = self._framing(head)
+        if head.stream and head.length < 0 and not head.bodyless and not head.encoded:
+            self._events = EventEnds()
         lines, more = head.lines, b""
         if call.cors is not None:
             lines = cors.relayed(call.cors, call.origin, lines, speaks=head.cors)
@@ -129,6 +136,14 @@ class Relay:
         return text + (b"Connection: keep-alive\r\n\r\n" if self.old else b"\r\n")
 
     def write(self, data: bytes) -> None:
+        if self._events is not None:
+            last = self._events.feed(data)
+            if self._leaving and last >= 0:
+                self._leave(data[:last])
+                return
+        self._pass(data)
+
+    def _pass(self, data: bytes) -> None:
         if self._chunked:
             data = b"%x\r\n%b\r\n" % (len(data), data)
         if self.head:
@@ -157,7 +172,7 @@ class Relay:
         """Before the head has left, the error is the answer. After that the connection is cut."""
         self.error = error
         if self.begun and not self.head:
-            self._cut()
+            self.cut()
         else:
             self.begun, self.head = False, b""
         self.finish()
@@ -203,7 +218,7 @@ class Relay:
             except OSError as error:
                 L.error("The buffered answer of request %s cannot be read: %s", self.call.id, error)
                 self.error = InternalError()
-                self._cut()
+                self.cut()
                 self.client_lost()
                 return
             if not piece:
@@ -227,7 +242,33 @@ class Relay:
         """The client's connection is gone. For who builds on this."""
         self.finish()
 
-    def _cut(self) -> None:
+    # --- the gateway drains ---
+
+    @property
+    def endless(self) -> bool:
+        """Whether an event stream has begun."""
+        head = self.exchange.head if self.exchange is not None else None
+        return head is not None and head.stream and not head.bodyless
+
+    def leave_off(self) -> None:
+        """End an event stream behind an event. One whose end nobody could see is cut."""
+        if self._events is None:
+            self.cut()
+        elif not self._over:
+            self._leaving = True
+            if self._events.whole:
+                self._leave(b"")
+
+    def _leave(self, last: bytes) -> None:
+        """The stream ends with these bytes, which end an event; the backend is let go."""
+        if self.exchange is not None:
+            self.exchange.abort()
+        if last:
+            self._pass(last)
+        self.end()
+
+    def cut(self) -> None:
+        """End the client's connection now; it sees that the response is not whole. `client_lost` follows."""
         if self._client.transport is not None:
             reset(self._client.transport)
 

@@ -13,7 +13,7 @@ from typing import Self
 from aiohttp import hdrs, web
 
 from gateway.call import Call
-from gateway.core.errors import RequestTimeout
+from gateway.core.errors import GatewayError, RequestTimeout
 from gateway.edge import reply
 
 
@@ -37,7 +37,7 @@ class Stream:
         self._client = call.client
         self._task = asyncio.current_task()
         self._patience = call.route.timeouts.idle
-        self._endless = endless
+        self.endless = endless
         self._chunked = not call.old
         self._response = web.StreamResponse(headers=headers)
         self._response.content_type = content_type
@@ -52,13 +52,13 @@ class Stream:
         """An answer that cannot be completed must not look complete."""
         if self._client.relay is self:
             self._client.relay = None
-        if kind is not None and self.begun and self._client.transport is not None:
-            reply.reset(self._client.transport)
+        if kind is not None and self.begun:
+            self.cut()
 
     # --- what the connection says ---
 
     def is_stream(self) -> bool:
-        return self._endless
+        return self.endless
 
     def resume(self) -> None:
         if self._room is not None and not self._room.done():
@@ -67,6 +67,18 @@ class Stream:
     def client_lost(self) -> None:
         if self._task is not None:
             self._task.cancel()
+
+    def leave_off(self) -> None:
+        """Who writes it is told elsewhere, and ends it."""
+
+    def give_up(self, error: GatewayError) -> None:
+        """It has begun, so nothing can be the answer instead."""
+        self.cut()
+
+    def cut(self) -> None:
+        """End the connection now; `client_lost` follows."""
+        if self._client.transport is not None:
+            reply.reset(self._client.transport)
 
     # --- for who writes ---
 

@@ -20,6 +20,7 @@ from time import monotonic
 
 from gateway.call import Call
 from gateway.core import frames
+from gateway.core.errors import Draining, GatewayError
 from gateway.core.frames import FrameError, FrameReader, Part
 from gateway.core.model import Tenant, WebSocketRule
 from gateway.edge.connection import Connection
@@ -99,6 +100,8 @@ class Tunnel:
 
     expires: when the token does, on the monotonic clock, 0.0 for never. on_end: called once, at the end.
     """
+
+    begun = endless = True
 
     def __init__(
         self,
@@ -238,6 +241,13 @@ class Tunnel:
         self._backend.cut()
         self._end()
 
+    def leave_off(self) -> None:
+        """`Tunnels.drain` tells both sides."""
+
+    def give_up(self, error: GatewayError) -> None:
+        """It has begun, so nothing can be the answer instead."""
+        self.cut()
+
     def look(self) -> None:
         """Once in a while: is it time to end, is somebody silent?"""
         now = monotonic()
@@ -293,6 +303,7 @@ class Tunnels:
         """One that has started. What happened while it did counts."""
         self._open.add(tunnel)
         if self._draining:
+            tunnel.call.code = Draining.code
             tunnel.close(frames.GOING_AWAY, "The gateway is shutting down.")
         self._check(tunnel)
 

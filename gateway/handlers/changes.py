@@ -19,7 +19,7 @@ from aiohttp import web
 
 from gateway.call import Call
 from gateway.core.counts import less
-from gateway.core.errors import BadRequest, Gone, StoreUnavailable, TenantLimit
+from gateway.core.errors import BadRequest, Draining, Gone, StoreUnavailable, TenantLimit
 from gateway.core.model import Tenant
 from gateway.edge.stream import Stream
 from gateway.handlers import parameters, scopes, total
@@ -112,6 +112,7 @@ class Feeds:
         self._open[name] += 1
         self._ends[end] = name
         if self._draining:
+            call.code = Draining.code
             _finish(end)
         expiry = loop.call_later(max(0.0, identity.expires - time.time()), _finish, end)
         end.add_done_callback(lambda _: expiry.cancel())

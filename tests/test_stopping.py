@@ -1,0 +1,193 @@
+"""How the process ends: what it says while it drains, and that a second signal is now."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gateway.services import signals
+from tests import harness
+from tests.test_serve import Serving
+
+pytestmark = pytest.mark.whole
+
+
+@contextmanager
+def backend(sends: bytes) -> Iterator[str]:
+    """Answers each connection with these bytes and then says nothing more. Gives its address."""
+    held: list[socket.socket] = []
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            held.append(connection)
+            connection.recv(65536)
+            connection.sendall(sends)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+    for connection in held:
+        connection.close()
+
+
+def routing(address: str) -> str:
+    backends = {"app": {"kind": "http", "addresses": [address]}}
+    return yaml.safe_dump(harness.routing([harness.route("svc", "app", public=True)], backends=backends))
+
+
+EVENTS = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"9\r\ndata: 1\n\n\r\n"
+)
+
+
+@contextmanager
+def asked(serving: Serving) -> Iterator[socket.socket]:
+    """A client whose request is inside the gateway."""
+    host, port = serving.public.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as client:
+        client.sendall(b"GET /svc/x HTTP/1.1\r\nHost: a\r\n\r\n")
+        yield client
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    text = (folder / "var" / "access.log").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_an_open_event_stream_is_said_and_ended_within_its_grace(tmp_path: Path, number: int) -> None:
+    with backend(EVENTS) as address:
+        serving = Serving(tmp_path, routing(address), more="stream_grace = 0.8s")
+        with serving.started() as process, asked_when_ready(serving, process) as client:
+            received = client.recv(65536)
+            while b"data: 1" not in received:
+                received += client.recv(65536)
+            process.send_signal(number)
+            began = time.monotonic()
+            assert client.recv(65536) == b"0\r\n\r\n"
+            assert process.wait(10) == 0
+            assert time.monotonic() - began < 4
+    assert "waiting for 1 stream, at most 2 s; Ctrl-C or SIGTERM again ends it now" in serving.log.read_text()
+    assert [(line["status"], line["code"]) for line in lines(tmp_path)] == [(200, "draining")]
+
+
+@contextmanager
+def asked_when_ready(serving: Serving, process: Any) -> Iterator[socket.socket]:
+    serving.until_ready(process)
+    with asked(serving) as client:
+        yield client
+
+
+def test_the_second_signal_ends_it_at_once_and_loses_no_line_of_the_access_log(tmp_path: Path) -> None:
+    with backend(b"") as address:
+        serving = Serving(tmp_path, routing(address))
+        with serving.started() as process, asked_when_ready(serving, process):
+            process.send_signal(signal.SIGTERM)
+            serving.until_logged(process, "waiting for 1 request, at most 5 s")
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(5) == 1
+            assert time.monotonic() - began < 2
+    assert [(line["status"], line["code"]) for line in lines(tmp_path)] == [(503, "draining")]
+
+
+def test_a_client_that_does_not_read_the_admin_listener_holds_nothing_up(tmp_path: Path) -> None:
+    serving = Serving(tmp_path)
+    with serving.started() as process:
+        serving.until_ready(process)
+        host, port = serving.admin.removeprefix("http://").split(":")
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect((host, int(port)))
+            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1000)
+            time.sleep(0.5)
+            process.send_signal(signal.SIGTERM)
+            began = time.monotonic()
+            assert process.wait(20) == 0
+            assert time.monotonic() - began < 4
+
+
+def test_what_means_nothing_is_outlived_also_while_it_starts_and_a_child_gets_its_defaults(
+    tmp_path: Path,
+) -> None:
+    serving = Serving(tmp_path)
+    serving.conf.write_text(serving.conf.read_text() + "[backend:child]\ncommand = sleep 100\n")
+    numbers = {*signals.stray(), signal.SIGTTOU, signal.SIGTTIN, signal.SIGWINCH, signal.SIGURG}
+    with serving.started() as process:
+        while "SIGUSR2" not in _caught(process.pid):
+            assert process.poll() is None
+            time.sleep(0.01)
+        for number in numbers:
+            process.send_signal(number)
+        serving.until_ready(process)
+        for number in numbers:
+            process.send_signal(number)
+        time.sleep(0.1)
+        assert serving.get("/readyz") == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+
+def _caught(pid: int) -> set[str]:
+    """The signals that a process has handlers for (proc(5), SigCgt)."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = int(next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1], 16)
+    return {number.name for number in signal.Signals if mask >> (number - 1) & 1}
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
+def test_a_rotation_by_rename_and_signal_loses_no_line(tmp_path: Path, number: int) -> None:
+    serving = Serving(tmp_path)
+    log = tmp_path / "var" / "access.log"
+    sent = 0
+    with serving.started() as process:
+        serving.until_ready(process)
+        host, port = serving.public.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as client:
+
+            def ask(count: int) -> None:
+                nonlocal sent
+                for _ in range(count):
+                    client.sendall(b"GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n")
+                    received = b""
+                    while not received.endswith(b"}"):
+                        received += client.recv(65536)
+                    sent += 1
+
+            ask(100)
+            for turn in range(3):
+                log.rename(tmp_path / f"access.log.{turn}")
+                ask(50)
+                process.send_signal(number)
+                ask(50)
+                deadline = time.monotonic() + 5
+                while not log.exists():
+                    assert time.monotonic() < deadline
+                    ask(1)
+                ask(10)
+        serving.until_logged(process, f"The access log {log} was opened again")
+        assert signal.Signals(number).name in serving.log.read_text()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    files = [tmp_path / f"access.log.{turn}" for turn in range(3)] + [log]
+    texts = [path.read_text() for path in files]
+    assert sum(len([json.loads(line) for line in text.splitlines()]) for text in texts) == sent
+    assert all(texts)
