@@ -60,6 +60,9 @@ class Gateway:
     of the rate limits, wall: the clock of the daily quotas (since the epoch); both in seconds.
     """
 
+    ready = draining = False
+    _drain: Drain | None = None
+
     def __init__(
         self,
         config: ProcessConfig,
@@ -71,8 +74,6 @@ class Gateway:
         wall: Callable[[], float] = time,
     ) -> None:
         self.config = config
-        self.ready = False
-        self.draining = False
         self._on_snapshot = on_snapshot
         self._tasks: list[asyncio.Task[None]] = []
         data = data_folder(Path(config.data))  # first: whoever else makes it would not make it private
@@ -107,7 +108,6 @@ class Gateway:
             )
         )
         self.listener = Listener(self.life)
-        self._drain: Drain | None = None
         self._commands = config.commands if supervise else ()
         self.supervisor = Supervisor([])
         self._instrument()
