@@ -1,35 +1,35 @@
 # Two commands for a newcomer: `make up` runs the whole system, `make test` passes the tests.
-# Both do all their own set-up. `make help` lists the rest.
+# Both do all their own set-up. `make help` lists the rest. PYTHON=... names the interpreter to do it with.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALL = @PYTHON="$(PYTHON)" .ci/install.sh
 .DEFAULT_GOAL := help
-.PHONY: help up test lint unit bench clean
+.PHONY: help up test test-newest lint unit bench lock clean $(VENV)/.up $(VENV)/.test
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-# One stamp per set of extras; a changed pyproject.toml installs anew.
-$(VENV)/.up: pyproject.toml constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing the gateway and its backends into $(VENV) (once, about half a minute) ..."
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[backends]'
-	@touch $@
+# Asked each time, which takes 50 ms: no time stamp tells that the folder was moved or that its Python is gone.
+$(VENV)/.up:
+	$(INSTALL) $(VENV) up backends
 
-$(VENV)/.test: pyproject.toml constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing the gateway, its backends and the test tools into $(VENV) (once, about half a minute) ..."
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[test]'
-	@touch $@ $(VENV)/.up
+$(VENV)/.test:
+	$(INSTALL) $(VENV) test test
 
 up: $(VENV)/.up ## Run the whole system on the embedded store (Ctrl-C stops it)
 	@exec $(BIN)/gateway up -c config/gateway.conf
 
 test: lint unit ## Lint, types and all tests
 
+test-newest: ## The same with the newest of all packages, beyond constraints.txt, in an environment of its own
+	$(INSTALL) $(VENV)-newest test test newest
+	@$(VENV)-newest/bin/ruff check gateway backends tests .ci
+	@$(VENV)-newest/bin/mypy
+	@$(VENV)-newest/bin/python -m pytest
+
 lint: $(VENV)/.test ## ruff and mypy --strict
-	@$(BIN)/ruff check gateway backends tests
+	@$(BIN)/ruff check gateway backends tests .ci
 	@$(BIN)/mypy
 
 unit: $(VENV)/.test ## The tests alone
@@ -38,5 +38,8 @@ unit: $(VENV)/.test ## The tests alone
 bench: $(VENV)/.test ## Measure, beside what is installed of nginx, HAProxy and Caddy
 	@$(BIN)/python -m tests.bench
 
-clean: ## Remove the virtual environment and all local data
-	rm -rf $(VENV) var .mypy_cache .ruff_cache *.egg-info
+lock: $(VENV)/.up ## Renew constraints.txt: the newest of all packages that pyproject.toml allows
+	@$(BIN)/python .ci/lock.py
+
+clean: ## Remove the virtual environments and all local data
+	rm -rf $(VENV) $(VENV)-newest var .mypy_cache .ruff_cache .hypothesis *.egg-info

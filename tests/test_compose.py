@@ -116,6 +116,13 @@ def test_mongodb_becomes_the_replica_set_that_the_config_names_before_the_gatewa
     assert set(SERVICES["gateway"]["depends_on"]) == {"mongodb", *BACKENDS}
 
 
+def test_the_image_gets_the_pinned_packages_and_is_built_with_them() -> None:
+    dockerfile = SERVICES["gateway"]["build"]["dockerfile_inline"]
+    copied, installs = dockerfile.index("constraints.txt"), dockerfile.index("pip install")
+    pinned = "RUN PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt "
+    assert copied < dockerfile.index(pinned) < installs
+
+
 def test_what_the_image_copies_is_there() -> None:
     dockerfile = SERVICES["gateway"]["build"]["dockerfile_inline"]
     for line in dockerfile.splitlines():
