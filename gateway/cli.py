@@ -17,12 +17,12 @@ from rich.markup import escape
 
 from gateway import console, documents_cli, explain
 from gateway.call import Call, Target
+from gateway.core.amounts import parse_duration
 from gateway.core.compile import Compiled
 from gateway.core.errors import GatewayError
 from gateway.core.problems import Problems
 from gateway.core.process import ProcessConfig, parse_process
 from gateway.core.settings import json_schema
-from gateway.core.values import parse_duration
 from gateway.services import signals
 from gateway.services.child import ChildFailed
 from gateway.services.config import ConfigRefused, as_dict, compile_text, read
@@ -234,7 +234,7 @@ def _token(arguments: argparse.Namespace) -> int:
     try:
         ttl = parse_duration(arguments.ttl)
     except ValueError as error:
-        raise ValueError(f"--ttl {arguments.ttl!r}: {error}; write 90s, 15m or 1h") from None
+        raise ValueError(f"--ttl {arguments.ttl!r} {error}; write 90s, 15m or 1h") from None
     if ttl < 1:
         raise ValueError(f"--ttl {arguments.ttl!r}: such a token has expired when it is printed; write 90s")
     token = issue(

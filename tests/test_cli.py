@@ -106,7 +106,7 @@ routes:
     target: documents
 """
 EXPECTED = [
-    (3, "tenants.Acme", "characters that are not allowed"),
+    (3, "tenants.Acme", "'Acme' is not a tenant's name"),
     (7, "routes[0].target", "there is no backend 'nobody'"),
     (8, "routes[0].timeouts.conect", "the key 'conect' is unknown"),
     (12, "routes[2]", "the route 'c' never matches: b took its requests before"),
@@ -294,7 +294,7 @@ def test_token_prints_one_that_verifies_and_makes_the_key_on_the_first_use(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--ttl", "soon"], "it is not a duration; write 90s, 15m or 1h"),
+        (["--ttl", "soon"], "--ttl 'soon' is not a duration; write 90s, 15m or 1h"),
         (["--ttl", "0"], "expired when it is printed"),
         (["--ttl", "99h"], "between 0 and 24 hours"),
         (["--scope", "a  b"], "`scope`"),

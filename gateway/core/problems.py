@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 Path = tuple[str | int, ...]
 
@@ -36,3 +38,38 @@ class Problems(Exception):
 
     def __str__(self) -> str:
         return f"{len(self.items)} problem(s) in the routing config"
+
+
+class Wrong(ValueError):
+    """A value that is not accepted.
+
+    reason: goes on with the sentence that the value begins. hint: what is accepted, or what to do, in words.
+    check: what refused the value. candidates: what may have been meant, the likeliest first; they are only
+    looked at when a person is told.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        hint: str = "",
+        check: Callable[[Any], object] | None = None,
+        candidates: Iterable[Any] = (),
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+        self._check = check
+        self._candidates = candidates
+
+    def example(self) -> Any:
+        """A value that is accepted and near to the one that was not; None when none can be told."""
+        check = self._check
+        if check is None:
+            return None
+        for candidate in self._candidates:
+            try:
+                check(candidate)
+            except ValueError:
+                continue
+            return candidate
+        return None

@@ -6,15 +6,16 @@ two routes for the same requests) is checked in compile.py.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from gateway.core.amounts import parse_rate
 from gateway.core.health import HealthRule
 from gateway.core.limits import LimitRules, Rate
-from gateway.core.problems import Path, Problem, Problems
+from gateway.core.problems import Problem, Problems, Wrong
+from gateway.core.shape import Slot, Word, problem
 from gateway.core.values import (
     RATE_PATTERN,
     BackendAddress,
@@ -62,9 +63,14 @@ class HealthSettings(_Strict):
     def compiled(self) -> HealthRule:
         return HealthRule(**{name: value for name, value in self if value is not None})
 
+
 class QueueSettings(_Strict):
     length: int | None = Field(
-        default=None, ge=0, le=100_000, description="requests of one tenant that may wait; default 100"
+        default=None,
+        ge=0,
+        le=100_000,
+        description="requests of one tenant that may wait; default 100",
+        examples=[100],
     )
     timeout: Duration | None = Field(
         default=None, description="waiting for a seat, on routes that do not say; default 5s"
@@ -77,7 +83,11 @@ class BackendSettings(_Strict):
     kind: Literal["gunicorn", "uvicorn", "asab", "http"]
     addresses: list[BackendAddress] = Field(min_length=1, max_length=64)
     threads: int | None = Field(
-        default=None, ge=1, le=1000, description="threads of each address; gunicorn needs it"
+        default=None,
+        ge=1,
+        le=1000,
+        description="threads of each address; gunicorn needs it",
+        examples=[8],
     )
     health: HealthSettings = Field(
         default=HealthSettings(), description="how addresses are judged; without it by requests alone"
@@ -86,12 +96,14 @@ class BackendSettings(_Strict):
         default=None,
         ge=1,
         le=100_000,
+        examples=[100],
         description="requests inside each address at once, of an asynchronous backend; default: no limit",
     )
     streams: int | None = Field(
         default=None,
         ge=0,
         le=100_000,
+        examples=[2],
         description="event streams and WebSockets at each address at once. They hold some of the threads"
         " (default: at most a quarter); of asynchronous backends they come on top of concurrency (default:"
         " no limit)",
@@ -107,14 +119,19 @@ class BackendSettings(_Strict):
 
 class RateLimitSettings(_Strict):
     rate: PerSecond
-    burst: int | None = Field(default=None, ge=1, le=1_000_000, description="default: one second's worth")
+    burst: int | None = Field(
+        default=None, ge=1, le=1_000_000, description="default: one second's worth", examples=[200]
+    )
 
     def compiled(self) -> Rate:
         return Rate(self.rate, self.burst if self.burst is not None else max(1, round(self.rate)))
 
 
 def _rate_limit(value: Any) -> Any:
-    return {"rate": value} if isinstance(value, str) else value
+    if isinstance(value, Mapping | RateLimitSettings):
+        return value
+    parse_rate(value)  # here, so that the problem is of the key that was written
+    return {"rate": value}
 
 
 RateLimit = Annotated[
@@ -123,21 +140,29 @@ RateLimit = Annotated[
         _rate_limit,
         json_schema_input_type=Annotated[str, Field(pattern=RATE_PATTERN)] | RateLimitSettings,
     ),
+    Word("a rate, or a mapping of rate and burst", "100/s"),
 ]
 
 
 class DocumentsSettings(_Strict):
     """What a tenant may keep in the gateway's own store."""
 
-    max_documents: int | None = Field(default=None, ge=0, description="default: no limit")
+    max_documents: int | None = Field(default=None, ge=0, description="default: no limit", examples=[100_000])
     max_bytes: Size | None = Field(default=None, description="of the documents' JSON; default: no limit")
-    max_feeds: int = Field(default=100, ge=0, le=100_000, description="change feeds open at once")
+    max_feeds: int = Field(
+        default=100, ge=0, le=100_000, description="change feeds open at once", examples=[100]
+    )
 
 
 class TenantSettings(_Strict):
     """A tenant; the key is the name that tokens carry."""
 
-    name: str = Field(default="", max_length=200, description="display name; default: the key")
+    name: str = Field(
+        default="",
+        max_length=200,
+        description="display name; default: the key",
+        examples=["Acme Corporation"],
+    )
     rate_limit: RateLimit | None = Field(default=None, description="such as 100/s")
     quota: Quota | None = Field(default=None, description="requests of a day, which begins at 00:00 UTC")
     disabled: bool = False
@@ -148,6 +173,7 @@ class TenantSettings(_Strict):
         default=None,
         ge=1,
         le=100_000,
+        examples=[50],
         description="requests that it may have under way, waiting or inside, in all; default: no limit",
     )
     documents: DocumentsSettings = DocumentsSettings()
@@ -189,12 +215,20 @@ class WebSocketSettings(_Strict):
 
 
 def _websocket(value: Any) -> Any:
-    return {True: {}, False: None}.get(value, value) if isinstance(value, bool) else value
+    if isinstance(value, bool):
+        return {} if value else None
+    if value is None or isinstance(value, Mapping | WebSocketSettings):
+        return value
+    text = str(value).strip().lower()
+    near = [text in ("yes", "on", "y", "true", "1", "enabled")]
+    hint = "or write its limits, such as websocket: { max_message: 1MiB, idle: 60s }"
+    raise Wrong("is not true, false or a mapping of limits", hint, _websocket, near)
 
 
 WebSocket = Annotated[
     WebSocketSettings | None,
     BeforeValidator(_websocket, json_schema_input_type=bool | WebSocketSettings | None),
+    Word("true, false or a mapping of limits", True),
 ]
 
 
@@ -203,10 +237,12 @@ class RouteSettings(_Strict):
 
     name: Name
     path: PathPattern = Field(description="/literal/{param}/{rest*}")
-    target: str = Field(description="the name of a backend, or documents")
+    target: str = Field(description="the name of a backend, or documents", examples=["documents"])
     host: HostName | None = Field(default=None, description="default: any host")
     methods: list[Method] = Field(default=[], description="default: any method")
-    strip: str = Field(default="", description="leading part of the path that the target does not see")
+    strip: str = Field(
+        default="", description="leading part of the path that the target does not see", examples=["/orders"]
+    )
     encoded_slash: Literal["refuse", "pass"] | None = Field(
         default=None,
         description="%2F in the path; most backends read it as a slash, so that scopes of other routes would"
@@ -214,6 +250,7 @@ class RouteSettings(_Strict):
     )
     scopes: dict[str, list[Scope]] = Field(
         default={},
+        examples=[{"read": ["orders:read"], "write": ["orders:write"]}],
         description="by read, write or a method's name: the scopes a token needs, all of them; for documents"
         " also manage (a collection's settings), and each counts with :COLLECTION behind it for that one",
     )
@@ -274,7 +311,8 @@ def parse(data: Any) -> Settings:
     try:
         return Settings.model_validate(data)
     except ValidationError as error:
-        raise Problems([_problem(item) for item in error.errors(include_url=False)]) from None
+        found = [problem(item, Settings, _accepts) for item in error.errors(include_url=False)]
+        raise Problems(found) from None
 
 
 def json_schema() -> dict[str, Any]:
@@ -286,49 +324,15 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-_KEYS: dict[str, type[BaseModel]] = {
-    "backends": BackendSettings,
-    "health": HealthSettings,
-    "queue": QueueSettings,
-    "tenants": TenantSettings,
-    "documents": DocumentsSettings,
-    "routes": RouteSettings,
-    "timeouts": TimeoutSettings,
-    "cors": CorsSettings,
-    "websocket": WebSocketSettings,
-    "rate_limit": RateLimitSettings,
-    "client_limit": RateLimitSettings,
-}
+def _accepts(slot: Slot, value: Any) -> bool:
+    try:
+        made: Any = Annotated[slot.type, *slot.beside, ...]  # it must hold something
+        TypeAdapter(made, config=_config_for(slot.type)).validate_python(value)
+    except ValidationError:
+        return False
+    return True
 
 
-_PYDANTIC_STEPS = frozenset({"[key]", "RateLimitSettings", "WebSocketSettings"})
-
-
-def _problem(item: Any) -> Problem:
-    # pydantic adds its own steps for dict keys and unions; a person wants the path in the file.
-    path = tuple(step for step in item["loc"] if step not in _PYDANTIC_STEPS)
-    kind = item["type"]
-    if kind == "gateway":
-        return Problem(path, item["ctx"]["reason"], item["ctx"]["mend"])
-    if kind == "extra_forbidden":
-        return Problem(path, f"the key {path[-1]!r} is unknown", _did_you_mean(path))
-    if kind == "missing":
-        return Problem(path, f"the key {path[-1]!r} is missing", "add it")
-    if kind == "string_pattern_mismatch":
-        return Problem(path, "it has characters that are not allowed here", f"match {item['ctx']['pattern']}")
-    mend = "write true or false" if kind == "bool_type" else "correct the value"
-    return Problem(path, _lower(item["msg"]), mend)
-
-
-def _did_you_mean(path: Path) -> str:
-    model: type[BaseModel] = Settings
-    for step in path[:-1]:
-        if isinstance(step, str) and step in _KEYS:
-            model = _KEYS[step]
-    known = sorted(model.model_fields)
-    near = difflib.get_close_matches(str(path[-1]), known, 1)
-    return f"did you mean {near[0]!r}?" if near else f"remove it; known here: {', '.join(known)}"
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
+def _config_for(kind: Any) -> ConfigDict | None:
+    """Strict as the fields of the models are; a model has its own, and takes none."""
+    return None if isinstance(kind, type) and issubclass(kind, BaseModel) else ConfigDict(strict=True)

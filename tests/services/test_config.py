@@ -120,7 +120,7 @@ def test_the_first_load_is_revision_one(setting: Setting) -> None:
         (b"", "not a mapping"),
         (b"\xff", "not UTF-8"),
         (b"a: [", "not YAML"),
-        (b"version: 2", "should be 1"),
+        (b"version: 2", "2 is not 1"),
         (b"#" * (16 * 1024 * 1024 + 1), "larger than"),
     ],
     ids=["missing", "empty", "bytes", "torn", "wrong", "large"],
@@ -672,7 +672,7 @@ def test_problems_as_text_are_one_a_line(setting: Setting) -> None:
     with pytest.raises(ConfigRefused) as caught:
         setting.live.load_first()
     assert describe(setting.path, caught.value.problems).splitlines() == [
-        f"  {setting.path}:1: version: input should be 1 (correct the value)",
+        f"  {setting.path}:1: version: 2 is not 1 (write version: 1)",
         f"  {setting.path}:2: zzz: the key 'zzz' is unknown "
         "(remove it; known here: backends, client_limit, rate_limit_headers, routes, tenants,"
         " trusted_proxies, version)",

@@ -1,0 +1,28 @@
+"""Secrets out of a text that people get to see: a config quotes what was pasted into it."""
+
+from __future__ import annotations
+
+import re
+
+HIDDEN = "***"
+# A password in a URL, a token of three parts, what follows `Bearer` or `Basic`, a key in PEM.
+_SECRET = re.compile(
+    r"(?<=://)[^/\s@'\"]+(?=@)"
+    r"|\beyJ[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_=-]*){1,4}"
+    r"|(?<=\bBearer )[A-Za-z0-9._~+/=-]{8,}"
+    r"|(?<=\bBasic )[A-Za-z0-9+/=]{8,}"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+    re.DOTALL | re.IGNORECASE,
+)
+# In a comment also what is called a secret. A key of the config may be a tenant named `token`.
+_COMMENT = re.compile(r"(?:^|(?<=\s))#.*", re.MULTILINE)
+_CALLED = re.compile(
+    r"((?:password|passwd|secret|token|credential|api[_-]?key|private[_-]?key)s?\s*[:=]\s*)(\S+)",
+    re.IGNORECASE,
+)
+
+
+def redact(text: str) -> str:
+    """The text with *** for each secret; a text without one is given as it is."""
+    text = _SECRET.sub(HIDDEN, text)
+    return _COMMENT.sub(lambda comment: _CALLED.sub(rf"\g<1>{HIDDEN}", comment[0]), text)
