@@ -20,6 +20,7 @@ from gateway.core.errors import Draining
 from gateway.core.model import Backend
 from gateway.core.openmetrics import Gauge
 from gateway.core.process import Command, ProcessConfig
+from gateway.core.via import Via, pseudonym
 from gateway.edge.accesslog import AccessLog
 from gateway.edge.listener import Listener, reachable
 from gateway.edge.pool import Pools
@@ -91,7 +92,10 @@ class Gateway:
         self.quotas = Quotas(data / "quotas.sqlite", wall)
         self.limits = Limits(self.quotas, now)
         self.keys = Keys(Path(config.keys), config.tokens, self.metrics.token)
-        self.store = document_store(config.store_uri, ensure_secret(data / "cursor.key"), application)
+        secret = ensure_secret(data / "cursor.key")
+        self.store = document_store(config.store_uri, secret, application)
+        name = config.via or pseudonym(secret)
+        self.via = Via(name, responses=config.via_responses, loops=config.via_loops)
         self.feeds = Feeds()
         self.documents = Documents(self.store, self.feeds)
         routing = Path(config.routing)
@@ -105,6 +109,7 @@ class Gateway:
                 limit_client=self.limits.take_client,
                 observe=self._observe,
                 draining=lambda: self.draining,
+                check_via=self.via.check,
             )
         )
         self.listener = Listener(self.life)
@@ -205,9 +210,8 @@ class Gateway:
     def _target(self, backend: Backend | None) -> Target:
         if backend is None:
             return self.documents
-        port = self.listener.addresses[0][1]
         health, retries = self.health, self.retries
-        return Proxy(backend, self.pools, self.admission, health, self.tunnels, retries, port)
+        return Proxy(backend, self.pools, self.admission, health, self.tunnels, retries, self.via)
 
     def _spec(self, command: Command) -> ChildSpec:
         socket = f"{self.sockets}/{command.name}.sock"

@@ -56,6 +56,7 @@ def run(
         limit_client=lambda call: None,
         observe=lambda call: None,
         draining=lambda: False,
+        check_via=lambda values: None,
     )
     call = Call(method, target, from_pairs(raw), "127.0.0.1", snapshot)
     if is_preflight(call):

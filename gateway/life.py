@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ class Policies:
     snapshot: the live one. known: the identity of a token that was verified before. verify: a token to an
     identity (Unauthenticated). limit: count a call of a tenant (TenantLimit). limit_client: count one of
     nobody known, by the client's address (ClientLimit). observe: a call that has ended. draining: whether
-    connections should end.
+    connections should end. check_via: a request's Via (LoopDetected).
     """
 
     snapshot: Callable[[], Snapshot]
@@ -47,6 +47,7 @@ class Policies:
     limit_client: Callable[[Call], None]
     observe: Callable[[Call], None]
     draining: Callable[[], bool]
+    check_via: Callable[[Sequence[str]], None]
 
 
 class _Wall:
@@ -231,7 +232,9 @@ class Life:
         return reply.Sent(call.status, keep_alive=False)
 
     def begin(self, call: Call) -> None:
-        """All that need not wait: match, verify, tenant, access, limits, size."""
+        """All that need not wait: loops, match, verify, tenant, access, limits, size."""
+        if call.head.via:
+            self._policies.check_via(call.head.via)
         self._match(call, call.method)
         route = call.route
         if route is None:

@@ -49,12 +49,13 @@ def _classify(name: bytes, value: bytes, line: bytes) -> _Kind:
 
 
 _lines = Lines(_classify)
-_statuses: dict[bytes, tuple[int, bytes]] = {}
+_statuses: dict[bytes, tuple[int, bytes, bool]] = {}
 
 
 class AnswerHead:
     """A checked head. lines: what passes to the client, as bytes. length: of the body, -1 when it is not
     said. chunked, close: the framing on the backend's side. bodyless: no body follows, whatever is said.
+    old: the backend speaks HTTP/1.0.
     cors: there is a line about other origins, or a Vary. encoded: the body has a content coding."""
 
     __slots__ = (
@@ -66,14 +67,16 @@ class AnswerHead:
         "encoded",
         "length",
         "lines",
+        "old",
         "served",
         "status",
         "status_line",
         "stream",
     )
 
-    def __init__(self, status: int, status_line: bytes) -> None:
+    def __init__(self, status: int, status_line: bytes, old: bool) -> None:
         self.status = status
+        self.old = old
         self.status_line = status_line
         self.lines = b""
         self.length = -1
@@ -152,7 +155,8 @@ def _start(line: bytes) -> AnswerHead:
         found = _status_line(line)
         if found is None:
             raise BackendMalformed("The backend's answer does not begin with a status line.")
-        known = int(found[1]), b"HTTP/1.1 %b %b\r\n" % (found[1], found[2] or b"")
+        passed = b"HTTP/1.1 %b %b\r\n" % (found[1], found[2] or b"")
+        known = int(found[1]), passed, line.startswith(b"HTTP/1.0")
         if len(_statuses) < 256 and len(line) < 128:
             _statuses[line] = known
     return AnswerHead(*known)
@@ -171,7 +175,7 @@ def _set_coding(head: AnswerHead, value: bytes) -> None:
 
 
 def _finish(head: AnswerHead, out: list[bytes], listed: bytes, method: str, first: bytes) -> None:
-    if head.chunked and (head.length >= 0 or first.startswith(b"HTTP/1.0")):
+    if head.chunked and (head.length >= 0 or head.old):
         raise BackendMalformed("The backend's answer has two framings.")
     tokens = {token.strip() for token in listed.split(b",")} if listed else frozenset()
     head.close = b"close" in tokens or (first.startswith(b"HTTP/1.0") and b"keep-alive" not in tokens)

@@ -275,6 +275,18 @@ class InsufficientStorage(GatewayError):
     status, code, title = 507, "insufficient_storage", "Insufficient storage"
 
 
+class LoopDetected(GatewayError):
+    """The request has passed this gateway before; core/via.py."""
+
+    status, code, title = 508, "loop", "The request runs in a circle"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The request has been at this gateway before: a backend sends it back here. An application that"
+            " calls the gateway makes a request of its own, without the Via that it received."
+        )
+
+
 class QuotaExceeded(InsufficientStorage):
     """The tenant holds as many documents or bytes as it may. Reading and deleting go on."""
 

@@ -26,6 +26,8 @@ MAX_LINES = 64
 _PASS, _DROP, _HOST, _AUTHORIZATION, _TENANT, _ORIGIN, _LENGTH, _CONNECTION = range(8)
 _EXPECT, _TIMEOUT, _ASKED, _FORWARDED, _AMBIGUOUS, _HARD, _CODING, _UPGRADE, _ONCE = range(8, 17)
 
+_VIA = 17  # passes, and tells of loops
+
 _MEANINGS = {
     b"host": _HOST,
     b"authorization": _AUTHORIZATION,
@@ -43,6 +45,7 @@ _MEANINGS = {
     b"x-forwarded-prefix": _FORWARDED,
     b"transfer-encoding": _CODING,
     b"upgrade": _UPGRADE,
+    b"via": _VIA,
     b"trailer": _HARD,
     b"proxy-connection": _HARD,  # aiohttp's parser takes it for Connection
     b"sec-websocket-key1": _HARD,  # and refuses this
@@ -79,7 +82,7 @@ def _classify(name: bytes, value: bytes, line: bytes) -> _Kind:
         meaning = _DROP if text_name in HOP_BY_HOP or is_ours(text_name) else _PASS
     if meaning in (_CONNECTION, _CODING, _UPGRADE) and not text.isascii():
         meaning = _AMBIGUOUS  # some letters outside ASCII have one of ASCII as their lower case
-    out = line + b"\r\n" if meaning in (_PASS, _ORIGIN, _ASKED, _ONCE) else b""
+    out = line + b"\r\n" if meaning in (_PASS, _ORIGIN, _ASKED, _ONCE, _VIA) else b""
     return _Kind(meaning, out, text_name, text)
 
 
@@ -89,8 +92,8 @@ _lines = Lines(_classify)
 class Head:
     """What the header lines of a request say; the next request of a client that repeats them shares it.
 
-    hosts, authorization, tenants, origins: the values of those headers. length: -1 when no Content-Length is
-    there. lines: what a backend may see, ready to send. listed: names that Connection lists, in lower case.
+    hosts, authorization, tenants, origins, via: the values of those headers. length: -1 when it is not said.
+    lines: what a backend may see, ready to send. listed: names that Connection lists, in lower case.
     once: the names that were there of those that may be there once. raw: the lines as they came, when the
     head is simple. token: the bearer token, once read. made: what the target made of the lines for a backend,
     with what it made it from; both are kept for the next request.
@@ -117,6 +120,7 @@ class Head:
         "timeouts",
         "token",
         "upgrades",
+        "via",
     )
 
     def __init__(self, raw: bytes = b"") -> None:
@@ -139,6 +143,7 @@ class Head:
         self.hard = False
         self.codings: list[str] = []
         self.upgrades: list[str] = []
+        self.via: list[str] = []
         self._values: dict[bytes, list[str]] | None = None
 
     def values(self, name: bytes) -> list[str]:
@@ -184,6 +189,9 @@ class Head:
             self.length = int(found[1]) if found else _TOO_LONG
         elif meaning == _FORWARDED:
             self.forwarded.append((kind.name, kind.value))
+        elif meaning == _VIA:
+            self.via.append(kind.value)
+            self.lines.append(kind.line)
         elif meaning == _AMBIGUOUS:
             self.ambiguous = kind.name
         else:

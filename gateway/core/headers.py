@@ -1,4 +1,4 @@
-"""Header rules: what a hop may not pass on, what a client may not say, what the gateway says.
+"""Header rules: what a hop may not pass on, and what a client may not say.
 
 Values are latin-1/UTF-8 text as aiohttp gives it (surrogateescape). Names are compared in lower case.
 """
@@ -66,31 +66,3 @@ def is_trusted(peer: str, trusted: TrustedProxies) -> bool:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped  # an IPv4 peer of a dual-stack listener
     return any(address in network for network in trusted.networks)
-
-
-def forwarding(
-    headers: dict[str, str], peer: str, trusted: bool, *, scheme: str, host: str, port: int, prefix: str
-) -> Pairs:
-    """X-Forwarded-*: a trusted peer's own are continued, anybody else's are overwritten.
-
-    headers: the request's X-Forwarded-* by lower-case name (repeats joined with a comma).
-    """
-    chain, prefix_before = peer or "unknown", ""
-    if trusted:
-        before = headers.get("x-forwarded-for", "")
-        chain = f"{before}, {chain}" if before else chain
-        proto = headers.get("x-forwarded-proto", "").lower()
-        scheme = proto if proto in ("http", "https") else scheme
-        host = headers.get("x-forwarded-host", "") or host
-        forwarded_port = headers.get("x-forwarded-port", "")
-        port = int(forwarded_port) if forwarded_port.isdecimal() and len(forwarded_port) < 6 else port
-        prefix_before = headers.get("x-forwarded-prefix", "").rstrip("/")
-    pairs = [
-        ("X-Forwarded-For", chain),
-        ("X-Forwarded-Proto", scheme),
-        ("X-Forwarded-Host", host),
-        ("X-Forwarded-Port", str(port)),
-    ]
-    if prefix or prefix_before:
-        pairs.append(("X-Forwarded-Prefix", prefix_before + prefix))
-    return pairs

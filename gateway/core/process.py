@@ -16,12 +16,16 @@ from gateway.core import mongo_uri
 from gateway.core.jwk import ALGORITHMS, OFFERED
 from gateway.core.problems import Problem, Problems
 from gateway.core.tokens import TokenRule
+from gateway.core.via import pseudonym_pattern
 
 Sections = Mapping[str, Mapping[str, str]]
 Listen = tuple[str, int]
 
 _KEYS: dict[str, frozenset[str]] = {
-    "gateway": frozenset({"listen", "routing", "data", "pre_stop", "drain", "stream_grace", "share"}),
+    "gateway": frozenset(
+        {"listen", "routing", "data", "pre_stop", "drain", "stream_grace", "share"}
+        | {"via", "via_responses", "via_loops"}
+    ),
     "admin": frozenset({"listen", "hosts"}),
     "store": frozenset({"uri"}),
     "tokens": frozenset({"issuer", "audience", "algorithms", "keys", "leeway"}),
@@ -58,6 +62,8 @@ class ProcessConfig:
     hosts: names under which the admin listener may be called, beside the addresses that it listens on.
     access_log: a path, `-` for standard output, empty for none. pre_stop, drain, stream_grace: seconds.
     share: of the backends' seats, for one of several gateway processes.
+    via: this installation's name in Via, empty for one made of its secret; via_responses: whether answers
+    carry it; via_loops: how often a request may come back here.
     """
 
     listen: tuple[Listen, ...]
@@ -74,6 +80,9 @@ class ProcessConfig:
     drain: float = 25.0
     stream_grace: float = 2.0
     share: float = 1.0
+    via: str = ""
+    via_responses: bool = True
+    via_loops: int = 0
 
 
 class _Reader:
@@ -103,6 +112,19 @@ class _Reader:
             self.wrong(section, key, f"{text!r} is no time", "write seconds, such as 25")
             return default
         return value
+
+    def choice(self, section: str, key: str, default: str) -> bool:
+        text = self.text(section, key, default).lower()
+        if text not in ("yes", "no"):
+            self.wrong(section, key, f"{text!r} is neither yes nor no", f"write {key} = yes, or no")
+        return text == "yes"
+
+    def count(self, section: str, key: str, default: int, most: int) -> int:
+        text = self.text(section, key, str(default))
+        if not re.fullmatch("[0-9]{1,9}", text, re.ASCII) or int(text) > most:
+            self.wrong(section, key, f"{text!r} is no number from 0 to {most}", f"write {key} = {default}")
+            return default
+        return int(text)
 
     def share(self, section: str, key: str) -> float:
         text = self.text(section, key, "1")
@@ -172,10 +194,21 @@ def parse_process(sections: Sections, folder: str) -> ProcessConfig:
         drain=read.seconds("gateway", "drain", 25.0),
         stream_grace=read.seconds("gateway", "stream_grace", 2.0),
         share=read.share("gateway", "share"),
+        via=_via(read),
+        via_responses=read.choice("gateway", "via_responses", "yes"),
+        via_loops=read.count("gateway", "via_loops", 0, 100),
     )
     if read.problems:
         raise Problems(read.problems)
     return config
+
+
+def _via(read: _Reader) -> str:
+    name = read.text("gateway", "via", "")
+    if name and not pseudonym_pattern(name):
+        mend = "write letters, digits, . _ - (63 at most), as edge-1; or leave it out"
+        read.wrong("gateway", "via", f"{name!r} is no name for Via", mend)
+    return name
 
 
 def _store_uri(read: _Reader, data: str) -> str:

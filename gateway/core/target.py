@@ -24,10 +24,18 @@ def host_of(authority: str) -> str:
     return _host_and_port(authority)[0]
 
 
+def authority(text: str) -> tuple[str, int] | None:
+    """The host (lower case, no root dot) and port (0 without one) of `host[:port]`; None when not valid."""
+    try:
+        return _host_and_port(text)
+    except BadRequest:
+        return None
+
+
 @lru_cache(maxsize=1024)  # a gateway is called by few names; 1.3 µs a request
 def _host_and_port(authority: str, default: int = 0) -> tuple[str, int]:
     found = _authority(authority)
-    if found is None:
+    if found is None or int(found["port"] or 0) > 65535:
         raise BadRequest("The Host header is not a valid host.", close=True)
     return found["host"].lower().removesuffix("."), int(found["port"] or default)
 

@@ -14,6 +14,7 @@ from gateway.call import Call, Client
 from gateway.core.answer import AnswerHead
 from gateway.core.errors import GatewayError, InternalError
 from gateway.core.events import EventEnds
+from gateway.core.via import Via
 from gateway.edge import cors
 from gateway.edge.exchange import Exchange
 from gateway.edge.reply import date_line, reset
@@ -54,11 +55,13 @@ class Relay:
         "keep_alive",
         "old",
         "threaded",
+        "via",
     )
 
-    def __init__(self, call: Call, client: Client, *, threaded: bool) -> None:
+    def __init__(self, call: Call, client: Client, *, via: Via, threaded: bool) -> None:
         self.call = call
         self._client = client
+        self.via = via
         self.threaded = threaded
         self.keep_alive = call.keep_alive
         self.old = call.old
@@ -114,6 +117,7 @@ class Relay:
                 b"\r\n",
                 b"" if head.dated else date_line(),
                 b"" if head.served else b"Server: gateway\r\n",
+                self.via.response(head.old),
                 more,
                 framing,
             )

@@ -13,6 +13,7 @@ from gateway.core.answer import AnswerHead
 from gateway.core.errors import BackendReset, GatewayError, InternalError
 from gateway.core.health import Failure
 from gateway.core.model import Address, Backend, Timeouts
+from gateway.core.via import Via
 from gateway.edge.connection import Connection
 from gateway.edge.exchange import Exchange
 from gateway.edge.pool import Pool, Pools
@@ -82,10 +83,11 @@ class Passage(Relay):
         pools: Pools,
         health: Health,
         *,
+        via: Via,
         threaded: bool,
         total: float,
     ) -> None:
-        super().__init__(call, client, threaded=threaded)
+        super().__init__(call, client, via=via, threaded=threaded)
         self._seat = seat
         self._pool = pool
         self._pools = pools

@@ -18,6 +18,7 @@ from gateway.call import Call
 from gateway.core import deadline, retry
 from gateway.core.errors import BackendUnavailable, BadRequest, GatewayError, RequestTimeout
 from gateway.core.model import Address, Backend, Timeouts
+from gateway.core.via import Via
 from gateway.edge import body, reply
 from gateway.edge.connection import Connection
 from gateway.edge.exchange import Exchange
@@ -52,7 +53,7 @@ class Admission(Protocol):
 
 
 class Proxy:
-    """One backend as a target. port: the public listener's."""
+    """One backend as a target. via: what this gateway calls itself on the way there and back."""
 
     def __init__(
         self,
@@ -62,7 +63,7 @@ class Proxy:
         health: Health,
         tunnels: Tunnels,
         retries: Retries,
-        port: int,
+        via: Via,
     ) -> None:
         self._backend = backend
         self._pools = pools
@@ -70,7 +71,8 @@ class Proxy:
         self._health = health
         self._tunnels = tunnels
         self._retries = retries
-        self._requests = Requests(port)
+        self._via = via
+        self._requests = Requests(via)
 
     # --- without waiting ---
 
@@ -138,6 +140,7 @@ class Proxy:
             pool,
             self._pools,
             self._health,
+            via=self._via,
             threaded=self._backend.threaded,
             total=call.route.timeouts.total,
         )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from gateway.call import Call
-from gateway.core import headers
+from gateway.core import forwarding
+from gateway.core.headers import is_trusted
+from gateway.core.via import Via
 
 _MAX_ORIGINS = 1024  # remembered blocks of forwarding headers
 
 
 class Requests:
-    """Makes the requests to one backend. port: the public listener's."""
+    """Makes the requests to one backend."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, via: Via) -> None:
+        self._via = via
         self._origins: dict[tuple[str, str, str], bytes] = {}
 
     def whole(self, call: Call, total: float) -> bytes:
@@ -33,6 +35,7 @@ class Requests:
             (
                 f"{call.method} {target} HTTP/1.1\r\n".encode("utf-8", "surrogateescape"),
                 made[2],
+                self._via.request(call.old),
                 f"X-Request-ID: {call.id}\r\nX-Request-Start: t={call.wall:.3f}\r\n".encode(),
                 b"X-Request-Deadline: t=%.3f\r\n" % (call.wall + total) if total else b"",
                 coding,
@@ -61,16 +64,14 @@ class Requests:
 
     def _forwarding(self, call: Call, host: str, prefix: str) -> bytes:
         """The X-Forwarded lines; the same for all calls of a client, so they are remembered."""
-        trusted = headers.is_trusted(call.peer, call.snapshot.trusted)
+        trusted = is_trusted(call.peer, call.snapshot.trusted)
         key = (call.peer, host, prefix)
         known = self._origins.get(key) if not trusted else None
         if known is not None:
             return known
-        said: dict[str, str] = {}
-        for name, value in call.head.forwarded if trusted else ():
-            said[name] = f"{said[name]}, {value}" if name in said else value
-        pairs = headers.forwarding(
-            said, call.peer, trusted, scheme=call.scheme, host=host, port=self._port, prefix=prefix
+        said = call.head.forwarded if trusted else ()
+        pairs = forwarding.pairs(
+            call.peer, said, call.snapshot.trusted, scheme=call.scheme, host=host, prefix=prefix
         )
         block = "".join(f"{name}: {value}\r\n" for name, value in pairs).encode("utf-8", "surrogateescape")
         if not trusted:

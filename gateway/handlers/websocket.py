@@ -83,10 +83,10 @@ class Handshake:
         self._pools.watch(tunnel, Tunnel.look)
         passage.upgraded()
         early = client.begin_tunnel(tunnel)
-        tunnel.start(self._answer(head), early, rest)
+        tunnel.start(self._answer(head, passage.via.response(head.old)), early, rest)
         self._tunnels.add(tunnel)
 
-    def _answer(self, head: AnswerHead) -> bytes:
+    def _answer(self, head: AnswerHead, via: bytes) -> bytes:
         """The client's 101: the backend's headers, but for what is of its own hop."""
         own = (b"sec-websocket-accept:", b"sec-websocket-version:")
         kept = [line for line in head.lines.splitlines(True) if not line.lower().startswith(own)]
@@ -95,6 +95,7 @@ class Handshake:
                 b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
                 f"Sec-WebSocket-Accept: {websocket.accept(self._client_key)}\r\n".encode(),
                 *kept,
+                via,
                 f"X-Request-ID: {self._call.id}\r\n".encode(),
                 b"" if head.dated else date_line(),
                 b"" if head.served else b"Server: gateway\r\n",

@@ -23,7 +23,7 @@ TABLE = {
     "patch_conflict": 409, "idempotency_running": 409, "gone": 410, "precondition_failed": 412,
     "unprocessable": 422, "schema_violation": 422, "idempotency_mismatch": 422, "rolled_back": 424,
     "precondition_required": 428, "not_supported_by_store": 501, "store_unavailable": 503,
-    "query_too_slow": 503, "insufficient_storage": 507, "quota_exceeded": 507,
+    "query_too_slow": 503, "insufficient_storage": 507, "quota_exceeded": 507, "loop": 508,
 }  # fmt: skip
 RETRYABLE = {
     "client_limit", "tenant_limit", "tenant_queue_full", "backend_unavailable", "backend_saturated",

@@ -131,51 +131,6 @@ def test_forwarding_headers_count_from_trusted_peers_alone(peer: str, trusted: b
     assert headers.is_trusted(peer, TrustedProxies()) is False
 
 
-FORGED = {"x-forwarded-for": "6.6.6.6", "x-forwarded-proto": "https", "x-forwarded-host": "evil",
-          "x-forwarded-port": "443", "x-forwarded-prefix": "/evil"}  # fmt: skip
-
-
-def forwarded(given_: dict[str, str], trusted: bool, prefix: str = "/cat") -> dict[str, str]:
-    pairs = headers.forwarding(
-        given_, "10.0.0.9", trusted, scheme="http", host="h:8080", port=8080, prefix=prefix
-    )
-    assert len(dict(pairs)) == len(pairs)
-    return {name.removeprefix("X-Forwarded-"): value for name, value in pairs}
-
-
-def test_an_untrusted_chain_is_overwritten() -> None:
-    expected = {"For": "10.0.0.9", "Proto": "http", "Host": "h:8080", "Port": "8080", "Prefix": "/cat"}
-    assert forwarded(FORGED, trusted=False) == expected
-    assert forwarded({}, trusted=True) == expected
-
-
-def test_a_trusted_chain_is_continued() -> None:
-    assert forwarded(FORGED, trusted=True) == {
-        "For": "6.6.6.6, 10.0.0.9", "Proto": "https", "Host": "evil", "Port": "443", "Prefix": "/evil/cat",
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "key", "expected"),
-    [
-        ("x-forwarded-proto", "gopher", "Proto", "http"),
-        ("x-forwarded-proto", "HTTPS", "Proto", "https"),
-        ("x-forwarded-port", "x", "Port", "8080"),
-        ("x-forwarded-port", "123456", "Port", "8080"),
-        ("x-forwarded-port", "-1", "Port", "8080"),
-        ("x-forwarded-prefix", "/a/", "Prefix", "/a/cat"),
-    ],
-)
-def test_what_makes_no_sense_from_a_trusted_peer_is_not_passed_on(
-    name: str, value: str, key: str, expected: str
-) -> None:
-    assert forwarded({name: value}, trusted=True)[key] == expected
-
-
-def test_without_a_prefix_none_is_said() -> None:
-    assert "Prefix" not in forwarded({}, trusted=True, prefix="")
-
-
 NAMES = st.sampled_from(["X-Tenant", "x-subject", "X-SCOPES", "Connection", "Host", "Cookie", "A", "Upgrade"])
 PAIRS = st.lists(
     st.tuples(NAMES, st.sampled_from(["x", "X-Tenant, cookie", "close", "a,,b", ""])), max_size=8

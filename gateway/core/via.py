@@ -1,0 +1,62 @@
+"""Via (RFC 9110 section 7.6.3): through whom a message came, and so whether it runs in a circle.
+
+A gateway's pseudonym is its installation's own. A request that comes back with it is sent round by a backend,
+or by a proxy before us: it is refused, before it takes every seat there is. An application that calls the
+gateway on its own makes a new request, without a Via; only an intermediary copies the one that it received.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Sequence
+
+from gateway.core.errors import LoopDetected
+
+_comment = re.compile(r"\([^()]*\)")
+pseudonym_pattern = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII).fullmatch
+
+
+def pseudonym(secret: bytes) -> str:
+    """The name of an installation, made of a secret of its own; it tells nothing of the secret."""
+    return f"gateway-{hmac.digest(secret, b'via', 'sha256').hex()[:12]}"
+
+
+class Via:
+    """What this gateway adds, and its loop check. responses: whether answers carry it too. loops: how often a
+    request may come back; 0 for never."""
+
+    __slots__ = ("_lines", "_own", "_responses", "loops", "name")
+
+    def __init__(self, name: str, *, responses: bool = True, loops: int = 0) -> None:
+        self.name = name
+        self.loops = loops
+        self._own = re.compile(
+            rf"(?:^|,)[ \t]*(?:[!-+\--.0-~]+/)?[!-+\--.0-~]+[ \t]+{re.escape(name)}(?=[ \t]*(?:,|$))",
+            re.ASCII | re.IGNORECASE,
+        )
+        self._lines = tuple(f"Via: 1.{minor} {name}\r\n".encode() for minor in (1, 0))
+        self._responses = self._lines if responses else (b"", b"")
+
+    def request(self, old: bool) -> bytes:
+        """The line for the backend. old: the client speaks HTTP/1.0."""
+        return self._lines[old]
+
+    def response(self, old: bool) -> bytes:
+        """The line for the client, or nothing. old: the backend speaks HTTP/1.0."""
+        return self._responses[old]
+
+    def check(self, values: Sequence[str]) -> None:
+        """Raises LoopDetected when a request with these Via lines has been here too often."""
+        if sum(len(self._own.findall(_without_comments(value))) for value in values) > self.loops:
+            raise LoopDetected()
+
+
+def _without_comments(value: str) -> str:
+    """They may nest (RFC 9110 section 5.6.5)."""
+    while "(" in value:
+        shorter = _comment.sub("", value)
+        if shorter == value:
+            return value.partition("(")[0]
+        value = shorter
+    return value
