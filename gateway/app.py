@@ -100,22 +100,24 @@ class Gateway:
         self.documents = Documents(self.store, self.feeds)
         routing = Path(config.routing)
         self.live = ConfigService(routing, self._target, self.sockets, self._applied, self._refused)
-        self.life = Life(
-            Policies(
-                snapshot=lambda: self.live.current,
-                known=self.keys.known,
-                verify=self.keys.verify,
-                limit=self.limits.take,
-                limit_client=self.limits.take_client,
-                observe=self._observe,
-                draining=lambda: self.draining,
-                check_via=self.via.check,
-            )
-        )
+        self.life = Life(self._policies())
         self.listener = Listener(self.life)
         self._commands = config.commands if supervise else ()
         self.supervisor = Supervisor([])
         self._instrument()
+
+    def _policies(self) -> Policies:
+        """What the life of a request asks of them."""
+        return Policies(
+            snapshot=lambda: self.live.current,
+            known=self.keys.known,
+            verify=self.keys.verify,
+            limit=self.limits.take,
+            limit_client=self.limits.take_client,
+            observe=self._observe,
+            draining=lambda: self.draining,
+            check_via=self.via.check,
+        )
 
     def _instrument(self) -> None:
         """What the metrics show of all of them."""
