@@ -16,6 +16,7 @@ from time import monotonic, perf_counter, time
 from typing import Any
 
 from gateway.call import Call, Snapshot, Target
+from gateway.core.budget import Budget
 from gateway.core.errors import Draining
 from gateway.core.model import Backend
 from gateway.core.openmetrics import Gauge
@@ -97,7 +98,7 @@ class Gateway:
         name = config.via or pseudonym(secret)
         self.via = Via(name, responses=config.via_responses, loops=config.via_loops)
         self.feeds = Feeds()
-        self.documents = Documents(self.store, self.feeds)
+        self.documents = Documents(self.store, self.feeds, Budget(config.body_memory))
         routing = Path(config.routing)
         self.live = ConfigService(routing, self._target, self.sockets, self._applied, self._refused)
         self.life = Life(self._policies())
@@ -127,6 +128,8 @@ class Gateway:
                 self.metrics.add(instrument)
         self.metrics.add(Gauge("gateway_websockets", "WebSockets open.", lambda: {(): len(self.tunnels)}))
         self.metrics.add(Gauge("gateway_feeds", "Change feeds open.", lambda: {(): len(self.feeds)}))
+        held = "Bytes of memory that the bodies of requests to documents take."
+        self.metrics.add(Gauge("gateway_body_memory_bytes", held, lambda: {(): self.documents.memory.used}))
 
     async def start(self) -> None:
         """Config and keys, ports, store, backends, and only then clients. Stops all again when one fails."""

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
+from gateway.core.budget import Held
 from gateway.core.head import Head
 from gateway.core.limits import NO_LIMITS, Fields, LimitRules
 from gateway.core.model import Backend, CorsRule, Identity, Route, Tenant, TrustedProxies
@@ -83,7 +84,8 @@ class Call:
     HTTP/1.0. keep_alive: its connection may go on after this.
     Found on the way, in this order: path and query (canonical path, query byte for byte), route, cors (the
     route's; of a 405 the path's), params (decoded), subpath (the path that the target sees), identity,
-    tenant, limit_fields (header fields for the answer that tell how the limits stand). draining: whether the
+    tenant, limit_fields (header fields for the answer that tell how the limits stand), held (the memory
+    of its body, where the target counts it). draining: whether the
     gateway is about to end. on_end: called when an answer that was relayed by callbacks has left.
     Kept for the log: status, code, address (the backend's, tried last), bytes_in, bytes_out, queue_s,
     backend_s.
@@ -100,6 +102,7 @@ class Call:
         "cors",
         "draining",
         "head",
+        "held",
         "id",
         "identity",
         "keep_alive",
@@ -158,6 +161,7 @@ class Call:
         self.identity: Identity | None = None
         self.tenant: Tenant | None = None
         self.limit_fields: Fields = ()
+        self.held: Held | None = None
         self.draining: Callable[[], bool] = _never
         self.on_end: Callable[[Call, Any], None] | None = None
         self.status = 0

@@ -8,6 +8,7 @@ from ipaddress import ip_network
 from typing import Generic, TypeVar
 
 from gateway.core import effects, paths, table
+from gateway.core.budget import LEAST
 from gateway.core.compile_seats import seat_problems, with_seats
 from gateway.core.errors import BadRequest
 from gateway.core.limits import NO_LIMITS, LimitRules
@@ -31,6 +32,7 @@ T = TypeVar("T")
 DOCUMENTS = "documents"
 _DEFAULT_BODY_LIMIT = 10 * 1024 * 1024
 _DEFAULT_MAX_MESSAGE = 1024 * 1024
+_BODY_MEMORY = 64 * 1024 * 1024
 _DEFAULT_WEBSOCKET_IDLE = 60.0
 _MAX_SOCKET_PATH = 107  # bytes; unix(7): sun_path holds 108 with the NUL at its end
 _METRIC_WORDS = frozenset({"none", "other"})  # what the metrics call a route that is none, and one too many
@@ -73,9 +75,14 @@ def compile_settings(settings: Settings, target: Callable[[Backend | None], T], 
             written.documents.max_documents,
             written.documents.max_bytes,
             written.documents.max_feeds,
+            _BODY_MEMORY if written.documents.body_memory is None else written.documents.body_memory,
         )
         for name, written in settings.tenants.items()
     }
+    for name, tenant in tenants.items():
+        if tenant.body_memory < LEAST:
+            where = ("tenants", name, "documents", "body_memory")
+            problems.append(Problem(where, "an import takes 2MiB at a time", "write 2MiB or more"))
     targets = {name: target(backend) for name, backend in backends.items()} | {DOCUMENTS: target(None)}
     routes = [_route(i, r, backends, targets, problems) for i, r in enumerate(settings.routes)]
     built = _table([route for route in routes if route is not None], settings, problems)

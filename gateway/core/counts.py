@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 
-def less(counts: dict[str, int], key: str) -> None:
-    """One fewer; none is no entry."""
-    left = counts[key] - 1
+def less(counts: dict[str, int], key: str, by: int = 1) -> None:
+    """One (or `by`) fewer; none is no entry."""
+    left = counts[key] - by
     if left:
         counts[key] = left
     else:

@@ -253,6 +253,12 @@ class StoreUnavailable(_Retryable):
     status, code, title = 503, "store_unavailable", "The document store is unavailable"
 
 
+class StoreSaturated(_Retryable):
+    """So many bytes of bodies are in memory that no more may come, whoever's they are."""
+
+    status, code, title = 503, "store_saturated", "The document store is saturated"
+
+
 class StoreTimeout(GatewayError):
     """The call's total time passed in the store. A write may be done all the same."""
 

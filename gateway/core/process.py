@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from gateway.core import mongo_uri
+from gateway.core import budget, mongo_uri
+from gateway.core.amounts import parse_size
 from gateway.core.jwk import ALGORITHMS, OFFERED
-from gateway.core.problems import Problem, Problems
+from gateway.core.problems import Problem, Problems, Wrong
 from gateway.core.tokens import TokenRule
 from gateway.core.via import pseudonym_pattern
 
@@ -27,7 +28,7 @@ _KEYS: dict[str, frozenset[str]] = {
         | {"via", "via_responses", "via_loops"}
     ),
     "admin": frozenset({"listen", "hosts"}),
-    "store": frozenset({"uri"}),
+    "store": frozenset({"uri", "body_memory"}),
     "tokens": frozenset({"issuer", "audience", "algorithms", "keys", "leeway"}),
     "log": frozenset({"access"}),
 }
@@ -64,6 +65,7 @@ class ProcessConfig:
     share: of the backends' seats, for one of several gateway processes.
     via: this installation's name in Via, empty for one made of its secret; via_responses: whether answers
     carry it; via_loops: how often a request may come back here.
+    body_memory: bytes that the bodies of requests to documents may take at once.
     """
 
     listen: tuple[Listen, ...]
@@ -83,6 +85,7 @@ class ProcessConfig:
     via: str = ""
     via_responses: bool = True
     via_loops: int = 0
+    body_memory: int = 256 * 1024 * 1024
 
 
 class _Reader:
@@ -125,6 +128,18 @@ class _Reader:
             self.wrong(section, key, f"{text!r} is no number from 0 to {most}", f"write {key} = {default}")
             return default
         return int(text)
+
+    def size(self, section: str, key: str, default: str) -> int:
+        text = self.text(section, key, default)
+        try:
+            value = parse_size(text)
+        except Wrong:
+            value = 0
+        if value < budget.LEAST:
+            reason = f"{text!r} is no size, or less than 2MiB"
+            self.wrong(section, key, reason, f"write one such as {default}")
+            return budget.LEAST
+        return value
 
     def share(self, section: str, key: str) -> float:
         text = self.text(section, key, "1")
@@ -197,6 +212,7 @@ def parse_process(sections: Sections, folder: str) -> ProcessConfig:
         via=_via(read),
         via_responses=read.choice("gateway", "via_responses", "yes"),
         via_loops=read.count("gateway", "via_loops", 0, 100),
+        body_memory=read.size("store", "body_memory", "256MiB"),
     )
     if read.problems:
         raise Problems(read.problems)

@@ -152,6 +152,9 @@ class DocumentsSettings(_Strict):
     max_feeds: int = Field(
         default=100, ge=0, le=100_000, description="change feeds open at once", examples=[100]
     )
+    body_memory: Size | None = Field(
+        default=None, description="what bodies of its requests may take of memory at once; default 64MiB"
+    )
 
 
 class TenantSettings(_Strict):

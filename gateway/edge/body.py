@@ -38,8 +38,9 @@ async def chunks(call: Call) -> AsyncIterator[bytes]:
     request, route = call.request, call.route
     assert route is not None
     if request is None:
-        if whole := await read(call):
-            yield whole
+        call.bytes_in = len(call.body)
+        if call.body:
+            yield call.body
         return
     if announced_length(call) == 0:
         return
@@ -66,11 +67,24 @@ async def chunks(call: Call) -> AsyncIterator[bytes]:
 
 
 async def read(call: Call) -> bytes:
-    """The whole body. Errors as in `chunks`."""
+    """The whole body. Errors as in `chunks`, and where its memory is counted as of Held.grow: before a byte
+    is read, if its length is announced."""
+    held = call.held
     if call.request is None:
+        if held is not None:
+            held.grow(len(call.body))
         call.bytes_in = len(call.body)
         return call.body
-    return b"".join([chunk async for chunk in chunks(call)])
+    if held is None:
+        return b"".join([chunk async for chunk in chunks(call)])
+    announced = announced_length(call)
+    held.grow(announced or 0)
+    pieces = []
+    async for chunk in chunks(call):
+        if announced is None:
+            held.grow(len(chunk))
+        pieces.append(chunk)
+    return b"".join(pieces)
 
 
 async def _continue(call: Call, request: web.BaseRequest) -> None:

@@ -18,6 +18,7 @@ from aiohttp import web
 from gateway.call import Call
 from gateway.core.errors import BadRequest, BodyTooLarge, GatewayError, Unprocessable
 from gateway.handlers import content, idempotency, parameters, preconditions, scopes
+from gateway.handlers.kept import kept
 from gateway.handlers.parameters import in_body
 from gateway.store import strict_json
 from gateway.store.document import Precondition, check_id, name_problem
@@ -54,7 +55,9 @@ async def answer(call: Call, store: TenantStore, collection: str) -> web.Respons
             writes.append(item)
         elif atomic:
             raise _at(line, item)
-    outcomes = await store.bulk(collection, writes, atomic=atomic, idempotency=key) if writes else ()
+    outcomes: tuple[Outcome, ...] = ()
+    if writes:
+        outcomes = await kept(call, store.bulk(collection, writes, atomic=atomic, idempotency=key))
     if atomic:
         _check(items, outcomes)
     results = iter(outcomes)

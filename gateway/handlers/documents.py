@@ -21,6 +21,7 @@ from aiohttp import hdrs, web
 
 from gateway.call import Call
 from gateway.core import paths
+from gateway.core.budget import Budget, Held
 from gateway.core.errors import MethodNotAllowed, NotFound
 from gateway.core.model import Tenant
 from gateway.edge import reply
@@ -50,10 +51,12 @@ _STREAMS = frozenset({"export", "import", "changes"})  # they have no total time
 
 
 class Documents:
-    """The target `documents`. The call has its tenant: a route to documents is never public."""
+    """The target `documents`. The call has its tenant: a route to documents is never public. memory: for the
+    bodies of requests."""
 
-    def __init__(self, store: DocumentStore, feeds: Feeds) -> None:
+    def __init__(self, store: DocumentStore, feeds: Feeds, memory: Budget) -> None:
         self._store = store
+        self.memory = memory
         self._below: dict[str, tuple[str, Accepted | None, Handler]] = {
             "query": ("POST", content.QUERY, listing.answer_query),
             "bulk": ("POST", content.NDJSON, bulk.answer),
@@ -91,10 +94,16 @@ class Documents:
     async def __call__(self, call: Call) -> web.StreamResponse:
         left = total.seconds(call)
         segments = [paths.decode(segment) for segment in call.subpath.removeprefix("/").split("/")]
+        tenant = call.tenant
+        assert tenant is not None
+        call.held = Held(self.memory, tenant.id.value, tenant.body_memory)
         answer = self._answer(call, self._tenant(call), segments)
-        if segments[1:2] and segments[1] in _STREAMS:
-            return await answer
-        return await total.within(call, left, answer)
+        try:
+            if segments[1:2] and segments[1] in _STREAMS:
+                return await answer
+            return await total.within(call, left, answer)
+        finally:
+            call.held.shrink(0)
 
     async def _answer(self, call: Call, store: TenantStore, segments: list[str]) -> web.StreamResponse:
         if segments == [""]:

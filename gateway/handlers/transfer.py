@@ -14,6 +14,7 @@ are, and count as skipped. After MAX_FAILURES failed lines, or when there is no 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import asdict
 
@@ -24,6 +25,7 @@ from gateway.core.errors import GatewayError, Unprocessable
 from gateway.edge import body
 from gateway.edge.stream import Stream
 from gateway.handlers import content, idempotency, parameters, scopes, total
+from gateway.handlers.kept import Keeping
 from gateway.handlers.listing import parse_filter
 from gateway.store.port import TenantStore
 from gateway.store.strict_json import dumps
@@ -54,8 +56,8 @@ async def answer_import(call: Call, store: TenantStore, collection: str) -> web.
     scopes.require(call, collection, "POST", "PUT")
     idempotency.refuse(call)
     content.check(call, content.NDJSON)
-    lines = Lines(body.chunks(call))
-    written = import_lines(store, collection, lines.read(), replacing=replacing)
+    lines = Lines(_counted(call))
+    written = import_lines(Keeping(call, store), collection, lines.read(), replacing=replacing)
     counts = ImportCounts()
     with Stream(call, content.NDJSON_TYPE, _HEADERS) as stream:
         try:
@@ -71,6 +73,16 @@ async def answer_import(call: Call, store: TenantStore, collection: str) -> web.
             call.code = error.code
             return await _end(stream, counts, failed(error))
         return await _end(stream, counts, None)
+
+
+async def _counted(call: Call) -> AsyncIterator[bytes]:
+    """The body, each piece counted before it is parsed. What a batch holds is its own from then on; see
+    Keeping."""
+    held = call.held
+    async for chunk in body.chunks(call):
+        if held is not None:
+            held.grow(len(chunk))
+        yield chunk
 
 
 def _settle(

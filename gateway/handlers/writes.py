@@ -12,6 +12,7 @@ from aiohttp import hdrs, web
 from gateway.call import Call
 from gateway.edge import body, reply
 from gateway.handlers import content, idempotency, listing, parameters, preconditions, scopes
+from gateway.handlers.kept import kept
 from gateway.store import representation
 from gateway.store.document import Document, parse_members
 from gateway.store.patch import JsonPatch, MergePatch, Patch, parse_json_patch
@@ -24,7 +25,7 @@ async def create(call: Call, store: TenantStore, collection: str) -> web.Respons
     raw = await content.read(call, content.JSON)
     key = idempotency.read(call, raw)
     data = await content.parse(raw, partial(parse_members, identifier=None))
-    document = await store.create(collection, data, idempotency=key)
+    document = await kept(call, store.create(collection, data, idempotency=key))
     return _answer(call, collection, document, idempotency.replayed(key), created=True)
 
 
@@ -34,7 +35,7 @@ async def _replace(call: Call, store: TenantStore, collection: str, identifier: 
     raw = await content.read(call, content.JSON)
     key = idempotency.read(call, raw)
     data = await content.parse(raw, partial(parse_members, identifier=identifier))
-    written = await store.replace(collection, identifier, data, precondition, idempotency=key)
+    written = await kept(call, store.replace(collection, identifier, data, precondition, idempotency=key))
     more = idempotency.replayed(key)
     return _answer(call, collection, written.document, more, created=written.created)
 
@@ -48,7 +49,7 @@ async def _patch(call: Call, store: TenantStore, collection: str, identifier: st
     raw = await body.read(call)
     key = idempotency.read(call, raw)
     patch = await content.parse(raw, partial(_parse_patch, media_type, identifier))
-    document = await store.patch(collection, identifier, patch, precondition, idempotency=key)
+    document = await kept(call, store.patch(collection, identifier, patch, precondition, idempotency=key))
     return _answer(call, collection, document, idempotency.replayed(key), created=False)
 
 

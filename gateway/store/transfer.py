@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from gateway.core.errors import BodyTooLarge, GatewayError, Unprocessable
 from gateway.store import strict_json
 from gateway.store.document import ANY, MAX_DOCUMENT_BYTES, Precondition, check_id, name_problem
-from gateway.store.port import TenantStore
 from gateway.store.write import Create, Outcome, Replace, Write, failed
 
 BATCH_LINES = 200
@@ -35,8 +35,14 @@ def parse_line(raw: bytes, *, replacing: bool = True) -> Write:
     return Replace(identifier, data) if replacing else Replace(identifier, data, _ONLY_NEW)
 
 
+class Bulk(Protocol):
+    """What an import needs of a store; see port.TenantStore."""
+
+    async def bulk(self, collection: str, writes: Sequence[Write]) -> tuple[Outcome, ...]: ...
+
+
 async def import_lines(
-    store: TenantStore, collection: str, lines: AsyncIterable[bytes], *, replacing: bool = True
+    store: Bulk, collection: str, lines: AsyncIterable[bytes], *, replacing: bool = True
 ) -> AsyncGenerator[tuple[Outcome, ...], None]:
     """Write each line, an outcome for each, in order, a batch at a time; blank lines have none.
 
@@ -122,7 +128,7 @@ def _parsed(raw: bytes, replacing: bool) -> Write | Outcome:
         return failed(error)
 
 
-async def _write(store: TenantStore, collection: str, batch: list[Write | Outcome]) -> tuple[Outcome, ...]:
+async def _write(store: Bulk, collection: str, batch: list[Write | Outcome]) -> tuple[Outcome, ...]:
     """The outcomes of a batch, those of the lines that were refused in their places."""
     writes = [item for item in batch if not isinstance(item, Outcome)]
     outcomes = iter(await store.bulk(collection, writes) if writes else ())

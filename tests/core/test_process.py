@@ -55,6 +55,7 @@ def test_every_word_is_read() -> None:
         hosts = A.example, b.Example
         [store]
         uri = sqlite:docs
+        body_memory = 1GiB
         [tokens]
         keys = /k.jwks
         issuer = i
@@ -73,6 +74,7 @@ def test_every_word_is_read() -> None:
     assert config.tokens.algorithms == ("RS256", "EdDSA")
     assert config.tokens.leeway == 0
     assert config.share == 0.5
+    assert config.body_memory == 1024**3
 
 
 def test_no_access_log_is_an_empty_word() -> None:
@@ -98,6 +100,8 @@ def test_no_access_log_is_an_empty_word() -> None:
         ("[gateway]\ndrain = -1", "[gateway].drain", "no time"),
         ("[gateway]\npre_stop = nan", "[gateway].pre_stop", "no time"),
         ("[gateway]\npre_stop = inf", "[gateway].pre_stop", "no time"),
+        ("[store]\nbody_memory = 1MiB", "[store].body_memory", "less than 2MiB"),
+        ("[store]\nbody_memory = much", "[store].body_memory", "no size"),
         ("[store]\nuri = mysql://h", "[store].uri", "not offered"),
         ("[store]\nuri = mongodb://", "[store].uri", "no host"),
         ("[store]\nuri = mongodb://u:s3cr3t@/db", "[store].uri", "no host"),

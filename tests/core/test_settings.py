@@ -373,6 +373,8 @@ def test_each_problem_of_a_route_has_its_path_reason_and_mend(
         ({"tenants": {"acme": {"disabled": "yes"}}}, "tenants.acme.disabled", "true or false", "true;"),
         ({"tenants": {"acme": {"quota": "100/h"}}}, "tenants.acme.quota", "not a quota", "100000/day"),
         ({"tenants": {"acme": {"quota": "0/day"}}}, "tenants.acme.quota", "not a quota", "100000/day"),
+        ({"tenants": {"acme": {"documents": {"body_memory": "1MiB"}}}}, "tenants.acme.documents.body_memory",
+         "2MiB at a time", "2MiB or more"),
         ({"tenants": {"acme": {"quota": 5}}}, "tenants.acme.quota", "not a quota", "100000/day"),
         ({"client_limit": "many"}, "client_limit", "not a rate", "100/s"),
         ({"client_limit": {"rate": "1/s", "brust": 2}}, "client_limit.brust", "unknown", "'burst'"),

@@ -1,0 +1,46 @@
+"""What a body takes of memory is counted until its write is done, also when its client has left by then.
+
+A write that was begun is not taken back. If whoever sends large bodies and leaves were forgotten at once, any
+number of them could wait in the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
+
+from gateway.call import Call
+from gateway.core.budget import SMALL
+from gateway.store.transfer import Bulk
+from gateway.store.write import Outcome, Write
+
+T = TypeVar("T")
+
+
+async def kept(call: Call, work: Awaitable[T]) -> T:
+    """What `work` gives. It goes on when the call is cancelled, and only its end gives the memory back."""
+    held = call.held
+    if held is None or held.size <= SMALL:
+        return await work
+    task = asyncio.ensure_future(work)
+    give_back = held.hand_over()
+
+    def end(task: asyncio.Future[T]) -> None:
+        give_back()
+        if not task.cancelled():
+            task.exception()  # nobody may be left to be told
+
+    task.add_done_callback(end)
+    return await asyncio.shield(task)
+
+
+class Keeping:
+    """The store of an import: what a batch takes is counted until the batch is done."""
+
+    def __init__(self, call: Call, store: Bulk) -> None:
+        self._call = call
+        self._store = store
+
+    async def bulk(self, collection: str, writes: Sequence[Write]) -> tuple[Outcome, ...]:
+        return await kept(self._call, self._store.bulk(collection, writes))
