@@ -24,7 +24,10 @@ CallRoute = Route[Target]
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The routing config as compiled, every name resolved. A request reads it once and keeps it."""
+    """The routing config as compiled, every name resolved. A request reads it once and keeps it.
+
+    front: what answers at `/` where no route does.
+    """
 
     revision: int
     loaded_at: float
@@ -34,6 +37,7 @@ class Snapshot:
     tenants: Mapping[str, Tenant]
     trusted: TrustedProxies
     limits: LimitRules = NO_LIMITS
+    front: Route[Target] | None = None
 
 
 class Client(Protocol):

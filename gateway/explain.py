@@ -11,6 +11,7 @@ from gateway.call import Call, Snapshot, Target
 from gateway.core.compile import Compiled
 from gateway.core.errors import GatewayError
 from gateway.core.head import from_pairs
+from gateway.edge import front_page
 from gateway.edge.cors import is_preflight
 from gateway.life import Life, Policies
 from gateway.services.keys import Keys
@@ -47,6 +48,7 @@ def run(
         tenants=compiled.tenants,
         trusted=compiled.trusted,
         limits=compiled.limits,
+        front=front_page.route(compiled.front_page),
     )
     policies = Policies(
         snapshot=lambda: snapshot,

@@ -18,6 +18,7 @@ from gateway.core.errors import (
     GatewayError,
     InternalError,
     MethodNotAllowed,
+    NoRoute,
     Unauthenticated,
 )
 from gateway.core.head import Head, from_pairs
@@ -282,6 +283,11 @@ class Life:
         except MethodNotAllowed as error:
             call.cors = error.cors  # so that a page can read that it is 405
             raise
+        except NoRoute:
+            front = call.snapshot.front
+            if front is None or call.path != front.path or method not in front.methods:
+                raise
+            call.route = front
         call.cors = call.route.cors
         if not call.route.encoded_slash:
             paths.refuse_encoded_slash(call.path)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Generic, TypeVar
 
-from gateway.core import effects, paths, table
+from gateway.core import effects, front_page, paths, table
 from gateway.core.budget import LEAST
 from gateway.core.compile_seats import seat_problems, with_seats
 from gateway.core.errors import BadRequest
+from gateway.core.front_page import FrontPage
 from gateway.core.limits import NO_LIMITS, LimitRules
 from gateway.core.model import (
     MANAGE,
@@ -49,6 +50,7 @@ class Compiled(Generic[T]):
     tenants: dict[str, Tenant]
     trusted: TrustedProxies
     limits: LimitRules = NO_LIMITS
+    front_page: FrontPage | None = None
 
 
 def compile_settings(settings: Settings, target: Callable[[Backend | None], T], sockets: str) -> Compiled[T]:
@@ -88,7 +90,15 @@ def compile_settings(settings: Settings, target: Callable[[Backend | None], T], 
     built = _table([route for route in routes if route is not None], settings, problems)
     if problems:
         raise Problems(problems)
-    return Compiled(built, backends, tenants, _trusted(settings.trusted_proxies), settings.limits())
+    trusted, limits = _trusted(settings.trusted_proxies), settings.limits()
+    return Compiled(built, backends, tenants, trusted, limits, _front_page(settings, built))
+
+
+def _front_page(settings: Settings, built: table.RoutingTable[T]) -> FrontPage | None:
+    page = settings.front_page
+    if page is None:
+        return None
+    return front_page.make(page.title, page.token, page.links, built.routes if page.routes else None)
 
 
 def _backend(name: str, written: BackendSettings, sockets: str, problems: list[Problem]) -> Backend:

@@ -15,6 +15,7 @@ from gateway.core.problems import Wrong
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 SCOPE = r"[\x21\x23-\x5b\x5d-\x7e]{1,100}"
+LINK = r"(https?://|mailto:|/)[\x21\x23-\x3b\x3d\x3f-\x7e]{0,1000}"
 METHOD = r"[A-Z][A-Z0-9-]{0,31}"
 HEADER_NAME = r"(\*|[A-Za-z0-9!#$%&'*+.^`|~-]+)"
 NEVER_SERVED = frozenset({"CONNECT", "TRACE"})  # target.py refuses them before a route is looked for
@@ -198,6 +199,14 @@ def _origins(value: Any) -> Iterable[str]:
         meant = origin.serialized(guess)
         if meant is not None:
             yield meant
+
+
+def check_link(value: str) -> str:
+    """Where a link of the front page leads."""
+    if not re.fullmatch(LINK, value):
+        hint = "an address with https://, http:// or mailto:, or a path of this gateway"
+        raise Wrong("is not the address of a link", hint, check_link, [f"https://{value.strip()}"])
+    return value
 
 
 def check_address(value: str) -> str:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from gateway.core.amounts import parse_rate
+from gateway.core.front_page import GIVEN_OUT
 from gateway.core.health import HealthRule
 from gateway.core.limits import LimitRules, Rate
 from gateway.core.problems import Problem, Problems, Wrong
@@ -24,6 +25,7 @@ from gateway.core.values import (
     HeaderName,
     HostHeader,
     HostName,
+    Link,
     Method,
     Name,
     Network,
@@ -281,6 +283,35 @@ class RouteSettings(_Strict):
     )
 
 
+class FrontPageSettings(_Strict):
+    """What is at / where no route takes it: a page for a browser, JSON for a program."""
+
+    title: str = Field(default="API gateway", min_length=1, max_length=100)
+    token: str = Field(
+        default=GIVEN_OUT, max_length=1000, description="how to get a token: lines of text with `code`"
+    )
+    links: dict[str, Link] = Field(default={}, description="name and address")
+    routes: bool = Field(
+        default=False, description="whether it tells the names and paths of all routes to everybody"
+    )
+
+
+def _front_page(value: Any) -> Any:
+    if isinstance(value, bool):
+        return {} if value else None
+    if value is None or isinstance(value, Mapping | FrontPageSettings):
+        return value
+    hint = "true for the page, false for nothing, or a mapping with its words"
+    raise Wrong("is not true, false or a mapping", hint, _front_page, [False])
+
+
+FrontPage = Annotated[
+    FrontPageSettings | None,
+    BeforeValidator(_front_page, json_schema_input_type=bool | FrontPageSettings | None),
+    Word("true, false or a mapping with its words", True),
+]
+
+
 class Settings(_Strict):
     """config/routing.yaml: what the gateway serves, and for whom. Edited while it runs."""
 
@@ -300,6 +331,10 @@ class Settings(_Strict):
         default="none",
         description="whether answers tell how the limits stand: RateLimit and RateLimit-Policy (draft), or"
         " X-RateLimit-Limit, -Remaining and -Reset (legacy)",
+    )
+    front_page: FrontPage = Field(
+        default=FrontPageSettings(),
+        description="what is at / where no route takes it: true, its words, or false for nothing (404)",
     )
 
     def limits(self) -> LimitRules:

@@ -122,3 +122,8 @@ BackendAddress = Annotated[
 Network = Annotated[
     str, AfterValidator(names.check_network), Word("an IP network", "10.0.0.0/8", {"type": "string"})
 ]
+Link = Annotated[
+    str,
+    AfterValidator(names.check_link),
+    Word("the address of a link", "https://help.example.com", _text(names.LINK)),
+]

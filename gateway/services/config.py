@@ -20,6 +20,7 @@ from gateway.core.check import compile_data
 from gateway.core.compile import Compiled
 from gateway.core.model import Backend
 from gateway.core.problems import Problem, Problems
+from gateway.edge import front_page
 from gateway.services import files, source
 from gateway.services.watch import Look, Settling, Stamp, goes_on, stamp
 
@@ -242,6 +243,7 @@ class ConfigService:
             tenants=compiled.tenants,
             trusted=compiled.trusted,
             limits=compiled.limits,
+            front=front_page.route(compiled.front_page),
         )
         self._current, self._text = new, text
         self.refusal = None

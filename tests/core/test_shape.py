@@ -25,7 +25,7 @@ BASE: dict[str, Any] = {
     "tenants": {"acme": {}},
     "routes": [{"name": "r", "path": "/r/{rest*}", "target": "b"}],
 }
-NAMES = {"backends": "b", "tenants": "acme", "scopes": "read"}
+NAMES = {"backends": "b", "tenants": "acme", "scopes": "read", "links": "Help"}
 # Of the library that validates, of its types, and of ours: none means anything to who edits the file.
 FOREIGN = re.compile(
     r"pydantic|[Ii]nput should|\bunion\b|function-|validat|Settings|\bdict|\bstr\b|\bint\b|\bbool\b|\bNone|"
