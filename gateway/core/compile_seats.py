@@ -9,7 +9,7 @@ from gateway.core.model import Backend
 from gateway.core.problems import Problem
 from gateway.core.settings import BackendSettings
 
-_QUEUE_LENGTH = 100
+_QUEUE_LENGTH = 1000
 
 
 def with_seats(backend: Backend, written: BackendSettings) -> Backend:

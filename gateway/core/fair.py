@@ -20,27 +20,38 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush, heapreplace
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
+from gateway.core.estimate import Estimate
 from gateway.core.flow import Flow
+from gateway.core.forecast import Rival, first_free, light_part, rival, until_served
 from gateway.core.usage import WINDOW
 
 T = TypeVar("T")
 _FIRST = 0.05  # seconds: charged before anything was measured
 _LEARN = 0.125  # how far an estimate of a tenant moves towards a new measurement
 _LEARN_ALL = 0.0625  # and that of the backend
+_SAMPLE = 32  # tenants looked at by a forecast, in each lane
+_SLICES = 10  # of the window, each as long as the time between two ticks
 _REVIEWED = 64  # tenants looked at by a tick, at least
 _CROWD = 64  # tenants; a dict never gives back the room that so many took, so it is made anew after them
 
 
 class FairQueue(Generic[T]):
-    """The seats of one backend and who waits for them. seats: math.inf for no limit. T is hashable."""
+    """The seats of one backend and who waits for them. seats: math.inf for no limit. T is hashable.
+
+    estimate: what a request is charged for at first. service: what was measured of all. calm: a queue whose
+    next one waited no longer than that (seconds) begins anew; see Flow.began.
+    """
 
     def __init__(self, seats: float = math.inf, reserve: int = 0) -> None:
         self.inside = 0
         self.waiting = 0
         self.virtual = 0.0
+        self.calm = 0.0
         self.estimate = 0.0
+        self.service = Estimate()
         self.flows: dict[str, Flow[T]] = {}
         self._heavy_inside = 0
         self._heaps: tuple[list[Any], list[Any]] = ([], [])  # of light tenants, and of heavy ones
@@ -51,10 +62,20 @@ class FairQueue(Generic[T]):
         self._waiting_weight = 0.0
         self._per_weight = 0.0
         self._horizon = 0.0  # no tag of those that hold no seat is beyond it
-        self._last_end = -math.inf
+        self._last_change = -math.inf  # a seat was taken, or given back after use
+        self._used = 0.0  # seat time of all, until then
+        self._used_at = 0.0
+        self._past: deque[tuple[float, float]] = deque(maxlen=_SLICES)  # what it was, and when
+        self._began = 0.0  # the sum of the moments when those inside began
         self._debts: dict[str, float] = {}  # tags of tenants that are forgotten but for that
         self._review: deque[Flow[T]] = deque()
         self.resize(seats, reserve)
+
+    def forget_times(self) -> None:
+        """What was measured is no longer true: other servers stand behind the seats."""
+        self.service.forget()
+        for flow in self.flows.values():
+            flow.service.forget()
 
     def resize(self, seats: float, reserve: int) -> None:
         """What is inside stays; let those in who may go (`next`)."""
@@ -112,7 +133,14 @@ class FairQueue(Generic[T]):
             flow.estimate = known + (seconds - known) * _LEARN if known else seconds
             known = self.estimate
             self.estimate = known + (seconds - known) * _LEARN_ALL if known else seconds
-            self._last_end = now
+            if not flow.service.mean and self.service.mean:
+                flow.service.guess(self.service.mean)
+            flow.service.learn(seconds)
+            self.service.learn(seconds)
+            self._last_change = now
+        self._used += self.inside * (now - self._used_at)
+        self._used_at = now
+        self._began -= since
         if now >= flow.slot_end:  # advance(), without the call
             flow._roll(now)
         flow.slot += flow.inside * (now - flow.at)
@@ -139,6 +167,9 @@ class FairQueue(Generic[T]):
         flow.slot += flow.inside * (now - flow.at)
         flow.at = now
         flow.inside += 1
+        self._used += self.inside * (now - self._used_at)
+        self._used_at = self._last_change = now
+        self._began = self._began + now if self.inside else now
         self.inside += 1
         if flow.heavy:
             self._heavy_inside += 1
@@ -157,7 +188,7 @@ class FairQueue(Generic[T]):
             self._look(flow, now)
             flow.lane = flow.heavy
             self._push(flow)
-        flow.queue[item] = None
+        flow.queue[item] = now
         self.waiting += 1
         return flow
 
@@ -181,7 +212,9 @@ class FairQueue(Generic[T]):
         if light is not None and heavy is not None and heavy.entry < light.entry:
             flow = heavy
         assert flow.queue is not None
-        item, _ = flow.queue.popitem(last=False)
+        item, since = flow.queue.popitem(last=False)
+        if now - since <= self.calm:
+            flow.began = now
         self.virtual = max(self.virtual, flow.settled)
         self._begin(flow, now)
         self._left(flow)
@@ -198,17 +231,49 @@ class FairQueue(Generic[T]):
         asked for already. 0.0 while nothing was measured."""
         flow = self.flows.get(key)
         ahead = len(flow.queue) if flow is not None and flow.queue else 0
-        service = (flow.estimate if flow is not None else 0.0) or self.estimate
+        service = (flow.service.mean if flow is not None else 0.0) or self.service.mean
         if not service:
             return 0.0, 0.0
-        if self.inside >= self.seats:
-            service = max(service, now - self._last_end)  # all are stuck: a measured time would flatter
-        total = self._waiting_weight + (0.0 if ahead else weight)
-        kept = self.reserve if flow is not None and flow.heavy and len(self.flows) > 1 else 0
-        seats = max(1.0, self.seats - kept)
-        each = service * total / (seats * weight)
-        debt = max(0.0, flow.settled - self.virtual) * total / seats if flow is not None else 0.0
-        return (ahead + 0.5) * each + debt, 0.5 * each
+        first = 0.0
+        if self.inside:
+            age = now - self._began / self.inside
+            silence = now - self._last_change if self.inside >= self.seats else 0.0
+            service, first = first_free(service, self.seats, age, silence)
+        own, tag = ahead * service, max(flow.tag, self.virtual) if flow is not None else self.virtual
+        rivals = [rival(other, number, self.service.mean, now) for other, number in self._others(flow)]
+        free = self._left_to_waiting(flow, weight, own, rivals, now)
+        wait = until_served(first, own, tag + own / weight, rivals, free)
+        return wait, until_served(first, 0.0, self.virtual, rivals, free)
+
+    def _others(self, own: Flow[T] | None) -> Iterator[tuple[Flow[T], int]]:
+        """The others that wait, and for how many each stands: where there are very many, a part of them."""
+        for heap in self._heaps:
+            step = len(heap) // _SAMPLE + 1
+            for entry in islice(heap, 0, None, step):
+                if entry[2].entry is entry and entry[2] is not own:
+                    yield entry[2], step
+
+    def _left_to_waiting(
+        self, own: Flow[T] | None, weight: float, work: float, rivals: list[Rival], now: float
+    ) -> float:
+        """The seats for those who wait and one more of this tenant, which has so much work: others go on
+        using what they used of late, up to their fair share, and heavy ones leave the reserve."""
+        recent = own.recent(now) if own is not None else 0.0
+        others = max(0.0, self._rate(now) - recent / WINDOW)
+        idle = max(0.0, others - sum(one.stands_for * one.rate for one in rivals))
+        total = self._weight + (weight if own is None else 0.0)
+        waiting = self._waiting_weight + (0.0 if own is not None and own.queue else weight)
+        seats = self.seats
+        if self.reserve and total > weight and recent + work > seats * WINDOW * weight / total / 2:
+            seats -= max(0.0, self.reserve - others * light_part(islice(self._review, _SAMPLE), own, now))
+        return max(seats - idle, seats * waiting / total, 1e-9)
+
+    def _rate(self, now: float) -> float:
+        """How many seats were in use of late, on average."""
+        if not self._past:
+            return 0.0
+        used, at = self._past[0]
+        return (self._used + self.inside * (now - self._used_at) - used) / (now - at) if now > at else 0.0
 
     def fair_seats(self, weight: float) -> float:
         """How many seats are the fair share of an active tenant."""
@@ -305,6 +370,7 @@ class FairQueue(Generic[T]):
     def tick(self, now: float) -> None:
         """Call it about twice a second: who was idle for 5 s is forgotten, but for a debt that virtual time
         has not passed; the others are looked at again."""
+        self._past.append((self._used + self.inside * (now - self._used_at), now))
         for _ in range(min(len(self._review), max(_REVIEWED, len(self._review) // 10))):
             flow = self._review.popleft()
             if flow.inside or flow.queue or now - flow.at < WINDOW:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any, Generic, TypeVar
 
+from gateway.core.estimate import Estimate
 from gateway.core.usage import Usage
 
 T = TypeVar("T")
@@ -12,8 +13,9 @@ T = TypeVar("T")
 
 class Flow(Usage, Generic[T]):
     """What is known of one active tenant. tag: in virtual time. pending: charged, not yet measured.
-    began: when the queue that it has now did. estimate: of its service time, 0.0 when unknown. charged: what
-    it was charged last."""
+    began: since when those in its queue have had to wait for long. estimate: what it is charged at first, 0.0
+    when unknown. service: what was measured of its requests. charged: what it was charged last. queue: who
+    waits, and since when."""
 
     __slots__ = (
         "began",
@@ -26,6 +28,7 @@ class Flow(Usage, Generic[T]):
         "pending",
         "per",
         "queue",
+        "service",
         "tag",
         "weight",
     )
@@ -39,10 +42,11 @@ class Flow(Usage, Generic[T]):
         self.pending = 0.0
         self.charged = 0.0
         self.estimate = 0.0
+        self.service = Estimate()
         self.began = now
         self.heavy = False
         self.lane = False  # in which heap its entry is; a heavy one is moved when it comes up
-        self.queue: OrderedDict[T, None] | None = None  # there while somebody waits
+        self.queue: OrderedDict[T, float] | None = None  # there while somebody waits
         self.entry: Any = None  # its place in a heap: (tag, number, flow)
 
     @property

@@ -117,7 +117,7 @@ class Backend:
     concurrency: int = 0
     streams: int | None = None
     reserve: int | None = None
-    queue_length: int = 100
+    queue_length: int = 1000
     queue_timeout: float | None = None
 
     @property

@@ -71,8 +71,8 @@ class QueueSettings(_Strict):
         default=None,
         ge=0,
         le=100_000,
-        description="requests of one tenant that may wait; default 100",
-        examples=[100],
+        description="requests of one tenant that may wait; default 1000",
+        examples=[1000],
     )
     timeout: Duration | None = Field(
         default=None, description="waiting for a seat, on routes that do not say; default 5s"

@@ -36,7 +36,7 @@ def state(line: Line) -> dict[str, Any]:
         "waits": {"p50": _percentile(waits, 0.5), "p99": _percentile(waits, 0.99)},
         "refused": dict(line.refused),
         "virtual_time": round(fair.virtual, 6),
-        "service_time": round(fair.estimate, 6) or None,
+        "service_time": round(fair.service.mean, 6) or None,
         "active_tenants": len(fair.flows),
     }
 
@@ -87,7 +87,7 @@ def instruments(lines: Lines) -> Iterable[Instrument]:
         Gauge(
             "gateway_service_time_seconds",
             "How long a request holds its seat, a moving average.",
-            each(lambda line: line.fair.estimate),
+            each(lambda line: line.fair.service.mean),
             ("backend",),
             unit="seconds",
         ),

@@ -12,7 +12,7 @@ from gateway.core.counts import less
 from gateway.core.errors import BackendSaturated, GatewayError, TenantLimit, TenantQueueFull
 from gateway.core.fair import FairQueue
 from gateway.core.flow import Flow
-from gateway.core.model import Address, Backend
+from gateway.core.model import Address, Backend, Timeouts
 from gateway.core.openmetrics import Series
 from gateway.services.streams import Streams
 
@@ -22,6 +22,8 @@ _REMEMBERED = 1000  # waits, for the percentiles
 # and serves none more. Then a call may only wait for this part of its time (CoDel's idea, RFC 8289). Measured
 # with three times too much to do: 0.5 s instead of 4.7 s, and 1 s instead of 10 s until that is over.
 _STANDING = 0.1
+# Who waits for less than this part of it does not stand in such a queue, though it may never be empty.
+_CALM = 0.05
 
 Place = asyncio.Future["Seat"]
 
@@ -97,11 +99,15 @@ class Line:
         self.waits = Series(WAIT_BOUNDS)
         self.recent_waits: deque[float] = deque(maxlen=_REMEMBERED)
         self.refused: Counter[str] = Counter()
+        self.backend = backend
         self.configure(backend)
 
     def configure(self, backend: Backend) -> None:
         """Take over what a new snapshot says; more seats are handed out at once."""
+        if not {a.text for a in self.backend.addresses} & {a.text for a in backend.addresses}:
+            self.fair.forget_times()  # other servers: how long the old ones took says nothing of them
         self.backend = backend
+        self.fair.calm = _CALM * (backend.queue_timeout or Timeouts().queue)
         self._each = self._of(backend.threads or backend.concurrency)
         streams = backend.streams
         self.streams.each = math.inf if streams is None else self._of(streams) if streams else 0.0

@@ -419,9 +419,9 @@ def test_seats_as_written_or_by_default() -> None:
         for name, b in made.backends.items()
     }
     assert seats == {
-        "none": (8, 0, 2, None, 100),
-        "one": (1, 0, 0, None, 100),
-        "async": (0, 0, None, None, 100),
+        "none": (8, 0, 2, None, 1000),
+        "one": (1, 0, 0, None, 1000),
+        "async": (0, 0, None, None, 1000),
         "all": (0, 50, 2, 1, 7),
     }
     assert {r.name: r.timeouts.queue for r in made.table.routes}["own"] == 9

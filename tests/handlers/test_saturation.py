@@ -316,3 +316,37 @@ async def test_a_call_without_a_deadline_tells_none(tmp_path: Path) -> None:
         await client.head()
         client.close()
         assert backend.heard[0].one("X-Request-Deadline") is None
+
+
+class Later:
+    """The monotonic clock, and so many seconds ahead of it."""
+
+    ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+@pytest.mark.parametrize(("idle", "count"), [(12.0, 30), (60.0, 6), (3600.0, 300)])
+async def test_a_burst_after_a_pause_is_served(tmp_path: Path, idle: float, count: int) -> None:
+    """Four threads whose requests take 5 ms. When the last one ended says nothing of how long they take."""
+
+    async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.005)
+        writer.write(answer())
+
+    async with through(tmp_path, script, threads=4) as (gateway, _):
+        clock = Later()
+        gateway.admission._lines["app"]._now = clock
+        for _ in range(5):
+            client = await ask(gateway)
+            assert (await client.head()).startswith("HTTP/1.1 200 ")
+            client.close()
+        await until(lambda: in_use(gateway) == 0)
+        clock.ahead = idle
+        gateway.admission.tick()
+        clients = await asyncio.gather(*(ask(gateway) for _ in range(count)))
+        heads = await asyncio.gather(*(client.head() for client in clients))
+        assert {head.split("\r\n")[0] for head in heads} == {"HTTP/1.1 200 OK"}
+        for client in clients:
+            client.close()
