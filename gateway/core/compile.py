@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -209,24 +210,28 @@ def _route_problems(written: RouteSettings, targets: object) -> list[effects.Fou
             (("name",), f"the metrics mean something else by {written.name!r}", "choose another name")
         )
     if written.target not in known:
-        found.append((("target",), f"there is no backend {written.target!r}", f"known: {', '.join(known)}"))
+        near = difflib.get_close_matches(written.target, known, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        hint += f"known: {', '.join(known)}"
+        found.append((("target",), f"there is no backend {written.target!r}", hint))
     if written.target == DOCUMENTS and written.public:
         found.append((("public",), "documents belong to tenants, so a token is needed", "remove public"))
     if written.public and written.scopes:
         found.append((("scopes",), "a public route checks no token", "remove scopes, or public"))
     if "{" in written.strip:
-        found.append((("strip",), "it holds a parameter", "strip only literal segments"))
+        reason = f"{written.strip!r} holds a parameter"
+        found.append((("strip",), reason, f"strip only literal segments; {_strip_hint(written.path)}"))
     elif not _begins_with(written.path, _strip(written.strip)):
-        found.append(
-            (("strip",), "the path does not begin with it", f"strip a leading part of {written.path}")
-        )
+        reason = f"{written.strip!r}: the path does not begin with it"
+        hint = f"strip a leading part of {written.path}, of whole segments; {_strip_hint(written.path)}"
+        found.append((("strip",), reason, hint))
     if not _passes_slash(written) and "%2F" in _strip(written.path):
         found.append(
             (("path",), "it holds %2F, which the route refuses", "add encoded_slash: pass, or write it as /")
         )
     strange = [w for w in written.scopes if w not in _SCOPE_WORDS | _METHODS and w not in written.methods]
     for word in strange:
-        found.append((("scopes", word), "it is no method", "use read, write, or a method such as DELETE"))
+        found.append((("scopes", word), f"{word!r} is no method that the route takes", _scope_hint(word)))
     if MANAGE in written.scopes and written.target != DOCUMENTS:
         found.append((("scopes", MANAGE), "a backend has no collections", "remove it"))
     if not strange and not written.public:
@@ -234,6 +239,17 @@ def _route_problems(written: RouteSettings, targets: object) -> list[effects.Fou
     if written.cors:
         found.extend(_cors_problems(written.cors, written.methods))
     return found
+
+
+def _strip_hint(path: str) -> str:
+    literal = path.partition("/{")[0]
+    return f"write strip: {literal}" if literal and "{" not in literal else "remove it"
+
+
+def _scope_hint(word: str) -> str:
+    near = difflib.get_close_matches(word.lower(), [w.lower() for w in (*_SCOPE_WORDS, *_METHODS)], 1)
+    meant = next((w for w in (*_SCOPE_WORDS, *_METHODS) if near and w.lower() == near[0]), "")
+    return (f"did you mean {meant}? " if meant else "") + "use read, write, or a method such as DELETE"
 
 
 def _cors_problems(cors: CorsSettings, methods: list[str]) -> Iterator[effects.Found]:

@@ -16,7 +16,7 @@ from gateway.core.front_page import GIVEN_OUT
 from gateway.core.health import HealthRule
 from gateway.core.limits import LimitRules, Rate
 from gateway.core.problems import Problem, Problems, Wrong
-from gateway.core.shape import Slot, Word, problem
+from gateway.core.shape import Slot, Word, problem, shown
 from gateway.core.values import (
     RATE_PATTERN,
     BackendAddress,
@@ -345,7 +345,9 @@ class Settings(_Strict):
 def parse(data: Any) -> Settings:
     """Plain data to Settings. Raises Problems with all of them."""
     if not isinstance(data, Mapping):
-        raise Problems([Problem((), "it is not a mapping of keys", "start the file with version: 1")])
+        what = "it is empty" if data is None else f"it is {shown(data)}"
+        reason = f"it is not a mapping of keys: {what}"
+        raise Problems([Problem((), reason, "start the file with version: 1")])
     try:
         return Settings.model_validate(data)
     except ValidationError as error:

@@ -9,7 +9,7 @@ nothing answers is 404.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from sys import intern
@@ -226,9 +226,9 @@ def _params(entry: _Entry[T], rest_at: int, segments: list[str], *, encoded: boo
 def build(routes: Iterable[Route[T]]) -> tuple[RoutingTable[T], list[Clash]]:
     """Compile routes into a table, and name those that can never match. Raises PatternError.
 
-    A path that is more specific never hides another one whole (there is always a longer or different path
-    left), so a route is hidden only by an equal pattern on the same host, for the methods they share. The
-    first one written wins.
+    A route is hidden by an equal pattern on the same host, for the methods they share: the first one written
+    wins. One more specific pattern never hides another one whole (there is always a longer or a different
+    path left), but three do hide `/a/{rest*}`: see `_covered`.
     """
     table: RoutingTable[T] = RoutingTable()
     kept: list[Route[T]] = []
@@ -239,6 +239,7 @@ def build(routes: Iterable[Route[T]]) -> tuple[RoutingTable[T], list[Clash]]:
         entries = built.setdefault((route.host, pattern.shape), {})
         clashes.extend(_enter(entries, _Entry(route, frozenset(), pattern.params, pattern.rest)))
         kept.append(route)
+    clashes.extend(_covered(built))
     for (host, shape), entries in built.items():
         at = table._any if not host else table._hosts.setdefault(host, _Host())
         _place(at, shape, _seal(entries))
@@ -257,6 +258,29 @@ def _enter(entries: dict[str, _Entry[T]], entry: _Entry[T]) -> list[Clash]:
         return []
     winners = tuple(dict.fromkeys(entries[method].route.name for method in taken))
     return [Clash(route.name, winners, tuple(m or "any method" for m in taken), len(taken) == len(mine))]
+
+
+def _covered(built: Mapping[tuple[str, Shape], Mapping[str, _Entry[T]]]) -> Iterator[Clash]:
+    """What `/a/{rest*}` could take is taken whole by `/a`, `/a/` and `/a/{b}/{rest*}` together (at the root
+    by `/` and `/{b}/{rest*}`), whatever else there is."""
+    for (host, (segments, has_rest)), entries in built.items():
+        if not has_rest:
+            continue
+        shapes: list[Shape] = [((*segments, ""), False), ((*segments, None), True)]
+        if segments:
+            shapes.append((segments, False))
+        others = [built.get((host, shape), {}) for shape in shapes]
+        methods: dict[str, list[str]] = {}  # by route: its methods that others take
+        winners: dict[str, dict[str, None]] = {}
+        for method, entry in entries.items():
+            taken = [other.get(method) or other.get("") for other in others]
+            if all(taken):
+                methods.setdefault(entry.route.name, []).append(method or "any method")
+                names = winners.setdefault(entry.route.name, {})
+                names.update({one.route.name: None for one in taken if one is not None})
+        for name, those in methods.items():
+            mine = sum(entry.route.name == name for entry in entries.values())
+            yield Clash(name, tuple(winners[name]), tuple(sorted(those)), len(those) == mine)
 
 
 def _seal(entries: dict[str, _Entry[T]]) -> tuple[_Entry[T], ...]:

@@ -15,6 +15,7 @@ import asyncio
 import json
 import re
 import sys
+from collections.abc import Iterator
 from typing import Any, cast
 
 import yaml
@@ -34,11 +35,7 @@ class NotNow(Problems):
 
 
 class _Loader(yaml.CSafeLoader):
-    """libyaml's loader with the YAML 1.2 core schema. `problems` collects what is wrong with keys."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.problems: list[Problem] = []
+    """libyaml's loader with the YAML 1.2 core schema."""
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -52,22 +49,7 @@ for _tag, _pattern, _first in (
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
-    mapping: dict[str, Any] = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node)
-        line = key_node.start_mark.line + 1
-        value = loader.construct_object(value_node, deep=True)
-        if not isinstance(key, str):
-            loader.problems.append(
-                Problem((), f"the key {key!r} on line {line} is not a text", "put it in quotes", line)
-            )
-            continue
-        if key in mapping:
-            loader.problems.append(
-                Problem((key,), f"the key {key!r} is there twice", "keep one of them", line)
-            )
-        mapping[key] = value
-    return mapping
+    return {key.value: loader.construct_object(value, deep=True) for key, value in node.value}
 
 
 def _sequence(loader: _Loader, node: yaml.SequenceNode) -> list[Any]:
@@ -87,17 +69,16 @@ def parse_yaml(text: str) -> Any:
     try:
         _check_events(text)
         loader = _Loader(text)
-        data = loader.get_single_data()
+        root = loader.get_single_node()
+        wrong = list(_wrong_keys(root, (), set()))
+        if wrong:
+            raise Problems(wrong)
+        data = loader.construct_document(root) if root is not None else None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 0
-        raise Problems(
-            [Problem((), f"it is not YAML: {error.problem}", "correct the text at that line", line)]
-        ) from None
+        raise _problem(f"it is not YAML: {error.problem}", _hint(text, mark), mark) from None
     except (yaml.YAMLError, ValueError):
         raise Problems([Problem((), "it is not YAML", "check that the file is complete text")]) from None
-    if loader.problems:
-        raise Problems(loader.problems)  # first: what is lost to a key that is there twice is not measured
     size, depth = _written_out(data, {})
     if size > MAX_BYTES or depth > MAX_DEPTH:
         what = f"larger than {MAX_BYTES} bytes" if size > MAX_BYTES else f"nested deeper than {MAX_DEPTH}"
@@ -120,6 +101,53 @@ def _check_events(text: str) -> None:
         if mark is None or not events.too_deep(text[events.end : mark.index]):
             raise
         raise _problem(_DEEP, "is it the right file?", mark) from None
+
+
+def _wrong_keys(node: yaml.Node | None, path: Path, known: set[int]) -> Iterator[Problem]:
+    """Keys that are no text, or there twice. known: what was looked at already; an alias repeats it."""
+    if node is None or id(node) in known:
+        return
+    known.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for index, entry in enumerate(node.value):
+            yield from _wrong_keys(entry, (*path, index), known)
+    elif isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                yield Problem(path, "a key is a list or a mapping, and not a text", _BRACKETED, line)
+            elif key.tag != "tag:yaml.org,2002:str":
+                hint = f'put it in quotes: "{key.value}"'
+                yield Problem(path, f"the key {key.value!r} is not a text", hint, line)
+            elif key.value in lines:
+                reason = f"the key {key.value!r} is there twice, first on line {lines[key.value]}"
+                yield Problem((*path, key.value), reason, "keep one of them", line)
+            else:
+                lines[key.value] = line
+                yield from _wrong_keys(value, (*path, key.value), known)
+
+
+_BRACKETED = "a text that holds { } [ ] , # or a colon with a space stands in quotes"
+_TRAPS = (
+    (re.compile(r"^\s*\t|^ *- *\t"), "indent with spaces: there is a tab"),
+    (re.compile(r"[:-]\s+[*&!%@`|>]"), "a text that begins with * & ! % @ ` | or > stands in quotes"),
+    (re.compile(r"^[^'\"#]*[{\[].*[{\[]"), _BRACKETED),
+    (re.compile(r":\s+[^'\"{\[#|>\s][^#]*:\s"), _BRACKETED),
+    (re.compile(r"^[^'\"#]*(?:\"[^\"]*|'[^']*)$"), "close the quotes"),
+    (re.compile(r"\""), "in double quotes a backslash is written \\\\; in single quotes it is itself"),
+)
+
+
+def _hint(text: str, mark: Any) -> str:
+    """What people do wrong in lines like that one."""
+    lines = text.splitlines()
+    for number in (mark.line, mark.line - 1) if mark is not None else ():
+        if 0 <= number < len(lines):
+            for pattern, hint in _TRAPS:
+                if pattern.search(lines[number]):
+                    return hint
+    return "correct the text at that line, or the one before: indents, brackets, quotes"
 
 
 _DEEP = f"it is nested too deep: more than {MAX_DEPTH} levels"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import re
 
 import pytest
@@ -167,6 +169,43 @@ def test_a_route_whose_requests_another_takes_is_a_clash(
     assert clashes == [clash]
     path = re.sub(r"\{\w+\*?\}", "v", first.path).replace("%61", "a")
     assert name_of(made, path) == "a"
+
+
+def test_a_rest_that_three_others_take_whole_is_a_clash() -> None:
+    taking = [route("a", "/x"), route("b", "/x/"), route("c", "/x/{id}/{r*}")]
+    _, clashes = build([route("all", "/x/{r*}"), *taking])
+    (clash,) = clashes
+    assert (clash.loser, set(clash.winners), clash.whole) == ("all", {"a", "b", "c"}, True)
+    for missing in range(3):
+        left = [one for index, one in enumerate(taking) if index != missing]
+        assert build([route("all", "/x/{r*}"), *left])[1] == []
+    _, clashes = build([route("all", "/x/{r*}", "GET PUT"), *taking[:2], route("c", "/x/{id}/{r*}", "PUT")])
+    assert [(one.methods, one.whole) for one in clashes] == [(("PUT",), False)]
+
+
+_SEGMENTS = ("a", "b", "{x}")
+_PATHS = ["/" + "/".join(p) for n in range(1, 5) for p in itertools.product(("a", "b", "zz"), repeat=n)]
+_PATHS = ["/", *_PATHS, *(path + "/" for path in _PATHS)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sets(
+        st.tuples(st.lists(st.sampled_from(_SEGMENTS), max_size=2), st.sampled_from(["", "/", "/{r*}"])).map(
+            lambda made: (
+                "/" + "/".join(s if s != "{x}" else f"{{x{i}}}" for i, s in enumerate(made[0])) + made[1]
+            ).replace("//", "/")
+        ),
+        max_size=8,
+    )
+)
+def test_a_route_is_a_clash_when_and_only_when_no_path_leads_to_it(patterns: set[str]) -> None:
+    made, clashes = build([route(pattern, pattern) for pattern in sorted(patterns)])
+    found = set()
+    for path in _PATHS:
+        with contextlib.suppress(NoRoute):
+            found.add(name_of(made, path))
+    assert patterns - found == {clash.loser for clash in clashes if clash.whole}
 
 
 def test_a_clash_names_all_who_won() -> None:

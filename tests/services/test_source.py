@@ -43,13 +43,42 @@ def test_a_key_that_looks_like_a_boolean_is_a_text() -> None:
 
 def test_every_key_that_is_there_twice_is_named_with_its_line() -> None:
     found = problems("a: 1\nb:\n  c: 1\n  c: 2\na: 3\n")
-    assert [(p.path, p.line) for p in found] == [(("c",), 4), (("a",), 5)]
+    assert [(p.path, p.line) for p in found] == [(("b", "c"), 4), (("a",), 5)]
 
 
 def test_keys_that_are_no_text_are_named_with_their_lines() -> None:
     found = problems("1: x\n2.5: x\ntrue: x\n~: x\n[a]: x\n{a: 1}: x\n")
     assert [p.line for p in found] == [1, 2, 3, 4, 5, 6]
     assert all("not a text" in p.reason for p in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [("r:\n  - a: 1\n    a: 2\n", ("r", 0, "a")), ("b:\n  c: {1: x}\n", ("b", "c")),
+     ("a: &x {k: 1, k: 2}\nb: *x\n", ("a", "k"))],
+)  # fmt: skip
+def test_a_wrong_key_has_its_path_and_is_told_once(text: str, path: tuple[str | int, ...]) -> None:
+    assert [problem.path for problem in problems(text)] == [path]
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("a:\n\tb: 1\n", "indent with spaces: there is a tab"),
+        ("a: {path: /x/{rest*}}\n", "stands in quotes"),
+        ("a: {path: /x/{id}, b: 1}\n", "stands in quotes"),
+        ("host: *.example.com\n", "in quotes"),
+        ("host: @home\n", "in quotes"),
+        ("a: 'it\n", "close the quotes"),
+        ("a: b: c\n", "stands in quotes"),
+        ('a: "\\d"\n', "a backslash is written"),
+        ("a: %x\n", "in quotes"),
+    ],
+)
+def test_what_is_no_yaml_has_a_hint_for_what_people_do_wrong(text: str, hint: str) -> None:
+    (problem,) = problems(text)
+    assert hint in problem.mend
+    assert problem.line
 
 
 @pytest.mark.parametrize(
