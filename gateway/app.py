@@ -127,9 +127,13 @@ class Gateway:
             for instrument in instruments:
                 self.metrics.add(instrument)
         self.metrics.add(Gauge("gateway_websockets", "WebSockets open.", lambda: {(): len(self.tunnels)}))
+        self.metrics.add(Gauge("gateway_child_up", "1 while it is healthy.", self._children_up, ("backend",)))
         self.metrics.add(Gauge("gateway_feeds", "Change feeds open.", lambda: {(): len(self.feeds)}))
         held = "Bytes of memory that the bodies of requests to documents take."
         self.metrics.add(Gauge("gateway_body_memory_bytes", held, lambda: {(): self.documents.memory.used}))
+
+    def _children_up(self) -> dict[tuple[str, ...], int]:
+        return {(str(s["name"]),): int(s["state"] == "running") for s in self.supervisor.states()}
 
     async def start(self) -> None:
         """Config and keys, ports, store, backends, and only then clients. Stops all again when one fails."""
@@ -227,7 +231,9 @@ class Gateway:
             command=command.expand(python=sys.executable, socket=socket, data=data),
             env={"DATA": data, "GATEWAY_URL": public, "PYTHONUNBUFFERED": "1"},
             cwd=command.cwd,
-            socket=socket,
+            socket="" if "://" in command.health else socket,
+            healthz=command.health,
+            start_timeout=command.start_timeout,
         )
 
     def _applied(self, new: Snapshot, old: Snapshot | None) -> None:

@@ -159,7 +159,7 @@ _ASAB_DEFAULTS = {
 def run(path: str, *, supervise: bool, on_ready: Callable[[Gateway], None] = lambda gateway: None) -> int:
     """Run the gateway until it is told to stop. Gives the exit code.
 
-    path: gateway.conf. Raises FolderUnusable, ListenError, ConfigRefused, KeysUnusable, ChildFailed, Problems
+    path: gateway.conf. Raises FolderUnusable, ListenError, ConfigRefused, KeysUnusable, Problems
     or GatewayError (the store) when it cannot start.
     """
     signals.outlive_stray()

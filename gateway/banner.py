@@ -20,6 +20,7 @@ from gateway.edge.listener import reachable
 from gateway.services.keys import KeysUnusable, issue
 from gateway.store import durable
 
+_LAST_LINES = 10
 _DEMO_TTL = 12 * 3600.0
 _OPERATORS = "gateway:"  # scopes of this kind rule the gateway itself: never in a file for trying things out
 
@@ -40,7 +41,20 @@ def show(gateway: Gateway, config_path: str, *, demo: bool) -> None:
             _show_curls(list(_curls(gateway, public)))
         except (KeysUnusable, GatewayError, OSError) as error:
             out.print(Text(f"\nNo commands to try, for there is no demo token: {error}", style="yellow"))
+    _show_failures(gateway)
     out.print(Rule("Ctrl-C stops all of it", style="green"))
+
+
+def _show_failures(gateway: Gateway) -> None:
+    """The backends that do not run, each with its reason, the end of what it printed, and what to do."""
+    for failure in gateway.supervisor.failures:
+        text = Text(f"\nBackend {failure.name} does not run: {failure.reason}\n", style="bold red")
+        for line in failure.lines[-_LAST_LINES:]:
+            text.append(f"    {line}\n", style="not bold red")
+        if failure.hint:
+            text.append(f"  hint: {failure.hint}\n", style="green")
+        text.append("  All else is served, and it is started again and again.", style="not bold default")
+        console.out.print(text)
 
 
 def _show_curls(curls: list[str]) -> None:
@@ -65,7 +79,7 @@ def _curls(gateway: Gateway, public: str) -> Iterable[str]:
     header = _demo_header(gateway, tenant)
     documents = [route for route in snapshot.table.routes if route.target_name == DOCUMENTS]
     paths = [route.strip + "/" for route in documents if not route.methods or "GET" in route.methods]
-    running = {state["name"] for state in gateway.supervisor.states()}
+    running = {s["name"] for s in gateway.supervisor.states() if s["state"] == "running"}
     paths += [c.sample for c in gateway.config.commands if c.sample and c.name in running]
     for path in paths:
         yield f"curl -H @{shlex.quote(str(header))} {public}{path}"

@@ -24,7 +24,6 @@ from gateway.core.problems import Problems
 from gateway.core.process import ProcessConfig, parse_process
 from gateway.core.settings import json_schema
 from gateway.services import signals
-from gateway.services.child import ChildFailed
 from gateway.services.config import ConfigRefused, as_dict, compile_text, read
 from gateway.services.files import read_text
 from gateway.services.folders import socket_folder
@@ -142,15 +141,11 @@ def _run(arguments: argparse.Namespace, *, supervise: bool) -> int:
     load_process(arguments.config)  # a clear message before anything begins
     from gateway import application, banner  # the other commands need not wait for ASAB's import
 
-    try:
-        return application.run(
-            arguments.config,
-            supervise=supervise,
-            on_ready=lambda gateway: banner.show(gateway, arguments.config, demo=supervise),
-        )
-    except ChildFailed as error:
-        console.fail(str(error))
-        return 1
+    return application.run(
+        arguments.config,
+        supervise=supervise,
+        on_ready=lambda gateway: banner.show(gateway, arguments.config, demo=supervise),
+    )
 
 
 def _compile(path: Path) -> Compiled[Target]:

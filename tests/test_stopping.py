@@ -17,7 +17,7 @@ import yaml
 
 from gateway.services import signals
 from tests import harness
-from tests.test_serve import Serving
+from tests.test_serve import UP, Serving
 
 pytestmark = pytest.mark.whole
 
@@ -129,27 +129,34 @@ def test_what_means_nothing_is_outlived_also_while_it_starts_and_a_child_gets_it
     tmp_path: Path,
 ) -> None:
     serving = Serving(tmp_path)
-    serving.conf.write_text(serving.conf.read_text() + "[backend:child]\ncommand = sleep 100\n")
+    more = "[backend:child]\ncommand = sleep 100\nstart_timeout = 60\n"
+    serving.conf.write_text(serving.conf.read_text() + more)
     numbers = {*signals.stray(), signal.SIGTTOU, signal.SIGTTIN, signal.SIGWINCH, signal.SIGURG}
-    with serving.started() as process:
-        while "SIGUSR2" not in _caught(process.pid):
+    with serving.started(*UP) as process:
+        while "SIGUSR2" not in _named(process.pid, "SigCgt"):
             assert process.poll() is None
             time.sleep(0.01)
         for number in numbers:
             process.send_signal(number)
-        serving.until_ready(process)
+        serving.until_logged(process, "waiting for backend child")
+        (child,) = children(process.pid)
+        assert _named(child, "SigIgn") <= {"SIGTTOU", "SIGTTIN"}
         for number in numbers:
             process.send_signal(number)
-        time.sleep(0.1)
-        assert serving.get("/readyz") == 200
+        serving.until_logged(process, "SIGUSR2 means nothing here")
+        assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
 
 
-def _caught(pid: int) -> set[str]:
-    """The signals that a process has handlers for (proc(5), SigCgt)."""
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _named(pid: int, field: str) -> set[str]:
+    """The signals of one of the masks of a process (proc(5))."""
     status = Path(f"/proc/{pid}/status").read_text()
-    mask = int(next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1], 16)
+    mask = int(next(line for line in status.splitlines() if line.startswith(field)).split()[1], 16)
     return {number.name for number in signal.Signals if mask >> (number - 1) & 1}
 
 

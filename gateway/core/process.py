@@ -32,8 +32,10 @@ _KEYS: dict[str, frozenset[str]] = {
     "tokens": frozenset({"issuer", "audience", "algorithms", "keys", "leeway"}),
     "log": frozenset({"access"}),
 }
-_BACKEND_KEYS = frozenset({"command", "cwd", "try"})
+_BACKEND_KEYS = frozenset({"command", "cwd", "try", "health", "start_timeout"})
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
+_HEALTH_PATH = re.compile(r"/[\x21-\x22\x24-\x7e]*").fullmatch
+_HEALTH_URL = re.compile(r"http://[^/?#@:\s]+:[0-9]{1,5}(/[\x21-\x22\x24-\x7e]*)?").fullmatch
 _PLACES = frozenset({"python", "socket", "data"})
 
 
@@ -41,13 +43,17 @@ _PLACES = frozenset({"python", "socket", "data"})
 class Command:
     """How a supervised backend is run. argv holds the placeholders {python}, {socket} and {data}.
 
-    sample: a public path that a newcomer may GET, shown at the start; empty for none.
+    sample: a public path that a newcomer may GET, shown at the start; empty for none. health: the path on its
+    unix socket that answers 200 when it can serve, or for a backend on TCP a whole URL. start_timeout: the
+    seconds from its start until it has to.
     """
 
     name: str
     argv: tuple[str, ...]
     cwd: str
     sample: str = ""
+    health: str = "/healthz"
+    start_timeout: float = 10.0
 
     def expand(self, *, python: str, socket: str, data: str) -> tuple[str, ...]:
         """The words to run, with the placeholders filled in."""
@@ -278,5 +284,17 @@ def _commands(read: _Reader) -> list[Command]:
                 if place not in _PLACES:
                     read.wrong(section, "command", f"{{{place}}} is unknown", "use {python} {socket} {data}")
         cwd, sample = read.path(section, "cwd", ".."), read.text(section, "try", "")
-        found.append(Command(name, argv, cwd, sample))
+        found.append(Command(name, argv, cwd, sample, *_health(read, section)))
     return found
+
+
+def _health(read: _Reader, section: str) -> tuple[str, float]:
+    """Where a backend is asked whether it can serve, and for how long it may start."""
+    health = read.text(section, "health", "/healthz")
+    if not _HEALTH_URL(health) and not _HEALTH_PATH(health):
+        hint = "write a path, as /healthz, or for a backend on TCP http://127.0.0.1:9001/healthz"
+        read.wrong(section, "health", f"{health!r} is no path", hint)
+    timeout = read.seconds(section, "start_timeout", 10.0)
+    if timeout < 0.1:
+        read.wrong(section, "start_timeout", "no backend starts in no time", "write seconds, such as 10")
+    return health, timeout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import stat
 from collections.abc import Mapping, Sequence
@@ -19,8 +20,9 @@ class ChildSpec:
     """What to run. Raises ValueError when it could never be supervised.
 
     command: the expanded argv. env: added to the gateway's own environment. socket: the path of the unix
-    socket that the child must listen on, or "" for a child on TCP. healthz: the path that answers 200 when
-    the child can serve; for a child on TCP a whole URL, `http://127.0.0.1:9001/healthz`.
+    socket that the child must listen on, or "" for a child on TCP. healthz: the path that answers 200 (or
+    another 2xx) when the child can serve; for a child on TCP a whole URL, `http://127.0.0.1:9001/healthz`.
+    start_timeout: seconds from its start until it has to.
     """
 
     name: str
@@ -29,6 +31,7 @@ class ChildSpec:
     cwd: str
     socket: str
     healthz: str = "/healthz"
+    start_timeout: float = 10.0
 
     def __post_init__(self) -> None:
         if not self.command:
@@ -44,20 +47,24 @@ class ChildSpec:
 
 
 class ChildFailed(Exception):
-    """A supervised backend does not start. `lines` are the last ones that it printed."""
+    """A supervised backend does not run. reason: why; lines: the last ones that it printed; hint: what to do
+    about it; socket and health paths only, nothing of its environment or its arguments."""
 
-    def __init__(self, name: str, reason: str, lines: Sequence[str] = ()) -> None:
+    def __init__(self, name: str, reason: str, lines: Sequence[str] = (), hint: str = "") -> None:
         printed = "; it printed:" + "".join(f"\n    {line}" for line in lines) if lines else ""
-        super().__init__(f"backend {name} does not start: {reason}{printed}")
+        super().__init__(f"backend {name} does not run: {reason}{printed}")
         self.name = name
         self.reason = reason
         self.lines = tuple(lines)
+        self.hint = hint
 
 
-async def answers_200(spec: ChildSpec) -> bool:
-    """One GET of the health path on a connection of its own (RFC 9112). Any failure is False."""
+async def ask_health(spec: ChildSpec) -> str:
+    """One GET of the health path on a connection of its own (RFC 9112). Gives "" when a status of 2xx is the
+    answer, else what came instead."""
     url = urlsplit(spec.healthz)
-    request = f"GET {url.path or '/'} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+    request = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     try:
         async with asyncio.timeout(_HEALTH_TIMEOUT):
             if spec.socket:
@@ -69,9 +76,19 @@ async def answers_200(spec: ChildSpec) -> bool:
                 status_line = await reader.readline()
             finally:
                 writer.close()
-    except (OSError, TimeoutError, ValueError):
-        return False
-    return status_line.split(b" ", 2)[1:2] == [b"200"]
+    except (FileNotFoundError, ConnectionRefusedError):
+        return f"nothing listens on {spec.socket or url.netloc}"
+    except TimeoutError:
+        return f"no answer within {_HEALTH_TIMEOUT:g} s"
+    except (OSError, ValueError):
+        return "the connection broke"
+    found = _STATUS(status_line)
+    if found is None:
+        return "what answers there does not speak HTTP"
+    return "" if found[1].startswith(b"2") else f"it answered {found[1].decode()}"
+
+
+_STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])[ \r\n]").match
 
 
 def remove_stale_socket(path: str) -> bool:

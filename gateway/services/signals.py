@@ -11,7 +11,7 @@ import signal
 
 L = logging.getLogger(__name__)
 
-_NAMES = ("SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO", "SIGPWR", "SIGSTKFLT", "SIGPIPE")
+_NAMES = ("SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO", "SIGPWR", "SIGSTKFLT")
 # They stop a background process that touches its terminal. A handler would have the kernel try again and
 # again, so these are ignored; a child, which has no terminal, loses nothing by inheriting that.
 _TERMINAL = ("SIGTTOU", "SIGTTIN")
@@ -21,7 +21,7 @@ def stray() -> frozenset[int]:
     """Those that mean nothing here and would end the process, as far as this system has them.
 
     Others keep their meaning: of faults (SEGV, ABRT), of a limit that somebody set (XCPU), of job control
-    (TSTP, CONT), and those that do no harm (CHLD, WINCH, URG).
+    (TSTP, CONT), PIPE, which Python ignores itself, and those that do no harm (CHLD, WINCH, URG).
     """
     found = {number for name in _NAMES if (number := getattr(signal, name, None)) is not None}
     first, last = getattr(signal, "SIGRTMIN", 0), getattr(signal, "SIGRTMAX", -1)

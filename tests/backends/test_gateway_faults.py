@@ -130,7 +130,6 @@ async def test_a_terminated_gateway_leaves_no_child_and_exits_0(
     [
         pytest.param("port", "the port is in use", id="port in use"),
         pytest.param("admin", "the port is in use", id="admin port in use"),
-        pytest.param("backend", "backend pricing does not start", id="backend does not start"),
         pytest.param("routing", "there is no backend 'nowhere'", id="bad routing config"),
         pytest.param("conf", "did you mean 'listen'?", id="bad process config"),
     ],
@@ -144,8 +143,6 @@ async def test_what_cannot_start_says_why_and_exits_1(
     if break_it in taken:
         port, busy = taken[break_it]
         conf.write_text(conf.read_text().replace(f":{port}", f":{busy.rpartition(':')[2]}"))
-    elif break_it == "backend":
-        conf.write_text(conf.read_text().replace("backends.pricing.app:app", "backends.pricing.nothing:app"))
     elif break_it == "routing":
         routing.write_text(routing.read_text().replace("target: pricing", "target: nowhere"))
     else:

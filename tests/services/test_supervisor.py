@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from gateway.services.child_process import LINE_LIMIT
-from gateway.services.supervisor import ChildFailed, ChildSpec, Supervisor, back_off
+from gateway.services.supervisor import ChildSpec, Supervisor, back_off
 
 SERVER = """
 import os, signal, socket, sys
@@ -70,10 +71,10 @@ async def supervise():
         await supervisor.stop()
 
 
-def spec(folder, name="one", *flags):
+def spec(folder, name="one", *flags, **more):
     path = str(folder / f"{name}.sock")
     command = (sys.executable, str(folder / "server.py"), path, *flags)
-    return ChildSpec(name, command, {}, str(folder), path)
+    return ChildSpec(name, command, {}, str(folder), path, **more)
 
 
 def gunicorn_spec(folder):
@@ -223,36 +224,86 @@ async def test_a_child_that_dies_at_its_first_start_fails_it_with_its_last_lines
     script = "for n in range(30): print('line', n)\nraise SystemExit(3)"
     broken = ChildSpec("broken", (sys.executable, "-c", script), {}, str(folder), str(folder / "b.sock"))
     supervisor = supervise(spec(folder, "one"), broken)
-    with pytest.raises(ChildFailed) as caught:
-        await supervisor.start()
-    assert caught.value.name == "broken"
-    assert caught.value.lines == tuple(f"line {n}" for n in range(10, 30))
-    assert "exited with code 3" in str(caught.value)
-    assert "\n    line 29" in str(caught.value)
-    assert [state["state"] for state in supervisor.states()] == ["stopped", "stopped"]
-    assert [state["pid"] for state in supervisor.states()] == [None, None]
+    await supervisor.start()
+    (failure,) = supervisor.failures
+    assert failure.name == "broken"
+    assert failure.lines == tuple(f"line {n}" for n in range(10, 30))
+    assert "exited with code 3" in str(failure)
+    assert "\n    line 29" in str(failure)
+    states = {state["name"]: state for state in supervisor.states()}
+    assert (states["one"]["state"], states["one"]["failure"]) == ("running", None)
+    assert states["broken"]["failure"] == failure.reason
 
 
 async def test_a_child_that_is_not_healthy_in_time_fails_the_first_start_and_is_gone(folder, supervise):
-    supervisor = supervise(spec(folder, "one", "sick"), ready_timeout=0.6)
+    supervisor = supervise(spec(folder, "one", "sick", start_timeout=0.6))
     starting = asyncio.create_task(supervisor.start())
     await until(lambda: supervisor.states()[0]["pid"])
     pid = supervisor.states()[0]["pid"]
-    with pytest.raises(ChildFailed, match=r"/healthz did not answer 200 within 0\.6 s"):
-        await starting
+    await starting
+    (failure,) = supervisor.failures
+    assert failure.reason == "/healthz did not answer 200 within 0.6 s (it answered 503)"
+    assert "health and start_timeout in [backend:one]" in failure.hint
     assert not alive(pid)
+
+
+async def test_a_child_that_does_not_listen_is_told_where_it_should(folder, supervise):
+    deaf = ChildSpec("deaf", ("sleep", "60"), {}, str(folder), str(folder / "d.sock"), start_timeout=0.2)
+    supervisor = supervise(deaf)
+    await supervisor.start()
+    assert supervisor.failures[0].reason.endswith(f"(nothing listens on {folder}/d.sock)")
+    assert "unix:{socket}" in supervisor.failures[0].hint
+
+
+async def test_one_that_fails_at_first_is_tried_until_it_is_healthy_and_that_is_said(
+    folder, supervise, caplog
+):
+    caplog.set_level(logging.WARNING, "gateway.supervisor")
+    (folder / "server.py").rename(folder / "away.py")
+    supervisor = supervise(spec(folder))
+    await supervisor.start()
+    assert "all else is served; it is started again in 0.1 s" in caplog.text
+    await until(lambda: supervisor.states()[0]["restarts"] >= 2)
+    assert caplog.text.count("all else is served") == 1  # the same reason again is not news
+    (folder / "away.py").rename(folder / "server.py")
+    await until(lambda: supervisor.states()[0]["state"] == "running")
+    assert supervisor.failures == []
+    assert "backend one is healthy again, after" in caplog.text
+
+
+async def test_one_that_is_never_healthy_waits_longer_and_longer(folder, supervise):
+    """However long each start took: it is the time in health that says that a child is well."""
+    waits = []
+    supervisor = supervise(spec(folder, "one", "sick", start_timeout=0.1))
+    supervisor._children[0]._reports.failed = lambda failure, delay: waits.append(delay)
+    await supervisor.start()
+    await until(lambda: len(waits) >= 3)
+    assert waits[:3] == [0.1, 0.2, 0.4]
+
+
+@pytest.mark.parametrize(("status", "healthy"), [("204 No Content", True), ("302 Found", False)])
+async def test_any_2xx_is_healthy_and_nothing_else(folder, supervise, status, healthy):
+    server = (folder / "server.py").read_text().replace("200 OK", status)
+    (folder / "server.py").write_text(server)
+    supervisor = supervise(spec(folder, start_timeout=0.5))
+    await supervisor.start()
+    assert (supervisor.failures == []) is healthy
 
 
 async def test_a_command_that_is_not_there_is_named(folder, supervise):
     gone = ChildSpec("gone", ("/nowhere/gunicorn",), {}, str(folder), str(folder / "g.sock"))
-    with pytest.raises(ChildFailed, match=r"gone does not start: cannot run /nowhere/gunicorn: .*No such"):
-        await supervise(gone).start()
+    supervisor = supervise(gone)
+    await supervisor.start()
+    (failure,) = supervisor.failures
+    assert re.match(r"cannot run /nowhere/gunicorn: .*No such", failure.reason)
+    assert "command and cwd in [backend:gone]" in failure.hint
 
 
 async def test_a_folder_that_is_not_there_is_named(folder, supervise):
     gone = ChildSpec("gone", (sys.executable,), {}, "/nowhere/at/all", str(folder / "g.sock"))
-    with pytest.raises(ChildFailed, match="No such file or directory: '/nowhere/at/all'"):
-        await supervise(gone).start()
+    supervisor = supervise(gone)
+    await supervisor.start()
+    assert "No such file or directory: '/nowhere/at/all'" in supervisor.failures[0].reason
 
 
 async def test_the_socket_of_a_dead_process_is_removed_before_the_start(folder, supervise):
@@ -268,15 +319,17 @@ async def test_the_socket_of_a_live_process_is_left_alone_and_fails_the_start(fo
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(folder / "one.sock"))
         other.listen()
-        with pytest.raises(ChildFailed, match="another process listens on"):
-            await supervise(spec(folder), ready_timeout=0.2).start()
+        supervisor = supervise(spec(folder, start_timeout=0.2))
+        await supervisor.start()
+        assert "another process listens on" in supervisor.failures[0].reason
     assert (folder / "one.sock").is_socket()
 
 
 async def test_a_file_in_the_socket_s_place_is_left_alone_and_fails_the_start(folder, supervise):
     (folder / "one.sock").write_text("precious")
-    with pytest.raises(ChildFailed, match="is in the way and is not a socket"):
-        await supervise(spec(folder)).start()
+    supervisor = supervise(spec(folder))
+    await supervisor.start()
+    assert "is in the way and is not a socket" in supervisor.failures[0].reason
     assert (folder / "one.sock").read_text() == "precious"
 
 
@@ -310,8 +363,8 @@ async def test_stopping_while_starting_ends_the_start_and_the_child(folder, supe
     await until(lambda: supervisor.states()[0]["pid"])
     pid = supervisor.states()[0]["pid"]
     await supervisor.stop()
-    with pytest.raises(ChildFailed, match="stopped before it was healthy"):
-        await starting
+    await starting
+    assert supervisor.failures[0].reason == "it was stopped"
     assert not alive(pid)
 
 
@@ -331,9 +384,9 @@ async def test_a_child_gets_its_own_environment_added_to_the_gateway_s(folder, s
     script = "import os; print(os.environ['FROM_GATEWAY'], os.environ['OWN']); raise SystemExit(1)"
     command = (sys.executable, "-c", script)
     child = ChildSpec("env", command, {"OWN": "added"}, str(folder), str(folder / "e.sock"))
-    with pytest.raises(ChildFailed) as caught:
-        await supervise(child).start()
-    assert caught.value.lines == ("passed on added",)
+    supervisor = supervise(child)
+    await supervisor.start()
+    assert supervisor.failures[0].lines == ("passed on added",)
 
 
 async def test_a_child_on_tcp_is_ready_when_its_whole_health_url_answers(folder, supervise):

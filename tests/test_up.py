@@ -1,0 +1,79 @@
+"""`gateway up` with backends that do not run: the rest is served, they are tried again, and it says so."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.services.test_supervisor import SERVER
+from tests.test_serve import UP, Serving
+
+pytestmark = pytest.mark.whole
+
+BACKENDS = """
+[backend:good]
+command = {python} server.py {socket}
+cwd = .
+
+[backend:missing]
+command = /nowhere/at/all --secret-argument
+cwd = .
+
+[backend:crashing]
+command = {python} crash.py {socket}
+cwd = .
+
+[backend:sick]
+command = {python} server.py {socket} sick
+cwd = .
+health = /status?full=1
+start_timeout = 0.5
+"""
+
+
+def states(serving: Serving) -> dict[str, Any]:
+    with urllib.request.urlopen(serving.admin + "/admin/backends", timeout=5) as response:
+        return {state["name"]: state for state in json.load(response)["backends"]}
+
+
+def test_broken_backends_are_said_and_tried_again_while_the_others_are_served(tmp_path: Path) -> None:
+    serving = Serving(tmp_path)
+    serving.conf.write_text(serving.conf.read_text() + BACKENDS)
+    (tmp_path / "server.py").write_text(SERVER)
+    (tmp_path / "crash.py").write_text("raise SystemExit('no database, says the crashing one')\n")
+    with serving.started(*UP) as process:
+        serving.until_ready(process)
+        serving.until_logged(process, "Ctrl-C stops all of it")
+        banner = serving.log.read_text().partition("The gateway is ready")[2].replace("\n", " ")
+        assert "Backend missing does not run: cannot run /nowhere/at/all" in banner
+        assert "Backend crashing does not run: it exited with code 1" in banner
+        assert "no database, says the crashing one" in banner
+        assert "Backend sick does not run: /status?full=1 did not answer 200 within 0.5 s" in banner
+        assert banner.count("All else is served") == 3
+        assert "secret-argument" not in serving.log.read_text()
+        assert states(serving)["good"]["state"] == "running"
+        assert "exited with code 1" in states(serving)["crashing"]["failure"]
+        (tmp_path / "crash.py").write_text(SERVER)
+        serving.until_logged(process, "backend crashing is healthy again")
+        assert states(serving)["crashing"]["failure"] is None
+        process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        assert process.wait(10) == 0
+        assert time.monotonic() - began < 5
+
+
+def test_a_sigterm_while_a_backend_starts_ends_it_with_exit_code_0(tmp_path: Path) -> None:
+    serving = Serving(tmp_path)
+    serving.conf.write_text(serving.conf.read_text() + "[backend:slow]\ncommand = sleep 60\n")
+    with serving.started(*UP) as process:
+        serving.until_logged(process, "waiting for backend slow to become healthy, at most 10 s")
+        process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        assert process.wait(10) == 0
+        assert time.monotonic() - began < 5
