@@ -198,38 +198,40 @@ class Relay:
 
     def _hold_back(self) -> None:
         if self.threaded:
-            self._outbox = Outbox()
+            self._outbox = Outbox(self._disk_moved)
         elif self.exchange is not None:
             self.exchange.pause()
 
     def _spool(self, data: bytes) -> None:
+        """A disk that has no room, or is slow, makes the thread wait for the client, as it would without
+        us."""
         assert self._outbox is not None
-        try:
-            self._outbox.put(data)
-        except OSError:  # no room to buffer: the thread waits for the client, as it would without us
-            if self.exchange is not None:
-                self.exchange.pause()
-            self._outbox.keep(data)
+        self._outbox.put(data)
         if self._outbox.full and self.exchange is not None:
             self.exchange.pause()
+
+    def _disk_moved(self) -> None:
+        """There may be more to give to the client, or room for more of the answer."""
+        if not self.ended:
+            self.resume()
 
     def resume(self) -> None:
         """The client has read what was waiting for it."""
         outbox, client = self._outbox, self._client
         while outbox is not None and client.transport is not None and not client.writing_paused:
-            try:
-                piece = outbox.take()
-            except OSError as error:
-                L.error("The buffered answer of request %s cannot be read: %s", self.call.id, error)
+            if outbox.failed is not None:
+                L.error("The buffered answer of request %s cannot be read: %s", self.call.id, outbox.failed)
                 self.error = InternalError()
                 self.cut()
                 self.client_lost()
                 return
-            if not piece:
+            if piece := outbox.take():
+                client.transport.write(piece)
+            elif outbox.empty:
                 outbox.close()
                 self._outbox = outbox = None
+            else:
                 break
-            client.transport.write(piece)
         if outbox is None and self._over:
             self.finish()
         elif self.exchange is not None and (outbox is None or not outbox.full):

@@ -1,68 +1,148 @@
 """A whole request body in hand: in memory up to 64 KiB, then in a temporary file, up to the route's limit.
 
-A threaded backend must never wait for a slow client, so its request is complete before a seat is taken.
+A threaded backend must never wait for a slow client, so its request is complete before a seat is taken. The
+event loop never waits for the disk: files are made, written, read and closed in threads.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator
-from typing import IO
+from collections.abc import AsyncIterator, Callable
+from typing import IO, TypeVar
 
 from gateway.call import Call
 from gateway.core.errors import InsufficientStorage, InternalError
-from gateway.edge import body
+from gateway.edge import body, threads
 
 L = logging.getLogger(__name__)
+T = TypeVar("T")
 MEMORY = 64 * 1024
 OUTBOX_LIMIT = 64 * 1024 * 1024
 _PIECE = 64 * 1024
+_UNWRITTEN = 1024 * 1024  # bytes that wait for a slow disk; more, and the backend has to wait
+
+
+class _TemporaryFile:
+    """A temporary file that is made at the first write. Its work is done in threads, and it is closed when
+    the last of it has ended: a descriptor that was closed too early might be another file's by then."""
+
+    __slots__ = ("_closed", "_file", "_working")
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] | None = None
+        self._working = 0
+        self._closed = False
+
+    def write(self, prefix: str, at: int, data: bytes) -> asyncio.Future[None]:
+        """Fails with OSError when the disk has no room. One at a time, for the first one makes the file."""
+        return self._do(lambda: self._write(prefix, at, data))
+
+    def read(self, at: int) -> asyncio.Future[bytes]:
+        """A piece of what is written there. Fails with OSError."""
+        return self._do(lambda: self._read(at))
+
+    def close(self) -> None:
+        self._closed = True
+        self._close_when_idle()
+
+    def _do(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        self._working += 1
+        future = threads.run(threads.SPOOL, work)
+        future.add_done_callback(self._done)
+        return future
+
+    def _done(self, future: asyncio.Future[T]) -> None:
+        self._working -= 1
+        if self._closed:
+            if not future.cancelled():
+                future.exception()  # nobody waits for it any more
+            self._close_when_idle()
+
+    def _close_when_idle(self) -> None:
+        if self._file is not None and not self._working:
+            file, self._file = self._file, None
+            threads.SPOOL.submit(file.close)  # the disk may take its time to free a large one
+
+    # --- in a thread ---
+
+    def _write(self, prefix: str, at: int, data: bytes) -> None:
+        if self._file is None:
+            self._file = _file(prefix)
+        view = memoryview(data)
+        while view:
+            written = _write_at(self._file, at, view)
+            at += written
+            view = view[written:]
+
+    def _read(self, at: int) -> bytes:
+        assert self._file is not None
+        return _read_at(self._file, at, _PIECE)
+
+
+def _file(prefix: str) -> IO[bytes]:
+    """Without a buffer of its own, which would find out that the disk is full only when it is closed."""
+    return tempfile.TemporaryFile(prefix=prefix, buffering=0)
+
+
+def _write_at(file: IO[bytes], at: int, data: memoryview) -> int:
+    return os.pwrite(file.fileno(), data, at)
+
+
+def _read_at(file: IO[bytes], at: int, size: int) -> bytes:
+    return os.pread(file.fileno(), size, at)
 
 
 class Spool:
     """A body that was read whole. `small` holds it when it stayed in memory."""
 
-    __slots__ = ("_file", "length", "small")
+    __slots__ = ("_file", "_written", "length", "small")
 
     def __init__(self) -> None:
         self.length = 0
         self.small = b""
-        self._file: IO[bytes] | None = None
+        self._file = _TemporaryFile()
+        self._written = 0
 
     async def fill(self, call: Call) -> None:
         """Read the client's body to its end. Raises what `body.chunks` raises, and InsufficientStorage."""
         pieces: list[bytes] = []
+        waiting = 0
         async for chunk in body.chunks(call):
             self.length += len(chunk)
             pieces.append(chunk)
-            if self._file is None and self.length <= MEMORY:
-                continue
-            try:
-                if self._file is None:
-                    self._file = _file("gateway-body-")
-                _write(self._file, b"".join(pieces))
-            except OSError as error:
-                L.error("A request body cannot be buffered in %s: %s", tempfile.gettempdir(), error)
-                raise InsufficientStorage(
-                    "There is no room to buffer the request body.", close=True
-                ) from None
-            pieces = []
-        self.small = b"".join(pieces)
+            waiting += len(chunk)
+            if waiting > MEMORY:
+                await self._write(b"".join(pieces))
+                pieces, waiting = [], 0
+        if self._written and pieces:
+            await self._write(b"".join(pieces))
+        elif pieces:
+            self.small = b"".join(pieces)
+
+    async def _write(self, data: bytes) -> None:
+        try:
+            # Shielded: a future that is cancelled is done before its thread is.
+            await asyncio.shield(self._file.write("gateway-body-", self._written, data))
+        except OSError as error:
+            L.error("A request body cannot be buffered in %s: %s", tempfile.gettempdir(), error)
+            text = "There is no room to buffer the request body."
+            raise InsufficientStorage(text, close=True) from None
+        self._written += len(data)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body again, in pieces, as often as it is asked for. Raises InternalError when the disk does not
         give it back: whoever sent it is not at fault, and more room would not help."""
-        if self._file is None:
-            if self.small:
-                yield self.small
+        if self.small:
+            yield self.small
             return
         at = 0
         while at < self.length:
             try:
-                self._file.seek(at)
-                piece = self._file.read(_PIECE)
+                piece = await asyncio.shield(self._file.read(at))
                 if not piece:
                     raise OSError("it is shorter than it was")
             except OSError as error:
@@ -72,67 +152,141 @@ class Spool:
             yield piece
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._file.close()
 
 
 class Outbox:
     """An answer that waits for a slow client: first in, first out; in memory up to 64 KiB, then in a
-    temporary file. `full` at 64 MiB: then the backend has to wait."""
+    temporary file.
 
-    __slots__ = ("_file", "_memory", "_read_at", "_size", "_written")
+    What was put goes through three places in this order: `_ready` (memory, to be taken), the file,
+    `_unwritten` (memory, to be written). on_change: called when a thread has done something: there may be
+    more to take, room again, or `failed`. full: the backend has to wait, at 64 MiB in the file, or when the
+    disk is slow or has no room, so that the rest stays in memory.
+    """
 
-    def __init__(self) -> None:
-        self._memory: deque[bytes] = deque()
-        self._size = 0  # bytes in memory
-        self._file: IO[bytes] | None = None
+    __slots__ = (
+        "_closed",
+        "_file",
+        "_on_change",
+        "_read_at",
+        "_reading",
+        "_ready",
+        "_refused",
+        "_size",
+        "_unwritten",
+        "_unwritten_size",
+        "_writing",
+        "_written",
+        "failed",
+    )
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self._on_change = on_change
+        self._ready: deque[bytes] = deque()
+        self._size = 0  # bytes of _ready
+        self._unwritten: deque[bytes] = deque()
+        self._unwritten_size = 0
+        self._file = _TemporaryFile()
         self._read_at = 0
         self._written = 0
+        self._reading = False
+        self._writing = b""  # what a thread writes now
+        self._refused = False  # the disk has no room
+        self._closed = False
+        self.failed: OSError | None = None  # what was buffered cannot be read again
+
+    @property
+    def empty(self) -> bool:
+        """Nothing is left to be taken, now or later."""
+        return not (self._ready or self._reading or self._writing or self._unwritten or self._in_file)
 
     @property
     def full(self) -> bool:
-        return self._written - self._read_at >= OUTBOX_LIMIT
+        waits = self._unwritten_size + len(self._writing)
+        return self._in_file + waits >= OUTBOX_LIMIT or waits >= _UNWRITTEN or self._refused
+
+    @property
+    def _in_file(self) -> int:
+        return self._written - self._read_at
 
     def put(self, data: bytes) -> None:
-        """Raises OSError when the disk has no room; then nothing of it was kept."""
-        if self._file is None and self._size + len(data) <= MEMORY:
-            self.keep(data)
+        behind = self._in_file or self._writing or self._unwritten or self._reading
+        if not behind and self._size + len(data) <= MEMORY:
+            self._ready.append(data)
+            self._size += len(data)
             return
-        if self._file is None:
-            self._file = _file("gateway-answer-")
-        self._file.seek(self._written)
-        _write(self._file, data)
-        self._written += len(data)
-
-    def keep(self, data: bytes) -> None:
-        """Keep it in memory, whatever its size. Only while nothing is in the file."""
-        self._memory.append(data)
-        self._size += len(data)
+        self._unwritten.append(data)
+        self._unwritten_size += len(data)
+        self._write()
 
     def take(self) -> bytes:
-        """The next piece, empty when there is none."""
-        if self._memory:
-            data = self._memory.popleft()
+        """The next piece; empty when there is none, or none yet."""
+        if self._ready:
+            data = self._ready.popleft()
             self._size -= len(data)
-            return data
-        if self._file is None or self._read_at == self._written:
+        elif self._in_file or self._reading or self._writing:
+            self._read()
             return b""
-        self._file.seek(self._read_at)
-        data = self._file.read(_PIECE)
-        self._read_at += len(data)
+        elif self._unwritten:  # it never has to touch the disk
+            data = self._unwritten.popleft()
+            self._unwritten_size -= len(data)
+        else:
+            return b""
+        if not self._unwritten and not self._writing:
+            self._refused = False
         return data
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._closed = True
+        self._file.close()
 
+    # --- the disk ---
 
-def _file(prefix: str) -> IO[bytes]:
-    """Without a buffer of its own, which would find out that the disk is full only when it is closed."""
-    return tempfile.TemporaryFile(prefix=prefix, buffering=0)
+    def _write(self) -> None:
+        """Have all that waits written, when nothing is, and while the disk takes it."""
+        if self._writing or self._refused or not self._unwritten:
+            return
+        if not self._in_file and not self._reading:
+            self._read_at = self._written = 0  # the file is used anew
+        self._writing = b"".join(self._unwritten)
+        self._unwritten.clear()
+        self._unwritten_size = 0
+        writing = self._file.write("gateway-answer-", self._written, self._writing)
+        writing.add_done_callback(self._wrote)
 
+    def _wrote(self, writing: asyncio.Future[None]) -> None:
+        data, self._writing = self._writing, b""
+        if self._closed:
+            return
+        if writing.cancelled() or writing.exception() is not None:
+            self._unwritten.appendleft(data)  # it stays in memory, and nothing more is asked for meanwhile
+            self._unwritten_size += len(data)
+            self._refused = True
+        else:
+            self._written += len(data)
+            self._write()
+        self._on_change()
 
-def _write(file: IO[bytes], data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
+    def _read(self) -> None:
+        """Have the next piece read, when nothing is, and there is one."""
+        if self._reading or not self._in_file or self.failed is not None:
+            return
+        self._reading = True
+        self._file.read(self._read_at).add_done_callback(self._got)
+
+    def _got(self, reading: asyncio.Future[bytes]) -> None:
+        self._reading = False
+        if self._closed:
+            return
+        error = None if reading.cancelled() else reading.exception()
+        if isinstance(error, OSError):
+            self.failed = error
+        else:
+            data = reading.result()[: self._in_file]
+            if not data:
+                self.failed = OSError("it is shorter than it was")
+            self._read_at += len(data)
+            self._ready.append(data)
+            self._size += len(data)
+        self._on_change()

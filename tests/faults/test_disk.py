@@ -7,7 +7,6 @@ import errno
 import json
 import resource
 import signal
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,28 +42,18 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-class Failing:
-    """A temporary file that does not give back what it holds. Each one fails at the n-th read."""
-
-    def __init__(self, file: IO[bytes], reads: int) -> None:
-        self._file = file
-        self._reads = reads
-
-    def read(self, size: int) -> bytes:
-        self._reads -= 1
-        if self._reads < 0:
-            raise OSError(errno.EIO, "Input/output error")
-        return self._file.read(size)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-
 def failing_after(monkeypatch: pytest.MonkeyPatch, reads: int) -> None:
-    def made(prefix: str) -> Any:
-        return Failing(tempfile.TemporaryFile(prefix=prefix, buffering=0), reads)
+    """Temporary files do not give back what they hold. Each one fails at the n-th read."""
+    left: dict[int, int] = {}
+    read_at = spool._read_at
 
-    monkeypatch.setattr(spool, "_file", made)
+    def read(file: IO[bytes], at: int, size: int) -> bytes:
+        left[id(file)] = left.get(id(file), reads) - 1
+        if left[id(file)] < 0:
+            raise OSError(errno.EIO, "Input/output error")
+        return read_at(file, at, size)
+
+    monkeypatch.setattr(spool, "_read_at", read)
 
 
 async def post(gateway: Gateway, size: int) -> tuple[str, bytes]:
@@ -112,7 +101,7 @@ async def test_a_body_that_cannot_be_read_again_is_500_at_once(
 async def test_an_answer_that_cannot_be_buffered_waits_for_its_client_and_arrives_whole(
     tmp_path: Path,
 ) -> None:
-    big = bytes(range(256)) * 40_000
+    big = b"".join(b"%07d " % number for number in range(1_250_000))  # no piece of it looks like another
     async with Backend(always(answer(big))) as backend, harness.running(tmp_path, config(backend)) as gateway:
         with files_of_at_most(100_000):
             client = await RawClient.connect(harness.address(gateway))
