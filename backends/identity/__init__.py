@@ -6,6 +6,8 @@ and `asab` are their adapters.
 
 from backends.identity.entry import Admitted, Refused, admit
 from backends.identity.identity import (
+    ANONYMOUS,
+    Anonymous,
     Forwarded,
     ForwardedInvalid,
     Identity,
@@ -18,7 +20,9 @@ from backends.identity.identity import (
 )
 
 __all__ = [
+    "ANONYMOUS",
     "Admitted",
+    "Anonymous",
     "Forwarded",
     "ForwardedInvalid",
     "Identity",

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from backends.identity.entry import PROBLEM_TYPE, PUBLIC_PATHS, Refused, admit
-from backends.identity.identity import Forwarded, Identity, problem
+from backends.identity.entry import PROBLEM_TYPE, PUBLIC_PATHS, Refused, admit, needs_identity
+from backends.identity.identity import Forwarded, Identity, IdentityMissing, problem
 
 IDENTITY = web.RequestKey("identity", Identity)
 PUBLIC = web.RequestKey("public", Forwarded)
@@ -18,14 +18,25 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @web.middleware
 async def gateway(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answers 401 without a valid identity; keeps the public address for `public_url`."""
+    """Answers 401 without a valid identity; keeps the public address for `public_url`; `request.remote` is
+    the client's. On a public route `request[IDENTITY]` is ANONYMOUS, which is false; a handler that asks it
+    for a tenant is answered 401."""
     if request.path in PUBLIC_PATHS:
         return await handler(request)
     found = admit(lambda name: request.headers.getall(name, []))
     if isinstance(found, Refused):
-        return web.Response(body=found.body, status=found.status, content_type=PROBLEM_TYPE)
+        return _refuse(found)
+    if found.public.client:
+        request = request.clone(remote=found.public.client)
     request[IDENTITY], request[PUBLIC] = found.identity, found.public
-    return await handler(request)
+    try:
+        return await handler(request)
+    except IdentityMissing as error:
+        return _refuse(needs_identity(error))
+
+
+def _refuse(refused: Refused) -> web.Response:
+    return web.Response(body=refused.body, status=refused.status, headers=refused.headers)
 
 
 def public_url(request: web.Request, path: str, absolute: bool = True) -> str:

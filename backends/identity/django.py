@@ -8,12 +8,14 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import set_script_prefix
 
 from backends.identity import log, wsgi
-from backends.identity.entry import PROBLEM_TYPE, PUBLIC_PATHS, Refused, admit
-from backends.identity.identity import problem
+from backends.identity.entry import PROBLEM_TYPE, PUBLIC_PATHS, Refused, admit, needs_identity
+from backends.identity.identity import IdentityMissing, problem
 
 
 class GatewayMiddleware:
-    """401 without a valid identity; `reverse`, `redirect` and `build_absolute_uri` give public addresses."""
+    """401 without a valid identity; `reverse`, `redirect` and `build_absolute_uri` give public addresses, and
+    REMOTE_ADDR is the client's. On a public route `request.identity` is ANONYMOUS, which is false; a view
+    that asks it for a tenant is answered 401."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -24,7 +26,7 @@ class GatewayMiddleware:
         try:
             found = admit(wsgi.headers(request.META))  # META is the environ
             if isinstance(found, Refused):
-                return HttpResponse(found.body, status=found.status, content_type=PROBLEM_TYPE)
+                return _refuse(found)
             request.identity = found.identity
             wsgi.apply(request.META, found.public)
             # Django has read SCRIPT_NAME already, before any middleware: say it again where it keeps it.
@@ -34,6 +36,15 @@ class GatewayMiddleware:
         finally:
             wsgi.drain(request.META)
             log.request_id.set(log.NO_REQUEST)
+
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """Django calls this for what a view, or the rendering of its answer, raises."""
+        return _refuse(needs_identity(exception)) if isinstance(exception, IdentityMissing) else None
+
+
+def _refuse(refused: Refused) -> HttpResponse:
+    return HttpResponse(refused.body, status=refused.status, headers=refused.headers)
 
 
 def problem_response(status: int, detail: str, **members: object) -> JsonResponse:

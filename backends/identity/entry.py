@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 from backends.identity import log
 from backends.identity.identity import (
+    ANONYMOUS,
     Forwarded,
     ForwardedInvalid,
     Headers,
     Identity,
     IdentityError,
+    IdentityMissing,
     forwarded,
+    is_anonymous,
     parse,
     problem,
     request_id,
@@ -25,7 +28,7 @@ PROBLEM_TYPE = "application/problem+json"
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """Who calls, and the public address of the request."""
+    """Who calls (ANONYMOUS for nobody, on a public route), and the public address of the request."""
 
     identity: Identity
     public: Forwarded
@@ -43,12 +46,24 @@ class Refused:
         """The answer's body, of PROBLEM_TYPE."""
         return json.dumps(problem(self.status, self.detail)).encode()
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """The answer's headers. A 401 says how to identify oneself (RFC 9110 section 15.5.2)."""
+        challenge = {"WWW-Authenticate": 'Bearer realm="gateway"'} if self.status == 401 else {}
+        return {"Content-Type": PROBLEM_TYPE, **challenge}
+
+
+def needs_identity(error: IdentityMissing) -> Refused:
+    """What to answer when an application asked ANONYMOUS who it is."""
+    return Refused(401, str(error))
+
 
 def admit(headers: Headers) -> Admitted | Refused:
     """Who calls, or why the request is refused. The lines logged from here on carry the request's id."""
     log.request_id.set(request_id(headers))
     try:
-        return Admitted(parse(headers), forwarded(headers))
+        who = ANONYMOUS if is_anonymous(headers) else parse(headers)
+        return Admitted(who, forwarded(headers))
     except IdentityError as error:
         return Refused(401, str(error))
     except ForwardedInvalid as error:

@@ -7,14 +7,15 @@ from typing import Annotated
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from backends.identity.entry import PROBLEM_TYPE, PUBLIC_PATHS, Refused, admit
-from backends.identity.identity import Forwarded, Headers, Identity
+from backends.identity.entry import PUBLIC_PATHS, Refused, admit, needs_identity
+from backends.identity.identity import Forwarded, Headers, Identity, IdentityMissing
 
 
 class GatewayMiddleware:
-    """Pure ASGI, so that streams pass untouched. A refused websocket is closed before the handshake."""
+    """Pure ASGI, so that streams pass untouched. A refused websocket is closed before the handshake. On a
+    public route the state's identity is ANONYMOUS, which is false; what asks it for a tenant gets a 401."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -29,15 +30,36 @@ class GatewayMiddleware:
             return
         scope.setdefault("state", {})["identity"] = found.identity
         _apply(scope, found.public)
-        await self.app(scope, receive, send)
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send if found.identity else watched)
+        except IdentityMissing as error:
+            if begun:
+                raise
+            await _refuse(scope, send, needs_identity(error))
 
 
 def _current(connection: HTTPConnection) -> Identity:
     identity: Identity = connection.state.identity
+    if not identity:
+        raise IdentityMissing("This needs to know who calls: send a token.")
     return identity
 
 
+def _optional(connection: HTTPConnection) -> Identity | None:
+    identity: Identity = connection.state.identity
+    return identity or None
+
+
 Caller = Annotated[Identity, Depends(_current)]
+# For what public routes reach: None when nobody calls.
+OptionalCaller = Annotated[Identity | None, Depends(_optional)]
 
 
 def _headers(scope: Scope) -> Headers:
@@ -49,7 +71,8 @@ def _headers(scope: Scope) -> Headers:
 
 
 def _apply(scope: Scope, public: Forwarded) -> None:
-    """root_path is the prefix. By the ASGI specification `path` includes it: put back what was stripped."""
+    """root_path is the prefix. By the ASGI specification `path` includes it: put back what was stripped. The
+    client's port is not known."""
     prefix = public.prefix
     scope["root_path"] = prefix
     scope["path"] = prefix + scope["path"]
@@ -57,6 +80,10 @@ def _apply(scope: Scope, public: Forwarded) -> None:
     if public.host:
         others = [(key, value) for key, value in scope["headers"] if key != b"host"]
         scope["headers"] = [(b"host", public.host.encode()), *others]
+        name, port = public.server(scope["scheme"])
+        scope["server"] = (name, int(port))
+    if public.client:
+        scope["client"] = (public.client, 0)
     if public.scheme:
         websocket = {"http": "ws", "https": "wss"}
         scope["scheme"] = websocket[public.scheme] if scope["type"] == "websocket" else public.scheme
@@ -67,6 +94,7 @@ async def _refuse(scope: Scope, send: Send, refused: Refused) -> None:
         await send({"type": "websocket.close", "code": 1008, "reason": refused.detail[:120]})
         return
     body = refused.body
-    head = [(b"content-type", PROBLEM_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+    head = [(name.lower().encode(), value.encode()) for name, value in refused.headers.items()]
+    head.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": refused.status, "headers": head})
     await send({"type": "http.response.body", "body": body})

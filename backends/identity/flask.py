@@ -7,27 +7,40 @@ from http import HTTPStatus
 from typing import Any
 
 import flask
+from werkzeug.exceptions import Unauthorized
 
 from backends.identity import wsgi
-from backends.identity.entry import PROBLEM_TYPE, PUBLIC_PATHS, Refused, admit
-from backends.identity.identity import Identity
+from backends.identity.entry import PUBLIC_PATHS, Refused, admit, needs_identity
+from backends.identity.identity import Identity, IdentityMissing
 
 WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 def init_app(app: flask.Flask) -> None:
-    """Answer 401 without a valid identity, and make `redirect` and `url_for` give public addresses."""
+    """Answer 401 without a valid identity, make `redirect` and `url_for` give public addresses, and
+    `request.remote_addr` the client's."""
     app.wsgi_app = GatewayMiddleware(app.wsgi_app)  # type: ignore[method-assign]
 
 
 def identity() -> Identity:
-    """Who calls the current view."""
+    """Who calls the current view; 401 when nobody does (a public route)."""
     found: Identity = flask.request.environ["gateway.identity"]
+    if not found:
+        refused = needs_identity(IdentityMissing("This needs to know who calls: send a token."))
+        answer = flask.Response(refused.body, refused.status, refused.headers)
+        raise Unauthorized(refused.detail, response=answer)
     return found
 
 
+def optional_identity() -> Identity | None:
+    """Who calls the current view, None when nobody does: for views that public routes reach."""
+    found: Identity = flask.request.environ["gateway.identity"]
+    return found or None
+
+
 class GatewayMiddleware:
-    """Plain WSGI, so that the address is right before Flask matches the URL; fits any WSGI application."""
+    """Plain WSGI, so that the address is right before Flask matches the URL; fits any WSGI application, which
+    finds who calls in `environ["gateway.identity"]`."""
 
     def __init__(self, app: WSGIApp) -> None:
         self.app = app
@@ -44,12 +57,14 @@ class GatewayMiddleware:
             environ["gateway.identity"] = found.identity
             wsgi.apply(environ, found.public)
             return self.app(environ, start_response)
+        except IdentityMissing as error:  # of an application that lets it pass
+            return _refuse(start_response, needs_identity(error))
         finally:
             wsgi.drain(environ)
 
 
 def _refuse(start_response: Callable[..., Any], refused: Refused) -> list[bytes]:
     body = refused.body
-    head = [("Content-Type", PROBLEM_TYPE), ("Content-Length", str(len(body)))]
+    head = [*refused.headers.items(), ("Content-Length", str(len(body)))]
     start_response(f"{refused.status} {HTTPStatus(refused.status).phrase}", head)
     return [body]

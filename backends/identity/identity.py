@@ -1,5 +1,5 @@
-"""The gateway's headers as values: who calls (X-Tenant, X-Subject, X-Scopes) and at which public address
-(X-Forwarded-Proto, -Host, -Prefix). Pure: no framework is imported here.
+"""The gateway's headers as values: who calls (X-Tenant, X-Subject, X-Scopes), from where (X-Forwarded-For)
+and at which public address (X-Forwarded-Proto, -Host, -Prefix). Pure: no framework is imported here.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from ipaddress import ip_address
+from typing import NoReturn
 
 # Gives all values of a header, in the order received; none if the header is absent.
 Headers = Callable[[str], Sequence[str]]
@@ -45,14 +47,48 @@ class Identity:
     scopes: frozenset[str]
 
 
+class Anonymous(Identity):
+    """Nobody: the caller of a route that the gateway calls public. False where an identity is true; to ask it
+    for a tenant, a subject or scopes raises IdentityMissing, which the middleware answers with 401."""
+
+    __slots__ = ()
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    def __init__(self) -> None:
+        pass  # no field is set, so that each of them comes to __getattr__
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return "Anonymous()"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in Identity.__slots__:
+            raise IdentityMissing("This needs to know who calls: send a token.")
+        raise AttributeError(name)
+
+
+ANONYMOUS = Anonymous()
+
+
 @dataclass(frozen=True, slots=True)
 class Forwarded:
-    """The public address of the request. `prefix` is "" or starts with a slash and ends without one; an
-    empty `scheme` or `host` means that the header was absent and the request's own holds."""
+    """The public address of the request, and its client's. `prefix` is "" or starts with a slash and ends
+    without one; an empty `scheme`, `host` or `client` was not said, and the request's own holds."""
 
     scheme: str
     host: str
     prefix: str
+    client: str = ""
+
+    def server(self, scheme: str) -> tuple[str, str]:
+        """The public host and port. scheme: what holds when none was said."""
+        name, colon, port = self.host.rpartition(":")
+        if not colon or self.host.endswith("]"):
+            name, port = self.host, ""
+        return name, port or {"https": "443", "wss": "443"}.get(self.scheme or scheme, "80")
 
 
 def parse(headers: Headers) -> Identity:
@@ -79,12 +115,20 @@ def parse(headers: Headers) -> Identity:
     return Identity(tenant, subject, scopes)
 
 
+def is_anonymous(headers: Headers) -> bool:
+    """Whether the gateway passes this on for nobody: then it says from where, as always, and no word of who
+    calls. What came around the gateway says neither."""
+    return bool(headers("X-Forwarded-For")) and not (headers("X-Tenant") or headers("X-Subject"))
+
+
 def forwarded(headers: Headers) -> Forwarded:
-    """The public address of a request, or ForwardedInvalid. The port is part of X-Forwarded-Host."""
+    """The public address of a request, or ForwardedInvalid. The port is part of X-Forwarded-Host. The client
+    is the first of X-Forwarded-For: the gateway leaves out what a client wrote there itself."""
     try:
         scheme = _one(headers, "X-Forwarded-Proto") or ""
         host = _one(headers, "X-Forwarded-Host") or ""
         prefix = (_one(headers, "X-Forwarded-Prefix") or "").removesuffix("/")
+        client = (_one(headers, "X-Forwarded-For") or "").partition(",")[0].strip()
     except IdentityInvalid as error:
         raise ForwardedInvalid(str(error)) from None
     if scheme not in ("", "http", "https"):
@@ -96,7 +140,14 @@ def forwarded(headers: Headers) -> Forwarded:
         raise ForwardedInvalid(
             "The header X-Forwarded-Prefix must be a path of plain characters, without '//' and dot segments."
         )
-    return Forwarded(scheme, host, prefix)
+    if client == "unknown":  # it came to the gateway by a unix socket
+        client = ""
+    if client:
+        try:
+            client = str(ip_address(client))
+        except ValueError:
+            raise ForwardedInvalid("The header X-Forwarded-For must be a list of addresses.") from None
+    return Forwarded(scheme, host, prefix, client)
 
 
 def request_id(headers: Headers) -> str:

@@ -19,7 +19,7 @@ def headers(environ: dict[str, Any]) -> Headers:
 
 
 def apply(environ: dict[str, Any], public: Forwarded) -> None:
-    """Make the environ say the public address.
+    """Make the environ say the public address, and the client's.
 
     SCRIPT_NAME is the prefix that the gateway stripped, PATH_INFO stays. (Given to gunicorn itself, by
     header or environment, SCRIPT_NAME must still be in the path; with a stripped path it answers 500.)
@@ -27,8 +27,13 @@ def apply(environ: dict[str, Any], public: Forwarded) -> None:
     environ["SCRIPT_NAME"] = public.prefix
     if public.host:
         environ["HTTP_HOST"] = public.host
+        environ["SERVER_NAME"], environ["SERVER_PORT"] = public.server(environ["wsgi.url_scheme"])
     if public.scheme:
         environ["wsgi.url_scheme"] = public.scheme
+    if public.client:
+        environ["REMOTE_ADDR"] = public.client
+        environ.pop("REMOTE_PORT", None)  # the gateway's
+        environ.pop("REMOTE_HOST", None)
 
 
 def drain(environ: dict[str, Any]) -> None:

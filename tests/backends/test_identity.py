@@ -5,6 +5,7 @@ import json
 import pytest
 
 from backends.identity import (
+    ANONYMOUS,
     Admitted,
     Forwarded,
     ForwardedInvalid,
@@ -176,3 +177,48 @@ def test_what_is_not_admitted_has_a_status_and_a_problem_and_its_id_is_in_the_lo
     assert (found.status, body["status"]) == (status, status)
     assert detail in body["detail"]
     assert log.request_id.get() == "0af2"
+
+
+def test_nobody_is_false_and_has_no_tenant_to_work_with():
+    assert not ANONYMOUS
+    assert Identity("acme", "ann", frozenset())
+    for name in ("tenant", "subject", "scopes"):
+        with pytest.raises(IdentityMissing, match="send a token"):
+            getattr(ANONYMOUS, name)
+    assert not hasattr(ANONYMOUS, "other")
+    assert repr(ANONYMOUS) == "Anonymous()"
+    assert ANONYMOUS != Identity("acme", "ann", frozenset())
+    assert ANONYMOUS in {ANONYMOUS}
+
+
+def test_what_the_gateway_passes_on_for_nobody_is_admitted_as_that():
+    found = admit(getter({"X-Forwarded-For": "203.0.113.9, 127.0.0.1"}))
+    assert found == Admitted(ANONYMOUS, Forwarded("", "", "", "203.0.113.9"))
+
+
+@pytest.mark.parametrize(
+    "headers", [{"X-Tenant": "acme"}, {"X-Subject": "ann"}, {"X-Tenant": "", "X-Subject": ""}]
+)
+def test_half_an_identity_is_refused_although_it_came_through_the_gateway(headers):
+    found = admit(getter({"X-Forwarded-For": "203.0.113.9", **headers}))
+    assert isinstance(found, Refused)
+    assert found.headers["WWW-Authenticate"] == 'Bearer realm="gateway"'
+
+
+@pytest.mark.parametrize(
+    ("host", "scheme", "server"),
+    [
+        ("api.example:8443", "https", ("api.example", "8443")), ("api.example", "https", ("api.example", "443")),
+        ("api.example", "http", ("api.example", "80")), ("[::1]:81", "http", ("[::1]", "81")),
+        ("[::1]", "https", ("[::1]", "443")), ("api.example", "", ("api.example", "80")),
+    ],
+)  # fmt: skip
+def test_the_public_server_has_the_port_of_the_host_or_of_the_scheme(host, scheme, server):
+    assert Forwarded(scheme, host, "").server("http") == server
+
+
+@pytest.mark.parametrize(
+    ("chain", "client"), [("unknown", ""), ("::1", "::1"), (" 10.0.0.1 , 10.0.0.2", "10.0.0.1"), ("", "")]
+)
+def test_the_client_is_the_first_address(chain, client):
+    assert forwarded(getter({"X-Forwarded-For": chain})).client == client

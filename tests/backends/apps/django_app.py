@@ -1,0 +1,46 @@
+"""gunicorn ... tests.backends.apps.django_app:app; settings, URLs and views in one file."""
+
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect
+from django.urls import path, reverse
+
+settings.configure(
+    SECRET_KEY="of a test",
+    ROOT_URLCONF=__name__,
+    ALLOWED_HOSTS=["*"],
+    MIDDLEWARE=["backends.identity.django.GatewayMiddleware"],
+)
+
+
+def healthz(request: HttpRequest) -> HttpResponse:
+    return JsonResponse({"status": "ok"})
+
+
+def mine(request: HttpRequest) -> HttpResponse:
+    return JsonResponse({"tenant": request.identity.tenant})
+
+
+def open_to_all(request: HttpRequest) -> HttpResponse:
+    return JsonResponse(
+        {
+            "tenant": request.identity.tenant if request.identity else None,
+            "client": request.META["REMOTE_ADDR"],
+            "url": request.build_absolute_uri(reverse("open")),
+            "port": request.get_port(),
+        }
+    )
+
+
+def go(request: HttpRequest) -> HttpResponse:
+    return redirect("open")
+
+
+urlpatterns = [
+    path("healthz", healthz),
+    path("mine", mine),
+    path("open", open_to_all, name="open"),
+    path("go", go),
+]
+app = get_wsgi_application()
