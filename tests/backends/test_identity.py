@@ -187,7 +187,7 @@ def test_nobody_is_false_and_has_no_tenant_to_work_with():
             getattr(ANONYMOUS, name)
     assert not hasattr(ANONYMOUS, "other")
     assert repr(ANONYMOUS) == "Anonymous()"
-    assert ANONYMOUS != Identity("acme", "ann", frozenset())
+    assert Identity("acme", "ann", frozenset()) != ANONYMOUS
     assert ANONYMOUS in {ANONYMOUS}
 
 
@@ -208,7 +208,8 @@ def test_half_an_identity_is_refused_although_it_came_through_the_gateway(header
 @pytest.mark.parametrize(
     ("host", "scheme", "server"),
     [
-        ("api.example:8443", "https", ("api.example", "8443")), ("api.example", "https", ("api.example", "443")),
+        ("api.example:8443", "https", ("api.example", "8443")),
+        ("api.example", "https", ("api.example", "443")),
         ("api.example", "http", ("api.example", "80")), ("[::1]:81", "http", ("[::1]", "81")),
         ("[::1]", "https", ("[::1]", "443")), ("api.example", "", ("api.example", "80")),
     ],
