@@ -81,7 +81,7 @@ class Gateway:
         data = data_folder(Path(config.data))  # first: whoever else makes it would not make it private
         self.sockets = socket_folder(config.data)
         self.metrics = Metrics()
-        self.access_log = AccessLog(config.access_log)
+        self.access_log = AccessLog(config.access_log, queries=config.log_query)
         self.pools = Pools()
         self.tunnels = Tunnels()
         self.health = Health(lambda backend: self.admission.wake(backend))

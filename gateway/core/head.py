@@ -96,7 +96,7 @@ class Head:
     lines: what a backend may see, ready to send. listed: names that Connection lists, in lower case.
     once: the names that were there of those that may be there once. raw: the lines as they came, when the
     head is simple. token: the bearer token, once read. made: what the target made of the lines for a backend,
-    with what it made it from; both are kept for the next request.
+    with what it made it from; logged: what the access log says of them, likewise; kept for the next request.
     """
 
     __slots__ = (
@@ -112,6 +112,7 @@ class Head:
         "length",
         "lines",
         "listed",
+        "logged",
         "made",
         "once",
         "origins",
@@ -127,6 +128,7 @@ class Head:
         self.raw = raw
         self.token = ""
         self.made: tuple[object, object, bytes] | None = None
+        self.logged: tuple[object, str, str] | None = None
         self.hosts: list[str] = []
         self.authorization: list[str] = []
         self.tenants: list[str] = []

@@ -224,3 +224,6 @@ class TrustedProxies:
 
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
     unix: bool = False
+
+
+NOBODY = TrustedProxies()

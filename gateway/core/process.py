@@ -16,6 +16,7 @@ from gateway.core import budget, mongo_uri
 from gateway.core.amounts import parse_size
 from gateway.core.jwk import ALGORITHMS, OFFERED
 from gateway.core.problems import Problem, Problems, Wrong
+from gateway.core.shown import Queries
 from gateway.core.tokens import TokenRule
 from gateway.core.via import pseudonym_pattern
 
@@ -30,7 +31,7 @@ _KEYS: dict[str, frozenset[str]] = {
     "admin": frozenset({"listen", "hosts"}),
     "store": frozenset({"uri", "body_memory"}),
     "tokens": frozenset({"issuer", "audience", "algorithms", "keys", "leeway"}),
-    "log": frozenset({"access"}),
+    "log": frozenset({"access", "query"}),
 }
 _BACKEND_KEYS = frozenset({"command", "cwd", "try", "health", "start_timeout"})
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
@@ -67,7 +68,8 @@ class ProcessConfig:
 
     store_uri: sqlite: and a folder, or the mongodb:// or mongodb+srv:// URI as written.
     hosts: names under which the admin listener may be called, beside the addresses that it listens on.
-    access_log: a path, `-` for standard output, empty for none. pre_stop, drain, stream_grace: seconds.
+    access_log: a path, `-` for standard output, empty for none. log_query: see `shown.query`. pre_stop,
+    drain, stream_grace: seconds.
     share: of the backends' seats, for one of several gateway processes.
     via: this installation's name in Via, empty for one made of its secret; via_responses: whether answers
     carry it; via_loops: how often a request may come back here.
@@ -87,6 +89,7 @@ class ProcessConfig:
     pre_stop: float = 0.0
     drain: float = 25.0
     stream_grace: float = 2.0
+    log_query: Queries = "no"
     share: float = 1.0
     via: str = ""
     via_responses: bool = True
@@ -209,6 +212,7 @@ def parse_process(sections: Sections, folder: str) -> ProcessConfig:
             algorithms,
             read.seconds("tokens", "leeway", 60.0),
         ),
+        log_query=_queries(read),
         access_log=access if access in ("", "-") else str(PurePath(data) / access),
         commands=tuple(_commands(read)),
         pre_stop=read.seconds("gateway", "pre_stop", 0.0),
@@ -231,6 +235,18 @@ def _via(read: _Reader) -> str:
         mend = "write letters, digits, . _ - (63 at most), as edge-1; or leave it out"
         read.wrong("gateway", "via", f"{name!r} is no name for Via", mend)
     return name
+
+
+def _queries(read: _Reader) -> Queries:
+    text = read.text("log", "query", "no").lower()
+    if text == "all":
+        return "all"
+    if text in ("yes", "true", "on", "1"):
+        return "yes"
+    if text not in ("no", "false", "off", "0", ""):
+        hint = "write no, yes (without what may be a secret) or all (as it came)"
+        read.wrong("log", "query", f"{text!r} is not offered", hint)
+    return "no"
 
 
 def _store_uri(read: _Reader, data: str) -> str:

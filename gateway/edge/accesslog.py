@@ -15,11 +15,17 @@ from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
 
 from gateway.call import Call
+from gateway.core import shown
+from gateway.core.forwarding import chain
+from gateway.core.model import NOBODY
+from gateway.core.shown import Queries
 
 L = logging.getLogger("gateway.accesslog")
 
 FLUSH_INTERVAL = 0.2  # seconds
-QUEUE_LIMIT = 50_000  # lines, some 20 MB; more than that waiting means that nobody takes them
+QUEUE_LIMIT = 50_000  # lines, some 30 MB; more than that waiting means that nobody takes them
+_WAITING = 64_000_000  # characters: a line may be long on purpose
+_LONGEST = 2000  # characters of a field that a client chooses
 _LINES_AT_ONCE = 1000
 _CLOSE_TIMEOUT = 2.0
 _STDOUT = 1
@@ -33,12 +39,14 @@ class AccessLog:
     a request: they are counted in `dropped`, and the ordinary log says it once, and once when it is over.
     """
 
-    def __init__(self, path: str, *, queue_limit: int = QUEUE_LIMIT) -> None:
+    def __init__(self, path: str, *, queries: Queries = "no", queue_limit: int = QUEUE_LIMIT) -> None:
         self._path = path
+        self._queries = queries
         self._queue_limit = queue_limit
         self._lines: deque[str] = deque()
         self._second = 0
         self._second_text = ""
+        self._put = self._taken = 0  # characters, ever: counted by whoever calls write(), by the thread
         self._refused = 0  # counted by whoever calls write()
         self._unwritten = 0  # counted by the thread
         self._full = False
@@ -62,8 +70,10 @@ class AccessLog:
         """Log a call that ended."""
         if not self._path:
             return
-        if len(self._lines) < self._queue_limit:
-            self._lines.append(self._line(call))
+        if len(self._lines) < self._queue_limit and self._put - self._taken < _WAITING:
+            line = self._line(call)
+            self._put += len(line)
+            self._lines.append(line)
         else:
             self._refuse()
         if self._news:
@@ -86,9 +96,10 @@ class AccessLog:
     def _line(self, call: Call) -> str:
         """The call as a JSON object (RFC 8259), in ASCII. What is not known is null.
 
-        time: when the head had arrived (RFC 3339, UTC). address: the backend's that was tried last. ms_queue:
-        waiting for a seat; ms_backend: until its answer ended; ms_total: from the head to the end of the
-        answer.
+        time: when the head had arrived (RFC 3339, UTC). peer: the other end of the connection; client: whose
+        request a trusted proxy says it is. path: in its canonical form, as it was matched; query: its own
+        field, if asked for. address: the backend's that was tried last. ms_queue: waiting for a seat;
+        ms_backend: until its answer ended; ms_total: from the head to the end of the answer.
         """
         second = int(call.wall)
         if second != self._second:
@@ -102,7 +113,8 @@ class AccessLog:
         # By hand, at less than half the cost of json.dumps; strings get the JSON encoder's own quoting.
         return (
             f'{{"time":"{self._second_text}.{int((call.wall - second) * 1000):03d}Z","id":{quoted(call.id)}'
-            f',"peer":{quoted(call.peer)},"method":{quoted(call.method)}'
+            f'{self._who(call)},"method":{quoted(call.method)},"protocol":{_protocol(call)}'
+            f'{self._where(call)}'
             f',"tenant":{quoted(tenant_name) if tenant_name else "null"}'
             f',"subject":{quoted(identity.subject) if identity is not None else "null"}'
             f',"route":{quoted(route.name) if route is not None else "null"}'
@@ -113,6 +125,32 @@ class AccessLog:
             f',"ms_queue":{call.queue_s * 1000:.3f},"ms_backend":{call.backend_s * 1000:.3f}'
             f',"ms_total":{(time.perf_counter() - call.started) * 1000:.3f}}}\n'
         )
+
+    def _who(self, call: Call) -> str:
+        """What the head says of the client: made once for all requests with the same head."""
+        head = call.head
+        trusted = call.snapshot.trusted if call.snapshot is not None else NOBODY
+        made = head.logged
+        if made is not None and made[0] is trusted and made[1] == call.peer:
+            return made[2]
+        agents, referers = head.values(b"user-agent"), head.values(b"referer")
+        referer = shown.url(referers[0], self._queries) if referers else ""
+        client = chain(call.peer, head.forwarded, trusted)[0] if head.forwarded else call.peer
+        text = (
+            f',"peer":{quoted(call.peer)},"client":{quoted(client)}'
+            f',"host":{_text(head.hosts[0]) if head.hosts else "null"}'
+            f',"user_agent":{_text(agents[0]) if agents else "null"},"referer":{_text(referer)}'
+        )
+        head.logged = (trusted, call.peer, text)
+        return text
+
+    def _where(self, call: Call) -> str:
+        path = call.path or (call.target.partition("?")[0] if call.target.startswith("/") else "")
+        if self._queries == "no":
+            return f',"path":{_text(path)}'
+        query = call.query if call.path else call.target.partition("?")[2]
+        text = shown.query(query.partition("#")[0], self._queries)
+        return f',"path":{_text(path)},"query":{_text(text)}'
 
     def _refuse(self) -> None:
         self._refused += 1
@@ -147,7 +185,9 @@ class AccessLog:
     def _write_gathered(self) -> None:
         while self._lines:
             count = min(len(self._lines), _LINES_AT_ONCE)
-            self._write_all("".join([self._lines.popleft() for _ in range(count)]).encode("ascii"))
+            text = "".join([self._lines.popleft() for _ in range(count)])
+            self._write_all(text.encode("ascii"))
+            self._taken += len(text)
         if self._full:
             self._full = False
             self._note(logging.WARNING, f"takes lines again; {self.dropped} were dropped so far")
@@ -191,3 +231,23 @@ class AccessLog:
             self._note(logging.INFO, "was opened again")
         self._fd = fd
         self._torn = False
+
+
+def _protocol(call: Call) -> str:
+    if call.status == 101:
+        return '"websocket"'
+    if not call.method:
+        return "null"  # it never became a request
+    return '"HTTP/1.0"' if call.old else '"HTTP/1.1"'
+
+
+def _text(text: str) -> str:
+    """A text that a client chose as JSON: of bounded length, and valid Unicode for whoever reads it. null
+    for none."""
+    if not text:
+        return "null"
+    if len(text) > _LONGEST:
+        text = text[:_LONGEST] + "..."
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode()  # a lone surrogate, which many readers refuse
+    return quoted(text)

@@ -9,12 +9,14 @@ import stat
 import subprocess
 import sys
 import time
+from ipaddress import ip_network
 
 import pytest
 
-from gateway.call import Call
-from gateway.core.head import Head
-from gateway.core.model import Identity, Route, Tenant, TenantId
+from gateway.call import Call, Snapshot
+from gateway.core.head import Head, from_pairs
+from gateway.core.model import NOBODY, Identity, Route, Tenant, TenantId, TrustedProxies
+from gateway.edge import accesslog
 from gateway.edge.accesslog import AccessLog
 
 ROUTE = Route(name="list products", path="/catalog/{rest*}", target_name="catalog", target=None)
@@ -67,7 +69,13 @@ def test_a_line_holds_what_is_known_of_a_call(log, lines):
         "time": "2023-11-14T22:13:20.042Z",
         "id": made.id,
         "peer": "192.0.2.7",
+        "client": "192.0.2.7",
+        "host": None,
+        "user_agent": None,
+        "referer": None,
         "method": "GET",
+        "protocol": "HTTP/1.1",
+        "path": "/catalog/x",
         "tenant": "acme",
         "subject": "alice",
         "route": "list products",
@@ -101,12 +109,122 @@ def test_a_tenant_that_was_refused_is_named_as_its_token_says(log, lines):
     assert lines()[0]["tenant"] == "acme"
 
 
-def test_neither_the_path_nor_the_query_is_logged(log, tmp_path):
-    log.write(call(path="/catalog/x", query="secret=1"))
+def written(tmp_path, *calls, **more):
+    log = AccessLog(str(tmp_path / "one.log"), **more)
+    for made in calls:
+        log.write(made)
     log.close()
-    text = (tmp_path / "logs" / "access.log").read_text()
-    assert text
-    assert not re.search(r"catalog/x|secret", text)
+    return [json.loads(line) for line in (tmp_path / "one.log").read_text().splitlines()]
+
+
+def told(*lines, old=False, peer="192.0.2.7", trusted=NOBODY, **found):
+    """A call whose head has these lines."""
+    head = from_pairs([(name.encode(), value.encode()) for name, value in lines])
+    snapshot = Snapshot(1, 0.0, "", None, {}, {}, trusted)
+    made = Call("GET", "/catalog/x?page=2", head, peer, snapshot)
+    made.old = old
+    for name, value in found.items():
+        setattr(made, name, value)
+    return made
+
+
+def test_the_query_is_nowhere_unless_it_is_asked_for(tmp_path):
+    made = told(("Referer", "https://a.example/x?q=secret#frag"), path="/catalog/x", query="q=secret")
+    refused = told(target="/a%00b?q=secret#access_token=secret")
+    for line in written(tmp_path, made, refused):
+        assert "query" not in line
+        assert "secret" not in json.dumps(line)
+        assert line["path"] in ("/catalog/x", "/a%00b")
+    assert line["path"] == "/a%00b"
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ("a=1&b=&c", "a=1&b=&c"),
+        ("a=1&access_token=abc&b=2", "a=1&access_token=***&b=2"),
+        ("ACCESS%5FTOKEN=abc", "ACCESS%5FTOKEN=***"),
+        ("a=1;api_key=abc", "a=1;api_key=***"),
+        ("X-Amz-Signature=abc&X-Amz-Credential=def", "X-Amz-Signature=***&X-Amz-Credential=***"),
+        ("password=a=b", "password=***"),
+        ("code=abc&state=xyz", "code=***&state=xyz"),
+        ("eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhIn0.c2ln", "***"),
+        ("next=eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhIn0.c2ln", "next=***"),
+        ("", None),
+    ],
+)
+def test_a_query_that_is_asked_for_hides_what_may_be_a_secret(tmp_path, query, shown):
+    (line,) = written(tmp_path, told(path="/x", query=query), queries="yes")
+    assert line["query"] == shown
+    (path := tmp_path / "one.log").unlink()
+    (line,) = written(tmp_path, told(path="/x", query=query), queries="all")
+    assert line["query"] == (query or None)
+    assert path.exists()
+
+
+def test_an_address_never_shows_its_user(tmp_path):
+    referer = ("Referer", "https://user:secret@a.example/x?token=secret&n=1")
+    lines = written(tmp_path, told(referer), told(("Referer", "/x")), queries="yes")
+    assert [line["referer"] for line in lines] == ["https://a.example/x?token=***&n=1", "/x"]
+
+
+def test_who_the_client_is_and_how_it_speaks(tmp_path):
+    proxies = TrustedProxies((ip_network("10.0.0.0/8"),))
+    pairs = [("Host", "api.example"), ("User-Agent", "curl/8"), ("X-Forwarded-For", "203.0.113.9, 10.0.0.2")]
+    behind = told(*pairs, peer="10.0.0.1", trusted=proxies, old=True)
+    beside = told(*pairs, peer="192.0.2.7", trusted=proxies, status=101)
+    first, second = written(tmp_path, behind, beside)
+    names = ("peer", "client", "host", "user_agent", "protocol")
+    both = ["api.example", "curl/8"]
+    assert [first[name] for name in names] == ["10.0.0.1", "203.0.113.9", *both, "HTTP/1.0"]
+    assert [second[name] for name in names] == ["192.0.2.7", "192.0.2.7", *both, "websocket"]
+
+
+def test_requests_that_share_a_head_share_what_it_says_but_not_their_peers(tmp_path):
+    one = told(("User-Agent", "curl/8"), peer="10.0.0.1")
+    other = told(peer="10.0.0.2")
+    other.head, other.snapshot = one.head, one.snapshot
+    assert [line["peer"] for line in written(tmp_path, one, one, other)] == ["10.0.0.1"] * 2 + ["10.0.0.2"]
+
+
+def test_what_never_became_a_request_has_no_protocol_and_no_path(tmp_path):
+    made = Call("", "", Head(), "192.0.2.7", None)
+    (line,) = written(tmp_path, made)
+    assert (line["protocol"], line["path"], line["host"], line["user_agent"]) == (None,) * 4
+
+
+@pytest.mark.parametrize(
+    "hostile", ['","status":500,"x":"', "line\nbreak\r\n\x00\x1b[31m", "\u2028 é \U0001f600"]
+)
+def test_a_path_cannot_write_fields_or_lines_of_its_own(tmp_path, hostile):
+    (line,) = written(tmp_path, told(path="/" + hostile, status=200))
+    assert line["path"] == "/" + hostile
+    assert line["status"] == 200
+
+
+def test_a_lone_surrogate_becomes_valid_unicode_for_readers_that_refuse_it(tmp_path):
+    written(tmp_path, told(path="/a\udcff\ud800b"))
+    text = (tmp_path / "one.log").read_text()
+    assert json.loads(text)["path"] == "/a??b"
+    assert "\\ud" not in text
+
+
+def test_what_a_client_chooses_is_of_bounded_length(tmp_path):
+    made = told(("User-Agent", "a" * 8000), path="/" + "p" * 8000, query="q=" + "q" * 8000)
+    (line,) = written(tmp_path, made, queries="yes")
+    assert all(len(line[name]) < 2100 for name in ("path", "query", "user_agent"))
+    assert line["path"].endswith("p...")
+
+
+def test_lines_that_are_long_on_purpose_do_not_fill_the_memory(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(accesslog, "_WAITING", 10_000)
+    monkeypatch.setattr(accesslog, "FLUSH_INTERVAL", 60.0)
+    log = AccessLog(str(tmp_path / "a.log"))
+    for _ in range(100):
+        log.write(told(path="/" + "p" * 1900))
+    assert 0 < log.dropped < 100
+    log.close()
+    assert len((tmp_path / "a.log").read_text().splitlines()) == 100 - log.dropped
 
 
 @pytest.mark.parametrize(
