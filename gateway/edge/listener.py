@@ -17,8 +17,10 @@ from aiohttp.web_protocol import RequestHandler
 
 from gateway.edge.handler import Service
 from gateway.edge.server import KEEP_ALIVE, ClientConnection
+from gateway.periodic import Periodic
 
 _LOOK = 0.02  # seconds between two looks at what a drain waits for
+_SWEEP = 1.0  # and between two at all connections
 
 
 class ListenError(OSError):
@@ -41,7 +43,7 @@ class Listener:
         self._service = service
         self._runner: web.ServerRunner | None = None
         self._sockets: list[socket.socket] = []
-        self._sweep: asyncio.TimerHandle | None = None
+        self._sweep = Periodic("the sweep of clients' connections", _SWEEP, self._look)
         self.addresses: list[tuple[str, int]] = []
 
     def bind(self, addresses: Iterable[tuple[str, int]]) -> None:
@@ -72,17 +74,19 @@ class Listener:
         await self._runner.setup()
         for sock in self._sockets:
             await web.SockSite(self._runner, sock, backlog=backlog).start()
-        self._look()
+        self._sweep.start()
 
     def _look(self) -> None:
-        """Once a second: refuse heads that take too long, cut off who reads no more, end what lingers."""
+        """Refuse heads that take too long, cut off who reads no more, end what lingers."""
         now = monotonic()
-        for connection in self._connections():
+
+        def look(connection: ClientConnection) -> None:
             connection.head_is_late(now)
             connection.reads_no_more(now)
             if connection.lingering is not None:
                 connection.lingering.look(now)
-        self._sweep = asyncio.get_running_loop().call_later(1.0, self._look)
+
+        self._sweep.boundary.each(self._connections(), look)
 
     def _connections(self) -> list[ClientConnection]:
         server = self._runner.server if self._runner is not None else None
@@ -105,8 +109,7 @@ class Listener:
                     connection.drain()
                 await asyncio.sleep(_LOOK)
             await self._runner.cleanup()
-        if self._sweep is not None:
-            self._sweep.cancel()
+        await self._sweep.stop()
         self._runner = None
         for sock in self._sockets:
             sock.close()
