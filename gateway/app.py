@@ -30,7 +30,6 @@ from gateway.handlers.changes import Feeds
 from gateway.handlers.documents import Documents
 from gateway.handlers.proxy import Proxy
 from gateway.life import Life, Policies
-from gateway.periodic import Periodic
 from gateway.services.admission import Admission
 from gateway.services.child import ChildSpec
 from gateway.services.config import ConfigService, Refusal
@@ -44,6 +43,7 @@ from gateway.services.probes import Probes
 from gateway.services.quotas import Quotas
 from gateway.services.retries import Retries
 from gateway.services.supervisor import Supervisor
+from gateway.services.watch import goes_on
 from gateway.store.port import DocumentStore
 from gateway.store.sqlite import SQLiteDocumentStore
 
@@ -274,7 +274,10 @@ class Gateway:
             self.metrics.child_restarted(name)
 
     async def _watch_keys(self) -> None:
-        await Periodic("loading the keys again", _KEYS_POLL, self.keys.reload_if_changed).run()
+        while True:
+            await asyncio.sleep(_KEYS_POLL)
+            with goes_on("loading the keys again"):
+                self.keys.reload_if_changed()
 
 
 def document_store(uri: str, cursor_key: bytes, application: Any = None) -> DocumentStore:

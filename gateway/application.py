@@ -23,8 +23,8 @@ from gateway.app import Gateway
 from gateway.call import Snapshot
 from gateway.core.process import parse_process
 from gateway.edge.listener import bind
-from gateway.periodic import Boundary
 from gateway.services import process_metrics, runtime, signals
+from gateway.services.watch import goes_on
 
 L = logging.getLogger(__name__)
 _ADMIN_GOES = 0.5  # seconds for the admin listener's clients at the end; aiohttp would give them a minute
@@ -55,17 +55,24 @@ class _AdminContainer(asab.web.WebContainer):
 class GatewayApplication(asab.Application):
     """The gateway as an ASAB application: lifecycle, signals, PubSub, metrics, the admin WebContainer.
 
-    on_ready runs once everything serves; it cannot end what serves.
+    prepare runs once the public listener serves and before anybody is told so, on_ready once everything
+    serves; neither can end what serves.
     """
 
     def __init__(
-        self, path: str, *, supervise: bool, on_ready: Callable[[Gateway], None] = lambda gateway: None
+        self,
+        path: str,
+        *,
+        supervise: bool,
+        prepare: Callable[[Gateway], Coroutine[Any, Any, None]] | None = None,
+        on_ready: Callable[[Gateway], None] = lambda gateway: None,
     ) -> None:
         asab.Config.add_defaults(_ASAB_DEFAULTS)
         super().__init__(args=["-c", path], modules=[asab.web.Module, asab.metrics.Module])
         logging.getLogger("gateway").setLevel(logging.INFO)
         if self.Logging.ConsoleHandler is not None:
             self.Logging.ConsoleHandler.formatter.UseColor = sys.stderr.isatty()
+        self._prepare = prepare
         self._on_ready = on_ready
         self._starting: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -86,13 +93,17 @@ class GatewayApplication(asab.Application):
         self._starting = asyncio.create_task(self.gateway.start())
         await self._starting
         try:
+            if self._prepare is not None:
+                with goes_on("preparing what is served"):
+                    self._starting = asyncio.create_task(self._prepare(self.gateway))
+                    await self._starting
             await self._open_admin()
         except BaseException:
             self.gateway.ready = False  # no load balancer knows of it yet: nothing to wait for
             await self.gateway.drain()
             raise
         runtime.settle()
-        with Boundary("telling that it is ready"):
+        with goes_on("telling that it is ready"):
             self._on_ready(self.gateway)
 
     async def _open_admin(self) -> None:
@@ -141,7 +152,7 @@ class GatewayApplication(asab.Application):
         task.add_done_callback(self._reloads.discard)
 
     async def _reload(self) -> None:
-        with Boundary("loading all again on SIGHUP"):
+        with goes_on("loading all again on SIGHUP"):
             await self.gateway.reload()
 
 
@@ -156,7 +167,13 @@ _ASAB_DEFAULTS = {
 }
 
 
-def run(path: str, *, supervise: bool, on_ready: Callable[[Gateway], None] = lambda gateway: None) -> int:
+def run(
+    path: str,
+    *,
+    supervise: bool,
+    prepare: Callable[[Gateway], Coroutine[Any, Any, None]] | None = None,
+    on_ready: Callable[[Gateway], None] = lambda gateway: None,
+) -> int:
     """Run the gateway until it is told to stop. Gives the exit code.
 
     path: gateway.conf. Raises FolderUnusable, ListenError, ConfigRefused, KeysUnusable, Problems
@@ -165,7 +182,7 @@ def run(path: str, *, supervise: bool, on_ready: Callable[[Gateway], None] = lam
     signals.outlive_stray()
     runtime.keep_memory()
     runtime.use_fast_loop()
-    application = GatewayApplication(path, supervise=supervise, on_ready=on_ready)
+    application = GatewayApplication(path, supervise=supervise, prepare=prepare, on_ready=on_ready)
     try:
         return int(application.run())
     except asyncio.CancelledError:

@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
-import os
+import logging
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from rich.rule import Rule
 from rich.text import Text
 
 from gateway import console
+from gateway import demo as trying
 from gateway.app import Gateway
 from gateway.core.compile import DOCUMENTS
 from gateway.core.errors import GatewayError
-from gateway.core.model import Route
 from gateway.edge.listener import reachable
-from gateway.services.keys import KeysUnusable, issue
-from gateway.store import durable
+from gateway.services.keys import KeysUnusable
 
+L = logging.getLogger(__name__)
 _LAST_LINES = 10
-_DEMO_TTL = 12 * 3600.0
-_OPERATORS = "gateway:"  # scopes of this kind rule the gateway itself: never in a file for trying things out
+
+
+async def prepare(gateway: Gateway) -> None:
+    """Put something into a demo that has a seed. What cannot be done is told in the log, and ends nothing."""
+    tenant = _tenant(gateway)
+    if not gateway.config.seed or tenant is None:
+        return
+    try:
+        seed = trying.read_seed(Path(gateway.config.seed))
+        header = trying.header_file(gateway.config, tenant, gateway.live.current.table.routes)
+        wrong = await trying.sow(seed, f"http://{reachable(*gateway.listener.addresses[0])}", header)
+    except (KeysUnusable, GatewayError, OSError, ValueError) as error:
+        wrong = [str(error)]
+    for text in wrong:
+        L.warning("Not in the demo: %s", text)
+
+
+def _tenant(gateway: Gateway) -> str | None:
+    """Whose the demo is: the first that may call."""
+    tenants = gateway.live.current.tenants
+    return next((name for name, tenant in tenants.items() if not tenant.disabled), None)
 
 
 def show(gateway: Gateway, config_path: str, *, demo: bool) -> None:
@@ -73,34 +91,13 @@ def _curls(gateway: Gateway, public: str) -> Iterable[str]:
     Raises KeysUnusable, GatewayError, OSError when no demo token can be made.
     """
     snapshot = gateway.live.current
-    tenant = next((name for name, tenant in snapshot.tenants.items() if not tenant.disabled), None)
+    tenant = _tenant(gateway)
     if tenant is None:
         return
-    header = _demo_header(gateway, tenant)
+    header = trying.header_file(gateway.config, tenant, snapshot.table.routes)
     documents = [route for route in snapshot.table.routes if route.target_name == DOCUMENTS]
     paths = [route.strip + "/" for route in documents if not route.methods or "GET" in route.methods]
     running = {s["name"] for s in gateway.supervisor.states() if s["state"] == "running"}
     paths += [c.sample for c in gateway.config.commands if c.sample and c.name in running]
     for path in paths:
         yield f"curl -H @{shlex.quote(str(header))} {public}{path}"
-
-
-def _demo_header(gateway: Gateway, tenant: str) -> Path:
-    """A token with every scope that the routes ask for but those of operators, as a header in a file of mode
-    0600: it is on no screen, in no shell history and in no process list."""
-    config = gateway.config
-    scope = " ".join(demo_scopes(gateway.live.current.table.routes))
-    token = issue(Path(config.keys), config.tokens, tenant, scope, "demo", _DEMO_TTL)
-    path = Path(os.path.abspath(config.data)) / "demo-token.header"  # noqa: PTH100
-    with durable.replacing(path) as file:
-        file.write(f"Authorization: Bearer {token}\n".encode())
-    return path
-
-
-def demo_scopes(routes: Iterable[Route[Any]]) -> list[str]:
-    """What a demo token may do: all that the routes ask for, and nothing that rules the gateway."""
-    scopes: set[str] = set()
-    for route in routes:
-        by_method = route.method_scopes.values()
-        scopes |= route.read_scopes.union(route.write_scopes, route.manage_scopes, *by_method)
-    return sorted(scope for scope in scopes if not scope.startswith(_OPERATORS))

@@ -15,7 +15,7 @@ from typing import Any
 from aiohttp import hdrs, web
 from rich.markup import escape
 
-from gateway import console, documents_cli, explain
+from gateway import console, documents_cli, explain, new
 from gateway.call import Call, Target
 from gateway.core.amounts import parse_duration
 from gateway.core.compile import Compiled
@@ -29,7 +29,7 @@ from gateway.services.files import read_text
 from gateway.services.folders import socket_folder
 from gateway.services.keys import Keys, KeysUnusable, ensure_signing_key, issue
 
-_CONFIG = "config/gateway.conf"
+_CONFIGS = ("gateway.conf", "config/gateway.conf")  # looked for in this order, from the current folder
 _MAX_CONF = 1024 * 1024  # bytes
 
 
@@ -56,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add = partial(_command, commands)
+    about, example = "make a folder that works: config, keys, a token, a backend", "gateway init shop"
+    init = _command(commands, "init", _init, about, example, config=False)
+    init.add_argument("folder", nargs="?", default=".", help="it may be new (default: this one)")
     add("up", _up, "serve, and run the supervised backends", "gateway up -c config/gateway.conf")
     add("serve", _serve, "serve alone", "gateway serve -c config/gateway.conf")
     check = add(
@@ -86,7 +89,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], int], about: str, example: str
+    commands: Any,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    about: str,
+    example: str,
+    *,
+    config: bool = True,
 ) -> argparse.ArgumentParser:
     added: argparse.ArgumentParser = commands.add_parser(
         name,
@@ -95,7 +104,10 @@ def _command(
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    added.add_argument("-c", "--config", default=_CONFIG, help=f"the process config (default {_CONFIG})")
+    if config:
+        found = _CONFIGS[0] if os.path.lexists(_CONFIGS[0]) else _CONFIGS[1]
+        about = f"the process config (default: {' or '.join(_CONFIGS)})"
+        added.add_argument("-c", "--config", default=found, help=about)
     added.set_defaults(run=run)
     return added
 
@@ -119,13 +131,21 @@ def load_process(path: str) -> ProcessConfig:
     """Read gateway.conf without starting anything. Raises Problems, OSError."""
     parser = configparser.ConfigParser(interpolation=None)
     if not os.path.lexists(path):
-        raise OSError(f"there is no {path}; name the process config with -c")
+        raise OSError(f"there is no {path}; name the process config with -c, or make one: gateway init")
     try:
         parser.read_string(read_text(Path(path), _MAX_CONF), path)
     except configparser.Error as error:
         raise ValueError(f"{path} is not an ini file: {error.message}") from None
     sections = {name: dict(parser.items(name)) for name in parser.sections()}
     return parse_process(sections, str(Path(path).resolve().parent))
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    folder = Path(arguments.folder)
+    written = new.make(folder)
+    header = new.token(load_process(str(folder / new.CONFIG)))
+    new.show(folder, written, header)
+    return 0
 
 
 def _up(arguments: argparse.Namespace) -> int:
@@ -144,6 +164,7 @@ def _run(arguments: argparse.Namespace, *, supervise: bool) -> int:
     return application.run(
         arguments.config,
         supervise=supervise,
+        prepare=banner.prepare if supervise else None,
         on_ready=lambda gateway: banner.show(gateway, arguments.config, demo=supervise),
     )
 

@@ -32,6 +32,7 @@ _KEYS: dict[str, frozenset[str]] = {
     "store": frozenset({"uri", "body_memory"}),
     "tokens": frozenset({"issuer", "audience", "algorithms", "keys", "leeway"}),
     "log": frozenset({"access", "query"}),
+    "demo": frozenset({"seed"}),
 }
 _BACKEND_KEYS = frozenset({"command", "cwd", "try", "health", "start_timeout"})
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
@@ -74,6 +75,7 @@ class ProcessConfig:
     via: this installation's name in Via, empty for one made of its secret; via_responses: whether answers
     carry it; via_loops: how often a request may come back here.
     body_memory: bytes that the bodies of requests to documents may take at once.
+    seed: the file of what `gateway up` puts into the demo, empty for none.
     """
 
     listen: tuple[Listen, ...]
@@ -95,6 +97,7 @@ class ProcessConfig:
     via_responses: bool = True
     via_loops: int = 0
     body_memory: int = 256 * 1024 * 1024
+    seed: str = ""
 
 
 class _Reader:
@@ -223,6 +226,7 @@ def parse_process(sections: Sections, folder: str) -> ProcessConfig:
         via_responses=read.choice("gateway", "via_responses", "yes"),
         via_loops=read.count("gateway", "via_loops", 0, 100),
         body_memory=read.size("store", "body_memory", "256MiB"),
+        seed=read.path("demo", "seed", "") if read.text("demo", "seed", "") else "",
     )
     if read.problems:
         raise Problems(read.problems)

@@ -17,10 +17,8 @@ from aiohttp.web_protocol import RequestHandler
 
 from gateway.edge.handler import Service
 from gateway.edge.server import KEEP_ALIVE, ClientConnection
-from gateway.periodic import Periodic
 
 _LOOK = 0.02  # seconds between two looks at what a drain waits for
-_SWEEP = 1.0  # and between two at all connections
 
 
 class ListenError(OSError):
@@ -43,7 +41,7 @@ class Listener:
         self._service = service
         self._runner: web.ServerRunner | None = None
         self._sockets: list[socket.socket] = []
-        self._sweep = Periodic("the sweep of clients' connections", _SWEEP, self._look)
+        self._sweep: asyncio.TimerHandle | None = None
         self.addresses: list[tuple[str, int]] = []
 
     def bind(self, addresses: Iterable[tuple[str, int]]) -> None:
@@ -74,19 +72,17 @@ class Listener:
         await self._runner.setup()
         for sock in self._sockets:
             await web.SockSite(self._runner, sock, backlog=backlog).start()
-        self._sweep.start()
+        self._look()
 
     def _look(self) -> None:
-        """Refuse heads that take too long, cut off who reads no more, end what lingers."""
+        """Once a second: refuse heads that take too long, cut off who reads no more, end what lingers."""
         now = monotonic()
-
-        def look(connection: ClientConnection) -> None:
+        for connection in self._connections():
             connection.head_is_late(now)
             connection.reads_no_more(now)
             if connection.lingering is not None:
                 connection.lingering.look(now)
-
-        self._sweep.boundary.each(self._connections(), look)
+        self._sweep = asyncio.get_running_loop().call_later(1.0, self._look)
 
     def _connections(self) -> list[ClientConnection]:
         server = self._runner.server if self._runner is not None else None
@@ -109,7 +105,8 @@ class Listener:
                     connection.drain()
                 await asyncio.sleep(_LOOK)
             await self._runner.cleanup()
-        await self._sweep.stop()
+        if self._sweep is not None:
+            self._sweep.cancel()
         self._runner = None
         for sock in self._sockets:
             sock.close()

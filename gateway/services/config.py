@@ -21,9 +21,8 @@ from gateway.core.compile import Compiled
 from gateway.core.model import Backend
 from gateway.core.problems import Problem, Problems
 from gateway.edge import front_page
-from gateway.periodic import Boundary, Periodic
 from gateway.services import files, source
-from gateway.services.watch import Look, Settling, Stamp, stamp
+from gateway.services.watch import Look, Settling, Stamp, goes_on, stamp
 
 L = logging.getLogger(__name__)
 POLL = 0.05  # seconds between two looks at the file
@@ -138,7 +137,7 @@ class ConfigService:
         A bug of ours on the way is logged and refuses the file: nothing ends the watch.
         """
         async with self._lock:
-            with Boundary(f"loading {self.path}"):
+            with goes_on(f"loading {self.path}"):
                 return await self._load()
             reason = "a bug in the gateway keeps it from being loaded"
             self._refuse("", [Problem((), reason, "undo the last edit, and report what the log says")])
@@ -161,7 +160,7 @@ class ConfigService:
             return False
         old = self.current
         new = self._swap(compiled, text)
-        with Boundary(f"what follows from revision {new.revision}"):
+        with goes_on(f"what follows from revision {new.revision}"):
             self._on_applied(new, old)
         return True
 
@@ -188,7 +187,9 @@ class ConfigService:
 
     async def watch(self) -> None:
         """Follow the file until cancelled."""
-        await Periodic(f"watching {self.path}", POLL, self.look).run()
+        while True:
+            await asyncio.sleep(POLL)
+            await self.look()
 
     async def look(self) -> None:
         """One look at the file: load it when it changed and has been left alone since (see Settling)."""
@@ -273,7 +274,7 @@ class ConfigService:
         L.error(
             "%s was refused; revision %d stays live:\n%s", self.path, revision, describe(self.path, problems)
         )
-        with Boundary("what follows from a refused config"):
+        with goes_on("what follows from a refused config"):
             self._on_refused(self.refusal)
 
     def status(self) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gateway.core.openmetrics import head, labels
-from gateway.periodic import Periodic
 
 if TYPE_CHECKING:
     from asab.metrics import MetricsService
@@ -44,9 +43,7 @@ class LoopLag:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._late: deque[float] = deque(maxlen=_LAG_SAMPLES)
-        self._due = loop.time() + _LAG_INTERVAL
-        self._periodic = Periodic("measuring the event loop", _LAG_INTERVAL, self._measure)
-        self._periodic.start()
+        self._timer = loop.call_later(_LAG_INTERVAL, self._measure, loop.time() + _LAG_INTERVAL)
 
     @property
     def worst(self) -> float:
@@ -54,12 +51,12 @@ class LoopLag:
         return max(self._late, default=0.0)
 
     def close(self) -> None:
-        self._periodic.cancel()
+        self._timer.cancel()
 
-    def _measure(self) -> None:
+    def _measure(self, due: float) -> None:
         now = self._loop.time()
-        self._late.append(max(0.0, now - self._due))
-        self._due = now + _LAG_INTERVAL
+        self._late.append(max(0.0, now - due))
+        self._timer = self._loop.call_later(_LAG_INTERVAL, self._measure, now + _LAG_INTERVAL)
 
 
 class ProcessMetrics:

@@ -87,7 +87,8 @@ def write_config(folder: Path) -> tuple[int, int]:
     )
     text = text.replace("data = ../var", "data = var").replace("cwd = ..", f"cwd = {ROOT}")
     (folder / "gateway.conf").write_text(text)
-    (folder / "routing.yaml").write_text((ROOT / "config" / "routing.yaml").read_text())
+    for name in ("routing.yaml", "demo.yaml"):
+        (folder / name).write_text((ROOT / "config" / name).read_text())
     return public, admin
 
 

@@ -1,0 +1,83 @@
+"""`gateway init`: a folder that works, for somebody who has nothing but the installed package."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+from gateway import console, demo
+from gateway.core.process import ProcessConfig
+from gateway.core.settings import json_schema
+from gateway.services.config import compile_text
+from gateway.services.folders import data_folder, socket_folder
+from gateway.services.keys import ensure_signing_key
+from gateway.store import durable
+
+CONFIG, ROUTING, BACKEND = "gateway.conf", "routing.yaml", "hello.py"
+_ABOUT = {
+    CONFIG: "the process: listeners, data, keys, the backends that it runs",
+    ROUTING: "live: what is served, and for whom",
+    "routing.schema.json": "for editors that know YAML schemas",
+    BACKEND: "an example backend, to be replaced by yours",
+    ".gitignore": "var/ holds keys and data: never commit it",
+}
+
+
+def files() -> Iterator[tuple[str, str]]:
+    """The name and the text of each file of a new folder."""
+    template = resources.files("gateway") / "template"
+    for name in (CONFIG, ROUTING, BACKEND):
+        yield name, (template / name).read_text("utf-8")
+    yield "routing.schema.json", json.dumps(json_schema(), indent=2) + "\n"
+    yield ".gitignore", "/var/\n"
+
+
+def make(folder: Path) -> list[Path]:
+    """Write the files. Nothing that is there is touched: raises FileExistsError, which names it, before
+    anything is written; OSError."""
+    made = list(files())
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, _ in made:
+        if os.path.lexists(folder / name) and name != ".gitignore":
+            raise FileExistsError(
+                f"{folder / name} is there already, and stays as it is; choose another folder"
+            )
+    written = []
+    for name, text in made:
+        if durable.create(folder / name, text.encode()):
+            (folder / name).chmod(0o644 & ~_umask())
+            written.append(folder / name)
+    return written
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def token(config: ProcessConfig) -> Path:
+    """The keys, and a token for the first tenant in a file (12 h). Raises Problems, KeysUnusable, OSError."""
+    text = Path(config.routing).read_text("utf-8")
+    compiled = compile_text(text, lambda backend: None, socket_folder("."))  # type: ignore[arg-type,return-value]
+    data_folder(Path(config.data))
+    ensure_signing_key(Path(config.keys))
+    return demo.header_file(config, next(iter(compiled.tenants)), compiled.table.routes)
+
+
+def show(folder: Path, written: list[Path], header: Path) -> None:
+    """What was made, and what to do next."""
+    rows = [(console.short(path), _ABOUT[path.name]) for path in written]
+    rows.append((console.short(header), "a token for the tenant acme (12 h), beside the keys that signed it"))
+    console.out.print(console.pairs(rows))
+    change = "" if folder.resolve() == Path.cwd() else f"cd {shlex.quote(str(folder))}\n"
+    console.out.print(
+        f"\nNext:\n{change}gateway up\n"
+        "and in a second terminal, in that folder:\n"
+        "curl -H @var/demo-token.header http://127.0.0.1:8080/hello/world",
+        highlight=False,
+    )
