@@ -30,6 +30,7 @@ from gateway.handlers.changes import Feeds
 from gateway.handlers.documents import Documents
 from gateway.handlers.proxy import Proxy
 from gateway.life import Life, Policies
+from gateway.services import lock
 from gateway.services.admission import Admission
 from gateway.services.child import ChildSpec
 from gateway.services.config import ConfigService, Refusal
@@ -79,6 +80,7 @@ class Gateway:
         self._on_snapshot = on_snapshot
         self._tasks: list[asyncio.Task[None]] = []
         data = data_folder(Path(config.data))  # first: whoever else makes it would not make it private
+        self._lock = lock.take(data, config.listen + config.admin, supervise=supervise)
         self.sockets = socket_folder(config.data)
         self.metrics = Metrics()
         self.access_log = AccessLog(config.access_log, queries=config.log_query)
@@ -140,7 +142,7 @@ class Gateway:
         try:
             ensure_signing_key(Path(self.config.keys))
             self.keys.load()
-            self.listener.bind(self.config.listen)
+            self.listener.bind(self.config.listen, f"[gateway] listen in {self.config.path}")
             self.live.load_first()
             await self.store.start()
             await self.quotas.start()
@@ -179,6 +181,8 @@ class Gateway:
         await self.quotas.close()
         await self.store.close()
         self.access_log.close()
+        if self._lock is not None:
+            self._lock.release()
 
     async def reload(self) -> None:
         """What SIGHUP asks for: the config and the keys again."""

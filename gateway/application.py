@@ -22,7 +22,7 @@ from gateway.admin import web as admin
 from gateway.app import Gateway
 from gateway.call import Snapshot
 from gateway.core.process import parse_process
-from gateway.edge.listener import bind
+from gateway.edge.listener import bind, listening
 from gateway.services import process_metrics, runtime, signals
 from gateway.services.watch import goes_on
 
@@ -46,10 +46,11 @@ class _AdminContainer(asab.web.WebContainer):
     async def _start(self, app: asab.Application) -> None:
         return None
 
-    async def open(self, sockets: list[socket.socket]) -> None:
+    async def open(self, sockets: list[socket.socket], key: str) -> None:
         await self.WebAppRunner.setup()
         for sock in sockets:
-            await aiohttp.web.SockSite(self.WebAppRunner, sock).start()
+            with listening(sock, key):
+                await aiohttp.web.SockSite(self.WebAppRunner, sock).start()
 
 
 class GatewayApplication(asab.Application):
@@ -77,10 +78,11 @@ class GatewayApplication(asab.Application):
         self._starting: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         sections = {name: dict(asab.Config.items(name, raw=True)) for name in asab.Config.sections()}
-        config = parse_process(sections, str(Path(path).resolve().parent))
+        config = parse_process(sections, str(Path(path).resolve().parent), path)
         self.gateway = Gateway(config, supervise=supervise, on_snapshot=self._publish, application=self)
         self._admin_sockets: list[socket.socket] = []
         self._admin: _AdminContainer | None = None
+        self._admin_key = f"[admin] listen in {path}"
         self._reloads: set[asyncio.Task[None]] = set()
         self.PubSub.subscribe("Application.hup!", self._on_hup)
         self.Loop.add_signal_handler(signal.SIGQUIT, self.stop)  # as nginx, and as Ctrl-\\ would like to
@@ -89,7 +91,7 @@ class GatewayApplication(asab.Application):
     async def initialize(self) -> None:
         """In our order; an exception here ends the process with exit code 1."""
         config = self.gateway.config
-        self._admin_sockets = [bind(host, port) for host, port in config.admin]
+        self._admin_sockets = [bind(host, port, self._admin_key) for host, port in config.admin]
         self._starting = asyncio.create_task(self.gateway.start())
         await self._starting
         try:
@@ -113,7 +115,7 @@ class GatewayApplication(asab.Application):
         web = self.get_service("asab.WebService")
         self._admin = _AdminContainer(web, "admin", config={"listen": listen, "servertokens": "prod"})
         admin.install(self._admin.WebApp, self.gateway)
-        await self._admin.open(self._admin_sockets)
+        await self._admin.open(self._admin_sockets, self._admin_key)
 
     async def main(self) -> None:
         """Serve until a signal; then drain here, while /readyz can still say 503 (ASAB closes the admin

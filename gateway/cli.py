@@ -137,7 +137,7 @@ def load_process(path: str) -> ProcessConfig:
     except configparser.Error as error:
         raise ValueError(f"{path} is not an ini file: {error.message}") from None
     sections = {name: dict(parser.items(name)) for name in parser.sections()}
-    return parse_process(sections, str(Path(path).resolve().parent))
+    return parse_process(sections, str(Path(path).resolve().parent), path)
 
 
 def _init(arguments: argparse.Namespace) -> int:

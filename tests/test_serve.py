@@ -294,7 +294,10 @@ def test_a_port_in_use_is_a_clear_message_and_exit_code_1(tmp_path: Path, which:
     with socket.create_server(("127.0.0.1", port)), serving.started() as process:
         assert process.wait(15) == 1
     shown = serving.log.read_text()
-    assert f"cannot listen on 127.0.0.1:{port}: the port is in use" in shown
+    assert f"cannot listen on 127.0.0.1:{port}: the port is in use by " in shown
+    assert f"(pid {os.getpid()})" in shown
+    section = {"public": "gateway", "admin": "admin"}[which]
+    assert f"choose another port ([{section}] listen in {serving.conf})" in shown.replace("\n", "")
     assert "Traceback" not in shown
 
 

@@ -77,3 +77,39 @@ def test_a_sigterm_while_a_backend_starts_ends_it_with_exit_code_0(tmp_path: Pat
         began = time.monotonic()
         assert process.wait(10) == 0
         assert time.monotonic() - began < 5
+
+
+def test_a_second_up_is_told_by_pid_before_it_touches_anything(tmp_path: Path) -> None:
+    """It has ports of its own, so nothing else would tell."""
+    first = Serving(tmp_path)
+    good = "[backend:good]\ncommand = {python} server.py {socket}\ncwd = .\n"
+    first.conf.write_text(first.conf.read_text() + good)
+    (tmp_path / "server.py").write_text(SERVER)
+    with first.started(*UP) as process:
+        first.until_ready(process)
+        second = Serving(tmp_path)
+        second.conf.write_text(second.conf.read_text() + good)
+        second.log = tmp_path / "log.second"
+        with second.started(*UP) as other:
+            assert other.wait(15) == 1
+        shown = second.log.read_text()
+        assert f"gateway up (pid {process.pid}, listening on {first.public.removeprefix('http://')}" in shown
+        assert "Traceback" not in shown
+        assert "backend good" not in shown
+        state = states(first)["good"]
+        assert (state["state"], state["restarts"]) == ("running", 0)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+
+def test_two_serve_on_one_data_folder_are_served_both(tmp_path: Path) -> None:
+    first = Serving(tmp_path)
+    with first.started() as one:
+        first.until_ready(one)
+        second = Serving(tmp_path)
+        second.log = tmp_path / "log.second"
+        with second.started() as other:
+            second.until_ready(other)
+            for process in (one, other):
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(10) == 0

@@ -12,16 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from gateway.core import budget, mongo_uri
+from gateway.core import budget, listeners, mongo_uri
 from gateway.core.amounts import parse_size
 from gateway.core.jwk import ALGORITHMS, OFFERED
+from gateway.core.listeners import Listen
 from gateway.core.problems import Problem, Problems, Wrong
 from gateway.core.shown import Queries
 from gateway.core.tokens import TokenRule
 from gateway.core.via import pseudonym_pattern
 
 Sections = Mapping[str, Mapping[str, str]]
-Listen = tuple[str, int]
 
 _KEYS: dict[str, frozenset[str]] = {
     "gateway": frozenset(
@@ -71,6 +71,7 @@ class ProcessConfig:
     hosts: names under which the admin listener may be called, beside the addresses that it listens on.
     access_log: a path, `-` for standard output, empty for none. log_query: see `shown.query`. pre_stop,
     drain, stream_grace: seconds.
+    path: of the file itself, for messages.
     share: of the backends' seats, for one of several gateway processes.
     via: this installation's name in Via, empty for one made of its secret; via_responses: whether answers
     carry it; via_loops: how often a request may come back here.
@@ -92,6 +93,7 @@ class ProcessConfig:
     drain: float = 25.0
     stream_grace: float = 2.0
     log_query: Queries = "no"
+    path: str = "gateway.conf"
     share: float = 1.0
     via: str = ""
     via_responses: bool = True
@@ -178,12 +180,18 @@ class _Reader:
                     section, "listen", f"{entry!r} is no address", "write host:port, as 127.0.0.1:8080"
                 )
                 continue
-            found.append((host.strip("[]"), int(port)))
+            one = host.strip("[]"), int(port)
+            twice = listeners.first_clash([one], found)
+            if twice is not None:
+                reason = f"{listeners.text(one)} is taken by {listeners.text(twice[1])} beside it"
+                self.wrong(section, "listen", reason, "leave one of them out")
+            found.append(one)
         return tuple(found)
 
 
-def parse_process(sections: Sections, folder: str) -> ProcessConfig:
+def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -> ProcessConfig:
     """Sections of the ini file to a ProcessConfig. folder: where the file is; relative paths start there.
+    path: as the operator named the file.
 
     Raises Problems with all of them. Sections that are not ours belong to ASAB and are left alone, unless
     one looks like ours misspelt.
@@ -215,6 +223,7 @@ def parse_process(sections: Sections, folder: str) -> ProcessConfig:
             algorithms,
             read.seconds("tokens", "leeway", 60.0),
         ),
+        path=path,
         log_query=_queries(read),
         access_log=access if access in ("", "-") else str(PurePath(data) / access),
         commands=tuple(_commands(read)),
@@ -228,6 +237,11 @@ def parse_process(sections: Sections, folder: str) -> ProcessConfig:
         body_memory=read.size("store", "body_memory", "256MiB"),
         seed=read.path("demo", "seed", "") if read.text("demo", "seed", "") else "",
     )
+    clash = listeners.first_clash(config.admin, config.listen)
+    if clash is not None:
+        admin, public = map(listeners.text, clash)
+        reason = f"{admin} is taken by [gateway] listen = {public}"
+        read.wrong("admin", "listen", reason, "choose another port, such as 127.0.0.1:8081")
     if read.problems:
         raise Problems(read.problems)
     return config

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
@@ -16,6 +17,7 @@ from aiohttp import http_parser, web
 from aiohttp.web_protocol import RequestHandler
 
 from gateway.edge.handler import Service
+from gateway.edge.ports import holder
 from gateway.edge.server import KEEP_ALIVE, ClientConnection
 
 _LOOK = 0.02  # seconds between two looks at what a drain waits for
@@ -41,21 +43,23 @@ class Listener:
         self._service = service
         self._runner: web.ServerRunner | None = None
         self._sockets: list[socket.socket] = []
+        self._key = ""
         self._sweep: asyncio.TimerHandle | None = None
         self.addresses: list[tuple[str, int]] = []
 
-    def bind(self, addresses: Iterable[tuple[str, int]]) -> None:
+    def bind(self, addresses: Iterable[tuple[str, int]], key: str = "") -> None:
         """Take the ports, without listening yet, so that a port in use is known before anything starts.
 
-        Port 0: any free one; see `addresses`. Raises ListenError.
+        Port 0: any free one; see `addresses`. key: where the addresses are written. Raises ListenError.
         """
         if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
             raise ListenError(
                 "aiohttp runs on its parser in pure Python, which is slow and reads some requests in another"
                 " way; unset AIOHTTP_NO_EXTENSIONS, or install aiohttp from a wheel"
             )
+        self._key = key
         for host, port in addresses:
-            self._sockets.append(bind(host, port))
+            self._sockets.append(bind(host, port, key))
         self.addresses = [sock.getsockname()[:2] for sock in self._sockets]
 
     async def open(self, backlog: int = 1024) -> None:
@@ -71,7 +75,8 @@ class Listener:
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=0.2)
         await self._runner.setup()
         for sock in self._sockets:
-            await web.SockSite(self._runner, sock, backlog=backlog).start()
+            with listening(sock, self._key):
+                await web.SockSite(self._runner, sock, backlog=backlog).start()
         self._look()
 
     def _look(self) -> None:
@@ -112,35 +117,49 @@ class Listener:
             sock.close()
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A bound TCP socket, not listening yet. Raises ListenError."""
+@contextmanager
+def listening(sock: socket.socket, key: str) -> Iterator[None]:
+    """Around the listening itself, which fails where two processes have bound a port in the same moment."""
+    try:
+        yield
+    except OSError as error:
+        host, port = sock.getsockname()[:2]
+        raise ListenError(listen_problem(host, port, error, key)) from None
+
+
+def bind(host: str, port: int, key: str = "") -> socket.socket:
+    """A bound TCP socket, not listening yet. key: where the address is written. Raises ListenError."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         sock = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise ListenError(listen_problem(host, port, error)) from None
+        raise ListenError(listen_problem(host, port, error, key)) from None
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setblocking(False)
         sock.bind(address)
     except OSError as error:
         sock.close()
-        raise ListenError(listen_problem(host, port, error)) from None
+        raise ListenError(listen_problem(host, port, error, key)) from None
     return sock
 
 
-def listen_problem(host: str, port: int, error: OSError) -> str:
-    """Why a port cannot be listened on, and how to mend it."""
-    where = f"{host}:{port}"
+def listen_problem(host: str, port: int, error: OSError, key: str = "") -> str:
+    """Why a port cannot be listened on, who holds it, and where another one can be chosen."""
+    where, at = f"{host}:{port}", f" ({key})" if key else ""
     if error.errno == errno.EADDRINUSE:
-        return f"cannot listen on {where}: the port is in use; stop what uses it, or choose another port"
+        who = holder(port)
+        by, it = (f" by {who}", "stop it") if who else ("", "stop what uses it")
+        return f"cannot listen on {where}: the port is in use{by}; {it}, or choose another port{at}"
     if error.errno == errno.EACCES:
-        return f"cannot listen on {where}: not permitted; choose a port above 1023"
+        return f"cannot listen on {where}: not permitted; choose a port above 1023{at}"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"cannot listen on {where}: no interface of this machine has the address{at}"
     if isinstance(error, socket.gaierror):
-        return f"cannot listen on {where}: the host is not known here"
-    return f"cannot listen on {where}: {error.strerror or error}"
+        return f"cannot listen on {where}: the host is not known here{at}"
+    return f"cannot listen on {where}: {error.strerror or error}{at}"
 
 
 def reachable(host: str, port: int) -> str:

@@ -1,0 +1,59 @@
+"""Who holds a port."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gateway.edge.listener import ListenError, bind
+from gateway.edge.ports import holder
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc/net/tcp")
+
+LISTEN = """
+import socket, sys
+with socket.create_server(("127.0.0.1", 0)) as server:
+    print(server.getsockname()[1], flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_another_process_is_named_by_its_program_and_pid_and_not_by_its_arguments() -> None:
+    command = [sys.executable, "-c", LISTEN, "--password=secret"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        with pytest.raises(ListenError) as caught:
+            bind("127.0.0.1", port, "[gateway] listen in x.conf")
+        process.terminate()
+    assert f"(pid {process.pid}); stop it, or choose another port ([gateway] listen in x.conf)" in str(
+        caught.value
+    )
+    assert "secret" not in str(caught.value)
+
+
+def test_a_port_of_our_own_is_named_as_that() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert holder(server.getsockname()[1]) == "this gateway itself"
+
+
+def test_nobody_holds_a_free_port() -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        assert holder(sock.getsockname()[1]) == ""
+
+
+def test_without_proc_nobody_can_tell(tmp_path: Path) -> None:
+    assert holder(80, tmp_path) == ""
+
+
+def test_a_process_that_hides_its_descriptors_is_named_by_its_user(tmp_path: Path) -> None:
+    (tmp_path / "net").mkdir()
+    fields = f"0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 {os.getuid()} 0 4242"
+    (tmp_path / "net" / "tcp").write_text(f"head\n  {fields} 1\n")
+    assert holder(0x1F90, tmp_path).startswith("a process of the user ")
