@@ -67,7 +67,7 @@ class Serving:
             time.sleep(0.05)
 
     def until_logged(self, process: subprocess.Popen[bytes], text: str) -> None:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 20
         while text not in self.log.read_text():
             assert process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()

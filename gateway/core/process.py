@@ -199,15 +199,6 @@ def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -
     read = _Reader(sections, folder)
     _unknown_keys(read)
     data = read.path("gateway", "data", "../var")
-    for name in ("issuer", "audience"):
-        if not read.text("tokens", name, "gateway"):
-            read.wrong("tokens", name, "it is empty", "write the text that tokens must carry")
-    algorithms = tuple(read.text("tokens", "algorithms", " ".join(ALGORITHMS)).replace(",", " ").split())
-    for name in algorithms:
-        if name not in OFFERED:
-            read.wrong("tokens", "algorithms", f"{name!r} is not offered", f"choose of {', '.join(OFFERED)}")
-    if not algorithms:
-        read.wrong("tokens", "algorithms", "it is empty", f"choose of {', '.join(OFFERED)}")
     access = read.text("log", "access", "access.log")
     config = ProcessConfig(
         listen=read.listen("gateway", "127.0.0.1:8080"),
@@ -217,12 +208,7 @@ def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -
         data=data,
         keys=read.path("tokens", "keys", "keys.jwks", data),
         store_uri=_store_uri(read, data),
-        tokens=TokenRule(
-            read.text("tokens", "issuer", "gateway"),
-            read.text("tokens", "audience", "gateway"),
-            algorithms,
-            read.seconds("tokens", "leeway", 60.0),
-        ),
+        tokens=_tokens(read),
         path=path,
         log_query=_queries(read),
         access_log=access if access in ("", "-") else str(PurePath(data) / access),
@@ -237,14 +223,36 @@ def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -
         body_memory=read.size("store", "body_memory", "256MiB"),
         seed=read.path("demo", "seed", "") if read.text("demo", "seed", "") else "",
     )
+    _check_listeners(read, config)
+    if read.problems:
+        raise Problems(read.problems)
+    return config
+
+
+def _tokens(read: _Reader) -> TokenRule:
+    for name in ("issuer", "audience"):
+        if not read.text("tokens", name, "gateway"):
+            read.wrong("tokens", name, "it is empty", "write the text that tokens must carry")
+    algorithms = tuple(read.text("tokens", "algorithms", " ".join(ALGORITHMS)).replace(",", " ").split())
+    for name in algorithms:
+        if name not in OFFERED:
+            read.wrong("tokens", "algorithms", f"{name!r} is not offered", f"choose of {', '.join(OFFERED)}")
+    if not algorithms:
+        read.wrong("tokens", "algorithms", "it is empty", f"choose of {', '.join(OFFERED)}")
+    return TokenRule(
+        read.text("tokens", "issuer", "gateway"),
+        read.text("tokens", "audience", "gateway"),
+        algorithms,
+        read.seconds("tokens", "leeway", 60.0),
+    )
+
+
+def _check_listeners(read: _Reader, config: ProcessConfig) -> None:
     clash = listeners.first_clash(config.admin, config.listen)
     if clash is not None:
         admin, public = map(listeners.text, clash)
         reason = f"{admin} is taken by [gateway] listen = {public}"
         read.wrong("admin", "listen", reason, "choose another port, such as 127.0.0.1:8081")
-    if read.problems:
-        raise Problems(read.problems)
-    return config
 
 
 def _via(read: _Reader) -> str:
