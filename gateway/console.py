@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,14 +19,31 @@ from rich.text import Text
 from gateway.core.model import Route
 from gateway.core.problems import Problem
 
+BROKEN_PIPE = 128 + signal.SIGPIPE  # the exit code, as a shell tells it
+
 
 class _Output(Console):
+    """broken: nobody reads any more."""
+
+    broken = False
+
     def on_broken_pipe(self) -> None:
-        """Nobody reads any more. Rich would end the process, and with it what it serves."""
-        self.quiet = True
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.file.fileno())  # what is left in the buffer goes there at the end
-        os.close(nowhere)
+        """Rich would end the process, and with it what it serves."""
+        self.quiet = self.broken = True
+        _discard(self.file.fileno())
+
+
+def _discard(descriptor: int) -> None:
+    """What is left in the buffer goes nowhere at the end, and without a word."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def discard_output() -> None:
+    """Nobody reads standard output any more."""
+    if sys.stdout is not None:
+        _discard(sys.stdout.fileno())
 
 
 # A pipe has no width; a terminal says its own.

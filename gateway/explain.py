@@ -1,45 +1,166 @@
-"""What would happen to a request, and why: its life run up to where it would be admitted."""
+"""What would happen to a request, and why: its life run up to where its body or its target would be needed.
+
+Nothing is decided here: what serves is run, with a store and a body at which it stops.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 from aiohttp import hdrs
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.call import Call, Snapshot, Target
+from gateway.core.budget import Budget
 from gateway.core.compile import Compiled
-from gateway.core.errors import GatewayError
-from gateway.core.head import from_pairs
+from gateway.core.errors import GatewayError, UnsupportedMediaType
+from gateway.core.head import Head, from_pairs
+from gateway.core.limits import Rate
+from gateway.core.model import MANAGE, Identity, Route, TenantId
 from gateway.edge import front_page
 from gateway.edge.cors import is_preflight
+from gateway.edge.pool import Pools
+from gateway.edge.tunnel import Tunnels
+from gateway.handlers import websocket
+from gateway.handlers.changes import Feeds
+from gateway.handlers.documents import Documents
 from gateway.life import Life, Policies
+from gateway.services.files import read_text
 from gateway.services.keys import Keys
+from gateway.store.write import Quota
+
+_MAX_FILE = 256 * 1024  # bytes of a file of headers
+_BEARER = re.compile(r"(?:authorization\s*:\s*)?(?:bearer\s+)?(\S+)", re.IGNORECASE)
+
+
+# --- what was asked --------------------------------------------------------------------------------
+
+
+def read_token(given: str) -> str:
+    """A token as people have it: itself, `Bearer ...`, `Authorization: Bearer ...`, `-` for what standard
+    input says, @file for a file with any of these. Raises ValueError, FileUnusable; neither repeats it."""
+    text = _content(given) if given == "-" or given.startswith("@") else given
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    named = [line for line in lines if line.lower().startswith("authorization:")]
+    found = _BEARER.fullmatch((named or lines or [""])[0])
+    if found is None or (len(lines) > 1 and not named):
+        where = f" in {given}" if given == "-" or given.startswith("@") else ""
+        raise ValueError(f"--token: there is no token{where}; write it, @FILE or - (standard input)")
+    return found[1]
+
+
+def _content(given: str) -> str:
+    return sys.stdin.read(_MAX_FILE) if given in ("-", "@-") else read_text(Path(given[1:]), _MAX_FILE)
 
 
 def parse_headers(lines: Iterable[str], token: str | None) -> CIMultiDictProxy[str]:
-    """Headers from `Name: value` lines. Raises ValueError."""
+    """Headers from `Name: value` lines; @file for a file of such lines, as curl takes them. token: as
+    `read_token` takes it. Raises ValueError, FileUnusable."""
     headers: CIMultiDict[str] = CIMultiDict()
-    for line in lines:
-        name, colon, value = line.partition(":")
-        if not colon:
-            raise ValueError(f"-H {line!r} is no header; write 'Name: value'")
-        headers.add(name.strip(), value.strip())
-    headers.setdefault(hdrs.HOST, "localhost")
-    if token:
-        headers[hdrs.AUTHORIZATION] = f"Bearer {token}"
+    for given in lines:
+        for line in _content(given).splitlines() if given.startswith("@") else [given]:
+            name, colon, value = line.partition(":")
+            if not colon and line.strip():
+                shown = f"a line of {given}" if given.startswith("@") else repr(line)
+                raise ValueError(f"-H: {shown} is no header; write 'Name: value'")
+            if colon:
+                headers.add(name.strip(), value.strip())
+    if token is not None:
+        headers[hdrs.AUTHORIZATION] = f"Bearer {read_token(token)}"
     return CIMultiDictProxy(headers)
 
 
-def run(
-    compiled: Compiled[Target], keys: Keys, method: str, target: str, headers: CIMultiDictProxy[str]
-) -> tuple[Call, GatewayError | None]:
-    """The call as far as it came, and what refused it: by the code that serves, no policy twice.
+# --- its life --------------------------------------------------------------------------------------
 
-    Raises ValueError for a preflight.
+
+class _Reached(Exception):
+    """Nothing refused it before this."""
+
+
+class _Unread(Call):
+    """A call of which there is only the head: who needs the body has refused nothing by then. read: whether
+    it came to that."""
+
+    given: CIMultiDictProxy[str]
+    read = False
+
+    @property
+    def body(self) -> bytes:
+        self.read = True
+        raise _Reached
+
+    @body.setter
+    def body(self, value: bytes) -> None:
+        return
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]:
+        return self.given
+
+
+class _NoStore:
+    """The store of documents: whoever asks it for anything has refused nothing by then."""
+
+    def tenant(self, tenant: TenantId, quota: Quota | None = None) -> Any:
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        def reached(*_: Any, **__: Any) -> NoReturn:
+            raise _Reached
+
+        return reached
+
+
+@dataclass(frozen=True, slots=True)
+class _Noting(Route[Any]):
+    """A route that notes for which methods scopes were asked."""
+
+    asked: list[str] = field(default_factory=list)
+
+    def scopes_for(self, method: str) -> frozenset[str]:
+        self.asked.append(method)
+        return Route.scopes_for(self, method)
+
+
+def run(
+    compiled: Compiled[Target], keys: Keys, method: str, target: str, given: CIMultiDictProxy[str]
+) -> tuple[Call, GatewayError | None]:
+    """The call as far as it came, and what refused it.
+
+    target: of the request line, or a URL. Raises ValueError for a preflight.
     """
+    headers = CIMultiDict(given)
+    if "://" in target:
+        parts = urlsplit(target)
+        headers.setdefault(hdrs.HOST, parts.netloc.rpartition("@")[2])
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    headers.setdefault(hdrs.HOST, "localhost")
     raw = [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in headers.items()]
-    snapshot = Snapshot(
+    call = _Unread(method, target, from_pairs(raw), "127.0.0.1", _snapshot(compiled))
+    call.given = CIMultiDictProxy(headers)
+    if is_preflight(call):
+        asked = call.head.asked
+        raise ValueError(
+            f"a CORS preflight is answered from the route's cors, before any token; explain the {asked}"
+        )
+    try:
+        Life(_policies(call.snapshot, keys)).begin(call)
+        _go_on(call)
+    except GatewayError as error:
+        return call, error
+    return call, None
+
+
+def _snapshot(compiled: Compiled[Target]) -> Snapshot:
+    return Snapshot(
         revision=0,
         loaded_at=0.0,
         digest="",
@@ -50,7 +171,10 @@ def run(
         limits=compiled.limits,
         front=front_page.route(compiled.front_page),
     )
-    policies = Policies(
+
+
+def _policies(snapshot: Snapshot, keys: Keys) -> Policies:
+    return Policies(
         snapshot=lambda: snapshot,
         known=keys.known,
         verify=keys.verify,
@@ -60,44 +184,128 @@ def run(
         draining=lambda: False,
         check_via=lambda values: None,
     )
-    call = Call(method, target, from_pairs(raw), "127.0.0.1", snapshot)
-    if is_preflight(call):
-        asked = call.head.asked
-        raise ValueError(
-            f"a CORS preflight is answered from the route's cors, before any token; explain the {asked}"
-        )
+
+
+def _go_on(call: _Unread) -> None:
+    """What the target refuses by the head alone. Raises GatewayError."""
+    route = call.route
+    if route is None:
+        return
+    if route.backend is not None:
+        rule = websocket.asked(call)
+        if rule is not None:
+            websocket.Handshake(call, rule, Pools(), Tunnels())
+        return
+    if not route.by_collection:
+        return
+    call.route = _Noting(**{one.name: getattr(route, one.name) for one in fields(route)})
+    documents = Documents(_NoStore(), Feeds(), Budget(sys.maxsize))  # type: ignore[arg-type]
     try:
-        Life(policies).begin(call)
-    except GatewayError as error:
-        return call, error
-    return call, None
+        with suppress(_Reached):
+            asyncio.run(_ask(documents, call))
+    except UnsupportedMediaType:
+        if call.headers.get(hdrs.CONTENT_TYPE):
+            raise
+        call.read = True  # the body, and its type with it, is what was left out
+
+
+async def _ask(documents: Documents, call: Call) -> None:
+    await documents(call)
+
+
+# --- told ------------------------------------------------------------------------------------------
 
 
 def story(call: Call, refused: GatewayError | None) -> list[tuple[str, str]]:
     """Names and values for a person."""
-    rows: list[tuple[str, str]] = []
-    route = call.route
-    if route is not None:
-        host = f"host {route.host} has its own" if route.host else "any host"
-        methods = " ".join(sorted(route.methods)) or "any method"
-        rows.append(("route", f"{route.name}  {route.path}"))
-        rows.append(("why", f"{host}; {methods}; the most specific path that takes {call.path}"))
-        if call.params:
-            rows.append(("parameters", ", ".join(f"{k} = {v!r}" for k, v in call.params.items())))
-        rows.append(("target", f"{route.target_name}, which sees {call.subpath}"))
-        if route.backend is not None:
-            rows.append(("addresses", ", ".join(address.text for address in route.backend.addresses)))
-        needed = " ".join(sorted(route.scopes_for(call.method))) or "any valid token"
-        if route.by_collection:
-            needed += " (for one collection with its name behind, as in :orders); the store asks"
-        rows.append(("needs", "nothing: it is public" if route.public else needed))
-    if call.identity is not None:
-        rows.append(
-            ("token", f"subject {call.identity.subject}, scopes {call.identity.scope_text or 'none'}")
-        )
-        rows.append(("tenant", call.identity.tenant.value))
+    rows = [*_route(call), *_who(call)]
+    if call.route is not None and refused is None:
+        rows += _limits(call, call.route)
+        if isinstance(call, _Unread) and call.read:
+            rows.append(("body", "not looked at; in a bulk each line needs the scopes of its own operation"))
     if refused is None:
         rows.append(("outcome", "passed on"))
     else:
         rows.append(("outcome", f"refused: {refused.status} {refused.code}: {refused.detail}"))
     return rows
+
+
+def _route(call: Call) -> Iterator[tuple[str, str]]:
+    route = call.route
+    if route is None:
+        return
+    host = f"host {route.host} has its own" if route.host else "any host"
+    methods = " ".join(sorted(route.methods)) or "any method"
+    yield "route", f"{route.name}  {route.path}"
+    yield "why", f"{host}; {methods}; the most specific path that takes {call.path}"
+    if call.params:
+        yield "parameters", ", ".join(f"{k} = {v!r}" for k, v in call.params.items())
+    yield "target", f"{route.target_name}, which sees {call.subpath}"
+    if route.backend is not None:
+        yield "addresses", ", ".join(address.text for address in route.backend.addresses)
+    yield "needs", _needs(call, route)
+    if call.head.upgrades:
+        taken = route.backend is not None and route.websocket is not None and websocket.asked(call)
+        yield "upgrade", "to a WebSocket" if taken else "ignored: the route has none for such a request"
+
+
+def _needs(call: Call, route: Route[Any]) -> str:
+    if route.public:
+        return "nothing: it is public"
+    if not isinstance(route, _Noting):
+        return " ".join(sorted(route.scopes_for(call.method))) or "any valid token"
+    actions = list(dict.fromkeys(route.asked)) or [call.method]
+    named = [f"{_scopes(route, action)} to {_verb(action)}" for action in actions]
+    collection = call.subpath.strip("/").partition("/")[0]
+    behind = f" (for one collection with its name behind, as in :{collection or 'orders'})"
+    return ", ".join(named) + behind
+
+
+def _scopes(route: Route[Any], action: str) -> str:
+    return " ".join(sorted(Route.scopes_for(route, action))) or "any valid token"
+
+
+def _verb(action: str) -> str:
+    return "manage the collection" if action == MANAGE else action
+
+
+def _who(call: Call) -> Iterator[tuple[str, str]]:
+    identity: Identity | None = call.identity
+    if identity is not None:
+        yield "token", f"subject {identity.subject}, scopes {identity.scope_text or 'none'}"
+        yield "tenant", identity.tenant.value
+
+
+def _limits(call: Call, route: Route[Any]) -> Iterator[tuple[str, str]]:
+    """What may still refuse it, when there are too many or it takes too long."""
+    tenant, head = call.tenant, call.head
+    found: list[str] = []
+    if tenant is not None:
+        if tenant.rate is not None:
+            found.append(f"the tenant's rate {_rate(tenant.rate)}")
+        if tenant.quota:
+            found.append(f"its quota {tenant.quota}/day")
+        if tenant.concurrency:
+            found.append(f"its {tenant.concurrency} requests under way")
+        if route.by_collection and tenant.max_documents is not None:
+            found.append(f"its {tenant.max_documents} documents")
+        if route.by_collection and tenant.max_bytes is not None:
+            found.append(f"its {tenant.max_bytes} bytes of documents")
+    if route.rate is not None:
+        found.append(f"the route's rate {_rate(route.rate)}")
+    if route.backend is not None and route.backend.threads:
+        seats = route.backend.threads * len(route.backend.addresses)
+        found.append(f"the {seats} seats of {route.backend.name}")
+    if _has_body(call.method, head):
+        found.append(f"a body of {route.body_limit} bytes")
+    if route.timeouts.total:
+        found.append(f"{route.timeouts.total:g} s in all")
+    yield "limits", ", ".join(found) or "none"
+
+
+def _has_body(method: str, head: Head) -> bool:
+    return method not in ("GET", "HEAD", "DELETE", "OPTIONS") or head.length > 0
+
+
+def _rate(rate: Rate) -> str:
+    return f"{rate.per_second:g}/s (burst {rate.burst})"

@@ -19,7 +19,7 @@ LEVELS = {
     "admin": 4, "app": 5, "cli": 6,
 }  # fmt: skip
 CLI_FILES = frozenset({
-    "cli", "console", "banner", "explain", "__main__", "requirements", "demo", "new",
+    "cli", "console", "banner", "explain", "__main__", "requirements", "demo", "new", "routing_cli", "live",
     "documents_cli", "documents_copies", "documents_engine", "documents_export", "documents_import",
 })
 APP_FILES = frozenset({"app", "application"})

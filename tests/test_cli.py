@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -77,6 +82,91 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.Capture
         main(arguments)
     assert caught.value.code == 2
     assert "usage: gateway" in capsys.readouterr().err
+
+
+def test_the_help_says_what_the_exit_codes_mean(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    out = capsys.readouterr().out
+    assert all(f"\n  {code} " in out for code in (0, 1, 2, 78, 130, 141))
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"gateway {metadata.version('gateway')}\n"
+
+
+# --- where the process config is ---------------------------------------------------------------------
+
+
+EVERY = ["check", "routes", "explain GET /open", "token --tenant acme"]
+
+
+@pytest.mark.parametrize("place", ["config", "."])
+@pytest.mark.parametrize("command", EVERY)
+def test_every_command_finds_the_config_in_the_usual_places(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    place: str,
+) -> None:
+    write_conf(tmp_path / place, ROUTING)
+    monkeypatch.chdir(tmp_path)
+    _, out, err = run(capsys, *command.split())
+    assert out
+    assert "no process config" not in err
+
+
+@pytest.mark.parametrize("command", [*EVERY, "serve", "up", "documents tenants"])
+def test_without_a_config_every_command_says_where_it_looked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = ("config/gateway.conf", "gateway.conf", "/nowhere/gateway.conf")
+    monkeypatch.setattr("gateway.cli.CONFIGS", places)
+    code, out, err = run(capsys, *command.split())
+    assert (code, out) == (1, "")
+    for text in ("config/gateway.conf", "gateway.conf", str(tmp_path), "/nowhere/gateway.conf", "-c"):
+        assert text in err
+
+
+def test_what_needs_no_config_asks_for_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.yaml").write_text("version: 1")
+    assert run(capsys, "check", "r.yaml")[0] == 0
+    assert run(capsys, "schema")[0] == 0
+
+
+# --- pipes -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["routes", "routes --json", "schema", "check", "token --tenant acme"])
+def test_a_closed_pipe_is_silent_and_its_exit_code_that_of_a_shell(conf: str, command: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    name, *rest = command.split()
+    with contextlib.closing(os.fdopen(writer, "wb")) as pipe:
+        ended = subprocess.run(
+            [sys.executable, "-m", "gateway", name, "-c", conf, *rest],
+            stdout=pipe, stderr=subprocess.PIPE, timeout=60, check=False,
+        )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+def test_check_reads_standard_input_and_a_pipe_that_is_open(tmp_path: Path) -> None:
+    for name, good in (("-", True), ("/dev/fd/0", True), ("-", False)):
+        ended = subprocess.run(
+            [sys.executable, "-m", "gateway", "check", name],
+            input=b"version: 1\n" if good else b"version: 7\n",
+            capture_output=True, cwd=tmp_path, timeout=60, check=False,
+        )  # fmt: skip
+        assert ended.returncode == (0 if good else 1), ended.stderr
+        assert good or b"(standard input):1  version" in ended.stderr
 
 
 # --- check -----------------------------------------------------------------------------------------
@@ -258,6 +348,47 @@ def test_explain_takes_a_token_in_a_header_too(conf: str, capsys: pytest.Capture
     assert run(capsys, "explain", "-c", conf, "GET", "/fast/7", "-H", header)[0] == 0
 
 
+@pytest.mark.parametrize(
+    "write",
+    ["{}", "Bearer {}", "bearer {}\n", "Authorization: Bearer {}\n", "X-A: 1\nauthorization: Bearer {}\n"],
+)
+@pytest.mark.parametrize("way", ["argument", "@file", "-"])
+def test_explain_takes_a_token_as_people_have_it(
+    tmp_path: Path,
+    conf: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    write: str,
+    way: str,
+) -> None:
+    text = write.format(token(capsys, conf, "--tenant", "acme", "--scope", "fast:read"))
+    (tmp_path / "token").write_text(text)
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    given = {"argument": text, "@file": f"@{tmp_path / 'token'}", "-": "-"}[way]
+    assert run(capsys, "explain", "-c", conf, "GET", "/fast/7", "--token", given)[0] == 0
+
+
+@pytest.mark.parametrize("given", ["", " ", "Bearer", "a b c", "@", "@/nowhere", "@/dev/null", "s3cret word"])
+def test_explain_names_a_token_that_is_none_and_does_not_repeat_it(
+    conf: str, capsys: pytest.CaptureFixture[str], given: str
+) -> None:
+    code, out, err = run(capsys, "explain", "-c", conf, "GET", "/fast/7", "--token", given)
+    assert (code, out) == (1, "") or "401" in out
+    assert "s3cret" not in out + err
+
+
+def test_explain_takes_what_curl_takes(
+    tmp_path: Path, conf: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = token(capsys, conf, "--tenant", "acme", "--scope", "fast:read")
+    (tmp_path / "demo-token.header").write_text(f"Authorization: Bearer {made}\n")
+    header = f"@{tmp_path / 'demo-token.header'}"
+    assert run(capsys, "explain", "-c", conf, "GET", "/fast/7", "-H", header)[0] == 0
+    url = "http://open.example:8080/open?x=1"
+    code, out, _ = run(capsys, "explain", "-c", conf, "GET", url)
+    assert (code, "host open.example has its own" in out) == (0, True)
+
+
 def test_explain_of_a_header_that_is_none(conf: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "explain", "-c", conf, "GET", "/", "-H", "nonsense")
     assert code == 1
@@ -281,13 +412,14 @@ def test_token_prints_one_that_verifies_and_makes_the_key_on_the_first_use(
 ) -> None:
     keys_path = tmp_path / "var" / "keys.jwks"
     assert not keys_path.exists()
-    code, out, err = run(capsys, "token", "-c", conf, "--tenant", "acme", "--scope", "a b", "--ttl", "90s")
+    arguments = ["--tenant", "acme", "--scope", "fast:read fast:drop", "--ttl", "90s"]
+    code, out, err = run(capsys, "token", "-c", conf, *arguments)
     assert (code, err, out.count("\n")) == (0, "", 1)
     assert keys_path.stat().st_mode & 0o777 == 0o600
     keys = Keys(keys_path, TokenRule("gateway", "gateway"))
     keys.load()
     who = keys.verify(out.strip())
-    assert (who.tenant.value, who.subject, who.scope_text) == ("acme", "operator", "a b")
+    assert (who.tenant.value, who.subject, who.scope_text) == ("acme", "operator", "fast:read fast:drop")
     assert 85 < who.expires - time.time() <= 90
 
 
@@ -319,6 +451,32 @@ def test_token_notes_a_tenant_that_the_config_does_not_have(
     assert code == 0
     assert out
     assert "no tenant 'ghost'" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "notes"),
+    [
+        ("--tenant acme --scope fast:read", []),
+        ("--tenant acme --scope gateway:admin", []),
+        ("--tenant acme --scope docs:read:orders", []),
+        ("--tenant acme --scope docs:read", []),
+        ("--tenant acme --scope fast:raed", ["'fast:raed'; a backend may (did you mean 'fast:read'?)"]),
+        ("--tenant acme --scope fast:read:orders", ["no route asks for the scope 'fast:read:orders'"]),
+        ("--tenant acmee", ["no tenant 'acmee' (did you mean 'acme'?)"]),
+        ("--tenant old", ["'old' is disabled: its tokens are refused"]),
+    ],
+)
+def test_token_notes_what_nobody_asks_for_or_serves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: str, notes: list[str]
+) -> None:
+    more = "  - { name: d, path: '/d/{r*}', target: documents, scopes: { read: ['docs:read'], "
+    more += "write: ['docs:read'], manage: [] } }\n"
+    conf = str(write_conf(tmp_path, ROUTING + more))
+    code, out, err = run(capsys, "token", "-c", conf, *arguments.split())
+    lines = err.splitlines()
+    assert (code, out.count("\n"), len(lines)) == (0, 1, len(notes))
+    for line, note in zip(lines, notes, strict=True):
+        assert line.startswith("note: ") and note in line
 
 
 def test_keys_that_cannot_be_used_are_named_and_not_shown(

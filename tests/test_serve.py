@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from gateway.cli import main
 from gateway.services.keys import ensure_signing_key
 from tests.conf import write_conf
 from tests.test_cli import BAD, EXPECTED, ROUTING
@@ -195,6 +196,45 @@ def test_a_fifo_in_place_of_the_routing_config_holds_up_neither_it_nor_its_end(t
         os.mkfifo(routing)
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
+
+
+@pytest.mark.whole
+def test_routes_live_shows_what_the_process_has_and_why_the_file_differs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serving = Serving(tmp_path)
+    routing = tmp_path / "routing.yaml"
+
+    def live(*more: str) -> tuple[int, str, str]:
+        code = main(["routes", "--live", "-c", str(serving.conf), *more])
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    code, out, err = live()
+    assert (code, out) == (1, "")
+    assert f"{serving.admin}/admin/config" in err and "does the gateway run" in err
+    with serving.started() as process:
+        serving.until_ready(process)
+        code, out, err = live()
+        assert code == 0
+        assert "/fast/{id}" in out
+        assert f"revision 1 of {routing}, live since " in err
+        routing.write_text(ROUTING + "  - { name: x, path: /x/*, target: fast }\n")
+        serving.until_logged(process, "was refused")
+        code, out, err = live("--json")
+        assert code == 1
+        assert {row["name"] for row in json.loads(out)} == {"fast", "own", "open"}
+        assert "the file differs: it was refused at " in err
+        assert "routes[3].path" in err and "write path: /x/{rest*}" in err
+        routing.unlink()
+        routing.mkdir()
+        code, out, err = live()
+        assert code == 1
+        assert "it is a directory" in err
+        routing.rmdir()
+        routing.write_text(ROUTING)
+        serving.until_logged(process, "is as the live revision 1 again")
+        assert live()[0] == 0
 
 
 @pytest.mark.whole

@@ -11,6 +11,7 @@ from aiohttp import web
 from gateway.admin import guard
 from gateway.core.model import Tenant
 from gateway.core.process import ProcessConfig
+from gateway.core.redact import redact
 from gateway.services.admission import Admission
 from gateway.services.config import ConfigService
 from gateway.services.health import Health
@@ -77,8 +78,19 @@ class _Pages:
         return response
 
     async def config(self, request: web.Request) -> web.Response:
-        """The live revision, and what was refused after it with all its problems."""
-        return _json(self._view.live.status())
+        """The live revision, and what was refused after it with all its problems; `?text`: its very text, but
+        for what looks like a secret in it (in a comment; no key of the config holds one)."""
+        live = self._view.live
+        if "text" not in request.query:
+            return _json(live.status())
+        headers = {
+            "ETag": f'"{live.current.digest}"',
+            "X-Config-Revision": str(live.current.revision),
+            "X-Content-Type-Options": "nosniff",
+        }
+        return web.Response(
+            text=redact(live.text), content_type="text/plain", charset="utf-8", headers=headers
+        )
 
     async def backends(self, request: web.Request) -> web.Response:
         """The supervised backends."""

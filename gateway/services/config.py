@@ -147,7 +147,7 @@ class ConfigService:
         digest = ""
         try:
             text = await self._read_now()
-            digest = _digest(text)
+            digest = digest_of(text)
             if digest == self.current.digest:
                 self._undone()
                 return True
@@ -182,7 +182,7 @@ class ConfigService:
 
     def _took(self, stamp: Stamp | None, text: str | None) -> None:
         self._settling.take(stamp)
-        self._read = "" if text is None else _digest(text)
+        self._read = "" if text is None else digest_of(text)
         self._again_at = None if text is None else self._now() + _READ_AGAIN
 
     async def watch(self) -> None:
@@ -221,7 +221,7 @@ class ConfigService:
         except ConfigRefused:
             self._settling.doubt()
         else:
-            if _digest(text) != self._read:
+            if digest_of(text) != self._read:
                 self._settling.doubt()
 
     async def _compile(self, text: str) -> Compiled[Target]:
@@ -237,7 +237,7 @@ class ConfigService:
         new = Snapshot(
             revision=old.revision + 1 if old else 1,
             loaded_at=time.time(),
-            digest=_digest(text),
+            digest=digest_of(text),
             table=compiled.table,
             backends=compiled.backends,
             tenants=compiled.tenants,
@@ -299,7 +299,8 @@ class ConfigService:
         }
 
 
-def _digest(text: str) -> str:
+def digest_of(text: str) -> str:
+    """What tells one text from another."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

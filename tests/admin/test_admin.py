@@ -94,6 +94,35 @@ async def test_an_ill_backend_is_shown_and_does_not_make_the_gateway_unready(tmp
         assert (await asked.ask("/readyz"))[0] == 200
 
 
+# --- the live config -------------------------------------------------------------------------------
+
+
+async def test_the_live_text_is_shown_to_the_character_also_after_a_refused_edit(tmp_path: Path) -> None:
+    async with admin_of(tmp_path) as asked:
+        routing = tmp_path / "routing.yaml"
+        text = routing.read_text() + "# übrigens\n\n"
+        routing.write_text(text)
+        assert await asked.gateway.live.reload()
+        routing.write_text("version: [")
+        assert not await asked.gateway.live.reload()
+        status, headers, body = await asked.ask("/admin/config?text")
+        assert (status, body, headers["Content-Type"]) == (200, text, "text/plain; charset=utf-8")
+        shown = (await asked.ask("/admin/config"))[2]
+        assert headers["ETag"] == f'"{shown["digest"]}"'
+        assert (headers["X-Config-Revision"], shown["revision"]) == ("2", 2)
+        assert shown["refused"]["problems"]
+
+
+async def test_the_live_text_hides_what_looks_like_a_secret(tmp_path: Path) -> None:
+    async with admin_of(tmp_path) as asked:
+        routing = tmp_path / "routing.yaml"
+        routing.write_text(routing.read_text() + "# password: hunter2\n# http://u:hunter3@h/\n")
+        assert await asked.gateway.live.reload()
+        _, _, body = await asked.ask("/admin/config?text")
+        assert "hunter" not in body
+        assert body.count("***") == 2
+
+
 # --- who may ask -----------------------------------------------------------------------------------
 
 
@@ -131,7 +160,7 @@ async def test_on_loopback_no_token_is_needed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("listen", [(("0.0.0.0", 0),), (("127.0.0.1", 0), ("10.0.0.1", 0)), (("::", 0),)])
 async def test_elsewhere_the_scope_gateway_admin_is_needed(tmp_path: Path, listen: Any) -> None:
     async with admin_of(tmp_path, admin=listen) as asked:
-        for path in ("/metrics", "/admin/config", "/admin/backends"):
+        for path in ("/metrics", "/admin/config", "/admin/config?text", "/admin/backends"):
             status, headers, body = await asked.ask(path)
             assert (status, body["code"]) == (401, "unauthenticated")
             assert headers["WWW-Authenticate"].startswith("Bearer")

@@ -1,0 +1,106 @@
+"""What a running gateway says is live: asked of its admin listener, and compared with the file."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway import console
+from gateway.core.problems import Problem
+from gateway.core.process import ProcessConfig
+from gateway.services.config import ConfigRefused, digest_of, read
+
+_TIMEOUT = 5.0  # seconds
+_MAX_ANSWER = 64 * 1024 * 1024  # bytes
+_TRIES = 3  # the config may change between the two questions
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - they are asked, not listened on
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """status: as GET /admin/config gives it. text: of the config, without what looks like a secret."""
+
+    status: dict[str, Any]
+    text: str
+
+
+def ask(config: ProcessConfig, token: str | None) -> Live:
+    """What is live. token: where the admin listener needs one. Raises OSError, ValueError."""
+    for _ in range(_TRIES):
+        status = json.loads(_get(config, "/admin/config", token)[0])
+        text, digest = _get(config, "/admin/config?text", token)
+        if digest == status["digest"]:
+            return Live(status, text)
+    raise OSError("the live config changes all the time; try again")
+
+
+def _get(config: ProcessConfig, path: str, token: str | None) -> tuple[str, str]:
+    """The body, and the tag of what it is."""
+    host, port = config.admin[0]
+    host = _EVERYWHERE.get(host, host)
+    where = f"http://{f'[{host}]' if ':' in host else host}:{port}{path}"
+    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
+    try:
+        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
+        answer = connection.getresponse()
+        body = answer.read(_MAX_ANSWER).decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException) as error:
+        why = getattr(error, "strerror", None) or "no answer that can be read"
+        raise OSError(f"{where}: {why}; does the gateway run, with this process config?") from None
+    finally:
+        connection.close()
+    if answer.status in (401, 403):
+        hint = 'gateway routes --live --token "$(gateway token --tenant TENANT --scope gateway:admin)"'
+        raise ValueError(f"{where} needs a token with the scope gateway:admin; run {hint}")
+    if answer.status != 200:
+        raise ValueError(f"{where} answered {answer.status}; is it the admin listener of this version?")
+    return body, answer.getheader("ETag", "").strip('"')
+
+
+def differences(live: Live, path: Path) -> Iterator[str]:
+    """Why the file is not what is live, in sentences; nothing when it is."""
+    status = live.status
+    theirs = Path(status["path"])
+    if _real(theirs) != _real(path):
+        yield f"the gateway that runs reads {theirs}, and not {console.short(path)}"
+    try:
+        if digest_of(read(path)) == status["digest"]:
+            return
+    except ConfigRefused as refused:
+        yield f"{console.short(path)}: {refused.problems[0].reason}"
+        return
+    refusal, revision = status["refused"], status["revision"]
+    if status["changing_for"] is not None:
+        yield f"it has been changing for {status['changing_for']:.0f} s, and is read when it is left alone"
+    elif refusal is not None:
+        yield f"it was refused at {_moment(refusal['at'])}; revision {revision} stays live"
+    else:
+        yield f"it was not read since revision {revision}"
+
+
+def refused(live: Live) -> list[Problem]:
+    """The problems that keep the file from being live."""
+    found = (live.status["refused"] or {}).get("problems", [])
+    return [Problem((p["path"],), p["reason"], p["mend"], p["line"]) for p in found]
+
+
+def title(live: Live) -> str:
+    """Which revision it is, of what, since when."""
+    status = live.status
+    return f"revision {status['revision']} of {status['path']}, live since {_moment(status['loaded_at'])}"
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def _real(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except OSError:  # a loop of links
+        return path

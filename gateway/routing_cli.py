@@ -1,0 +1,269 @@
+"""gateway check | routes | explain | token | schema: what the routing config says, and tokens for it."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from aiohttp import hdrs, web
+from rich.markup import escape
+
+from gateway import console, explain, live
+from gateway.admin.guard import SCOPE as ADMIN_SCOPE
+from gateway.call import Call, Target
+from gateway.core.amounts import parse_duration
+from gateway.core.compile import Compiled
+from gateway.core.model import Route
+from gateway.core.problems import Problem, Problems
+from gateway.core.process import ProcessConfig
+from gateway.core.settings import json_schema
+from gateway.services import source
+from gateway.services.config import ConfigRefused, as_dict, compile_text, read
+from gateway.services.folders import socket_folder
+from gateway.services.keys import Keys, ensure_signing_key, issue
+
+_STDIN = "(standard input)"
+
+
+class _Add(Protocol):
+    """Adds a command: its name, what runs it, one line about it, an example."""
+
+    def __call__(
+        self, name: str, run: Callable[[argparse.Namespace], int], about: str, example: str, /
+    ) -> argparse.ArgumentParser: ...
+
+
+def add_commands(add: _Add, load: Callable[[str | None], ProcessConfig]) -> None:
+    """The commands. load: reads the process config."""
+
+    def command(
+        name: str, run: Callable[[argparse.Namespace, ProcessConfig], int], about: str, example: str
+    ) -> argparse.ArgumentParser:
+        return add(name, lambda a: run(a, load(a.config)), about, example)
+
+    about, example = "find every problem in the routing config", "gateway check config/routing.yaml"
+    check = add("check", lambda a: _check(a, load), about, example)
+    help_ = "the file, - for standard input (default: the one that the process config names)"
+    check.add_argument("routing", nargs="?", help=help_)
+    check.add_argument("--json", action="store_true", help="the problems as JSON")
+    routes = command("routes", _routes, "show the compiled routing table", "gateway routes")
+    routes.add_argument("--json", action="store_true", help="the table as JSON")
+    help_ = "what the running gateway has (asks its admin listener), and why the file differs, if it does"
+    routes.add_argument("--live", action="store_true", help=help_)
+    help_ = "with --live, where the admin listener needs one: as `explain` takes it"
+    routes.add_argument("--token", metavar="TOKEN|@FILE|-", help=help_)
+    about = "say what would happen to a request, and why; exit code 1 when it would be refused"
+    example = "gateway explain GET /catalog/products/7 -H @var/demo-token.header"
+    _explain_arguments(command("explain", _explain, about, example))
+    example = "gateway token --tenant acme --scope 'documents:read documents:write' --ttl 1h"
+    _token_arguments(command("token", _token, "print a signed token", example))
+    about = "print the JSON Schema of the routing config"
+    add("schema", _schema, about, "gateway schema > config/routing.schema.json")
+
+
+def _explain_arguments(explain: argparse.ArgumentParser) -> None:
+    explain.add_argument("method", type=str.upper)
+    explain.add_argument("path", help="the request target, such as '/orders/7?full=1', or a URL")
+    help_ = "'Name: value', or @FILE with such lines; may be repeated"
+    explain.add_argument("-H", "--header", action="append", default=[], help=help_)
+    help_ = (
+        "what the client would send: the token or 'Bearer ...', @FILE with it, or - (standard input)"
+    )
+    explain.add_argument("--token", metavar="TOKEN|@FILE|-", help=help_)
+
+
+def _token_arguments(token: argparse.ArgumentParser) -> None:
+    token.add_argument("--tenant", required=True)
+    token.add_argument("--scope", default="", help="names separated by spaces")
+    token.add_argument("--subject", default="operator")
+    token.add_argument("--ttl", default="1h", help="such as 90s, 15m, 1h (default 1h)")
+    token.add_argument("--kid", default="", help="the key to sign with (default: the first that can)")
+
+
+def _compile(path: Path) -> Compiled[Target]:
+    return _compile_text(path, read(path))
+
+
+def _compile_text(path: Path, text: str) -> Compiled[Target]:
+    try:
+        return compile_text(text, lambda backend: _never, socket_folder("."))  # all are of one length
+    except Problems as found:
+        raise ConfigRefused(path, found.items) from None
+
+
+async def _never(call: Call) -> web.StreamResponse:
+    """Stands for a target: these commands look at routes, and call none."""
+    raise AssertionError
+
+
+# --- check -----------------------------------------------------------------------------------------
+
+
+def _check(arguments: argparse.Namespace, load: Callable[[str | None], ProcessConfig]) -> int:
+    given = arguments.routing
+    path = Path(given) if given else Path(load(arguments.config).routing)
+    name = _STDIN if given == "-" else console.short(path)
+    try:
+        compiled, found = _compile_text(path, _given(path)), []
+    except ConfigRefused as refused:
+        compiled, found = None, refused.problems
+    if arguments.json:
+        shown = name if given == "-" else str(path)
+        print(json.dumps({"file": shown, "problems": [as_dict(p) for p in found]}, indent=2))
+    elif compiled is None:
+        console.problems(name, found)
+        console.err.print(f"[bold red]{console.count(len(found), 'problem')}[/] in {escape(name)}")
+    else:
+        console.out.print(
+            f"[bold green]clean[/]  {escape(name)}: {len(compiled.table.routes)} routes,"
+            f" {len(compiled.backends)} backends, {len(compiled.tenants)} tenants"
+        )
+    return 1 if found else 0
+
+
+def _given(path: Path) -> str:
+    """A text that somebody at a terminal names: `-` is standard input, and a pipe that is open already
+    (`<(helm template ...)`) is read to its end."""
+    if str(path) == "-":
+        raw = sys.stdin.buffer.read(source.MAX_BYTES + 1)
+    elif str(path).startswith(("/dev/fd/", "/proc/self/fd/")) and path.is_fifo():
+        with path.open("rb") as file:
+            raw = file.read(source.MAX_BYTES + 1)
+    else:
+        return read(path)
+    if len(raw) > source.MAX_BYTES:
+        problem = Problem((), f"it is larger than {source.MAX_BYTES} bytes", "is it the right text?")
+        raise ConfigRefused(path, [problem])
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigRefused(path, [Problem((), "it is not UTF-8", "write it as UTF-8")]) from None
+
+
+# --- routes ----------------------------------------------------------------------------------------
+
+
+def _routes(arguments: argparse.Namespace, config: ProcessConfig) -> int:
+    path = Path(config.routing)
+    if not arguments.live:
+        _show(_compile(path).table.routes, arguments)
+        return 0
+    token = explain.read_token(arguments.token) if arguments.token is not None else None
+    found = live.ask(config, token)
+    try:
+        compiled = _compile_text(Path(found.status["path"]), found.text)
+    except ConfigRefused as refused:
+        console.fail("what is live is no config for this version of the command; is it the gateway's?")
+        raise refused from None
+    _show(compiled.table.routes, arguments)
+    console.err.print(escape(live.title(found)), style="dim")
+    told = list(live.differences(found, path))
+    for sentence in told:
+        console.err.print(f"[bold yellow]the file differs:[/] {escape(sentence)}")
+    if told:
+        console.problems(console.short(path), live.refused(found))
+    return 1 if told else 0
+
+
+def _show(routes: Iterable[Route[Any]], arguments: argparse.Namespace) -> None:
+    if not arguments.json:
+        console.out.print(console.routes(list(routes)))
+        return
+    rows = [
+        {
+            "name": route.name,
+            "methods": sorted(route.methods),
+            "host": route.host,
+            "path": route.path,
+            "target": route.target_name,
+            "strip": route.strip,
+            "public": route.public,
+            "read_scopes": sorted(route.read_scopes),
+            "write_scopes": sorted(route.write_scopes),
+            "manage_scopes": sorted(route.manage_scopes),
+            "method_scopes": {method: sorted(names) for method, names in route.method_scopes.items()},
+        }
+        for route in routes
+    ]
+    print(json.dumps(rows, indent=2))
+
+
+# --- explain ---------------------------------------------------------------------------------------
+
+
+def _explain(arguments: argparse.Namespace, config: ProcessConfig) -> int:
+    keys = Keys(Path(config.keys), config.tokens)
+    headers = explain.parse_headers(arguments.header, arguments.token)
+    if hdrs.AUTHORIZATION in headers:
+        keys.load()
+    compiled = _compile(Path(config.routing))
+    call, refused = explain.run(compiled, keys, arguments.method, arguments.path, headers)
+    console.out.print(console.pairs(explain.story(call, refused)))
+    return 0 if refused is None else 1
+
+
+# --- token -----------------------------------------------------------------------------------------
+
+
+def _token(arguments: argparse.Namespace, config: ProcessConfig) -> int:
+    path = Path(config.keys)
+    ensure_signing_key(path)
+    try:
+        ttl = parse_duration(arguments.ttl)
+    except ValueError as error:
+        raise ValueError(f"--ttl {arguments.ttl!r} {error}; write 90s, 15m or 1h") from None
+    if ttl < 1:
+        raise ValueError(f"--ttl {arguments.ttl!r}: such a token has expired when it is printed; write 90s")
+    token = issue(
+        path, config.tokens, arguments.tenant, arguments.scope, arguments.subject, ttl, arguments.kid
+    )
+    try:
+        for note in _notes(_compile(Path(config.routing)), arguments.tenant, arguments.scope.split()):
+            console.err.print(f"[yellow]note:[/] {escape(note)}")
+    except ConfigRefused:
+        console.err.print("[yellow]note:[/] the routing config has problems; see gateway check")
+    print(token)
+    return 0
+
+
+def _notes(compiled: Compiled[Target], tenant: str, scopes: list[str]) -> Iterable[str]:
+    """What of a token nobody asks for, or nobody serves: it is valid all the same."""
+    known = compiled.tenants.get(tenant)
+    if known is None:
+        yield f"the routing config has no tenant {tenant!r}{_near(tenant, compiled.tenants)}"
+    elif known.disabled:
+        yield f"the tenant {tenant!r} is disabled: its tokens are refused"
+    asked, collections = _asked(compiled.table.routes)
+    for scope in scopes:
+        there = scope in asked or any(scope.startswith(f"{one}:") for one in collections)
+        if not there and scope != ADMIN_SCOPE:
+            near = _near(scope, [*asked, ADMIN_SCOPE])
+            yield f"no route asks for the scope {scope!r}; a backend may{near}"
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _asked(routes: Iterable[Route[Any]]) -> tuple[set[str], set[str]]:
+    """The scopes that routes ask for, and those of them which count with a collection's name behind them."""
+    asked: set[str] = set()
+    collections: set[str] = set()
+    for route in routes:
+        scopes = route.read_scopes.union(
+            route.write_scopes, route.manage_scopes, *route.method_scopes.values()
+        )
+        asked |= scopes
+        collections |= scopes if route.by_collection else set()
+    return asked, collections
+
+
+def _schema(arguments: argparse.Namespace) -> int:
+    print(json.dumps(json_schema(), indent=2))
+    return 0
