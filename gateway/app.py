@@ -30,6 +30,7 @@ from gateway.handlers.changes import Feeds
 from gateway.handlers.documents import Documents
 from gateway.handlers.proxy import Proxy
 from gateway.life import Life, Policies
+from gateway.periodic import Periodic
 from gateway.services import lock
 from gateway.services.admission import Admission
 from gateway.services.child import ChildSpec
@@ -44,7 +45,6 @@ from gateway.services.probes import Probes
 from gateway.services.quotas import Quotas
 from gateway.services.retries import Retries
 from gateway.services.supervisor import Supervisor
-from gateway.services.watch import goes_on
 from gateway.store.port import DocumentStore
 from gateway.store.sqlite import SQLiteDocumentStore
 
@@ -278,10 +278,7 @@ class Gateway:
             self.metrics.child_restarted(name)
 
     async def _watch_keys(self) -> None:
-        while True:
-            await asyncio.sleep(_KEYS_POLL)
-            with goes_on("loading the keys again"):
-                self.keys.reload_if_changed()
+        await Periodic("loading the keys again", _KEYS_POLL, self.keys.reload_if_changed).run()
 
 
 def document_store(uri: str, cursor_key: bytes, application: Any = None) -> DocumentStore:

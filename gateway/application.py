@@ -23,8 +23,8 @@ from gateway.app import Gateway
 from gateway.call import Snapshot
 from gateway.core.process import parse_process
 from gateway.edge.listener import bind, listening
+from gateway.periodic import Boundary
 from gateway.services import process_metrics, runtime, signals
-from gateway.services.watch import goes_on
 
 L = logging.getLogger(__name__)
 _ADMIN_GOES = 0.5  # seconds for the admin listener's clients at the end; aiohttp would give them a minute
@@ -96,7 +96,7 @@ class GatewayApplication(asab.Application):
         await self._starting
         try:
             if self._prepare is not None:
-                with goes_on("preparing what is served"):
+                with Boundary("preparing what is served"):
                     self._starting = asyncio.create_task(self._prepare(self.gateway))
                     await self._starting
             await self._open_admin()
@@ -105,7 +105,7 @@ class GatewayApplication(asab.Application):
             await self.gateway.drain()
             raise
         runtime.settle()
-        with goes_on("telling that it is ready"):
+        with Boundary("telling that it is ready"):
             self._on_ready(self.gateway)
 
     async def _open_admin(self) -> None:
@@ -154,7 +154,7 @@ class GatewayApplication(asab.Application):
         task.add_done_callback(self._reloads.discard)
 
     async def _reload(self) -> None:
-        with goes_on("loading all again on SIGHUP"):
+        with Boundary("loading all again on SIGHUP"):
             await self.gateway.reload()
 
 

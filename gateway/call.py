@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from multidict import CIMultiDictProxy
 
 from gateway.core.budget import Held
 from gateway.core.head import Head
+from gateway.core.headers import is_trusted
 from gateway.core.limits import NO_LIMITS, Fields, LimitRules
 from gateway.core.model import Backend, CorsRule, Identity, Route, Tenant, TrustedProxies
 from gateway.core.table import RoutingTable
@@ -181,6 +182,12 @@ class Call:
         """All headers of the request, as aiohttp parsed them."""
         assert self.request is not None, "a call without a request has only its head"
         return self.request.headers
+
+    @property
+    def forwarded(self) -> Sequence[tuple[str, str]]:
+        """The X-Forwarded-* lines that count: those of a trusted proxy (see core/forwarding)."""
+        said = self.head.forwarded
+        return said if said and is_trusted(self.peer, self.snapshot.trusted) else ()
 
     @property
     def origin(self) -> str:

@@ -49,9 +49,7 @@ def pairs(peer: str, said: Said, trusted: TrustedProxies, *, scheme: str, host: 
     host may be empty in HTTP/1.0. prefix: what we strip."""
     said = list(said)
     scheme = _SCHEMES.get(_first(said, "x-forwarded-proto").lower(), scheme)
-    named = _first(said, "x-forwarded-host")
-    if authority(named) is not None:
-        host = named
+    host = public_host(said, host)
     known = authority(host)
     port = _number(_first(said, "x-forwarded-port")) or (known[1] if known is not None else 0)
     made = [
@@ -63,6 +61,12 @@ def pairs(peer: str, said: Said, trusted: TrustedProxies, *, scheme: str, host: 
         made.insert(2, ("X-Forwarded-Host", host))
     public = public_prefix(said) + prefix
     return [*made, ("X-Forwarded-Prefix", public)] if public else made
+
+
+def public_host(said: Said, host: str) -> str:
+    """The host, with its port, as the client wrote it. host: the request's own."""
+    named = _first(said, "x-forwarded-host")
+    return named if authority(named) is not None else host
 
 
 def public_prefix(said: Said) -> str:
@@ -84,7 +88,7 @@ def plain(address: str) -> str:
     return str(mapped or parsed)
 
 
-def _first(said: list[tuple[str, str]], name: str) -> str:
+def _first(said: Said, name: str) -> str:
     """The first value of a list that may go over several lines (RFC 9110 section 5.6.1); "" for none."""
     values = (part.strip() for key, value in said if key == name for part in value.split(","))
     return next((value for value in values if value), "")

@@ -38,7 +38,7 @@ def check_key(keys: Sequence[str], versions: Sequence[str]) -> str:
 
 def check_origin(origins: Sequence[str], host: str, allowed: Sequence[str]) -> None:
     """A browser lets any page open a WebSocket, so what Origin says is judged here (section 10.2). Without
-    one it is no browser. host: the request's own. Raises Forbidden."""
+    one it is no browser. host: the public one. Raises Forbidden."""
     if not origins:
         return
     origin = origins[0]

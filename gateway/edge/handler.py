@@ -180,10 +180,10 @@ class Handler(RequestHandler):
         if transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             transport.abort()
             return
+        wait = min(2 * waited, _LAST_LOOK)
+        self._loop.call_later(wait, self._look_at_half_closed, wait)  # first: what follows may fail
         self._probe()
         self.end_half_closed()
-        wait = min(2 * waited, _LAST_LOOK)
-        self._loop.call_later(wait, self._look_at_half_closed, wait)
 
     def has_whole_request(self) -> bool:
         """Whether a request that came to its end is being served, or about to be. Only the last one that came

@@ -19,8 +19,10 @@ from aiohttp.web_protocol import RequestHandler
 from gateway.edge.handler import Service
 from gateway.edge.ports import holder
 from gateway.edge.server import KEEP_ALIVE, ClientConnection
+from gateway.periodic import Periodic
 
 _LOOK = 0.02  # seconds between two looks at what a drain waits for
+_SWEEP = 1.0  # and between two at all connections
 
 
 class ListenError(OSError):
@@ -44,7 +46,7 @@ class Listener:
         self._runner: web.ServerRunner | None = None
         self._sockets: list[socket.socket] = []
         self._key = ""
-        self._sweep: asyncio.TimerHandle | None = None
+        self._sweep = Periodic("the sweep of clients' connections", _SWEEP, self._look)
         self.addresses: list[tuple[str, int]] = []
 
     def bind(self, addresses: Iterable[tuple[str, int]], key: str = "") -> None:
@@ -77,17 +79,19 @@ class Listener:
         for sock in self._sockets:
             with listening(sock, self._key):
                 await web.SockSite(self._runner, sock, backlog=backlog).start()
-        self._look()
+        self._sweep.start()
 
     def _look(self) -> None:
-        """Once a second: refuse heads that take too long, cut off who reads no more, end what lingers."""
+        """Refuse heads that take too long, cut off who reads no more, end what lingers."""
         now = monotonic()
-        for connection in self._connections():
+
+        def look(connection: ClientConnection) -> None:
             connection.head_is_late(now)
             connection.reads_no_more(now)
             if connection.lingering is not None:
                 connection.lingering.look(now)
-        self._sweep = asyncio.get_running_loop().call_later(1.0, self._look)
+
+        self._sweep.boundary.each(self._connections(), look)
 
     def _connections(self) -> list[ClientConnection]:
         server = self._runner.server if self._runner is not None else None
@@ -110,8 +114,7 @@ class Listener:
                     connection.drain()
                 await asyncio.sleep(_LOOK)
             await self._runner.cleanup()
-        if self._sweep is not None:
-            self._sweep.cancel()
+        await self._sweep.stop()
         self._runner = None
         for sock in self._sockets:
             sock.close()

@@ -16,17 +16,23 @@ from gateway.core.errors import BackendUnavailable
 from gateway.core.model import Address
 from gateway.edge.connection import Connection
 from gateway.edge.exchange import Exchange
+from gateway.periodic import Periodic
 
 # Idle seconds after which a request that is not idempotent wants a new connection: the server may be
 # about to close this one, and such a request cannot be tried again.
 FRESH = 1.0
 _SWEEP = 0.05  # seconds
+_GIVE_UP = 20  # sweeps
 
 
 class Timed(Protocol):
     """What has a deadline on the monotonic clock, 0.0 for none."""
 
     deadline: float
+
+    def abort(self) -> None:
+        """End it at once."""
+        ...
 
 
 T = TypeVar("T", bound=Timed)
@@ -103,15 +109,16 @@ class Pools:
     def __init__(self) -> None:
         self._pools: dict[tuple[str, float], Pool] = {}  # by the address's text, whose hash is made once
         self._timed: dict[Any, Callable[[Any], None]] = {}
-        self._sweep: asyncio.TimerHandle | None = None
+        self._sweep = Periodic("the sweep of connections to backends", _SWEEP, self._look)
+        self._failures: dict[Any, int] = {}  # sweeps in which `on_late` of one failed
 
     def of(self, address: Address, reuse_idle: float) -> Pool:
         key = (address.text, reuse_idle)
         pool = self._pools.get(key)
         if pool is None:
             pool = self._pools[key] = Pool(address, reuse_idle)
-        if self._sweep is None:
-            self._sweep = asyncio.get_running_loop().call_later(_SWEEP, self._look)
+        if not self._sweep.running:
+            self._sweep.start()
         return pool
 
     def watch(self, timed: T, on_late: Callable[[T], None]) -> None:
@@ -120,16 +127,28 @@ class Pools:
 
     def forget(self, timed: Timed) -> None:
         self._timed.pop(timed, None)
+        if self._failures:
+            self._failures.pop(timed, None)
 
     def _look(self) -> None:
-        now = monotonic()
-        for timed, on_late in list(self._timed.items()):
-            if timed.deadline and timed.deadline <= now:
-                on_late(timed)
-        for pool in self._pools.values():
-            pool.drop_old(now)
-        busy = self._pools or self._timed  # a call may outlive its backend's place in the config
-        self._sweep = asyncio.get_running_loop().call_later(_SWEEP, self._look) if busy else None
+        now, boundary = monotonic(), self._sweep.boundary
+        late = [item for item in self._timed.items() if 0.0 < item[0].deadline <= now]
+        for timed, on_late in late:
+            if timed in self._timed:  # what another one did may have ended it
+                failures = self._failures.pop(timed, 0)
+                self._failures[timed] = failures + 1
+                with boundary:
+                    on_late(timed)
+                    del self._failures[timed]
+                if failures + 1 == _GIVE_UP and timed in self._failures:
+                    with boundary:
+                        self._give_up(timed)
+        boundary.each(list(self._pools.values()), lambda pool: pool.drop_old(now))
+
+    def _give_up(self, timed: Timed) -> None:
+        """A bug keeps it from ending by its own rules: without this its seat would be held for ever."""
+        self.forget(timed)
+        timed.abort()
 
     def reconcile(self, wanted: Iterable[tuple[Address, float]]) -> None:
         """Close the pools of addresses that no backend has any more."""
@@ -147,6 +166,4 @@ class Pools:
             if isinstance(timed, Exchange):
                 timed.abort()
         self.reconcile(())
-        if self._sweep is not None:
-            self._sweep.cancel()
-            self._sweep = None
+        self._sweep.cancel()

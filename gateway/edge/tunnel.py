@@ -241,6 +241,8 @@ class Tunnel:
         self._backend.cut()
         self._end()
 
+    abort = cut  # what `Pools.watch` calls it
+
     def leave_off(self) -> None:
         """`Tunnels.drain` tells both sides."""
 

@@ -12,7 +12,6 @@ from aiohttp import hdrs, web
 from gateway.call import Call
 from gateway.core.errors import BadRequest
 from gateway.core.forwarding import public_prefix
-from gateway.core.headers import is_trusted
 from gateway.handlers import content, parameters, scopes
 from gateway.handlers.parameters import Parameters, in_body, in_parameter
 from gateway.store import filter as filters
@@ -63,9 +62,7 @@ def json_text(status: int, text: str, headers: Mapping[str, str]) -> web.Respons
 def prefix(call: Call) -> str:
     """What stands before our paths in public: what proxies before us have stripped, and what we do."""
     assert call.route is not None
-    said = call.head.forwarded
-    stripped = public_prefix(said) if said and is_trusted(call.peer, call.snapshot.trusted) else ""
-    return stripped + call.route.strip.rstrip("/")
+    return public_prefix(call.forwarded) + call.route.strip.rstrip("/")
 
 
 def link(path: str, given: Parameters, cursor: str | None) -> dict[str, str]:

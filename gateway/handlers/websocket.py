@@ -14,6 +14,7 @@ from gateway.call import Call
 from gateway.core import websocket
 from gateway.core.answer import AnswerHead
 from gateway.core.errors import BadRequest, Unauthenticated
+from gateway.core.forwarding import public_host
 from gateway.core.model import WebSocketRule
 from gateway.edge.exchange import Exchange
 from gateway.edge.pool import Pools
@@ -48,7 +49,8 @@ class Handshake:
         )
         if call.head.length > 0 or call.head.codings:
             raise BadRequest("A request for a WebSocket has no body.", close=True)
-        websocket.check_origin(call.head.origins, call.head.hosts[0], rule.origins)
+        host = public_host(call.forwarded, call.head.hosts[0])
+        websocket.check_origin(call.head.origins, host, rule.origins)
         self._offered = websocket.names(given.getall("Sec-WebSocket-Protocol", ()))
         self._expires = _expires(call)
         self._key = base64.b64encode(os.urandom(16)).decode()

@@ -17,9 +17,9 @@ from gateway.core.counts import less
 from gateway.core.errors import BackendUnavailable, GatewayError, TenantLimit
 from gateway.core.model import Address, Backend, Tenant
 from gateway.core.openmetrics import Instrument
+from gateway.periodic import Boundary, Periodic
 from gateway.services import admission_view
 from gateway.services.seats import Line, Place, Seat
-from gateway.services.watch import goes_on
 
 __all__ = ["Admission", "Seat"]
 
@@ -58,6 +58,7 @@ class Admission:
         self._unavailable = unavailable
         self._now = now
         self._random = random
+        self._boundary = Boundary("looking after those who wait for a seat")
         self._lines: dict[str, Line] = {}
         self._names: frozenset[str] | None = None  # of the live snapshot; None before the first
         self._held: dict[str, int] = {}  # calls by tenant, of those whose number is limited
@@ -191,15 +192,11 @@ class Admission:
 
     def tick(self) -> None:
         """What time alone changes: idle tenants are forgotten, heavy ones become light."""
-        for line in list(self._lines.values()):
-            line.tick()
+        self._boundary.each(list(self._lines.values()), Line.tick)
 
     async def watch(self) -> None:
         """Tick until cancelled."""
-        while True:
-            await asyncio.sleep(_TICK)
-            with goes_on("looking after those who wait for a seat"):
-                self.tick()
+        await Periodic(self._boundary.what, _TICK, self.tick).run()
 
     def _line(self, backend: Backend) -> Line:
         line = Line(

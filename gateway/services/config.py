@@ -21,8 +21,9 @@ from gateway.core.compile import Compiled
 from gateway.core.model import Backend
 from gateway.core.problems import Problem, Problems
 from gateway.edge import front_page
+from gateway.periodic import Boundary, Periodic
 from gateway.services import files, source
-from gateway.services.watch import Look, Settling, Stamp, goes_on, stamp
+from gateway.services.watch import Look, Settling, Stamp, stamp
 
 L = logging.getLogger(__name__)
 POLL = 0.05  # seconds between two looks at the file
@@ -137,7 +138,7 @@ class ConfigService:
         A bug of ours on the way is logged and refuses the file: nothing ends the watch.
         """
         async with self._lock:
-            with goes_on(f"loading {self.path}"):
+            with Boundary(f"loading {self.path}"):
                 return await self._load()
             reason = "a bug in the gateway keeps it from being loaded"
             self._refuse("", [Problem((), reason, "undo the last edit, and report what the log says")])
@@ -160,7 +161,7 @@ class ConfigService:
             return False
         old = self.current
         new = self._swap(compiled, text)
-        with goes_on(f"what follows from revision {new.revision}"):
+        with Boundary(f"what follows from revision {new.revision}"):
             self._on_applied(new, old)
         return True
 
@@ -187,9 +188,7 @@ class ConfigService:
 
     async def watch(self) -> None:
         """Follow the file until cancelled."""
-        while True:
-            await asyncio.sleep(POLL)
-            await self.look()
+        await Periodic(f"watching {self.path}", POLL, self.look).run()
 
     async def look(self) -> None:
         """One look at the file: load it when it changed and has been left alone since (see Settling)."""
@@ -274,7 +273,7 @@ class ConfigService:
         L.error(
             "%s was refused; revision %d stays live:\n%s", self.path, revision, describe(self.path, problems)
         )
-        with goes_on("what follows from a refused config"):
+        with Boundary("what follows from a refused config"):
             self._on_refused(self.refusal)
 
     def status(self) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from gateway.core.model import Address, Backend, Timeouts
 from gateway.edge.connection import Connection
 from gateway.edge.exchange import Exchange
 from gateway.edge.pool import Pool, Pools
+from gateway.periodic import Boundary, Periodic
 from gateway.services.health import Health
-from gateway.services.watch import goes_on
 
 _TICK = 0.05  # seconds between two looks at what is due
 _DISCARD = 60.0  # seconds for a thread to end a probe that nobody waits for any more
@@ -44,34 +44,42 @@ class Probes:
         self._pools = pools
         self._out: set[str] = set()  # addresses with a probe that has not ended
         self._tasks: set[asyncio.Task[None]] = set()
+        self.boundary = Boundary("probing the backends")
 
     async def watch(self) -> None:
         """Look for what is due, for ever."""
-        while True:
-            await asyncio.sleep(_TICK)
-            with goes_on("probing the backends"):
-                self.look()
+        await Periodic(self.boundary.what, _TICK, self.look).run()
 
     def look(self) -> None:
         """Send what is due."""
         for backend, address, _ in list(self._health.due()):
-            if address.text in self._out:
-                continue
-            seat = self._admission.try_admit_at(backend, address)
-            if seat is not None:
-                probe = _Probe(self, backend, address, seat)
-                self._out.add(address.text)
-                self._health.probing(address, probe)
-                task = asyncio.create_task(probe.run(self._pools))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+            if address.text not in self._out:
+                with self.boundary:
+                    self._send(backend, address)
+
+    def _send(self, backend: Backend, address: Address) -> None:
+        seat = self._admission.try_admit_at(backend, address)
+        if seat is None:
+            return
+        probe = _Probe(self, backend, address, seat)
+        self._out.add(address.text)
+        try:
+            self._health.probing(address, probe)
+            task = asyncio.create_task(probe.run(self._pools))
+        except BaseException:
+            probe.release()
+            raise
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def close(self) -> None:
         for task in self._tasks:
             task.cancel()
 
-    def ended(self, address: Address) -> None:
+    def ended(self, address: Address, probe: object) -> None:
+        """It gave its seat back. Without a verdict, the trial that it had is another's."""
         self._out.discard(address.text)
+        self._health.left(address, probe)
 
     def judge(self, address: Address, what: str) -> None:
         """what: how it failed, "" for a good one."""
@@ -90,28 +98,37 @@ class _Probe:
         self._backend = backend
         self._seat = seat
         self._judged = False
+        self._released = False
 
     async def run(self, pools: Pools) -> None:
         """Connect and send; callbacks do the rest."""
-        rule = self._backend.health
-        pool = pools.of(self.address, self._backend.reuse_idle)
-        ends = monotonic() + rule.timeout
         connection: Connection | None = None
+        sent = False
         try:
-            connection = pool.take(fresh=True) or await pool.connect(rule.timeout)
-        except BackendUnavailable:
-            self._judge("connect")
+            with self._probes.boundary:
+                rule = self._backend.health
+                pool = pools.of(self.address, self._backend.reuse_idle)
+                ends = monotonic() + rule.timeout
+                try:
+                    connection = pool.take(fresh=True) or await pool.connect(rule.timeout)
+                except BackendUnavailable:
+                    self._judge("connect")
+                else:
+                    self._send(pools, pool, connection, rule, ends)
+                    sent = True
         finally:
-            if connection is None:
-                self._release()
-        if connection is not None:
-            self._send(pools, pool, connection, rule, ends)
+            if not sent:
+                if connection is not None:
+                    connection.close()
+                self.release()
 
     def _send(self, pools: Pools, pool: Pool, connection: Connection, rule: HealthRule, ends: float) -> None:
         def done(exchange: Exchange, reusable: bool) -> None:
             pools.forget(exchange)
-            pool.give_back(connection, reusable=reusable)
-            self._release()
+            try:
+                pool.give_back(connection, reusable=reusable)
+            finally:
+                self.release()
 
         timeouts = Timeouts(first_byte=rule.timeout, idle=rule.timeout)
         exchange = Exchange(connection, "GET", self, timeouts, ends, done)
@@ -134,9 +151,12 @@ class _Probe:
             self._judged = True
             self._probes.judge(self.address, what)
 
-    def _release(self) -> None:
-        self._seat.decline()
-        self._probes.ended(self.address)
+    def release(self) -> None:
+        """Give the seat back, and the trial if it has one."""
+        if not self._released:
+            self._released = True
+            self._probes.ended(self.address, self)
+            self._seat.decline()
 
     # --- the answer ---
 

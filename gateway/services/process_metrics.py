@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gateway.core.openmetrics import head, labels
+from gateway.periodic import Periodic
 
 if TYPE_CHECKING:
     from asab.metrics import MetricsService
@@ -43,7 +44,9 @@ class LoopLag:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._late: deque[float] = deque(maxlen=_LAG_SAMPLES)
-        self._timer = loop.call_later(_LAG_INTERVAL, self._measure, loop.time() + _LAG_INTERVAL)
+        self._due = loop.time() + _LAG_INTERVAL
+        self._periodic = Periodic("measuring the event loop", _LAG_INTERVAL, self._measure)
+        self._periodic.start()
 
     @property
     def worst(self) -> float:
@@ -51,12 +54,12 @@ class LoopLag:
         return max(self._late, default=0.0)
 
     def close(self) -> None:
-        self._timer.cancel()
+        self._periodic.cancel()
 
-    def _measure(self, due: float) -> None:
+    def _measure(self) -> None:
         now = self._loop.time()
-        self._late.append(max(0.0, now - due))
-        self._timer = self._loop.call_later(_LAG_INTERVAL, self._measure, now + _LAG_INTERVAL)
+        self._late.append(max(0.0, now - self._due))
+        self._due = now + _LAG_INTERVAL
 
 
 class ProcessMetrics:

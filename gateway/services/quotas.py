@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 
-from gateway.services.watch import goes_on
+from gateway.periodic import Periodic
 from gateway.store import durable
 
 L = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Quotas:
         self._day = 0
         self._stored: dict[str, int] = {}  # as the file says
         self._new: dict[str, int] = {}  # not there yet
-        self._task: asyncio.Task[None] | None = None
+        self._writer: Periodic | None = None
         self._writes = True
         self._lock = asyncio.Lock()
 
@@ -69,22 +69,16 @@ class Quotas:
         """Read what today has used so far, and write from now on."""
         self._day = int(self._now() // DAY)
         self._stored = await asyncio.to_thread(self._read, self._day)
-        self._task = asyncio.create_task(self._watch())
+        self._writer = Periodic("writing the quotas", FLUSH, lambda: asyncio.shield(self.flush()))
+        self._writer.start()
 
     async def close(self) -> None:
         """Write the last of it."""
-        if self._task is None:
+        if self._writer is None:
             return
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        self._task = None
+        await self._writer.stop()
+        self._writer = None
         await self.flush()
-
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(FLUSH)
-            with goes_on("writing the quotas"):
-                await asyncio.shield(self.flush())
 
     async def flush(self) -> None:
         """Add what is new to the file. What cannot be written stays, for the next time."""
@@ -95,7 +89,12 @@ class Quotas:
         if not self._new:
             return
         day, new, self._new = self._day, self._new, {}
-        totals = await asyncio.to_thread(self._write, day, new)
+        try:
+            totals = await asyncio.to_thread(self._write, day, new)
+        except BaseException:
+            for tenant, requests in new.items() if day == self._day else ():
+                self._new[tenant] = self._new.get(tenant, 0) + requests
+            raise
         if day != self._day:
             return  # it was yesterday's
         for tenant, requests in new.items():

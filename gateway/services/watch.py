@@ -1,15 +1,10 @@
-"""What watching a file needs: its stamp, when it has been left alone, and a wall for what runs again and
-again."""
+"""What watching a file needs: its stamp, and when it has been left alone."""
 
 from __future__ import annotations
 
 import enum
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-L = logging.getLogger(__name__)
 Stamp = tuple[int, int, int, int, int]
 QUIET = 0.25  # seconds without a change after which a file counts as written
 RESTLESS = 10.0  # seconds of changes after which somebody should hear of it
@@ -81,13 +76,3 @@ class Settling:
     def doubt(self) -> None:
         """What was read is not what is there, though the stamp says so."""
         self._taken = _NEVER
-
-
-@contextmanager
-def goes_on(what: str) -> Iterator[None]:
-    """Log a bug in what runs inside and go on: for a watch, which must outlive any bug, and for those who
-    listen to it. Never for a request: its wall is in life.py."""
-    try:
-        yield
-    except Exception:  # noqa: BLE001 - the wall of the loops that watch
-        L.exception("A bug in the gateway: %s failed; it goes on", what)

@@ -84,7 +84,7 @@ class MongoDocumentStore:
         """End the feeds, finish every write that was taken, close the connections."""
         if self._services is None or self._sweeper is None:
             return
-        await self._sweeper.close()
+        await self._sweeper.stop()
         await self._services.feeds.close()
         while self._writing:
             await asyncio.wait(self._writing)

@@ -13,6 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from gateway.core.errors import BadRequest, Gone, NotSupportedByStore, StoreUnavailable
+from gateway.periodic import Periodic
 from gateway.store import instants
 from gateway.store.change import RETAINED_CHANGES, RETAINED_SECONDS, Change, Changes
 from gateway.store.cursor import Cursors
@@ -44,7 +45,7 @@ class Feeds:
         self._supported = supported
         self._feeds: dict[str, set[asyncio.Event]] = {}
         self._numbers: dict[str, int] = {}
-        self._poller: asyncio.Task[None] | None = None
+        self._poller = Periodic("looking for what other gateways wrote", POLL_SECONDS, self._poll)
         self._closed = False
 
     def notify(self, tenant: str) -> None:
@@ -57,9 +58,7 @@ class Feeds:
         self._closed = True
         for tenant in self._feeds:
             self.notify(tenant)
-        if self._poller is not None:
-            self._poller.cancel()
-            await asyncio.gather(self._poller, return_exceptions=True)
+        await self._poller.stop()
 
     async def changes(
         self, tenant: str, collection: str, cursors: Cursors, after: str | None
@@ -146,8 +145,7 @@ class Feeds:
     def _join(self, tenant: str) -> asyncio.Event:
         event = asyncio.Event()
         self._feeds.setdefault(tenant, set()).add(event)
-        if self._poller is None:
-            self._poller = asyncio.get_running_loop().create_task(self._poll())
+        self._poller.start()
         return event
 
     def _leave(self, tenant: str, event: asyncio.Event) -> None:
@@ -159,19 +157,21 @@ class Feeds:
 
     async def _poll(self) -> None:
         """Wake the feeds of those tenants in whose logs something came."""
-        while True:
-            await asyncio.sleep(POLL_SECONDS)
-            tenants = sorted(self._feeds)
-            if not tenants:
-                continue
-            try:
-                own = {"$and": [{"_id": {"$in": tenants}}, {"t": {"$in": tenants}}]}
-                async for row in self._driver.find(TENANTS, own, fields=["t", "q"]):
-                    if self._numbers.get(row["t"]) != row["q"]:
-                        self._numbers[row["t"]] = row["q"]
-                        self.notify(row["t"])
-            except StoreUnavailable:
-                await asyncio.sleep(AWAY_SECONDS)
+        tenants = sorted(self._feeds)
+        if not tenants:
+            return
+        try:
+            own = {"$and": [{"_id": {"$in": tenants}}, {"t": {"$in": tenants}}]}
+            async for row in self._driver.find(TENANTS, own, fields=["t", "q"]):
+                with self._poller.boundary:
+                    self._seen(row)
+        except StoreUnavailable:
+            await asyncio.sleep(AWAY_SECONDS)
+
+    def _seen(self, row: Row) -> None:
+        if self._numbers.get(row["t"]) != row["q"]:
+            self._numbers[row["t"]] = row["q"]
+            self.notify(row["t"])
 
 
 class _Seal:

@@ -3,29 +3,30 @@ and feeds agree; and changes beyond those that are kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import Any
 
-from gateway.core.errors import GatewayError
+from gateway.core.errors import GatewayError, StoreUnavailable
+from gateway.periodic import Boundary, Periodic
 from gateway.store import instants, mongo_plan, mongo_state
 from gateway.store.change import RETAINED_CHANGES
 from gateway.store.mongo_driver import Driver, Row
 from gateway.store.mongo_rows import CHANGES, COLLECTIONS, DOCUMENTS, TENANTS, is_live, joined, scope
 from gateway.store.mongo_writes import Undo, Writes
-from gateway.store.rounds import Rounds
 
 SWEEP_SECONDS = 15.0
 _STEP = 500  # documents of one collection in one round
 
 
-class Sweeper(Rounds):
+class Sweeper(Periodic):
     """writes(tenant): the writes of a tenant, without a quota."""
 
     def __init__(self, driver: Driver, writes: Callable[[str], Writes]) -> None:
-        super().__init__(SWEEP_SECONDS)
+        super().__init__("clearing away old documents", SWEEP_SECONDS, self.round)
         self._driver = driver
         self._writes = writes
+        self._each = Boundary(self.boundary.what, passes=(StoreUnavailable,))
 
     async def round(self) -> None:
         with suppress(GatewayError):  # told already; the next round tries again
@@ -34,12 +35,25 @@ class Sweeper(Rounds):
     async def sweep(self) -> None:
         """One round. Raises StoreUnavailable."""
         async for row in self._driver.find(COLLECTIONS, {"sweep": True}, fields=["t", "c"]):
-            await self._sweep_collection(self._writes(row["t"]), row["c"])
+            await self._one(self._sweep_collection(self._writes(row["t"]), row["c"]))
         crowded = {"q": {"$gt": RETAINED_CHANGES}}
         async for row in self._driver.find(TENANTS, crowded, fields=["t", "q"]):
-            first = joined(row["t"], f"{row['q'] - RETAINED_CHANGES:020d}")
-            own = {"t": row["t"]}, {"_id": {"$gte": joined(row["t"], ""), "$lt": first}}
-            await self._driver.delete(CHANGES, {"$and": list(own)})
+            await self._one(self._forget_changes(row["t"], row["q"]))
+
+    async def _one(self, work: Awaitable[None]) -> None:
+        """One of many, which keeps the others from nothing. Raises StoreUnavailable: there all would fail."""
+        with self._each:
+            try:
+                await work
+            except StoreUnavailable:
+                raise
+            except GatewayError:
+                return  # told already; the next round tries again
+
+    async def _forget_changes(self, tenant: str, last: int) -> None:
+        first = joined(tenant, f"{last - RETAINED_CHANGES:020d}")
+        own = {"t": tenant}, {"_id": {"$gte": joined(tenant, ""), "$lt": first}}
+        await self._driver.delete(CHANGES, {"$and": list(own)})
 
     async def _sweep_collection(self, writes: Writes, collection: str) -> None:
         ended = scope(writes.tenant, collection, {"x": {"$lte": instants.now()}})

@@ -106,7 +106,7 @@ class SQLiteDocumentStore:
     async def close(self) -> None:
         """End the feeds, finish every write that was taken, close the files, join the threads."""
         if self._services is not None and self._sweeper is not None:
-            await self._sweeper.close()
+            await self._sweeper.stop()
             await self._services.feeds.close()
             await self._services.files.close()
         self._writers.shutdown()

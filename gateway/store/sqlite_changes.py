@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from gateway.core.errors import BadRequest, Gone, StoreUnavailable
+from gateway.periodic import Periodic
 from gateway.store import sqlite_documents
 from gateway.store.change import Change, Changes
 from gateway.store.cursor import Cursors
@@ -55,7 +56,7 @@ class Feeds:
         self._versions: dict[str, int] = {}
         self._news: Counter[str] = Counter()  # how often the feeds of a tenant were woken
         self._reading: dict[tuple[str, str, int, int], asyncio.Task[_Batch | None]] = {}
-        self._poller: asyncio.Task[None] | None = None
+        self._poller = Periodic("looking for what other processes wrote", POLL_SECONDS, self._poll)
         self._closed = False
 
     def notify(self, name: str) -> None:
@@ -73,9 +74,7 @@ class Feeds:
             self.notify(name)
         if self._reading:
             await asyncio.wait(self._reading.values())
-        if self._poller is not None:
-            self._poller.cancel()
-            await asyncio.gather(self._poller, return_exceptions=True)
+        await self._poller.stop()
 
     async def changes(
         self, name: str, collection: str, cursors: Cursors, after: str | None
@@ -145,8 +144,7 @@ class Feeds:
     def _join(self, name: str) -> asyncio.Event:
         event = asyncio.Event()
         self._feeds.setdefault(name, set()).add(event)
-        if self._poller is None:
-            self._poller = asyncio.get_running_loop().create_task(self._poll())
+        self._poller.start()
         return event
 
     def _leave(self, name: str, event: asyncio.Event) -> None:
@@ -157,15 +155,15 @@ class Feeds:
             self._versions.pop(name, None)
             del self._news[name]
 
-    async def _poll(self) -> None:
+    def _poll(self) -> None:
         """Wake the feeds of those tenants whose files another process has written."""
-        while True:
-            await asyncio.sleep(POLL_SECONDS)
-            for name in list(self._feeds):
-                version = self._files.data_version(name)
-                if version is not None and version != self._versions.get(name):
-                    self._versions[name] = version
-                    self.notify(name)
+        self._poller.boundary.each(list(self._feeds), self._ask)
+
+    def _ask(self, name: str) -> None:
+        version = self._files.data_version(name)
+        if version is not None and version != self._versions.get(name):
+            self._versions[name] = version
+            self.notify(name)
 
 
 def _edges(connection: sqlite3.Connection) -> tuple[int, int, str]:

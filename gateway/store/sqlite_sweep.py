@@ -10,10 +10,10 @@ import sqlite3
 from contextlib import suppress
 
 from gateway.core.errors import GatewayError
+from gateway.periodic import Periodic
 from gateway.store import instants
 from gateway.store.change import RETAINED_CHANGES, RETAINED_SECONDS
 from gateway.store.document import Document
-from gateway.store.rounds import Rounds
 from gateway.store.sqlite_alterations import is_left
 from gateway.store.sqlite_documents import COLUMNS
 from gateway.store.sqlite_files import Files, TenantFile
@@ -38,17 +38,17 @@ _EXPIRED = f"""
     SELECT {COLUMNS}, data, collection FROM documents WHERE expires <= ? AND {_SETTLED} LIMIT {BATCH}"""  # noqa: S608
 
 
-class Sweeper(Rounds):
+class Sweeper(Periodic):
     """Sweeps the open files of a store from time to time."""
 
     def __init__(self, files: Files, slices: Slices) -> None:
-        super().__init__(SWEEP_SECONDS)
+        super().__init__("clearing away old documents", SWEEP_SECONDS, self.round)
         self._files = files
         self._slices = slices
 
     async def round(self) -> None:
         for file in self._files.open_files():
-            with suppress(GatewayError, sqlite3.Error):  # what is wrong with a file, its users are told
+            with self.boundary, suppress(GatewayError, sqlite3.Error):  # of these, its users are told
                 await self._sweep(file)
 
     async def _sweep(self, file: TenantFile) -> None:

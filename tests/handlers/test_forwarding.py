@@ -15,6 +15,7 @@ from gateway.app import Gateway
 from tests import harness
 from tests.fakes import Backend, Heard, RawClient, always, answer
 from tests.handlers.api import serving
+from tests.sockets import KEY, echo, websocket
 
 pytestmark = pytest.mark.asyncio
 TRUSTING = {"trusted_proxies": ["127.0.0.0/8"]}
@@ -168,3 +169,31 @@ async def test_a_loop_is_refused_before_a_token_is_looked_at_on_every_route(tmp_
         via = {"Via": f"1.1 {api.gateway.via.name}"}
         status, _, body = await api("GET", "/orders/x", None, {**via, "Authorization": "Bearer x"})
         assert (status, body["code"]) == (508, "loop")
+
+
+@pytest.mark.parametrize(
+    ("trusted", "origin", "status"),
+    [
+        (True, "https://public.example", 101),
+        (True, "https://public.example:8443", 403),
+        (True, "https://api.example", 403),
+        (False, "https://public.example", 403),
+        (False, "http://api.example", 101),
+    ],
+)
+async def test_a_page_of_the_public_host_opens_a_websocket(
+    tmp_path: Path, trusted: bool, origin: str, status: int
+) -> None:
+    """A proxy that calls us by another name says which one the page has."""
+    async with Backend(websocket(echo)) as backend:
+        backends = {"app": {"kind": "http", "addresses": [backend.address]}}
+        routes = [harness.route("svc", "app", public=True, websocket=True)]
+        routing = {**harness.routing(routes, backends=backends), **(TRUSTING if trusted else {})}
+        async with harness.running(tmp_path, routing) as gateway:
+            head, _ = await ask(
+                gateway,
+                f"Origin: {origin}\r\nX-Forwarded-Host: public.example, inner.example\r\n"
+                "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                f"Sec-WebSocket-Key: {KEY}\r\n",
+            )
+    assert head.startswith(f"HTTP/1.1 {status} ")
