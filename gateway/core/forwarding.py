@@ -10,7 +10,8 @@ other as the client sent it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from gateway.core.headers import Pairs, is_trusted
@@ -18,7 +19,7 @@ from gateway.core.model import TrustedProxies
 from gateway.core.target import authority
 
 # The X-Forwarded-* of a request that count: by lower-case name, in the order that they came.
-Said = Iterable[tuple[str, str]]
+Said = Sequence[tuple[str, str]]
 
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 _PORTS = {"http": 80, "https": 443}
@@ -33,8 +34,10 @@ def chain(peer: str, said: Said, trusted: TrustedProxies) -> list[str]:
     The client is the rightmost of X-Forwarded-For that is not a trusted proxy's: all to the left of it is the
     client's own word, and left out. An entry that is no address ends the search at who passed it on.
     """
-    entries = [part for name, value in said if name == "x-forwarded-for" for part in value.split(",")]
     found = [plain(peer)]
+    if not said:
+        return found
+    entries = [part for name, value in said if name == "x-forwarded-for" for part in value.split(",")]
     while entries and is_trusted(found[-1], trusted):
         before = _address(entries.pop())
         if not before:
@@ -47,38 +50,40 @@ def chain(peer: str, said: Said, trusted: TrustedProxies) -> list[str]:
 def pairs(peer: str, said: Said, trusted: TrustedProxies, *, scheme: str, host: str, prefix: str) -> Pairs:
     """What the backend is told. said: nothing, unless the peer is trusted. scheme, host: the request's own;
     host may be empty in HTTP/1.0. prefix: what we strip."""
-    said = list(said)
-    scheme = _SCHEMES.get(_first(said, "x-forwarded-proto").lower(), scheme)
-    host = public_host(said, host)
+    if said:
+        scheme = _SCHEMES.get(_first(said, "x-forwarded-proto").lower(), scheme)
+        host = public_host(said, host)
     known = authority(host)
     port = _number(_first(said, "x-forwarded-port")) or (known[1] if known is not None else 0)
     made = [
-        ("X-Forwarded-For", ", ".join(address or "unknown" for address in chain(peer, said, trusted))),
+        ("X-Forwarded-For", ", ".join([address or "unknown" for address in chain(peer, said, trusted)])),
         ("X-Forwarded-Proto", scheme),
+        ("X-Forwarded-Host", host),
         ("X-Forwarded-Port", str(port or _PORTS[scheme])),
+        ("X-Forwarded-Prefix", public_prefix(said) + prefix),
     ]
-    if host:
-        made.insert(2, ("X-Forwarded-Host", host))
-    public = public_prefix(said) + prefix
-    return [*made, ("X-Forwarded-Prefix", public)] if public else made
+    return [pair for pair in made if pair[1]]
 
 
 def public_host(said: Said, host: str) -> str:
     """The host, with its port, as the client wrote it. host: the request's own."""
     named = _first(said, "x-forwarded-host")
-    return named if authority(named) is not None else host
+    return named if named and authority(named) is not None else host
 
 
 def public_prefix(said: Said) -> str:
     """What proxies before us have stripped of the path: the start of each address that we write. "" for
     nothing; else it starts with a slash and ends without one."""
     values = [value for name, value in said if name == "x-forwarded-prefix"]
+    if not values:
+        return ""
     prefixes = [part.strip().rstrip("/") for value in values for part in value.split(",")]
     if not all(prefix == "" or _prefix(prefix) for prefix in prefixes):
         return ""
     return "".join(prefixes)
 
 
+@lru_cache(maxsize=4096)
 def plain(address: str) -> str:
     """An address without its zone, and IPv4 as such where a dual-stack listener says it as IPv6."""
     if ":" not in address:
@@ -90,14 +95,19 @@ def plain(address: str) -> str:
 
 def _first(said: Said, name: str) -> str:
     """The first value of a list that may go over several lines (RFC 9110 section 5.6.1); "" for none."""
-    values = (part.strip() for key, value in said if key == name for part in value.split(","))
-    return next((value for value in values if value), "")
+    for key, value in said:
+        if key == name:
+            for part in value.split(","):
+                if part := part.strip():
+                    return part
+    return ""
 
 
 def _number(text: str) -> int:
     return int(text) if _port(text) and int(text) < 65536 else 0
 
 
+@lru_cache(maxsize=4096)
 def _address(text: str) -> str:
     """One entry of X-Forwarded-For without a port (some proxies write it); "" when it is no address."""
     text = text.strip()

@@ -50,6 +50,8 @@ OURS = frozenset(
     }
 )
 
+_MAX_KNOWN = 4096  # addresses of which it is remembered whether they are trusted
+
 
 def is_ours(name: str) -> bool:
     """Whether a header is the gateway's to set, so that a client's is dropped. name: in lower case."""
@@ -62,7 +64,13 @@ def is_trusted(peer: str, trusted: TrustedProxies) -> bool:
         return trusted.unix
     if not trusted.networks:
         return False
-    address = ip_address(peer.partition("%")[0])
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped  # an IPv4 peer of a dual-stack listener
-    return any(address in network for network in trusted.networks)
+    known = trusted.known.get(peer)
+    if known is None:
+        address = ip_address(peer.partition("%")[0])
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped  # an IPv4 peer of a dual-stack listener
+        known = any(address in network for network in trusted.networks)
+        if len(trusted.known) >= _MAX_KNOWN:
+            trusted.known.clear()
+        trusted.known[peer] = known
+    return known

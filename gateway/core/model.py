@@ -220,10 +220,12 @@ class Route(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class TrustedProxies:
-    """Peers whose forwarding headers count. Empty: nobody's do."""
+    """Peers whose forwarding headers count. Empty: nobody's do. known: what was found of addresses before,
+    for a proxy comes again with every request; see headers.is_trusted."""
 
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
     unix: bool = False
+    known: dict[str, bool] = field(default_factory=dict, compare=False, repr=False)
 
 
 NOBODY = TrustedProxies()

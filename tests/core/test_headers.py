@@ -145,3 +145,13 @@ def test_whatever_a_client_sends_the_identity_is_said_once_and_by_us(
     for name, value in [("x-tenant", "acme"), ("x-subject", "alice"), ("x-scopes", "a b")]:
         assert [v for n, v in sent if n.lower() == name] == [value]
     assert not {name.lower() for name, _ in sent} & headers.HOP_BY_HOP
+
+
+def test_what_is_known_of_addresses_is_bounded_and_stays_right() -> None:
+    trusted = TrustedProxies((ip_network("10.0.0.0/8"),))
+    for number in range(10_000):
+        address = f"{10 + number % 2}.{number >> 8}.{number & 255}.1"
+        assert headers.is_trusted(address, trusted) is (number % 2 == 0)
+        assert headers.is_trusted("10.9.9.9", trusted)
+    assert len(trusted.known) <= 4096
+    assert trusted == TrustedProxies((ip_network("10.0.0.0/8"),))
