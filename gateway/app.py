@@ -60,7 +60,7 @@ class Gateway:
 
     supervise: also run the backends of gateway.conf. on_snapshot(new) is called after each swap.
     application: the ASAB application with which services register, if there is one. now: the monotonic clock
-    of the rate limits, wall: the clock of the daily quotas (since the epoch); both in seconds.
+    of rate limits and circuits, wall: the clock of the daily quotas (since the epoch); both in seconds.
     """
 
     ready = draining = False
@@ -86,7 +86,7 @@ class Gateway:
         self.access_log = AccessLog(config.access_log, queries=config.log_query)
         self.pools = Pools()
         self.tunnels = Tunnels()
-        self.health = Health(lambda backend: self.admission.wake(backend))
+        self.health = Health(lambda backend: self.admission.wake(backend), now)
         self.admission = Admission(
             share=config.share, usable=self.health.usable, unavailable=self.health.unavailable
         )

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Self
 
+from tests.eventually import END, takes
+
 
 @dataclass
 class Heard:
@@ -139,7 +141,7 @@ class Busy:
     ) -> None:
         self._inside += 1
         self.most = max(self.most, self._inside)
-        await asyncio.sleep(self._seconds)
+        await takes(self._seconds)
         self._inside -= 1
         writer.write(answer())
 
@@ -158,12 +160,12 @@ class RawClient:
     def send(self, raw: bytes) -> None:
         self.writer.write(raw)
 
-    async def head(self, timeout: float = 5.0) -> str:
+    async def head(self, timeout: float = END) -> str:
         """The next head, status line and headers."""
         async with asyncio.timeout(timeout):
             return (await self.reader.readuntil(b"\r\n\r\n")).decode()
 
-    async def answer(self, timeout: float = 5.0) -> tuple[str, bytes]:
+    async def answer(self, timeout: float = END) -> tuple[str, bytes]:
         """The next head and its body (by Content-Length)."""
         head = await self.head(timeout)
         length = next(
@@ -177,7 +179,7 @@ class RawClient:
         async with asyncio.timeout(timeout):
             return head, await self.reader.readexactly(length)
 
-    async def rest(self, timeout: float = 5.0) -> bytes:
+    async def rest(self, timeout: float = END) -> bytes:
         """All until the connection ends; a reset ends it too."""
         received = b""
         async with asyncio.timeout(timeout):

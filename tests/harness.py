@@ -54,8 +54,8 @@ async def running(
     wall: Callable[[], float] = time.time,
     **more: Any,
 ) -> AsyncIterator[Gateway]:
-    """A started gateway with this routing config; drained at the end. now, wall: the clocks of its rate
-    limits and of its quotas."""
+    """A started gateway with this routing config; drained at the end. now: the clock of its rate limits and
+    circuits. wall: that of its quotas."""
     (folder / "routing.yaml").write_text(yaml.safe_dump(config))
     gateway = Gateway(process_config(folder, **more), now=now, wall=wall)
     await gateway.start()

@@ -326,7 +326,7 @@ class Standard:
     def _send(
         self, method: str, path: str, headers: Mapping[str, str], body: str | None = None, until: str = ""
     ) -> tuple[int, Pairs, str]:
-        client = http.client.HTTPConnection(*self._address, timeout=20)
+        client = http.client.HTTPConnection(*self._address, timeout=30)
         try:
             raw = body.encode() if body is not None else None
             client.request(method, path, raw, {"Origin": self._origin, "Accept": "*/*", **headers})

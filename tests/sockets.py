@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from gateway.core import frames
 from gateway.core.websocket import accept
+from tests.eventually import END
 from tests.fakes import Heard, RawClient, Script
 
 CONTINUATION, TEXT, BINARY = frames.CONTINUATION, frames.TEXT, frames.BINARY
@@ -50,7 +51,7 @@ class Peer:
     def close(self, code: int, reason: str = "") -> None:
         self.send(CLOSE, frames.close_payload(code, reason))
 
-    async def frame(self, timeout: float = 5.0) -> tuple[int, bool, bytes]:
+    async def frame(self, timeout: float = END) -> tuple[int, bool, bytes]:
         """Opcode, whether it is final, payload. Raises IncompleteReadError at the end."""
         async with asyncio.timeout(timeout):
             first, second = await self.reader.readexactly(2)
@@ -62,12 +63,12 @@ class Peer:
             payload = await self.reader.readexactly(size)
         return first & 0x0F, bool(first & 0x80), _mask(payload, key) if key else payload
 
-    async def message(self, timeout: float = 5.0) -> bytes:
+    async def message(self, timeout: float = END) -> bytes:
         opcode, final, payload = await self.frame(timeout)
         assert final and opcode in (TEXT, BINARY), (opcode, payload)
         return payload
 
-    async def closed(self, timeout: float = 5.0) -> tuple[int, str]:
+    async def closed(self, timeout: float = END) -> tuple[int, str]:
         """The code and the reason of the close frame that comes next; 1006 when the connection just ends."""
         try:
             while True:
@@ -77,7 +78,7 @@ class Peer:
         except (asyncio.IncompleteReadError, ConnectionError):
             return 1006, ""
 
-    async def ended(self, timeout: float = 5.0) -> bool:
+    async def ended(self, timeout: float = END) -> bool:
         """Whether the connection ends."""
         async with asyncio.timeout(timeout):
             try:

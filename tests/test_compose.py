@@ -151,7 +151,7 @@ def run(name: str, folder: Path, replaced: dict[str, str]) -> Iterator[list[str]
         ]
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(10)
+        process.wait(30)
 
 
 def healthy(check: list[str]) -> bool:

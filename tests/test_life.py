@@ -16,6 +16,7 @@ from aiohttp import web
 from gateway.app import Gateway
 from gateway.call import Call
 from tests import harness
+from tests.eventually import AT_ONCE, takes
 from tests.fakes import Backend, Heard, RawClient, always, answer
 
 pytestmark = pytest.mark.asyncio
@@ -292,7 +293,7 @@ async def test_odd_targets_and_methods(tmp_path: Path, backend: Backend, line: s
 async def test_pipelined_requests_are_answered_in_order(tmp_path: Path) -> None:
     async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         path = heard.line.split()[1]
-        await asyncio.sleep(0.05 if path == "/1" else 0)
+        await takes(0.05 if path == "/1" else 0)
         writer.write(answer(path.encode()))
 
     async with Backend(script) as backend:
@@ -394,7 +395,7 @@ async def test_drain_finishes_what_is_in_flight_and_takes_no_more(tmp_path: Path
 
     async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         begun.set()
-        await asyncio.sleep(0.3)
+        await takes(0.3)
         writer.write(answer(b"done"))
 
     async with Backend(script) as backend:
@@ -404,13 +405,13 @@ async def test_drain_finishes_what_is_in_flight_and_takes_no_more(tmp_path: Path
             busy.send(b"GET /svc/ HTTP/1.1\r\nHost: a\r\n\r\n")
             await begun.wait()
             draining = asyncio.create_task(gateway.drain())
-            assert await idle.rest(1) == b""
+            assert await idle.rest(AT_ONCE) == b""
             with pytest.raises(OSError):
                 await RawClient.connect(harness.address(gateway))
             head, body = await busy.answer()
             assert body == b"done"
             assert "connection: close" in head.lower()
-            assert await busy.rest(1) == b""
+            assert await busy.rest(AT_ONCE) == b""
             await draining
             idle.close()
             busy.close()

@@ -21,6 +21,7 @@ import pytest
 from gateway.cli import main
 from gateway.services.keys import ensure_signing_key
 from tests.conf import write_conf
+from tests.eventually import poll
 from tests.test_cli import BAD, EXPECTED, ROUTING
 
 
@@ -78,7 +79,7 @@ class Serving:
         """The status of the admin listener's answer; 0 when nothing listens."""
         try:
             asked = urllib.request.Request(self.admin + path, headers=headers)
-            with urllib.request.urlopen(asked, timeout=5) as answer:
+            with urllib.request.urlopen(asked, timeout=30) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             error.close()
@@ -95,7 +96,7 @@ def test_serve_says_where_it_is_and_sigterm_drains_it_with_exit_code_0(tmp_path:
         assert serving.get("/livez", Host="evil.example") == 403
         assert serving.get("/nothing") == 404
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
         with pytest.raises(ProcessLookupError):
             os.killpg(process.pid, 0)
     shown = serving.log.read_text()
@@ -145,7 +146,7 @@ def test_nothing_that_is_told_once_it_is_ready_ends_it(
         serving.until_logged(process, shown)
         assert serving.get("/readyz") == 200
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
 
 
 HUPS = """
@@ -173,7 +174,7 @@ def test_an_early_sighup_is_ignored_and_a_reload_that_fails_is_logged(tmp_path: 
         assert "loading all again on SIGHUP failed" in serving.log.read_text()
         assert serving.get("/readyz") == 200
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
     assert "never retrieved" not in serving.log.read_text()
 
 
@@ -195,7 +196,7 @@ def test_a_fifo_in_place_of_the_routing_config_holds_up_neither_it_nor_its_end(t
         routing.unlink()
         os.mkfifo(routing)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
 
 
 @pytest.mark.whole
@@ -246,7 +247,7 @@ def test_sighup_loads_the_config_again(tmp_path: Path) -> None:
         process.send_signal(signal.SIGHUP)
         serving.until_logged(process, "Revision 2")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
 
 
 ADMIN_FAILS = """
@@ -282,14 +283,14 @@ sys.exit(run(sys.argv[1], supervise=False, on_ready=on_ready))
 def test_a_sigterm_in_the_moment_when_it_gets_ready_is_not_lost(tmp_path: Path) -> None:
     """Whoever waits for /readyz may send it before ASAB's own run time has begun."""
     with Serving(tmp_path).started("-c", TERMINATED_EARLY) as process:
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
 
 
 @pytest.mark.whole
 def test_what_fails_after_the_start_drains_before_it_ends(tmp_path: Path) -> None:
     serving = Serving(tmp_path, more="pre_stop = 30")
     with serving.started("-c", ADMIN_FAILS) as process:
-        assert process.wait(15) == 1
+        assert process.wait(30) == 1
     assert "drained None" in serving.log.read_text()
     assert "the admin listener fails" in serving.log.read_text()
 
@@ -304,7 +305,7 @@ def test_it_serves_on_when_nobody_reads_what_it_prints(tmp_path: Path) -> None:
         time.sleep(0.3)
         assert serving.get("/readyz") == 200
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
 
 
 @pytest.mark.whole
@@ -315,14 +316,11 @@ def test_while_it_drains_it_is_alive_and_not_ready_and_a_second_sigterm_ends_it_
     with serving.started() as process:
         serving.until_ready(process)
         process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + 5
-        while serving.get("/readyz") != 503:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        poll(lambda: serving.get("/readyz") == 503)
         assert serving.get("/livez") == 200
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(5) == 1
+        assert process.wait(30) == 1
         assert time.monotonic() - began < 2
 
 
@@ -332,7 +330,7 @@ def test_a_port_in_use_is_a_clear_message_and_exit_code_1(tmp_path: Path, which:
     serving = Serving(tmp_path)
     port = int(getattr(serving, which).rpartition(":")[2])
     with socket.create_server(("127.0.0.1", port)), serving.started() as process:
-        assert process.wait(15) == 1
+        assert process.wait(30) == 1
     shown = serving.log.read_text()
     assert f"cannot listen on 127.0.0.1:{port}: the port is in use by " in shown
     assert f"(pid {os.getpid()})" in shown
@@ -345,7 +343,7 @@ def test_a_port_in_use_is_a_clear_message_and_exit_code_1(tmp_path: Path, which:
 def test_a_bad_routing_config_at_the_start_is_exit_code_1_with_its_problems(tmp_path: Path) -> None:
     serving = Serving(tmp_path, BAD)
     with serving.started() as process:
-        assert process.wait(15) == 1
+        assert process.wait(30) == 1
     shown = serving.log.read_text()
     for line, where, _ in EXPECTED:
         assert f"routing.yaml:{line}  {where}" in shown.replace("\n", "")

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self, cast
 
+from tests.eventually import END
+
 _status_line = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2}) [\t\x20-\x7e\x80-\xff]*").fullmatch
 _line = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)").fullmatch
 
@@ -131,7 +133,7 @@ class Wire(asyncio.Protocol):
         self._transport.write(data)
 
     async def answers(
-        self, methods: list[str], timeout: float = 5.0, *, wanted: int | None = None
+        self, methods: list[str], timeout: float = END, *, wanted: int | None = None
     ) -> list[Answer]:
         """All whole answers to these methods, or what came until the connection's end. wanted: so many are
         enough."""
@@ -144,7 +146,7 @@ class Wire(asyncio.Protocol):
                     return answers
                 await self._news.wait()
 
-    async def end(self, timeout: float = 5.0) -> None:
+    async def end(self, timeout: float = END) -> None:
         """Until the other side ends the connection."""
         async with asyncio.timeout(timeout):
             while not self.ended:

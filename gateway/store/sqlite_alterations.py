@@ -49,7 +49,7 @@ _LAST = "SELECT ifnull(max(id), '') FROM documents WHERE collection = ?"
 _READ = """
     SELECT rowid, id, modified, expires, data FROM documents
     WHERE collection = ? AND id > ? AND id <= ? ORDER BY id LIMIT ?"""
-_LEFT = "abs(at - ?1) > ?2"  # also in the future: the clock was set back
+_LEFT = "abs(at - :now) > :left"  # also in the future: the clock was set back
 _IS_LEFT = f"""
     SELECT EXISTS (SELECT 1 FROM alterations WHERE {_LEFT}) OR EXISTS (SELECT 1 FROM trash WHERE {_LEFT})"""  # noqa: S608
 
@@ -125,14 +125,14 @@ def turn_back(name: str, token: str) -> Callable[[Transaction], None]:
 
 def is_left(connection: sqlite3.Connection, now: float) -> bool:
     """Whether there is work that was left behind."""
-    return bool(connection.execute(_IS_LEFT, (now, LEFT_SECONDS)).fetchone()[0])
+    return bool(connection.execute(_IS_LEFT, {"now": now, "left": LEFT_SECONDS}).fetchone()[0])
 
 
 def take_over(transaction: Transaction) -> list[tuple[str, str]]:
     """Turn back what was left behind: names and tokens, to `advance` with. An operation that runs alone."""
     left = f"SELECT collection FROM alterations WHERE {_LEFT}"  # noqa: S608
-    taken = []
-    for (name,) in transaction.connection.execute(left, (transaction.now, LEFT_SECONDS)).fetchall():
+    limits, taken = {"now": transaction.now, "left": LEFT_SECONDS}, []
+    for (name,) in transaction.connection.execute(left, limits).fetchall():
         state, token = read_state(transaction.connection, name), new_incarnation()
         transaction.states.drop(name)
         assert state.alteration is not None

@@ -36,9 +36,9 @@ PAGE_BYTES = 4 * 1024 * 1024
 _ID_KEY = SortKey(ID)
 # The writer counts; what has expired since is few, and found by its index.
 _COUNT_ALL = f"""
-    SELECT ifnull((SELECT documents FROM collections WHERE name = ?1), 0)
+    SELECT ifnull((SELECT documents FROM collections WHERE name = :name), 0)
         - (SELECT count(*) FROM documents INDEXED BY documents_expires
-            WHERE collection = {key_of('?1')} AND expires <= ?2)"""  # noqa: S608
+            WHERE collection = {key_of(':name')} AND expires <= :now)"""  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def _read_some(connection: sqlite3.Connection, listed: Listed, identifiers: list
 
 def _count(connection: sqlite3.Connection, listed: Listed, plan: Plan) -> int:
     if listed.node == EVERYTHING:
-        (total,) = connection.execute(_COUNT_ALL, (listed.collection, listed.now)).fetchone()
+        (total,) = connection.execute(_COUNT_ALL, {"name": listed.collection, "now": listed.now}).fetchone()
         return int(total)
     bound = Bound()
     # Walking an order finds no document sooner when all are counted.

@@ -20,11 +20,11 @@ from gateway.store.sqlite_statement import key_of
 MAX_KNOWN = 1000
 
 _READ = "SELECT incarnation, version, settings, documents, bytes FROM collections WHERE name = ?"
-_KEY = f"SELECT {key_of('?1')}"
+_KEY = f"SELECT {key_of('?')}"
 _INDEXES = "SELECT n, name, fields, is_unique, many, building FROM indexes WHERE collection = ? ORDER BY n"
 _ALTERATION = "SELECT token, settings, position, until, conflict, undo FROM alterations WHERE collection = ?"
 # The name is free again as a key unless there are documents still under it.
-_FREE = "DELETE FROM aliases WHERE name = ?1 AND NOT EXISTS (SELECT 1 FROM trash WHERE key = ?1)"
+_FREE = "DELETE FROM aliases WHERE name = ? AND NOT EXISTS (SELECT 1 FROM trash WHERE key = ?)"
 _STORE = """
     INSERT INTO collections (name, incarnation, version, settings, documents, bytes) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (name) DO UPDATE SET version = excluded.version, settings = excluded.settings,
@@ -158,7 +158,7 @@ class States:
         for name, state in self._changed.items():
             if state.settings_text is None and state.documents == 0:
                 self._connection.execute("DELETE FROM collections WHERE name = ?", (name,))
-                self._connection.execute(_FREE, (name,))
+                self._connection.execute(_FREE, (name, name))
                 self._known.pop(name, None)
             else:
                 store_state(self._connection, state)
@@ -167,7 +167,7 @@ class States:
 
 def read_state(connection: sqlite3.Connection, name: str) -> State:
     """As it is stored, without a validator; stored is false when it is not there."""
-    (key,) = connection.execute(_KEY, (name,)).fetchone()
+    (key,) = connection.execute(_KEY, (name, name)).fetchone()
     row = connection.execute(_READ, (name,)).fetchone()
     state = State(name, new_incarnation(), key) if row is None else State(name, row[0], key, *row[1:])
     state.stored = row is not None

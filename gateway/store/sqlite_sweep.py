@@ -30,10 +30,10 @@ _OLD_CHANGES = "SELECT seq, at FROM changes WHERE seq < (SELECT max(seq) FROM ch
 # An alteration that fails gives documents back the end that they had; the trash is cleared without the sweep.
 _SETTLED = "NOT EXISTS (SELECT 1 FROM alterations) AND NOT EXISTS (SELECT 1 FROM trash WHERE key IS NOT NULL)"
 _NEEDED = f"""
-    SELECT ({_SETTLED} AND EXISTS (SELECT 1 FROM documents WHERE expires <= ?1))
-        OR EXISTS (SELECT 1 FROM idempotency WHERE at < ?2)
-        OR (SELECT max(seq) FROM changes) - (SELECT min(seq) FROM changes) >= ?3
-        OR (SELECT at FROM changes WHERE seq < (SELECT max(seq) FROM changes) ORDER BY seq LIMIT 1) < ?4"""  # noqa: S608
+    SELECT ({_SETTLED} AND EXISTS (SELECT 1 FROM documents WHERE expires <= ?))
+        OR EXISTS (SELECT 1 FROM idempotency WHERE at < ?)
+        OR (SELECT max(seq) FROM changes) - (SELECT min(seq) FROM changes) >= ?
+        OR (SELECT at FROM changes WHERE seq < (SELECT max(seq) FROM changes) ORDER BY seq LIMIT 1) < ?"""  # noqa: S608
 _EXPIRED = f"""
     SELECT {COLUMNS}, data, collection FROM documents WHERE expires <= ? AND {_SETTLED} LIMIT {BATCH}"""  # noqa: S608
 

@@ -18,6 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tests.eventually import poll
+
 ROOT = Path(__file__).parents[2]
 GUNICORN = shlex.split(
     "-m gunicorn --worker-class gthread --workers 1 --threads 8 --keep-alive 2 --graceful-timeout 5 "
@@ -58,7 +62,7 @@ class Answer:
 
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
-        super().__init__("127.0.0.1", timeout=10)
+        super().__init__("127.0.0.1", timeout=30)
         self.path = path
 
     def connect(self) -> None:
@@ -100,7 +104,7 @@ class Server:
         """SIGTERM, and the seconds until the process was gone."""
         begun = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(10)
+        self.process.wait(30)
         return time.monotonic() - begun
 
 
@@ -135,7 +139,7 @@ def running(*command: str, data: Path | None = None, **environment: str) -> Iter
         if process.poll() is None:
             process.terminate()
             try:
-                process.wait(10)
+                process.wait(30)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -143,12 +147,13 @@ def running(*command: str, data: Path | None = None, **environment: str) -> Iter
 
 
 def _wait_until_healthy(server: Server) -> None:
-    deadline = time.monotonic() + 15
-    while time.monotonic() < deadline and server.process.poll() is None:
+    def healthy() -> bool:
+        if server.process.poll() is not None:
+            pytest.fail(f"The server ended:\n{server.log.read_text()[-4000:]}")
         try:
-            if server.call("GET", "/healthz", tenant=None).status == 200:
-                return
-            break
+            status = server.call("GET", "/healthz", tenant=None).status
         except OSError:
-            time.sleep(0.02)
-    raise AssertionError(f"The server did not come up:\n{server.log.read_text()[-4000:]}")
+            return False
+        return status == 200 or pytest.fail(f"/healthz answers {status}")
+
+    poll(healthy, lambda: server.log.read_text()[-4000:])

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.backends.servers import FORWARDED, GUNICORN, ROOT, running
+from tests.eventually import AT_ONCE
 
 SERVE = (*GUNICORN, "--bind", "unix:{socket}", "backends.catalog.wsgi:application")
 SERVE_ADMIN = (*GUNICORN, "--bind", "unix:{socket}", "backends.catalog.admin_wsgi:application")
@@ -331,7 +332,7 @@ def test_models_and_migrations_agree(tmp_path):
 def test_data_survives_a_restart_and_sigterm_is_quick(tmp_path):
     with running(*SERVE, data=tmp_path) as server:
         server.call("POST", "/products", body={"sku": "kept", "name": "x", "price": 1})
-        assert server.stop() < 3
+        assert server.stop() < AT_ONCE
         assert server.log.read_text() == ""
     with running(*SERVE, data=tmp_path) as server:
         assert [item["sku"] for item in server.call("GET", "/products").json["items"]] == ["kept"]

@@ -12,6 +12,7 @@ import pytest
 
 from backends.events import ring, stream
 from tests.backends.servers import FORWARDED, ROOT, running
+from tests.eventually import AT_ONCE, poll
 
 SERVE = ("-m", "backends.events", "--socket", "{socket}")
 PREFIX = {"X-Forwarded-Prefix": "/events", **FORWARDED}
@@ -56,10 +57,7 @@ def open_streams(events):
 
 
 def wait_for_streams(events, count):
-    deadline = time.monotonic() + 5
-    while open_streams(events) != count:
-        assert time.monotonic() < deadline, open_streams(events)
-        time.sleep(0.02)
+    poll(lambda: open_streams(events) == count)
 
 
 @pytest.mark.parametrize("path", ["/", "/events", "/events/stream", "/metrics", "/nowhere"])
@@ -107,7 +105,7 @@ def test_a_stream_tells_of_new_events_at_once(events):
         begun = time.monotonic()
         [first] = publish(events, "live", "after")
         told = frame(response)
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < AT_ONCE
         assert (told["id"], told["event"]) == (first, "after")
         assert '"data": {"from": "live"}' in told["data"]
 
@@ -245,7 +243,7 @@ def test_the_socket_is_the_owners_alone(events):
 
 def test_sigterm_ends_open_streams_properly_and_the_process_quickly():
     with running(*SERVE) as server, listening(server, "acme") as response:
-        assert server.stop() < 3
+        assert server.stop() < AT_ONCE
         assert response.read() == b""  # the last chunk came: an end, not a broken connection
         assert server.process.returncode == 0
         assert "Traceback" not in server.log.read_text()
@@ -256,7 +254,7 @@ def test_a_listener_that_cannot_be_bound_is_exit_code_1_with_a_reason(where):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         option, address = where[0], where[1].format(port=taken.getsockname()[1])
         command = [sys.executable, "-m", "backends.events", option, address]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=20)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=30)
     assert done.returncode == 1
     assert b"cannot listen on" in done.stderr
 
@@ -264,7 +262,7 @@ def test_a_listener_that_cannot_be_bound_is_exit_code_1_with_a_reason(where):
 @pytest.mark.parametrize("option", ["--no-auth", "--web-api", "--daemonize"])
 def test_asabs_own_options_do_not_exist(option):
     command = [sys.executable, "-m", "backends.events", "--socket", "/nonexistent/s", option]
-    assert subprocess.run(command, cwd=ROOT, capture_output=True, timeout=20).returncode == 2
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, timeout=30).returncode == 2
 
 
 def test_a_ring_forgets_the_oldest_by_number_and_by_bytes():

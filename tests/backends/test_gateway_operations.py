@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
-import time
 
 import aiohttp
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.backends.whole import ROOT, Whole, alive, spawn, wait_ready, whole, write_config
+from tests.eventually import AT_ONCE, eventually, eventually_await, nothing_for
 
 pytestmark = pytest.mark.whole
 
@@ -43,8 +42,9 @@ async def test_each_call_is_one_json_line_that_says_who_where_and_how_long(syste
     async with aiohttp.ClientSession(headers=system.bearer("globex")) as session:
         async with session.get(system.url("/catalog/products?hidden=1")) as response:
             request_id, size = response.headers["X-Request-ID"], len(await response.read())
-    await asyncio.sleep(0.5)
-    text = (system.folder / "var" / "access.log").read_text()
+    log = system.folder / "var" / "access.log"
+    await eventually(lambda: request_id in log.read_text())
+    text = log.read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     mine = [line for line in lines if line["id"] == request_id]
     assert len(mine) == 1
@@ -71,11 +71,10 @@ async def test_sighup_loads_the_config_at_once_and_reopens_the_log(system: Whole
             log.rename(log.with_suffix(".1"))
             system.routing.write_text(original + "\n# said again\n")
             system.process.send_signal(signal.SIGHUP)
-            await asyncio.sleep(0.8)
+            await eventually(log.exists)
             async with session.get(system.url("/documents/"), headers=system.bearer()) as response:
                 request_id = response.headers["X-Request-ID"]
-            await asyncio.sleep(0.5)
-            assert request_id in log.read_text()
+            await eventually(lambda: request_id in log.read_text())
     finally:
         system.routing.write_text(original)
 
@@ -90,18 +89,21 @@ async def test_a_bad_edit_is_shown_with_all_its_problems_beside_the_live_revisio
                     found: dict[str, object] = await response.json()
                     return found
 
+            async def refusal() -> object:
+                return (await shown())["refused"]
+
+            async def no_refusal() -> bool:
+                return await refusal() is None
+
             before = await shown()
             system.routing.write_text(original.replace("target: pricing", "target: prising") + "\nextra: 1\n")
-            await asyncio.sleep(1)
-            after = await shown()
-            assert after["revision"] == before["revision"]
-            refused = after["refused"]
+            refused = await eventually_await(refusal)
+            assert (await shown())["revision"] == before["revision"]
             assert isinstance(refused, dict)
             assert [p["path"] for p in refused["problems"]] == ["routes[4].target", "extra"]
             assert refused["problems"][1]["line"] == original.count("\n") + 2
             system.routing.write_text(original)
-            await asyncio.sleep(1)
-            assert (await shown())["refused"] is None
+            await eventually_await(no_refusal)
     finally:
         system.routing.write_text(original)
     assert "the key 'extra' is unknown" in system.log()
@@ -121,7 +123,7 @@ async def test_readiness_ends_when_draining_begins_and_calls_in_flight_are_finis
         stream = await session.get(system.url("/events/events/stream"), headers=system.bearer())
         assert stream.status == 200
         system.process.send_signal(signal.SIGTERM)
-        await asyncio.sleep(0.3)
+        await eventually(lambda: "draining" in system.log())
         async with session.get(system.admin + "/readyz") as response:
             assert (response.status, await response.text()) == (503, "draining\n")
         async with session.get(system.admin + "/livez") as response:
@@ -130,10 +132,7 @@ async def test_readiness_ends_when_draining_begins_and_calls_in_flight_are_finis
             assert response.status == 200, "it accepts until pre_stop has passed"
             assert response.headers["Connection"] == "close"
         stream.close()
-    begun = time.monotonic()
-    while system.process.poll() is None:
-        assert time.monotonic() - begun < 10
-        await asyncio.sleep(0.05)
+    await eventually(lambda: system.process.poll() is not None)
     assert system.process.returncode == 0
     assert not any(alive(pid) for pid in children)
 
@@ -145,13 +144,12 @@ async def test_a_second_sigterm_ends_all_of_it_at_once(tmp_path_factory: pytest.
             stream = await session.get(system.url("/events/events/stream"), headers=system.bearer())
             assert stream.status == 200
             system.process.send_signal(signal.SIGTERM)
-            await asyncio.sleep(0.3)
+            await nothing_for(0.3)
             assert system.process.poll() is None, "it waits for the stream"
-            begun = time.monotonic()
             system.process.send_signal(signal.SIGTERM)
-            while system.process.poll() is None or any(alive(pid) for pid in children):
-                assert time.monotonic() - begun < 2
-                await asyncio.sleep(0.02)
+            await eventually(
+                lambda: system.process.poll() is not None and not any(map(alive, children)), end=AT_ONCE
+            )
             stream.close()
 
 

@@ -64,7 +64,7 @@ async def test_each_printed_curl_shows_something(system: Whole) -> None:
     assert len(curls) == 5
     for curl in curls:
         words = [*shlex.split(curl), "-s", "-w", "\n%{http_code}"]
-        body, _, status = subprocess.run(words, capture_output=True, text=True, timeout=10).stdout.rpartition(
+        body, _, status = subprocess.run(words, capture_output=True, text=True, timeout=30).stdout.rpartition(
             "\n"
         )
         assert status == "200", curl
@@ -174,10 +174,9 @@ async def test_events_reach_their_own_tenant_alone_as_they_happen(acme: Client, 
         assert response.status == 200
         assert response.content_type == "text/event-stream"
         streams[client] = response
-    await asyncio.sleep(0.1)
     assert (await acme("POST", "/events/events", {"type": "made", "data": {"name": canary}}))[0] in (201, 202)
     received = b""
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(30):
         while canary.encode() not in received:
             received += await streams[acme].content.readany()
     assert re.search(rb"^id: ", received, re.MULTILINE)

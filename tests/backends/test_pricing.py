@@ -10,6 +10,7 @@ import pytest
 from backends.pricing import simulation
 from backends.pricing.models import Rule
 from tests.backends.servers import FORWARDED, UVICORN, running
+from tests.eventually import AT_ONCE
 
 SERVE = (*UVICORN, "--uds", "{socket}", "backends.pricing.app:app")
 PREFIX = {"X-Forwarded-Prefix": "/pricing", **FORWARDED}
@@ -226,7 +227,7 @@ def test_long_lists_come_in_pages(pricing):
 def test_data_survives_a_restart_and_sigterm_is_quick(tmp_path):
     with running(*SERVE, data=tmp_path) as server:
         server.call("PUT", "/prices/kept", body=RULE)
-        assert server.stop() < 3
+        assert server.stop() < AT_ONCE
         assert server.log.read_text() == ""
     with running(*SERVE, data=tmp_path) as server:
         assert [item["sku"] for item in server.call("GET", "/prices").json["items"]] == ["kept"]

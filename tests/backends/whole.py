@@ -8,15 +8,17 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from gateway.core.tokens import TokenRule
 from gateway.services.keys import issue
+from tests.eventually import END, poll
 
 ROOT = Path(__file__).parents[2]
 SCOPES = " ".join(
@@ -119,29 +121,29 @@ def whole(folder: Path) -> Iterator[Whole]:
         left = system.children() if system.process.poll() is None else []
         system.process.send_signal(signal.SIGTERM)
         try:
-            system.process.wait(20)
+            system.process.wait(30)
         finally:
             for pid in left:
                 if alive(pid):
                     os.kill(pid, signal.SIGKILL)
 
 
-def wait_ready(system: Whole, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        assert system.process.poll() is None, system.log()
+def wait_ready(system: Whole) -> None:
+    def ready() -> bool:
+        if system.process.poll() is not None:
+            pytest.fail(f"it ended:\n{system.log()}")
         try:
-            with urllib.request.urlopen(system.admin + "/readyz", timeout=1) as answer:
-                if answer.status == 200:
-                    return
+            with urllib.request.urlopen(system.admin + "/readyz", timeout=30) as answer:
+                return answer.status == 200
         except OSError:
-            time.sleep(0.05)
-    raise AssertionError(f"not ready after {seconds} s:\n{system.log()}")
+            return False
+
+    poll(ready, system.log, 2 * END)
 
 
 def backend_pid(system: Whole, name: str) -> int:
     """The process id of a supervised backend, by the admin listener."""
-    with urllib.request.urlopen(system.admin + "/admin/backends", timeout=2) as answer:
+    with urllib.request.urlopen(system.admin + "/admin/backends", timeout=30) as answer:
         found = re.search(rf'"name": "{name}",\s*"pid": (\d+)', answer.read().decode())
     assert found, name
     return int(found[1])

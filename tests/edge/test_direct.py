@@ -20,6 +20,7 @@ from gateway.edge.exchange import Exchange
 from gateway.handlers.passage import Passage
 from gateway.life import Life
 from tests import harness
+from tests.eventually import eventually, head_start, passes, takes
 from tests.fakes import Backend, Heard, RawClient, always, answer
 
 
@@ -31,7 +32,7 @@ def config(backend: Backend, **more: Any) -> dict[str, Any]:
 async def echo(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     path = heard.line.split()[1]
     if "slow" in path:
-        await asyncio.sleep(0.4)
+        await takes(0.4)
     writer.write(answer(path.encode() + heard.body))
 
 
@@ -111,7 +112,7 @@ async def test_a_client_that_leaves_while_its_request_waits_is_counted_and_logge
 
     async def slow(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         waiting.set()
-        await asyncio.sleep(0.3)
+        await takes(0.3)
         writer.write(answer(heard.line.split()[1].encode()))
 
     async with Backend(slow) as backend:
@@ -123,7 +124,7 @@ async def test_a_client_that_leaves_while_its_request_waits_is_counted_and_logge
             clients[0].send(get("/0"))
             await waiting.wait()
             clients[1].send(get("/1"))
-            await asyncio.sleep(0.05)
+            await head_start(0.05)
             clients[1].close()
             clients[2].send(get("/2"))
             assert (await clients[0].answer())[1] == b"/0"
@@ -175,9 +176,9 @@ async def test_pipelined_requests_are_answered_in_order(tmp_path: Path, ways: li
     async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
         client = await warm(gateway)
         client.send(get("/slow") + get("/2") + get("/3", "Content-Length: 2\r\n", "hi", "POST"))
-        await asyncio.sleep(0.1)
+        await head_start(0.1)
         client.send(get("/4") + get("/5")[:20])
-        await asyncio.sleep(0.05)
+        await head_start(0.05)
         client.send(get("/5")[20:])
         received = [(await client.answer())[1] for _ in range(5)]
         assert received == [b"/slow", b"/2", b"/3hi", b"/4", b"/5"]
@@ -201,7 +202,7 @@ async def test_a_request_that_comes_in_parts_takes_the_short_way(tmp_path: Path,
         whole = get("/a", method="POST", headers="Content-Length: 4\r\n", body="body")
         for cut in (1, 20, len(whole) - 4, len(whole) - 1):
             client.send(whole[:cut])
-            await asyncio.sleep(0.005)
+            await head_start(0.005)
             client.send(whole[cut:])
             assert (await client.answer())[1] == b"/abody"
         assert ways[1:] == ["direct"] * 4
@@ -216,7 +217,7 @@ async def test_a_request_whose_parts_take_their_time_takes_the_other_way(
         client = await warm(gateway)
         whole = get("/a", method="POST", headers="Content-Length: 4\r\n", body="body")
         client.send(whole[:cut])
-        await asyncio.sleep(0.1)
+        await passes(0.1)
         client.send(whole[cut:] + get("/b"))
         assert (await client.answer())[1] == b"/abody"
         assert (await client.answer())[1] == b"/b"
@@ -251,9 +252,9 @@ async def test_a_half_that_came_before_the_drain_is_served_whole(tmp_path: Path,
         client = await warm(gateway)
         whole = get("/a", method="POST", headers="Content-Length: 4\r\n", body="body")
         client.send(whole[:-2])
-        await asyncio.sleep(0.01)
+        await head_start(0.01)
         draining = asyncio.create_task(gateway.drain())
-        await asyncio.sleep(0.3)
+        await head_start(0.3)
         client.send(whole[-2:])
         head, body = await client.answer()
         assert body == b"/abody"
@@ -290,13 +291,13 @@ async def test_traffic_goes_on_past_the_keep_alive_time(
     async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
         client = await warm(gateway)
         for _ in range(5):
-            await asyncio.sleep(0.15)
+            await passes(0.15)
             client.send(get("/x"))
             assert (await client.answer())[1] == b"/x"
         client.send(get("/slow"))  # longer than the keep-alive time
         assert (await client.answer())[1] == b"/slow"
         assert ways[1:] == ["direct"] * 6
-        assert await client.rest(2) == b"", "an idle connection is closed after the keep-alive time"
+        assert await client.rest() == b"", "an idle connection is closed after the keep-alive time"
         client.close()
 
 
@@ -304,12 +305,12 @@ async def test_drain_waits_for_a_direct_request(tmp_path: Path, ways: list[str])
     async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
         client = await warm(gateway)
         client.send(get("/slow"))
-        await asyncio.sleep(0.1)
+        await head_start(0.1)
         draining = asyncio.create_task(gateway.drain())
         head, body = await client.answer()
         assert body == b"/slow"
         assert "connection: close" in head.lower()
-        assert await client.rest(2) == b""
+        assert await client.rest() == b""
         await draining
         assert ways[1:] == ["direct"]
         client.close()
@@ -322,7 +323,7 @@ async def test_a_bug_where_the_answer_is_written_ends_the_connection_and_is_logg
     async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
         client = await RawClient.connect(harness.address(gateway))
         client.send(get("/x"))
-        await client.rest(2)
+        await client.rest()
         assert "left a request without an answer" in caplog.text
         client.close()
 
@@ -349,11 +350,9 @@ async def test_a_client_that_left_frees_all(tmp_path: Path, ways: list[str]) -> 
     async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
         client = await warm(gateway)
         client.send(get("/slow") + get("/never"))
-        await asyncio.sleep(0.1)
-        assert gateway.admission.in_use() == {"app": 1}
+        await eventually(lambda: gateway.admission.in_use() == {"app": 1})
         client.close()
-        await asyncio.sleep(0.1)
-        assert gateway.admission.in_use() == {"app": 0}
+        await eventually(lambda: gateway.admission.in_use() == {"app": 0})
         again = await warm(gateway)
         again.close()
         assert "/never" not in [heard.line.split()[1] for heard in backend.heard]

@@ -10,12 +10,13 @@ import pytest
 from gateway.app import Gateway
 from tests import harness
 from tests.edge.test_order import config, connection_of, echo, get, warm
+from tests.eventually import AT_ONCE, head_start
 from tests.fakes import Backend, Heard, RawClient, answer
 
 
 async def draining(gateway: Gateway) -> asyncio.Task[None]:
     task = asyncio.create_task(gateway.drain())
-    await asyncio.sleep(0.1)
+    await head_start(0.1)
     return task
 
 
@@ -25,9 +26,9 @@ async def test_an_idle_connection_ends_while_another_one_is_still_served(tmp_pat
         idle, busy = await warm(gateway), await warm(gateway)
         fresh = await RawClient.connect(harness.address(gateway))
         busy.send(get("/slow"))
-        await asyncio.sleep(0.02)
+        await head_start(0.02)
         task = await draining(gateway)
-        assert await idle.rest(0.05) == await fresh.rest(0.05) == b""
+        assert await idle.rest(AT_ONCE) == await fresh.rest(AT_ONCE) == b""
         assert not task.done()
         head, body = await busy.answer()
         assert body == b"/slow"
@@ -44,7 +45,7 @@ async def test_half_a_head_that_came_before_it_is_served(tmp_path: Path, cut: in
         client = await warm(gateway)
         whole = get("/a", "X-A: 1\r\n")
         client.send(whole[:cut])
-        await asyncio.sleep(pause)
+        await head_start(pause)
         task = await draining(gateway)
         client.send(whole[cut:])
         head, body = await client.answer()
@@ -62,7 +63,7 @@ async def test_half_a_head_that_never_ends_is_refused_in_it(
         client = await warm(gateway)
         client.send(b"GET /svc/")
         task = await draining(gateway)
-        assert (await client.rest(2)).startswith(b"HTTP/1.1 408 ")
+        assert (await client.rest()).startswith(b"HTTP/1.1 408 ")
         await task
         client.close()
 

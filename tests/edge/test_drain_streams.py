@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from tests import harness
 from tests.edge.test_order import config, get
 from tests.edge.tunnels import config as websocket_config
 from tests.edge.tunnels import cut_at_the_end, opened
+from tests.eventually import eventually, takes
 from tests.fakes import Backend, Heard, RawClient, Script, answer
 from tests.sockets import Peer, websocket
 
@@ -33,7 +33,7 @@ def events(*pieces: bytes, more: str = "", then: float = 0.0, after: bytes = b""
     async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(EVENTS.format(more).encode() + b"".join(map(chunk, pieces)))
         if after:
-            await asyncio.sleep(then)
+            await takes(then)
             writer.write(chunk(after))
         await asyncio.Event().wait()
 
@@ -49,12 +49,6 @@ async def drained(gateway: Gateway) -> float:
     began = time.monotonic()
     await gateway.drain()
     return time.monotonic() - began
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
@@ -120,7 +114,7 @@ async def test_a_client_that_does_not_read_its_stream_holds_nothing_up(
             client.send(get("/events"))
             await client.head()
             (connection,) = gateway.listener._connections()
-            await until(lambda: connection.writing_paused)
+            await eventually(lambda: connection.writing_paused)
             assert await drained(gateway) < 3
             client.close()
     assert [line["code"] for line in logged(gateway)] == ["draining"]
@@ -129,7 +123,7 @@ async def test_a_client_that_does_not_read_its_stream_holds_nothing_up(
 async def test_a_stream_that_ends_within_its_grace_is_whole(tmp_path: Path) -> None:
     async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(EVENTS.format("").encode() + chunk(b"data: 1\n\n"))
-        await asyncio.sleep(0.3)
+        await takes(0.3)
         writer.write(chunk(b"data: 2\n\n") + b"0\r\n\r\n")
 
     async with Backend(script) as backend:
@@ -145,14 +139,14 @@ async def test_a_stream_that_ends_within_its_grace_is_whole(tmp_path: Path) -> N
 
 async def test_a_stream_that_begins_in_the_drain_ends_too(tmp_path: Path) -> None:
     async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.3)
+        await takes(0.3)
         writer.write(EVENTS.format("").encode() + chunk(b"data: 1\n\n"))
         await asyncio.Event().wait()
 
     async with Backend(script) as backend, harness.running(tmp_path, config(backend)) as gateway:
         client = await RawClient.connect(harness.address(gateway))
         client.send(get("/events"))
-        await until(lambda: bool(backend.heard))
+        await eventually(lambda: bool(backend.heard))
         assert await drained(gateway) < 3
         assert (await client.rest()).endswith(chunk(b"data: 1\n\n") + b"0\r\n\r\n")
         client.close()
@@ -195,7 +189,7 @@ async def test_a_download_gets_all_of_the_time(tmp_path: Path) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         for _ in range(20):
             writer.write(chunk(b"x"))
-            await asyncio.sleep(0.1)
+            await takes(0.1)
         writer.write(b"0\r\n\r\n")
 
     async with Backend(script) as backend, harness.running(tmp_path, config(backend)) as gateway:
@@ -223,7 +217,7 @@ async def test_a_call_whose_backend_does_not_answer_gets_an_error_and_is_logged_
         client.send(get("/warm"))
         await client.answer()
         client.send(get("/never", headers))
-        await until(lambda: len(backend.heard) == 2)
+        await eventually(lambda: len(backend.heard) == 2)
         assert await drained(gateway) < 3
         head, body = await client.answer()
         assert head.startswith("HTTP/1.1 504 ")
@@ -239,7 +233,7 @@ async def test_a_call_that_waits_for_its_body_is_told_that_the_gateway_shuts_dow
         async with harness.running(tmp_path, routing, drain=0.3) as gateway:
             client = await RawClient.connect(harness.address(gateway))
             client.send(b"POST /svc/x HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\nabc")
-            await until(lambda: len(gateway.life.inside) == 1)
+            await eventually(lambda: len(gateway.life.inside) == 1)
             assert await drained(gateway) < 3
             assert (await client.rest()).startswith(b"HTTP/1.1 503 ")
             client.close()

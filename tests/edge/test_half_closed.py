@@ -14,6 +14,7 @@ import pytest
 
 from gateway.app import Gateway
 from tests import harness
+from tests.eventually import AT_ONCE, END, eventually, head_start, takes
 from tests.fakes import Backend, Heard, RawClient, Script, answer
 from tests.sockets import PONG, TEXT, connect, echo, websocket
 
@@ -41,7 +42,7 @@ def config(backend: Backend, kind: str = "http", **more: Any) -> dict[str, Any]:
 async def slow(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     path = heard.line.split()[1]
     if "slow" in path:
-        await asyncio.sleep(0.2)
+        await takes(0.2)
     writer.write(answer(path.encode() + heard.body))
 
 
@@ -56,10 +57,10 @@ def half_close(client: RawClient) -> None:
     client.writer.write_eof()
 
 
-async def nothing_left(gateway: Gateway, seconds: float = 1.0) -> None:
+async def nothing_left(gateway: Gateway, seconds: float = AT_ONCE) -> None:
     async with asyncio.timeout(seconds):
-        while gateway.listener._connections() or any(gateway.admission.in_use().values()):
-            await asyncio.sleep(0.01)
+        await eventually(lambda: not gateway.listener._connections())
+        await eventually(lambda: not any(gateway.admission.in_use().values()))
     assert gateway.pools.under_way == 0
 
 
@@ -75,15 +76,15 @@ async def test_it_gets_its_answer_and_then_the_connection_ends(
     ):
         client = await warm(gateway)
         client.send(REQUESTS[name])
-        await asyncio.sleep(pause)
+        await head_start(pause)
         half_close(client)
-        received = await client.rest(2)
+        received = await client.rest()
         interim, final, rest = received.rpartition(b"HTTP/1.")
         assert interim in (b"", CONTINUE), "it may be asked whether it is still there"
         assert name != "old" or not interim
         assert (final + rest).startswith((b"HTTP/1.1 200 ", b"HTTP/1.0 200 "))
         assert rest.endswith(b"\r\n\r\n/slow" + (b"body" if name in ("length", "chunked") else b""))
-        await nothing_left(gateway, 0.3)
+        await nothing_left(gateway)
         client.close()
     lines = [json.loads(line) for line in (tmp_path / "var" / "access.log").read_text().splitlines()]
     assert [line["status"] for line in lines] == [200, 200]
@@ -99,7 +100,7 @@ async def test_what_it_sent_ahead_is_answered_too_and_what_is_not_whole_is_dropp
         three = REQUESTS["chunked"].replace(b"slow", b"3")
         client.send(one + two + three + two.replace(b"2", b"4") + b"GET /svc/5 HTTP/1.1\r\nHost")
         half_close(client)
-        received = await client.rest(2)
+        received = await client.rest()
         assert received.removeprefix(CONTINUE).count(b"HTTP/1.1 200 ") == 4
         assert [heard.line.split()[1] for heard in backend.heard[1:]] == ["/slow", "/2", "/3", "/4"]
         await nothing_left(gateway)
@@ -116,7 +117,7 @@ async def test_it_gets_an_answer_of_ours_too(tmp_path: Path) -> None:
             client = await RawClient.connect(harness.address(gateway))
             client.send(raw)
             half_close(client)
-            assert (await client.rest(2)).split()[1] == status
+            assert (await client.rest()).split()[1] == status
             await nothing_left(gateway)
             client.close()
 
@@ -130,10 +131,10 @@ async def test_a_long_answer_reaches_it_whole(tmp_path: Path) -> None:
     async with Backend(script) as backend, harness.running(tmp_path, config(backend)) as gateway:
         client = await RawClient.connect(harness.address(gateway))
         client.send(b"GET /svc/ HTTP/1.1\r\nHost: a\r\n\r\n")
-        await asyncio.sleep(0.1)
+        await head_start(0.1)
         half_close(client)
-        await asyncio.sleep(0.5)
-        assert (await client.rest(5)).endswith(big)
+        await head_start(0.5)
+        assert (await client.rest()).endswith(big)
         await nothing_left(gateway)
         client.close()
 
@@ -146,10 +147,10 @@ async def test_on_a_connection_without_a_request_it_is_gone_at_once(
     async with Backend(slow) as backend, harness.running(tmp_path, config(backend)) as gateway:
         client = await warm(gateway) if ready == "warm" else await RawClient.connect(harness.address(gateway))
         client.send(sent)
-        await asyncio.sleep(0.02)
+        await head_start(0.02)
         half_close(client)
-        assert await client.rest(0.3) == b""
-        await nothing_left(gateway, 0.3)
+        assert await client.rest(AT_ONCE) == b""
+        await nothing_left(gateway)
         client.close()
 
 
@@ -162,9 +163,9 @@ async def test_in_the_middle_of_a_body_it_is_gone_at_once(tmp_path: Path, kind: 
     ):
         client = await RawClient.connect(harness.address(gateway))
         client.send(f"POST /svc/slow HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n3\r\nabc".encode())
-        await asyncio.sleep(0.1)
+        await head_start(0.1)
         half_close(client)
-        await nothing_left(gateway, 0.5)
+        await nothing_left(gateway)
         client.close()
         assert len(backend.heard) == (0 if kind == "gunicorn" else 1)
 
@@ -181,9 +182,9 @@ async def test_a_body_that_lacks_a_part_does_not_hold_it_up_once_the_rest_is_ans
     ):
         client = await warm(gateway)
         client.send(REQUESTS[first] + CHUNKED.replace(b"slow", b"lacking") + b"9\r\npart")
-        await asyncio.sleep(0.02)
+        await head_start(0.02)
         half_close(client)
-        received = await client.rest(2)
+        received = await client.rest()
         assert received.removeprefix(CONTINUE).count(b"HTTP/1.1 200 ") == 1
         await nothing_left(gateway)
         client.close()
@@ -206,9 +207,9 @@ async def test_one_that_closed_is_told_from_it_within_a_second(
     async with Backend(script) as backend, harness.running(tmp_path, config(backend)) as gateway:
         client = await warm(gateway)
         client.send(REQUESTS[name])
-        await asyncio.sleep(pause)
+        await head_start(pause)
         client.close()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(30):
             await gone.wait()
         await nothing_left(gateway)
 
@@ -216,7 +217,7 @@ async def test_one_that_closed_is_told_from_it_within_a_second(
 def stream(pause: float) -> Script:
     async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
-        await asyncio.sleep(pause)
+        await takes(pause)
 
     return script
 
@@ -228,7 +229,7 @@ async def test_a_stream_of_events_ends_with_the_sending_of_who_reads_it(tmp_path
         client.send(b"GET /svc/ HTTP/1.1\r\nHost: a\r\n\r\n")
         await client.reader.readuntil(b"data: 1\n\n")
         half_close(client)
-        await nothing_left(gateway, 0.5)
+        await nothing_left(gateway)
         client.close()
 
 
@@ -236,7 +237,7 @@ async def test_a_websocket_that_is_not_open_yet_ends_with_it_too(tmp_path: Path)
     """Who sends no more cannot speak in one, and would hold it until it has been silent for too long."""
 
     async def late(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.2)
+        await takes(0.2)
         await websocket(echo)(heard, reader, writer)
 
     async with Backend(late, heads_only=True) as backend:
@@ -246,7 +247,7 @@ async def test_a_websocket_that_is_not_open_yet_ends_with_it_too(tmp_path: Path)
                 b"GET /svc/ HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
                 b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
             )
-            await asyncio.sleep(0.05)
+            await head_start(0.05)
             half_close(client)
             await nothing_left(gateway)
             client.close()
@@ -260,7 +261,7 @@ async def test_a_websocket_ends_with_its_client_s_sending(tmp_path: Path) -> Non
             assert await peer.message() == b"hello"
             peer.send(PONG, b"")
             peer.writer.write_eof()
-            assert await peer.ended(2)
+            assert await peer.ended()
             peer.cut()
             await nothing_left(gateway)
 
@@ -274,11 +275,10 @@ async def test_a_thousand_of_them_leave_nothing(tmp_path: Path) -> None:
             client.send(REQUESTS["direct" if number % 2 else "task"])
             half_close(client)
             if number % 3:
-                assert b" 200 " in (await client.rest(10)).removeprefix(CONTINUE)
+                assert b" 200 " in (await client.rest()).removeprefix(CONTINUE)
             client.close()
 
         for _ in range(5):
             await asyncio.gather(*[one(number) for number in range(100)])
-        await nothing_left(gateway, 3)
-        await asyncio.sleep(0.05)
-        assert len(asyncio.all_tasks()) - before <= len(backend._tasks)
+        await nothing_left(gateway, END)
+        await eventually(lambda: len(asyncio.all_tasks()) - before <= len(backend._tasks))

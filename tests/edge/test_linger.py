@@ -20,6 +20,7 @@ import pytest
 from gateway.app import Gateway
 from tests import harness
 from tests.edge.test_order import connection_of
+from tests.eventually import AT_ONCE, eventually, eventually_await, head_start, nothing_for
 from tests.fakes import Backend, Heard, always, answer
 from tests.wire import Answer, read_answers
 
@@ -64,17 +65,18 @@ class Sender:
         await asyncio.get_running_loop().sock_sendall(self.socket, raw)
 
     async def _when_ready(self, read: Callable[[], bytes]) -> bytes:
-        async with asyncio.timeout(5):
-            while True:
-                try:
-                    return read()
-                except BlockingIOError:
-                    await asyncio.sleep(0.005)
+        def ready() -> list[bytes]:
+            try:
+                return [read()]
+            except BlockingIOError:
+                return []
+
+        return (await eventually(ready))[0]
 
     async def answered(self) -> None:
         """Until there is something to read, which stays there."""
         await self._when_ready(lambda: self.socket.recv(1, socket.MSG_PEEK))
-        await asyncio.sleep(0.02)  # the gateway does after an answer what it does
+        await head_start(0.02)  # the gateway does after an answer what it does
 
     async def read(self) -> bytes:
         return await self._when_ready(lambda: self.socket.recv(1 << 16))
@@ -103,7 +105,7 @@ async def refusing(
     routes = [harness.route("svc", "app", public=True, **limits)]
     async with harness.running(folder, harness.routing(routes, backends=backends)) as gateway:
         client = Sender(harness.address(gateway))
-        await asyncio.sleep(0.02)  # aiohttp waits for the first request
+        await head_start(0.02)  # aiohttp waits for the first request
         try:
             yield gateway, client
         finally:
@@ -112,9 +114,7 @@ async def refusing(
 
 async def ended(gateway: Gateway) -> None:
     """Well before a silence would end it."""
-    async with asyncio.timeout(1):
-        while gateway.listener._connections():
-            await asyncio.sleep(0.01)
+    await eventually(lambda: not gateway.listener._connections(), end=AT_ONCE)
 
 
 def is_whole(refusal: Answer, status: int) -> bool:
@@ -134,7 +134,7 @@ async def test_a_client_that_goes_on_sending_gets_its_refusal(
             await client.answered()
             for piece in (more, GOOD, GOOD * 1000):
                 await client.send(piece)
-                await asyncio.sleep(0.01)
+                await head_start(0.01)
             assert is_whole(await client.one_answer(), status)
             assert not any(gateway.admission.in_use().values())
             client.socket.close()
@@ -161,9 +161,8 @@ async def test_an_answer_that_came_before_the_request_was_whole_is_read_too(
             sending = asyncio.create_task(client.send(b"x" * 40_000_000))
             transport = connection_of(gateway).transport
             assert transport is not None
-            async with asyncio.timeout(5):
-                while transport.is_reading():
-                    await asyncio.sleep(0.01)
+            async with asyncio.timeout(30):
+                await eventually(lambda: not transport.is_reading())
                 enough.set()
                 await sending
             found = await client.one_answer()
@@ -180,7 +179,7 @@ async def test_a_body_that_nobody_reads_does_not_cost_its_client_the_answer(
             await client.send(BODY.replace(b"/svc", b"/nowhere"))
             await client.answered()
             for _ in range(5):
-                await asyncio.sleep(0.02)
+                await head_start(0.02)
                 await client.send(b"x" * 1000)
             found = await client.one_answer()
             assert found.status == 404 and not found.closes
@@ -195,9 +194,8 @@ async def test_it_ends_when_the_client_closes(
         async with refusing(tmp_path, backend, monkeypatch) as (gateway, client):
             await client.send(raw)
             assert is_whole(await client.one_answer(), status)
-            await asyncio.sleep(0.05)
             (connection,) = gateway.listener._connections()
-            assert connection.lingering is not None and not connection._request_in_progress
+            await eventually(lambda: connection.lingering is not None and not connection._request_in_progress)
             client.socket.shutdown(socket.SHUT_WR)
             await ended(gateway)
 
@@ -213,11 +211,14 @@ async def test_it_ends_after_a_time_and_after_a_silence(
         async with refusing(tmp_path, backend, monkeypatch) as (gateway, client):
             await client.send(raw)
             await client.answered()
-            async with asyncio.timeout(2):
-                while gateway.listener._connections():
-                    if limit == "TIME":
+
+            async def ended() -> bool:
+                if limit == "TIME" and gateway.listener._connections():
+                    with suppress(ConnectionError):
                         await client.send(b"x")
-                    await asyncio.sleep(0.02)
+                return not gateway.listener._connections()
+
+            await eventually_await(ended, end=AT_ONCE)
 
 
 async def test_who_sends_now_and_then_is_not_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,7 +229,7 @@ async def test_who_sends_now_and_then_is_not_silent(tmp_path: Path, monkeypatch:
             await client.answered()
             for _ in range(32):
                 await client.send(b"x")
-                await asyncio.sleep(0.05)
+                await head_start(0.05)
             assert gateway.listener._connections()
             assert is_whole(await client.one_answer(), 413)
 
@@ -240,7 +241,7 @@ async def test_it_ends_when_too_much_is_sent(tmp_path: Path, monkeypatch: pytest
             await client.send(BODY)
             await client.answered()
             await client.send(b"x" * 900_000)
-            await asyncio.sleep(0.05)
+            await nothing_for(0.05)
             assert gateway.listener._connections()
             with pytest.raises(ConnectionError):
                 await client.send(b"x" * 50_000_000)
@@ -260,9 +261,9 @@ async def test_bytes_that_were_held_back_are_thrown_away_too(
     async with Backend(slow) as backend:
         async with refusing(tmp_path, backend, monkeypatch) as (gateway, client):
             await client.send(GOOD + REFUSED["the short way"][0] + b"x" * 1_000_000)
-            await asyncio.sleep(0.05)
             connection = connection_of(gateway)
-            assert connection.transport is not None and not connection.transport.is_reading()
+            assert connection.transport is not None
+            await eventually(lambda: not connection.transport.is_reading())
             go_on.set()
             await client.answered()
             await client.send(b"x" * 5_000_000)
@@ -279,9 +280,8 @@ async def test_requests_that_were_sent_ahead_of_a_refusal_are_forgotten(
         async with refusing(tmp_path, backend, monkeypatch) as (gateway, client):
             await client.send(raw + GOOD * 10)
             assert is_whole(await client.one_answer(), status)
-            await asyncio.sleep(0.05)
             connection = connection_of(gateway)
-            assert not connection._held and not connection._messages
+            await eventually(lambda: not connection._held and not connection._messages)
         assert not backend.heard
 
 
@@ -296,12 +296,12 @@ async def test_a_drain_gives_it_a_moment_only(
             await client.send(raw)
             await client.answered()
             draining = asyncio.create_task(gateway.drain())
-            await asyncio.sleep(0.1)
+            await head_start(0.1)
             await client.send(b"x")
             assert (await client.one_answer()).status == status
             began = monotonic()
             await draining
-            assert monotonic() - began < 2, "the drain time is 5 s, and aiohttp waits 10 s for a body"
+            assert monotonic() - began < AT_ONCE, "the drain time is 5 s, and aiohttp waits 10 s for a body"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from gateway.core.model import Address
 from gateway.edge.pool import Pool
 from gateway.edge.server import ClientConnection
 from tests import harness
+from tests.eventually import AT_ONCE, eventually, head_start, takes
 from tests.fakes import Backend, Heard, RawClient, answer
 
 
@@ -24,7 +25,7 @@ def config(backend: Backend) -> dict[str, Any]:
 async def echo(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     path = heard.line.split()[1]
     if "slow" in path:
-        await asyncio.sleep(0.2)
+        await takes(0.2)
     writer.write(answer(path.encode() + heard.body))
 
 
@@ -50,10 +51,10 @@ async def test_what_looks_like_a_request_in_the_middle_of_a_header_is_none(tmp_p
     async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
         client = await RawClient.connect(harness.address(gateway))
         client.send(get("/slow"))
-        await asyncio.sleep(0.05)
+        await head_start(0.05)
         client.send(b"GET /svc/second HTTP/1.1\r\nHost: a\r\nX-A: ")
         assert (await client.answer())[1] == b"/slow"
-        await asyncio.sleep(0.05)
+        await head_start(0.05)
         client.send(get("/smuggled"))
         head, _ = await client.answer()
         assert [heard.line.split()[1] for heard in backend.heard] in (["/slow"], ["/slow", "/second"]), head
@@ -64,11 +65,11 @@ async def test_what_looks_like_a_request_in_the_middle_of_a_body_is_none(tmp_pat
     async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
         client = await RawClient.connect(harness.address(gateway))
         client.send(get("/slow"))
-        await asyncio.sleep(0.05)
+        await head_start(0.05)
         inner = get("/smuggled")
         client.send(f"POST /svc/second HTTP/1.1\r\nHost: a\r\nContent-Length: {len(inner)}\r\n\r".encode())
         assert (await client.answer())[1] == b"/slow"
-        await asyncio.sleep(0.05)
+        await head_start(0.05)
         client.send(b"\n" + inner)
         assert (await client.answer())[1] == b"/second" + inner
         assert [heard.line.split()[1] for heard in backend.heard] == ["/slow", "/second"]
@@ -83,8 +84,7 @@ async def test_bytes_that_come_just_as_an_answer_ends_stay_behind_those_that_cam
         client = await warm(gateway)
         connection = connection_of(gateway)
         client.send(get("/slow"))
-        while not connection.busy:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: connection.busy)
         connection.data_received(b"GET /svc/second HTTP/1.1\r\nHost: a\r\nX-A: ")
         done = ClientConnection.direct_done
 
@@ -144,8 +144,7 @@ async def test_no_task_waits_for_the_rest_of_a_body_whose_client_has_left(tmp_pa
         assert (await client.head()).startswith("HTTP/1.1 404 ")
         assert asyncio.all_tasks() - before
         client.close()
-        await asyncio.sleep(0.1)
-        assert not asyncio.all_tasks() - before
+        await eventually(lambda: not asyncio.all_tasks() - before)
 
 
 @pytest.mark.parametrize("line", ["GET /svc/x HTTP/2.0", "GET /svc/x HTTP/0.9", "GET /svc/x"])
@@ -156,7 +155,7 @@ async def test_other_versions_are_refused_in_http_1_1(tmp_path: Path, line: str)
         head = await client.head()
         assert head.startswith("HTTP/1.1 400 Bad Request\r\n")
         assert "Connection: close" in head
-        await client.rest(2)
+        await client.rest()
         assert not backend.heard
         client.close()
 
@@ -168,7 +167,7 @@ async def test_a_transfer_coding_in_http_1_0_is_refused(tmp_path: Path) -> None:
             b"POST /svc/x HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"
         )
         client.send(head + b"0\r\n\r\n" + get("/inner"))
-        received = await client.rest(2)
+        received = await client.rest()
         assert received.startswith(b"HTTP/1.0 400 ")
         assert received.count(b"Bad Request\r\n") == 1
         assert not backend.heard
@@ -185,9 +184,9 @@ async def test_a_body_that_breaks_after_its_beginning_is_refused_at_once(tmp_pat
         async with harness.running(tmp_path, routing) as gateway:
             client = await RawClient.connect(harness.address(gateway))
             client.send(b"POST /svc/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
-            await asyncio.sleep(0.05)
+            await head_start(0.05)
             client.send(b"zz\r\n" + get("/inner"))
-            received = await client.rest(1)
+            received = await client.rest(AT_ONCE)
             assert received.startswith(b"HTTP/1.1 400 ")
             assert received.count(b"Bad Request\r\n") == 1
             assert not any(gateway.admission.in_use().values())
@@ -197,7 +196,7 @@ async def test_a_body_that_breaks_after_its_beginning_is_refused_at_once(tmp_pat
 async def test_bytes_that_come_on_an_idle_connection_end_it_and_reach_nobody(tmp_path: Path) -> None:
     async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(answer(heard.line.split()[1].encode()))
-        await asyncio.sleep(0.02)
+        await takes(0.02)
         writer.write(answer(b"for somebody else")[:20])
 
     async with Backend(script) as backend, harness.running(tmp_path, config(backend)) as gateway:
@@ -205,7 +204,7 @@ async def test_bytes_that_come_on_an_idle_connection_end_it_and_reach_nobody(tmp
         for number in (1, 2, 3):
             client.send(get(f"/{number}"))
             assert (await client.answer())[1] == b"/%d" % number
-            await asyncio.sleep(0.06)
+            await head_start(0.06)
         assert backend.connections == 3
         client.close()
 
@@ -221,7 +220,7 @@ async def test_requests_before_a_broken_one_in_the_same_segment_are_answered(
         client.send(requests + b"GET /svc/broken HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n" + get("/after"))
         for n in range(good):
             assert (await client.answer())[1] == b"/%d" % n
-        received = await client.rest(2)
+        received = await client.rest()
         assert received.startswith(b"HTTP/1.1 400 ")
         assert received.count(b"HTTP/1.1 ") == 1
         heard = [heard.line.split()[1] for heard in backend.heard]
@@ -237,7 +236,7 @@ async def test_a_request_with_a_body_before_a_broken_one_in_the_same_segment_is_
         head = b"POST /svc/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
         client.send(head + b"3\r\nabc\r\n0\r\n\r\n" + b"GET /svc/\x00 HTTP/1.1\r\n\r\n")
         assert (await client.answer())[1] == b"/xabc"
-        assert (await client.rest(2)).startswith(b"HTTP/1.1 400 ")
+        assert (await client.rest()).startswith(b"HTTP/1.1 400 ")
         client.close()
 
 
@@ -252,7 +251,7 @@ async def test_requests_behind_one_whose_upgrade_is_ignored_are_answered(tmp_pat
         for cut in range(len(first) - len(body) - 4, len(raw), 3):
             client = await RawClient.connect(harness.address(gateway))
             client.send(raw[:cut])
-            await asyncio.sleep(0.001)
+            await head_start(0.001)
             client.send(raw[cut:])
             for path in (b"/a", b"/b", b"/c"):
                 head, received = await client.answer()

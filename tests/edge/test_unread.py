@@ -10,6 +10,7 @@ import pytest
 
 from tests import harness
 from tests.edge.test_order import config, connection_of, get, warm
+from tests.eventually import END, eventually, head_start, nothing_for, takes
 from tests.fakes import Backend, Heard, RawClient, answer
 
 PIPELINED = {
@@ -40,12 +41,10 @@ async def test_answers_that_nobody_reads_do_not_pile_up(tmp_path: Path, name: st
         else:
             for _ in range(10):
                 client.send(raw * (number // 10))
-                await asyncio.sleep(0.001)
-        async with asyncio.timeout(2):
-            while not connection.writing_paused:
-                await asyncio.sleep(0.01)
+                await head_start(0.001)
+        await eventually(lambda: connection.writing_paused)
         for _ in range(10):
-            await asyncio.sleep(0.01)
+            await nothing_for(0.01)
             assert transport.get_write_buffer_size() < 512 * 1024
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]
         for _ in range(number):
@@ -75,14 +74,12 @@ async def test_a_client_that_takes_nothing_for_too_long_is_cut_off_and_a_slow_on
             stalled.writer.transport.pause_reading()  # type: ignore[attr-defined]
             connections = gateway.listener._connections
             taken = 0
-            async with asyncio.timeout(6):
+            async with asyncio.timeout(END):
                 while len(connections()) > 1:
                     taken += len(await slow.reader.read(300_000))
-                    await asyncio.sleep(0.1)
+                    await takes(0.1)
             assert taken < 20_000_000
             await slow.reader.readexactly(200_000)
-            async with asyncio.timeout(2):
-                while sum(gateway.admission.in_use().values()) > 1:
-                    await asyncio.sleep(0.01)
+            await eventually(lambda: sum(gateway.admission.in_use().values()) <= 1)
             for client in (stalled, slow):
                 client.close()

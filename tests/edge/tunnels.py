@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 
 from gateway.app import Gateway
 from tests import harness
+from tests.eventually import AT_ONCE, eventually
 from tests.fakes import Backend, RawClient, Script
 from tests.sockets import (
     Peer,
@@ -71,11 +70,12 @@ async def refused(gateway: Gateway, path: str, *lines: str) -> tuple[int, dict[s
 
 
 async def nobody_inside(gateway: Gateway) -> None:
-    """Within a second no seat is taken and no tunnel is open."""
-    end = time.monotonic() + 1.0
-    while any(gateway.admission.in_use().values()) or len(gateway.tunnels):
-        assert time.monotonic() < end, (gateway.admission.in_use(), len(gateway.tunnels))
-        await asyncio.sleep(0.01)
+    """No seat is taken and no tunnel is open: at once, and not by a time-out."""
+    await eventually(
+        lambda: not any(gateway.admission.in_use().values()) and not len(gateway.tunnels),
+        lambda: (gateway.admission.in_use(), len(gateway.tunnels)),
+        AT_ONCE,
+    )
 
 
 def logged(gateway: Gateway) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from tests import harness
+from tests.eventually import AT_ONCE, eventually, takes
 from tests.fakes import Backend, Heard, RawClient, Script, always, answer, then_close
 
 pytestmark = pytest.mark.asyncio
@@ -61,7 +62,7 @@ async def test_a_closed_port_is_503_at_once(
             assert response.status == 503
             assert await code_of(response) == "backend_unavailable"
             assert int(response.headers["Retry-After"]) >= 1
-        assert time.perf_counter() - begun < 0.5
+        assert time.perf_counter() - begun < AT_ONCE
         assert gateway.admission.in_use() == {"app": 0}
 
 
@@ -84,7 +85,7 @@ async def test_a_backend_that_does_not_accept_is_503_at_the_connect_timeout(
             ) as response:
                 assert response.status == 503
                 assert await code_of(response) == "backend_unavailable"
-            assert 0.2 <= time.perf_counter() - begun < 1
+            assert 0.2 <= time.perf_counter() - begun < AT_ONCE
         for sock in waiting:
             sock.close()
 
@@ -137,7 +138,7 @@ async def test_a_backend_that_dies_before_it_answers_is_502_and_executes_once(
 
 async def test_a_silent_backend_is_504(tmp_path: Path, session: aiohttp.ClientSession) -> None:
     async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(5)
+        await takes(5)
 
     async with Backend(script) as backend:
         routing = config([backend.address], timeouts={"first_byte": "150ms"})
@@ -152,8 +153,10 @@ async def test_a_silent_backend_is_504(tmp_path: Path, session: aiohttp.ClientSe
 async def test_the_seat_of_a_silent_thread_is_free_when_the_thread_is(
     tmp_path: Path, session: aiohttp.ClientSession
 ) -> None:
+    done = asyncio.Event()
+
     async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.6)
+        await done.wait()
         writer.write(answer())
 
     async with Backend(script) as backend:
@@ -164,8 +167,8 @@ async def test_the_seat_of_a_silent_thread_is_free_when_the_thread_is(
             ) as response:
                 assert response.status == 504
             assert gateway.admission.in_use() == {"app": 1}
-            await asyncio.sleep(0.8)
-            assert gateway.admission.in_use() == {"app": 0}
+            done.set()
+            await eventually(lambda: gateway.admission.in_use() == {"app": 0})
 
 
 JUNK = {
@@ -193,7 +196,7 @@ async def test_junk_is_502(tmp_path: Path, session: aiohttp.ClientSession, name:
 
 async def _stalls(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
-    await asyncio.sleep(5)
+    await takes(5)
 
 
 @pytest.mark.parametrize(
@@ -233,8 +236,8 @@ async def test_an_answer_to_http_1_0_that_is_cut_off_ends_with_a_reset(
     async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
         if timeouts:
-            await asyncio.sleep(5)
-        await asyncio.sleep(0.05)
+            await takes(5)
+        await takes(0.05)
         writer.close()
 
     async with Backend(script) as backend:
@@ -242,7 +245,7 @@ async def test_an_answer_to_http_1_0_that_is_cut_off_ends_with_a_reset(
         async with harness.running(tmp_path, routing) as gateway:
             client = await RawClient.connect(harness.address(gateway))
             client.send(b"GET /svc/ HTTP/1.0\r\nHost: x\r\n\r\n")
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(30):
                 assert await client.reader.readuntil(b"half")
                 with pytest.raises(ConnectionResetError):
                     await client.reader.read()
@@ -302,6 +305,5 @@ async def test_the_gateway_is_fine_after_all_that(tmp_path: Path, session: aioht
                         harness.url(gateway, "/svc/"), headers=harness.bearer(gateway)
                     ) as response:
                         assert response.status == expected
-            await asyncio.sleep(0.05)
-            assert gateway.admission.in_use() == {"app": 0}
-            assert len(asyncio.all_tasks()) <= before + 2  # the keep-alive connections of client and backend
+            await eventually(lambda: gateway.admission.in_use() == {"app": 0})
+            await eventually(lambda: len(asyncio.all_tasks()) <= before + 2)  # the keep-alive connections

@@ -18,6 +18,7 @@ from gateway.app import Gateway
 from gateway.edge import spool
 from gateway.store.sqlite import SQLiteDocumentStore
 from tests import harness
+from tests.eventually import eventually, nothing_for
 from tests.fakes import Backend, RawClient, always, answer
 
 pytestmark = pytest.mark.asyncio
@@ -107,9 +108,9 @@ async def test_an_answer_that_cannot_be_buffered_waits_for_its_client_and_arrive
             client = await RawClient.connect(harness.address(gateway))
             client.send(b"GET /svc/ HTTP/1.1\r\nHost: a\r\n\r\n")
             await client.head()
-            await asyncio.sleep(0.3)
+            await nothing_for(0.3)
             assert gateway.admission.in_use() == {"app": 1}, "the thread waits, as it would without us"
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 assert await client.reader.readexactly(len(big)) == big
             client.close()
 
@@ -123,15 +124,14 @@ async def test_a_buffered_answer_that_cannot_be_read_again_cuts_the_client_off(
         client = await RawClient.connect(harness.address(gateway))
         client.send(b"GET /svc/ HTTP/1.1\r\nHost: a\r\n\r\n")
         await client.head()
-        await asyncio.sleep(0.3)
+        await nothing_for(0.3)
         assert len(await client.rest()) < len(big)
         assert "Input/output error" in caplog.text
-        async with asyncio.timeout(2):
-            while gateway.admission.in_use()["app"] or gateway.pools.under_way:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: not (gateway.admission.in_use()["app"] or gateway.pools.under_way))
         client.close()
     lines = [json.loads(line) for line in (tmp_path / "var" / "access.log").read_text().splitlines()]
     assert [(line["status"], line["code"]) for line in lines] == [(200, "internal")]
+
 
 async def test_a_full_store_is_507_what_is_there_is_read_on_and_proxying_goes_on(tmp_path: Path) -> None:
     async with Backend(always(answer(b"hello"))) as backend:

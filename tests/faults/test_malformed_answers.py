@@ -15,6 +15,7 @@ import pytest
 
 from gateway.app import Gateway
 from tests import harness, mutants
+from tests.eventually import eventually, takes
 from tests.fakes import Backend, Heard
 from tests.wire import Answer, Wire
 
@@ -40,7 +41,7 @@ class Scripted:
                 if writer.is_closing():
                     return  # the gateway has heard enough
                 writer.write(piece)
-                await asyncio.sleep(self._random.choice([0, 0, 0.001]))
+                await takes(self._random.choice([0, 0, 0.001]))
             if self.closes:
                 writer.close()
         finally:
@@ -64,10 +65,9 @@ async def good_request(gateway: Gateway, backend: Scripted, mark: int) -> None:
 
 
 async def settled(gateway: Gateway, backend: Scripted) -> None:
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(30):
         await backend.written.wait()
-        while any(gateway.admission.in_use().values()) or gateway.pools.under_way:
-            await asyncio.sleep(0.001)
+        await eventually(lambda: not (any(gateway.admission.in_use().values()) or gateway.pools.under_way))
         for _ in range(5):  # what a backend sends too much, and the end of its connection, has come by now
             await asyncio.sleep(0)
 

@@ -18,6 +18,7 @@ from aiohttp.http_parser import HttpRequestParser
 
 from gateway.app import Gateway
 from tests import harness, mutants
+from tests.eventually import eventually, head_start
 from tests.fakes import Backend, Heard, answer
 from tests.wire import Answer, Wire
 
@@ -109,9 +110,7 @@ def cool(gateway: Gateway) -> None:
 
 
 async def settled(gateway: Gateway) -> None:
-    async with asyncio.timeout(3):
-        while any(gateway.admission.in_use().values()) or gateway.pools.under_way:
-            await asyncio.sleep(0.001)
+    await eventually(lambda: not (any(gateway.admission.in_use().values()) or gateway.pools.under_way))
 
 
 async def send(wire: Wire, raw: bytes, random: Random) -> None:
@@ -119,7 +118,7 @@ async def send(wire: Wire, raw: bytes, random: Random) -> None:
         if wire.ended:
             return
         wire.send(piece)
-        await asyncio.sleep(random.choice([0, 0, 0.001]))
+        await head_start(random.choice([0, 0, 0.001]))
 
 
 async def one_case(
@@ -175,10 +174,10 @@ def check_answers(answers: list[Answer], passed: list[tuple[str, str, bytes]]) -
 
 
 async def no_task_left(backend: Backend, before: set[asyncio.Task[Any]]) -> None:
-    end = asyncio.get_running_loop().time() + 1
-    while left := asyncio.all_tasks() - backend._tasks - before:
-        assert asyncio.get_running_loop().time() < end, [(task, task.get_stack()) for task in left]
-        await asyncio.sleep(0.01)
+    def left() -> set[asyncio.Task[Any]]:
+        return asyncio.all_tasks() - backend._tasks - before
+
+    await eventually(lambda: not left(), lambda: [(task, task.get_stack()) for task in left()])
 
 
 @pytest.mark.parametrize("kind", ["http", "gunicorn"])

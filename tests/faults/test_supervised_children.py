@@ -6,10 +6,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
+
+from tests.eventually import poll
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has PR_SET_PDEATHSIG")
 
@@ -73,10 +74,7 @@ def test_kill_9_of_the_supervising_process_leaves_no_child(folder):
             assert all(map(alive, processes))
             parent.kill()
             parent.wait()
-            deadline = time.monotonic() + 5.0
-            while any(map(alive, processes)) and time.monotonic() < deadline:
-                time.sleep(0.02)
-            assert [pid for pid in processes if alive(pid)] == []
+            poll(lambda: not any(map(alive, processes)), lambda: [pid for pid in processes if alive(pid)])
         finally:
             parent.kill()
             for pid in filter(alive, processes):

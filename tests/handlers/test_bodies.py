@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests import harness
+from tests.eventually import at_rest, eventually, head_start, nothing_for, takes
 from tests.fakes import Backend, Heard, RawClient, always, answer
 
 pytestmark = pytest.mark.asyncio
@@ -36,7 +37,7 @@ async def test_a_broken_body_is_refused_and_the_backend_hears_nothing_whole(
                 client = await RawClient.connect(harness.address(gateway))
                 for piece in pieces:
                     client.send(piece)
-                    await asyncio.sleep(0.05)
+                    await head_start(0.05)
                 answered, body = await client.answer()
                 assert answered.startswith("HTTP/1.1 400 ") and b"framing is broken" in body
                 client.close()
@@ -69,12 +70,9 @@ async def test_an_asynchronous_backend_that_reads_slowly_holds_the_client_back(t
                 sent += 100_000
 
         task = asyncio.create_task(upload())
-        await asyncio.sleep(0.5)
-        held = sent
-        await asyncio.sleep(0.3)
-        assert sent == held < 30_000_000, "the body piled up in the gateway"
+        assert await at_rest(lambda: sent) < 30_000_000, "the body piled up in the gateway"
         go_on.set()
-        assert (await client.head(20)).startswith("HTTP/1.1 200 ")
+        assert (await client.head()).startswith("HTTP/1.1 200 ")
         await task
         client.close()
 
@@ -96,9 +94,10 @@ async def test_an_answer_that_a_slow_client_leaves_behind_holds_the_thread_only_
                 client = await RawClient.connect(harness.address(gateway))
                 client.send(f"GET /svc/{size} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
                 await client.head()
-                await asyncio.sleep(0.6)
+                await eventually(lambda: gateway.admission.in_use() == {"app": held})  # noqa: B023 (now)
+                await nothing_for(0.3)
                 assert gateway.admission.in_use() == {"app": held}
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(30):
                     await client.reader.readexactly(size)
                 client.close()
 
@@ -113,7 +112,7 @@ async def test_events_arrive_as_they_happen_and_longer_than_the_total_time(tmp_p
             writer.write(b"data: 1\n\n")
             await go_on.wait()
             go_on.clear()
-            await asyncio.sleep(0.1)
+            await takes(0.1)
         writer.close()
 
     async with (
@@ -123,7 +122,7 @@ async def test_events_arrive_as_they_happen_and_longer_than_the_total_time(tmp_p
         client = await RawClient.connect(harness.address(gateway))
         client.send(b"GET /svc/ HTTP/1.1\r\nHost: a\r\n\r\n")
         await client.head()
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(30):
             for _ in range(5):
                 assert await client.reader.readuntil(b"\n\n\r\n") == b"9\r\ndata: 1\n\n\r\n"
                 go_on.set()
@@ -176,13 +175,11 @@ async def test_what_may_change_something_is_finished_though_its_client_left(
     async with Backend(script) as backend, harness.running(tmp_path, config(backend)) as gateway:
         client = await RawClient.connect(harness.address(gateway))
         client.send(f"{method} /svc/work HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi".encode())
-        while not backend.heard:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: backend.heard)
         client.close()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(30):
             await finished.wait()
-            while gateway.pools.under_way:
-                await asyncio.sleep(0.01)
+            await eventually(lambda: not gateway.pools.under_way)
         again = await RawClient.connect(harness.address(gateway))
         again.send(b"GET /svc/ HTTP/1.1\r\nHost: a\r\n\r\n")
         assert (await again.answer())[1] == b"ok"
@@ -208,13 +205,11 @@ async def test_one_backend_that_is_full_never_delays_another(tmp_path: Path) -> 
             waiting = [await RawClient.connect(harness.address(gateway)) for _ in range(20)]
             for client in waiting:
                 client.send(b"GET /full/ HTTP/1.1\r\nHost: a\r\n\r\n")
-            async with asyncio.timeout(2):
-                while gateway.admission.waiting()["full"] < 19:
-                    await asyncio.sleep(0.01)
+            await eventually(lambda: gateway.admission.waiting()["full"] >= 19)
             client = await RawClient.connect(harness.address(gateway))
             for _ in range(5):
                 client.send(b"GET /free/ HTTP/1.1\r\nHost: a\r\n\r\n")
-                assert (await client.answer(1))[1] == b"ok"
+                assert (await client.answer())[1] == b"ok"
             assert full.connections == 1
             go_on.set()
             for one in [*waiting, client]:

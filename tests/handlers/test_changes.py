@@ -16,6 +16,7 @@ import yaml
 from aiohttp import ClientResponse
 
 from tests import harness
+from tests.eventually import AT_ONCE, eventually
 from tests.fakes import RawClient
 from tests.handlers.api import ALL, Api, serving
 
@@ -30,7 +31,7 @@ class Feed:
     async def block(self) -> dict[str, str] | None:
         """The fields of the next block, None at the end. A comment is the field ""."""
         fields: dict[str, str] = {}
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while line := (await self.response.content.readline()).decode():
                 if line == "\n":
                     self.last_id = fields.get("id", self.last_id)
@@ -56,12 +57,6 @@ async def feed(
         assert response.status == 200, await response.text()
         assert response.headers["Content-Type"] == "text/event-stream"
         yield Feed(response)
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_a_subscriber_hears_of_each_change_in_order(api: Api) -> None:
@@ -130,9 +125,11 @@ async def test_a_client_that_leaves_is_forgotten_at_once(api: Api) -> None:
     client = await RawClient.connect(harness.address(api.gateway))
     client.send(_request(api))
     await client.head()
-    await until(lambda: len(feeds) == 1)
+    await eventually(lambda: len(feeds) == 1)
     client.close()
-    await until(lambda: len(feeds) == 0 and len(asyncio.all_tasks()) <= tasks + 1)  # + the engine's poller
+    await eventually(
+        lambda: len(feeds) == 0 and len(asyncio.all_tasks()) <= tasks + 1
+    )  # + the engine's poller
 
 
 def _request(api: Api) -> bytes:
@@ -145,9 +142,9 @@ async def test_a_client_that_ends_its_side_has_left(api: Api) -> None:
     client = await RawClient.connect(harness.address(api.gateway))
     client.send(_request(api))
     await client.head()
-    await until(lambda: len(api.gateway.feeds) == 1)
+    await eventually(lambda: len(api.gateway.feeds) == 1)
     client.writer.write_eof()
-    await until(lambda: len(api.gateway.feeds) == 0)
+    await eventually(lambda: len(api.gateway.feeds) == 0)
     assert b"100 Continue" not in await client.rest()
     client.close()
 
@@ -158,7 +155,7 @@ async def test_a_feed_ends_with_its_token(api: Api) -> None:
         await subscriber.block()
         begun = time.monotonic()
         assert await subscriber.block() is None
-        assert time.monotonic() - begun < 4
+        assert time.monotonic() - begun < AT_ONCE
 
 
 async def test_a_feed_ends_when_the_tenant_is_disabled(api: Api) -> None:
@@ -182,7 +179,7 @@ async def test_a_drain_ends_feeds_at_once(tmp_path: Path) -> None:
             draining = asyncio.create_task(api.gateway.drain())
             assert await subscriber.block() is None
         await draining
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < AT_ONCE
 
 
 async def test_a_tenant_has_so_many_feeds_and_no_more(tmp_path: Path) -> None:
@@ -192,7 +189,7 @@ async def test_a_tenant_has_so_many_feeds_and_no_more(tmp_path: Path) -> None:
             assert (status, problem["code"]) == (429, "tenant_limit") and int(headers["Retry-After"]) > 0
             async with feed(api.of("globex")):
                 pass
-        await until(lambda: len(api.gateway.feeds) == 0)
+        await eventually(lambda: len(api.gateway.feeds) == 0)
         async with feed(api):
             pass
 
@@ -200,7 +197,7 @@ async def test_a_tenant_has_so_many_feeds_and_no_more(tmp_path: Path) -> None:
 async def test_a_head_request_is_answered_and_over(api: Api) -> None:
     status, headers, body = await api.raw("HEAD", "/orders/changes")
     assert (status, headers["Content-Type"], body) == (200, "text/event-stream", b"")
-    await until(lambda: len(api.gateway.feeds) == 0)
+    await eventually(lambda: len(api.gateway.feeds) == 0)
 
 
 async def test_an_event_id_that_is_forged_or_of_another_collection_is_400(api: Api) -> None:
@@ -239,11 +236,11 @@ async def test_a_subscriber_that_does_not_read_costs_bounded_memory(tmp_path: Pa
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         client.send(_request(api))
         listener = api.gateway.listener
-        await until(lambda: any(c.relay for c in listener._connections()))
+        await eventually(lambda: any(c.relay for c in listener._connections()))
         (connection,) = [c for c in listener._connections() if c.relay]
         for n in range(60):
             assert (await api("PUT", "/orders/x", {"n": n, "t": "x" * 200_000}))[0] < 300
         assert connection.transport is not None
         assert connection.transport.get_write_buffer_size() < 3_000_000  # of 12 MB
         client.close()
-        await until(lambda: len(api.gateway.feeds) == 0)
+        await eventually(lambda: len(api.gateway.feeds) == 0)

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.eventually import head_start
 from tests.handlers.api import BODY_LIMIT, MERGE, PREFIX, Api
 
 ODD_ID = "a/b c?é#%"
@@ -229,7 +230,7 @@ async def test_a_client_that_leaves_during_a_write_leaves_a_whole_document_or_no
     await api("PUT", "/orders/x", {"n": 0})
     for n in range(1, 20):
         writing = asyncio.create_task(api("PUT", "/orders/x", {"n": n, "m": n}))
-        await asyncio.sleep(0.0005 * (n % 5))
+        await head_start(0.0005 * (n % 5))
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)
         found = (await api("GET", "/orders/x"))[2]

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.app import Gateway
 from tests import harness
+from tests.eventually import takes
 from tests.fakes import Backend, Heard, RawClient, Script, always, answer, then_close
 
 pytestmark = pytest.mark.asyncio
@@ -143,7 +144,7 @@ async def test_sixteen_pass_and_a_seventeenth_is_502(tmp_path: Path) -> None:
 async def test_an_error_of_ours_may_follow_it(tmp_path: Path) -> None:
     async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(HINTS)
-        await asyncio.sleep(1)
+        await takes(1)
 
     async with Backend(script) as backend:
         async with harness.running(tmp_path, config(backend, timeouts={"first_byte": "100ms"})) as gateway:

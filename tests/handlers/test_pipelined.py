@@ -3,12 +3,12 @@ takes: at once, in a task, as a stream, or through aiohttp's parser."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from random import Random, SystemRandom
 
 from tests import harness
+from tests.eventually import head_start
 from tests.handlers.api import Api
 from tests.mutants import segments
 from tests.wire import Wire
@@ -84,7 +84,7 @@ async def test_what_is_sent_without_waiting_is_done_in_order(api: Api) -> None:
         wire = await Wire.connect(harness.address(api.gateway))
         for piece in segments(client.raw, random, random.choice([1, 4, 30])):
             wire.send(piece)
-            await asyncio.sleep(random.choice([0, 0, 0.002]))
+            await head_start(random.choice([0, 0, 0.002]))
         answers = await wire.answers(client.methods, wanted=_REQUESTS)
         wire.close()
         found = [

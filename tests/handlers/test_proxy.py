@@ -14,6 +14,7 @@ import yarl
 
 from gateway.app import Gateway
 from tests import harness
+from tests.eventually import END, eventually, nothing_for, takes
 from tests.fakes import Backend, Busy, Heard, RawClient, always, answer
 
 pytestmark = pytest.mark.asyncio
@@ -254,7 +255,7 @@ async def test_an_event_stream_arrives_unbuffered(tmp_path: Path, session: aioht
 
     async with Backend(script) as backend, harness.running(tmp_path, config(backend)) as gateway:
         async with session.get(harness.url(gateway, "/svc/"), headers=harness.bearer(gateway)) as response:
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(30):
                 assert await response.content.readany() == b"data: 1\n\n"
             go_on.set()
             assert await response.content.read() == b"data: 2\n\n"
@@ -277,7 +278,7 @@ async def test_an_asynchronous_backend_gets_the_body_as_it_comes(tmp_path: Path)
         client = await RawClient.connect(harness.address(gateway))
         head = f"POST /svc/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {harness.token(gateway)}\r\n"
         client.send(f"{head}Transfer-Encoding: chunked\r\n\r\n3\r\none\r\n".encode())
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(30):
             await first.wait()
         client.send(b"3\r\ntwo\r\n0\r\n\r\n")
         assert (await client.head()).startswith("HTTP/1.1 200 ")
@@ -294,7 +295,7 @@ async def test_a_threaded_backend_gets_the_body_whole_and_with_its_length(tmp_pa
         client = await RawClient.connect(harness.address(gateway))
         head = f"POST /svc/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {harness.token(gateway)}\r\n"
         client.send(f"{head}Transfer-Encoding: chunked\r\n\r\n{size:x}\r\n".encode() + b"a" * size)
-        await asyncio.sleep(0.1)
+        await nothing_for(0.1)
         assert backend.connections == 0, "the backend heard of it before the body was whole"
         client.send(b"\r\n0\r\n\r\n")
         assert (await client.head()).startswith("HTTP/1.1 200 ")
@@ -302,6 +303,13 @@ async def test_a_threaded_backend_gets_the_body_whole_and_with_its_length(tmp_pa
         assert backend.heard[0].one("Content-Length") == str(size)
         assert backend.heard[0].one("Transfer-Encoding") is None
         assert backend.heard[0].body == b"a" * size
+
+
+def age(gateway: Gateway, seconds: float) -> None:
+    """As if its idle connections had been idle for so much longer."""
+    for pool in gateway.pools._pools.values():
+        for connection in pool._idle:
+            connection.idle_since -= seconds
 
 
 async def test_a_warm_connection_is_used_again_and_an_old_one_is_not(
@@ -321,13 +329,13 @@ async def test_a_warm_connection_is_used_again_and_an_old_one_is_not(
         await call("GET")
         await call("POST")
         assert backend.connections == 1
-        await asyncio.sleep(1.1)
+        age(gateway, 1.1)
         await call("GET")  # idle for more than 1 s, less than 1.5 s: good for what may be lost
         assert backend.connections == 1
-        await asyncio.sleep(1.1)
+        age(gateway, 1.1)
         await call("POST")  # not for what may not
         assert backend.connections == 2
-        await asyncio.sleep(1.6)
+        age(gateway, 1.6)
         await call("GET")
         assert backend.connections == 3
 
@@ -355,7 +363,7 @@ async def test_a_call_that_finds_no_seat_in_time_is_503_and_says_when_to_come_ba
     tmp_path: Path, session: aiohttp.ClientSession
 ) -> None:
     async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(1)
+        await takes(1)
         writer.write(answer())
 
     async with (
@@ -384,10 +392,9 @@ async def test_the_client_that_left_cancels_a_read_on_an_asynchronous_backend(tm
 
     async with Backend(script) as backend, harness.running(tmp_path, config(backend)) as gateway:
         client = await _raw(gateway, "GET /svc/ HTTP/1.1")
-        while not backend.heard:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: backend.heard)
         client.close()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(30):
             await gone.wait()
 
 
@@ -403,15 +410,12 @@ async def test_the_client_that_left_does_not_free_the_seat_of_a_threaded_backend
         harness.running(tmp_path, config(backend, "gunicorn")) as gateway,
     ):
         client = await _raw(gateway, "GET /svc/ HTTP/1.1")
-        while not backend.heard:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: backend.heard)
         client.close()
-        await asyncio.sleep(0.1)
+        await nothing_for(0.1)
         assert gateway.admission.in_use() == {"app": 1}
         work.set()
-        async with asyncio.timeout(1):
-            while gateway.admission.in_use()["app"]:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: not gateway.admission.in_use()["app"])
         assert backend.connections == 1
 
 
@@ -419,19 +423,17 @@ async def test_a_shorter_time_wanted_by_the_client_counts_and_a_longer_one_does_
     tmp_path: Path, session: aiohttp.ClientSession
 ) -> None:
     async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.5)
-        writer.write(answer())
+        await takes(2 * END)
 
-    async with (
-        Backend(script) as backend,
-        harness.running(tmp_path, config(backend, timeouts={"first_byte": "200ms"})) as gateway,
-    ):
-        for wanted, most in (("0.05", 0.19), ("9", 0.45)):
-            begun = asyncio.get_running_loop().time()
-            headers = {**harness.bearer(gateway), "X-Request-Timeout": wanted}
-            async with session.get(harness.url(gateway, "/svc/"), headers=headers) as response:
-                assert response.status == 504
-            assert asyncio.get_running_loop().time() - begun < most
+    async with Backend(script) as backend:
+        for wanted, own in (("0.1", "50s"), ("50", "100ms")):
+            timeouts = {"first_byte": own}
+            async with harness.running(tmp_path, config(backend, timeouts=timeouts)) as gateway:
+                begun = asyncio.get_running_loop().time()
+                headers = {**harness.bearer(gateway), "X-Request-Timeout": wanted}
+                async with session.get(harness.url(gateway, "/svc/"), headers=headers) as response:
+                    assert response.status == 504
+                assert asyncio.get_running_loop().time() - begun < END
 
 
 @pytest.mark.parametrize(
@@ -464,7 +466,7 @@ async def test_tiny_chunks_that_come_together_leave_together(tmp_path: Path) -> 
     async with Backend(always(raw)) as backend, harness.running(tmp_path, config(backend)) as gateway:
         client = await _raw(gateway, "GET /svc/ HTTP/1.1")
         await client.head()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(30):
             received = await client.reader.readuntil(b"\r\n0\r\n\r\n")
         assert received == b"1f4\r\n" + b"a" * 500 + b"\r\n0\r\n\r\n"
         client.close()

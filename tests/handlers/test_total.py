@@ -13,6 +13,7 @@ from time import monotonic
 import pytest
 
 from tests import harness
+from tests.eventually import eventually_await, head_start, passes
 from tests.fakes import RawClient
 from tests.handlers.api import NDJSON, Api, ndjson, serving
 
@@ -52,7 +53,7 @@ async def test_a_body_must_come_within_the_total_time(tmp_path: Path, framing: s
         client = await began(api, "PUT /documents/c/x", framing, *more)
         for _ in range(8):  # never idle for long
             client.send(b"1\r\n \r\n" if "chunked" in framing else b" ")
-            await asyncio.sleep(0.05)
+            await head_start(0.05)
         head, body = await client.answer()
         assert head.startswith("HTTP/1.1 408 ")
         assert "Connection: close" in head
@@ -74,9 +75,11 @@ async def test_a_write_that_the_store_does_not_do_in_time_is_504(tmp_path: Path,
             assert "may be done all the same" in problem["detail"]
             assert monotonic() - before < LONG
             assert (await api("GET", "/c/x"))[2]["a"] == 1
-        async with asyncio.timeout(LONG):
-            while (await api("GET", "/c/x"))[2]["a"] != 2:  # as was said
-                await asyncio.sleep(0.02)
+
+        async def done() -> bool:
+            return (await api("GET", "/c/x"))[2]["a"] == 2
+
+        await eventually_await(done)  # as was said
 
 
 async def test_a_client_may_only_shorten_the_routes_time(tmp_path: Path) -> None:
@@ -103,7 +106,7 @@ async def test_an_import_may_take_longer_than_the_total_time(tmp_path: Path) -> 
         async def lines() -> AsyncIterator[bytes]:
             for number in range(10):
                 yield ndjson({"id": str(number)})
-                await asyncio.sleep(0.1)
+                await head_start(0.1)
 
         status, _, told = await api("POST", "/c/import", lines(), NDJSON)
         assert (status, told[-1]["done"], told[-1]["created"]) == (200, True, 10)
@@ -117,8 +120,8 @@ async def test_an_export_may_take_longer_than_the_total_time(tmp_path: Path) -> 
         client = await RawClient.connect(harness.address(api.gateway))
         client.send(request(api, "GET /documents/c/export", "Connection: close"))
         head = await client.head()
-        await asyncio.sleep(0.6)  # the client reads nothing, and the total time passes
-        received = await client.rest(20)
+        await passes(0.6)  # the client reads nothing, and the total time passes
+        received = await client.rest()
         client.close()
         assert head.startswith("HTTP/1.1 200 ")
         assert received.endswith(b"0\r\n\r\n")
@@ -131,7 +134,7 @@ async def test_a_feed_outlives_the_total_time(tmp_path: Path) -> None:
         client = await RawClient.connect(harness.address(api.gateway))
         client.send(request(api, "GET /documents/c/changes"))
         await client.head()
-        await asyncio.sleep(0.6)
+        await passes(0.6)
         await api("PUT", "/c/x", {"a": 2})
         async with asyncio.timeout(LONG):
             while b'"a":2' not in await client.reader.readline():

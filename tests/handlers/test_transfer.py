@@ -18,6 +18,7 @@ from gateway.store.sqlite_export import _Export
 from gateway.store.sqlite_tenant import SQLiteTenantStore
 from gateway.store.transfer import MAX_LINE
 from tests import harness
+from tests.eventually import at_rest, eventually, eventually_await, head_start
 from tests.fakes import RawClient
 from tests.handlers.api import BODY_LIMIT, NDJSON, Api, ndjson, serving
 
@@ -171,15 +172,16 @@ async def test_memory_stays_flat_while_nobody_reads_an_export_and_leaving_frees_
             client.writer.transport.pause_reading()  # type: ignore[attr-defined]
             client.send(_head(api, "/orders/export", method="GET"))
             clients.append(client)
-        await asyncio.sleep(0.5)
-        grown = resident() - before
+        grown = await at_rest(resident) - before
         status, _, problem = await api("GET", "/orders/export")
         assert (status, problem["code"]) == (429, "tenant_limit")
         for client in clients:
             client.close()
-        async with asyncio.timeout(5):
-            while (await api.raw("HEAD", "/orders/export"))[0] != 200:
-                await asyncio.sleep(0.02)
+
+        async def free() -> bool:
+            return (await api.raw("HEAD", "/orders/export"))[0] == 200
+
+        await eventually_await(free)
         assert grown < 30_000_000, f"{grown} bytes for 120 MB of exports"
         lines = (await api.raw("GET", "/orders/export"))[2]
         assert lines.count(b"\n") == 6000
@@ -191,11 +193,8 @@ async def test_a_client_that_takes_nothing_for_too_long_is_cut_off(tmp_path: Pat
         client = await RawClient.connect(harness.address(api.gateway))
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         client.send(_head(api, "/orders/export", method="GET"))
-        async with asyncio.timeout(5):
-            while not any(c.relay for c in api.gateway.listener._connections()):
-                await asyncio.sleep(0.01)
-            while any(c.relay for c in api.gateway.listener._connections()):
-                await asyncio.sleep(0.01)
+        await eventually(lambda: any(c.relay for c in api.gateway.listener._connections()))
+        await eventually(lambda: not any(c.relay for c in api.gateway.listener._connections()))
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert not (await client.rest()).endswith(b"0\r\n\r\n")
         client.close()
@@ -234,7 +233,7 @@ async def test_who_only_ends_its_side_still_gets_the_whole_export(api: Api) -> N
     client.writer.transport.pause_reading()  # type: ignore[attr-defined]
     client.send(_head(api, "/orders/export", method="GET"))
     client.writer.write_eof()
-    await asyncio.sleep(0.1)
+    await head_start(0.1)
     client.writer.transport.resume_reading()  # type: ignore[attr-defined]
     rest = await client.rest()
     client.close()

@@ -13,6 +13,7 @@ from gateway.call import Call
 from gateway.core.errors import BackendSaturated
 from gateway.core.model import Address, Backend, Tenant, TenantId, Timeouts
 from gateway.services.admission import Admission, Seat
+from tests.eventually import eventually, head_start
 
 ROUTE = SimpleNamespace(timeouts=Timeouts())
 
@@ -28,12 +29,6 @@ CALL = call_of()
 
 def backend(threads: int = 1, addresses: str = "a", name: str = "b", **more: Any) -> Backend:
     return Backend(name, "gunicorn", tuple(Address(text) for text in addresses), threads, **more)
-
-
-async def until(condition) -> None:
-    async with asyncio.timeout(2):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 def waiting(admission: Admission, name: str = "b") -> int:
@@ -58,7 +53,7 @@ async def test_never_more_inside_than_seats_times_addresses_whatever_happens() -
         highest = max(highest, sum(inside.values()))
         assert inside[seat.address.text] <= 3
         try:
-            await asyncio.sleep(rng.random() * 0.004)
+            await head_start(rng.random() * 0.004)
         finally:
             inside[seat.address.text] -= 1
             seat.release()
@@ -66,7 +61,7 @@ async def test_never_more_inside_than_seats_times_addresses_whatever_happens() -
 
     tasks = [asyncio.create_task(one()) for _ in range(400)]
     for task in rng.sample(tasks, 80):
-        await asyncio.sleep(rng.random() * 0.001)
+        await head_start(rng.random() * 0.001)
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert highest == 6
@@ -89,7 +84,7 @@ async def test_first_come_first_served() -> None:
     tasks = []
     for number in range(5):
         tasks.append(asyncio.create_task(one(number)))
-        await until(lambda: waiting(admission) == len(tasks))
+        await eventually(lambda: waiting(admission) == len(tasks))
     seat.release()
     await asyncio.gather(*tasks)
     assert order == [0, 1, 2, 3, 4]
@@ -99,7 +94,7 @@ async def test_who_comes_later_does_not_overtake_who_waits() -> None:
     admission = Admission()
     seat = await admission.admit(CALL, backend(), 1)
     first = asyncio.create_task(admission.admit(CALL, backend(), 1))
-    await until(lambda: waiting(admission) == 1)
+    await eventually(lambda: waiting(admission) == 1)
     seat.release()
     with pytest.raises(BackendSaturated):
         await admission.admit(CALL, backend(), 0)
@@ -112,7 +107,7 @@ async def test_waiting_ends_with_503_and_when_to_come_back() -> None:
     began = asyncio.get_running_loop().time()
     with pytest.raises(BackendSaturated) as caught:
         await admission.admit(CALL, backend(), 0.05)
-    assert 0.049 <= asyncio.get_running_loop().time() - began < 1
+    assert asyncio.get_running_loop().time() - began >= 0.049
     assert caught.value.status == 503
     assert caught.value.headers["Retry-After"] in ("1", "2")
     assert waiting(admission) == 0
@@ -122,9 +117,9 @@ async def test_those_who_leave_take_no_place_and_no_memory() -> None:
     admission = Admission()
     seat = await admission.admit(CALL, backend(), 1)
     tasks = [asyncio.create_task(admission.admit(CALL, backend(), 5)) for _ in range(50)]
-    await until(lambda: waiting(admission) == 50)
+    await eventually(lambda: waiting(admission) == 50)
     last = asyncio.create_task(admission.admit(CALL, backend(), 5))
-    await until(lambda: waiting(admission) == 51)
+    await eventually(lambda: waiting(admission) == 51)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -138,9 +133,9 @@ async def test_a_seat_that_arrives_in_the_moment_of_leaving_goes_to_the_next() -
     admission = Admission()
     seat = await admission.admit(CALL, backend(), 1)
     leaves = asyncio.create_task(admission.admit(CALL, backend(), 5))
-    await until(lambda: waiting(admission) == 1)
+    await eventually(lambda: waiting(admission) == 1)
     stays = asyncio.create_task(admission.admit(CALL, backend(), 5))
-    await until(lambda: waiting(admission) == 2)
+    await eventually(lambda: waiting(admission) == 2)
     seat.release()  # hands the seat over, and before the task sees it
     leaves.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -170,9 +165,9 @@ async def test_more_threads_let_those_in_who_wait() -> None:
     admission.reconcile({"b": backend(1)})
     seats = [await admission.admit(CALL, backend(1), 1)]
     tasks = [asyncio.create_task(admission.admit(CALL, backend(1), 1)) for _ in range(3)]
-    await until(lambda: waiting(admission) == 3)
+    await eventually(lambda: waiting(admission) == 3)
     admission.reconcile({"b": backend(3)})
-    await until(lambda: sum(task.done() for task in tasks) == 2)
+    await eventually(lambda: sum(task.done() for task in tasks) == 2)
     assert waiting(admission) == 1
     seats[0].release()
     for seat in await asyncio.gather(*tasks):
@@ -217,7 +212,7 @@ async def test_a_removed_backend_is_forgotten_after_the_last_who_waits() -> None
     seat = await admission.admit(CALL, backend(), 0)
     served = asyncio.create_task(admission.admit(CALL, backend(), 1))
     gone = asyncio.create_task(admission.admit(CALL, backend(), 1))
-    await until(lambda: waiting(admission) == 2)
+    await eventually(lambda: waiting(admission) == 2)
     admission.reconcile({})
     seat.release()
     (await served).release()
@@ -231,7 +226,7 @@ async def test_a_removed_backend_is_forgotten_when_the_last_gives_up() -> None:
     admission.reconcile({"b": backend()})
     seat = await admission.admit(CALL, backend(), 0)
     waiter = asyncio.create_task(admission.admit(CALL, backend(), 1))
-    await until(lambda: waiting(admission) == 1)
+    await eventually(lambda: waiting(admission) == 1)
     admission.reconcile({})
     waiter.cancel()
     await asyncio.gather(waiter, return_exceptions=True)
@@ -262,7 +257,7 @@ async def test_new_addresses_are_used_at_once() -> None:
     admission.reconcile({"b": backend(1, "a")})
     seat = await admission.admit(CALL, backend(1, "a"), 0)
     waiter = asyncio.create_task(admission.admit(CALL, backend(1, "a"), 1))
-    await until(lambda: waiting(admission) == 1)
+    await eventually(lambda: waiting(admission) == 1)
     admission.reconcile({"b": backend(1, "ac")})
     assert (await waiter).address.text == "c"
     seat.release()

@@ -21,6 +21,7 @@ from gateway.core.problems import Problem
 from gateway.services import files, source
 from gateway.services.config import POLL, ConfigRefused, ConfigService, Refusal, describe
 from gateway.services.watch import QUIET, RESTLESS
+from tests.eventually import eventually, passes
 
 
 async def nowhere(call: Call) -> web.StreamResponse:
@@ -81,13 +82,6 @@ class Setting:
         if status is not None:
             os.utime(self.path, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000))
 
-    async def until(self, condition, seconds: float = 2.0) -> float:
-        began = time.perf_counter()
-        async with asyncio.timeout(seconds):
-            while not condition():
-                await asyncio.sleep(0.005)
-        return time.perf_counter() - began
-
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
         task = asyncio.create_task(self.live.watch())
@@ -139,13 +133,13 @@ def test_without_a_good_config_nothing_begins(tmp_path: Path, content: bytes | N
 # --- edits -----------------------------------------------------------------------------------------
 
 
-async def test_a_good_edit_is_live_within_a_second_and_swapped_once(setting: Setting) -> None:
+async def test_a_good_edit_goes_live_and_is_swapped_once(setting: Setting) -> None:
     async with setting.watched():
         for number in range(2, 5):
             setting.path.write_text(text("a", f"b{number}"))
-            assert await setting.until(lambda wanted=number: setting.names[1:] == [f"b{wanted}"]) < 1
+            await eventually(lambda wanted=number: setting.names[1:] == [f"b{wanted}"])
             assert setting.live.current.revision == number
-        await asyncio.sleep(0.3)
+        await passes(0.3)
     assert [new.revision for new, _ in setting.applied] == [1, 2, 3, 4]
     assert all(
         before[0] is after[1] for before, after in zip(setting.applied, setting.applied[1:], strict=False)
@@ -161,7 +155,7 @@ async def test_a_bad_edit_changes_nothing_and_all_its_problems_are_shown(
             "version: 1\nzzz: 1\nroutes:\n"
             "  - name: x\n    path: /x\n    target: nobody\n    body_limit: big\n"
         )
-        await setting.until(lambda: setting.refused)
+        await eventually(lambda: setting.refused)
     assert setting.live.current is before
     expected = [("zzz", 2), ("routes[0].target", 6), ("routes[0].body_limit", 7)]
     (refusal,) = setting.refused
@@ -265,7 +259,7 @@ async def test_what_is_no_regular_file_is_refused_by_its_kind_and_the_watch_goes
     setting.on_a_clock()
     setting.path.unlink()
     kind = make(setting.path)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await setting.looks(1)
     ((problem,),) = [refusal.problems for refusal in setting.refused]
     assert kind in problem.reason and problem.mend
@@ -284,7 +278,7 @@ async def test_a_file_that_says_it_is_empty_is_bounded_too(setting: Setting) -> 
     setting.on_a_clock()
     setting.path.unlink()
     setting.path.symlink_to("/proc/self/status")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await setting.looks(1)
     assert setting.refused
     with pytest.raises(files.FileUnusable, match="larger than 10 bytes"):
@@ -340,7 +334,7 @@ async def test_a_text_that_is_torn_under_every_reading_is_refused_in_the_end(
 
     count = itertools.count()
     monkeypatch.setattr(config, "stamp", lambda path: (next(count),) * 5)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert not await setting.live.reload()
     assert "changes while it is read" in setting.refused[0].problems[0].reason
 
@@ -352,11 +346,11 @@ async def test_a_tag_is_a_refused_edit_and_the_watch_goes_on(
 ) -> None:
     async with setting.watched():
         setting.path.write_text(f"version: {typo}\n{padding}\n")
-        await setting.until(lambda: setting.refused)
+        await eventually(lambda: setting.refused)
         (problem,) = setting.refused[0].problems
         assert (problem.line, "tag" in problem.reason) == (1, True)
         setting.path.write_text(text("b"))
-        await setting.until(lambda: setting.names == ["b"])
+        await eventually(lambda: setting.names == ["b"])
 
 
 async def test_a_bug_while_loading_is_a_refusal_and_the_watch_goes_on(
@@ -368,12 +362,12 @@ async def test_a_bug_while_loading_is_a_refusal_and_the_watch_goes_on(
         broken.setattr(config, "compile_data", lambda *_: {}["bug"])
         async with setting.watched():
             setting.path.write_text(text("b"))
-            await setting.until(lambda: setting.refused)
+            await eventually(lambda: setting.refused)
             assert "a bug in the gateway" in setting.live.status()["refused"]["problems"][0]["reason"]
             assert setting.names == ["a"]
             broken.undo()
             setting.path.write_text(text("c"))
-            await setting.until(lambda: setting.names == ["c"])
+            await eventually(lambda: setting.names == ["c"])
     assert len(setting.refused) == 1
     assert any(record.exc_info for record in caplog.records)
 
@@ -577,11 +571,11 @@ async def test_a_file_that_changes_while_it_is_read_is_read_again(
 async def test_a_file_that_goes_away_and_comes_back(setting: Setting) -> None:
     async with setting.watched():
         setting.path.unlink()
-        await setting.until(lambda: setting.live.refusal)
+        await eventually(lambda: setting.live.refusal)
         assert "cannot be read" in setting.refused[0].problems[0].reason
         assert setting.names == ["a"]
         setting.path.write_text(text("back"))
-        await setting.until(lambda: setting.names == ["back"])
+        await eventually(lambda: setting.names == ["back"])
     assert len(setting.refused) == 1
 
 
@@ -592,16 +586,16 @@ async def test_a_file_that_is_replaced_by_a_rename_of_the_same_size_and_time(set
     os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
     async with setting.watched():
         other.replace(setting.path)
-        assert await setting.until(lambda: setting.names == ["b"]) < 1
+        await eventually(lambda: setting.names == ["b"])
 
 
 async def test_an_edit_in_place_that_keeps_size_and_time_is_seen(setting: Setting) -> None:
     status = setting.path.stat()
     async with setting.watched():
-        await asyncio.sleep(0.02)  # file systems count time in steps of some milliseconds
+        await passes(0.02)  # file systems count time in steps of some milliseconds
         setting.path.write_text(text("b"))
         os.utime(setting.path, ns=(status.st_atime_ns, status.st_mtime_ns))
-        assert await setting.until(lambda: setting.names == ["b"]) < 1
+        await eventually(lambda: setting.names == ["b"])
 
 
 async def test_a_link_that_is_turned_to_another_file_is_seen(setting: Setting) -> None:
@@ -613,7 +607,7 @@ async def test_a_link_that_is_turned_to_another_file_is_seen(setting: Setting) -
         link = setting.path.with_name("link")
         link.symlink_to(two)
         link.replace(setting.path)
-        assert await setting.until(lambda: setting.names == ["b"]) < 1
+        await eventually(lambda: setting.names == ["b"])
 
 
 # --- reload ----------------------------------------------------------------------------------------
@@ -634,7 +628,7 @@ async def test_reloads_at_once_swap_once(setting: Setting) -> None:
     setting.path.write_text(text("b"))
     async with setting.watched():
         assert await asyncio.gather(*(setting.live.reload() for _ in range(5))) == [True] * 5
-        await asyncio.sleep(0.3)
+        await passes(0.3)
     assert len(setting.applied) == 2
 
 
@@ -653,16 +647,16 @@ async def test_a_thousand_routes_are_read_outside_the_process_that_serves(
     async with setting.watched():
         monkeypatch.setattr("gateway.services.source.parse_yaml", here)
         setting.path.write_text(many)
-        await setting.until(lambda: len(setting.names) == 1000, 10)
+        await eventually(lambda: len(setting.names) == 1000)
 
 
 async def test_edits_good_and_bad_in_a_row_leave_the_last_good_one(setting: Setting) -> None:
     async with setting.watched():
         for number in range(20):
             setting.path.write_text("version: [" if number % 3 else text(f"n{number}"))
-            await asyncio.sleep(0.03)
+            await passes(0.03)
         setting.path.write_text(text("last"))
-        await setting.until(lambda: setting.names == ["last"])
+        await eventually(lambda: setting.names == ["last"])
     revisions = [new.revision for new, _ in setting.applied]
     assert revisions == list(range(1, len(revisions) + 1))
 

@@ -18,7 +18,8 @@ from gateway.core.errors import (
 from gateway.core.model import Address
 from gateway.core.openmetrics import Instrument
 from gateway.services.admission import PUBLIC, Admission, Seat
-from tests.services.test_admission import backend, call_of, until, waiting
+from tests.eventually import eventually
+from tests.services.test_admission import backend, call_of, waiting
 
 
 class Clock:
@@ -49,7 +50,7 @@ async def queued(
 ) -> list[Any]:
     before = waiting(admission)
     tasks = [asyncio.create_task(admission.admit(call_of(tenant), where, timeout)) for _ in range(count)]
-    await until(lambda: waiting(admission) == before + count)
+    await eventually(lambda: waiting(admission) == before + count)
     return tasks
 
 
@@ -76,7 +77,7 @@ async def test_the_next_seat_goes_to_the_tenant_that_has_used_the_least() -> Non
     tasks = []
     for tenant in ["noisy"] * 6 + ["quiet"] * 2:
         tasks.append(asyncio.create_task(one(tenant)))
-        await until(lambda: waiting(admission) == len(tasks))
+        await eventually(lambda: waiting(admission) == len(tasks))
     clock.now += 0.05
     for seat in seats:
         seat.release()
@@ -247,7 +248,7 @@ async def test_a_tenant_has_no_more_calls_under_way_than_it_may_at_all_backends_
     limited = call_of("acme", concurrency=3)
     seats = [admission.try_admit(limited, here), admission.try_admit(limited, there)]
     waiter = asyncio.create_task(admission.admit(limited, here, 5))
-    await until(lambda: admission.waiting()["here"] == 1)
+    await eventually(lambda: admission.waiting()["here"] == 1)
     for refused in (admission.try_admit, admission.admit_stream):
         with pytest.raises(TenantLimit) as caught:
             refused(limited, there)

@@ -105,7 +105,7 @@ def test_processes_that_start_together_agree_on_one_key_file(tmp_path: Path) -> 
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    answers = [process.communicate(timeout=20)[0].split() for process in processes]
+    answers = [process.communicate(timeout=30)[0].split() for process in processes]
     assert sorted(made for made, _, _ in answers) == ["0", "0", "0", "1"]
     assert len({content for _, content, _ in answers}) == 1
     assert len({secret for _, _, secret in answers}) == 1

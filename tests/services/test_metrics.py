@@ -279,7 +279,7 @@ def test_the_process_s_numbers_are_kept_by_asab_and_scraped_from_it(scrapes):
     before, after = scrapes
     assert value(after, "process_cpu_seconds_total") > value(before, "process_cpu_seconds_total") > 0
     assert value(before, "process_event_loop_lag_seconds") == 0
-    assert 0.1 < value(after, "process_event_loop_lag_seconds") < 1
+    assert value(after, "process_event_loop_lag_seconds") > 0.1
 
 
 def test_other_gauges_of_asab_are_scraped_by_value_name(scrapes):

@@ -20,6 +20,7 @@ from gateway.store.port import Capability, DocumentStore, TenantStore
 from gateway.store.query import Query
 from gateway.store.representation import line
 from gateway.store.write import Create, Replace
+from tests.eventually import head_start
 from tests.store.conformance import ACME, GLOBEX, fill, ids
 from tests.store.conformance_writes import require
 
@@ -186,10 +187,10 @@ class Feeds:
         for feed in feeds:
             await anext(feed)
         made = await tenant.create("c", {})
-        found = await asyncio.wait_for(asyncio.gather(*(anext(feed) for feed in feeds)), 5)
+        found = await asyncio.wait_for(asyncio.gather(*(anext(feed) for feed in feeds)), 30)
         assert all([change.id for change in changes.items] == [made.id] for changes in found)
         waiting = [asyncio.ensure_future(anext(feed)) for feed in feeds]
-        await asyncio.sleep(0.01)
+        await head_start(0.01)
         await store.close()
         for result in await asyncio.gather(*waiting, return_exceptions=True):
             assert isinstance(result, StoreUnavailable)
@@ -205,7 +206,7 @@ async def a_cursor(tenant: TenantStore) -> str:
 
 async def collect(feed: AsyncIterator[Changes], count: int) -> list[Change]:
     found: list[Change] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(found) < count:
             found += (await anext(feed)).items
     assert len(found) == count
@@ -271,7 +272,7 @@ class Queries:
         tenant = store.tenant(ACME)
         for name in ("b", "a", "c"):
             await tenant.replace("c", name, {})
-            await asyncio.sleep(0.002)
+            await head_start(0.002)
         await tenant.replace("c", "b", {})
         assert await ids(tenant, "c", sort="_created") == ["b", "a", "c"]
         assert await ids(tenant, "c", sort="-_modified") == ["b", "c", "a"]
@@ -305,4 +306,3 @@ class Queries:
 
 class StreamConformance(Transfers, Feeds, Queries):
     """All of it."""
-

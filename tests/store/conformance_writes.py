@@ -32,6 +32,7 @@ from gateway.store.write import (
     Replace,
     Update,
 )
+from tests.eventually import head_start
 from tests.store.conformance import ACME, GLOBEX, ids, match
 
 ONLY_NEW = Precondition(none_match=frozenset({ANY}))
@@ -203,7 +204,7 @@ class Idempotency:
                 made = await tenant.create("c", {"n": 1}, idempotency=key())
                 break
             except IdempotencyRunning:
-                await asyncio.sleep(0.001)
+                await head_start(0.001)
         assert await ids(tenant, "c") == [made.id]
 
 

@@ -40,7 +40,7 @@ def serve(folder: Path, port: int = 0) -> Iterator[str]:
         yield f"mongodb://127.0.0.1:{port}/"
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(30)
 
 
 class NxDriver(Driver):

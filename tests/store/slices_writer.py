@@ -14,6 +14,7 @@ from gateway.store import collection
 from gateway.store.sqlite import SQLiteDocumentStore
 from gateway.store.sqlite_transaction import Pace
 from gateway.store.write import Create
+from tests.eventually import head_start
 
 SETTINGS = tuple(
     collection.from_data(data)
@@ -36,7 +37,7 @@ async def write(folder: Path, prefix: str) -> None:
             key = f"{prefix}-{turn}"
             made = await tenant.create("c", {"key": key, "n": turn % 7, "end": 4e9})
             os.write(1, f"ack {key} {made.id}\n".encode())
-            await asyncio.sleep(0.001)
+            await head_start(0.001)
 
     async def alter() -> None:
         for turn in range(1_000_000):

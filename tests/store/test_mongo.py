@@ -23,6 +23,7 @@ from gateway.store.query import Query
 from gateway.store.write import Create, Delete, IdempotencyKey, Replace
 from tests import harness
 from tests.bench.servers import free_port
+from tests.eventually import head_start
 from tests.fakes import Backend, always, answer
 from tests.store import mongo_server
 from tests.store.mongo_fakes import Introduction, commands
@@ -65,7 +66,8 @@ async def test_a_server_older_than_4_4_is_refused_with_what_is_needed(version: s
 
 
 @pytest.mark.parametrize(
-    "uri", ["mongodb://a:s3cr3t@h:99999/", "mongodb://a:s3cr3t@[::1/", "mongodb://h1,h2/?directConnection=true"]
+    "uri",
+    ["mongodb://a:s3cr3t@h:99999/", "mongodb://a:s3cr3t@[::1/", "mongodb://h1,h2/?directConnection=true"],
 )
 async def test_a_uri_that_the_driver_does_not_take_refuses_the_start_without_repeating_it(uri: str) -> None:
     detail = await refused(uri)
@@ -141,7 +143,7 @@ async def becomes(session: ClientSession, url: str, status: int) -> bool:
         async with session.get(url) as reply:
             if reply.status == status:
                 return True
-        await asyncio.sleep(0.05)
+        await head_start(0.05)
     return False
 
 

@@ -17,15 +17,18 @@ from gateway.store.query import Query
 from gateway.store.sqlite import SQLiteDocumentStore
 from gateway.store.sqlite_operator import SQLiteOperator
 from gateway.store.write import IdempotencyKey
+from tests.eventually import eventually
 from tests.store.conformance import ACME, ids
 from tests.store.slices_writer import SETTINGS as ALTERED
 
 ROUNDS = 20
 ROUNDS_OF_SLICES = 6
 ROOT = Path(__file__).resolve().parent.parent.parent
-SETTINGS = collection.from_data({
-    "indexes": [{"name": "tags", "fields": ["tags"]}, {"name": "key", "fields": ["key"], "unique": True}],
-})
+SETTINGS = collection.from_data(
+    {
+        "indexes": [{"name": "tags", "fields": ["tags"]}, {"name": "key", "fields": ["key"], "unique": True}],
+    }
+)
 
 
 async def opened(folder: Path) -> SQLiteDocumentStore:
@@ -126,9 +129,7 @@ async def test_long_work_that_kill_9_ended_is_right_at_once_and_brought_to_its_e
         tenant = store.tenant(ACME)
         for key, identifier in chance.sample(sorted(acknowledged.items()), min(20, len(acknowledged))):
             assert await ids(tenant, "c", f'{{"key":"{key}"}}') == [identifier]
-        async with asyncio.timeout(10):
-            while left(folder):
-                await asyncio.sleep(0.02)
+        await eventually(lambda: not left(folder))
         assert (await tenant.collection("c")).settings in (*ALTERED, collection.NO_SETTINGS)
         assert (await tenant.collection("c")).documents >= len(acknowledged)
         await store.close()

@@ -125,7 +125,7 @@ async def test_a_process_that_writes_and_is_killed_does_not_hold_the_other_up(tm
 
 
 async def collect_some(feed: AsyncIterator[object]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         await anext(feed)
 
 

@@ -29,6 +29,7 @@ from gateway.store.sqlite import SQLiteDocumentStore
 from gateway.store.sqlite_operator import SQLiteOperator
 from gateway.store.sqlite_transaction import Operation, Pace
 from gateway.store.write import Quota, Replace
+from tests.eventually import eventually, head_start, nothing_for
 from tests.store.conformance import ACME, ids, match, names
 from tests.store.conformance_streams import collect
 
@@ -78,9 +79,7 @@ def rows(folder: Path, statement: str, *bound: object) -> list[Any]:
 
 async def reached(folder: Path, position: str) -> None:
     """Wait until an alteration has come so far."""
-    async with asyncio.timeout(10):
-        while not rows(folder, "SELECT 1 FROM alterations WHERE position >= ?", position):
-            await asyncio.sleep(0.001)
+    await eventually(lambda: rows(folder, "SELECT 1 FROM alterations WHERE position >= ?", position))
 
 
 async def clean(folder: Path) -> bool:
@@ -198,7 +197,10 @@ async def test_whatever_is_written_meanwhile_by_whichever_process_the_file_is_ri
     tenants = [(await one.start()).tenant(ACME) for one in opened]
     await fill(tenants[0])
     settings = [
-        INDEXED, ENDING, collection.from_data({"ttl": {"seconds": 900}, "indexes": [KEY]}), NO_SETTINGS,
+        INDEXED,
+        ENDING,
+        collection.from_data({"ttl": {"seconds": 900}, "indexes": [KEY]}),
+        NO_SETTINGS,
         collection.from_data({"indexes": [{"name": "tags", "fields": ["tag"]}], "ttl": {"field": "end"}}),
     ]
 
@@ -364,7 +366,7 @@ async def test_changes_of_one_collection_take_turns_also_with_those_of_another_p
     second = asyncio.ensure_future(other.put_collection("c", ENDING))
     late = asyncio.ensure_future(tenant.patch_collection("c", MergePatch({}), match(first.etag)))
     deleting = asyncio.ensure_future(other.delete_collection("c", match("none"), documents=True))
-    await asyncio.sleep(0.01)
+    await nothing_for(0.01)
     assert not building.done() and not second.done() and not late.done() and not deleting.done()
     await building
     for refused in (late, deleting):
@@ -390,7 +392,7 @@ async def test_long_work_goes_on_when_its_caller_is_gone_and_a_store_that_closes
     await asyncio.gather(building, return_exceptions=True)
     assert building.cancelled()
     waiting = asyncio.ensure_future(tenant.put_collection("c", ENDING))
-    await asyncio.sleep(0.01)
+    await head_start(0.01)
     await opened.aclose()
     with pytest.raises(StoreUnavailable):  # it had not begun
         await waiting

@@ -16,12 +16,16 @@ from gateway.store.sqlite import SQLiteDocumentStore
 from gateway.store.sqlite_operator import SQLiteOperator
 from gateway.store.sqlite_transaction import Operation
 from gateway.store.write import IDEMPOTENCY_SECONDS, IdempotencyKey, Replace
+from tests.eventually import head_start
 from tests.store.conformance import ACME, ids
 from tests.store.conformance_streams import collect
 
-TTL = collection.from_data({
-    "ttl": {"field": "end"}, "indexes": [{"name": "n", "fields": ["n"], "unique": True}],
-})
+TTL = collection.from_data(
+    {
+        "ttl": {"field": "end"},
+        "indexes": [{"name": "n", "fields": ["n"], "unique": True}],
+    }
+)
 
 
 @pytest.fixture
@@ -69,16 +73,14 @@ async def test_expired_documents_are_swept_with_their_entries_counts_and_a_chang
     assert await sweep(store) == 0
 
 
-async def test_the_sweeper_comes_by_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_sweeper_comes_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_sweep, "SWEEP_SECONDS", 0.01)
     store = SQLiteDocumentStore(tmp_path, b"k" * 32)
     await store.start()
     tenant = store.tenant(ACME)
     await tenant.put_collection("c", TTL)
     await tenant.replace("c", "x", {"end": 0})
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (await tenant.collection("c")).documents:
             await asyncio.sleep(0.005)
     await store.close()
@@ -156,7 +158,7 @@ async def test_a_feed_does_not_join_a_reading_that_began_before_the_news(store: 
     async with aclosing(tenant.changes("c")) as feed:
         await anext(feed)
         waiting = asyncio.ensure_future(anext(feed))  # so that the tenant has a feed to wake
-        await asyncio.sleep(0.02)
+        await head_start(0.02)
         epoch, seq = await feeds._begin("acme", ("changes", "c"), tenant._cursors, None)
         feeds._reads = Slow()  # type: ignore[assignment]
         early = asyncio.ensure_future(feeds._read("acme", "c", epoch, seq))
