@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any, Protocol
 
 from aiohttp import web
 
 from gateway.admin import guard
+from gateway.admin.slices import gathered
 from gateway.core.model import Tenant
+from gateway.core.pieces import Pairs, pieces
 from gateway.core.process import ProcessConfig
 from gateway.core.redact import redact
 from gateway.services.admission import Admission
@@ -73,7 +75,7 @@ class _Pages:
         return web.Response(text="ready\n")
 
     async def metrics(self, request: web.Request) -> web.Response:
-        response = web.Response(body=self._view.metrics.render().encode())
+        response = web.Response(body=await gathered(self._view.metrics.parts()))
         response.headers["Content-Type"] = CONTENT_TYPE
         return response
 
@@ -82,7 +84,7 @@ class _Pages:
         for what looks like a secret in it (in a comment; no key of the config holds one)."""
         live = self._view.live
         if "text" not in request.query:
-            return _json(live.status())
+            return await _json(live.status())
         headers = {
             "ETag": f'"{live.current.digest}"',
             "X-Config-Revision": str(live.current.revision),
@@ -94,17 +96,18 @@ class _Pages:
 
     async def backends(self, request: web.Request) -> web.Response:
         """The supervised backends."""
-        return _json({"backends": self._view.supervisor.states()})
+        return await _json({"backends": self._view.supervisor.states()})
 
     async def health(self, request: web.Request) -> web.Response:
         """The circuits of the backends' addresses. That one is open does not make the gateway unready: its
         other backends are served, and no other gateway would reach this one."""
-        return _json({"backends": self._view.health.states()})
+        return await _json({"backends": self._view.health.each_state()})
 
     async def admission(self, request: web.Request) -> web.Response:
         """The seats of each backend, who waits for one, and who got none."""
-        return _json({"backends": self._view.admission.state()})
+        return await _json({"backends": Pairs(self._view.admission.each_state())})
 
 
-def _json(body: Any) -> web.Response:
-    return web.Response(text=json.dumps(body, indent=2) + "\n", content_type="application/json")
+async def _json(body: Any) -> web.Response:
+    text = await gathered(chain(pieces(body), "\n"))
+    return web.Response(body=text, content_type="application/json", charset="utf-8")

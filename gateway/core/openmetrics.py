@@ -24,7 +24,8 @@ _HELP_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n"})
 
 
 class Instrument(Protocol):
-    """A metric family. `lines()` gives its metadata and samples, each ending with a newline."""
+    """A metric family. `lines()` gives its metadata and samples, each ending with a newline; an empty text
+    stands for work that was done towards the next one."""
 
     name: str
 
@@ -79,13 +80,14 @@ class Counter:
 
 
 class Gauge:
-    """A number read when rendered: `read()` gives it for each set of label values."""
+    """A number read when rendered: `read()` gives it for each set of label values, at once or one by one;
+    then None is a step of work towards the next one."""
 
     def __init__(
         self,
         name: str,
         help_text: str,
-        read: Callable[[], Mapping[tuple[str, ...], float]],
+        read: Callable[[], Mapping[tuple[str, ...], float] | Iterator[tuple[tuple[str, ...], float] | None]],
         names: tuple[str, ...] = (),
         unit: str = "",
         limit: int = SERIES_LIMIT,
@@ -99,8 +101,13 @@ class Gauge:
 
     def lines(self) -> Iterator[str]:
         yield head(self.name, "gauge", self._help, self._unit)
-        for values, number in list(self._read().items())[: self._limit]:
-            yield f"{self.name}{labels(self._names, values)} {number}\n"
+        found, left = self._read(), self._limit
+        for item in list(found.items()) if isinstance(found, Mapping) else found:
+            if item is None:
+                yield ""
+            elif left > 0:
+                left -= 1
+                yield f"{self.name}{labels(self._names, item[0])} {item[1]}\n"
 
 
 class Info:

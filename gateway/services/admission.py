@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random as lots
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import monotonic
 from typing import Any
 
@@ -225,7 +225,12 @@ class Admission:
 
     def state(self) -> dict[str, Any]:
         """All backends for people, by name; see admission_view.state."""
-        return {name: admission_view.state(line) for name, line in self._lines.items()}
+        return dict(named for named in self.each_state() if named is not None)
+
+    def each_state(self) -> Iterator[tuple[str, dict[str, Any]] | None]:
+        """The same one by one; the config may change between two of them. None: a step on the next one."""
+        for name, line in list(self._lines.items()):
+            yield from admission_view.named_state(name, line)
 
     def instruments(self) -> Iterable[Instrument]:
         """For /metrics."""

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from heapq import nlargest
+from operator import itemgetter
 from typing import Any
 
 from gateway.core.openmetrics import OTHER, Gauge, Instrument, escape, head, labels
 from gateway.services.seats import Line
 
 _SHOWN = 100  # tenants by backend, of those that wait
+_AT_ONCE = 1000  # tenants that are looked at in one step
 Lines = Mapping[str, Line]
 Values = Mapping[tuple[str, ...], float]
 
 
-def state(line: Line) -> dict[str, Any]:
-    """One backend's seats, for people. Times in seconds; None is no limit, or nothing to say yet."""
+def named_state(name: str, line: Line) -> Iterator[tuple[str, dict[str, Any]] | None]:
+    """Steps of work (None), and then the name and the state of a backend."""
+    waiting = yield from waiting_by_tenant(line)
+    yield name, state(line, waiting)
+
+
+def state(line: Line, waiting: Mapping[str, int]) -> dict[str, Any]:
+    """One backend's seats, for people. Times in seconds; None is no limit, or nothing to say yet. waiting:
+    how many wait of which tenants."""
     fair, waits = line.fair, sorted(line.recent_waits)
     return {
         "seats": _finite(fair.seats),
@@ -32,7 +41,7 @@ def state(line: Line) -> dict[str, Any]:
             for address in line.backend.addresses
         },
         "waiting": fair.waiting,
-        "waiting_by_tenant": waiting_by_tenant(line),
+        "waiting_by_tenant": waiting,
         "waits": {"p50": _percentile(waits, 0.5), "p99": _percentile(waits, 0.99)},
         "refused": dict(line.refused),
         "virtual_time": round(fair.virtual, 6),
@@ -41,11 +50,22 @@ def state(line: Line) -> dict[str, Any]:
     }
 
 
-def waiting_by_tenant(line: Line) -> dict[str, int]:
-    """How many wait of the tenants with the longest queues; all the others as one, `other ones`."""
-    queues = Counter({flow.key: len(flow.queue) for flow in line.fair.flows.values() if flow.queue})
-    shown = dict(queues.most_common(_SHOWN))
-    rest = line.fair.waiting - sum(shown.values())
+def waiting_by_tenant(line: Line) -> Generator[None, None, dict[str, int]]:
+    """How many wait of the tenants with the longest queues; all the others as one, `(other)`. In steps, for
+    there may be many tenants."""
+    if not line.fair.waiting:
+        return {}
+    flows = list(line.fair.flows.values())
+    longest: list[tuple[int, str]] = []
+    total = 0
+    for begin in range(0, len(flows), _AT_ONCE):
+        if begin:
+            yield None
+        queues = [(len(f.queue), f.key) for f in flows[begin : begin + _AT_ONCE] if f.queue]
+        total += sum(length for length, _ in queues)
+        longest = nlargest(_SHOWN, longest + queues, key=itemgetter(0))
+    shown = {key: length for length, key in longest}
+    rest = total - sum(shown.values())
     return shown | {f"({OTHER})": rest} if rest else shown
 
 
@@ -55,12 +75,11 @@ def instruments(lines: Lines) -> Iterable[Instrument]:
     def each(read: Callable[[Line], float]) -> Callable[[], Values]:
         return lambda: {(name,): read(line) for name, line in lines.items() if line.fair.seats < math.inf}
 
-    def waiting() -> Values:
-        return {
-            (name, tenant): count
-            for name, line in lines.items()
-            for tenant, count in waiting_by_tenant(line).items()
-        }
+    def waiting() -> Iterator[tuple[tuple[str, ...], float] | None]:
+        for name, line in list(lines.items()):
+            by_tenant = yield from waiting_by_tenant(line)
+            for tenant, count in by_tenant.items():
+                yield (name, tenant), count
 
     return (
         Gauge("gateway_seats", "Seats for short requests.", each(lambda line: line.fair.seats), ("backend",)),
@@ -117,7 +136,7 @@ class _Refused:
     def lines(self) -> Iterator[str]:
         yield head(self.name, "counter", "Requests that got no seat.")
         for backend, line in list(self._lines.items()):
-            for code, count in line.refused.items():
+            for code, count in list(line.refused.items()):
                 yield f"{self.name}_total{labels(('backend', 'code'), (backend, code))} {count}\n"
 
 

@@ -148,14 +148,17 @@ class Health:
     def states(self) -> list[dict[str, Any]]:
         """Each backend with its addresses: state, since (seconds since the epoch), failures in a row, the
         last error ("" for none), and next_trial: in so many seconds, None when none is to come."""
-        return [
-            {
+        return list(self.each_state())
+
+    def each_state(self) -> Iterator[dict[str, Any]]:
+        """The same one by one; the config may change between two of them."""
+        for name, backend in list(self._backends.items()):
+            there = [address for address in backend.addresses if address.text in self._circuits]
+            yield {
                 "name": name,
-                "healthy": any(self.is_closed(address) for address in backend.addresses),
-                "addresses": [self._state(address) for address in backend.addresses],
+                "healthy": any(self.is_closed(address) for address in there),
+                "addresses": [self._state(address) for address in there],
             }
-            for name, backend in self._backends.items()
-        ]
 
     def _state(self, address: Address) -> dict[str, Any]:
         circuit, now = self._circuits[address.text], self._now()
