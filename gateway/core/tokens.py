@@ -14,6 +14,7 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isinf
 from typing import Any
 
 from gateway.core.errors import Unauthenticated
@@ -95,7 +96,14 @@ def _constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-_json = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_constant)
+def _float(text: str) -> float:
+    value = float(text)
+    if isinf(value):
+        raise ValueError("it is no number that others read as well")
+    return value
+
+
+_json = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_constant, parse_float=_float)
 
 
 def _object(raw: bytes) -> dict[str, Any]:

@@ -319,7 +319,8 @@ def test_a_header_that_is_no_strict_object_is_refused(header: bytes) -> None:
 
 @pytest.mark.parametrize(
     "payload",
-    [b'{%s,"x":NaN}', b'{%s,"x":-Infinity}', b'{%s,"x":%s}' % (b"%s", b"9" * 5000), b'\xef\xbb\xbf{%s}',
+    [b'{%s,"x":NaN}', b'{%s,"x":-Infinity}', b'{%s,"x":1e999}',
+     b'{%s,"x":[-1e400]}', b'{%s,"x":%s}' % (b"%s", b"9" * 5000), b'\xef\xbb\xbf{%s}',
      b"[{%s}]", b'{%s} {"a":1}', b'{%s,"x":"\xff"}', b"{%s,}"],
 )  # fmt: skip
 def test_claims_that_are_no_strict_object_are_refused(payload: bytes) -> None:
