@@ -223,17 +223,20 @@ def _params(entry: _Entry[T], rest_at: int, segments: list[str], *, encoded: boo
     return {name: paths.decode(value) for name, value in values.items()} if encoded else values
 
 
+_Built = Mapping[tuple[str, Shape], Mapping[str, _Entry[T]]]
+
+
 def build(routes: Iterable[Route[T]]) -> tuple[RoutingTable[T], list[Clash]]:
     """Compile routes into a table, and name those that can never match. Raises PatternError.
 
     A route is hidden by an equal pattern on the same host, for the methods they share: the first one written
     wins. One more specific pattern never hides another one whole (there is always a longer or a different
-    path left), but three do hide `/a/{rest*}`: see `_covered`.
+    path left), but several together do hide `/a/{rest*}`: see `_covered`.
     """
     table: RoutingTable[T] = RoutingTable()
     kept: list[Route[T]] = []
     clashes: list[Clash] = []
-    built: dict[tuple[str, Shape], dict[str, _Entry[T]]] = {}
+    built: dict[tuple[str, Shape], dict[str, _Entry[T]]] = {}  # by host and shape, then by method
     for route in routes:
         pattern = compile_pattern(route.path)
         entries = built.setdefault((route.host, pattern.shape), {})
@@ -260,27 +263,51 @@ def _enter(entries: dict[str, _Entry[T]], entry: _Entry[T]) -> list[Clash]:
     return [Clash(route.name, winners, tuple(m or "any method" for m in taken), len(taken) == len(mine))]
 
 
-def _covered(built: Mapping[tuple[str, Shape], Mapping[str, _Entry[T]]]) -> Iterator[Clash]:
+def _covered(built: _Built[T]) -> Iterator[Clash]:
     """What `/a/{rest*}` could take is taken whole by `/a`, `/a/` and `/a/{b}/{rest*}` together (at the root
-    by `/` and `/{b}/{rest*}`), whatever else there is."""
+    by `/` and `/{b}/{rest*}`), whatever else there is; and in place of the last, by those that cover it."""
+    deepest = max((len(segments) for _, (segments, _) in built), default=0)
     for (host, (segments, has_rest)), entries in built.items():
         if not has_rest:
             continue
-        shapes: list[Shape] = [((*segments, ""), False), ((*segments, None), True)]
-        if segments:
-            shapes.append((segments, False))
-        others = [built.get((host, shape), {}) for shape in shapes]
         methods: dict[str, list[str]] = {}  # by route: its methods that others take
         winners: dict[str, dict[str, None]] = {}
         for method, entry in entries.items():
-            taken = [other.get(method) or other.get("") for other in others]
-            if all(taken):
+            taken = _below(built, host, segments, method, deepest)
+            if taken is not None:
                 methods.setdefault(entry.route.name, []).append(method or "any method")
-                names = winners.setdefault(entry.route.name, {})
-                names.update({one.route.name: None for one in taken if one is not None})
+                winners.setdefault(entry.route.name, {}).update(dict.fromkeys(taken))
         for name, those in methods.items():
             mine = sum(entry.route.name == name for entry in entries.values())
             yield Clash(name, tuple(winners[name]), tuple(sorted(those)), len(those) == mine)
+
+
+def _below(
+    built: _Built[T], host: str, segments: tuple[str | None, ...], method: str, deepest: int
+) -> list[str] | None:
+    """The routes that together take every path that begins with these segments, but for one `{rest*}` right
+    behind them. None when some path is left."""
+    if len(segments) > deepest:
+        return None
+    names = []
+    ends = [(segments, False), ((*segments, ""), False)]
+    for shape in ends if segments else ends[1:]:
+        taker = _taker(built, host, shape, method)
+        if taker is None:
+            return None
+        names.append(taker)
+    further = (*segments, None)
+    taker = _taker(built, host, (further, True), method)
+    if taker is not None:
+        return [*names, taker]
+    rest = _below(built, host, further, method, deepest)
+    return None if rest is None else [*names, *rest]
+
+
+def _taker(built: _Built[T], host: str, shape: Shape, method: str) -> str | None:
+    entries = built.get((host, shape), {})
+    entry = entries.get(method) or entries.get("")
+    return None if entry is None else entry.route.name
 
 
 def _seal(entries: dict[str, _Entry[T]]) -> tuple[_Entry[T], ...]:

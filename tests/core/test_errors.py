@@ -27,7 +27,7 @@ TABLE = {
 }  # fmt: skip
 RETRYABLE = {
     "client_limit", "tenant_limit", "tenant_queue_full", "backend_unavailable", "backend_saturated",
-    "draining", "store_unavailable", "query_too_slow",
+    "draining", "store_saturated", "store_unavailable", "query_too_slow",
 }  # fmt: skip
 
 

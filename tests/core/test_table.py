@@ -7,7 +7,7 @@ import itertools
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.core.errors import BadRequest, MethodNotAllowed, NoRoute
@@ -179,6 +179,10 @@ def test_a_rest_that_three_others_take_whole_is_a_clash() -> None:
     for missing in range(3):
         left = [one for index, one in enumerate(taking) if index != missing]
         assert build([route("all", "/x/{r*}"), *left])[1] == []
+    deeper = [route("d", "/x/{id}"), route("e", "/x/{id}/"), route("f", "/x/{id}/{part}/{r*}")]
+    (clash,) = build([route("all", "/x/{r*}"), *taking[:2], *deeper])[1]
+    assert (clash.loser, set(clash.winners), clash.whole) == ("all", {"a", "b", "d", "e", "f"}, True)
+    assert build([route("all", "/x/{r*}"), *taking[:2], *deeper[:2]])[1] == []
     _, clashes = build([route("all", "/x/{r*}", "GET PUT"), *taking[:2], route("c", "/x/{id}/{r*}", "PUT")])
     assert [(one.methods, one.whole) for one in clashes] == [(("PUT",), False)]
 
@@ -189,6 +193,7 @@ _PATHS = ["/", *_PATHS, *(path + "/" for path in _PATHS)]
 
 
 @settings(max_examples=150, deadline=None)
+@example({"/", "/{x0}", "/{x0}/", "/{x0}/{x1}/{r*}", "/{r*}"})
 @given(
     st.sets(
         st.tuples(st.lists(st.sampled_from(_SEGMENTS), max_size=2), st.sampled_from(["", "/", "/{r*}"])).map(
