@@ -35,8 +35,9 @@ def anchors(text: str) -> set[str]:
 
 
 def written(line: str) -> list[str]:
-    """The files that a pasted line writes: by redirection, by `-o` or `tee`, or as a backup."""
+    """The files that a pasted line writes: by redirection, by `-o` or `tee`, as a backup or a DATA."""
     line = re.sub(r"(?<!\S)#.*", "", line)
     bare = re.sub(r"'[^']*'|\"[^\"]*\"", "''", line)
     found = re.findall(r"(?<![0-9&<=-])>>?\s*([^\s|&;<>]+)", bare)
+    found += re.findall(r"\bDATA=(\S+)", bare)  # the folder of a backend
     return found + re.findall(r"(?:-o|--output|\btee|\bbackup)[ =]([^\s|&;<>-][^\s|&;<>]*)", bare)

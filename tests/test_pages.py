@@ -41,6 +41,7 @@ def test_no_pasted_line_writes_outside_var(page: Path) -> None:
         ("curl $D/orders/export -o var/o.ndjson  # > not this", ["var/o.ndjson"]),
         ('curl -d \'{"a":{"$gt":5}} > x\' $D 2>/dev/null', []),
         ("gateway token >> token.txt", ["token.txt"]),
+        ("export DATA=/tmp/catalog", ["/tmp/catalog"]),
         ("gateway documents verify && gateway documents backup /backups/$(date +%F)", ["/backups/$(date"]),
     ],
 )

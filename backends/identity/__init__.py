@@ -4,8 +4,8 @@
 and `asab` are their adapters.
 """
 
-from backends.identity.entry import Admitted, Refused, admit
-from backends.identity.identity import (
+from .entry import Admitted, Refused, admit
+from .identity import (
     ANONYMOUS,
     Anonymous,
     Forwarded,

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from backends.identity.entry import PROBLEM_TYPE, PUBLIC_PATHS, Refused, admit, needs_identity
-from backends.identity.identity import Forwarded, Identity, IdentityMissing, problem
+from .entry import PROBLEM_TYPE, PUBLIC_PATHS, Refused, admit, needs_identity
+from .identity import Forwarded, Identity, IdentityMissing, problem
 
 IDENTITY = web.RequestKey("identity", Identity)
 PUBLIC = web.RequestKey("public", Forwarded)

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import set_script_prefix
 
-from backends.identity import log, wsgi
-from backends.identity.entry import PROBLEM_TYPE, PUBLIC_PATHS, Refused, admit, needs_identity
-from backends.identity.identity import IdentityMissing, problem
+from . import log, wsgi
+from .entry import PROBLEM_TYPE, PUBLIC_PATHS, Refused, admit, needs_identity
+from .identity import IdentityMissing, problem
 
 
 class GatewayMiddleware:
@@ -36,7 +36,6 @@ class GatewayMiddleware:
         finally:
             wsgi.drain(request.META)
             log.request_id.set(log.NO_REQUEST)
-
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Django calls this for what a view, or the rendering of its answer, raises."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from backends.identity import log
-from backends.identity.identity import (
+from . import log
+from .identity import (
     ANONYMOUS,
     Forwarded,
     ForwardedInvalid,

@@ -9,8 +9,8 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from backends.identity.entry import PUBLIC_PATHS, Refused, admit, needs_identity
-from backends.identity.identity import Forwarded, Headers, Identity, IdentityMissing
+from .entry import PUBLIC_PATHS, Refused, admit, needs_identity
+from .identity import Forwarded, Headers, Identity, IdentityMissing
 
 
 class GatewayMiddleware:

@@ -9,9 +9,9 @@ from typing import Any
 import flask
 from werkzeug.exceptions import Unauthorized
 
-from backends.identity import wsgi
-from backends.identity.entry import PUBLIC_PATHS, Refused, admit, needs_identity
-from backends.identity.identity import Identity, IdentityMissing
+from . import wsgi
+from .entry import PUBLIC_PATHS, Refused, admit, needs_identity
+from .identity import Identity, IdentityMissing
 
 WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 

@@ -25,7 +25,7 @@ def config() -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "filters": {"request_id": {"()": "backends.identity.log.RequestId"}},
+        "filters": {"request_id": {"()": RequestId}},
         "formatters": {"line": {"format": "%(levelname)s %(name)s [%(request_id)s] %(message)s"}},
         "handlers": {
             "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]}

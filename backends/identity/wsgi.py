@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from backends.identity.identity import Forwarded, Headers
+from .identity import Forwarded, Headers
 
 
 def headers(environ: dict[str, Any]) -> Headers:
