@@ -186,7 +186,7 @@ class Gateway:
 
     async def reload(self) -> None:
         """What SIGHUP asks for: the config and the keys again."""
-        self.keys.reload_if_changed()
+        await self.keys.reload_if_changed()
         await self.live.reload()
 
     async def reopen_logs(self, why: str) -> None:

@@ -50,7 +50,7 @@ async def test_a_bug_while_keys_are_loaded_again_does_not_end_the_watch(
     async with harness.running(tmp_path, ROUTING) as gateway:
         looks = 0
 
-        def buggy() -> None:
+        async def buggy() -> None:
             nonlocal looks
             looks += 1
             raise LookupError("a bug")

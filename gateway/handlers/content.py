@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,7 +10,7 @@ from aiohttp import hdrs
 
 from gateway.call import Call
 from gateway.core.errors import UnsupportedMediaType
-from gateway.edge import body
+from gateway.edge import body, threads
 
 T = TypeVar("T")
 
@@ -72,4 +71,4 @@ async def parse(raw: bytes, parser: Callable[[bytes], T]) -> T:
     """What `parser` makes of it, or raises."""
     if len(raw) <= PARSE_INLINE:
         return parser(raw)
-    return await asyncio.to_thread(parser, raw)
+    return await threads.run(threads.PARSE, parser, raw)

@@ -16,8 +16,11 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from gateway.edge import threads
+
 LINE_LIMIT = 64 * 1024  # bytes; a longer line is forwarded in pieces
 LAST_LINES = 20
+_FIRST_PAUSE, _LAST_PAUSE = 0.01, 0.2  # seconds between two looks at a group of processes
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # Bound here, once: the child may only call it, see _end_with().
@@ -185,10 +188,13 @@ class ChildProcess:
             self.exited.set()
 
     async def _group_gone(self) -> None:
-        """Reap the process and wait until its group is empty."""
+        """Reap the process and wait until its group is empty. The kernel tells nobody when that is so; to see
+        it takes a look at every process of the machine, so it is done in a thread, and less often in time."""
         self._popen.poll()
-        while self._group_lives():  # noqa: ASYNC110 - the kernel tells nobody when a group becomes empty
-            await asyncio.sleep(0.02)
+        pause = _FIRST_PAUSE
+        while await threads.run(threads.WATCH, self._group_lives):
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LAST_PAUSE)
         self._group_is_gone = True
 
     def _group_lives(self) -> bool:

@@ -20,7 +20,7 @@ from gateway.core.check import compile_data
 from gateway.core.compile import Compiled
 from gateway.core.model import Backend
 from gateway.core.problems import Problem, Problems
-from gateway.edge import front_page
+from gateway.edge import front_page, threads
 from gateway.periodic import Boundary, Periodic
 from gateway.services import files, source
 from gateway.services.watch import Look, Settling, Stamp, stamp
@@ -165,16 +165,20 @@ class ConfigService:
             self._on_applied(new, old)
         return True
 
+    async def _stamp(self) -> Stamp | None:
+        """In a thread: a file system that hangs must not take the event loop with it."""
+        return await threads.run(threads.WATCH, stamp, self.path)
+
     async def _read_now(self) -> str:
         """The text, as it was when nobody wrote it. Raises ConfigRefused."""
         for _ in range(_TRIES):
-            before = stamp(self.path)
+            before = await self._stamp()
             try:
-                text = await asyncio.to_thread(read, self.path)
+                text = await threads.run(threads.WATCH, read, self.path)
             except ConfigRefused:
                 self._took(before, None)
                 raise
-            if stamp(self.path) == before:
+            if await self._stamp() == before:
                 self._took(before, text)
                 return text
             await asyncio.sleep(POLL)
@@ -192,8 +196,9 @@ class ConfigService:
 
     async def look(self) -> None:
         """One look at the file: load it when it changed and has been left alone since (see Settling)."""
+        seen = await self._stamp()
         now = self._now()
-        match self._settling.look(now, stamp(self.path)):
+        match self._settling.look(now, seen):
             case Look.QUIET:
                 await self.reload()
             case Look.RESTLESS:
@@ -216,7 +221,7 @@ class ConfigService:
             await self.reload()
             return
         try:
-            text = await asyncio.to_thread(read, self.path)
+            text = await threads.run(threads.WATCH, read, self.path)
         except ConfigRefused:
             self._settling.doubt()
         else:

@@ -19,6 +19,7 @@ from gateway.core.errors import Unauthenticated
 from gateway.core.jwk import Key, KeySet, KeySetError, parse_keys, sign
 from gateway.core.model import Identity
 from gateway.core.tokens import TokenRule, verify
+from gateway.edge import threads
 from gateway.services.files import FileUnusable, read_file, read_text
 from gateway.services.watch import Stamp, stamp
 from gateway.store import durable
@@ -56,18 +57,33 @@ class Keys:
     def load(self) -> None:
         """Read the key file, and log which of its keys are not used and why. Raises KeysUnusable; then the
         keys stay as they were."""
-        self._seen = stamp(self.path)
-        self._keys = load_keys(self.path, self.rule)
+        self._take(*self._read())
+
+    def _read(self) -> tuple[Stamp | None, KeySet | KeysUnusable]:
+        """Blocks."""
+        seen = stamp(self.path)
+        try:
+            return seen, load_keys(self.path, self.rule)
+        except KeysUnusable as error:
+            return seen, error
+
+    def _take(self, seen: Stamp | None, keys: KeySet | KeysUnusable) -> None:
+        self._seen = seen
+        if isinstance(keys, KeysUnusable):
+            raise keys
+        self._keys = keys
         self._cache.clear()
         for warning in self._keys.warnings:
             L.warning("%s: %s", self.path, warning)
 
-    def reload_if_changed(self) -> None:
-        """Read the key file again when it changed; a bad one is logged and the last good keys stay."""
-        if stamp(self.path) == self._seen:
+    async def reload_if_changed(self) -> None:
+        """Read the key file again when it changed; a bad one is logged and the last good keys stay. It is
+        read in a thread, and taken on the loop: so no token is verified with the old keys and kept after."""
+        if await threads.run(threads.WATCH, stamp, self.path) == self._seen:
             return
+        read = await threads.run(threads.WATCH, self._read)
         try:
-            self.load()
+            self._take(*read)
             L.info("The keys in %s were loaded again; verified tokens are forgotten", self.path)
         except KeysUnusable as error:
             L.error("The last good keys stay in use: %s", error)

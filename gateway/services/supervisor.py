@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from signal import SIGKILL, SIGTERM, Signals
 from typing import Any
 
+from gateway.edge import threads
 from gateway.services.child import ChildFailed, ChildSpec, ask_health, remove_stale_socket
 from gateway.services.child_process import ChildProcess
 
@@ -141,10 +142,13 @@ class _Child:
     def _keys(self, *names: str) -> str:
         return f"{' and '.join(names)} in [backend:{self.spec.name}] of the process config"
 
+    async def _remove_stale_socket(self) -> bool:
+        return await threads.run(threads.WATCH, remove_stale_socket, self.spec.socket)
+
     async def _free_socket(self) -> None:
         """A child of a gateway that was just killed may still be ending: it gets as long as a start does."""
         deadline = time.monotonic() + self.spec.start_timeout
-        while self.spec.socket and not remove_stale_socket(self.spec.socket):
+        while self.spec.socket and not await self._remove_stale_socket():
             if time.monotonic() > deadline:
                 reason = f"another process listens on {self.spec.socket}"
                 raise ChildFailed(self.spec.name, reason, hint="end it, if it was left by a gateway")
@@ -174,7 +178,7 @@ class _Child:
         self.process = None
         if self.spec.socket:
             try:
-                remove_stale_socket(self.spec.socket)
+                await self._remove_stale_socket()
             except OSError as error:
                 L.warning("backend %s: %s", self.spec.name, error)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.core.errors import StoreUnavailable
-from gateway.store import sqlite_errors
+from gateway.store import sqlite_documents, sqlite_errors
 from gateway.store.sqlite_connections import open_reader, open_writer
 from gateway.store.sqlite_transaction import Operation
 from gateway.store.sqlite_writes import Writes
@@ -43,7 +43,13 @@ class TenantFile:
             writer = open_writer(path, max_bytes)
             try:
                 # The event loop never waits for a lock: sqlite.py takes a thread when it would.
-                return cls(path, writer, open_reader(path, busy_seconds=0))
+                inline = open_reader(path, busy_seconds=0)
+                try:
+                    _read_schema(inline)
+                except sqlite3.Error:
+                    inline.close()
+                    raise
+                return cls(path, writer, inline)
             except sqlite3.Error:
                 writer.close()
                 raise
@@ -87,6 +93,16 @@ class TenantFile:
         """Blocks: the last connection to a file moves the log into it."""
         for connection in (*self._readers, self.inline, self._writer):
             connection.close()
+
+
+def _read_schema(inline: sqlite3.Connection) -> None:
+    """The first statement of a connection opens the log and reads the schema: better here than on the event
+    loop. A lock that is held just now is none of our business."""
+    try:
+        sqlite_documents.read_small(inline, "", "", 0.0)
+    except sqlite3.OperationalError as error:
+        if sqlite_errors.primary_code(error) != sqlite3.SQLITE_BUSY:
+            raise
 
 
 class _Opening:

@@ -3,6 +3,7 @@ verify, and a rotation is taken while it runs and after a restart."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import datetime
 import hashlib
@@ -271,7 +272,7 @@ def test_what_is_left_out_is_said_once_for_each_load(
     keys = Keys(path, RULE)
     keys.load()
     for _ in range(3):
-        keys.reload_if_changed()
+        asyncio.run(keys.reload_if_changed())
     (record,) = [r for r in caplog.records if r.levelno == logging.WARNING]
     assert record.getMessage().startswith(
         f"{path}: keys[0] (kid '0Eq8v2mQkYb1oZ') is not used: its `use` is `enc`"

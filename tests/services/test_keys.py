@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import logging
@@ -229,7 +230,7 @@ def test_new_keys_empty_the_cache_and_old_tokens_are_refused(setting: Setting) -
     setting.path.unlink()
     ensure_signing_key(setting.path)
     setting.keys.verify(old)  # not looked at yet
-    setting.keys.reload_if_changed()
+    asyncio.run(setting.keys.reload_if_changed())
     with pytest.raises(Unauthenticated, match="names no key"):
         setting.keys.verify(old)
     setting.keys.verify(setting.token())
@@ -238,7 +239,7 @@ def test_new_keys_empty_the_cache_and_old_tokens_are_refused(setting: Setting) -
 def test_nothing_is_read_when_nothing_changed(setting: Setting) -> None:
     token = setting.token()
     setting.keys.verify(token)
-    setting.keys.reload_if_changed()
+    asyncio.run(setting.keys.reload_if_changed())
     setting.keys.verify(token)
     assert setting.results == ["verified", "cached"]
 
@@ -266,7 +267,7 @@ def test_a_bad_key_file_keeps_the_last_good_keys_and_is_logged_once(
     else:
         setting.path.write_bytes(content)
     for _ in range(3):
-        setting.keys.reload_if_changed()
+        asyncio.run(setting.keys.reload_if_changed())
     setting.keys.verify(token)
     (record,) = [r for r in caplog.records if r.levelno == logging.ERROR]
     assert str(setting.path) in record.getMessage()
@@ -275,10 +276,10 @@ def test_a_bad_key_file_keeps_the_last_good_keys_and_is_logged_once(
 def test_a_mended_mode_is_a_change(setting: Setting) -> None:
     token = setting.token()
     setting.path.chmod(0o644)
-    setting.keys.reload_if_changed()
+    asyncio.run(setting.keys.reload_if_changed())
     refused = setting.keys._seen
     setting.path.chmod(0o600)
-    setting.keys.reload_if_changed()
+    asyncio.run(setting.keys.reload_if_changed())
     assert setting.keys._seen != refused
     assert setting.keys.verify(token).subject == "a"
 
