@@ -175,10 +175,10 @@ class Late:
     """What has a deadline that has passed."""
 
     deadline = 1.0
-    aborted = 0
+    dropped = 0
 
-    def abort(self) -> None:
-        self.aborted += 1
+    def drop(self) -> None:
+        self.dropped += 1
 
 
 async def test_a_sweep_of_exchanges_goes_on_and_what_cannot_end_is_ended(
@@ -196,7 +196,7 @@ async def test_a_sweep_of_exchanges_goes_on_and_what_cannot_end_is_ended(
     pools.watch(good, lambda timed: seen.append("good"))
     await until(lambda: seen.count("good") > 30)
     assert seen.count("broken") == 20, "then it is let go, and holds no seat for ever"
-    assert broken.aborted == 1 and not good.aborted
+    assert broken.dropped == 1 and not good.dropped
     assert pools.under_way == 1
     assert len(told(caplog)) == 1
     pools.forget(good)

@@ -18,6 +18,11 @@ def deposit(budget: int) -> int:
     return min(budget + 1, _MOST)
 
 
+def refund(budget: int) -> int:
+    """The budget after a retry that was paid for and never sent."""
+    return min(budget + _PRICE, _MOST)
+
+
 def withdraw(budget: int) -> int | None:
     """The budget after one retry, None when it does not allow one."""
     return budget - _PRICE if budget >= _PRICE else None

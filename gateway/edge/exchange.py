@@ -14,7 +14,7 @@ from typing import Protocol
 from gateway.core import answer
 from gateway.core.answer import AnswerHead
 from gateway.core.chunks import ChunkedReader
-from gateway.core.errors import BackendMalformed, BackendReset, BackendTimeout, GatewayError
+from gateway.core.errors import BackendMalformed, BackendReset, BackendTimeout, GatewayError, InternalError
 from gateway.core.model import Timeouts
 from gateway.edge.connection import Connection
 
@@ -140,6 +140,9 @@ class Exchange:
                 self._read_body(data)
         except GatewayError as error:
             self._fail(error)
+        except BaseException:  # a bug: who waits for the answer hears of it before asyncio does
+            self.drop()
+            raise
 
     def _read_head(self, data: bytes) -> bytes:
         """Sets `head` once it is whole; gives what follows it."""
@@ -208,7 +211,11 @@ class Exchange:
         self._release(reusable)
         sink, self._sink = self._sink, None
         if sink is not None:
-            sink.end()
+            try:
+                sink.end()
+            except BaseException:
+                sink.fail(InternalError())
+                raise
 
     def connection_lost(self) -> None:
         """The backend's end of the connection is gone."""
@@ -251,6 +258,10 @@ class Exchange:
         self.ends = self.deadline = until
         self._discarding = True
 
+    def drop(self) -> None:
+        """A bug keeps it from ending by its own rules: end it, and say so."""
+        self._fail(InternalError())
+
     def abort(self) -> None:
         """Stop now; nobody is told."""
         self._sink = None
@@ -268,9 +279,11 @@ class Exchange:
     def _release(self, reusable: bool) -> None:
         self.done = True
         self._connection.exchange = None
-        self.resume()
         on_done, self._on_done = self._on_done, _nobody
-        on_done(self, reusable)
+        try:
+            self.resume()
+        finally:  # whatever happens, the seat is given back
+            on_done(self, reusable)
 
     # --- back-pressure ---
 

@@ -30,8 +30,8 @@ class Timed(Protocol):
 
     deadline: float
 
-    def abort(self) -> None:
-        """End it at once."""
+    def drop(self) -> None:
+        """End it at once, by no rule of its own."""
         ...
 
 
@@ -148,7 +148,7 @@ class Pools:
     def _give_up(self, timed: Timed) -> None:
         """A bug keeps it from ending by its own rules: without this its seat would be held for ever."""
         self.forget(timed)
-        timed.abort()
+        timed.drop()
 
     def reconcile(self, wanted: Iterable[tuple[Address, float]]) -> None:
         """Close the pools of addresses that no backend has any more."""

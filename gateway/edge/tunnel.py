@@ -241,7 +241,7 @@ class Tunnel:
         self._backend.cut()
         self._end()
 
-    abort = cut  # what `Pools.watch` calls it
+    drop = cut  # what `Pools` calls it
 
     def leave_off(self) -> None:
         """`Tunnels.drain` tells both sides."""

@@ -114,6 +114,18 @@ class Passage(Relay):
         exchange.send(request, complete=complete)
         return exchange
 
+    def undo(self) -> None:
+        """It could not be started: let go of the backend, and of the client, which somebody else tells."""
+        self.ended = True
+        self.retry = None
+        for task in self._work:
+            task.cancel()
+        if self._client.relay is self:
+            self._client.relay = None
+        if self.exchange is not None:
+            self._health.left(self._seat.address, self.call)
+            self.exchange.abort()
+
     def take(self, seat: Seat, pool: Pool) -> None:
         """Where the next exchange will be; the last one has given its own back."""
         self._seat, self._pool = seat, pool
@@ -136,8 +148,12 @@ class Passage(Relay):
         retry, exchange = self.retry, self.exchange
         if retry is not None and isinstance(error, BackendReset) and exchange is not None and exchange.silent:
             self.retry = None
-            if retry(error):
-                return
+            try:
+                if retry(error):
+                    return
+            except BaseException:
+                super().fail(error)
+                raise
         super().fail(error)
 
     def _judge(self, error: GatewayError) -> None:
@@ -165,7 +181,11 @@ class Passage(Relay):
 
     def beside(self, work: Coroutine[None, None, None]) -> None:
         """Run what the call needs beside the exchange: the rest of its body, say. It ends with the call."""
-        task = asyncio.create_task(work)
+        try:
+            task = asyncio.create_task(work)
+        except BaseException:
+            work.close()
+            raise
         task.add_done_callback(self._worked)
         self._work = (*self._work, task)
 
@@ -188,9 +208,11 @@ class Passage(Relay):
 
     def _backend_done(self, exchange: Exchange, reusable: bool) -> None:
         self.call.backend_s = perf_counter() - self._started
-        self._pools.forget(exchange)
-        self._pool.give_back(exchange.connection, reusable=reusable)
-        self._seat.release()
+        try:
+            self._pools.forget(exchange)
+            self._pool.give_back(exchange.connection, reusable=reusable)
+        finally:
+            self._seat.release()
 
     def _late(self, exchange: Exchange) -> None:
         """The deadline has passed. An asynchronous backend is let go at once. A thread works on: its seat

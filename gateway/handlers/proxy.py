@@ -84,21 +84,25 @@ class Proxy:
         seat = self._admission.try_admit(call, backend)
         if seat is None:
             return False
-        if not self._health.is_closed(seat.address):
-            seat.decline()
-            return False  # a trial
-        pool = self._pools.of(seat.address, backend.reuse_idle)
-        connection = pool.take(fresh=call.method not in _IDEMPOTENT)
-        if connection is None:
-            seat.decline()
-            return False
-        request = self._requests.whole(call, route.timeouts.total)
-        passage = self._passage(call, seat, pool)
-        if route.retry:
-            again = partial(passage.start, request=request, timeouts=route.timeouts)
-            self._allow_retry(call, passage, route.timeouts, again)
-        passage.start(connection, request, route.timeouts)
-        return True
+        connection: Connection | None = None
+        passage: Passage | None = None
+        try:
+            if self._health.is_closed(seat.address):  # else it is a trial
+                pool = self._pools.of(seat.address, backend.reuse_idle)
+                connection = pool.take(fresh=call.method not in _IDEMPOTENT)
+            if connection is not None:
+                request = self._requests.whole(call, route.timeouts.total)
+                passage = self._passage(call, seat, pool)
+                if route.retry:
+                    again = partial(passage.start, request=request, timeouts=route.timeouts)
+                    self._allow_retry(call, passage, route.timeouts, again)
+                passage.start(connection, request, route.timeouts)
+                return True
+        except BaseException:
+            self._take_back(call, seat, connection, passage)
+            raise
+        seat.decline()
+        return False
 
     # --- with waiting ---
 
@@ -111,15 +115,20 @@ class Proxy:
         spool = Spool()
         try:
             seat, pool, connection = await self._get_there(call, spool, timeouts, handshake is not None)
-            passage = self._passage(call, seat, pool)
-            if handshake is not None:
-                request = self._requests.head(call, -1, handshake.lines, 0.0)
-                handshake.follow(passage, passage.start(connection, request, timeouts))
-            else:
-                if call.route.retry:
-                    again = partial(self._start, call, passage, spool, timeouts)
-                    self._allow_retry(call, passage, timeouts, again)
-                self._start(call, passage, spool, timeouts, connection)
+            passage: Passage | None = None
+            try:
+                passage = self._passage(call, seat, pool)
+                if handshake is not None:
+                    request = self._requests.head(call, -1, handshake.lines, 0.0)
+                    handshake.follow(passage, passage.start(connection, request, timeouts))
+                else:
+                    if call.route.retry:
+                        again = partial(self._start, call, passage, spool, timeouts)
+                        self._allow_retry(call, passage, timeouts, again)
+                    self._start(call, passage, spool, timeouts, connection)
+            except BaseException:
+                self._take_back(call, seat, connection, passage)
+                raise
             try:
                 await passage.finished()
             except asyncio.CancelledError:
@@ -130,6 +139,22 @@ class Proxy:
             return reply.Sent(call.status, keep_alive=passage.keep_alive)
         finally:
             spool.close()
+
+    def _take_back(
+        self, call: Call, seat: MovingSeat, connection: Connection | None, passage: Passage | None
+    ) -> None:
+        """A call could not be started, by a bug: give back all that it has. An exchange that has begun owns
+        the seat and the connection, and gives them back itself."""
+        if passage is not None:
+            passage.undo()
+            if passage.exchange is not None:
+                return
+        try:
+            if connection is not None:
+                connection.close()
+            self._health.left(seat.address, call)
+        finally:
+            seat.decline()
 
     def _passage(self, call: Call, seat: Seat, pool: Pool) -> Passage:
         assert call.route is not None and call.client is not None
@@ -155,7 +180,7 @@ class Proxy:
 
     async def _get_there(
         self, call: Call, spool: Spool, timeouts: Timeouts, stream: bool
-    ) -> tuple[Seat, Pool, Connection]:
+    ) -> tuple[MovingSeat, Pool, Connection]:
         """All before the first byte: the whole body where it is buffered, a seat (stream: one for what has no
         end in sight), a connection. A client that leaves by then was never there."""
         task = asyncio.current_task()
@@ -174,7 +199,7 @@ class Proxy:
 
     async def _reach(
         self, call: Call, timeouts: Timeouts, failed: Address | None = None, *, stream: bool = False
-    ) -> tuple[Seat, Pool, Connection]:
+    ) -> tuple[MovingSeat, Pool, Connection]:
         """A seat and a connection within the call's time. failed: the address that is the last choice. Raises
         BackendSaturated, BackendUnavailable."""
         before = perf_counter()
@@ -185,8 +210,10 @@ class Proxy:
         try:
             return seat, *await self._connect(call, seat, timeouts, failed)
         except BaseException:
-            self._health.left(seat.address, call)
-            seat.decline()
+            try:
+                self._health.left(seat.address, call)
+            finally:
+                seat.decline()
             raise
 
     async def _sit(self, call: Call, timeouts: Timeouts, *, stream: bool) -> MovingSeat:
@@ -198,8 +225,12 @@ class Proxy:
                 seat = await self._admission.admit(
                     call, self._backend, _left(call, timeouts, timeouts.queue)
                 )
-            if self._health.enter(seat.address, call):
-                return seat
+            try:
+                if self._health.enter(seat.address, call):
+                    return seat
+            except BaseException:
+                seat.decline()
+                raise
             seat.decline()
 
     async def _connect(
@@ -213,8 +244,10 @@ class Proxy:
         if failed is not None:
             order.sort(key=lambda address: address == failed)
         for address in order:
-            if address is not seat.address and not (self._health.is_closed(address) and seat.move(address)):
-                continue
+            if address is not (before := seat.address):
+                if not (self._health.is_closed(address) and seat.move(address)):
+                    continue
+                self._health.left(before, call)  # a trial that it may have had there is another's
             pool = self._pools.of(address, backend.reuse_idle)
             warm = pool.take(fresh=call.method not in _IDEMPOTENT) if failed is None else None
             time, began = _left(call, timeouts, timeouts.connect), perf_counter()

@@ -17,6 +17,7 @@ class Retries(Protocol):
 
     def deposit(self, backend: str) -> None: ...
     def withdraw(self, backend: str) -> bool: ...
+    def refund(self, backend: str) -> None: ...
 
 
 class Retry:
@@ -45,17 +46,34 @@ class Retry:
         """Try again, if the budget allows it. True: it is under way."""
         allowed = self._retries.withdraw(self._backend)
         if allowed:
-            self._passage.beside(self._again(error))
+            try:
+                self._passage.beside(self._again(error))
+            except BaseException:
+                self._retries.refund(self._backend)
+                raise
         return allowed
 
     async def _again(self, error: BackendReset) -> None:
         """If nothing can be reached, what the first try met is the answer: it may have been executed."""
         passage = self._passage
         assert passage.exchange is not None
+        before = passage.exchange
         try:
-            seat, pool, connection = await self._reach(passage.exchange.connection.address)
+            seat, pool, connection = await self._reach(before.connection.address)
         except GatewayError:
+            self._retries.refund(self._backend)
             passage.fail(error)
             return
-        passage.take(seat, pool)
-        self._send(connection)
+        except BaseException:
+            self._retries.refund(self._backend)
+            raise
+        try:
+            passage.take(seat, pool)
+            self._send(connection)
+        except BaseException:
+            if passage.exchange is before:  # nobody has them yet
+                connection.close()
+                seat.release()
+            else:
+                passage.exchange.abort()
+            raise

@@ -80,13 +80,18 @@ class Handshake:
             passage.finish()
 
         tunnel = Tunnel(call, exchange.connection, self._rule, self._expires, ended)
-        exchange.connection.exchange = tunnel
-        self._pools.forget(exchange)
-        self._pools.watch(tunnel, Tunnel.look)
-        passage.upgraded()
-        early = client.begin_tunnel(tunnel)
-        tunnel.start(self._answer(head, passage.via.response(head.old)), early, rest)
-        self._tunnels.add(tunnel)
+        try:
+            answer = self._answer(head, passage.via.response(head.old))
+            exchange.connection.exchange = tunnel
+            self._pools.forget(exchange)
+            self._pools.watch(tunnel, Tunnel.look)
+            self._tunnels.add(tunnel)
+            passage.upgraded()
+            early = client.begin_tunnel(tunnel)
+            tunnel.start(answer, early, rest)  # it may end at once
+        except BaseException:
+            tunnel.cut()
+            raise
 
     def _answer(self, head: AnswerHead, via: bytes) -> bytes:
         """The client's 101: the backend's headers, but for what is of its own hop."""

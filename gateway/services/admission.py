@@ -85,7 +85,7 @@ class Admission:
             assert call.route is not None
             line.check(key, weight, call.route.timeouts.queue)
         elif tenant is not None and tenant.concurrency:
-            seat.on_release = self._hold(key)
+            self._hold_with(seat, key)
         return seat
 
     def check(self, call: Call, backend: Backend, timeout: float) -> None:
@@ -122,7 +122,7 @@ class Admission:
         key, _ = _who(tenant)
         seat = line.try_stream(key)
         if limited:
-            seat.on_release = self._hold(key)
+            self._hold_with(seat, key)
         return seat
 
     def try_admit_at(self, backend: Backend, address: Address) -> Seat | None:
@@ -134,8 +134,8 @@ class Admission:
         place: Place = asyncio.get_running_loop().create_future()
         began = self._now()
         flow = line.fair.wait(place, key, weight, began)
-        line.wake()
         try:
+            line.wake()
             async with asyncio.timeout(timeout):
                 seat = await place
         except BaseException as error:
@@ -156,6 +156,14 @@ class Admission:
         if self._held.get(tenant.id.value, 0) >= tenant.concurrency:
             text = f"The tenant has {tenant.concurrency} requests under way, and that is its limit."
             raise line.refuse(TenantLimit(text, retry_after=line.later(1.0)))
+
+    def _hold_with(self, seat: Seat, key: str) -> None:
+        """Count a call for as long as it has this seat."""
+        try:
+            seat.on_release = self._hold(key)
+        except BaseException:
+            seat.decline()
+            raise
 
     def _hold(self, key: str) -> Callable[[], None]:
         """Count a call of the tenant; what is given back ends that."""

@@ -32,6 +32,10 @@ class Retries:
         self._budgets[backend] = left
         return True
 
+    def refund(self, backend: str) -> None:
+        """The retry that was paid for was not sent."""
+        self._budgets[backend] = retry.refund(self._budgets.get(backend, retry.START))
+
     def reconcile(self, backends: Collection[str]) -> None:
         """Forget the backends that the config no longer has."""
         for name in self._budgets.keys() - set(backends):

@@ -46,16 +46,20 @@ class Seat:
         self.on_release: Callable[[], None] | None = None
 
     def release(self) -> None:
-        self._line.give_back(self, used=True)
-        if self.on_release is not None:
-            self.on_release()
+        try:
+            self._line.give_back(self, used=True)
+        finally:
+            if self.on_release is not None:
+                self.on_release()
 
     def decline(self) -> None:
         """Give it back before any use: its time does not say how long requests take."""
         self._line.turn -= 1  # else the short way, which only takes warm connections, would use turns up
-        self._line.give_back(self, used=False)
-        if self.on_release is not None:
-            self.on_release()
+        try:
+            self._line.give_back(self, used=False)
+        finally:
+            if self.on_release is not None:
+                self.on_release()
 
     def move(self, address: Address) -> bool:
         """Sit at another address of the backend, if it is usable and there is room."""
