@@ -39,9 +39,11 @@ exit codes:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command. Gives the exit code, as `gateway --help` lists them."""
     try:
-        code = _run_command(argv)
-        if sys.stdout is not None:
-            sys.stdout.flush()  # while it can still be told that nobody reads
+        try:
+            code = _run_command(argv)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # while it can still be told that nobody reads
     except BrokenPipeError:
         console.discard_output()
         return console.BROKEN_PIPE

@@ -68,6 +68,8 @@ def differences(live: Live, path: Path) -> Iterator[str]:
     theirs = Path(status["path"])
     if _real(theirs) != _real(path):
         yield f"the gateway that runs reads {theirs}, and not {console.short(path)}"
+    if status.get("cut_off"):
+        yield f"{theirs} was replaced outside of the gateway's container; mount its folder, not the file"
     try:
         if digest_of(read(path)) == status["digest"]:
             return

@@ -204,7 +204,8 @@ def _words_of_type(slot: Slot) -> tuple[str, Any]:
         return f"a {'whole ' if kind is int else ''}number{_range(low, high)}", max(low or 0, 1)
     if _fields(kind):
         needed = [name for name, field in _fields(kind).items() if field.is_required()]
-        words = {name: _words(_slot(Slot(kind), (name,)))[1] for name in needed}
+        told = needed or list(_fields(kind))[:1]  # one that may be left out shows how the others are written
+        words = {name: _words(_slot(Slot(kind), (name,)))[1] for name in told}
         return f"a mapping of {', '.join(needed or _fields(kind))}", words
     return f"a text{_range(least, most, 'characters')}", "text"
 
@@ -223,6 +224,8 @@ def _trap(given: Any, slot: Slot) -> str:
     kind, text = bare(slot).type, given if isinstance(given, str) else ""
     if kind is bool and text:
         return "yes, no, on and off are texts, and so is what stands in quotes"
+    if typing.get_origin(kind) is Literal and text.strip().isdecimal():
+        return "a number has no quotes"
     if kind in (int, float) and re.fullmatch(r"[-+]?[0-9]+(\.[0-9]+)?", text.strip()):
         return "a number has no leading zero" if re.match(r"[-+]?0[0-9]", text) else "a number has no quotes"
     if kind is str and isinstance(given, int | float):

@@ -23,7 +23,7 @@ from gateway.core.problems import Problem, Problems
 from gateway.edge import front_page, threads
 from gateway.periodic import Boundary, Periodic
 from gateway.services import files, source
-from gateway.services.watch import Look, Settling, Stamp, stamp
+from gateway.services.watch import Look, Settling, Stamp, is_cut_off, stamp
 
 L = logging.getLogger(__name__)
 POLL = 0.05  # seconds between two looks at the file
@@ -105,6 +105,7 @@ class ConfigService:
         self._text = ""
         self._settling = Settling(None)
         self._read = ""  # the digest of what was read last, "" for nothing
+        self._cut_off = False
         self._again_at: float | None = None
         self._again_after = _TRY_AGAIN
         self._lock = asyncio.Lock()
@@ -186,6 +187,14 @@ class ConfigService:
         raise ConfigRefused(self.path, [problem])
 
     def _took(self, stamp: Stamp | None, text: str | None) -> None:
+        cut_off = is_cut_off(self.path)
+        if cut_off and not self._cut_off:
+            L.warning(
+                "%s was replaced outside of this container, where another file has its name now: no edit is"
+                " seen here any more. Mount its folder, not the file, and restart",
+                self.path,
+            )
+        self._cut_off = cut_off
         self._settling.take(stamp)
         self._read = "" if text is None else digest_of(text)
         self._again_at = None if text is None else self._now() + _READ_AGAIN
@@ -286,6 +295,7 @@ class ConfigService:
         current, began = self.current, self._settling.began
         return {
             "path": str(self.path),
+            "cut_off": self._cut_off,
             "changing_for": None if began is None else round(self._now() - began, 3),
             "revision": current.revision,
             "loaded_at": current.loaded_at,

@@ -21,6 +21,15 @@ def stamp(path: Path) -> Stamp | None:
     return status.st_dev, status.st_ino, status.st_ctime_ns, status.st_mtime_ns, status.st_size
 
 
+def is_cut_off(path: Path) -> bool:
+    """Whether the file has no name any more although this path leads to it: it was mounted by itself into a
+    container, and has been replaced outside. No edit will ever be seen here."""
+    try:
+        return path.stat().st_nlink == 0
+    except (OSError, ValueError):
+        return False
+
+
 class Look(enum.Enum):
     """What a look at a file says."""
 

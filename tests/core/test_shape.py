@@ -245,6 +245,9 @@ def test_each_problem_has_its_line(path: Path) -> None:
         ("trusted_proxies.0", "localhost", "127.0.0.1"),
         ("version", "1", "version: 1"),
         ("version", 1.1, "version: 1"),
+        ("routes.0.timeouts", "5s", "timeouts: { body: 5s }"),
+        ("backends.b.health", "yes", "health: { path: /healthz }"),
+        ("routes.0.cors", "*", "cors: { origins: [https://app.example.com] }"),
     ],
 )
 def test_the_example_is_what_was_meant_where_that_can_be_told(path: str, value: Any, example: str) -> None:

@@ -285,6 +285,27 @@ async def test_a_file_that_says_it_is_empty_is_bounded_too(setting: Setting) -> 
         files.read_file(Path("/proc/self/status"), 10)
 
 
+async def test_a_file_that_was_replaced_outside_of_a_container_is_told_once(
+    setting: Setting, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that is mounted by itself stays the same one when its name outside is given to another. As such
+    a mount does, a descriptor's link leads to a file whatever has its name."""
+    mounted = setting.path.with_name("mounted.yaml")
+    with setting.path.open() as file:
+        mounted.symlink_to(f"/proc/self/fd/{file.fileno()}")
+        setting.path, outside = mounted, setting.path
+        setting.on_a_clock()
+        caplog.clear()
+        other = outside.with_name("new")
+        other.write_text(text("b"))
+        other.replace(outside)
+        await setting.looks(10)
+        (record,) = caplog.records
+        assert "Mount its folder" in record.getMessage()
+        assert setting.live.status()["cut_off"]
+        assert (setting.names, setting.refused) == (["a"], [])
+
+
 async def test_a_byte_order_mark_is_no_part_of_the_text(setting: Setting) -> None:
     setting.on_a_clock()
     setting.path.write_bytes(b"\xef\xbb\xbf" + text("b").encode())
