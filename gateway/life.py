@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from gateway.call import Call, Snapshot
 from gateway.core import access, paths, target, tenancy
 from gateway.core.errors import (
     BadRequest,
+    ClientLimit,
     Draining,
     GatewayError,
     InternalError,
@@ -144,6 +146,8 @@ class Life:
         """What never became a request is counted and logged all the same."""
         call = Call("", "", Head(), peer, self._policies.snapshot())
         call.id, call.status, call.code = request_id, error.status, error.code
+        with suppress(ClientLimit):  # it is answered already; the next one is refused
+            self._policies.limit_client(call)
         self.observe(call)
 
     # --- parsed by aiohttp ---
@@ -171,7 +175,11 @@ class Life:
         return response
 
     async def _parsed(self, call: Call) -> web.StreamResponse:
-        self._check_version(call)
+        try:
+            self._check_version(call)
+        except GatewayError:
+            self._count_refused(call)
+            raise
         if cors.is_preflight(call):
             return self._preflight(call)
         self.begin(call)
@@ -234,11 +242,16 @@ class Life:
 
     def begin(self, call: Call) -> None:
         """All that need not wait: loops, match, verify, tenant, access, limits, size."""
-        if call.head.via:
-            self._policies.check_via(call.head.via)
-        self._match(call, call.method)
+        try:
+            if call.head.via:
+                self._policies.check_via(call.head.via)
+            self._match(call, call.method)
+        except GatewayError:
+            self._count_refused(call)
+            raise
         route = call.route
         if route is None:
+            self._policies.limit_client(call)
             return
         if route.public:
             self._policies.limit_client(call)
@@ -252,6 +265,16 @@ class Life:
             access.require(route, call.method, identity)
             self._policies.limit(call)
         body.check(call)
+
+    def _count_refused(self, call: Call) -> None:
+        """What is refused before anybody is asked for a token (no such path, no such method, a bad request)
+        counts as a call of nobody known, unless it came with a token that is. Raises ClientLimit."""
+        try:
+            token = call.head.token or bearer(call.head.authorization)
+        except Unauthenticated:
+            token = ""
+        if not token or self._policies.known(token) is None:
+            self._policies.limit_client(call)
 
     def _authenticate(self, call: Call) -> Identity:
         """Who calls. Before a token is verified, and when there is none, the client's address is counted: so
@@ -295,8 +318,12 @@ class Life:
         call.subpath = (call.path[len(strip) :] or "/") if strip else call.path
 
     def _preflight(self, call: Call) -> web.Response:
-        """CORS asks before authentication, by the method that is to come, and never reaches a backend."""
-        self._match(call, call.head.asked)
+        """CORS asks before authentication, by the method that is to come, and never reaches a backend. A
+        browser sends no token with it, so it counts for its address, but apart from calls without a token."""
+        try:
+            self._match(call, call.head.asked)
+        finally:
+            self._policies.limit_client(call)
         methods: list[str] = []
         if call.route is not None:  # only OPTIONS * has none
             host = target.host_of(call.head.hosts[0])

@@ -324,8 +324,9 @@ class Settings(_Strict):
     )
     client_limit: RateLimit | None = Field(
         default=None,
-        description="for each client address (IPv6: each /64), of calls to public routes and of calls whose"
-        " token was not verified before; looked at before a token is verified",
+        description="for each client address (IPv6: each /64), of calls to public routes and of calls without"
+        " a token that was verified before, also where they match no route or are bad; looked at before a"
+        " token is verified. As many preflights (CORS) again",
     )
     rate_limit_headers: Literal["draft", "legacy", "none"] = Field(
         default="none",

@@ -15,6 +15,7 @@ from gateway.call import Call
 from gateway.core.clients import client_key
 from gateway.core.errors import ClientLimit, GatewayError, TenantLimit
 from gateway.core.limits import Rate, Standing, fields, later, standing, take
+from gateway.edge.cors import is_preflight
 from gateway.services.quotas import DAY, Quotas
 
 CLIENTS = 65_536  # addresses at most; a flood of them forgets the one that called longest ago
@@ -22,6 +23,7 @@ _TENANT = "The tenant's rate limit is used up for now."
 _ROUTE = "The tenant's rate limit on this route is used up for now."
 _QUOTA = "The tenant's quota of requests is used up for today; the day ends at 00:00 UTC."
 _CLIENT = "Too many requests without a known token came from this address."
+_PREFLIGHT = "Too many preflight requests came from this address."
 _CLIENT_ROUTE = "Too many requests came from this address to this route."
 
 
@@ -78,6 +80,7 @@ class Limits:
         self._tenants = Buckets()
         self._routes = Buckets()
         self._clients = Buckets(CLIENTS)
+        self._preflights = Buckets(CLIENTS)
         self._client_routes = Buckets(CLIENTS)
 
     def take(self, call: Call) -> None:
@@ -95,18 +98,22 @@ class Limits:
         self._take(call, checks, TenantLimit, name, tenant.quota)
 
     def take_client(self, call: Call) -> None:
-        """Count a call of nobody known (a public route, or a token that was not verified before) against
-        the client's address. Raises ClientLimit."""
+        """Count a call of nobody known (a public route, a token that was not verified before, no route at
+        all) against the client's address. Raises ClientLimit.
+
+        Preflights have a bucket of their own: the browsers behind one address send one before most calls,
+        and must neither use up what a first call with a token needs, nor wait because of calls without."""
         rate, route = call.snapshot.limits.client, call.route
-        assert route is not None
-        route_rate = route.rate if route.public else None
+        asks = is_preflight(call)
+        route_rate = route.rate if route is not None and route.public and not asks else None
         if rate is None and route_rate is None:
             return
         key = client_key(call.peer, call.head.forwarded, call.snapshot.trusted)
         checks: list[_Check] = []
         if rate is not None:
-            checks.append((self._clients, key, rate, "client", _CLIENT))
-        if route_rate is not None:
+            buckets, detail = (self._preflights, _PREFLIGHT) if asks else (self._clients, _CLIENT)
+            checks.append((buckets, key, rate, "client", detail))
+        if route is not None and route_rate is not None:
             where = f"{key} {route.name}"
             checks.append((self._client_routes, where, route_rate, "route", _CLIENT_ROUTE))
         self._take(call, checks, ClientLimit)
