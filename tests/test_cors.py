@@ -10,13 +10,14 @@ import pytest
 
 from tests import harness
 from tests.chromium import CHROMIUM, browse
-from tests.fakes import Backend, RawClient, always, answer
+from tests.fakes import Backend, RawClient, always, answer, then_close
 from tests.pages_of_others import (
     ASKS,
     NULL,
     PAGE,
     SCOPE,
     STRANGER,
+    Ask,
     Standard,
     backend,
     check,
@@ -139,6 +140,7 @@ async def test_a_method_that_another_route_takes_on_the_path_is_not_listed(tmp_p
         ("/svc/x", "PUT", "a b", ORIGIN, 400, "bad_request"),
         ("/svc/x", "put", "", ORIGIN, 400, "bad_request"),
         ("/svc/x", "P UT", "", ORIGIN, 400, "bad_request"),
+        ("/svc/x", "GET, DELETE", "", ORIGIN, 400, "bad_request"),
         ("/svc/x", "TRACE", "", ORIGIN, 405, "method_not_allowed"),
         ("/svc/x", "CONNECT", "", ORIGIN, 501, "not_implemented"),
         ("/reads/x", "DELETE", "", ORIGIN, 405, "method_not_allowed"),
@@ -175,6 +177,11 @@ async def test_a_star_for_headers_names_those_that_are_asked_for(tmp_path: Path)
         more = "Access-Control-Request-Headers: x-c\r\n"
         _, pairs, _ = await asked(client, "/svc/x", "GET", "x-a", more=more)
         assert names(pairs, "access-control-allow-headers") == ["x-a", "x-c"]
+        for empty in (",", " , ,", "," * 4000, " "):
+            status, pairs, _ = await asked(client, "/svc/x", "GET", empty)
+            assert (status, value(pairs, "access-control-allow-headers")) == (204, None)
+        _, pairs, _ = await asked(client, "/svc/x", "GET", f"x-a{',' * 4000}x-b")
+        assert names(pairs, "access-control-allow-headers") == ["x-a", "x-b"]
         client.close()
 
 
@@ -186,6 +193,33 @@ async def test_a_rule_without_headers_lets_pages_send_a_token_and_json(tmp_path:
         assert (await asked(client, "/svc/x", "PUT", "authorization,content-type"))[0] == 204
         assert (await asked(client, "/svc/x", "PUT", "x-other"))[0] == 403
         client.close()
+
+
+@pytest.mark.parametrize(
+    ("raw", "status", "code"),
+    [
+        (b"junk\r\n\r\n", 502, "backend_malformed"),
+        (b"", 502, "backend_reset"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 502, "backend_malformed"),
+    ],
+)
+async def test_a_page_can_read_that_the_backend_is_broken(
+    tmp_path: Path, raw: bytes, status: int, code: str
+) -> None:
+    async with Backend(then_close(raw)) as app, harness.running(tmp_path, routing(app.address)) as gateway:
+        page, headers = Standard(harness.address(gateway), ORIGIN), harness.bearer(gateway)
+        seen = await asyncio.to_thread(page.fetch, Ask(PAGE, "/svc/x", status, headers=headers))
+        assert (seen.status, f'"code": "{code}"' in seen.text) == (status, True)
+
+
+async def test_a_page_can_read_that_its_address_asks_too_often(tmp_path: Path) -> None:
+    config = routing("http://127.0.0.1:9")
+    config["client_limit"] = {"rate": "1/m", "burst": 1}
+    async with harness.running(tmp_path, config) as gateway:
+        page = Standard(harness.address(gateway), ORIGIN)
+        seen = [await asyncio.to_thread(page.fetch, Ask(PAGE, "/svc/x", 401)) for _ in range(2)]
+        assert [one.status for one in seen] == [401, 429]
+        assert '"code": "client_limit"' in seen[-1].text
 
 
 async def test_two_methods_in_one_preflight_are_refused(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ Fields = tuple[tuple[str, str], ...]
 _PREFIX = b"access-control-"
 _ORIGIN = ("Origin",)
 _ASKED = ("Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers")
-_names = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:[ \t]*,[ \t]*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*").fullmatch
+_name = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch
 
 
 class _Policy:
@@ -102,11 +102,13 @@ def _allows_method(options: ResourceOptions, method: str) -> bool:
 
 
 def _wanted(values: Collection[str]) -> list[str]:
-    """The names in Access-Control-Request-Headers, each once. Raises BadRequest."""
-    text = ", ".join(value for value in values if value)
-    if text and not _names(text):
+    """The names in Access-Control-Request-Headers, each once; a list may have empty members (RFC 9110 section
+    5.6.1.2). Raises BadRequest."""
+    listed = (name.strip(" \t") for value in values for name in value.lower().split(","))
+    wanted = list(dict.fromkeys(filter(None, listed)))
+    if not all(map(_name, wanted)):
         raise BadRequest("Access-Control-Request-Headers is no list of header names.")
-    return list(dict.fromkeys(name.strip(" \t") for name in text.lower().split(","))) if text else []
+    return wanted
 
 
 def decorate(call: Call, to: CIMultiDict[str]) -> None:
