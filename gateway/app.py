@@ -162,7 +162,9 @@ class Gateway:
     async def drain(self) -> None:
         """Refuse readiness, finish what is in flight, stop the backends, close the store."""
         self.draining = self.metrics.draining = True
-        if self.ready:
+        if self.ready and self.config.pre_stop:
+            text = "told to stop: not ready any more; accepting for %g s still ([gateway] pre_stop)"
+            L.info(text, self.config.pre_stop)
             await asyncio.sleep(self.config.pre_stop)
         self.ready = False
         await self.listener.stop_accepting()

@@ -10,10 +10,10 @@ from aiohttp import web
 
 from gateway.admin import guard
 from gateway.admin.slices import gathered
+from gateway.core import redact
 from gateway.core.model import Tenant
 from gateway.core.pieces import Pairs, pieces
 from gateway.core.process import ProcessConfig
-from gateway.core.redact import redact
 from gateway.services.admission import Admission
 from gateway.services.config import ConfigService
 from gateway.services.health import Health
@@ -90,9 +90,8 @@ class _Pages:
             "X-Config-Revision": str(live.current.revision),
             "X-Content-Type-Options": "nosniff",
         }
-        return web.Response(
-            text=redact(live.text), content_type="text/plain", charset="utf-8", headers=headers
-        )
+        body = await gathered(redact.pieces(live.text))
+        return web.Response(body=body, content_type="text/plain", charset="utf-8", headers=headers)
 
     async def backends(self, request: web.Request) -> web.Response:
         """The supervised backends."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 HIDDEN = "***"
+_PIECE = 4096  # characters, half a millisecond of work
 # A password in a URL, a token of three parts, what follows `Bearer` or `Basic`, a key in PEM.
 _SECRET = re.compile(
     r"(?<=://)[^/\s@'\"]+(?=@)"
@@ -26,3 +28,19 @@ def redact(text: str) -> str:
     """The text with *** for each secret; a text without one is given as it is."""
     text = _SECRET.sub(HIDDEN, text)
     return _COMMENT.sub(lambda comment: _CALLED.sub(rf"\g<1>{HIDDEN}", comment[0]), text)
+
+
+def pieces(text: str) -> Iterator[str]:
+    """The same in pieces of some lines, for a large text; an empty one stands for the work of the one before.
+    A text with a key in PEM, which goes over lines, is one piece."""
+    lines = [text] if "-----BEGIN" in text.upper() else text.splitlines(keepends=True)
+    gathered: list[str] = []
+    size = 0
+    for line in lines:
+        gathered.append(line)
+        size += len(line)
+        if size >= _PIECE:
+            yield redact("".join(gathered))
+            yield ""
+            gathered, size = [], 0
+    yield redact("".join(gathered))

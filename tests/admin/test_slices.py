@@ -19,6 +19,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from gateway.admin.slices import gathered
 from gateway.app import Gateway
+from gateway.core import redact
 from gateway.services import admission_view
 from tests import harness
 from tests.admin.test_admin import admin_of
@@ -96,6 +97,26 @@ async def test_a_large_view_is_made_in_slices_and_is_whole(tmp_path: Path, path:
         assert len(families["gateway_request_seconds"].samples) == 300 * 3 * 18
     else:
         assert len(shown["backends"]) == 300
+
+
+async def test_the_text_of_a_large_config_is_read_for_secrets_in_slices(tmp_path: Path) -> None:
+    async with admin_of(tmp_path) as asked:
+        text = json.dumps(large(400), indent=1) + "\n# see https://user:hunter2@example.com/\n"
+        (tmp_path / "routing.yaml").write_text(text)
+        await asked.gateway.reload()
+        with turns() as count:
+            await asked.ask("/livez")
+            small = count()
+            _, _, shown = await asked.ask("/admin/config?text")
+            assert count() - small >= small + 8
+    assert shown == text.replace("user:hunter2", "***")
+
+
+@pytest.mark.parametrize("key", ["", "-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----\n"])
+def test_pieces_hide_what_the_whole_would(key: str) -> None:
+    text = "# token: secret\nurl: https://me:secret@a.example/\n" * 500 + key + "last: line"
+    assert "".join(redact.pieces(text)) == redact.redact(text)
+    assert "secret" not in redact.redact(text)
 
 
 async def test_a_refused_config_with_many_problems_is_shown_in_slices(tmp_path: Path) -> None:
