@@ -82,11 +82,13 @@ class GatewayApplication(asab.Application):
         self.gateway = Gateway(config, supervise=supervise, on_snapshot=self._publish, application=self)
         self._admin_sockets: list[socket.socket] = []
         self._admin: _AdminContainer | None = None
+        self._process: process_metrics.ProcessMetrics | None = None
         self._admin_key = f"[admin] listen in {path}"
         self._reloads: set[asyncio.Task[None]] = set()
         self.PubSub.subscribe("Application.hup!", self._on_hup)
         self.Loop.add_signal_handler(signal.SIGQUIT, self.stop)  # as nginx, and as Ctrl-\\ would like to
         self.Loop.add_signal_handler(signal.SIGUSR1, self._on_usr1)
+        self.Loop.add_signal_handler(signal.SIGHUP, self._on_sighup)
 
     async def initialize(self) -> None:
         """In our order; an exception here ends the process with exit code 1."""
@@ -109,8 +111,8 @@ class GatewayApplication(asab.Application):
             self._on_ready(self.gateway)
 
     async def _open_admin(self) -> None:
-        process = process_metrics.ProcessMetrics(self.get_service("asab.MetricsService"))
-        self.gateway.metrics.add_source(process.render)
+        self._process = process_metrics.ProcessMetrics(self.get_service("asab.MetricsService"))
+        self.gateway.metrics.add_source(self._process.render)
         listen = "\n".join(f"{host} {port}" for host, port in self.gateway.config.admin)
         web = self.get_service("asab.WebService")
         self._admin = _AdminContainer(web, "admin", config={"listen": listen, "servertokens": "prod"})
@@ -123,6 +125,8 @@ class GatewayApplication(asab.Application):
         await self._stopping.wait()
         self._stop_event.set()  # ASAB forgets a signal that came before its own run time, and would run on
         await self.gateway.drain()
+        if self._process is not None:
+            self._process.close()  # ASAB waits three seconds for a task that is left
 
     def stop(self, exit_code: int | None = None) -> None:
         """SIGTERM or SIGINT: drain. The second one: leave now, with nothing left running."""
@@ -138,8 +142,26 @@ class GatewayApplication(asab.Application):
         self.PubSub.publish("Gateway.snapshot!", snapshot)
 
     def _on_usr1(self) -> None:
-        self.Logging.rotate()
+        self._reopen_log()
         self._begin(self.gateway.reopen_logs("SIGUSR1"))
+
+    def _on_sighup(self) -> None:
+        """In place of ASAB's, which renames its log file by itself: logrotate has done that, and its files
+        would be renamed once more."""
+        self._reopen_log()
+        self.PubSub.publish("Application.hup!")
+
+    def _reopen_log(self) -> None:
+        """Close the file of [logging:file]; the next line opens it again, under its name."""
+        handler = self.Logging.FileHandler
+        if handler is not None:
+            handler.acquire()
+            try:
+                stream, handler.stream = handler.stream, None
+                if stream is not None:
+                    stream.close()
+            finally:
+                handler.release()
 
     def _on_hup(self, message_type: str) -> None:
         self._begin(self.gateway.reopen_logs("SIGHUP"))

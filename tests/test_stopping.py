@@ -109,6 +109,16 @@ def test_the_second_signal_ends_it_at_once_and_loses_no_line_of_the_access_log(t
     assert [(line["status"], line["code"]) for line in lines(tmp_path)] == [(503, "draining")]
 
 
+def test_without_a_call_nothing_is_left_to_wait_for(tmp_path: Path) -> None:
+    serving = Serving(tmp_path)
+    with serving.started() as process:
+        serving.until_ready(process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    assert "still waiting" not in serving.log.read_text()  # ASAB's, for a task that nobody ended: 3 s
+    assert "waiting for" not in serving.log.read_text()
+
+
 def test_a_client_that_does_not_read_the_admin_listener_holds_nothing_up(tmp_path: Path) -> None:
     serving = Serving(tmp_path)
     with serving.started() as process:
@@ -158,6 +168,30 @@ def _named(pid: int, field: str) -> set[str]:
     status = Path(f"/proc/{pid}/status").read_text()
     mask = int(next(line for line in status.splitlines() if line.startswith(field)).split()[1], 16)
     return {number.name for number in signal.Signals if mask >> (number - 1) & 1}
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
+def test_the_log_of_the_process_is_opened_again_too_and_what_was_rotated_stays_as_it_is(
+    tmp_path: Path, number: int
+) -> None:
+    serving = Serving(tmp_path)
+    log = tmp_path / "gateway.log"
+    serving.conf.write_text(serving.conf.read_text() + f"[logging:file]\npath = {log}\n")
+    with serving.started() as process:
+        serving.until_ready(process)
+        log.rename(tmp_path / "gateway.log.1")
+        before = (tmp_path / "gateway.log.1").read_text()
+        assert "Revision 1" in before
+        process.send_signal(number)
+        deadline = time.monotonic() + 20
+        while not log.exists() or "was opened again" not in log.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    assert (tmp_path / "gateway.log.1").read_text() == before
+    assert sorted(path.name for path in tmp_path.glob("gateway.log*")) == ["gateway.log", "gateway.log.1"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
