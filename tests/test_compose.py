@@ -27,6 +27,8 @@ COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 ROUTING = yaml.safe_load((ROOT / "config/compose/routing.yaml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
 BACKENDS: dict[str, Any] = ROUTING["backends"]
+DOCKERFILE: str = SERVICES["gateway"]["build"]["dockerfile_inline"]
+IMAGE = "gateway:local"
 
 
 def words(command: str | list[str]) -> list[str]:
@@ -88,20 +90,21 @@ def test_a_backend_shares_a_network_with_the_gateway_alone_and_has_no_way_out() 
         (network,) = SERVICES[name]["networks"]
         members = [service for service, described in SERVICES.items() if network in described["networks"]]
         assert set(members) == {"gateway", name}
-        assert COMPOSE["networks"][network] == {"internal": True}
+        assert COMPOSE["networks"][network]["internal"] is True
     assert COMPOSE["networks"]["public"] == {}  # ports cannot be published from an internal network
 
 
 def test_no_container_runs_as_root_or_writes_outside_its_volume() -> None:
     for service in SERVICES.values():
         assert service["read_only"] and service["cap_drop"] == ["ALL"]
-        if "build" in service:
-            assert service["build"]["dockerfile_inline"].rstrip().endswith("USER 10001")
+        if service["image"] == IMAGE:
+            assert DOCKERFILE.rstrip().endswith("USER 10001")
+            assert "user" not in service
         else:
             assert service["user"] not in ("root", "0")
         for volume in service.get("volumes", []):
             source, target, *mode = volume.split(":")
-            data = "/data/db" if service.get("image", "").startswith("mongo:") else "/data"
+            data = "/data" if service["image"] == IMAGE else "/data/db"
             assert (source in COMPOSE["volumes"] and target == data) or mode == ["ro"]
 
 
@@ -117,15 +120,66 @@ def test_mongodb_becomes_the_replica_set_that_the_config_names_before_the_gatewa
 
 
 def test_the_image_gets_the_pinned_packages_and_is_built_with_them() -> None:
-    dockerfile = SERVICES["gateway"]["build"]["dockerfile_inline"]
-    copied, installs = dockerfile.index("constraints.txt"), dockerfile.index("pip install")
+    copied, installs = DOCKERFILE.index("constraints.txt"), DOCKERFILE.index("pip install")
     pinned = "RUN PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt "
-    assert copied < dockerfile.index(pinned) < installs
+    assert copied < DOCKERFILE.index(pinned) < installs
+
+
+def test_one_service_builds_the_image_that_all_of_ours_run_and_none_pulls_it() -> None:
+    ours = [name for name, service in SERVICES.items() if service["image"] == IMAGE]
+    assert set(ours) == {"gateway", *BACKENDS}
+    assert [name for name, service in SERVICES.items() if "build" in service] == ["gateway"]
+    assert {SERVICES[name]["pull_policy"] for name in ours} == {"never"}
+
+
+def test_no_user_of_the_host_reaches_a_backend_past_the_gateway() -> None:
+    """Docker gives the host an address on every bridge, an internal one too, unless it is told not to."""
+    for name, network in COMPOSE["networks"].items():
+        if name != "public":
+            assert network["driver_opts"] == {"com.docker.network.bridge.inhibit_ipv4": "true"}
+
+
+def test_every_health_check_is_one_line_for_a_shell() -> None:
+    """podman splits the words of a CMD array anew."""
+    for service in SERVICES.values():
+        kind, line, *more = service["healthcheck"]["test"]
+        assert kind == "CMD-SHELL" and not more
+        assert subprocess.run(["sh", "-n", "-c", line]).returncode == 0
+        assert "$" not in line, "compose would replace it"
+        program, option, text = shlex.split(line.replace("--quiet --eval", "-c"))
+        assert (program, option) in (("python", "-c"), ("mongosh", "-c"))
+        if program == "python":
+            compile(text, "health check", "exec")
+
+
+def test_the_image_is_readable_for_its_user_whatever_the_umask_of_the_checkout(tmp_path: Path) -> None:
+    lines = DOCKERFILE.replace("\\\n", " ").splitlines()
+    (run,) = [line for line in lines if line.startswith("RUN")]
+    assert lines.index(run) > max(n for n, line in enumerate(lines) if line.startswith("COPY"))
+    command = run.rpartition("&&")[2].strip()
+    assert command == "chmod -R a+rX /app"
+    (folder := tmp_path / "gateway").mkdir(mode=0o700)
+    (folder / "app.py").touch(mode=0o600)
+    subprocess.run(shlex.split(command.replace("/app", str(tmp_path))), check=True)
+    assert (folder.stat().st_mode & 0o777, (folder / "app.py").stat().st_mode & 0o777) == (0o755, 0o644)
+
+
+def test_how_to_make_what_is_mounted_readable_is_said_where_it_is_read_first() -> None:
+    mounted = [volume for service in SERVICES.values() for volume in service.get("volumes", [])]
+    folders = {volume.split(":")[0] for volume in mounted if volume.startswith("./")}
+    assert folders == {"./config/compose"}
+    assert "#   chmod -R a+rX config\n" in (ROOT / "docker-compose.yml").read_text().partition("name:")[0]
+
+
+def test_bodies_are_spooled_to_the_volume_and_not_into_memory() -> None:
+    gateway = SERVICES["gateway"]
+    folder = gateway["environment"]["TMPDIR"]
+    assert folder not in gateway["tmpfs"]
+    assert f"gateway-data:{folder}" in gateway["volumes"]
 
 
 def test_what_the_image_copies_is_there() -> None:
-    dockerfile = SERVICES["gateway"]["build"]["dockerfile_inline"]
-    for line in dockerfile.splitlines():
+    for line in DOCKERFILE.splitlines():
         if line.startswith("COPY"):
             assert [name for name in line.split()[1:-1] if not (ROOT / name).exists()] == []
 
@@ -146,9 +200,7 @@ def run(name: str, folder: Path, replaced: dict[str, str]) -> Iterator[list[str]
     command = [local(word) for word in words(service["command"])]
     process = subprocess.Popen(command, cwd=ROOT, env=env, start_new_session=True)
     try:
-        yield [
-            sys.executable if word == "python" else local(word) for word in service["healthcheck"]["test"][1:]
-        ]
+        yield ["env", f"PATH={env['PATH']}", "sh", "-c", local(service["healthcheck"]["test"][1])]
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
