@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+import yaml
 
 from gateway import banner, demo
 from gateway.app import Gateway
 from tests import harness
 from tests.fakes import Backend, Heard, always, answer
+from tests.test_serve import UP, Serving
 
 ROOT = Path(__file__).parents[1]
 ROUTES = [
@@ -123,3 +127,20 @@ async def test_a_seed_that_cannot_be_read_is_told_and_ends_nothing(
         async with harness.running(tmp_path, routing(app), seed=str(tmp_path / "gone.yaml")) as gateway:
             await banner.prepare(gateway)
             assert "gone.yaml" in caplog.text
+
+
+@pytest.mark.whole
+def test_a_sigterm_while_it_is_sown_ends_the_gateway(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hangs:
+        hangs.settimeout(30)
+        app = {"kind": "http", "addresses": [f"http://127.0.0.1:{hangs.getsockname()[1]}"]}
+        serving = Serving(tmp_path, yaml.safe_dump(harness.routing([ROUTES[1]], backends={"app": app})))
+        (tmp_path / "demo.yaml").write_text(json.dumps({"/svc/things": [{}]}))
+        serving.conf.write_text(serving.conf.read_text() + "[demo]\nseed = demo.yaml\n")
+        with serving.started(*UP) as process:
+            taken, _ = hangs.accept()
+            with taken:
+                assert serving.get("/readyz") == 0, "nobody is told that it is ready"
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(30) == 0, serving.log.read_text()
+        assert "Traceback" not in serving.log.read_text()
