@@ -131,6 +131,14 @@ class Gateway:
         self.metrics.add(Gauge("gateway_websockets", "WebSockets open.", lambda: {(): len(self.tunnels)}))
         self.metrics.add(Gauge("gateway_child_up", "1 while it is healthy.", self._children_up, ("backend",)))
         self.metrics.add(Gauge("gateway_feeds", "Change feeds open.", lambda: {(): len(self.feeds)}))
+        about = "1 while the routing config's file says what is live, 0 while it is refused."
+        self.metrics.add(
+            Gauge(
+                "gateway_config_last_reload_successful",
+                about,
+                lambda: {(): 0 if self.live.refusal is not None else 1},
+            )
+        )
         held = "Bytes of memory that the bodies of requests to documents take."
         self.metrics.add(Gauge("gateway_body_memory_bytes", held, lambda: {(): self.documents.memory.used}))
 

@@ -125,6 +125,7 @@ class ConfigService:
         """Load at the start. Raises ConfigRefused: without a good config nothing begins."""
         before = stamp(self.path)
         text = read(self.path)
+        self._tell_cut_off(is_cut_off(self.path))
         self._took(before, text)
         try:
             compiled = compile_text(text, self._target, self._sockets)
@@ -180,14 +181,14 @@ class ConfigService:
                 self._took(before, None)
                 raise
             if await self._stamp() == before:
+                self._tell_cut_off(await threads.run(threads.WATCH, is_cut_off, self.path))
                 self._took(before, text)
                 return text
             await asyncio.sleep(POLL)
         problem = Problem((), "it changes while it is read, again and again", "end what writes it")
         raise ConfigRefused(self.path, [problem])
 
-    def _took(self, stamp: Stamp | None, text: str | None) -> None:
-        cut_off = is_cut_off(self.path)
+    def _tell_cut_off(self, cut_off: bool) -> None:
         if cut_off and not self._cut_off:
             L.warning(
                 "%s was replaced outside of this container, where another file has its name now: no edit is"
@@ -195,6 +196,8 @@ class ConfigService:
                 self.path,
             )
         self._cut_off = cut_off
+
+    def _took(self, stamp: Stamp | None, text: str | None) -> None:
         self._settling.take(stamp)
         self._read = "" if text is None else digest_of(text)
         self._again_at = None if text is None else self._now() + _READ_AGAIN
@@ -205,9 +208,9 @@ class ConfigService:
 
     async def look(self) -> None:
         """One look at the file: load it when it changed and has been left alone since (see Settling)."""
-        seen = await self._stamp()
         now = self._now()
-        match self._settling.look(now, seen):
+        seen = await self._stamp()
+        match self._settling.look(now, self._now(), seen):
             case Look.QUIET:
                 await self.reload()
             case Look.RESTLESS:
@@ -325,4 +328,8 @@ def as_dict(problem: Problem) -> dict[str, Any]:
 
 def describe(path: Path, problems: list[Problem]) -> str:
     """Problems as text, one a line: file:line, path, reason, mend."""
-    return "\n".join(f"  {path}:{p.line}: {p.where}: {p.reason} ({p.mend})" for p in problems)
+    lines = []
+    for p in problems:
+        at = f"{path}:{p.line}" if p.line else str(path)
+        lines.append(f"  {at}: {p.where}: {p.reason} ({p.mend})")
+    return "\n".join(lines)

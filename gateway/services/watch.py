@@ -55,15 +55,16 @@ class Settling:
         self._began: float | None = None
         self._tell_after = RESTLESS
 
-    def look(self, now: float, stamp: Stamp | None) -> Look:
-        """now: seconds of a clock that never goes back."""
+    def look(self, now: float, then: float, stamp: Stamp | None) -> Look:
+        """now, then: before and after the stamp was taken, which may take long where a disk hangs; seconds of
+        a clock that never goes back."""
         if stamp != self._last:
-            self._last, self._last_at = stamp, now
+            self._last, self._last_at = stamp, then
         if stamp == self._taken:
             self._began = None
             return Look.SAME
         if self._began is None:
-            self._began = self._last_at = now
+            self._began = self._last_at = then
             self._tell_after = RESTLESS
         if now - self._last_at >= QUIET:
             return Look.QUIET

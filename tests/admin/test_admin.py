@@ -113,6 +113,17 @@ async def test_the_live_text_is_shown_to_the_character_also_after_a_refused_edit
         assert shown["refused"]["problems"]
 
 
+async def test_the_metrics_tell_while_the_file_is_refused(tmp_path: Path) -> None:
+    async with admin_of(tmp_path) as asked:
+        routing = tmp_path / "routing.yaml"
+        good = routing.read_text()
+        for text, value in ((good, 1), ("version: [", 0), (good, 1)):
+            routing.write_text(text)
+            await asked.gateway.live.reload()
+            body = (await asked.ask("/metrics"))[2]
+            assert f"gateway_config_last_reload_successful {value}\n" in body
+
+
 async def test_the_live_text_hides_what_looks_like_a_secret(tmp_path: Path) -> None:
     async with admin_of(tmp_path) as asked:
         routing = tmp_path / "routing.yaml"

@@ -20,7 +20,7 @@ from gateway.call import Call, Snapshot
 from gateway.core.problems import Problem
 from gateway.services import files, source
 from gateway.services.config import POLL, ConfigRefused, ConfigService, Refusal, describe
-from gateway.services.watch import QUIET, RESTLESS
+from gateway.services.watch import QUIET, RESTLESS, Look, Settling
 from tests.eventually import eventually, passes
 
 
@@ -445,6 +445,19 @@ async def test_it_is_read_once_it_has_been_left_alone_and_not_before(setting: Se
     assert setting.names == ["a"]
     await setting.looks(2 * POLL)
     assert setting.names == ["b"]
+
+
+def test_a_look_that_took_long_proves_no_rest() -> None:
+    """What a hanging disk said at the end of a look may be what was there at its begin."""
+    settling = Settling((1, 1, 1, 1, 1))
+    changed = (1, 1, 2, 2, 2)
+    assert settling.look(0, 0, changed) is Look.CHANGING
+    assert settling.look(0.05, 9, changed) is Look.CHANGING
+    assert settling.look(9, 9, changed) is Look.QUIET
+    settling.take(changed)
+    assert settling.look(10, 20, None) is Look.CHANGING
+    assert settling.look(20.1, 20.1, None) is Look.CHANGING
+    assert settling.look(20.3, 20.3, None) is Look.QUIET
 
 
 async def test_a_file_that_never_rests_is_said_in_the_log_and_more_and_more_seldom(
