@@ -16,6 +16,7 @@ from signal import SIGKILL, SIGTERM, Signals
 from typing import Any
 
 from gateway.edge import threads
+from gateway.periodic import Boundary
 from gateway.services.child import ChildFailed, ChildSpec, ask_health, remove_stale_socket
 from gateway.services.child_process import ChildProcess
 
@@ -55,6 +56,7 @@ class _Child:
         self._task: asyncio.Task[None] | None = None
         self._first: asyncio.Future[None] | None = None
         self._reports = _Reports(spec.name)
+        self._boundary = Boundary(f"supervising backend {spec.name}")
 
     def begin(self) -> asyncio.Future[None]:
         """Start it and keep it running. The future is done once it is known what became of the first start:
@@ -74,30 +76,41 @@ class _Child:
         await self._end_process(SIGTERM, self._grace)
         if self.state != "stopped":
             self.state = "stopped"
-            self._on_event(self.spec.name, "stopped")
+            self._tell("stopped")
 
     async def _run(self) -> None:
         delay = 0.0
         while True:
-            healthy_at = time.monotonic()
-            try:
-                process = await self._start()
-                healthy_at = time.monotonic()
-                self._settled(None)
-                await process.exited.wait()
-                await self._end_process(SIGKILL, 0.0)
-                failure = ChildFailed(self.spec.name, self._exit(), process.last_lines)
-                ran = time.monotonic() - healthy_at
-            except ChildFailed as failed:
-                failure, ran = failed, 0.0
+            failure, ran = ChildFailed(self.spec.name, "a bug in the gateway, which is in its log"), 0.0
+            with self._boundary:
+                failure, ran = await self._life()
             delay = back_off(delay, ran)
+            with self._boundary:
+                await self._end_process(SIGKILL, 0.0)  # only a bug leaves one
+                self._reports.failed(failure, delay)
             self.state = "backing-off"
-            self._reports.failed(failure, delay)
             self._settled(failure)
-            self._on_event(self.spec.name, "exited")
+            self._tell("exited")
             await asyncio.sleep(delay)
             self.restarts += 1
-            self._on_event(self.spec.name, "restarting")
+            self._tell("restarting")
+
+    async def _life(self) -> tuple[ChildFailed, float]:
+        """From a start to the end of it: why it ended, and for how long it was healthy."""
+        try:
+            process = await self._start()
+        except ChildFailed as failed:
+            return failed, 0.0
+        healthy_at = time.monotonic()
+        self._settled(None)
+        await process.exited.wait()
+        await self._end_process(SIGKILL, 0.0)
+        failure = ChildFailed(self.spec.name, self._exit(), process.last_lines)
+        return failure, time.monotonic() - healthy_at
+
+    def _tell(self, event: str) -> None:
+        with self._boundary:
+            self._on_event(self.spec.name, event)
 
     def _settled(self, failure: ChildFailed | None) -> None:
         self.failure = failure
@@ -121,7 +134,7 @@ class _Child:
         if not last:
             self.state = "running"
             self._reports.healthy(process.pid)
-            self._on_event(spec.name, "healthy")
+            self._tell("healthy")
             return process
         if process.exited.is_set():
             await self._end_process(SIGKILL, 0.0)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.services import supervisor as supervisor_module
 from gateway.services.child_process import LINE_LIMIT
 from gateway.services.supervisor import ChildSpec, Supervisor, back_off
 from tests.eventually import AT_ONCE, eventually, nothing_for
@@ -426,3 +427,25 @@ def test_a_spec_that_could_never_be_supervised_is_refused(arguments, problem):
 def test_two_children_of_one_name_are_refused(folder):
     with pytest.raises(ValueError, match="one name"):
         Supervisor([spec(folder), spec(folder)])
+
+
+@pytest.mark.parametrize("where", ["_becomes_healthy", "_exit", "on_event"])
+async def test_a_bug_does_not_end_the_supervision_of_a_backend(folder, supervise, monkeypatch, where) -> None:
+    failures = []
+
+    def fails(*_: object) -> None:
+        if len(failures) < 2:
+            failures.append(where)
+            raise KeyError("a bug")
+
+    if where == "on_event":
+        supervisor = supervise(spec(folder), on_event=fails)
+    else:
+        real = getattr(supervisor_module._Child, where)
+        monkeypatch.setattr(supervisor_module._Child, where, lambda *a: fails() or real(*a))
+        supervisor = supervise(spec(folder))
+    await supervisor.start()
+    await eventually(lambda: supervisor.states()[0]["state"] == "running")
+    os.kill(supervisor.states()[0]["pid"], signal.SIGKILL)
+    await eventually(lambda: supervisor.states()[0]["restarts"] > 0)
+    await eventually(lambda: supervisor.states()[0]["state"] == "running" and failures)
