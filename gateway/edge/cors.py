@@ -133,10 +133,14 @@ def relayed(rule: CorsRule, origin: str, lines: bytes, *, speaks: bool) -> bytes
     there is a line about other origins, or a Vary, among them."""
     vary = "Origin"
     if speaks:
-        kept = without(lines).splitlines(True)
-        theirs = [line for line in kept if line[:5].lower() == b"vary:"]
-        lines = b"".join([line for line in kept if line not in theirs])
-        vary = _vary([line[5:].decode("latin-1").strip(" \t\r\n") for line in theirs], _ORIGIN)
+        kept, theirs = [], []
+        for line in lines.splitlines(True):
+            name = line[: len(_PREFIX)].lower()
+            if name.startswith(b"vary:"):
+                theirs.append(line[5:])
+            elif name != _PREFIX:
+                kept.append(line)
+        lines, vary = b"".join(kept), _merged(b",".join(theirs))
     fields = ((hdrs.VARY, vary), *_policy(rule).answer(origin))
     return lines + "".join([f"{name}: {value}\r\n" for name, value in fields]).encode("latin-1")
 
@@ -145,6 +149,11 @@ def without(lines: bytes) -> bytes:
     """The header lines of a backend without what they say about other origins."""
     kept = [line for line in lines.splitlines(True) if not line.lower().startswith(_PREFIX)]
     return b"".join(kept)
+
+
+@lru_cache(maxsize=1024)  # a backend says the same again and again
+def _merged(theirs: bytes) -> str:
+    return _vary([theirs.decode("latin-1").replace("\r\n", "")], _ORIGIN)
 
 
 def _vary(there: Iterable[str], more: Iterable[str]) -> str:
