@@ -145,7 +145,9 @@ class AccessLog:
         return text
 
     def _where(self, call: Call) -> str:
-        path = call.path or (call.target.partition("?")[0] if call.target.startswith("/") else "")
+        path = call.path
+        if not path and call.target.startswith("/"):
+            path = call.target.partition("?")[0].partition("#")[0]
         if self._queries == "no":
             return f',"path":{_text(path)}'
         query = call.query if call.path else call.target.partition("?")[2]

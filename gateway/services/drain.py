@@ -67,6 +67,7 @@ class Drain:
             self._end_streams()
         for call in streams:
             self.ended.add(call)
+            call.code = Draining.code
             relay = call.client.relay if call.client is not None else None
             if relay is not None:
                 relay.cut() if late else relay.leave_off()

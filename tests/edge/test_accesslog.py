@@ -124,7 +124,8 @@ def told(*lines, old=False, peer="192.0.2.7", trusted=NOBODY, **found):
 def test_the_query_is_nowhere_unless_it_is_asked_for(tmp_path):
     made = told(("Referer", "https://a.example/x?q=secret#frag"), path="/catalog/x", query="q=secret")
     refused = told(target="/a%00b?q=secret#access_token=secret")
-    for line in written(tmp_path, made, refused):
+    fragment = told(target="/a%00b#access_token=secret")
+    for line in written(tmp_path, made, refused, fragment):
         assert "query" not in line
         assert "secret" not in json.dumps(line)
         assert line["path"] in ("/catalog/x", "/a%00b")

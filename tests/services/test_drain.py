@@ -68,6 +68,7 @@ def test_streams_go_on_for_the_grace_and_are_then_told_and_then_cut() -> None:
     world.at(2.0 + ENDING)
     assert stream.told[-1] == "cut"
     assert world.drain.ended == world.calls
+    assert {call.code for call in world.calls} == {"draining"}  # its status stays that of its response
 
 
 def test_a_request_gets_all_of_the_time_and_then_an_error_if_nothing_of_its_answer_has_left() -> None:
