@@ -4,6 +4,7 @@ documents."""
 from __future__ import annotations
 
 import argparse
+import codecs
 import configparser
 import os
 import signal
@@ -20,7 +21,7 @@ from gateway.core.problems import Problems
 from gateway.core.process import ProcessConfig, parse_process
 from gateway.services import signals
 from gateway.services.config import ConfigRefused
-from gateway.services.files import read_text
+from gateway.services.files import read_file
 from gateway.services.keys import KeysUnusable
 
 CONFIGS = ("gateway.conf", "config/gateway.conf", "/etc/gateway/gateway.conf")  # the first there is
@@ -143,7 +144,12 @@ def load_process(path: str | None) -> ProcessConfig:
     if not os.path.lexists(path):
         raise OSError(f"there is no {path}; name the process config with -c, or make one: gateway init")
     try:
-        parser.read_string(read_text(Path(path), _MAX_CONF), path)
+        raw = read_file(Path(path), _MAX_CONF)
+        if raw.startswith(codecs.BOM_UTF8):  # ASAB, which reads it again, would stumble over it
+            raise ValueError(f"{path} begins with a byte order mark; save it as UTF-8 without one")
+        parser.read_string(raw.decode(), path)
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8; save it as UTF-8") from None
     except configparser.Error as error:
         raise ValueError(f"{path} is not an ini file: {error.message}") from None
     sections = {name: dict(parser.items(name)) for name in parser.sections()}

@@ -6,6 +6,7 @@ one piece, so that a slow disk or a stalled reader of stdout never holds up a re
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -220,7 +221,16 @@ class AccessLog:
             return _STDOUT
         path = Path(self._path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
+        try:
+            fd = os.open(path, flags | os.O_NONBLOCK, 0o640)  # else opening a FIFO waits for its reader
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            text = f"{path}: a FIFO that nobody reads, or a socket; start its reader, or name a file"
+            raise OSError(text) from None
+        os.set_blocking(fd, True)
+        return fd
 
     def _open_again(self) -> None:
         try:

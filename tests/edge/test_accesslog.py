@@ -403,6 +403,19 @@ def test_a_file_that_cannot_be_opened_fails_the_start(tmp_path):
         AccessLog(str(tmp_path))
 
 
+def test_a_fifo_without_a_reader_fails_the_start_and_one_with_a_reader_is_written(tmp_path):
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="a FIFO that nobody reads"):
+        AccessLog(str(path))
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    log = AccessLog(str(path))
+    log.write(call())
+    log.close()
+    assert json.loads(os.read(reader, 65536))["status"] == 200
+    os.close(reader)
+
+
 def test_closing_twice_is_closing_once(log, lines):
     log.write(call())
     log.close()
