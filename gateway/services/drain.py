@@ -16,7 +16,7 @@ from gateway.core.errors import BackendTimeout, Draining
 L = logging.getLogger("gateway.drain")
 ENDING = 1.0  # seconds that streams may take to end once they were told: the rest of an event, a close frame
 _AGAIN = 1.0  # seconds between two things said
-_QUIET = 0.2  # seconds before the first: most drains are over by then
+_QUIET = 0.2  # seconds before the first, and before the last bytes are named: mostly it is over by then
 _CUTTING = 0.3  # seconds that the last errors have to leave
 
 
@@ -38,7 +38,7 @@ class Drain:
         self._end_streams = end_streams
         self._now = now
         self._say = say
-        self._began = now()
+        self._began = self._last_call = now()
         self._time = time
         self._grace = min(grace, time)
         self._said = ""
@@ -56,9 +56,10 @@ class Drain:
         if passed >= self._time and not self._cut:
             self._cut = True
             self._cut_requests()
-        requests = len(self._calls) - len(streams)
-        limit = self._time if requests or not streams else min(self._time, self._grace + ENDING)
-        self._tell(waiting_for(requests, len(streams), connections), max(0.0, limit - passed))
+        left = sum(map(endless, self._calls))  # counted again: many of them have just ended
+        requests = len(self._calls) - left
+        limit = self._time if requests or not left else min(self._time, self._grace + ENDING)
+        self._tell(waiting_for(requests, left, connections), max(0.0, limit - passed))
         return passed < self._time + _CUTTING
 
     def _end(self, streams: list[Call], *, late: bool) -> None:
@@ -93,6 +94,10 @@ class Drain:
 
     def _tell(self, what: str, left: float) -> None:
         now = self._now()
+        if self._calls:
+            self._last_call = now
+        elif now - self._last_call < _QUIET:
+            return  # the last bytes leave as a rule at once
         if what == self._said or now < self._say_at:
             return
         self._said, self._say_at = what, now + _AGAIN

@@ -116,6 +116,32 @@ def test_it_says_what_it_waits_for_when_that_changes_and_at_most_once_a_second()
     assert world.said[1:] == ["waiting for 1 request, at most 22 s; Ctrl-C or SIGTERM again ends it now"]
 
 
+def test_what_ends_while_it_is_told_to_is_counted_no_more() -> None:
+    world = World()
+    world.add(relay=True)
+    stream = world.add(relay=True, endless=True)
+    world.at(1.0)
+    (call,) = [call for call in world.calls if call.client is stream]
+    stream.leave_off = lambda: world.calls.discard(call)  # type: ignore[method-assign]
+    world.at(2.5)
+    assert [text.partition(",")[0] for text in world.said] == [
+        "waiting for 1 request and 1 stream",
+        "waiting for 1 request",
+    ]
+
+
+def test_the_last_bytes_are_named_when_they_take_long() -> None:
+    world = World()
+    world.add(relay=True)
+    world.at(1.0)
+    world.at(2.1)
+    world.calls.clear()
+    world.at(2.2)
+    assert len(world.said) == 1
+    world.at(2.4)
+    assert "waiting for the last bytes of 1 connection, at most 23 s" in world.said[1]
+
+
 def test_streams_alone_are_waited_for_as_long_as_they_may_take() -> None:
     world = World()
     world.add(relay=True, endless=True)
