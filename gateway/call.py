@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from aiohttp import web
-from multidict import CIMultiDictProxy
+from aiohttp import StreamReader, web
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.core.budget import Held
 from gateway.core.head import Head
@@ -104,6 +104,8 @@ class Call:
         "bytes_out",
         "client",
         "code",
+        "content",
+        "continued",
         "cors",
         "draining",
         "head",
@@ -120,7 +122,6 @@ class Call:
         "peer",
         "query",
         "queue_s",
-        "request",
         "route",
         "scheme",
         "snapshot",
@@ -139,7 +140,7 @@ class Call:
         head: Head,
         peer: str,
         snapshot: Snapshot,
-        request: web.BaseRequest | None = None,
+        content: StreamReader | None = None,
         client: Client | None = None,
         body: bytes = b"",
     ) -> None:
@@ -152,7 +153,8 @@ class Call:
         self.peer = peer
         self.scheme = "http"
         self.snapshot = snapshot
-        self.request = request
+        self.content = content
+        self.continued = False
         self.body = body
         self.client = client
         self.old = False
@@ -179,9 +181,21 @@ class Call:
 
     @property
     def headers(self) -> CIMultiDictProxy[str]:
-        """All headers of the request, as aiohttp parsed them."""
-        assert self.request is not None, "a call without a request has only its head"
-        return self.request.headers
+        """All headers of the request, read anew: for the few calls that need more than their head says."""
+        found: CIMultiDict[str] = CIMultiDict()
+        for line in self.head.raw.decode("utf-8", "surrogateescape").split("\r\n")[1:]:
+            name, _, value = line.partition(":")
+            found.add(name, value.strip(" \t"))
+        return CIMultiDictProxy(found)
+
+    @property
+    def waits_for_word(self) -> bool:
+        """Whether the client may be holding its body back until it is told to go on (RFC 9110 section
+        10.1.1). Then nobody knows what comes next: that body, or another request."""
+        content = self.content
+        if content is None or self.head.expect is None or self.old or self.continued:
+            return False
+        return not content.total_bytes
 
     @property
     def forwarded(self) -> Sequence[tuple[str, str]]:

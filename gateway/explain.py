@@ -22,7 +22,7 @@ from gateway.call import Call, Snapshot, Target
 from gateway.core.budget import Budget
 from gateway.core.compile import Compiled
 from gateway.core.errors import GatewayError, UnsupportedMediaType
-from gateway.core.head import Head, from_pairs
+from gateway.core.head import Head, read
 from gateway.core.limits import Rate
 from gateway.core.model import MANAGE, Identity, Route, TenantId
 from gateway.edge import front_page
@@ -144,15 +144,20 @@ def run(
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     headers.setdefault(hdrs.HOST, "localhost")
     raw = [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in headers.items()]
-    call = _Unread(method, target, from_pairs(raw), "127.0.0.1", _snapshot(compiled))
+    call = _Unread(method, target, Head(), "127.0.0.1", _snapshot(compiled))
     call.given = CIMultiDictProxy(headers)
+    try:
+        call.head = read(b"".join(b"\r\n%b: %b" % pair for pair in raw))
+    except GatewayError as error:
+        return call, error
     if is_preflight(call):
         asked = call.head.asked
         raise ValueError(
             f"a CORS preflight is answered from the route's cors, before any token; explain the {asked}"
         )
     try:
-        Life(_policies(call.snapshot, keys)).begin(call)
+        with suppress(_Reached):
+            Life(_policies(call.snapshot, keys)).begin(call)
         _go_on(call)
     except GatewayError as error:
         return call, error

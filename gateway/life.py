@@ -9,25 +9,25 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from aiohttp import HttpVersion11, web
+from aiohttp import StreamReader, web
 
 from gateway.call import Call, Snapshot
 from gateway.core import access, paths, target, tenancy
 from gateway.core.errors import (
-    BadRequest,
     ClientLimit,
     Draining,
     GatewayError,
     InternalError,
     MethodNotAllowed,
     NoRoute,
+    NotImplementedByGateway,
     Unauthenticated,
 )
-from gateway.core.head import Head, from_pairs
+from gateway.core.head import Head
 from gateway.core.model import Identity
+from gateway.core.request_reader import Request
 from gateway.core.tokens import bearer
 from gateway.edge import body, cors, reply
-from gateway.edge.handler import is_spoken
 from gateway.edge.server import ClientConnection
 
 L = logging.getLogger(__name__)
@@ -78,9 +78,8 @@ class _Wall:
 
 
 class Life:
-    """Serves each request of the public listener: `direct` those that came whole and simple, without a task
-    where nothing has to be waited for; `handle` those that aiohttp has parsed. Both begin in `begin`, behind
-    the same wall.
+    """Serves each request of the public listener: without a task where nothing has to be waited for, else in
+    one. Both begin in `begin`, behind the same wall.
 
     inside: the calls that have begun and not ended.
     """
@@ -89,28 +88,35 @@ class Life:
         self._policies = policies
         self.inside: set[Call] = set()
 
-    # --- whole and simple ---
-
-    def direct(
-        self, client: ClientConnection, method: str, target: str, head: Head, request_body: bytes
+    def serve(
+        self, client: ClientConnection, request: Request, request_body: bytes, content: StreamReader | None
     ) -> None:
-        """Answer it at once, or by callbacks; else in a task."""
-        call = self._call(method, target, head, client, None, request_body)
-        call.on_end = self._ended
+        """One request, with all of its body or (content) with a stream of it: answer it at once, or by
+        callbacks; else in a task."""
+        call = self._call(client, request, request_body, content)
+        response: web.StreamResponse | None = None
         with _Wall(call) as wall:
-            self.begin(call)
-            assert call.route is not None  # only OPTIONS * has none, and that is not simple
-            direct = getattr(call.route.target, "direct", None)
-            if direct is not None and direct(call):
-                return
+            if cors.is_preflight(call):
+                response = self._preflight(call)
+            else:
+                self.begin(call)
+                if call.route is None:
+                    response = reply.empty(204)  # OPTIONS *
+                elif content is None:
+                    direct = getattr(call.route.target, "direct", None)
+                    call.on_end = self._ended
+                    if direct is not None and direct(call):
+                        return
         if wall.error is not None:
-            self._send(call, client, reply.problem(call, wall.error))
+            response = reply.problem(call, wall.error)
+        if response is not None:
+            self._send(call, client, response)
             return
         call.on_end = None
-        client.serve(self._serve(call, client))
+        client.work(self._serve(call, client))
 
     def _ended(self, call: Call, relay: Any) -> None:
-        """A direct call is over: its answer has left, or an error is the answer."""
+        """A call without a task is over: its answer has left, or an error is the answer."""
         client = call.client
         assert isinstance(client, ClientConnection)
         if relay.error is not None:
@@ -119,11 +125,13 @@ class Life:
                 self._send(call, client, reply.problem(call, relay.error))
                 return
         self.observe(call)
-        client.direct_done(keep_alive=relay.keep_alive)
+        client.done(keep_alive=relay.keep_alive)
 
     def _send(self, call: Call, client: ClientConnection, response: web.StreamResponse) -> None:
-        """Write an answer that has not left by itself."""
+        """Write an answer that has not left by itself. It says whether the connection ends with it."""
         if isinstance(response, web.Response):
+            if not (call.keep_alive and client.goes_on) or call.waits_for_word:
+                response.force_close()
             raw = reply.as_bytes(call, response)
             call.status, call.bytes_out = response.status, len(raw)
             if client.transport is not None:
@@ -131,10 +139,11 @@ class Life:
             else:
                 call.status = 499
         self.observe(call)
-        client.direct_done(keep_alive=response.keep_alive is not False, expected=call.draining())
+        expected = not call.keep_alive or call.draining()
+        client.done(keep_alive=response.keep_alive is not False, expected=expected)
 
     async def _serve(self, call: Call, client: ClientConnection) -> None:
-        """What has to wait: for a seat, for a connection, for the store."""
+        """What has to wait: for a seat, for a connection, for the store, for the rest of a body."""
         assert call.route is not None
         try:
             response = await self._answer(call, call.route.target)
@@ -150,54 +159,6 @@ class Life:
             self._policies.limit_client(call)
         self.observe(call)
 
-    # --- parsed by aiohttp ---
-
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """One request, from its head to the last byte of its answer."""
-        client = request.protocol
-        assert isinstance(client, ClientConnection)
-        head = from_pairs(request.raw_headers)
-        call = self._call(request.method, request.raw_path, head, client, request)
-        # What came with a chunked body's end after an ignored Upgrade is lost; see Handler.
-        call.keep_alive = request.keep_alive and not (head.upgrades and head.codings)
-        try:
-            response = await self._answer(call, self._parsed)
-            await self._finish(call, response)
-            expected = not call.keep_alive or call.draining()
-            client.answered(request.content, closes=not response.keep_alive, expected=expected)
-        except (ConnectionError, asyncio.CancelledError):
-            response = self._abandoned(call)
-            if isinstance(response, reply.Sent):
-                raise
-            await self._finish(call, response)
-        finally:
-            self.observe(call)
-        return response
-
-    async def _parsed(self, call: Call) -> web.StreamResponse:
-        try:
-            self._check_version(call)
-        except GatewayError:
-            self._count_refused(call)
-            raise
-        if cors.is_preflight(call):
-            return self._preflight(call)
-        self.begin(call)
-        if call.route is None:
-            return reply.empty(204)  # OPTIONS *
-        return await call.route.target(call)
-
-    def _check_version(self, call: Call) -> None:
-        request = call.request
-        assert request is not None
-        if not is_spoken(request):
-            raise BadRequest("Only HTTP/1.0 and HTTP/1.1 are spoken here.", close=True)
-        call.old = request.version < HttpVersion11
-        if call.old and call.head.codings:  # RFC 9112 section 6.1: whoever sent it on may not know the coding
-            raise BadRequest("A request of HTTP/1.0 has no transfer coding.", close=True)
-
-    # --- both ---
-
     async def _answer(
         self, call: Call, target: Callable[[Call], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
@@ -211,16 +172,12 @@ class Life:
         return reply.problem(call, wall.error)
 
     def _call(
-        self,
-        method: str,
-        target: str,
-        head: Head,
-        client: ClientConnection,
-        request: web.BaseRequest | None,
-        request_body: bytes = b"",
+        self, client: ClientConnection, request: Request, body: bytes, content: StreamReader | None
     ) -> Call:
         snapshot = self._policies.snapshot()
-        call = Call(method, target, head, client.peer, snapshot, request, client, request_body)
+        method, path, head = request.method, request.target, request.head
+        call = Call(method, path, head, client.peer, snapshot, content, client, body)
+        call.old, call.keep_alive = request.old, request.keep_alive
         call.draining = self._policies.draining
         self.inside.add(call)
         return call
@@ -253,6 +210,8 @@ class Life:
         if route is None:
             self._policies.limit_client(call)
             return
+        if call.method not in target.KNOWN and call.method not in route.methods:
+            raise NotImplementedByGateway("The method is unknown, and the route does not list it.")
         if route.public:
             self._policies.limit_client(call)
         else:
@@ -294,10 +253,6 @@ class Life:
 
     def _match(self, call: Call, method: str) -> None:
         head = call.head
-        if head.ambiguous:
-            raise BadRequest("A header's name or value can be read in two ways.", close=True)
-        if head.codings and head.codings != ["chunked"]:
-            raise BadRequest("The only transfer coding that is understood is chunked.", close=True)
         host, call.path, call.query = target.resolve(method, call.target, head.hosts)
         if call.path == "*":
             return
@@ -329,15 +284,3 @@ class Life:
             host = target.host_of(call.head.hosts[0])
             methods = call.snapshot.table.methods(call.route, host, call.path)
         return cors.preflight(call.cors, call, methods)
-
-    async def _finish(self, call: Call, response: web.StreamResponse) -> None:
-        """Write the answer to its end, so that what is observed is what was sent."""
-        if isinstance(response, reply.Sent):
-            return
-        request = call.request
-        assert request is not None
-        call.status = response.status
-        reply.decorate(call, response)
-        await response.prepare(request)
-        await response.write_eof()
-        call.bytes_out = response.body_length

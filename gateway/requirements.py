@@ -28,31 +28,9 @@ class Need:
 
 
 NEEDS = (
-    Need(
-        "aiohttp",
-        "3.14.5",
-        "aiohttp.web_protocol:RequestHandler",
-        (
-            "_buffer_paused",
-            "_close",
-            "_current_request",
-            "_force_close",
-            "_handler_waiter",
-            "_keepalive_timeout",
-            "_loop",
-            "_message_tail",
-            "_messages",
-            "_next_keepalive_close_time",
-            "_process_keepalive",
-            "_request_in_progress",
-            "_resume_reading_for_buffer",
-            "_task_handler",
-            "_waiter",
-        ),
-    ),
-    Need("aiohttp", "3.14.5", "aiohttp.web_protocol:_ErrInfo", ()),
+    Need("aiohttp", "3.14.5", "aiohttp.web_protocol:RequestHandler", ()),
     Need("aiohttp", "3.14.5", "aiohttp.web_response:StreamResponse", ("_keep_alive",)),
-    Need("aiohttp", "3.14.5", "aiohttp.web_server:Server", ("_kwargs", "_loop")),
+    Need("aiohttp", "3.14.5", "aiohttp.web_server:Server", ()),
     Need("aiohttp-cors", "0.8.1", "aiohttp_cors:ResourceOptions", ()),
     Need("asab", "25.15", "asab:Application", ("_stop_event",)),
     Need("asab", "25.15", "asab.web:WebContainer", ("_start",)),

@@ -3,31 +3,45 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
-from gateway.core.errors import BackendMalformed
+from gateway.core.errors import BackendMalformed, GatewayError
 from gateway.core.lines import line_pattern
 
 _size = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?").fullmatch
 _MAX_LINE = 4096
 _MAX_TRAILER = 16 * 1024
+# What size lines may hold beyond what the data that they announce makes up for: extensions and zeros without
+# end cost whoever reads them, and nobody sees them (Go's net/http bounds them in the same way).
+_MAX_EXCESS = 16 * 1024
+_FREE = 16  # bytes of a size line that cost nothing
+
+
+def _of_backend(what: str) -> GatewayError:
+    return BackendMalformed(f"The body of the backend's answer is broken. {what}")
 
 
 class ChunkedReader:
     """Takes the coding apart as it comes. `done` once the last chunk and the trailers were read; then
-    `surplus` is what came after."""
+    `surplus` is what came after.
 
-    __slots__ = ("_buffer", "_in_trailer", "_left", "_trailer", "done", "surplus")
+    fault: makes the error of a sentence that says what is broken; it knows whose message this is.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_buffer", "_excess", "_fault", "_in_trailer", "_left", "_trailer", "done", "surplus")
+
+    def __init__(self, fault: Callable[[str], GatewayError] = _of_backend) -> None:
+        self._fault = fault
         self._buffer = b""
         self._left = 0  # bytes of the chunk that are to come, with the line end after it
+        self._excess = 0
         self._in_trailer = False
         self._trailer = 0
         self.done = False
         self.surplus = b""
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The pieces of body in this data. Raises BackendMalformed."""
+        """The pieces of body in this data. Raises what `fault` makes."""
         pieces: list[bytes] = []
         data = self._buffer + data if self._buffer else data
         at, end = 0, len(data)
@@ -41,13 +55,13 @@ class ChunkedReader:
                 if end - at < self._left:
                     break
                 if data[at : at + self._left] != b"\r\n"[2 - self._left :]:
-                    raise BackendMalformed("A chunk of the backend's answer does not end where it said.")
+                    raise self._fault("A chunk does not end where it said.")
                 at += self._left
                 self._left = 0
             else:
                 stop = data.find(b"\r\n", at)
                 if (stop if stop >= 0 else end) - at > _MAX_LINE:
-                    raise BackendMalformed("A chunk's size line, or a trailer, is too long.")
+                    raise self._fault("A chunk's size line, or a trailer, is too long.")
                 if stop < 0:
                     break
                 self._line(data[at:stop])
@@ -62,15 +76,18 @@ class ChunkedReader:
         if self._in_trailer:
             self._trailer += len(line) + 2
             if self._trailer > _MAX_TRAILER:
-                raise BackendMalformed("The backend's trailers are too long.")
+                raise self._fault("The trailers are too long.")
             if line and not line_pattern(line):
-                raise BackendMalformed("The backend's answer ends with a malformed trailer.")
+                raise self._fault("A trailer is malformed.")
             self.done = not line
             return
         found = _size(line)
         if found is None:
-            raise BackendMalformed("A chunk of the backend's answer has no valid size.")
+            raise self._fault("A chunk has no valid size.")
         size = int(found[1], 16)
+        self._excess = max(0, self._excess + len(line) - _FREE - 2 * size)
+        if self._excess > _MAX_EXCESS:
+            raise self._fault("The chunks are too small for their size lines, which are too long.")
         if size:
             self._left = size + 2
         else:

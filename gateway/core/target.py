@@ -17,6 +17,14 @@ _absolute = re.compile(r"(https?)://([^/?#]+)(.*)", re.IGNORECASE | re.DOTALL).f
 _query = re.compile(r"[^\x00-\x20\x7f]*").fullmatch
 _COMMON = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "QUERY"})
 _method = re.compile(r"[A-Z][A-Z0-9-]{0,31}").fullmatch
+# The IANA registry of HTTP methods, and what caches and devices use beside it. Of any other one nobody knows
+# what it does: it takes a route that lists it.
+_RARE = """
+    ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT COPY LABEL LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL
+    MKREDIRECTREF MKWORKSPACE MOVE NOTIFY ORDERPATCH PROPFIND PROPPATCH PURGE REBIND REPORT SEARCH SOURCE
+    SUBSCRIBE UNBIND UNCHECKOUT UNLINK UNLOCK UNSUBSCRIBE UPDATE UPDATEREDIRECTREF VERSION-CONTROL
+"""
+KNOWN = _COMMON | frozenset(_RARE.split())
 
 
 def host_of(authority: str) -> str:
@@ -35,6 +43,8 @@ def authority(text: str) -> tuple[str, int] | None:
 @lru_cache(maxsize=1024)  # a gateway is called by few names; 1.3 µs a request
 def _host_and_port(authority: str, default: int = 0) -> tuple[str, int]:
     found = _authority(authority)
+    if not authority:
+        return "", default  # RFC 9112 section 3.2: it names none, and says so
     if found is None or int(found["port"] or 0) > 65535:
         raise BadRequest("The Host header is not a valid host.", close=True)
     return found["host"].lower().removesuffix("."), int(found["port"] or default)
@@ -75,4 +85,4 @@ def _check_method(method: str) -> None:
     if method == "TRACE":
         raise MethodNotAllowed("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE", "TRACE is not offered here.")
     if not _method(method):
-        raise BadRequest("The method is not valid.", close=True)
+        raise BadRequest("The method is not valid; methods are in capitals.", close=True)

@@ -5,47 +5,41 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from aiohttp import ClientPayloadError, http_exceptions, web
-
 from gateway.call import Call
 from gateway.core.errors import BadRequest, BodyTooLarge, ExpectationFailed, RequestTimeout
 
-_BROKEN = "The body's framing is broken."
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 def announced_length(call: Call) -> int | None:
     """The body's length by its Content-Length, None when it is chunked; 0 without a body."""
     if call.head.length >= 0:
         return call.head.length
-    return None if call.head.codings else 0  # the only coding is chunked; see Life
+    return None if call.head.codings else 0  # the only coding is chunked
 
 
 def check(call: Call) -> None:
-    """Refuse by the head, before a byte is read, and by what came with it. Raises BodyTooLarge,
-    ExpectationFailed, BadRequest."""
+    """Refuse by the head, before a byte is read, and by what came whole. Raises BodyTooLarge,
+    ExpectationFailed."""
     assert call.route is not None
     head = call.head
     if head.expect is not None and head.expect.lower() != "100-continue":
         raise ExpectationFailed()
-    if head.length > call.route.body_limit:
+    length = len(call.body) if head.codings and call.content is None else head.length
+    if length > call.route.body_limit:
         raise BodyTooLarge(f"The body may hold at most {call.route.body_limit} bytes.", close=True)
-    if call.request is not None and call.request.content.exception() is not None:
-        raise BadRequest(_BROKEN, close=True)
 
 
 async def chunks(call: Call) -> AsyncIterator[bytes]:
     """The body as it arrives. Raises BodyTooLarge, RequestTimeout (between two chunks), BadRequest."""
-    request, route = call.request, call.route
+    content, route = call.content, call.route
     assert route is not None
-    if request is None:
+    if content is None:
         call.bytes_in = len(call.body)
         if call.body:
             yield call.body
         return
-    if announced_length(call) == 0:
-        return
-    await _continue(call, request)
-    content = request.content
+    _continue(call)
     while True:
         try:
             async with asyncio.timeout(route.timeouts.body):
@@ -54,8 +48,6 @@ async def chunks(call: Call) -> AsyncIterator[bytes]:
             raise RequestTimeout(
                 f"No byte of the body came for {route.timeouts.body:g} s.", close=True
             ) from None
-        except (ClientPayloadError, http_exceptions.HttpProcessingError, web.HTTPException):
-            raise BadRequest(_BROKEN, close=True) from None
         except ConnectionError:
             raise BadRequest("The client left in the middle of its body.", close=True) from None
         if not chunk:
@@ -70,7 +62,7 @@ async def read(call: Call) -> bytes:
     """The whole body. Errors as in `chunks`, and where its memory is counted as of Held.grow: before a byte
     is read, if its length is announced."""
     held = call.held
-    if call.request is None:
+    if call.content is None:
         if held is not None:
             held.grow(len(call.body))
         call.bytes_in = len(call.body)
@@ -87,9 +79,9 @@ async def read(call: Call) -> bytes:
     return b"".join(pieces)
 
 
-async def _continue(call: Call, request: web.BaseRequest) -> None:
+def _continue(call: Call) -> None:
     """RFC 9110 section 10.1.1: the client waits for our word before it sends its body."""
-    if call.head.expect is None or call.old or request.content.total_bytes:
-        return  # it did not ask, or did not wait
-    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    request.writer.output_size = 0
+    client = call.client
+    if call.waits_for_word and client is not None and client.transport is not None:
+        call.continued = True
+        client.transport.write(_CONTINUE)

@@ -1,4 +1,4 @@
-"""The public listener: a bare aiohttp server with our own dispatch, and drain.
+"""The public listener: a bare aiohttp server with our own reader and dispatch, and drain.
 
 Routes are live, so nothing may be bound to aiohttp's router (ASAB's wrappers are applied there, once).
 """
@@ -11,14 +11,12 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from time import monotonic
-from typing import Any
 
-from aiohttp import http_parser, web
+from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from gateway.edge.handler import Service
 from gateway.edge.ports import holder
-from gateway.edge.server import KEEP_ALIVE, ClientConnection
+from gateway.edge.server import KEEP_ALIVE, ClientConnection, Service
 from gateway.periodic import Periodic
 
 _LOOK = 0.02  # seconds between two looks at what a drain waits for
@@ -30,12 +28,18 @@ class ListenError(OSError):
 
 
 class _Server(web.Server):
-    def __init__(self, service: Service, **more: Any) -> None:
-        super().__init__(service.handle, **more)
+    def __init__(self, service: Service, keep_alive: float) -> None:
+        super().__init__(_unasked)
         self._service = service
+        self._keep_alive = keep_alive
 
     def __call__(self) -> RequestHandler:
-        return ClientConnection(self, self._service, loop=self._loop, **self._kwargs)
+        return ClientConnection(self, self._service, asyncio.get_running_loop(), self._keep_alive)
+
+
+async def _unasked(request: web.BaseRequest) -> web.StreamResponse:
+    """What aiohttp's own loop over requests would ask; see ClientConnection.start."""
+    raise NotImplementedError
 
 
 class Listener:
@@ -54,11 +58,6 @@ class Listener:
 
         Port 0: any free one; see `addresses`. key: where the addresses are written. Raises ListenError.
         """
-        if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
-            raise ListenError(
-                "aiohttp runs on its parser in pure Python, which is slow and reads some requests in another"
-                " way; unset AIOHTTP_NO_EXTENSIONS, or install aiohttp from a wheel"
-            )
         self._key = key
         for host, port in addresses:
             self._sockets.append(bind(host, port, key))
@@ -66,13 +65,7 @@ class Listener:
 
     async def open(self, backlog: int = 1024) -> None:
         """Listen on the ports that were taken."""
-        server = _Server(
-            self._service,
-            keepalive_timeout=KEEP_ALIVE,
-            access_log=None,
-            tcp_keepalive=True,
-            auto_decompress=False,  # what passes through stays as it is
-        )
+        server = _Server(self._service, KEEP_ALIVE)
         # aiohttp waits this long twice for each connection; we have waited before (see drain).
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=0.2)
         await self._runner.setup()
@@ -84,14 +77,7 @@ class Listener:
     def _look(self) -> None:
         """Refuse heads that take too long, cut off who reads no more, end what lingers."""
         now = monotonic()
-
-        def look(connection: ClientConnection) -> None:
-            connection.head_is_late(now)
-            connection.reads_no_more(now)
-            if connection.lingering is not None:
-                connection.lingering.look(now)
-
-        self._sweep.boundary.each(self._connections(), look)
+        self._sweep.boundary.each(self._connections(), lambda connection: connection.look(now))
 
     def _connections(self) -> list[ClientConnection]:
         server = self._runner.server if self._runner is not None else None

@@ -79,7 +79,7 @@ def problem(call: Call, error: GatewayError) -> web.Response:
 
 
 def as_bytes(call: Call, response: web.Response) -> bytes:
-    """A whole answer of ours for a client of HTTP/1.1, ready to write."""
+    """A whole answer of ours, ready to write."""
     body = response.body if isinstance(response.body, bytes) else b""
     if response.status not in _WITHOUT_LENGTH:
         response.headers[hdrs.CONTENT_LENGTH] = str(len(body))
@@ -93,8 +93,28 @@ def head_as_bytes(call: Call, response: web.StreamResponse) -> bytes:
     headers = response.headers
     if response.keep_alive is False:
         headers.setdefault(hdrs.CONNECTION, "close")
+    elif call.old:
+        headers[hdrs.CONNECTION] = "keep-alive"
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     return f"HTTP/1.1 {response.status} {response.reason}\r\n{lines}".encode() + date_line() + b"\r\n"
+
+
+def refusal(error: GatewayError, request_id: str) -> bytes:
+    """The whole answer to what never became a request; the connection ends with it."""
+    body = problem_body(error, request_id)
+    return (
+        b"%bContent-Type: %b\r\n%b: %b\r\n%bServer: gateway\r\nCache-Control: no-store\r\n"
+        b"Content-Length: %d\r\nConnection: close\r\n\r\n%b"
+        % (
+            _STATUS_LINES[error.status],
+            PROBLEM_TYPE.encode(),
+            REQUEST_ID.encode(),
+            request_id.encode(),
+            date_line(),
+            len(body),
+            body,
+        )
+    )
 
 
 # RFC 9110 section 8.6: never with 204; with 304 it would be that of the answer which is not there.
@@ -118,7 +138,7 @@ def send(call: Call, status: int, lines: bytes, body: bytes) -> None:
     answer's own header lines, without a Content-Length."""
     client = call.client
     assert client is not None and call.on_end is not None
-    keep_alive = not call.draining()
+    keep_alive = call.keep_alive and not call.draining()
     more = b""
     fields = list(call.limit_fields)
     if call.cors is not None:
@@ -127,6 +147,8 @@ def send(call: Call, status: int, lines: bytes, body: bytes) -> None:
         more = "".join([f"{name}: {value}\r\n" for name, value in fields]).encode()
     if not keep_alive:
         more += b"Connection: close\r\n"
+    elif call.old:
+        more += b"Connection: keep-alive\r\n"
     if status != 304:  # its length would be that of the document, which is not here
         more += b"Content-Length: %d\r\n" % len(body)
     raw = b"%bX-Request-ID: %b\r\n%bServer: gateway\r\n%b%b\r\n%b" % (

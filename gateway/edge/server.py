@@ -1,340 +1,400 @@
-"""One client's connection: aiohttp's protocol, with a short way for simple requests.
+"""One client's connection: its bytes become requests, one at a time, and the answers keep their order.
 
-A simple request that came whole is served straight from `data_received`, without aiohttp's parser or its
-request; everything else is handed to aiohttp unchanged. Only this file and handler.py make use of aiohttp's
-server internals (3.14); each use has its test.
+aiohttp's server owns the socket; requests are read by our own reader, so that what a client sends has one
+reading, and are handed over whole or with a stream of their body. Of aiohttp's, only public methods are used.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
-import sys
-import termios
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.web_protocol import RequestHandler
 
 from gateway.call import new_id
-from gateway.core.errors import RequestTimeout
-from gateway.core.head import MAX_HEAD, Head, parse_simple
-from gateway.edge import reply, unparsed
-from gateway.edge.handler import Handler, Service
+from gateway.core.errors import GatewayError, RequestTimeout
+from gateway.core.request_reader import Request, RequestReader
+from gateway.edge import reply
+from gateway.edge.gathering import Gathering
+from gateway.edge.half_closed import HalfClosed, may_still_read
+from gateway.edge.linger import Lingering
+from gateway.edge.unread import Unread
 
 L = logging.getLogger(__name__)
 KEEP_ALIVE = 65.0  # seconds that a client's idle connection stays open
 HEAD_TIME = 10.0  # seconds that a request's head may take from its first byte
+REST_TIME = 10.0  # seconds that the rest of a body may take whose request is answered
 READ_TIME = 60.0  # seconds that a client may take no byte of what waits for it
 _HELD = 64 * 1024  # bytes that a client may send ahead while its request is served
-_GATHERED = 64 * 1024  # bytes of a request that came in parts and may still take the short way
-_GATHER_TIME = 0.05  # seconds that its parts may take to come
+_STREAMED = 64 * 1024  # bytes of a body that wait for who reads it; twice as many, and the client has to
 
 
-class ClientConnection(Handler):
-    """One client's connection.
+class Service(Protocol):
+    """Who serves requests.
 
-    busy: a whole simple request is being served; nothing further is parsed until that is over, so that
-    answers keep their order. serving: the task that serves it, if it needs one. clean: aiohttp's parser holds
-    no part of a request, so the next bytes begin one. It is lost for good when aiohttp gets what this file
-    does not understand to its last byte.
+    serve: one request. request_body: all of its body; or content: the body as it comes. It ends with
+    `ClientConnection.done`. refused: told of what never became a request: its request id, what was answered,
+    and the peer.
     """
 
+    def serve(
+        self, client: ClientConnection, request: Request, request_body: bytes, content: StreamReader | None
+    ) -> None: ...
+    def refused(self, request_id: str, error: GatewayError, peer: str) -> None: ...
+
+
+class ClientConnection(RequestHandler):
+    """One client's connection. peer: its address. busy: a request is being served; what comes behind it is
+    not read before that is over. serving: the task that serves it, if it needs one. broken: its body is, so
+    that nothing behind it can be read. relay, tunnel, on_gone: as in gateway.call.Client. half_closed: the
+    client sends no more. lingering: all is answered, and what still comes is thrown away."""
+
     __slots__ = (
-        "_awaited",
-        "_gather_end",
-        "_gathering",
-        "_held",
-        "_last",
-        "_new",
-        "_unread",
-        "busy",
-        "clean",
-        "head_since",
-        "serving",
-        "stalled_since",
-        "waits",
-    )
+        "_content", "_ending", "_gathering", "_idle_since", "_keep_alive", "_reader", "_rest_since",
+        "_service", "_unread", "_wants_to_go_on", "broken", "busy", "half_closed", "head_since", "lingering",
+        "on_gone", "peer", "relay", "request", "serving", "tunnel",
+    )  # fmt: skip
 
-    def __init__(self, server: web.Server, service: Service, **more: Any) -> None:
-        self._new = True
-        super().__init__(server, service, **more)
+    def __init__(
+        self, server: web.Server, service: Service, loop: asyncio.AbstractEventLoop, keep_alive: float
+    ) -> None:
+        super().__init__(server, loop=loop, keepalive_timeout=0)
+        self._service = service
+        self._keep_alive = keep_alive
+        self._reader = RequestReader()
+        self._content: StreamReader | None = None  # of the request that is served, until its end has come
+        self._gathering: Gathering | None = None
+        self._idle_since = monotonic()
+        self._unread = Unread()
+        self._ending = False
+        self._wants_to_go_on = False  # what was sent ahead waits until the client has read
+        self.peer = ""
+        self.busy = self.broken = False
+        self.request: Request | None = None
         self.serving: asyncio.Task[None] | None = None
-        self.busy = True  # until aiohttp waits for the first request
-        self.clean = True
-        self.head_since = self.stalled_since = 0.0
-        self.waits = 0  # bytes that wait for the client, when that was looked at last
-        self._held = b""
-        self._gathering = 0  # bytes of the whole request whose parts are coming (1: not known yet), else 0
-        self._gather_end: asyncio.TimerHandle | None = None
-        self._last: Head | None = None
-        self._unread = False  # what was sent ahead waits until the client has read
+        self.relay: Any = None
+        self.tunnel: Any = None
+        self.on_gone: Callable[[], object] | None = None
+        self.half_closed: HalfClosed | None = None
+        self.lingering: Lingering | None = None
+        self.head_since = self._rest_since = 0.0
 
-    # --- aiohttp waits for a request: its `_waiter`, seen ---
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        name = transport.get_extra_info("peername")
+        if isinstance(name, tuple) and name:
+            self.peer = str(name[0]).removeprefix("::ffff:")
 
-    @property
-    def _waiter(self) -> asyncio.Future[None] | None:
-        return self._awaited
-
-    @_waiter.setter
-    def _waiter(self, waiter: asyncio.Future[None] | None) -> None:
-        """Whoever sent its first request before aiohttp was ready for it stays on the short way."""
-        self._awaited = waiter
-        if waiter is not None and self._new:
-            self._new = False
-            self._next()
-        if waiter is not None and self.half_closed:
-            self.end_half_closed()
-
-    def _idle(self) -> bool:
-        """aiohttp waits for a request and has none in hand."""
-        waiter = self._awaited
-        closing = self._close or self._force_close
-        return waiter is not None and not waiter.done() and not self._messages and not closing
+    async def start(self) -> None:
+        """aiohttp's loop over requests: they are served as they come, see `data_received`."""
 
     # --- bytes from the client ---
 
     def data_received(self, data: bytes) -> None:
         if self.tunnel is not None:
             self.tunnel.from_client(data)
-        elif self.busy:
-            self._hold(data)
-        elif self.lingering is not None:
-            self.lingering.throw_away(data)
-        elif not (self.clean and self._idle()):
-            self._leave_to_aiohttp(data)
-        elif self._gathering:
-            self._gather(data)
-        else:
-            self._take(data)
-
-    def _take(self, data: bytes) -> None:
-        """Serve the request that begins these bytes: directly if it is simple and whole, else by aiohttp."""
-        end = data.find(b"\r\n\r\n")
-        simple = parse_simple(data[:end], self._last) if end > 0 else None
-        if simple is None:
-            if end < 0 and len(data) < MAX_HEAD:
-                self._wait_for(1, data)
-            else:
-                self._leave_to_aiohttp(data)
             return
-        method, target, head = simple
-        self._last = head
-        start = end + 4
-        stop = start + max(head.length, 0)
-        if stop > len(data):
-            if stop > _GATHERED:
-                self._leave_to_aiohttp(data)
-            else:
-                self._wait_for(stop, data)
-            return
-        self._begin_direct(data[stop:])
-        self._service.direct(self, method, target, head, data[start:stop])
-
-    def _wait_for(self, size: int, data: bytes) -> None:
-        """For the rest of a request, for a moment: many clients send head and body apart."""
-        self._gathering, self._held = size, data
-        if self._gather_end is None:
-            self._gather_end = self._loop.call_later(_GATHER_TIME, self._end_gathering)
-
-    def _gather(self, data: bytes) -> None:
-        self._held += data
-        if len(self._held) >= self._gathering:
-            self._take(self._gathered())
-        if not self._gathering and self._gather_end is not None:
-            self._gather_end.cancel()
-            self._gather_end = None
-
-    def _gathered(self) -> bytes:
-        self._gathering = 0
-        data, self._held = self._held, b""
-        return data
-
-    def _end_gathering(self) -> None:
-        """The rest takes its time: aiohttp goes on with what there is."""
-        self._gather_end = None
-        if self._gathering and self.transport is not None:
-            self._leave_to_aiohttp(self._gathered())
-
-    def drain(self) -> None:
-        """Close it if it is idle. What has begun to come is served whole: aiohttp's own `close` would read no
-        more of it, and leave the connection open."""
-        self._end_gathering()
         if self.lingering is not None:
-            self.lingering.look(monotonic(), draining=True)
-        elif self.reads_rest():
+            self.lingering.throw_away(data)
+            return
+        if self.broken:
+            return
+        self._reader.feed(data)
+        if self.busy:
+            if self._content is not None:
+                self._go_on_with_body(self._content)
+            if len(self._reader.unread) > _HELD:
+                self.pause_reading()
+        elif self._gathering is not None:
+            self._gather(self._gathering.request)
+        elif self._rest_since:
+            self._throw_rest_away()
+        else:
+            self._take()
+
+    def _take(self) -> None:
+        """Serve the next request, if its head is here."""
+        reader = self._reader
+        try:
+            request = reader.read_head()
+        except GatewayError as error:
+            self._refuse(error)
+            return
+        if request is None:
+            if reader.unread and not self.head_since:
+                self.head_since = monotonic()
+            if self.half_closed is not None:
+                self._end()
+            return
+        self.head_since = 0.0
+        if reader.whole:
+            self._serve(request, b"", None)
+        else:
+            self._gather(request)
+
+    def _gather(self, request: Request) -> None:
+        """The body of a request, as far as it is here. What breaks before it is served is no request."""
+        reader, gathering = self._reader, self._gathering
+        try:
+            piece = reader.read_body()
+        except GatewayError as error:
+            self._refuse(error)
+            return
+        if reader.whole:
+            self._gathering = None
+            self._serve(request, gathering.whole(piece) if gathering is not None else piece, None)
+        elif self.half_closed is not None:
+            self._end()
+        else:
+            if gathering is None:
+                self._gathering = gathering = Gathering(request, self._stream)
+            gathering.add(piece)
+
+    def _stream(self, request: Request, pieces: list[bytes]) -> None:
+        """Serve a request whose body takes its time."""
+        self._gathering = None
+        self._content = content = StreamReader(self, _STREAMED, loop=asyncio.get_running_loop())
+        for piece in pieces:
+            content.feed_data(piece)
+        self._serve(request, b"", content)
+
+    def _serve(self, request: Request, body: bytes, content: StreamReader | None) -> None:
+        self.busy = True
+        self.request = request
+        self._service.serve(self, request, body, content)
+
+    def _go_on_with_body(self, content: StreamReader) -> None:
+        """Of the request that is served. Where it breaks, whoever reads it is told, and the connection ends
+        with the answer."""
+        try:
+            piece = self._reader.read_body()
+        except GatewayError as error:
+            self.broken = True
+            self._content = None
+            if self.relay is not None:
+                self.relay.keep_alive = False
+            content.set_exception(error)
+            return
+        content.feed_data(piece)
+        if self._reader.whole:
+            self._content = None
+            content.feed_eof()
+
+    def _throw_rest_away(self) -> None:
+        """Of the body of a request that is answered; after it the connection can go on."""
+        try:
+            self._reader.read_body()
+        except GatewayError:
             self.linger()
-        elif self._idle() and not self.busy and not self.head_since:
-            self.force_close()
+        else:
+            if self._reader.whole:
+                self._rest_since = 0.0
+                self._next()
 
-    def serve(self, work: Coroutine[None, None, None]) -> None:
-        """Go on with the request in hand in a task, which ends with `direct_done`."""
-        self.serving = self._loop.create_task(work)
-        self.serving.add_done_callback(self._served)
+    def pause_reading(self) -> None:
+        """Whoever reads the content has enough of it, or too much was sent ahead."""
+        if self.transport is not None:
+            self.transport.pause_reading()
 
-    def _served(self, task: asyncio.Task[None]) -> None:
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        transport = self.transport
+        if transport is not None and len(self._reader.unread) <= _HELD and not transport.is_closing():
+            transport.resume_reading()
+
+    def begin_tunnel(self, tunnel: Any) -> bytes:
+        """The connection is no longer HTTP, to its end. Gives what came behind the request."""
+        self.tunnel = self.relay = tunnel
+        early = self._reader.take()
+        self.resume_reading()
+        return early
+
+    # --- requests, one after the other ---
+
+    def work(self, coroutine: Coroutine[None, None, None]) -> None:
+        """Go on with the request in hand in a task, which ends with `done`."""
+        self.serving = asyncio.get_running_loop().create_task(coroutine)
+        self.serving.add_done_callback(self._worked)
+
+    def _worked(self, task: asyncio.Task[None]) -> None:
         """Whatever became of the task, no client waits for ever."""
         bug = None if task.cancelled() else task.exception()
         if bug is not None:
             L.error("A bug in the gateway left a request without an answer", exc_info=bug)
         if task is self.serving:
-            self.direct_done(keep_alive=False)
+            self.done(keep_alive=False)
 
-    def _begin_direct(self, ahead: bytes) -> None:
-        """Keep aiohttp's accounts: clean-up waits for a request in progress."""
-        self.busy = True
-        self._held = ahead
-        self._request_in_progress = True
+    @property
+    def goes_on(self) -> bool:
+        """Whether anything may follow the request in hand."""
+        return not self.broken and not self._ending
 
-    def direct_done(self, *, keep_alive: bool, expected: bool = True) -> None:
-        """The direct request is answered (or its client gone); go on with what was sent ahead. expected: an
-        end of the connection is no surprise to the client."""
+    def done(self, *, keep_alive: bool, expected: bool = True) -> None:
+        """The request in hand is answered (or its client gone). expected: an end of the connection is no
+        surprise to the client, if it has sent all of its request."""
         if not self.busy:
             return
-        self.busy = self._request_in_progress = False
-        self.serving = None
-        if self._handler_waiter is not None and not self._handler_waiter.done():
-            self._handler_waiter.set_result(None)
+        self.busy = False
+        self.serving = self.request = self._content = None
         if self.transport is None:
             return
-        if not keep_alive and not expected:
-            self._held = b""
-            self.linger()
-            return
-        if not keep_alive or (self.half_closed and not self._held):
-            self.force_close()
-            return
-        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        self._next()
+        whole = self._reader.whole and not self.broken
+        if not (keep_alive and self.goes_on):
+            if expected and whole and not self._reader.unread:
+                self._end()
+            else:
+                self.linger()
+        elif whole:
+            self._next()
+        else:
+            self._rest_since = monotonic()
+            self.resume_reading()
+            self._throw_rest_away()  # the end of a body may be there by now
 
     def _next(self) -> None:
-        """The request is over; what was sent ahead comes next."""
+        """A request is over, and its body; what was sent ahead comes next."""
+        self._idle_since = monotonic()
+        if self.half_closed is not None and not self._reader.unread:
+            self._end()
+            return
         # What comes before the loop turns is held behind it.
-        self.busy = bool(self._held) or self.writing_paused
+        self.busy = bool(self._reader.unread) or self.writing_paused
         if self.busy:
-            self._loop.call_soon(self._go_on)
+            asyncio.get_running_loop().call_soon(self._go_on)
 
     def _go_on(self) -> None:
         """Not before the client has read: answers of ours, too, would pile up."""
         if self.writing_paused:
-            self._unread = True
+            self._wants_to_go_on = True
             return
         self.busy = False
-        if self.transport is not None:
-            self.transport.resume_reading()
-            held, self._held = self._held, b""
-            if held:
-                self.data_received(held)
+        transport = self.transport
+        if transport is not None and not transport.is_closing():
+            transport.resume_reading()
+            self._take()
 
-    def has_whole_request(self) -> bool:
-        return self.busy or super().has_whole_request()
+    def _is_idle(self) -> bool:
+        return not (self.busy or self.head_since or self._rest_since or self._gathering is not None)
 
-    def is_last(self) -> bool:
-        return not self._held and super().is_last()
+    # --- refusals, and the end ---
 
-    def _hold(self, data: bytes) -> None:
-        self._held += data
-        if len(self._held) > _HELD and self.transport is not None:
-            self.transport.pause_reading()
-
-    def _leave_to_aiohttp(self, data: bytes) -> None:
-        """And all that follows: from now on its parser may hold a part of a request."""
-        self.clean = False
-        self._hand_over(data)
-
-    def _hand_over(self, data: bytes) -> None:
-        """To aiohttp, unchanged; and note when a head began that did not end, and how long its first line
-        is (aiohttp has one error for a long target and a long header)."""
-        if self._idle() and not self.head_since:
-            self._line_length, self._line_ended = 0, False
-        if not self._line_ended:
-            end = data.find(b"\r\n")
-            self._line_ended = end >= 0
-            self._line_length += end if end >= 0 else len(data)
-        self.feed(data)
-        if self._messages or not self._idle():
-            self.head_since = 0.0
-        elif not self.head_since and not self.clean:
-            self.head_since = monotonic()
-
-    def _process_keepalive(self) -> None:
-        """aiohttp closes idle connections here; one that is served directly is not idle."""
-        if self.busy:
-            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        super()._process_keepalive()
-
-    async def shutdown(self, timeout: float | None = 15.0) -> None:
-        """The time to drain is over."""
-        await super().shutdown(timeout)
-        if self.serving is not None:
-            self.serving.cancel()
-            await asyncio.gather(self.serving, return_exceptions=True)
-
-    def begin_tunnel(self, tunnel: Any) -> bytes:
-        """The connection is no longer HTTP, to its end. Gives what aiohttp kept of what follows the head."""
-        self.tunnel = self.relay = tunnel
-        early, self._message_tail = self._message_tail, b""
-        if self._buffer_paused:
-            self._resume_reading_for_buffer()
-        return early
-
-    def head_is_late(self, now: float) -> bool:
-        """Whether a head has been coming for too long. Then it is refused and the connection ends."""
-        if not self.head_since or now - self.head_since < HEAD_TIME or not self._idle():
-            return False
-        error = RequestTimeout("The request's head did not come in time.")
+    def _refuse(self, error: GatewayError) -> None:
+        """What is no request. Nothing of it is echoed, and nothing behind it is read."""
         request_id = new_id()
         if self.transport is not None:
-            self.transport.write(unparsed.answer(error, request_id))
+            self.transport.write(reply.refusal(error, request_id))
         self._service.refused(request_id, error, self.peer)
         self.linger()
-        return True
 
-    # --- bytes to the client ---
-
-    def reads_no_more(self, now: float) -> bool:
-        """Whether the client took nothing for too long of what waits for it, here and in the kernel. Then the
-        connection is cut; slow is who takes a byte."""
+    def linger(self) -> None:
+        """End the connection after what was written; what the client may still be sending must not keep it
+        from reading that."""
+        self.busy = False
+        self.head_since = self._rest_since = 0.0
+        if self._gathering is not None:
+            self._gathering.forget()
+            self._gathering = None
+        self._reader.take()
         transport = self.transport
-        if transport is None or not self.writing_paused:
-            self.stalled_since = 0.0
-            return False
-        waits = transport.get_write_buffer_size() + _unsent(transport)
-        if waits != self.waits or not self.stalled_since:
-            self.waits, self.stalled_since = waits, now
-            return False
-        if now - self.stalled_since < READ_TIME:
-            return False
-        reply.reset(transport)
-        return True
+        if transport is None or self.lingering is not None:
+            return
+        if self.half_closed is not None or transport.is_closing():
+            transport.close()
+            return
+        self.lingering = Lingering(transport)
+
+    def _end(self) -> None:
+        """Nothing more is read; what was written still leaves."""
+        self._reader.take()
+        if self.transport is not None:
+            self.transport.close()
+
+    def close(self) -> None:
+        """The connection ends with the request in hand."""
+        self._ending = True
+        if self._is_idle() and self.lingering is None:
+            self._end()
+
+    def drain(self) -> None:
+        """Close it if it is idle. What has begun to come is served whole."""
+        if self._gathering is not None:
+            self._gathering.give_up()
+        if self.lingering is not None:
+            self.lingering.look(monotonic(), draining=True)
+        elif self._rest_since:
+            self.linger()
+        elif self._is_idle():
+            self._end()
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:
+        """The time to drain is over: what is not answered is cut off."""
+        self._ending = True
+        if self.serving is not None:
+            self.serving.cancel()
+            await asyncio.wait([self.serving], timeout=timeout)
+        if self.transport is not None:
+            if self.busy:
+                reply.reset(self.transport)
+            else:
+                self.transport.close()
+
+    # --- what the sweep looks at, and bytes to the client ---
+
+    def look(self, now: float) -> None:
+        """Once a second: refuse a head that takes too long, cut off who reads no more, end what is over.
+        now: on the monotonic clock."""
+        transport = self.transport
+        if transport is None:
+            return
+        if self._unread.look(transport, self.writing_paused, now, READ_TIME):
+            reply.reset(transport)
+        elif self.lingering is not None:
+            self.lingering.look(now)
+        elif self.head_since:
+            if now - self.head_since >= HEAD_TIME:
+                self._refuse(RequestTimeout("The request's head did not come in time."))
+        elif self._rest_since:
+            if now - self._rest_since >= REST_TIME:
+                self.linger()
+        elif self._is_idle() and now - self._idle_since >= self._keep_alive:
+            self._end()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._unread:
-            self._unread = False
-            self._loop.call_soon(self._go_on)
+        if self.relay is not None:  # a turn later: see Connection.resume_writing
+            asyncio.get_running_loop().call_soon(self._resume_relay)
+        if self._wants_to_go_on:
+            self._wants_to_go_on = False
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _resume_relay(self) -> None:
+        if self.relay is not None:
+            self.relay.resume()
+
+    # --- the client's end ---
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp's gives None, asyncio takes both
+        """The client has ended its side; True keeps ours open, for who still waits for an answer to what came
+        whole."""
+        if self.half_closed is not None:
+            return True  # asyncio says so again when reading was paused meanwhile
+        whole = self.busy and self._reader.whole and not self.broken
+        if self.lingering is None and self.tunnel is None and self.transport is not None and whole:
+            self.half_closed = may_still_read(self, is_last=not self._reader.unread)
+        return self.half_closed is not None
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        task = self._task_handler
-        if self._gather_end is not None:
-            self._gather_end.cancel()
+        content = self._content
+        if self._gathering is not None:
+            self._gathering.forget()
         super().connection_lost(exc)
-        if task is not None and not self._request_in_progress:
-            task.cancel()  # aiohttp would wait 10 s for the rest of a body that was not read
-        self._held = b""
+        self._reader.take()
+        if content is not None:
+            content.set_exception(ConnectionResetError("The client left."))
         if self.relay is not None:
             self.relay.client_lost()
         elif self.on_gone is not None:
             self.on_gone()
-
-
-def _unsent(transport: asyncio.Transport) -> int:
-    """Bytes in the kernel that the other end has not taken (tcp(7), SIOCOUTQ)."""
-    number = bytearray(4)
-    try:
-        fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, number)
-    except OSError:
-        return 0
-    return int.from_bytes(number, sys.byteorder)

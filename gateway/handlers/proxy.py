@@ -174,7 +174,7 @@ class Proxy:
         """Whether the body has to be read to its end before it is sent: a thread must not wait for it, and a
         request that is tried again needs it twice."""
         assert call.route is not None
-        if call.request is None:
+        if call.content is None:
             return False  # it came whole
         return self._backend.threaded or (call.route.retry and call.method in retry.METHODS)
 
@@ -275,7 +275,7 @@ class Proxy:
     ) -> None:
         """Send the head and what is in hand of the body; the rest follows beside. A backend may answer by the
         head alone: what could have left with it must, or neither connection can be used again."""
-        if call.request is None:
+        if call.content is None:
             passage.start(connection, self._requests.whole(call, timeouts.total), timeouts)
             return
         stream: AsyncIterator[bytes] | None = None

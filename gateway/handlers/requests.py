@@ -20,7 +20,7 @@ class Requests:
     def whole(self, call: Call, total: float) -> bytes:
         """The request with its body, where that came whole. total: as for `head`."""
         call.bytes_in = len(call.body)
-        length = len(call.body) if call.head.length >= 0 else -1
+        length = len(call.body) if call.body or call.head.length >= 0 else -1
         return self.head(call, length, b"", total) + call.body
 
     def head(self, call: Call, length: int, coding: bytes, total: float) -> bytes:
@@ -73,7 +73,9 @@ class Requests:
         pairs = forwarding.pairs(
             call.peer, said, call.snapshot.trusted, scheme=call.scheme, host=host, prefix=prefix
         )
-        block = "".join(f"{name}: {value}\r\n" for name, value in pairs).encode("utf-8", "surrogateescape")
+        block = "".join(f"{name}: {value}\r\n" for name, value in pairs if value).encode(
+            "utf-8", "surrogateescape"
+        )
         if not trusted:
             if len(self._origins) >= _MAX_ORIGINS:
                 self._origins.clear()

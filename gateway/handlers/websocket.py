@@ -29,7 +29,7 @@ def asked(call: Call) -> WebSocketRule | None:
     rule = call.route.websocket if call.route is not None else None
     if rule is None or call.old or call.method != "GET" or call.head.upgrades != ["websocket"]:
         return None
-    return rule if "upgrade" in websocket.tokens(call.headers.getall("Connection", ())) else None
+    return rule if "upgrade" in call.head.connection else None
 
 
 class Handshake:

@@ -13,7 +13,7 @@ from ipaddress import ip_network
 import pytest
 
 from gateway.call import Call, Snapshot
-from gateway.core.head import Head, from_pairs
+from gateway.core.head import Head, read
 from gateway.core.model import NOBODY, Identity, Route, Tenant, TenantId, TrustedProxies
 from gateway.edge import accesslog
 from gateway.edge.accesslog import AccessLog
@@ -112,7 +112,7 @@ def written(tmp_path, *calls, **more):
 
 def told(*lines, old=False, peer="192.0.2.7", trusted=NOBODY, **found):
     """A call whose head has these lines."""
-    head = from_pairs([(name.encode(), value.encode()) for name, value in lines])
+    head = read("".join(f"\r\n{name}: {value}" for name, value in lines).encode())
     snapshot = Snapshot(1, 0.0, "", None, {}, {}, trusted)
     made = Call("GET", "/catalog/x?page=2", head, peer, snapshot)
     made.old = old

@@ -1,4 +1,4 @@
-"""The short way for simple requests keeps aiohttp's accounts: order, keep-alive, drain, errors, loss.
+"""The short way for requests that came whole: order, keep-alive, drain, errors, loss.
 
 Each test makes sure that the short way was taken, or that it was not.
 """
@@ -38,20 +38,16 @@ async def echo(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.Strea
 
 @pytest.fixture
 def ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Which way each request took: `direct`, in a `task`, or `handle`."""
+    """Which way each request took: `direct`, in a `task`, or in one that reads its body as it comes
+    (`stream`)."""
     taken: list[str] = []
-    direct, handle = Life.direct, Life.handle
+    serve = Life.serve
 
-    def spy_direct(self: Life, client: Any, *args: Any) -> None:
-        direct(self, client, *args)
-        taken.append("direct" if client.serving is None else "task")
+    def spy(self: Life, client: Any, request: Any, body: bytes, content: Any) -> None:
+        serve(self, client, request, body, content)
+        taken.append("stream" if content is not None else "direct" if client.serving is None else "task")
 
-    async def spy_handle(self: Life, *args: Any) -> Any:
-        taken.append("handle")
-        return await handle(self, *args)
-
-    monkeypatch.setattr(Life, "direct", spy_direct)
-    monkeypatch.setattr(Life, "handle", spy_handle)
+    monkeypatch.setattr(Life, "serve", spy)
     return taken
 
 
@@ -210,7 +206,7 @@ async def test_a_request_that_comes_in_parts_takes_the_short_way(tmp_path: Path,
 
 
 @pytest.mark.parametrize("cut", [1, 20, -4, -1])
-async def test_a_request_whose_parts_take_their_time_takes_the_other_way(
+async def test_a_request_whose_body_takes_its_time_takes_the_other_way(
     tmp_path: Path, ways: list[str], cut: int
 ) -> None:
     async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
@@ -221,18 +217,18 @@ async def test_a_request_whose_parts_take_their_time_takes_the_other_way(
         client.send(whole[cut:] + get("/b"))
         assert (await client.answer())[1] == b"/abody"
         assert (await client.answer())[1] == b"/b"
-        assert set(ways[1:]) == {"handle"}
+        assert ways[1:] == (["stream", "direct"] if cut < 0 else ["direct", "direct"])
         client.close()
 
 
 async def test_a_client_that_sends_its_next_request_early_stays_on_the_short_way(
     tmp_path: Path, ways: list[str]
 ) -> None:
-    """While aiohttp serves the one before, and in the moment when it winds that up."""
+    """While the one before is served, and in the moment when it ends."""
     async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
         clients = [await RawClient.connect(harness.address(gateway)) for _ in range(8)]
         for client in clients:
-            client.send(get("/x"))  # at once, before aiohttp waits for it; no connection is warm
+            client.send(get("/x"))  # at once; no connection is warm
         for client in clients:
             client.send(get("/y"))
             assert (await client.answer())[1] == b"/x"
@@ -263,25 +259,40 @@ async def test_a_half_that_came_before_the_drain_is_served_whole(tmp_path: Path,
         client.close()
 
 
-async def test_what_is_not_simple_takes_the_other_way_on_the_same_connection(
-    tmp_path: Path, ways: list[str]
+@pytest.mark.parametrize(
+    ("raw", "expected", "closes"),
+    [
+        (get("/x", "Transfer-Encoding: chunked\r\n", "2\r\nhi\r\n0\r\n\r\n", "POST"), b"/xhi", False),
+        (get("/x", "Connection: close\r\n"), b"/x", True),
+        (get("/x", "Connection: Upgrade\r\nUpgrade: h2c\r\n"), b"/x", False),
+        (get("/x", "Expect: 100-continue\r\nContent-Length: 2\r\n", "hi", "POST"), b"/xhi", False),
+        (get("/x", method="OPTIONS"), b"/x", False),
+        (get("/x").replace(b"HTTP/1.1", b"HTTP/1.0"), b"/x", True),
+        (get("/x").replace(b"GET /svc", b"GET http://a/svc"), b"/x", False),
+    ],
+)
+async def test_whatever_came_whole_takes_the_short_way(
+    tmp_path: Path, ways: list[str], raw: bytes, expected: bytes, closes: bool
 ) -> None:
     async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
-        for raw, expected in (
-            (get("/x", "Transfer-Encoding: chunked\r\n", "2\r\nhi\r\n0\r\n\r\n", "POST"), b"/xhi"),
-            (get("/x", "Connection: close\r\n"), b"/x"),
-            (get("/x", "Expect: 100-continue\r\nContent-Length: 2\r\n", "hi", "POST"), b"/xhi"),
-            (get("/x").replace(b"HTTP/1.1", b"HTTP/1.0"), b"/x"),
-        ):
-            client = await warm(gateway)
-            del ways[:]
-            client.send(raw)
-            head, body = await client.answer()
-            if head.startswith("HTTP/1.1 100"):
-                head, body = await client.answer()
-            assert body == expected
-            assert ways == ["handle"], raw
-            client.close()
+        client = await warm(gateway)
+        client.send(raw)
+        head, body = await client.answer()
+        assert body == expected
+        assert ("connection: close" in head.lower()) is closes
+        assert ways[1:] == ["direct"], raw
+        client.close()
+
+
+async def test_a_body_that_the_client_holds_back_takes_the_other_way(tmp_path: Path, ways: list[str]) -> None:
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await warm(gateway)
+        client.send(get("/x", "Expect: 100-continue\r\nContent-Length: 2\r\n", method="POST"))
+        assert (await client.head()).startswith("HTTP/1.1 100 ")
+        client.send(b"hi")
+        assert (await client.answer())[1] == b"/xhi"
+        assert ways[1:] == ["stream"]
+        client.close()
 
 
 async def test_traffic_goes_on_past_the_keep_alive_time(

@@ -12,11 +12,10 @@ from random import Random, SystemRandom
 from typing import Any
 
 import pytest
-from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import HttpRequestParser
 
 from gateway.app import Gateway
+from gateway.core.errors import GatewayError
+from gateway.core.request_reader import RequestReader
 from tests import harness, mutants
 from tests.eventually import eventually, head_start
 from tests.fakes import Backend, Heard, answer
@@ -24,6 +23,7 @@ from tests.wire import Answer, Wire
 
 CASES = 500
 _request_line = re.compile(r"[A-Z][A-Z-]* /[\x21-\x7e]* HTTP/1\.1").fullmatch
+_mark = re.compile(rb"(?i)\r\nX-Mark:[ \t]*([^\r\n]*?)[ \t]*(?=\r|\Z)")
 _value = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]*").fullmatch
 
 
@@ -48,30 +48,25 @@ def config(backend: Backend, kind: str) -> dict[str, Any]:
 
 
 def meant(raw: bytes) -> tuple[list[tuple[str, str, bytes]], bool, bool]:
-    """What the bytes are, read one by one by aiohttp's parser: method, marks and body of each request;
-    whether the last one is whole; and whether they end in something that is none."""
-    loop = asyncio.get_running_loop()
-    parser = HttpRequestParser(BaseProtocol(loop), loop, 2**16, auto_decompress=False)
-    messages: list[tuple[Any, Any]] = []
-    broken = False
+    """What the bytes are, read one by one (tests/core/test_request_reader.py shows that this is what others
+    read): method, marks and body of each request; whether the last one is whole; and whether they end in
+    something that is none."""
+    reader = RequestReader()
+    requests: list[tuple[str, str, bytes]] = []
     for at in range(len(raw)):
+        reader.feed(raw[at : at + 1])
         try:
-            found, upgraded, _ = parser.feed_data(raw[at : at + 1])
-        except HttpProcessingError:
-            broken = True
-            break
-        messages += found
-        if upgraded:  # which is declined, so that the next byte is HTTP again
-            parser.set_upgraded(False)
-    requests = []
-    whole = True
-    for message, payload in messages:
-        whole = payload.is_eof() and payload.exception() is None
-        marks = ",".join(message.headers.getall("X-Mark", ()))
-        requests.append(
-            (message.method, marks, b"".join(payload._buffer) if hasattr(payload, "_buffer") else b"")
-        )
-    return requests, whole, broken or any(payload.exception() for _, payload in messages)
+            if reader.whole:
+                request = reader.read_head()
+                if request is not None:
+                    marks = b",".join(_mark.findall(request.head.raw)).decode()
+                    requests.append((request.method, marks, b""))
+            else:
+                method, marks, body = requests[-1]
+                requests[-1] = (method, marks, body + reader.read_body())
+        except GatewayError:
+            return requests, reader.whole, True
+    return requests, reader.whole, False
 
 
 def check_heard(heard: Heard) -> None:

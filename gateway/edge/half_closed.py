@@ -1,0 +1,75 @@
+"""A client that sends no more: whether it still reads.
+
+From the outside, one that only shut down its sending looks like one that has closed its connection. Only what
+we write tells: where nobody reads any more, the answer is a reset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from gateway.core.request_reader import Request
+
+_PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_FIRST_LOOK, _LAST_LOOK = 0.02, 0.5  # seconds between two looks, doubled each time
+
+
+class _Connection(Protocol):
+    """As ClientConnection has them."""
+
+    transport: asyncio.Transport | None
+    relay: Any
+    on_gone: Callable[[], object] | None
+    request: Request | None
+
+
+def may_still_read(connection: _Connection, *, is_last: bool) -> HalfClosed | None:
+    """The client has ended its side while a request is served that came whole. Who only shut down its sending
+    (shutdown(2), SHUT_WR) still gets the answers to what it sent. One that closed its connection looks the
+    same, and its work is to be cancelled: who is given watches for it. None: it is taken for gone. is_last:
+    nothing came behind that request."""
+    relay = connection.relay
+    if relay is not None:
+        if relay.is_stream():
+            return None  # it might have no end, and nothing to write for long
+        if is_last:
+            relay.keep_alive = False
+    return HalfClosed(connection)
+
+
+class HalfClosed:
+    """Looks at the connection until it ends: asyncio reads no more, so nobody else would say that the client
+    has reset it."""
+
+    __slots__ = ("_connection", "_probed")
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
+        self._probed = False
+        self._probe()
+        asyncio.get_running_loop().call_later(_FIRST_LOOK, self._look, _FIRST_LOOK)
+
+    def _look(self, waited: float) -> None:
+        transport = self._connection.transport
+        if transport is None or transport.is_closing():
+            return
+        if transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            transport.abort()
+            return
+        wait = min(2 * waited, _LAST_LOOK)
+        asyncio.get_running_loop().call_later(wait, self._look, wait)  # first: what follows may fail
+        self._probe()
+
+    def _probe(self) -> None:
+        """Write what a client may always get while it waits (RFC 9110 section 15.2.1). Once an answer has
+        begun, that is the probe; HTTP/1.0 has none."""
+        connection = self._connection
+        request, relay = connection.request, connection.relay
+        waits = not relay.begun if relay is not None else connection.on_gone is not None
+        if waits and not self._probed and (request is None or not request.old):
+            assert connection.transport is not None
+            self._probed = True
+            connection.transport.write(_PROBE)

@@ -1,0 +1,40 @@
+"""A client that does not read what waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import sys
+import termios
+
+
+class Unread:
+    """Watches what waits for one client, here and in the kernel. Slow is who takes a byte."""
+
+    __slots__ = ("_since", "_waits")
+
+    def __init__(self) -> None:
+        self._since = 0.0
+        self._waits = 0  # bytes, when that was looked at last
+
+    def look(self, transport: asyncio.Transport, paused: bool, now: float, limit: float) -> bool:
+        """Whether the client took nothing for `limit` seconds of what waits. paused: something does. now: on
+        the monotonic clock."""
+        if not paused:
+            self._since = 0.0
+            return False
+        waits = transport.get_write_buffer_size() + _unsent(transport)
+        if waits != self._waits or not self._since:
+            self._waits, self._since = waits, now
+            return False
+        return now - self._since >= limit
+
+
+def _unsent(transport: asyncio.Transport) -> int:
+    """Bytes in the kernel that the other end has not taken (tcp(7), SIOCOUTQ)."""
+    number = bytearray(4)
+    try:
+        fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, number)
+    except OSError:
+        return 0
+    return int.from_bytes(number, sys.byteorder)
