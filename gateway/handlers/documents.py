@@ -70,6 +70,8 @@ class Documents:
         client = call.client
         if call.method not in _READS or call.query or call.body or client is None or client.writing_paused:
             return False
+        if call.head.timeouts:
+            return False
         path = call.subpath
         if "%" in path:
             return False

@@ -81,6 +81,8 @@ class Proxy:
         `call.on_end`. False: nothing happened; take the other way. Raises GatewayError."""
         backend, route = self._backend, call.route
         assert route is not None and call.client is not None
+        if call.head.timeouts or (call.head.upgrades and asked(call) is not None):
+            return False  # with a time of its own, or a WebSocket
         seat = self._admission.try_admit(call, backend)
         if seat is None:
             return False

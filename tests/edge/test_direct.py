@@ -22,6 +22,8 @@ from gateway.life import Life
 from tests import harness
 from tests.eventually import eventually, head_start, passes, takes
 from tests.fakes import Backend, Heard, RawClient, always, answer
+from tests.sockets import TEXT, connect, websocket
+from tests.sockets import echo as echo_frames
 
 
 def config(backend: Backend, **more: Any) -> dict[str, Any]:
@@ -282,6 +284,32 @@ async def test_whatever_came_whole_takes_the_short_way(
         assert ("connection: close" in head.lower()) is closes
         assert ways[1:] == ["direct"], raw
         client.close()
+
+
+async def test_a_websocket_and_a_time_of_the_client_s_own_take_the_other_way(
+    tmp_path: Path, ways: list[str]
+) -> None:
+    """Though a seat is free and a connection is warm."""
+
+    async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if "socket" in heard.line:
+            await websocket(echo_frames)(heard, reader, writer)
+        else:
+            await echo(heard, reader, writer)
+
+    async with Backend(script, heads_only=True) as backend:
+        async with harness.running(tmp_path, config(backend, websocket=True)) as gateway:
+            client = await warm(gateway)
+            peer = await connect(harness.address(gateway), "/svc/socket", {})
+            peer.send(TEXT, b"hello")
+            assert await peer.message() == b"hello"
+            peer.cut()
+            client.send(get("/warm"))
+            await client.answer()
+            client.send(get("/slow", "X-Request-Timeout: 0.1\r\n"))
+            assert (await client.answer())[0].startswith("HTTP/1.1 504 ")
+            assert ways[1:] == ["task", "direct", "task"]
+            client.close()
 
 
 async def test_a_body_that_the_client_holds_back_takes_the_other_way(tmp_path: Path, ways: list[str]) -> None:
