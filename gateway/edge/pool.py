@@ -139,7 +139,7 @@ class Pools:
                 self._failures[timed] = failures + 1
                 with boundary:
                     on_late(timed)
-                    del self._failures[timed]
+                    self._failures.pop(timed, None)  # it may be forgotten by now
                 if failures + 1 == _GIVE_UP and timed in self._failures:
                     with boundary:
                         self._give_up(timed)
