@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import StreamReader, web
 
-from gateway.call import Call, Snapshot
+from gateway.call import Call, CallRoute, Snapshot
 from gateway.core import access, paths, target, tenancy
 from gateway.core.errors import (
     ClientLimit,
@@ -203,6 +203,8 @@ class Life:
             if call.head.via:
                 self._policies.check_via(call.head.via)
             self._match(call, call.method)
+            if call.method not in target.KNOWN and call.route is not None:
+                _require_listed(call.route, call.method)
         except GatewayError:
             self._count_refused(call)
             raise
@@ -210,8 +212,6 @@ class Life:
         if route is None:
             self._policies.limit_client(call)
             return
-        if call.method not in target.KNOWN and call.method not in route.methods:
-            raise NotImplementedByGateway("The method is unknown, and the route does not list it.")
         if route.public:
             self._policies.limit_client(call)
         else:
@@ -284,3 +284,9 @@ class Life:
             host = target.host_of(call.head.hosts[0])
             methods = call.snapshot.table.methods(call.route, host, call.path)
         return cors.preflight(call.cors, call, methods)
+
+
+def _require_listed(route: CallRoute, method: str) -> None:
+    """Of a method that nobody knows, nobody knows what it does. Raises NotImplementedByGateway."""
+    if method not in route.methods:
+        raise NotImplementedByGateway("The method is unknown, and the route does not list it.")

@@ -269,3 +269,23 @@ async def test_the_host_is_mandatory_in_http_1_1_and_may_be_empty(
         assert received.status == status
         assert [heard.all("Host") for heard in backend.heard] == ([] if host is None else [[host]])
         wire.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "status"),
+    [("PROPFIND", 200), ("PURGE", 200), ("LISTED", 200), ("BREW", 501), ("BREW-1", 501), ("get", 400)],
+)
+async def test_a_method_that_nobody_knows_takes_a_route_that_lists_it(
+    tmp_path: Path, method: str, status: int
+) -> None:
+    async with Backend(echo) as backend:
+        routing = config(backend)
+        if method == "LISTED":
+            routing["routes"][0]["methods"] = ["LISTED"]
+        async with harness.running(tmp_path, routing) as gateway:
+            wire = await Wire.connect(harness.address(gateway))
+            wire.send(f"{method} /svc/x HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            (received,) = await wire.answers([method])
+            assert received.status == status
+            assert [heard.line.split()[0] for heard in backend.heard] == ([method] if status == 200 else [])
+            wire.close()
