@@ -218,6 +218,8 @@ async def test_it_holds_a_seat_while_it_lives_and_is_logged_and_counted_at_its_e
 
 async def test_a_hundred_at_once_each_hear_their_own_echo_and_leave_nothing(tmp_path: Path) -> None:
     async with through(tmp_path, websocket(echo)) as (gateway, _):
+        (await opened(gateway)).cut()  # with the first connection to a backend its sweep begins
+        await nobody_inside(gateway)
         tasks = len(asyncio.all_tasks())
 
         async def one(number: int) -> None:
