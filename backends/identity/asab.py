@@ -19,16 +19,17 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 @web.middleware
 async def gateway(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answers 401 without a valid identity; keeps the public address for `public_url`; `request.remote` is
-    the client's. On a public route `request[IDENTITY]` is ANONYMOUS, which is false; a handler that asks it
-    for a tenant is answered 401."""
+    the client's, `scheme` and `host` are what it called. On a public route `request[IDENTITY]` is ANONYMOUS,
+    which is false; a handler that asks it for a tenant is answered 401."""
     if request.path in PUBLIC_PATHS:
         return await handler(request)
     found = admit(lambda name: request.headers.getall(name, []))
     if isinstance(found, Refused):
         return _refuse(found)
-    if found.public.client:
-        request = request.clone(remote=found.public.client)
-    request[IDENTITY], request[PUBLIC] = found.identity, found.public
+    public = found.public
+    said = {"remote": public.client, "scheme": public.scheme, "host": public.host}
+    request = request.clone(**{name: value for name, value in said.items() if value})
+    request[IDENTITY], request[PUBLIC] = found.identity, public
     try:
         return await handler(request)
     except IdentityMissing as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse
 from django.urls import set_script_prefix
 
 from . import log, wsgi
@@ -23,6 +23,7 @@ class GatewayMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if request.path_info in PUBLIC_PATHS:
             return self.get_response(request)
+        whole = True
         try:
             found = admit(wsgi.headers(request.META))  # META is the environ
             if isinstance(found, Refused):
@@ -30,11 +31,16 @@ class GatewayMiddleware:
             request.identity = found.identity
             wsgi.apply(request.META, found.public)
             # Django has read SCRIPT_NAME already, before any middleware: say it again where it keeps it.
-            set_script_prefix(found.public.prefix + "/")
-            request.path = found.public.prefix + request.path_info
-            return self.get_response(request)
+            set_script_prefix(found.public.script_name + "/")
+            request.path = found.public.script_name + request.path_info
+            response = self.get_response(request)
+            if response.streaming and not response.is_async and not isinstance(response, FileResponse):
+                response.streaming_content = wsgi.Streamed(response.streaming_content, request.META)
+                whole = False
+            return response
         finally:
-            wsgi.drain(request.META)
+            if whole:
+                wsgi.drain(request.META)
             log.request_id.set(log.NO_REQUEST)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:

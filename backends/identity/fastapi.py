@@ -73,10 +73,10 @@ def _headers(scope: Scope) -> Headers:
 def _apply(scope: Scope, public: Forwarded) -> None:
     """root_path is the prefix. By the ASGI specification `path` includes it: put back what was stripped. The
     client's port is not known."""
-    prefix = public.prefix
-    scope["root_path"] = prefix
-    scope["path"] = prefix + scope["path"]
-    scope["raw_path"] = prefix.encode() + scope["raw_path"]
+    scope["root_path"] = public.script_name
+    scope["path"] = public.script_name + scope["path"]
+    if scope.get("raw_path") is not None:  # not every server says it
+        scope["raw_path"] = public.prefix.encode() + scope["raw_path"]
     if public.host:
         others = [(key, value) for key, value in scope["headers"] if key != b"host"]
         scope["headers"] = [(b"host", public.host.encode()), *others]

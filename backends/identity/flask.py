@@ -48,19 +48,39 @@ class GatewayMiddleware:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ.get("PATH_INFO") in PUBLIC_PATHS:
             return self.app(environ, start_response)
+        # The log's request id stays afterwards, for the body may be made later; the thread's next request
+        # sets its own.
+        found = admit(wsgi.headers(environ))
+        if isinstance(found, Refused):
+            wsgi.drain(environ)
+            return _refuse(start_response, found)
+        environ["gateway.identity"] = found.identity
+        wsgi.apply(environ, found.public)
+        start = _Start(start_response)
+        whole = True
         try:
-            # The log's request id stays afterwards, for the body may be made later; the thread's next request
-            # sets its own.
-            found = admit(wsgi.headers(environ))
-            if isinstance(found, Refused):
-                return _refuse(start_response, found)
-            environ["gateway.identity"] = found.identity
-            wsgi.apply(environ, found.public)
-            return self.app(environ, start_response)
+            pieces = self.app(environ, start)
+            whole = start.whole or isinstance(pieces, environ.get("wsgi.file_wrapper", ()))
         except IdentityMissing as error:  # of an application that lets it pass
             return _refuse(start_response, needs_identity(error))
         finally:
-            wsgi.drain(environ)
+            if whole:
+                wsgi.drain(environ)
+        return pieces if whole else wsgi.Streamed(pieces, environ)
+
+
+class _Start:
+    """start_response, and whether the answer is made by now: it has a length, or no body. Else it is a
+    stream, which may still want the request's body."""
+
+    def __init__(self, start_response: Callable[..., Any]) -> None:
+        self._start_response = start_response
+        self.whole = False
+
+    def __call__(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        bodyless = status[:3] in ("204", "304")
+        self.whole = bodyless or any(name.lower() == "content-length" for name, _ in headers)
+        return self._start_response(status, headers, *exc_info)
 
 
 def _refuse(start_response: Callable[..., Any], refused: Refused) -> list[bytes]:

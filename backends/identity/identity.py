@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import ip_address
 from typing import NoReturn
+from urllib.parse import unquote, unquote_to_bytes
 
 # Gives all values of a header, in the order received; none if the header is absent.
 Headers = Callable[[str], Sequence[str]]
@@ -17,8 +18,9 @@ Headers = Callable[[str], Sequence[str]]
 _TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _SUBJECT = re.compile(r"[\x21-\x7e]{1,200}")
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749, 3.3
-_PREFIX = re.compile(r"(/[A-Za-z0-9._~!$&()*+,;=:@-]+)+")
-_HOST = re.compile(r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
+# No encoded slash, backslash, dot, NUL or line break: one reads another path out of it than the next.
+_PREFIX = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%(?!00|0[ADad]|2[EFef]|5[Cc])[0-9A-Fa-f]{2})+)+")
+_HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -76,12 +78,18 @@ ANONYMOUS = Anonymous()
 @dataclass(frozen=True, slots=True)
 class Forwarded:
     """The public address of the request, and its client's. `prefix` is "" or starts with a slash and ends
-    without one; an empty `scheme`, `host` or `client` was not said, and the request's own holds."""
+    without one, as it stands in an address (percent-encoded); an empty `scheme`, `host` or `client` was not
+    said, and the request's own holds."""
 
     scheme: str
     host: str
     prefix: str
     client: str = ""
+
+    @property
+    def script_name(self) -> str:
+        """The prefix as an application sees paths: decoded."""
+        return unquote(self.prefix)
 
     def server(self, scheme: str) -> tuple[str, str]:
         """The public host and port. scheme: what holds when none was said."""
@@ -136,9 +144,9 @@ def forwarded(headers: Headers) -> Forwarded:
     if host and not _HOST.fullmatch(host):
         raise ForwardedInvalid("The header X-Forwarded-Host must be a host name or address and maybe a port.")
     # A prefix becomes the start of every link: "//evil.example" would send browsers elsewhere.
-    if prefix and (not _PREFIX.fullmatch(prefix) or {".", ".."} & set(prefix.split("/"))):
+    if prefix and not _is_prefix(prefix):
         raise ForwardedInvalid(
-            "The header X-Forwarded-Prefix must be a path of plain characters, without '//' and dot segments."
+            "The header X-Forwarded-Prefix must be a path in UTF-8, percent-encoded, without '//' and '..'."
         )
     if client == "unknown":  # it came to the gateway by a unix socket
         client = ""
@@ -148,6 +156,16 @@ def forwarded(headers: Headers) -> Forwarded:
         except ValueError:
             raise ForwardedInvalid("The header X-Forwarded-For must be a list of addresses.") from None
     return Forwarded(scheme, host, prefix, client)
+
+
+def _is_prefix(text: str) -> bool:
+    if not _PREFIX.fullmatch(text) or {".", ".."} & set(text.split("/")):
+        return False
+    try:
+        unquote_to_bytes(text).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def request_id(headers: Headers) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from .identity import Forwarded, Headers
 
@@ -24,7 +26,7 @@ def apply(environ: dict[str, Any], public: Forwarded) -> None:
     SCRIPT_NAME is the prefix that the gateway stripped, PATH_INFO stays. (Given to gunicorn itself, by
     header or environment, SCRIPT_NAME must still be in the path; with a stripped path it answers 500.)
     """
-    environ["SCRIPT_NAME"] = public.prefix
+    environ["SCRIPT_NAME"] = unquote_to_bytes(public.prefix).decode("latin-1")
     if public.host:
         environ["HTTP_HOST"] = public.host
         environ["SERVER_NAME"], environ["SERVER_PORT"] = public.server(environ["wsgi.url_scheme"])
@@ -41,3 +43,24 @@ def drain(environ: dict[str, Any]) -> None:
     connection with an unread body, and the gateway, still sending, would find a reset and not the answer."""
     while environ["wsgi.input"].read(65536):
         pass
+
+
+class Streamed:
+    """The body of an answer that may be made while the request's is still being read, such as an upload that
+    is passed on piece by piece: only when it is closed is what it left of the request's body read."""
+
+    def __init__(self, pieces: Iterable[bytes], environ: dict[str, Any]) -> None:
+        self._pieces = pieces
+        self._environ = environ
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._pieces)
+
+    def close(self) -> None:
+        """The server has sent the answer, or has given it up."""
+        try:
+            close = getattr(self._pieces, "close", None)
+            if close is not None:
+                close()
+        finally:
+            drain(self._environ)

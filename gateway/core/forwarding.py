@@ -25,7 +25,11 @@ _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 _PORTS = {"http": 80, "https": 443}
 _port = re.compile(r"[0-9]{1,5}", re.ASCII).fullmatch
 # It becomes the start of addresses that we and the backends write: `//` at its start would be another host's.
-_prefix = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~!$&()*+;=:@-]+)+", re.ASCII).fullmatch
+# An encoded slash, backslash, dot, NUL or line break would be another path to who decodes it.
+_prefix = re.compile(
+    r"(?:/(?!\.{1,2}(?:/|$))(?:[A-Za-z0-9._~!$&'()*+;=:@-]|%(?!00|0[ADad]|2[EFef]|5[Cc])[0-9A-Fa-f]{2})+)+",
+    re.ASCII,
+).fullmatch
 
 
 def chain(peer: str, said: Said, trusted: TrustedProxies) -> list[str]:

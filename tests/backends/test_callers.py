@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
 
 from gateway.app import Gateway
 from tests import harness
-from tests.backends.servers import GUNICORN, UVICORN, Server, running
+from tests.backends.servers import GUNICORN, UVICORN, Server, UnixConnection, running
 from tests.fakes import RawClient
 
 APPS = "tests.backends.apps"
@@ -86,6 +87,50 @@ async def test_each_framework_sees_the_client_and_the_public_address(
             assert (await get(gateway, f"/svc-{kind}/go", headers))[:2] == (302, f"{start}/open")
             _, _, found = await get(gateway, f"/svc-{kind}/open", harness.bearer(gateway))
             assert found["client"] == "127.0.0.1", kind
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("prefix", "host"), [("/caf%C3%A9", "a"), ("/it's", "a"), ("/a%20b", "a"), ("/v1", "my_service:8080")]
+)
+async def test_each_framework_works_under_any_prefix_and_host_that_the_gateway_takes(
+    tmp_path: Path, servers: dict[str, Server], prefix: str, host: str
+) -> None:
+    routes, backends = [], {}
+    for kind, server in servers.items():
+        if "_" in host and kind in ("django", "flask"):
+            continue  # RFC 1034 knows no such host, and these neither
+        backends[kind] = {"kind": "http", "addresses": [f"unix:{server.socket_path}"]}
+        start = f"{prefix}-{kind}"
+        routes.append({"name": kind, "path": f"{start}/{{rest*}}", "strip": start, "target": kind})
+    async with harness.running(tmp_path, harness.routing(routes, backends=backends)) as gateway:
+        for kind in backends:
+            headers = {**harness.bearer(gateway), "Host": host}
+            start = f"{prefix}-{kind}"
+            status, _, found = await get(gateway, f"{start}/open", headers)
+            # Flask leaves it to the browser to encode what it did not encode itself.
+            url = quote(found["url"], safe="/:%'")
+            assert (status, url) == (200, f"http://{host}{start}/open"), kind
+            assert (await get(gateway, f"{start}/go", headers))[:2] == (302, f"{start}/open")
+
+
+@pytest.mark.parametrize(
+    ("kind", "chunked"),
+    [("flask", False), ("flask", True), ("wsgi", False), ("wsgi", True), ("django", False)],
+)
+def test_an_answer_may_be_made_while_the_body_is_read_and_what_is_left_of_it_disturbs_nobody(
+    servers: dict[str, Server], kind: str, chunked: bool
+) -> None:
+    body = b"hello " * 10_000  # it fits in the socket's buffer: this client sends all before it reads
+    client = UnixConnection(servers[kind].socket_path)
+    try:
+        for path, status, expected in [("/upper", 200, body.upper()), ("/ignore", 204, b"")] * 2:
+            sent = iter([body]) if chunked else body
+            client.request("POST", path, sent, NOBODY, encode_chunked=chunked)
+            response = client.getresponse()
+            assert (response.status, response.read()) == (status, expected), path
+    finally:
+        client.close()
 
 
 @pytest.mark.asyncio

@@ -102,7 +102,14 @@ def test_without_forwarding_headers_the_request_speaks_for_itself():
 
 
 @pytest.mark.parametrize(
-    ("prefix", "expected"), [("/", ""), ("/a/", "/a"), ("", ""), ("/a~b/c.d", "/a~b/c.d")]
+    ("prefix", "expected"),
+    [
+        ("/", ""),
+        ("/a/", "/a"),
+        ("", ""),
+        ("/a~b/c.d", "/a~b/c.d"),
+        ("/it's/caf%C3%A9/", "/it's/caf%C3%A9"),
+    ],
 )
 def test_a_prefix_ends_without_a_slash(prefix, expected):
     assert forwarded(getter({"X-Forwarded-Prefix": prefix})).prefix == expected
@@ -122,6 +129,14 @@ def test_a_prefix_ends_without_a_slash(prefix, expected):
         "/a#b",
         "/a\\b",
         "/%2e",
+        "/%2E%2e",
+        "/a%2Fb",
+        "/a%5cb",
+        "/a%00",
+        "/a%0A",
+        "/a%",
+        "/a%zz",
+        "/a%FF",
         '/"x',
     ],
 )
@@ -136,7 +151,7 @@ def test_a_junk_host_is_refused(host):
         forwarded(getter({"X-Forwarded-Host": host}))
 
 
-@pytest.mark.parametrize("host", ["api.example", "127.0.0.1:8080", "[::1]:8080"])
+@pytest.mark.parametrize("host", ["api.example", "127.0.0.1:8080", "[::1]:8080", "my_service:80"])
 def test_a_host_may_be_a_name_or_an_address_with_a_port(host):
     assert forwarded(getter({"X-Forwarded-Host": host})).host == host
 

@@ -131,6 +131,12 @@ def test_of_a_list_of_hosts_the_first_counts_and_junk_is_taken_for_unsaid(
         (["/a?b"], "/cat"),
         (["/a\\b"], "/cat"),
         (["/%2e%2e"], "/cat"),
+        (["/it's/caf%C3%A9"], "/it's/caf%C3%A9/cat"),
+        (["/a%2Fb"], "/cat"),
+        (["/a%5cb"], "/cat"),
+        (["/a%0d%0a"], "/cat"),
+        (["/a%zz"], "/cat"),
+        (["/a%"], "/cat"),
         (["/a", "http://evil"], "/cat"),
     ],
 )

@@ -4,7 +4,7 @@ import sys
 
 from aiohttp import web
 
-from backends.identity.asab import IDENTITY, gateway, public_url
+from backends.identity.asab import IDENTITY, PUBLIC, gateway, public_url
 
 
 async def healthz(request: web.Request) -> web.Response:
@@ -17,6 +17,7 @@ async def mine(request: web.Request) -> web.Response:
 
 async def open_to_all(request: web.Request) -> web.Response:
     who, url = request[IDENTITY], public_url(request, "/open")
+    assert url == f"{request.scheme}://{request.host}{request[PUBLIC].prefix}/open"
     body = {"tenant": who.tenant if who else None, "client": request.remote, "url": url}
     return web.json_response({**body, "port": "8443"})
 

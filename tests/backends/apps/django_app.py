@@ -2,7 +2,7 @@
 
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.urls import path, reverse
 
@@ -33,6 +33,15 @@ def open_to_all(request: HttpRequest) -> HttpResponse:
     )
 
 
+def upper(request: HttpRequest) -> StreamingHttpResponse:
+    """A stream of what comes, as it comes."""
+    return StreamingHttpResponse(piece.upper() for piece in iter(lambda: request.read(1000), b""))
+
+
+def ignore(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(status=204)
+
+
 def go(request: HttpRequest) -> HttpResponse:
     return redirect("open")
 
@@ -41,6 +50,8 @@ urlpatterns = [
     path("healthz", healthz),
     path("mine", mine),
     path("open", open_to_all, name="open"),
+    path("upper", upper),
+    path("ignore", ignore),
     path("go", go),
 ]
 app = get_wsgi_application()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import Flask, redirect, request, url_for
+from flask import Flask, Response, redirect, request, stream_with_context, url_for
 
 from backends.identity.flask import identity, init_app, optional_identity
 
@@ -29,6 +29,18 @@ def open_to_all() -> dict[str, Any]:
         "url": url_for("open_to_all", _external=True),
         "port": request.environ["SERVER_PORT"],
     }
+
+
+@app.post("/upper")
+def upper() -> Response:
+    """A stream of what comes, as it comes."""
+    pieces = iter(lambda: request.stream.read(1000), b"")
+    return Response(stream_with_context(piece.upper() for piece in pieces))
+
+
+@app.post("/ignore")
+def ignore() -> tuple[str, int]:
+    return "", 204
 
 
 @app.get("/go")
