@@ -20,19 +20,17 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush, heapreplace
-from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from gateway.core.estimate import Estimate
 from gateway.core.flow import Flow
-from gateway.core.forecast import Rival, first_free, light_part, rival, until_served
+from gateway.core.forecast import Outlook, first_free, until_served
 from gateway.core.usage import WINDOW
 
 T = TypeVar("T")
 _FIRST = 0.05  # seconds: charged before anything was measured
 _LEARN = 0.125  # how far an estimate of a tenant moves towards a new measurement
 _LEARN_ALL = 0.0625  # and that of the backend
-_SAMPLE = 32  # tenants looked at by a forecast, in each lane
 _SLICES = 10  # of the window, each as long as the time between two ticks
 _REVIEWED = 64  # tenants looked at by a tick, at least
 _CROWD = 64  # tenants; a dict never gives back the room that so many took, so it is made anew after them
@@ -66,6 +64,7 @@ class FairQueue(Generic[T]):
         self._used = 0.0  # seat time of all, until then
         self._used_at = 0.0
         self._past: deque[tuple[float, float]] = deque(maxlen=_SLICES)  # what it was, and when
+        self._outlook: Outlook | None = None
         self._began = 0.0  # the sum of the moments when those inside began
         self._debts: dict[str, float] = {}  # tags of tenants that are forgotten but for that
         self._review: deque[Flow[T]] = deque()
@@ -240,32 +239,27 @@ class FairQueue(Generic[T]):
             silence = now - self._last_change if self.inside >= self.seats else 0.0
             service, first = first_free(service, self.seats, age, silence)
         own, tag = ahead * service, max(flow.tag, self.virtual) if flow is not None else self.virtual
-        rivals = [rival(other, number, self.service.mean, now) for other, number in self._others(flow)]
-        free = self._left_to_waiting(flow, weight, own, rivals, now)
-        wait = until_served(first, own, tag + own / weight, rivals, free)
-        return wait, until_served(first, 0.0, self.virtual, rivals, free)
-
-    def _others(self, own: Flow[T] | None) -> Iterator[tuple[Flow[T], int]]:
-        """The others that wait, and for how many each stands: where there are very many, a part of them."""
-        for heap in self._heaps:
-            step = len(heap) // _SAMPLE + 1
-            for entry in islice(heap, 0, None, step):
-                if entry[2].entry is entry and entry[2] is not own:
-                    yield entry[2], step
+        look = self._outlook
+        if look is None or not look.holds(self.waiting, now):
+            look = Outlook(self._heaps, self._review, self.service.mean, self.waiting, now)
+            self._outlook = look
+        free = self._left_to_waiting(flow, weight, own, look, now)
+        wait = until_served(first, own, tag + own / weight, look.rivals, flow, free)
+        return wait, until_served(first, 0.0, self.virtual, look.rivals, flow, free)
 
     def _left_to_waiting(
-        self, own: Flow[T] | None, weight: float, work: float, rivals: list[Rival], now: float
+        self, own: Flow[T] | None, weight: float, work: float, look: Outlook, now: float
     ) -> float:
         """The seats for those who wait and one more of this tenant, which has so much work: others go on
         using what they used of late, up to their fair share, and heavy ones leave the reserve."""
         recent = own.recent(now) if own is not None else 0.0
         others = max(0.0, self._rate(now) - recent / WINDOW)
-        idle = max(0.0, others - sum(one.stands_for * one.rate for one in rivals))
+        idle = max(0.0, others - look.rate(own))
         total = self._weight + (weight if own is None else 0.0)
         waiting = self._waiting_weight + (0.0 if own is not None and own.queue else weight)
         seats = self.seats
         if self.reserve and total > weight and recent + work > seats * WINDOW * weight / total / 2:
-            seats -= max(0.0, self.reserve - others * light_part(islice(self._review, _SAMPLE), own, now))
+            seats -= max(0.0, self.reserve - others * look.light_part(own))
         return max(seats - idle, seats * waiting / total, 1e-9)
 
     def _rate(self, now: float) -> float:
