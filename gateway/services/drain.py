@@ -16,7 +16,7 @@ from gateway.core.errors import BackendTimeout, Draining
 L = logging.getLogger("gateway.drain")
 ENDING = 1.0  # seconds that streams may take to end once they were told: the rest of an event, a close frame
 _AGAIN = 1.0  # seconds between two things said
-_QUIET = 0.2  # seconds before the first, and before the last bytes are named: mostly it is over by then
+_QUIET = 0.2  # seconds that it has to last, to be worth saying
 _CUTTING = 0.3  # seconds that the last errors have to leave
 
 
@@ -38,7 +38,8 @@ class Drain:
         self._end_streams = end_streams
         self._now = now
         self._say = say
-        self._began = self._last_call = now()
+        self._began = self._seen_at = now()
+        self._seen = ""
         self._time = time
         self._grace = min(grace, time)
         self._said = ""
@@ -94,11 +95,10 @@ class Drain:
 
     def _tell(self, what: str, left: float) -> None:
         now = self._now()
-        if self._calls:
-            self._last_call = now
-        elif now - self._last_call < _QUIET:
-            return  # the last bytes leave as a rule at once
-        if what == self._said or now < self._say_at:
+        if what != self._seen:
+            self._seen, self._seen_at = what, now
+        passes = now - self._seen_at < _QUIET and now < self._say_at + _AGAIN  # as a rule it does at once
+        if what == self._said or now < self._say_at or passes:
             return
         self._said, self._say_at = what, now + _AGAIN
         self._say(f"waiting for {what}, at most {left:.0f} s; Ctrl-C or SIGTERM again ends it now")
