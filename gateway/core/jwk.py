@@ -19,6 +19,7 @@ from typing import Any
 import jwt
 from jwt import PyJWK
 from jwt.algorithms import Algorithm, HMACAlgorithm
+from jwt.utils import base64url_decode
 
 ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")  # unless others are pinned
 _BITS = ("256", "384", "512")
@@ -34,6 +35,8 @@ _CAN: dict[tuple[str, str], tuple[str, ...]] = {
 OFFERED = tuple(sorted(name for names in _CAN.values() for name in names))
 _LIBRARY_NAMES = {"Ed25519": "EdDSA"}
 _TYPES = frozenset(kty for kty, _ in _CAN)
+_NEEDED = {"oct": ("k",), "RSA": ("n", "e"), "EC": ("x", "y"), "OKP": ("x",)}  # RFC 7518 section 6, RFC 8037
+_COORDINATE = {"P-256": 32, "P-384": 48, "P-521": 66}  # bytes
 _MIN_SECRET = {"HS256": 32, "HS384": 48, "HS512": 64}  # bytes; RFC 7518 section 3.2
 _MIN_RSA = 2048  # bits; RFC 7518 section 3.3
 _PRIVATE = ("d", "k")  # a member that makes an entry one for its owner alone
@@ -140,7 +143,8 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def parse_keys(text: str, algorithms: Sequence[str] = ALGORITHMS) -> KeySet:
     """Read a JWK set. algorithms: those that are pinned. Raises KeySetError when no key can be used."""
     try:
-        document = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_members)
+        # No member that is read here is a number, and others may be larger than Python reads as an int.
+        document = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_members, parse_int=float)
         entries = document["keys"]
         if not isinstance(entries, list) or isinstance(document, _Repeated):
             raise TypeError
@@ -149,7 +153,8 @@ def parse_keys(text: str, algorithms: Sequence[str] = ALGORITHMS) -> KeySet:
     keys: list[Key] = []
     warnings: list[str] = []
     first: dict[str, int] = {}
-    for index, entry in enumerate(entries):
+    for index, given in enumerate(entries):
+        entry = _said(given)
         try:
             key = _parse_key(entry, algorithms)
         except _Unusable as reason:
@@ -163,8 +168,16 @@ def parse_keys(text: str, algorithms: Sequence[str] = ALGORITHMS) -> KeySet:
             )
     if not keys:
         raise KeySetError("; ".join(["it holds no usable key", *warnings[:8]]))
-    private = any(isinstance(entry, dict) and _is_private(entry) for entry in entries)
+    private = any(isinstance(entry, dict) and _is_private(entry) for entry in map(_said, entries))
     return KeySet(keys, warnings, private=private)
+
+
+def _said(entry: Any) -> Any:
+    """An entry without the members that say nothing: serializers of objects write what is not set as null, or
+    as an empty text."""
+    if not isinstance(entry, dict) or isinstance(entry, _Repeated):
+        return entry
+    return {name: value for name, value in entry.items() if value is not None and value != ""}
 
 
 def _is_private(entry: Mapping[str, Any]) -> bool:
@@ -189,17 +202,24 @@ def _parse_key(entry: Any, algorithms: Sequence[str]) -> Key:
     if isinstance(entry, _Repeated):
         raise _Unusable("a member is there twice, so it can be read in two ways")
     kid = entry.get("kid")
-    if kid is not None and (not isinstance(kid, str) or not kid):
+    if kid is not None and not isinstance(kid, str):
         raise _Unusable("its `kid` is not a text")
     _check_use(entry)
     can = _algorithms(entry, algorithms)
+    missing = [f"`{name}`" for name in _NEEDED[entry["kty"]] if name not in entry]
+    if missing:
+        more = "; the certificate in `x5c` is not read for it" if "x5c" in entry else ""
+        raise _Unusable(f"it has no {' and no '.join(missing)}{more}")
     try:
+        if entry["kty"] == "EC":
+            numbers = [name for name in ("x", "y", "d") if name in entry]
+            entry = {**entry, **{name: _in_full(entry[name], entry["crv"]) for name in numbers}}
         material = PyJWK(entry, _LIBRARY_NAMES.get(can[0], can[0])).key
         if hasattr(material, "public_key"):
             material = material.public_key()
         if entry["kty"] == "oct":
             HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(material)  # refuses the text of a public key
-    except (jwt.PyJWTError, ValueError, TypeError, KeyError):
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError, OverflowError):
         raise _Unusable(f"it is not a valid {can[0]} key") from None
     if entry["kty"] == "RSA" and material.key_size < _MIN_RSA:
         raise _Unusable(f"it has {material.key_size} bits, and an RSA key needs at least {_MIN_RSA} bits")
@@ -209,6 +229,13 @@ def _parse_key(entry: Any, algorithms: Sequence[str]) -> Key:
         if not can:
             raise _Unusable(f"its secret has {len(material)} bytes, and needs at least {needed} bytes")
     return Key(kid, can, material, entry)
+
+
+def _in_full(text: str, curve: str) -> str:
+    """A coordinate in its full length (RFC 7518 section 6.2.1.2). Issuers that take it for a number leave out
+    a zero in front, or put one there (Keycloak before 20, whatever uses Java's BigInteger): a key in 128."""
+    number = int.from_bytes(base64url_decode(text))
+    return _part(number.to_bytes(_COORDINATE[curve])).decode()
 
 
 def _check_use(entry: Mapping[str, Any]) -> None:

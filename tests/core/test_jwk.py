@@ -106,8 +106,16 @@ def passes(made: str, keys: KeySet, algorithms: tuple[str, ...] = OFFERED) -> bo
         ({**public(RSA), "kid": "e", "key_ops": ["sign"]}, "`key_ops` do not name `verify`"),
         ({**RSA, "kid": "e", "key_ops": ["unwrapKey"]}, "`key_ops` do not name `verify`"),
         ({**public(RSA), "kid": "e", "key_ops": "verify"}, "`key_ops` do not name `verify`"),
-        ({**public(RSA), "kid": "e", "n": None}, "not a valid RS256 key"),
-        ({"kty": "RSA", "kid": "e", "e": "AQAB"}, "not a valid RS256 key"),
+        ({**public(RSA), "kid": "e", "n": None}, "it has no `n`"),
+        ({**public(RSA), "kid": "e", "n": "%"}, "not a valid RS256 key"),
+        ({**public(RSA), "kid": "e", "n": 7}, "not a valid RS256 key"),
+        ({"kty": "RSA", "kid": "e", "e": "AQAB"}, "it has no `n`"),
+        ({"kty": "RSA", "kid": "e", "use": "sig", "x5c": ["MIIC"]}, "no `n` and no `e`; the certificate in"),
+        ({**public(P256), "kid": "e", "y": ""}, "it has no `y`"),
+        ({**public(P256), "kid": "e", "x": b64(b"\1" + bytes(32))}, "not a valid ES256 key"),
+        ({**public(P256), "kid": "e", "x": 7}, "not a valid ES256 key"),
+        ({"kty": "OKP", "crv": "Ed25519", "kid": "e"}, "it has no `x`"),
+        ({**public(RSA), "kid": "e", "key_ops": []}, "`key_ops` do not name `verify`"),
         ({**public(RSA), "kid": "e", "e": "AQ"}, "not a valid RS256 key"),
         ({**public(rsa_key(1024)), "kid": "e"}, "1024 bits, and an RSA key needs at least 2048"),
         ({**public(ec_key(CURVES["P-384"])), "kid": "e"}, r"it can do ES384, and \[tokens\] algorithms"),
@@ -124,11 +132,11 @@ def passes(made: str, keys: KeySet, algorithms: tuple[str, ...] = OFFERED) -> bo
         ({"kid": "e"}, "`kty` is a value that is not a name"),
         ({**oct_key(31), "kid": "e"}, "31 bytes, and needs at least 32"),
         ({**oct_key(31), "kid": "e", "alg": "HS256"}, "31 bytes, and needs at least 32"),
-        ({"kty": "oct", "k": "", "kid": "e"}, "not a valid HS256 key"),
-        ({"kty": "oct", "kid": "e"}, "not a valid HS256 key"),
+        ({"kty": "oct", "k": "", "kid": "e"}, "it has no `k`"),
+        ({"kty": "oct", "kid": "e"}, "it has no `k`"),
         ({"kty": "oct", "kid": "e", "k": b64(PEM)}, "not a valid HS256"),
         ({**GOOD, "kid": 7}, "`kid` is not a text"),
-        ({**GOOD, "kid": ""}, "`kid` is not a text"),
+        ({**GOOD, "kid": ["good"]}, "`kid` is not a text"),
         (7, "a key is a JSON object"),
         (None, "a key is a JSON object"),
     ],
@@ -181,6 +189,58 @@ def test_a_byte_order_mark_and_members_of_vendors_are_no_error() -> None:
     keys = parse_keys("\ufeff" + json.dumps({"keys": [{**GOOD, **more}], "cloud_instance_name": "x"}))
     assert passes(signed(ED, "EdDSA", "good"), keys)
     assert keys.warnings == ()
+
+
+UNSET = (
+    "alg", "use", "key_ops", "kid", "x5u", "x5t", "x5c", "d", "p", "q", "dp", "dq", "qi", "oth", "k", "crv"
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+@pytest.mark.parametrize(
+    ("entry", "algorithm"), [(RSA, "RS256"), (P256, "ES256"), (ED, "EdDSA"), (SECRET, "HS256")]
+)
+def test_a_member_that_says_nothing_is_as_one_that_is_not_there(
+    entry: dict[str, Any], algorithm: str, nothing: str | None
+) -> None:
+    unset = {name: nothing for name in UNSET if name not in public(entry)}
+    keys = parse_keys(key_set({**entry, **unset}))
+    assert keys.warnings == ()
+    assert passes(signed(entry, algorithm), keys)
+    assert keys.private == (entry is SECRET)
+    assert [key.can_sign for key in keys] == [entry is SECRET]
+
+
+def test_a_member_that_is_not_read_may_be_any_number() -> None:
+    digits = "9" * 5000
+    keys = parse_keys(f'{{"keys": [{json.dumps(GOOD)[:-1]}, "v": {digits}, "w": 1e999}}], "z": -{digits}}}')
+    assert passes(signed(ED, "EdDSA", "good"), keys)
+
+
+def short_ec_key(curve: str) -> dict[str, Any]:
+    """One whose x begins with a zero byte, as one in 256 does."""
+    while True:
+        made = ec_key(CURVES[curve])
+        raw = base64.urlsafe_b64decode(made["x"] + "==")
+        if raw[0] == 0 and (curve != "P-521" or raw[1] == 0):
+            return made
+
+
+@pytest.mark.parametrize(("curve", "algorithm"), [("P-256", "ES256"), ("P-384", "ES384"), ("P-521", "ES512")])
+def test_a_coordinate_may_lack_its_leading_zeros_or_have_one_more(curve: str, algorithm: str) -> None:
+    entry = short_ec_key(curve)
+    raw = base64.urlsafe_b64decode(entry["x"] + "==")
+    for written in (raw.lstrip(b"\0"), b"\0" + raw, raw):
+        keys = parse_keys(key_set({**public(entry), "x": b64(written)}), OFFERED)
+        assert passes(signed(entry, algorithm), keys), written
+    own = parse_keys(key_set({**entry, "x": b64(raw.lstrip(b"\0"))}), OFFERED).keys[0]
+    assert passes(sign(CLAIMS, own), parse_keys(key_set(public(entry)), OFFERED))
+
+
+def test_a_key_with_an_empty_kid_serves_tokens_that_say_the_same() -> None:
+    keys = parse_keys(key_set({**GOOD, "kid": ""}, {**public(RSA), "kid": "r"}))
+    assert passes(signed(ED, "EdDSA", ""), keys)
+    assert passes(signed(ED, "EdDSA"), keys)
 
 
 def test_no_secret_is_in_a_repr_a_warning_or_an_error() -> None:
