@@ -80,6 +80,16 @@ async def nothing_for(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
+async def nothing_comes(what: Awaitable[object], seconds: float = 0.3) -> None:
+    """As `nothing_for`, for what would end by itself if it came. It is cancelled."""
+    try:
+        async with asyncio.timeout(seconds):
+            came = await what
+    except TimeoutError:
+        return
+    raise AssertionError(f"it came: {came!r}")
+
+
 async def takes(seconds: float) -> None:
     """How long something takes that a test plays: the work of a backend, a client between two bytes."""
     await asyncio.sleep(seconds)
@@ -93,6 +103,11 @@ async def passes(seconds: float) -> None:
 async def head_start(seconds: float) -> None:
     """Lets the other side get on, where nothing shows how far it is. The test must hold when it did not."""
     await asyncio.sleep(seconds)
+
+
+def meanwhile(seconds: float) -> None:
+    """Stands still, as `takes` and `nothing_for` do, for a test without an event loop."""
+    time.sleep(seconds)
 
 
 def _longer(pause: float) -> float:

@@ -18,10 +18,25 @@ LEVELS = {
     "core": 0, "call": 1, "periodic": 1, "edge": 2, "store": 2, "services": 3, "handlers": 3, "life": 3,
     "admin": 4, "app": 5, "cli": 6,
 }  # fmt: skip
-CLI_FILES = frozenset({
-    "cli", "console", "banner", "explain", "__main__", "requirements", "demo", "new", "routing_cli", "live",
-    "documents_cli", "documents_copies", "documents_engine", "documents_export", "documents_import",
-})
+CLI_FILES = frozenset(
+    {
+        "cli",
+        "console",
+        "banner",
+        "explain",
+        "__main__",
+        "requirements",
+        "demo",
+        "new",
+        "routing_cli",
+        "live",
+        "documents_cli",
+        "documents_copies",
+        "documents_engine",
+        "documents_export",
+        "documents_import",
+    }
+)
 APP_FILES = frozenset({"app", "application"})
 SERVICES_THAT_FETCH: frozenset[str] = frozenset()
 # Where a broad except may stand: the boundary of requests, and that of what is done again and again.
@@ -266,3 +281,71 @@ def mocks(modules: list[Module]) -> Iterator[str]:
                 alias.name in ("mock", "make_mocked_request", "make_mocked_coro") for alias in node.names
             ):
                 yield f"{module.file}:{node.lineno}: a mock is imported (fakes and real servers instead)"
+
+
+PATIENCE, AT_ONCE = 30.0, 4.0  # seconds: the least end of a wait, and the least bound of what comes at once
+WAITS_HERE = "tests.eventually"
+_CLOCKS = frozenset({"monotonic", "perf_counter", "time"})
+_ENDED = frozenset({"timeout", "wait_for", "wait"})
+_ENDED_BY_NAME = frozenset({"communicate", "urlopen", "run", "create_connection"})
+
+
+def waits(modules: list[Module]) -> Iterator[str]:
+    """A test waits for what must come true, and takes no speed of the machine for granted. The processor's
+    own time (process_time) may be bounded, since it stands still while others work; the times of core are
+    made up."""
+    for module in modules:
+        if module.name == WAITS_HERE or module.name.startswith(("tests.bench", "tests.core")):
+            continue
+        for node in ast.walk(module.tree):
+            told = _waits(node)
+            if told:
+                yield f"{module.file}:{node.lineno}: {told} ({WAITS_HERE} has the waits)"  # type: ignore[attr-defined]
+
+
+def _waits(node: ast.AST) -> str:
+    if isinstance(node, ast.Compare):
+        bounds = [(node.left, *node.comparators)[at : at + 2] for at in range(len(node.ops))]
+        for op, (left, right) in zip(node.ops, bounds, strict=True):
+            least, most = (left, right) if isinstance(op, ast.Lt | ast.LtE) else (right, left)
+            if not isinstance(op, ast.Eq | ast.NotEq) and _measures(least) and 0 < _number(most) < AT_ONCE:
+                return f"less than {_number(most):g} s by the clock is no proof"
+        return ""
+    if not isinstance(node, ast.Call):
+        return ""
+    called, owner = _called(node)
+    seconds = {keyword.arg: _number(keyword.value) for keyword in node.keywords}
+    if (
+        called == "sleep"
+        and owner in ("asyncio", "time")
+        and not (node.args and _number(node.args[0]) == 0.0)
+    ):
+        return f"a bare {owner}.sleep"
+    if called in _ENDED and node.args:
+        seconds["timeout"] = _number(node.args[-1])
+    if called in _ENDED | _ENDED_BY_NAME and 0 < seconds.get("timeout", 0.0) < PATIENCE:
+        return f"an end after {seconds['timeout']:g} s, not {PATIENCE:g}"
+    if called in ("eventually", "eventually_await", "poll") and 0 < seconds.get("end", 0.0) < AT_ONCE:
+        return f"an end after {seconds['end']:g} s"
+    return ""
+
+
+def _called(node: ast.Call) -> tuple[str, str]:
+    """The last two names of what is called."""
+    if isinstance(node.func, ast.Attribute):
+        value = node.func.value
+        return node.func.attr, value.id if isinstance(value, ast.Name) else ""
+    return (node.func.id, "") if isinstance(node.func, ast.Name) else ("", "")
+
+
+def _measures(node: ast.expr) -> bool:
+    """Whether it is what a clock shows now less something: a time that has passed."""
+    if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) and isinstance(node.left, ast.Call)):
+        return False
+    return _called(node.left)[0] in _CLOCKS
+
+
+def _number(node: ast.expr) -> float:
+    """A number as it stands there; -1.0 for all else."""
+    found = node.value if isinstance(node, ast.Constant) else None
+    return float(found) if isinstance(found, int | float) else -1.0

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ import yaml
 
 from gateway.cli import load_process, main
 from tests.bench.servers import free_port
+from tests.eventually import poll
 from tests.store import mongo_server
 
 ROOT = Path(__file__).parents[1]
@@ -211,12 +211,7 @@ def healthy(check: list[str]) -> bool:
 
 
 def becomes_healthy(check: list[str]) -> bool:
-    deadline = time.monotonic() + 20
-    while not healthy(check):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
+    return poll(lambda: healthy(check))
 
 
 @pytest.mark.parametrize("name", BACKENDS)

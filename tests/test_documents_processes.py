@@ -11,7 +11,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from gateway.core.model import TenantId
 from gateway.store import sqlite_restore
 from gateway.store.sqlite_operator import SQLiteOperator
 from tests.conf import write_conf
+from tests.eventually import meanwhile, poll
 
 ROOT = Path(__file__).resolve().parent.parent
 ACME = TenantId("acme")
@@ -59,10 +59,7 @@ class Writer:
 
     def wait(self, least: int) -> dict[int, int]:
         """Until each client has so many."""
-        end = time.monotonic() + 30
-        while len(self.look()) < 8 or min(self.acknowledged.values()) < least:
-            assert time.monotonic() < end, "the writer does not write"
-            time.sleep(0.01)
+        poll(lambda: len(self.look()) == 8 and min(self.acknowledged.values()) >= least)
         return dict(self.acknowledged)
 
 
@@ -183,7 +180,7 @@ def test_a_restore_that_is_killed_leaves_the_old_or_the_new(tmp_path: Path) -> N
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             process.stdout.readline()
-            time.sleep(chance.uniform(0, 0.15))
+            meanwhile(chance.uniform(0, 0.15))
             process.kill()
         if not (data / "acme.db").exists():
             continue
@@ -207,10 +204,7 @@ def test_an_import_ends_at_a_signal_between_two_writes(
         assert process.stdin is not None and process.stdout is not None
         process.stdin.write(b'{"n":1}\n' * 450 + b'{"n"')  # the batch that is not full has to wait
         process.stdin.flush()
-        end = time.monotonic() + 30
-        while _documents(path) < 400:
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        poll(lambda: _documents(path) >= 400)
         process.send_signal(number)
         shown = json.loads(process.stdout.read())
         assert process.wait() == code
@@ -233,10 +227,7 @@ def test_ctrl_c_ends_a_backup_without_a_trace(tmp_path: Path) -> None:
     source.write_text("".join(f'{{"text":"{"x" * 200_000}"}}\n' for n in range(400)))
     run(conf, "import", "acme", "c", source)
     with subprocess.Popen(gateway_documents(conf, "backup", tmp_path / "today"), cwd=ROOT) as process:
-        end = time.monotonic() + 30
-        while not list((tmp_path / "today").glob(".acme.db.*.part")):
-            assert time.monotonic() < end
-            time.sleep(0.001)
+        poll(lambda: list((tmp_path / "today").glob(".acme.db.*.part")))
         process.send_signal(signal.SIGINT)
         assert process.wait() == 130
     assert list((tmp_path / "today").iterdir()) == []
@@ -265,7 +256,10 @@ def test_progress_is_shown_on_a_terminal_and_kept_out_of_the_output(tmp_path: Pa
     environment = {**os.environ, "TERM": "xterm"}
     with subprocess.Popen(
         gateway_documents(conf, "import", "acme", "c", source, "--json"),
-        cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=terminal,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=terminal,
     ) as process:
         os.close(terminal)
         assert process.stdout is not None

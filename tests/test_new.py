@@ -176,11 +176,11 @@ def test_who_has_only_the_wheel_gets_a_gateway_that_answers(installed: Path, tmp
         assert len(curls) == 3
         for curl in curls:
             words = [*shlex.split(curl), "-sS", "-w", "\n%{http_code}"]
-            ran = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=20)
+            ran = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=30)
             body, _, status = ran.stdout.rpartition("\n")
             assert status == "200", (curl, ran)
             assert '"acme"' in body or '"items"' in body
-        with urllib.request.urlopen(f"http://127.0.0.1:{public}/", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{public}/", timeout=30) as answer:
             assert b"demo-token.header" in answer.read()
         token = gateway("token", "--tenant", "acme", "--scope", "hello:read", folder=folder).stdout.strip()
         words = [
@@ -190,6 +190,6 @@ def test_who_has_only_the_wheel_gets_a_gateway_that_answers(installed: Path, tmp
             f"Authorization: Bearer {token}",
             f"http://127.0.0.1:{public}/hello/you",
         ]
-        ran = subprocess.run(words, capture_output=True, text=True, timeout=20)
+        ran = subprocess.run(words, capture_output=True, text=True, timeout=30)
         assert '"hello": "you"' in ran.stdout
     assert names(folder) == before, "nothing outside var/ is written"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -27,6 +27,7 @@ from gateway.services.quotas import Quotas
 from gateway.store import mongo_changes, mongo_sweep, sqlite_changes, sqlite_sweep
 from gateway.store.mongo_sweep import Sweeper as MongoSweeper
 from tests import harness
+from tests.eventually import eventually
 from tests.fakes import Backend as FakeBackend
 from tests.fakes import RawClient, always, answer
 
@@ -57,12 +58,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.002)
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -152,7 +147,7 @@ async def test_a_stop_waits_until_nothing_of_a_round_runs_and_a_start_begins_ane
     task = Periodic("waiting", 0.0, round_, sleep=Rounds(1))
     task.start()
     task.start()
-    await until(lambda: state)
+    await eventually(lambda: state)
     await task.stop()
     assert state == ["in", "out"]
     await task.stop()
@@ -194,7 +189,7 @@ async def test_a_sweep_of_exchanges_goes_on_and_what_cannot_end_is_ended(
     pools.of(Address("127.0.0.1:1", "127.0.0.1", 1), 1.0)
     pools.watch(broken, raises)
     pools.watch(good, lambda timed: seen.append("good"))
-    await until(lambda: seen.count("good") > 30)
+    await eventually(lambda: seen.count("good") > 30)
     assert seen.count("broken") == 20, "then it is let go, and holds no seat for ever"
     assert broken.dropped == 1 and not good.dropped
     assert pools.under_way == 1
@@ -226,7 +221,7 @@ async def test_a_sweep_of_clients_connections_goes_on(
 
     monkeypatch.setattr(sweep, "_connections", lambda: [Connection("broken"), Connection("good")])
     sweep._sweep.start()
-    await until(lambda: seen.count("good") > 3)
+    await eventually(lambda: seen.count("good") > 3)
     await sweep._sweep.stop()
     assert len(told(caplog)) == 1
 
@@ -250,7 +245,7 @@ async def test_the_sweep_of_sqlite_goes_on_with_the_next_file(monkeypatch: pytes
 
     sweeper = sqlite_sweep.Sweeper(cast(Any, Files()), cast(Any, None))
     sweeper.start()
-    await until(lambda: seen.count("good") > 3)
+    await eventually(lambda: seen.count("good") > 3)
     await sweeper.stop()
 
 
@@ -287,7 +282,7 @@ async def test_the_sweep_of_mongodb_goes_on_with_the_next_collection(monkeypatch
     monkeypatch.setattr(sweeper, "_sweep_collection", sweep)
     monkeypatch.setattr(sweeper, "_forget_changes", forget)
     sweeper.start()
-    await until(lambda: seen.count("good") > 3 and seen.count("changes") > 3)
+    await eventually(lambda: seen.count("good") > 3 and seen.count("changes") > 3)
     await sweeper.stop()
 
 
@@ -307,7 +302,7 @@ async def test_the_poll_of_sqlites_feeds_goes_on(monkeypatch: pytest.MonkeyPatch
     event = feeds._join("good")
     for _ in range(3):
         event.clear()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await event.wait()
     assert "broken" in asked
     await feeds.close()
@@ -321,9 +316,9 @@ async def test_the_poll_of_mongodbs_feeds_goes_on(
     driver = Driver(rows)
     feeds = mongo_changes.Feeds(cast(Any, driver), supported=True)
     event = feeds._join("good")
-    await until(lambda: driver.asked > 3)
+    await eventually(lambda: driver.asked > 3)
     driver.rows = [{"t": "good", "q": 7}]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await event.wait()
     await feeds.close()
 
@@ -344,9 +339,9 @@ async def test_the_quotas_are_written_on_after_a_failure(
     await service.start()
     service.used("acme")
     service.count("acme")
-    await until(lambda: not failures)
+    await eventually(lambda: not failures)
     service.count("acme")
-    await until(lambda: service._stored)
+    await eventually(lambda: service._stored)
     await service.close()
 
 
@@ -378,7 +373,7 @@ async def test_probes_and_ticks_go_on_with_the_next_backend(monkeypatch: pytest.
     watches = [
         asyncio.create_task(watch) for watch in (Probes(health, Seats(), Pools()).watch(), seats.watch())
     ]
-    await until(lambda: min(asked.count(name) for name in ("broken", "good", "tick", "good tick")) > 3)
+    await eventually(lambda: min(asked.count(name) for name in ("broken", "good", "tick", "good tick")) > 3)
     for watch in watches:
         watch.cancel()
     await asyncio.gather(*watches, return_exceptions=True)
@@ -394,7 +389,7 @@ async def test_the_watch_of_the_config_goes_on(monkeypatch: pytest.MonkeyPatch, 
 
     monkeypatch.setattr(service, "look", look)
     watch = asyncio.create_task(service.watch())
-    await until(lambda: len(looks) > 2)
+    await eventually(lambda: len(looks) > 2)
     watch.cancel()
     await asyncio.gather(watch, return_exceptions=True)
 
@@ -437,6 +432,6 @@ async def test_keys_are_read_again_after_a_failure(tmp_path: Path, monkeypatch: 
 
             monkeypatch.setattr(gateway.keys, "reload_if_changed", load)
             watch = asyncio.create_task(gateway._watch_keys())
-            await until(lambda: len(asked) > 3)
+            await eventually(lambda: len(asked) > 3)
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)

@@ -43,6 +43,10 @@ def test_tests_use_no_mocks() -> None:
     assert not (breaches := list(rooms.mocks(rooms.read("tests")))), "\n" + "\n".join(breaches)
 
 
+def test_tests_wait_for_what_must_come_true() -> None:
+    assert not (breaches := list(rooms.waits(rooms.read("tests")))), "\n" + "\n".join(breaches)
+
+
 def test_every_module_was_read(gateway: list[rooms.Module]) -> None:
     names = {module.name for module in gateway}
     assert {"gateway.core.table", "gateway.life", "gateway.app", "gateway.services.config"} <= names
@@ -88,6 +92,16 @@ TYPES = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from gateway.a
         (rooms.separate, "backends.x", "import gateway.core.model\n", 1),
         (rooms.mocks, "tests.x", "from unittest.mock import patch\n", 1),
         (rooms.mocks, "tests.x", "from unittest import mock\n", 1),
+        (rooms.waits, "tests.x", "await asyncio.sleep(0.1)\n", 1),
+        (rooms.waits, "tests.x", "def f():\n    time.sleep(pause)\n", 2),
+        (rooms.waits, "tests.x", "async with asyncio.timeout(3):\n    pass\n", 1),
+        (rooms.waits, "tests.x", "await asyncio.wait_for(f(), 2.5)\n", 1),
+        (rooms.waits, "tests.x", "assert process.wait(5) == 0\n", 1),
+        (rooms.waits, "tests.x", "subprocess.run(command, timeout=10)\n", 1),
+        (rooms.waits, "tests.x", "await eventually(f, end=1)\n", 1),
+        (rooms.waits, "tests.x", "assert time.monotonic() - began < 2\n", 1),
+        (rooms.waits, "tests.x", "assert 0.1 <= perf_counter() - began <= 1.5\n", 1),
+        (rooms.waits, "tests.x", "assert 3 > loop.time() - began\n", 1),
         (rooms.sizes, "gateway.x", "x = 1\n" * 401, 1),
         (rooms.sizes, "gateway.x", "def f():\n" + "    x = 1\n" * 50, 1),
     ],
@@ -111,6 +125,15 @@ def test_a_breach_is_named_with_its_file_and_line(law, name: str, text: str, lin
         (rooms.naming, "gateway.store.durable", "os.link(a, b)\n"),
         (rooms.sizes, "gateway.x", "x = 1\n" * 400),
         (rooms.sizes, "gateway.x", "def f():\n" + "    x = 1\n" * 49),
+        (
+            rooms.waits,
+            "tests.x",
+            "await asyncio.sleep(0)\nawait event.wait()\nassert process.wait(30) == 0\n",
+        ),
+        (rooms.waits, "tests.x", "async with asyncio.timeout(30):\n    await takes(0.1)\n"),
+        (rooms.waits, "tests.x", "assert time.monotonic() - began > 0.3\nassert clock() - began < 1\n"),
+        (rooms.waits, "tests.x", "assert time.process_time() - began < 1\nassert monotonic() - t < END\n"),
+        (rooms.waits, "tests.eventually", "await asyncio.sleep(0.1)\n"),
         (rooms.sizes, "backends.x.migrations.0001", "x = 1\n" * 401),
     ],
 )

@@ -214,5 +214,5 @@ async def test_a_websocket_that_needs_an_identity_is_refused_before_it_opens(
             aiohttp.ClientSession() as session,
             session.ws_connect(harness.url(gateway, "/svc-fastapi/socket"), headers=headers) as socket,
         ):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 assert await socket.receive_str() == "acme"

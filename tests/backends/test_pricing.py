@@ -1,7 +1,6 @@
 """The FastAPI application, served by uvicorn on a unix socket, and its arithmetic."""
 
 import threading
-import time
 import uuid
 from decimal import Decimal
 
@@ -10,7 +9,7 @@ import pytest
 from backends.pricing import simulation
 from backends.pricing.models import Rule
 from tests.backends.servers import FORWARDED, UVICORN, running
-from tests.eventually import AT_ONCE
+from tests.eventually import AT_ONCE, meanwhile
 
 SERVE = (*UVICORN, "--uds", "{socket}", "backends.pricing.app:app")
 PREFIX = {"X-Forwarded-Prefix": "/pricing", **FORWARDED}
@@ -135,7 +134,7 @@ def test_prices_are_served_while_simulations_run(pricing, sku):
     thread = threading.Thread(target=simulate)
     thread.start()
     try:
-        time.sleep(0.05)
+        meanwhile(0.05)
         for _ in range(5):
             assert pricing.call("GET", f"/prices/{sku}").status == 200
         assert not done

@@ -122,7 +122,7 @@ def test_nothing_is_kept_of_what_was_given() -> None:
 
 
 def test_a_hundred_thousand_tiny_chunks_take_no_time_that_grows_with_their_number_squared() -> None:
-    before = time.perf_counter()
+    before = time.process_time()
     body, done, _ = read(b"1\r\na\r\n" * 100_000 + b"0\r\n\r\n")
     assert (len(body), done) == (100_000, True)
-    assert time.perf_counter() - before < 2
+    assert time.process_time() - before < 5

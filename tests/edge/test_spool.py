@@ -14,6 +14,7 @@ import pytest
 
 from gateway.edge import spool
 from gateway.edge.spool import Outbox
+from tests.eventually import eventually
 
 pytestmark = pytest.mark.asyncio
 PIECE = 50_000
@@ -46,7 +47,7 @@ class Disk:
 
     def _touched(self) -> None:
         self.threads.add(threading.get_ident())
-        assert self.go_on.wait(20)
+        assert self.go_on.wait(30)
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ class Reader:
             self.got += piece
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while not condition():
                 self.changed.clear()
                 self.take_all()
@@ -120,7 +121,7 @@ async def test_a_disk_without_room_changes_no_order(disk: Disk) -> None:
         reader.outbox.put(data[at : at + PIECE])
         reader.changed.clear()
         if at:
-            await asyncio.wait_for(reader.changed.wait(), 20) if not reader.outbox.full else None
+            await asyncio.wait_for(reader.changed.wait(), 30) if not reader.outbox.full else None
     assert reader.outbox.full, "the backend waits"
     await reader.until(lambda: reader.outbox.empty)
     assert reader.got == data
@@ -157,15 +158,11 @@ async def test_a_file_is_closed_when_its_last_write_has_ended(disk: Disk) -> Non
     reader = Reader()
     reader.outbox.put(b"x" * PIECE)
     reader.outbox.put(b"y" * PIECE)
-    async with asyncio.timeout(20):
-        while not disk.threads:
-            await asyncio.sleep(0.005)
+    await eventually(lambda: disk.threads)
     file = reader.outbox._file._file
     reader.outbox.close()
     assert file is not None
     assert not file.closed
     disk.go_on.set()
-    async with asyncio.timeout(20):
-        while not file.closed:
-            await asyncio.sleep(0.005)
+    await eventually(lambda: file.closed)
     assert reader.got == b""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests import harness
+from tests.eventually import eventually
 from tests.fakes import RawClient
 from tests.handlers.api import NDJSON, SCOPES, Api, serving
 from tests.handlers.test_total import began, locked, request
@@ -36,9 +36,7 @@ async def holding(api: Api, size: int) -> AsyncIterator[RawClient]:
 
 
 async def given_back(api: Api) -> None:
-    async with asyncio.timeout(10):
-        while api.gateway.documents.memory.used:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: not api.gateway.documents.memory.used)
 
 
 async def sent(api: Api, method: str, path: str, body: bytes, kind: str = "application/json") -> int:
@@ -131,9 +129,8 @@ async def test_who_sends_and_leaves_is_counted_until_the_write_is_done(tmp_path:
                 body = document(40 * UNIT)
                 client = await began(api, f"PUT /documents/c/{number}", f"Content-Length: {len(body)}")
                 client.send(body)
-                async with asyncio.timeout(5):
-                    while api.gateway.documents.memory.used < number * 40 * UNIT:
-                        await asyncio.sleep(0.01)
+                held = number * 40 * UNIT
+                await eventually(lambda held=held: api.gateway.documents.memory.used >= held)
                 client.close()
             assert (await refusal(api, f"Content-Length: {40 * UNIT}"))[0].startswith("HTTP/1.1 429 ")
             assert api.gateway.documents.memory.held("acme") == 80 * UNIT

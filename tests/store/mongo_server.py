@@ -10,7 +10,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from typing import Any
 
 from gateway.store.mongo_driver import Driver, Row, Server
 from tests.bench.servers import free_port
+from tests.eventually import END, poll
 
 REAL = os.environ.get("GATEWAY_TEST_MONGODB_URI", "")
 
@@ -103,12 +103,13 @@ def database(uri: str) -> str:
 
 
 def _await_port(process: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + 15
-    while True:
+    def listens() -> bool:
+        if process.poll() is not None:
+            raise RuntimeError("nx-27017 did not start; see nx.out")
         try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
+            socket.create_connection(("127.0.0.1", port), END).close()
         except OSError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError("nx-27017 did not start; see nx.out") from None
-            time.sleep(0.02)
+            return False
+        return True
+
+    poll(listens)

@@ -72,17 +72,17 @@ def test_a_schema_that_is_not_accepted_is_pointed_at(value: Any, pointer: str) -
 
 
 def test_a_schema_that_grows_without_bound_is_refused_at_once() -> None:
-    begin = time.monotonic()
+    begin = time.process_time()
     assert refused(doubling(60)) and refused({"anyOf": [{}] * (schema.MAX_SIZE + 1)})
-    assert time.monotonic() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 def test_an_explosive_pattern_is_matched_in_linear_time() -> None:
     validator = schema.compile_schema({"properties": {"a": {"pattern": "^(a+)+$"}}})
-    begin = time.monotonic()
+    begin = time.process_time()
     with pytest.raises(SchemaViolation):
         schema.check(validator, {"a": "a" * 100_000 + "b"})
-    assert time.monotonic() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 def test_a_violation_has_pointers_and_repeats_no_value() -> None:

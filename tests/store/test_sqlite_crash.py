@@ -5,7 +5,6 @@ import random
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from gateway.store.query import Query
 from gateway.store.sqlite import SQLiteDocumentStore
 from gateway.store.sqlite_operator import SQLiteOperator
 from gateway.store.write import IdempotencyKey
-from tests.eventually import eventually
+from tests.eventually import eventually, meanwhile
 from tests.store.conformance import ACME, ids
 from tests.store.slices_writer import SETTINGS as ALTERED
 
@@ -46,7 +45,7 @@ def write_and_kill(folder: Path, prefix: str, seconds: float, writer: str = "cra
         while not lines or not lines[-1].startswith(b"ack"):
             lines.append(process.stdout.readline())
             assert lines[-1], "the writer ended by itself"
-        time.sleep(seconds)
+        meanwhile(seconds)
         process.kill()
         rest = process.stdout.read()
     whole = rest[: rest.rfind(b"\n") + 1]  # the last line may be torn

@@ -29,7 +29,7 @@ from gateway.store.sqlite import SQLiteDocumentStore
 from gateway.store.sqlite_operator import SQLiteOperator
 from gateway.store.sqlite_transaction import Operation, Pace
 from gateway.store.write import Quota, Replace
-from tests.eventually import eventually, head_start, nothing_for
+from tests.eventually import eventually, head_start, nothing_for, takes
 from tests.store.conformance import ACME, ids, match, names
 from tests.store.conformance_streams import collect
 
@@ -224,7 +224,7 @@ async def test_whatever_is_written_meanwhile_by_whichever_process_the_file_is_ri
                 await write(tenant)
             except (NotFound, UniqueConflict):
                 pass
-            await asyncio.sleep(0.002)  # ids that the store makes come among those that are built still
+            await takes(0.002)  # ids that the store makes come among those that are built still
 
     for wanted in chance.choices(settings, k=4):
         done = asyncio.ensure_future(chance.choice(tenants).put_collection("c", wanted))

@@ -16,7 +16,7 @@ from gateway.store.sqlite import SQLiteDocumentStore
 from gateway.store.sqlite_operator import SQLiteOperator
 from gateway.store.sqlite_transaction import Operation
 from gateway.store.write import IDEMPOTENCY_SECONDS, IdempotencyKey, Replace
-from tests.eventually import head_start
+from tests.eventually import eventually_await, head_start
 from tests.store.conformance import ACME, ids
 from tests.store.conformance_streams import collect
 
@@ -80,9 +80,11 @@ async def test_the_sweeper_comes_by_itself(tmp_path: Path, monkeypatch: pytest.M
     tenant = store.tenant(ACME)
     await tenant.put_collection("c", TTL)
     await tenant.replace("c", "x", {"end": 0})
-    async with asyncio.timeout(30):
-        while (await tenant.collection("c")).documents:
-            await asyncio.sleep(0.005)
+
+    async def swept() -> bool:
+        return not (await tenant.collection("c")).documents
+
+    await eventually_await(swept)
     await store.close()
 
 
