@@ -20,6 +20,7 @@ from gateway.services.child_process import ChildProcess
 from gateway.store.sqlite_documents import read_small
 from gateway.store.sqlite_files import TenantFile
 from tests import harness
+from tests.eventually import END, eventually, head_start
 from tests.fakes import Backend, RawClient, always, answer
 from tests.handlers.api import ALL, SCOPES
 
@@ -77,7 +78,7 @@ async def test_the_watch_notices_what_blocks(tmp_path: Path, monkeypatch: pytest
     exec(compile(text, "elsewhere.py", "exec"), names)
     with pytest.raises(AssertionError), watched(monkeypatch):
         asyncio.get_running_loop().call_soon(names["blocks"])
-        await asyncio.sleep(0.01)
+        await head_start(0.01)
     assert [told.partition("(")[0] for told in _blocked] == ["os.stat", "os.listdir", "open"]
     with watched(monkeypatch):
         await asyncio.to_thread(names["blocks"])
@@ -140,9 +141,8 @@ async def test_an_answer_that_waits_for_its_client_touches_no_file_on_the_loop(
                 client = await RawClient.connect(harness.address(gateway))
                 client.send(b"GET /svc/ HTTP/1.1\r\nHost: a\r\n\r\n")
                 await client.head()
-                async with asyncio.timeout(20):
-                    while gateway.admission.in_use()["app"]:  # until it is all taken in
-                        await asyncio.sleep(0.01)
+                await eventually(lambda: not gateway.admission.in_use()["app"])  # until it is all taken in
+                async with asyncio.timeout(END):
                     assert len(await client.reader.readexactly(len(big))) == len(big)
                 client.close()
 
@@ -155,9 +155,7 @@ async def test_changes_of_the_config_and_the_keys_are_seen_from_another_thread(
         with watched(monkeypatch):
             path = tmp_path / "routing.yaml"
             path.write_text(path.read_text() + "\n# another\n")
-            async with asyncio.timeout(20):
-                while gateway.live.current.revision == 1:
-                    await asyncio.sleep(0.01)
+            await eventually(lambda: gateway.live.current.revision > 1)
             keys = Path(gateway.config.keys)
             keys.write_text(keys.read_text() + " ")
             await asyncio.create_task(gateway.keys.reload_if_changed())

@@ -4,7 +4,7 @@ call of a tenant that is limited, the trial, the connection, the retry that was 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,6 +35,7 @@ from gateway.services.probes import Probes
 from gateway.services.retries import Retries
 from gateway.services.seats import Line
 from tests import harness
+from tests.eventually import eventually
 from tests.fakes import Backend, Heard, RawClient, answer
 from tests.sockets import echo, request
 from tests.sockets import websocket as play
@@ -59,12 +60,6 @@ def breaks(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, after: bool 
 
     monkeypatch.setattr(owner, name, broken)
     return done
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.002)
 
 
 async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -104,7 +99,7 @@ async def ask(gateway: Gateway, path: str = "/svc/", body: bytes | None = None) 
 
 async def status(client: RawClient) -> str:
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             line = (await client.head()).split("\r\n")[0]
     except (asyncio.IncompleteReadError, ConnectionError):
         line = ""
@@ -121,11 +116,11 @@ async def shake(gateway: Gateway) -> str:
 
 async def check_nothing_is_held(gateway: Gateway) -> None:
     admission = gateway.admission
-    await until(lambda: admission.in_use() == {"app": 0})
+    await eventually(lambda: admission.in_use() == {"app": 0})
     assert admission.waiting() == {"app": 0}
     assert not admission._held
     assert not list(admission._lines["app"].fair.items())
-    await until(lambda: gateway.pools.under_way == 0)
+    await eventually(lambda: gateway.pools.under_way == 0)
     assert len(gateway.tunnels) == 0
     assert all(a["state"] == "closed" for b in gateway.health.states() for a in b["addresses"])
     for pool in gateway.pools._pools.values():
@@ -156,7 +151,7 @@ async def test_a_bug_on_the_short_way_keeps_nothing(
 ) -> None:
     async with through(tmp_path, retry="idempotent") as gateway:
         assert await ask(gateway) == "200"  # now there is a warm connection
-        await until(lambda: gateway.admission.in_use() == {"app": 0})
+        await eventually(lambda: gateway.admission.in_use() == {"app": 0})
         after = after and name not in ("_hold", "__init__")  # there is nothing behind what these do
         done = breaks(monkeypatch, owner, name, after)
         assert await ask(gateway) in ("500", "200")
@@ -250,12 +245,12 @@ async def test_a_bug_while_an_answer_comes_keeps_nothing_and_nobody_waiting(
     body = None if way == "short" else b"x" * 5000
     async with through(tmp_path) as gateway:
         assert await ask(gateway, body=body) == "200"
-        await until(lambda: gateway.admission.in_use() == {"app": 0})
+        await eventually(lambda: gateway.admission.in_use() == {"app": 0})
         after = (owner, name) == (Line, "give_back")
         done = breaks(monkeypatch, owner, name, after)
         assert await ask(gateway, body=body) in ("500", "502", "200", "")
         assert done
-        await until(lambda: gateway.admission.in_use() == {"app": 0})
+        await eventually(lambda: gateway.admission.in_use() == {"app": 0})
         assert not gateway.admission._held
         assert await ask(gateway, body=body) == "200"
 
@@ -309,7 +304,7 @@ async def test_a_retry_that_fails_by_a_bug_keeps_nothing(
 ) -> None:
     async with through(tmp_path, retry="idempotent") as gateway:
         assert await ask(gateway) == "200"
-        await until(lambda: gateway.admission.in_use() == {"app": 0})
+        await eventually(lambda: gateway.admission.in_use() == {"app": 0})
         before = gateway.retries._budgets["app"]
         withdraw = Retries.withdraw
         done: list[list[int]] = []
@@ -385,12 +380,12 @@ async def test_a_probe_that_fails_by_a_bug_gives_back_its_seat_and_its_trial(
         done = breaks(monkeypatch, owner, name)
         health.retry_now("app")
         probes.look()
-        await until(lambda: done and admission.in_use() == {"app": 0})
+        await eventually(lambda: done and admission.in_use() == {"app": 0})
         assert not probes._out
         assert health.states()[0]["addresses"][0]["state"] == "open"
         health.retry_now("app")
         probes.look()
-        await until(lambda: health.is_closed(address))
-        await until(lambda: admission.in_use() == {"app": 0})
+        await eventually(lambda: health.is_closed(address))
+        await eventually(lambda: admission.in_use() == {"app": 0})
         probes.close()
         pools.close()
