@@ -149,7 +149,7 @@ def test_what_means_nothing_is_outlived_also_while_it_starts_and_a_child_gets_it
         serving.until_logged(process, "SIGUSR2 means nothing here")
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(30) == 0, serving.log.read_text()
 
 
 def children(pid: int) -> list[int]:
