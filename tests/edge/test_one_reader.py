@@ -15,6 +15,7 @@ import pytest
 
 from gateway.app import Gateway
 from tests import harness
+from tests.eventually import head_start
 from tests.fakes import Backend, Heard, RawClient, answer
 from tests.handlers.api import serving
 from tests.wire import Wire
@@ -60,7 +61,7 @@ async def test_a_trailer_is_no_header_of_the_next_request(tmp_path: Path, kind: 
             wire = await Wire.connect(harness.address(gateway))
             for piece in pieces:
                 wire.send(piece)
-                await asyncio.sleep(0.005)
+                await head_start(0.005)
             answers = await wire.answers(["POST", "GET"])
             assert [one.body for one in answers] == [b"/1 hi", b"/next "]
             assert not any(one.closes for one in answers)
@@ -103,13 +104,13 @@ async def test_a_proxy_in_front_that_shares_its_connections_shares_no_trailers(t
         )
         haproxy = subprocess.Popen(["haproxy", "-q", "-db", "-f", str(settings)])
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while True:
                     try:
                         attacker = await RawClient.connect(("127.0.0.1", port))
                         break
                     except ConnectionError:
-                        await asyncio.sleep(0.02)
+                        await head_start(0.02)
             for number in range(10):
                 attacker.send(
                     b"POST /svc/1 HTTP/1.1\r\n" + CHUNKED + b"1\r\nx\r\n0\r\nCookie: session=attacker\r\n\r\n"
@@ -143,7 +144,7 @@ async def test_nothing_behind_a_connect_is_a_request(tmp_path: Path, framing: by
             for piece in pieces:
                 if not wire.ended:
                     wire.send(piece)
-                await asyncio.sleep(0.005)
+                await head_start(0.005)
             (refusal,) = await wire.answers(["CONNECT"])
             assert refusal.closes
             assert refusal.status == 501 or (b"chunked" in framing and refusal.status == 400)
@@ -168,7 +169,7 @@ async def test_a_broken_chunk_is_not_the_end_of_a_body_wherever_it_is_cut(tmp_pa
         for at in range(len(head) - 2, len(head) + 14):
             wire = await Wire.connect(harness.address(gateway))
             wire.send(raw[:at])
-            await asyncio.sleep(0.06 if at % 2 else 0.005)  # a body that takes its time is read as a stream
+            await head_start(0.06 if at % 2 else 0.005)  # a body that takes its time is read as a stream
             wire.send(raw[at:])
             (refusal,) = await wire.answers(["POST"])
             assert refusal.status == 400 and refusal.closes, raw[at:]
@@ -189,9 +190,9 @@ async def test_an_import_whose_chunks_break_is_not_done(tmp_path: Path) -> None:
         for rest in (b"\r\nZZ\r\n", b"\r\n\r\n", b"XX0\r\n\r\n"):
             client = await RawClient.connect(harness.address(api.gateway))
             client.send(head + good)
-            await asyncio.sleep(0.07)
+            await head_start(0.07)
             client.send(rest)
-            received = await client.rest(5)
+            received = await client.rest()
             assert b'"done"' not in received and b'"done":true' not in received, received
             client.close()
 
@@ -212,7 +213,7 @@ async def test_the_body_of_a_refused_request_is_no_request(tmp_path: Path, path:
         for at in (len(raw), len(head) + 5, len(head) + body.index(b"\r\n\r\n") + 4, len(raw) - 30):
             wire = await Wire.connect(harness.address(gateway))
             wire.send(raw[:at])
-            await asyncio.sleep(0.06)
+            await head_start(0.06)
             if not wire.ended:
                 wire.send(raw[at:] + get())
             answers = await wire.answers(["POST", "GET"])

@@ -267,7 +267,7 @@ async def test_requests_behind_a_chunked_body_with_an_ignored_upgrade_are_answer
         for cut in range(0, len(raw), 3):
             client = await RawClient.connect(harness.address(gateway))
             client.send(raw[:cut])
-            await asyncio.sleep(0.001)
+            await head_start(0.001)
             client.send(raw[cut:])
             received = [(await client.answer())[1] for _ in range(3)]
             assert received == [b"/1hi", b"/2" + inner, b"/3"], raw[:cut]
