@@ -197,7 +197,7 @@ class Gateway:
     async def reload(self) -> None:
         """What SIGHUP asks for: the config and the keys again."""
         await self.keys.reload_if_changed()
-        await self.live.reload()
+        await self.live.reload_when_quiet()
 
     async def reopen_logs(self, why: str) -> None:
         """Go on in new files, because the old ones were renamed; and say whether that was done."""

@@ -13,6 +13,8 @@ from gateway.core.names import URL
 from gateway.core.problems import Wrong
 from gateway.core.table import PatternError, compile_pattern
 
+# What an editor may underline: no more than `check_path` refuses.
+PATH = r"/[^?#*<>\[\]^|\\]*(\{[A-Za-z_][A-Za-z0-9_]*\*\})?"
 PROBE_PATH = r"/[\x21\x22\x24-\x7e]{0,1000}"
 _TYPES = frozenset({"int", "str", "string", "path", "uuid", "slug", "float", "any", "re", "regex"})
 # In a literal these only look like a pattern of another router: no client sends the path that they spell.

@@ -104,7 +104,7 @@ HostHeader = Annotated[
 PathPattern = Annotated[
     str,
     AfterValidator(patterns.check_path),
-    Word("a path", "/orders/{id}/{rest*}", {"type": "string"}),
+    Word("a path", "/orders/{id}/{rest*}", _text(patterns.PATH)),
 ]
 Origin = Annotated[
     str,
@@ -117,7 +117,9 @@ HeaderName = Annotated[
     Word("the name of a header", "Content-Type", _text(names.HEADER_NAME)),
 ]
 BackendAddress = Annotated[
-    str, AfterValidator(names.check_address), Word("an address", "http://127.0.0.1:8000", {"type": "string"})
+    str,
+    AfterValidator(names.check_address),
+    Word("an address", "http://127.0.0.1:8000", _text("(http://|unix:).+")),
 ]
 Network = Annotated[
     str, AfterValidator(names.check_network), Word("an IP network", "10.0.0.0/8", {"type": "string"})

@@ -23,7 +23,7 @@ from gateway.core.problems import Problem, Problems
 from gateway.edge import front_page, threads
 from gateway.periodic import Boundary, Periodic
 from gateway.services import files, source
-from gateway.services.watch import Look, Settling, Stamp, is_cut_off, stamp
+from gateway.services.watch import QUIET, RESTLESS, Look, Settling, Stamp, is_cut_off, stamp
 
 L = logging.getLogger(__name__)
 POLL = 0.05  # seconds between two looks at the file
@@ -132,6 +132,20 @@ class ConfigService:
         except Problems as found:
             raise ConfigRefused(self.path, found.items) from None
         self._on_applied(self._swap(compiled, text), None)
+
+    async def reload_when_quiet(self) -> bool:
+        """As `reload`, once the file has been left alone for QUIET seconds: a signal may come while somebody
+        writes. Left to the watch when it is never left alone."""
+        deadline = self._now() + RESTLESS
+        before = await self._stamp()
+        while self._now() < deadline:
+            await asyncio.sleep(QUIET)
+            now = await self._stamp()
+            if now == before:
+                return await self.reload()
+            before = now
+        L.warning("%s changes all the time: it is read when it is left alone", self.path)
+        return False
 
     async def reload(self) -> bool:
         """Load the file now, off the loop, quiet or not. True when the running snapshot is what the file

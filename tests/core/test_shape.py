@@ -10,12 +10,13 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
 from gateway.core.problems import Path, Problem, Problems
 from gateway.core.redact import redact
-from gateway.core.settings import Settings, parse
+from gateway.core.settings import Settings, json_schema, parse
 from gateway.core.shape import Slot, bare, flow, shown
 from gateway.services.source import parse_yaml, with_lines
 
@@ -53,6 +54,7 @@ def places(slot: Slot, above: Path = ()) -> Iterator[Path]:
         yield from places(Slot(field.annotation), (*above, name))
 
 
+SCHEMA = jsonschema.Draft202012Validator(json_schema())
 PLACES = list(places(Slot(Settings)))
 
 
@@ -163,7 +165,9 @@ def test_the_example_of_each_hint_is_accepted_where_the_problem_is(path: Path) -
         for problem in problems_of(data):
             if problem.path[: len(path)] != path or "unknown" in problem.reason:
                 continue
-            left = problems_of(mended(problem, data))
+            made = mended(problem, data)
+            left = problems_of(made)
+            assert left or SCHEMA.is_valid(made), problem
             assert all(other.path != problem.path for other in left), (problem, left)
 
 
@@ -275,6 +279,7 @@ def test_the_example_is_what_was_meant_where_that_can_be_told(path: str, value: 
 def test_a_path_of_another_router_is_refused_with_the_one_that_is_meant(path: str, example: str) -> None:
     ((problem, _),) = told(("routes", 0, "path"), path)
     assert problem.mend.startswith(f"write path: {example};")
+    assert SCHEMA.is_valid(put(("routes", 0, "path"), example))
     assert not problems_of(put(("routes", 0, "path"), example))
 
 
@@ -284,7 +289,9 @@ def test_a_path_of_another_router_is_refused_with_the_one_that_is_meant(path: st
      "/a,b;c=d", "/@x", "/~x", "/x!", "/it's", "/a.b", "/.well-known/x", "/a%3Fb"],
 )  # fmt: skip
 def test_a_path_that_a_client_can_send_is_taken(path: str) -> None:
-    assert not problems_of(put(("routes", 0, "path"), path))
+    data = put(("routes", 0, "path"), path)
+    assert not problems_of(data)
+    assert SCHEMA.is_valid(data)
 
 
 @pytest.mark.parametrize(

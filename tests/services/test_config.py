@@ -658,6 +658,40 @@ async def test_reload_takes_the_file_now(setting: Setting) -> None:
     assert (setting.names, setting.live.current.revision) == (["b"], 2)
 
 
+async def test_a_reload_that_a_signal_asks_for_does_not_take_half_a_file(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gateway.services import config
+
+    whole = text(*(f"r{index}" for index in range(20))).splitlines(keepends=True)
+    parts = iter(range(4, len(whole) + 1))
+    monkeypatch.setattr(config, "QUIET", 0.001)
+
+    def written_on(path: Path) -> tuple[int, ...]:
+        """The stamp of a file that grows whenever it is looked at, until it is whole."""
+        part = next(parts, len(whole))
+        path.write_text("".join(whole[:part]))
+        return (part,) * 5
+
+    monkeypatch.setattr(config, "stamp", written_on)
+    assert await setting.live.reload_when_quiet()
+    assert [len(new.table.routes) for new, _ in setting.applied] == [1, 20]
+
+
+async def test_a_reload_of_a_file_that_never_rests_ends_and_says_so(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from gateway.services import config
+
+    count = itertools.count()
+    monkeypatch.setattr(config, "stamp", lambda path: (next(count),) * 5)
+    monkeypatch.setattr(config, "QUIET", 0.001)
+    monkeypatch.setattr(config, "RESTLESS", 0.05)
+    assert not await setting.live.reload_when_quiet()
+    assert "changes all the time" in caplog.text
+    assert len(setting.applied) == 1
+
+
 async def test_reloads_at_once_swap_once(setting: Setting) -> None:
     setting.path.write_text(text("b"))
     async with setting.watched():
