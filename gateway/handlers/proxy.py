@@ -12,10 +12,10 @@ from functools import partial
 from time import perf_counter
 from typing import Protocol
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from gateway.call import Call
-from gateway.core import deadline, retry
+from gateway.core import deadline, max_forwards, retry, target
 from gateway.core.errors import BackendUnavailable, BadRequest, GatewayError, RequestTimeout
 from gateway.core.model import Address, Backend, Timeouts
 from gateway.core.via import Via
@@ -83,6 +83,8 @@ class Proxy:
         assert route is not None and call.client is not None
         if call.head.timeouts or (call.head.upgrades and asked(call) is not None):
             return False  # with a time of its own, or a WebSocket
+        if call.method == "OPTIONS" and max_forwards.hops(call.head) == 0:
+            return False
         seat = self._admission.try_admit(call, backend)
         if seat is None:
             return False
@@ -110,6 +112,10 @@ class Proxy:
 
     async def __call__(self, call: Call) -> web.StreamResponse:
         assert call.route is not None and call.client is not None
+        if call.method == "OPTIONS" and max_forwards.hops(call.head) == 0:
+            host = target.host_of(call.head.hosts[0])
+            methods = call.snapshot.table.methods(call.route, host, call.path)
+            return reply.empty(204, {hdrs.ALLOW: ", ".join(methods)})
         self._health.require(self._backend)
         timeouts = deadline.shortened(call.route.timeouts, call.head.timeouts)
         rule = asked(call)

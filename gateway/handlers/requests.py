@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.call import Call
-from gateway.core import forwarding
+from gateway.core import forwarding, max_forwards
 from gateway.core.headers import is_trusted
 from gateway.core.via import Via
 
@@ -31,10 +31,13 @@ class Requests:
         made = call.head.made
         if made is None or made[0] is not call.route or made[1] is not call.identity:
             call.head.made = made = (call.route, call.identity, self._lines(call))
+        lines = made[2]
+        if call.method == "OPTIONS" and (left := max_forwards.hops(call.head)):
+            lines = max_forwards.counted_down(lines, left)
         return b"".join(
             (
                 f"{call.method} {target} HTTP/1.1\r\n".encode("utf-8", "surrogateescape"),
-                made[2],
+                lines,
                 self._via.request(call.old),
                 f"X-Request-ID: {call.id}\r\nX-Request-Start: t={call.wall:.3f}\r\n".encode(),
                 b"X-Request-Deadline: t=%.3f\r\n" % (call.wall + total) if total else b"",

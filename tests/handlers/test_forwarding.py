@@ -83,6 +83,53 @@ async def test_addresses_of_documents_begin_with_the_prefix_that_a_trusted_proxy
         assert headers["Link"].startswith(f"<{start}/?")
 
 
+# --- Max-Forwards ----------------------------------------------------------------------------------
+
+
+async def sent(gateway: Gateway, request: str, *lines: str) -> str:
+    """The head of the answer. request: method and path."""
+    client = await RawClient.connect(harness.address(gateway))
+    more = "".join(f"{line}\r\n" for line in lines)
+    client.send(f"{request} HTTP/1.1\r\nHost: api.example\r\n{more}\r\n".encode())
+    head, _ = await client.answer()
+    client.close()
+    return head
+
+
+async def test_a_request_that_counts_its_hops_ends_where_they_do(tmp_path: Path) -> None:
+    async with Backend(always(answer())) as backend:
+        routes = [
+            harness.route("svc", "app", public=True, methods=["GET", "OPTIONS"]),
+            harness.route("closed", "app", methods=["GET", "OPTIONS"]),
+        ]
+        async with harness.running(tmp_path, {**config(backend), "routes": routes}) as gateway:
+            for more in ((), ("X-Request-Timeout: 5",), ("Content-Length: 3\r\n\r\nabc",)):
+                head = await sent(gateway, "OPTIONS /svc/x", "Max-Forwards: 0", *more)
+                assert head.startswith("HTTP/1.1 204 ")
+                assert "Allow: GET, HEAD, OPTIONS\r\n" in head
+            assert not backend.heard
+            assert "401" in await sent(gateway, "OPTIONS /closed/x", "Max-Forwards: 0")
+            assert "405" in await sent(gateway, "TRACE /svc/x", "Max-Forwards: 0")
+            for value, passed in (("1", "0"), ("12", "11"), ("x", "x")):
+                for connection in ("keep-alive", "close"):
+                    lines = (f"Max-Forwards: {value}", f"Connection: {connection}")
+                    assert "200" in await sent(gateway, "OPTIONS /svc/x", *lines)
+                    assert backend.heard[-1].all("Max-Forwards") == [passed]
+
+
+async def test_hops_of_other_methods_are_not_counted_whatever_came_before_on_the_connection(
+    tmp_path: Path,
+) -> None:
+    async with Backend(always(answer())) as backend:
+        async with harness.running(tmp_path, config(backend)) as gateway:
+            client = await RawClient.connect(harness.address(gateway))
+            for method in ("OPTIONS", "GET", "OPTIONS", "GET"):
+                client.send(f"{method} /svc/x HTTP/1.1\r\nHost: a\r\nMax-Forwards: 3\r\n\r\n".encode())
+                await client.answer()
+            client.close()
+    assert [heard.all("Max-Forwards") for heard in backend.heard] == [["2"], ["3"], ["2"], ["3"]]
+
+
 # --- Via -------------------------------------------------------------------------------------------
 
 
