@@ -25,6 +25,7 @@ from gateway.core.process import parse_process
 from gateway.edge.listener import bind, listening
 from gateway.periodic import Boundary
 from gateway.services import process_metrics, runtime, signals
+from gateway.services.logs import LogThread
 
 L = logging.getLogger(__name__)
 _ADMIN_GOES = 0.5  # seconds for the admin listener's clients at the end; aiohttp would give them a minute
@@ -73,6 +74,10 @@ class GatewayApplication(asab.Application):
         logging.getLogger("gateway").setLevel(logging.INFO)
         if self.Logging.ConsoleHandler is not None:
             self.Logging.ConsoleHandler.formatter.UseColor = sys.stderr.isatty()
+        # The syslog handler of ASAB is asynchronous by itself.
+        self.log = LogThread.before(
+            self.Logging.RootLogger, [self.Logging.ConsoleHandler, self.Logging.FileHandler]
+        )
         self._prepare = prepare
         self._on_ready = on_ready
         self._starting: asyncio.Task[None] | None = None
@@ -142,17 +147,18 @@ class GatewayApplication(asab.Application):
         self.PubSub.publish("Gateway.snapshot!", snapshot)
 
     def _on_usr1(self) -> None:
-        self._reopen_log()
+        self.log.call(self._reopen_log)
         self._begin(self.gateway.reopen_logs("SIGUSR1"))
 
     def _on_sighup(self) -> None:
         """In place of ASAB's, which renames its log file by itself: logrotate has done that, and its files
         would be renamed once more."""
-        self._reopen_log()
+        self.log.call(self._reopen_log)
         self.PubSub.publish("Application.hup!")
 
     def _reopen_log(self) -> None:
-        """Close the file of [logging:file]; the next line opens it again, under its name."""
+        """Close the file of [logging:file]; the next line opens it again, under its name. In the thread that
+        writes the log."""
         handler = self.Logging.FileHandler
         if handler is not None:
             handler.acquire()
@@ -207,7 +213,12 @@ def run(
     runtime.keep_memory()
     runtime.use_fast_loop()
     application = GatewayApplication(path, supervise=supervise, prepare=prepare, on_ready=on_ready)
+    code = 1
     try:
-        return int(application.run())
+        code = int(application.run())
     except asyncio.CancelledError:
-        return 0  # told to stop before it was up
+        code = 0  # told to stop before it was up
+    finally:
+        if not application.log.finish(application.Logging.RootLogger):
+            os._exit(code)  # all is done, and the usual way out would wait for who reads the log
+    return code

@@ -14,7 +14,14 @@ from typing import Protocol
 from gateway.core import answer
 from gateway.core.answer import AnswerHead
 from gateway.core.chunks import ChunkedReader
-from gateway.core.errors import BackendMalformed, BackendReset, BackendTimeout, GatewayError, InternalError
+from gateway.core.errors import (
+    BackendMalformed,
+    BackendReset,
+    BackendTimeout,
+    GatewayError,
+    InternalError,
+    RequestTimeout,
+)
 from gateway.core.model import Timeouts
 from gateway.edge.connection import Connection
 
@@ -240,11 +247,16 @@ class Exchange:
         return self.head is None and not self._interim and not self._buffer
 
     def expire(self) -> bool:
-        """The deadline has passed: whoever waits gets BackendTimeout. True when the backend may still be at
-        work: the caller decides whether to `discard` or to `abort`."""
+        """The deadline has passed: whoever waits gets BackendTimeout, or RequestTimeout while the client's
+        body is not here. True when the backend may still be at work: the caller decides whether to `discard`
+        or to `abort`."""
         sink, self._sink = self._sink, None
         if sink is not None:
-            if self.head is None:
+            if self.head is None and not self.sent and self._connection.writable is None:
+                # The backend takes all that there is: it is the client who is late.
+                text = "The body did not come within the call's total time."
+                sink.fail(RequestTimeout(text, close=True))
+            elif self.head is None:
                 sink.fail(BackendTimeout("The backend's answer did not begin in time."))
             else:
                 sink.fail(BackendTimeout("The backend's answer stalled, or took too long in all."))

@@ -62,6 +62,29 @@ async def test_a_body_that_drips_is_408_at_the_total_time(tmp_path: Path) -> Non
         client.close()
 
 
+async def test_a_body_that_drips_to_an_asynchronous_backend_is_the_clients_fault(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The address is not held to account: else a slow client could have it shut for all."""
+    timeouts = {"total": "300ms", "first_byte": "100ms"}
+    async with (
+        Backend(always(answer())) as backend,
+        harness.running(tmp_path, config(backend, timeouts=timeouts)) as gateway,
+    ):
+        client = await RawClient.connect(harness.address(gateway))
+        client.send(b"POST /svc/ HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n")
+        for _ in range(6):
+            client.send(b"x")
+            await takes(0.1)
+        head, body = await client.answer()
+        assert head.startswith("HTTP/1.1 408 ")
+        assert json.loads(body)["code"] == "request_timeout"
+        (app,) = gateway.health.states()
+        assert [address["failures"] for address in app["addresses"]] == [0]
+        client.close()
+    assert "A bug in the gateway" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("raw", "status"),
     [

@@ -1,0 +1,85 @@
+"""The ordinary log, written by a thread.
+
+A terminal that was stopped (Ctrl-S), a pipe whose reader hangs, or a slow disk makes every write wait; on the
+event loop that would stop all requests, for the sake of a line. Lines wait in memory instead; those beyond
+LIMIT are dropped and counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from logging.handlers import QueueHandler
+from time import monotonic
+
+LIMIT = 10_000  # lines
+_CLOSE_TIMEOUT = 2.0  # seconds
+
+Item = logging.LogRecord | Callable[[], object] | None
+
+
+class LogThread(QueueHandler):
+    """Takes the place of handlers of a logger, and gives each record to them in a thread."""
+
+    def __init__(self, handlers: Sequence[logging.Handler], limit: int = LIMIT) -> None:
+        self._items: queue.Queue[Item] = queue.Queue(limit)
+        super().__init__(self._items)
+        self._handlers = handlers
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._write, name="log", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def before(cls, logger: logging.Logger, handlers: Sequence[logging.Handler | None]) -> LogThread:
+        """In front of those of the handlers that the logger has."""
+        blocking = [handler for handler in handlers if handler is not None]
+        for handler in blocking:
+            logger.removeHandler(handler)
+        thread = cls(blocking)
+        logger.addHandler(thread)
+        return thread
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Never waits. What is dropped is told as soon as there is room again."""
+        try:
+            if self._dropped:
+                told = f"{self._dropped} lines of this log were dropped: whoever reads it was too slow"
+                self._items.put_nowait(
+                    logging.LogRecord(__name__, logging.WARNING, __file__, 0, told, None, None)
+                )
+                self._dropped = 0
+            self._items.put_nowait(record)
+        except queue.Full:
+            self._dropped += 1
+
+    def call(self, work: Callable[[], object]) -> None:
+        """Run it between two records: something that the handlers must not be used meanwhile for."""
+        with contextlib.suppress(queue.Full):
+            self._items.put_nowait(work)
+
+    def finish(self, logger: logging.Logger, timeout: float = _CLOSE_TIMEOUT) -> bool:
+        """Write what is left, and log without the thread from now on. False when nobody takes it in time:
+        then whatever touches the handlers again, as Python does at its end, would wait for ever."""
+        until = monotonic() + timeout
+        with contextlib.suppress(queue.Full):
+            self._items.put(None, timeout=timeout)
+        self._thread.join(max(0.0, until - monotonic()))
+        logger.removeHandler(self)
+        if self._thread.is_alive():
+            logger.addHandler(logging.NullHandler())  # or Python would write to stderr by itself
+            return False
+        for handler in self._handlers:
+            logger.addHandler(handler)
+        return True
+
+    def _write(self) -> None:
+        while (item := self._items.get()) is not None:
+            if not isinstance(item, logging.LogRecord):
+                item()
+                continue
+            for handler in self._handlers:
+                if item.levelno >= handler.level:
+                    handler.handle(item)
