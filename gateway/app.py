@@ -30,7 +30,7 @@ from gateway.handlers.changes import Feeds
 from gateway.handlers.documents import Documents
 from gateway.handlers.proxy import Proxy
 from gateway.life import Life, Policies
-from gateway.periodic import Periodic
+from gateway.periodic import Boundary, Periodic
 from gateway.services import lock
 from gateway.services.admission import Admission
 from gateway.services.child import ChildSpec
@@ -79,6 +79,8 @@ class Gateway:
         self.config = config
         self._on_snapshot = on_snapshot
         self._tasks: list[asyncio.Task[None]] = []
+        self._following = Boundary("what follows from a new routing config")
+        self._ending = Boundary("the end of the gateway")
         data = data_folder(Path(config.data))  # first: whoever else makes it would not make it private
         self._lock = lock.take(data, config.listen + config.admin, supervise=supervise)
         self.sockets = socket_folder(config.data)
@@ -185,12 +187,13 @@ class Gateway:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.supervisor.stop()
-        self.probes.close()
-        self.pools.close()
-        await self.quotas.close()
-        await self.store.close()
-        self.access_log.close()
+        for end in (
+            *(self.supervisor.stop, self.probes.close, self.pools.close, self.quotas.close),
+            *(self.store.close, self.access_log.close),
+        ):
+            with self._ending:  # one that fails must not leave the others open, or a backend running
+                if (waits := end()) is not None:
+                    await waits
         if self._lock is not None:
             self._lock.release()
 
@@ -252,17 +255,24 @@ class Gateway:
 
     def _applied(self, new: Snapshot, old: Snapshot | None) -> None:
         """Reconcile: what is gone from the config is closed after its last use; the rest lives on."""
-        backends = new.backends.values()
-        self.pools.reconcile((a, b.reuse_idle) for b in backends for a in b.addresses)
-        self.health.reconcile(new.backends)
-        self.admission.reconcile(new.backends)
-        self.retries.reconcile(new.backends)
-        self.tunnels.reconcile(new.tenants)
-        self.feeds.reconcile(new.tenants)
+        addresses = [(a, b.reuse_idle) for b in new.backends.values() for a in b.addresses]
         self.metrics.revision, self.metrics.loaded_at = new.revision, new.loaded_at
-        self.metrics.config_reload("applied")
-        self.metrics.keep_routes([route.name for route in new.table.routes])
-        self._on_snapshot(new)
+        steps: tuple[Callable[[], None], ...] = (
+            lambda: self.pools.reconcile(addresses),
+            lambda: self.health.reconcile(new.backends),
+            lambda: self.admission.reconcile(new.backends),
+            lambda: self.retries.reconcile(new.backends),
+            lambda: self.tunnels.reconcile(new.tenants),
+            lambda: self.feeds.reconcile(new.tenants),
+            lambda: self.metrics.config_reload("applied"),
+            lambda: self.metrics.keep_routes([route.name for route in new.table.routes]),
+            lambda: self._on_snapshot(new),
+        )
+        if old is None:  # a bug ends the start
+            for step in steps:
+                step()
+        else:
+            self._following.each(steps, lambda step: step())
 
     def _refused(self, refusal: Refusal) -> None:
         self.metrics.config_reload("refused")

@@ -29,6 +29,7 @@ from gateway.core.request_reader import Request
 from gateway.core.tokens import bearer
 from gateway.edge import body, cors, reply
 from gateway.edge.server import ClientConnection
+from gateway.periodic import Boundary
 
 L = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ class Life:
     def __init__(self, policies: Policies) -> None:
         self._policies = policies
         self.inside: set[Call] = set()
+        self._observing = Boundary("counting and logging a call")
 
     def serve(
         self, client: ClientConnection, request: Request, request_body: bytes, content: StreamReader | None
@@ -185,7 +187,8 @@ class Life:
     def observe(self, call: Call) -> None:
         """The call has ended: it is counted and logged, once."""
         self.inside.discard(call)
-        self._policies.observe(call)
+        with self._observing:  # its client has its answer, and may want the next one
+            self._policies.observe(call)
 
     def _abandoned(self, call: Call) -> web.StreamResponse:
         """What becomes of a call that was given up: its client left, or the time to drain is over."""

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import yaml
 
 from gateway import periodic
 from gateway.core.health import HealthRule
@@ -207,17 +208,13 @@ async def test_a_sweep_of_clients_connections_goes_on(
     seen: list[str] = []
 
     class Connection:
-        lingering = None
-
         def __init__(self, name: str) -> None:
             self.name = name
 
-        def head_is_late(self, now: float) -> None:
+        def look(self, now: float) -> None:
             seen.append(self.name)
             if self.name == "broken":
                 raise Bug
-
-        def reads_no_more(self, now: float) -> None: ...
 
     monkeypatch.setattr(sweep, "_connections", lambda: [Connection("broken"), Connection("good")])
     sweep._sweep.start()
@@ -435,3 +432,48 @@ async def test_keys_are_read_again_after_a_failure(tmp_path: Path, monkeypatch: 
             await eventually(lambda: len(asked) > 3)
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
+
+
+async def test_what_follows_from_a_reload_is_done_though_a_part_of_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else the seats and circuits of a config would not be those that are live."""
+    async with FakeBackend(always(answer())) as backend:
+        app = {"kind": "gunicorn", "threads": 2, "addresses": [backend.address]}
+        config = harness.routing([harness.route("svc", "app")], backends={"app": app})
+        async with harness.running(tmp_path, config) as gateway:
+
+            def fails(wanted: Any) -> None:
+                raise Bug
+
+            monkeypatch.setattr(gateway.pools, "reconcile", fails)
+            app["threads"] = 5
+            (tmp_path / "routing.yaml").write_text(yaml.safe_dump(config))
+            assert await gateway.live.reload()
+            assert gateway.admission.state()["app"]["seats"] == 5
+            assert len(told(caplog)) == 1
+            monkeypatch.undo()
+
+
+async def test_what_cannot_be_closed_keeps_nothing_else_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with FakeBackend(always(answer())) as backend:
+        app = {"kind": "uvicorn", "addresses": [backend.address]}
+        config = harness.routing([harness.route("svc", "app")], backends={"app": app})
+        async with harness.running(tmp_path, config) as gateway:
+            closed: list[str] = []
+
+            async def stop() -> None:
+                raise Bug
+
+            close = gateway.store.close
+
+            async def closes() -> None:
+                closed.append("store")
+                await close()
+
+            monkeypatch.setattr(gateway.supervisor, "stop", stop)
+            monkeypatch.setattr(gateway.store, "close", closes)
+    assert closed == ["store"]
+    assert "the end of the gateway failed" in told(caplog)[0]

@@ -17,7 +17,6 @@ from gateway.core import retry
 from gateway.core.health import HealthRule
 from gateway.core.model import Address
 from gateway.core.model import Backend as ModelBackend
-from gateway.edge import spool
 from gateway.edge.exchange import Exchange
 from gateway.edge.pool import Pool, Pools
 from gateway.edge.relay import Relay
@@ -31,6 +30,7 @@ from gateway.handlers.requests import Requests
 from gateway.handlers.retry import Retry
 from gateway.services.admission import Admission
 from gateway.services.health import Health
+from gateway.services.metrics import Metrics
 from gateway.services.probes import Probes
 from gateway.services.retries import Retries
 from gateway.services.seats import Line
@@ -71,6 +71,7 @@ async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.Str
 
 
 RESETS: list[int] = []
+BODY = b"x" * 200_000  # too long to be taken in before the call begins, or to be kept in memory
 
 
 @asynccontextmanager
@@ -188,26 +189,24 @@ WAITING = [
 async def test_a_bug_on_the_long_way_keeps_nothing(
     owner: type, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool, "MEMORY", 1000)
     async with through(tmp_path) as gateway:
         done = breaks(monkeypatch, owner, name)
-        assert await ask(gateway, body=b"x" * 5000) == "500"
+        assert await ask(gateway, body=BODY) == "500"
         assert done
         await check_nothing_is_held(gateway)
-        assert await ask(gateway, body=b"x" * 5000) == "200"
+        assert await ask(gateway, body=BODY) == "200"
         assert await ask(gateway) == "200"
 
 
 async def test_a_bug_after_an_upload_has_begun_ends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool, "MEMORY", 1000)
     async with through(tmp_path) as gateway:
         done = breaks(monkeypatch, Passage, "beside", after=True)
-        assert await ask(gateway, body=b"x" * 5000) == "500"
+        assert await ask(gateway, body=BODY) == "500"
         assert done
         await check_nothing_is_held(gateway)
-        assert await ask(gateway, body=b"x" * 5000) == "200"
+        assert await ask(gateway, body=BODY) == "200"
 
 
 async def test_a_bug_before_waiting_leaves_no_place_in_line(
@@ -242,7 +241,7 @@ ANSWER = [
 async def test_a_bug_while_an_answer_comes_keeps_nothing_and_nobody_waiting(
     owner: type, name: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    body = None if way == "short" else b"x" * 5000
+    body = None if way == "short" else BODY
     async with through(tmp_path) as gateway:
         assert await ask(gateway, body=body) == "200"
         await eventually(lambda: gateway.admission.in_use() == {"app": 0})
@@ -328,6 +327,22 @@ def test_a_refund_is_what_a_retry_costs() -> None:
 
 
 # --- trials and probes -----------------------------------------------------------------------------
+
+
+async def test_a_bug_in_counting_a_call_keeps_its_client_from_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with through(tmp_path) as gateway:
+        client = await RawClient.connect(harness.address(gateway))
+        bearer = harness.token(gateway)
+        for number in range(3):
+            done = breaks(monkeypatch, Metrics, "observe") if number < 2 else [1]
+            client.send(f"GET /svc/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {bearer}\r\n\r\n".encode())
+            head, _ = await client.answer()
+            assert head.startswith("HTTP/1.1 200 ") and done
+        client.close()
+        await check_nothing_is_held(gateway)
+        assert not gateway.life.inside
 
 
 async def test_a_trial_that_a_retry_leaves_for_another_address_is_free_again(
