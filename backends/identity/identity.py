@@ -21,6 +21,7 @@ _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749, 3.3
 # No encoded slash, backslash, dot, NUL or line break: one reads another path out of it than the next.
 _PREFIX = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%(?!00|0[ADad]|2[EFef]|5[Cc])[0-9A-Fa-f]{2})+)+")
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
+_NO_NAME = "localhost"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -135,6 +136,10 @@ def forwarded(headers: Headers) -> Forwarded:
     try:
         scheme = _one(headers, "X-Forwarded-Proto") or ""
         host = _one(headers, "X-Forwarded-Host") or ""
+        if not host and list(headers("Host")) == [""]:
+            # Legal, and what a request of HTTP/1.0 becomes. A framework that has no name to make an address
+            # with takes its socket's path, or makes http:///path, whose host is the path.
+            host = _NO_NAME
         prefix = (_one(headers, "X-Forwarded-Prefix") or "").removesuffix("/")
         client = (_one(headers, "X-Forwarded-For") or "").partition(",")[0].strip()
     except IdentityInvalid as error:

@@ -114,6 +114,20 @@ async def test_each_framework_works_under_any_prefix_and_host_that_the_gateway_t
             assert (await get(gateway, f"{start}/go", headers))[:2] == (302, f"{start}/open")
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize("request_line", ["HTTP/1.1\r\nHost:", "HTTP/1.0"])
+async def test_an_address_is_one_also_where_the_client_names_no_host(
+    tmp_path: Path, servers: dict[str, Server], request_line: str
+) -> None:
+    async with harness.running(tmp_path, routing(servers)) as gateway:
+        for kind in COMMANDS:
+            client = await RawClient.connect(harness.address(gateway))
+            client.send(f"GET /open-{kind}/open {request_line}\r\nConnection: close\r\n\r\n".encode())
+            assert (await client.head()).startswith("HTTP/1.1 200 "), kind
+            assert f'"http://localhost/open-{kind}/open"'.encode() in await client.rest()
+            client.close()
+
+
 @pytest.mark.parametrize(
     ("kind", "chunked"),
     [("flask", False), ("flask", True), ("wsgi", False), ("wsgi", True), ("django", False)],
