@@ -22,7 +22,7 @@ from gateway.admin import web as admin
 from gateway.app import Gateway
 from gateway.call import Snapshot
 from gateway.core.process import parse_process
-from gateway.edge.listener import bind, listening
+from gateway.edge.listener import bind, listen
 from gateway.periodic import Boundary
 from gateway.services import process_metrics, runtime, signals
 from gateway.services.logs import LogThread
@@ -50,8 +50,8 @@ class _AdminContainer(asab.web.WebContainer):
     async def open(self, sockets: list[socket.socket], key: str) -> None:
         await self.WebAppRunner.setup()
         for sock in sockets:
-            with listening(sock, key):
-                await aiohttp.web.SockSite(self.WebAppRunner, sock).start()
+            listen(sock, key)
+            await aiohttp.web.SockSite(self.WebAppRunner, sock).start()
 
 
 class GatewayApplication(asab.Application):
@@ -130,6 +130,8 @@ class GatewayApplication(asab.Application):
         await self._stopping.wait()
         self._stop_event.set()  # ASAB forgets a signal that came before its own run time, and would run on
         await self.gateway.drain()
+        for task in self._reloads:
+            task.cancel()
         if self._process is not None:
             self._process.close()  # ASAB waits three seconds for a task that is left
 

@@ -337,6 +337,20 @@ def test_a_port_in_use_is_a_clear_message_and_exit_code_1(tmp_path: Path, which:
 
 
 @pytest.mark.whole
+def test_an_admin_address_that_is_the_public_one_by_another_name_ends_the_start(tmp_path: Path) -> None:
+    serving = Serving(tmp_path)
+    text, port = serving.conf.read_text(), serving.public.rpartition(":")[2]
+    before, _, after = text.partition("[admin]")
+    rest = after.partition("\n\n")[2]
+    serving.conf.write_text(f"{before}[admin]\nlisten = 127.1:{port}\n\n{rest}")
+    with serving.started() as process:
+        assert process.wait(15) == 1
+    shown = serving.log.read_text().replace("\n", "")
+    assert f"{port}: the port is in use by this gateway itself" in shown
+    assert "is ready" not in shown
+
+
+@pytest.mark.whole
 def test_a_bad_routing_config_at_the_start_is_exit_code_1_with_its_problems(tmp_path: Path) -> None:
     serving = Serving(tmp_path, BAD)
     with serving.started() as process:
@@ -345,17 +359,3 @@ def test_a_bad_routing_config_at_the_start_is_exit_code_1_with_its_problems(tmp_
     for line, where, _ in EXPECTED:
         assert f"routing.yaml:{line}  {where}" in shown.replace("\n", "")
     assert "Traceback" not in shown
-
-
-def test_it_does_not_start_on_a_parser_that_reads_requests_in_another_way(tmp_path: Path) -> None:
-    conf = write_conf(tmp_path)
-    ran = subprocess.run(
-        [sys.executable, "-m", "gateway", "serve", "-c", str(conf)],
-        env={**os.environ, "AIOHTTP_NO_EXTENSIONS": "1", "TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert ran.returncode == 1
-    assert "unset AIOHTTP_NO_EXTENSIONS" in ran.stderr
-    assert "Traceback" not in ran.stderr

@@ -81,8 +81,12 @@ class AccessLog:
             self.tell()
 
     def reopen(self) -> None:
-        """Go on in a new file of the same name, because the old one was renamed (log rotation)."""
-        self._reopen.set()
+        """Go on in a new file of the same name, because the old one was renamed (log rotation). `reopened`
+        grows when that was tried."""
+        if self._path:
+            self._reopen.set()
+        else:
+            self.reopened += 1
 
     def close(self, patience: float = _CLOSE_TIMEOUT) -> None:
         """Write what is left. patience: seconds for a disk or a reader that does not take it."""

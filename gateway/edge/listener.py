@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from time import monotonic
 
 from aiohttp import web
@@ -70,8 +69,8 @@ class Listener:
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=0.2)
         await self._runner.setup()
         for sock in self._sockets:
-            with listening(sock, self._key):
-                await web.SockSite(self._runner, sock, backlog=backlog).start()
+            listen(sock, self._key, backlog)
+            await web.SockSite(self._runner, sock, backlog=backlog).start()
         self._sweep.start()
 
     def _look(self) -> None:
@@ -106,11 +105,11 @@ class Listener:
             sock.close()
 
 
-@contextmanager
-def listening(sock: socket.socket, key: str) -> Iterator[None]:
-    """Around the listening itself, which fails where two processes have bound a port in the same moment."""
+def listen(sock: socket.socket, key: str, backlog: int = 128) -> None:
+    """Listen on what `bind` gave. That fails where two have bound one port before either listened, and the
+    event loop (uvloop) would keep it to itself. Raises ListenError."""
     try:
-        yield
+        sock.listen(backlog)
     except OSError as error:
         host, port = sock.getsockname()[:2]
         raise ListenError(listen_problem(host, port, error, key)) from None

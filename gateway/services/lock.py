@@ -35,7 +35,7 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path, listen: Iterable[Listen]) -> None:
-        self._fd = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             held = _try_lock(self._fd, fcntl.LOCK_EX)
             if not held:

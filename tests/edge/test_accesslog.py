@@ -394,6 +394,7 @@ def test_an_empty_path_logs_nowhere(tmp_path, monkeypatch):
     log = AccessLog("")
     log.write(call())
     log.reopen()
+    assert log.reopened == 1  # nobody need wait for it
     log.close()
     assert list(tmp_path.iterdir()) == []
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.edge.listener import ListenError, bind
+from gateway.edge.listener import ListenError, bind, listen
 from gateway.edge.ports import holder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc/net/tcp")
@@ -35,6 +35,18 @@ def test_another_process_is_named_by_its_program_and_pid_and_not_by_its_argument
         caught.value
     )
     assert "secret" not in str(caught.value)
+
+
+def test_two_that_have_bound_a_port_before_either_listened_are_told_apart() -> None:
+    """Both binds succeed, and uvloop says nothing of the second listen that fails."""
+    one = bind("127.0.0.1", 0)
+    port = one.getsockname()[1]
+    other = bind("127.0.0.1", port)
+    listen(one, "")
+    with pytest.raises(ListenError, match=r"the port is in use by this gateway itself.*\[admin\] listen"):
+        listen(other, "[admin] listen")
+    one.close()
+    other.close()
 
 
 def test_a_port_of_our_own_is_named_as_that() -> None:
