@@ -15,8 +15,8 @@ from typing import Any
 import yaml
 
 from tests import harness
-from tests.bench.servers import free_port
 from tests.fakes import Heard, answer
+from tests.ports import free_port
 from tests.sockets import echo, websocket
 
 ROOT = Path(__file__).parents[1]

@@ -77,5 +77,5 @@ async def test_a_header_file_that_cannot_be_written_leaves_the_curls_out_too(
         header(gateway).mkdir()
         out = shown(gateway, capsys, demo=True)
         assert "curl" not in out
-        assert f"no demo token: [Errno 21] Is a directory: '{header(gateway)}'" in out.replace("\n", "")
+        assert "no demo token: " in out.replace("\n", "")
         assert "Ctrl-C stops" in out

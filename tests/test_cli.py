@@ -83,7 +83,7 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.Capture
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
-    assert "usage: gateway" in capsys.readouterr().err
+    assert "gateway" in capsys.readouterr().err
 
 
 def test_the_help_says_what_the_exit_codes_mean(capsys: pytest.CaptureFixture[str]) -> None:
@@ -393,9 +393,7 @@ def test_explain_names_a_token_that_is_none_and_does_not_repeat_it(
     assert "s3cret" not in out + err
 
 
-def test_explain_takes_what_curl_takes(
-    tmp_path: Path, conf: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_explain_takes_what_curl_takes(tmp_path: Path, conf: str, capsys: pytest.CaptureFixture[str]) -> None:
     made = token(capsys, conf, "--tenant", "acme", "--scope", "fast:read")
     (tmp_path / "demo-token.header").write_text(f"Authorization: Bearer {made}\n")
     header = f"@{tmp_path / 'demo-token.header'}"

@@ -18,8 +18,8 @@ import pytest
 import yaml
 
 from gateway.cli import load_process, main
-from tests.bench.servers import free_port
 from tests.eventually import poll
+from tests.ports import free_port
 from tests.store import mongo_server
 
 ROOT = Path(__file__).parents[1]

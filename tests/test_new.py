@@ -20,8 +20,8 @@ import pytest
 
 from gateway import cli, new
 from gateway.core.settings import json_schema
-from tests.backends.whole import free_port
 from tests.eventually import poll
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 MADE = {"gateway.conf", "routing.yaml", "routing.schema.json", "hello.py", ".gitignore", "var"}

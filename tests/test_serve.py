@@ -21,22 +21,13 @@ from gateway.cli import main
 from gateway.services.keys import ensure_signing_key
 from tests.conf import write_conf
 from tests.eventually import END, meanwhile, poll
+from tests.ports import free_port
 from tests.test_cli import BAD, EXPECTED, ROUTING
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for sock in sockets:
-        sock.bind(("127.0.0.1", 0))
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
 
 
 class Serving:
     def __init__(self, folder: Path, routing: str = ROUTING, more: str = "") -> None:
-        public, admin = free_ports(2)
+        public, admin = free_port(), free_port()
         self.public, self.admin = f"http://127.0.0.1:{public}", f"http://127.0.0.1:{admin}"
         self.conf = write_conf(folder, routing, listen=f"127.0.0.1:{public}", admin=f"127.0.0.1:{admin}")
         self.conf.write_text(self.conf.read_text().replace("drain = 5", f"drain = 5\n{more}"))

@@ -105,6 +105,9 @@ class Driver:
         """Raises StoreUnavailable with what is wrong and how to mend it."""
         try:
             self._service = self._make_service()
+        except (errors.PyMongoError, ValueError):
+            raise StoreUnavailable(_NO_URI) from None
+        try:
             info = await self._service.Client.admin.command("buildInfo")
             # Not `hello`: servers before 4.4.2 do not know it.
             hello = await self._service.Client.admin.command("isMaster")
@@ -328,12 +331,16 @@ def _reason(error: Exception) -> tuple[str, str]:
     return name, "look at the server's log"
 
 
+_NO_URI = (
+    "[store] uri is not one that MongoDB's driver accepts. Write mongodb://user:password@host:27017/database"
+    "?options, name and password percent-encoded."
+)
+
+
 def _why_not(error: Exception, name: str) -> str:
-    """Why there is no connection at the start."""
-    if isinstance(error, errors.ConfigurationError) and "wire version" in str(error):
-        return f"The MongoDB server {name} is too old. The store needs MongoDB 4.4 or newer."
-    if isinstance(error, errors.ConfigurationError | ValueError):  # InvalidURI is a ConfigurationError
-        mend = "Write mongodb://user:password@host:27017/database?options, name and password percent-encoded."
-        return f"[store] uri is not one that MongoDB's driver accepts. {mend}"
+    """Why there is no connection at the start, with a URI that the driver took."""
+    if isinstance(error, errors.ConfigurationError | ValueError):
+        why = "it is too old (MongoDB 4.4 or newer is needed), or a mongodb+srv name does not lead to it"
+        return f"The MongoDB server {name} cannot be used by this driver: {why}."
     reason, mend = _reason(error)
     return f"The MongoDB server {name} cannot be used ({reason}): {mend}."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -19,6 +18,7 @@ import pytest
 from gateway.core.tokens import TokenRule
 from gateway.services.keys import issue
 from tests.eventually import END, poll
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 SCOPES = " ".join(
@@ -26,13 +26,6 @@ SCOPES = " ".join(
     for name in ("documents", "catalog", "reports", "pricing", "events")
     for verb in ("read", "write")
 )
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @dataclass

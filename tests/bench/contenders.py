@@ -20,7 +20,8 @@ from gateway.core.tokens import TokenRule
 from gateway.services.keys import issue
 from tests.bench import machine
 from tests.bench.backend import BODY, LARGE
-from tests.bench.servers import Server, free_port
+from tests.bench.servers import Server
+from tests.ports import free_port
 
 CONF = Path(__file__).parent / "conf"
 ROUTES = 1000  # in the gateway's routing config

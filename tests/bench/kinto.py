@@ -19,7 +19,8 @@ from typing import Any
 
 from tests.bench import machine
 from tests.bench.contenders import Site
-from tests.bench.servers import Server, ServerFailed, free_port
+from tests.bench.servers import Server, ServerFailed
+from tests.ports import free_port
 
 REQUIREMENT = "kinto[postgresql]==26.5.0"
 THREADS = 8  # four make no difference: the core is the limit

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from http.client import HTTPConnection, HTTPException
@@ -19,12 +18,6 @@ _READY, _STOP = 15.0, 8.0  # seconds
 
 class ServerFailed(Exception):
     """A server did not start; the text holds the end of what it printed."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Server:

@@ -18,7 +18,8 @@ from gateway.services.config import compile_text
 from tests.bench import admission, admission_cost, admission_plot, open_load, report_admission
 from tests.bench.admission import CASES, Case
 from tests.bench.open_load import Answer, Seen, Stream
-from tests.bench.servers import Server, free_port
+from tests.bench.servers import Server
+from tests.ports import free_port
 
 
 @pytest.fixture

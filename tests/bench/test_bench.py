@@ -28,8 +28,9 @@ from tests.bench.bars import bar
 from tests.bench.contenders import CONTENDERS, ContenderWrong, Site
 from tests.bench.proxy import Turn, summarise, why_void
 from tests.bench.reload import replace
-from tests.bench.servers import Server, ServerFailed, answers, free_port
+from tests.bench.servers import Server, ServerFailed, answers
 from tests.bench.slow_clients import Plan
+from tests.ports import free_port
 
 CHECKS = {
     "backend.conf": ["nginx", "-t", "-q", "-c"],

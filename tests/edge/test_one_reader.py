@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from tests import harness
 from tests.eventually import head_start
 from tests.fakes import Backend, Heard, RawClient, answer
 from tests.handlers.api import serving
+from tests.ports import free_port
 from tests.wire import Wire
 
 KINDS = pytest.mark.parametrize("kind", ["http", "gunicorn"])
@@ -80,13 +80,6 @@ async def test_a_trailer_is_no_credential_of_the_next_request(tmp_path: Path) ->
         assert [one.status for one in await wire.answers(["POST", "GET"])] == [200, 401]
         wire.close()
         assert [heard.line for heard in backend.heard] == ["POST /1 HTTP/1.1"]
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
 
 
 @pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed")

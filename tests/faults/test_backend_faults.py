@@ -16,6 +16,7 @@ import pytest
 from tests import harness
 from tests.eventually import AT_ONCE, eventually, takes
 from tests.fakes import Backend, Heard, RawClient, Script, always, answer, then_close
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio
 
@@ -33,13 +34,6 @@ def config(addresses: list[str], kind: str = "http", **more: Any) -> dict[str, A
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession() as made:
         yield made
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 async def code_of(response: aiohttp.ClientResponse) -> str:

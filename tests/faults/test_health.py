@@ -19,6 +19,7 @@ from gateway.core import websocket
 from tests import harness
 from tests.eventually import AT_ONCE, eventually, head_start, nothing_for, takes
 from tests.fakes import Backend, Heard, RawClient, Script, always, answer, then_close
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio
 PROBES = {"path": "/healthz", "interval": "400ms", "timeout": "150ms", "fall": 2}
@@ -38,12 +39,6 @@ def config(addresses: list[str], *, threads: int = 0, health: Any = None, **more
     if health:
         app["health"] = health
     return harness.routing([harness.route("svc", "app", **more)], backends={"app": app})
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 async def get(gateway: Gateway, session: aiohttp.ClientSession, **headers: str) -> tuple[int, str]:

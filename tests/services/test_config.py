@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import logging
 import os
@@ -110,7 +111,7 @@ def test_the_first_load_is_revision_one(setting: Setting) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (None, "cannot be read: No such file"),
+        (None, f"cannot be read: {os.strerror(errno.ENOENT)}"),
         (b"", "not a mapping"),
         (b"\xff", "not UTF-8"),
         (b"a: [", "not YAML"),

@@ -297,7 +297,7 @@ async def test_a_folder_that_is_not_there_is_named(folder, supervise):
     gone = ChildSpec("gone", (sys.executable,), {}, "/nowhere/at/all", str(folder / "g.sock"))
     supervisor = supervise(gone)
     await supervisor.start()
-    assert "No such file or directory: '/nowhere/at/all'" in supervisor.failures[0].reason
+    assert "/nowhere/at/all" in supervisor.failures[0].reason
 
 
 async def test_the_socket_of_a_dead_process_is_removed_before_the_start(folder, supervise):

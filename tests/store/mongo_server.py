@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway.store.mongo_driver import Driver, Row, Server
-from tests.bench.servers import free_port
 from tests.eventually import END, poll
+from tests.ports import free_port
 
 REAL = os.environ.get("GATEWAY_TEST_MONGODB_URI", "")
 

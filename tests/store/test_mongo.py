@@ -22,9 +22,9 @@ from gateway.store.patch import MergePatch
 from gateway.store.query import Query
 from gateway.store.write import Create, Delete, IdempotencyKey, Replace
 from tests import harness
-from tests.bench.servers import free_port
 from tests.eventually import head_start
 from tests.fakes import Backend, always, answer
+from tests.ports import free_port
 from tests.store import mongo_server
 from tests.store.mongo_fakes import Introduction, commands
 

