@@ -7,7 +7,7 @@ import os
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from ipaddress import ip_address
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.typedefs import Middleware
 
 from gateway.core import access, tenancy
@@ -62,10 +62,16 @@ def make(
 
 
 def _check_host(request: web.Request, hosts: Collection[str]) -> None:
+    """No foreign name. Who names none (in HTTP/1.0, or by an empty Host, RFC 9112 section 3.2) is no browser
+    that was told that a name of its page's is this machine. Raises BadRequest, Forbidden."""
     values = request.headers.getall(hdrs.HOST, ())
+    if not values and request.version < HttpVersion11:
+        return
     if len(values) != 1:
-        raise BadRequest("A request has exactly one Host header.")
+        raise BadRequest("A request has exactly one Host header.", close=True)
     host = host_of(values[0])
+    if not host:
+        return
     if host == "localhost" or host in hosts:
         return
     try:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _MAX_CONTROL = 125  # bytes of a control frame's payload
+MAX_CLOSE = _MAX_CONTROL + 6  # bytes of a masked close frame
 
 # Close codes (section 7.4.1, and the IANA registry). 1005, 1006 and 1015 never stand in a frame.
 GOING_AWAY, PROTOCOL_ERROR, INVALID_DATA, POLICY = 1001, 1002, 1007, 1008
@@ -135,6 +136,22 @@ def frame(opcode: int, payload: bytes = b"", key: bytes = b"") -> bytes:
 def close_payload(code: int, reason: str) -> bytes:
     """The payload of a close frame. reason: at most 123 bytes."""
     return code.to_bytes(2) + reason.encode()[: _MAX_CONTROL - 2]
+
+
+def ends_in_close(data: bytes) -> bool:
+    """Whether the last bytes of a stream in which nobody knows where frames begin are a close frame."""
+    for size in range(_MAX_CONTROL + 1):
+        for key in (0, 4):  # bytes; who breaks the protocol may be one that does not mask
+            at = len(data) - 2 - key - size
+            if at < 0 or data[at] != 0x80 | CLOSE or data[at + 1] != (0x80 if key else 0) | size:
+                continue
+            payload = data[at + 2 + key :]
+            try:
+                check_close(mask(payload, data[at + 2 : at + 6]) if key else payload)
+            except FrameError:
+                continue
+            return True
+    return False
 
 
 def check_close(payload: bytes) -> None:

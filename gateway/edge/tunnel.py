@@ -32,7 +32,8 @@ class _Side:
     """One of the two connections: what comes from it (reader), and what is written to it.
 
     inside: what was written ends in the middle of a frame. close_sent, close_seen: a close frame went to
-    it, came from it. broken: it broke the protocol, so what it sends is not read any more.
+    it, came from it. broken: it broke the protocol, so of what it sends only the answer to our close frame is
+    looked for. tail: the last bytes of that.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class _Side:
         self.heard = monotonic()
         self.pinged = self.held = self.inside = False
         self.close_sent = self.close_seen = self.broken = self.lost = False
+        self.tail = b""
         self._masks = masks
         self._ready: list[bytes] = []
         self._waiting: list[bytes] = []  # frames of ours, until the frame that passes is complete
@@ -69,6 +71,16 @@ class _Side:
         if not self.close_sent:
             self.close_sent = True
             self.send(frames.CLOSE, frames.close_payload(code, reason))
+
+    def fail(self, error: FrameError) -> None:
+        """It broke the protocol: where its frames begin is not known any more."""
+        self.broken = True
+        self.close(error.code, error.reason)
+
+    def look_for_close(self, data: bytes) -> None:
+        """A broken one has answered our close frame, or sent its own, when what came ends in one."""
+        self.tail = (self.tail + data)[-frames.MAX_CLOSE :]
+        self.close_seen = frames.ends_in_close(self.tail)
 
     @property
     def done(self) -> bool:
@@ -165,16 +177,17 @@ class Tunnel:
                     if part.opcode != frames.PONG or part.payload != self._mark:
                         passed += other.relay(part)
             except FrameError as error:
-                one.broken = True
-                one.close(error.code, error.reason)
+                one.fail(error)
                 self._tell(other)
+        if one.broken and not one.close_seen:
+            one.look_for_close(data)
         self._settle()
         return passed
 
     def _closes(self, one: _Side, other: _Side, part: Part) -> int:
         """A close frame: the beginning of the end, or the answer to one."""
-        frames.check_close(part.payload)
         one.close_seen = True
+        frames.check_close(part.payload)
         if other.close_sent:
             return 0
         passed = other.relay(part)

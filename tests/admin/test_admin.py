@@ -21,6 +21,7 @@ from gateway.admin import web as admin
 from gateway.app import Gateway
 from gateway.core.model import Address, Backend
 from tests import harness
+from tests.fakes import RawClient
 
 ROUTING = harness.routing(
     [harness.route("docs", "documents")], tenants={"acme": {}, "old": {"disabled": True}}
@@ -32,6 +33,10 @@ class Admin:
         self.gateway = gateway
         self._server = server
         self._session = session
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return str(self._server.host), int(self._server.port or 0)
 
     async def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[int, Any, Any]:
         """Status, headers and body (parsed when it is JSON)."""
@@ -157,7 +162,25 @@ async def test_addresses_localhost_and_the_hosts_of_the_config_are_taken(tmp_pat
         assert (await asked.ask("/livez", Host=host))[0] == 200
 
 
-@pytest.mark.parametrize("host", ["", "a b", "a/b", "[::1", "a,b"])
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [("HTTP/1.0", 200), ("HTTP/1.0\r\nHost: localhost", 200), ("HTTP/1.0\r\nHost: evil.example", 403),
+     ("HTTP/1.0\r\nHost: a\r\nHost: a", 400), ("HTTP/1.1\r\nHost:", 200), ("HTTP/1.1", 400),
+     ("HTTP/1.1\r\nHost: localhost\r\nHost: localhost", 400), ("HTTP/1.1\r\nHost: evil.example", 403)],
+)  # fmt: skip
+async def test_the_host_is_mandatory_in_http_1_1_alone_and_may_be_empty(
+    tmp_path: Path, path: str, head: str, status: int
+) -> None:
+    """A prober's plain socket often speaks HTTP/1.0 and names nobody."""
+    async with admin_of(tmp_path) as asked:
+        client = await RawClient.connect(asked.address)
+        client.send(f"GET {path} {head}\r\n\r\n".encode())
+        assert int((await client.head()).split()[1]) == status
+        client.close()
+
+
+@pytest.mark.parametrize("host", ["a b", "a/b", "[::1", "a,b"])
 async def test_a_host_that_is_none_is_400(tmp_path: Path, host: str) -> None:
     async with admin_of(tmp_path) as asked:
         assert (await asked.ask("/livez", Host=host))[0] == 400

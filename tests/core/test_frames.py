@@ -21,6 +21,22 @@ def read(raw: bytes, cuts: list[int], *, masked: bool, limit: int = 1 << 20) -> 
     return [part for one, two in pairwise(edges) for part in reader.feed(raw[one:two])]
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("payload", [b"", b"\x03\xe8", b"\x03\xe8bye", b"\x0f\xa0" + b"x" * 123])
+def test_a_close_frame_is_found_at_the_end_of_what_nobody_can_read(masked: bool, payload: bytes) -> None:
+    raw = raw_frame(frames.CLOSE, payload, masked=masked)
+    assert len(raw) <= frames.MAX_CLOSE
+    for before in (b"", b"\x00", b"\x81" * 200):
+        assert frames.ends_in_close(before + raw)
+        assert not frames.ends_in_close(before + raw[:-1])
+        assert not frames.ends_in_close(before + raw + b"\x00")
+
+
+@pytest.mark.parametrize("payload", [b"\x03", b"\x03\xee", b"\x03\xe8\xff"])
+def test_what_is_no_close_frame_is_not_found(payload: bytes) -> None:
+    assert not frames.ends_in_close(b"x" + raw_frame(frames.CLOSE, payload, masked=True))
+
+
 messages = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(CONTROL), st.binary(max_size=125)),

@@ -217,6 +217,35 @@ async def test_a_breach_of_the_protocol_closes_the_client_with_1002_and_never_pa
     assert seen[-1][1][:2] == (1001).to_bytes(2, "big")
 
 
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("name", [*BROKEN, "a message that is too large"])
+async def test_the_connection_ends_at_once_when_who_broke_the_protocol_has_answered(
+    tmp_path: Path, name: str, late: bool
+) -> None:
+    """And its seat is free: not after the seconds that an answer may take. late: in two parts."""
+
+    async def play(backend: Peer) -> None:
+        await backend.closed()
+        backend.close(1001)
+
+    async with through(tmp_path, websocket(play), max_message="1KiB") as (gateway, _):
+        peer = await opened(gateway)
+        large = raw_frame(BINARY, bytes(70_000), masked=True)
+        peer.writer.write(BROKEN.get(name, large))
+        assert (await peer.closed())[0] in (1002, 1009)
+        raw = raw_frame(CLOSE, close_payload(1002, "sorry"), masked=True)
+        if "close code" not in name:  # who has sent a close frame sends no other
+            peer.writer.write(raw[:5] if late else raw)
+            if late:
+                await asyncio.sleep(0.02)
+                peer.writer.write(raw[5:])
+        began = time.monotonic()
+        assert await peer.ended()
+        await nobody_inside(gateway)
+        assert time.monotonic() - began < AT_ONCE < CLOSE_TIME
+        peer.cut()
+
+
 async def test_a_reason_that_is_not_utf8_closes_with_1007(tmp_path: Path) -> None:
     async with through(tmp_path, websocket(echo)) as (gateway, _):
         peer = await opened(gateway)
