@@ -29,7 +29,7 @@ def test_a_close_frame_is_found_at_the_end_of_what_nobody_can_read(masked: bool,
     for before in (b"", b"\x00", b"\x81" * 200):
         assert frames.ends_in_close(before + raw)
         assert not frames.ends_in_close(before + raw[:-1])
-        assert not frames.ends_in_close(before + raw + b"\x00")
+        assert not frames.ends_in_close(before + raw + b"\xff")
 
 
 @pytest.mark.parametrize("payload", [b"\x03", b"\x03\xee", b"\x03\xe8\xff"])

@@ -92,16 +92,21 @@ async def ask(gateway: Gateway, path: str = "/svc/", body: bytes | None = None) 
     head = f"Host: x\r\nAuthorization: Bearer {harness.token(gateway)}\r\n"
     if body is None:
         client.send(f"GET {path} HTTP/1.1\r\n{head}\r\n".encode())
-    else:  # chunked, so that it is not the short way
-        framed = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
-        client.send(f"PUT {path} HTTP/1.1\r\n{head}Transfer-Encoding: chunked\r\n\r\n".encode() + framed)
+    else:  # held back, so that it is not the short way
+        head += "Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n"
+        client.send(f"PUT {path} HTTP/1.1\r\n{head}\r\n".encode())
+        return await status(client, b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
     return await status(client)
 
 
-async def status(client: RawClient) -> str:
+async def status(client: RawClient, body: bytes = b"") -> str:
+    """body: what is sent when the gateway says so."""
     try:
         async with asyncio.timeout(30):
             line = (await client.head()).split("\r\n")[0]
+            if line[9:12] == "100":
+                client.send(body)
+                line = (await client.head()).split("\r\n")[0]
     except (asyncio.IncompleteReadError, ConnectionError):
         line = ""
     client.close()
