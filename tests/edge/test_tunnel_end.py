@@ -18,7 +18,7 @@ from tests.edge.tunnels import (
     opened,
     through,
 )
-from tests.eventually import AT_ONCE
+from tests.eventually import AT_ONCE, head_start
 from tests.sockets import (
     BINARY,
     CLOSE,
@@ -237,7 +237,7 @@ async def test_the_connection_ends_at_once_when_who_broke_the_protocol_has_answe
         if "close code" not in name:  # who has sent a close frame sends no other
             peer.writer.write(raw[:5] if late else raw)
             if late:
-                await asyncio.sleep(0.02)
+                await head_start(0.02)
                 peer.writer.write(raw[5:])
         began = time.monotonic()
         assert await peer.ended()
