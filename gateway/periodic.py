@@ -27,15 +27,20 @@ class Boundary:
 
     what: names the work in the log. passes: errors that are the caller's to catch. The same failure (its
     kind and the place where it was raised) is logged once, until it has been away for QUIET seconds; one that
-    stays is told again every REMIND seconds.
+    stays is told again every REMIND seconds. report(text, error): logs it, where not here.
     """
 
-    __slots__ = ("_now", "_passes", "_seen", "what")
+    __slots__ = ("_now", "_passes", "_report", "_seen", "what")
 
     def __init__(
-        self, what: str, now: Callable[[], float] = monotonic, passes: tuple[type[Exception], ...] = ()
+        self,
+        what: str,
+        now: Callable[[], float] = monotonic,
+        passes: tuple[type[Exception], ...] = (),
+        report: Callable[[str, Exception], None] | None = None,
     ) -> None:
         self.what = what
+        self._report = report or _log
         self._passes = passes
         self._now = now
         self._seen: dict[object, _Burst] = {}
@@ -64,12 +69,12 @@ class Boundary:
             if len(self._seen) >= _MOST:
                 self._seen.clear()
             self._seen[key] = _Burst(now)
-            L.error("A bug in the gateway: %s failed; it goes on", self.what, exc_info=error)
+            self._report(f"A bug in the gateway: {self.what} failed; it goes on", error)
             return
         burst.last = now
         burst.count += 1
         if now - burst.told > REMIND:
-            L.error("%s still fails (%d times more): %r", self.what, burst.count, error)
+            self._report(f"{self.what} still fails ({burst.count} times more)", error)
             burst.told, burst.count = now, 0
 
 
@@ -81,6 +86,10 @@ class _Burst:
     def __init__(self, now: float) -> None:
         self.last = self.told = now
         self.count = 0
+
+
+def _log(text: str, error: Exception) -> None:
+    L.error("%s", text, exc_info=error)
 
 
 def _place(error: Exception) -> object:

@@ -20,6 +20,7 @@ from gateway.core import shown
 from gateway.core.forwarding import chain
 from gateway.core.model import NOBODY
 from gateway.core.shown import Queries
+from gateway.periodic import Boundary
 
 L = logging.getLogger("gateway.accesslog")
 
@@ -179,13 +180,17 @@ class AccessLog:
     # --- the thread --------------------------------------------------------------------------------------
 
     def _write_until_closed(self) -> None:
+        boundary = Boundary("writing it", report=self._bug)
         while not self._closed.wait(FLUSH_INTERVAL):
-            self._write_gathered()
+            with boundary:
+                self._write_gathered()
             if self._reopen.is_set():
                 self._reopen.clear()
-                self._open_again()
+                with boundary:
+                    self._open_again()
                 self.reopened += 1
-        self._write_gathered()
+        with boundary:
+            self._write_gathered()
         if self._fd != _STDOUT:
             os.close(self._fd)
 
@@ -193,8 +198,10 @@ class AccessLog:
         while self._lines:
             count = min(len(self._lines), _LINES_AT_ONCE)
             text = "".join([self._lines.popleft() for _ in range(count)])
-            self._write_all(text.encode("ascii"))
-            self._taken += len(text)
+            try:
+                self._write_all(text.encode("ascii"))
+            finally:
+                self._taken += len(text)
         if self._full:
             self._full = False
             self._note(logging.WARNING, f"takes lines again; {self.dropped} were dropped so far")
@@ -216,6 +223,9 @@ class AccessLog:
         if self._failing:
             self._failing = False
             self._note(logging.WARNING, f"is written again; {self.dropped} lines were dropped so far")
+
+    def _bug(self, text: str, error: Exception) -> None:
+        self._note(logging.ERROR, f"loses lines. {text}: {error!r}")
 
     def _note(self, level: int, text: str) -> None:
         self._news.append((level, f"The access log {self._path} {text}."))

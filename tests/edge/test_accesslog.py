@@ -423,3 +423,15 @@ def test_closing_twice_is_closing_once(log, lines):
     log.close()
     log.close()
     assert len(lines()) == 1
+
+
+def test_a_bug_in_its_thread_costs_the_lines_of_one_moment_and_is_told(log, lines, caplog):
+    """Else nothing would ever be logged again."""
+    log._put += 12
+    log._lines.append("no ASCII: \xe9\n")
+    poll(lambda: log._news)
+    assert log._put == log._taken, "what is lost does not count as waiting"
+    log.write(call(subject="bob"))
+    (line,) = lines()
+    assert line["subject"] == "bob"
+    assert "A bug in the gateway: writing it failed" in caplog.text
