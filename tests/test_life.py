@@ -244,6 +244,19 @@ MALFORMED = {
 }
 
 
+@pytest.mark.parametrize(("size", "status"), [(8_300, 200), (16_000, 200), (17_000, 431)])
+async def test_a_token_may_be_larger_than_8_kib(
+    tmp_path: Path, backend: Backend, session: aiohttp.ClientSession, size: int, status: int
+) -> None:
+    async with harness.running(tmp_path, config(backend)) as gateway:
+        less = len(harness.token(gateway, roles=""))
+        headers = harness.bearer(gateway, roles="x" * ((size - less) * 3 // 4))
+        for _ in range(2):
+            async with session.get(harness.url(gateway, "/svc/x"), headers=headers) as response:
+                assert response.status == status
+                assert status == 200 or "more than 16384 bytes" in (await response.json())["detail"]
+
+
 @pytest.mark.parametrize("name", MALFORMED)
 async def test_a_malformed_request_is_400_problem_json_and_reaches_nobody(
     tmp_path: Path, backend: Backend, name: str

@@ -47,6 +47,8 @@ OURS = frozenset(
         "x-original-uri",
         "x-rewrite-url",
         "x-script-name",
+        # A CGI script finds it as HTTP_PROXY, and so do the libraries that it calls out with ("httpoxy").
+        "proxy",
     }
 )
 

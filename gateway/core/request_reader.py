@@ -17,7 +17,9 @@ from gateway.core.chunks import ChunkedReader
 from gateway.core.errors import BadRequest, GatewayError, HeadersTooLarge, TargetTooLong
 from gateway.core.head import MAX_LINES, Head
 
-MAX_LINE = 8190  # bytes of the request line, or of a header line
+# Bytes of the request line, or of a header line. Tokens that list each role of a user, and cookies, are at
+# times above the 8 KiB of many servers.
+MAX_LINE = 16 * 1024
 MAX_HEAD = 64 * 1024  # bytes of both together, as far as the last line break
 _MAX_EMPTY = 16  # empty lines before a request
 _END = b"\r\n\r\n"
@@ -222,8 +224,9 @@ def _complete_old(request: Request) -> None:
 def _too_long(number: int) -> GatewayError:
     """number: of the line."""
     if number:
-        return HeadersTooLarge("A header, or all of them together, is too long.", close=True)
-    return TargetTooLong("The request's target is too long.", close=True)
+        detail = f"A header has more than {MAX_LINE} bytes, or all of them together more than {MAX_HEAD}."
+        return HeadersTooLarge(detail, close=True)
+    return TargetTooLong(f"The request line has more than {MAX_LINE} bytes.", close=True)
 
 
 def _broken(what: str) -> GatewayError:

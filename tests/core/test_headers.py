@@ -19,7 +19,7 @@ OURS = ["X-Request-ID", "X-Tenant", "X-Subject", "X-Scopes", "X-Forwarded-For", 
         "X-Real-IP", "Forwarded", "X-Forwarded-Scheme", "X-Forwarded-SSL", "X-Forwarded-Server",
         "X-Forwarded-User",
         "X-Forwarded-Anything-New", "X-Forwarded-", "X-Original-URL", "X-Original-URI", "X-Rewrite-URL",
-        "X-Script-Name"]  # fmt: skip
+        "X-Script-Name", "Proxy"]  # fmt: skip
 WHO = Identity(TenantId("acme"), "alice", frozenset({"a", "b"}), 0.0, "a b")
 
 
