@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse
 from django.urls import set_script_prefix
 
@@ -15,37 +17,66 @@ from .identity import IdentityMissing, problem
 class GatewayMiddleware:
     """401 without a valid identity; `reverse`, `redirect` and `build_absolute_uri` give public addresses, and
     REMOTE_ADDR is the client's. On a public route `request.identity` is ANONYMOUS, which is false; a view
-    that asks it for a tenant is answered 401."""
+    that asks it for a tenant is answered 401. Under WSGI, and under ASGI without a thread of its own."""
 
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         self.get_response = get_response
+        self._is_async = iscoroutinefunction(get_response)
+        if self._is_async:
+            markcoroutinefunction(self)
 
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        if request.path_info in PUBLIC_PATHS:
-            return self.get_response(request)
+    def __call__(self, request: HttpRequest) -> Any:
+        if self._is_async:
+            return self._call_async(request)
         whole = True
         try:
-            found = admit(wsgi.headers(request.META))  # META is the environ
-            if isinstance(found, Refused):
-                return _refuse(found)
-            request.identity = found.identity
-            wsgi.apply(request.META, found.public)
-            # Django has read SCRIPT_NAME already, before any middleware: say it again where it keeps it.
-            set_script_prefix(found.public.script_name + "/")
-            request.path = found.public.script_name + request.path_info
+            refused = _enter(request)
+            if refused is not None:
+                return refused
             response = self.get_response(request)
             if response.streaming and not response.is_async and not isinstance(response, FileResponse):
                 response.streaming_content = wsgi.Streamed(response.streaming_content, request.META)
                 whole = False
             return response
         finally:
-            if whole:
+            if whole and request.path_info not in PUBLIC_PATHS:
                 wsgi.drain(request.META)
+            log.request_id.set(log.NO_REQUEST)
+
+    async def _call_async(self, request: HttpRequest) -> HttpResponse:
+        """ASGI: there the server takes care of what is left of a body."""
+        try:
+            refused = _enter(request)
+            return refused if refused is not None else await self.get_response(request)
+        finally:
             log.request_id.set(log.NO_REQUEST)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Django calls this for what a view, or the rendering of its answer, raises."""
         return _refuse(needs_identity(exception)) if isinstance(exception, IdentityMissing) else None
+
+
+def _enter(request: HttpRequest) -> HttpResponse | None:
+    """Give the request its identity and its public address; the answer instead, when it is refused."""
+    if request.path_info in PUBLIC_PATHS:
+        return None
+    found = admit(wsgi.headers(request.META))  # META is the environ, under ASGI the like of it
+    if isinstance(found, Refused):
+        return _refuse(found)
+    request.identity = found.identity
+    scope = getattr(request, "scope", None)
+    if scope is not None:
+        request.META["wsgi.url_scheme"] = scope.get("scheme", "http")
+    wsgi.apply(request.META, found.public)
+    if scope is not None:
+        scope["scheme"] = request.META["wsgi.url_scheme"]  # where Django looks first
+    # Django has read SCRIPT_NAME already, before any middleware: say it again where it keeps it.
+    set_script_prefix(found.public.script_name + "/")
+    request.path = found.public.script_name + request.path_info
+    return None
 
 
 def _refuse(refused: Refused) -> HttpResponse:

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         name: (*GUNICORN, "--bind", "unix:{socket}", f"{APPS}.{name}_app:app")
         for name in ("flask", "wsgi", "django")
     },
+    "django-asgi": (*UVICORN, "--uds", "{socket}", f"{APPS}.django_app:asgi"),
     "fastapi": (*UVICORN, "--uds", "{socket}", f"{APPS}.fastapi_app:app"),
     "aiohttp": ("-m", f"{APPS}.aiohttp_app", "{socket}"),
 }
@@ -98,7 +99,7 @@ async def test_each_framework_works_under_any_prefix_and_host_that_the_gateway_t
 ) -> None:
     routes, backends = [], {}
     for kind, server in servers.items():
-        if "_" in host and kind in ("django", "flask"):
+        if "_" in host and kind in ("django", "django-asgi", "flask"):
             continue  # RFC 1034 knows no such host, and these neither
         backends[kind] = {"kind": "http", "addresses": [f"unix:{server.socket_path}"]}
         start = f"{prefix}-{kind}"

@@ -1,6 +1,7 @@
-"""gunicorn ... tests.backends.apps.django_app:app; settings, URLs and views in one file."""
+"""gunicorn ... tests.backends.apps.django_app:app, uvicorn ... :asgi; settings, URLs, views in one file."""
 
 from django.conf import settings
+from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import redirect
@@ -55,3 +56,4 @@ urlpatterns = [
     path("go", go),
 ]
 app = get_wsgi_application()
+asgi = get_asgi_application()
