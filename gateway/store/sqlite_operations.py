@@ -6,7 +6,8 @@ exactly what is overwritten.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gateway.core.errors import GatewayError, NotFound, PreconditionRequired, RolledBack
@@ -36,6 +37,7 @@ from gateway.store.write import (
 )
 
 Data = dict[str, Any]
+PREPARE_INLINE = 64 * 1024  # characters
 
 
 class Prepared:
@@ -44,6 +46,30 @@ class Prepared:
     def __init__(self, data: Any) -> None:
         self.data: Data = data
         self.text, self.size = to_text(data)
+
+
+async def prepare_document(data: Mapping[str, Any]) -> Prepared:
+    """As Prepared, of a large document in a thread: its text takes up to a sixth of a second."""
+    return await asyncio.to_thread(Prepared, data) if _is_large(data) else Prepared(data)
+
+
+def _is_large(data: Mapping[str, Any]) -> bool:
+    """Whether the text is longer than PREPARE_INLINE, roughly: a look of a few microseconds at small ones."""
+    left = PREPARE_INLINE
+    values: list[Any] = [data]
+    while values:
+        value = values.pop()
+        if isinstance(value, str):
+            left -= len(value)
+        elif isinstance(value, list | dict):
+            left -= 8 * len(value) + (sum(map(len, value)) if isinstance(value, dict) else 0)
+        if left < 0:
+            return True
+        if isinstance(value, list):
+            values += value
+        elif isinstance(value, dict):
+            values += value.values()
+    return False
 
 
 def prepare(collection: str, write: Write) -> Callable[[Transaction], Written | None]:

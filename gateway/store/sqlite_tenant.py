@@ -30,7 +30,7 @@ from gateway.store.query import DEFAULT_LIMIT, Page, Query
 from gateway.store.sqlite_changes import Feeds
 from gateway.store.sqlite_export import Exports
 from gateway.store.sqlite_files import Files
-from gateway.store.sqlite_operations import AtomicFailure, Prepared
+from gateway.store.sqlite_operations import AtomicFailure, prepare_document
 from gateway.store.sqlite_query import Listed
 from gateway.store.sqlite_reads import Reads
 from gateway.store.sqlite_slices import Slices
@@ -66,7 +66,7 @@ class SQLiteTenantStore:
     async def create(
         self, collection: str, data: Mapping[str, Any], *, idempotency: IdempotencyKey | None = None
     ) -> Document:
-        operation = sqlite_operations.create(collection, Prepared(data))
+        operation = sqlite_operations.create(collection, await prepare_document(data))
         written: Written = await self._write(operation, idempotency)
         return written.document
 
@@ -97,7 +97,8 @@ class SQLiteTenantStore:
         *,
         idempotency: IdempotencyKey | None = None,
     ) -> Written:
-        operation = sqlite_operations.replace(collection, identifier, Prepared(data), precondition)
+        ready = await prepare_document(data)
+        operation = sqlite_operations.replace(collection, identifier, ready, precondition)
         written: Written = await self._write(operation, idempotency)
         return written
 
