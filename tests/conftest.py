@@ -9,10 +9,18 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from hypothesis import HealthCheck, settings
 
 Loops = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
 
 _WIRE = {"edge"}
+
+# No example fails because the machine is busy. Nothing is remembered in the tree, where others may run too.
+# A failure prints what repeats it.
+settings.register_profile(
+    "gateway", deadline=None, database=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("gateway")
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Loops:
