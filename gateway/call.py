@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -77,6 +78,16 @@ def new_id() -> str:
     return _random[at:_random_at].hex()
 
 
+_valid_id = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII).fullmatch
+
+
+def _given_id(head: Head, peer: str, snapshot: Snapshot) -> str:
+    """The id that a trusted proxy gave the request; "" when there is none that is one word."""
+    if len(head.ids) != 1 or not _valid_id(head.ids[0]) or not is_trusted(peer, snapshot.trusted):
+        return ""
+    return head.ids[0]
+
+
 def _never() -> bool:
     return False
 
@@ -144,7 +155,7 @@ class Call:
         client: Client | None = None,
         body: bytes = b"",
     ) -> None:
-        self.id = new_id()
+        self.id = (head.ids and _given_id(head, peer, snapshot)) or new_id()
         self.started = time.perf_counter()
         self.wall = time.time()
         self.head = head

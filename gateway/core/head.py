@@ -17,6 +17,7 @@ _PASS, _DROP, _HOST, _AUTHORIZATION, _TENANT, _ORIGIN, _LENGTH, _CONNECTION = ra
 _EXPECT, _TIMEOUT, _ASKED, _FORWARDED, _AMBIGUOUS, _CODING, _UPGRADE, _ONCE = range(8, 16)
 
 _VIA = 16  # passes, and tells of loops
+_ID = 17
 
 _MEANINGS = {
     b"host": _HOST,
@@ -36,6 +37,7 @@ _MEANINGS = {
     b"transfer-encoding": _CODING,
     b"upgrade": _UPGRADE,
     b"via": _VIA,
+    b"x-request-id": _ID,
     # Of a WebSocket draft whose request ends with eight bytes that no length announces.
     b"sec-websocket-key1": _AMBIGUOUS,
     # What is no list has one value (RFC 9110 section 5.3): of two, who reads it next takes either.
@@ -81,12 +83,12 @@ _lines = Lines(_classify)
 class Head:
     """What the header lines of a request say; the next request of a client that repeats them shares it.
 
-    hosts, authorization, tenants, origins, via: the values of those headers. length: -1 when it is not said.
-    lines: what a backend may see, ready to send. connection: what Connection lists, in lower case; listed:
-    those of them that name headers. once: the names that were there of those that may be there once. raw: the
-    lines as they came, each after its line break. token: the bearer token, once read. made: what the target
-    made of the lines for a backend, with what it made it from; logged: what the access log says of them,
-    likewise; kept for the next request.
+    hosts, authorization, tenants, origins, via: the values of those headers; ids: of X-Request-ID. length: -1
+    when it is not said. lines: what a backend may see, ready to send. connection: what Connection lists, in
+    lower case; listed: those of them that name headers. once: the names that were there of those that may be
+    there once. raw: the lines as they came, each after its line break. token: the bearer token, once read.
+    made: what the target made of the lines for a backend, with what it made it from; logged: what the access
+    log says of them, likewise; kept for the next request.
     """
 
     __slots__ = (
@@ -98,6 +100,7 @@ class Head:
         "expect",
         "forwarded",
         "hosts",
+        "ids",
         "length",
         "lines",
         "listed",
@@ -134,6 +137,7 @@ class Head:
         self.codings: list[str] = []
         self.upgrades: list[str] = []
         self.via: list[str] = []
+        self.ids: list[str] = []
         self._values: dict[bytes, list[str]] | None = None
 
     def values(self, name: bytes) -> list[str]:
@@ -194,6 +198,8 @@ class Head:
             self.upgrades.append(kind.value.lower())
         elif kind.meaning == _EXPECT:
             self.expect = kind.value if self.expect is None else f"{self.expect}, {kind.value}"
+        elif kind.meaning == _ID:
+            self.ids.append(kind.value)
         elif kind.meaning == _TIMEOUT:
             self.timeouts.append(kind.value)
         elif kind.meaning == _ASKED:

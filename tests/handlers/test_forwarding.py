@@ -83,6 +83,41 @@ async def test_addresses_of_documents_begin_with_the_prefix_that_a_trusted_proxy
         assert headers["Link"].startswith(f"<{start}/?")
 
 
+# --- X-Request-ID ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", ["", "TE: trailers\r\nConnection: TE\r\n"], ids=["simple", "not simple"])
+@pytest.mark.parametrize(
+    ("lines", "trusted", "kept"),
+    [
+        ("X-Request-ID: edge-1.A_b\r\n", True, "edge-1.A_b"),
+        ("x-request-id: " + "a" * 128 + "\r\n", True, "a" * 128),
+        ("X-Request-ID: edge-1\r\n", False, None),
+        ("X-Request-ID: a\r\nX-Request-ID: a\r\n", True, None),
+        ("X-Request-ID: a, b\r\n", True, None),
+        ('X-Request-ID: a"b\r\n', True, None),
+        ("X-Request-ID:\r\n", True, None),
+        ("X-Request-ID: " + "a" * 129 + "\r\n", True, None),
+    ],
+)
+async def test_the_id_of_a_trusted_proxy_is_kept_where_it_is_one_word(
+    tmp_path: Path, more: str, lines: str, trusted: bool, kept: str | None
+) -> None:
+    async with Backend(always(answer())) as backend:
+        async with harness.running(tmp_path, config(backend, **(TRUSTING if trusted else {}))) as gateway:
+            head, _ = await ask(gateway, lines + more)
+            _, body = await ask(gateway, lines + more, path="/nowhere")
+            log = Path(gateway.config.access_log)
+    (heard,) = backend.heard
+    found = heard.one("X-Request-ID")
+    assert found is not None and f"X-Request-ID: {found}\r\n" in head and f'"{found}"' in log.read_text()
+    instance = json.loads(body)["instance"]
+    if kept is None:
+        assert len(found) == len(instance) == 32 and found != instance
+    else:
+        assert (found, instance) == (kept, kept)
+
+
 # --- Max-Forwards ----------------------------------------------------------------------------------
 
 
