@@ -1,7 +1,9 @@
-"""The README is short, no link is dead, and nothing that a reader pastes litters his folder."""
+"""The README is short, no link is dead, nothing that a reader pastes litters his folder, no data is kept."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -53,3 +55,14 @@ def test_no_page_is_missed() -> None:
     assert {"README.md", "config/README.md", "backends/README.md", "gateway/documents.md"} <= set(
         map(str, PAGES)
     )
+
+
+def test_no_key_token_or_log_of_a_data_folder_is_kept_with_the_sources() -> None:
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        pytest.skip("no git checkout")
+    kept = subprocess.run([git, "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    paths = [Path(line) for line in kept.stdout.splitlines()]
+    assert Path("README.md") in paths
+    of_data = {".jwks", ".key", ".header", ".log", ".db", ".sqlite", ".pem"}
+    assert [path for path in paths if "var" in path.parts or path.suffix in of_data] == []
