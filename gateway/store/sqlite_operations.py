@@ -6,12 +6,11 @@ exactly what is overwritten.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gateway.core.errors import GatewayError, NotFound, PreconditionRequired, RolledBack
-from gateway.store import schema, sqlite_index
+from gateway.store import schema, sqlite_index, threads
 from gateway.store.document import (
     Document,
     Precondition,
@@ -50,7 +49,7 @@ class Prepared:
 
 async def prepare_document(data: Mapping[str, Any]) -> Prepared:
     """As Prepared, of a large document in a thread: its text takes up to a sixth of a second."""
-    return await asyncio.to_thread(Prepared, data) if _is_large(data) else Prepared(data)
+    return await threads.apart(Prepared, data) if _is_large(data) else Prepared(data)
 
 
 def _is_large(data: Mapping[str, Any]) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.core.errors import BodyTooLarge, GatewayError, Unprocessable
-from gateway.store import strict_json
+from gateway.store import strict_json, threads
 from gateway.store.document import ANY, MAX_DOCUMENT_BYTES, Precondition, check_id, name_problem
 from gateway.store.write import Create, Outcome, Replace, Write, failed
 
@@ -56,7 +55,7 @@ async def import_lines(
         if not raw:
             continue
         inline = len(raw) <= PARSE_INLINE
-        batch.append(_parsed(raw, replacing) if inline else await asyncio.to_thread(_parsed, raw, replacing))
+        batch.append(_parsed(raw, replacing) if inline else await threads.apart(_parsed, raw, replacing))
         size += len(raw)
         if len(batch) >= BATCH_LINES or size >= BATCH_BYTES:
             yield await _write(store, collection, batch)

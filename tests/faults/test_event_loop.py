@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -190,3 +191,26 @@ async def test_the_first_read_on_the_loop_opens_no_file(tmp_path: Path) -> None:
     assert read_small(file.inline, "c", "x", 0.0) == (True, None)
     assert descriptors() == before
     file.close()
+
+
+async def test_a_resolver_that_hangs_holds_up_no_large_body(tmp_path: Path) -> None:
+    """asyncio resolves names in its default threads, and has few of them."""
+    loop, go_on = asyncio.get_running_loop(), threading.Event()
+    async with Backend(always(answer())) as backend:
+        backends = {"app": {"kind": "gunicorn", "threads": 1, "addresses": [backend.address]}}
+        routes = [harness.route("documents", "documents", scopes=SCOPES)]
+        routes.append(harness.route("svc", "app", public=True))
+        async with harness.running(tmp_path, harness.routing(routes, backends=backends)) as gateway:
+            visit = Visitor(gateway)
+            large = b'{"text": "%b"}' % (b"x" * 300_000)
+            line = b'{"id": "y", "text": "%b"}\n' % (b"x" * 300_000)
+            loop.set_default_executor(ThreadPoolExecutor(2))
+            hanging = [loop.run_in_executor(None, go_on.wait, END) for _ in range(4)]
+            try:
+                assert await visit("PUT /documents/c/x", large) == 201
+                assert await visit("POST /documents/c/import", line, kind="application/x-ndjson") == 200
+                assert await visit("POST /svc/", large) == 200
+                assert not any(future.done() for future in hanging)
+            finally:
+                go_on.set()
+                await asyncio.gather(*hanging)
