@@ -134,7 +134,7 @@ class Direct:
 
 
 def send(call: Call, status: int, lines: bytes, body: bytes) -> None:
-    """Answer a direct call at once (see Life.direct): nothing waits, nothing is made by aiohttp. lines: the
+    """Answer a direct call at once (see Life.serve): nothing waits, nothing is made by aiohttp. lines: the
     answer's own header lines, without a Content-Length."""
     client = call.client
     assert client is not None and call.on_end is not None

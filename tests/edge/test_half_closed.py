@@ -163,6 +163,8 @@ async def test_in_the_middle_of_a_body_it_is_gone_at_once(tmp_path: Path, kind: 
     ):
         client = await RawClient.connect(harness.address(gateway))
         client.send(f"POST /svc/slow HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n3\r\nabc".encode())
+        if kind == "http":
+            await eventually(lambda: backend.heard)
         await head_start(0.1)
         half_close(client)
         await nothing_left(gateway)
