@@ -40,9 +40,14 @@ def apply(environ: dict[str, Any], public: Forwarded) -> None:
 
 def drain(environ: dict[str, Any]) -> None:
     """Read what the application left of the body, e.g. of a request that it refused. gunicorn closes a
-    connection with an unread body, and the gateway, still sending, would find a reset and not the answer."""
-    while environ["wsgi.input"].read(65536):
-        pass
+    connection with an unread body, and the gateway, still sending, would find a reset and not the answer.
+
+    Only where the server says that the body has an end: PEP 3333 leaves it open, and to read on waits for
+    ever at those that do not (`flask run`, wsgiref), and is an error in Django's test client.
+    """
+    if environ.get("wsgi.input_terminated"):
+        while environ["wsgi.input"].read(65536):
+            pass
 
 
 class Streamed:
