@@ -78,9 +78,8 @@ def _show_failures(gateway: Gateway) -> None:
 def _show_curls(curls: list[str]) -> None:
     if not curls:
         return
-    console.out.print(
-        "\nTry it; the header file holds a demo token (12 h). A token of your own: gateway token --help"
-    )
+    own = f"{console.program()} token --help"
+    console.out.print(Text(f"\nTry it; the header file holds a demo token (12 h). One of your own: {own}"))
     for curl in curls:
         console.out.print(Text(curl, style="cyan"))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Iterable, Sequence
@@ -55,6 +57,19 @@ def short(path: Path | str) -> str:
     """The path as a person would write it from here: relative when it lies below."""
     absolute, here = Path(os.path.abspath(path)), Path.cwd()  # noqa: PTH100 - a link stays as it is written
     return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
+
+
+def program(*, absolute: bool = False) -> str:
+    """What to write in a shell to run this gateway: `gateway` only where the PATH leads to this one, else its
+    path. absolute: for a shell that is in another folder than we."""
+    called = Path(sys.argv[0])
+    written = os.path.abspath if absolute else short
+    if called.name != "gateway":  # python -m gateway
+        return f"{shlex.quote(written(sys.executable))} -m gateway"
+    found = shutil.which("gateway")
+    if found is not None and Path(found).resolve() == called.resolve():
+        return "gateway"
+    return shlex.quote(written(called))
 
 
 def fail(message: str) -> None:

@@ -55,7 +55,8 @@ def _get(config: ProcessConfig, path: str, token: str | None) -> tuple[str, str]
     finally:
         connection.close()
     if answer.status in (401, 403):
-        hint = 'gateway routes --live --token "$(gateway token --tenant TENANT --scope gateway:admin)"'
+        gateway = console.program()
+        hint = f'{gateway} routes --live --token "$({gateway} token --tenant TENANT --scope gateway:admin)"'
         raise ValueError(f"{where} needs a token with the scope gateway:admin; run {hint}")
     if answer.status != 200:
         raise ValueError(f"{where} answered {answer.status}; is it the admin listener of this version?")

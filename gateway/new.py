@@ -76,8 +76,9 @@ def show(folder: Path, written: list[Path], header: Path) -> None:
     console.out.print(console.pairs(rows))
     change = "" if folder.resolve() == Path.cwd() else f"cd {shlex.quote(str(folder))}\n"
     console.out.print(
-        f"\nNext:\n{change}gateway up\n"
+        f"\nNext:\n{change}{console.program(absolute=bool(change))} up\n"
         "and in a second terminal, in that folder:\n"
         "curl -H @var/demo-token.header http://127.0.0.1:8080/hello/world",
         highlight=False,
+        markup=False,
     )

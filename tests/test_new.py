@@ -193,3 +193,18 @@ def test_who_has_only_the_wheel_gets_a_gateway_that_answers(installed: Path, tmp
         ran = subprocess.run(words, capture_output=True, text=True, timeout=30)
         assert '"hello": "you"' in ran.stdout
     assert names(folder) == before, "nothing outside var/ is written"
+
+
+@pytest.mark.parametrize("on_path", [True, False])
+def test_the_command_that_is_printed_runs_in_the_shell_that_it_is_pasted_into(
+    tmp_path: Path, on_path: bool
+) -> None:
+    """A newcomer's PATH does not have the environment; the name alone would be "command not found"."""
+    gateway = Path(sys.executable).with_name("gateway")
+    environment = {"PATH": f"{gateway.parent}:/usr/bin:/bin" if on_path else "/usr/bin:/bin"}
+    run = {"env": environment, "cwd": tmp_path, "capture_output": True, "text": True, "check": True}
+    said = subprocess.run([str(gateway), "init", "my [shop]"], **run).stdout
+    change, command = re.findall(r"^(cd .*)\n(.* up)$", said, re.MULTILINE)[0]
+    assert (command == "gateway up") is on_path
+    ran = subprocess.run(["sh", "-c", f"{change}; {command.removesuffix('up')} --version"], **run).stdout
+    assert ran.startswith("gateway ")

@@ -61,7 +61,7 @@ async def delete(writes: Writes, name: str, precondition: Precondition, *, docum
         state = await writes.state(name, session)
         _check_deletion(state, precondition)
         if not documents and await _holds_any(writes, name, session):
-            raise Conflict("The collection holds documents. Delete them first, or say to delete them too.")
+            raise Conflict("The collection holds documents. Delete them first, or add ?documents=delete.")
         number = await writes.reserve(session, -state.documents, -state.bytes)
         if not await writes.driver.delete(COLLECTIONS, _as_read(writes.tenant, state), session):
             raise Lost()

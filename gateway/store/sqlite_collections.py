@@ -68,7 +68,7 @@ def delete(
             raise NotFound()
         precondition.require(state.collection.etag)
         if not documents and connection.execute(_HAS_LIVE, (state.key, transaction.now)).fetchone()[0]:
-            raise Conflict("The collection holds documents. Delete them first, or say to delete them too.")
+            raise Conflict("The collection holds documents. Delete them first, or add ?documents=delete.")
         for stored in state.indexes:
             sqlite_trash.put_index(transaction, stored.n)
         sqlite_trash.put_documents(transaction, state)
