@@ -173,11 +173,16 @@ def parse_keys(text: str, algorithms: Sequence[str] = ALGORITHMS) -> KeySet:
 
 
 def _said(entry: Any) -> Any:
-    """An entry without the members that say nothing: serializers of objects write what is not set as null, or
-    as an empty text."""
+    """An entry without the members that say nothing: serializers of objects write what is not set as null, as
+    an empty text or as an empty list (.NET: `key_ops`, `oth` and `x5c`). An empty `key_ops` may also mean
+    what it says: WebCrypto exports the public half of a key agreement so, an EC key without `use` and `alg`.
+    """
     if not isinstance(entry, dict) or isinstance(entry, _Repeated):
         return entry
-    return {name: value for name, value in entry.items() if value is not None and value != ""}
+    said = {name: value for name, value in entry.items() if value not in (None, "", [])}
+    if entry.get("key_ops") == [] and said.get("kty") != "RSA" and not {"use", "alg"} & said.keys():
+        said["key_ops"] = []
+    return said
 
 
 def _is_private(entry: Mapping[str, Any]) -> bool:
