@@ -115,7 +115,7 @@ async def test_readiness_ends_when_draining_begins_and_calls_in_flight_are_finis
     folder = tmp_path_factory.mktemp("drain")
     public, admin = write_config(folder)
     conf = folder / "gateway.conf"
-    conf.write_text(conf.read_text().replace("pre_stop = 0", "pre_stop = 1"))
+    conf.write_text(conf.read_text().replace("pre_stop = 0", "pre_stop = 3"))
     system = Whole(folder, f"http://127.0.0.1:{public}", f"http://127.0.0.1:{admin}", spawn(folder))
     wait_ready(system)
     children = system.children()
@@ -123,7 +123,12 @@ async def test_readiness_ends_when_draining_begins_and_calls_in_flight_are_finis
         stream = await session.get(system.url("/events/events/stream"), headers=system.bearer())
         assert stream.status == 200
         system.process.send_signal(signal.SIGTERM)
-        await eventually(lambda: "draining" in system.log())
+
+        async def unready() -> bool:
+            async with session.get(system.admin + "/readyz") as response:
+                return response.status == 503
+
+        await eventually_await(unready)
         async with session.get(system.admin + "/readyz") as response:
             assert (response.status, await response.text()) == (503, "draining\n")
         async with session.get(system.admin + "/livez") as response:
