@@ -41,9 +41,10 @@ class _TemporaryFile:
         """Fails with OSError when the disk has no room. One at a time, for the first one makes the file."""
         return self._do(lambda: self._write(prefix, at, data))
 
-    def read(self, at: int) -> asyncio.Future[bytes]:
-        """A piece of what is written there. Fails with OSError."""
-        return self._do(lambda: self._read(at))
+    def read(self, at: int, there: int) -> asyncio.Future[bytes]:
+        """A piece of the `there` bytes that are written there: behind them the file may hold something older,
+        or grow meanwhile. Fails with OSError."""
+        return self._do(lambda: self._read(at, min(there, _PIECE)))
 
     def close(self) -> None:
         self._closed = True
@@ -78,9 +79,9 @@ class _TemporaryFile:
             at += written
             view = view[written:]
 
-    def _read(self, at: int) -> bytes:
+    def _read(self, at: int, size: int) -> bytes:
         assert self._file is not None
-        return _read_at(self._file, at, _PIECE)
+        return _read_at(self._file, at, size)
 
 
 def _file(prefix: str) -> IO[bytes]:
@@ -142,7 +143,7 @@ class Spool:
         at = 0
         while at < self.length:
             try:
-                piece = await asyncio.shield(self._file.read(at))
+                piece = await asyncio.shield(self._file.read(at, self.length - at))
                 if not piece:
                     raise OSError("it is shorter than it was")
             except OSError as error:
@@ -273,7 +274,7 @@ class Outbox:
         if self._reading or not self._in_file or self.failed is not None:
             return
         self._reading = True
-        self._file.read(self._read_at).add_done_callback(self._got)
+        self._file.read(self._read_at, self._in_file).add_done_callback(self._got)
 
     def _got(self, reading: asyncio.Future[bytes]) -> None:
         self._reading = False
@@ -283,7 +284,7 @@ class Outbox:
         if isinstance(error, OSError):
             self.failed = error
         else:
-            data = reading.result()[: self._in_file]
+            data = reading.result()
             if not data:
                 self.failed = OSError("it is shorter than it was")
             self._read_at += len(data)

@@ -152,6 +152,38 @@ async def test_whatever_the_disk_does_what_comes_out_is_what_was_put(disk: Disk,
     reader.outbox.close()
 
 
+async def test_what_was_taken_before_is_never_given_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The file is used anew without being made shorter, and it may grow while it is read."""
+    reader = Reader()
+    reader.outbox.put(b"1" * PIECE)
+    reader.outbox.put(b"2" * 5 * PIECE)
+    await reader.until(lambda: reader.outbox.empty)
+    read_at, has_read, go_on = spool._read_at, threading.Event(), threading.Event()
+
+    def read(file: IO[bytes], at: int, size: int) -> bytes:
+        data = read_at(file, at, size)
+        has_read.set()
+        assert go_on.wait(30)
+        return data
+
+    monkeypatch.setattr(spool, "_read_at", read)
+    reader.got = b""
+    put = [b"3" * PIECE, b"4" * PIECE, b"5" * PIECE]
+    reader.outbox.put(put[0])
+    reader.outbox.put(put[1])
+    await eventually(lambda: reader.outbox._written == PIECE)
+    reader.take_all()
+    await eventually(has_read.is_set)
+    reader.outbox.put(put[2])
+    await eventually(lambda: reader.outbox._written == 2 * PIECE)
+    go_on.set()
+    await reader.until(lambda: reader.outbox.empty)
+    assert reader.got == b"".join(put)
+    reader.outbox.close()
+
+
 async def test_a_file_is_closed_when_its_last_write_has_ended(disk: Disk) -> None:
     """Before that its descriptor could be another file's by the time that the write comes."""
     disk.go_on.clear()
