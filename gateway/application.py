@@ -22,7 +22,7 @@ from gateway.admin import web as admin
 from gateway.app import Gateway
 from gateway.call import Snapshot
 from gateway.core.process import parse_process
-from gateway.edge.listener import bind, listen
+from gateway.edge.listener import ListenError, bind_all, listen
 from gateway.periodic import Boundary
 from gateway.services import process_metrics, runtime, signals
 from gateway.services.logs import LogThread
@@ -97,8 +97,7 @@ class GatewayApplication(asab.Application):
 
     async def initialize(self) -> None:
         """In our order; an exception here ends the process with exit code 1."""
-        config = self.gateway.config
-        self._admin_sockets = [bind(host, port, self._admin_key) for host, port in config.admin]
+        self._admin_sockets = self._admin_ports()
         self._starting = asyncio.create_task(self.gateway.start())
         await self._starting
         try:
@@ -114,6 +113,20 @@ class GatewayApplication(asab.Application):
         runtime.settle()
         with Boundary("telling that it is ready"):
             self._on_ready(self.gateway)
+
+    def _admin_ports(self) -> list[socket.socket]:
+        """Raises ListenError: where these cannot be taken, it also tells of the public ones."""
+        config = self.gateway.config
+        try:
+            return bind_all(config.admin, self._admin_key)
+        except ListenError as error:
+            wrong = [str(error)]
+        try:
+            for sock in bind_all(config.listen, f"[gateway] listen in {config.path}"):
+                sock.close()
+        except ListenError as error:
+            wrong.insert(0, str(error))
+        raise ListenError("\n".join(wrong))
 
     async def _open_admin(self) -> None:
         self._process = process_metrics.ProcessMetrics(self.get_service("asab.MetricsService"))

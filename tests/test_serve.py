@@ -328,6 +328,20 @@ def test_a_port_in_use_is_a_clear_message_and_exit_code_1(tmp_path: Path, which:
 
 
 @pytest.mark.whole
+def test_ports_in_use_are_told_all_at_once(tmp_path: Path) -> None:
+    """Who runs a second copy meets both: mending one must not only lead to the next."""
+    serving = Serving(tmp_path)
+    ports = [int(address.rpartition(":")[2]) for address in (serving.public, serving.admin)]
+    one, other = (socket.create_server(("127.0.0.1", port)) for port in ports)
+    with one, other, serving.started() as process:
+        assert process.wait(30) == 1
+    shown = serving.log.read_text()
+    for port in ports:
+        assert f"cannot listen on 127.0.0.1:{port}: the port is in use by " in shown
+    assert "Traceback" not in shown
+
+
+@pytest.mark.whole
 def test_an_admin_address_that_is_the_public_one_by_another_name_ends_the_start(tmp_path: Path) -> None:
     serving = Serving(tmp_path)
     text, port = serving.conf.read_text(), serving.public.rpartition(":")[2]

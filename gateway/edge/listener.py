@@ -58,8 +58,7 @@ class Listener:
         Port 0: any free one; see `addresses`. key: where the addresses are written. Raises ListenError.
         """
         self._key = key
-        for host, port in addresses:
-            self._sockets.append(bind(host, port, key))
+        self._sockets = bind_all(addresses, key)
         self.addresses = [sock.getsockname()[:2] for sock in self._sockets]
 
     async def open(self, backlog: int = 1024) -> None:
@@ -132,6 +131,21 @@ def bind(host: str, port: int, key: str = "") -> socket.socket:
         sock.close()
         raise ListenError(listen_problem(host, port, error, key)) from None
     return sock
+
+
+def bind_all(addresses: Iterable[tuple[str, int]], key: str = "") -> list[socket.socket]:
+    """As `bind`, all of them or none. The ListenError has a line for each that cannot be taken."""
+    taken, wrong = [], []
+    for host, port in addresses:
+        try:
+            taken.append(bind(host, port, key))
+        except ListenError as error:
+            wrong.append(str(error))
+    if wrong:
+        for sock in taken:
+            sock.close()
+        raise ListenError("\n".join(wrong))
+    return taken
 
 
 def listen_problem(host: str, port: int, error: OSError, key: str = "") -> str:
