@@ -1,7 +1,7 @@
 """Who calls, and under which public address: the gateway's headers, read by one middleware per framework.
 
 `identity` is pure, `entry` admits or refuses a request; both know no framework. `django`, `flask`, `fastapi`
-and `asab` are their adapters.
+and `asab` are their adapters, `wsgi` and `asgi` those of all others.
 """
 
 from .entry import Admitted, Refused, admit

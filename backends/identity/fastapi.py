@@ -1,5 +1,5 @@
-"""FastAPI, or any ASGI app: `app.add_middleware(GatewayMiddleware)`, then a handler, of a request or a
-WebSocket, takes a `Caller`."""
+"""FastAPI: `app.add_middleware(GatewayMiddleware)`, then a handler, of a request or a WebSocket, takes a
+`Caller`."""
 
 from __future__ import annotations
 
@@ -7,42 +7,11 @@ from typing import Annotated
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .entry import PUBLIC_PATHS, Refused, admit, needs_identity
-from .identity import Forwarded, Headers, Identity, IdentityMissing
+from .asgi import GatewayMiddleware
+from .identity import Identity, IdentityMissing
 
-
-class GatewayMiddleware:
-    """Pure ASGI, so that streams pass untouched. A refused websocket is closed before the handshake. On a
-    public route the state's identity is ANONYMOUS, which is false; what asks it for a tenant gets a 401."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or scope["path"] in PUBLIC_PATHS:
-            await self.app(scope, receive, send)
-            return
-        found = admit(_headers(scope))
-        if isinstance(found, Refused):
-            await _refuse(scope, send, found)
-            return
-        scope.setdefault("state", {})["identity"] = found.identity
-        _apply(scope, found.public)
-        begun = False
-
-        async def watched(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
-        try:
-            await self.app(scope, receive, send if found.identity else watched)
-        except IdentityMissing as error:
-            if begun:
-                raise
-            await _refuse(scope, send, needs_identity(error))
+__all__ = ["Caller", "GatewayMiddleware", "OptionalCaller"]
 
 
 def _current(connection: HTTPConnection) -> Identity:
@@ -60,41 +29,3 @@ def _optional(connection: HTTPConnection) -> Identity | None:
 Caller = Annotated[Identity, Depends(_current)]
 # For what public routes reach: None when nobody calls.
 OptionalCaller = Annotated[Identity | None, Depends(_optional)]
-
-
-def _headers(scope: Scope) -> Headers:
-    def get(name: str) -> list[str]:
-        wanted = name.lower().encode()
-        return [value.decode("latin-1") for key, value in scope["headers"] if key == wanted]
-
-    return get
-
-
-def _apply(scope: Scope, public: Forwarded) -> None:
-    """root_path is the prefix. By the ASGI specification `path` includes it: put back what was stripped. The
-    client's port is not known."""
-    scope["root_path"] = public.script_name
-    scope["path"] = public.script_name + scope["path"]
-    if scope.get("raw_path") is not None:  # not every server says it
-        scope["raw_path"] = public.prefix.encode() + scope["raw_path"]
-    if public.host:
-        others = [(key, value) for key, value in scope["headers"] if key != b"host"]
-        scope["headers"] = [(b"host", public.host.encode()), *others]
-        name, port = public.server(scope["scheme"])
-        scope["server"] = (name, int(port))
-    if public.client:
-        scope["client"] = (public.client, 0)
-    if public.scheme:
-        websocket = {"http": "ws", "https": "wss"}
-        scope["scheme"] = websocket[public.scheme] if scope["type"] == "websocket" else public.scheme
-
-
-async def _refuse(scope: Scope, send: Send, refused: Refused) -> None:
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008, "reason": refused.detail[:120]})
-        return
-    body = refused.body
-    head = [(name.lower().encode(), value.encode()) for name, value in refused.headers.items()]
-    head.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": refused.status, "headers": head})
-    await send({"type": "http.response.body", "body": body})

@@ -1,12 +1,17 @@
-"""What Django and Flask have in common: the WSGI environ (PEP 3333)."""
+"""Any WSGI application (PEP 3333), without a framework: `app = GatewayMiddleware(app)`. Who calls is in
+`environ["gateway.identity"]`. Django and Flask share the rest."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from .identity import Forwarded, Headers
+from .entry import PUBLIC_PATHS, Refused, admit, needs_identity
+from .identity import Forwarded, Headers, IdentityMissing
+
+WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 def headers(environ: dict[str, Any]) -> Headers:
@@ -69,3 +74,55 @@ class Streamed:
                 close()
         finally:
             drain(self._environ)
+
+
+class GatewayMiddleware:
+    """401 without a valid identity; the address is the public one before a framework matches it, REMOTE_ADDR
+    the client's. On a public route the identity is ANONYMOUS, which is false."""
+
+    def __init__(self, app: WSGIApp) -> None:
+        self.app = app
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ.get("PATH_INFO") in PUBLIC_PATHS:
+            return self.app(environ, start_response)
+        # The log's request id stays afterwards, for the body may be made later; the thread's next request
+        # sets its own.
+        found = admit(headers(environ))
+        if isinstance(found, Refused):
+            drain(environ)
+            return _refuse(start_response, found)
+        environ["gateway.identity"] = found.identity
+        apply(environ, found.public)
+        start = _Start(start_response)
+        whole = True
+        try:
+            pieces = self.app(environ, start)
+            whole = start.whole or isinstance(pieces, environ.get("wsgi.file_wrapper", ()))
+        except IdentityMissing as error:  # of an application that lets it pass
+            return _refuse(start_response, needs_identity(error))
+        finally:
+            if whole:
+                drain(environ)
+        return pieces if whole else Streamed(pieces, environ)
+
+
+class _Start:
+    """start_response, and whether the answer is made by now: it has a length, or no body. Else it is a
+    stream, which may still want the request's body."""
+
+    def __init__(self, start_response: Callable[..., Any]) -> None:
+        self._start_response = start_response
+        self.whole = False
+
+    def __call__(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        bodyless = status[:3] in ("204", "304")
+        self.whole = bodyless or any(name.lower() == "content-length" for name, _ in headers)
+        return self._start_response(status, headers, *exc_info)
+
+
+def _refuse(start_response: Callable[..., Any], refused: Refused) -> list[bytes]:
+    body = refused.body
+    head = [*refused.headers.items(), ("Content-Length", str(len(body)))]
+    start_response(f"{refused.status} {HTTPStatus(refused.status).phrase}", head)
+    return [body]

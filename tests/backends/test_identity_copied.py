@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("name", ["identity", "flask", "django", "fastapi", "asab"])
+@pytest.mark.parametrize("name", ["identity", "wsgi", "asgi", "flask", "django", "fastapi", "asab"])
 def test_a_copy_of_the_folder_works_under_another_name(tmp_path: Path, name: str) -> None:
     shutil.copytree(ROOT / "backends" / "identity", tmp_path / "who")
     foreign = "sorted(m for m in sys.modules if m.startswith(('backends', 'gateway')))"
@@ -21,4 +21,17 @@ def test_a_copy_of_the_folder_works_under_another_name(tmp_path: Path, name: str
         [sys.executable, "-P", "-c", told],
         cwd=tmp_path, capture_output=True, text=True, timeout=30,
     )  # fmt: skip
+    assert (ran.returncode, ran.stdout) == (0, "[]\n"), ran.stderr
+
+
+@pytest.mark.parametrize("name", ["wsgi", "asgi"])
+def test_what_fits_any_application_needs_no_framework(name: str) -> None:
+    frameworks = ("flask", "werkzeug", "django", "fastapi", "starlette", "aiohttp")
+    told = (
+        f"import sys; from backends.identity.{name} import GatewayMiddleware; "
+        f"print([m for m in sys.modules if m.startswith({frameworks!r})])"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", told], cwd=ROOT, capture_output=True, text=True, timeout=30
+    )
     assert (ran.returncode, ran.stdout) == (0, "[]\n"), ran.stderr
