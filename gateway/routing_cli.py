@@ -24,6 +24,7 @@ from gateway.core.process import ProcessConfig
 from gateway.core.settings import json_schema
 from gateway.services import source
 from gateway.services.config import ConfigRefused, as_dict, compile_text, read
+from gateway.services.files import not_utf8
 from gateway.services.folders import socket_folder
 from gateway.services.keys import Keys, ensure_signing_key, issue
 
@@ -71,9 +72,7 @@ def _explain_arguments(explain: argparse.ArgumentParser) -> None:
     explain.add_argument("path", help="the request target, such as '/orders/7?full=1', or a URL")
     help_ = "'Name: value', or @FILE with such lines; may be repeated"
     explain.add_argument("-H", "--header", action="append", default=[], help=help_)
-    help_ = (
-        "what the client would send: the token or 'Bearer ...', @FILE with it, or - (standard input)"
-    )
+    help_ = "what the client would send: the token or 'Bearer ...', @FILE with it, or - (standard input)"
     explain.add_argument("--token", metavar="TOKEN|@FILE|-", help=help_)
 
 
@@ -141,8 +140,8 @@ def _given(path: Path) -> str:
         raise ConfigRefused(path, [problem])
     try:
         return raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ConfigRefused(path, [Problem((), "it is not UTF-8", "write it as UTF-8")]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigRefused(path, [Problem((), *not_utf8(raw, error.start))]) from None
 
 
 # --- routes ----------------------------------------------------------------------------------------

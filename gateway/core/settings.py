@@ -9,14 +9,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from gateway.core.amounts import parse_rate
 from gateway.core.front_page import GIVEN_OUT
 from gateway.core.health import HealthRule
 from gateway.core.limits import LimitRules, Rate
 from gateway.core.problems import Problem, Problems, Wrong
-from gateway.core.shape import Slot, Word, problem, shown
+from gateway.core.shape import Slot, Word, problem, shown, without_null
 from gateway.core.values import (
     RATE_PATTERN,
     BackendAddress,
@@ -44,6 +53,14 @@ from gateway.core.values import (
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _says_something(cls, value: Any) -> Any:
+        """A key whose value was forgotten must not mean "no limit" or "any host"."""
+        if value is None:
+            raise PydanticCustomError("empty", "an empty value says nothing")
+        return value
 
 
 class HealthSettings(_Strict):
@@ -199,7 +216,7 @@ class TimeoutSettings(_Strict):
 
 class CorsSettings(_Strict):
     origins: list[Origin] = Field(min_length=1, description="of pages, such as https://app.example; or *")
-    methods: list[Method] = Field(default=[], description="default: the route's")
+    methods: list[Method] = Field(default=[], min_length=1, description="default: the route's")
     headers: list[HeaderName] = Field(
         default=["Authorization", "Content-Type"],
         description="that a page may send; * for any. Default: Authorization and Content-Type",
@@ -244,7 +261,7 @@ class RouteSettings(_Strict):
     path: PathPattern = Field(description="/literal/{param}/{rest*}")
     target: str = Field(description="the name of a backend, or documents", examples=["documents"])
     host: HostName | None = Field(default=None, description="default: any host")
-    methods: list[Method] = Field(default=[], description="default: any method")
+    methods: list[Method] = Field(default=[], min_length=1, description="default: any method")
     strip: str = Field(
         default="", description="leading part of the path that the target does not see", examples=["/orders"]
     )
@@ -358,7 +375,7 @@ def parse(data: Any) -> Settings:
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of the routing config, for editors."""
-    schema = Settings.model_json_schema()
+    schema: dict[str, Any] = without_null(Settings.model_json_schema())
     for written in schema["properties"].values():
         if "patternProperties" in written:
             written["additionalProperties"] = False  # pydantic leaves names that do not match open

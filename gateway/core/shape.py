@@ -25,6 +25,7 @@ _PLAIN = re.compile(
     r"|[0-9.]+ ?(/ ?)?[A-Za-z]{1,3}|[0-9]+(\.[0-9]+){3}(/[0-9]+)?"
 )
 _PATH = re.compile(r"/[^\s#:'\"]*")  # braces and stars begin nothing inside a word that is not in brackets
+_VARIABLE = re.compile(r"\$\{|\$\(|^\$\w|%\(")
 _RESERVED = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 _YES = frozenset({"yes", "on", "y", "true", "1", "enabled"})
 
@@ -69,6 +70,8 @@ def problem(item: Mapping[str, Any], root: type[Any], accepts: Accepts) -> Probl
         near, reason, hint = wrong.example(), wrong.reason, wrong.hint
     else:
         near, reason, hint = None, f"is not {what}", _trap(given, slot)
+    if isinstance(given, str) and _VARIABLE.search(given):
+        near, hint = None, "variables and templates are not filled in here: render the file before"
     near = near if near is not None else next((v for v in _near(slot, given) if accepts(slot, v)), None)
     example = near if near is not None and flow(near) != flow(given) else example
     key = loc[-1:] == ("[key]",)
@@ -109,6 +112,22 @@ def _write(path: Path, example: Any) -> str:
     key = path[-1] if path else None
     text = flow(example, inside=False)
     return f"write {flow(key)}: {text}" if isinstance(key, str) else f"write {text}"
+
+
+def without_null(schema: Any) -> Any:
+    """None is what a key has that is not there; nobody may write it."""
+    if isinstance(schema, list):
+        return [without_null(one) for one in schema if one != {"type": "null"}]
+    if not isinstance(schema, dict):
+        return schema
+    made = {
+        key: without_null(value) for key, value in schema.items() if key != "default" or value is not None
+    }
+    choices = made.get("anyOf", ())
+    if len(choices) == 1:
+        del made["anyOf"]
+        made = {**choices[0], **made}
+    return made
 
 
 # --- where a path leads ----------------------------------------------------------------------------

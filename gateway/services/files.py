@@ -7,6 +7,7 @@ Kubernetes mounts its ConfigMaps by them.
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 from pathlib import Path
@@ -64,11 +65,20 @@ def read_file(path: Path, limit: int) -> bytes:
 
 def read_text(path: Path, limit: int) -> str:
     """As `read_file`, of UTF-8; a byte order mark is no part of the text. Raises FileUnusable."""
+    raw = read_file(path, limit)
     try:
-        return read_file(path, limit).decode("utf-8-sig")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        reason = f"it is not UTF-8 (byte {error.start})"
-        raise FileUnusable(path, reason, "save it as UTF-8") from None
+        raise FileUnusable(path, *not_utf8(raw, error.start)) from None
+
+
+def not_utf8(raw: bytes, at: int) -> tuple[str, str]:
+    """The reason, with `it` for the text, and a hint. at: of the first byte that is not UTF-8."""
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "it is UTF-16, and not UTF-8", "save it as UTF-8"
+    line = raw.count(b"\n", 0, at) + 1
+    reason = f"it is not UTF-8: line {line} holds the byte 0x{raw[at]:02X}"
+    return reason, "save it as UTF-8; it may be Windows-1252 or Latin-1 now"
 
 
 def _check(path: Path, status: os.stat_result, limit: int) -> None:

@@ -24,6 +24,7 @@ from gateway.core.problems import Path, Problem, Problems
 
 MAX_BYTES = 16 * 1024 * 1024
 MAX_DEPTH = 32  # the config has 5 levels; 100,000 brackets overflow libyaml's stack, which ends the process
+_MAX_DIGITS = 100  # of a whole number
 _APART_TIMEOUT = 30.0  # seconds
 _TAGGED = (yaml.ScalarEvent, yaml.CollectionStartEvent)
 _NESTING = (dict, list)
@@ -64,8 +65,19 @@ _Loader.yaml_constructors = {
 }
 
 
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    if len(node.value) > _MAX_DIGITS:  # Python refuses to read some thousand of them
+        reason = f"it is not YAML that is understood: a number of {len(node.value)} digits"
+        raise _problem(reason, "write a smaller number, or put a text in quotes", node.start_mark)
+    return int(node.value)
+
+
+_Loader.yaml_constructors["tag:yaml.org,2002:int"] = _integer
+
+
 def parse_yaml(text: str) -> Any:
     """The plain data of a YAML text. Raises Problems with the line."""
+    _check_characters(text)
     try:
         _check_events(text)
         loader = _Loader(text)
@@ -76,7 +88,11 @@ def parse_yaml(text: str) -> Any:
         data = loader.construct_document(root) if root is not None else None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise _problem(f"it is not YAML: {error.problem}", _hint(text, mark), mark) from None
+        begin = mark
+        if isinstance(error, yaml.scanner.ScannerError):  # a quote that is not closed is told where it opens
+            begin = error.context_mark or mark
+        hint = _hint(text, [one.line for one in (begin, mark) if one is not None])
+        raise _problem(f"it is not YAML: {error.problem}", hint, begin) from None
     except (yaml.YAMLError, ValueError):
         raise Problems([Problem((), "it is not YAML", "check that the file is complete text")]) from None
     size, depth = _written_out(data, {})
@@ -85,6 +101,19 @@ def parse_yaml(text: str) -> Any:
         reason = f"with its aliases (*name) written out it is {what}"
         raise Problems([Problem((), reason, "use fewer aliases")])
     return data
+
+
+def _check_characters(text: str) -> None:
+    """Raises Problems for a character that no YAML text holds (YAML 1.2, c-printable), with its line."""
+    found = _UNPRINTABLE.search(text)
+    if found is None:
+        return
+    hint = "remove it; was the file written whole, and is it text?"
+    if text.count("\0") > len(text) // 4:
+        hint = "it looks like UTF-16: save it as UTF-8"
+    line = len(_LINE_END.findall(text, 0, found.start())) + 1
+    reason = f"it is not YAML: it holds the control character U+{ord(found[0]):04X}"
+    raise Problems([Problem((), reason, hint, line)])
 
 
 def _check_events(text: str) -> None:
@@ -116,7 +145,8 @@ def _wrong_keys(node: yaml.Node | None, path: Path, known: set[int]) -> Iterator
         for key, value in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
-                yield Problem(path, "a key is a list or a mapping, and not a text", _BRACKETED, line)
+                hint = _TEMPLATE if isinstance(key, yaml.MappingNode) else _BRACKETED
+                yield Problem(path, "a key is a list or a mapping, and not a text", hint, line)
             elif key.tag != "tag:yaml.org,2002:str":
                 hint = f'put it in quotes: "{key.value}"'
                 yield Problem(path, f"the key {key.value!r} is not a text", hint, line)
@@ -128,25 +158,47 @@ def _wrong_keys(node: yaml.Node | None, path: Path, known: set[int]) -> Iterator
                 yield from _wrong_keys(value, (*path, key.value), known)
 
 
+_UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_LINE_END = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")  # of YAML 1.1, by which libyaml counts
+_CONFLICT = re.compile(r"^(?:<{7}|>{7})(?: .*)?$", re.MULTILINE)
 _BRACKETED = "a text that holds { } [ ] , # or a colon with a space stands in quotes"
-_TRAPS = (
+_ODD_SPACE = "there is a space that is no plain one (of a word processor or a web page); type it anew"
+_TEMPLATE = (
+    "templates and variables are not filled in here: render the file before, and look: gateway check -"
+)
+_ANYWHERE = (
+    (re.compile("[\u00a0\u2007\u202f\u3000\u200b-\u200d\u2060\ufeff]"), _ODD_SPACE),
+    (re.compile("[\u201c-\u201f\u2018-\u201b\u00ab\u00bb]"), "the quotes are typographic; write \" or '"),
+    (re.compile(r"\{\{|\{%|\$\{|\$\("), _TEMPLATE),
     (re.compile(r"^\s*\t|^ *- *\t"), "indent with spaces: there is a tab"),
+)
+_TRAPS = (
     (re.compile(r"[:-]\s+[*&!%@`|>]"), "a text that begins with * & ! % @ ` | or > stands in quotes"),
+    (re.compile(r"^\s*(?:- +)?[\w-]+(?::[^\s:/]| *=)"), "a key is followed by a colon and a space"),
+    (re.compile(r"^\s*(?:- +)?\w+ +[^:]*$"), "a key is followed by a colon and a space"),
     (re.compile(r"^[^'\"#]*[{\[].*[{\[]"), _BRACKETED),
+    (re.compile(r"'[^']*'\w"), "in single quotes '' stands for one of them"),
     (re.compile(r":\s+[^'\"{\[#|>\s][^#]*:\s"), _BRACKETED),
     (re.compile(r"^[^'\"#]*(?:\"[^\"]*|'[^']*)$"), "close the quotes"),
     (re.compile(r"\""), "in double quotes a backslash is written \\\\; in single quotes it is itself"),
 )
 
 
-def _hint(text: str, mark: Any) -> str:
-    """What people do wrong in lines like that one."""
-    lines = text.splitlines()
-    for number in (mark.line, mark.line - 1) if mark is not None else ():
-        if 0 <= number < len(lines):
-            for pattern, hint in _TRAPS:
-                if pattern.search(lines[number]):
-                    return hint
+def _hint(text: str, near: list[int]) -> str:
+    """What people do wrong in lines like those. near: their numbers, from 0; the one before may be it too."""
+    conflict = _CONFLICT.search(text)
+    if conflict is not None:
+        number = len(_LINE_END.findall(text, 0, conflict.start())) + 1
+        return f"line {number} marks a conflict of a merge ({conflict[0][:7]}): resolve it"
+    lines = _LINE_END.split(text)
+    looked_at = [lines[n] for line in near for n in (line, line - 1) if 0 <= n < len(lines)]
+    for pattern, hint in _ANYWHERE:
+        if any(map(pattern.search, looked_at)):
+            return hint
+    for line in looked_at:
+        for pattern, hint in _TRAPS:
+            if pattern.search(line):
+                return hint
     return "correct the text at that line, or the one before: indents, brackets, quotes"
 
 

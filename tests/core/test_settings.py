@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,14 @@ from gateway.core.health import HealthRule
 from gateway.core.limits import LimitRules, Rate
 from gateway.core.model import Backend, Timeouts, WebSocketRule
 from gateway.core.problems import Problem, Problems
-from gateway.core.settings import json_schema
+from gateway.core.settings import (
+    BackendSettings,
+    RouteSettings,
+    Settings,
+    TenantSettings,
+    json_schema,
+    parse,
+)
 from gateway.services.source import parse_yaml
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -157,7 +165,6 @@ def test_addresses_at_the_limits_are_taken() -> None:
 @pytest.mark.parametrize(
     ("written", "rule"),
     [
-        (None, None),
         (False, None),
         (True, WebSocketRule(1024 * 1024, 60.0, ("http://a",))),
         (
@@ -442,6 +449,48 @@ def test_what_is_no_address(address: str) -> None:
     assert "not an address" in found["backends.b.addresses[0]"].reason
 
 
+def fields_that_may_be_left_out() -> Iterator[tuple[str, ...]]:
+    for model, above in (
+        (Settings, ()),
+        (RouteSettings, ("routes",)),
+        (BackendSettings, ("backends",)),
+        (TenantSettings, ("tenants",)),
+    ):
+        yield from ((*above, name) for name, field in model.model_fields.items() if not field.is_required())
+
+
+@pytest.mark.parametrize("place", list(fields_that_may_be_left_out()), ids=".".join)
+def test_a_value_that_was_forgotten_never_means_no_limit_or_any(place: tuple[str, ...]) -> None:
+    *above, key = place
+    data: dict[str, Any] = {
+        "version": 1,
+        "backends": {"b": {"kind": "http", "addresses": ["http://b:1"]}},
+        "tenants": {"t": {}},
+        "routes": [{"name": "r", "path": "/r", "target": "b"}],
+    }
+    parse(data)
+    inner: Any = data
+    if above:
+        inner = data["routes"][0] if above == ["routes"] else next(iter(data[above[0]].values()))
+    inner[key] = None
+    with pytest.raises(Problems) as caught:
+        parse(data)
+    (problem,) = caught.value.items
+    assert problem.path[-1] == key
+    assert "an empty value" in problem.reason
+    assert not jsonschema.Draft202012Validator(SCHEMA).is_valid(data)
+
+
+def test_a_list_of_no_methods_is_not_any_method() -> None:
+    assert list(problems(config(route(methods=[])))) == ["routes[0].methods"]
+
+
+@pytest.mark.parametrize("given", ["${BACKEND}", "http://${HOST}:80", "$(BACKEND)"])
+def test_variables_are_said_not_to_be_filled_in(given: str) -> None:
+    (problem,) = problems(config(backends={"b": {"kind": "http", "addresses": [given]}})).values()
+    assert "not filled in" in problem.mend
+
+
 @pytest.mark.parametrize("data", [None, [], "text", 7])
 def test_what_is_no_mapping_is_no_config(data: Any) -> None:
     assert problems(data)["(the whole file)"].mend == "start the file with version: 1"
@@ -573,7 +622,7 @@ def test_the_schema_refuses_what_the_gateway_refuses(data: Any) -> None:
         {"version": 1},
         config(route(timeouts={"total": 0, "connect": "500ms", "idle": "1.5 s"}, body_limit="1 GiB")),
         config(tenants={"acme": {"rate_limit": "1.5/h"}, "b": {"rate_limit": {"rate": "2/s", "burst": 1}}}),
-        config(route(cors={"origins": ["*"], "headers": ["*"]}, host=None, methods=[])),
+        config(route(cors={"origins": ["*"], "headers": ["*"]})),
         config(route(rate_limit="5/s"), client_limit="20/s", rate_limit_headers="legacy"),
         config(tenants={"acme": {"quota": "100000/day"}}),
         config(backends={"b": ill(path="/healthz", expect=204)}),
