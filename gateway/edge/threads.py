@@ -17,7 +17,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 SPOOL = ThreadPoolExecutor(8, "spool")  # bodies and answers in temporary files
-WATCH = ThreadPoolExecutor(4, "watch")  # looks at the config, the keys, the processes
+WATCH = ThreadPoolExecutor(4, "watch")  # the config, the keys, the processes, the quotas
 PARSE = ThreadPoolExecutor(4, "parse")  # large bodies
 
 

@@ -258,7 +258,7 @@ class ConfigService:
         """As `compile_text`, while requests are served: nothing here holds the loop up for long."""
         try:
             data = await source.parse_yaml_apart(text)
-            return await asyncio.to_thread(compile_data, data, self._target, self._sockets)
+            return await threads.run(threads.WATCH, compile_data, data, self._target, self._sockets)
         except Problems as found:
             raise Problems(_in_order(await source.with_lines_apart(text, found.items))) from None
 

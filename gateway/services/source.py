@@ -21,6 +21,7 @@ from typing import Any, cast
 import yaml
 
 from gateway.core.problems import Path, Problem, Problems
+from gateway.edge import threads
 
 MAX_BYTES = 16 * 1024 * 1024
 MAX_DEPTH = 32  # the config has 5 levels; 100,000 brackets overflow libyaml's stack, which ends the process
@@ -320,7 +321,7 @@ def _line(root: yaml.Node | None, path: Path) -> int:
 async def parse_yaml_apart(text: str) -> Any:
     """`parse_yaml` without holding the event loop up."""
     if len(text) <= _SMALL:
-        return await asyncio.to_thread(parse_yaml, text)
+        return await threads.run(threads.WATCH, parse_yaml, text)
     answer = await _apart({"text": text})
     if "problems" in answer:
         raise Problems([Problem(tuple(path), *rest) for path, *rest in answer["problems"]])
@@ -330,7 +331,7 @@ async def parse_yaml_apart(text: str) -> Any:
 async def with_lines_apart(text: str, problems: list[Problem]) -> list[Problem]:
     """`with_lines` without holding the event loop up."""
     if len(text) <= _SMALL:
-        return await asyncio.to_thread(with_lines, text, problems)
+        return await threads.run(threads.WATCH, with_lines, text, problems)
     answer = await _apart({"text": text, "paths": [p.path for p in problems]})
     return [p if p.line else p.at_line(n) for p, n in zip(problems, answer["lines"], strict=True)]
 
@@ -361,7 +362,7 @@ async def _apart(question: dict[str, Any]) -> Any:
         how = f"exit code {code}" if code > 0 else f"signal {-code}"
         reason = f"it could not be read: the process that reads it ended with {how}"
         raise NotNow([Problem((), reason, "its message is in the log; memory may be short")])
-    return await asyncio.to_thread(json.loads, output)
+    return await threads.run(threads.WATCH, json.loads, output)
 
 
 def _answer(question: dict[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,9 @@ import asyncio
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -193,9 +193,21 @@ async def test_the_first_read_on_the_loop_opens_no_file(tmp_path: Path) -> None:
     file.close()
 
 
-async def test_a_resolver_that_hangs_holds_up_no_large_body(tmp_path: Path) -> None:
-    """asyncio resolves names in its default threads, and has few of them."""
+@asynccontextmanager
+async def a_resolver_that_hangs() -> AsyncIterator[None]:
+    """asyncio resolves names in its default threads, and has few of them: all are taken, to the end."""
     loop, go_on = asyncio.get_running_loop(), threading.Event()
+    loop.set_default_executor(ThreadPoolExecutor(2))
+    hanging = [loop.run_in_executor(None, go_on.wait, END) for _ in range(4)]
+    try:
+        yield
+        assert not any(future.done() for future in hanging)
+    finally:
+        go_on.set()
+        await asyncio.gather(*hanging)
+
+
+async def test_a_resolver_that_hangs_holds_up_no_large_body(tmp_path: Path) -> None:
     async with Backend(always(answer())) as backend:
         backends = {"app": {"kind": "gunicorn", "threads": 1, "addresses": [backend.address]}}
         routes = [harness.route("documents", "documents", scopes=SCOPES)]
@@ -204,13 +216,28 @@ async def test_a_resolver_that_hangs_holds_up_no_large_body(tmp_path: Path) -> N
             visit = Visitor(gateway)
             large = b'{"text": "%b"}' % (b"x" * 300_000)
             line = b'{"id": "y", "text": "%b"}\n' % (b"x" * 300_000)
-            loop.set_default_executor(ThreadPoolExecutor(2))
-            hanging = [loop.run_in_executor(None, go_on.wait, END) for _ in range(4)]
-            try:
+            async with a_resolver_that_hangs():
                 assert await visit("PUT /documents/c/x", large) == 201
                 assert await visit("POST /documents/c/import", line, kind="application/x-ndjson") == 200
                 assert await visit("POST /svc/", large) == 200
-                assert not any(future.done() for future in hanging)
-            finally:
-                go_on.set()
-                await asyncio.gather(*hanging)
+
+
+@pytest.mark.parametrize("size", [0, 20_000])
+async def test_a_resolver_that_hangs_holds_up_no_edit_of_the_config_and_no_quota(
+    tmp_path: Path, size: int
+) -> None:
+    """An edit may be what ends it: the name of a backend that nobody resolves any more."""
+    routing = harness.routing([harness.route("documents", "documents", scopes=SCOPES)])
+    async with harness.running(tmp_path, routing) as gateway:
+        path = tmp_path / "routing.yaml"
+        good = path.read_text() + f"\n#{'x' * size}\n"
+        async with a_resolver_that_hangs():
+            path.write_text(good)
+            assert await gateway.live.reload()
+            assert gateway.live.current.revision == 2
+            path.write_text(good + "routes: 7\n")
+            assert not await gateway.live.reload()
+            assert gateway.quotas.used("acme") == 0
+            gateway.quotas.count("acme")
+            await gateway.quotas.flush()
+            assert not gateway.quotas._new
