@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from logging.handlers import QueueHandler
 from time import monotonic
 
+from gateway.periodic import Boundary
+
 LIMIT = 10_000  # lines
 _CLOSE_TIMEOUT = 2.0  # seconds
 
@@ -76,10 +78,15 @@ class LogThread(QueueHandler):
         return True
 
     def _write(self) -> None:
+        boundary = Boundary("writing the log")  # its own word comes by the queue, as every other
         while (item := self._items.get()) is not None:
-            if not isinstance(item, logging.LogRecord):
-                item()
-                continue
-            for handler in self._handlers:
-                if item.levelno >= handler.level:
-                    handler.handle(item)
+            with boundary:
+                self._do(item)
+
+    def _do(self, item: logging.LogRecord | Callable[[], object]) -> None:
+        if not isinstance(item, logging.LogRecord):
+            item()
+            return
+        for handler in self._handlers:
+            if item.levelno >= handler.level:
+                handler.handle(item)

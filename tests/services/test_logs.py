@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -105,6 +106,28 @@ def test_what_is_to_be_done_between_two_lines_is(logger: logging.Logger, reader:
     logger.info("after")
     thread.finish(logger)
     assert reader.lines == ["before", "rotated", "after"]
+
+
+@pytest.mark.parametrize("what", ["work", "handler"])
+def test_what_fails_in_the_thread_does_not_end_the_log(
+    logger: logging.Logger, reader: Reader, what: str
+) -> None:
+    """A file whose disk is full cannot even be closed without an error, and that is when logs are rotated."""
+
+    def full(record: object = None) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    thread = LogThread.before(logger, [reader])
+    logger.info("before")
+    if what == "work":
+        thread.call(full)
+    else:
+        thread.call(lambda: setattr(reader, "emit", full))
+        logger.info("this is lost")
+        thread.call(lambda: delattr(reader, "emit"))
+    logger.info("after")
+    assert thread.finish(logger)
+    assert reader.lines == ["before", "after"]
 
 
 def _free_port() -> int:
