@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from .entry import PUBLIC_PATHS, Refused, admit, needs_identity
-from .identity import Forwarded, Headers, IdentityMissing
+from .identity import Forwarded, Headers, IdentityMissing, joined
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -59,10 +59,14 @@ def _headers(scope: Scope) -> Headers:
 def _apply(scope: Scope, public: Forwarded) -> None:
     """root_path is the prefix. By the ASGI specification `path` includes it: put back what was stripped. The
     client's port is not known."""
-    scope["root_path"] = public.script_name
-    scope["path"] = public.script_name + scope["path"]
-    if scope.get("raw_path") is not None:  # not every server says it
-        scope["raw_path"] = public.prefix.encode() + scope["raw_path"]
+    own, prefix = scope.get("root_path", ""), public.script_name
+    scope["root_path"] = joined(prefix, own)
+    if scope["root_path"] != own:
+        scope["path"] = prefix + scope["path"]
+        if scope.get("raw_path") is not None:  # not every server says it
+            scope["raw_path"] = public.prefix.encode() + scope["raw_path"]
+        if "app_root_path" in scope:  # Starlette's, of the application that this one is mounted in
+            scope["app_root_path"] = prefix + scope["app_root_path"]
     if public.host:
         others = [(key, value) for key, value in scope["headers"] if key != b"host"]
         scope["headers"] = [(b"host", public.host.encode()), *others]

@@ -11,7 +11,7 @@ from django.urls import set_script_prefix
 
 from . import log, wsgi
 from .entry import PROBLEM_TYPE, PUBLIC_PATHS, Refused, admit, needs_identity
-from .identity import IdentityMissing, problem
+from .identity import IdentityMissing, joined, problem
 
 
 class GatewayMiddleware:
@@ -70,12 +70,14 @@ def _enter(request: HttpRequest) -> HttpResponse | None:
     scope = getattr(request, "scope", None)
     if scope is not None:
         request.META["wsgi.url_scheme"] = scope.get("scheme", "http")
+    prefix = joined(found.public.script_name, request.META.get("SCRIPT_NAME", ""))
     wsgi.apply(request.META, found.public)
     if scope is not None:
         scope["scheme"] = request.META["wsgi.url_scheme"]  # where Django looks first
     # Django has read SCRIPT_NAME already, before any middleware: say it again where it keeps it.
-    set_script_prefix(found.public.script_name + "/")
-    request.path = found.public.script_name + request.path_info
+    request.META["SCRIPT_NAME"] = prefix
+    set_script_prefix(prefix + "/")
+    request.path = prefix + request.path_info
     return None
 
 

@@ -163,6 +163,13 @@ def forwarded(headers: Headers) -> Forwarded:
     return Forwarded(scheme, host, prefix, client)
 
 
+def joined(prefix: str, own: str) -> str:
+    """The prefix before the one that the application has within its server, where it is mounted in another
+    one. Where the server was told the same as the gateway says, it is the prefix once."""
+    own = own.removesuffix("/")
+    return prefix if own == prefix else prefix + own
+
+
 def _is_prefix(text: str) -> bool:
     if not _PREFIX.fullmatch(text) or {".", ".."} & set(text.split("/")):
         return False

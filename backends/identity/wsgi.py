@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from .entry import PUBLIC_PATHS, Refused, admit, needs_identity
-from .identity import Forwarded, Headers, IdentityMissing
+from .identity import Forwarded, Headers, IdentityMissing, joined
 
 WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -31,7 +31,8 @@ def apply(environ: dict[str, Any], public: Forwarded) -> None:
     SCRIPT_NAME is the prefix that the gateway stripped, PATH_INFO stays. (Given to gunicorn itself, by
     header or environment, SCRIPT_NAME must still be in the path; with a stripped path it answers 500.)
     """
-    environ["SCRIPT_NAME"] = unquote_to_bytes(public.prefix).decode("latin-1")
+    prefix = unquote_to_bytes(public.prefix).decode("latin-1")
+    environ["SCRIPT_NAME"] = joined(prefix, environ.get("SCRIPT_NAME", ""))
     if public.host:
         environ["HTTP_HOST"] = public.host
         environ["SERVER_NAME"], environ["SERVER_PORT"] = public.server(environ["wsgi.url_scheme"])
