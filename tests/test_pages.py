@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
+import sys
+import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from gateway.core.settings import RouteSettings
+from gateway.services.config import compile_text
+from gateway.services.folders import socket_folder
 from tests import pages
 from tests.pages import PAGES, ROOT
 
@@ -49,6 +57,38 @@ def test_no_pasted_line_writes_outside_var(page: Path) -> None:
 )
 def test_what_a_line_writes_is_seen(line: str, files: list[str]) -> None:
     assert pages.written(line) == files
+
+
+def fenced(page: str, language: str) -> list[str]:
+    """The blocks of a page in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("block", fenced("config/README.md", "yaml"), ids=lambda block: block.split(":")[0])
+def test_each_example_of_a_routing_config_is_accepted(block: str) -> None:
+    """Put into a config that has the backend, the tenant and the route that the examples speak of."""
+    backend = {"kind": "uvicorn", "addresses": ["http://127.0.0.1:9000"]}
+    route = {"name": "it", "path": "/it", "target": "billing"}
+    config: dict[str, Any] = {
+        "version": 1, "backends": {"billing": backend}, "tenants": {"acme": {}}, "routes": [route],
+    }  # fmt: skip
+    example = yaml.safe_load(textwrap.dedent(block))
+    if set(example) <= set(RouteSettings.model_fields):
+        route |= example
+    else:
+        config |= example
+    compile_text(yaml.safe_dump(config), lambda backend: None, socket_folder("."))  # type: ignore[arg-type,return-value]
+
+
+def test_the_application_of_the_page_runs_beside_a_copy_of_the_identity(tmp_path: Path) -> None:
+    (application,) = fenced("backends/README.md", "python")
+    shutil.copytree(ROOT / "backends" / "identity", tmp_path / "identity")
+    (tmp_path / "app.py").write_text(application)
+    call = "app.app.test_client().get('/invoices', headers={'X-Tenant': 'acme', 'X-Subject': 'me'}).json"
+    ran = subprocess.run(
+        [sys.executable, "-c", f"import app; print({call})"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert ran.stdout == "{'invoices': [], 'tenant': 'acme'}\n", ran.stderr
 
 
 def test_no_page_is_missed() -> None:
