@@ -28,10 +28,7 @@ _MAX_BYTES = 1024 * 1024
 
 def scopes(routes: Iterable[Route[Any]]) -> list[str]:
     """What a demo token may do: all that the routes ask for, and nothing that rules the gateway."""
-    found: set[str] = set()
-    for route in routes:
-        by_method = route.method_scopes.values()
-        found |= route.read_scopes.union(route.write_scopes, route.manage_scopes, *by_method)
+    found = {scope for route in routes for scope in route.all_scopes()}
     return sorted(scope for scope in found if not scope.startswith(_OPERATORS))
 
 

@@ -13,12 +13,12 @@ from typing import Any
 from gateway import console
 from gateway.core.problems import Problem
 from gateway.core.process import ProcessConfig
+from gateway.edge.listener import reachable
 from gateway.services.config import ConfigRefused, digest_of, read
 
 _TIMEOUT = 5.0  # seconds
 _MAX_ANSWER = 64 * 1024 * 1024  # bytes
 _TRIES = 3  # the config may change between the two questions
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - they are asked, not listened on
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,9 @@ def ask(config: ProcessConfig, token: str | None) -> Live:
 
 def _get(config: ProcessConfig, path: str, token: str | None) -> tuple[str, str]:
     """The body, and the tag of what it is."""
-    host, port = config.admin[0]
-    host = _EVERYWHERE.get(host, host)
-    where = f"http://{f'[{host}]' if ':' in host else host}:{port}{path}"
-    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
+    authority = reachable(*config.admin[0])
+    where = f"http://{authority}{path}"
+    connection = http.client.HTTPConnection(authority, timeout=_TIMEOUT)
     try:
         connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
         answer = connection.getresponse()

@@ -255,9 +255,7 @@ def _asked(routes: Iterable[Route[Any]]) -> tuple[set[str], set[str]]:
     asked: set[str] = set()
     collections: set[str] = set()
     for route in routes:
-        scopes = route.read_scopes.union(
-            route.write_scopes, route.manage_scopes, *route.method_scopes.values()
-        )
+        scopes = route.all_scopes()
         asked |= scopes
         collections |= scopes if route.by_collection else set()
     return asked, collections

@@ -27,6 +27,7 @@ from gateway.core.model import (
     TrustedProxies,
     WebSocketRule,
 )
+from gateway.core.names import METHODS
 from gateway.core.problems import Problem, Problems
 from gateway.core.settings import BackendSettings, CorsSettings, RouteSettings, Settings, TimeoutSettings
 
@@ -41,7 +42,7 @@ _METRIC_WORDS = frozenset({"none", "other"})  # what the metrics call a route th
 _SCOPE_WORDS = frozenset({"read", "write", MANAGE})
 _MANAGING = frozenset({"PUT", "PATCH", "DELETE"})  # methods that change a collection's settings
 # Others count only where the route lists them: a misspelt DELTE would leave DELETE without its scope.
-_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "QUERY", "POST", "PUT", "PATCH", "DELETE"})
+_METHODS = frozenset(METHODS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,6 +202,10 @@ class Route(Generic[T]):
     retry: bool = False
     interim: bool = False
 
+    def all_scopes(self) -> frozenset[str]:
+        """Every scope that some request on the route needs."""
+        return self.read_scopes.union(self.write_scopes, self.manage_scopes, *self.method_scopes.values())
+
     def scopes_for(self, method: str) -> frozenset[str]:
         """The scopes that a token needs for this method; an unknown method counts as a write.
 

@@ -176,7 +176,7 @@ def test_no_setting_is_missing_from_the_tables() -> None:
     assert fields(BackendSettings) - {"kind", "addresses"} <= BACKEND.keys()
 
 
-@pytest.mark.parametrize("name", ["retry", "interim", "forward_authorization", "set_host", "websocket"])
+@pytest.mark.parametrize("name", ["retry", "interim", "forward_authorization"])
 def test_what_documents_do_anyway_may_be_written(name: str) -> None:
     default = RouteSettings.model_fields[name].default
     assert made("documents", **{name: default}) == made("documents")
