@@ -97,6 +97,7 @@ class GatewayApplication(asab.Application):
 
     async def initialize(self) -> None:
         """In our order; an exception here ends the process with exit code 1."""
+        signals.let_go()
         self._admin_sockets = self._admin_ports()
         self._starting = asyncio.create_task(self.gateway.start())
         await self._starting
@@ -140,6 +141,7 @@ class GatewayApplication(asab.Application):
     async def main(self) -> None:
         """Serve until a signal; then drain here, while /readyz can still say 503 (ASAB closes the admin
         listener before finalize())."""
+        signals.let_go()
         await self._stopping.wait()
         self._stop_event.set()  # ASAB forgets a signal that came before its own run time, and would run on
         await self.gateway.drain()
@@ -227,7 +229,12 @@ def run(
     signals.outlive_stray()
     runtime.keep_memory()
     runtime.use_fast_loop()
-    application = GatewayApplication(path, supervise=supervise, prepare=prepare, on_ready=on_ready)
+    signals.hold()  # until initialize(), in the loop's first run
+    try:
+        application = GatewayApplication(path, supervise=supervise, prepare=prepare, on_ready=on_ready)
+    except BaseException:
+        signals.let_go()
+        raise
     code = 1
     try:
         code = int(application.run())

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import codecs
-import configparser
 import os
 import signal
 import sys
@@ -16,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from gateway import console, documents_cli, new, routing_cli
+from gateway.core import ini
 from gateway.core.errors import GatewayError
 from gateway.core.problems import Problems
 from gateway.core.process import ProcessConfig, parse_process
 from gateway.services import signals
 from gateway.services.config import ConfigRefused
-from gateway.services.files import read_file
+from gateway.services.files import not_utf8, read_file
 from gateway.services.keys import KeysUnusable
 
 CONFIGS = ("gateway.conf", "config/gateway.conf", "/etc/gateway/gateway.conf")  # the first there is
@@ -136,7 +136,6 @@ def _command(
 def load_process(path: str | None) -> ProcessConfig:
     """Read gateway.conf without starting anything. path: None when none was named and none found. Raises
     Problems, OSError."""
-    parser = configparser.ConfigParser(interpolation=None)
     if path is None:
         looked = ", ".join(CONFIGS[:-1])
         reason = f"there is no process config: looked for {looked} in {Path.cwd()}, and for {CONFIGS[-1]}"
@@ -147,13 +146,16 @@ def load_process(path: str | None) -> ProcessConfig:
         raw = read_file(Path(path), _MAX_CONF)
         if raw.startswith(codecs.BOM_UTF8):  # ASAB, which reads it again, would stumble over it
             raise ValueError(f"{path} begins with a byte order mark; save it as UTF-8 without one")
-        parser.read_string(raw.decode(), path)
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8; save it as UTF-8") from None
-    except configparser.Error as error:
-        raise ValueError(f"{path} is not an ini file: {error.message}") from None
-    sections = {name: dict(parser.items(name)) for name in parser.sections()}
-    return parse_process(sections, str(Path(path).resolve().parent), path)
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        reason, hint = not_utf8(raw, error.start)
+        raise ValueError(f"{path}: {reason}; {hint}") from None
+    found = ini.read(text)
+    try:
+        return parse_process(found.sections, str(Path(path).resolve().parent), path)
+    except Problems as problems:
+        located = sorted(map(found.locate, problems.items), key=lambda problem: problem.line)
+        raise Problems(located) from None
 
 
 def _init(arguments: argparse.Namespace) -> int:

@@ -512,7 +512,7 @@ def test_keys_that_cannot_be_used_are_named_and_not_shown(
     ("content", "reason"),
     [
         (None, "name the process config with -c"),
-        (b"listen = 1", "not an ini file"),
+        (b"listen = 1", "no ini file"),
         (b"\xff\xfe", "not UTF-8"),
         (b"\xef\xbb\xbf[gateway]\n", "byte order mark"),
         (b"[gateway]\nlisten = 80", "[gateway].listen"),

@@ -276,6 +276,30 @@ def test_a_sigterm_in_the_moment_when_it_gets_ready_is_not_lost(tmp_path: Path) 
         assert process.wait(30) == 0
 
 
+TERMINATED_WHILE_IT_IS_BUILT = """
+import asyncio, os, signal, sys
+from gateway import application as app
+
+class Gateway(app.Gateway):
+    def __init__(self, *arguments, **more):
+        super().__init__(*arguments, **more)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    async def start(self):
+        await asyncio.Event().wait()
+
+app.Gateway = Gateway
+sys.exit(app.run(sys.argv[1], supervise=False))
+"""
+
+
+@pytest.mark.whole
+def test_a_sigterm_before_its_event_loop_runs_is_not_lost(tmp_path: Path) -> None:
+    """What starts may take long: a database that is away, a backend that does not get healthy."""
+    with Serving(tmp_path).started("-c", TERMINATED_WHILE_IT_IS_BUILT) as process:
+        assert process.wait(30) == 0
+
+
 @pytest.mark.whole
 def test_what_fails_after_the_start_drains_before_it_ends(tmp_path: Path) -> None:
     serving = Serving(tmp_path, more="pre_stop = 90")

@@ -35,6 +35,11 @@ _KEYS: dict[str, frozenset[str]] = {
     "demo": frozenset({"seed"}),
 }
 _BACKEND_KEYS = frozenset({"command", "cwd", "try", "health", "start_timeout"})
+_YES, _NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
+_PATHS = frozenset({"routing", "data", "keys", "access", "cwd", "seed"})
+_SEVERAL = frozenset({"command", "listen", "hosts", "algorithms"})  # values that may go on on the next line
+_FREE = frozenset({"command", "uri", "issuer", "audience"})  # whose values may hold ; and #
+_SHELL = frozenset({"&&", "||", "|", ";", "&", "<", ">", ">>", "2>&1"})
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 _HEALTH_PATH = re.compile(r"/[\x21-\x22\x24-\x7e]*").fullmatch
 _HEALTH_URL = re.compile(r"http://[^/?#@:\s]+:[0-9]{1,5}(/[\x21-\x22\x24-\x7e]*)?").fullmatch
@@ -132,9 +137,9 @@ class _Reader:
 
     def choice(self, section: str, key: str, default: str) -> bool:
         text = self.text(section, key, default).lower()
-        if text not in ("yes", "no"):
+        if text not in (*_YES, *_NO):
             self.wrong(section, key, f"{text!r} is neither yes nor no", f"write {key} = yes, or no")
-        return text == "yes"
+        return text in _YES
 
     def count(self, section: str, key: str, default: int, most: int) -> int:
         text = self.text(section, key, str(default))
@@ -198,6 +203,7 @@ def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -
     """
     read = _Reader(sections, folder)
     _unknown_keys(read)
+    _habits(read)
     data = read.path("gateway", "data", "../var")
     access = read.text("log", "access", "access.log")
     config = ProcessConfig(
@@ -267,9 +273,9 @@ def _queries(read: _Reader) -> Queries:
     text = read.text("log", "query", "no").lower()
     if text == "all":
         return "all"
-    if text in ("yes", "true", "on", "1"):
+    if text in _YES:
         return "yes"
-    if text not in ("no", "false", "off", "0", ""):
+    if text not in (*_NO, ""):
         hint = "write no, yes (without what may be a secret) or all (as it came)"
         read.wrong("log", "query", f"{text!r} is not offered", hint)
     return "no"
@@ -284,7 +290,9 @@ def _store_uri(read: _Reader, data: str) -> str:
             read.wrong("store", "uri", problem, mend)
         return uri
     folder = uri.removeprefix("sqlite:")
-    if not folder.strip("/ ") or not uri.startswith("sqlite:"):
+    if folder.startswith(("//", ":")):  # as SQLAlchemy writes them; taken to the letter it is another folder
+        read.wrong("store", "uri", "it names no folder", "write sqlite:documents, or sqlite:/srv/documents")
+    elif not folder.strip("/ ") or not uri.startswith("sqlite:"):
         mend = "write sqlite: and a folder (under data), or mongodb://host:27017/database"
         read.wrong("store", "uri", "this store is not offered", mend)
     return f"sqlite:{PurePath(data) / folder}"
@@ -294,15 +302,43 @@ def _unknown_keys(read: _Reader) -> None:
     for section, keys in read.sections.items():
         known = _BACKEND_KEYS if section.startswith("backend:") else _KEYS.get(section)
         if known is None:
-            near = difflib.get_close_matches(section.partition(":")[0], [*_KEYS, "backend"], 1, 0.85)
+            word, _, rest = section.replace(" ", ":").partition(":")
+            near = difflib.get_close_matches(word.lower(), [*_KEYS, "backend"], 1, 0.75)
             if near:
-                read.wrong(section, "", "the section is unknown", f"did you mean [{near[0]}]?")
+                meant = f"backend:{rest or 'NAME'}" if near[0] == "backend" else near[0]
+                read.wrong(section, "", "the section is unknown", f"did you mean [{meant}]?")
             continue
         for key in keys:
             if key not in known:
                 near = difflib.get_close_matches(key, known, 1)
                 mend = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
                 read.wrong(section, key, f"the key {key!r} is unknown", mend)
+
+
+def _habits(read: _Reader) -> None:
+    """What people bring from other formats, and an ini file takes to the letter."""
+    for section, values in read.sections.items():
+        known = _BACKEND_KEYS if section.startswith("backend:") else _KEYS.get(section, frozenset())
+        inner = re.compile(rf"\n\s*({'|'.join(sorted(known))})\s*[=:]") if known else None
+        for key, value in values.items():
+            if key not in known:
+                continue
+            deeper = inner.search(value) if inner is not None else None
+            if deeper is not None or ("\n" in value and key not in _SEVERAL):
+                reason = "the line below it is indented, and so goes on with its value"
+                read.wrong(
+                    section, key, reason, f"begin {deeper[1] if deeper else 'that line'} in the first column"
+                )
+            elif key not in _FREE and re.search(r"(?:^|\s)[;#]", value):
+                read.wrong(section, key, "a comment would belong to the value", "give it a line of its own")
+            elif value[:1] in ("'", '"') and value[-1:] == value[:1] and key != "command":
+                read.wrong(section, key, "the quotes would belong to the value", "remove them")
+            elif key in _PATHS and (re.match("~|%[(A-Z]", value) or "$" in value):
+                read.wrong(section, key, "~ and variables are not filled in here", "write the path itself")
+            elif key in ("routing", "data", "keys", "cwd") and not value.strip():
+                read.wrong(section, key, "it is empty", "write a path, or remove the key")
+            elif "\0" in value:
+                read.wrong(section, key, "it holds a NUL", "write it anew")
 
 
 def _commands(read: _Reader) -> list[Command]:
@@ -321,7 +357,15 @@ def _commands(read: _Reader) -> list[Command]:
             continue
         if not argv:
             read.wrong(section, "command", "it is missing", "write the command that runs the backend")
+        shell = _SHELL.intersection(argv)
+        if shell:
+            hint = "no shell reads it: write sh -c '...', or set cwd"
+            read.wrong(section, "command", f"{min(shell)} would be handed to the program", hint)
         for word in argv:
+            if "${" in word:
+                hint = "{python}, {socket} and {data} stand without a dollar sign"
+                read.wrong(section, "command", "variables are not filled in here", hint)
+                break
             for place in _PLACEHOLDER.findall(word):
                 if place not in _PLACES:
                     read.wrong(section, "command", f"{{{place}}} is unknown", "use {python} {socket} {data}")

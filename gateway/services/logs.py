@@ -7,7 +7,6 @@ LIMIT are dropped and counted.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import queue
 import threading
@@ -27,7 +26,10 @@ class LogThread(QueueHandler):
     """Takes the place of handlers of a logger, and gives each record to them in a thread."""
 
     def __init__(self, handlers: Sequence[logging.Handler], limit: int = LIMIT) -> None:
-        self._items: queue.Queue[Item] = queue.Queue(limit)
+        # A queue.Queue has a lock: a record made in a signal's handler, which may run in the midst of another
+        # one's put, would wait for ever for the very thread that it interrupted. This one is reentrant.
+        self._items: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        self._limit = limit
         super().__init__(self._items)
         self._handlers = handlers
         self._dropped = 0
@@ -46,28 +48,25 @@ class LogThread(QueueHandler):
 
     def enqueue(self, record: logging.LogRecord) -> None:
         """Never waits. What is dropped is told as soon as there is room again."""
-        try:
-            if self._dropped:
-                told = f"{self._dropped} lines of this log were dropped: whoever reads it was too slow"
-                self._items.put_nowait(
-                    logging.LogRecord(__name__, logging.WARNING, __file__, 0, told, None, None)
-                )
-                self._dropped = 0
-            self._items.put_nowait(record)
-        except queue.Full:
+        if self._items.qsize() >= self._limit:
             self._dropped += 1
+            return
+        dropped, self._dropped = self._dropped, 0
+        if dropped:
+            told = f"{dropped} lines of this log were dropped: whoever reads it was too slow"
+            self._items.put(logging.LogRecord(__name__, logging.WARNING, __file__, 0, told, None, None))
+        self._items.put(record)
 
     def call(self, work: Callable[[], object]) -> None:
         """Run it between two records: something that the handlers must not be used meanwhile for."""
-        with contextlib.suppress(queue.Full):
-            self._items.put_nowait(work)
+        if self._items.qsize() < self._limit:
+            self._items.put(work)
 
     def finish(self, logger: logging.Logger, timeout: float = _CLOSE_TIMEOUT) -> bool:
         """Write what is left, and log without the thread from now on. False when nobody takes it in time:
         then whatever touches the handlers again, as Python does at its end, would wait for ever."""
         until = monotonic() + timeout
-        with contextlib.suppress(queue.Full):
-            self._items.put(None, timeout=timeout)
+        self._items.put(None)
         self._thread.join(max(0.0, until - monotonic()))
         logger.removeHandler(self)
         if self._thread.is_alive():

@@ -15,6 +15,7 @@ _NAMES = ("SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO", "SIG
 # They stop a background process that touches its terminal. A handler would have the kernel try again and
 # again, so these are ignored; a child, which has no terminal, loses nothing by inheriting that.
 _TERMINAL = ("SIGTTOU", "SIGTTIN")
+_HEARD = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1}
 
 
 def stray() -> frozenset[int]:
@@ -38,6 +39,17 @@ def outlive_stray() -> None:
         signal.signal(number, _pass)
     for name in _TERMINAL:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def hold() -> None:
+    """Let what the gateway listens to wait, until `let_go`. An event loop hears of a signal only while it runs:
+    one that came before, or between two of its runs, would be lost, and a SIGTERM with it. Not while a child is
+    started, which would inherit it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
+
+
+def let_go() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
 
 
 def _pass(number: int, frame: object) -> None:

@@ -168,3 +168,26 @@ async def test_a_gateway_whose_log_nobody_reads_serves_on(tmp_path: Path) -> Non
         process.kill()
         process.wait()
         os.close(reading)
+
+
+INTERRUPTED = """
+import logging, signal
+from gateway.services.logs import LogThread
+
+logger = logging.Logger("test", logging.INFO)
+thread = LogThread.before(logger, [logging.NullHandler()])
+signal.signal(signal.SIGALRM, lambda *_: logger.info("in a signal's handler"))
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+for number in range(50_000):
+    logger.info("line %d", number)
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(thread.finish(logger))
+"""
+
+
+def test_a_signal_in_the_midst_of_a_line_may_log_another_one() -> None:
+    """A lock that the interrupted line holds would stop the process for ever."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=END, check=False
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("True\n", "", 0)
