@@ -16,7 +16,7 @@ from gateway.core import budget, listeners, mongo_uri
 from gateway.core.amounts import parse_size
 from gateway.core.jwk import ALGORITHMS, OFFERED
 from gateway.core.listeners import Listen
-from gateway.core.problems import Problem, Problems, Wrong
+from gateway.core.problems import Path, Problem, Problems, Wrong
 from gateway.core.shown import Queries
 from gateway.core.tokens import TokenRule
 from gateway.core.via import pseudonym_pattern
@@ -114,9 +114,11 @@ class _Reader:
         self.sections = sections
         self.folder = PurePath(folder)
         self.problems: list[Problem] = []
+        self.settled: frozenset[Path] = frozenset()  # what has a problem that explains any other
 
     def wrong(self, section: str, key: str, reason: str, mend: str) -> None:
-        self.problems.append(Problem((f"[{section}]", key) if key else (f"[{section}]",), reason, mend))
+        if (f"[{section}]", key) not in self.settled:
+            self.problems.append(Problem((f"[{section}]", key) if key else (f"[{section}]",), reason, mend))
 
     def text(self, section: str, key: str, default: str) -> str:
         return self.sections.get(section, {}).get(key, default).strip()
@@ -204,6 +206,7 @@ def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -
     read = _Reader(sections, folder)
     _unknown_keys(read)
     _habits(read)
+    read.settled = frozenset(problem.path for problem in read.problems)
     data = read.path("gateway", "data", "../var")
     access = read.text("log", "access", "access.log")
     config = ProcessConfig(
