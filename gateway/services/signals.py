@@ -42,9 +42,11 @@ def outlive_stray() -> None:
 
 
 def hold() -> None:
-    """Let what the gateway listens to wait, until `let_go`. An event loop hears of a signal only while it runs:
-    one that came before, or between two of its runs, would be lost, and a SIGTERM with it. Not while a child is
-    started, which would inherit it."""
+    """Let what the gateway listens to wait, until `let_go`.
+
+    An event loop hears of a signal only while it runs: one that came before, or between two of its runs,
+    would be lost, and a SIGTERM with it. Not while a child is started, which would inherit it.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
 
 
