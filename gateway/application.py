@@ -91,7 +91,9 @@ class GatewayApplication(asab.Application):
         self._admin_key = f"[admin] listen in {path}"
         self._reloads: set[asyncio.Task[None]] = set()
         self.PubSub.subscribe("Application.hup!", self._on_hup)
-        self.Loop.add_signal_handler(signal.SIGQUIT, self.stop)  # as nginx, and as Ctrl-\\ would like to
+        self._told = 0  # signals to stop
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):  # the last as nginx
+            signal.signal(number, self._on_stop_signal)
         self.Loop.add_signal_handler(signal.SIGUSR1, self._on_usr1)
         self.Loop.add_signal_handler(signal.SIGHUP, self._on_sighup)
 
@@ -150,11 +152,26 @@ class GatewayApplication(asab.Application):
         if self._process is not None:
             self._process.close()  # ASAB waits three seconds for a task that is left
 
-    def stop(self, exit_code: int | None = None) -> None:
-        """SIGTERM or SIGINT: drain. The second one: leave now, with nothing left running."""
-        if self._stopping.is_set():
+    def _on_stop_signal(self, number: int, frame: object) -> None:
+        if not self.Loop.is_closed():
+            self.Loop.call_soon_threadsafe(self._told_to_stop)
+
+    def _told_to_stop(self) -> None:
+        """The first time: drain. The second time: leave now, with nothing left running.
+
+        Told by Python and not by the loop, whose handlers ASAB binds to `stop`: uvloop's tells a signal twice
+        that comes while another is being told.
+        """
+        self._told += 1
+        if self._told > 1:
             self.gateway.kill()
             os._exit(1)
+        self.stop()
+
+    def stop(self, exit_code: int | None = None) -> None:
+        """Begin to drain, if that has not begun."""
+        if self._stopping.is_set():
+            return
         self._stopping.set()
         if self._starting is not None and not self._starting.done():
             self._starting.cancel()
