@@ -215,7 +215,11 @@ class Exchange:
     def _finish(self, *, surplus: bool) -> None:
         assert self.head is not None
         reusable = self.sent and not surplus and not self.head.close and not self._connection.lost
-        self._release(reusable)
+        try:
+            self._release(reusable)
+        except BaseException:  # a bug: the answer has left, and its end is still to be told
+            self._tell(InternalError())
+            raise
         sink, self._sink = self._sink, None
         if sink is not None:
             try:
@@ -283,7 +287,12 @@ class Exchange:
     def _fail(self, error: GatewayError) -> None:
         if self.done:
             return
-        self._release(False)
+        try:
+            self._release(False)
+        finally:  # a bug in there keeps nobody waiting
+            self._tell(error)
+
+    def _tell(self, error: GatewayError) -> None:
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.fail(error)

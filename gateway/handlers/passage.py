@@ -211,6 +211,9 @@ class Passage(Relay):
         try:
             self._pools.forget(exchange)
             self._pool.give_back(exchange.connection, reusable=reusable)
+        except BaseException:  # a bug: nobody has the connection now
+            exchange.connection.close()
+            raise
         finally:
             self._seat.release()
 

@@ -124,9 +124,12 @@ class _Probe:
 
     def _send(self, pools: Pools, pool: Pool, connection: Connection, rule: HealthRule, ends: float) -> None:
         def done(exchange: Exchange, reusable: bool) -> None:
-            pools.forget(exchange)
             try:
+                pools.forget(exchange)
                 pool.give_back(connection, reusable=reusable)
+            except BaseException:  # a bug: nobody has the connection now
+                connection.close()
+                raise
             finally:
                 self.release()
 

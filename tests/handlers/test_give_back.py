@@ -123,6 +123,7 @@ async def shake(gateway: Gateway) -> str:
 async def check_nothing_is_held(gateway: Gateway) -> None:
     admission = gateway.admission
     await eventually(lambda: admission.in_use() == {"app": 0})
+    await eventually(lambda: not gateway.life.inside)
     assert admission.waiting() == {"app": 0}
     assert not admission._held
     assert not list(admission._lines["app"].fair.items())
@@ -256,7 +257,9 @@ async def test_a_bug_while_an_answer_comes_keeps_nothing_and_nobody_waiting(
         assert done
         await eventually(lambda: gateway.admission.in_use() == {"app": 0})
         assert not gateway.admission._held
+        await eventually(lambda: not gateway.life.inside)
         assert await ask(gateway, body=body) == "200"
+        await eventually(lambda: not gateway.life.inside)
 
 
 TUNNEL = [
