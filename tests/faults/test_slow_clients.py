@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gateway.core.request_reader import MAX_LINE
 from tests import harness
 from tests.eventually import AT_ONCE, head_start, takes
 from tests.fakes import Backend, RawClient, always, answer
@@ -88,8 +89,8 @@ async def test_a_body_that_drips_to_an_asynchronous_backend_is_the_clients_fault
 @pytest.mark.parametrize(
     ("raw", "status"),
     [
-        (b"GET /svc/" + b"a" * 8200 + b" HTTP/1.1\r\nHost: a\r\n\r\n", "414"),
-        (b"GET /svc/ HTTP/1.1\r\nHost: a\r\nX-Long: " + b"a" * 8200 + b"\r\n\r\n", "431"),
+        (b"GET /svc/" + b"a" * (MAX_LINE + 1) + b" HTTP/1.1\r\nHost: a\r\n\r\n", "414"),
+        (b"GET /svc/ HTTP/1.1\r\nHost: a\r\nX-Long: " + b"a" * (MAX_LINE + 1) + b"\r\n\r\n", "431"),
         (b"GET /svc/ HTTP/1.1\r\nHost: a\r\n" + b"X-Many: 1\r\n" * 129 + b"\r\n", "431"),
     ],
 )

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from gateway.app import Gateway
+from gateway.core.request_reader import MAX_LINE
 from tests import harness
 from tests.eventually import AT_ONCE, END, at_rest, eventually, head_start, takes
 from tests.fakes import Backend, Busy, Heard, RawClient, always, answer
@@ -266,8 +267,8 @@ async def test_what_the_parser_refuses_is_logged_and_counted(tmp_path: Path) -> 
         async with harness.running(tmp_path, config([backend.address])) as gateway:
             for raw, expected in (
                 (b"nonsense\r\n\r\n", 400),
-                (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
-                (b"GET / HTTP/1.1\r\nHost: x\r\nX-Big: " + b"a" * 9000 + b"\r\n\r\n", 431),
+                (b"GET /" + b"a" * (MAX_LINE + 1) + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+                (b"GET / HTTP/1.1\r\nHost: x\r\nX-Big: " + b"a" * (MAX_LINE + 1) + b"\r\n\r\n", 431),
                 (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 200 + b"\r\n", 431),
                 (b"POST /svc/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
             ):
