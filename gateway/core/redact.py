@@ -22,12 +22,23 @@ _CALLED = re.compile(
     r"((?:password|passwd|secret|token|credential|api[_-]?key|private[_-]?key)s?\s*[:=]\s*)(\S+)",
     re.IGNORECASE,
 )
+_MARKS = ("://", "eyj", "bearer ", "basic ", "-----begin", "pass", "secret", "token", "credential", "key")
 
 
 def redact(text: str) -> str:
     """The text with *** for each secret; a text without one is given as it is."""
     text = _SECRET.sub(HIDDEN, text)
     return _COMMENT.sub(lambda comment: _CALLED.sub(rf"\g<1>{HIDDEN}", comment[0]), text)
+
+
+def line(text: str) -> str:
+    """As `redact`, for a line that a program printed: also without what it calls a secret. Quick where
+    nothing hints at one, for a program may print much.
+    """
+    small = text.lower()
+    if not any(mark in small for mark in _MARKS):
+        return text
+    return _CALLED.sub(rf"\g<1>{HIDDEN}", _SECRET.sub(HIDDEN, text))
 
 
 def pieces(text: str) -> Iterator[str]:

@@ -6,9 +6,11 @@ Nothing here decides when to start or restart; that is the supervisor's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import logging
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -16,12 +18,15 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from gateway.core import redact
 from gateway.edge import threads
 
 LINE_LIMIT = 64 * 1024  # bytes; a longer line is forwarded in pieces
 LAST_LINES = 20
+_ROUNDS = 10
 _FIRST_PAUSE, _LAST_PAUSE = 0.01, 0.2  # seconds between two looks at a group of processes
 
+_MARK = "GATEWAY_CHILD"  # in the environment of a child, and so of all that it starts
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # Bound here, once: the child may only call it, see _end_with().
 _prctl = ctypes.PyDLL(None, use_errno=True).prctl if sys.platform == "linux" else None
@@ -74,6 +79,7 @@ class _LineForwarder(asyncio.Protocol):
     def _forward(self, line: bytes) -> None:
         for begin in range(0, len(line), LINE_LIMIT):
             text = line[begin : begin + LINE_LIMIT].decode("utf-8", "replace").rstrip()
+            text = redact.line(text)
             if text:
                 self._last_lines.append(text)
                 self._log.info("%s", text)
@@ -94,9 +100,10 @@ class ChildProcess:
         self._output: asyncio.ReadTransport | None = None
         self._output_closed = asyncio.Event()
         self._group_is_gone = False
+        self._mark = f"{os.getpid()}-{secrets.token_hex(8)}"
         self._popen = subprocess.Popen(
             command,
-            env={**os.environ, **env},
+            env={**os.environ, **env, _MARK: self._mark},
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -138,7 +145,10 @@ class ChildProcess:
             pass
 
     async def end(self, grace: float) -> None:
-        """Give the whole group `grace` seconds to end, SIGKILL what is left, and collect it."""
+        """Give the whole group `grace` seconds to end, SIGKILL what is left, and collect it.
+
+        What has left the group, as a daemon does, is killed too.
+        """
         try:
             async with asyncio.timeout(grace):
                 await self.exited.wait()
@@ -151,6 +161,7 @@ class ChildProcess:
             async with asyncio.timeout(2.0):
                 await self.exited.wait()
                 await self._group_gone()
+                await threads.run(threads.WATCH, _kill_marked, f"{_MARK}={self._mark}".encode())
                 if self._output is not None:
                     await self._output_closed.wait()
         except TimeoutError:  # it hangs inside the kernel, or one that left the group holds our pipe
@@ -210,6 +221,28 @@ class ChildProcess:
         except PermissionError:
             return True
         return _has_more_than_zombies(self.pid)
+
+
+def _kill_marked(mark: bytes) -> None:
+    """SIGKILL each process that has the mark in its environment: it is of a child that has ended.
+
+    Each is held by a descriptor from before the look, so that its number cannot be another's by then. Only
+    Linux has both (proc(5), pidfd_open(2)).
+    """
+    found = True
+    rounds = 0
+    while found and rounds < _ROUNDS:  # one may fork while it is looked at
+        found = False
+        rounds += 1
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError, AttributeError):  # it ended, or is another user's; no pidfd
+                held = os.pidfd_open(int(process.name))
+                try:
+                    if mark in (process / "environ").read_bytes().split(b"\0"):
+                        found = True
+                        signal.pidfd_send_signal(held, signal.SIGKILL)
+                finally:
+                    os.close(held)
 
 
 def _has_more_than_zombies(group: int) -> bool:

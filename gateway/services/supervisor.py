@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +28,7 @@ L = logging.getLogger("gateway.supervisor")
 BACK_OFF_FIRST = 0.1  # seconds
 BACK_OFF_MOST = 10.0
 _HEALTH_INTERVAL = 0.05
+_HANGS = 0.2  # seconds without an answer, beyond which it is more than slow
 _SAY_AFTER = 1.0  # seconds of waiting in silence
 _SAID_AGAIN = 60.0  # seconds between two lines that say the same
 
@@ -140,6 +142,8 @@ class _Child:
             await self._end_process(SIGKILL, 0.0)
             reason = f"{self._exit()} before {spec.healthz} answered 200"
             hint = f"mend what it printed, or {self._keys('command')}"
+            if self.last_exit == "exited with code 0":
+                hint = f"it must stay in the foreground, and be no daemon: {self._keys('command')}"
         else:
             await self._end_process(SIGTERM, self._grace)
             reason = f"{spec.healthz} did not answer 200 within {spec.start_timeout:g} s ({last})"
@@ -169,16 +173,19 @@ class _Child:
 
     async def _becomes_healthy(self, process: ChildProcess) -> str:
         """Gives "" when it is; else what was seen last, when it is dead or its time is over."""
-        last = "it was not asked"
+        last, asked_at = "it was not asked", math.inf
         try:
             async with asyncio.timeout(self.spec.start_timeout):
                 while not process.exited.is_set():
+                    asked_at = time.monotonic()
                     last = await ask_health(self.spec)
                     if not last:
                         return ""
+                    asked_at = math.inf
                     await asyncio.sleep(_HEALTH_INTERVAL)
         except TimeoutError:
-            pass
+            if time.monotonic() - asked_at > _HANGS:
+                last = "it takes the request and does not answer"
         return last
 
     async def _end_process(self, number: Signals, grace: float) -> None:

@@ -29,6 +29,15 @@ if "fork" in flags and os.fork() == 0:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print("worker", os.getpid(), flush=True)
     signal.pause()
+if "daemon" in flags and os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        print("daemon", os.getpid(), flush=True)
+        os.close(1), os.close(2)
+        signal.pause()
+    os._exit(0)
+if "leaves" in flags:
+    os._exit(0)
 if "noisy" in flags:
     sys.stderr.buffer.write(b"caf\\xe9\\n" + b"x" * 200_000 + b"\\nafter\\n")
     sys.stderr.flush()
@@ -39,6 +48,8 @@ server.listen()
 while True:
     connection, _ = server.accept()
     connection.recv(4096)
+    if "hangs" in flags:
+        signal.pause()
     connection.sendall(b"HTTP/1.1 " + status + b"\\r\\nContent-Length: 0\\r\\n\\r\\n")
     connection.close()
 """
@@ -214,6 +225,20 @@ async def test_output_is_logged_by_name_with_long_lines_in_pieces_and_bad_bytes_
     assert max(map(len, lines)) == LINE_LIMIT
 
 
+async def test_what_a_child_prints_is_logged_without_secrets(folder, supervise, caplog):
+    caplog.set_level(logging.INFO)
+    script = (
+        "print('db=postgres://u:hunter2@h/d PASSWORD=hunter2 Authorization: Bearer hunter2hunter2', 'fine')"
+    )
+    broken = ChildSpec("broken", (sys.executable, "-c", script), {}, str(folder), str(folder / "b.sock"))
+    supervisor = supervise(broken)
+    await supervisor.start()
+    (failure,) = supervisor.failures
+    assert "fine" in caplog.text
+    assert "fine" in str(failure)
+    assert "hunter2" not in caplog.text + str(failure)
+
+
 async def test_a_child_that_dies_at_its_first_start_fails_it_with_its_last_lines(folder, supervise):
     script = "for n in range(30): print('line', n)\nraise SystemExit(3)"
     broken = ChildSpec("broken", (sys.executable, "-c", script), {}, str(folder), str(folder / "b.sock"))
@@ -239,6 +264,31 @@ async def test_a_child_that_is_not_healthy_in_time_fails_the_first_start_and_is_
     assert failure.reason == "/healthz did not answer 200 within 0.6 s (it answered 503)"
     assert "health and start_timeout in [backend:one]" in failure.hint
     assert not alive(pid)
+
+
+async def test_a_daemon_that_a_child_made_is_gone_when_its_child_is(folder, supervise, caplog):
+    caplog.set_level(logging.INFO)
+    supervisor = supervise(spec(folder, "one", "daemon"))
+    await supervisor.start()
+    daemon = int((await until(lambda: re.search(r"daemon (\d+)", caplog.text)))[1])
+    assert alive(daemon)
+    await supervisor.stop()
+    assert not alive(daemon)
+
+
+async def test_a_child_that_makes_itself_a_daemon_is_told_to_stay(folder, supervise):
+    supervisor = supervise(spec(folder, "one", "leaves"))
+    await supervisor.start()
+    (failure,) = supervisor.failures
+    assert "exited with code 0" in failure.reason
+    assert "foreground" in failure.hint
+
+
+async def test_a_child_that_takes_the_request_and_does_not_answer_is_said_to(folder, supervise):
+    supervisor = supervise(spec(folder, "one", "hangs", start_timeout=2.0))
+    await supervisor.start()
+    (failure,) = supervisor.failures
+    assert "does not answer" in failure.reason
 
 
 async def test_a_child_that_does_not_listen_is_told_where_it_should(folder, supervise):
