@@ -138,7 +138,7 @@ def test_what_means_nothing_is_outlived_also_while_it_starts_and_a_child_gets_it
     serving.conf.write_text(serving.conf.read_text() + more)
     numbers = {*signals.stray(), signal.SIGTTOU, signal.SIGTTIN, signal.SIGWINCH, signal.SIGURG}
     with serving.started(*UP) as process:
-        poll(lambda: "SIGUSR2" in _named(process.pid, "SigCgt"))
+        poll(lambda: "SIGTTIN" in _named(process.pid, "SigIgn"))  # the last that it prepares for
         for number in numbers:
             process.send_signal(number)
         serving.until_logged(process, "waiting for backend child")
