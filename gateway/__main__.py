@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from gateway import requirements
@@ -10,6 +11,7 @@ from gateway import requirements
 def main() -> int:
     """Run the command line, unless the packages under it are not those that it is made for. Gives the exit
     code, EX_CONFIG for that."""
+    _open_standard()
     try:
         unfit = requirements.unfit()
         if unfit:
@@ -20,6 +22,20 @@ def main() -> int:
         return cli.main()
     except KeyboardInterrupt:  # while it imports, which takes half a second
         return 130
+
+
+def _open_standard() -> None:
+    """Open those of the standard streams that are closed (`>&-`, some supervisors) to nowhere.
+
+    Else the next file or connection gets the number, and what is printed goes into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 if __name__ == "__main__":

@@ -543,3 +543,17 @@ def test_a_process_config_that_is_no_file_is_named_by_its_kind(
     code, _, err = run(capsys, "serve", "-c", str(tmp_path / "gateway.conf"))
     assert code == 1
     assert f"it is a {request.node.callspec.id}" in err
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+def test_standard_streams_that_are_closed_end_nothing_and_no_file_gets_their_number(
+    closed: tuple[int, ...],
+) -> None:
+    script = "import os, sys; [os.close(n) for n in map(int, sys.argv[1].split())]; "
+    script += "os.execv(sys.executable, [sys.executable, '-m', 'gateway', 'schema'])"
+    done = subprocess.run(
+        [sys.executable, "-c", script, " ".join(map(str, closed))],
+        capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (1 in closed) == (done.stdout == b"")
