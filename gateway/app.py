@@ -230,7 +230,7 @@ class Gateway:
             if state["pid"] is not None:
                 try:
                     os.killpg(state["pid"], signal.SIGKILL)
-                except ProcessLookupError:
+                except OSError:  # gone, or no longer ours: the others are ended all the same
                     continue
 
     def _target(self, backend: Backend | None) -> Target:

@@ -45,6 +45,9 @@ def logged(gateway: Gateway) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(gateway.config.access_log).read_text().splitlines()]
 
 
+DRAIN, SOON = 60.0, 30.0  # seconds: what a drain may take, and what none of these takes
+
+
 async def drained(gateway: Gateway) -> float:
     began = time.monotonic()
     await gateway.drain()
@@ -54,11 +57,11 @@ async def drained(gateway: Gateway) -> float:
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
 async def test_an_event_stream_that_never_ends_gets_its_clean_end(tmp_path: Path, version: str) -> None:
     async with Backend(events(b"data: 1\n\n")) as backend:
-        async with harness.running(tmp_path, config(backend)) as gateway:
+        async with harness.running(tmp_path, config(backend), drain=DRAIN) as gateway:
             client = await RawClient.connect(harness.address(gateway))
             client.send(get("/events").replace(b"HTTP/1.1", f"HTTP/{version}".encode()))
             await client.head()
-            assert await drained(gateway) < 3
+            assert await drained(gateway) < SOON
             rest = await client.reader.read()  # a reset would raise
             assert rest == (chunk(b"data: 1\n\n") + b"0\r\n\r\n" if version == "1.1" else b"data: 1\n\n")
             client.close()
@@ -67,7 +70,7 @@ async def test_an_event_stream_that_never_ends_gets_its_clean_end(tmp_path: Path
 
 async def test_it_ends_behind_a_whole_event_and_drops_what_has_begun_of_the_next(tmp_path: Path) -> None:
     script = events(b"data: 1\n\ndata: 2", then=0.3, after=b"2\n\ndata: 3")
-    async with Backend(script) as backend, harness.running(tmp_path, config(backend)) as gateway:
+    async with Backend(script) as backend, harness.running(tmp_path, config(backend), drain=DRAIN) as gateway:
         client = await RawClient.connect(harness.address(gateway))
         client.send(get("/events"))
         await client.head()
@@ -82,11 +85,11 @@ async def test_an_event_whose_rest_does_not_come_is_cut_so_that_it_does_not_look
 ) -> None:
     monkeypatch.setattr("gateway.services.drain.ENDING", 0.2)
     async with Backend(events(b"data: 1\n\ndata: 2")) as backend:
-        async with harness.running(tmp_path, config(backend)) as gateway:
+        async with harness.running(tmp_path, config(backend), drain=DRAIN) as gateway:
             client = await RawClient.connect(harness.address(gateway))
             client.send(get("/events"))
             await client.head()
-            assert await drained(gateway) < 3
+            assert await drained(gateway) < SOON
             assert not (await client.rest()).endswith(b"0\r\n\r\n")
             client.close()
     assert [(line["status"], line["code"]) for line in logged(gateway)] == [(200, "draining")]
@@ -94,11 +97,11 @@ async def test_an_event_whose_rest_does_not_come_is_cut_so_that_it_does_not_look
 
 async def test_a_compressed_stream_is_cut_for_nobody_sees_where_its_events_end(tmp_path: Path) -> None:
     async with Backend(events(b"data: 1\n\n", more="Content-Encoding: gzip\r\n")) as backend:
-        async with harness.running(tmp_path, config(backend)) as gateway:
+        async with harness.running(tmp_path, config(backend), drain=DRAIN) as gateway:
             client = await RawClient.connect(harness.address(gateway))
             client.send(get("/events"))
             await client.head()
-            assert await drained(gateway) < 3
+            assert await drained(gateway) < SOON
             assert not (await client.rest()).endswith(b"0\r\n\r\n")
             client.close()
 
@@ -109,13 +112,13 @@ async def test_a_client_that_does_not_read_its_stream_holds_nothing_up(
     monkeypatch.setattr("gateway.services.drain.ENDING", 0.2)
     big = b"data: " + b"x" * 60_000 + b"\n\n"
     async with Backend(events(*[big] * 400)) as backend:
-        async with harness.running(tmp_path, config(backend)) as gateway:
+        async with harness.running(tmp_path, config(backend), drain=DRAIN) as gateway:
             client = await RawClient.connect(harness.address(gateway))
             client.send(get("/events"))
             await client.head()
             (connection,) = gateway.listener._connections()
             await eventually(lambda: connection.writing_paused)
-            assert await drained(gateway) < 3
+            assert await drained(gateway) < SOON
             client.close()
     assert [line["code"] for line in logged(gateway)] == ["draining"]
 
@@ -127,11 +130,11 @@ async def test_a_stream_that_ends_within_its_grace_is_whole(tmp_path: Path) -> N
         writer.write(chunk(b"data: 2\n\n") + b"0\r\n\r\n")
 
     async with Backend(script) as backend:
-        async with harness.running(tmp_path, config(backend), stream_grace=4.0) as gateway:
+        async with harness.running(tmp_path, config(backend), stream_grace=4.0, drain=DRAIN) as gateway:
             client = await RawClient.connect(harness.address(gateway))
             client.send(get("/events"))
             await client.head()
-            assert await drained(gateway) < 3
+            assert await drained(gateway) < SOON
             assert (await client.reader.read()).endswith(chunk(b"data: 2\n\n") + b"0\r\n\r\n")
             client.close()
     assert [line["code"] for line in logged(gateway)] == [None]
@@ -143,11 +146,11 @@ async def test_a_stream_that_begins_in_the_drain_ends_too(tmp_path: Path) -> Non
         writer.write(EVENTS.format("").encode() + chunk(b"data: 1\n\n"))
         await asyncio.Event().wait()
 
-    async with Backend(script) as backend, harness.running(tmp_path, config(backend)) as gateway:
+    async with Backend(script) as backend, harness.running(tmp_path, config(backend), drain=DRAIN) as gateway:
         client = await RawClient.connect(harness.address(gateway))
         client.send(get("/events"))
         await eventually(lambda: bool(backend.heard))
-        assert await drained(gateway) < 3
+        assert await drained(gateway) < SOON
         assert (await client.rest()).endswith(chunk(b"data: 1\n\n") + b"0\r\n\r\n")
         client.close()
 
@@ -159,7 +162,7 @@ async def test_both_sides_of_a_websocket_are_told_1001(tmp_path: Path) -> None:
         told.append((await peer.closed())[0])
 
     async with Backend(websocket(play)) as backend:
-        async with harness.running(tmp_path, websocket_config(backend.address)) as gateway:
+        async with harness.running(tmp_path, websocket_config(backend.address), drain=DRAIN) as gateway:
             peer = await opened(gateway)
             drain = asyncio.create_task(drained(gateway))
             assert (await peer.closed())[0] == 1001
@@ -178,9 +181,9 @@ async def test_a_websocket_whose_sides_do_not_answer_the_close_holds_nothing_up(
         await asyncio.Event().wait()
 
     async with Backend(websocket(play)) as backend:
-        async with harness.running(tmp_path, websocket_config(backend.address)) as gateway:
+        async with harness.running(tmp_path, websocket_config(backend.address), drain=DRAIN) as gateway:
             await opened(gateway)
-            assert await drained(gateway) < 3
+            assert await drained(gateway) < SOON
     assert [(line["status"], line["code"]) for line in logged(gateway)] == [(101, "draining")]
 
 
@@ -192,7 +195,7 @@ async def test_a_download_gets_all_of_the_time(tmp_path: Path) -> None:
             await takes(0.1)
         writer.write(b"0\r\n\r\n")
 
-    async with Backend(script) as backend, harness.running(tmp_path, config(backend)) as gateway:
+    async with Backend(script) as backend, harness.running(tmp_path, config(backend), drain=DRAIN) as gateway:
         client = await RawClient.connect(harness.address(gateway))
         client.send(get("/download"))
         await client.head()
@@ -218,7 +221,7 @@ async def test_a_call_whose_backend_does_not_answer_gets_an_error_and_is_logged_
         await client.answer()
         client.send(get("/never", headers))
         await eventually(lambda: len(backend.heard) == 2)
-        assert await drained(gateway) < 3
+        assert await drained(gateway) < SOON
         head, body = await client.answer()
         assert head.startswith("HTTP/1.1 504 ")
         assert json.loads(body)["code"] == "backend_timeout"
@@ -234,13 +237,16 @@ async def test_a_call_that_waits_for_its_body_is_told_that_the_gateway_shuts_dow
             client = await RawClient.connect(harness.address(gateway))
             client.send(b"POST /svc/x HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\nabc")
             await eventually(lambda: len(gateway.life.inside) == 1)
-            assert await drained(gateway) < 3
+            assert await drained(gateway) < SOON
             assert (await client.rest()).startswith(b"HTTP/1.1 503 ")
             client.close()
     assert [(line["status"], line["code"]) for line in logged(gateway)] == [(503, "draining")]
 
 
 async def test_without_a_call_it_is_over_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async with Backend(events()) as backend, harness.running(tmp_path, config(backend)) as gateway:
-        assert await drained(gateway) < 1
+    async with (
+        Backend(events()) as backend,
+        harness.running(tmp_path, config(backend), drain=DRAIN) as gateway,
+    ):
+        assert await drained(gateway) < SOON
     assert "waiting for" not in caplog.text
