@@ -153,9 +153,13 @@ class Life:
             response = self._abandoned(call)
         self._send(call, client, response)
 
-    def refused(self, request_id: str, error: GatewayError, peer: str) -> None:
-        """What never became a request is counted and logged all the same."""
-        call = Call("", "", Head(), peer, self._policies.snapshot())
+    def refused(self, request_id: str, error: GatewayError, peer: str, request: Request | None) -> None:
+        """What never became a request is counted and logged all the same, with what could be read of it."""
+        if request is not None:
+            call = Call(request.method, request.target, request.head, peer, self._policies.snapshot())
+            call.old = request.old
+        else:
+            call = Call("", "", Head(), peer, self._policies.snapshot())
         call.id, call.status, call.code = request_id, error.status, error.code
         with suppress(ClientLimit):  # it is answered already; the next one is refused
             self._policies.limit_client(call)

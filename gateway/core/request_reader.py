@@ -75,6 +75,12 @@ class RequestReader:
         data, self.unread = self.unread, b""
         return data
 
+    def begun(self) -> Request | None:
+        """The request whose head is being read, without its header lines, for the log of one that is refused;
+        None when the request line is not here whole, or is none."""
+        found = _request_line(self.unread, 0, max(0, self.unread.find(b"\r\n", 0, MAX_LINE + 2)))
+        return Request(found[1].decode(), found[2].decode(), Head(), found[3] == b"0") if found else None
+
     # --- heads ---
 
     def read_head(self) -> Request | None:

@@ -38,13 +38,13 @@ class Service(Protocol):
 
     serve: one request. request_body: all of its body; or content: the body as it comes. It ends with
     `ClientConnection.done`. refused: told of what never became a request: its request id, what was answered,
-    and the peer.
+    the peer, and the request as far as it could be read, for the log.
     """
 
     def serve(
         self, client: ClientConnection, request: Request, request_body: bytes, content: StreamReader | None
     ) -> None: ...
-    def refused(self, request_id: str, error: GatewayError, peer: str) -> None: ...
+    def refused(self, request_id: str, error: GatewayError, peer: str, request: Request | None) -> None: ...
 
 
 class ClientConnection(RequestHandler):
@@ -142,7 +142,7 @@ class ClientConnection(RequestHandler):
         try:
             piece = reader.read_body()
         except GatewayError as error:
-            self._refuse(error)
+            self._refuse(error, request)
             return
         if reader.whole:
             self._gathering = None
@@ -281,12 +281,12 @@ class ClientConnection(RequestHandler):
 
     # --- refusals, and the end ---
 
-    def _refuse(self, error: GatewayError) -> None:
-        """What is no request. Nothing of it is echoed, and nothing behind it is read."""
+    def _refuse(self, error: GatewayError, request: Request | None = None) -> None:
+        """What is no request: nothing of it is echoed, nothing behind it is read. request: of a bad body."""
         request_id = new_id()
         if self.transport is not None:
             self.transport.write(reply.refusal(error, request_id))
-        self._service.refused(request_id, error, self.peer)
+        self._service.refused(request_id, error, self.peer, request or self._reader.begun())
         self.linger()
 
     def linger(self) -> None:
@@ -349,7 +349,7 @@ class ClientConnection(RequestHandler):
         transport = self.transport
         if transport is None:
             return
-        if self._unread.look(transport, self.writing_paused, now, READ_TIME):
+        if self._unread.look(transport, now, READ_TIME):
             reply.reset(transport)
         elif self.lingering is not None:
             self.lingering.look(now)

@@ -17,13 +17,14 @@ class Unread:
         self._since = 0.0
         self._waits = 0  # bytes, when that was looked at last
 
-    def look(self, transport: asyncio.Transport, paused: bool, now: float, limit: float) -> bool:
-        """Whether the client took nothing for `limit` seconds of what waits. paused: something does. now: on
-        the monotonic clock."""
-        if not paused:
+    def look(self, transport: asyncio.Transport, now: float, limit: float) -> bool:
+        """Whether the client took nothing for `limit` seconds of what waits, be it little or the end of all:
+        a transport that was closed stays until the last byte has left. now: on the monotonic clock."""
+        here = transport.get_write_buffer_size()
+        if not here:
             self._since = 0.0
             return False
-        waits = transport.get_write_buffer_size() + _unsent(transport)
+        waits = here + _unsent(transport)
         if waits != self._waits or not self._since:
             self._waits, self._since = waits, now
             return False

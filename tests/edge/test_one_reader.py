@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
@@ -283,3 +284,51 @@ async def test_a_method_that_nobody_knows_takes_a_route_that_lists_it(
             assert received.status == status
             assert [heard.line.split()[0] for heard in backend.heard] == ([method] if status == 200 else [])
             wire.close()
+
+
+# --- the log ---
+
+BAD_HEAD = "PUT /svc/a?q=secret HTTP/1.1\r\nHost: a\r\n"
+REFUSED = {
+    "a header that is none": (f"{BAD_HEAD}X_Y: 1\r\n\r\n", ("PUT", "/svc/a", "HTTP/1.1", None)),
+    "no length": (f"{BAD_HEAD}Content-Length: x\r\n\r\n", ("PUT", "/svc/a", "HTTP/1.1", None)),
+    "HTTP/1.0 with a coding": (
+        "GET /svc/b HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", ("GET", "/svc/b", "HTTP/1.0", None),
+    ),
+    "a broken body": (
+        f"{BAD_HEAD}User-Agent: curl/8\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+        ("PUT", "/svc/a", "HTTP/1.1", "curl/8"),
+    ),
+    "a request line that is none": ("GET  /svc/a HTTP/1.1\r\n\r\n", ("", None, None, None)),
+    "half a request line": ("GET /svc/a\x00", ("", None, None, None)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_the_log_says_of_a_refused_request_what_could_be_read(tmp_path: Path, name: str) -> None:
+    raw, expected = REFUSED[name]
+    async with behind(tmp_path) as (gateway, _):
+        wire = await Wire.connect(harness.address(gateway))
+        wire.send(get("/svc/before") + raw.encode("latin-1"))
+        assert [one.status for one in await wire.answers(["GET", "GET"])] == [200, 400]
+        wire.close()
+        log = Path(gateway.config.access_log)
+    before, line = map(json.loads, log.read_text().splitlines())
+    assert before["path"] == "/svc/before"
+    assert (line["method"], line["path"], line["protocol"], line["user_agent"]) == expected
+    assert (line["status"], line["code"]) == (400, "bad_request")
+    assert "secret" not in json.dumps(line)
+
+
+async def test_the_log_names_a_request_whose_head_came_too_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.edge.server.HEAD_TIME", 0.05)
+    async with behind(tmp_path) as (gateway, _):
+        wire = await Wire.connect(harness.address(gateway))
+        wire.send(b"GET /svc/a HTTP/1.1\r\nHost: ")
+        assert [one.status for one in await wire.answers(["GET"])] == [408]
+        wire.close()
+        log = Path(gateway.config.access_log)
+    line = json.loads(log.read_text())
+    assert (line["method"], line["path"], line["code"]) == ("GET", "/svc/a", "request_timeout")

@@ -83,3 +83,40 @@ async def test_a_client_that_takes_nothing_for_too_long_is_cut_off_and_a_slow_on
             await eventually(lambda: sum(gateway.admission.in_use().values()) <= 1)
             for client in (stalled, slow):
                 client.close()
+
+
+ENDS = {
+    "closed by the client's wish": get("/a", "Connection: close\r\n").replace(b"/svc", b"/nowhere"),
+    "refused": b"nonsense\r\n\r\n",
+    "idle": b"",
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+async def test_few_bytes_that_nobody_takes_hold_no_connection_either(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So few that the connection would take more: what is over waits for them to leave, and not for ever."""
+    monkeypatch.setattr("gateway.edge.server.READ_TIME", 0.5)
+    monkeypatch.setattr("gateway.edge.listener.KEEP_ALIVE", 1.0)
+    monkeypatch.setattr("gateway.edge.linger.SILENCE", 1.0)
+    async with Backend(page) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await warm(gateway)
+        connection = connection_of(gateway)
+        transport = connection.transport
+        assert transport is not None
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+        def some_wait() -> bool:
+            waits = transport.get_write_buffer_size() > 0
+            if not (waits or connection.busy):
+                client.send(get("/a"))
+            return waits and not connection.busy
+
+        await eventually(some_wait)
+        assert not connection.writing_paused
+        if ENDS[name]:
+            client.send(ENDS[name])
+        await eventually(lambda: not gateway.listener._connections())
+        client.close()

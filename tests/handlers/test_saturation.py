@@ -324,8 +324,8 @@ class Clock:
 
 @pytest.mark.parametrize(("idle", "count"), [(180.0, 30), (900.0, 6), (54_000.0, 300)])
 async def test_a_burst_after_a_pause_is_served(tmp_path: Path, idle: float, count: int) -> None:
-    """Four threads whose requests take 5 ms, by a clock that only they move: how busy this machine is does not
-    count. When the last request ended says nothing of how long they take."""
+    """Four threads whose requests take 5 ms, by a clock that only they move: how busy this machine is does
+    not count. When the last request ended says nothing of how long they take."""
     clock = Clock()
 
     async def script(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
