@@ -16,7 +16,7 @@ from ipaddress import IPv6Address, ip_address
 
 from gateway.core.headers import Pairs, is_trusted
 from gateway.core.model import TrustedProxies
-from gateway.core.target import authority
+from gateway.core.target import authority, without_empty_port
 
 # The X-Forwarded-* of a request that count: by lower-case name, in the order that they came.
 Said = Sequence[tuple[str, str]]
@@ -72,7 +72,7 @@ def pairs(peer: str, said: Said, trusted: TrustedProxies, *, scheme: str, host: 
 def public_host(said: Said, host: str) -> str:
     """The host, with its port, as the client wrote it. host: the request's own."""
     named = _first(said, "x-forwarded-host")
-    return named if named and authority(named) is not None else host
+    return without_empty_port(named) if named and authority(named) is not None else host
 
 
 def public_prefix(said: Said) -> str:

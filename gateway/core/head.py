@@ -8,6 +8,7 @@ from typing import NamedTuple
 from gateway.core.errors import BadRequest, HeadersTooLarge
 from gateway.core.headers import HOP_BY_HOP, is_ours
 from gateway.core.lines import Lines, line_pattern
+from gateway.core.target import without_empty_port
 
 _length = re.compile(r"[0-9]{1,20}", re.ASCII).fullmatch
 MAX_LINES = 128
@@ -73,6 +74,8 @@ def _classify(name: bytes, value: bytes, line: bytes) -> _Kind:
         meaning = _DROP if text_name in HOP_BY_HOP or is_ours(text_name) else _PASS
     if meaning in (_CONNECTION, _CODING, _UPGRADE) and not text.isascii():
         meaning = _AMBIGUOUS  # some letters outside ASCII have one of ASCII as their lower case
+    if meaning == _HOST:
+        text = without_empty_port(text)
     out = line + b"\r\n" if meaning in (_PASS, _ORIGIN, _ASKED, _ONCE, _VIA) else b""
     return _Kind(meaning, out, text_name, text)
 

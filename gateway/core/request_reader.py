@@ -13,9 +13,10 @@ from __future__ import annotations
 import re
 
 from gateway.core import head as header_lines
-from gateway.core.chunks import ChunkedReader
+from gateway.core.chunks import MAX_FRAMING, ChunkedReader
 from gateway.core.errors import BadRequest, GatewayError, HeadersTooLarge, TargetTooLong
 from gateway.core.head import MAX_LINES, Head
+from gateway.core.target import without_empty_port
 
 # Bytes of the request line, or of a header line. Tokens that list each role of a user, and cookies, are at
 # times above the 8 KiB of many servers.
@@ -117,7 +118,7 @@ class RequestReader:
         head = request.head
         if head.codings:
             _check_coding(request)
-            self._chunks = ChunkedReader(_broken)
+            self._chunks = ChunkedReader(_broken, MAX_FRAMING)
             self.whole = False
         elif head.length > 0:
             self._left = head.length
@@ -224,7 +225,7 @@ def _complete_old(request: Request) -> None:
     head = request.head
     if not head.hosts:
         found = _absolute(request.target)
-        head.hosts.append(found[1] if found else "")
+        head.hosts.append(without_empty_port(found[1]) if found else "")
 
 
 def _too_long(number: int) -> GatewayError:

@@ -40,6 +40,11 @@ def authority(text: str) -> tuple[str, int] | None:
         return None
 
 
+def without_empty_port(authority: str) -> str:
+    """`host:` names no port (RFC 3986 section 3.2.3), and is the same as `host`; many backends refuse it."""
+    return authority[:-1] if authority[-1:] == ":" and authority[-2:-1] not in ("", ":") else authority
+
+
 @lru_cache(maxsize=1024)  # a gateway is called by few names; 1.3 µs a request
 def _host_and_port(authority: str, default: int = 0) -> tuple[str, int]:
     found = _authority(authority)

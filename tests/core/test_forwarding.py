@@ -98,6 +98,7 @@ def test_of_a_list_of_schemes_the_first_counts(values: list[str], proto: str) ->
         (["api.example", "inner.example"], "api.example"),
         (["api.example:8443, inner"], "api.example:8443"),
         (["[2001:db8::2]:81, inner"], "[2001:db8::2]:81"),
+        (["api.example:"], "api.example"),
         (["a/b"], "h:8080"),
         (["a b"], "h:8080"),
         (["a:99999"], "h:8080"),

@@ -203,6 +203,26 @@ def test_many_small_chunks_are_read(body: bytes) -> None:
     assert (found.error, found.requests[0][3]) == (None, b"x" * 10_000)
 
 
+def test_a_body_of_single_bytes_is_refused_once_it_is_long_and_one_of_small_chunks_is_not() -> None:
+    single, small = CHUNKED + b"1\r\nx\r\n" * 60_000, CHUNKED + b"2\r\nxy\r\na\r\n0123456789\r\n" * 60_000
+    for size in (1 << 20, 4096, 1001):
+        for raw, error in ((single, BadRequest), (small, None)):
+            raw += b"0\r\n\r\n"
+            found = read(raw[at : at + size] for at in range(0, len(raw), size))
+            assert found.error is error
+    assert found.requests[0][3] == b"xy0123456789" * 60_000
+
+
+def test_chunks_of_any_size_are_the_same_in_one_piece_and_byte_by_byte() -> None:
+    random = Random(5)
+    data = [bytes(random.choices(b"\r\n01aF;", k=random.choice([1, 2, 9, 15, 16]))) for _ in range(2000)]
+    raw = CHUNKED + b"".join(b"%X\r\n%b\r\n" % (len(one), one) for one in data) + b"0\r\n\r\n" + GET
+    whole = read([raw])
+    assert whole.requests[0][3] == b"".join(data)
+    assert len(whole.requests) == 2
+    assert read(raw[at : at + 1] for at in range(len(raw))) == whole
+
+
 @pytest.mark.parametrize("size", [MAX_LINE, MAX_LINE - 1])
 def test_lines_are_as_long_as_they_may_be(size: int) -> None:
     first = b"GET /%b HTTP/1.1" % (b"a" * (size - len(b"GET / HTTP/1.1")))

@@ -43,6 +43,23 @@ async def ask(gateway: Gateway, lines: str, path: str = "/svc/x", version: str =
 # --- X-Forwarded-* ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+@pytest.mark.parametrize(("said", "host"), [("a.example:", "a.example"), ("[::1]:", "[::1]"), ("a:1", "a:1")])
+async def test_a_host_with_a_colon_and_no_port_is_told_without_it(
+    tmp_path: Path, said: str, host: str, version: str
+) -> None:
+    """It is the same host (RFC 3986 section 3.2.3), but frameworks refuse it."""
+    async with Backend(always(answer())) as backend:
+        async with harness.running(tmp_path, config(backend)) as gateway:
+            for lines in (f"/svc/x HTTP/{version}\r\nHost: {said}\r\n", f"http://{said}/svc/x HTTP/1.0\r\n"):
+                client = await RawClient.connect(harness.address(gateway))
+                client.send(f"GET {lines}\r\n".encode())
+                assert (await client.answer())[0].startswith("HTTP/1.1 200 ")
+                client.close()
+    for heard in backend.heard:
+        assert (heard.one("Host"), heard.one("X-Forwarded-Host")) == (host, host)
+
+
 @pytest.mark.parametrize("trusted", [True, False])
 @pytest.mark.parametrize("more", ["", "TE: trailers\r\nConnection: TE\r\n"], ids=["simple", "not simple"])
 async def test_lists_and_repeats_of_a_trusted_proxy_are_its_first_value_and_others_are_overwritten(
