@@ -15,7 +15,7 @@ _MAX_TRAILER = 16 * 1024
 # end cost whoever reads them, and nobody sees them (Go's net/http bounds them in the same way).
 _MAX_EXCESS = 16 * 1024
 _FREE = 16  # bytes of a size line that cost nothing
-# What a body may hold of framing beyond three times its data: a body of single bytes takes a hundred times the
+# What a body may hold of framing beyond three times its data: a body of single bytes takes many times the
 # processor that one of the same length in one piece does, and who sends it pays a sixth of it.
 MAX_FRAMING = 96 * 1024
 # Small chunks one after the other, at a fifth of what reading them one by one costs.
@@ -37,8 +37,8 @@ class ChunkedReader:
     """
 
     __slots__ = (
-        "_buffer", "_excess", "_fault", "_framing", "_in_trailer", "_left", "_max_framing", "_trailer", "done",
-        "surplus",
+        "_buffer", "_excess", "_fault", "_framing", "_in_trailer", "_left", "_max_framing", "_trailer",
+        "done", "surplus",
     )  # fmt: skip
 
     def __init__(
