@@ -517,6 +517,7 @@ def test_keys_that_cannot_be_used_are_named_and_not_shown(
         (b"\xef\xbb\xbf[gateway]\n", "byte order mark"),
         (b"[gateway]\nlisten = 80", "[gateway].listen"),
         (b"[gateway]\nlitsen = a:80", "the key 'litsen' is unknown"),
+        (b"[log]\n[tls]\ncert = a", "gateway.conf:2  [tls]"),
     ],
 )
 @pytest.mark.parametrize("command", ["serve", "check", "routes", "token --tenant acme"])

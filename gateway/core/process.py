@@ -34,6 +34,11 @@ _KEYS: dict[str, frozenset[str]] = {
     "log": frozenset({"access", "query"}),
     "demo": frozenset({"seed"}),
 }
+# What ASAB and its modules read, by the word before the first colon.
+_ASAB = frozenset(
+    {"asab", "auth", "connection", "elasticsearch", "general", "housekeeping", "http", "library"}
+    | {"logging", "mongo", "passwords", "sentry", "tenants", "web", "zookeeper"}
+)
 _BACKEND_KEYS = frozenset({"command", "cwd", "try", "health", "start_timeout"})
 _YES, _NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
 _PATHS = frozenset({"routing", "data", "keys", "access", "cwd", "seed"})
@@ -198,10 +203,9 @@ class _Reader:
 
 def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -> ProcessConfig:
     """Sections of the ini file to a ProcessConfig. folder: where the file is; relative paths start there.
-    path: as the operator named the file.
+    path: as the operator named the file. The sections of ASAB are left alone.
 
-    Raises Problems with all of them. Sections that are not ours belong to ASAB and are left alone, unless
-    one looks like ours misspelt.
+    Raises Problems with all of them.
     """
     read = _Reader(sections, folder)
     _unknown_keys(read)
@@ -305,17 +309,24 @@ def _unknown_keys(read: _Reader) -> None:
     for section, keys in read.sections.items():
         known = _BACKEND_KEYS if section.startswith("backend:") else _KEYS.get(section)
         if known is None:
-            word, _, rest = section.replace(" ", ":").partition(":")
-            near = difflib.get_close_matches(word.lower(), [*_KEYS, "backend"], 1, 0.75)
-            if near:
-                meant = f"backend:{rest or 'NAME'}" if near[0] == "backend" else near[0]
-                read.wrong(section, "", "the section is unknown", f"did you mean [{meant}]?")
+            if section.partition(":")[0] not in _ASAB:
+                read.wrong(section, "", "the section is unknown", _known_section(section))
             continue
         for key in keys:
             if key not in known:
                 near = difflib.get_close_matches(key, known, 1)
                 mend = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
                 read.wrong(section, key, f"the key {key!r} is unknown", mend)
+
+
+def _known_section(section: str) -> str:
+    """The hint for a section that neither we nor ASAB know."""
+    word, _, rest = section.replace(" ", ":").partition(":")
+    near = difflib.get_close_matches(word.lower(), [*_KEYS, "backend", "general", "logging"], 1, 0.6)
+    if near:
+        return f"did you mean [{near[0]}{':' + (rest or 'NAME') if near[0] == 'backend' else ''}]?"
+    known = "], [".join((*_KEYS, "backend:NAME", "logging", "general"))
+    return f"known here: [{known}]; routes and limits belong to the routing config"
 
 
 def _habits(read: _Reader) -> None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import configparser
 from pathlib import Path
 
+import asab.config
+import asab.metrics
+import asab.proactor
+import asab.web
 import pytest
 
 from gateway.core.problems import Problem, Problems
@@ -161,9 +165,30 @@ def test_all_problems_are_there_at_once() -> None:
 
 
 def test_sections_of_asab_are_left_alone() -> None:
-    parse(
-        "".join(f"[{name}]\nany = thing\n" for name in ("general", "logging", "asab:metrics", "auth", "web"))
-    )
+    defaults = [*asab.config.ConfigParser._default_values, *asab.Config.sections()]
+    assert {"general", "asab:proactor"} <= set(defaults)
+    for name in (*defaults, "web", "sentry", "asab:metrics:influx", "zookeeper", "connection:mine"):
+        parse(f"[{name}]\nany = thing\n")
+
+
+@pytest.mark.parametrize(
+    ("section", "hint"),
+    [
+        ("tls", "known here: [gateway], [admin]"),
+        ("limits", "limits belong to the routing config"),
+        ("foo", "[backend:NAME]"),
+        ("loging", "did you mean [logging]?"),
+        ("Gateway", "did you mean [gateway]?"),
+        ("backends:x", "did you mean [backend:x]?"),
+        ("webb:x", "known here"),
+    ],
+)
+def test_a_section_that_nobody_reads_is_refused_with_the_nearest_that_is_read(
+    section: str, hint: str
+) -> None:
+    (problem,) = problems(f"[{section}]\nkey = value\n")
+    assert (problem.where, problem.reason) == (f"[{section}]", "the section is unknown")
+    assert hint in problem.mend
 
 
 def test_a_command_is_split_as_a_shell_would_and_filled_in() -> None:
