@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from time import monotonic, perf_counter, time
 from typing import Any
@@ -41,6 +42,7 @@ from gateway.services.health import Health
 from gateway.services.keys import Keys, ensure_secret, ensure_signing_key
 from gateway.services.limits import Limits
 from gateway.services.metrics import Metrics
+from gateway.services.named import named_by
 from gateway.services.probes import Probes
 from gateway.services.quotas import Quotas
 from gateway.services.retries import Retries
@@ -81,11 +83,14 @@ class Gateway:
         self._tasks: list[asyncio.Task[None]] = []
         self._following = Boundary("what follows from a new routing config")
         self._ending = Boundary("the end of the gateway")
-        data = data_folder(Path(config.data))  # first: whoever else makes it would not make it private
-        self._lock = lock.take(data, config.listen + config.admin, supervise=supervise)
+        with self._named("[gateway] data", config.data):
+            data = data_folder(Path(config.data))  # first: whoever else makes it would not make it private
+            self._lock = lock.take(data, config.listen + config.admin, supervise=supervise)
+            secret = ensure_secret(data / "cursor.key")
         self.sockets = socket_folder(config.data)
         self.metrics = Metrics()
-        self.access_log = AccessLog(config.access_log, queries=config.log_query)
+        with self._named("[log] access", config.access_log):
+            self.access_log = AccessLog(config.access_log, queries=config.log_query)
         self.pools = Pools()
         self.tunnels = Tunnels()
         self.health = Health(lambda backend: self.admission.wake(backend), now)
@@ -97,7 +102,6 @@ class Gateway:
         self.quotas = Quotas(data / "quotas.sqlite", wall)
         self.limits = Limits(self.quotas, now)
         self.keys = Keys(Path(config.keys), config.tokens, self.metrics.token)
-        secret = ensure_secret(data / "cursor.key")
         self.store = document_store(config.store_uri, secret, application)
         name = config.via or pseudonym(secret)
         self.via = Via(name, responses=config.via_responses, loops=config.via_loops)
@@ -110,6 +114,9 @@ class Gateway:
         self._commands = config.commands if supervise else ()
         self.supervisor = Supervisor([])
         self._instrument()
+
+    def _named(self, setting: str, path: str) -> AbstractContextManager[None]:
+        return named_by(setting, self.config.path, path)
 
     def _policies(self) -> Policies:
         """What the life of a request asks of them."""
@@ -150,12 +157,15 @@ class Gateway:
     async def start(self) -> None:
         """Config and keys, ports, store, backends, and only then clients. Stops all again when one fails."""
         try:
-            ensure_signing_key(Path(self.config.keys))
-            self.keys.load()
+            with self._named("[tokens] keys", self.config.keys):
+                ensure_signing_key(Path(self.config.keys))
+                self.keys.load()
             self.listener.bind(self.config.listen, f"[gateway] listen in {self.config.path}")
             self.live.load_first()
-            await self.store.start()
-            await self.quotas.start()
+            with self._named("[store] uri", self.config.data):
+                await self.store.start()
+            with self._named("[gateway] data", self.config.data):
+                await self.quotas.start()
             private_folder(Path(self.sockets))
             specs = [self._spec(command) for command in self._commands]
             self.supervisor = Supervisor(specs, on_event=self._child_event)
@@ -179,9 +189,7 @@ class Gateway:
         self.ready = False
         await self.listener.stop_accepting()
         config = self.config
-        self._drain = Drain(
-            self.life.inside, self._end_streams, time=config.drain, grace=config.stream_grace
-        )
+        self._drain = Drain(self.life.inside, self._end_streams, time=config.drain, grace=config.stream_grace)
         await self.listener.drain(self._drain.goes_on)
         self._lose_calls()
         for task in self._tasks:

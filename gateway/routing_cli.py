@@ -27,6 +27,7 @@ from gateway.services.config import ConfigRefused, as_dict, compile_text, read
 from gateway.services.files import not_utf8
 from gateway.services.folders import socket_folder
 from gateway.services.keys import Keys, ensure_signing_key, issue
+from gateway.services.named import named_by
 
 _STDIN = "(standard input)"
 
@@ -211,7 +212,8 @@ def _explain(arguments: argparse.Namespace, config: ProcessConfig) -> int:
 
 def _token(arguments: argparse.Namespace, config: ProcessConfig) -> int:
     path = Path(config.keys)
-    ensure_signing_key(path)
+    with named_by("[tokens] keys", config.path, config.keys):
+        ensure_signing_key(path)
     try:
         ttl = parse_duration(arguments.ttl)
     except ValueError as error:

@@ -7,6 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from gateway.services.os_reasons import why
 from gateway.store import durable
 
 
@@ -52,5 +53,5 @@ def _made(path: Path) -> Path:
     try:
         durable.make_folder(path)
     except OSError as error:
-        raise FolderUnusable(f"cannot make the folder {path}: {error.strerror}") from None
+        raise FolderUnusable(f"cannot make the folder {path}: {'; '.join(why(error))}") from None
     return path

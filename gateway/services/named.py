@@ -1,0 +1,38 @@
+"""Errors of opening what gateway.conf names: they say the key, the path, the reason and what to do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gateway.core.errors import StoreUnavailable
+from gateway.services.folders import FolderUnusable
+from gateway.services.keys import KeysUnusable
+from gateway.services.os_reasons import why
+
+
+class SettingUnusable(OSError):
+    """What a key of gateway.conf names cannot be opened or made; the text says all of it."""
+
+
+@contextmanager
+def named_by(setting: str, conf: str, path: str) -> Iterator[None]:
+    """Errors in it are told with their setting. setting: as `[log] access`. conf: gateway.conf as the
+    operator named it. path: what the setting says, as it was resolved.
+
+    Raises SettingUnusable; FolderUnusable, KeysUnusable and StoreUnavailable stay what they are, and so does
+    an OSError of another class of ours (a folder in use).
+    """
+    place = f"{setting} in {conf}"
+    try:
+        yield
+    except (FolderUnusable, KeysUnusable, StoreUnavailable) as error:
+        raise type(error)(f"{place}: {error}") from None
+    except OSError as error:
+        if error.errno is None:
+            if type(error) is OSError:
+                raise SettingUnusable(f"{place}: {error}") from None
+            raise
+        shown = os.path.abspath(path)  # noqa: PTH100 - `..` is resolved, a link is not
+        raise SettingUnusable(f"{place}: {shown}: {'; '.join(why(error))}") from None
