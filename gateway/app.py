@@ -161,7 +161,8 @@ class Gateway:
                 ensure_signing_key(Path(self.config.keys))
                 self.keys.load()
             self.listener.bind(self.config.listen, f"[gateway] listen in {self.config.path}")
-            self.live.load_first()
+            with self._named("[gateway] routing", self.config.routing):
+                self.live.load_first()
             with self._named("[store] uri", self.config.data):
                 await self.store.start()
             with self._named("[gateway] data", self.config.data):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from gateway.core.errors import StoreUnavailable
+from gateway.services.config import ConfigRefused
 from gateway.services.folders import FolderUnusable
 from gateway.services.keys import KeysUnusable
 from gateway.services.os_reasons import why
@@ -22,13 +24,19 @@ def named_by(setting: str, conf: str, path: str) -> Iterator[None]:
     operator named it. path: what the setting says, as it was resolved.
 
     Raises SettingUnusable; FolderUnusable, KeysUnusable and StoreUnavailable stay what they are, and so does
-    an OSError of another class of ours (a folder in use).
+    an OSError of another class of ours (a folder in use). A ConfigRefused for the whole file gets the place.
     """
     place = f"{setting} in {conf}"
     try:
         yield
     except (FolderUnusable, KeysUnusable, StoreUnavailable) as error:
         raise type(error)(f"{place}: {error}") from None
+    except ConfigRefused as refused:
+        items = [
+            p if p.path or p.line else replace(p, mend=f"{p.mend}; {place} names it")
+            for p in refused.problems
+        ]
+        raise ConfigRefused(refused.path, items, passing=refused.passing) from None
     except OSError as error:
         if error.errno is None:
             if type(error) is OSError:

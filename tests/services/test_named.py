@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.core.errors import StoreUnavailable
+from gateway.services.config import ConfigRefused
 from gateway.services.keys import KeysUnusable
 from gateway.services.named import SettingUnusable, named_by
 from tests.harness import running
@@ -86,3 +87,23 @@ def test_an_error_that_has_words_of_its_own_keeps_its_class() -> None:
 
     with pytest.raises(InUse, match=r"^in use$"), named_by("[gateway] data", "g.conf", "/data"):
         raise InUse("in use")
+
+
+async def test_a_routing_config_that_cannot_be_read_is_told_with_the_key_that_names_it(
+    tmp_path: Path,
+) -> None:
+    missing = tmp_path / "missing.yaml"
+    with pytest.raises(ConfigRefused) as caught:
+        async with running(tmp_path, {"version": 1}, routing=str(missing), path="etc/gateway.conf"):
+            pass
+    (problem,) = caught.value.problems
+    assert caught.value.path == missing
+    assert "[gateway] routing in etc/gateway.conf" in problem.mend
+
+
+async def test_a_problem_inside_the_routing_config_is_told_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(ConfigRefused) as caught:
+        async with running(tmp_path, {"version": 1, "rotues": []}):
+            pass
+    (problem,) = caught.value.problems
+    assert "[gateway] routing" not in problem.mend
