@@ -18,6 +18,7 @@ _FREE = 16  # bytes of a size line that cost nothing
 # What a body may hold of framing beyond three times its data: a body of single bytes takes many times the
 # processor that one of the same length in one piece does, and who sends it pays a sixth of it.
 MAX_FRAMING = 96 * 1024
+_TOO_SMALL = "The chunks are too small: there is more framing than data."
 # Small chunks one after the other, at a fifth of what reading them one by one costs.
 _small = b"|".join(b"%X\r\n[\\s\\S]{%d}\r\n" % (size, size) for size in range(1, 16))
 _one_small = re.compile(_small, re.IGNORECASE).findall
@@ -73,7 +74,8 @@ class ChunkedReader:
                     raise self._fault("A chunk does not end where it said.")
                 at += self._left
                 self._left = 0
-            elif (run := _many_small(data, at)) is not None and self._take_small(run[0], pieces):
+            elif not self._in_trailer and (run := _many_small(data, at)) is not None:
+                pieces.append(self._take_small(run[0]))
                 at = run.end()
             else:
                 stop = data.find(b"\r\n", at)
@@ -89,19 +91,20 @@ class ChunkedReader:
             self._buffer = data[at:]
         return pieces
 
-    def _take_small(self, run: bytes, pieces: list[bytes]) -> bool:
-        """Many small chunks at once, unless one of them may be too much: then it matters which."""
-        if self._in_trailer:
-            return False
+    def _take_small(self, run: bytes) -> bytes:
+        """The data of many small chunks at once."""
         chunks = _one_small(run)
         framing = 5 * len(chunks)
         if self._max_framing is not None and self._framing + framing > self._max_framing:
-            return False
+            sofar = self._framing  # some of them may be too much, by the order that they came in
+            for chunk in chunks:
+                sofar += 20 - 3 * len(chunk)
+                if sofar > self._max_framing:
+                    raise self._fault(_TOO_SMALL)
         data = b"".join([chunk[3:-2] for chunk in chunks])
-        pieces.append(data)
         self._framing += framing - 3 * len(data)
         self._excess = max(0, self._excess - (_FREE - 1) * len(chunks) - 2 * len(data))
-        return True
+        return data
 
     def _line(self, line: bytes) -> None:
         if self._in_trailer:
@@ -121,7 +124,7 @@ class ChunkedReader:
             raise self._fault("The chunks are too small for their size lines, which are too long.")
         self._framing += len(line) + 4 - 3 * size
         if self._max_framing is not None and self._framing > self._max_framing:
-            raise self._fault("The chunks are too small: there is more framing than data.")
+            raise self._fault(_TOO_SMALL)
         if size:
             self._left = size + 2
         else:
