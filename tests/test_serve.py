@@ -61,7 +61,9 @@ class Serving:
         """It has to come true while the process runs."""
 
         def holds() -> bool:
-            return condition() or (process.poll() is not None and pytest.fail(self.log.read_text()))
+            if not (held := condition()) and process.poll() is not None:
+                pytest.fail(f"it ended with {process.returncode}: {self.log.read_text()}")
+            return held
 
         poll(holds, self.log.read_text, 2 * END)
 

@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_JSON = ThreadPoolExecutor(4, "store-json")
+_JSON = ThreadPoolExecutor(4, "large-json")
 
 
 async def apart(work: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
