@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.core.chunks import MAX_FRAMING
 from gateway.core.errors import BadRequest, GatewayError, HeadersTooLarge, TargetTooLong
 from gateway.core.request_reader import MAX_HEAD, MAX_LINE, RequestReader
 from tests import mutants
@@ -204,10 +205,14 @@ def test_many_small_chunks_are_read(body: bytes) -> None:
 
 
 def test_a_body_of_single_bytes_is_refused_once_it_is_long_and_one_of_small_chunks_is_not() -> None:
-    single, small = CHUNKED + b"1\r\nx\r\n" * 60_000, CHUNKED + b"2\r\nxy\r\na\r\n0123456789\r\n" * 60_000
-    for size in (1 << 20, 4096, 1001):
-        for raw, error in ((single, BadRequest), (small, None)):
-            raw += b"0\r\n\r\n"
+    cases = (
+        (b"1\r\nx\r\n" * (MAX_FRAMING // 2 + 1), BadRequest),
+        (b"1\r\nx\r\n" * (MAX_FRAMING // 2 - 3), None),  # the last chunk is framing too
+        (b"2\r\nxy\r\na\r\n0123456789\r\n" * 60_000, None),
+    )
+    for size in (1 << 20, 4096):
+        for body, error in cases:
+            raw = CHUNKED + body + b"0\r\n\r\n"
             found = read(raw[at : at + size] for at in range(0, len(raw), size))
             assert found.error is error
     assert found.requests[0][3] == b"xy0123456789" * 60_000
