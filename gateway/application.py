@@ -93,9 +93,9 @@ class GatewayApplication(asab.Application):
         self.PubSub.subscribe("Application.hup!", self._on_hup)
         self._told = 0  # signals to stop
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):  # the last as nginx
-            signal.signal(number, self._on_stop_signal)
-        self.Loop.add_signal_handler(signal.SIGUSR1, self._on_usr1)
-        self.Loop.add_signal_handler(signal.SIGHUP, self._on_sighup)
+            self._hear(number, self._told_to_stop)
+        self._hear(signal.SIGUSR1, self._on_usr1)
+        self._hear(signal.SIGHUP, self._on_sighup)
 
     async def initialize(self) -> None:
         """In our order; an exception here ends the process with exit code 1."""
@@ -152,16 +152,22 @@ class GatewayApplication(asab.Application):
         if self._process is not None:
             self._process.close()  # ASAB waits three seconds for a task that is left
 
-    def _on_stop_signal(self, number: int, frame: object) -> None:
-        if not self.Loop.is_closed():
-            self.Loop.call_soon_threadsafe(self._told_to_stop)
+    def _hear(self, number: int, told: Callable[[], None]) -> None:
+        """Call this once for each signal of this number, in the event loop, in place of what ASAB does.
+
+        By Python's handlers and not by the loop's: uvloop's tells a signal twice that comes while another is
+        being told, and not at all, until the next one, what comes while the loop stands still.
+        """
+
+        def handler(number: int, frame: object) -> None:
+            if not self.Loop.is_closed():
+                self.Loop.call_soon_threadsafe(told)
+
+        self.Loop.add_signal_handler(number, lambda: None)
+        signal.signal(number, handler)
 
     def _told_to_stop(self) -> None:
-        """The first time: drain. The second time: leave now, with nothing left running.
-
-        Told by Python and not by the loop, whose handlers ASAB binds to `stop`: uvloop's tells a signal twice
-        that comes while another is being told.
-        """
+        """The first time: drain. The second time: leave now, with nothing left running."""
         self._told += 1
         if self._told > 1:
             self.gateway.kill()
