@@ -39,8 +39,8 @@ def serve(folder: Path, port: int = 0) -> Iterator[str]:
         _await_port(process, port)
         yield f"mongodb://127.0.0.1:{port}/"
     finally:
-        process.terminate()
-        process.wait(30)
+        process.kill()  # its data is in memory, and at times it does not hear of SIGTERM
+        process.wait()
 
 
 class NxDriver(Driver):
