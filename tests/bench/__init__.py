@@ -3,7 +3,7 @@
     make bench                                      all of it (about twenty-five minutes)
     .venv/bin/python -m tests.bench --quick         all of it, short and rough (six minutes)
     .venv/bin/python -m tests.bench --only table    one part: proxy, download, latency, idle, token, table,
-                                                    reload, shields, admission or documents
+                                                    reload, shields, admission, isolation or documents
     .venv/bin/python -m tests.bench --compare A B   two results (var/bench/*.json) side by side
 
 How to read it
@@ -60,6 +60,12 @@ admission  The same app with views of 50 ms. A quiet tenant asks 10 times a seco
         Costs, in this process: a seat taken and given back; who is next while 10,000 tenants wait; and what
         memory a tenant that is idle for a while leaves behind.
         A full run draws tests/bench/quiet_tenant.svg, which README.md shows.
+isolation  Attacks (tests/faults/attacks/) of two tenants with all that their tokens allow, or of a client
+        without one, for 10 s each, on a gateway of their own. Beside each, a third tenant's reads by id,
+        pages by an index, and GETs through a threaded and an asynchronous backend, 50/s of each on a schedule
+        (open loop). The gateway has core 0 to itself, with all its processes; the backends, the third tenant
+        and the attackers (nice 10) share core 1. `p99` is the worst of the four kinds. Memory is that of all
+        the gateway's processes (Pss), less what it was. `--attack TEXT` runs those with it in their names.
 documents  The gateway's own documents (needs wrk), with token and tenant on. The tested server has core 0 to
         itself, with all that belongs to it: for Kinto that is PostgreSQL too. Two loads by turns; `ratio` is
         the first by the second in the same round, the median: of requests/s, or of a latency.

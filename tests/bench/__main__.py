@@ -21,6 +21,7 @@ from tests.bench import (
     documents,
     download,
     idle,
+    isolation,
     latency,
     machine,
     proxy,
@@ -28,6 +29,7 @@ from tests.bench import (
     report,
     report_admission,
     report_documents,
+    report_isolation,
     report_shields,
     routing_table,
     shields,
@@ -61,6 +63,15 @@ PARTS: dict[str, Part] = {
     "reload": (lambda place, a, say: reload.run(place, *((1, 2) if a.quick else (3, 4)), say), report.reload),
     "shields": (lambda place, a, say: shields.run(place, a.quick, say), report_shields.shields),
     "admission": (lambda place, a, say: admission.run(place, a.quick, say), report_admission.admission),
+    "isolation": (
+        lambda place, a, say: isolation.run(
+            place,
+            3.0 if a.quick else 10.0,
+            say,
+            lambda name: not a.attack or any(t in name for t in a.attack),
+        ),
+        report_isolation.isolation,
+    ),
     "documents": (
         lambda place, a, say: documents.run(place, a.quick, a.kinto.absolute(), say),
         report_documents.documents,
@@ -79,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
             console.print(report.compare(first, second))
         else:
             _measure(arguments, console)
-    except (ServerFailed, ContenderWrong, LoadFailed, OSError, ValueError) as error:
+    except (ServerFailed, ContenderWrong, LoadFailed, OSError, ValueError, RuntimeError) as error:
         console.print(Text("error: ", style="bold red").append(str(error), style="not bold default"))
         return 1
     except KeyboardInterrupt:
@@ -99,6 +110,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (default 5)")
     parser.add_argument("--seconds", type=int, default=3, help="of each turn (default 3)")
     parser.add_argument("--quick", action="store_true", help="short and rough")
+    parser.add_argument(
+        "--attack",
+        metavar="TEXT",
+        action="append",
+        help="of the part isolation, those with this text in their names",
+    )
     parser.add_argument(
         "--kinto",
         type=Path,

@@ -212,8 +212,8 @@ def _figures(run: dict[str, Any]) -> Iterator[tuple[str, float | None]]:
         yield f"{name} p99 ms", row["p99_ms"]
         if name != "gateway":
             yield f"gateway / {name}", row["ratio"]
-    parts = ("proxy", "download", "latency", "idle", "token", "shields", "admission", "documents")
-    for part in parts:
+    parts = ("proxy", "download", "latency", "idle", "token", "shields", "admission", "isolation")
+    for part in (*parts, "documents"):
         for one in run.get(part, {}).get("bars", []):
             yield f"{part}: {one['text']}", one["found"]
     for row in run.get("table", {}).get("rows", []):
