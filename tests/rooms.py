@@ -285,6 +285,7 @@ def mocks(modules: list[Module]) -> Iterator[str]:
 
 PATIENCE, AT_ONCE = 30.0, 4.0  # seconds: the least end of a wait, and the least bound of what comes at once
 WAITS_HERE = "tests.eventually"
+PACED = ("tests.bench", "tests.core", "tests.faults.attack", "tests.faults.isolation")
 _CLOCKS = frozenset({"monotonic", "perf_counter", "time"})
 _ENDED = frozenset({"timeout", "wait_for", "wait"})
 _ENDED_BY_NAME = frozenset({"communicate", "urlopen", "run", "create_connection"})
@@ -293,9 +294,9 @@ _ENDED_BY_NAME = frozenset({"communicate", "urlopen", "run", "create_connection"
 def waits(modules: list[Module]) -> Iterator[str]:
     """A test waits for what must come true, and takes no speed of the machine for granted. The processor's
     own time (process_time) may be bounded, since it stands still while others work; the times of core are
-    made up."""
+    made up, and what drives a load keeps its pace."""
     for module in modules:
-        if module.name == WAITS_HERE or module.name.startswith(("tests.bench", "tests.core")):
+        if module.name == WAITS_HERE or module.name.startswith(PACED):
             continue
         for node in ast.walk(module.tree):
             told = _waits(node)
