@@ -102,7 +102,7 @@ class Gateway:
         self.quotas = Quotas(data / "quotas.sqlite", wall)
         self.limits = Limits(self.quotas, now)
         self.keys = Keys(Path(config.keys), config.tokens, self.metrics.token)
-        self.store = document_store(config.store_uri, secret, application)
+        self.store = document_store(config.store_uri, secret, application, patient=True)
         name = config.via or pseudonym(secret)
         self.via = Via(name, responses=config.via_responses, loops=config.via_loops)
         self.feeds = Feeds()
@@ -148,6 +148,8 @@ class Gateway:
                 lambda: {(): 0 if self.live.refusal is not None else 1},
             )
         )
+        up = "1 while the documents' store can be reached; 0: documents are answered 503."
+        self.metrics.add(Gauge("gateway_store_up", up, lambda: {(): int(self.store.available)}))
         held = "Bytes of memory that the bodies of requests to documents take."
         self.metrics.add(Gauge("gateway_body_memory_bytes", held, lambda: {(): self.documents.memory.used}))
 
@@ -310,12 +312,14 @@ class Gateway:
         await Periodic("loading the keys again", _KEYS_POLL, self.keys.reload_if_changed).run()
 
 
-def document_store(uri: str, cursor_key: bytes, application: Any = None) -> DocumentStore:
-    """The engine that `[store] uri` asks for, not started."""
+def document_store(
+    uri: str, cursor_key: bytes, application: Any = None, *, patient: bool = False
+) -> DocumentStore:
+    """The engine that `[store] uri` asks for, not started. patient: its start waits for no server."""
     if uri.startswith("sqlite:"):
         return SQLiteDocumentStore(Path(uri.removeprefix("sqlite:")), cursor_key)
     # Only here: importing Motor takes a tenth of a second, and sets its number of threads.
     from gateway.store.mongo import MongoDocumentStore
     from gateway.store.mongo_driver import Driver
 
-    return MongoDocumentStore(Driver(uri, application), cursor_key)
+    return MongoDocumentStore(Driver(uri, application), cursor_key, patient=patient)

@@ -59,6 +59,9 @@ def show(gateway: Gateway, config_path: str, *, demo: bool) -> None:
             _show_curls(list(_curls(gateway, public)))
         except (KeysUnusable, GatewayError, OSError) as error:
             out.print(Text(f"\nNo commands to try, for there is no demo token: {error}", style="yellow"))
+    if not gateway.store.available:
+        text = "\nThe documents' store is not there (see the log). Documents are answered 503 until it is;"
+        out.print(Text(f"{text} all else is served.", style="bold red"))
     _show_failures(gateway)
     out.print(Rule("Ctrl-C stops all of it", style="green"))
 

@@ -20,11 +20,13 @@ from gateway.services.health import Health
 from gateway.services.keys import Keys
 from gateway.services.metrics import CONTENT_TYPE, Metrics
 from gateway.services.supervisor import Supervisor
+from gateway.store.port import DocumentStore
 
 
 class View(Protocol):
     """What the admin listener shows of the gateway."""
 
+    store: DocumentStore
     ready: bool
     draining: bool
     config: ProcessConfig
@@ -66,13 +68,15 @@ class _Pages:
         return web.Response(text="ok\n")
 
     async def readyz(self, request: web.Request) -> web.Response:
-        """The snapshot is applied and the listeners are open; 503 as soon as draining begins."""
+        """The snapshot is applied and the listeners are open; 503 as soon as draining begins. A store that is
+        away is told, and is no reason for 503: all else is served, and no other gateway would reach it."""
         view = self._view
         if view.draining:
             return web.Response(status=503, text="draining\n")
         if not view.ready:
             return web.Response(status=503, text="starting\n")
-        return web.Response(text="ready\n")
+        away = "" if view.store.available else "the documents' store is away: documents are answered 503\n"
+        return web.Response(text=f"ready\n{away}")
 
     async def metrics(self, request: web.Request) -> web.Response:
         response = web.Response(body=await gathered(self._view.metrics.parts()))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import unquote
 
-SCHEMES = ("mongodb://", "mongodb+srv://")
+SRV = "mongodb+srv://"
+SCHEMES = ("mongodb://", SRV)
 DATABASE = "gateway"  # where the URI names none
 
 # Unless the operator's URI says otherwise. ASAB sets none: a server that is away would hold each request for

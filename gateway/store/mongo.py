@@ -7,16 +7,18 @@ indexing.py); the server keeps, narrows and orders. See mongo_rows.py for what l
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import TenantId
+from gateway.periodic import Periodic
 from gateway.store import regex
 from gateway.store.cursor import MIN_KEY_BYTES
 from gateway.store.mongo_changes import Feeds
-from gateway.store.mongo_driver import Driver, Server, Taken
+from gateway.store.mongo_driver import Driver, Server, Taken, Unusable
 from gateway.store.mongo_rows import INDEXES, META
 from gateway.store.mongo_sweep import Sweeper
 from gateway.store.mongo_tenant import MongoTenantStore, Services
@@ -24,8 +26,11 @@ from gateway.store.mongo_writes import Writes
 from gateway.store.port import Capability
 from gateway.store.write import NO_QUOTA, Quota
 
+_log = logging.getLogger(__name__)
+
 MIN_VERSION = (4, 4)
 QUERY_SECONDS = 10.0
+CONNECT_SECONDS = 1.0  # between two looks whether a server that was away at the start is there
 _CURSOR_KEY = "cursor_key"
 
 
@@ -33,8 +38,9 @@ class MongoDocumentStore:
     """The store on the server of a driver.
 
     cursor_key: the secret that signs cursors, 32 bytes or more; once the database has one, that one counts.
-    query_seconds: after how long a list is given up. On a server that is no replica set, CHANGES and
-    ATOMIC_BULK are answered 501.
+    query_seconds: after how long a list is given up. patient: a server that is away when the store starts is
+    waited for beside, and documents are StoreUnavailable meanwhile; else the start fails. On a server that is
+    no replica set, CHANGES and ATOMIC_BULK are answered 501.
     """
 
     CAPABILITIES: ClassVar[frozenset[Capability]] = (
@@ -43,53 +49,99 @@ class MongoDocumentStore:
         - (frozenset() if regex.AVAILABLE else {Capability.REGEX})
     )
 
-    def __init__(self, driver: Driver, cursor_key: bytes, *, query_seconds: float = QUERY_SECONDS) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        cursor_key: bytes,
+        *,
+        query_seconds: float = QUERY_SECONDS,
+        patient: bool = False,
+    ) -> None:
         if len(cursor_key) < MIN_KEY_BYTES:
             raise ValueError(f"the key for cursors must have at least {MIN_KEY_BYTES} bytes")
         self._driver = driver
         self._cursor_key = cursor_key
         self._query_seconds = query_seconds
+        self._patient = patient
+        self._connecting = Periodic("connecting to MongoDB", CONNECT_SECONDS, self._connect_again)
+        self._told = ""  # why there is no connection, as it was last logged
         self._server = Server((), False)
         self._services: Services | None = None
         self._sweeper: Sweeper | None = None
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._writing: set[asyncio.Task[Any]] = set()
 
+    @property
+    def available(self) -> bool:
+        """See port.DocumentStore."""
+        return self._services is not None and self._driver.available
+
     def tenant(self, tenant: TenantId, quota: Quota = NO_QUOTA) -> MongoTenantStore:
-        """Raises StoreUnavailable before start()."""
+        """Raises StoreUnavailable before start(), and while the server was never there."""
         if self._services is None:
-            raise StoreUnavailable("The document store has not started.")
+            raise StoreUnavailable("The document store is not there yet.", retry_after=2)
         return MongoTenantStore(tenant, self._writes(tenant.value, quota), self._services, self._cursor_key)
 
     async def start(self) -> None:
-        """Raises StoreUnavailable when the server cannot be reached or used, or is too old."""
-        self._server = await self._driver.connect()
+        """Raises Unusable when the URI is none, the server refuses the user or is too old; StoreUnavailable
+        when it cannot be reached, unless that is waited for."""
         try:
-            if self._server.version < MIN_VERSION:
-                found, least = (".".join(map(str, v)) for v in (self._server.version, MIN_VERSION))
-                detail = f"The MongoDB server {self._driver.name} is {found}; "
-                raise StoreUnavailable(f"{detail}the store needs {least} or newer.")
-            for name, indexes in INDEXES.items():
-                await self._driver.create(name, indexes)
-            self._cursor_key = await self._shared_key(self._cursor_key)
+            await self._open()
+        except Unusable as error:
+            self._driver.close()
+            raise Unusable(_why(error)) from None
+        except StoreUnavailable as error:
+            if not self._patient:
+                self._driver.close()
+                raise StoreUnavailable(_why(error)) from None
+            self._tell(error)
+            self._connecting.start()
         except BaseException:
             self._driver.close()
             raise
+
+    async def close(self) -> None:
+        """End the feeds, finish every write that was taken, close the connections."""
+        await self._connecting.stop()
+        if self._services is not None and self._sweeper is not None:
+            await self._sweeper.stop()
+            await self._services.feeds.close()
+            while self._writing:
+                await asyncio.wait(self._writing)
+        self._driver.close()
+        self._services = None
+
+    async def _open(self) -> None:
+        """Connect and begin to serve. Raises StoreUnavailable."""
+        self._server = await self._driver.connect()
+        if self._server.version < MIN_VERSION:
+            found, least = (".".join(map(str, v)) for v in (self._server.version, MIN_VERSION))
+            detail = f"The MongoDB server {self._driver.name} is {found}; "
+            raise Unusable(f"{detail}the store needs {least} or newer.")
+        for name, indexes in INDEXES.items():
+            await self._driver.create(name, indexes)
+        self._cursor_key = await self._shared_key(self._cursor_key)
         feeds = Feeds(self._driver, supported=self._server.replica_set)
         self._services = Services(feeds, self._writing, Counter(), self._query_seconds)
         self._sweeper = Sweeper(self._driver, lambda name: self._writes(name, NO_QUOTA))
         self._sweeper.start()
 
-    async def close(self) -> None:
-        """End the feeds, finish every write that was taken, close the connections."""
-        if self._services is None or self._sweeper is None:
+    async def _connect_again(self) -> None:
+        """A round of connecting. What would have ended the start ends nothing that serves already."""
+        try:
+            await self._open()
+        except StoreUnavailable as error:
+            self._tell(error)
             return
-        await self._sweeper.stop()
-        await self._services.feeds.close()
-        while self._writing:
-            await asyncio.wait(self._writing)
-        self._driver.close()
-        self._services = None
+        self._connecting.cancel()
+
+    def _tell(self, error: StoreUnavailable) -> None:
+        """Log why there is no connection, when it is another reason than before."""
+        why = _why(error)
+        if why != self._told:
+            self._told = why
+            text = "documents: %s Documents are answered 503 until then; all else is served. It is tried"
+            _log.error(text + " again every %g s.", why, CONNECT_SECONDS)
 
     async def _shared_key(self, own: bytes) -> bytes:
         """The key of the first gateway that started on this database: cursors count in all of them."""
@@ -109,3 +161,8 @@ class MongoDocumentStore:
             if lock is None:
                 lock = self._locks[tenant] = asyncio.Lock()
         return Writes(self._driver, tenant, quota, lock)
+
+
+def _why(error: StoreUnavailable) -> str:
+    """What was noted for the operator, if anything was."""
+    return " ".join(getattr(error, "__notes__", [error.detail]))

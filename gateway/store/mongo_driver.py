@@ -7,6 +7,7 @@ pymongo.AsyncMongoClient changes this file alone.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ import asab.storage.mongodb
 import bson
 import pymongo
 from bson.errors import BSONError
-from pymongo import errors
+from pymongo import errors, uri_parser
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
@@ -48,11 +49,16 @@ _COMMITS = 3
 _BATCH = 500  # rows that are handled in one go: some milliseconds of the event loop
 _MAX_BSON = 16 * 1024 * 1024
 _MAYBE_TOO_LARGE = _MAX_BSON // 10  # bytes of JSON: an array's element of 2 takes up to 13
+_REFUSED = frozenset({13, 18, 8000})  # Unauthorized, AuthenticationFailed, and Atlas' own
 _TOO_LARGE, _NO_SPACE, _TIME_LIMIT, _CONFLICT = 10334, 14031, 50, 112  # the server's error codes
 
 
 class Taken(Exception):
     """A unique key is there already. In a transaction, it is aborted."""
+
+
+class Unusable(StoreUnavailable):
+    """The server, or its URI, will not do however long one waits: somebody has to change something."""
 
 
 class Lost(Exception):
@@ -101,19 +107,31 @@ class Driver:
         self._log = Log(self.name)
         self._away_until = 0.0
 
+    @property
+    def available(self) -> bool:
+        """Whether the server did what it was last asked for."""
+        return not self._log.away
+
     async def connect(self) -> Server:
-        """Raises StoreUnavailable with what is wrong and how to mend it."""
+        """Look whether the server is there; again, as long as that raises StoreUnavailable. Raises Unusable
+        where waiting does not help. Both say what is wrong and how to mend it."""
         try:
-            self._service = self._make_service()
-        except (errors.PyMongoError, ValueError):
-            raise StoreUnavailable(_NO_URI) from None
+            if self._service is None:
+                await self._resolve()
+                self._service = self._make_service()
+        except (errors.PyMongoError, ValueError) as error:
+            if _is_of_names(error):
+                raise StoreUnavailable(_why_not(error, self.name)) from None
+            raise Unusable(_NO_URI) from None
         try:
             info = await self._service.Client.admin.command("buildInfo")
             # Not `hello`: servers before 4.4.2 do not know it.
             hello = await self._service.Client.admin.command("isMaster")
         except (errors.PyMongoError, ValueError) as error:
-            self.close()
-            raise StoreUnavailable(_why_not(error, self.name)) from None
+            self._log.away = True
+            hopeless = isinstance(error, errors.ConfigurationError | ValueError) or _is_refusal(error)
+            kind = Unusable if hopeless else StoreUnavailable
+            raise kind(_why_not(error, self.name)) from None
         version = tuple(int(part) for part in str(info["version"]).split("-")[0].split("."))
         return Server(version, "setName" in hello or hello.get("msg") == "isdbgrid")
 
@@ -121,6 +139,11 @@ class Driver:
         """ASAB never closes the client."""
         if self._service is not None:
             self._service.Client.close()
+
+    async def _resolve(self) -> None:
+        """Ask for the hosts of a mongodb+srv name apart: the driver would hold the event loop meanwhile."""
+        if self._uri.startswith(mongo_uri.SRV):
+            await asyncio.to_thread(uri_parser.parse_uri, self._uri)
 
     def _make_service(self) -> Any:
         values = {"mongodb_uri": self._uri, "mongodb_database": self._database_name}
@@ -279,6 +302,8 @@ class Driver:
         except BSONError as error:
             self._log.report(type(error).__name__, "a row cannot be encoded or decoded; report this")
             raise _away() from None
+        if self._log.away:
+            self._log.back()
 
     def _translate(self, error: errors.PyMongoError) -> Exception:
         code = error.code if isinstance(error, errors.OperationFailure) else None
@@ -295,9 +320,13 @@ class Driver:
             self._log.report("OutOfDiskSpace", "the server's disk is full; make room")
             return InsufficientStorage("There is no room for this write. Nothing was changed.")
         self._log.report(*_reason(error))
+        if isinstance(error, errors.ConnectionFailure) or _is_refusal(error):
+            self._log.away = True
         if isinstance(error, errors.ServerSelectionTimeoutError):
             self._away_until = time.monotonic() + _AWAY_SECONDS
-        return _away()
+        away = _away(Unusable if _is_refusal(error) else StoreUnavailable)
+        away.add_note(_why_not(error, self.name))  # for the operator; clients never see it
+        return away
 
 
 def _too_large() -> GatewayError:
@@ -314,8 +343,19 @@ def _model(index: Index) -> pymongo.IndexModel:
     return pymongo.IndexModel(keys, **options)
 
 
-def _away() -> GatewayError:
-    return StoreUnavailable("The tenant's documents cannot be reached at the moment.", retry_after=2)
+def _away(kind: type[StoreUnavailable] = StoreUnavailable) -> GatewayError:
+    return kind("The tenant's documents cannot be reached at the moment.", retry_after=2)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether the server refuses who asks, and not what is asked."""
+    return isinstance(error, errors.OperationFailure) and error.code in _REFUSED
+
+
+def _is_of_names(error: Exception) -> bool:
+    """Whether the name service did not tell the hosts of a mongodb+srv name: it, or the name, may come."""
+    cause = error.__cause__ or error.__context__
+    return cause is not None and type(cause).__module__.partition(".")[0] == "dns"
 
 
 def _reason(error: Exception) -> tuple[str, str]:
@@ -324,7 +364,7 @@ def _reason(error: Exception) -> tuple[str, str]:
     name = type(error).__name__ + (f" {code}" if code is not None else "")
     if isinstance(error, errors.ServerSelectionTimeoutError):
         return name, "no server answers; look whether it runs, at the hosts of [store] uri, and at TLS"
-    if code in (18, 13, 8000):
+    if _is_refusal(error):
         return name, "the server refuses the user; it needs the role readWrite on the database (authSource?)"
     if isinstance(error, errors.ConnectionFailure):
         return name, "the connection was lost; look at the server's log"
@@ -339,6 +379,8 @@ _NO_URI = (
 
 def _why_not(error: Exception, name: str) -> str:
     """Why there is no connection at the start, with a URI that the driver took."""
+    if _is_of_names(error):
+        return f"The hosts of {name} are not known: the name service has none, or does not answer."
     if isinstance(error, errors.ConfigurationError | ValueError):
         why = "it is too old (MongoDB 4.4 or newer is needed), or a mongodb+srv name does not lead to it"
         return f"The MongoDB server {name} cannot be used by this driver: {why}."

@@ -180,6 +180,12 @@ class DocumentStore(Protocol):
 
     CAPABILITIES: ClassVar[frozenset[Capability]]
 
+    @property
+    def available(self) -> bool:
+        """Whether the engine could be reached when it was last asked. One tenant's data may be damaged all
+        the same."""
+        ...
+
     def tenant(self, tenant: TenantId, quota: Quota = NO_QUOTA) -> TenantStore: ...
 
     async def start(self) -> None:

@@ -70,6 +70,11 @@ class SQLiteDocumentStore:
         self._services: Services | None = None
         self._sweeper: Sweeper | None = None
 
+    @property
+    def available(self) -> bool:
+        """See port.DocumentStore."""
+        return self._services is not None
+
     def tenant(self, tenant: TenantId, quota: Quota = NO_QUOTA) -> SQLiteTenantStore:
         """Raises StoreUnavailable before start()."""
         if self._services is None:

@@ -22,6 +22,7 @@ from gateway.app import Gateway
 from gateway.core.model import Address, Backend
 from tests import harness
 from tests.fakes import RawClient
+from tests.ports import free_port
 
 ROUTING = harness.routing(
     [harness.route("docs", "documents")], tenants={"acme": {}, "old": {"disabled": True}}
@@ -56,6 +57,13 @@ async def admin_of(folder: Path, **more: Any) -> AsyncIterator[Admin]:
 
 
 # --- health ----------------------------------------------------------------------------------------
+
+
+async def test_a_store_that_is_away_is_told_and_keeps_no_load_balancer_from_the_rest(tmp_path: Path) -> None:
+    uri = f"mongodb://127.0.0.1:{free_port()}/docs?serverSelectionTimeoutMS=200"
+    async with admin_of(tmp_path, store_uri=uri) as asked:
+        status, _, text = await asked.ask("/readyz")
+        assert status == 200 and text.startswith("ready\n") and "store is away" in text
 
 
 async def test_ready_only_when_it_serves_and_no_longer_once_it_drains(tmp_path: Path) -> None:

@@ -13,10 +13,16 @@ _OP_REPLY, _OP_QUERY, _OP_MSG = 1, 2004, 2013
 
 
 class Introduction:
-    """Answers every command with these members, or all but the handshake with `then`. For `async with`; its
-    `uri` has no database."""
+    """Answers every command with these members, or all but the handshake with `then`, or those that `first`
+    names (in small letters) with what it says. For `async with`; its `uri` has no database."""
 
-    def __init__(self, then: dict[str, Any] | None = None, **members: Any) -> None:
+    def __init__(
+        self,
+        then: dict[str, Any] | None = None,
+        first: dict[str, dict[str, Any]] | None = None,
+        **members: Any,
+    ) -> None:
+        self._first = {name.encode(): answer for name, answer in (first or {}).items()}
         self._answer = {"ok": 1, "isWritablePrimary": True, "minWireVersion": 0, **members}
         self._then = then or self._answer
         self._server: asyncio.Server | None = None
@@ -45,7 +51,9 @@ class Introduction:
                 length, number, _, kind = struct.unpack("<iiii", await reader.readexactly(16))
                 command = (await reader.readexactly(length - 16)).lower()
                 introduced = b"ismaster" in command or b"hello" in command
-                writer.write(_reply(self._answer if introduced else self._then, number, kind))
+                answer = self._answer if introduced else self._then
+                named = [given for name, given in self._first.items() if name in command]
+                writer.write(_reply(named[0] if named else answer, number, kind))
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             writer.transport.abort()
         finally:

@@ -4,6 +4,7 @@ is sent to it."""
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
+from gateway.app import Gateway
 from gateway.core.errors import BadRequest, NotSupportedByStore, StoreUnavailable
 from gateway.core.model import TenantId
 from gateway.store import collection
 from gateway.store import filter as filters
 from gateway.store import sort as sorts
 from gateway.store.mongo import MongoDocumentStore
-from gateway.store.mongo_driver import Driver
+from gateway.store.mongo_driver import Driver, Unusable
 from gateway.store.patch import MergePatch
 from gateway.store.query import Query
 from gateway.store.write import Create, Delete, IdempotencyKey, Replace
@@ -107,6 +109,72 @@ async def test_cursors_of_one_gateway_count_in_the_others(server: str) -> None:
 
 
 # --- a server that goes and comes ---
+
+
+async def test_a_gateway_starts_without_its_server_says_so_and_serves_documents_when_it_comes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "gateway")
+    port = free_port()
+    uri = f"mongodb://127.0.0.1:{port}/docs?{FAST}"
+    async with Backend(always(answer())) as backend:
+        routes = [harness.route("docs", "documents"), harness.route("b", "b")]
+        config = harness.routing(routes, backends={"b": {"kind": "http", "addresses": [backend.address]}})
+        folder = tmp_path / "nx"
+        folder.mkdir()
+        async with harness.running(tmp_path, config, store_uri=uri) as gateway:
+            assert gateway.ready and not gateway.store.available
+            assert "gateway_store_up 0" in scraped(gateway)
+            async with ClientSession(headers=harness.bearer(gateway)) as session:
+                for path in ("/docs/c/x", "/docs/c/", "/docs/"):
+                    async with session.get(harness.url(gateway, path)) as reply:
+                        assert (reply.status, (await reply.json())["code"]) == (503, "store_unavailable")
+                        assert "Retry-After" in reply.headers
+                async with session.get(harness.url(gateway, "/b/")) as reply:
+                    assert reply.status == 200
+                with mongo_server.serve(folder, port):
+                    assert await becomes(session, harness.url(gateway, "/docs/c/x"), 404)
+                    assert gateway.store.available
+                    assert "gateway_store_up 1" in scraped(gateway)
+    told = [record for record in caplog.records if "no server answers" in record.getMessage()]
+    assert len(told) == 1 and f"mongodb://127.0.0.1:{port}/docs" in told[0].getMessage()
+    assert "documents are served" in caplog.text
+
+
+def scraped(gateway: Gateway) -> str:
+    return "".join(gateway.metrics.parts())
+
+
+async def test_a_gateway_that_never_saw_its_server_stops(tmp_path: Path) -> None:
+    uri = f"mongodb://127.0.0.1:{free_port()}/docs?{FAST}"
+    config = harness.routing([harness.route("docs", "documents")])
+    async with harness.running(tmp_path, config, store_uri=uri):
+        pass
+    assert not [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+
+
+@pytest.mark.parametrize("code", [13, 18, 8000])
+async def test_a_refused_user_ends_the_start_also_of_who_would_wait_for_a_server(code: int) -> None:
+    refusal = {"ok": 0, "code": code, "errmsg": "no"}
+    async with Introduction(refusal, version="7.0.0", maxWireVersion=25) as server:
+        store = MongoDocumentStore(Driver(server.uri + "?" + FAST), KEY, patient=True)
+        with pytest.raises(Unusable) as caught:
+            await store.start()
+    assert "readWrite" in caught.value.detail
+
+
+async def test_a_server_that_refuses_what_the_start_makes_is_told_with_what_to_do() -> None:
+    refusal = {"ok": 0, "code": 13, "errmsg": "not authorized"}
+    first = {"ok": 1, "version": "7.0.0"}
+    async with Introduction(refusal, maxWireVersion=25, first={"buildinfo": first}) as server:
+        detail = await refused(server.uri + "?" + FAST)
+    assert "readWrite" in detail
+
+
+async def test_a_server_that_is_too_old_ends_the_start_also_of_who_would_wait_for_it() -> None:
+    async with Introduction(version="4.3.9", maxWireVersion=25) as old:
+        with pytest.raises(Unusable):
+            await MongoDocumentStore(Driver(old.uri + "?" + FAST), KEY, patient=True).start()
 
 
 async def test_documents_are_503_while_the_server_is_away_and_proxying_goes_on(
