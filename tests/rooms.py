@@ -13,10 +13,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-ORDER = "cli -> app -> admin -> {services | handlers | life} -> {edge | store} -> {call | periodic} -> core"
+ORDER = (
+    "cli -> app -> admin -> {services | handlers | life} -> {edge | store} -> {call | periodic | fair_seats}"
+    " -> core"
+)
 LEVELS = {
-    "core": 0, "call": 1, "periodic": 1, "edge": 2, "store": 2, "services": 3, "handlers": 3, "life": 3,
-    "admin": 4, "app": 5, "cli": 6,
+    "core": 0, "call": 1, "periodic": 1, "fair_seats": 1, "edge": 2, "store": 2, "services": 3, "handlers": 3,
+    "life": 3, "admin": 4, "app": 5, "cli": 6,
 }  # fmt: skip
 CLI_FILES = frozenset(
     {
