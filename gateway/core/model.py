@@ -67,9 +67,9 @@ class Identity:
 @dataclass(frozen=True, slots=True)
 class Tenant:
     """weight: its share of a backend's seats, against the other tenants'. concurrency: how many requests it
-    may have under way (waiting or inside) at all backends together; 0 is no limit. max_documents, max_bytes:
-    what its documents may come to, None for no limit. max_feeds: how many change feeds it may have open.
-    body_memory: bytes that the bodies of its requests to documents may take at once."""
+    may have under way (waiting or inside) at all backends and the documents together; 0 is no limit.
+    max_documents, max_bytes: what its documents may come to, None for no limit. max_feeds: how many change
+    feeds it may have open. body_memory: bytes that bodies of its requests to documents may take at once."""
 
     id: TenantId
     name: str
@@ -132,9 +132,11 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds; 0 means none (only `total` may be 0)."""
+    """Seconds; 0 means none (only `total` may be 0). body_rate: bytes a second that the body of a request
+    must average (see deadline.BodyAllowance); 0 is no bound."""
 
     body: float = 30.0
+    body_rate: int = 1024
     queue: float = 5.0
     connect: float = 2.0
     first_byte: float = 30.0

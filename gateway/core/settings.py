@@ -203,6 +203,9 @@ class TenantSettings(_Strict):
 
 class TimeoutSettings(_Strict):
     body: Duration | None = Field(default=None, description="between chunks of the request; default 30s")
+    body_rate: Size | None = Field(
+        default=None, description="bytes a second of the request, after 10 s; default 1KiB, 0 for any"
+    )
     queue: Duration | None = Field(
         default=None, description="waiting for a seat; default: the backend's, or 5s"
     )

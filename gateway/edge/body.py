@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from time import monotonic
 
 from gateway.call import Call
+from gateway.core.deadline import BodyAllowance
 from gateway.core.errors import BadRequest, BodyTooLarge, ExpectationFailed, RequestTimeout
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -31,7 +33,8 @@ def check(call: Call) -> None:
 
 
 async def chunks(call: Call) -> AsyncIterator[bytes]:
-    """The body as it arrives. Raises BodyTooLarge, RequestTimeout (between two chunks), BadRequest."""
+    """The body as it arrives. Raises BodyTooLarge, RequestTimeout (between two chunks, or it comes too
+    slowly), BadRequest. The time in which nobody asks for the next chunk is not the client's."""
     content, route = call.content, call.route
     assert route is not None
     if content is None:
@@ -40,18 +43,19 @@ async def chunks(call: Call) -> AsyncIterator[bytes]:
             yield call.body
         return
     _continue(call)
+    allowance = BodyAllowance(route.timeouts.body, route.timeouts.body_rate)
     while True:
+        began = monotonic()
         try:
-            async with asyncio.timeout(route.timeouts.body):
+            async with asyncio.timeout(allowance.left):
                 chunk = await content.readany()
         except TimeoutError:
-            raise RequestTimeout(
-                f"No byte of the body came for {route.timeouts.body:g} s.", close=True
-            ) from None
+            raise RequestTimeout(allowance.too_slow(), close=True) from None
         except ConnectionError:
             raise BadRequest("The client left in the middle of its body.", close=True) from None
         if not chunk:
             return
+        allowance.came(len(chunk), monotonic() - began)
         call.bytes_in += len(chunk)
         if call.bytes_in > route.body_limit:
             raise BodyTooLarge(f"The body may hold at most {route.body_limit} bytes.", close=True)

@@ -11,6 +11,7 @@ then the problem of the one that failed, with its `line`.
 
 from __future__ import annotations
 
+from itertools import chain, islice
 from typing import Any
 
 from aiohttp import web
@@ -25,6 +26,7 @@ from gateway.store.document import Precondition, check_id, name_problem
 from gateway.store.patch import JsonPatch, MergePatch, parse_json_patch
 from gateway.store.port import TenantStore
 from gateway.store.strict_json import dumps
+from gateway.store.transfer import LineSplitter
 from gateway.store.write import MAX_BULK, Create, Delete, Outcome, Replace, Update, Write, failed
 
 _MEMBERS = {
@@ -106,8 +108,8 @@ def _actions(item: Write | GatewayError) -> tuple[str, ...]:
 
 
 def _parse(raw: bytes) -> list[_Item]:
-    lines = [(number, line.strip(b" \t\r")) for number, line in enumerate(raw.split(b"\n"), 1)]
-    lines = [(number, line) for number, line in lines if line]
+    splitter = LineSplitter()
+    lines = list(islice(chain(splitter.split(raw), splitter.end()), MAX_BULK + 1))
     if not lines:
         raise BadRequest("A bulk has one operation or more, a line each.")
     if len(lines) > MAX_BULK:

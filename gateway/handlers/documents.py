@@ -52,10 +52,18 @@ _STREAMS = frozenset({"export", "import", "changes"})  # they have no total time
 
 class Documents:
     """The target `documents`. The call has its tenant: a route to documents is never public. memory: for the
-    bodies of requests."""
+    bodies of requests. enter: counts a request of a tenant with a `concurrency`, and gives what ends that
+    (TenantLimit). A feed is not counted there: how many may be open is said by `max_feeds`."""
 
-    def __init__(self, store: DocumentStore, feeds: Feeds, memory: Budget) -> None:
+    def __init__(
+        self,
+        store: DocumentStore,
+        feeds: Feeds,
+        memory: Budget,
+        enter: Callable[[Tenant], Callable[[], None]] = lambda tenant: lambda: None,
+    ) -> None:
         self._store = store
+        self._enter = enter
         self.memory = memory
         self._below: dict[str, tuple[str, Accepted | None, Handler]] = {
             "query": ("POST", content.QUERY, listing.answer_query),
@@ -82,6 +90,8 @@ class Documents:
         check_id(rest[0])
         if not scopes.may(call, collection, "GET"):
             scopes.require(call, collection, "GET")
+        if call.tenant is not None and call.tenant.concurrency:
+            self._enter(call.tenant)()
         document = self._tenant(call).read_now(collection, rest[0])
         if document is None:
             return False
@@ -98,6 +108,8 @@ class Documents:
         segments = [paths.decode(segment) for segment in call.subpath.removeprefix("/").split("/")]
         tenant = call.tenant
         assert tenant is not None
+        counted = tenant.concurrency and segments[1:] != ["changes"]
+        leave = self._enter(tenant) if counted else None
         call.held = Held(self.memory, tenant.id.value, tenant.body_memory)
         answer = self._answer(call, self._tenant(call), segments)
         try:
@@ -106,6 +118,8 @@ class Documents:
             return await total.within(call, left, answer)
         finally:
             call.held.shrink(0)
+            if leave is not None:
+                leave()
 
     async def _answer(self, call: Call, store: TenantStore, segments: list[str]) -> web.StreamResponse:
         if segments == [""]:

@@ -15,6 +15,7 @@ from typing import Any
 from gateway.call import Call
 from gateway.core.counts import less
 from gateway.core.errors import BackendUnavailable, GatewayError, TenantLimit
+from gateway.core.limits import later
 from gateway.core.model import Address, Backend, Tenant
 from gateway.core.openmetrics import Instrument
 from gateway.periodic import Boundary, Periodic
@@ -152,10 +153,16 @@ class Admission:
 
     # --- calls of one tenant at a time ---
 
+    def enter(self, tenant: Tenant) -> Callable[[], None]:
+        """Count a request to documents, which needs no seat, of a tenant with a `concurrency`; what is given
+        back ends that. Raises TenantLimit."""
+        if self._held.get(tenant.id.value, 0) >= tenant.concurrency:
+            raise TenantLimit(_at_once(tenant), retry_after=later(1.0, self._random()))
+        return self._hold(tenant.id.value)
+
     def _check_limit(self, tenant: Tenant, line: Line) -> None:
         if self._held.get(tenant.id.value, 0) >= tenant.concurrency:
-            text = f"The tenant has {tenant.concurrency} requests under way, and that is its limit."
-            raise line.refuse(TenantLimit(text, retry_after=line.later(1.0)))
+            raise line.refuse(TenantLimit(_at_once(tenant), retry_after=line.later(1.0)))
 
     def _hold_with(self, seat: Seat, key: str) -> None:
         """Count a call for as long as it has this seat."""
@@ -248,3 +255,7 @@ class Admission:
 def _who(tenant: Tenant | None) -> tuple[str, float]:
     """Key and weight of a queue."""
     return (tenant.id.value, tenant.weight) if tenant is not None else (PUBLIC, 1.0)
+
+
+def _at_once(tenant: Tenant) -> str:
+    return f"The tenant has {tenant.concurrency} requests under way, and that is its limit."

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +17,10 @@ from gateway.store.write import Create, Outcome, Replace, Write, failed
 BATCH_LINES = 200
 BATCH_BYTES = 1024 * 1024
 MAX_LINE = MAX_DOCUMENT_BYTES + 64 * 1024  # bytes; a document and the white space in it
+MAX_BLANK = 64 * 1024  # bytes of white space, line ends too, before a document or between two
+SLICE = 16 * 1024  # bytes of a body whose lines are looked for in one turn of the loop
+_BLANK = b" \t\r\n"
+_white_space = re.compile(rb"[ \t\r\n]+").match
 PARSE_INLINE = 64 * 1024  # bytes of a line; longer ones are parsed in a thread
 _ONLY_NEW = Precondition(none_match=frozenset({ANY}))
 
@@ -49,14 +55,18 @@ async def import_lines(
     StoreUnavailable; the lines of that batch were not written.
     """
     batch: list[Write | Outcome] = []
-    size = 0
+    size = turn = 0
     async for line in lines:
-        raw = line.strip(b" \t\r\n")
+        raw = line.strip(_BLANK)
         if not raw:
             continue
         inline = len(raw) <= PARSE_INLINE
         batch.append(_parsed(raw, replacing) if inline else await threads.apart(_parsed, raw, replacing))
         size += len(raw)
+        turn += len(raw)
+        if turn > SLICE:
+            turn = 0
+            await asyncio.sleep(0)  # others get their turn, also when nothing else here waits
         if len(batch) >= BATCH_LINES or size >= BATCH_BYTES:
             yield await _write(store, collection, batch)
             batch, size = [], 0
@@ -89,33 +99,76 @@ class ImportCounts:
         return True
 
 
+class LineSplitter:
+    """Cuts NDJSON into its lines, in pieces of any size; those that are blank are only counted."""
+
+    def __init__(self) -> None:
+        self._number = 1
+        self._blank = 0  # bytes of white space since the last line that was not blank
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def split(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        """The lines that end in this piece, with their numbers from 1. Raises BodyTooLarge for a line that no
+        document fits in, and Unprocessable for more than MAX_BLANK of white space without a document."""
+        at = 0
+        while at < len(data):
+            if not self._pieces:
+                at += self._skip(data, at)
+                if at == len(data):
+                    return
+            end = data.find(b"\n", at)
+            self._pieces.append(data[at : end if end >= 0 else None])
+            self._size += len(self._pieces[-1])
+            if self._size > MAX_LINE:
+                raise BodyTooLarge(f"Line {self._number} has more than {MAX_LINE} bytes.", close=True)
+            if end < 0:
+                return
+            yield from self.end()
+            self._number += 1
+            at = end + 1
+
+    def end(self) -> Iterator[tuple[int, bytes]]:
+        """The line that ends here, unless it is blank."""
+        line = b"".join(self._pieces).strip(_BLANK)
+        self._pieces, self._size = [], 0
+        if line:
+            self._blank = 0
+            yield self._number, line
+
+    def _skip(self, data: bytes, at: int) -> int:
+        """The length of the white space that begins here, counted and not looked at line by line."""
+        found = _white_space(data, at, at + MAX_BLANK + 1)
+        if found is None:
+            return 0
+        size = found.end() - at
+        self._number += data.count(b"\n", at, at + size)
+        self._blank += size
+        if self._blank > MAX_BLANK:
+            text = f"Before line {self._number} there are more than {MAX_BLANK} bytes of white space."
+            raise Unprocessable(text, close=True)
+        return size
+
+
 class Lines:
-    """The lines that are not blank. numbers: of those that were read and not settled yet, from 1."""
+    """The lines of a body as it comes that are not blank. numbers: of those that were read and not settled
+    yet, from 1."""
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
         self._chunks = chunks
         self.numbers: deque[int] = deque()
 
     async def read(self) -> AsyncIterator[bytes]:
-        """Raises what the chunks raise, and BodyTooLarge for a line that no document fits in."""
-        number, size = 1, 0
-        pieces: list[bytes] = []
+        """Raises what the chunks and LineSplitter.split raise. Between two turns of the loop no more than
+        SLICE bytes are looked at, however many lines they are."""
+        splitter = LineSplitter()
         async for chunk in self._chunks:
-            *ended, rest = chunk.split(b"\n")
-            for piece in ended:
-                pieces.append(piece)
-                line = b"".join(pieces)
-                if line.strip(b" \t\r"):
+            for at in range(0, len(chunk), SLICE):
+                for number, line in splitter.split(chunk[at : at + SLICE]):
                     self.numbers.append(number)
                     yield line
-                number, size = number + 1, 0
-                pieces = []
-            pieces.append(rest)
-            size += len(rest)
-            if size > MAX_LINE:
-                raise BodyTooLarge(f"Line {number} has more than {MAX_LINE} bytes.", close=True)
-        line = b"".join(pieces)
-        if line.strip(b" \t\r"):
+                await asyncio.sleep(0)
+        for number, line in splitter.end():
             self.numbers.append(number)
             yield line
 

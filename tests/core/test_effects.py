@@ -50,6 +50,7 @@ ROUTE: dict[str, tuple[dict[str, Any], frozenset[str]]] = {
     "scopes.manage": ({"scopes": {**SCOPES, "manage": ["m"]}}, DOCUMENTS),
     "public": ({"public": True}, ALL_BACKENDS),
     "timeouts.body": ({"timeouts": {"body": 7}}, EVERYWHERE),
+    "timeouts.body_rate": ({"timeouts": {"body_rate": 7}}, EVERYWHERE),
     "timeouts.queue": ({"timeouts": {"queue": 7}}, WITH_SEATS),
     "timeouts.connect": ({"timeouts": {"connect": 7}}, ALL_BACKENDS),
     "timeouts.first_byte": ({"timeouts": {"first_byte": 7}}, ALL_BACKENDS),

@@ -13,7 +13,7 @@ import pytest
 from gateway.core.request_reader import MAX_LINE
 from tests import harness
 from tests.eventually import AT_ONCE, head_start, takes
-from tests.fakes import Backend, RawClient, always, answer
+from tests.fakes import Backend, Heard, RawClient, always, answer
 
 pytestmark = pytest.mark.asyncio
 
@@ -43,6 +43,57 @@ async def test_a_body_that_stops_coming_is_408_and_frees_all(tmp_path: Path, kin
         client.close()
         if kind == "gunicorn":
             assert not backend.connections, "it never took a thread"
+
+
+@pytest.mark.parametrize("target", ["http", "gunicorn", "documents"])
+@pytest.mark.parametrize("framing", ["Content-Length: 100000", "Transfer-Encoding: chunked"])
+async def test_a_body_that_drips_is_408_by_its_rate(tmp_path: Path, target: str, framing: str) -> None:
+    """Never silent for long, and so slow that it would be held for hours."""
+    async with Backend(always(answer())) as backend:
+        kind = "http" if target == "documents" else target
+        routing = config(backend, kind, timeouts={"body": "500ms"})
+        routing["routes"].append(harness.route("own", "documents", timeouts={"body": "500ms"}))
+        async with harness.running(tmp_path, routing) as gateway:
+            path = "/own/c/x" if target == "documents" else "/svc/"
+            token = harness.bearer(gateway, "acme")["Authorization"]
+            client = await RawClient.connect(harness.address(gateway))
+            lines = [f"PUT {path} HTTP/1.1", "Host: a", "Content-Type: application/json", framing]
+            client.send("\r\n".join([*lines, f"Authorization: {token}", "", ""]).encode())
+            reading = asyncio.create_task(client.answer())
+            while not reading.done():
+                client.send(b"1\r\n \r\n" if "chunked" in framing else b" ")
+                await takes(0.05)
+            head, body = await reading
+            client.close()
+            assert head.startswith("HTTP/1.1 408 ")
+            assert "connection: close" in head.lower()
+            assert json.loads(body)["code"] == "request_timeout"
+            assert "1024 bytes a second" in json.loads(body)["detail"]
+            assert gateway.documents.memory.used == 0
+            if kind == "gunicorn":
+                assert not backend.connections, "it never took a thread"
+
+
+async def test_a_backend_that_takes_nothing_is_not_the_clients_slowness(tmp_path: Path) -> None:
+    size, taken, begun = 16 * 1024 * 1024, asyncio.Event(), asyncio.Event()
+
+    async def hold(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        begun.set()
+        await taken.wait()
+        await reader.readexactly(size)
+        writer.write(answer())
+
+    async with Backend(hold, heads_only=True) as backend:
+        routing = config(backend, timeouts={"body": "300ms"}, body_limit=size)
+        async with harness.running(tmp_path, routing) as gateway:
+            client = await RawClient.connect(harness.address(gateway))
+            client.send(f"POST /svc/ HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n".encode())
+            client.send(b"x" * size)
+            await begun.wait()
+            await takes(1.0)  # much longer than a body may stand still
+            taken.set()
+            assert (await client.head()).startswith("HTTP/1.1 200 ")
+            client.close()
 
 
 async def test_a_body_that_drips_is_408_at_the_total_time(tmp_path: Path) -> None:

@@ -257,3 +257,12 @@ async def test_an_export_that_fails_midway_does_not_look_complete(api: Api, monk
     rest = await client.rest()
     client.close()
     assert len(rest) > 100_000 and not rest.endswith(b"0\r\n\r\n") and b"disk" not in rest
+
+
+@pytest.mark.parametrize("body", [b"\n" * 200_000, b"{}\n" + b" \n" * 200_000 + b"{}"])
+@pytest.mark.parametrize("path", ["import", "bulk"])
+async def test_white_space_without_a_document_is_refused(api: Api, body: bytes, path: str) -> None:
+    status, headers, problem = await api("POST", f"/orders/{path}", body, NDJSON)
+    assert (status, problem["code"]) == (422, "unprocessable")
+    assert "white space" in problem["detail"]
+    assert headers["Connection"] == "close", "the rest of it is not read"
