@@ -312,9 +312,35 @@ def test_a_tenant_that_only_looked_has_nothing_to_lose(operator: Operator, tmp_p
     operator.run(lambda store: store.tenant(TenantId("acme")).collections())
     assert (operator.data / "acme.db").exists()
     assert operator("restore", tmp_path / "today")[0] == 0
-    (operator.data / "acme.db").write_bytes(b"")  # as a crash may leave it
-    assert operator("restore", tmp_path / "today")[0] == 0
     assert len(operator.exported("acme")) == 3
+
+
+@pytest.mark.parametrize("kind", ["empty", "folder", "log", "text"])
+def test_what_is_left_of_a_damaged_file_is_told_and_replaced_only_with_force(
+    operator: Operator, tmp_path: Path, kind: str
+) -> None:
+    operator.fill("acme", 3)
+    operator.fill("globex", 1)
+    operator("backup", tmp_path / "today")
+    file = operator.data / "acme.db"
+    if kind == "log":
+        file.rename(operator.data / "acme.db-wal")
+    else:
+        file.unlink()
+        (operator.data / "acme.db").write_bytes(b"text " * 999 if kind == "text" else b"")
+    if kind == "folder":
+        file.unlink()
+        file.mkdir()
+    code, out, _ = operator("verify")
+    assert code == 1 and "whole globex" in out
+    assert str(file) in out and "gateway documents restore BACKUPS acme --force" in out
+    assert "acme" in operator("tenants")[2]
+    assert operator("restore", tmp_path / "today", "acme")[0] == 1
+    restored = operator("restore", tmp_path / "today", "acme", "--force")
+    if kind in ("folder", "log"):  # what is no tenant's file is for a person to look at
+        assert restored[0] == 1 and "move it away" in restored[2]
+    else:
+        assert restored[0] == 0 and len(operator.exported("acme")) == 3
 
 
 @pytest.mark.parametrize("kind", ["torn", "overwritten", "miscounted"])
@@ -373,7 +399,7 @@ def test_a_log_without_its_file_is_not_given_a_new_one(operator: Operator, tmp_p
     operator.fill("acme", 3)
     operator("backup", tmp_path / "today")
     (operator.data / "acme.db").rename(operator.data / "acme.db-wal")
-    code, _, err = operator("restore", tmp_path / "today")
+    code, _, err = operator("restore", tmp_path / "today", "--force")
     assert code == 1
     assert f"{operator.data}/acme.db-wal is left of a file that is gone" in err
     assert [path.name for path in operator.data.iterdir()] == ["acme.db-wal"]

@@ -88,6 +88,22 @@ def create(path: Path, content: bytes) -> bool:
 
 
 @contextmanager
+def making(path: Path) -> Iterator[Path]:
+    """Fill an empty file (mode 0600) beside `path`, given by its name, that takes the name when it is whole.
+    Where something has the name already, that stays."""
+    beside = _beside(path)
+    try:
+        os.close(os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE))
+        yield beside
+        sync(beside)
+        link(beside, path)
+    except FileExistsError:
+        return
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Write a file (mode 0600) that takes the name when it is whole; after an error the old one has it."""
     beside = _beside(path)
@@ -112,6 +128,17 @@ def rename(source: Path, target: Path) -> None:
     """Another name for a file; whatever had it is gone. For names in one folder."""
     source.replace(target)
     sync_folder(target.absolute().parent)
+
+
+def sweep(folder: Path, older_than: float) -> None:
+    """Remove what a process that was killed left beside a file that it was making. older_than: seconds since
+    the epoch; what was made later may be under way."""
+    for path in folder.glob(".*.part"):
+        try:
+            if path.stat().st_mtime < older_than:
+                path.unlink()
+        except FileNotFoundError:
+            continue
 
 
 def _beside(path: Path) -> Path:

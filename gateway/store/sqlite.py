@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
@@ -31,6 +32,7 @@ WRITER_THREADS = 4
 READER_THREADS = 8
 MAX_OPEN_TENANTS = 64
 QUERY_SECONDS = 10.0
+LEFT_SECONDS = 600.0  # a file that was begun so long ago was left by a process that was killed
 PACE = Pace()
 MIN_SQLITE = (3, 38, 0)  # the JSON operators and STRICT tables
 
@@ -89,6 +91,7 @@ class SQLiteDocumentStore:
         try:
             durable.make_folder(self._folder)
             self._folder.chmod(0o700)
+            durable.sweep(self._folder, time.time() - LEFT_SECONDS)
         except OSError as error:
             reason = f"{type(error).__name__}: {error.strerror}"
             detail = f"The documents' folder {self._folder} cannot be used ({reason}). "

@@ -6,14 +6,15 @@ its -wal and -shm companions the same.
 
 from __future__ import annotations
 
+import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from time import monotonic, sleep
 from urllib.parse import quote
 
 from gateway.core.errors import StoreUnavailable
-from gateway.store import durable, regex
-from gateway.store.sqlite_schema import bring_up
+from gateway.store import durable, regex, sqlite_damage, sqlite_errors, sqlite_schema
 
 BUSY_SECONDS = 5.0
 _BUSY_PAUSE = 0.002  # seconds
@@ -26,22 +27,42 @@ def open_writer(path: Path, max_bytes: int | None) -> sqlite3.Connection:
     """The connection that writes; makes the file when it is not there, and brings an older one up to date.
 
     max_bytes: how large the file may grow, None for no limit of ours. Raises sqlite3.Error, OSError, and
-    StoreUnavailable for a file that another program or a newer gateway made.
+    StoreUnavailable for what cannot be a tenant's file: it is damaged, another program made it, or a newer
+    gateway.
     """
-    durable.create_empty(path)
+    if not os.path.lexists(path):
+        _make(path)
+    problem = sqlite_damage.of_file(path)
+    if problem:
+        raise sqlite_errors.unusable(path, problem)
     connection = _connect(path, "rw", BUSY_SECONDS)
     try:
+        problem = sqlite_schema.problem(connection)
+        if problem:  # found before anything is changed: it may be another program's
+            raise sqlite_errors.unusable(path, problem)
         _use_wal(connection)
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute(f"PRAGMA journal_size_limit={_WAL_KEPT_BYTES}")
         if max_bytes is not None:
             connection.execute(f"PRAGMA max_page_count={max(1, max_bytes // PAGE_BYTES)}")
-        bring_up(connection, path)
+        sqlite_schema.bring_up(connection, path)
         connection.execute(f"PRAGMA busy_timeout={_BUSY_LOOK_MS}")
     except (sqlite3.Error, StoreUnavailable):
         connection.close()
         raise
     return connection
+
+
+def _make(path: Path) -> None:
+    """A new tenant's file. It has its name from the moment on when it is whole: so one that is empty has lost
+    what it held, and is never taken for a new one. Raises StoreUnavailable where a log is left of one that is
+    gone: SQLite would delete it."""
+    problem = sqlite_damage.of_log(path)
+    if problem:
+        raise sqlite_errors.unusable(path, problem)
+    with durable.making(path) as beside, closing(_connect(beside, "rw", BUSY_SECONDS)) as connection:
+        connection.execute("PRAGMA synchronous=FULL")
+        sqlite_schema.create(connection)
 
 
 def begin_write(connection: sqlite3.Connection) -> None:

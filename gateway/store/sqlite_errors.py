@@ -18,11 +18,15 @@ _PRIMARY = 0xFF  # an extended result code holds the primary one in its low byte
 _BROKEN = frozenset({
     sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_ERROR,  # above all a table that is not there: the file was emptied while it was open
 })
 
+RESTORE = "put a backup in its place (gateway documents restore BACKUPS {tenant} --force)"
+
+# {tenant} is whose file it is.
 _MEND = {
-    sqlite3.SQLITE_CORRUPT: "it is damaged; put a backup in its place, or run `sqlite3 FILE .recover`",
-    sqlite3.SQLITE_NOTADB: "it is not a database; put a backup in its place, or move it away to begin empty",
+    sqlite3.SQLITE_CORRUPT: f"it is damaged; {RESTORE}, or run `sqlite3 FILE .recover`",
+    sqlite3.SQLITE_NOTADB: f"it is not a database; {RESTORE}, or move it away to begin empty",
     sqlite3.SQLITE_IOERR: "reading or writing it failed; look at the disk and at the kernel's log",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened; look at its permissions, its folder, and `ulimit -n`",
     sqlite3.SQLITE_READONLY: "it cannot be written, or was moved while open; look at its permissions",
@@ -36,7 +40,7 @@ _UNEXPECTED = "this is not expected; keep the file and report it"
 
 _LOG_EVERY = 10.0  # seconds between two lines about one file and one reason: a fault hits every request
 _MAX_REMEMBERED = 1000
-_logged: dict[tuple[str, int], float] = {}
+_logged: dict[tuple[str, object], float] = {}
 
 
 def primary_code(error: sqlite3.Error) -> int:
@@ -49,9 +53,9 @@ def is_broken(error: sqlite3.Error) -> bool:
     return primary_code(error) in _BROKEN
 
 
-def mend(error: sqlite3.Error) -> str:
+def mend(error: sqlite3.Error, path: Path) -> str:
     """What an operator can do about it."""
-    return _MEND.get(primary_code(error), _UNEXPECTED)
+    return _mend(primary_code(error), path)
 
 
 def translate(error: sqlite3.Error, path: Path) -> GatewayError:
@@ -60,16 +64,35 @@ def translate(error: sqlite3.Error, path: Path) -> GatewayError:
     if code == sqlite3.SQLITE_INTERRUPT:
         detail = "The query took too long. Declare an index for it, narrow it with a filter, or sort by id."
         return QueryTooSlow(detail, retry_after=5)
-    _report(error, code, path)
-    return _for_client(code, f"{path}: {error}: {mend(error)}")
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    _report(path, code, f"{name} ({error}): {_mend(code, path)}")
+    return _for_client(code, f"{path}: {error}: {_mend(code, path)}")
 
 
 def translate_os(error: OSError, path: Path) -> GatewayError:
     """As translate, for an error of the operating system while making a file."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     code = sqlite3.SQLITE_FULL if full else sqlite3.SQLITE_CANTOPEN
-    _report(error, code, path)
-    return _for_client(code, f"{path}: {error.strerror}: {_MEND[code]}")
+    _report(path, code, f"{type(error).__name__} ({error}): {_mend(code, path)}")
+    return _for_client(code, f"{path}: {error.strerror}: {_mend(code, path)}")
+
+
+def unusable(path: Path, problem: str) -> StoreUnavailable:
+    """As translate, for what cannot be a tenant's file. problem: why not, and how to mend it."""
+    told = problem.replace("{tenant}", _tenant(path))
+    _report(path, problem, told)
+    error = StoreUnavailable("The tenant's documents cannot be reached at the moment.", retry_after=60)
+    error.add_note(f"{path}: {told}")
+    return error
+
+
+def _mend(code: int, path: Path) -> str:
+    return _MEND.get(code, _UNEXPECTED).replace("{tenant}", _tenant(path))
+
+
+def _tenant(path: Path) -> str:
+    """Whose file it is, by its name: that of a copy, or of one being made, has more behind it."""
+    return path.name.lstrip(".").partition(".")[0]
 
 
 def _for_client(code: int, note: str) -> GatewayError:
@@ -83,12 +106,12 @@ def _for_client(code: int, note: str) -> GatewayError:
     return made
 
 
-def _report(error: Exception, code: int, path: Path) -> None:
-    now, key = time.monotonic(), (str(path), code)
+def _report(path: Path, reason: object, text: str) -> None:
+    """Log a fault of a file, once in a while: it hits every request."""
+    now, key = time.monotonic(), (str(path), reason)
     if now - _logged.get(key, -_LOG_EVERY) < _LOG_EVERY:
         return
     if len(_logged) >= _MAX_REMEMBERED:
         _logged.clear()
     _logged[key] = now
-    name = getattr(error, "sqlite_errorname", type(error).__name__)
-    _log.error("documents: %s: %s (%s): %s", path, name, error, _MEND.get(code, _UNEXPECTED))
+    _log.error("documents: %s: %s", path, text)

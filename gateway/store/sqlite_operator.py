@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gateway.core.errors import NotFound, StoreUnavailable
 from gateway.core.model import TenantId
-from gateway.store import durable, sqlite_errors, sqlite_restore
+from gateway.store import durable, sqlite_damage, sqlite_errors, sqlite_restore
 from gateway.store.operator import TenantSize
 from gateway.store.sqlite_connections import open_reader, open_writer
 from gateway.store.sqlite_copy import copy, damage
@@ -60,12 +60,12 @@ class SQLiteOperator:
 
     def _existing(self, tenant: TenantId) -> Path:
         path = self._path(tenant)
-        if not path.is_file():
+        if not os.path.lexists(path) and not sqlite_damage.logs(path):
             raise NotFound(f"The tenant {tenant} has no documents here.")
         return path
 
     def _tenants(self) -> tuple[TenantId, ...]:
-        found = []
+        found: set[TenantId] = set()
         try:
             names = [path.name for path in self._folder.iterdir()]
         except FileNotFoundError:
@@ -74,9 +74,10 @@ class SQLiteOperator:
             mend = "it must be a folder that belongs to the user who runs this"
             raise StoreUnavailable(f"{self._folder}: {error.strerror}: {mend}.") from None
         for name in names:
+            file, _, log = name.rpartition(".db")
             try:
-                if name.endswith(".db"):
-                    found.append(TenantId(name.removesuffix(".db")))
+                if log in ("", *sqlite_damage.LOG_SUFFIXES):  # one whose log alone is left is damaged
+                    found.add(TenantId(file))
             except ValueError:  # no tenant's
                 continue
         return tuple(sorted(found, key=lambda tenant: tenant.value))
@@ -111,7 +112,7 @@ class SQLiteOperator:
             with _current(path) as connection:
                 return tuple(problems(connection))
         except sqlite3.Error as error:
-            return (f"{path} cannot be read: {error}: {sqlite_errors.mend(error)}.",)
+            return (f"{path} cannot be read: {error}: {sqlite_errors.mend(error, path)}.",)
         except StoreUnavailable as error:
             return (f"{_reason(error)}.",)
 
@@ -141,7 +142,7 @@ def _mapped(path: Path, target: Path | None = None) -> Iterator[None]:
     except sqlite3.Error as error:
         damaged = sqlite_errors.primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
         place = path if damaged or target is None else target
-        raise StoreUnavailable(f"{place}: {error}: {sqlite_errors.mend(error)}.") from None
+        raise StoreUnavailable(f"{place}: {error}: {sqlite_errors.mend(error, place)}.") from None
     except StoreUnavailable as error:
         raise StoreUnavailable(f"{_reason(error)}.") from None
 

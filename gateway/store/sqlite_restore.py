@@ -35,7 +35,7 @@ def put(path: Path, source: Path, *, replace: bool, progress: Callable[[int, int
     durable.make_folder(path.parent)
     new = path.with_suffix(".restoring")
     with _only_one(path.parent):
-        if path.exists():
+        if os.path.lexists(path):
             _settle(path, replace)  # what is refused is refused before the long work
         remove(new)
         try:
@@ -97,8 +97,12 @@ def _copy_whole(source: Path, new: Path, progress: Callable[[int, int], None]) -
 
 def _settle(path: Path, replace: bool) -> os.stat_result:
     """Leave the tenant's file without companions; how it is then. Raises Conflict."""
-    if path.stat().st_size == 0:  # nobody came to write into it; SQLite does not see an empty file move
-        open_writer(path, None).close()
+    if not path.is_file():
+        raise Conflict(f"{path} is no file: move it away.")
+    if path.stat().st_size == 0:  # damaged; SQLite would take it for new, and delete its log
+        if not replace:
+            raise Conflict(f"{path} has no bytes; say to replace it.")
+        return path.stat()
     try:
         with closing(sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)) as connection:
             connection.execute("PRAGMA journal_mode=DELETE")

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gateway.core.errors import StoreUnavailable
+from gateway.store import sqlite_errors
 
 VERSION = 3
 APPLICATION_ID = 0x47574453  # "GWDS", so that `file` and we know the file for what it is
@@ -124,24 +124,47 @@ _VERSION_3 = (
 _STEPS = (_VERSION_1, _VERSION_2, _VERSION_3)
 
 
-def bring_up(connection: sqlite3.Connection, path: Path) -> None:
-    """Create the schema in an empty file, or bring an older one up to date, in one transaction.
-
-    Raises StoreUnavailable for a file that is not ours to use.
-    """
-    with _transaction(connection, "BEGIN"):  # one view of it: another process may be making it
-        if _version(connection, path) == VERSION:
-            return
+def create(connection: sqlite3.Connection) -> None:
+    """Create the schema in an empty file."""
     with _transaction(connection, "BEGIN IMMEDIATE"):
-        version = _version(connection, path)  # another process may have been first
-        for step in _STEPS[version:]:
-            for statement in step:
-                connection.execute(statement)
-        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version={VERSION}")
-        connection.execute("COMMIT")
-    if version:
+        _take_steps(connection, 0)
+
+
+def bring_up(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring an older file up to date, in one transaction. It has no `problem`."""
+    if _version(connection) == VERSION:
+        return
+    with _transaction(connection, "BEGIN IMMEDIATE"):
+        version = _version(connection)  # another process may have been first
+        _take_steps(connection, version)
+    if version < VERSION:
         _log.info("documents: %s: brought from version %d to %d", path, version, VERSION)
+
+
+def problem(connection: sqlite3.Connection) -> str:
+    """Why a file is not ours to use, and how to mend it; empty when it is."""
+    with _transaction(connection, "BEGIN"):  # one view of it
+        version = _version(connection)
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (objects,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if (version, application, objects) == (0, 0, 0):
+        return "it is a database without anything in it, and has lost what it held; " + sqlite_errors.RESTORE
+    if application != APPLICATION_ID:
+        return "it is another program's database; move it away, or " + sqlite_errors.RESTORE
+    if version > VERSION:
+        return f"its schema is version {version}, this gateway knows {VERSION}; run the newer gateway"
+    if version < 1:
+        return f"its schema is version {version}, which never was; " + sqlite_errors.RESTORE
+    return ""
+
+
+def _take_steps(connection: sqlite3.Connection, version: int) -> None:
+    for step in _STEPS[version:]:
+        for statement in step:
+            connection.execute(statement)
+    connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version={VERSION}")
+    connection.execute("COMMIT")
 
 
 @contextmanager
@@ -155,22 +178,6 @@ def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
             connection.execute("ROLLBACK")
 
 
-def _version(connection: sqlite3.Connection, path: Path) -> int:
-    """The version of a file, 0 for an empty one. Raises StoreUnavailable for somebody else's file."""
+def _version(connection: sqlite3.Connection) -> int:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (objects,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if (version, application, objects) == (0, 0, 0):
-        return 0
-    if application != APPLICATION_ID:
-        reason = "it is another program's database; move it away"
-    elif version > VERSION:
-        reason = f"its schema is version {version}, this gateway knows {VERSION}; run the newer gateway"
-    elif version > 0:
-        return int(version)
-    else:
-        reason = f"its schema is version {version}, which never was; put a backup in its place"
-    _log.error("documents: %s: %s", path, reason)
-    unavailable = StoreUnavailable("The tenant's documents cannot be reached at the moment.", retry_after=60)
-    unavailable.add_note(f"{path}: {reason}")  # for the operator; clients never see it
-    raise unavailable
+    return int(version)

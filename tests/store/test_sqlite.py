@@ -8,6 +8,7 @@ import re
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from gateway.core.errors import (
 )
 from gateway.core.model import TenantId
 from gateway.store import filter as filters
-from gateway.store import sqlite_documents, sqlite_errors, sqlite_operations
+from gateway.store import sqlite_documents, sqlite_errors, sqlite_operations, sqlite_schema
 from gateway.store.collection import NO_SETTINGS
 from gateway.store.document import ANY, Precondition
 from gateway.store.query import Query
@@ -334,9 +335,65 @@ def torn(path: Path) -> None:
         file.write(os.urandom(size - 4096))
 
 
+def empty(path: Path) -> None:
+    path.touch()
+
+
+def empty_with_a_log(path: Path) -> None:
+    path.touch()
+    path.with_name(path.name + "-wal").write_bytes(b"the latest writes")
+
+
+def log_alone(path: Path) -> None:
+    path.with_name(path.name + "-wal").write_bytes(b"the latest writes")
+
+
+def nothing_in_it(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+
+
+def cut(path: Path) -> None:
+    connection = open_writer(path, None)
+    run_group(connection, States(connection), [creation({"a": "x" * 100})] * 2000)
+    connection.close()
+    os.truncate(path, path.stat().st_size // 2 // 4096 * 4096)
+
+
+def cut_short(path: Path) -> None:
+    open_writer(path, None).close()
+    os.truncate(path, 50)
+
+
+def folder_in_its_place(path: Path) -> None:
+    path.mkdir()
+
+
+def pipe_in_its_place(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def link_to_nothing(path: Path) -> None:
+    path.symlink_to(path.with_name("not there"))
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
-    [(damage, "backup"), (another_program, "move it away"), (newer, "newer gateway"), (torn, "recover")],
+    [
+        (damage, "restore BACKUPS acme"),
+        (another_program, "move it away"),
+        (newer, "newer gateway"),
+        (torn, "recover"),
+        (empty, "restore BACKUPS acme"),
+        (empty_with_a_log, "acme.db-wal"),
+        (log_alone, "acme.db-wal"),
+        (nothing_in_it, "restore BACKUPS acme"),
+        (cut, "restore BACKUPS acme"),
+        (cut_short, "restore BACKUPS acme"),
+        (folder_in_its_place, "folder"),
+        (pipe_in_its_place, "move it away"),
+        (link_to_nothing, "move it away"),
+    ],
 )
 async def test_a_file_that_cannot_be_used_is_503_its_own_and_can_be_mended_without_a_restart(
     store: SQLiteDocumentStore, folder: Path, caplog: pytest.LogCaptureFixture, spoil: Any, said: str
@@ -351,8 +408,57 @@ async def test_a_file_that_cannot_be_used_is_503_its_own_and_can_be_mended_witho
     assert str(folder / "acme.db") in caplog.text and said in caplog.text
     assert (await store.tenant(TenantId("other")).create("orders", {})).version == 1
     for path in folder.glob("acme.db*"):
-        path.unlink()
+        path.rmdir() if path.is_dir() else path.unlink()
     assert (await tenant.create("orders", {})).version == 1
+
+
+@pytest.mark.parametrize("spoil", [empty_with_a_log, log_alone, another_program])
+async def test_a_file_that_is_refused_stays_as_it_is(
+    store: SQLiteDocumentStore, folder: Path, spoil: Any
+) -> None:
+    spoil(folder / "acme.db")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            await store.tenant(ACME).create("orders", {})
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+async def test_a_file_that_is_emptied_while_it_is_open_is_no_new_one(
+    store: SQLiteDocumentStore, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    document = await store.tenant(ACME).create("orders", {})
+    for suffix in ("", "-wal"):
+        os.truncate(folder / f"acme.db{suffix}", 0)
+    tenant = store.tenant(ACME)
+    for _ in range(2):
+        for attempt in (tenant.read("orders", document.id), tenant.list("orders", Query())):
+            with pytest.raises(StoreUnavailable):
+                await attempt
+        with pytest.raises(StoreUnavailable):
+            await tenant.create("orders", {})
+    assert "has no bytes" in caplog.text
+
+
+async def test_a_new_file_has_its_name_only_when_it_is_whole_and_what_is_left_of_one_is_cleared_away(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(connection: sqlite3.Connection) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    store = await opened(folder)
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite_schema, "create", killed)
+        with pytest.raises(StoreUnavailable):
+            await store.tenant(ACME).create("orders", {})
+    assert not list(folder.iterdir())
+    left, young = folder / ".acme.db.1.aa.part", folder / ".acme.db.2.bb.part"
+    left.touch()
+    young.touch()
+    os.utime(left, (0, 0))
+    await store.close()
+    await (await opened(folder)).close()
+    assert [path.name for path in folder.iterdir()] == [young.name]
 
 
 def test_a_fault_is_logged_once_and_not_with_every_request(
