@@ -69,8 +69,7 @@ class MongoOperator:
         return tuple(found[:_MAX_SENTENCES])
 
     async def close(self) -> None:
-        if self._connected:
-            self._driver.close()
+        self._driver.close()
 
     async def _connect(self) -> None:
         if not self._connected:
