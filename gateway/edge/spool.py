@@ -14,9 +14,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import IO, TypeVar
 
+from gateway import threads
 from gateway.call import Call
 from gateway.core.errors import InsufficientStorage, InternalError
-from gateway.edge import body, threads
+from gateway.edge import body
 
 L = logging.getLogger(__name__)
 T = TypeVar("T")

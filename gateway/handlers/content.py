@@ -8,9 +8,10 @@ from typing import TypeVar
 
 from aiohttp import hdrs
 
+from gateway import threads
 from gateway.call import Call
 from gateway.core.errors import UnsupportedMediaType
-from gateway.edge import body, threads
+from gateway.edge import body
 
 T = TypeVar("T")
 

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gateway import threads
 from gateway.call import Snapshot, Target
 from gateway.core.check import compile_data
 from gateway.core.compile import Compiled
 from gateway.core.model import Backend
 from gateway.core.problems import Problem, Problems
-from gateway.edge import front_page, threads
+from gateway.edge import front_page
 from gateway.periodic import Boundary, Periodic
 from gateway.services import files, source
 from gateway.services.watch import QUIET, RESTLESS, Look, Settling, Stamp, is_cut_off, stamp

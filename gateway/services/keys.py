@@ -15,11 +15,11 @@ from typing import Literal
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
 
+from gateway import threads
 from gateway.core.errors import Unauthenticated
 from gateway.core.jwk import Key, KeySet, KeySetError, parse_keys, sign
 from gateway.core.model import Identity
 from gateway.core.tokens import TokenRule, verify
-from gateway.edge import threads
 from gateway.services.files import FileUnusable, read_file, read_text
 from gateway.services.watch import Stamp, stamp
 from gateway.store import durable

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 
-from gateway.edge import threads
+from gateway import threads
 from gateway.periodic import Periodic
 from gateway.store import durable
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from signal import SIGKILL, SIGTERM, Signals
 from typing import Any
 
-from gateway.edge import threads
+from gateway import threads
 from gateway.periodic import Boundary
 from gateway.services.child import ChildFailed, ChildSpec, ask_health, remove_stale_socket
 from gateway.services.child_process import ChildProcess

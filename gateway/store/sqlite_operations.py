@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from gateway import threads
 from gateway.core.errors import GatewayError, NotFound, PreconditionRequired, RolledBack
-from gateway.store import schema, sqlite_index, threads
+from gateway.store import schema, sqlite_index
 from gateway.store.document import (
     Document,
     Precondition,
@@ -49,7 +50,7 @@ class Prepared:
 
 async def prepare_document(data: Mapping[str, Any]) -> Prepared:
     """As Prepared, of a large document in a thread: its text takes up to a sixth of a second."""
-    return await threads.apart(Prepared, data) if _is_large(data) else Prepared(data)
+    return await threads.run(threads.PARSE, Prepared, data) if _is_large(data) else Prepared(data)
 
 
 def _is_large(data: Mapping[str, Any]) -> bool:

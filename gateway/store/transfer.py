@@ -9,8 +9,9 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterat
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway import threads
 from gateway.core.errors import BodyTooLarge, GatewayError, Unprocessable
-from gateway.store import strict_json, threads
+from gateway.store import strict_json
 from gateway.store.document import ANY, MAX_DOCUMENT_BYTES, Precondition, check_id, name_problem
 from gateway.store.write import Create, Outcome, Replace, Write, failed
 
@@ -61,7 +62,10 @@ async def import_lines(
         if not raw:
             continue
         inline = len(raw) <= PARSE_INLINE
-        batch.append(_parsed(raw, replacing) if inline else await threads.apart(_parsed, raw, replacing))
+        if inline:
+            batch.append(_parsed(raw, replacing))
+        else:
+            batch.append(await threads.run(threads.PARSE, _parsed, raw, replacing))
         size += len(raw)
         turn += len(raw)
         if turn > SLICE:

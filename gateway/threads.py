@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 SPOOL = ThreadPoolExecutor(8, "spool")  # bodies and answers in temporary files
 WATCH = ThreadPoolExecutor(4, "watch")  # the config, the keys, the processes, the quotas
-PARSE = ThreadPoolExecutor(4, "parse")  # large bodies
+PARSE = ThreadPoolExecutor(4, "parse")  # large bodies and documents
 
 
 def run(threads: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **more: P.kwargs) -> Future[T]:

@@ -1,0 +1,330 @@
+"""A few worker processes for what would hold the event loop up, or could take more memory than there is.
+
+A library that keeps the interpreter lock stops every thread, and an allocator that gives up ends the process.
+So such work is a job in a process of its own, with limits of memory and processor time: what goes beyond them
+ends that process alone, and the job's caller is told. Workers are started when they are first needed (a fresh
+interpreter, never a fork of this one, whose threads may hold locks), stay warm for a while, run at a lower
+priority, and end with the gateway. See process_worker.py.
+
+Tenants get their turns fairly (fair_seats.py): none has all workers, also while nobody else wants one, so that
+the next one waits for no job of the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any, ParamSpec, TypeVar
+
+from gateway import process_worker
+from gateway.core.errors import StoreSaturated, StoreUnavailable, TenantQueueFull
+from gateway.fair_seats import FairSeats
+from gateway.process_worker import COUNT, LENGTH, Piece
+
+P = ParamSpec("P")
+T = TypeVar("T")
+L = logging.getLogger(__name__)
+
+MAX_WAITING = 16  # jobs of one tenant, running and waiting
+MAX_WAITING_ALL = 512  # of all, beyond which a tenant has one
+KEPT_IDLE = 60.0  # seconds that a worker without a job is kept
+_GRACE = 0.25  # seconds that a job goes on without its caller: to start a worker costs more than most jobs
+_ENDING = 2.0  # seconds for a process that has closed its socket to be gone
+_START = 30.0  # seconds for an interpreter to start, on a machine that is busy
+_QUIET = 60.0  # seconds between two lines of the log that say the same
+_IN_LINE = 30.0  # seconds that a job waits for a worker
+_PROGRAM = (
+    "import sys; sys.path[:] = sys.argv[2:]; from gateway.process_worker import main; main(int(sys.argv[1]))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one job. memory: bytes of data of its process, about 10 MiB of which are the interpreter's. seconds:
+    of processor time. wall: seconds by the clock, for a machine on which others have the processor."""
+
+    memory: int = 256 * 1024 * 1024
+    seconds: float = 2.0
+    wall: float = 20.0
+
+
+LIMITS = Limits()
+
+
+class JobTooCostly(Exception):
+    """A job reached a limit, and was ended. what: "memory" or "time"."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"the job takes too much {what}")
+        self.what = what
+
+
+class _Gone(Exception):
+    """A worker has ended."""
+
+
+@dataclass(slots=True)
+class _Lane:
+    """The jobs of one tenant. users: running and waiting."""
+
+    free: asyncio.Semaphore
+    users: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    process: Process
+    socket: socket.socket
+    retire: asyncio.TimerHandle | None = None
+
+    def is_there(self) -> bool:
+        """Whether it lives, of one that has nothing to say."""
+        try:
+            self.socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    async def ended_by(self) -> str:
+        """Which limit ended it: processor time by its signal; all else is an allocator that gave up, or the
+        kernel short of memory."""
+        try:
+            async with asyncio.timeout(_ENDING):
+                code = await self.process.wait()
+        except TimeoutError:
+            return "memory"
+        return "time" if code in (-signal.SIGPROF, -signal.SIGXCPU) else "memory"
+
+
+class ProcessPool:
+    """Runs jobs in worker processes. Cheap to make; nothing is started before the first job. For one event
+    loop; close() at the end.
+
+    workers: at most so many. limits: of a job, unless it brings its own.
+    """
+
+    def __init__(self, workers: int | None = None, limits: Limits = LIMITS) -> None:
+        self.limits = limits
+        self._workers = workers or min(2, os.cpu_count() or 1)
+        self._seats = FairSeats("processes for what takes long", self._workers, reserve=1, wait=_IN_LINE)
+        self._lanes: dict[str, _Lane] = {}
+        self._jobs: set[asyncio.Task[Any]] = set()
+        self._idle: list[_Worker] = []
+        self._alive: set[_Worker] = set()
+        self._ends: set[asyncio.Task[None]] = set()
+        self._said = -_QUIET
+        self._closed = False
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Of the workers that run."""
+        return tuple(worker.process.pid for worker in self._alive)
+
+    async def run(self, tenant: str, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
+        """What a function of a module gives, run in a worker. Arguments and result are pickled, which holds
+        the interpreter lock: what is large should be `bytes`, which are sent as they are.
+
+        Raises what the function raises; JobTooCostly; TenantQueueFull and StoreSaturated, at once, when the
+        tenant has or all have too many jobs; StoreUnavailable when no process can be started. When the caller
+        is cancelled, the job leaves the queue, or is ended soon.
+        """
+        return await self.run_within(self.limits, tenant, function, *args, **more)
+
+    async def run_within(
+        self, limits: Limits, tenant: str, function: Callable[P, T], *args: P.args, **more: P.kwargs
+    ) -> T:
+        """As run, with limits of the job's own."""
+        if self._closed:
+            raise StoreUnavailable("The gateway is shutting down.")
+        lane = self._lanes.get(tenant)
+        if lane is None:
+            lane = self._lanes[tenant] = _Lane(asyncio.Semaphore(max(1, self._workers - 1)))
+        if lane.users >= MAX_WAITING:
+            raise TenantQueueFull(f"{MAX_WAITING} of the tenant's requests that take long are under way.")
+        if lane.users and len(self._jobs) >= MAX_WAITING_ALL:
+            raise StoreSaturated(f"{len(self._jobs)} requests that take long are under way.")
+        frame = process_worker.pack(limits.memory, limits.seconds, function, args, more)
+        running = asyncio.Event()
+        job = asyncio.create_task(self._job(lane, tenant, limits, frame, running), name=f"job of {tenant}")
+        lane.users += 1
+        self._jobs.add(job)
+        job.add_done_callback(lambda job: self._end_job(job, tenant, lane))
+        try:
+            result: T = await asyncio.shield(job)
+            return result
+        except asyncio.CancelledError:
+            if job.cancelled() and self._closed:
+                raise StoreUnavailable("The gateway is shutting down.") from None
+            if running.is_set():
+                asyncio.get_running_loop().call_later(_GRACE, job.cancel)
+            else:
+                job.cancel()
+            raise
+
+    async def close(self) -> None:
+        """End all jobs and workers; nothing is left afterwards."""
+        self._closed = True
+        jobs = list(self._jobs)
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+        for worker in list(self._alive):
+            self._let_go(worker)
+        await asyncio.gather(*self._ends)
+
+    # --- turns ---
+
+    def _end_job(self, job: asyncio.Task[Any], tenant: str, lane: _Lane) -> None:
+        self._jobs.discard(job)
+        lane.users -= 1
+        if not lane.users:
+            del self._lanes[tenant]
+        if not job.cancelled():
+            job.exception()  # nobody may be left to be told
+
+    async def _job(
+        self, lane: _Lane, tenant: str, limits: Limits, frame: Sequence[Piece], running: asyncio.Event
+    ) -> Any:
+        async with lane.free, self._seats.seat(tenant):
+            running.set()
+            kind, result, told = await self._ask(limits, frame)
+        if kind == process_worker.NO_MEMORY:
+            raise JobTooCostly("memory")
+        if kind == process_worker.FAILED:
+            if told:
+                result.add_note(f"In a worker process:\n{told}")
+            raise result
+        return result
+
+    # --- workers ---
+
+    async def _ask(self, limits: Limits, frame: Sequence[Piece]) -> tuple[Any, ...]:
+        """A job, sent to a worker, and the values of its answer. Raises JobTooCostly, StoreUnavailable."""
+        worker = await self._worker()
+        stays = False
+        try:
+            async with asyncio.timeout(limits.wall):
+                loop = asyncio.get_running_loop()
+                for part in frame:
+                    await loop.sock_sendall(worker.socket, part)
+                (grown,) = await _receive(worker.socket, 1)
+                parts = await _receive_frame(worker.socket, limits.memory)
+        except TimeoutError:
+            raise JobTooCostly("time") from None
+        except (OSError, _Gone):
+            raise JobTooCostly(await worker.ended_by()) from None
+        else:
+            stays = not grown and not self._closed
+        finally:
+            if stays:
+                self._keep(worker)
+            else:
+                self._let_go(worker)
+        return process_worker.unpack(parts)
+
+    async def _worker(self) -> _Worker:
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.retire is not None:
+                worker.retire.cancel()
+            if worker.is_there():
+                return worker
+            self._let_go(worker)
+        return await self._start()
+
+    async def _start(self) -> _Worker:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        root = str(Path(__file__).parent.parent)
+        paths = [root, *(str(Path(path).absolute()) for path in sys.path)]
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", "-c", _PROGRAM, str(os.getpid()), *paths),
+                stdin=theirs.fileno(),
+                stdout=DEVNULL,
+                start_new_session=True,  # out of the reach of a terminal's signals
+            )
+        except BaseException as error:
+            ours.close()
+            if isinstance(error, OSError):
+                raise self._no_process(error.strerror or "no reason given") from None
+            raise
+        finally:
+            theirs.close()
+        worker = _Worker(process, ours)
+        self._alive.add(worker)
+        try:
+            async with asyncio.timeout(_START):
+                await _receive_frame(ours, 1024)
+        except BaseException as error:
+            self._let_go(worker)
+            if isinstance(error, TimeoutError):
+                raise self._no_process(f"it was not ready after {_START:g} s") from None
+            if isinstance(error, OSError | _Gone):
+                raise self._no_process("it ended at once; what it said is on standard error") from None
+            raise
+        return worker
+
+    def _no_process(self, why: str) -> StoreUnavailable:
+        if monotonic() - self._said > _QUIET:
+            self._said = monotonic()
+            L.error("no worker process could be started (for large documents and costly schemas): %s", why)
+        return StoreUnavailable("No process could be started for what takes long.")
+
+    def _keep(self, worker: _Worker) -> None:
+        self._idle.append(worker)
+        worker.retire = asyncio.get_running_loop().call_later(KEPT_IDLE, self._retire, worker)
+
+    def _retire(self, worker: _Worker) -> None:
+        if worker in self._idle:
+            self._idle.remove(worker)
+            self._let_go(worker)
+
+    def _let_go(self, worker: _Worker) -> None:
+        """End it and reap it, whatever it does."""
+        worker.socket.close()
+        if worker.retire is not None:
+            worker.retire.cancel()
+        end = asyncio.create_task(self._reap(worker), name=f"the end of worker {worker.process.pid}")
+        self._ends.add(end)
+        end.add_done_callback(self._ends.discard)
+
+    async def _reap(self, worker: _Worker) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            worker.process.kill()
+        await worker.process.wait()
+        self._alive.discard(worker)
+
+
+async def _receive_frame(sock: socket.socket, most: int) -> list[bytes]:
+    """The parts of a frame. Raises _Gone, also for one of more bytes than `most`."""
+    count = await _receive(sock, COUNT.size)
+    head = await _receive(sock, min(most, LENGTH.size * COUNT.unpack(count)[0]))
+    lengths = [length for (length,) in LENGTH.iter_unpack(head)]
+    if sum(lengths) > most:
+        raise _Gone
+    return [bytes(await _receive(sock, length)) for length in lengths]
+
+
+async def _receive(sock: socket.socket, length: int) -> bytearray:
+    loop = asyncio.get_running_loop()
+    whole = bytearray(length)
+    left = memoryview(whole)
+    while left:
+        read = await loop.sock_recv_into(sock, left)
+        if not read:
+            raise _Gone
+        left = left[read:]
+    return whole
