@@ -6,8 +6,8 @@ ends that process alone, and the job's caller is told. Workers are started when 
 interpreter, never a fork of this one, whose threads may hold locks), stay warm for a while, run at a lower
 priority, and end with the gateway. See process_worker.py.
 
-Tenants get their turns fairly (fair_seats.py): none has all workers, also while nobody else wants one, so that
-the next one waits for no job of the first.
+Tenants get their turns fairly (fair_seats.py): none has all workers, also while nobody else wants one, so
+that the next one waits for no job of the first.
 """
 
 from __future__ import annotations
