@@ -19,7 +19,8 @@ ORDER = (
 )
 LEVELS = {
     "core": 0, "fair_seats": 1, "process_worker": 1, "call": 2, "periodic": 2, "threads": 2,
-    "process_pool": 2, "edge": 3, "store": 3, "services": 4, "handlers": 4, "life": 4, "admin": 5, "app": 6, "cli": 7,
+    "process_pool": 2, "edge": 3, "store": 3, "services": 4, "handlers": 4, "life": 4, "admin": 5,
+    "app": 6, "cli": 7,
 }  # fmt: skip
 CLI_FILES = frozenset(
     {
