@@ -13,7 +13,7 @@ from typing import TypeVar
 from gateway.call import Call
 from gateway.core.budget import SMALL
 from gateway.store.transfer import Bulk
-from gateway.store.write import Outcome, Write
+from gateway.store.write import MAX_BULK, Outcome, Write
 
 T = TypeVar("T")
 
@@ -42,5 +42,7 @@ class Keeping:
         self._call = call
         self._store = store
 
-    async def bulk(self, collection: str, writes: Sequence[Write]) -> tuple[Outcome, ...]:
-        return await kept(self._call, self._store.bulk(collection, writes))
+    async def bulk(
+        self, collection: str, writes: Sequence[Write], *, most: int = MAX_BULK
+    ) -> tuple[Outcome, ...]:
+        return await kept(self._call, self._store.bulk(collection, writes, most=most))

@@ -9,7 +9,10 @@ from gateway.core.errors import GatewayError, RolledBack, StoreUnavailable
 from gateway.store.document import new_id
 from gateway.store.mongo_idempotency import Finish
 from gateway.store.mongo_writes import Undo, Writes
-from gateway.store.write import Outcome, Write, failed, id_of, succeeded
+from gateway.store.write import BulkBudget, Outcome, Write, failed, id_of, succeeded
+
+# Each operation asks the server a few times; and the server ends a transaction after a minute.
+BULK_SECONDS = 20.0
 
 
 class Bulk:
@@ -21,21 +24,29 @@ class Bulk:
 
     async def run(self, finish: Finish | None, *, atomic: bool) -> tuple[Outcome, ...]:
         """See port.TenantStore.bulk. finish: told the outcomes of what was written."""
+        budget = BulkBudget(atomic=atomic, seconds=BULK_SECONDS)  # one for all attempts
+        before = self._writes.cost
         try:
             if self._writes.transactions:
-                return await self._writes.run(lambda session, undo: self._together(session, finish, atomic))
-            outcomes = [await self._alone(index) for index in range(len(self._items))]
+                return await self._writes.run(
+                    lambda session, undo: self._together(session, finish, budget, atomic)
+                )
+            outcomes = [await self._alone(index, budget, before) for index in range(len(self._items))]
             if finish is not None:
                 await finish(None, tuple(outcomes))
             return tuple(outcomes)
         except _AtomicFailure as failure:
             return failure.outcomes
 
-    async def _together(self, session: Any, finish: Finish | None, atomic: bool) -> tuple[Outcome, ...]:
+    async def _together(
+        self, session: Any, finish: Finish | None, budget: BulkBudget, atomic: bool
+    ) -> tuple[Outcome, ...]:
         outcomes: list[Outcome] = []
+        before = self._writes.cost
         tally = await self._writes.begin(session, self._collection)
         for index, (item, new) in enumerate(zip(self._items, self._new_ids, strict=True)):
             try:
+                budget.check(self._writes.cost - before)
                 # What fails by itself fails before it has written anything.
                 written = await self._writes.write(session, [], self._collection, item, new, tally)
             except StoreUnavailable:
@@ -51,7 +62,7 @@ class Bulk:
             await finish(session, tuple(outcomes))
         return tuple(outcomes)
 
-    async def _alone(self, index: int) -> Outcome:
+    async def _alone(self, index: int, budget: BulkBudget, before: int) -> Outcome:
         item = self._items[index]
 
         async def work(session: Any, undo: Undo) -> Outcome:
@@ -59,6 +70,7 @@ class Bulk:
             return succeeded(written, id_of(item))
 
         try:
+            budget.check(self._writes.cost - before)
             return await self._writes.run(work)
         except GatewayError as error:
             return failed(error, id_of(item))

@@ -6,11 +6,12 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import Any
 
-from gateway.core.errors import Conflict, GatewayError, NotFound, StoreUnavailable
+from gateway.core.errors import Conflict, GatewayError, NotFound, StoreUnavailable, Unprocessable
 from gateway.store import collection as collections
 from gateway.store import instants, mongo_plan, mongo_state
 from gateway.store.collection import Collection, CollectionSettings
 from gateway.store.document import Precondition, merge_patch
+from gateway.store.indexing import Room, other_entries
 from gateway.store.mongo_driver import Lost, Row, Taken
 from gateway.store.mongo_plan import Plan
 from gateway.store.mongo_rows import CLAIMS, COLLECTIONS, DOCUMENTS, ids, is_live, joined, not_ended, scope
@@ -143,6 +144,7 @@ async def _build(writes: Writes, state: State, new: frozenset[str]) -> None:
         async with aclosing(rows):
             async for row in rows:
                 read, after = read + 1, row["id"]
+                _check_fits(state, row, new)
                 if new & set(state.unique):
                     await _claim(writes, state, row["id"], new)
                 await writes.derive(state, row)
@@ -150,6 +152,18 @@ async def _build(writes: Writes, state: State, new: frozenset[str]) -> None:
             break
     query = _as_read(writes.tenant, state)
     await writes.driver.update(COLLECTIONS, query, {"$set": {"building": False}})
+
+
+def _check_fits(state: State, row: Row, new: frozenset[str]) -> None:
+    """Whether the new indexes can hold a document. Raises Unprocessable."""
+    room = Room(row["id"])
+    try:
+        for index in state.ordered:
+            if index.token in new:
+                other_entries(index.path, row["d"], room)
+    except Unprocessable as error:
+        error.detail = f"The indexes cannot be made: document {row['id']}: {error.detail}"
+        raise
 
 
 async def _claim(writes: Writes, state: State, identifier: str, new: frozenset[str]) -> None:

@@ -10,7 +10,7 @@ from gateway.core.errors import NotFound, PreconditionRequired
 from gateway.store import schema
 from gateway.store.change import Kind
 from gateway.store.document import Document, Precondition, new_incarnation, to_text
-from gateway.store.indexing import unique_key
+from gateway.store.indexing import Room, check_unique, unique_key
 from gateway.store.mongo_driver import Row
 from gateway.store.mongo_rows import derived, document, is_live, joined
 from gateway.store.mongo_state import State
@@ -39,8 +39,8 @@ class Plan:
 def plan(tenant: str, state: State, write: Write, identifier: str, row: Row | None, now: float) -> Plan:
     """identifier: of the document; for a Create a new one. row: what is there under it.
 
-    Raises NotFound, PreconditionFailed, PreconditionRequired, SchemaViolation, BodyTooLarge, and what a patch
-    raises."""
+    Raises NotFound, PreconditionFailed, PreconditionRequired, SchemaViolation, BodyTooLarge, Unprocessable
+    for too many entries, and what a patch raises."""
     current = document(row) if row is not None and is_live(row, now) else None
     data = _members(state, write, current)
     if data is None:
@@ -64,9 +64,11 @@ def plan(tenant: str, state: State, write: Write, identifier: str, row: Row | No
         "mo": made.modified,
         "s": size,
         "g": state.version,
-        **derived(state.ordered, state.settings.ttl, now, data),
+        **derived(state.ordered, state.settings.ttl, now, data, Room(identifier)),
         "d": data,
     }
+    for index in state.unique.values():
+        check_unique(index, data)
     wanted = claims(tenant, state, data)
     had = {} if row is None else claims(tenant, state, row["d"])
     return Plan(

@@ -24,7 +24,7 @@ from typing import Any
 
 from gateway.store.collection import MAX_INDEXES, TTL
 from gateway.store.document import Document, new_incarnation
-from gateway.store.indexing import main_entry, other_entries
+from gateway.store.indexing import Room, main_entry, other_entries
 from gateway.store.mongo_driver import Index, Row
 from gateway.store.mongo_keys import key
 from gateway.store.nodes import Path
@@ -104,13 +104,20 @@ class Ordered:
     path: Path
 
 
-def derived(indexes: Sequence[Ordered], ttl: TTL | None, modified: float, data: Mapping[str, Any]) -> Row:
-    """What the settings make of a document: ix, o and x."""
+def derived(
+    indexes: Sequence[Ordered],
+    ttl: TTL | None,
+    modified: float,
+    data: Mapping[str, Any],
+    room: Room | None = None,
+) -> Row:
+    """What the settings make of a document: ix, o and x. room: for its entries; without one there may be any
+    number. Raises Unprocessable where they do not fit."""
     orders: Row = {}
     entries = []
     for index in indexes:
         here = orders[index.slot] = key(main_entry(index.path, data))
-        others = sorted(key(entry) for entry in other_entries(index.path, data))
+        others = sorted(key(entry) for entry in other_entries(index.path, data, room))
         entries += [{"n": index.token, "v": value} for value in (here, *others)]
     made: Row = {"ix": entries, "o": orders}
     expires = None if ttl is None else ttl.expires(modified, data)

@@ -128,9 +128,10 @@ class MongoTenantStore:
         *,
         atomic: bool = False,
         idempotency: IdempotencyKey | None = None,
+        most: int = MAX_BULK,
     ) -> tuple[Outcome, ...]:
-        if len(writes) > MAX_BULK:
-            raise BadRequest(f"A bulk has at most {MAX_BULK} operations.")
+        if len(writes) > most:
+            raise BadRequest(f"A bulk has at most {most} operations.")
         if atomic and not self._writes.transactions:
             raise NotSupportedByStore(
                 "The MongoDB server is no replica set, so a bulk cannot be atomic. Make it one (a single "

@@ -52,14 +52,16 @@ class _NewTenant(Exception):
 
 
 class Writes:
-    """The writes of one tenant. lock: its own, in this process, for transactions that meet in the
-    server abort; None where there are no transactions."""
+    """The writes of one tenant, for one call. lock: the tenant's own, in this process, for transactions that
+    meet in the server abort; None where there are no transactions. cost: the bytes of documents that were
+    read and written so far."""
 
     def __init__(
         self, driver: Driver, tenant: str, quota: Quota, lock: asyncio.Lock | None
     ) -> None:
         self.driver = driver
         self.tenant = tenant
+        self.cost = 0
         self._quota = quota
         self._lock = lock
 
@@ -120,7 +122,9 @@ class Writes:
         identifier = (identifier or new_id()) if isinstance(write, Create) else write.id
         state = tally.state if tally else await self.state(collection, session)
         row = await self.row(collection, identifier, session)
+        self.cost += 0 if row is None else row["s"]
         plan = mongo_plan.plan(self.tenant, state, write, identifier, row, instants.now())
+        self.cost += 0 if plan.new is None else plan.new["s"]
         await self.do(session, undo, state, plan, tally)
         return plan.written
 

@@ -19,7 +19,7 @@ from gateway.store.document import UNCONDITIONAL, Document, Precondition
 from gateway.store.nodes import EVERYTHING, Node
 from gateway.store.patch import MergePatch, Patch
 from gateway.store.query import DEFAULT_LIMIT, Page, Query
-from gateway.store.write import NO_QUOTA, IdempotencyKey, Outcome, Quota, Write, Written
+from gateway.store.write import MAX_BULK, NO_QUOTA, IdempotencyKey, Outcome, Quota, Write, Written
 
 
 class Capability(StrEnum):
@@ -102,8 +102,10 @@ class TenantStore(Protocol):
         *,
         atomic: bool = False,
         idempotency: IdempotencyKey | None = None,
+        most: int = MAX_BULK,
     ) -> tuple[Outcome, ...]:
-        """At most MAX_BULK writes, in their order; an outcome for each, failures too.
+        """Some writes, at most so many (`most`), in their order; an outcome for each, failures too. When they
+        have cost what one bulk may (BulkBudget), those that are left are TenantLimit (429).
 
         atomic: when one fails nothing is written; its outcome says why, those of the others are RolledBack
         (424). Otherwise each stands for itself.

@@ -25,11 +25,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.core.errors import StoreUnavailable
+from gateway.core.errors import StoreUnavailable, Unprocessable
 from gateway.store import sqlite_index, sqlite_trash
 from gateway.store.collection import Collection, CollectionSettings
 from gateway.store.document import new_incarnation
-from gateway.store.sqlite_state import Alteration, State, read_state, store_state
+from gateway.store.indexing import Room
+from gateway.store.sqlite_state import Alteration, State, StoredIndex, read_state, store_state
 from gateway.store.sqlite_transaction import Pace, Transaction
 from gateway.store.strict_json import dumps
 
@@ -100,7 +101,7 @@ def advance(name: str, token: str, pace: Pace) -> Callable[[Transaction], Altere
             rows = _read(transaction.connection, state.key, position, alteration.until, pace)
             if not rows:
                 break
-            _alter(transaction.connection, state, alteration, rows)
+            _alter(transaction, state, alteration, rows)
             position = rows[-1][1]
             if position < alteration.until and not transaction.has_time(pace):
                 transaction.connection.execute(_ADVANCE, (position, transaction.now, name))
@@ -167,20 +168,32 @@ def _read(connection: sqlite3.Connection, key: str, after: str, until: str, pace
     return rows
 
 
-def _alter(connection: sqlite3.Connection, state: State, alteration: Alteration, rows: list[Any]) -> None:
-    """Enter documents into the new indexes, and write when they end. Raises UniqueConflict."""
+def _alter(transaction: Transaction, state: State, alteration: Alteration, rows: list[Any]) -> None:
+    """Enter documents into the new indexes, and write when they end. Raises UniqueConflict, Unprocessable."""
+    connection = transaction.connection
     building = [stored for stored in state.indexes if stored.building]
     ttl = alteration.settings.ttl
     matters = bool(building) or ttl is not None
     endings = []
     for rowid, identifier, modified, expires, text in rows:
         data = json.loads(text) if matters else {}
+        room = Room(identifier)
         for stored in building:
-            sqlite_index.add_to(connection, stored, identifier, data)
+            _enter(transaction, stored, identifier, data, room)
         ends = None if ttl is None else ttl.expires(modified, data)
         if ends != expires:
             endings.append((ends, rowid))
     connection.executemany("UPDATE documents SET expires = ? WHERE rowid = ?", endings)
+
+
+def _enter(
+    transaction: Transaction, stored: StoredIndex, identifier: str, data: dict[str, Any], room: Room
+) -> None:
+    try:
+        sqlite_index.add_to(transaction.connection, transaction.entries, stored, identifier, data, room)
+    except Unprocessable as error:
+        error.detail = f"The index {stored.index.name} cannot be made: document {identifier}: {error.detail}"
+        raise
 
 
 def _finish(transaction: Transaction, state: State, alteration: Alteration) -> None:

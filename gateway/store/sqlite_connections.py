@@ -21,6 +21,10 @@ _BUSY_PAUSE = 0.002  # seconds
 _BUSY_LOOK_MS = 2  # SQLite's own pauses grow to 100 ms: too long to hit the time between two slices of others
 PAGE_BYTES = 4096
 _WAL_KEPT_BYTES = 64 * 1024 * 1024
+# The log is moved into the file after so many pages. A page that is written again and again, such as one of
+# an index, is moved once.
+_CHECKPOINT_PAGES = 4000
+_CACHE_KIB = 8192  # what a transaction changes beyond its cache is written to the log several times
 
 
 def open_writer(path: Path, max_bytes: int | None) -> sqlite3.Connection:
@@ -42,6 +46,10 @@ def open_writer(path: Path, max_bytes: int | None) -> sqlite3.Connection:
             raise sqlite_errors.unusable(path, problem)
         _use_wal(connection)
         connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
+        connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+        # What a savepoint keeps for a rollback: in a file, each operation would write every page it changes.
+        connection.execute("PRAGMA temp_store=MEMORY")
         connection.execute(f"PRAGMA journal_size_limit={_WAL_KEPT_BYTES}")
         if max_bytes is not None:
             connection.execute(f"PRAGMA max_page_count={max(1, max_bytes // PAGE_BYTES)}")

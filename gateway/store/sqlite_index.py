@@ -8,11 +8,10 @@ from typing import Any
 
 from gateway.core.errors import UniqueConflict
 from gateway.store.collection import Index
-from gateway.store.indexing import main_entry, other_entries, unique_key
+from gateway.store.indexing import Room, check_unique, main_entry, other_entries, unique_key
+from gateway.store.sqlite_entries import Entries
 from gateway.store.sqlite_state import State, StoredIndex
 
-_ADD = "INSERT INTO entries (n, r, val, id, main) VALUES (?, ?, ?, ?, ?)"
-_REMOVE = "DELETE FROM entries WHERE n = ? AND r = ? AND val = ? AND id = ?"
 _ADD_UNIQUE = "INSERT INTO uniques (n, key, id) VALUES (?, ?, ?)"
 _REMOVE_UNIQUE = "DELETE FROM uniques WHERE n = ? AND key = ? AND id = ?"
 _CONFLICT = "UPDATE alterations SET conflict = ? WHERE collection = ? AND conflict IS NULL"
@@ -27,12 +26,16 @@ def holder(connection: sqlite3.Connection, stored: StoredIndex, data: Mapping[st
     return row[0] if row else None
 
 
-def add(connection: sqlite3.Connection, state: State, identifier: str, data: Mapping[str, Any]) -> None:
-    """Enter a document into every index. Raises UniqueConflict, but not for an index that is being built: its
-    rule does not hold yet. The write goes on, and the building of the index fails by it."""
+def add(
+    connection: sqlite3.Connection, entries: Entries, state: State, identifier: str, data: Mapping[str, Any]
+) -> None:
+    """Enter a document into every index. Raises Unprocessable for more entries than a document may have, and
+    UniqueConflict, but not for an index that is being built: its rule does not hold yet. The write goes on,
+    and the building of the index fails by it."""
+    room = Room(identifier)
     for stored in state.indexes_of(identifier):
         try:
-            add_to(connection, stored, identifier, data)
+            add_to(connection, entries, stored, identifier, data, room)
         except UniqueConflict:
             if not stored.building:
                 raise
@@ -40,19 +43,26 @@ def add(connection: sqlite3.Connection, state: State, identifier: str, data: Map
 
 
 def add_to(
-    connection: sqlite3.Connection, stored: StoredIndex, identifier: str, data: Mapping[str, Any]
+    connection: sqlite3.Connection,
+    entries: Entries,
+    stored: StoredIndex,
+    identifier: str,
+    data: Mapping[str, Any],
+    room: Room,
 ) -> None:
-    """Enter a document into one index. Raises UniqueConflict."""
+    """Enter a document into one index. Raises UniqueConflict and Unprocessable."""
     if stored.index.unique:
+        check_unique(stored.index, data)
         key = unique_key(stored.index, data)
         if key is not None:
             _add_unique(connection, stored, key, identifier)
     if len(stored.index.fields) > 1:
         return
-    connection.execute(_ADD, (stored.n, *main_entry(stored.path, data), identifier, 1))
-    others = other_entries(stored.path, data)
+    entries.put(stored.n, main_entry(stored.path, data), identifier, 1)
+    others = other_entries(stored.path, data, room)
     if others:
-        connection.executemany(_ADD, [(stored.n, *entry, identifier, 0) for entry in others])
+        for entry in others:
+            entries.put(stored.n, entry, identifier, 0)
         connection.execute("UPDATE indexes SET many = 1 WHERE n = ? AND many = 0", (stored.n,))
 
 
@@ -70,7 +80,9 @@ def conflict(index: Index) -> UniqueConflict:
     return UniqueConflict(detail, extra={"index": index.name, "fields": fields})
 
 
-def remove(connection: sqlite3.Connection, state: State, identifier: str, data: Mapping[str, Any]) -> None:
+def remove(
+    connection: sqlite3.Connection, entries: Entries, state: State, identifier: str, data: Mapping[str, Any]
+) -> None:
     """Take a document out of every index."""
     for stored in state.indexes_of(identifier):
         if stored.index.unique:
@@ -78,5 +90,6 @@ def remove(connection: sqlite3.Connection, state: State, identifier: str, data: 
             if key is not None:
                 connection.execute(_REMOVE_UNIQUE, (stored.n, key, identifier))
         if len(stored.index.fields) == 1:
-            entries = {main_entry(stored.path, data), *other_entries(stored.path, data)}
-            connection.executemany(_REMOVE, [(stored.n, *entry, identifier) for entry in entries])
+            entries.remove(stored.n, main_entry(stored.path, data), identifier, 1)
+            for entry in other_entries(stored.path, data):
+                entries.remove(stored.n, entry, identifier, 0)

@@ -24,6 +24,7 @@ from gateway.store.sqlite_documents import DELETE, INSERT, UPDATE, read_any
 from gateway.store.sqlite_state import State
 from gateway.store.sqlite_transaction import CREATED, DELETED, UPDATED, Transaction
 from gateway.store.write import (
+    BulkBudget,
     Create,
     Delete,
     Outcome,
@@ -38,6 +39,7 @@ from gateway.store.write import (
 
 Data = dict[str, Any]
 PREPARE_INLINE = 64 * 1024  # characters
+ENTRY_COST = 256  # bytes that an entry of an index counts in the cost of a bulk
 
 
 class Prepared:
@@ -132,12 +134,16 @@ def delete(
 def bulk(
     collection: str, writes: Sequence[Write], *, atomic: bool
 ) -> Callable[[Transaction], tuple[Outcome, ...]]:
-    """Each write in a savepoint of its own; an atomic bulk raises AtomicFailure when one fails."""
+    """Each write in a savepoint of its own; an atomic bulk raises AtomicFailure when one fails. What comes
+    when its budget is used up fails too."""
 
     def operation(transaction: Transaction) -> tuple[Outcome, ...]:
         outcomes: list[Outcome] = []
+        budget = BulkBudget(atomic=atomic)
+        before = transaction.cost
         for write in writes:
             try:
+                budget.check(transaction.cost - before)
                 written = transaction.attempt(prepare(collection, write))
             except GatewayError as error:
                 if atomic:
@@ -168,7 +174,7 @@ def _rolled_back(writes: Sequence[Write], at: int, error: GatewayError) -> tuple
 def remove(transaction: Transaction, state: State, current: Document) -> None:
     """Delete a document that is there."""
     if state.indexes:
-        sqlite_index.remove(transaction.connection, state, current.id, current.data)
+        _leave(transaction, state, current)
     transaction.connection.execute(DELETE, (state.key, current.id))
     transaction.count(state, -1, -len(current.text.encode()))
     transaction.record(state, DELETED, current.id, current.etag)
@@ -177,6 +183,7 @@ def remove(transaction: Transaction, state: State, current: Document) -> None:
 def _current(transaction: Transaction, state: State, identifier: str) -> Document | None:
     """The document that is there; one that has expired is deleted first."""
     current, expires = read_any(transaction.connection, state.key, identifier)
+    transaction.cost += 0 if current is None else len(current.text)
     if current is not None and expires is not None and expires <= transaction.now:
         remove(transaction, state, current)
         return None
@@ -205,6 +212,7 @@ def _insert(transaction: Transaction, state: State, identifier: str, prepared: P
     if state.validator is not None:
         schema.check(state.validator, prepared.data)
     transaction.count(state, 1, prepared.size)
+    transaction.cost += prepared.size
     now = transaction.now
     document = Document(identifier, 1, new_incarnation(), now, now, prepared.text)
     row = (state.key, identifier, 1, document.incarnation, now, now, prepared.size, prepared.text)
@@ -219,9 +227,10 @@ def _update(transaction: Transaction, state: State, current: Document, prepared:
     if state.validator is not None:
         schema.check(state.validator, prepared.data)
     transaction.count(state, 0, prepared.size - len(current.text.encode()))
+    transaction.cost += prepared.size
     version, now = current.version + 1, transaction.now
     if state.indexes:
-        sqlite_index.remove(transaction.connection, state, current.id, current.data)
+        _leave(transaction, state, current)
     row = (version, now, prepared.size, prepared.text, _expires(state, current.id, now, prepared.data))
     transaction.connection.execute(UPDATE, (*row, state.key, current.id))
     if state.indexes:
@@ -238,7 +247,16 @@ def _enter(transaction: Transaction, state: State, identifier: str, data: Data) 
             holder = sqlite_index.holder(transaction.connection, stored, data)
             if holder is not None:
                 _current(transaction, state, holder)
-    sqlite_index.add(transaction.connection, state, identifier, data)
+    mark = transaction.entries.mark()
+    sqlite_index.add(transaction.connection, transaction.entries, state, identifier, data)
+    transaction.cost += ENTRY_COST * (transaction.entries.mark() - mark)
+
+
+def _leave(transaction: Transaction, state: State, current: Document) -> None:
+    """Take a document out of the indexes."""
+    mark = transaction.entries.mark()
+    sqlite_index.remove(transaction.connection, transaction.entries, state, current.id, current.data)
+    transaction.cost += ENTRY_COST * (transaction.entries.mark() - mark)
 
 
 def _expires(state: State, identifier: str, modified: float, data: Data) -> float | None:

@@ -132,9 +132,10 @@ class SQLiteTenantStore:
         *,
         atomic: bool = False,
         idempotency: IdempotencyKey | None = None,
+        most: int = MAX_BULK,
     ) -> tuple[Outcome, ...]:
-        if len(writes) > MAX_BULK:
-            raise BadRequest(f"A bulk has at most {MAX_BULK} operations.")
+        if len(writes) > most:
+            raise BadRequest(f"A bulk has at most {most} operations.")
         operation = sqlite_operations.bulk(collection, writes, atomic=atomic)
         try:
             outcomes: tuple[Outcome, ...] = await self._write(operation, idempotency)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from gateway.core.errors import GatewayError, QuotaExceeded
 from gateway.store import instants
 from gateway.store.change import Kind
+from gateway.store.sqlite_entries import Entries
 from gateway.store.sqlite_state import State, States
 from gateway.store.write import NO_QUOTA, Quota
 
@@ -33,7 +34,7 @@ class Pace:
 
 class Transaction:
     """One transaction of a group of operations. `now` is its instant; `changed`, whether anything changed
-    that a feed tells."""
+    that a feed tells; `cost`, the bytes of documents and entries that were read and written so far."""
 
     def __init__(self, connection: sqlite3.Connection, states: States) -> None:
         self.connection = connection
@@ -41,6 +42,8 @@ class Transaction:
         self.now = instants.now()
         self._began = monotonic()
         self.changed = False
+        self.cost = 0
+        self.entries = Entries(connection)
         self.quota: Quota = NO_QUOTA
         self._pending: list[tuple[State, int, int]] = []  # counted by operations that may yet fail
         self._depth = 0
@@ -49,9 +52,14 @@ class Transaction:
         """Whether a slice may go on. The slices of one group share its time."""
         return monotonic() - self._began < pace.seconds
 
+    @property
+    def seconds(self) -> float:
+        """For how long it has been going on."""
+        return monotonic() - self._began
+
     def attempt(self, operation: Callable[[Transaction], T]) -> T:
         """Run an operation; when it raises a GatewayError, what it did is undone. May be nested."""
-        mark = len(self._pending)
+        mark, entries = len(self._pending), self.entries.mark()
         self._depth += 1
         self.connection.execute("SAVEPOINT attempt")
         try:
@@ -60,6 +68,7 @@ class Transaction:
             self.connection.execute("ROLLBACK TO attempt")
             self.connection.execute("RELEASE attempt")
             del self._pending[mark:]
+            self.entries.undo(entries)
             raise
         finally:
             self._depth -= 1
@@ -73,6 +82,7 @@ class Transaction:
         for state, documents, size in self._pending:
             self.states.add(state, documents, size)
         self._pending.clear()
+        self.entries.settle()
 
     def count(self, state: State, documents: int, size: int) -> None:
         """Count what is being written. Raises QuotaExceeded when it makes the tenant's data larger than its

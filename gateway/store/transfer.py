@@ -7,16 +7,20 @@ import re
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Protocol
 
 from gateway import threads
-from gateway.core.errors import BodyTooLarge, GatewayError, Unprocessable
+from gateway.core.errors import BodyTooLarge, GatewayError, TenantLimit, Unprocessable
 from gateway.store import strict_json
 from gateway.store.document import ANY, MAX_DOCUMENT_BYTES, Precondition, check_id, name_problem
-from gateway.store.write import Create, Outcome, Replace, Write, failed
+from gateway.store.write import MAX_BULK, Create, Outcome, Replace, Write, failed
 
-BATCH_LINES = 200
+BATCH_LINES = 200  # of the first batch; see Batches
+MAX_BATCH_LINES = 4000
+MAX_BATCH_SECONDS = 0.25
 BATCH_BYTES = 1024 * 1024
+_SMALL_LINES = 1000  # so many are written in small batches, for who looks whether it goes well
 MAX_LINE = MAX_DOCUMENT_BYTES + 64 * 1024  # bytes; a document and the white space in it
 MAX_BLANK = 64 * 1024  # bytes of white space, line ends too, before a document or between two
 SLICE = 16 * 1024  # bytes of a body whose lines are looked for in one turn of the loop
@@ -44,7 +48,28 @@ def parse_line(raw: bytes, *, replacing: bool = True) -> Write:
 class Bulk(Protocol):
     """What an import needs of a store; see port.TenantStore."""
 
-    async def bulk(self, collection: str, writes: Sequence[Write]) -> tuple[Outcome, ...]: ...
+    async def bulk(
+        self, collection: str, writes: Sequence[Write], *, most: int = MAX_BULK
+    ) -> tuple[Outcome, ...]: ...
+
+
+class BatchSize:
+    """How many lines a batch has. Indexes are written in their order, batch by batch, so few large batches
+    write much less than many small ones; but what else the tenant writes waits for one. So a batch is about as
+    large as is written in MAX_BATCH_SECONDS."""
+
+    def __init__(self) -> None:
+        self.lines = BATCH_LINES
+        self._written = 0
+
+    def learn(self, lines: int, seconds: float) -> None:
+        """What a batch took. lines: those of it that were written; where some fail, batches stay small, so
+        that an import with many failures ends soon."""
+        self._written += lines
+        if seconds > MAX_BATCH_SECONDS:
+            self.lines = max(BATCH_LINES, self.lines // 2)
+        elif self._written >= _SMALL_LINES and lines >= self.lines and seconds < MAX_BATCH_SECONDS / 2:
+            self.lines = min(MAX_BATCH_LINES, self.lines * 2)
 
 
 async def import_lines(
@@ -56,6 +81,7 @@ async def import_lines(
     StoreUnavailable; the lines of that batch were not written.
     """
     batch: list[Write | Outcome] = []
+    most = BatchSize()
     size = turn = 0
     async for line in lines:
         raw = line.strip(_BLANK)
@@ -71,8 +97,11 @@ async def import_lines(
         if turn > SLICE:
             turn = 0
             await asyncio.sleep(0)  # others get their turn, also when nothing else here waits
-        if len(batch) >= BATCH_LINES or size >= BATCH_BYTES:
-            yield await _write(store, collection, batch)
+        if len(batch) >= most.lines or size >= BATCH_BYTES:
+            began = monotonic()
+            outcomes = await _write(store, collection, batch)
+            most.learn(sum(outcome.status < 300 for outcome in outcomes), monotonic() - began)
+            yield outcomes
             batch, size = [], 0
     if batch:
         yield await _write(store, collection, batch)
@@ -187,5 +216,10 @@ def _parsed(raw: bytes, replacing: bool) -> Write | Outcome:
 async def _write(store: Bulk, collection: str, batch: list[Write | Outcome]) -> tuple[Outcome, ...]:
     """The outcomes of a batch, those of the lines that were refused in their places."""
     writes = [item for item in batch if not isinstance(item, Outcome)]
-    outcomes = iter(await store.bulk(collection, writes) if writes else ())
-    return tuple(item if isinstance(item, Outcome) else next(outcomes) for item in batch)
+    settled: list[Outcome] = []
+    while len(settled) < len(writes):
+        outcomes = await store.bulk(collection, writes[len(settled) :], most=MAX_BATCH_LINES)
+        # What came when the bulk had cost what one may is written with the next: the first always is.
+        settled += [outcome for outcome in outcomes if outcome.status != TenantLimit.status]
+    each = iter(settled)
+    return tuple(item if isinstance(item, Outcome) else next(each) for item in batch)

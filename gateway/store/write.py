@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
-from gateway.core.errors import BadRequest, GatewayError
+from gateway.core.errors import BadRequest, BodyTooLarge, GatewayError, TenantLimit
 from gateway.store.document import UNCONDITIONAL, Document, Precondition
 from gateway.store.patch import Patch
 
 MAX_BULK = 1000
+MAX_BULK_COST = 32 * 1024 * 1024  # bytes of documents that one bulk reads and writes; see BulkBudget
+MAX_BULK_SECONDS = 3.0
 IDEMPOTENCY_SECONDS = 24 * 3600.0
 MAX_KEY = 255
 
@@ -88,6 +91,37 @@ def failed(error: GatewayError, identifier: str = "") -> Outcome:
 
 def id_of(write: Write) -> str:
     return "" if isinstance(write, Create) else write.id
+
+
+class BulkBudget:
+    """What one bulk may cost, for it is one transaction: others wait for its writer, and the end of the
+    process for both. The first operation is always done; those that come when the budget is used up are
+    refused.
+
+    A thousand patches of a document of 10 MB would else read and write 20 GB.
+    """
+
+    def __init__(
+        self, *, atomic: bool, seconds: float = MAX_BULK_SECONDS, clock: Callable[[], float] = monotonic
+    ) -> None:
+        self._atomic = atomic
+        self._seconds = seconds
+        self._clock = clock
+        self._end = clock() + seconds
+        self._over = False
+
+    def check(self, cost: int) -> None:
+        """Before each operation. cost: bytes of documents (and of entries of indexes) that were read and
+        written so far. Raises TenantLimit (429), for a bulk that is atomic BodyTooLarge (413): sent again it
+        would fail again."""
+        self._over = self._over or cost >= MAX_BULK_COST or (cost > 0 and self._clock() >= self._end)
+        if not self._over:
+            return
+        most = f"{MAX_BULK_COST // 2**20} MiB of documents, and works for at most {self._seconds:g} s"
+        if self._atomic:
+            raise BodyTooLarge(f"An atomic bulk reads and writes at most {most}. Send fewer operations.")
+        detail = f"A bulk reads and writes at most {most}. Send this operation and those behind it again."
+        raise TenantLimit(detail, retry_after=1)
 
 
 @dataclass(slots=True)

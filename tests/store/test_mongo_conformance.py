@@ -14,6 +14,7 @@ from gateway.store.port import Capability, DocumentStore
 from tests.store import mongo_server
 from tests.store.conformance import Conformance, Preconditions, ReadsAndWrites
 from tests.store.conformance_collections import CollectionConformance
+from tests.store.conformance_costs import CostConformance
 from tests.store.conformance_streams import StreamConformance
 from tests.store.conformance_writes import WriteConformance
 
@@ -82,6 +83,10 @@ class TestMongoStreams(StreamConformance):
     KIND = MongoDocumentStore
 
 
+class TestMongoCosts(CostConformance):
+    KIND = MongoDocumentStore
+
+
 class TestSingleServer(ReadsAndWrites, Preconditions):
     KIND = SingleServer
 
@@ -91,4 +96,8 @@ class TestSingleServerCollections(CollectionConformance):
 
 
 class TestSingleServerWrites(WriteConformance):
+    KIND = SingleServer
+
+
+class TestSingleServerCosts(CostConformance):
     KIND = SingleServer

@@ -32,7 +32,8 @@ from gateway.store.sqlite_connections import open_writer
 from gateway.store.sqlite_operator import SQLiteOperator
 from gateway.store.sqlite_state import States
 from gateway.store.sqlite_transaction import Operation, Transaction
-from gateway.store.sqlite_writes import run_group
+from gateway.store.sqlite_writes import GROUP_SECONDS, run_group
+from gateway.store.write import Replace
 from tests.eventually import head_start, nothing_for
 
 ACME = TenantId("acme")
@@ -94,6 +95,31 @@ async def test_a_commit_is_synchronous(folder: Path) -> None:
     assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
+
+
+def test_what_savepoints_keep_is_not_written_to_a_file(tmp_path: Path) -> None:
+    writer = open_writer(tmp_path / "a.db", None)
+    assert writer.execute("PRAGMA temp_store").fetchone() == (2,)
+    writer.close()
+
+
+def test_a_group_ends_at_its_time_and_what_is_left_of_it_comes_next(tmp_path: Path) -> None:
+    connection = open_writer(tmp_path / "a.db", None)
+
+    def slow(transaction: Transaction) -> None:
+        while transaction.seconds < GROUP_SECONDS:
+            creation({}).run(transaction)
+
+    group = run_group(connection, States(connection), [creation({}), Operation(slow), creation({})])
+    assert len(group.settled) == 2
+    connection.close()
+
+
+async def test_every_write_of_groups_that_end_early_is_done_in_its_order(store: SQLiteDocumentStore) -> None:
+    many = [Replace(str(n), {"n": [n] * 20}) for n in range(1000)]
+    await asyncio.gather(*(store.tenant(ACME).bulk("c", many) for _ in range(20)))
+    for document in (await store.tenant(ACME).list("c", Query(limit=1000))).items:
+        assert document.version == 20
 
 
 async def test_documents_and_cursors_outlive_a_restart(folder: Path) -> None:

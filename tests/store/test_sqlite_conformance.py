@@ -9,6 +9,7 @@ from gateway.store.port import DocumentStore
 from gateway.store.sqlite import SQLiteDocumentStore
 from tests.store.conformance import Conformance
 from tests.store.conformance_collections import CollectionConformance
+from tests.store.conformance_costs import CostConformance
 from tests.store.conformance_streams import StreamConformance
 from tests.store.conformance_writes import WriteConformance
 
@@ -34,4 +35,8 @@ class TestSQLiteWrites(WriteConformance):
 
 
 class TestSQLiteStreams(StreamConformance):
+    pass
+
+
+class TestSQLiteCosts(CostConformance):
     pass
