@@ -55,8 +55,8 @@ class Bulk(Protocol):
 
 class BatchSize:
     """How many lines a batch has. Indexes are written in their order, batch by batch, so few large batches
-    write much less than many small ones; but what else the tenant writes waits for one. So a batch is about as
-    large as is written in MAX_BATCH_SECONDS."""
+    write much less than many small ones; but what else the tenant writes waits for one. So a batch is about
+    as large as is written in MAX_BATCH_SECONDS."""
 
     def __init__(self) -> None:
         self.lines = BATCH_LINES

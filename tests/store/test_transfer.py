@@ -82,7 +82,9 @@ async def test_lines_that_all_fail_give_the_loop_its_turns() -> None:
     """Nothing of them is written, so nothing else would wait."""
 
     class Nothing:
-        async def bulk(self, collection: str, writes: object, *, most: int = 0) -> tuple[transfer.Outcome, ...]:
+        async def bulk(
+            self, collection: str, writes: object, *, most: int = 0
+        ) -> tuple[transfer.Outcome, ...]:
             raise AssertionError("there is nothing to write")
 
     body = b"{x:1}\n" * 20_000
