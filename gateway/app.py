@@ -25,6 +25,7 @@ from gateway.core.process import Command, ProcessConfig
 from gateway.core.via import Via, pseudonym
 from gateway.edge.accesslog import AccessLog
 from gateway.edge.listener import Listener, reachable
+from gateway.edge.places import public_room
 from gateway.edge.pool import Pools
 from gateway.edge.tunnel import Tunnels
 from gateway.handlers.changes import Feeds
@@ -32,7 +33,7 @@ from gateway.handlers.documents import Documents
 from gateway.handlers.proxy import Proxy
 from gateway.life import Life, Policies
 from gateway.periodic import Boundary, Periodic
-from gateway.services import lock
+from gateway.services import lock, runtime
 from gateway.services.admission import Admission
 from gateway.services.child import ChildSpec
 from gateway.services.config import ConfigService, Refusal
@@ -111,7 +112,7 @@ class Gateway:
         routing = Path(config.routing)
         self.live = ConfigService(routing, self._target, self.sockets, self._applied, self._refused)
         self.life = Life(self._policies())
-        self.listener = Listener(self.life)
+        self.listener = Listener(self.life, public_room(runtime.descriptors()))
         self._commands = config.commands if supervise else ()
         self.supervisor = Supervisor([])
         self._instrument()

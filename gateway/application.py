@@ -10,48 +10,37 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
-import aiohttp.web
 import asab
 import asab.metrics
 import asab.web
-import asab.web.accesslog
 
 from gateway.admin import web as admin
+from gateway.admin.serve import AdminService
 from gateway.app import Gateway
 from gateway.call import Snapshot
 from gateway.core.process import parse_process
-from gateway.edge.listener import ListenError, bind_all, listen
+from gateway.edge import places
+from gateway.edge.listener import Listener, ListenError, bind_all
 from gateway.periodic import Boundary
 from gateway.services import process_metrics, runtime, signals
 from gateway.services.logs import LogThread
 
 L = logging.getLogger(__name__)
-_ADMIN_GOES = 0.5  # seconds for the admin listener's clients at the end; aiohttp would give them a minute
+_ADMIN_GOES = 0.5  # seconds for the admin listener's clients at the end
 
 
 class _AdminContainer(asab.web.WebContainer):
-    """ASAB's WebContainer on a socket that is bound already: ASAB logs a port in use and goes on."""
-
-    def __init__(self, *arguments: Any, **more: Any) -> None:
-        super().__init__(*arguments, **more)
-        self.WebAppRunner = aiohttp.web.AppRunner(
-            self.WebApp,
-            handle_signals=False,
-            access_log=logging.getLogger("asab.web.al"),
-            access_log_class=asab.web.accesslog.AccessLogger,
-            shutdown_timeout=_ADMIN_GOES,
-        )
+    """ASAB's WebContainer, whose application is served by a listener of ours: on sockets that are bound
+    already (ASAB logs a port in use and goes on), and with limits for its clients (ASAB has none)."""
 
     async def _start(self, app: asab.Application) -> None:
         return None
 
-    async def open(self, sockets: list[socket.socket], key: str) -> None:
-        await self.WebAppRunner.setup()
-        for sock in sockets:
-            listen(sock, key)
-            await aiohttp.web.SockSite(self.WebAppRunner, sock).start()
+    async def _stop(self, app: asab.Application) -> None:
+        return None
 
 
 class GatewayApplication(asab.Application):
@@ -85,8 +74,7 @@ class GatewayApplication(asab.Application):
         sections = {name: dict(asab.Config.items(name, raw=True)) for name in asab.Config.sections()}
         config = parse_process(sections, str(Path(path).resolve().parent), path)
         self.gateway = Gateway(config, supervise=supervise, on_snapshot=self._publish, application=self)
-        self._admin_sockets: list[socket.socket] = []
-        self._admin: _AdminContainer | None = None
+        self._admin: Listener | None = None
         self._process: process_metrics.ProcessMetrics | None = None
         self._admin_key = f"[admin] listen in {path}"
         self._reloads: set[asyncio.Task[None]] = set()
@@ -100,7 +88,7 @@ class GatewayApplication(asab.Application):
     async def initialize(self) -> None:
         """In our order; an exception here ends the process with exit code 1."""
         signals.let_go()
-        self._admin_sockets = self._admin_ports()
+        sockets = self._admin_ports()
         self._starting = asyncio.create_task(self.gateway.start())
         await self._starting
         try:
@@ -108,7 +96,7 @@ class GatewayApplication(asab.Application):
                 with Boundary("preparing what is served"):
                     self._starting = asyncio.create_task(self._prepare(self.gateway))
                     await self._starting
-            await self._open_admin()
+            await self._open_admin(sockets)
         except BaseException:
             self.gateway.ready = False  # no load balancer knows of it yet: nothing to wait for
             await self.gateway.drain()
@@ -131,14 +119,19 @@ class GatewayApplication(asab.Application):
             wrong.insert(0, str(error))
         raise ListenError("\n".join(wrong))
 
-    async def _open_admin(self) -> None:
+    async def _open_admin(self, sockets: list[socket.socket]) -> None:
         self._process = process_metrics.ProcessMetrics(self.get_service("asab.MetricsService"))
         self.gateway.metrics.add_source(self._process.render)
         listen = "\n".join(f"{host} {port}" for host, port in self.gateway.config.admin)
         web = self.get_service("asab.WebService")
-        self._admin = _AdminContainer(web, "admin", config={"listen": listen, "servertokens": "prod"})
-        admin.install(self._admin.WebApp, self.gateway)
-        await self._admin.open(self._admin_sockets, self._admin_key)
+        container = _AdminContainer(web, "admin", config={"listen": listen, "servertokens": "prod"})
+        admin.install(container.WebApp, self.gateway)
+        gateway = self.gateway
+        pages = AdminService(container.WebApp, lambda: gateway.draining, lambda: gateway.live.current)
+        await pages.setup()
+        self._admin = Listener(pages, places.admin_room(runtime.descriptors()), accept_at_once=2)
+        self._admin.take(sockets, self._admin_key)
+        await self._admin.open()
 
     async def main(self) -> None:
         """Serve until a signal; then drain here, while /readyz can still say 503 (ASAB closes the admin
@@ -147,6 +140,8 @@ class GatewayApplication(asab.Application):
         await self._stopping.wait()
         self._stop_event.set()  # ASAB forgets a signal that came before its own run time, and would run on
         await self.gateway.drain()
+        if self._admin is not None:
+            await self._admin.drain(_within(_ADMIN_GOES))
         for task in self._reloads:
             task.cancel()
         if self._process is not None:
@@ -224,6 +219,11 @@ class GatewayApplication(asab.Application):
     async def _reload(self) -> None:
         with Boundary("loading all again on SIGHUP"):
             await self.gateway.reload()
+
+
+def _within(seconds: float) -> Callable[[int], bool]:
+    until = monotonic() + seconds
+    return lambda connections: monotonic() < until
 
 
 # ASAB's own: no watchdog (it kills the process when the clock jumps), and log lines that a person can read.

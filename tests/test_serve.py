@@ -252,7 +252,7 @@ def failing(*_):
 class Gateway(app.Gateway):
     async def drain(self):
         await super().drain()
-        print("drained", self.listener._runner, flush=True)
+        print("drained", self.listener._server, flush=True)
 
 app.admin.install = failing
 app.Gateway = Gateway

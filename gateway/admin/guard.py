@@ -52,11 +52,11 @@ def make(
             response.headers.setdefault(reply.REQUEST_ID, os.urandom(16).hex())
             return response
         except GatewayError as error:
-            return _problem(error)
+            return problem(error)
         except web.HTTPNotFound:
-            return _problem(NoRoute("The admin listener has no such path."))
+            return problem(NoRoute("The admin listener has no such path."))
         except web.HTTPMethodNotAllowed as error:
-            return _problem(MethodNotAllowed(", ".join(sorted(error.allowed_methods))))
+            return problem(MethodNotAllowed(", ".join(sorted(error.allowed_methods))))
 
     return guard
 
@@ -90,7 +90,8 @@ def _check_token(
         raise access.lacks([SCOPE])
 
 
-def _problem(error: GatewayError) -> web.Response:
+def problem(error: GatewayError) -> web.Response:
+    """The answer to a request that is refused."""
     request_id = os.urandom(16).hex()
     response = web.Response(
         status=error.status,

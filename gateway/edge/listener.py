@@ -1,4 +1,4 @@
-"""The public listener: a bare aiohttp server with our own reader and dispatch, and drain.
+"""A listener: a bare aiohttp server with our own reader and dispatch, and drain.
 
 Routes are live, so nothing may be bound to aiohttp's router (ASAB's wrappers are applied there, once).
 """
@@ -14,12 +14,16 @@ from time import monotonic
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from gateway.edge.acceptor import Acceptor
+from gateway.edge.places import EVERYTHING, Places, Room
 from gateway.edge.ports import holder
 from gateway.edge.server import KEEP_ALIVE, ClientConnection, Service
 from gateway.periodic import Periodic
 
 _LOOK = 0.02  # seconds between two looks at what a drain waits for
 _SWEEP = 1.0  # and between two at all connections
+IDLE_GRACE = 0.25  # seconds that idle connections are kept in a drain
+_CUT = 0.2  # seconds that each connection gets at the end, twice; we have waited before (see drain)
 
 
 class ListenError(OSError):
@@ -27,13 +31,26 @@ class ListenError(OSError):
 
 
 class _Server(web.Server):
+    """clients: the connections that are open."""
+
     def __init__(self, service: Service, keep_alive: float) -> None:
         super().__init__(_unasked)
         self._service = service
         self._keep_alive = keep_alive
+        self.clients: set[ClientConnection] = set()
 
     def __call__(self) -> RequestHandler:
         return ClientConnection(self, self._service, asyncio.get_running_loop(), self._keep_alive)
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        if isinstance(handler, ClientConnection):
+            self.clients.add(handler)
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        super().connection_lost(handler, exc)
+        if isinstance(handler, ClientConnection):
+            self.clients.discard(handler)
 
 
 async def _unasked(request: web.BaseRequest) -> web.StreamResponse:
@@ -42,11 +59,19 @@ async def _unasked(request: web.BaseRequest) -> web.StreamResponse:
 
 
 class Listener:
-    """The public side: opens sockets, hands each request to the service, drains."""
+    """One side that clients connect to: opens sockets, hands each request to the service, drains.
 
-    def __init__(self, service: Service) -> None:
+    room: how many connections, and which descriptors, there are for its clients. With all of them taken, a
+    new client takes the place of one that has been waiting longest without a request (see Places).
+    accept_at_once: new connections in a turn of the event loop.
+    """
+
+    def __init__(self, service: Service, room: Room = EVERYTHING, *, accept_at_once: int = 8) -> None:
         self._service = service
-        self._runner: web.ServerRunner | None = None
+        self._room = room
+        self._accept_at_once = accept_at_once
+        self._server: _Server | None = None
+        self._acceptors: list[Acceptor] = []
         self._sockets: list[socket.socket] = []
         self._key = ""
         self._sweep = Periodic("the sweep of clients' connections", _SWEEP, self._look)
@@ -57,19 +82,24 @@ class Listener:
 
         Port 0: any free one; see `addresses`. key: where the addresses are written. Raises ListenError.
         """
+        self.take(bind_all(addresses, key), key)
+
+    def take(self, sockets: list[socket.socket], key: str = "") -> None:
+        """As `bind`, with sockets that are bound already."""
         self._key = key
-        self._sockets = bind_all(addresses, key)
+        self._sockets = sockets
         self.addresses = [sock.getsockname()[:2] for sock in self._sockets]
 
     async def open(self, backlog: int = 1024) -> None:
         """Listen on the ports that were taken."""
-        server = _Server(self._service, KEEP_ALIVE)
-        # aiohttp waits this long twice for each connection; we have waited before (see drain).
-        self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=0.2)
-        await self._runner.setup()
+        self._server = server = _Server(self._service, KEEP_ALIVE)
+        places = Places(self._room, server.clients, self._key)
         for sock in self._sockets:
             listen(sock, self._key, backlog)
-            await web.SockSite(self._runner, sock, backlog=backlog).start()
+        for sock in self._sockets:
+            acceptor = Acceptor(sock, server, places, self._accept_at_once)
+            self._acceptors.append(acceptor)
+            acceptor.start()
         self._sweep.start()
 
     def _look(self) -> None:
@@ -78,28 +108,33 @@ class Listener:
         self._sweep.boundary.each(self._connections(), lambda connection: connection.look(now))
 
     def _connections(self) -> list[ClientConnection]:
-        server = self._runner.server if self._runner is not None else None
-        return [c for c in server.connections if isinstance(c, ClientConnection)] if server else []
+        return list(self._server.clients) if self._server is not None else []
 
     async def stop_accepting(self) -> None:
-        """Close the listening sockets at once; connections stay."""
-        if self._runner is not None:
-            for site in list(self._runner.sites):
-                await site.stop()
+        """Close the listening sockets, and serve what the kernel had accepted; connections stay."""
+        acceptors, self._acceptors = self._acceptors, []
+        await asyncio.gather(*(acceptor.stop() for acceptor in acceptors))
 
     async def drain(self, goes_on: Callable[[int], bool]) -> None:
         """Close idle connections, let active ones finish, then cut them. One is active until its last byte
         has left. goes_on(connections): asked again and again, while there are any, whether to wait for them.
+
+        An idle one is kept for a moment: what its client is just about to send is served, and told that the
+        connection ends. Closed under a request that is on its way, it would lose it.
         """
-        if self._runner is not None:
+        await self.stop_accepting()
+        if self._server is not None:
             await asyncio.sleep(_LOOK)  # what has just come is in progress a few turns later
+            kept_until = monotonic() + IDLE_GRACE
             while (connections := self._connections()) and goes_on(len(connections)):
+                keeps = monotonic() < kept_until
                 for connection in connections:
-                    connection.drain()
+                    connection.drain(keeps_idle=keeps)
                 await asyncio.sleep(_LOOK)
-            await self._runner.cleanup()
+            self._server.pre_shutdown()
+            await self._server.shutdown(_CUT)
         await self._sweep.stop()
-        self._runner = None
+        self._server = None
         for sock in self._sockets:
             sock.close()
 

@@ -22,7 +22,7 @@ from gateway.edge import reply
 from gateway.edge.gathering import Gathering
 from gateway.edge.half_closed import HalfClosed, may_still_read
 from gateway.edge.linger import Lingering
-from gateway.edge.unread import Unread
+from gateway.edge.unread import Unread, waiting
 
 L = logging.getLogger(__name__)
 KEEP_ALIVE = 65.0  # seconds that a client's idle connection stays open
@@ -51,12 +51,12 @@ class ClientConnection(RequestHandler):
     """One client's connection. peer: its address. busy: a request is being served; what comes behind it is
     not read before that is over. serving: the task that serves it, if it needs one. broken: its body is, so
     that nothing behind it can be read. relay, tunnel, on_gone: as in gateway.call.Client. half_closed: the
-    client sends no more. lingering: all is answered, and what still comes is thrown away."""
+    client sends no more. lingering: all is answered, the rest is dropped. idle_since: its last request."""
 
     __slots__ = (
-        "_content", "_ending", "_gathering", "_idle_since", "_keep_alive", "_reader", "_rest_since",
-        "_service", "_unread", "_wants_to_go_on", "broken", "busy", "half_closed", "head_since", "lingering",
-        "on_gone", "peer", "relay", "request", "serving", "tunnel",
+        "_content", "_ending", "_gathering", "_keep_alive", "_reader", "_rest_since",
+        "_service", "_unread", "_wants_to_go_on", "broken", "busy", "half_closed", "head_since", "idle_since",
+        "lingering", "on_gone", "peer", "relay", "request", "serving", "tunnel",
     )  # fmt: skip
 
     def __init__(
@@ -68,7 +68,7 @@ class ClientConnection(RequestHandler):
         self._reader = RequestReader()
         self._content: StreamReader | None = None  # of the request that is served, until its end has come
         self._gathering: Gathering | None = None
-        self._idle_since = monotonic()
+        self.idle_since = monotonic()
         self._unread = Unread()
         self._ending = False
         self._wants_to_go_on = False  # what was sent ahead waits until the client has read
@@ -256,7 +256,7 @@ class ClientConnection(RequestHandler):
 
     def _next(self) -> None:
         """A request is over, and its body; what was sent ahead comes next."""
-        self._idle_since = monotonic()
+        self.idle_since = monotonic()
         if self.half_closed is not None and not self._reader.unread:
             self._end()
             return
@@ -318,15 +318,15 @@ class ClientConnection(RequestHandler):
         if self._is_idle() and self.lingering is None:
             self._end()
 
-    def drain(self) -> None:
-        """Close it if it is idle. What has begun to come is served whole."""
+    def drain(self, *, keeps_idle: bool = False) -> None:
+        """Close it if it is idle (and not to be kept so). What has begun to come is served whole."""
         if self._gathering is not None:
             self._gathering.give_up()
         if self.lingering is not None:
             self.lingering.look(monotonic(), draining=True)
         elif self._rest_since:
             self.linger()
-        elif self._is_idle():
+        elif self._is_idle() and not keeps_idle and self.transport and not waiting(self.transport):
             self._end()
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:
@@ -359,7 +359,7 @@ class ClientConnection(RequestHandler):
         elif self._rest_since:
             if now - self._rest_since >= REST_TIME:
                 self.linger()
-        elif self._is_idle() and now - self._idle_since >= self._keep_alive:
+        elif self._is_idle() and now - self.idle_since >= self._keep_alive:
             self._end()
 
     def resume_writing(self) -> None:

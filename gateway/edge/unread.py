@@ -31,6 +31,16 @@ class Unread:
         return now - self._since >= limit
 
 
+def waiting(transport: asyncio.Transport) -> int:
+    """Bytes from the other end that the kernel holds and nobody has read yet (tcp(7), SIOCINQ)."""
+    number = bytearray(4)
+    try:
+        fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.FIONREAD, number)
+    except OSError:
+        return 0
+    return int.from_bytes(number, sys.byteorder)
+
+
 def _unsent(transport: asyncio.Transport) -> int:
     """Bytes in the kernel that the other end has not taken (tcp(7), SIOCOUTQ)."""
     number = bytearray(4)

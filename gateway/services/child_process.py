@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import resource
 import secrets
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from gateway import threads
 from gateway.core import redact
+from gateway.services import runtime
 
 LINE_LIMIT = 64 * 1024  # bytes; a longer line is forwarded in pieces
 LAST_LINES = 20
@@ -44,6 +46,7 @@ def _end_with(parent: int) -> Callable[[], None] | None:
     SIGKILL leaves its children.
     """
     prctl, getppid, leave = _prctl, os.getppid, os._exit
+    given, setrlimit, number = runtime.given_descriptors(), resource.setrlimit, resource.RLIMIT_NOFILE
     if prctl is None:
         return None
 
@@ -51,6 +54,8 @@ def _end_with(parent: int) -> Callable[[], None] | None:
         prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
         if getppid() != parent:  # it died before the call above: nobody will ever send the signal
             leave(1)
+        if given is not None:
+            setrlimit(number, given)
 
     return tie
 

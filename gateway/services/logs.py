@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from logging.handlers import QueueHandler
 from time import monotonic
 
+from gateway.core.printable import printable
 from gateway.periodic import Boundary
 
 LIMIT = 10_000  # lines
@@ -46,6 +47,19 @@ class LogThread(QueueHandler):
         logger.addHandler(thread)
         return thread
 
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """The record as it will be written: whatever it quotes, it is one record, and nothing in it is an
+        order to a terminal."""
+        record = super().prepare(record)
+        record.msg = record.message = printable(record.msg)
+        fields = getattr(record, "_struct_data", None)  # as ASAB's loggers have it
+        if fields:
+            shown = {
+                name: printable(value) if isinstance(value, str) else value for name, value in fields.items()
+            }
+            record._struct_data = shown
+        return record
+
     def enqueue(self, record: logging.LogRecord) -> None:
         """Never waits. What is dropped is told as soon as there is room again."""
         if self._items.qsize() >= self._limit:
@@ -58,9 +72,9 @@ class LogThread(QueueHandler):
         self._items.put(record)
 
     def call(self, work: Callable[[], object]) -> None:
-        """Run it between two records: something that the handlers must not be used meanwhile for."""
-        if self._items.qsize() < self._limit:
-            self._items.put(work)
+        """Run it between two records: something that the handlers must not be used meanwhile for. It is rare,
+        and never dropped: a full queue is when a file that was renamed has to be let go."""
+        self._items.put(work)
 
     def finish(self, logger: logging.Logger, timeout: float = _CLOSE_TIMEOUT) -> bool:
         """Write what is left, and log without the thread from now on. False when nobody takes it in time:

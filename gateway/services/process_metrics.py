@@ -13,6 +13,7 @@ import re
 import resource
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,8 +75,10 @@ class ProcessMetrics:
 
     def refresh(self, event_type: str = "") -> None:
         """Read the process's numbers now. What this system cannot tell is left out."""
-        for name, value in (*_read_process(), ("event_loop_lag_seconds", self._lag.worst)):
-            self._gauge.set(name, value)
+        self._gauge.set("event_loop_lag_seconds", self._lag.worst)
+        with suppress(OSError):  # no descriptor is left to read them with: the rest stays as it was
+            for name, value in _read_process():
+                self._gauge.set(name, value)
 
     def render(self) -> str:
         """Every gauge of ASAB's service as complete OpenMetrics families."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
+import resource
 import sys
 
 import uvloop
@@ -27,6 +28,32 @@ def keep_memory() -> None:
         return
     mallopt(_MMAP_THRESHOLD, _MAPPED)
     mallopt(_TRIM_THRESHOLD, _KEPT)
+
+
+_UNLIMITED = 2**20
+_given: tuple[int, int] | None = None  # the limit of descriptors before it was raised
+
+
+def descriptors() -> int:
+    """How many file descriptors this process may have. What it was given is raised as far as it may be
+    without rights: it is low for the sake of select(2), which nothing here uses. Its children get what was
+    given (see `given_descriptors`)."""
+    global _given
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _UNLIMITED if hard == resource.RLIM_INFINITY else hard
+    if soft == resource.RLIM_INFINITY or soft >= most:
+        return most
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    except (OSError, ValueError):
+        return soft
+    _given = soft, hard
+    return most
+
+
+def given_descriptors() -> tuple[int, int] | None:
+    """The limit that a child is to have, None when it was not changed."""
+    return _given
 
 
 def use_fast_loop() -> None:

@@ -12,14 +12,16 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 from multidict import CIMultiDict
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from gateway.admin import guard
 from gateway.admin import web as admin
+from gateway.admin.serve import AdminService
 from gateway.app import Gateway
 from gateway.core.model import Address, Backend
+from gateway.edge.listener import Listener
+from gateway.edge.places import EVERYTHING, Room
 from tests import harness
 from tests.fakes import RawClient
 from tests.ports import free_port
@@ -30,30 +32,40 @@ ROUTING = harness.routing(
 
 
 class Admin:
-    def __init__(self, gateway: Gateway, server: TestServer, session: aiohttp.ClientSession) -> None:
+    def __init__(self, gateway: Gateway, listener: Listener, session: aiohttp.ClientSession) -> None:
         self.gateway = gateway
-        self._server = server
+        self.listener = listener
         self._session = session
 
     @property
     def address(self) -> tuple[str, int]:
-        return str(self._server.host), int(self._server.port or 0)
+        return self.listener.addresses[0]
+
+    def url(self, path: str) -> str:
+        host, port = self.address
+        return f"http://{host}:{port}{path}"
 
     async def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[int, Any, Any]:
         """Status, headers and body (parsed when it is JSON)."""
-        async with self._session.request(method, self._server.make_url(path), headers=headers) as answer:
+        async with self._session.request(method, self.url(path), headers=headers) as answer:
             text = await answer.text()
             return answer.status, answer.headers, json.loads(text) if "json" in answer.content_type else text
 
 
 @asynccontextmanager
-async def admin_of(folder: Path, **more: Any) -> AsyncIterator[Admin]:
+async def admin_of(folder: Path, room: Room = EVERYTHING, **more: Any) -> AsyncIterator[Admin]:
     async with harness.running(folder, ROUTING, **more) as gateway:
         app = web.Application()
         admin.install(app, gateway)
-        server = TestServer(app)
-        async with server, aiohttp.ClientSession() as session:
-            yield Admin(gateway, server, session)
+        service = AdminService(app, lambda: gateway.draining, lambda: gateway.live.current)
+        await service.setup()
+        listener = Listener(service, room)
+        listener.bind([("127.0.0.1", 0)])
+        await listener.open()
+        async with aiohttp.ClientSession() as session:
+            yield Admin(gateway, listener, session)
+        await listener.drain(lambda connections: False)
+        await service.cleanup()
 
 
 # --- health ----------------------------------------------------------------------------------------
@@ -233,7 +245,7 @@ async def test_two_authorization_headers_are_401_there_too(tmp_path: Path) -> No
         right = harness.bearer(asked.gateway, scope="gateway:admin")["Authorization"]
         for second in (right, "Bearer junk", "Basic YTpi"):
             headers = CIMultiDict([("Authorization", right), ("Authorization", second)])
-            url = asked._server.make_url("/admin/config")
+            url = asked.url("/admin/config")
             async with asked._session.get(url, headers=headers) as answer:
                 assert answer.status == 401
 

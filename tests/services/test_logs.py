@@ -63,7 +63,7 @@ def test_lines_are_written_in_their_order_by_another_thread(logger: logging.Logg
         logger.exception("it failed")
     thread.finish(logger)
     assert reader.lines[:100] == [f"line {number}" for number in range(100)]
-    assert reader.lines[100].startswith("it failed\nTraceback")
+    assert reader.lines[100].startswith("it failed\n    Traceback")
     assert reader.lines[100].endswith("KeyError: 'why'")
     assert threading.get_ident() not in reader.threads
     logger.info("at the end")
@@ -191,3 +191,30 @@ def test_a_signal_in_the_midst_of_a_line_may_log_another_one() -> None:
         [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=END, check=False
     )
     assert (done.stdout, done.stderr, done.returncode) == ("True\n", "", 0)
+
+
+def test_what_a_line_quotes_is_no_line_of_its_own_and_no_order_to_a_terminal(
+    logger: logging.Logger, reader: Reader
+) -> None:
+    thread = LogThread.before(logger, [reader])
+    logger.info("a child said: %s", "\x1b[2Jok\r\n2026-01-01 00:00:00 ERROR forged")
+    logger.info("", extra={"_struct_data": {"al.p": "/\x1b]0;x\x07", "al.c": 200}})
+    assert thread.finish(logger)
+    assert reader.lines[0] == "a child said: \\x1b[2Jok\\x0d\n    2026-01-01 00:00:00 ERROR forged"
+
+
+def test_what_is_to_be_done_between_two_lines_is_done_also_when_the_queue_is_full(
+    logger: logging.Logger, reader: Reader
+) -> None:
+    """Else a file that was renamed would be written to for ever."""
+    reader.go_on.clear()
+    thread = LogThread([reader], limit=3)
+    logger.removeHandler(reader)
+    logger.addHandler(thread)
+    for number in range(20):
+        logger.info("line %d", number)
+    done = threading.Event()
+    thread.call(done.set)
+    reader.go_on.set()
+    assert done.wait(END)
+    assert thread.finish(logger)

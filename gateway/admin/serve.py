@@ -1,0 +1,123 @@
+"""The admin listener serves its aiohttp application on connections of our own.
+
+So its clients meet the public side's limits and its one strict reader: what a head may take in time and in
+bytes, what may be sent ahead, how long an answer may wait to be read. aiohttp's own server has none of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from time import perf_counter
+
+from aiohttp import HttpVersion10, HttpVersion11, StreamReader, web
+from aiohttp.http import RawRequestMessage, StreamWriter
+from aiohttp.streams import EMPTY_PAYLOAD
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from gateway.admin import guard
+from gateway.call import Call, Snapshot
+from gateway.core import target
+from gateway.core.errors import GatewayError, InternalError
+from gateway.core.request_reader import Request
+from gateway.edge import reply
+from gateway.edge.server import ClientConnection
+from gateway.periodic import Boundary
+
+L = logging.getLogger("asab.web.al")
+_NOTICE = 25  # asab.log.LOG_NOTICE
+_LONGEST = 2000  # characters of a field that a client chooses
+
+
+class AdminService:
+    """Serves the requests of the admin listener: those of one web.Application, in a task each. draining:
+    whether connections should end. snapshot: the live one."""
+
+    def __init__(
+        self, app: web.Application, draining: Callable[[], bool], snapshot: Callable[[], Snapshot]
+    ) -> None:
+        self._runner = web.AppRunner(app, handle_signals=False, access_log=None)
+        self._draining = draining
+        self._snapshot = snapshot
+        self._boundary = Boundary("a page of the admin listener")
+
+    async def setup(self) -> None:
+        """Freeze the application; no route or middleware can be added from now on."""
+        await self._runner.setup()
+
+    async def cleanup(self) -> None:
+        await self._runner.cleanup()
+
+    def serve(
+        self, client: ClientConnection, request: Request, request_body: bytes, content: StreamReader | None
+    ) -> None:
+        """Answer it. No page takes a body: one that is there is thrown away, as long as that is worth it."""
+        client.work(self._serve(client, request))
+
+    def refused(self, request_id: str, error: GatewayError, peer: str, request: Request | None) -> None:
+        method, path = (request.method, request.target) if request is not None else ("", "")
+        _log(peer, method, path, error.status, 0.0)
+
+    async def _serve(self, client: ClientConnection, request: Request) -> None:
+        began = perf_counter()
+        snapshot = self._snapshot()
+        call = Call(request.method, request.target, request.head, client.peer, snapshot, None, client)
+        call.old, call.keep_alive, call.draining = request.old, request.keep_alive, self._draining
+        response: web.StreamResponse | None = None
+        with self._boundary:
+            response = await self._answer(client, request)
+        if not isinstance(response, web.Response):
+            response = reply.problem(call, InternalError())
+        call.id = response.headers.get(reply.REQUEST_ID, call.id)
+        if not (call.keep_alive and client.goes_on):
+            response.force_close()
+        raw = reply.as_bytes(call, response)
+        if client.transport is not None:
+            client.transport.write(raw)
+        _log(client.peer, request.method, request.target, response.status, perf_counter() - began)
+        expected = not call.keep_alive or call.draining()
+        client.done(keep_alive=response.keep_alive is not False, expected=expected)
+
+    async def _answer(self, client: ClientConnection, request: Request) -> web.StreamResponse:
+        """What the application answers."""
+        server, task = self._runner.server, asyncio.current_task()
+        assert server is not None and task is not None
+        try:
+            _, path, query = target.resolve(request.method, request.target, request.head.hosts)
+        except GatewayError as error:
+            return guard.problem(error)
+        message = RawRequestMessage(
+            request.method,
+            request.target,
+            HttpVersion10 if request.old else HttpVersion11,
+            _headers(request),
+            (),
+            not request.keep_alive,
+            None,
+            upgrade=False,
+            chunked=False,
+            url=URL.build(path=path, query_string=query, encoded=True),
+        )
+        writer = StreamWriter(client, asyncio.get_running_loop())
+        asked = server.request_factory(message, EMPTY_PAYLOAD, client, writer, task)
+        try:
+            return await server.request_handler(asked)
+        except web.HTTPException as error:
+            return error
+
+
+def _headers(request: Request) -> CIMultiDictProxy[str]:
+    """All header lines, as they came."""
+    found: CIMultiDict[str] = CIMultiDict()
+    for line in request.head.raw.split(b"\r\n"):
+        name, colon, value = line.partition(b":")
+        if colon:
+            found.add(name.decode("ascii"), value.decode("utf-8", "surrogateescape").strip(" \t"))
+    return CIMultiDictProxy(found)
+
+
+def _log(peer: str, method: str, path: str, status: int, seconds: float) -> None:
+    """Told where [logging] asks for notices."""
+    L.log(_NOTICE, "%s %s %s %d %.1f ms", peer, method, path[:_LONGEST], status, 1000 * seconds)
