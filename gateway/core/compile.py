@@ -282,6 +282,7 @@ def _websocket(written: RouteSettings) -> WebSocketRule | None:
         max_message=rule.max_message if rule.max_message is not None else _DEFAULT_MAX_MESSAGE,
         idle=rule.idle if rule.idle is not None else _DEFAULT_WEBSOCKET_IDLE,
         origins=(*rule.origins, *(cors.origins if cors else ())),
+        **({"frames": rule.frames.compiled()} if rule.frames else {}),
     )
 
 

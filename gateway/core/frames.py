@@ -6,12 +6,12 @@ bytes as they came. Extensions are never negotiated, so the reserved bits must b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _MAX_CONTROL = 125  # bytes of a control frame's payload
 MAX_CLOSE = _MAX_CONTROL + 6  # bytes of a masked close frame
+SMALL = 1024  # bytes of a payload; a frame that holds less is paid for by its number, not by its bytes
 
 # Close codes (section 7.4.1, and the IANA registry). 1005, 1006 and 1015 never stand in a frame.
 GOING_AWAY, PROTOCOL_ERROR, INVALID_DATA, POLICY = 1001, 1002, 1007, 1008
@@ -29,78 +29,122 @@ class FrameError(Exception):
 
 
 class Part(NamedTuple):
-    """Bytes of one frame, as they came. ends: it is complete with them. payload: of a control frame (which
-    is always given whole), unmasked."""
+    """Bytes as they came: one close or pong frame whole, or a run of all other frames.
+
+    ends: they end where a frame does. first: how many of them end the frame that had begun before, 0 when
+    none had, or it goes on. frames: how many began in them; small: those that hold less than SMALL bytes.
+    payload: of a close or pong frame, unmasked.
+    """
 
     opcode: int
     data: bytes
     ends: bool
+    first: int = 0
+    frames: int = 0
+    small: int = 0
     payload: bytes = b""
 
 
 class FrameReader:
     """Frames from one peer. masked: whether it must mask them (a client must, a server must not).
-    max_message: bytes that a message may hold, over all its fragments."""
+    max_message: bytes that a message may hold, over all its fragments.
 
-    __slots__ = ("_fragmented", "_left", "_masked", "_max_message", "_rest", "_size")
+    `feed` takes bytes, `next` gives what can be said of them, as many frames at a time as whoever asks has
+    time for: a frame of nothing is 6 bytes, so that 256 KiB may hold 40,000 of them.
+    """
+
+    __slots__ = (
+        "_at", "_data", "_fragmented", "_head_size", "_left", "_mask_bit", "_masked", "_max_message", "_size",
+        "waiting",
+    )  # fmt: skip
 
     def __init__(self, *, masked: bool, max_message: int) -> None:
         self._masked = masked
+        self._mask_bit = 0x80 if masked else 0
+        self._head_size = 6 if masked else 2
         self._max_message = max_message
-        self._rest = b""  # the beginning of a frame's head, or of a control frame
+        self._data = b""
+        self._at = 0  # what is before it was given
         self._left = 0  # bytes of a data frame's payload that are still to come
         self._fragmented = False  # a message has begun and its last fragment has not
         self._size = 0  # bytes of that message up to here
+        self.waiting = False  # `next` may give more before more is fed
 
-    def feed(self, data: bytes) -> Iterator[Part]:
-        """What can be said of these bytes. Raises FrameError, always between two frames."""
-        if self._rest:
-            data, self._rest = self._rest + data, b""
-        at = 0
-        while at < len(data):
-            if self._left:
-                piece = data[at : at + self._left]
-                at += len(piece)
-                self._left -= len(piece)
-                yield Part(CONTINUATION, piece, not self._left)
-                continue
-            head, length = self._head(data, at)
+    def feed(self, data: bytes) -> None:
+        self._data = self._data[self._at :] + data if self._at < len(self._data) else data
+        self._at = 0
+        self.waiting = True
+
+    def take(self) -> bytes:
+        """What was fed and not given; nothing of it is waited for any more."""
+        rest, self._data, self._at, self.waiting = self._data[self._at :], b"", 0, False
+        return rest
+
+    def next(self, most: int) -> Part | None:
+        """The next part, of at most so many frames that begin in it (1 or more); None when more bytes are
+        needed. Raises FrameError, always between two frames, behind all that is good."""
+        data, start, size = self._data, self._at, len(self._data)
+        at, first = start, 0
+        if self._left:
+            at = min(start + self._left, size)
+            self._left -= at - start
+            first = 0 if self._left else at - start
+        frames = small = 0
+        while frames < most and at + 2 <= size:
             opcode = data[at] & 0x0F
-            control = opcode >= CLOSE
-            if not head or (control and at + head + length > len(data)):
-                self._rest = data[at:]
-                return
-            end = at + head + (length if control else 0)
-            raw = data[at:end]
+            try:
+                head, length = self._head(data, at)
+            except FrameError:
+                if at > start:
+                    break
+                raise
+            if not head:
+                break
+            end = at + head + length
+            if opcode >= CLOSE:
+                if end > size:
+                    break
+                if opcode != PING:
+                    if at > start:
+                        break
+                    self._at = end
+                    raw = data[at:end]
+                    return Part(opcode, raw, True, 0, 1, 1, self._payload(raw, head))
+            frames += 1
+            if length < SMALL:
+                small += 1
+            if end > size:
+                self._left = end - size
+                end = size
             at = end
-            if control:
-                yield Part(opcode, raw, True, self._payload(raw, head))
-            else:
-                self._left = length
-                yield Part(opcode, raw, not length)
+        if at > start:
+            self._at = at
+            run = data if at - start == size else data[start:at]
+            return Part(CONTINUATION, run, not self._left, first, frames, small)
+        self._data, self._at, self.waiting = data[at:], 0, False
+        return None
 
     def _head(self, data: bytes, at: int) -> tuple[int, int]:
-        """The lengths of a frame's head and of its payload; (0, 0) when the head is not whole yet."""
-        if len(data) < at + 2:
-            return 0, 0
+        """The lengths of a frame's head and of its payload; (0, 0) when the head is not whole yet. Two bytes
+        of it are there."""
         first, second = data[at], data[at + 1]
-        opcode, length = first & 0x0F, second & 0x7F
-        if first & 0x70:
-            raise FrameError(PROTOCOL_ERROR, "A reserved bit is set.")
-        if opcode not in (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG):
-            raise FrameError(PROTOCOL_ERROR, "The opcode is unknown.")
-        if bool(second & 0x80) != self._masked:
+        kind = _KINDS[first]
+        if kind is not None:
+            raise FrameError(PROTOCOL_ERROR, kind)
+        if second & 0x80 != self._mask_bit:
             raise FrameError(PROTOCOL_ERROR, "Frames of a client are masked, those of a server are not.")
-        extended = {126: 2, 127: 8}.get(length, 0)
-        head = 2 + extended + (4 if self._masked else 0)
-        if len(data) < at + head:
-            return 0, 0
-        if extended:
-            shorter = length
-            length = int.from_bytes(data[at + 2 : at + 2 + extended])
+        length, head = second & 0x7F, self._head_size
+        if length > _MAX_CONTROL:
+            extended = 2 if length == 126 else 8
+            head += extended
+            if len(data) < at + head:
+                return 0, 0
+            shorter, length = length, int.from_bytes(data[at + 2 : at + 2 + extended])
             if length < (126 if shorter == 126 else 0x10000) or length >> 63:
                 raise FrameError(PROTOCOL_ERROR, "The length is not in its shortest form.")
-        self._check(opcode, bool(first & 0x80), length)
+        elif len(data) < at + head:
+            return 0, 0
+        self._check(first & 0x0F, first & 0x80 != 0, length)
         return head, length
 
     def _check(self, opcode: int, final: bool, length: int) -> None:
@@ -111,9 +155,10 @@ class FrameReader:
             return
         if self._fragmented != (opcode == CONTINUATION):
             raise FrameError(PROTOCOL_ERROR, "A fragment stands where none may.")
-        self._size = self._size + length if opcode == CONTINUATION else length
-        if self._size > self._max_message:
+        size = self._size + length if opcode == CONTINUATION else length
+        if size > self._max_message:
             raise FrameError(TOO_BIG, f"A message may hold at most {self._max_message} bytes.")
+        self._size = size
         self._fragmented = not final
 
     def _payload(self, raw: bytes, head: int) -> bytes:
@@ -121,9 +166,22 @@ class FrameReader:
         return mask(payload, raw[head - 4 : head]) if self._masked else payload
 
 
+def _fault(first: int) -> str | None:
+    """What is wrong with a frame's first byte."""
+    if first & 0x70:
+        return "A reserved bit is set."
+    known = (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG)
+    return None if first & 0x0F in known else "The opcode is unknown."
+
+
+_KINDS = tuple(map(_fault, range(256)))
+
+
 def mask(payload: bytes, key: bytes) -> bytes:
     """Mask or unmask a short payload (section 5.3)."""
-    return bytes(byte ^ key[index & 3] for index, byte in enumerate(payload))
+    size = len(payload)
+    keys = (key * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload) ^ int.from_bytes(keys)).to_bytes(size)
 
 
 def frame(opcode: int, payload: bytes = b"", key: bytes = b"") -> bytes:

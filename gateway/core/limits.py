@@ -64,13 +64,29 @@ def take(bucket: float | None, now: float, rate: Rate) -> tuple[float, float]:
     return arrival + interval, 0.0
 
 
+class Pace:
+    """A rate that is looked at behind what was done: whoever went beyond it stops, or waits."""
+
+    __slots__ = ("_arrival", "_rate")
+
+    def __init__(self, rate: Rate) -> None:
+        self._rate = rate
+        self._arrival = 0.0
+
+    def spend(self, count: int, now: float) -> float:
+        """Count so many more. Gives the seconds until the rate has room for what was counted up to now, 0.0
+        when it has."""
+        each = 1.0 / self._rate.per_second
+        self._arrival = max(self._arrival, now) + count * each
+        return max(0.0, self._arrival - now - self._rate.burst * each)
+
+
 def standing(name: str, bucket: float, now: float, rate: Rate) -> Standing:
     """How a bucket stands at `now`."""
     used = max(0.0, bucket - now)
     left = math.floor(rate.burst - used * rate.per_second + ROUNDING)
     window = max(1, whole_seconds(rate.burst / rate.per_second))
     return Standing(name, rate.burst, window, max(0, left), used)
-
 
 
 def later(wait: float, chance: float) -> float:

@@ -156,14 +156,20 @@ class CorsRule:
     max_age: int = 600
 
 
+# Chat, games and cursors send up to a hundred messages a second; a processor reads some 30,000 that come alone.
+SMALL_FRAMES = Rate(1000.0, 5000)
+
+
 @dataclass(frozen=True, slots=True)
 class WebSocketRule:
     """What a WebSocket on a route may do. max_message: bytes, over all fragments. idle: seconds without a
-    sign of life. origins: whose pages may open one, besides those of the request's own host."""
+    sign of life. origins: whose pages may open one, besides those of the request's own host. frames: small
+    ones (see core.frames.SMALL), control frames among them, in each direction."""
 
     max_message: int
     idle: float
     origins: tuple[str, ...] = ()
+    frames: Rate = SMALL_FRAMES
 
 
 @dataclass(frozen=True, slots=True)

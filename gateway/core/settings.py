@@ -234,6 +234,10 @@ class CorsSettings(_Strict):
 class WebSocketSettings(_Strict):
     max_message: Size | None = Field(default=None, description="default 1MiB")
     idle: Duration | None = Field(default=None, description="without a sign of life; default 60s")
+    frames: RateLimit | None = Field(
+        default=None,
+        description="below 1KiB, pings too; beyond: 1008 (a backend waits); default 1000/s, burst 5000",
+    )
     origins: list[Origin] = Field(
         default=[], description="whose pages may open one, besides the host's own and those of cors"
     )

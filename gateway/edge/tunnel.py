@@ -5,10 +5,13 @@ stand between two frames that pass. Who ends it, and what the other side is told
 
 - A peer closes: its close frame passes, and so does the answer to it.
 - A peer breaks the protocol or a limit: it gets 1002, 1007 or 1009 itself.
+- A client sends small frames faster than the route lets it: it gets 1008. A backend that does is held back.
 - The client is gone or at fault: the backend gets 1001. The backend is: the client gets 1014 (bad gateway).
 - The token expires or the tenant is disabled: both get 1008. The gateway drains: both get 1001.
 
-A side whose frame was cut off in the middle cannot get a close frame any more: its connection is cut too.
+What came is passed on in turns (edge/turns.py): as many frames as there is time for, then the rest, and no
+more is read meanwhile. A side whose frame was cut off in the middle cannot get a close frame any more: its
+connection is cut too.
 """
 
 from __future__ import annotations
@@ -16,95 +19,22 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from time import monotonic
 
 from gateway.call import Call
 from gateway.core import frames
 from gateway.core.errors import Draining, GatewayError
 from gateway.core.frames import FrameError, FrameReader, Part
+from gateway.core.limits import Pace
 from gateway.core.model import Tenant, WebSocketRule
+from gateway.edge import turns
 from gateway.edge.connection import Connection
+from gateway.edge.side import Side
+from gateway.edge.turns import Turns
 
 CLOSE_TIME = 5.0  # seconds that a peer may take to answer a close frame of ours
-
-
-class _Side:
-    """One of the two connections: what comes from it (reader), and what is written to it.
-
-    inside: what was written ends in the middle of a frame. close_sent, close_seen: a close frame went to
-    it, came from it. broken: it broke the protocol, so of what it sends only the answer to our close frame is
-    looked for. tail: the last bytes of that.
-    """
-
-    def __init__(
-        self, transport: asyncio.Transport, congested: Callable[[], bool], reader: FrameReader, *, masks: bool
-    ) -> None:
-        self.transport = transport
-        self.congested = congested
-        self.reader = reader
-        self.heard = monotonic()
-        self.pinged = self.held = self.inside = False
-        self.close_sent = self.close_seen = self.broken = self.lost = False
-        self.tail = b""
-        self._masks = masks
-        self._ready: list[bytes] = []
-        self._waiting: list[bytes] = []  # frames of ours, until the frame that passes is complete
-
-    def relay(self, part: Part) -> int:
-        """Pass a part on. Gives its length, 0 when nothing may follow the close frame."""
-        if self.close_sent and not self.inside:
-            return 0
-        self._ready.append(part.data)
-        self.inside = not part.ends
-        if part.ends and self._waiting:
-            self._ready += self._waiting
-            self._waiting = []
-        return len(part.data)
-
-    def send(self, opcode: int, payload: bytes) -> None:
-        """A frame of ours, as soon as one may stand there."""
-        frame = frames.frame(opcode, payload, os.urandom(4) if self._masks else b"")
-        (self._waiting if self.inside else self._ready).append(frame)
-
-    def close(self, code: int, reason: str) -> None:
-        """Nothing follows this, but what is missing of a frame."""
-        if not self.close_sent:
-            self.close_sent = True
-            self.send(frames.CLOSE, frames.close_payload(code, reason))
-
-    def fail(self, error: FrameError) -> None:
-        """It broke the protocol: where its frames begin is not known any more."""
-        self.broken = True
-        self.close(error.code, error.reason)
-
-    def look_for_close(self, data: bytes) -> None:
-        """A broken one has answered our close frame, or sent its own, when what came ends in one."""
-        self.tail = (self.tail + data)[-frames.MAX_CLOSE :]
-        self.close_seen = frames.ends_in_close(self.tail)
-
-    @property
-    def done(self) -> bool:
-        return self.close_sent and self.close_seen and not self.inside
-
-    def flush(self) -> None:
-        if self._ready and not self.lost and not self.transport.is_closing():
-            self.transport.write(self._ready[0] if len(self._ready) == 1 else b"".join(self._ready))
-        self._ready = []
-
-    def hold(self, held: bool) -> None:
-        """Read from it no more for now, or again."""
-        if held == self.held or self.lost or self.transport.is_closing():
-            return
-        self.held = held
-        if held:
-            self.transport.pause_reading()
-        else:
-            self.heard = monotonic()
-            self.transport.resume_reading()
-
-    def cut(self) -> None:
-        if not self.lost:
-            self.transport.abort()
+_UNREAD = 4 * 1024 * 1024  # bytes that a broken one may send while we wait for that answer
 
 
 class Tunnel:
@@ -122,26 +52,32 @@ class Tunnel:
         rule: WebSocketRule,
         expires: float,
         on_end: Callable[[Tunnel], None],
+        taking: Turns,
     ) -> None:
         client, limit = call.client, rule.max_message
         assert client is not None and client.transport is not None and connection.transport is not None
         self.call = call
         self._on_end = on_end
+        self._turns = taking
+        self._key = call.tenant.id.value if call.tenant is not None else call.peer
+        self._rule = rule
         self._idle = rule.idle
         self._expires = expires
         self._close_by = 0.0
         self._ended = False
         self._mark = os.urandom(8)  # in our pings, so that the pongs to them go no further
-        self._client = _Side(
+        self._client = Side(
             client.transport,
             lambda: client.writing_paused,
             FrameReader(masked=True, max_message=limit),
+            Pace(rule.frames),
             masks=False,
         )
-        self._backend = _Side(
+        self._backend = Side(
             connection.transport,
             lambda: connection.writable is not None,
             FrameReader(masked=False, max_message=limit),
+            Pace(rule.frames),
             masks=True,
         )
         self.deadline = monotonic()
@@ -156,35 +92,89 @@ class Tunnel:
     # --- what comes ---
 
     def from_client(self, data: bytes) -> None:
-        if not self._ended:
-            self.call.bytes_in += self._relay(self._client, self._backend, data)
+        self._came(self._client, self._backend, data)
 
     def feed(self, data: bytes) -> None:
         """Bytes from the backend."""
-        if not self._ended:
-            self.call.bytes_out += self._relay(self._backend, self._client, data)
+        self._came(self._backend, self._client, data)
 
-    def _relay(self, one: _Side, other: _Side, data: bytes) -> int:
-        """Gives the bytes that were passed on."""
-        passed = 0
+    def _came(self, one: Side, other: Side, data: bytes) -> None:
+        if self._ended or not data:
+            return
         one.heard, one.pinged = monotonic(), False
-        if not one.broken and not one.close_seen:
-            try:
-                for part in one.reader.feed(data):
-                    if part.opcode == frames.CLOSE:
-                        passed += self._closes(one, other, part)
-                        break
-                    if part.opcode != frames.PONG or part.payload != self._mark:
-                        passed += other.relay(part)
-            except FrameError as error:
-                one.fail(error)
-                self._tell(other)
+        if one.broken or one.close_seen:
+            self._throw_away(one, data)
+            return
+        one.reader.feed(data)
+        if not one.waits:
+            most = self._turns.now(self._key)
+            if most:
+                self._turns.spend(self._key, self._relay(one, other, most))
+            else:
+                self._wait(one, other)
+                self._settle()
+
+    def _throw_away(self, one: Side, data: bytes) -> None:
+        """Who broke the protocol is read until it answers our close frame, but not for ever."""
+        self._turns.spend(self._key, turns.EACH)
         if one.broken and not one.close_seen:
             one.look_for_close(data)
+            if one.surplus > _UNREAD:
+                one.cut()
         self._settle()
-        return passed
 
-    def _closes(self, one: _Side, other: _Side, part: Part) -> int:
+    def _wait(self, one: Side, other: Side) -> None:
+        """What it sent is passed on when it is its turn; until then no more is read from it."""
+        one.waits = True
+        self._turns.wait(self._key, partial(self._go_on, one, other))
+
+    def _go_on(self, one: Side, other: Side, most: int) -> int:
+        one.waits = False
+        return 0 if self._ended else self._relay(one, other, most)
+
+    def _relay(self, one: Side, other: Side, most: int) -> int:
+        """Pass on what one of them sent, for about so many units of a turn. Gives those that were used."""
+        used, passed, pause = turns.EACH, 0, 0.0
+        try:
+            while used < most and not pause and (part := one.reader.next(most)) is not None:
+                used += 1 + part.frames + len(part.data) // turns.BYTES
+                if part.small:
+                    pause = self._count(one, part.small)
+                if part.opcode == frames.CLOSE:
+                    passed += self._closes(one, other, part)
+                    one.reader.take()
+                elif part.opcode != frames.PONG or part.payload != self._mark:
+                    passed += other.relay(part)
+        except FrameError as error:
+            one.fail(error)
+            self._tell(other)
+            rest = one.reader.take()
+            if not one.close_seen:
+                one.look_for_close(rest)
+        if one is self._client:
+            self.call.bytes_in += passed
+        else:
+            self.call.bytes_out += passed
+        if one.reader.waiting:
+            if pause:
+                one.waits = True
+                asyncio.get_running_loop().call_later(pause, self._wait, one, other)
+            else:
+                self._wait(one, other)
+        elif one.lost:
+            self._is_gone(one, other)
+        self._settle()
+        return used
+
+    def _count(self, one: Side, small: int) -> float:
+        """Seconds for which nothing more is passed on, because of so many small frames. Raises FrameError."""
+        pause = one.pace.spend(small, monotonic())
+        if pause and one is self._client:
+            rate = self._rule.frames.per_second
+            raise FrameError(frames.POLICY, f"More than {rate:g} small frames a second.")
+        return pause
+
+    def _closes(self, one: Side, other: Side, part: Part) -> int:
         """A close frame: the beginning of the end, or the answer to one."""
         one.close_seen = True
         frames.check_close(part.payload)
@@ -196,7 +186,7 @@ class Tunnel:
         self._close_by = self._close_by or monotonic() + max(CLOSE_TIME, self._idle)
         return passed
 
-    def _tell(self, side: _Side) -> None:
+    def _tell(self, side: Side) -> None:
         """The other side of this one is gone or at fault."""
         if side.close_seen:
             side.close(1000, "")  # it wanted to go anyway
@@ -230,14 +220,21 @@ class Tunnel:
         """The backend's connection is gone."""
         self._lost(self._backend, self._client)
 
-    def _lost(self, side: _Side, other: _Side) -> None:
+    def _lost(self, side: Side, other: Side) -> None:
         side.lost = True
+        if side.waits and not other.lost:
+            self._hurry()  # what it sent before passes first
+        else:
+            self._is_gone(side, other)
+        self._settle()
+
+    def _is_gone(self, side: Side, other: Side) -> None:
+        """All that it sent has passed."""
         if not other.lost:
             if other.inside:
                 other.cut()
             else:
                 self._tell(other)
-        self._settle()
 
     # --- what ends it from outside ---
 
@@ -290,7 +287,7 @@ class Tunnel:
             if side.done:
                 side.transport.close()
             goes_on = not other.lost and not (other.close_sent and not other.inside)
-            side.hold(goes_on and other.congested())
+            side.hold(side.waits or (goes_on and other.congested()))
         if self._close_by:
             self.deadline = min(self.deadline, self._close_by)
         if self._client.lost and self._backend.lost:
@@ -304,9 +301,10 @@ class Tunnel:
 
 
 class Tunnels:
-    """All that are open; they outlive a snapshot."""
+    """All that are open; they outlive a snapshot. turns: what they may do in one turn of the loop."""
 
     def __init__(self) -> None:
+        self.turns = Turns()
         self._open: set[Tunnel] = set()
         self._tenants: Mapping[str, Tenant] = {}
         self._draining = False

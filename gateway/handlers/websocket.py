@@ -79,7 +79,7 @@ class Handshake:
             exchange.abort()
             passage.finish()
 
-        tunnel = Tunnel(call, exchange.connection, self._rule, self._expires, ended)
+        tunnel = Tunnel(call, exchange.connection, self._rule, self._expires, ended, self._tunnels.turns)
         try:
             answer = self._answer(head, passage.via.response(head.old))
             exchange.connection.exchange = tunnel

@@ -67,6 +67,7 @@ ROUTE: dict[str, tuple[dict[str, Any], frozenset[str]]] = {
     "forward_authorization": ({"forward_authorization": True}, ALL_BACKENDS),
     "websocket": ({"websocket": True}, ASYNC),
     "websocket.max_message": ({"websocket": {"max_message": 7}}, ASYNC),
+    "websocket.frames": ({"websocket": {"frames": "7/s"}}, ASYNC),
     "websocket.idle": ({"websocket": {"idle": 7}}, ASYNC),
     "websocket.origins": ({"websocket": {"origins": ["http://a"]}}, ASYNC),
     "rate_limit.rate": ({"rate_limit": "7/s"}, EVERYWHERE),
