@@ -156,7 +156,7 @@ class CorsRule:
     max_age: int = 600
 
 
-# Chat, games and cursors send up to a hundred messages a second; a processor reads some 30,000 that come alone.
+# Chats, games and cursors send up to a hundred a second; a processor has time for 30,000 that come alone.
 SMALL_FRAMES = Rate(1000.0, 5000)
 
 
