@@ -24,6 +24,7 @@ from gateway.core.openmetrics import Gauge
 from gateway.core.process import Command, ProcessConfig
 from gateway.core.via import Via, pseudonym
 from gateway.edge.accesslog import AccessLog
+from gateway.edge.lifetimes import Lifetimes
 from gateway.edge.listener import Listener, reachable
 from gateway.edge.places import public_room
 from gateway.edge.pool import Pools
@@ -93,7 +94,8 @@ class Gateway:
         with self._named("[log] access", config.access_log):
             self.access_log = AccessLog(config.access_log, queries=config.log_query)
         self.pools = Pools()
-        self.tunnels = Tunnels()
+        self.lifetimes = Lifetimes()
+        self.tunnels = Tunnels(self.lifetimes)
         self.health = Health(lambda backend: self.admission.wake(backend), now)
         self.admission = Admission(
             share=config.share, usable=self.health.usable, unavailable=self.health.unavailable
@@ -106,7 +108,7 @@ class Gateway:
         self.store = document_store(config.store_uri, secret, application, patient=True)
         name = config.via or pseudonym(secret)
         self.via = Via(name, responses=config.via_responses, loops=config.via_loops)
-        self.feeds = Feeds()
+        self.feeds = Feeds(self.lifetimes)
         memory = Budget(config.body_memory)
         self.documents = Documents(self.store, self.feeds, memory, self.admission.enter)
         routing = Path(config.routing)
@@ -212,7 +214,7 @@ class Gateway:
 
     async def reload(self) -> None:
         """What SIGHUP asks for: the config and the keys again."""
-        await self.keys.reload_if_changed()
+        await self._load_keys()
         await self.live.reload_when_quiet()
 
     async def reopen_logs(self, why: str) -> None:
@@ -249,8 +251,8 @@ class Gateway:
     def _target(self, backend: Backend | None) -> Target:
         if backend is None:
             return self.documents
-        health, retries = self.health, self.retries
-        return Proxy(backend, self.pools, self.admission, health, self.tunnels, retries, self.via)
+        rooms = self.pools, self.admission, self.health, self.tunnels, self.retries, self.via
+        return Proxy(backend, *rooms, self.lifetimes)
 
     def _spec(self, command: Command) -> ChildSpec:
         socket = f"{self.sockets}/{command.name}.sock"
@@ -275,8 +277,7 @@ class Gateway:
             lambda: self.health.reconcile(new.backends),
             lambda: self.admission.reconcile(new.backends),
             lambda: self.retries.reconcile(new.backends),
-            lambda: self.tunnels.reconcile(new.tenants),
-            lambda: self.feeds.reconcile(new.tenants),
+            lambda: self.lifetimes.reconcile(new.tenants),
             lambda: self.metrics.config_reload("applied"),
             lambda: self.metrics.keep_routes([route.name for route in new.table.routes]),
             lambda: self._on_snapshot(new),
@@ -311,7 +312,11 @@ class Gateway:
             self.metrics.child_restarted(name)
 
     async def _watch_keys(self) -> None:
-        await Periodic("loading the keys again", _KEYS_POLL, self.keys.reload_if_changed).run()
+        await Periodic("loading the keys again", _KEYS_POLL, self._load_keys).run()
+
+    async def _load_keys(self) -> None:
+        if await self.keys.reload_if_changed():
+            await self.lifetimes.verify(self.keys.verify)
 
 
 def document_store(

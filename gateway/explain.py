@@ -27,6 +27,7 @@ from gateway.core.limits import Rate
 from gateway.core.model import MANAGE, Identity, Route, TenantId
 from gateway.edge import front_page
 from gateway.edge.cors import is_preflight
+from gateway.edge.lifetimes import Lifetimes
 from gateway.edge.pool import Pools
 from gateway.edge.tunnel import Tunnels
 from gateway.handlers import websocket
@@ -199,12 +200,12 @@ def _go_on(call: _Unread) -> None:
     if route.backend is not None:
         rule = websocket.asked(call)
         if rule is not None:
-            websocket.Handshake(call, rule, Pools(), Tunnels())
+            websocket.Handshake(call, rule, Pools(), Tunnels(Lifetimes()))
         return
     if not route.by_collection:
         return
     call.route = _Noting(**{one.name: getattr(route, one.name) for one in fields(route)})
-    documents = Documents(_NoStore(), Feeds(), Budget(sys.maxsize))  # type: ignore[arg-type]
+    documents = Documents(_NoStore(), Feeds(Lifetimes()), Budget(sys.maxsize))  # type: ignore[arg-type]
     try:
         with suppress(_Reached):
             asyncio.run(_ask(documents, call))

@@ -48,6 +48,11 @@ SERVICES_THAT_FETCH: frozenset[str] = frozenset()
 WALLS = frozenset({"gateway.life", "gateway.periodic"})
 WORKER = "gateway.process_worker"
 FILE_LINES, FUNCTION_LINES = 400, 50
+# Files that hold one concept and are longer all the same: why, and how long at most.
+LONG_FILES = {
+    "gateway/core/settings.py": (450, "every key of the routing config, as an operator would look for it"),
+    "gateway/core/process.py": (450, "every key of the process config, as an operator would look for it"),
+}
 IMPURE = frozenset(
     {"time", "asyncio", "logging", "socket", "random", "os", "secrets", "threading", "subprocess", "select"}
 )
@@ -236,8 +241,9 @@ def sizes(modules: list[Module]) -> Iterator[str]:
     for module in modules:
         if ".migrations." in module.name:
             continue
-        if module.lines > FILE_LINES + 1:
-            yield f"{module.file}:1: {module.lines - 1} lines (a file has at most {FILE_LINES})"
+        most, _ = LONG_FILES.get(module.file, (FILE_LINES, ""))
+        if module.lines > most + 1:
+            yield f"{module.file}:1: {module.lines - 1} lines (a file has at most {most})"
         for node in ast.walk(module.tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 length = (node.end_lineno or 0) - node.lineno + 1

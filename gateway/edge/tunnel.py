@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 
@@ -27,9 +27,10 @@ from gateway.core import frames
 from gateway.core.errors import Draining, GatewayError
 from gateway.core.frames import FrameError, FrameReader, Part
 from gateway.core.limits import Pace
-from gateway.core.model import Tenant, WebSocketRule
+from gateway.core.model import WebSocketRule
 from gateway.edge import turns
 from gateway.edge.connection import Connection
+from gateway.edge.lifetimes import Lifetime, Lifetimes
 from gateway.edge.side import Side
 from gateway.edge.turns import Turns
 
@@ -40,7 +41,7 @@ _UNREAD = 4 * 1024 * 1024  # bytes that a broken one may send while we wait for 
 class Tunnel:
     """From the 101 to the end of both connections. `deadline`: when `look` wants to be called.
 
-    expires: when the token does, on the monotonic clock, 0.0 for never. on_end: called once, at the end.
+    on_end: called once, at the end. over: it may go on no longer, and why not.
     """
 
     begun = endless = True
@@ -50,7 +51,6 @@ class Tunnel:
         call: Call,
         connection: Connection,
         rule: WebSocketRule,
-        expires: float,
         on_end: Callable[[Tunnel], None],
         taking: Turns,
     ) -> None:
@@ -62,7 +62,6 @@ class Tunnel:
         self._key = call.tenant.id.value if call.tenant is not None else call.peer
         self._rule = rule
         self._idle = rule.idle
-        self._expires = expires
         self._close_by = 0.0
         self._ended = False
         self._mark = os.urandom(8)  # in our pings, so that the pongs to them go no further
@@ -245,6 +244,11 @@ class Tunnel:
         self._hurry()
         self._settle()
 
+    def over(self, why: str) -> None:
+        """Its token or its tenant is no longer good."""
+        if not self._client.close_sent:
+            self.close(frames.POLICY, why)
+
     def cut(self) -> None:
         """End it now; nobody is told."""
         self._client.cut()
@@ -266,8 +270,6 @@ class Tunnel:
         if self._close_by and now >= self._close_by:
             self.cut()
             return
-        if self._expires and now >= self._expires and not self._client.close_sent:
-            self.close(frames.POLICY, "The token has expired.")
         for side, other in ((self._client, self._backend), (self._backend, self._client)):
             silent = 0.0 if side.held or self._close_by else now - side.heard
             if silent >= self._idle:
@@ -276,7 +278,7 @@ class Tunnel:
             elif silent >= self._idle / 2 and not side.pinged:
                 side.pinged = True
                 side.send(frames.PING, self._mark)
-        ends = [self._expires or now + self._idle, self._close_by or now + self._idle, now + self._idle / 8]
+        ends = [self._close_by or now + self._idle, now + self._idle / 8]
         self.deadline = max(now, min(ends))
         self._settle()
 
@@ -303,10 +305,10 @@ class Tunnel:
 class Tunnels:
     """All that are open; they outlive a snapshot. turns: what they may do in one turn of the loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, lifetimes: Lifetimes) -> None:
         self.turns = Turns()
-        self._open: set[Tunnel] = set()
-        self._tenants: Mapping[str, Tenant] = {}
+        self._lifetimes = lifetimes
+        self._open: dict[Tunnel, Lifetime] = {}
         self._draining = False
 
     def __len__(self) -> int:
@@ -314,28 +316,15 @@ class Tunnels:
 
     def add(self, tunnel: Tunnel) -> None:
         """One that has started. What happened while it did counts."""
-        self._open.add(tunnel)
+        self._open[tunnel] = self._lifetimes.add(tunnel.call, tunnel.over)
         if self._draining:
             tunnel.call.code = Draining.code
             tunnel.close(frames.GOING_AWAY, "The gateway is shutting down.")
-        self._check(tunnel)
 
     def discard(self, tunnel: Tunnel) -> None:
-        self._open.discard(tunnel)
-
-    def reconcile(self, tenants: Mapping[str, Tenant]) -> None:
-        """Close those whose tenant is gone or disabled."""
-        self._tenants = tenants
-        for tunnel in list(self._open):
-            self._check(tunnel)
-
-    def _check(self, tunnel: Tunnel) -> None:
-        tenant = tunnel.call.tenant
-        if tenant is None:
-            return
-        now = self._tenants.get(tenant.id.value)
-        if now is None or now.disabled:
-            tunnel.close(frames.POLICY, "The tenant is disabled.")
+        lifetime = self._open.pop(tunnel, None)
+        if lifetime is not None:
+            lifetime.close()
 
     def drain(self) -> None:
         """Tell all to go."""

@@ -9,10 +9,9 @@ client comes back by itself.
 from __future__ import annotations
 
 import asyncio
-import time
 from asyncio import FIRST_COMPLETED
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from aiohttp import web
@@ -20,7 +19,7 @@ from aiohttp import web
 from gateway.call import Call
 from gateway.core.counts import less
 from gateway.core.errors import BadRequest, Draining, Gone, StoreUnavailable, TenantLimit
-from gateway.core.model import Tenant
+from gateway.edge.lifetimes import Lifetimes
 from gateway.edge.stream import Stream
 from gateway.handlers import parameters, scopes, total
 from gateway.handlers.parameters import in_parameter
@@ -40,7 +39,8 @@ _End = asyncio.Future[None]
 class Feeds:
     """All that are open, and what ends them; they outlive a snapshot."""
 
-    def __init__(self, heartbeat: float = HEARTBEAT) -> None:
+    def __init__(self, lifetimes: Lifetimes, heartbeat: float = HEARTBEAT) -> None:
+        self._lifetimes = lifetimes
         self._heartbeat = heartbeat
         self._ends: dict[_End, str] = {}
         self._open: Counter[str] = Counter()
@@ -59,6 +59,7 @@ class Feeds:
         name = "Last-Event-ID" if last and last[0] else "after"
         after = last[0] if last and last[0] else after  # who comes back still has the URL it began with
         end = self._enter(call)
+        lifetime = self._lifetimes.add(call, lambda why: _finish(end), lambda: _cut(call))
         try:
             async with aclosing(store.changes(collection, after)) as feed:
                 with in_parameter(name):
@@ -68,6 +69,7 @@ class Feeds:
                         await self._relay(stream, feed, first, end)
                     return await stream.end()
         finally:
+            lifetime.close()
             self._leave(end)
 
     async def _relay(
@@ -101,34 +103,24 @@ class Feeds:
 
     def _enter(self, call: Call) -> _End:
         """Raises TenantLimit."""
-        tenant, identity = call.tenant, call.identity
-        assert tenant is not None and identity is not None
+        tenant = call.tenant
+        assert tenant is not None
         name = tenant.id.value
         if self._open[name] >= tenant.max_feeds:
             detail = f"The tenant may have {tenant.max_feeds} change feeds open at once."
             raise TenantLimit(detail, retry_after=_RETRY_LIMITED)
-        loop = asyncio.get_running_loop()
-        end: _End = loop.create_future()
+        end: _End = asyncio.get_running_loop().create_future()
         self._open[name] += 1
         self._ends[end] = name
         if self._draining:
             call.code = Draining.code
             _finish(end)
-        expiry = loop.call_later(max(0.0, identity.expires - time.time()), _finish, end)
-        end.add_done_callback(lambda _: expiry.cancel())
         return end
 
     def _leave(self, end: _End) -> None:
         name = self._ends.pop(end)
         less(self._open, name)
         _finish(end)
-
-    def reconcile(self, tenants: Mapping[str, Tenant]) -> None:
-        """End those whose tenant is gone or disabled."""
-        for end, name in list(self._ends.items()):
-            tenant = tenants.get(name)
-            if tenant is None or tenant.disabled:
-                _finish(end)
 
     def drain(self) -> None:
         """End all, and those that still come: their clients go on elsewhere, behind what they saw last."""
@@ -140,6 +132,12 @@ class Feeds:
 def _finish(end: _End) -> None:
     if not end.done():
         end.set_result(None)
+
+
+def _cut(call: Call) -> None:
+    """Its client does not read, so that it would not hear of the end."""
+    if call.client is not None and call.client.relay is not None:
+        call.client.relay.cut()
 
 
 def _text(changes: Changes) -> str:

@@ -16,6 +16,7 @@ from gateway.core.model import Address, Backend, Timeouts
 from gateway.core.via import Via
 from gateway.edge.connection import Connection
 from gateway.edge.exchange import Exchange
+from gateway.edge.lifetimes import Lifetime, Lifetimes
 from gateway.edge.pool import Pool, Pools
 from gateway.edge.relay import Relay
 
@@ -65,6 +66,8 @@ class Passage(Relay):
         "_finished",
         "_health",
         "_judged",
+        "_lifetime",
+        "_lifetimes",
         "_pool",
         "_pools",
         "_seat",
@@ -82,6 +85,7 @@ class Passage(Relay):
         pool: Pool,
         pools: Pools,
         health: Health,
+        lifetimes: Lifetimes,
         *,
         via: Via,
         threaded: bool,
@@ -92,6 +96,8 @@ class Passage(Relay):
         self._pool = pool
         self._pools = pools
         self._health = health
+        self._lifetimes = lifetimes
+        self._lifetime: Lifetime | None = None
         self._judged: Exchange | None = None
         self._total = total  # the route's own, which a client cannot shorten
         self._started = perf_counter()
@@ -136,6 +142,15 @@ class Passage(Relay):
         if head.stream and not head.bodyless:
             self._seat.become_stream()
         super().begin(head)
+        if self.call.identity is not None and self._may_last(head):
+            self._lifetime = self._lifetimes.add(self.call, self._over_now, self.cut)
+
+    def _may_last(self, head: AnswerHead) -> bool:
+        """Whether the answer may go on without end: it is a stream, or nothing says when it is over."""
+        return not head.bodyless and (head.stream or (not self._total and head.length < 0))
+
+    def _over_now(self, why: str) -> None:
+        self.leave_off()
 
     def upgraded(self) -> None:
         """The answer was a 101: what follows is a tunnel."""
@@ -197,6 +212,8 @@ class Passage(Relay):
 
     def on_end(self) -> None:
         self.retry = None
+        if self._lifetime is not None:
+            self._lifetime.close()
         for task in self._work:
             task.cancel()
         if not self.begun:

@@ -22,6 +22,7 @@ from gateway.core.via import Via
 from gateway.edge import body, reply
 from gateway.edge.connection import Connection
 from gateway.edge.exchange import Exchange
+from gateway.edge.lifetimes import Lifetimes
 from gateway.edge.pool import Pool, Pools
 from gateway.edge.spool import Spool
 from gateway.edge.tunnel import Tunnels
@@ -64,7 +65,9 @@ class Proxy:
         tunnels: Tunnels,
         retries: Retries,
         via: Via,
+        lifetimes: Lifetimes,
     ) -> None:
+        self._lifetimes = lifetimes
         self._backend = backend
         self._pools = pools
         self._admission = admission
@@ -173,6 +176,7 @@ class Proxy:
             pool,
             self._pools,
             self._health,
+            self._lifetimes,
             via=self._via,
             threaded=self._backend.threaded,
             total=call.route.timeouts.total,
@@ -230,9 +234,7 @@ class Proxy:
             if stream:
                 seat = self._admission.admit_stream(call, self._backend)
             else:
-                seat = await self._admission.admit(
-                    call, self._backend, _left(call, timeouts, timeouts.queue)
-                )
+                seat = await self._admission.admit(call, self._backend, _left(call, timeouts, timeouts.queue))
             try:
                 if self._health.enter(seat.address, call):
                     return seat

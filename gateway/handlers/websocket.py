@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import os
 import time
-from time import monotonic
 
 from gateway.call import Call
 from gateway.core import websocket
@@ -52,7 +51,7 @@ class Handshake:
         host = public_host(call.forwarded, call.head.hosts[0])
         websocket.check_origin(call.head.origins, host, rule.origins)
         self._offered = websocket.names(given.getall("Sec-WebSocket-Protocol", ()))
-        self._expires = _expires(call)
+        _require_fresh(call)
         self._key = base64.b64encode(os.urandom(16)).decode()
         self.lines = (
             "Connection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -79,7 +78,7 @@ class Handshake:
             exchange.abort()
             passage.finish()
 
-        tunnel = Tunnel(call, exchange.connection, self._rule, self._expires, ended, self._tunnels.turns)
+        tunnel = Tunnel(call, exchange.connection, self._rule, ended, self._tunnels.turns)
         try:
             answer = self._answer(head, passage.via.response(head.old))
             exchange.connection.exchange = tunnel
@@ -111,11 +110,7 @@ class Handshake:
         )
 
 
-def _expires(call: Call) -> float:
-    """When the token does, on the monotonic clock; 0.0 without one."""
-    if call.identity is None:
-        return 0.0
-    left = call.identity.expires - time.time()
-    if left <= 0:
+def _require_fresh(call: Call) -> None:
+    """A token whose time is over is taken for a while (the clocks' leeway), but opens no WebSocket."""
+    if call.identity is not None and call.identity.expires <= time.time():
         raise Unauthenticated("The token has expired, so it opens no WebSocket.")
-    return monotonic() + left

@@ -76,17 +76,20 @@ class Keys:
         for warning in self._keys.warnings:
             L.warning("%s: %s", self.path, warning)
 
-    async def reload_if_changed(self) -> None:
+    async def reload_if_changed(self) -> bool:
         """Read the key file again when it changed; a bad one is logged and the last good keys stay. It is
-        read in a thread, and taken on the loop: so no token is verified with the old keys and kept after."""
+        read in a thread, and taken on the loop: so no token is verified with the old keys and kept after.
+        Gives whether there are new keys."""
         if await threads.run(threads.WATCH, stamp, self.path) == self._seen:
-            return
+            return False
         read = await threads.run(threads.WATCH, self._read)
         try:
             self._take(*read)
             L.info("The keys in %s were loaded again; verified tokens are forgotten", self.path)
         except KeysUnusable as error:
             L.error("The last good keys stay in use: %s", error)
+            return False
+        return True
 
     def known(self, token: str) -> Identity | None:
         """Who a token that was verified before says is calling: a look, no signature. None for any other."""
