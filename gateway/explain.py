@@ -110,7 +110,7 @@ class _Unread(Call):
 class _NoStore:
     """The store of documents: whoever asks it for anything has refused nothing by then."""
 
-    def tenant(self, tenant: TenantId, quota: Quota | None = None) -> Any:
+    def tenant(self, tenant: TenantId, quota: Quota | None = None, weight: float = 1.0) -> Any:
         return self
 
     def __getattr__(self, name: str) -> Any:

@@ -49,7 +49,7 @@ class HalfClosed:
     def __init__(self, connection: _Connection) -> None:
         self._connection = connection
         self._probed = False
-        self._probe()
+        # Not at once: most answers come before the first look, and are the probe themselves.
         asyncio.get_running_loop().call_later(_FIRST_LOOK, self._look, _FIRST_LOOK)
 
     def _look(self, waited: float) -> None:

@@ -15,6 +15,7 @@ Scopes are asked for here, with the collection's name: filtering and sorting is 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
 from aiohttp import hdrs, web
@@ -112,6 +113,9 @@ class Documents:
         leave = self._enter(tenant) if counted else None
         call.held = Held(self.memory, tenant.id.value, tenant.body_memory)
         answer = self._answer(call, self._tenant(call), segments)
+        client, task = call.client, asyncio.current_task()
+        if client is not None and task is not None and _only_reads(call.method, segments):
+            client.on_gone = task.cancel  # nobody is left to be answered: the query ends too
         try:
             if segments[1:2] and segments[1] in _STREAMS:
                 return await answer
@@ -120,6 +124,8 @@ class Documents:
             call.held.shrink(0)
             if leave is not None:
                 leave()
+            if client is not None:
+                client.on_gone = None
 
     async def _answer(self, call: Call, store: TenantStore, segments: list[str]) -> web.StreamResponse:
         if segments == [""]:
@@ -146,7 +152,7 @@ class Documents:
     def _tenant(self, call: Call) -> TenantStore:
         tenant = call.tenant
         assert tenant is not None
-        return self._store.tenant(tenant.id, _quota(tenant))
+        return self._store.tenant(tenant.id, _quota(tenant), tenant.weight)
 
 
 _PRIVATE = b"Cache-Control: private, no-cache\r\n"
@@ -180,6 +186,11 @@ async def _document(call: Call, store: TenantStore, collection: str, identifier:
     if write is None:
         return _other(call, "GET, HEAD, PUT, PATCH, DELETE", (content.PATCH,))
     return await write(call, store, collection, identifier)
+
+
+def _only_reads(method: str, segments: list[str]) -> bool:
+    """A write goes on when its client has left; see Keeping."""
+    return method in _READS or method == "QUERY" or segments[1:] == ["query"]
 
 
 def _other(call: Call, methods: str, accepted: Iterable[Accepted] = ()) -> web.Response:

@@ -76,7 +76,7 @@ class MongoDocumentStore:
         """See port.DocumentStore."""
         return self._services is not None and self._driver.available
 
-    def tenant(self, tenant: TenantId, quota: Quota = NO_QUOTA) -> MongoTenantStore:
+    def tenant(self, tenant: TenantId, quota: Quota = NO_QUOTA, weight: float = 1.0) -> MongoTenantStore:
         """Raises StoreUnavailable before start(), and while the server was never there."""
         if self._services is None:
             raise StoreUnavailable("The document store is not there yet.", retry_after=2)

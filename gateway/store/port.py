@@ -188,7 +188,9 @@ class DocumentStore(Protocol):
         the same."""
         ...
 
-    def tenant(self, tenant: TenantId, quota: Quota = NO_QUOTA) -> TenantStore: ...
+    def tenant(self, tenant: TenantId, quota: Quota = NO_QUOTA, weight: float = 1.0) -> TenantStore:
+        """weight: the tenant's share of the readers, against the other tenants'."""
+        ...
 
     async def start(self) -> None:
         """Raises StoreUnavailable, with what is wrong and how to mend it, when the engine cannot serve."""

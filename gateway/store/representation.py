@@ -9,7 +9,7 @@ from gateway.store.strict_json import quote
 
 def body(document: Document) -> str:
     """`{"id": ..., members}`."""
-    return with_id(document.id, document.text)
+    return _object(f'{{"id":{quote(document.id)}', document.text)
 
 
 def item(document: Document) -> str:
@@ -25,9 +25,10 @@ def line(document: Document) -> str:
     return body(document) + "\n"
 
 
-def with_id(identifier: str, text: str) -> str:
-    """The body of the document that has this id and text."""
-    return _object(f'{{"id":{quote(identifier)}', text)
+def line_of(identifier: str, data: bytes) -> tuple[bytes | memoryview, ...]:
+    """The same line in parts, of a document's id and its text in UTF-8: what may be large is not copied."""
+    head = f'{{"id":{quote(identifier)}'.encode()
+    return (head, b"}\n") if data == b"{}" else (head, b",", memoryview(data)[1:], b"\n")
 
 
 def _object(head: str, text: str) -> str:

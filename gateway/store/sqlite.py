@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import TenantId
+from gateway.fair_seats import FairSeats
 from gateway.store import durable, regex
 from gateway.store.cursor import MIN_KEY_BYTES
 from gateway.store.port import Capability
@@ -29,7 +30,8 @@ from gateway.store.sqlite_transaction import Pace
 from gateway.store.write import NO_QUOTA, Quota
 
 WRITER_THREADS = 4
-READER_THREADS = 8
+READER_THREADS = 4 * 64  # a read keeps its thread between two slices: of MAX_QUERIES of each open tenant
+MIN_SEATS, MAX_SEATS = 2, 8  # of readers that work at a time
 MAX_OPEN_TENANTS = 64
 QUERY_SECONDS = 10.0
 LEFT_SECONDS = 600.0  # a file that was begun so long ago was left by a process that was killed
@@ -77,11 +79,11 @@ class SQLiteDocumentStore:
         """See port.DocumentStore."""
         return self._services is not None
 
-    def tenant(self, tenant: TenantId, quota: Quota = NO_QUOTA) -> SQLiteTenantStore:
+    def tenant(self, tenant: TenantId, quota: Quota = NO_QUOTA, weight: float = 1.0) -> SQLiteTenantStore:
         """Raises StoreUnavailable before start()."""
         if self._services is None:
             raise StoreUnavailable("The document store has not started.")
-        return SQLiteTenantStore(tenant, quota, self._services, self._cursor_key)
+        return SQLiteTenantStore(tenant, quota, self._services, self._cursor_key, weight)
 
     async def start(self) -> None:
         """Raises StoreUnavailable when the folder cannot be used, or SQLite is too old."""
@@ -101,10 +103,9 @@ class SQLiteDocumentStore:
             detail = f"The documents' folder {self._folder} cannot be written. "
             raise StoreUnavailable(detail + "Look at its owner, and whether its disk is mounted read-only.")
         files = Files(self._folder, self._writers, self._max_open_tenants, self._max_tenant_bytes)
-        reads = Reads(files, self._readers, self._query_seconds)
-        exports, feeds = Exports(
-            files, reads, self._query_seconds, most=max(1, self._max_open_tenants // 2)
-        ), Feeds(files, reads)
+        seats = FairSeats("readers of the store", reader_seats())
+        reads = Reads(files, self._readers, seats, self._query_seconds)
+        exports, feeds = Exports(files, reads, max(1, self._max_open_tenants // 2)), Feeds(files, reads)
         files.on_changed = feeds.notify
         slices = Slices(files, self._pace)
         self._services = Services(files, reads, exports, feeds, slices, set())
@@ -116,6 +117,14 @@ class SQLiteDocumentStore:
         if self._services is not None and self._sweeper is not None:
             await self._sweeper.stop()
             await self._services.feeds.close()
+            self._services.reads.close()
             await self._services.files.close()
         self._writers.shutdown()
         self._readers.shutdown()
+
+
+def reader_seats() -> int:
+    """As many as processors, for SQLite needs no interpreter while it searches; one for heavy tenants and one
+    for the others at least."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(MIN_SEATS, min(MAX_SEATS, usable))

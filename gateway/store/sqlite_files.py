@@ -21,7 +21,9 @@ from gateway.store.sqlite_transaction import Operation
 from gateway.store.sqlite_writes import Writes
 
 MAX_IDLE_READERS = 2
-MAX_QUERIES = 4  # of one tenant at a time, so that the threads are not all with one
+MAX_QUERIES = 4  # of one tenant have begun at a time: each holds a thread, a snapshot and some memory
+MAX_WAITING = 64  # more wait for their turn
+_READER_PAGES_KIB = 1024  # that a reader keeps in memory; the system's own cache has the others
 
 
 class TenantFile:
@@ -32,6 +34,7 @@ class TenantFile:
         self.inline = inline
         self.users = 0
         self.queries = asyncio.Semaphore(MAX_QUERIES)
+        self.waiting_queries = 0
         self._writer = writer
         self._readers: deque[sqlite3.Connection] = deque()  # appended to and popped from by threads
         self._writes: Writes | None = None
@@ -81,7 +84,9 @@ class TenantFile:
         try:
             return self._readers.pop()
         except IndexError:
-            return open_reader(self.path)
+            connection = open_reader(self.path)
+            connection.execute(f"PRAGMA cache_size = -{_READER_PAGES_KIB}")
+            return connection
 
     def give_reader(self, connection: sqlite3.Connection) -> None:
         if len(self._readers) < MAX_IDLE_READERS:

@@ -1,4 +1,9 @@
-"""Reads of the tenants' files: small documents on the event loop, everything else in reader threads."""
+"""Reads of the tenants' files: small documents on the event loop, everything else in reader threads.
+
+A reader thread works while its read has a seat (fair_seats.py), in slices: where SQLite asks whether it may
+go on, a read whose slice is over lets the others have theirs, and its thread sleeps with all that it has
+found. So a page waits for a slice of a long scan and never for the scan, whoever asked for it.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +12,101 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from threading import Event
 from typing import TypeVar
 
-from gateway.core.errors import StoreUnavailable
+from gateway.core.errors import StoreUnavailable, TenantQueueFull
+from gateway.fair_seats import FairSeats, Seat
 from gateway.store import sqlite_documents, sqlite_errors
 from gateway.store.document import Document
-from gateway.store.sqlite_files import Files, TenantFile
+from gateway.store.sqlite_files import MAX_WAITING, Files, TenantFile
 
 T = TypeVar("T")
 
-_STEPS_BETWEEN_CHECKS = 10_000  # of SQLite's virtual machine: about a millisecond
+# Of SQLite's virtual machine, between two questions whether it may go on: some 0.1 ms over small documents,
+# and over those that are just not large (LARGE_BYTES in sqlite_large.py) some 10 ms.
+STEPS = 1000
+
+
+class Reading:
+    """One read in a thread: whether it goes on. seconds: after how long it is given up. cancel(), park() and
+    end() are called on the event loop, the others by the thread."""
+
+    def __init__(self, seat: Seat, seconds: float) -> None:
+        self._seat = seat
+        self._loop = asyncio.get_running_loop()
+        self._until = time.monotonic() + seconds
+        self._resumed = Event()
+        self._cancelled = False
+
+    def may_not_go_on(self) -> bool:
+        """SQLite's progress handler: true ends the statement."""
+        if self._cancelled or time.monotonic() > self._until:
+            return True
+        if self._seat.due:
+            self._let_others()
+        return self._cancelled
+
+    def step(self) -> None:
+        """Between two steps of work in Python: the event loop and the other reads go first. Raises
+        sqlite3.OperationalError, as an interrupted statement does, when it is to end."""
+        time.sleep(0)  # lets go of the interpreter's lock, for which the event loop would else wait 5 ms
+        if self.may_not_go_on():
+            raise interrupted()
+
+    def _let_others(self) -> None:
+        self._resumed.clear()
+        self._loop.call_soon_threadsafe(self._park)
+        self._resumed.wait(max(0.0, self._until - time.monotonic()))
+
+    def _park(self) -> None:
+        if self._cancelled or not self._seat.held:
+            self._resumed.set()
+        else:
+            self._seat.park(self._resumed.set)
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more: it ends when SQLite asks next. It keeps its seat until then."""
+        self._cancelled = True
+        self._resumed.set()
+
+    def end(self) -> None:
+        self._seat.release()
+
+
+class Use:
+    """Whether a thread uses something, as the event loop knows it."""
+
+    def __init__(self) -> None:
+        self._used = False
+        self._then: Callable[[], None] | None = None
+
+    def begin(self) -> None:
+        self._used = True
+
+    def end(self) -> None:
+        self._used = False
+        if self._then is not None:
+            self._then()
+
+    def when_free(self, then: Callable[[], None]) -> None:
+        """Call it once no thread uses it."""
+        self._then = then
+        if not self._used:
+            then()
 
 
 class Reads:
-    """query_seconds: after how long a query is given up."""
+    """seats: of the reader threads, of which there are enough for all that may have begun. query_seconds:
+    after how long a query is given up."""
 
-    def __init__(self, files: Files, threads: Executor, query_seconds: float) -> None:
+    def __init__(self, files: Files, threads: Executor, seats: FairSeats, query_seconds: float) -> None:
         self._files = files
         self._threads = threads
+        self.seats = seats
         self._query_seconds = query_seconds
+        self._running: set[Reading] = set()
+        self._closed = False
 
     def read_inline(self, name: str, collection: str, identifier: str) -> tuple[bool, Document | None]:
         """Whether that settles it, and the document. Never waits; blocks for microseconds.
@@ -43,53 +124,108 @@ class Reads:
                 return False, None
             raise self._failure(error, file) from None
 
-    async def query(self, name: str, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` in a reader thread. Raises StoreUnavailable, and QueryTooSlow past the deadline."""
+    async def query(self, name: str, work: Callable[[sqlite3.Connection], T], weight: float = 1.0) -> T:
+        """Run `work` in a reader thread. It ends when the caller is cancelled. Raises TenantQueueFull,
+        StoreSaturated, StoreUnavailable, and QueryTooSlow past the deadline."""
+        return await self.query_in_steps(name, lambda connection, reading: work(connection), weight)
+
+    async def query_in_steps(
+        self, name: str, work: Callable[[sqlite3.Connection, Reading], T], weight: float = 1.0
+    ) -> T:
+        """The same for work that also takes long in Python: it calls Reading.step now and then."""
         file = await self._files.acquire(name)
         try:
-            # Shielded: the thread goes on when the caller is gone, and uses the file until it ends.
-            return await asyncio.shield(await self.begin(file, lambda: self._run(file, work)))
+            return await (await self.begin(file, lambda reading: self._run(file, work, reading), weight))
         except sqlite3.Error as error:
             raise self._failure(error, file) from None
 
-    async def begin(self, file: TenantFile, work: Callable[[], T]) -> asyncio.Future[T]:
+    async def begin(
+        self, file: TenantFile, work: Callable[[Reading], T], weight: float = 1.0, use: Use | None = None
+    ) -> asyncio.Future[T]:
         """Begin work on a file in a reader thread, when the tenant's turn has come. The file, which has been
-        acquired, is released when the work ends, whether or not anybody waits for it. Raises StoreUnavailable
-        when the turn does not come in query_seconds."""
+        acquired, is released when the work ends; cancelling the future ends the work too, a little later.
+        use: what is used until then.
+
+        Raises TenantQueueFull (429), and StoreSaturated where others are in the way.
+        """
         try:
-            async with asyncio.timeout(self._query_seconds):
-                await file.queries.acquire()
-        except TimeoutError:
-            self._files.release(file)
-            raise StoreUnavailable("Too many queries of this tenant are waiting.", retry_after=5) from None
+            seat = await self._turn(file, weight)
         except BaseException:
             self._files.release(file)
             raise
-        running = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        if self._closed:
+            seat.release()
+            file.queries.release()
+            self._files.release(file)
+            raise _closing()
+        use = use or Use()
+        use.begin()
+        reading = Reading(seat, self._query_seconds)
+        self._running.add(reading)
+        running = asyncio.get_running_loop().run_in_executor(self._threads, work, reading)
 
-        def end(_: object) -> None:
+        def end(running: asyncio.Future[T]) -> None:
+            if not running.cancelled():
+                running.exception()  # nobody may be left to be told
+            self._running.discard(reading)
+            reading.end()
+            use.end()
             file.queries.release()
             self._files.release(file)
 
         running.add_done_callback(end)
-        return running
+        waited: asyncio.Future[T] = asyncio.shield(running)
+        waited.add_done_callback(lambda waited: reading.cancel() if waited.cancelled() else None)
+        return waited
 
-    def _run(self, file: TenantFile, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def _turn(self, file: TenantFile, weight: float) -> Seat:
+        """A seat for one more of the tenant's reads, which it gets when few of its own have begun."""
+        if file.waiting_queries >= MAX_WAITING:
+            raise TenantQueueFull(f"{MAX_WAITING} queries of the tenant wait already.", retry_after=2)
+        file.waiting_queries += 1
+        try:
+            async with asyncio.timeout(self._query_seconds):
+                await file.queries.acquire()
+        except TimeoutError:
+            detail = "The tenant's own queries, which have not ended, were in the way all the time."
+            raise TenantQueueFull(detail, retry_after=5) from None
+        finally:
+            file.waiting_queries -= 1
+        try:
+            return await self.seats.take(file.path.stem, weight, max(self._query_seconds, 1.0))
+        except BaseException:
+            file.queries.release()
+            raise
+
+    def close(self) -> None:
+        """End what runs; nothing more begins."""
+        self._closed = True
+        for reading in self._running:
+            reading.cancel()
+
+    def _run(self, file: TenantFile, work: Callable[[sqlite3.Connection, Reading], T], reading: Reading) -> T:
         connection = file.take_reader()
         try:
-            with_deadline(connection, self._query_seconds)
-            return work(connection)
+            connection.set_progress_handler(reading.may_not_go_on, STEPS)
+            return work(connection, reading)
         finally:
             connection.set_progress_handler(None, 0)
             file.give_reader(connection)
 
     def _failure(self, error: sqlite3.Error, file: TenantFile) -> Exception:
+        if self._closed and sqlite_errors.primary_code(error) == sqlite3.SQLITE_INTERRUPT:
+            return _closing()
         if sqlite_errors.is_broken(error):
             self._files.detach(file)
         return sqlite_errors.translate(error, file.path)
 
 
-def with_deadline(connection: sqlite3.Connection, seconds: float) -> None:
-    """Interrupt what the connection does once so many seconds have passed."""
-    deadline = time.monotonic() + seconds
-    connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_CHECKS)
+def _closing() -> StoreUnavailable:
+    return StoreUnavailable("The document store is closing.")
+
+
+def interrupted() -> sqlite3.OperationalError:
+    """What SQLite raises for a statement that may not go on."""
+    error = sqlite3.OperationalError("interrupted")
+    error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_INTERRUPT, "SQLITE_INTERRUPT"
+    return error

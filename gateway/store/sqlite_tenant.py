@@ -26,13 +26,14 @@ from gateway.store.cursor import Cursors
 from gateway.store.document import UNCONDITIONAL, Document, Precondition
 from gateway.store.nodes import EVERYTHING, Node
 from gateway.store.patch import MergePatch, Patch
+from gateway.store.projection import WHOLE
 from gateway.store.query import DEFAULT_LIMIT, Page, Query
 from gateway.store.sqlite_changes import Feeds
 from gateway.store.sqlite_export import Exports
 from gateway.store.sqlite_files import Files
 from gateway.store.sqlite_operations import AtomicFailure, prepare_document
 from gateway.store.sqlite_query import Listed
-from gateway.store.sqlite_reads import Reads
+from gateway.store.sqlite_reads import Reading, Reads
 from gateway.store.sqlite_slices import Slices
 from gateway.store.sqlite_transaction import Operation, Transaction
 from gateway.store.write import MAX_BULK, IdempotencyKey, Outcome, Quota, Write, Written
@@ -55,8 +56,11 @@ class Services:
 class SQLiteTenantStore:
     """One tenant's documents; see port.TenantStore."""
 
-    def __init__(self, tenant: TenantId, quota: Quota, services: Services, cursor_key: bytes) -> None:
+    def __init__(
+        self, tenant: TenantId, quota: Quota, services: Services, cursor_key: bytes, weight: float = 1.0
+    ) -> None:
         self._name = tenant.value
+        self._weight = weight
         self._quota = quota
         self._services = services
         self._cursors = Cursors(cursor_key, tenant)
@@ -83,6 +87,7 @@ class SQLiteTenantStore:
             document = await self._services.reads.query(
                 self._name,
                 lambda connection: sqlite_documents.read(connection, collection, identifier, now),
+                self._weight,
             )
         if document is None:
             raise NotFound()
@@ -150,16 +155,20 @@ class SQLiteTenantStore:
         position = None if query.cursor is None else self._cursors.open(scope, query.cursor)
         listed = Listed(collection, query.filter, query.sort, instants.now())
 
-        def work(connection: sqlite3.Connection) -> tuple[Page[Document], list[Any] | None]:
+        def work(connection: sqlite3.Connection, reading: Reading) -> tuple[Page[Document], list[Any] | None]:
             page, end = sqlite_query.read_page(connection, listed, query.limit, position, count=query.count)
-            items = tuple(query.fields.document(document) for document in page.items)
-            return Page(items, count=page.count), end
+            items = []
+            for document in page.items:
+                items.append(query.fields.document(document))
+                if query.fields != WHOLE:
+                    reading.step()
+            return Page(tuple(items), count=page.count), end
 
-        page, end = await self._services.reads.query(self._name, work)
+        page, end = await self._services.reads.query_in_steps(self._name, work, self._weight)
         return page if end is None else Page(page.items, self._cursors.seal(scope, end), page.count)
 
     def export(self, collection: str, node: Node = EVERYTHING) -> AsyncGenerator[bytes, None]:
-        return self._services.exports.export(self._name, collection, node, instants.now())
+        return self._services.exports.export(self._name, collection, node, instants.now(), self._weight)
 
     def changes(self, collection: str, after: str | None = None) -> AsyncGenerator[Changes, None]:
         return self._services.feeds.changes(self._name, collection, self._cursors, after)
@@ -170,13 +179,15 @@ class SQLiteTenantStore:
         scope = ("collections",)
         after = "" if cursor is None else self._cursors.open(scope, cursor)[0]
         found, end = await self._services.reads.query(
-            self._name, lambda connection: sqlite_collections.read_page(connection, after, limit)
+            self._name,
+            lambda connection: sqlite_collections.read_page(connection, after, limit),
+            self._weight,
         )
         return Page(found, None if end is None else self._cursors.seal(scope, [end]))
 
     async def collection(self, name: str) -> Collection:
         found = await self._services.reads.query(
-            self._name, lambda connection: sqlite_collections.read(connection, name)
+            self._name, lambda connection: sqlite_collections.read(connection, name), self._weight
         )
         if found is None:
             raise NotFound()

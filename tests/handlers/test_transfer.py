@@ -244,11 +244,11 @@ async def test_an_export_that_fails_midway_does_not_look_complete(api: Api, monk
     await put_many(api, 1000, "x" * 900)
     read, calls = _Export.read, []
 
-    def failing(self: Any) -> bytes:
+    def failing(self: Any, reading: Any) -> bytes:
         calls.append(1)
         if len(calls) == 2:
             raise StoreUnavailable("The disk is gone.")
-        return read(self)
+        return read(self, reading)
 
     monkeypatch.setattr(_Export, "read", failing)
     client = await RawClient.connect(harness.address(api.gateway))
