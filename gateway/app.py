@@ -34,6 +34,7 @@ from gateway.handlers.documents import Documents
 from gateway.handlers.proxy import Proxy
 from gateway.life import Life, Policies
 from gateway.periodic import Boundary, Periodic
+from gateway.process_pool import ProcessPool
 from gateway.services import lock, runtime
 from gateway.services.admission import Admission
 from gateway.services.child import ChildSpec
@@ -49,6 +50,7 @@ from gateway.services.probes import Probes
 from gateway.services.quotas import Quotas
 from gateway.services.retries import Retries
 from gateway.services.supervisor import Supervisor
+from gateway.store.large import Jobs
 from gateway.store.port import DocumentStore
 from gateway.store.sqlite import SQLiteDocumentStore
 
@@ -105,7 +107,9 @@ class Gateway:
         self.quotas = Quotas(data / "quotas.sqlite", wall)
         self.limits = Limits(self.quotas, now)
         self.keys = Keys(Path(config.keys), config.tokens, self.metrics.token)
-        self.store = document_store(config.store_uri, secret, application, patient=True)
+        self.pool = ProcessPool()
+        jobs = Jobs(self.pool)
+        self.store = document_store(config.store_uri, secret, application, patient=True, jobs=jobs)
         name = config.via or pseudonym(secret)
         self.via = Via(name, responses=config.via_responses, loops=config.via_loops)
         self.feeds = Feeds(self.lifetimes)
@@ -204,7 +208,7 @@ class Gateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for end in (
             *(self.supervisor.stop, self.probes.close, self.pools.close, self.quotas.close),
-            *(self.store.close, self.access_log.close),
+            *(self.store.close, self.pool.close, self.access_log.close),
         ):
             with self._ending:  # one that fails must not leave the others open, or a backend running
                 if (waits := end()) is not None:
@@ -320,13 +324,19 @@ class Gateway:
 
 
 def document_store(
-    uri: str, cursor_key: bytes, application: Any = None, *, patient: bool = False
+    uri: str,
+    cursor_key: bytes,
+    application: Any = None,
+    *,
+    patient: bool = False,
+    jobs: Jobs | None = None,
 ) -> DocumentStore:
-    """The engine that `[store] uri` asks for, not started. patient: its start waits for no server."""
+    """The engine that `[store] uri` asks for, not started. patient: its start waits for no server. jobs:
+    where large documents are worked on; without them, here."""
     if uri.startswith("sqlite:"):
-        return SQLiteDocumentStore(Path(uri.removeprefix("sqlite:")), cursor_key)
+        return SQLiteDocumentStore(Path(uri.removeprefix("sqlite:")), cursor_key, jobs=jobs)
     # Only here: importing Motor takes a tenth of a second, and sets its number of threads.
     from gateway.store.mongo import MongoDocumentStore
     from gateway.store.mongo_driver import Driver
 
-    return MongoDocumentStore(Driver(uri, application), cursor_key, patient=patient)
+    return MongoDocumentStore(Driver(uri, application), cursor_key, patient=patient, jobs=jobs)

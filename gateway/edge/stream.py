@@ -19,7 +19,7 @@ from gateway.edge import reply
 
 class Stream:
     """`with Stream(...) as stream:` around all of it. begun: the head has left. endless: it has no end of its
-    own, so a client that ends its side has left.
+    own, so a client that ends its side has left. length: of all that is written, where it is known.
 
     While it is written it is the connection's relay (see gateway.call.Client).
     """
@@ -31,6 +31,8 @@ class Stream:
         headers: Mapping[str, str] | None = None,
         *,
         endless: bool = False,
+        status: int = 200,
+        length: int | None = None,
     ) -> None:
         assert call.route is not None and call.client is not None
         self._call = call
@@ -38,12 +40,14 @@ class Stream:
         self._task = asyncio.current_task()
         self._patience = call.route.timeouts.idle
         self.endless = endless
-        self._chunked = not call.old
-        self._response = web.StreamResponse(headers=headers)
+        self._chunked = not call.old and length is None
+        self._response = web.StreamResponse(status=status, headers=headers)
         self._response.content_type = content_type
+        if length is not None:
+            self._response.headers[hdrs.CONTENT_LENGTH] = str(length)
         self._room: asyncio.Future[None] | None = None
         self.begun = False
-        self.keep_alive = call.keep_alive and not call.old
+        self.keep_alive = call.keep_alive and (not call.old or length is not None)
 
     def __enter__(self) -> Self:
         return self
@@ -102,7 +106,7 @@ class Stream:
         return reply.Sent(self._call.status, keep_alive=self.keep_alive)
 
     def _begin(self) -> bytes:
-        """The head, 200."""
+        """The head."""
         call, response = self._call, self._response
         self._client.relay = self
         self.begun = True

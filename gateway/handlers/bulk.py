@@ -11,6 +11,7 @@ then the problem of the one that failed, with its `line`.
 
 from __future__ import annotations
 
+import asyncio
 from itertools import chain, islice
 from typing import Any
 
@@ -21,12 +22,13 @@ from gateway.core.errors import BadRequest, BodyTooLarge, GatewayError, Unproces
 from gateway.handlers import content, idempotency, parameters, preconditions, scopes
 from gateway.handlers.kept import kept
 from gateway.handlers.parameters import in_body
-from gateway.store import strict_json
-from gateway.store.document import Precondition, check_id, name_problem
-from gateway.store.patch import JsonPatch, MergePatch, parse_json_patch
+from gateway.store import large, strict_json
+from gateway.store.document import LargeMembers, Members, Precondition, check_id, name_problem
+from gateway.store.large import is_light
+from gateway.store.patch import JsonPatch, LargePatch, MergePatch, parse_json_patch
 from gateway.store.port import TenantStore
 from gateway.store.strict_json import dumps
-from gateway.store.transfer import LineSplitter
+from gateway.store.transfer import SLICE, LineSplitter
 from gateway.store.write import MAX_BULK, Create, Delete, Outcome, Replace, Update, Write, failed
 
 _MEMBERS = {
@@ -48,8 +50,8 @@ async def answer(call: Call, store: TenantStore, collection: str) -> web.Respons
     if not any(scopes.may(call, collection, action) for action in _ACTIONS):
         scopes.require(call, collection, *_ACTIONS)  # before a byte of it is read
     raw = await content.read(call, content.NDJSON)
-    key = idempotency.read(call, raw)
-    items = await content.parse(raw, _parse)
+    key = await idempotency.read(call, raw)
+    items = await _parse(store, raw)
     scopes.require(call, collection, *(action for _, item in items for action in _actions(item)))
     writes = []
     for line, item in items:
@@ -103,11 +105,12 @@ def _actions(item: Write | GatewayError) -> tuple[str, ...]:
         return ("PUT",)
     if isinstance(item, Update):
         # Its tests and its paths tell what is there.
-        return ("PATCH", "GET") if isinstance(item.patch, JsonPatch) else ("PATCH",)
+        tests = isinstance(item.patch, JsonPatch) or (isinstance(item.patch, LargePatch) and item.patch.array)
+        return ("PATCH", "GET") if tests else ("PATCH",)
     return ("DELETE",) if isinstance(item, Delete) else ()
 
 
-def _parse(raw: bytes) -> list[_Item]:
+async def _parse(store: TenantStore, raw: bytes) -> list[_Item]:
     splitter = LineSplitter()
     lines = list(islice(chain(splitter.split(raw), splitter.end()), MAX_BULK + 1))
     if not lines:
@@ -115,16 +118,32 @@ def _parse(raw: bytes) -> list[_Item]:
     if len(lines) > MAX_BULK:
         raise BodyTooLarge(f"A bulk has at most {MAX_BULK} operations; an import has no such limit.")
     items: list[_Item] = []
+    turn = 0
     for number, line in lines:
         try:
-            items.append((number, _operation(line)))
+            items.append((number, await _operation(store, line)))
         except GatewayError as error:
             items.append((number, error))
+        turn += len(line)
+        if turn > SLICE:
+            turn = 0
+            await asyncio.sleep(0)  # others get their turn
     return items
 
 
-def _operation(raw: bytes) -> Write:
-    given = strict_json.read(raw, "line", "The operation is not accepted.")
+async def _operation(store: TenantStore, raw: bytes) -> Write:
+    if is_light(raw):
+        return _write(strict_json.read(raw, "line", "The operation is not accepted."))
+    given, kind, text = await store.work(large.operation_parts, raw)
+    if kind == "object":
+        given["data"] = LargeMembers(text)
+    elif kind == "array":
+        given["data"] = LargePatch(True, text)
+    return _write(given)
+
+
+def _write(given: Any) -> Write:
+    """Raises Unprocessable, BadRequest."""
     if not isinstance(given, dict):
         raise _refused("", "an operation is an object")
     op = given.pop("op", None)
@@ -148,15 +167,22 @@ def _operation(raw: bytes) -> Write:
         return Delete(identifier, precondition)
     if op == "replace":
         return Replace(identifier, _data(given, identifier), precondition)
-    if isinstance(given.get("data"), list):
+    data = given.get("data")
+    if isinstance(data, LargePatch):
+        return Update(identifier, data, precondition)
+    if isinstance(data, list):
         with in_body("/data"):
-            return Update(identifier, parse_json_patch(dumps(given["data"]).encode()), precondition)
-    return Update(identifier, MergePatch(_data(given, identifier)), precondition)
+            return Update(identifier, parse_json_patch(dumps(data).encode()), precondition)
+    members = _data(given, identifier)
+    merge = LargePatch(False, members.text) if isinstance(members, LargeMembers) else MergePatch(members)
+    return Update(identifier, merge, precondition)
 
 
-def _data(given: dict[str, Any], identifier: str | None) -> dict[str, Any]:
+def _data(given: dict[str, Any], identifier: str | None) -> Members:
     """A document's members, or a merge patch of them; as a body of its own is read."""
     data = given.get("data")
+    if isinstance(data, LargeMembers):
+        return data
     if not isinstance(data, dict):
         raise _refused("/data", "an object")
     with in_body("/data"):

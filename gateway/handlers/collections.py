@@ -80,7 +80,7 @@ async def _put(call: Call, store: TenantStore, name: str) -> web.Response:
     scopes.require(call, name, MANAGE)
     precondition = preconditions.read(call.head)
     raw = await content.read(call, content.JSON)
-    given = _settings(await content.parse(raw, settings.parse_data), name)
+    given = _settings(await content.parse(store, raw, settings.parse_data), name)
     one, new = await store.put_collection(name, settings.from_data(given), precondition)
     headers = _headers(one)
     if new:
@@ -93,7 +93,7 @@ async def _patch(call: Call, store: TenantStore, name: str) -> web.Response:
     scopes.require(call, name, MANAGE)
     precondition = preconditions.read(call.head)
     raw = await content.read(call, content.MERGE_PATCH)
-    given = _settings(await content.parse(raw, settings.parse_data), name)
+    given = _settings(await content.parse(store, raw, settings.parse_data), name)
     one = await store.patch_collection(name, MergePatch(given), precondition)
     return reply.json(call, 200, _data(one), _headers(one))
 

@@ -8,16 +8,16 @@ from typing import TypeVar
 
 from aiohttp import hdrs
 
-from gateway import threads
 from gateway.call import Call
 from gateway.core.errors import UnsupportedMediaType
 from gateway.edge import body
+from gateway.store import large
+from gateway.store.document import LargeMembers, Members, parse_members
+from gateway.store.large import is_light
+from gateway.store.patch import LargePatch, MergePatch, Patch, parse_json_patch
+from gateway.store.port import TenantStore
 
 T = TypeVar("T")
-
-# Beyond this many bytes a body is parsed in a thread, so that other calls go on meanwhile.
-PARSE_INLINE = 64 * 1024
-
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
@@ -68,8 +68,23 @@ async def read(call: Call, accepted: Accepted) -> bytes:
     return await body.read(call)
 
 
-async def parse(raw: bytes, parser: Callable[[bytes], T]) -> T:
-    """What `parser` makes of it, or raises."""
-    if len(raw) <= PARSE_INLINE:
-        return parser(raw)
-    return await threads.run(threads.PARSE, parser, raw)
+async def members(store: TenantStore, raw: bytes, identifier: str | None) -> Members:
+    """A body as a document's members. Raises as parse_members."""
+    if is_light(raw):
+        return parse_members(raw, identifier)
+    return LargeMembers(await store.work(large.members_text, raw, identifier))
+
+
+async def patch(store: TenantStore, raw: bytes, identifier: str, media_type: str) -> Patch:
+    """A body as a patch of a document. Raises as parse_members and parse_json_patch."""
+    array = media_type == JSON_PATCH_TYPE
+    if is_light(raw):
+        return parse_json_patch(raw) if array else MergePatch(parse_members(raw, identifier))
+    if array:
+        return LargePatch(True, await store.work(large.json_patch_text, raw))
+    return LargePatch(False, await store.work(large.merge_patch_text, raw, identifier))
+
+
+async def parse(store: TenantStore, raw: bytes, parser: Callable[[bytes], T]) -> T:
+    """What `parser`, a function of a module, makes of a body that holds no document: small, whatever came."""
+    return parser(raw) if is_light(raw) else await store.work(parser, raw)

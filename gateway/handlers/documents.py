@@ -30,6 +30,7 @@ from gateway.handlers import (
     bulk,
     collections,
     content,
+    large_answer,
     listing,
     parameters,
     preconditions,
@@ -40,6 +41,7 @@ from gateway.handlers import (
 )
 from gateway.handlers.changes import Feeds
 from gateway.handlers.content import Accepted
+from gateway.handlers.large_answer import LargeAnswer
 from gateway.store import representation
 from gateway.store.document import RESERVED_IDS, Document, Precondition, check_collection, check_id, names
 from gateway.store.port import DocumentStore, TenantStore
@@ -119,7 +121,8 @@ class Documents:
         try:
             if segments[1:2] and segments[1] in _STREAMS:
                 return await answer
-            return await total.within(call, left, answer)
+            response = await total.within(call, left, answer)
+            return await response.send(call) if isinstance(response, LargeAnswer) else response
         finally:
             call.held.shrink(0)
             if leave is not None:
@@ -165,7 +168,7 @@ def _quota(tenant: Tenant) -> Quota:
     return Quota(tenant.max_documents, tenant.max_bytes)
 
 
-async def _collection(call: Call, store: TenantStore, collection: str) -> web.Response:
+async def _collection(call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
     method = call.method
     if method in _READS:
         return await listing.answer_documents(call, store, collection)
@@ -176,12 +179,14 @@ async def _collection(call: Call, store: TenantStore, collection: str) -> web.Re
     return await writes.create(call, store, collection)
 
 
-async def _document(call: Call, store: TenantStore, collection: str, identifier: str) -> web.Response:
+async def _document(
+    call: Call, store: TenantStore, collection: str, identifier: str
+) -> web.StreamResponse:
     if call.method in _READS:
         parameters.read(call)
         scopes.require(call, collection, "GET")
         precondition = preconditions.read(call.head)
-        return _read_answer(await store.read(collection, identifier), precondition)
+        return _read_answer(call, await store.read(collection, identifier), precondition)
     write = writes.METHODS.get(call.method)
     if write is None:
         return _other(call, "GET, HEAD, PUT, PATCH, DELETE", (content.PATCH,))
@@ -213,8 +218,11 @@ def _is_known(document: Document, precondition: Precondition) -> bool:
     return precondition.none_match is not None and names(precondition.none_match, document.etag)
 
 
-def _read_answer(document: Document, precondition: Precondition) -> web.Response:
+def _read_answer(call: Call, document: Document, precondition: Precondition) -> web.StreamResponse:
     headers: dict[str, str] = {hdrs.ETAG: document.etag, hdrs.CACHE_CONTROL: "private, no-cache"}
     if _is_known(document, precondition):
         return reply.empty(304, headers)
+    if document.encoded:
+        large_answer.count(call, document)
+        return LargeAnswer(200, document, headers)
     return listing.json_text(200, representation.body(document), headers)

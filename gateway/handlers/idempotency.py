@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 
+from gateway import threads
 from gateway.call import Call
 from gateway.core.errors import BadRequest
 from gateway.store.write import IdempotencyKey
@@ -20,10 +21,11 @@ REPLAYED = "Idempotency-Replayed"
 
 _quoted = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"').fullmatch
 _bare = re.compile(r"[\x21\x23-\x2b\x2d-\x7e]*").fullmatch
+_DIGESTED_HERE = 64 * 1024  # bytes of a body; a longer one takes milliseconds
 _COUNTS = (b"if-match", b"if-none-match", b"content-type")
 
 
-def read(call: Call, raw: bytes) -> IdempotencyKey | None:
+async def read(call: Call, raw: bytes) -> IdempotencyKey | None:
     """The key of a write with this body; None without one. Raises BadRequest."""
     lines = call.head.values(_NAME)
     if not lines:
@@ -32,7 +34,9 @@ def read(call: Call, raw: bytes) -> IdempotencyKey | None:
     if len(lines) > 1 or not (quoted or _bare(lines[0])):
         raise BadRequest(f'{HEADER} is one string, as in "8e03978e-40d5-43dd-bc93-6894a57f9324".')
     key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else lines[0]
-    return IdempotencyKey(key, _fingerprint(call, raw))
+    if len(raw) <= _DIGESTED_HERE:
+        return IdempotencyKey(key, _fingerprint(call, raw))
+    return IdempotencyKey(key, await threads.run(threads.PARSE, _fingerprint, call, raw))
 
 
 def refuse(call: Call) -> None:

@@ -48,7 +48,7 @@ async def answer_query(call: Call, store: TenantStore, collection: str) -> web.R
     """The same, asked by a body (the QUERY method, draft-ietf-httpbis-safe-method-w-body)."""
     scopes.require(call, collection, "GET")
     parameters.read(call)
-    query = await content.parse(await content.read(call, content.QUERY), _from_body)
+    query = await content.parse(store, await content.read(call, content.QUERY), _from_body)
     with in_body("/cursor"):
         page = await store.list(collection, query)
     return _page(page, link("", {}, None))

@@ -4,75 +4,66 @@ token that may not read the collection, only its tag and where it is."""
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from urllib.parse import quote
 
 from aiohttp import hdrs, web
 
 from gateway.call import Call
 from gateway.edge import body, reply
-from gateway.handlers import content, idempotency, listing, parameters, preconditions, scopes
+from gateway.handlers import content, idempotency, large_answer, listing, parameters, preconditions, scopes
 from gateway.handlers.kept import kept
 from gateway.store import representation
-from gateway.store.document import Document, parse_members
-from gateway.store.patch import JsonPatch, MergePatch, Patch, parse_json_patch
+from gateway.store.document import Document
 from gateway.store.port import TenantStore
 
 
-async def create(call: Call, store: TenantStore, collection: str) -> web.Response:
+async def create(call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
     """201, under an id that the store made."""
     _allow(call, collection, "POST")
     raw = await content.read(call, content.JSON)
-    key = idempotency.read(call, raw)
-    data = await content.parse(raw, partial(parse_members, identifier=None))
+    key = await idempotency.read(call, raw)
+    data = await content.members(store, raw, None)
     document = await kept(call, store.create(collection, data, idempotency=key))
     return _answer(call, collection, document, idempotency.replayed(key), created=True)
 
 
-async def _replace(call: Call, store: TenantStore, collection: str, identifier: str) -> web.Response:
+async def _replace(call: Call, store: TenantStore, collection: str, identifier: str) -> web.StreamResponse:
     _allow(call, collection, "PUT")
     precondition = preconditions.read(call.head)
     raw = await content.read(call, content.JSON)
-    key = idempotency.read(call, raw)
-    data = await content.parse(raw, partial(parse_members, identifier=identifier))
+    key = await idempotency.read(call, raw)
+    data = await content.members(store, raw, identifier)
     written = await kept(call, store.replace(collection, identifier, data, precondition, idempotency=key))
     more = idempotency.replayed(key)
     return _answer(call, collection, written.document, more, created=written.created)
 
 
-async def _patch(call: Call, store: TenantStore, collection: str, identifier: str) -> web.Response:
+async def _patch(call: Call, store: TenantStore, collection: str, identifier: str) -> web.StreamResponse:
     _allow(call, collection, "PATCH")
     precondition = preconditions.read(call.head)
     media_type = content.check(call, content.PATCH)
     if media_type == content.JSON_PATCH_TYPE:
         _allow(call, collection, "GET")  # its tests and its paths tell what is there
     raw = await body.read(call)
-    key = idempotency.read(call, raw)
-    patch = await content.parse(raw, partial(_parse_patch, media_type, identifier))
+    key = await idempotency.read(call, raw)
+    patch = await content.patch(store, raw, identifier, media_type)
     document = await kept(call, store.patch(collection, identifier, patch, precondition, idempotency=key))
     return _answer(call, collection, document, idempotency.replayed(key), created=False)
 
 
-async def _delete(call: Call, store: TenantStore, collection: str, identifier: str) -> web.Response:
+async def _delete(call: Call, store: TenantStore, collection: str, identifier: str) -> web.StreamResponse:
     _allow(call, collection, "DELETE")
     precondition = preconditions.read(call.head)
-    key = idempotency.read(call, b"")
+    key = await idempotency.read(call, b"")
     await store.delete(collection, identifier, precondition, idempotency=key)
     return reply.empty(204, idempotency.replayed(key))
 
 
-METHODS: Mapping[str, Callable[[Call, TenantStore, str, str], Awaitable[web.Response]]] = {
+METHODS: Mapping[str, Callable[[Call, TenantStore, str, str], Awaitable[web.StreamResponse]]] = {
     "PUT": _replace,
     "PATCH": _patch,
     "DELETE": _delete,
 }
-
-
-def _parse_patch(media_type: str, identifier: str, raw: bytes) -> Patch:
-    if media_type == content.JSON_PATCH_TYPE:
-        patch: JsonPatch = parse_json_patch(raw)
-        return patch
-    return MergePatch(parse_members(raw, identifier))
 
 
 def _allow(call: Call, collection: str, action: str) -> None:
@@ -82,7 +73,7 @@ def _allow(call: Call, collection: str, action: str) -> None:
 
 def _answer(
     call: Call, collection: str, document: Document, more: Mapping[str, str], *, created: bool
-) -> web.Response:
+) -> web.StreamResponse:
     headers: dict[str, str] = {hdrs.ETAG: document.etag, **more}
     if created:
         headers[hdrs.LOCATION] = f"{listing.prefix(call)}/{collection}/{quote(document.id, safe='')}"
@@ -91,6 +82,10 @@ def _answer(
         headers["Preference-Applied"] = f"return={preferred}"
     if preferred == "minimal" or not scopes.may(call, collection, "GET"):
         return reply.empty(201 if created else 204, headers)
+    if document.encoded:
+        if not large_answer.fits(call, document):
+            return reply.empty(201 if created else 204, headers)
+        return large_answer.LargeAnswer(201 if created else 200, document, headers)
     return listing.json_text(201 if created else 200, representation.body(document), headers)
 
 

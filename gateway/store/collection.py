@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.core.errors import Unprocessable
+from gateway.core.errors import BodyTooLarge, Unprocessable
 from gateway.store import instants, schema, strict_json
 from gateway.store.nodes import ID, META, Path, parse_path
 
@@ -108,7 +108,10 @@ def parse(raw: bytes) -> CollectionSettings:
 
 
 def parse_data(raw: bytes) -> dict[str, Any]:
-    """The body of a PUT, or of a merge patch, as JSON. Raises as parse does."""
+    """The body of a PUT, or of a merge patch, as JSON. Raises as parse does, and BodyTooLarge for what is no
+    settings by its size."""
+    if len(raw) > 2 * MAX_SETTINGS_BYTES:
+        raise BodyTooLarge(f"The settings of a collection have at most {MAX_SETTINGS_BYTES} bytes.")
     value = strict_json.read(raw, "body", "The settings are not accepted.")
     if not isinstance(value, dict):
         raise _refused("", "settings are a JSON object")

@@ -24,7 +24,8 @@ _control = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One stored document. `text` is its members as compact JSON, without the id.
+    """One stored document. `text` is its members as compact JSON, without the id; of a large one it is in
+    `encoded`, as UTF-8, and `text` is empty.
 
     version counts the writes of one incarnation, from 1; an incarnation ends with the deletion. created
     and modified are seconds since the epoch.
@@ -36,6 +37,12 @@ class Document:
     created: float
     modified: float
     text: str
+    encoded: bytes = b""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the text."""
+        return len(self.encoded) or len(self.text.encode())
 
     @property
     def etag(self) -> str:
@@ -45,8 +52,18 @@ class Document:
     @property
     def data(self) -> dict[str, Any]:
         """The members, parsed anew at each call."""
-        data: dict[str, Any] = json.loads(self.text)
+        data: dict[str, Any] = json.loads(self.encoded or self.text)
         return data
+
+
+@dataclass(frozen=True, slots=True)
+class LargeMembers:
+    """A large document's members as their canonical text in UTF-8, which was checked (see large.py)."""
+
+    text: bytes
+
+
+Members = Mapping[str, Any] | LargeMembers
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from gateway.core.model import TenantId
 from gateway.periodic import Periodic
 from gateway.store import regex
 from gateway.store.cursor import MIN_KEY_BYTES
+from gateway.store.large import Jobs
 from gateway.store.mongo_changes import Feeds
 from gateway.store.mongo_driver import Driver, Server, Taken, Unusable
 from gateway.store.mongo_rows import INDEXES, META
@@ -56,6 +57,7 @@ class MongoDocumentStore:
         *,
         query_seconds: float = QUERY_SECONDS,
         patient: bool = False,
+        jobs: Jobs | None = None,
     ) -> None:
         if len(cursor_key) < MIN_KEY_BYTES:
             raise ValueError(f"the key for cursors must have at least {MIN_KEY_BYTES} bytes")
@@ -63,6 +65,7 @@ class MongoDocumentStore:
         self._cursor_key = cursor_key
         self._query_seconds = query_seconds
         self._patient = patient
+        self._jobs = jobs or Jobs()
         self._connecting = Periodic("connecting to MongoDB", CONNECT_SECONDS, self._connect_again)
         self._told = ""  # why there is no connection, as it was last logged
         self._server = Server((), False)
@@ -122,7 +125,7 @@ class MongoDocumentStore:
             await self._driver.create(name, indexes)
         self._cursor_key = await self._shared_key(self._cursor_key)
         feeds = Feeds(self._driver, supported=self._server.replica_set)
-        self._services = Services(feeds, self._writing, Counter(), self._query_seconds)
+        self._services = Services(feeds, self._writing, Counter(), self._query_seconds, self._jobs)
         self._sweeper = Sweeper(self._driver, lambda name: self._writes(name, NO_QUOTA))
         self._sweeper.start()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,14 @@ from typing import Any
 from gateway.core.errors import NotFound, PreconditionRequired
 from gateway.store import schema
 from gateway.store.change import Kind
-from gateway.store.document import Document, Precondition, new_incarnation, to_text
+from gateway.store.document import (
+    Document,
+    LargeMembers,
+    Members,
+    Precondition,
+    new_incarnation,
+    to_text,
+)
 from gateway.store.indexing import Room, check_unique, unique_key
 from gateway.store.mongo_driver import Row
 from gateway.store.mongo_rows import derived, document, is_live, joined
@@ -110,17 +118,21 @@ def _members(state: State, write: Write, current: Document | None) -> dict[str, 
     """What the document shall hold; None: it goes."""
     match write:
         case Create(data):
-            return dict(data)
+            return _parsed(data)
         case Replace(_, data, precondition):
             precondition.require(current.etag if current else None)
             if current is not None:
                 _require_if_match(state, precondition)
-            return dict(data)
+            return _parsed(data)
         case Update(_, patch, precondition):
             return apply(patch, _require(state, current, precondition).data)
         case Delete(_, precondition):
             _require(state, current, precondition)
             return None
+
+
+def _parsed(data: Members) -> dict[str, Any]:
+    return json.loads(data.text) if isinstance(data, LargeMembers) else dict(data)
 
 
 def _require(state: State, current: Document | None, precondition: Precondition) -> Document:

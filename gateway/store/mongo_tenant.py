@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from gateway.core.errors import BadRequest, NotFound, NotSupportedByStore, TenantLimit
 from gateway.core.model import TenantId
@@ -17,7 +17,8 @@ from gateway.store import sort as sorts
 from gateway.store.change import Changes
 from gateway.store.collection import Collection, CollectionSettings
 from gateway.store.cursor import Cursors
-from gateway.store.document import UNCONDITIONAL, Document, Precondition, new_id
+from gateway.store.document import UNCONDITIONAL, Document, Members, Precondition, new_id
+from gateway.store.large import Jobs
 from gateway.store.mongo_bulk import Bulk
 from gateway.store.mongo_changes import Feeds
 from gateway.store.mongo_idempotency import Finish, Once
@@ -40,6 +41,8 @@ from gateway.store.write import (
     Written,
 )
 
+P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
 
 MAX_EXPORTS = 4
@@ -55,6 +58,7 @@ class Services:
     writing: set[asyncio.Task[Any]]
     exports: Counter[str]
     query_seconds: float
+    jobs: Jobs
 
 
 class MongoTenantStore:
@@ -67,10 +71,13 @@ class MongoTenantStore:
         self._once = Once(writes.driver, self._name)
         self._cursors = Cursors(cursor_key, tenant)
 
+    async def work(self, function: Callable[P, R], *args: P.args, **more: P.kwargs) -> R:
+        return await self._services.jobs.run(self._name, function, *args, **more)
+
     # --- documents ---
 
     async def create(
-        self, collection: str, data: Mapping[str, Any], *, idempotency: IdempotencyKey | None = None
+        self, collection: str, data: Members, *, idempotency: IdempotencyKey | None = None
     ) -> Document:
         written = await self._write(collection, Create(data), idempotency)
         assert written is not None
@@ -89,7 +96,7 @@ class MongoTenantStore:
         self,
         collection: str,
         identifier: str,
-        data: Mapping[str, Any],
+        data: Members,
         precondition: Precondition = UNCONDITIONAL,
         *,
         idempotency: IdempotencyKey | None = None,

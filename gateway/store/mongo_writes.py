@@ -15,10 +15,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
+from gateway import threads
 from gateway.core.errors import StoreUnavailable, UniqueConflict
 from gateway.store import instants, mongo_plan, mongo_state
 from gateway.store.change import RETAINED_SECONDS
 from gateway.store.document import new_id
+from gateway.store.large import LIGHT_BYTES
 from gateway.store.mongo_driver import Driver, Lost, Row, Taken
 from gateway.store.mongo_plan import Plan
 from gateway.store.mongo_rows import (
@@ -37,7 +39,7 @@ from gateway.store.mongo_rows import (
 )
 from gateway.store.mongo_state import State
 from gateway.store.mongo_tally import Tally, check
-from gateway.store.write import Create, Quota, Write, Written
+from gateway.store.write import Create, Quota, Write, Written, is_large
 
 T = TypeVar("T")
 Undo = list[Callable[[], Awaitable[Any]]]
@@ -123,7 +125,11 @@ class Writes:
         state = tally.state if tally else await self.state(collection, session)
         row = await self.row(collection, identifier, session)
         self.cost += 0 if row is None else row["s"]
-        plan = mongo_plan.plan(self.tenant, state, write, identifier, row, instants.now())
+        arguments = (self.tenant, state, write, identifier, row, instants.now())
+        if is_large(write) or (row is not None and row["s"] > LIGHT_BYTES):
+            plan = await threads.run(threads.PARSE, mongo_plan.plan, *arguments)
+        else:
+            plan = mongo_plan.plan(*arguments)
         self.cost += 0 if plan.new is None else plan.new["s"]
         await self.do(session, undo, state, plan, tally)
         return plan.written

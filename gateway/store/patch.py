@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -41,18 +42,28 @@ class JsonPatch:
     operations: tuple[JsonPatchOperation, ...]
 
 
-Patch = MergePatch | JsonPatch
+@dataclass(frozen=True, slots=True)
+class LargePatch:
+    """A patch whose text is large, and was checked (see large.py). array: it is a JSON patch."""
+
+    array: bool
+    text: bytes
 
 
-def apply(patch: Patch, data: Mapping[str, Any]) -> dict[str, Any]:
-    """The members after the patch; `data` is not changed.
+Patch = MergePatch | JsonPatch | LargePatch
+
+
+def apply(patch: Patch, data: Mapping[str, Any], *, own: bool = False) -> dict[str, Any]:
+    """The members after the patch; `data` is not changed, unless it is the caller's `own` to lose.
 
     Raises PatchConflict, Unprocessable, BodyTooLarge (RFC 5789 section 2.2 has the statuses).
     """
+    if isinstance(patch, LargePatch):
+        patch = parse_json_patch(patch.text) if patch.array else MergePatch(json.loads(patch.text))
     if isinstance(patch, MergePatch):
         merged: dict[str, Any] = merge_patch(data, patch.members)
         return merged
-    result = _Run(data).run(patch.operations)
+    result = _Run(data if own else copy.deepcopy(dict(data))).run(patch.operations)
     if not isinstance(result, dict):
         raise _refused("", "the patch leaves something else than an object")
     check_members(result)
@@ -102,7 +113,7 @@ class _Run:
     """One application. What `copy` adds is weighed, or a thousand of them would double a document each."""
 
     def __init__(self, data: Mapping[str, Any]) -> None:
-        self._root: Any = copy.deepcopy(dict(data))
+        self._root: Any = data
         self._added = 0
 
     def run(self, operations: tuple[JsonPatchOperation, ...]) -> Any:

@@ -8,18 +8,21 @@ do at all (see Capability) raises NotSupportedByStore (501).
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, ParamSpec, Protocol, TypeVar
 
 from gateway.core.model import TenantId
 from gateway.store.change import Changes
 from gateway.store.collection import Collection, CollectionSettings
-from gateway.store.document import UNCONDITIONAL, Document, Precondition
+from gateway.store.document import UNCONDITIONAL, Document, Members, Precondition
 from gateway.store.nodes import EVERYTHING, Node
 from gateway.store.patch import MergePatch, Patch
 from gateway.store.query import DEFAULT_LIMIT, Page, Query
 from gateway.store.write import MAX_BULK, NO_QUOTA, IdempotencyKey, Outcome, Quota, Write, Written
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Capability(StrEnum):
@@ -43,10 +46,15 @@ class TenantStore(Protocol):
     where its collection has require_if_match and the document is there, PreconditionRequired (428).
     """
 
+    async def work(self, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
+        """What a function of large.py gives: what takes long of a large document, in a worker process where
+        there are some."""
+        ...
+
     # --- documents ---
 
     async def create(
-        self, collection: str, data: Mapping[str, Any], *, idempotency: IdempotencyKey | None = None
+        self, collection: str, data: Members, *, idempotency: IdempotencyKey | None = None
     ) -> Document:
         """Store a new document under an id that the store makes (UUIDv7)."""
         ...
@@ -64,7 +72,7 @@ class TenantStore(Protocol):
         self,
         collection: str,
         identifier: str,
-        data: Mapping[str, Any],
+        data: Members,
         precondition: Precondition = UNCONDITIONAL,
         *,
         idempotency: IdempotencyKey | None = None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from gateway.store import instants
 from gateway.store.document import Document
 from gateway.store.strict_json import quote
@@ -9,7 +11,21 @@ from gateway.store.strict_json import quote
 
 def body(document: Document) -> str:
     """`{"id": ..., members}`."""
-    return _object(f'{{"id":{quote(document.id)}', document.text)
+    return _object(f'{{"id":{quote(document.id)}', _text(document))
+
+
+def pieces(document: Document, size: int) -> Iterator[bytes]:
+    """The body of a large document, in UTF-8, without copying it as a whole."""
+    head = f'{{"id":{quote(document.id)},'.encode()
+    text = memoryview(document.encoded)
+    yield head + bytes(text[1:size])
+    for at in range(size, len(text), size):
+        yield bytes(text[at : at + size])
+
+
+def body_length(document: Document) -> int:
+    """Bytes of what `pieces` gives."""
+    return len(f'{{"id":{quote(document.id)},'.encode()) + len(document.encoded) - 1
 
 
 def item(document: Document) -> str:
@@ -17,7 +33,7 @@ def item(document: Document) -> str:
     created = instants.to_text(document.created)
     modified = created if document.modified == document.created else instants.to_text(document.modified)
     head = f'{{"id":{quote(document.id)},"_etag":{quote(document.etag)}'
-    return _object(f'{head},"_created":"{created}","_modified":"{modified}"', document.text)
+    return _object(f'{head},"_created":"{created}","_modified":"{modified}"', _text(document))
 
 
 def line(document: Document) -> str:
@@ -29,6 +45,10 @@ def line_of(identifier: str, data: bytes) -> tuple[bytes | memoryview, ...]:
     """The same line in parts, of a document's id and its text in UTF-8: what may be large is not copied."""
     head = f'{{"id":{quote(identifier)}'.encode()
     return (head, b"}\n") if data == b"{}" else (head, b",", memoryview(data)[1:], b"\n")
+
+
+def _text(document: Document) -> str:
+    return document.encoded.decode() if document.encoded else document.text
 
 
 def _object(head: str, text: str) -> str:

@@ -16,7 +16,8 @@ def to_text(result: Result) -> str:
     if result is None:
         return "null"
     if isinstance(result, Written):
-        return dumps({"document": astuple(result.document), "created": result.created})
+        *row, text, encoded = astuple(result.document)
+        return dumps({"document": [*row, encoded.decode() or text], "created": result.created})
     return dumps({"outcomes": [(o.status, o.id, o.etag, o.error) for o in result]})
 
 

@@ -18,6 +18,7 @@ from gateway.core.model import TenantId
 from gateway.fair_seats import FairSeats
 from gateway.store import durable, regex
 from gateway.store.cursor import MIN_KEY_BYTES
+from gateway.store.large import Jobs
 from gateway.store.port import Capability
 from gateway.store.sqlite_changes import Feeds
 from gateway.store.sqlite_export import Exports
@@ -29,7 +30,7 @@ from gateway.store.sqlite_tenant import Services, SQLiteTenantStore
 from gateway.store.sqlite_transaction import Pace
 from gateway.store.write import NO_QUOTA, Quota
 
-WRITER_THREADS = 4
+WRITER_THREADS = 8  # one for each tenant that writes; some of them wait for a worker process
 READER_THREADS = 4 * 64  # a read keeps its thread between two slices: of MAX_QUERIES of each open tenant
 MIN_SEATS, MAX_SEATS = 2, 8  # of readers that work at a time
 MAX_OPEN_TENANTS = 64
@@ -44,7 +45,8 @@ class SQLiteDocumentStore:
 
     cursor_key: the secret that signs cursors, 32 bytes or more; cursors outlive a restart when it does.
     max_tenant_bytes: how large one tenant's file may grow, None for no limit. query_seconds: after how
-    long a list is given up. pace: how much of a long work is done before other writes get their turn.
+    long a list is given up. pace: how much of a long work is done before other writes get their turn. jobs:
+    where large documents are worked on.
     """
 
     CAPABILITIES: ClassVar[frozenset[Capability]] = frozenset(Capability) - (
@@ -60,6 +62,7 @@ class SQLiteDocumentStore:
         max_open_tenants: int = MAX_OPEN_TENANTS,
         query_seconds: float = QUERY_SECONDS,
         pace: Pace = PACE,
+        jobs: Jobs | None = None,
     ) -> None:
         if len(cursor_key) < MIN_KEY_BYTES:
             raise ValueError(f"the key for cursors must have at least {MIN_KEY_BYTES} bytes")
@@ -69,6 +72,7 @@ class SQLiteDocumentStore:
         self._max_open_tenants = max_open_tenants
         self._query_seconds = query_seconds
         self._pace = pace
+        self._jobs = jobs or Jobs()
         self._writers = ThreadPoolExecutor(WRITER_THREADS, "store-write")
         self._readers = ThreadPoolExecutor(READER_THREADS, "store-read")
         self._services: Services | None = None
@@ -102,13 +106,15 @@ class SQLiteDocumentStore:
         if not os.access(self._folder, os.R_OK | os.W_OK | os.X_OK):
             detail = f"The documents' folder {self._folder} cannot be written. "
             raise StoreUnavailable(detail + "Look at its owner, and whether its disk is mounted read-only.")
-        files = Files(self._folder, self._writers, self._max_open_tenants, self._max_tenant_bytes)
+        self._jobs.start()
+        most = self._max_open_tenants
+        files = Files(self._folder, self._writers, most, self._max_tenant_bytes, self._jobs)
         seats = FairSeats("readers of the store", reader_seats())
         reads = Reads(files, self._readers, seats, self._query_seconds)
-        exports, feeds = Exports(files, reads, max(1, self._max_open_tenants // 2)), Feeds(files, reads)
+        exports, feeds = Exports(files, reads, max(1, most // 2)), Feeds(files, reads)
         files.on_changed = feeds.notify
         slices = Slices(files, self._pace)
-        self._services = Services(files, reads, exports, feeds, slices, set())
+        self._services = Services(files, reads, exports, feeds, slices, set(), self._jobs)
         self._sweeper = Sweeper(files, slices)
         self._sweeper.start()
 

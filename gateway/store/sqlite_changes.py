@@ -186,7 +186,7 @@ def _read_batch(connection: sqlite3.Connection, collection: str, seq: int) -> _B
             document: Document | None = None
             if kind in (CREATED, UPDATED):
                 document = sqlite_documents.read(connection, collection, identifier, time.time())
-            size += len(document.text) if document else 0
+            size += document.size if document else 0
             items.append((number, Change("", KINDS[kind], identifier, tag, at, document)))
             if size > BATCH_BYTES:
                 break

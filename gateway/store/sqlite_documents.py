@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from gateway.store.document import Document
+from gateway.store.large import LIGHT_BYTES
 from gateway.store.sqlite_statement import key_of
 from gateway.store.strict_json import dumps
 
@@ -15,14 +16,16 @@ from gateway.store.strict_json import dumps
 INLINE_BYTES = 64 * 1024
 
 COLUMNS = "id, version, incarnation, created, modified"
-INSERT = "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# The text of a large document comes and goes as bytes: to decode it would lock the interpreter for long.
+INSERT = "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?)"
 UPDATE = """
-    UPDATE documents SET version = ?, modified = ?, size = ?, data = ?, expires = ?
+    UPDATE documents SET version = ?, modified = ?, size = ?, data = CAST(? AS TEXT), expires = ?
     WHERE collection = ? AND id = ?"""
 DELETE = "DELETE FROM documents WHERE collection = ? AND id = ?"
-_READ_ANY = f"SELECT {COLUMNS}, data, expires FROM documents WHERE collection = ? AND id = ?"  # noqa: S608
+DATA = f"CASE WHEN size <= {LIGHT_BYTES} THEN data ELSE CAST(data AS BLOB) END"
+_READ_ANY = f"SELECT {COLUMNS}, {DATA}, expires FROM documents WHERE collection = ? AND id = ?"  # noqa: S608
 _WHERE = f"FROM documents WHERE collection = {key_of('?')} AND id = ? AND (expires IS NULL OR expires > ?)"
-_READ = f"SELECT {COLUMNS}, data {_WHERE}"
+_READ = f"SELECT {COLUMNS}, {DATA} {_WHERE}"
 _READ_SMALL = f"SELECT {COLUMNS}, CASE WHEN size <= {INLINE_BYTES} THEN data END {_WHERE}"
 
 # CROSS JOIN: in the order of the ids.
@@ -34,7 +37,16 @@ _READ_MANY = f"""
 
 def read(connection: sqlite3.Connection, collection: str, identifier: str, now: float) -> Document | None:
     rows = connection.execute(_READ, (collection, collection, identifier, now)).fetchall()
-    return Document(*rows[0]) if rows else None
+    return from_row(*rows[0]) if rows else None
+
+
+def from_row(
+    identifier: str, version: int, incarnation: str, created: float, modified: float, text: str | bytes
+) -> Document:
+    """A document of COLUMNS and DATA, or of what shall be there."""
+    if isinstance(text, bytes):
+        return Document(identifier, version, incarnation, created, modified, "", text)
+    return Document(identifier, version, incarnation, created, modified, text)
 
 
 def select_many(
@@ -68,4 +80,4 @@ def read_any(
     if not rows:
         return None, None
     *columns, expires = rows[0]
-    return Document(*columns), expires
+    return from_row(*columns), expires

@@ -11,11 +11,13 @@ import sqlite3
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gateway.core.errors import StoreUnavailable
 from gateway.store import sqlite_documents, sqlite_errors
+from gateway.store.large import Jobs
 from gateway.store.sqlite_connections import open_reader, open_writer
 from gateway.store.sqlite_transaction import Operation
 from gateway.store.sqlite_writes import Writes
@@ -70,6 +72,7 @@ class TenantFile:
             on_settled=lambda: files.release(self),
             on_broken=lambda: files.detach(self),
             on_changed=lambda: files.on_changed(self.path.stem),
+            apart=partial(files.jobs.wait, self.path.stem),
         )
 
     def write(self, operation: Operation) -> asyncio.Future[Any]:
@@ -122,7 +125,15 @@ class _Opening:
 class Files:
     """All open files of a store. Its methods are called on the event loop only."""
 
-    def __init__(self, folder: Path, threads: Executor, max_open: int, max_bytes: int | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        threads: Executor,
+        max_open: int,
+        max_bytes: int | None,
+        jobs: Jobs | None = None,
+    ) -> None:
+        self.jobs = jobs or Jobs()
         self._folder = folder
         self._threads = threads
         self._max_open = max_open

@@ -6,21 +6,23 @@ exactly what is overwritten.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from gateway import threads
 from gateway.core.errors import GatewayError, NotFound, PreconditionRequired, RolledBack
 from gateway.store import schema, sqlite_index
 from gateway.store.document import (
     Document,
+    LargeMembers,
+    Members,
     Precondition,
     new_id,
     new_incarnation,
     to_text,
 )
-from gateway.store.patch import Patch, apply
-from gateway.store.sqlite_documents import DELETE, INSERT, UPDATE, read_any
+from gateway.store.large import LIGHT_BYTES, change, is_light
+from gateway.store.patch import LargePatch, Patch, apply
+from gateway.store.sqlite_documents import DELETE, INSERT, UPDATE, from_row, read_any
 from gateway.store.sqlite_state import State
 from gateway.store.sqlite_transaction import CREATED, DELETED, UPDATED, Transaction
 from gateway.store.write import (
@@ -38,40 +40,23 @@ from gateway.store.write import (
 )
 
 Data = dict[str, Any]
-PREPARE_INLINE = 64 * 1024  # characters
 ENTRY_COST = 256  # bytes that an entry of an index counts in the cost of a bulk
 
 
 class Prepared:
-    """Members of a document with their text, made before the transaction begins. Raises BodyTooLarge."""
+    """Members of a document with their text, made before the transaction begins. data: None of a large one.
+    Raises BodyTooLarge."""
 
-    def __init__(self, data: Any) -> None:
-        self.data: Data = data
-        self.text, self.size = to_text(data)
+    __slots__ = ("data", "size", "text")
 
-
-async def prepare_document(data: Mapping[str, Any]) -> Prepared:
-    """As Prepared, of a large document in a thread: its text takes up to a sixth of a second."""
-    return await threads.run(threads.PARSE, Prepared, data) if _is_large(data) else Prepared(data)
-
-
-def _is_large(data: Mapping[str, Any]) -> bool:
-    """Whether the text is longer than PREPARE_INLINE, roughly: a look of a few microseconds at small ones."""
-    left = PREPARE_INLINE
-    values: list[Any] = [data]
-    while values:
-        value = values.pop()
-        if isinstance(value, str):
-            left -= len(value)
-        elif isinstance(value, list | dict):
-            left -= 8 * len(value) + (sum(map(len, value)) if isinstance(value, dict) else 0)
-        if left < 0:
-            return True
-        if isinstance(value, list):
-            values += value
-        elif isinstance(value, dict):
-            values += value.values()
-    return False
+    def __init__(self, data: Members) -> None:
+        self.data: Data | None = None
+        self.text: str | bytes
+        if isinstance(data, LargeMembers):
+            self.text, self.size = data.text, len(data.text)
+        else:
+            self.data = dict(data)
+            self.text, self.size = to_text(data)
 
 
 def prepare(collection: str, write: Write) -> Callable[[Transaction], Written | None]:
@@ -105,18 +90,22 @@ def replace(
         if current is None:
             return Written(_insert(transaction, state, identifier, prepared), True)
         _require_if_match(state, precondition)
-        return Written(_update(transaction, state, current, prepared), False)
+        made = _made(transaction, state, current, prepared)
+        return Written(_update(transaction, state, current, made), False)
 
     return operation
 
 
 def patch(
-    collection: str, identifier: str, change: Patch, precondition: Precondition
+    collection: str, identifier: str, wanted: Patch, precondition: Precondition
 ) -> Callable[[Transaction], Written]:
     def operation(transaction: Transaction) -> Written:
         state, current = _require(transaction, collection, identifier, precondition)
-        prepared = Prepared(apply(change, current.data))
-        return Written(_update(transaction, state, current, prepared), False)
+        if isinstance(wanted, LargePatch) or not _light(current):
+            made = _worked(transaction, state, current, None, wanted)
+        else:
+            made = _made(transaction, state, current, Prepared(apply(wanted, current.data)))
+        return Written(_update(transaction, state, current, made), False)
 
     return operation
 
@@ -174,16 +163,17 @@ def _rolled_back(writes: Sequence[Write], at: int, error: GatewayError) -> tuple
 def remove(transaction: Transaction, state: State, current: Document) -> None:
     """Delete a document that is there."""
     if state.indexes:
-        _leave(transaction, state, current)
+        before = current.data if _light(current) else _worked(transaction, state, current, None).before
+        _leave(transaction, state, current.id, before)
     transaction.connection.execute(DELETE, (state.key, current.id))
-    transaction.count(state, -1, -len(current.text.encode()))
+    transaction.count(state, -1, -current.size)
     transaction.record(state, DELETED, current.id, current.etag)
 
 
 def _current(transaction: Transaction, state: State, identifier: str) -> Document | None:
     """The document that is there; one that has expired is deleted first."""
     current, expires = read_any(transaction.connection, state.key, identifier)
-    transaction.cost += 0 if current is None else len(current.text)
+    transaction.cost += 0 if current is None else len(current.encoded) or len(current.text)
     if current is not None and expires is not None and expires <= transaction.now:
         remove(transaction, state, current)
         return None
@@ -208,34 +198,91 @@ def _require_if_match(state: State, precondition: Precondition) -> None:
         raise PreconditionRequired("This collection wants If-Match with every change of a document.")
 
 
-def _insert(transaction: Transaction, state: State, identifier: str, prepared: Prepared) -> Document:
+class Made:
+    """What is to be written. data: the members, or of a large document its skeleton: what its indexes and its
+    ttl look at; before: the same of what is there."""
+
+    __slots__ = ("before", "data", "size", "text")
+
+    def __init__(self, text: str | bytes, size: int, data: Data, before: Data) -> None:
+        self.text, self.size, self.data, self.before = text, size, data, before
+
+
+def _light(current: Document) -> bool:
+    """Whether what is there may be parsed here."""
+    return not current.encoded and is_light(current.text)
+
+
+def _made(
+    transaction: Transaction,
+    state: State,
+    current: Document | None,
+    prepared: Prepared,
+    identifier: str = "",
+) -> Made:
+    """identifier: of a new document. Raises SchemaViolation."""
+    data = prepared.data
+    if data is None or (current is not None and state.indexes and not _light(current)):
+        return _worked(transaction, state, current, prepared, identifier=identifier)
     if state.validator is not None:
-        schema.check(state.validator, prepared.data)
-    transaction.count(state, 1, prepared.size)
-    transaction.cost += prepared.size
+        schema.check(state.validator, data)
+    before = current.data if current is not None and state.indexes else {}
+    return Made(prepared.text, prepared.size, data, before)
+
+
+def _worked(
+    transaction: Transaction,
+    state: State,
+    current: Document | None,
+    prepared: Prepared | None,
+    patch: Patch | None = None,
+    identifier: str = "",
+) -> Made:
+    """The same of a large document, by a worker process, unless nobody looks into it."""
+    identifier = current.id if current is not None else identifier
+    wanted = state.shape_of(identifier)
+    new = None if prepared is None else _encoded(prepared.text)
+    if patch is None and new is not None and wanted.empty:
+        return Made(new, len(new), {}, {})
+    old = None if current is None else current.encoded or current.text.encode()
+    patch_text = b""
+    if isinstance(patch, LargePatch):
+        patch, patch_text = LargePatch(patch.array, b""), patch.text
+    text, before, data = transaction.apart(change, old, new, wanted, patch, patch_text)
+    text = text or new or b""
+    whole = text if len(text) > LIGHT_BYTES else text.decode()
+    return Made(whole, len(text), data, before)
+
+
+def _encoded(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode()
+
+
+def _insert(transaction: Transaction, state: State, identifier: str, prepared: Prepared) -> Document:
+    made = _made(transaction, state, None, prepared, identifier)
+    transaction.count(state, 1, made.size)
+    transaction.cost += made.size
     now = transaction.now
-    document = Document(identifier, 1, new_incarnation(), now, now, prepared.text)
-    row = (state.key, identifier, 1, document.incarnation, now, now, prepared.size, prepared.text)
-    transaction.connection.execute(INSERT, (*row, _expires(state, identifier, now, prepared.data)))
+    document = from_row(identifier, 1, new_incarnation(), now, now, made.text)
+    row = (state.key, identifier, 1, document.incarnation, now, now, made.size, made.text)
+    transaction.connection.execute(INSERT, (*row, _expires(state, identifier, now, made.data)))
     if state.indexes:
-        _enter(transaction, state, identifier, prepared.data)
+        _enter(transaction, state, identifier, made.data)
     transaction.record(state, CREATED, identifier, document.etag)
     return document
 
 
-def _update(transaction: Transaction, state: State, current: Document, prepared: Prepared) -> Document:
-    if state.validator is not None:
-        schema.check(state.validator, prepared.data)
-    transaction.count(state, 0, prepared.size - len(current.text.encode()))
-    transaction.cost += prepared.size
+def _update(transaction: Transaction, state: State, current: Document, made: Made) -> Document:
+    transaction.count(state, 0, made.size - current.size)
+    transaction.cost += made.size
     version, now = current.version + 1, transaction.now
     if state.indexes:
-        _leave(transaction, state, current)
-    row = (version, now, prepared.size, prepared.text, _expires(state, current.id, now, prepared.data))
+        _leave(transaction, state, current.id, made.before)
+    row = (version, now, made.size, made.text, _expires(state, current.id, now, made.data))
     transaction.connection.execute(UPDATE, (*row, state.key, current.id))
     if state.indexes:
-        _enter(transaction, state, current.id, prepared.data)
-    document = Document(current.id, version, current.incarnation, current.created, now, prepared.text)
+        _enter(transaction, state, current.id, made.data)
+    document = from_row(current.id, version, current.incarnation, current.created, now, made.text)
     transaction.record(state, UPDATED, current.id, document.etag)
     return document
 
@@ -252,10 +299,10 @@ def _enter(transaction: Transaction, state: State, identifier: str, data: Data) 
     transaction.cost += ENTRY_COST * (transaction.entries.mark() - mark)
 
 
-def _leave(transaction: Transaction, state: State, current: Document) -> None:
+def _leave(transaction: Transaction, state: State, identifier: str, data: Data) -> None:
     """Take a document out of the indexes."""
     mark = transaction.entries.mark()
-    sqlite_index.remove(transaction.connection, transaction.entries, state, current.id, current.data)
+    sqlite_index.remove(transaction.connection, transaction.entries, state, identifier, data)
     transaction.cost += ENTRY_COST * (transaction.entries.mark() - mark)
 
 

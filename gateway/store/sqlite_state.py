@@ -14,6 +14,7 @@ from gateway.store import collection as collections
 from gateway.store import schema
 from gateway.store.collection import NO_SETTINGS, TTL, Collection, CollectionSettings, Index
 from gateway.store.document import entity_tag, new_incarnation
+from gateway.store.large import Shape, shape
 from gateway.store.nodes import Path
 from gateway.store.sqlite_statement import key_of
 
@@ -93,6 +94,13 @@ class State:
         if self.alteration is None or not self.alteration.covers(identifier):
             return self.settings.ttl
         return self.alteration.settings.ttl
+
+    def shape_of(self, identifier: str) -> Shape:
+        """What must be known of a large document of this id."""
+        altered = None if self.alteration is None else self.alteration.settings.ttl
+        ttls = (self.settings.ttl, altered)
+        held = tuple(stored.index for stored in self.indexes_of(identifier))
+        return shape(held, ttls, self.settings.schema, identifier)
 
     @property
     def collection(self) -> Collection:

@@ -13,9 +13,8 @@ from gateway.core.errors import GatewayError
 from gateway.periodic import Periodic
 from gateway.store import instants
 from gateway.store.change import RETAINED_CHANGES, RETAINED_SECONDS
-from gateway.store.document import Document
 from gateway.store.sqlite_alterations import is_left
-from gateway.store.sqlite_documents import COLUMNS
+from gateway.store.sqlite_documents import COLUMNS, DATA, from_row
 from gateway.store.sqlite_files import Files, TenantFile
 from gateway.store.sqlite_operations import remove
 from gateway.store.sqlite_slices import Slices
@@ -35,7 +34,7 @@ _NEEDED = f"""
         OR (SELECT max(seq) FROM changes) - (SELECT min(seq) FROM changes) >= ?
         OR (SELECT at FROM changes WHERE seq < (SELECT max(seq) FROM changes) ORDER BY seq LIMIT 1) < ?"""  # noqa: S608
 _EXPIRED = f"""
-    SELECT {COLUMNS}, data, collection FROM documents WHERE expires <= ? AND {_SETTLED} LIMIT {BATCH}"""  # noqa: S608
+    SELECT {COLUMNS}, {DATA}, collection FROM documents WHERE expires <= ? AND {_SETTLED} LIMIT {BATCH}"""  # noqa: S608
 
 
 class Sweeper(Periodic):
@@ -72,7 +71,7 @@ def sweep(transaction: Transaction) -> None:
     """Clear away some of each."""
     connection, now = transaction.connection, transaction.now
     for *columns, collection in connection.execute(_EXPIRED, (now,)).fetchall():
-        remove(transaction, transaction.states.get(name_of(collection)), Document(*columns))
+        remove(transaction, transaction.states.get(name_of(collection)), from_row(*columns))
     connection.execute(
         "DELETE FROM idempotency WHERE key IN (SELECT key FROM idempotency WHERE at < ? LIMIT ?)",
         (now - IDEMPOTENCY_SECONDS, BATCH),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from gateway.core.errors import BadRequest, IdempotencyRunning, NotFound
 from gateway.core.model import TenantId
@@ -23,7 +23,8 @@ from gateway.store import sort as sorts
 from gateway.store.change import Changes
 from gateway.store.collection import Collection, CollectionSettings
 from gateway.store.cursor import Cursors
-from gateway.store.document import UNCONDITIONAL, Document, Precondition
+from gateway.store.document import UNCONDITIONAL, Document, Members, Precondition
+from gateway.store.large import Jobs
 from gateway.store.nodes import EVERYTHING, Node
 from gateway.store.patch import MergePatch, Patch
 from gateway.store.projection import WHOLE
@@ -31,13 +32,14 @@ from gateway.store.query import DEFAULT_LIMIT, Page, Query
 from gateway.store.sqlite_changes import Feeds
 from gateway.store.sqlite_export import Exports
 from gateway.store.sqlite_files import Files
-from gateway.store.sqlite_operations import AtomicFailure, prepare_document
+from gateway.store.sqlite_operations import AtomicFailure, Prepared
 from gateway.store.sqlite_query import Listed
 from gateway.store.sqlite_reads import Reading, Reads
 from gateway.store.sqlite_slices import Slices
 from gateway.store.sqlite_transaction import Operation, Transaction
 from gateway.store.write import MAX_BULK, IdempotencyKey, Outcome, Quota, Write, Written
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -51,6 +53,7 @@ class Services:
     feeds: Feeds
     slices: Slices
     running: set[tuple[str, str]]
+    jobs: Jobs
 
 
 class SQLiteTenantStore:
@@ -65,12 +68,15 @@ class SQLiteTenantStore:
         self._services = services
         self._cursors = Cursors(cursor_key, tenant)
 
+    async def work(self, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
+        return await self._services.jobs.run(self._name, function, *args, **more)
+
     # --- documents ---
 
     async def create(
-        self, collection: str, data: Mapping[str, Any], *, idempotency: IdempotencyKey | None = None
+        self, collection: str, data: Members, *, idempotency: IdempotencyKey | None = None
     ) -> Document:
-        operation = sqlite_operations.create(collection, await prepare_document(data))
+        operation = sqlite_operations.create(collection, Prepared(data))
         written: Written = await self._write(operation, idempotency)
         return written.document
 
@@ -97,13 +103,12 @@ class SQLiteTenantStore:
         self,
         collection: str,
         identifier: str,
-        data: Mapping[str, Any],
+        data: Members,
         precondition: Precondition = UNCONDITIONAL,
         *,
         idempotency: IdempotencyKey | None = None,
     ) -> Written:
-        ready = await prepare_document(data)
-        operation = sqlite_operations.replace(collection, identifier, ready, precondition)
+        operation = sqlite_operations.replace(collection, identifier, Prepared(data), precondition)
         written: Written = await self._write(operation, idempotency)
         return written
 

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from gateway.core.errors import GatewayError, QuotaExceeded
 from gateway.store import instants
@@ -15,6 +15,7 @@ from gateway.store.sqlite_entries import Entries
 from gateway.store.sqlite_state import State, States
 from gateway.store.write import NO_QUOTA, Quota
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 KINDS: tuple[Kind, ...] = ("created", "updated", "deleted", "collection_deleted")
@@ -36,9 +37,12 @@ class Transaction:
     """One transaction of a group of operations. `now` is its instant; `changed`, whether anything changed
     that a feed tells; `cost`, the bytes of documents and entries that were read and written so far."""
 
-    def __init__(self, connection: sqlite3.Connection, states: States) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, states: States, apart: Callable[..., Any] | None = None
+    ) -> None:
         self.connection = connection
         self.states = states
+        self._apart = apart
         self.now = instants.now()
         self._began = monotonic()
         self.changed = False
@@ -47,6 +51,13 @@ class Transaction:
         self.quota: Quota = NO_QUOTA
         self._pending: list[tuple[State, int, int]] = []  # counted by operations that may yet fail
         self._depth = 0
+
+    def apart(self, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
+        """A job on a large document (see large.py), done by a worker process while this transaction waits."""
+        if self._apart is None:
+            return function(*args, **more)
+        result: T = self._apart(function, *args, **more)
+        return result
 
     def has_time(self, pace: Pace) -> bool:
         """Whether a slice may go on. The slices of one group share its time."""

@@ -54,7 +54,8 @@ class Writes:
     """The queue of writes of one file. Its methods are called on the event loop only.
 
     on_settled: called once for each submitted write, after its outcome is known. on_broken: called when
-    the file should be let go. on_changed: called after a commit that feeds have something to read of.
+    the file should be let go. on_changed: called after a commit that feeds have something to read of. apart:
+    does a job on a large document (see Transaction.apart).
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Writes:
         on_settled: Callable[[], None],
         on_broken: Callable[[], None],
         on_changed: Callable[[], None],
+        apart: Callable[..., Any] | None = None,
     ) -> None:
         self._connection = connection
         self._states = States(connection)
@@ -73,6 +75,7 @@ class Writes:
         self._on_settled = on_settled
         self._on_broken = on_broken
         self._on_changed = on_changed
+        self._apart = apart
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[Operation, asyncio.Future[Any]]] = deque()
         self._busy = False
@@ -99,7 +102,7 @@ class Writes:
         taken = [self._waiting.popleft() for _ in range(min(MAX_GROUP, len(self._waiting)))]
         operations = [operation for operation, _ in taken]
         end = partial(self._end_group, taken)
-        work = self._threads.submit(run_group, self._connection, self._states, operations)
+        work = self._threads.submit(run_group, self._connection, self._states, operations, self._apart)
         # Not by run_in_executor: its future takes two more turns of the loop to tell.
         work.add_done_callback(partial(self._loop.call_soon_threadsafe, end))
 
@@ -136,13 +139,18 @@ class Writes:
         return InternalError()
 
 
-def run_group(connection: sqlite3.Connection, states: States, operations: list[Operation]) -> Group:
+def run_group(
+    connection: sqlite3.Connection,
+    states: States,
+    operations: list[Operation],
+    apart: Callable[..., Any] | None = None,
+) -> Group:
     """Run operations in one transaction, in a writer thread, for GROUP_SECONDS. Raises when nothing was
     committed."""
     begin_write(connection)
     try:
         states.begin()
-        transaction = Transaction(connection, states)
+        transaction = Transaction(connection, states, apart)
         settled = []
         for operation in operations:
             settled.append(_run(transaction, operation))

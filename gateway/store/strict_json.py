@@ -8,10 +8,10 @@ read as one (`1.0` and `1e0` are 1, as RFC 8785 serialises them), so that equal 
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Callable
 from json.encoder import encode_basestring
+from math import isfinite
 from typing import Any
 
 from gateway.core.errors import BadRequest, GatewayError, Unprocessable
@@ -154,13 +154,16 @@ _decoder = json.JSONDecoder(object_pairs_hook=_pairs, parse_float=_float, parse_
 # only where there is a problem (made for each member, it was half of the time of parsing).
 _Place = tuple[Any, str | int] | None
 _NESTED = (dict, list)
+_NAMES_KNOWN = 1000  # at most so many names are looked at only once
 
 
 class _Checker:
-    """One walk over a value, in document order, until there are MAX_PROBLEMS."""
+    """One walk over a value, in document order, until there are MAX_PROBLEMS. What has no problem by its kind
+    alone is passed over where it stands: a call for each value was most of the time of reading a body."""
 
     def __init__(self, name_rule: NameRule) -> None:
         self._name_rule = name_rule
+        self._good_names: set[str] = set()  # below the top
         self.problems: list[tuple[str, str]] = []
 
     def check(self, value: Any, at: _Place, depth: int) -> None:
@@ -172,16 +175,43 @@ class _Checker:
         elif isinstance(value, dict):
             self._check_object(value, at, depth)
         else:
+            shallow = depth < MAX_DEPTH
             for index, item in enumerate(value):
+                kind = type(item)
+                if kind is int:
+                    if INT_MIN <= item <= INT_MAX:
+                        continue
+                elif kind is str:
+                    if item.isascii() and "\0" not in item:
+                        continue
+                elif kind is float:
+                    if isfinite(item):
+                        continue
+                elif item is None or kind is bool or (shallow and not item and kind in _NESTED):
+                    continue
                 self.check(item, (at, index), depth + 1)
 
     def _check_object(self, value: dict[str, Any], at: _Place, depth: int) -> None:
         if isinstance(value, _Twice):
             for name in value.names:
                 self._add((at, name), "this member is there more than once")
+        good = self._good_names
+        shallow = depth < MAX_DEPTH
         for name, item in value.items():
-            if problem := _text_problem(name) or self._name_rule(name, depth == 1):
-                self._add((at, name), f"the member's name: {problem}")
+            if depth == 1 or name not in good:
+                if problem := _text_problem(name) or self._name_rule(name, depth == 1):
+                    self._add((at, name), f"the member's name: {problem}")
+                elif depth > 1 and len(good) < _NAMES_KNOWN:
+                    good.add(name)
+            kind = type(item)
+            if kind is int:
+                if INT_MIN <= item <= INT_MAX:
+                    continue
+            elif kind is str:
+                if item.isascii() and "\0" not in item:
+                    continue
+            elif item is None or kind is bool or (shallow and not item and kind in _NESTED):
+                continue
             self.check(item, (at, name), depth + 1)
 
     def _add(self, at: _Place, problem: str) -> None:
@@ -200,7 +230,7 @@ def _scalar_problem(value: Any) -> str:
         return _text_problem(value)
     if kind is int and not INT_MIN <= value <= INT_MAX:
         return "an integer beyond 64 bits; send it as a string"
-    if kind is float and not math.isfinite(value):
+    if kind is float and not isfinite(value):
         return "a number beyond the range of a double"
     if kind is _Constant:
         return "NaN and Infinity are not JSON"

@@ -8,8 +8,8 @@ from time import monotonic
 from typing import Any
 
 from gateway.core.errors import BadRequest, BodyTooLarge, GatewayError, TenantLimit
-from gateway.store.document import UNCONDITIONAL, Document, Precondition
-from gateway.store.patch import Patch
+from gateway.store.document import UNCONDITIONAL, Document, LargeMembers, Members, Precondition
+from gateway.store.patch import LargePatch, Patch
 
 MAX_BULK = 1000
 MAX_BULK_COST = 32 * 1024 * 1024  # bytes of documents that one bulk reads and writes; see BulkBudget
@@ -22,7 +22,7 @@ MAX_KEY = 255
 class Create:
     """A new document; the store makes its id."""
 
-    data: Mapping[str, Any]
+    data: Members
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Replace:
     """A document under this id, over what was there. With `If-None-Match: *`: only if nothing was."""
 
     id: str
-    data: Mapping[str, Any]
+    data: Members
     precondition: Precondition = UNCONDITIONAL
 
 
@@ -87,6 +87,13 @@ def succeeded(written: Written | None, identifier: str) -> Outcome:
 def failed(error: GatewayError, identifier: str = "") -> Outcome:
     members = {"code": error.code, "title": error.title, "detail": error.detail, **error.extra}
     return Outcome(error.status, identifier, error=members)
+
+
+def is_large(write: Write) -> bool:
+    """Whether what it brings is large."""
+    if isinstance(write, Update):
+        return isinstance(write.patch, LargePatch)
+    return not isinstance(write, Delete) and isinstance(write.data, LargeMembers)
 
 
 def id_of(write: Write) -> str:
