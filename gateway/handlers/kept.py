@@ -7,14 +7,15 @@ number of them could wait in the store.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import ParamSpec, TypeVar
 
 from gateway.call import Call
 from gateway.core.budget import SMALL
 from gateway.store.transfer import Bulk
 from gateway.store.write import MAX_BULK, Outcome, Write
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -41,6 +42,9 @@ class Keeping:
     def __init__(self, call: Call, store: Bulk) -> None:
         self._call = call
         self._store = store
+
+    async def work(self, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
+        return await self._store.work(function, *args, **more)
 
     async def bulk(
         self, collection: str, writes: Sequence[Write], *, most: int = MAX_BULK

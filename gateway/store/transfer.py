@@ -5,16 +5,28 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
-from gateway import threads
 from gateway.core.errors import BodyTooLarge, GatewayError, TenantLimit, Unprocessable
 from gateway.store import strict_json
-from gateway.store.document import ANY, MAX_DOCUMENT_BYTES, Precondition, check_id, name_problem
+from gateway.store.document import (
+    ANY,
+    MAX_DOCUMENT_BYTES,
+    LargeMembers,
+    Members,
+    Precondition,
+    check_id,
+    name_problem,
+    to_text,
+)
+from gateway.store.large import is_light
 from gateway.store.write import MAX_BULK, Create, Outcome, Replace, Write, failed
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 BATCH_LINES = 200  # of the first batch; see Batches
 MAX_BATCH_LINES = 4000
@@ -26,28 +38,44 @@ MAX_BLANK = 64 * 1024  # bytes of white space, line ends too, before a document 
 SLICE = 16 * 1024  # bytes of a body whose lines are looked for in one turn of the loop
 _BLANK = b" \t\r\n"
 _white_space = re.compile(rb"[ \t\r\n]+").match
-PARSE_INLINE = 64 * 1024  # bytes of a line; longer ones are parsed in a thread
 _ONLY_NEW = Precondition(none_match=frozenset({ANY}))
 
 
 def parse_line(raw: bytes, *, replacing: bool = True) -> Write:
     """A line of an import: an object with an `id` replaces or creates that document (not replacing: only
     creates it), one without gets an id. Raises BadRequest and Unprocessable."""
+    return _write_of(*_members(raw), replacing)
+
+
+def line_text(raw: bytes) -> tuple[str | None, bytes]:
+    """The same of a large line: its id, and the text of its members. For a worker process."""
+    identifier, data = _members(raw)
+    return identifier, to_text(data)[0].encode()
+
+
+def _members(raw: bytes) -> tuple[str | None, dict[str, Any]]:
     data = strict_json.read(raw, "line", "The line cannot be a document; see errors.", name_problem)
     if not isinstance(data, dict):
         raise Unprocessable("The line cannot be a document: it is not a JSON object.")
     if "id" not in data:
-        return Create(data)
+        return None, data
     identifier = data.pop("id")
     if not isinstance(identifier, str):
         raise Unprocessable("The line cannot be a document: its id is not a string.")
     check_id(identifier)
+    return identifier, data
+
+
+def _write_of(identifier: str | None, data: Members, replacing: bool) -> Write:
+    if identifier is None:
+        return Create(data)
     return Replace(identifier, data) if replacing else Replace(identifier, data, _ONLY_NEW)
 
 
 class Bulk(Protocol):
     """What an import needs of a store; see port.TenantStore."""
 
+    async def work(self, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T: ...
     async def bulk(
         self, collection: str, writes: Sequence[Write], *, most: int = MAX_BULK
     ) -> tuple[Outcome, ...]: ...
@@ -87,11 +115,7 @@ async def import_lines(
         raw = line.strip(_BLANK)
         if not raw:
             continue
-        inline = len(raw) <= PARSE_INLINE
-        if inline:
-            batch.append(_parsed(raw, replacing))
-        else:
-            batch.append(await threads.run(threads.PARSE, _parsed, raw, replacing))
+        batch.append(await _parsed(store, raw, replacing))
         size += len(raw)
         turn += len(raw)
         if turn > SLICE:
@@ -206,9 +230,12 @@ class Lines:
             yield line
 
 
-def _parsed(raw: bytes, replacing: bool) -> Write | Outcome:
+async def _parsed(store: Bulk, raw: bytes, replacing: bool) -> Write | Outcome:
     try:
-        return parse_line(raw, replacing=replacing)
+        if is_light(raw):
+            return parse_line(raw, replacing=replacing)
+        identifier, text = await store.work(line_text, raw)
+        return _write_of(identifier, LargeMembers(text), replacing)
     except GatewayError as error:
         return failed(error)
 

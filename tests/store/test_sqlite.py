@@ -545,39 +545,3 @@ def test_no_statement_numbers_its_placeholders() -> None:
         docs = {ast.get_docstring(node, clean=False) for node in nodes}
         texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)} - docs
         assert not [text for text in texts if re.search(r"[?][0-9]", str(text))], path
-
-
-class Watched(dict[str, Any]):
-    """Members that tell in which thread their text is made."""
-
-    def __init__(self, *members: Any) -> None:
-        super().__init__(*members)
-        self.threads: list[int] = []
-
-    def items(self) -> Any:
-        self.threads.append(threading.get_ident())
-        return super().items()
-
-
-@pytest.mark.parametrize(
-    ("members", "apart"),
-    [
-        ({"a": 1, "b": ["c", {"d": None}]}, False),
-        ({"a": "x" * 70_000}, True),
-        ({"a": [{"b": ["x" * 40_000]}, {"b": ["x" * 40_000]}]}, True),
-        ({"a": list(range(20_000))}, True),
-        ({"x" * 70_000: 1}, True),
-        ({"a": {str(number): True for number in range(20_000)}}, True),
-    ],
-)
-async def test_the_text_of_a_large_document_is_made_in_another_thread(
-    store: SQLiteDocumentStore, members: dict[str, Any], apart: bool
-) -> None:
-    for write in (
-        lambda data: store.tenant(ACME).create("c", data),
-        lambda data: store.tenant(ACME).replace("c", "x", data),
-    ):
-        data = Watched(members)
-        await write(data)
-        assert data.threads
-        assert (data.threads[0] != threading.get_ident()) is apart
