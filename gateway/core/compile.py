@@ -79,6 +79,7 @@ def compile_settings(settings: Settings, target: Callable[[Backend | None], T], 
             written.documents.max_documents,
             written.documents.max_bytes,
             written.documents.max_feeds,
+            written.documents.max_collections,
             _BODY_MEMORY if written.documents.body_memory is None else written.documents.body_memory,
         )
         for name, written in settings.tenants.items()

@@ -68,7 +68,7 @@ class Identity:
 class Tenant:
     """weight: its share of a backend's seats, against the other tenants'. concurrency: how many requests it
     may have under way (waiting or inside) at all backends and the documents together; 0 is no limit.
-    max_documents, max_bytes: what its documents may come to, None for no limit. max_feeds: how many change
+    max_documents, max_bytes, max_collections: what it may keep, None for no limit. max_feeds: how many change
     feeds it may have open. body_memory: bytes that bodies of its requests to documents may take at once."""
 
     id: TenantId
@@ -81,6 +81,7 @@ class Tenant:
     max_documents: int | None = None
     max_bytes: int | None = None
     max_feeds: int = 100
+    max_collections: int = 10_000
     body_memory: int = 64 * 1024 * 1024
 
 

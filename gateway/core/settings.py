@@ -167,7 +167,11 @@ class DocumentsSettings(_Strict):
     """What a tenant may keep in the gateway's own store."""
 
     max_documents: int | None = Field(default=None, ge=0, description="default: no limit", examples=[100_000])
-    max_bytes: Size | None = Field(default=None, description="of the documents' JSON; default: no limit")
+    max_bytes: Size | None = Field(
+        default=None,
+        description="of documents, settings of collections and remembered writes; default: no limit",
+    )
+    max_collections: int = Field(default=10_000, ge=0, le=1_000_000, examples=[10_000])
     max_feeds: int = Field(
         default=100, ge=0, le=100_000, description="change feeds open at once", examples=[100]
     )

@@ -45,7 +45,7 @@ from gateway.handlers.large_answer import LargeAnswer
 from gateway.store import representation
 from gateway.store.document import RESERVED_IDS, Document, Precondition, check_collection, check_id, names
 from gateway.store.port import DocumentStore, TenantStore
-from gateway.store.write import NO_QUOTA, Quota
+from gateway.store.write import Quota
 
 Handler = Callable[[Call, TenantStore, str], Awaitable[web.StreamResponse]]
 
@@ -95,7 +95,9 @@ class Documents:
             scopes.require(call, collection, "GET")
         if call.tenant is not None and call.tenant.concurrency:
             self._enter(call.tenant)()
-        document = self._tenant(call).read_now(collection, rest[0])
+        tenant = call.tenant
+        assert tenant is not None
+        document = self._store.tenant(tenant.id).read_now(collection, rest[0])
         if document is None:
             return False
         precondition = preconditions.read(call.head)
@@ -163,9 +165,7 @@ _PRIVATE_JSON = b"Content-Type: application/json\r\n" + _PRIVATE
 
 
 def _quota(tenant: Tenant) -> Quota:
-    if tenant.max_documents is None and tenant.max_bytes is None:
-        return NO_QUOTA
-    return Quota(tenant.max_documents, tenant.max_bytes)
+    return Quota(tenant.max_documents, tenant.max_bytes, tenant.max_collections)
 
 
 async def _collection(call: Call, store: TenantStore, collection: str) -> web.StreamResponse:

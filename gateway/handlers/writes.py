@@ -74,13 +74,14 @@ def _allow(call: Call, collection: str, action: str) -> None:
 def _answer(
     call: Call, collection: str, document: Document, more: Mapping[str, str], *, created: bool
 ) -> web.StreamResponse:
+    """Without the document also where a replay's has changed since, and its text is not remembered."""
     headers: dict[str, str] = {hdrs.ETAG: document.etag, **more}
     if created:
         headers[hdrs.LOCATION] = f"{listing.prefix(call)}/{collection}/{quote(document.id, safe='')}"
     preferred = _preferred(call)
-    if preferred:
+    if preferred and (document.whole or preferred == "minimal"):
         headers["Preference-Applied"] = f"return={preferred}"
-    if preferred == "minimal" or not scopes.may(call, collection, "GET"):
+    if preferred == "minimal" or not document.whole or not scopes.may(call, collection, "GET"):
         return reply.empty(201 if created else 204, headers)
     if document.encoded:
         if not large_answer.fits(call, document):

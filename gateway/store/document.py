@@ -40,6 +40,11 @@ class Document:
     encoded: bytes = b""
 
     @property
+    def whole(self) -> bool:
+        """Whether the members are here: not of a write that is replayed, when they have changed since."""
+        return bool(self.text or self.encoded)
+
+    @property
     def size(self) -> int:
         """Bytes of the text."""
         return len(self.encoded) or len(self.text.encode())

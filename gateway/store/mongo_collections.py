@@ -66,6 +66,7 @@ async def delete(writes: Writes, name: str, precondition: Precondition, *, docum
         number = await writes.reserve(session, -state.documents, -state.bytes)
         if not await writes.driver.delete(COLLECTIONS, _as_read(writes.tenant, state), session):
             raise Lost()
+        await writes.hold(session, -_size(state.settings_text))
         await writes.driver.delete(DOCUMENTS, scope(writes.tenant, name), session)
         await writes.driver.delete(CLAIMS, scope(writes.tenant, name), session)
         await writes.record(session, number, name, "collection_deleted")
@@ -108,8 +109,14 @@ async def _store(writes: Writes, old: State, settings: CollectionSettings) -> St
     build = old.building or bool(new_tokens) or settings.ttl != old.settings.ttl
     change: Row = {"settings": dumps(settings.data), "slots": slots, "tokens": tokens, "building": build}
     change |= {"v": old.version + 1, "declared": old.version + 1, "sweep": settings.ttl is not None}
+    larger = _size(change["settings"]) - _size(old.settings_text)
+    if not old.stored:
+        await writes.require_collection()
+    if larger > 0:
+        await writes.require_bytes(larger)
     if not await _compare_and_set(writes, old, change):
         return None
+    await writes.hold(None, larger)
     state = await writes.state(old.name)
     if build and state.version == old.version + 1:
         try:
@@ -121,6 +128,11 @@ async def _store(writes: Writes, old: State, settings: CollectionSettings) -> St
     if gone:
         await writes.driver.delete(CLAIMS, scope(writes.tenant, old.name, {"n": {"$in": gone}}))
     return await writes.state(old.name)
+
+
+def _size(text: str | None) -> int:
+    """The bytes that settings count for."""
+    return len((text or "").encode())
 
 
 async def _compare_and_set(writes: Writes, old: State, change: Row) -> bool:
@@ -188,6 +200,7 @@ async def _take_back(writes: Writes, old: State, state: State) -> None:
     change |= {"building": True, "sweep": old.settings.ttl is not None, "settings": old.settings_text}
     if not await writes.driver.update(COLLECTIONS, _as_read(writes.tenant, state), {"$set": change}):
         return  # somebody else has declared others meanwhile
+    await writes.hold(None, _size(old.settings_text) - _size(state.settings_text))
     gone = sorted(set(state.tokens.values()) - set(old.tokens.values()))
     await writes.driver.delete(CLAIMS, scope(writes.tenant, old.name, {"n": {"$in": gone}}))
     await _build(writes, await writes.state(old.name), frozenset())

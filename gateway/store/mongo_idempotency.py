@@ -9,8 +9,9 @@ from typing import Any
 from gateway.core.errors import IdempotencyMismatch, IdempotencyRunning
 from gateway.store import instants, results
 from gateway.store.document import new_incarnation
-from gateway.store.mongo_driver import Driver, Lost, Row, Taken
+from gateway.store.mongo_driver import Lost, Row, Taken
 from gateway.store.mongo_rows import IDEMPOTENCY, date, joined
+from gateway.store.mongo_writes import Writes
 from gateway.store.results import Result
 from gateway.store.write import IDEMPOTENCY_SECONDS, IdempotencyKey
 
@@ -23,14 +24,18 @@ Finish = Callable[[Any, Result], Awaitable[None]]
 class Once:
     """One tenant's keys."""
 
-    def __init__(self, driver: Driver, tenant: str) -> None:
-        self._driver = driver
-        self._tenant = tenant
+    def __init__(self, writes: Writes) -> None:
+        self._writes = writes
+        self._driver = writes.driver
+        self._tenant = writes.tenant
 
-    async def run(self, key: IdempotencyKey, work: Callable[[Finish], Awaitable[Result]]) -> Result:
+    async def run(
+        self, key: IdempotencyKey, work: Callable[[Finish], Awaitable[Result]], *, counts: bool = True
+    ) -> Result:
         """Do the work, which calls finish(session, result) at its end; or give what it gave before.
 
-        Raises IdempotencyMismatch, IdempotencyRunning, and what the work raises: then the key is free."""
+        counts: whether it needs room in the tenant's quota: a deletion does not. Raises IdempotencyMismatch,
+        IdempotencyRunning, QuotaExceeded, and what the work raises: then the key is free."""
         lease = new_incarnation()
         remembered = await self._take(key, lease)
         if remembered is not None:
@@ -38,13 +43,18 @@ class Once:
             return results.from_text(remembered)
 
         async def finish(session: Any, result: Result) -> None:
-            forgotten = instants.now() + IDEMPOTENCY_SECONDS
-            change = {"result": results.to_text(result), "x": date(forgotten), "until": forgotten}
+            text = results.to_text(result)
+            size = results.size(key, text)
+            change = {"result": text, "n": size, "until": instants.now() + IDEMPOTENCY_SECONDS}
             held = self._query(key, {"lease": lease})
-            if not await self._driver.update(IDEMPOTENCY, held, {"$set": change}, session):
+            change = {"$set": change, "$unset": {"x": ""}}
+            if not await self._driver.update(IDEMPOTENCY, held, change, session):
                 raise _running()
+            await self._writes.hold(session, size)
 
         try:
+            if counts:
+                await self._writes.require_bytes(results.size(key, ""))
             return await work(finish)
         except BaseException:
             # Not one with a result: a commit may have been done although its answer was lost.
@@ -67,7 +77,8 @@ class Once:
                 continue  # let go in between
             if known["until"] <= now:
                 query = self._query(key, {"lease": known["lease"]})
-                if await self._driver.update(IDEMPOTENCY, query, {"$set": held}):
+                if await self._driver.update(IDEMPOTENCY, query, {"$set": held, "$unset": {"n": ""}}):
+                    await self._writes.hold(None, -known.get("n", 0))
                     return None
                 continue
             if bytes(known["f"]) != key.fingerprint:

@@ -12,7 +12,17 @@ from gateway.core.model import TenantId
 from gateway.store import instants, mongo_plan, mongo_state
 from gateway.store.document import to_text
 from gateway.store.mongo_driver import Driver, Row
-from gateway.store.mongo_rows import CLAIMS, COLLECTIONS, DOCUMENTS, TENANTS, derived, is_live, joined, scope
+from gateway.store.mongo_rows import (
+    CLAIMS,
+    COLLECTIONS,
+    DOCUMENTS,
+    IDEMPOTENCY,
+    TENANTS,
+    derived,
+    is_live,
+    joined,
+    scope,
+)
 from gateway.store.mongo_state import State
 from gateway.store.operator import TenantSize
 
@@ -62,6 +72,9 @@ class MongoOperator:
             found += await check.run()
             documents, size = documents + check.documents, size + check.bytes
         row = await self._driver.find_one(TENANTS, {"$and": [{"_id": tenant.value}, {"t": tenant.value}]})
+        size += sum(len((state.settings_text or "").encode()) for state in states)
+        async for remembered in self._driver.find(IDEMPOTENCY, {"t": tenant.value}):
+            size += remembered.get("n", 0)
         counted = (0, 0) if row is None else (row["documents"], row["bytes"])
         if counted != (documents, size):
             said = f"{counted[0]} documents of {counted[1]} bytes"

@@ -6,10 +6,12 @@ documents    _id tenant US collection US id   t c id, v version, i incarnation, 
 collections  _id tenant US collection         t c, i incarnation, v version, declared, settings, slots,
              tokens, building, documents and bytes that it holds, sweep whether they may end
 claims       _id tenant US collection US token US values   t c, n token, o the id that has the values, at
-tenants      _id tenant                       t, epoch, q the last change's number, documents, bytes, bulks
+tenants      _id tenant                       t, epoch, q the last change's number, documents, bytes of all
+             that counts, beside those of them that are no document's, bulks
 changes      _id tenant US number             t c q kind id etag at, x when it is forgotten
 meta         _id cursor_key                   key
-idempotency  _id tenant US key                t, f fingerprint, lease, until, result, x when it is forgotten
+idempotency  _id tenant US key                t, f fingerprint, lease, until, result, n the bytes that it
+             counts for; x when the server removes what never got a result, and so counts for nothing
 
 US is U+001F, which no name and no id can hold. `ix` is [{n: token, v: key}] and `o` {slot: key}, with slots
 s0 to s15: the server's indexes are made over slots, so that tenants can declare as many as they like.
@@ -52,7 +54,7 @@ INDEXES: Mapping[str, tuple[Index, ...]] = {
     TENANTS: (),
     META: (),
     CHANGES: (Index("feed", ("t", "c", "q")), Index("expiry", ("x",), expires=True)),
-    IDEMPOTENCY: (Index("expiry", ("x",), expires=True),),
+    IDEMPOTENCY: (Index("expiry", ("x",), expires=True), Index("ended", ("until",))),
 }
 
 

@@ -12,7 +12,16 @@ from gateway.periodic import Boundary, Periodic
 from gateway.store import instants, mongo_plan, mongo_state
 from gateway.store.change import RETAINED_CHANGES
 from gateway.store.mongo_driver import Driver, Row
-from gateway.store.mongo_rows import CHANGES, COLLECTIONS, DOCUMENTS, TENANTS, is_live, joined, scope
+from gateway.store.mongo_rows import (
+    CHANGES,
+    COLLECTIONS,
+    DOCUMENTS,
+    IDEMPOTENCY,
+    TENANTS,
+    is_live,
+    joined,
+    scope,
+)
 from gateway.store.mongo_writes import Undo, Writes
 
 SWEEP_SECONDS = 15.0
@@ -36,6 +45,11 @@ class Sweeper(Periodic):
         """One round. Raises StoreUnavailable."""
         async for row in self._driver.find(COLLECTIONS, {"sweep": True}, fields=["t", "c"]):
             await self._one(self._sweep_collection(self._writes(row["t"]), row["c"]))
+        ended = self._driver.find(IDEMPOTENCY, {"until": {"$lte": instants.now()}}, limit=_STEP)
+        async with aclosing(ended):
+            keys = [row async for row in ended if "n" in row]
+        for row in keys:
+            await self._one(_forget_key(self._writes(row["t"]), row))
         crowded = {"q": {"$gt": RETAINED_CHANGES}}
         async for row in self._driver.find(TENANTS, crowded, fields=["t", "q"]):
             await self._one(self._forget_changes(row["t"], row["q"]))
@@ -62,6 +76,17 @@ class Sweeper(Periodic):
             identifiers = [row["id"] async for row in rows]
         for identifier in identifiers:
             await remove_ended(writes, collection, identifier)
+
+
+async def _forget_key(writes: Writes, row: Row) -> None:
+    """Remove a remembered write and count it off. The server does not remove these: it could not count."""
+
+    async def work(session: Any, undo: Undo) -> None:
+        own = {"$and": [{"_id": row["_id"]}, {"t": writes.tenant}, {"lease": row["lease"]}]}
+        if await writes.driver.delete(IDEMPOTENCY, own, session):
+            await writes.hold(session, -row["n"])
+
+    await writes.run(work)
 
 
 async def remove_ended(writes: Writes, collection: str, identifier: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from gateway.core.errors import QuotaExceeded
 from gateway.store.mongo_driver import Row
 from gateway.store.mongo_state import State
 from gateway.store.write import Quota
@@ -32,5 +31,7 @@ class Tally:
 def check(quota: Quota, documents: int, size: int, more: int, larger: int) -> None:
     """Whether so much more fits beside what is there. Raises QuotaExceeded."""
     too_many = more > 0 and quota.documents is not None and documents + more > quota.documents
-    if too_many or (larger > 0 and quota.bytes is not None and size + larger > quota.bytes):
-        raise QuotaExceeded("The tenant holds as much as it may. Delete something, or ask for more.")
+    if too_many:
+        raise quota.exceeded("documents")
+    if larger > 0 and quota.bytes is not None and size + larger > quota.bytes:
+        raise quota.exceeded("bytes")

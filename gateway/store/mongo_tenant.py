@@ -68,7 +68,7 @@ class MongoTenantStore:
         self._name = tenant.value
         self._writes = writes
         self._services = services
-        self._once = Once(writes.driver, self._name)
+        self._once = Once(writes)
         self._cursors = Cursors(cursor_key, tenant)
 
     async def work(self, function: Callable[P, R], *args: P.args, **more: P.kwargs) -> R:
@@ -240,7 +240,12 @@ class MongoTenantStore:
 
         if idempotency is None:
             return await self._finished(run(None))
-        result: results.Result = await self._finished(self._once.run(idempotency, run))
+        counts = not isinstance(write, Delete)
+        result: results.Result = await self._finished(self._once.run(idempotency, run, counts=counts))
+        if idempotency.replayed and isinstance(result, Written) and not result.document.whole:
+            row = await self._writes.row(collection, result.document.id)
+            live = row is not None and is_live(row, instants.now())
+            result = results.renewed(result, document(row) if row is not None and live else None)
         assert result is None or isinstance(result, Written)
         return result
 

@@ -46,6 +46,7 @@ Undo = list[Callable[[], Awaitable[Any]]]
 
 _ATTEMPTS = 60
 _CLAIM_SECONDS = 10.0  # how long a claim counts while its document is not written yet
+_COUNT_SECONDS = 10.0
 _PAUSE, _LONGEST_PAUSE = 0.001, 0.1  # seconds
 
 
@@ -131,6 +132,8 @@ class Writes:
         else:
             plan = mongo_plan.plan(*arguments)
         self.cost += 0 if plan.new is None else plan.new["s"]
+        if plan.documents > 0 and not state.stored and not (tally and tally.changes):
+            await self.require_collection()
         await self.do(session, undo, state, plan, tally)
         return plan.written
 
@@ -205,6 +208,30 @@ class Writes:
             check(self._quota, row["documents"], row["bytes"], documents, size)
             raise Lost()  # it came, or there was room, a moment later
         raise _NewTenant()
+
+    async def require_bytes(self, more: int) -> None:
+        """Whether so many bytes that are no document's fit. They are counted by hold; those that come at once
+        may pass the quota by what they are, and then nothing more fits. Raises QuotaExceeded."""
+        if self._quota.bytes is not None:
+            row = await self.driver.find_one(TENANTS, {"$and": [{"_id": self.tenant}, {"t": self.tenant}]})
+            if (0 if row is None else row["bytes"]) + more > self._quota.bytes:
+                raise self._quota.exceeded("bytes")
+
+    async def require_collection(self) -> None:
+        """Whether there may be one collection more. Raises QuotaExceeded."""
+        if self._quota.collections is not None:
+            stored = {"$or": [{"documents": {"$gt": 0}}, {"settings": {"$gt": ""}}]}
+            own = {"$and": [{"t": self.tenant}, stored]}
+            if await self.driver.count(COLLECTIONS, own, _COUNT_SECONDS) >= self._quota.collections:
+                raise self._quota.exceeded("collections")
+
+    async def hold(self, session: Any, size: int) -> None:
+        """Count bytes that are no document's, or count them off."""
+        own = {"$and": [{"_id": self.tenant}, {"t": self.tenant}]}
+        change = {"$inc": {"bytes": size, "beside": size}}
+        if size and not await self.driver.update(TENANTS, own, change, session):
+            await self._make_tenant()
+            await self.driver.update(TENANTS, own, change, session)
 
     async def _reserve(self, session: Any, undo: Undo, documents: int, size: int) -> int:
         number = await self.reserve(session, documents, size)
@@ -286,7 +313,10 @@ class Writes:
                 if session is not None:
                     raise
             row = await self.driver.modify(COLLECTIONS, query, change, session)
-        if row is not None and row["v"] != state.version:
+        if row is not None and row["documents"] <= 0 and row.get("settings") is None:
+            gone = {"documents": {"$lte": 0}}, {"settings": None}  # it would stay, whatever it was called
+            await self.driver.delete(COLLECTIONS, {"$and": [query, *gone]}, session)
+        elif row is not None and row["v"] != state.version:
             if session is not None:
                 raise Lost()
             written = await self.row(state.name, identifier)

@@ -18,6 +18,7 @@ from gateway.store.document import Precondition, merge_patch
 from gateway.store.sqlite_alterations import Begun
 from gateway.store.sqlite_state import State, read_settings, read_state
 from gateway.store.sqlite_transaction import COLLECTION_DELETED, Pace, Transaction
+from gateway.store.strict_json import dumps
 
 _LIST = """
     SELECT name, incarnation, version, settings, documents, bytes FROM collections
@@ -34,6 +35,7 @@ def put(
         if state.alteration is not None:
             return None
         precondition.require(state.collection.etag if state.stored else None)
+        _require_room(transaction, state, settings)
         return sqlite_alterations.begin(transaction, state, settings, pace)
 
     return operation
@@ -50,6 +52,7 @@ def patch(
             raise NotFound()
         precondition.require(state.collection.etag)
         settings = collections.from_data(merge_patch(state.settings.data, members))
+        _require_room(transaction, state, settings)
         return sqlite_alterations.begin(transaction, state, settings, pace)
 
     return operation
@@ -77,6 +80,15 @@ def delete(
         return sqlite_trash.clear(pace)(transaction)
 
     return operation
+
+
+def _require_room(transaction: Transaction, state: State, settings: CollectionSettings) -> None:
+    """Whether new settings fit into the quota. Raises QuotaExceeded."""
+    if not state.stored:
+        transaction.require_collection(state)
+    larger = len(dumps(settings.data).encode()) - len((state.settings_text or "").encode())
+    if larger > 0:
+        transaction.require_bytes(larger)
 
 
 def _fresh(transaction: Transaction, name: str) -> State:

@@ -4,7 +4,8 @@ documents.size: bytes of data, so that a reader knows before it reads. version, 
 collections: a row for each that is declared (settings) or holds documents; incarnation and version make its
 tag. entries: see indexing.py; main is 1 for the entry that the order goes by. changes: seq rises with every
 change and never begins again, because the newest row is never deleted. meta: `epoch`, which a restored file
-gets anew, so that its changes are not taken for those that it had before.
+gets anew, so that its changes are not taken for those that it had before. held: one row, which triggers
+keep, of what counts for the tenant's quota; settings and remembered are bytes.
 
 documents.collection is the collection's key: its name, unless aliases has another for it. indexes.building: 1
 for an index that is not complete. alterations: see sqlite_alterations.py. trash: see sqlite_trash.py; the key
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from gateway.store import sqlite_errors
 
-VERSION = 3
+VERSION = 4
 APPLICATION_ID = 0x47574453  # "GWDS", so that `file` and we know the file for what it is
 
 _log = logging.getLogger(__name__)
@@ -121,7 +122,47 @@ _VERSION_3 = (
     "CREATE TABLE trash (number INTEGER PRIMARY KEY, key TEXT, n INTEGER, at REAL NOT NULL) STRICT",
     "CREATE TABLE aliases (name TEXT PRIMARY KEY, key TEXT NOT NULL) STRICT, WITHOUT ROWID",
 )
-_STEPS = (_VERSION_1, _VERSION_2, _VERSION_3)
+# 128 is write.KEY_BYTES.
+_VERSION_4 = (
+    """CREATE TABLE held (
+        documents INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        settings INTEGER NOT NULL,
+        remembered INTEGER NOT NULL,
+        collections INTEGER NOT NULL
+    ) STRICT""",
+    """INSERT INTO held SELECT ifnull(sum(documents), 0), ifnull(sum(bytes), 0),
+            ifnull(sum(length(CAST(settings AS BLOB))), 0),
+            (SELECT ifnull(sum(128 + length(key) + length(CAST(result AS BLOB))), 0) FROM idempotency),
+            count(*)
+        FROM collections""",
+    """CREATE TRIGGER collections_new AFTER INSERT ON collections BEGIN
+        UPDATE held SET documents = documents + NEW.documents, bytes = bytes + NEW.bytes,
+            settings = settings + ifnull(length(CAST(NEW.settings AS BLOB)), 0),
+            collections = collections + 1;
+    END""",
+    """CREATE TRIGGER collections_counted AFTER UPDATE OF documents, bytes ON collections BEGIN
+        UPDATE held SET documents = documents + NEW.documents - OLD.documents,
+            bytes = bytes + NEW.bytes - OLD.bytes;
+    END""",
+    """CREATE TRIGGER collections_set AFTER UPDATE OF settings ON collections
+        WHEN NEW.settings IS NOT OLD.settings BEGIN
+        UPDATE held SET settings = settings + ifnull(length(CAST(NEW.settings AS BLOB)), 0)
+            - ifnull(length(CAST(OLD.settings AS BLOB)), 0);
+    END""",
+    """CREATE TRIGGER collections_gone AFTER DELETE ON collections BEGIN
+        UPDATE held SET documents = documents - OLD.documents, bytes = bytes - OLD.bytes,
+            settings = settings - ifnull(length(CAST(OLD.settings AS BLOB)), 0),
+            collections = collections - 1;
+    END""",
+    """CREATE TRIGGER remembered AFTER INSERT ON idempotency BEGIN
+        UPDATE held SET remembered = remembered + 128 + length(NEW.key) + length(CAST(NEW.result AS BLOB));
+    END""",
+    """CREATE TRIGGER forgotten AFTER DELETE ON idempotency BEGIN
+        UPDATE held SET remembered = remembered - 128 - length(OLD.key) - length(CAST(OLD.result AS BLOB));
+    END""",
+)
+_STEPS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 
 
 def create(connection: sqlite3.Connection) -> None:

@@ -14,6 +14,7 @@ from gateway.store.collection import Collection
 from gateway.store.sqlite_alterations import Altered, Begun
 from gateway.store.sqlite_files import Files, TenantFile
 from gateway.store.sqlite_transaction import Operation, Pace, Transaction
+from gateway.store.write import NO_QUOTA, Quota
 
 T = TypeVar("T")
 
@@ -31,7 +32,7 @@ class Slices:
         self.pace = pace
 
     async def alter(
-        self, tenant: str, begin: Callable[[Transaction], Begun | None]
+        self, tenant: str, begin: Callable[[Transaction], Begun | None], quota: Quota
     ) -> tuple[Collection, bool]:
         """An alteration to its end: the collection, and whether it was not declared before. What fails is
         turned back before it is raised; where that fails too, the sweep does it.
@@ -40,7 +41,7 @@ class Slices:
         """
         file = await self._files.acquire(tenant)
         try:
-            begun = await self._turn(file, begin)
+            begun = await self._turn(file, begin, quota)
             altered = begun.altered or await self._go_on(file, begun)
             if not altered.cleared:
                 await self._clear(file)
@@ -52,7 +53,7 @@ class Slices:
         """The deletion of a collection, to its end. begin: as of alter; then, whether nothing is left."""
         file = await self._files.acquire(tenant)
         try:
-            if not await self._turn(file, begin):
+            if not await self._turn(file, begin, NO_QUOTA):
                 await self._clear(file)
         finally:
             self._files.release(file)
@@ -65,9 +66,9 @@ class Slices:
         for name, token in taken:
             await self._advance(file, name, token)
 
-    async def _turn(self, file: TenantFile, begin: Callable[[Transaction], T | None]) -> T:
+    async def _turn(self, file: TenantFile, begin: Callable[[Transaction], T | None], quota: Quota) -> T:
         while True:
-            begun: T | None = await file.write(Operation(begin, alone=True))
+            begun: T | None = await file.write(Operation(begin, quota, alone=True))
             if begun is not None:
                 return begun
             if self._files.closed:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from gateway.store import collection as collections
 from gateway.store import schema
@@ -24,6 +25,7 @@ _READ = "SELECT incarnation, version, settings, documents, bytes FROM collection
 _KEY = f"SELECT {key_of('?')}"
 _INDEXES = "SELECT n, name, fields, is_unique, many, building FROM indexes WHERE collection = ? ORDER BY n"
 _ALTERATION = "SELECT token, settings, position, until, conflict, undo FROM alterations WHERE collection = ?"
+_TOTALS = "SELECT documents, bytes + settings + remembered, collections FROM held"
 # The name is free again as a key unless there are documents still under it.
 _FREE = "DELETE FROM aliases WHERE name = ? AND NOT EXISTS (SELECT 1 FROM trash WHERE key = ?)"
 _STORE = """
@@ -109,6 +111,14 @@ class State:
         return Collection(self.name, self.settings, etag, declared, self.documents, self.bytes)
 
 
+class Totals(NamedTuple):
+    """What a tenant holds. bytes: of documents, settings and remembered writes. collections: those stored."""
+
+    documents: int
+    bytes: int
+    collections: int
+
+
 class States:
     """The states of one file."""
 
@@ -117,7 +127,7 @@ class States:
         self._known: dict[str, State] = {}
         self._changed: dict[str, State] = {}
         self._data_version = -1
-        self._totals: tuple[int, int] | None = None
+        self._totals: Totals | None = None
 
     def begin(self) -> None:
         """At the begin of a transaction: forget what another process may have changed."""
@@ -145,13 +155,21 @@ class States:
                 state.validator = schema.compile_schema(state.settings.schema)
         return state
 
-    def totals(self) -> tuple[int, int]:
-        """Documents and bytes of all collections."""
+    @property
+    def new(self) -> list[str]:
+        """The collections that were written to and are not stored yet."""
+        return [name for name, state in self._changed.items() if not state.stored]
+
+    def totals(self) -> Totals:
+        """Of all collections."""
         if self._totals is None:
             self.flush()
-            sums = "SELECT ifnull(sum(documents), 0), ifnull(sum(bytes), 0) FROM collections"
-            self._totals = self._connection.execute(sums).fetchone()
+            self._totals = Totals(*self._connection.execute(_TOTALS).fetchone())
         return self._totals
+
+    def recount(self) -> None:
+        """After what is no document was stored or removed: the totals are to be read again."""
+        self._totals = None
 
     def add(self, state: State, documents: int, size: int) -> None:
         """Count what was written."""
@@ -159,11 +177,14 @@ class States:
         state.bytes += size
         self._known[state.name] = self._changed[state.name] = state
         if self._totals is not None:
-            self._totals = (self._totals[0] + documents, self._totals[1] + size)
+            before = self._totals
+            self._totals = before._replace(documents=before.documents + documents, bytes=before.bytes + size)
 
     def flush(self) -> None:
         """Write what was counted; collections that are neither declared nor hold documents go."""
         for name, state in self._changed.items():
+            if not (state.stored and state.documents):
+                self._totals = None  # there is one more, or one less
             if state.settings_text is None and state.documents == 0:
                 self._connection.execute("DELETE FROM collections WHERE name = ?", (name,))
                 self._connection.execute(_FREE, (name, name))

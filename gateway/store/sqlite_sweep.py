@@ -76,6 +76,7 @@ def sweep(transaction: Transaction) -> None:
         "DELETE FROM idempotency WHERE key IN (SELECT key FROM idempotency WHERE at < ? LIMIT ?)",
         (now - IDEMPOTENCY_SECONDS, BATCH),
     )
+    transaction.states.recount()
     (last,) = connection.execute("SELECT ifnull(max(seq), 0) FROM changes").fetchone()
     old = 0
     for seq, at in connection.execute(_OLD_CHANGES, (10 * BATCH,)):

@@ -77,7 +77,7 @@ class SQLiteTenantStore:
         self, collection: str, data: Members, *, idempotency: IdempotencyKey | None = None
     ) -> Document:
         operation = sqlite_operations.create(collection, Prepared(data))
-        written: Written = await self._write(operation, idempotency)
+        written: Written = await self._write(collection, operation, idempotency)
         return written.document
 
     def read_now(self, collection: str, identifier: str) -> Document | None:
@@ -109,7 +109,7 @@ class SQLiteTenantStore:
         idempotency: IdempotencyKey | None = None,
     ) -> Written:
         operation = sqlite_operations.replace(collection, identifier, Prepared(data), precondition)
-        written: Written = await self._write(operation, idempotency)
+        written: Written = await self._write(collection, operation, idempotency)
         return written
 
     async def patch(
@@ -122,7 +122,7 @@ class SQLiteTenantStore:
         idempotency: IdempotencyKey | None = None,
     ) -> Document:
         operation = sqlite_operations.patch(collection, identifier, patch, precondition)
-        written: Written = await self._write(operation, idempotency)
+        written: Written = await self._write(collection, operation, idempotency)
         return written.document
 
     async def delete(
@@ -133,7 +133,8 @@ class SQLiteTenantStore:
         *,
         idempotency: IdempotencyKey | None = None,
     ) -> None:
-        await self._write(sqlite_operations.delete(collection, identifier, precondition), idempotency)
+        operation = sqlite_operations.delete(collection, identifier, precondition)
+        await self._write(collection, operation, idempotency)
 
     async def bulk(
         self,
@@ -148,7 +149,7 @@ class SQLiteTenantStore:
             raise BadRequest(f"A bulk has at most {most} operations.")
         operation = sqlite_operations.bulk(collection, writes, atomic=atomic)
         try:
-            outcomes: tuple[Outcome, ...] = await self._write(operation, idempotency)
+            outcomes: tuple[Outcome, ...] = await self._write(collection, operation, idempotency)
         except AtomicFailure as failure:
             return failure.outcomes
         return outcomes
@@ -203,14 +204,14 @@ class SQLiteTenantStore:
     ) -> tuple[Collection, bool]:
         slices = self._services.slices
         begin = sqlite_collections.put(name, settings, precondition, slices.pace)
-        return await _to_its_end(slices.alter(self._name, begin))
+        return await _to_its_end(slices.alter(self._name, begin, self._quota))
 
     async def patch_collection(
         self, name: str, patch: MergePatch, precondition: Precondition = UNCONDITIONAL
     ) -> Collection:
         slices = self._services.slices
         begin = sqlite_collections.patch(name, patch.members, precondition, slices.pace)
-        collection, _ = await _to_its_end(slices.alter(self._name, begin))
+        collection, _ = await _to_its_end(slices.alter(self._name, begin, self._quota))
         return collection
 
     async def delete_collection(
@@ -223,14 +224,17 @@ class SQLiteTenantStore:
     # --- writing ---
 
     async def _write(
-        self, operation: Callable[[Transaction], Any], idempotency: IdempotencyKey | None
+        self,
+        collection: str,
+        operation: Callable[[Transaction], Any],
+        idempotency: IdempotencyKey | None,
     ) -> Any:
         if idempotency is None:
             return await self._submit(Operation(operation, self._quota))
         running, key = self._services.running, (self._name, idempotency.key)
         if key in running:
             raise IdempotencyRunning("The first request with this Idempotency-Key has not ended.")
-        once = sqlite_idempotency.once(idempotency, operation)
+        once = sqlite_idempotency.once(idempotency, collection, operation)
         running.add(key)
         writing = self._submit(Operation(once, self._quota))
         return await _to_its_end(writing, lambda: running.discard(key))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, ParamSpec, TypeVar
 
-from gateway.core.errors import GatewayError, QuotaExceeded
+from gateway.core.errors import GatewayError
 from gateway.store import instants
 from gateway.store.change import Kind
 from gateway.store.sqlite_entries import Entries
@@ -99,17 +99,38 @@ class Transaction:
         """Count what is being written. Raises QuotaExceeded when it makes the tenant's data larger than its
         quota."""
         self._pending.append((state, documents, size))
-        if self.quota is not NO_QUOTA:
-            self._check_quota(self.quota, documents, size)
+        if self.quota is NO_QUOTA:
+            return
+        if documents > 0:
+            self._require_documents(self.quota)
+            if not state.stored:
+                self.require_collection(state)
+        if size > 0:
+            self.require_bytes(0)
 
-    def _check_quota(self, quota: Quota, documents: int, size: int) -> None:
-        all_documents, all_bytes = self.states.totals()
-        all_documents += sum(pending[1] for pending in self._pending)
-        all_bytes += sum(pending[2] for pending in self._pending)
-        if documents > 0 and quota.documents is not None and all_documents > quota.documents:
-            raise QuotaExceeded(f"The tenant may hold {quota.documents} documents. Delete some first.")
-        if size > 0 and quota.bytes is not None and all_bytes > quota.bytes:
-            raise QuotaExceeded(f"The tenant may hold {quota.bytes} bytes of documents. Delete some first.")
+    def _require_documents(self, quota: Quota) -> None:
+        if quota.documents is None:
+            return
+        if self.states.totals().documents + sum(counted[1] for counted in self._pending) > quota.documents:
+            raise quota.exceeded("documents")
+
+    def require_bytes(self, more: int) -> None:
+        """Whether so many bytes fit beside what is stored and counted. Raises QuotaExceeded."""
+        limit = self.quota.bytes
+        if limit is None:
+            return
+        if self.states.totals().bytes + sum(counted[2] for counted in self._pending) + more > limit:
+            raise self.quota.exceeded("bytes")
+
+    def require_collection(self, state: State) -> None:
+        """Whether a collection that is not stored yet may be. Raises QuotaExceeded."""
+        limit = self.quota.collections
+        if limit is None:
+            return
+        new = {state.name, *self.states.new}
+        new.update(counted[0].name for counted in self._pending if not counted[0].stored)
+        if self.states.totals().collections + len(new) > limit:
+            raise self.quota.exceeded("collections")
 
     def record(self, state: State, kind: int, identifier: str = "", tag: str = "") -> None:
         """Tell the feeds."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from gateway.store.indexing import main_entry, other_entries, unique_key
 from gateway.store.sqlite_state import State, StoredIndex, read_state
 from gateway.store.sqlite_statement import key_of, name_of
+from gateway.store.write import KEY_BYTES
 
 MAX_PROBLEMS = 20
 
@@ -18,6 +19,13 @@ _MISCOUNTED = f"""
         (SELECT collection, count(*) AS n, sum(size) AS b FROM documents GROUP BY collection) AS d
         ON d.collection = {key_of('c.name')}
     WHERE ifnull(n, 0) <> documents OR ifnull(b, 0) <> bytes"""  # noqa: S608
+_MISHELD = f"""
+    SELECT 1 FROM held WHERE (documents, bytes, settings, collections) IS NOT (
+        SELECT ifnull(sum(documents), 0), ifnull(sum(bytes), 0),
+            ifnull(sum(length(CAST(settings AS BLOB))), 0), count(*) FROM collections)
+    OR remembered <> (
+        SELECT ifnull(sum({KEY_BYTES} + length(CAST(key AS BLOB)) + length(CAST(result AS BLOB))), 0)
+        FROM idempotency)"""  # noqa: S608
 _UNLISTED = f"""
     SELECT DISTINCT collection FROM documents
     WHERE collection NOT IN (SELECT {key_of('c.name')} FROM collections AS c)
@@ -59,6 +67,8 @@ def _all(connection: sqlite3.Connection) -> Iterator[str]:
         return
     for (name,) in connection.execute(_MISCOUNTED):
         yield f"The documents of {name} are miscounted."
+    if connection.execute(_MISHELD).fetchone() is not None:
+        yield "What counts for the tenant's quota is miscounted."
     for (key,) in connection.execute(_UNLISTED):
         yield f"The collection {name_of(key)} is not listed."
     for (n,) in connection.execute(_STRAY):

@@ -179,3 +179,6 @@ def _run(transaction: Transaction, operation: Operation) -> Settled:
         return Settled(transaction.attempt(operation.run))
     except GatewayError as error:
         return Settled(error=error)
+    finally:
+        if operation.alone:
+            transaction.states.recount()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
-from gateway.core.errors import BadRequest, BodyTooLarge, GatewayError, TenantLimit
+from gateway.core.errors import BadRequest, BodyTooLarge, GatewayError, QuotaExceeded, TenantLimit
 from gateway.store.document import UNCONDITIONAL, Document, LargeMembers, Members, Precondition
 from gateway.store.patch import LargePatch, Patch
 
@@ -16,6 +16,7 @@ MAX_BULK_COST = 32 * 1024 * 1024  # bytes of documents that one bulk reads and w
 MAX_BULK_SECONDS = 3.0
 IDEMPOTENCY_SECONDS = 24 * 3600.0
 MAX_KEY = 255
+KEY_BYTES = 128  # what a remembered write takes beside its key and its result
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,10 @@ class IdempotencyKey:
     IdempotencyMismatch; while the first one still runs, IdempotencyRunning. A write that failed changed
     nothing and is not remembered (the outcomes of a bulk that is not atomic are, with its failures).
 
+    Of a document, only the version is remembered that the write made, and its text when that is short
+    (results.py). A replay gives the document as it was then: while it is that version still, or its text was
+    remembered; else its text is empty.
+
     replayed: set by the store when what it gives is a result that was remembered.
     """
 
@@ -155,11 +160,22 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """How much a tenant may hold, None: without a limit. bytes: of the documents' JSON. A write that would
-    pass it raises QuotaExceeded; one that makes the tenant's data smaller is always done."""
+    """How much a tenant may hold, None: without a limit. bytes: of the documents' and the settings' JSON and
+    of remembered writes. A write that would pass it raises QuotaExceeded; one that makes the tenant's data
+    smaller is always done."""
 
     documents: int | None = None
     bytes: int | None = None
+    collections: int | None = None
+
+    def exceeded(self, what: str) -> QuotaExceeded:
+        """What is raised when this limit is passed."""
+        if what == "collections":
+            return QuotaExceeded(f"The tenant may have {self.collections} collections. Delete one first.")
+        if what == "documents":
+            return QuotaExceeded(f"The tenant may hold {self.documents} documents. Delete some first.")
+        beside = "settings of collections and writes remembered for their Idempotency-Key count too"
+        return QuotaExceeded(f"The tenant may hold {self.bytes} bytes ({beside}). Delete some first.")
 
 
 NO_QUOTA = Quota()

@@ -107,13 +107,14 @@ def test_documents_have_scopes_by_collection_and_tenants_quotas() -> None:
         route(target="documents", scopes=scopes),
         route(target="documents", name="s", path="/s", scopes={"read": ["r"], "write": []}, methods=["GET"]),
     ]
-    tenants = {"acme": {"documents": {"max_documents": 5, "max_bytes": "1KiB", "max_feeds": 1}}, "old": {}}
+    quota = {"max_documents": 5, "max_bytes": "1KiB", "max_feeds": 1, "max_collections": 3}
+    tenants = {"acme": {"documents": quota}, "old": {}}
     made = compiled({**config(*routes), "tenants": tenants})
     first, second = made.table.routes
     assert first.by_collection and second.by_collection and first.scopes_for("manage") == {"m"}
     acme, old = made.tenants["acme"], made.tenants["old"]
-    assert (acme.max_documents, acme.max_bytes, acme.max_feeds) == (5, 1024, 1)
-    assert (old.max_documents, old.max_bytes, old.max_feeds) == (None, None, 100)
+    assert (acme.max_documents, acme.max_bytes, acme.max_feeds, acme.max_collections) == (5, 1024, 1, 3)
+    assert (old.max_documents, old.max_bytes, old.max_feeds, old.max_collections) == (None, None, 100, 10_000)
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,23 @@ async def test_each_write_heeds_its_key(api: Api) -> None:
     assert len((await api("GET", "/orders/"))[2]["items"]) == 1
 
 
+async def test_a_replay_of_a_document_that_changed_since_has_its_status_and_tag_without_it(api: Api) -> None:
+    key, large = {"Idempotency-Key": "k"}, {"text": "x" * 9000}
+    first = await api("POST", "/orders/", large, key)
+    assert (await api("POST", "/orders/", large, key))[2] == first[2]
+    path = first[1]["Location"].removeprefix("/documents")
+    await api("PATCH", path, {"n": 1}, {"Content-Type": "application/merge-patch+json"})
+    status, headers, body = await api.raw("POST", "/orders/", large, key)
+    assert (status, body) == (201, b"")
+    assert (headers["ETag"], headers["Location"]) == (first[1]["ETag"], first[1]["Location"])
+    assert headers["Idempotency-Replayed"] == "true"
+    put = {"Idempotency-Key": "p", "Prefer": "return=representation"}
+    await api("PUT", path, large, put)
+    await api("DELETE", path)
+    status, headers, body = await api.raw("PUT", path, large, put)
+    assert (status, body) == (204, b"") and "Preference-Applied" not in headers
+
+
 async def test_a_key_that_came_with_another_request_is_422(api: Api) -> None:
     key = {"Idempotency-Key": '"k"'}
     tag = (await api("PUT", "/orders/x", {"a": 1}, key))[1]["ETag"]
@@ -157,6 +174,20 @@ async def test_a_key_that_is_malformed_is_400(api: Api, key: str) -> None:
 # --- quotas --------------------------------------------------------------------------------------
 
 
+async def test_a_tenant_may_have_so_many_collections(tmp_path: Path) -> None:
+    tenants: dict[str, Any] = {"acme": {"documents": {"max_collections": 2}}, "globex": {}}
+    async with serving(tmp_path, tenants=tenants) as api:
+        assert (await api("PUT", "/a", {}))[0] == 201
+        assert (await api("POST", "/b/", {}))[0] == 201
+        for method, path in (("PUT", "/c"), ("POST", "/c/"), ("PUT", "/c/x")):
+            status, _, problem = await api(method, path, {})
+            assert (status, problem["code"]) == (507, "quota_exceeded")
+            assert "2 collections" in problem["detail"]
+        assert (await api("DELETE", "/a"))[0] == 204
+        assert (await api("PUT", "/c", {}))[0] == 201
+        assert (await api.of("globex")("PUT", "/c", {}))[0] == 201
+
+
 async def test_a_quota_is_507_and_reading_and_deleting_go_on(tmp_path: Path) -> None:
     tenants = {"acme": {"documents": {"max_documents": 2}}, "globex": {"documents": {"max_bytes": "100B"}}}
     async with serving(tmp_path, tenants=tenants) as api:
@@ -177,4 +208,5 @@ async def test_a_quota_is_507_and_reading_and_deleting_go_on(tmp_path: Path) -> 
         other = api.of("globex")
         assert (await other("PUT", "/orders/x", {"a": "x" * 40}))[0] == 201
         assert (await other("PUT", "/orders/y", {"a": "x" * 80}))[0] == 507
+        assert (await other("PUT", "/orders/x", {"a": "x" * 40}, {"Idempotency-Key": "k"}))[0] == 507
         assert (await other("GET", "/orders/x"))[0] == 200

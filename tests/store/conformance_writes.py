@@ -18,9 +18,11 @@ from gateway.core.errors import (
     Unprocessable,
 )
 from gateway.store import patch as patches
+from gateway.store.collection import NO_SETTINGS, CollectionSettings
 from gateway.store.document import ANY, Precondition
 from gateway.store.patch import MergePatch
 from gateway.store.port import Capability, DocumentStore
+from gateway.store.query import Query
 from gateway.store.strict_json import dumps
 from gateway.store.write import (
     MAX_BULK,
@@ -158,6 +160,21 @@ class Idempotency:
         await tenant.delete("c", "x", idempotency=key("d"))
         assert (await tenant.read("c", "x")).data == {}
 
+    async def test_a_replay_has_the_document_while_it_is_that_version_and_later_only_its_tag(
+        self, store: DocumentStore
+    ) -> None:
+        tenant = store.tenant(ACME)
+        data = {"text": "long " * 1000}
+        made = await tenant.create("c", data, idempotency=key())
+        assert await tenant.create("c", data, idempotency=key()) == made
+        await tenant.patch("c", made.id, MergePatch({"n": 1}))
+        again = await tenant.create("c", data, idempotency=key())
+        assert (again.id, again.etag, again.text) == (made.id, made.etag, "")
+        await tenant.delete("c", made.id)
+        await tenant.replace("c", made.id, data)
+        again = await tenant.create("c", data, idempotency=key())
+        assert (again.etag, again.text) == (made.etag, "")
+
     async def test_another_request_with_the_key_is_refused(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
         await tenant.create("c", {}, idempotency=key())
@@ -235,6 +252,69 @@ class Quotas:
         with pytest.raises(QuotaExceeded):
             await tight.replace("c", "a", {"x": "y" * 801})
         await tight.delete("c", "a")
+
+    async def test_collections_are_limited_declared_or_not(self, store: DocumentStore) -> None:
+        tenant = store.tenant(ACME, Quota(collections=3))
+        for name in "ab":
+            await tenant.create(name, {})
+        await tenant.put_collection("c", NO_SETTINGS)
+        for attempt in (tenant.create("d", {}), tenant.replace("d", "x", {})):
+            with pytest.raises(QuotaExceeded):
+                await attempt
+        with pytest.raises(QuotaExceeded):
+            await tenant.put_collection("d", NO_SETTINGS)
+        assert statuses(await tenant.bulk("d", [Create({}), Create({})])) == [507, 507]
+        await tenant.replace("a", "x", {})
+        await tenant.create("c", {})
+        await tenant.put_collection("a", NO_SETTINGS)
+        await tenant.delete_collection("c", documents=True)
+        assert statuses(await tenant.bulk("d", [Create({}), Create({})])) == [201, 201]
+        with pytest.raises(QuotaExceeded):
+            await tenant.create("e", {})
+        for document in (await tenant.list("d", Query())).items:
+            await tenant.delete("d", document.id)
+        await tenant.create("e", {})
+
+    async def test_names_of_collections_that_are_empty_again_leave_nothing_behind(
+        self, store: DocumentStore
+    ) -> None:
+        tenant = store.tenant(ACME, Quota(collections=2))
+        for n in range(10):
+            document = await tenant.create(f"c{n}", {})
+            await tenant.delete(f"c{n}", document.id)
+        assert (await tenant.collections()).items == ()
+
+    async def test_settings_count_for_the_bytes(self, store: DocumentStore) -> None:
+        tenant = store.tenant(ACME, Quota(bytes=2000))
+        large = CollectionSettings(schema={"description": "x" * 900})
+        await tenant.put_collection("a", large)
+        await tenant.put_collection("b", large)
+        for attempt in (tenant.put_collection("c", large), tenant.create("a", {"x": "y" * 400})):
+            with pytest.raises(QuotaExceeded):
+                await attempt
+        with pytest.raises(QuotaExceeded):
+            await tenant.patch_collection("a", MergePatch({"schema": {"description": "x" * 1500}}))
+        await tenant.put_collection("a", NO_SETTINGS)
+        await tenant.create("a", {"x": "y" * 400})
+        await tenant.delete_collection("b")
+        await tenant.put_collection("c", large)
+
+    async def test_remembered_writes_count_for_the_bytes_and_hold_no_documents(
+        self, store: DocumentStore
+    ) -> None:
+        tenant = store.tenant(ACME, Quota(bytes=60_000))
+        done = 0
+        with pytest.raises(QuotaExceeded):
+            for n in range(1000):
+                await tenant.replace("c", "x", {"text": "y" * 20_000, "n": n}, idempotency=key(f"{n}"))
+                done += 1
+        assert 40 <= done <= 300  # versions of 200 bytes or so: not 2 documents, and not without end
+        document = await tenant.read("c", "x")
+        with pytest.raises(QuotaExceeded):
+            await tenant.bulk("c", [Create({})] * 3, idempotency=key("bulk"))
+        await tenant.delete("c", "x", idempotency=key("delete"))
+        assert document.data["n"] == done - 1
+        await tenant.create("c", {}, idempotency=key("now"))
 
     async def test_many_at_once_do_not_pass_the_quota(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME, Quota(documents=10))

@@ -9,13 +9,20 @@ from typing import Any
 
 import pytest
 
-from gateway.core.errors import IdempotencyRunning, NotFound, StoreUnavailable, UniqueConflict
+from gateway.core.errors import (
+    IdempotencyRunning,
+    NotFound,
+    QuotaExceeded,
+    StoreUnavailable,
+    UniqueConflict,
+)
 from gateway.core.model import TenantId
 from gateway.store import collection, instants, mongo_idempotency, mongo_writes
 from gateway.store import filter as filters
 from gateway.store import sort as sorts
 from gateway.store.change import Change
 from gateway.store.mongo import MongoDocumentStore
+from gateway.store.mongo_operator import MongoOperator
 from gateway.store.mongo_rows import CLAIMS, COLLECTIONS, DOCUMENTS, IDEMPOTENCY, TENANTS, joined, scope
 from gateway.store.mongo_sweep import Sweeper
 from gateway.store.query import Query
@@ -66,6 +73,26 @@ async def test_what_has_ended_is_swept_with_its_counts_and_unique_values(store: 
     claims = [row async for row in store._driver.find(CLAIMS, scope("acme", "c"))]
     assert [row["o"] for row in claims] == ["stays"]
     await tenant.create("c", {"a": 1, "end": instants.now() + 1000})
+
+
+async def test_what_is_forgotten_no_longer_counts_for_the_quota(store: MongoDocumentStore) -> None:
+    tenant = store.tenant(ACME, Quota(bytes=1000))
+    for n in range(4):
+        await tenant.replace("c", "x", {}, idempotency=IdempotencyKey(f"{n}", b"1"))
+    with pytest.raises(QuotaExceeded):
+        await tenant.replace("c", "x", {"a": "x" * 500})
+    own = {"t": "acme"}
+    rows = [row async for row in store._driver.find(IDEMPOTENCY, own)]
+    assert all("x" not in row for row in rows)  # the server would remove it, and could not count
+    for row in rows[1:]:
+        await store._driver.update(IDEMPOTENCY, {"_id": row["_id"]}, {"$set": {"until": instants.now() - 1}})
+    again = next(row["_id"].rpartition("\x1f")[2] for row in rows[1:])
+    await tenant.replace("c", "x", {}, idempotency=IdempotencyKey(again, b"2"))
+    await sweeper(store).sweep()
+    await tenant.replace("c", "x", {"a": "x" * 300})
+    assert await MongoOperator(store._driver).verify(ACME) == ()
+    await store._driver.update("tenants", own, {"$inc": {"bytes": 7}})
+    assert await MongoOperator(store._driver).verify(ACME) != ()
 
 
 async def test_a_document_that_was_written_again_before_the_sweep_stays(store: MongoDocumentStore) -> None:

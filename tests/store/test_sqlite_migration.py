@@ -99,7 +99,7 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(
 def test_a_file_of_a_newer_gateway_is_refused_and_untouched(tmp_path: Path) -> None:
     old_file(tmp_path / "acme.db", 1)
     with closing(sqlite3.connect(tmp_path / "acme.db")) as connection:
-        connection.execute("PRAGMA user_version=4")
+        connection.execute(f"PRAGMA user_version={sqlite_schema.VERSION + 1}")
     with pytest.raises(StoreUnavailable):
         open_writer(tmp_path / "acme.db", None)
     with closing(sqlite3.connect(tmp_path / "acme.db")) as connection:

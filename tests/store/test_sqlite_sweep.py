@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from gateway.core.errors import Gone
+from gateway.core.errors import Gone, QuotaExceeded
 from gateway.store import collection, sqlite_sweep
 from gateway.store.change import RETAINED_CHANGES, RETAINED_SECONDS
 from gateway.store.sqlite import SQLiteDocumentStore
 from gateway.store.sqlite_operator import SQLiteOperator
 from gateway.store.sqlite_transaction import Operation
-from gateway.store.write import IDEMPOTENCY_SECONDS, IdempotencyKey, Replace
+from gateway.store.write import IDEMPOTENCY_SECONDS, IdempotencyKey, Quota, Replace
 from tests.eventually import eventually_await, head_start
 from tests.store.conformance import ACME, ids
 from tests.store.conformance_streams import collect
@@ -51,6 +51,32 @@ async def sweep(store: SQLiteDocumentStore) -> int:
 def change(folder: Path, statement: str, *bound: object) -> None:
     with closing(sqlite3.connect(folder / "acme.db", isolation_level=None)) as connection:
         connection.execute(statement, bound)
+
+
+async def test_what_is_forgotten_no_longer_counts_for_the_quota(
+    store: SQLiteDocumentStore, tmp_path: Path
+) -> None:
+    tenant = store.tenant(ACME, Quota(bytes=1000))
+    for n in range(4):
+        await tenant.replace("c", "x", {}, idempotency=IdempotencyKey(f"{n}", b"1"))
+    with pytest.raises(QuotaExceeded):
+        await tenant.replace("c", "x", {"a": "x" * 500})
+    change(tmp_path, "UPDATE idempotency SET at = at - ?", IDEMPOTENCY_SECONDS + 60)
+    await sweep(store)
+    await tenant.replace("c", "x", {"a": "x" * 500})
+    assert await SQLiteOperator(tmp_path).verify(ACME) == ()
+    change(tmp_path, "UPDATE held SET remembered = 7")
+    assert "quota" in (await SQLiteOperator(tmp_path).verify(ACME))[0]
+
+
+async def test_a_key_that_is_used_again_after_its_day_counts_once(
+    store: SQLiteDocumentStore, tmp_path: Path
+) -> None:
+    tenant = store.tenant(ACME)
+    for _ in range(3):
+        await tenant.replace("c", "x", {}, idempotency=IdempotencyKey("k", b"1"))
+        change(tmp_path, "UPDATE idempotency SET at = at - ?", IDEMPOTENCY_SECONDS + 60)
+    assert await SQLiteOperator(tmp_path).verify(ACME) == ()
 
 
 async def test_expired_documents_are_swept_with_their_entries_counts_and_a_change_each(
