@@ -131,6 +131,7 @@ class Gateway:
         return Policies(
             snapshot=lambda: self.live.current,
             known=self.keys.known,
+            peek=self.keys.peek,
             verify=self.keys.verify,
             limit=self.limits.take,
             limit_client=self.limits.take_client,

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from aiohttp import StreamReader, web
+from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.core.budget import Held
@@ -62,6 +62,19 @@ class Client(Protocol):
     def writing_paused(self) -> bool: ...
 
 
+class Content(Protocol):
+    """A body as it comes (edge/request_stream.py). fed: bytes that have come. has_ended: all of it has."""
+
+    fed: int
+
+    @property
+    def has_ended(self) -> bool: ...
+    async def read(self) -> bytes:
+        """The next bytes; empty at the end. Raises GatewayError when it is broken, ConnectionError when the
+        client left."""
+        ...
+
+
 _ID_BYTES = 16
 _random = b""
 _random_at = 0
@@ -95,7 +108,7 @@ def _never() -> bool:
 class Call:
     """What is known about a request. Made from a head and a peer.
 
-    request: aiohttp's, None when the request came whole and simple; then body is all of its body.
+    content: the body as it comes, None when the request came whole; then body is all of it.
     target: of the request line, as it came. peer: address, "" for a unix socket. old: the client speaks
     HTTP/1.0. keep_alive: its connection may go on after this.
     Found on the way, in this order: path and query (canonical path, query byte for byte), route, cors (the
@@ -151,7 +164,7 @@ class Call:
         head: Head,
         peer: str,
         snapshot: Snapshot,
-        content: StreamReader | None = None,
+        content: Content | None = None,
         client: Client | None = None,
         body: bytes = b"",
     ) -> None:
@@ -206,7 +219,7 @@ class Call:
         content = self.content
         if content is None or self.head.expect is None or self.old or self.continued:
             return False
-        return not content.total_bytes
+        return not content.fed
 
     @property
     def forwarded(self) -> Sequence[tuple[str, str]]:

@@ -183,6 +183,7 @@ def _policies(snapshot: Snapshot, keys: Keys) -> Policies:
     return Policies(
         snapshot=lambda: snapshot,
         known=keys.known,
+        peek=keys.peek,
         verify=keys.verify,
         limit=lambda call: None,
         limit_client=lambda call: None,

@@ -9,10 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from aiohttp import StreamReader, web
+from aiohttp import web
 
 from gateway.call import Call, CallRoute, Snapshot
 from gateway.core import access, paths, target, tenancy
+from gateway.core.clients import client_key
 from gateway.core.errors import (
     ClientLimit,
     Draining,
@@ -28,6 +29,7 @@ from gateway.core.model import Identity
 from gateway.core.request_reader import Request
 from gateway.core.tokens import bearer
 from gateway.edge import body, cors, reply
+from gateway.edge.request_stream import RequestStream
 from gateway.edge.server import ClientConnection
 from gateway.periodic import Boundary
 
@@ -38,7 +40,8 @@ L = logging.getLogger(__name__)
 class Policies:
     """What a life asks of the services, as plain functions.
 
-    snapshot: the live one. known: the identity of a token that was verified before. verify: a token to an
+    snapshot: the live one. known: the identity of a token that was verified before; peek: the same, without
+    counting that it was asked for. verify: a token to an
     identity (Unauthenticated). limit: count a call of a tenant (TenantLimit). limit_client: count one of
     nobody known, by the client's address (ClientLimit). observe: a call that has ended. draining: whether
     connections should end. check_via: a request's Via (LoopDetected).
@@ -46,6 +49,7 @@ class Policies:
 
     snapshot: Callable[[], Snapshot]
     known: Callable[[str], Identity | None]
+    peek: Callable[[str], Identity | None]
     verify: Callable[[str], Identity]
     limit: Callable[[Call], None]
     limit_client: Callable[[Call], None]
@@ -72,10 +76,23 @@ class _Wall:
             return False
         if not isinstance(error, GatewayError):
             L.error("A bug in the gateway failed request %s", self._call.id, exc_info=error)
+            _forget_traces(error)
             error = InternalError()
         self._call.code = error.code
         self.error = error
+        _forget_traces(error)
         return True
+
+
+def _forget_traces(error: BaseException) -> None:
+    """Breaks the reference cycles of an error: its traceback names the frames that it came through, one of
+    which holds the error (here the one with the boundary). With it go what the frames hold, bodies of 9 MB,
+    when the request ends, and not when the garbage collector looks."""
+    step: BaseException | None = error
+    while step is not None:
+        before, step.__context__ = step.__context__, None
+        step.__traceback__ = step.__cause__ = None
+        step = before
 
 
 class Life:
@@ -91,7 +108,7 @@ class Life:
         self._observing = Boundary("counting and logging a call")
 
     def serve(
-        self, client: ClientConnection, request: Request, request_body: bytes, content: StreamReader | None
+        self, client: ClientConnection, request: Request, request_body: bytes, content: RequestStream | None
     ) -> None:
         """One request, with all of its body or (content) with a stream of it: answer it at once, or by
         callbacks; else in a task."""
@@ -165,6 +182,25 @@ class Life:
             self._policies.limit_client(call)
         self.observe(call)
 
+    def holder(self, request: Request, peer: str) -> str:
+        """Whose request it is, as far as that costs nothing: the tenant of a token that is known, else the
+        client's address."""
+        head = request.head
+        try:
+            token = head.token or bearer(head.authorization)
+        except Unauthenticated:
+            token = ""
+        identity = self._policies.peek(token) if token else None
+        if identity is not None:
+            return f"tenant {identity.tenant.value}"
+        return client_key(peer, head.forwarded, self._policies.snapshot().trusted)
+
+    def gone(self, request: Request, peer: str) -> None:
+        """A client left before its request had its turn: it is counted and logged as any that left."""
+        call = Call(request.method, request.target, request.head, peer, self._policies.snapshot())
+        call.old, call.status = request.old, 499
+        self.observe(call)
+
     async def _answer(
         self, call: Call, target: Callable[[Call], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
@@ -178,7 +214,7 @@ class Life:
         return reply.problem(call, wall.error)
 
     def _call(
-        self, client: ClientConnection, request: Request, body: bytes, content: StreamReader | None
+        self, client: ClientConnection, request: Request, body: bytes, content: RequestStream | None
     ) -> Call:
         snapshot = self._policies.snapshot()
         method, path, head = request.method, request.target, request.head

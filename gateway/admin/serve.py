@@ -10,8 +10,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 from time import perf_counter
+from typing import Any, cast
 
-from aiohttp import HttpVersion10, HttpVersion11, StreamReader, web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.http import RawRequestMessage, StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -23,6 +24,7 @@ from gateway.core import target
 from gateway.core.errors import GatewayError, InternalError
 from gateway.core.request_reader import Request
 from gateway.edge import reply
+from gateway.edge.request_stream import RequestStream
 from gateway.edge.server import ClientConnection
 from gateway.periodic import Boundary
 
@@ -51,10 +53,16 @@ class AdminService:
         await self._runner.cleanup()
 
     def serve(
-        self, client: ClientConnection, request: Request, request_body: bytes, content: StreamReader | None
+        self, client: ClientConnection, request: Request, request_body: bytes, content: RequestStream | None
     ) -> None:
         """Answer it. No page takes a body: one that is there is thrown away, as long as that is worth it."""
         client.work(self._serve(client, request))
+
+    def holder(self, request: Request, peer: str) -> str:
+        return peer
+
+    def gone(self, request: Request, peer: str) -> None:
+        _log(peer, request.method, request.target, 499, 0.0)
 
     def refused(self, request_id: str, error: GatewayError, peer: str, request: Request | None) -> None:
         method, path = (request.method, request.target) if request is not None else ("", "")
@@ -100,12 +108,24 @@ class AdminService:
             chunked=False,
             url=URL.build(path=path, query_string=query, encoded=True),
         )
-        writer = StreamWriter(client, asyncio.get_running_loop())
-        asked = server.request_factory(message, EMPTY_PAYLOAD, client, writer, task)
+        protocol = cast(Any, _Protocol(client.transport))
+        writer = StreamWriter(protocol, asyncio.get_running_loop())
+        asked = server.request_factory(message, EMPTY_PAYLOAD, protocol, writer, task)
         try:
             return await server.request_handler(asked)
         except web.HTTPException as error:
             return error
+
+
+class _Protocol:
+    """What a request of aiohttp's asks of its connection."""
+
+    ssl_context = None
+
+    def __init__(self, transport: asyncio.Transport | None) -> None:
+        self.transport = transport
+        self.peername = transport.get_extra_info("peername") if transport is not None else None
+        self.sockname = transport.get_extra_info("sockname") if transport is not None else None
 
 
 def _headers(request: Request) -> CIMultiDictProxy[str]:

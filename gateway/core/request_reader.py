@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 
 from gateway.core import head as header_lines
-from gateway.core.chunks import MAX_FRAMING, ChunkedReader
+from gateway.core.chunks import MAX_FRAMING, MAX_WORK, ChunkedReader
 from gateway.core.errors import BadRequest, GatewayError, HeadersTooLarge, TargetTooLong
 from gateway.core.head import MAX_LINES, Head
 from gateway.core.target import without_empty_port
@@ -22,7 +22,7 @@ from gateway.core.target import without_empty_port
 # times above the 8 KiB of many servers.
 MAX_LINE = 16 * 1024
 MAX_HEAD = 64 * 1024  # bytes of both together, as far as the last line break
-_MAX_EMPTY = 16  # empty lines before a request
+_MAX_EMPTY = 2  # empty lines before a request
 _END = b"\r\n\r\n"
 
 _request_line = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}) ([\x21-\x7e]+) HTTP/1\.([01])").fullmatch
@@ -53,33 +53,60 @@ class Request:
 class RequestReader:
     """Takes bytes (`feed`), and gives requests: `read_head` until there is one, `read_body` until `whole`.
 
-    unread: what was fed and not read.
+    What was fed is never moved for the sake of one request: reading advances a position, and only `feed` puts
+    what is left and what is new together.
     """
 
-    __slots__ = ("_at", "_chunks", "_empty", "_last", "_left", "_lines", "unread", "whole")
+    __slots__ = (
+        "_at", "_chunks", "_data", "_empty", "_last", "_left", "_lines", "_searched", "_start", "whole",
+    )  # fmt: skip
 
     def __init__(self) -> None:
-        self.unread = b""
-        self._at = 0  # where the first line of a head begins that was not checked
-        self._lines = 0  # lines of it before that
-        self._empty = 0  # empty lines before it
+        self._data = b""
+        self._start = 0  # where what is not read begins
+        self._at = 0  # behind it: where the first line of a head begins that was not checked
+        self._searched = 0  # behind it: how much of that line was looked at
+        self._lines = 0  # lines of the head before that
+        self._empty = 0  # empty lines before the head
         self._left = 0  # bytes of the body that are to come, without a coding
         self._chunks: ChunkedReader | None = None
         self._last: Head | None = None
         self.whole = True
 
+    @property
+    def held(self) -> int:
+        """Bytes that were fed and not read."""
+        held = len(self._data) - self._start
+        return held + self._chunks.held if self._chunks is not None else held
+
+    @property
+    def has_more(self) -> bool:
+        """Whether `read_body` has left off before the end of what is here, so that others get their turn:
+        call it again, also when nothing new has come."""
+        return self._chunks is not None and self._chunks.has_more
+
     def feed(self, data: bytes) -> None:
-        self.unread = self.unread + data if self.unread else data
+        start = self._start
+        if start == len(self._data):
+            self._data = data
+        else:
+            self._data = self._data[start:] + data
+        self._start = 0
 
     def take(self) -> bytes:
         """All that was fed and not read: it is no longer HTTP."""
-        data, self.unread = self.unread, b""
+        data = self._data[self._start :]
+        self._data, self._start = b"", 0
+        if self._chunks is not None:
+            self._chunks = None
         return data
 
     def begun(self) -> Request | None:
         """The request whose head is being read, without its header lines, for the log of one that is refused;
         None when the request line is not here whole, or is none."""
-        found = _request_line(self.unread, 0, max(0, self.unread.find(b"\r\n", 0, MAX_LINE + 2)))
+        data, start = self._data, self._start
+        stop = data.find(b"\r\n", start, start + MAX_LINE + 2)
+        found = _request_line(data, start, max(start, stop))
         return Request(found[1].decode(), found[2].decode(), Head(), found[3] == b"0") if found else None
 
     # --- heads ---
@@ -91,24 +118,29 @@ class RequestReader:
         Most clients repeat their header lines: these are compared, not read again (measured: 6 µs for five
         lines, 1 µs when they are the same).
         """
-        data, last = self.unread, self._last
+        last = self._last
         if last is not None and not self._at:
-            end, stop = data.find(_END), data.find(b"\r\n")
-            found = _request_line(data, 0, stop) if 0 < stop <= end <= MAX_LINE else None
-            if found is not None and found[3] == b"1" and data[stop:end] == last.raw:
-                return self._begin(Request(found[1].decode(), found[2].decode(), last, False), end)
+            data, start = self._data, self._start
+            stop = data.find(b"\r\n", start, start + MAX_LINE)
+            if start < stop:
+                end = stop + len(last.raw)
+                if end <= start + MAX_LINE and data.startswith(_END, end) and data.startswith(last.raw, stop):
+                    found = _request_line(data, start, stop)
+                    if found is not None and found[3] == b"1":
+                        return self._begin(Request(found[1].decode(), found[2].decode(), last, False), end)
         return self._read_head()
 
     def _read_head(self) -> Request | None:
         """As `read_head`, whatever came before."""
-        if self.unread.startswith(b"\r\n"):
+        if self._data.startswith(b"\r\n", self._start):
             self._skip_empty()
-        end = self.unread.find(_END, max(0, self._at - 2))
-        if end < 0 or end + 2 > MAX_HEAD:
+        data, start = self._data, self._start
+        end = data.find(_END, start + max(0, self._at + self._searched - 3), start + MAX_HEAD + 2)
+        if end < 0:
             self._check()
             return None
         try:
-            return self._begin(self._parse(self.unread[:end]), end)
+            return self._begin(self._parse(data[start:end]), end)
         except GatewayError:
             self._check()  # a line that is at fault comes before what they say together
             raise
@@ -118,19 +150,26 @@ class RequestReader:
         head = request.head
         if head.codings:
             _check_coding(request)
-            self._chunks = ChunkedReader(_broken, MAX_FRAMING)
+            self._chunks = ChunkedReader(_broken, MAX_FRAMING, MAX_WORK)
             self.whole = False
         elif head.length > 0:
             self._left = head.length
             self.whole = False
-        self.unread = self.unread[end + 4 :]
-        self._at = self._lines = self._empty = 0
+        self._pass(end + 4)
+        self._at = self._searched = self._lines = self._empty = 0
         return request
+
+    def _pass(self, start: int) -> None:
+        """What stands before `start` was read."""
+        if start == len(self._data):
+            self._data, self._start = b"", 0
+        else:
+            self._start = start
 
     def _skip_empty(self) -> None:
         """RFC 9112 section 2.2: some clients end a body with a line break that it does not have."""
-        while self.unread.startswith(b"\r\n"):
-            self.unread = self.unread[2:]
+        while self._data.startswith(b"\r\n", self._start):
+            self._pass(self._start + 2)
             self._empty += 1
             if self._empty > _MAX_EMPTY:
                 raise BadRequest("Empty lines stand where a request was to begin.", close=True)
@@ -155,25 +194,27 @@ class RequestReader:
         return request
 
     def _check(self) -> None:
-        """Refuse the first line that cannot be one, of those that have come and of the one that is coming."""
-        data = self.unread
+        """Refuse the first line that cannot be one, of those that have come and of the one that is coming. No
+        byte is looked at twice, however small the pieces are in which they come."""
+        data, start = self._data, self._start
+        size = len(data) - start
         while True:
-            at = self._at
-            end = data.find(b"\n", at, at + MAX_LINE + 2)
-            if not self._lines and _never_in_request_line(
-                data, at, end if end >= 0 else min(len(data), at + MAX_LINE + 2)
-            ):
+            at, last = self._at, min(size, self._at + MAX_LINE + 2)
+            new = start + at + self._searched
+            end = data.find(b"\n", new, start + last)
+            if not self._lines and _never_in_request_line(data, new, end if end >= 0 else start + last):
                 raise BadRequest("The request line holds a byte that it may not hold.", close=True)
             if end < 0:
-                if len(data) - at > MAX_LINE + 1:
+                self._searched = last - at
+                if size - at > MAX_LINE + 1:
                     raise _too_long(self._lines)
-                if len(data) > MAX_HEAD + 1:
+                if size > MAX_HEAD + 1:
                     raise _too_long(1)
                 return
-            line = data[at:end]
+            line = data[start + at : end]
             if self._lines and line == b"\r":
                 return  # the end of the head
-            if end >= MAX_HEAD:
+            if end - start >= MAX_HEAD:
                 raise _too_long(1)
             if not line.endswith(b"\r"):
                 raise BadRequest("A line of the request ends without a carriage return.", close=True)
@@ -182,32 +223,28 @@ class RequestReader:
                 raise HeadersTooLarge("The request has too many headers.", close=True)
             if not (header_lines.is_line(line) if self._lines else _request_line(line)):
                 raise BadRequest("A line of the request is malformed.", close=True)
-            self._at = end + 1
+            self._at, self._searched = end - start + 1, 0
             self._lines += 1
 
     # --- bodies ---
 
     def read_body(self) -> bytes:
-        """What has come of the body since the last time; then `whole` says whether that is its end. Raises
-        BadRequest."""
-        data = self.unread
+        """What has come of the body since the last time; then `whole` says whether that is its end, and
+        `has_more` whether to call it again. Raises BadRequest."""
+        data, start = self._data, self._start
         if self._chunks is not None:
-            self.unread = b""
-            pieces = self._chunks.feed(data)
+            self._data, self._start = b"", 0
+            pieces = self._chunks.feed(data[start:] if start else data)
             if self._chunks.done:
-                self.unread = self._chunks.surplus
+                self._data = self._chunks.surplus
                 self._chunks = None
                 self.whole = True
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        left = self._left
-        if len(data) > left:
-            self.unread = data[left:]
-            data = data[:left]
-        else:
-            self.unread = b""
-        self._left = left = left - len(data)
-        self.whole = not left
-        return data
+        stop = min(len(data), start + self._left)
+        self._pass(stop)
+        self._left -= stop - start
+        self.whole = not self._left
+        return data[start:stop]
 
 
 def _check_coding(request: Request) -> None:

@@ -8,7 +8,7 @@ from time import monotonic
 
 from gateway.call import Call
 from gateway.core.deadline import BodyAllowance
-from gateway.core.errors import BadRequest, BodyTooLarge, ExpectationFailed, RequestTimeout
+from gateway.core.errors import BodyTooLarge, ExpectationFailed, RequestTimeout
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -34,7 +34,8 @@ def check(call: Call) -> None:
 
 async def chunks(call: Call) -> AsyncIterator[bytes]:
     """The body as it arrives. Raises BodyTooLarge, RequestTimeout (between two chunks, or it comes too
-    slowly), BadRequest. The time in which nobody asks for the next chunk is not the client's."""
+    slowly), BadRequest, and ConnectionError when the client left: that is nobody's error, the call ends as
+    499. The time in which nobody asks for the next chunk is not the client's."""
     content, route = call.content, call.route
     assert route is not None
     if content is None:
@@ -48,11 +49,9 @@ async def chunks(call: Call) -> AsyncIterator[bytes]:
         began = monotonic()
         try:
             async with asyncio.timeout(allowance.left):
-                chunk = await content.readany()
+                chunk = await content.read()
         except TimeoutError:
             raise RequestTimeout(allowance.too_slow(), close=True) from None
-        except ConnectionError:
-            raise BadRequest("The client left in the middle of its body.", close=True) from None
         if not chunk:
             return
         allowance.came(len(chunk), monotonic() - began)

@@ -299,6 +299,7 @@ class Exchange:
 
     def _release(self, reusable: bool) -> None:
         self.done = True
+        self.on_upgrade = None  # breaks the reference cycle: it names this exchange
         self._connection.exchange = None
         on_done, self._on_done = self._on_done, _nobody
         try:

@@ -1,4 +1,4 @@
-"""A listener: a bare aiohttp server with our own reader and dispatch, and drain.
+"""A listener: its sockets, the connections of its clients, and drain.
 
 Routes are live, so nothing may be bound to aiohttp's router (ASAB's wrappers are applied there, once).
 """
@@ -9,11 +9,10 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable, Iterable
+from functools import partial
 from time import monotonic
 
-from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
-
+from gateway.core.turns import Turns
 from gateway.edge.acceptor import Acceptor
 from gateway.edge.places import EVERYTHING, Places, Room
 from gateway.edge.ports import holder
@@ -23,39 +22,11 @@ from gateway.periodic import Periodic
 _LOOK = 0.02  # seconds between two looks at what a drain waits for
 _SWEEP = 1.0  # and between two at all connections
 IDLE_GRACE = 0.25  # seconds that idle connections are kept in a drain
-_CUT = 0.2  # seconds that each connection gets at the end, twice; we have waited before (see drain)
+_CUT = 0.2  # seconds that the end of a request may take which is cut off
 
 
 class ListenError(OSError):
     """A listener that cannot be opened; the text says which, why and how to mend it."""
-
-
-class _Server(web.Server):
-    """clients: the connections that are open."""
-
-    def __init__(self, service: Service, keep_alive: float) -> None:
-        super().__init__(_unasked)
-        self._service = service
-        self._keep_alive = keep_alive
-        self.clients: set[ClientConnection] = set()
-
-    def __call__(self) -> RequestHandler:
-        return ClientConnection(self, self._service, asyncio.get_running_loop(), self._keep_alive)
-
-    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        super().connection_made(handler, transport)
-        if isinstance(handler, ClientConnection):
-            self.clients.add(handler)
-
-    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
-        super().connection_lost(handler, exc)
-        if isinstance(handler, ClientConnection):
-            self.clients.discard(handler)
-
-
-async def _unasked(request: web.BaseRequest) -> web.StreamResponse:
-    """What aiohttp's own loop over requests would ask; see ClientConnection.start."""
-    raise NotImplementedError
 
 
 class Listener:
@@ -70,8 +41,9 @@ class Listener:
         self._service = service
         self._room = room
         self._accept_at_once = accept_at_once
-        self._server: _Server | None = None
         self._acceptors: list[Acceptor] = []
+        self.connections: set[ClientConnection] = set()
+        self.is_open = False
         self._sockets: list[socket.socket] = []
         self._key = ""
         self._sweep = Periodic("the sweep of clients' connections", _SWEEP, self._look)
@@ -90,14 +62,18 @@ class Listener:
         self._sockets = sockets
         self.addresses = [sock.getsockname()[:2] for sock in self._sockets]
 
+    def _connection(self, turns: Turns) -> ClientConnection:
+        return ClientConnection(self._service, turns, self.connections, KEEP_ALIVE)
+
     async def open(self, backlog: int = 1024) -> None:
         """Listen on the ports that were taken."""
-        self._server = server = _Server(self._service, KEEP_ALIVE)
-        places = Places(self._room, server.clients, self._key)
+        turns = Turns(asyncio.get_running_loop().call_soon, monotonic)
+        places = Places(self._room, self.connections, self._key)
+        self.is_open = True
         for sock in self._sockets:
             listen(sock, self._key, backlog)
         for sock in self._sockets:
-            acceptor = Acceptor(sock, server, places, self._accept_at_once)
+            acceptor = Acceptor(sock, partial(self._connection, turns), places, self._accept_at_once)
             self._acceptors.append(acceptor)
             acceptor.start()
         self._sweep.start()
@@ -105,10 +81,7 @@ class Listener:
     def _look(self) -> None:
         """Refuse heads that take too long, cut off who reads no more, end what lingers."""
         now = monotonic()
-        self._sweep.boundary.each(self._connections(), lambda connection: connection.look(now))
-
-    def _connections(self) -> list[ClientConnection]:
-        return list(self._server.clients) if self._server is not None else []
+        self._sweep.boundary.each(list(self.connections), lambda connection: connection.look(now))
 
     async def stop_accepting(self) -> None:
         """Close the listening sockets, and serve what the kernel had accepted; connections stay."""
@@ -123,18 +96,17 @@ class Listener:
         connection ends. Closed under a request that is on its way, it would lose it.
         """
         await self.stop_accepting()
-        if self._server is not None:
+        if self.is_open:
             await asyncio.sleep(_LOOK)  # what has just come is in progress a few turns later
             kept_until = monotonic() + IDLE_GRACE
-            while (connections := self._connections()) and goes_on(len(connections)):
+            while self.connections and goes_on(len(self.connections)):
                 keeps = monotonic() < kept_until
-                for connection in connections:
+                for connection in list(self.connections):
                     connection.drain(keeps_idle=keeps)
                 await asyncio.sleep(_LOOK)
-            self._server.pre_shutdown()
-            await self._server.shutdown(_CUT)
+            await asyncio.gather(*[connection.shutdown(_CUT) for connection in list(self.connections)])
         await self._sweep.stop()
-        self._server = None
+        self.is_open = False
         for sock in self._sockets:
             sock.close()
 

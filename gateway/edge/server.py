@@ -1,7 +1,8 @@
 """One client's connection: its bytes become requests, one at a time, and the answers keep their order.
 
-aiohttp's server owns the socket; requests are read by our own reader, so that what a client sends has one
-reading, and are handed over whole or with a stream of their body. Of aiohttp's, only public methods are used.
+Requests are read by our own reader (intake.py), so that what a client sends has one reading, and are handed
+over whole or with a stream of their body. What one client sends holds up no other: what was sent ahead, and
+what is more than a turn of the event loop has room for, waits for its turn (core/turns.py).
 """
 
 from __future__ import annotations
@@ -9,19 +10,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from functools import partial
 from time import monotonic
 from typing import Any, Protocol
 
-from aiohttp import StreamReader, web
-from aiohttp.web_protocol import RequestHandler
-
 from gateway.call import new_id
 from gateway.core.errors import GatewayError, RequestTimeout
-from gateway.core.request_reader import Request, RequestReader
+from gateway.core.request_reader import Request
+from gateway.core.turns import Turns
 from gateway.edge import reply
-from gateway.edge.gathering import Gathering
-from gateway.edge.half_closed import HalfClosed, may_still_read
+from gateway.edge.client_transport import AHEAD, BODY, TURN
+from gateway.edge.half_closed import may_still_read
+from gateway.edge.intake import Intake
 from gateway.edge.linger import Lingering
+from gateway.edge.request_stream import RequestStream
 from gateway.edge.unread import Unread, waiting
 
 L = logging.getLogger(__name__)
@@ -29,190 +31,88 @@ KEEP_ALIVE = 65.0  # seconds that a client's idle connection stays open
 HEAD_TIME = 10.0  # seconds that a request's head may take from its first byte
 REST_TIME = 10.0  # seconds that the rest of a body may take whose request is answered
 READ_TIME = 60.0  # seconds that a client may take no byte of what waits for it
-_HELD = 64 * 1024  # bytes that a client may send ahead while its request is served
-_STREAMED = 64 * 1024  # bytes of a body that wait for who reads it; twice as many, and the client has to
+_FEW = 16 * 1024  # bytes sent ahead, from which on more is read: each read moves what is left together once
 
 
 class Service(Protocol):
     """Who serves requests.
 
     serve: one request. request_body: all of its body; or content: the body as it comes. It ends with
-    `ClientConnection.done`. refused: told of what never became a request: its request id, what was answered,
-    the peer, and the request as far as it could be read, for the log.
+    `ClientConnection.done`. holder: whose request it is, for taking turns. gone: told of a request whose
+    client left before its turn. refused: told of what never became a request: its request id, what was
+    answered, the peer, and the request as far as it could be read, for the log.
     """
 
     def serve(
-        self, client: ClientConnection, request: Request, request_body: bytes, content: StreamReader | None
+        self, client: ClientConnection, request: Request, request_body: bytes, content: RequestStream | None
     ) -> None: ...
+    def holder(self, request: Request, peer: str) -> str: ...
+    def gone(self, request: Request, peer: str) -> None: ...
     def refused(self, request_id: str, error: GatewayError, peer: str, request: Request | None) -> None: ...
 
 
-class ClientConnection(RequestHandler):
-    """One client's connection. peer: its address. busy: a request is being served; what comes behind it is
-    not read before that is over. serving: the task that serves it, if it needs one. broken: its body is, so
-    that nothing behind it can be read. relay, tunnel, on_gone: as in gateway.call.Client. half_closed: the
-    client sends no more. lingering: all is answered, the rest is dropped. idle_since: its last request."""
+class ClientConnection(Intake):
+    """One client's connection. serving: the task that serves the request in hand, if it needs one. on_gone:
+    as in gateway.call.Client. idle_since: its last request. connections: those of the listener, where it is
+    while it is open."""
 
     __slots__ = (
-        "_content", "_ending", "_gathering", "_keep_alive", "_reader", "_rest_since",
-        "_service", "_unread", "_wants_to_go_on", "broken", "busy", "half_closed", "head_since", "idle_since",
-        "lingering", "on_gone", "peer", "relay", "request", "serving", "tunnel",
+        "_connections", "_ending", "_has_turn", "_keep_alive", "_service", "_unread", "_wants_to_go_on",
+        "idle_since", "on_gone", "serving",
     )  # fmt: skip
 
     def __init__(
-        self, server: web.Server, service: Service, loop: asyncio.AbstractEventLoop, keep_alive: float
+        self,
+        service: Service,
+        turns: Turns,
+        connections: set[ClientConnection],
+        keep_alive: float = KEEP_ALIVE,
     ) -> None:
-        super().__init__(server, loop=loop, keepalive_timeout=0)
+        super().__init__(turns)
         self._service = service
+        self._connections = connections
         self._keep_alive = keep_alive
-        self._reader = RequestReader()
-        self._content: StreamReader | None = None  # of the request that is served, until its end has come
-        self._gathering: Gathering | None = None
         self.idle_since = monotonic()
         self._unread = Unread()
         self._ending = False
         self._wants_to_go_on = False  # what was sent ahead waits until the client has read
-        self.peer = ""
-        self.busy = self.broken = False
-        self.request: Request | None = None
+        self._has_turn = False  # the next request waited for its turn already
         self.serving: asyncio.Task[None] | None = None
-        self.relay: Any = None
-        self.tunnel: Any = None
         self.on_gone: Callable[[], object] | None = None
-        self.half_closed: HalfClosed | None = None
-        self.lingering: Lingering | None = None
-        self.head_since = self._rest_since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        name = transport.get_extra_info("peername")
-        if isinstance(name, tuple) and name:
-            self.peer = str(name[0]).removeprefix("::ffff:")
+        self._connections.add(self)
 
-    async def start(self) -> None:
-        """aiohttp's loop over requests: they are served as they come, see `data_received`."""
+    # --- requests, one after the other ---
 
-    # --- bytes from the client ---
-
-    def data_received(self, data: bytes) -> None:
-        if self.tunnel is not None:
-            self.tunnel.from_client(data)
-            return
-        if self.lingering is not None:
-            self.lingering.throw_away(data)
-            return
-        if self.broken:
-            return
-        self._reader.feed(data)
-        if self.busy:
-            if self._content is not None:
-                self._go_on_with_body(self._content)
-            if len(self._reader.unread) > _HELD:
-                self.pause_reading()
-        elif self._gathering is not None:
-            self._gather(self._gathering.request)
-        elif self._rest_since:
-            self._throw_rest_away()
-        else:
-            self._take()
-
-    def _take(self) -> None:
-        """Serve the next request, if its head is here."""
-        reader = self._reader
-        try:
-            request = reader.read_head()
-        except GatewayError as error:
-            self._refuse(error)
-            return
-        if request is None:
-            if reader.unread and not self.head_since:
-                self.head_since = monotonic()
-            if self.half_closed is not None:
-                self._end()
-            return
-        self.head_since = 0.0
-        if reader.whole:
-            self._serve(request, b"", None)
-        else:
-            self._gather(request)
-
-    def _gather(self, request: Request) -> None:
-        """The body of a request, as far as it is here. What breaks before it is served is no request."""
-        reader, gathering = self._reader, self._gathering
-        try:
-            piece = reader.read_body()
-        except GatewayError as error:
-            self._refuse(error, request)
-            return
-        if reader.whole:
-            self._gathering = None
-            self._serve(request, gathering.whole(piece) if gathering is not None else piece, None)
-        elif self.half_closed is not None:
-            self._end()
-        else:
-            if gathering is None:
-                self._gathering = gathering = Gathering(request, self._stream)
-            gathering.add(piece)
-
-    def _stream(self, request: Request, pieces: list[bytes]) -> None:
-        """Serve a request whose body takes its time."""
-        self._gathering = None
-        self._content = content = StreamReader(self, _STREAMED, loop=asyncio.get_running_loop())
-        for piece in pieces:
-            content.feed_data(piece)
-        self._serve(request, b"", content)
-
-    def _serve(self, request: Request, body: bytes, content: StreamReader | None) -> None:
+    def _serve(self, request: Request, body: bytes, content: RequestStream | None) -> None:
         self.busy = True
         self.request = request
+        if self._has_turn:
+            self._has_turn = False
+        elif not self._turns.is_free():
+            holder = self._service.holder(request, self.peer)
+            self._turns.later(holder, partial(self._begin, request, body, content))
+            return
         self._service.serve(self, request, body, content)
 
-    def _go_on_with_body(self, content: StreamReader) -> None:
-        """Of the request that is served. Where it breaks, whoever reads it is told, and the connection ends
-        with the answer."""
-        try:
-            piece = self._reader.read_body()
-        except GatewayError as error:
-            self.broken = True
-            self._content = None
-            if self.relay is not None:
-                self.relay.keep_alive = False
-            content.set_exception(error)
-            return
-        content.feed_data(piece)
-        if self._reader.whole:
-            self._content = None
-            content.feed_eof()
+    def _holder(self, request: Request | None) -> str:
+        return self._service.holder(request, self.peer) if request is not None else self.peer
 
-    def _throw_rest_away(self) -> None:
-        """Of the body of a request that is answered; after it the connection can go on."""
-        try:
-            self._reader.read_body()
-        except GatewayError:
-            self.linger()
-        else:
-            if self._reader.whole:
-                self._rest_since = 0.0
-                self._next()
-
-    def pause_reading(self) -> None:
-        """Whoever reads the content has enough of it, or too much was sent ahead."""
+    def _begin(self, request: Request, body: bytes, content: RequestStream | None) -> None:
+        """It is this request's turn."""
         if self.transport is not None:
-            self.transport.pause_reading()
-
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        transport = self.transport
-        if transport is not None and len(self._reader.unread) <= _HELD and not transport.is_closing():
-            transport.resume_reading()
+            self._service.serve(self, request, body, content)
+        else:
+            self._service.gone(request, self.peer)
 
     def begin_tunnel(self, tunnel: Any) -> bytes:
         """The connection is no longer HTTP, to its end. Gives what came behind the request."""
         self.tunnel = self.relay = tunnel
         early = self._reader.take()
-        self.resume_reading()
+        self.let_go(BODY | AHEAD | TURN)
         return early
-
-    # --- requests, one after the other ---
 
     def work(self, coroutine: Coroutine[None, None, None]) -> None:
         """Go on with the request in hand in a task, which ends with `done`."""
@@ -235,7 +135,8 @@ class ClientConnection(RequestHandler):
     def done(self, *, keep_alive: bool, expected: bool = True) -> None:
         """The request in hand is answered (or its client gone). expected: an end of the connection is no
         surprise to the client, if it has sent all of its request."""
-        if not self.busy:
+        request = self.request
+        if request is None:
             return
         self.busy = False
         self.serving = self.request = self._content = None
@@ -243,38 +144,45 @@ class ClientConnection(RequestHandler):
             return
         whole = self._reader.whole and not self.broken
         if not (keep_alive and self.goes_on):
-            if expected and whole and not self._reader.unread:
+            if expected and whole and not self._reader.held:
                 self._end()
             else:
                 self.linger()
         elif whole:
-            self._next()
+            self._next(request)
         else:
             self._rest_since = monotonic()
-            self.resume_reading()
-            self._throw_rest_away()  # the end of a body may be there by now
+            self.let_go(BODY | AHEAD)
+            if not self._reads_on:
+                self._throw_rest_away()  # the end of a body may be there by now
 
-    def _next(self) -> None:
-        """A request is over, and its body; what was sent ahead comes next."""
+    def _next(self, request: Request | None) -> None:
+        """This request is over, and its body; what was sent ahead comes next, when it is its turn."""
         self.idle_since = monotonic()
-        if self.half_closed is not None and not self._reader.unread:
+        held = self._reader.held
+        if self.half_closed is not None and not held:
             self._end()
             return
-        # What comes before the loop turns is held behind it.
-        self.busy = bool(self._reader.unread) or self.writing_paused
-        if self.busy:
-            asyncio.get_running_loop().call_soon(self._go_on)
+        self.busy = bool(held) or self.writing_paused
+        if self.busy:  # what comes before the turn is held behind it
+            self._turns.later(self._holder(request), self._go_on)
+        else:
+            self.let_go(BODY | AHEAD)
 
     def _go_on(self) -> None:
-        """Not before the client has read: answers of ours, too, would pile up."""
+        """Not before the client has read: answers of ours, too, would pile up. More is read when almost
+        nothing is left of what is here: if each request admitted a read, they would pile up likewise."""
         if self.writing_paused:
             self._wants_to_go_on = True
             return
         self.busy = False
-        transport = self.transport
-        if transport is not None and not transport.is_closing():
-            transport.resume_reading()
-            self._take()
+        if self.transport is None or self.transport.is_closing():
+            return
+        if self._reader.held <= _FEW:
+            self.let_go(BODY | AHEAD)
+        self._has_turn = True
+        self._take()
+        self._has_turn = False
 
     def _is_idle(self) -> bool:
         return not (self.busy or self.head_since or self._rest_since or self._gathering is not None)
@@ -304,6 +212,7 @@ class ClientConnection(RequestHandler):
         if self.half_closed is not None or transport.is_closing():
             transport.close()
             return
+        self._held_by = 0
         self.lingering = Lingering(transport)
 
     def _end(self) -> None:
@@ -368,7 +277,7 @@ class ClientConnection(RequestHandler):
             asyncio.get_running_loop().call_soon(self._resume_relay)
         if self._wants_to_go_on:
             self._wants_to_go_on = False
-            asyncio.get_running_loop().call_soon(self._go_on)
+            self._turns.later(self.peer, self._go_on)
 
     def _resume_relay(self) -> None:
         if self.relay is not None:
@@ -376,24 +285,25 @@ class ClientConnection(RequestHandler):
 
     # --- the client's end ---
 
-    def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp's gives None, asyncio takes both
+    def eof_received(self) -> bool:
         """The client has ended its side; True keeps ours open, for who still waits for an answer to what came
         whole."""
         if self.half_closed is not None:
             return True  # asyncio says so again when reading was paused meanwhile
         whole = self.busy and self._reader.whole and not self.broken
         if self.lingering is None and self.tunnel is None and self.transport is not None and whole:
-            self.half_closed = may_still_read(self, is_last=not self._reader.unread)
+            self.half_closed = may_still_read(self, is_last=not self._reader.held)
         return self.half_closed is not None
 
     def connection_lost(self, exc: BaseException | None) -> None:
         content = self._content
+        self._connections.discard(self)
         if self._gathering is not None:
             self._gathering.forget()
         super().connection_lost(exc)
         self._reader.take()
         if content is not None:
-            content.set_exception(ConnectionResetError("The client left."))
+            content.fail(ConnectionResetError("The client left."))
         if self.relay is not None:
             self.relay.client_lost()
         elif self.on_gone is not None:

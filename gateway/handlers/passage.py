@@ -124,7 +124,8 @@ class Passage(Relay):
         """It could not be started: let go of the backend, and of the client, which somebody else tells."""
         self.ended = True
         self.retry = None
-        for task in self._work:
+        work, self._work = self._work, ()
+        for task in work:
             task.cancel()
         if self._client.relay is self:
             self._client.relay = None
@@ -214,7 +215,8 @@ class Passage(Relay):
         self.retry = None
         if self._lifetime is not None:
             self._lifetime.close()
-        for task in self._work:
+        work, self._work = self._work, ()  # a cancelled task keeps its traceback, and that names this passage
+        for task in work:
             task.cancel()
         if not self.begun:
             self._health.left(self._seat.address, self.call)

@@ -329,6 +329,8 @@ async def _upload(passage: Passage, exchange: Exchange, stream: AsyncIterator[by
         exchange.sent_all()
     except GatewayError as error:
         passage.give_up(error)
+    except ConnectionError:
+        passage.client_lost()
 
 
 def _left(call: Call, timeouts: Timeouts, most: float) -> float:

@@ -37,7 +37,7 @@ async def within(call: Call, left: float | None, work: Awaitable[T]) -> T:
     except TimeoutError:
         if not clock.expired():
             raise
-    if call.content is not None and not call.content.is_eof():
+    if call.content is not None and not call.content.has_ended:
         raise RequestTimeout("The body did not come within the call's total time.", close=True)
     if call.method in _READS:
         raise StoreTimeout("The answer was not there within the call's total time.")

@@ -49,7 +49,7 @@ def read(pieces: Iterable[bytes]) -> Read:
                 else:
                     *start, body = found.requests[-1]
                     found.requests[-1] = (*start, body + reader.read_body())  # type: ignore[assignment]
-                    if not reader.whole:
+                    if not reader.whole and not reader.has_more:
                         break
     except GatewayError as error:
         assert error.close, "after an error nothing can be read"
@@ -58,7 +58,7 @@ def read(pieces: Iterable[bytes]) -> Read:
             *start, _ = found.requests[-1]
             found.requests[-1] = (*start, b"")  # type: ignore[assignment]
     found.whole = reader.whole
-    found.left = 0 if found.error else len(reader.unread)
+    found.left = 0 if found.error else reader.held
     return found
 
 
@@ -299,8 +299,8 @@ def test_what_is_taken_is_all_that_follows() -> None:
     reader = RequestReader()
     reader.feed(GET + b"frames")
     assert reader.read_head()
-    assert len(reader.unread) == 6
-    assert (reader.take(), len(reader.unread)) == (b"frames", 0)
+    assert reader.held == 6
+    assert (reader.take(), reader.held) == (b"frames", 0)
 
 
 # --- however it is cut, and whatever it is ---

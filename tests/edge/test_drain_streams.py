@@ -116,7 +116,7 @@ async def test_a_client_that_does_not_read_its_stream_holds_nothing_up(
             client = await RawClient.connect(harness.address(gateway))
             client.send(get("/events"))
             await client.head()
-            (connection,) = gateway.listener._connections()
+            (connection,) = gateway.listener.connections
             await eventually(lambda: connection.writing_paused)
             assert await drained(gateway) < SOON
             client.close()

@@ -59,7 +59,7 @@ def half_close(client: RawClient) -> None:
 
 async def nothing_left(gateway: Gateway, seconds: float = AT_ONCE) -> None:
     async with asyncio.timeout(seconds):
-        await eventually(lambda: not gateway.listener._connections())
+        await eventually(lambda: not gateway.listener.connections)
         await eventually(lambda: not any(gateway.admission.in_use().values()))
     assert gateway.pools.under_way == 0
 

@@ -115,7 +115,7 @@ async def refusing(
 
 async def ended(gateway: Gateway) -> None:
     """Well before a silence would end it."""
-    await eventually(lambda: not gateway.listener._connections(), end=AT_ONCE)
+    await eventually(lambda: not gateway.listener.connections, end=AT_ONCE)
 
 
 def is_whole(refusal: Answer, status: int) -> bool:
@@ -195,7 +195,7 @@ async def test_it_ends_when_the_client_closes(
         async with refusing(tmp_path, backend, monkeypatch) as (gateway, client):
             await client.send(raw)
             assert is_whole(await client.one_answer(), status)
-            (connection,) = gateway.listener._connections()
+            (connection,) = gateway.listener.connections
             await eventually(lambda: connection.lingering is not None and not connection.busy)
             client.socket.shutdown(socket.SHUT_WR)
             await ended(gateway)
@@ -214,10 +214,10 @@ async def test_it_ends_after_a_time_and_after_a_silence(
             await client.answered()
 
             async def ended() -> bool:
-                if limit == "TIME" and gateway.listener._connections():
+                if limit == "TIME" and gateway.listener.connections:
                     with suppress(ConnectionError):
                         await client.send(b"x")
-                return not gateway.listener._connections()
+                return not gateway.listener.connections
 
             await eventually_await(ended, end=AT_ONCE)
 
@@ -231,7 +231,7 @@ async def test_who_sends_now_and_then_is_not_silent(tmp_path: Path, monkeypatch:
             for _ in range(32):
                 await client.send(b"x")
                 await head_start(0.05)
-            assert gateway.listener._connections()
+            assert gateway.listener.connections
             assert is_whole(await client.one_answer(), 413)
 
 
@@ -243,7 +243,7 @@ async def test_it_ends_when_too_much_is_sent(tmp_path: Path, monkeypatch: pytest
             await client.answered()
             await client.send(b"x" * 900_000)
             await nothing_for(0.05)
-            assert gateway.listener._connections()
+            assert gateway.listener.connections
             with pytest.raises(ConnectionError):
                 await client.send(b"x" * 50_000_000)
             await ended(gateway)
@@ -282,7 +282,7 @@ async def test_requests_that_were_sent_ahead_of_a_refusal_are_forgotten(
             await client.send(raw + GOOD * 10)
             assert is_whole(await client.one_answer(), status)
             connection = connection_of(gateway)
-            await eventually(lambda: connection.lingering is not None and not connection._reader.unread)
+            await eventually(lambda: connection.lingering is not None and not connection._reader.held)
         assert not backend.heard
 
 

@@ -34,7 +34,7 @@ def get(path: str, headers: str = "") -> bytes:
 
 
 def connection_of(gateway: Gateway) -> ClientConnection:
-    (connection,) = gateway.listener._connections()
+    (connection,) = gateway.listener.connections
     return connection
 
 
@@ -143,7 +143,7 @@ async def test_no_task_waits_for_the_rest_of_a_body_whose_client_has_left(tmp_pa
         client.send(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
         assert (await client.head()).startswith("HTTP/1.1 404 ")
         client.close()
-        await eventually(lambda: not asyncio.all_tasks() - before and not gateway.listener._connections())
+        await eventually(lambda: not asyncio.all_tasks() - before and not gateway.listener.connections)
 
 
 @pytest.mark.parametrize("line", ["GET /svc/x HTTP/2.0", "GET /svc/x HTTP/0.9", "GET /svc/x"])

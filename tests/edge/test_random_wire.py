@@ -115,7 +115,7 @@ async def echo(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.Strea
 
 
 async def settled(gateway: Gateway) -> None:
-    await eventually(lambda: not (gateway.listener._connections() or gateway.pools.under_way))
+    await eventually(lambda: not (gateway.listener.connections or gateway.pools.under_way))
     assert not any(gateway.admission.in_use().values())
     assert not any(gateway.admission.waiting().values())
 

@@ -72,10 +72,10 @@ async def test_a_client_that_takes_nothing_for_too_long_is_cut_off_and_a_slow_on
                 client.send(get("/a"))
             await slow.reader.readexactly(1000)
             stalled.writer.transport.pause_reading()  # type: ignore[attr-defined]
-            connections = gateway.listener._connections
+            connections = gateway.listener.connections
             taken = 0
             async with asyncio.timeout(END):
-                while len(connections()) > 1:
+                while len(connections) > 1:
                     taken += len(await slow.reader.read(300_000))
                     await takes(0.1)
             assert taken < 20_000_000
@@ -118,5 +118,5 @@ async def test_few_bytes_that_nobody_takes_hold_no_connection_either(
         assert not connection.writing_paused
         if ENDS[name]:
             client.send(ENDS[name])
-        await eventually(lambda: not gateway.listener._connections())
+        await eventually(lambda: not gateway.listener.connections)
         client.close()

@@ -236,8 +236,8 @@ async def test_a_subscriber_that_does_not_read_costs_bounded_memory(tmp_path: Pa
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         client.send(_request(api))
         listener = api.gateway.listener
-        await eventually(lambda: any(c.relay for c in listener._connections()))
-        (connection,) = [c for c in listener._connections() if c.relay]
+        await eventually(lambda: any(c.relay for c in listener.connections))
+        (connection,) = [c for c in listener.connections if c.relay]
         for n in range(60):
             assert (await api("PUT", "/orders/x", {"n": n, "t": "x" * 200_000}))[0] < 300
         assert connection.transport is not None

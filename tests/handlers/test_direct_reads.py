@@ -123,7 +123,7 @@ async def test_a_client_that_pipelines_and_does_not_read_is_not_answered_into_me
     client = await RawClient.connect(harness.address(api.gateway))
     client.writer.transport.pause_reading()  # type: ignore[attr-defined]
     client.send(request(api, "/orders/x") * 2000)  # 100 MB of answers
-    connections = api.gateway.listener._connections()
+    connections = api.gateway.listener.connections
 
     def waiting() -> int:
         return max(c.transport.get_write_buffer_size() for c in connections if c.transport is not None)

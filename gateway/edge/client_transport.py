@@ -1,0 +1,54 @@
+"""The socket of one client's connection: when it is read from, and whether the client takes what is
+written."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import cast
+
+# Why nothing is read at the moment; any of them is enough.
+BODY, AHEAD, TURN = 1, 2, 4
+
+
+class ClientTransport(asyncio.Protocol):
+    """What a protocol does about its transport, for who builds on this. transport: None once it is gone.
+    peer: the client's address, "" of a unix socket. writing_paused: what was written waits for the client."""
+
+    __slots__ = ("_held_by", "peer", "transport", "writing_paused")
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.peer = ""
+        self.writing_paused = False
+        self._held_by = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
+        name = transport.get_extra_info("peername")
+        if isinstance(name, tuple) and name:
+            self.peer = str(name[0]).removeprefix("::ffff:")
+            # A client that vanished without a word is noticed by the kernel.
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.transport = None
+
+    def pause_writing(self) -> None:
+        self.writing_paused = True
+
+    def resume_writing(self) -> None:
+        self.writing_paused = False
+
+    def hold(self, why: int) -> None:
+        """Read nothing for now. It counts from the next read on: what was read is fed all the same."""
+        self._held_by |= why
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def let_go(self, why: int) -> None:
+        """Read on, unless there is another reason not to."""
+        if self._held_by & why:
+            self._held_by &= ~why
+            if not self._held_by and self.transport is not None and not self.transport.is_closing():
+                self.transport.resume_reading()
