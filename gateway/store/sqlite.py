@@ -28,9 +28,9 @@ from gateway.store.sqlite_slices import Slices
 from gateway.store.sqlite_sweep import Sweeper
 from gateway.store.sqlite_tenant import Services, SQLiteTenantStore
 from gateway.store.sqlite_transaction import Pace
+from gateway.store.sqlite_writers import Writers
 from gateway.store.write import NO_QUOTA, Quota
 
-WRITER_THREADS = 8  # one for each tenant that writes; some of them wait for a worker process
 READER_THREADS = 4 * 64  # a read keeps its thread between two slices: of MAX_QUERIES of each open tenant
 MIN_SEATS, MAX_SEATS = 2, 8  # of readers that work at a time
 MAX_OPEN_TENANTS = 64
@@ -73,7 +73,7 @@ class SQLiteDocumentStore:
         self._query_seconds = query_seconds
         self._pace = pace
         self._jobs = jobs or Jobs()
-        self._writers = ThreadPoolExecutor(WRITER_THREADS, "store-write")
+        self._writers = Writers()
         self._readers = ThreadPoolExecutor(READER_THREADS, "store-read")
         self._services: Services | None = None
         self._sweeper: Sweeper | None = None
@@ -125,7 +125,7 @@ class SQLiteDocumentStore:
             await self._services.feeds.close()
             self._services.reads.close()
             await self._services.files.close()
-        self._writers.shutdown()
+        self._writers.close()
         self._readers.shutdown()
 
 

@@ -10,7 +10,6 @@ import asyncio
 import sqlite3
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from gateway.store import sqlite_documents, sqlite_errors
 from gateway.store.large import Jobs
 from gateway.store.sqlite_connections import open_reader, open_writer
 from gateway.store.sqlite_transaction import Operation
+from gateway.store.sqlite_writers import Writers
 from gateway.store.sqlite_writes import Writes
 
 MAX_IDLE_READERS = 2
@@ -63,12 +63,12 @@ class TenantFile:
         except OSError as error:
             raise sqlite_errors.translate_os(error, path) from None
 
-    def start(self, files: Files, threads: Executor) -> None:
+    def start(self, files: Files, writers: Writers) -> None:
         """Begin to take writes, on the event loop."""
         self._writes = Writes(
             self._writer,
             self.path,
-            threads,
+            writers,
             on_settled=lambda: files.release(self),
             on_broken=lambda: files.detach(self),
             on_changed=lambda: files.on_changed(self.path.stem),
@@ -128,14 +128,14 @@ class Files:
     def __init__(
         self,
         folder: Path,
-        threads: Executor,
+        writers: Writers,
         max_open: int,
         max_bytes: int | None,
         jobs: Jobs | None = None,
     ) -> None:
         self.jobs = jobs or Jobs()
         self._folder = folder
-        self._threads = threads
+        self._writers = writers
         self._max_open = max_open
         self._max_bytes = max_bytes
         self._loop = asyncio.get_running_loop()
@@ -245,8 +245,10 @@ class Files:
     async def _open_file(self, name: str, opening: _Opening) -> TenantFile:
         path = self._folder / f"{name}.db"
         try:
-            file = await self._loop.run_in_executor(self._threads, TenantFile.open, path, self._max_bytes)
-            file.start(self, self._threads)
+            file = await self._loop.run_in_executor(
+                self._writers.opening, TenantFile.open, path, self._max_bytes
+            )
+            file.start(self, self._writers)
             # Counted here and not by those who wait: until they run, the file might be closed again.
             file.users = opening.waiting
             opening.file = self._open[name] = file
@@ -269,7 +271,7 @@ class Files:
         return False
 
     def _close(self, file: TenantFile) -> None:
-        closing = self._loop.run_in_executor(self._threads, file.close)
+        closing = self._loop.run_in_executor(self._writers.opening, file.close)
         self._closing.add(closing)
         closing.add_done_callback(self._end_close)
 

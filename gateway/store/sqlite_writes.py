@@ -2,6 +2,9 @@
 
 Each operation has a savepoint of its own, so one that fails leaves the others as they are. Nobody is told
 of a write before COMMIT has returned.
+
+A group has a writer's seat. The writers are shared by all tenants, each of whom has one at most; whose groups
+take long waits for the others when there are more tenants than writers, and leaves them a reserve.
 """
 
 from __future__ import annotations
@@ -11,17 +14,19 @@ import logging
 import sqlite3
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gateway.core.errors import GatewayError, InternalError, StoreUnavailable
+from gateway.fair_seats import Seat
 from gateway.store import sqlite_errors
 from gateway.store.sqlite_connections import begin_write
 from gateway.store.sqlite_state import States
 from gateway.store.sqlite_transaction import Operation, Transaction
+from gateway.store.sqlite_writers import Writers
 from gateway.store.write import NO_QUOTA
 
 _log = logging.getLogger(__name__)
@@ -31,6 +36,7 @@ MAX_GROUP = 128
 # So writers change tenants often, and no tenant's group is long by its many operations.
 GROUP_SECONDS = 0.05
 MAX_WAITING = 4096
+_WAIT = 7 * 86400.0  # seconds: a write that was taken is never given up for want of a writer
 
 
 @dataclass(slots=True)
@@ -62,7 +68,7 @@ class Writes:
         self,
         connection: sqlite3.Connection,
         path: Path,
-        threads: Executor,
+        writers: Writers,
         on_settled: Callable[[], None],
         on_broken: Callable[[], None],
         on_changed: Callable[[], None],
@@ -71,7 +77,8 @@ class Writes:
         self._connection = connection
         self._states = States(connection)
         self._path = path
-        self._threads = threads
+        self._writers = writers
+        self._line: asyncio.Task[None] | None = None
         self._on_settled = on_settled
         self._on_broken = on_broken
         self._on_changed = on_changed
@@ -99,16 +106,29 @@ class Writes:
         return future
 
     def _begin_group(self) -> None:
+        seat = self._writers.seats.try_take(self._path.stem)
+        if seat is None:
+            self._line = self._loop.create_task(self._wait_in_line())
+        else:
+            self._run_group(seat)
+
+    async def _wait_in_line(self) -> None:
+        self._run_group(await self._writers.seats.take(self._path.stem, wait=_WAIT))
+
+    def _run_group(self, seat: Seat) -> None:
         taken = [self._waiting.popleft() for _ in range(min(MAX_GROUP, len(self._waiting)))]
         operations = [operation for operation, _ in taken]
-        end = partial(self._end_group, taken)
-        work = self._threads.submit(run_group, self._connection, self._states, operations, self._apart)
+        end = partial(self._end_group, taken, seat)
+        work = self._writers.threads.submit(
+            run_group, self._connection, self._states, operations, self._apart
+        )
         # Not by run_in_executor: its future takes two more turns of the loop to tell.
         work.add_done_callback(partial(self._loop.call_soon_threadsafe, end))
 
     def _end_group(
-        self, taken: list[tuple[Operation, asyncio.Future[Any]]], work: Future[Group]
+        self, taken: list[tuple[Operation, asyncio.Future[Any]]], seat: Seat, work: Future[Group]
     ) -> None:
+        seat.release()
         error = work.exception()
         if error is None:
             group = work.result()
