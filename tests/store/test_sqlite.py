@@ -291,7 +291,7 @@ async def test_a_bug_in_a_write_is_an_answer_and_a_log_line_and_the_next_write_w
 
     tenant = store.tenant(ACME)
     with pytest.raises(GatewayError) as caught:
-        await asyncio.wait_for(tenant._write(bug, None), 30)
+        await asyncio.wait_for(tenant._write("orders", bug, None), 30)
     assert caught.value.status == 500 and "bug" not in caught.value.detail
     assert "acme.db" in caplog.text and "KeyError: 'bug'" in caplog.text
     assert (await tenant.create("orders", {})).version == 1
