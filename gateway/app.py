@@ -28,6 +28,7 @@ from gateway.edge.lifetimes import Lifetimes
 from gateway.edge.listener import Listener, reachable
 from gateway.edge.places import public_room
 from gateway.edge.pool import Pools
+from gateway.edge.spool import Spools
 from gateway.edge.tunnel import Tunnels
 from gateway.handlers.changes import Feeds
 from gateway.handlers.documents import Documents
@@ -97,6 +98,7 @@ class Gateway:
             self.access_log = AccessLog(config.access_log, queries=config.log_query)
         self.pools = Pools()
         self.lifetimes = Lifetimes()
+        self.spools = Spools(config.spool)
         self.tunnels = Tunnels(self.lifetimes)
         self.health = Health(lambda backend: self.admission.wake(backend), now)
         self.admission = Admission(
@@ -143,7 +145,8 @@ class Gateway:
     def _instrument(self) -> None:
         """What the metrics show of all of them."""
         self.metrics.backend_gauges(self.admission.in_use, self.admission.waiting)
-        for instruments in (self.health.instruments(), self.admission.instruments(), (self.retries.counter,)):
+        rooms = self.health, self.admission, self.spools
+        for instruments in (*(room.instruments() for room in rooms), (self.retries.counter,)):
             for instrument in instruments:
                 self.metrics.add(instrument)
         self.metrics.add(Gauge("gateway_websockets", "WebSockets open.", lambda: {(): len(self.tunnels)}))
@@ -257,7 +260,7 @@ class Gateway:
         if backend is None:
             return self.documents
         rooms = self.pools, self.admission, self.health, self.tunnels, self.retries, self.via
-        return Proxy(backend, *rooms, self.lifetimes)
+        return Proxy(backend, *rooms, self.lifetimes, self.spools)
 
     def _spec(self, command: Command) -> ChildSpec:
         socket = f"{self.sockets}/{command.name}.sock"

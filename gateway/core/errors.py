@@ -277,6 +277,12 @@ class NotSupportedByStore(GatewayError):
     status, code, title = 501, "not_supported_by_store", "The document store does not support this"
 
 
+class SpoolSaturated(_Retryable):
+    """Bodies and answers that wait for who is slower take all the room on disk for them."""
+
+    status, code, title = 503, "spool_saturated", "There is no room to buffer the request"
+
+
 class InsufficientStorage(GatewayError):
     status, code, title = 507, "insufficient_storage", "Insufficient storage"
 

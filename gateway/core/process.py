@@ -26,7 +26,7 @@ Sections = Mapping[str, Mapping[str, str]]
 _KEYS: dict[str, frozenset[str]] = {
     "gateway": frozenset(
         {"listen", "routing", "data", "pre_stop", "drain", "stream_grace", "share"}
-        | {"via", "via_responses", "via_loops"}
+        | {"via", "via_responses", "via_loops", "spool"}
     ),
     "admin": frozenset({"listen", "hosts"}),
     "store": frozenset({"uri", "body_memory"}),
@@ -86,6 +86,7 @@ class ProcessConfig:
     via: this installation's name in Via, empty for one made of its secret; via_responses: whether answers
     carry it; via_loops: how often a request may come back here.
     body_memory: bytes that the bodies of requests to documents may take at once.
+    spool: bytes on disk that bodies and answers may take which wait for a slow client.
     seed: the file of what `gateway up` puts into the demo, empty for none.
     """
 
@@ -109,6 +110,7 @@ class ProcessConfig:
     via_responses: bool = True
     via_loops: int = 0
     body_memory: int = 256 * 1024 * 1024
+    spool: int = 1024 * 1024 * 1024
     seed: str = ""
 
 
@@ -234,6 +236,7 @@ def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -
         via_responses=read.choice("gateway", "via_responses", "yes"),
         via_loops=read.count("gateway", "via_loops", 0, 100),
         body_memory=read.size("store", "body_memory", "256MiB"),
+        spool=read.size("gateway", "spool", "1GiB"),
         seed=read.path("demo", "seed", "") if read.text("demo", "seed", "") else "",
     )
     _check_listeners(read, config)

@@ -18,7 +18,7 @@ from gateway.core.via import Via
 from gateway.edge import cors
 from gateway.edge.exchange import Exchange
 from gateway.edge.reply import date_line, reset
-from gateway.edge.spool import Outbox
+from gateway.edge.spool import Outbox, Spools
 
 L = logging.getLogger(__name__)
 _LIMIT_FIELDS = frozenset(
@@ -46,6 +46,7 @@ class Relay:
         "_leaving",
         "_outbox",
         "_over",
+        "_spools",
         "begun",
         "call",
         "ended",
@@ -58,9 +59,10 @@ class Relay:
         "via",
     )
 
-    def __init__(self, call: Call, client: Client, *, via: Via, threaded: bool) -> None:
+    def __init__(self, call: Call, client: Client, spools: Spools, *, via: Via, threaded: bool) -> None:
         self.call = call
         self._client = client
+        self._spools = spools
         self.via = via
         self.threaded = threaded
         self.keep_alive = call.keep_alive
@@ -198,7 +200,7 @@ class Relay:
 
     def _hold_back(self) -> None:
         if self.threaded:
-            self._outbox = Outbox(self._disk_moved)
+            self._outbox = Outbox(self._disk_moved, self._spools.use(self.call))
         elif self.exchange is not None:
             self.exchange.pause()
 

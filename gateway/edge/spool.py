@@ -1,7 +1,8 @@
 """A whole request body in hand: in memory up to 64 KiB, then in a temporary file, up to the route's limit.
 
 A threaded backend must never wait for a slow client, so its request is complete before a seat is taken. The
-event loop never waits for the disk: files are made, written, read and closed in threads.
+event loop never waits for the disk: files are made, written, read and closed in threads. What all of them
+together may take of it is bounded, and shared by the tenants (core/disk_budget.py).
 """
 
 from __future__ import annotations
@@ -9,22 +10,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import IO, TypeVar
 
 from gateway import threads
 from gateway.call import Call
-from gateway.core.errors import InsufficientStorage, InternalError
+from gateway.core.disk_budget import DiskBudget, DiskUse
+from gateway.core.errors import InsufficientStorage, InternalError, SpoolSaturated, TenantLimit
+from gateway.core.openmetrics import Counter, Gauge, Instrument
 from gateway.edge import body
 
 L = logging.getLogger(__name__)
 T = TypeVar("T")
+PUBLIC = "(public)"  # stands for the tenant of calls that have none; no tenant can be called so
+DEFAULT_SIZE = 1024 * 1024 * 1024  # bytes of all temporary files
 MEMORY = 64 * 1024
 OUTBOX_LIMIT = 64 * 1024 * 1024
 _PIECE = 64 * 1024
 _UNWRITTEN = 1024 * 1024  # bytes that wait for a slow disk; more, and the backend has to wait
+_RING = OUTBOX_LIMIT + 4 * 1024 * 1024  # bytes of an answer's file: the limit, and what was read beyond it
 
 
 class _TemporaryFile:
@@ -38,9 +45,10 @@ class _TemporaryFile:
         self._working = 0
         self._closed = False
 
-    def write(self, prefix: str, at: int, data: bytes) -> asyncio.Future[None]:
-        """Fails with OSError when the disk has no room. One at a time, for the first one makes the file."""
-        return self._do(lambda: self._write(prefix, at, data))
+    def write(self, prefix: str, at: int, data: bytes, size: int = sys.maxsize) -> asyncio.Future[None]:
+        """size: of the file, at most; what is beyond goes to its beginning. Fails with OSError when the disk
+        has no room. One at a time, for the first one makes the file."""
+        return self._do(lambda: self._write(prefix, at, data, size))
 
     def read(self, at: int, there: int) -> asyncio.Future[bytes]:
         """A piece of the `there` bytes that are written there: behind them the file may hold something older,
@@ -71,13 +79,13 @@ class _TemporaryFile:
 
     # --- in a thread ---
 
-    def _write(self, prefix: str, at: int, data: bytes) -> None:
+    def _write(self, prefix: str, at: int, data: bytes, size: int) -> None:
         if self._file is None:
             self._file = _file(prefix)
         view = memoryview(data)
         while view:
-            written = _write_at(self._file, at, view)
-            at += written
+            written = _write_at(self._file, at, view[: size - at])
+            at = (at + written) % size
             view = view[written:]
 
     def _read(self, at: int, size: int) -> bytes:
@@ -98,19 +106,44 @@ def _read_at(file: IO[bytes], at: int, size: int) -> bytes:
     return os.pread(file.fileno(), size, at)
 
 
+class Spools:
+    """The room on disk for all bodies and answers. size: bytes."""
+
+    def __init__(self, size: int = DEFAULT_SIZE) -> None:
+        about = "Bodies and answers that found no room on disk: refused, or the backend had to wait."
+        self.refused = Counter("gateway_spool_refused", about)
+        self.refused.add(amount=0)
+        self.budget = DiskBudget(size, self.refused.add)
+
+    def use(self, call: Call) -> DiskUse:
+        """What a file of this call will take of it."""
+        return DiskUse(self.budget, call.tenant.id.value if call.tenant is not None else PUBLIC)
+
+    def instruments(self) -> Iterable[Instrument]:
+        """For /metrics."""
+        used = "Bytes of temporary files that bodies and answers take."
+        most = "Bytes of temporary files that bodies and answers may take."
+        yield Gauge("gateway_spool_bytes", used, lambda: {(): self.budget.used})
+        yield Gauge("gateway_spool_limit_bytes", most, lambda: {(): self.budget.total})
+        yield self.refused
+
+
 class Spool:
-    """A body that was read whole. `small` holds it when it stayed in memory."""
+    """A body that was read whole. `small` holds it when it stayed in memory. use: what its file takes of the
+    budget for all."""
 
-    __slots__ = ("_file", "_written", "length", "small")
+    __slots__ = ("_file", "_use", "_written", "length", "small")
 
-    def __init__(self) -> None:
+    def __init__(self, use: DiskUse) -> None:
+        self._use = use
         self.length = 0
         self.small = b""
         self._file = _TemporaryFile()
         self._written = 0
 
     async def fill(self, call: Call) -> None:
-        """Read the client's body to its end. Raises what `body.chunks` raises, and InsufficientStorage."""
+        """Read the client's body to its end. Raises what `body.chunks` raises, and InsufficientStorage,
+        TenantLimit, SpoolSaturated."""
         pieces: list[bytes] = []
         waiting = 0
         async for chunk in body.chunks(call):
@@ -126,6 +159,13 @@ class Spool:
             self.small = b"".join(pieces)
 
     async def _write(self, data: bytes) -> None:
+        if not self._use.try_grow(self._written + len(data)):
+            if self._use.is_own_doing and self._use.key != PUBLIC:
+                text = (
+                    "The tenant's bodies and answers under way take all the room that it may have for them."
+                )
+                raise TenantLimit(text, close=True)
+            raise SpoolSaturated("Bodies and answers under way take all the room for them.", close=True)
         try:
             # Shielded: a future that is cancelled is done before its thread is.
             await asyncio.shield(self._file.write("gateway-body-", self._written, data))
@@ -155,6 +195,7 @@ class Spool:
 
     def close(self) -> None:
         self._file.close()
+        self._use.close()
 
 
 class Outbox:
@@ -164,7 +205,10 @@ class Outbox:
     What was put goes through three places in this order: `_ready` (memory, to be taken), the file,
     `_unwritten` (memory, to be written). on_change: called when a thread has done something: there may be
     more to take, room again, or `failed`. full: the backend has to wait, at 64 MiB in the file, or when the
-    disk is slow or has no room, so that the rest stays in memory.
+    disk is slow or has no room, so that the rest stays in memory. use: what the file takes of the budget for
+    all; where that has no room, neither has the disk.
+
+    The file is a ring: what was read makes room for what is written, so it does not grow with the answer.
     """
 
     __slots__ = (
@@ -178,13 +222,15 @@ class Outbox:
         "_size",
         "_unwritten",
         "_unwritten_size",
+        "_use",
         "_writing",
         "_written",
         "failed",
     )
 
-    def __init__(self, on_change: Callable[[], None]) -> None:
+    def __init__(self, on_change: Callable[[], None], use: DiskUse) -> None:
         self._on_change = on_change
+        self._use = use
         self._ready: deque[bytes] = deque()
         self._size = 0  # bytes of _ready
         self._unwritten: deque[bytes] = deque()
@@ -242,6 +288,7 @@ class Outbox:
     def close(self) -> None:
         self._closed = True
         self._file.close()
+        self._use.close()
 
     # --- the disk ---
 
@@ -251,10 +298,16 @@ class Outbox:
             return
         if not self._in_file and not self._reading:
             self._read_at = self._written = 0  # the file is used anew
+        size = self._unwritten_size
+        if self._in_file + size > _RING:
+            return  # when something was read
+        if not self._use.try_grow(min(self._written + size, _RING)):
+            self._refused = True
+            return
         self._writing = b"".join(self._unwritten)
         self._unwritten.clear()
         self._unwritten_size = 0
-        writing = self._file.write("gateway-answer-", self._written, self._writing)
+        writing = self._file.write("gateway-answer-", self._written % _RING, self._writing, _RING)
         writing.add_done_callback(self._wrote)
 
     def _wrote(self, writing: asyncio.Future[None]) -> None:
@@ -275,7 +328,8 @@ class Outbox:
         if self._reading or not self._in_file or self.failed is not None:
             return
         self._reading = True
-        self._file.read(self._read_at, self._in_file).add_done_callback(self._got)
+        at = self._read_at % _RING
+        self._file.read(at, min(self._in_file, _RING - at)).add_done_callback(self._got)
 
     def _got(self, reading: asyncio.Future[bytes]) -> None:
         self._reading = False
@@ -291,4 +345,5 @@ class Outbox:
             self._read_at += len(data)
             self._ready.append(data)
             self._size += len(data)
+            self._write()
         self._on_change()

@@ -19,6 +19,7 @@ from gateway.edge.exchange import Exchange
 from gateway.edge.lifetimes import Lifetime, Lifetimes
 from gateway.edge.pool import Pool, Pools
 from gateway.edge.relay import Relay
+from gateway.edge.spool import Spools
 
 L = logging.getLogger(__name__)
 # A backend whose answer nobody wants any more may take this long to end it when the route has no limit.
@@ -86,12 +87,13 @@ class Passage(Relay):
         pools: Pools,
         health: Health,
         lifetimes: Lifetimes,
+        spools: Spools,
         *,
         via: Via,
         threaded: bool,
         total: float,
     ) -> None:
-        super().__init__(call, client, via=via, threaded=threaded)
+        super().__init__(call, client, spools, via=via, threaded=threaded)
         self._seat = seat
         self._pool = pool
         self._pools = pools

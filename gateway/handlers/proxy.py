@@ -24,7 +24,7 @@ from gateway.edge.connection import Connection
 from gateway.edge.exchange import Exchange
 from gateway.edge.lifetimes import Lifetimes
 from gateway.edge.pool import Pool, Pools
-from gateway.edge.spool import Spool
+from gateway.edge.spool import Spool, Spools
 from gateway.edge.tunnel import Tunnels
 from gateway.handlers.passage import Health, Passage, Seat
 from gateway.handlers.requests import Requests
@@ -66,8 +66,10 @@ class Proxy:
         retries: Retries,
         via: Via,
         lifetimes: Lifetimes,
+        spools: Spools,
     ) -> None:
         self._lifetimes = lifetimes
+        self._spools = spools
         self._backend = backend
         self._pools = pools
         self._admission = admission
@@ -123,7 +125,7 @@ class Proxy:
         timeouts = deadline.shortened(call.route.timeouts, call.head.timeouts)
         rule = asked(call)
         handshake = Handshake(call, rule, self._pools, self._tunnels) if rule is not None else None
-        spool = Spool()
+        spool = Spool(self._spools.use(call))
         try:
             seat, pool, connection = await self._get_there(call, spool, timeouts, handshake is not None)
             passage: Passage | None = None
@@ -177,6 +179,7 @@ class Proxy:
             self._pools,
             self._health,
             self._lifetimes,
+            self._spools,
             via=self._via,
             threaded=self._backend.threaded,
             total=call.route.timeouts.total,

@@ -54,6 +54,7 @@ def test_every_word_is_read() -> None:
         pre_stop = 5s
         drain = 1.5
         share = 1/2
+        spool = 64MiB
         [admin]
         listen = 10.0.0.1:9
         hosts = A.example, b.Example
@@ -79,6 +80,7 @@ def test_every_word_is_read() -> None:
     assert config.tokens.leeway == 0
     assert config.share == 0.5
     assert config.body_memory == 1024**3
+    assert config.spool == 64 * 1024**2
 
 
 def test_no_access_log_is_an_empty_word() -> None:
@@ -104,6 +106,7 @@ def test_no_access_log_is_an_empty_word() -> None:
         ("[gateway]\ndrain = -1", "[gateway].drain", "no time"),
         ("[gateway]\npre_stop = nan", "[gateway].pre_stop", "no time"),
         ("[gateway]\npre_stop = inf", "[gateway].pre_stop", "no time"),
+        ("[gateway]\nspool = 1MiB", "[gateway].spool", "less than 2MiB"),
         ("[store]\nbody_memory = 1MiB", "[store].body_memory", "less than 2MiB"),
         ("[store]\nbody_memory = much", "[store].body_memory", "no size"),
         ("[store]\nuri = mysql://h", "[store].uri", "not offered"),

@@ -12,6 +12,7 @@ from typing import IO
 
 import pytest
 
+from gateway.core.disk_budget import DiskBudget, DiskUse
 from gateway.edge import spool
 from gateway.edge.spool import Outbox
 from tests.eventually import eventually
@@ -58,9 +59,10 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 class Reader:
     """Takes what an outbox has, whenever it says that something has changed."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: DiskBudget | None = None, tenant: str = "acme") -> None:
         self.changed = asyncio.Event()
-        self.outbox = Outbox(self.changed.set)
+        self.budget = budget or DiskBudget(1 << 40)
+        self.outbox = Outbox(self.changed.set, DiskUse(self.budget, tenant))
         self.got = b""
 
     def take_all(self) -> None:
@@ -198,3 +200,64 @@ async def test_a_file_is_closed_when_its_last_write_has_ended(disk: Disk) -> Non
     disk.go_on.set()
     await eventually(lambda: file.closed)
     assert reader.got == b""
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_an_answers_file_does_not_grow_with_what_was_read_of_it(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """A long answer whose client reads a little slower than it comes."""
+    monkeypatch.setattr(spool, "OUTBOX_LIMIT", 300_000)
+    monkeypatch.setattr(spool, "_UNWRITTEN", 100_000)
+    monkeypatch.setattr(spool, "_RING", 500_000)
+    dice = random.Random(seed)
+    reader = Reader()
+    data = numbered(5_000_000)
+    at, largest = 0, 0
+    while at < len(data):
+        if not reader.outbox.full:
+            size = dice.randrange(1, 60_000)
+            reader.outbox.put(data[at : at + size])
+            at += size
+        if dice.random() < 0.6:
+            reader.got += reader.outbox.take()
+        await asyncio.sleep(0)
+        file = reader.outbox._file._file
+        largest = max(largest, os.fstat(file.fileno()).st_size if file is not None else 0)
+    await reader.until(lambda: reader.outbox.empty)
+    assert reader.got == data
+    assert 0 < largest <= 500_000
+    assert reader.budget.used <= 500_000
+    reader.outbox.close()
+    assert reader.budget.used == 0
+
+
+async def test_an_answer_that_finds_no_room_in_the_budget_waits_in_its_backend_and_loses_nothing(
+    disk: Disk,
+) -> None:
+    budget = DiskBudget(8 * PIECE)
+    readers = [Reader(budget), Reader(budget), Reader(budget, "globex")]
+    data = numbered(8 * PIECE)
+    put = [0, 0, 0]
+
+    def fill(which: int) -> None:
+        while put[which] < len(data) and not readers[which].outbox.full:
+            at = put[which]
+            readers[which].outbox.put(data[at : at + PIECE])
+            put[which] += PIECE
+
+    for which in range(3):
+        fill(which)
+        await eventually(lambda which=which: not readers[which].outbox._writing)
+        fill(which)
+    assert all(reader.outbox.full for reader in readers)
+    assert budget.held("acme") <= 4 * PIECE
+    assert budget.held("globex") >= PIECE, "the other tenant still finds room"
+    for which in range(3):
+        while put[which] < len(data) or not readers[which].outbox.empty:
+            readers[which].take_all()
+            fill(which)
+            await asyncio.sleep(0)
+        assert readers[which].got == data
+        readers[which].outbox.close()
+    assert budget.used == 0

@@ -1,0 +1,104 @@
+"""Bodies and answers of many slow clients: together they take no more of the disk than they may."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.app import Gateway
+from tests import harness
+from tests.eventually import at_rest, eventually
+from tests.fakes import Backend, Heard, RawClient
+
+pytestmark = pytest.mark.asyncio
+MIB = 1024 * 1024
+SPOOL = 8 * MIB
+ANSWER = b"".join(b"%07d " % number for number in range(20 * MIB // 8))
+
+
+def config(backend: Backend) -> dict[str, Any]:
+    backends = {"app": {"kind": "gunicorn", "threads": 12, "addresses": [backend.address]}}
+    routes = [harness.route("svc", "app"), harness.route("open", "app", public=True)]
+    return harness.routing(routes, backends=backends)
+
+
+async def give(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A large answer to a GET; of a POST how many bytes came."""
+    body = ANSWER if heard.line.startswith("GET") else b"%d" % len(heard.body)
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    await writer.drain()
+
+
+async def asked(gateway: Gateway, tenant: str = "acme") -> RawClient:
+    """A client that does not read the answer."""
+    client = await RawClient.connect(harness.address(gateway))
+    head = harness.bearer(gateway, tenant)["Authorization"]
+    client.send(f"GET /svc/ HTTP/1.1\r\nHost: a\r\nAuthorization: {head}\r\n\r\n".encode())
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    return client
+
+
+async def post(gateway: Gateway, size: int, tenant: str = "acme", path: str = "/svc/") -> tuple[int, str]:
+    """The status, and the code of a problem; the body comes in two pieces, so that it is spooled."""
+    client = await RawClient.connect(harness.address(gateway))
+    lines = f"Content-Length: {size}\r\n"
+    if path == "/svc/":
+        lines += f"Authorization: {harness.bearer(gateway, tenant)['Authorization']}\r\n"
+    client.send(f"POST {path} HTTP/1.1\r\nHost: a\r\n{lines}\r\n".encode())
+    client.send(b"x" * size)
+    head, body = await client.answer()
+    client.close()
+    assert (" 503 " in head) <= ("Retry-After" in head)
+    return int(head.split()[1]), json.loads(body)["code"] if " 200 " not in head else ""
+
+
+async def test_slow_readers_of_large_answers_take_half_of_the_disks_budget_and_then_hold_their_seats(
+    tmp_path: Path,
+) -> None:
+    async with Backend(give) as backend:
+        async with harness.running(tmp_path, config(backend), spool=SPOOL) as gateway:
+            budget = gateway.spools.budget
+            clients = [await asked(gateway) for _ in range(6)]
+            used = await at_rest(lambda: budget.used)
+            assert SPOOL // 4 < used <= SPOOL // 2, "as much as is free"
+            assert gateway.admission.in_use() == {"app": 6}, "the backend waits with the rest"
+            assert await post(gateway, MIB, "globex") == (200, "")
+            other = await asked(gateway, "globex")
+            await eventually(lambda: budget.held("globex"))
+            assert await post(gateway, 3 * MIB) == (429, "tenant_limit")
+            for client in (*clients, other):
+                client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+            for client in (*clients, other):
+                await client.head()
+                assert await client.reader.readexactly(len(ANSWER)) == ANSWER
+                client.close()
+            await eventually(lambda: not budget.used)
+            text = "".join(gateway.spools.refused.lines())
+            assert "gateway_spool_refused_total 0" not in text
+
+
+async def test_what_a_client_that_left_had_on_disk_is_given_back(tmp_path: Path) -> None:
+    async with Backend(give) as backend:
+        async with harness.running(tmp_path, config(backend), spool=SPOOL) as gateway:
+            clients = [await asked(gateway) for _ in range(2)]
+            assert await at_rest(lambda: gateway.spools.budget.used)
+            for client in clients:
+                client.close()
+            await eventually(lambda: not gateway.spools.budget.used)
+
+
+async def test_a_body_is_503_where_others_have_taken_the_room(tmp_path: Path) -> None:
+    async with Backend(give) as backend:
+        async with harness.running(tmp_path, config(backend), spool=SPOOL) as gateway:
+            client = await asked(gateway)
+            await at_rest(lambda: gateway.spools.budget.used)
+            assert await post(gateway, 5 * MIB, "globex") == (503, "spool_saturated")
+            assert await post(gateway, 5 * MIB, path="/open/") == (503, "spool_saturated")
+            assert gateway.spools.budget.held("globex") == 0
+            client.close()
+            await eventually(lambda: not gateway.spools.budget.used)
+            assert await post(gateway, 3 * MIB, "globex") == (200, "")
