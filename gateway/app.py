@@ -117,8 +117,9 @@ class Gateway:
         self.feeds = Feeds(self.lifetimes)
         memory = Budget(config.body_memory)
         self.documents = Documents(self.store, self.feeds, memory, self.admission.enter)
-        routing = Path(config.routing)
-        self.live = ConfigService(routing, self._target, self.sockets, self._applied, self._refused)
+        self.live = ConfigService(
+            Path(config.routing), self._target, self.sockets, self._applied, self._refused
+        )
         self.life = Life(self._policies())
         self.listener = Listener(self.life, public_room(runtime.descriptors()))
         self._commands = config.commands if supervise else ()

@@ -63,6 +63,7 @@ async def test_slow_readers_of_large_answers_take_half_of_the_disks_budget_and_t
         async with harness.running(tmp_path, config(backend), spool=SPOOL) as gateway:
             budget = gateway.spools.budget
             clients = [await asked(gateway) for _ in range(6)]
+            await eventually(lambda: "total 0" not in "".join(gateway.spools.refused.lines()))
             used = await at_rest(lambda: budget.used)
             assert SPOOL // 4 < used <= SPOOL // 2, "as much as is free"
             assert gateway.admission.in_use() == {"app": 6}, "the backend waits with the rest"
@@ -77,15 +78,13 @@ async def test_slow_readers_of_large_answers_take_half_of_the_disks_budget_and_t
                 assert await client.reader.readexactly(len(ANSWER)) == ANSWER
                 client.close()
             await eventually(lambda: not budget.used)
-            text = "".join(gateway.spools.refused.lines())
-            assert "gateway_spool_refused_total 0" not in text
 
 
 async def test_what_a_client_that_left_had_on_disk_is_given_back(tmp_path: Path) -> None:
     async with Backend(give) as backend:
         async with harness.running(tmp_path, config(backend), spool=SPOOL) as gateway:
             clients = [await asked(gateway) for _ in range(2)]
-            assert await at_rest(lambda: gateway.spools.budget.used)
+            await eventually(lambda: gateway.spools.budget.used)
             for client in clients:
                 client.close()
             await eventually(lambda: not gateway.spools.budget.used)
@@ -95,6 +94,7 @@ async def test_a_body_is_503_where_others_have_taken_the_room(tmp_path: Path) ->
     async with Backend(give) as backend:
         async with harness.running(tmp_path, config(backend), spool=SPOOL) as gateway:
             client = await asked(gateway)
+            await eventually(lambda: gateway.spools.budget.used >= SPOOL // 4)
             await at_rest(lambda: gateway.spools.budget.used)
             assert await post(gateway, 5 * MIB, "globex") == (503, "spool_saturated")
             assert await post(gateway, 5 * MIB, path="/open/") == (503, "spool_saturated")
