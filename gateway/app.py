@@ -112,11 +112,9 @@ class Gateway:
         self.pool = ProcessPool()
         jobs = Jobs(self.pool)
         self.store = document_store(config.store_uri, secret, application, patient=True, jobs=jobs)
-        name = config.via or pseudonym(secret)
-        self.via = Via(name, responses=config.via_responses, loops=config.via_loops)
+        self.via = self._own_name(secret)
         self.feeds = Feeds(self.lifetimes)
-        memory = Budget(config.body_memory)
-        self.documents = Documents(self.store, self.feeds, memory, self.admission.enter)
+        self.documents = Documents(self.store, self.feeds, Budget(config.body_memory), self.admission.enter)
         self.live = ConfigService(
             Path(config.routing), self._target, self.sockets, self._applied, self._refused
         )
@@ -128,6 +126,11 @@ class Gateway:
 
     def _named(self, setting: str, path: str) -> AbstractContextManager[None]:
         return named_by(setting, self.config.path, path)
+
+    def _own_name(self, secret: bytes) -> Via:
+        config = self.config
+        name = config.via or pseudonym(secret)
+        return Via(name, responses=config.via_responses, loops=config.via_loops)
 
     def _policies(self) -> Policies:
         """What the life of a request asks of them."""
