@@ -62,6 +62,18 @@ def _normalise(found: re.Match[str]) -> str:
     return f"%{ord(raw):02X}"
 
 
+def unreachable(text: str) -> str:
+    """Why no canonical path has this text as one of its segments, percent-encoded as it must be; empty when
+    one has."""
+    if not text:
+        return "it is empty"
+    if not _forbidden.isdisjoint(text):
+        return "it holds a NUL, line break or backslash"
+    if "." in text and any(part in (".", "..") for part in text.split("/")):
+        return "it is, or holds between slashes, a dot segment (. or ..)"
+    return ""
+
+
 def decode(segment: str) -> str:
     """A canonical segment's text. Raises BadRequest when it is not UTF-8."""
     if "%" not in segment:
@@ -69,4 +81,12 @@ def decode(segment: str) -> str:
     try:
         return unquote(segment, errors="strict")
     except UnicodeDecodeError:
-        raise BadRequest("A path segment is not valid UTF-8.", close=True) from None
+        raise BadRequest("A path segment is not valid UTF-8 once its %XX are decoded.", close=True) from None
+
+
+def decode_loosely(path: str) -> str:
+    """The text of some canonical segments; what is not UTF-8 stays percent-encoded."""
+    try:
+        return unquote(path, errors="strict")
+    except UnicodeDecodeError:
+        return path

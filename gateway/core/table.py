@@ -218,9 +218,13 @@ def _params(entry: _Entry[T], rest_at: int, segments: list[str], *, encoded: boo
     values: dict[str, str] = {}
     for name, index in entry.params:
         values[name] = segments[index]
+    if encoded:
+        values = {name: paths.decode(value) for name, value in values.items()}
     if entry.rest:
-        values[entry.rest] = "/".join(segments[rest_at:])
-    return {name: paths.decode(value) for name, value in values.items()} if encoded else values
+        # Nobody needs it as text, and the backend gets the path as it came: it may be of another charset.
+        rest = "/".join(segments[rest_at:])
+        values[entry.rest] = paths.decode_loosely(rest) if encoded else rest
+    return values
 
 
 _Built = Mapping[tuple[str, Shape], Mapping[str, _Entry[T]]]

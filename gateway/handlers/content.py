@@ -9,6 +9,7 @@ from typing import TypeVar
 from aiohttp import hdrs
 
 from gateway.call import Call
+from gateway.core import media_type
 from gateway.core.errors import UnsupportedMediaType
 from gateway.edge import body
 from gateway.store import large
@@ -18,6 +19,8 @@ from gateway.store.patch import LargePatch, MergePatch, Patch, parse_json_patch
 from gateway.store.port import TenantStore
 
 T = TypeVar("T")
+_UTF_8 = frozenset({"utf-8", "utf8"})
+
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
@@ -44,22 +47,32 @@ NDJSON = Accepted((NDJSON_TYPE, "application/ndjson", "application/jsonl"), str(
 
 
 def check(call: Call, accepted: Accepted) -> str:
-    """The body's media type. Raises UnsupportedMediaType, with what is accepted. Accept-Encoding is there
-    only where the coding was the reason (RFC 9110 section 12.5.3)."""
-    media_type, _, parameters = "".join(call.head.values(b"content-type")).partition(";")
-    media_type = media_type.strip().lower()
-    charset = parameters.strip().lower().removeprefix("charset=").strip('"')
+    """The body's media type. Its parameters say nothing here, but for a charset, which JSON has none of
+    (RFC 8259 section 11): UTF-8 is meant all the same. Raises UnsupportedMediaType, with what is accepted.
+    Accept-Encoding is there only where the coding was the reason (RFC 9110 section 12.5.3)."""
+    lines = call.head.values(b"content-type")
+    if len(lines) == 1 and lines[0] in accepted.types and not call.head.values(b"content-encoding"):
+        return lines[0]
+    given = media_type.parse(", ".join(lines))
     codings = call.head.values(b"content-encoding")
     coded = bool(codings) and [coding.lower() for coding in codings] != ["identity"]
-    if media_type not in accepted.types or charset not in ("", "utf-8") or coded:
-        detail = f"Send {' or '.join(accepted.types)} in UTF-8, without a content coding."
-        tells = dict(accepted.line)
-        if call.method == "POST":
-            tells["Accept-Post"] = ", ".join(accepted.types)
-        if coded:
-            tells[hdrs.ACCEPT_ENCODING] = "identity"
-        raise UnsupportedMediaType(detail, headers=tells)
-    return media_type
+    if given is None:
+        why = "The Content-Type is no media type." if lines else "There is no Content-Type."
+    elif given.name not in accepted.types:
+        why = "The body is of another media type."
+    elif any(name == "charset" and value.lower() not in _UTF_8 for name, value in given.parameters):
+        why = "The charset is another one than UTF-8, which JSON is written in."
+    elif coded:
+        why = "The body has a content coding."
+    else:
+        return given.name
+    detail = f"{why} Send {' or '.join(accepted.types)} in UTF-8, without a content coding."
+    tells = dict(accepted.line)
+    if call.method == "POST":
+        tells["Accept-Post"] = ", ".join(accepted.types)
+    if coded:
+        tells[hdrs.ACCEPT_ENCODING] = "identity"
+    raise UnsupportedMediaType(detail, headers=tells)
 
 
 async def read(call: Call, accepted: Accepted) -> bytes:
@@ -75,9 +88,9 @@ async def members(store: TenantStore, raw: bytes, identifier: str | None) -> Mem
     return LargeMembers(await store.work(large.members_text, raw, identifier))
 
 
-async def patch(store: TenantStore, raw: bytes, identifier: str, media_type: str) -> Patch:
+async def patch(store: TenantStore, raw: bytes, identifier: str, given: str) -> Patch:
     """A body as a patch of a document. Raises as parse_members and parse_json_patch."""
-    array = media_type == JSON_PATCH_TYPE
+    array = given == JSON_PATCH_TYPE
     if is_light(raw):
         return parse_json_patch(raw) if array else MergePatch(parse_members(raw, identifier))
     if array:

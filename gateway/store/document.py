@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.core import paths
 from gateway.core.errors import BadRequest, BodyTooLarge, PreconditionFailed, Unprocessable
 from gateway.store import strict_json
 
@@ -123,13 +124,17 @@ def check_collection(name: str) -> None:
 
 
 def check_id(identifier: str) -> None:
-    """Raises BadRequest unless it is a document's id."""
+    """Raises BadRequest unless it is a document's id: text that the path of a URL can hold, and that is not
+    the name of something else there. One rule, wherever ids come in."""
     try:
         size = len(identifier.encode())
     except UnicodeEncodeError:
         raise BadRequest("A document's id is text that UTF-8 can hold.") from None
     if not 1 <= size <= MAX_ID_BYTES or _control.search(identifier):
         raise BadRequest(f"A document's id is 1 to {MAX_ID_BYTES} bytes of UTF-8 without control characters.")
+    why = paths.unreachable(identifier)
+    if why:
+        raise BadRequest(f"No URL could reach a document with this id: {why}.")
     if identifier in RESERVED_IDS:
         raise BadRequest(f"No document has one of the ids {', '.join(sorted(RESERVED_IDS))}.")
 

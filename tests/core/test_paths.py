@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.errors import BadRequest
-from gateway.core.paths import canonical, decode, refuse_encoded_slash
+from gateway.core.paths import canonical, decode, refuse_encoded_slash, unreachable
 
 PIECES = st.sampled_from(
     ["/", ".", "..", "a", "B", "%2F", "%2f", "%2e", "%2E", "%41", "%7e", "%25", "%00", "%0a", "%5C",
@@ -134,3 +134,23 @@ def test_decode_gives_text_and_refuses_other_bytes() -> None:
     assert decode("%C3%A9%2F") == "é/"
     with pytest.raises(BadRequest, match="UTF-8"):
         decode("%FF")
+
+
+PARTS = st.sampled_from(
+    [".", "..", "/", "a", "%", "%2F", "\\", "\n", "\r", "\0", " ", "é", "?", "#", "\t"]
+)  # fmt: skip
+TEXTS = st.one_of(
+    st.text(st.characters(exclude_categories=("Cs",)), max_size=8), st.lists(PARTS).map("".join)
+)
+
+
+@given(TEXTS)
+def test_a_text_is_reachable_when_a_path_holds_it_as_a_segment(text: str) -> None:
+    path = f"/c/{quote(text, safe='')}"
+    try:
+        segments = canonical(path).split("/")
+    except BadRequest:
+        assert unreachable(text)
+        return
+    assert bool(unreachable(text)) == (text == "")
+    assert len(segments) == 3 and decode(segments[2]) == text

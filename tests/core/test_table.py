@@ -91,6 +91,13 @@ def test_a_parameter_fills_one_segment_that_is_not_empty() -> None:
             made.match("GET", "", path)
 
 
+def test_the_rest_of_a_path_may_be_of_another_charset() -> None:
+    made = table(route("r", "/files/{name}/{rest*}"))
+    assert made.match("GET", "", "/files/a%20b/K%E4se/%C3%A9")[1] == {"name": "a b", "rest": "K%E4se/%C3%A9"}
+    with pytest.raises(BadRequest, match="UTF-8"):
+        made.match("GET", "", "/files/K%E4se/x")
+
+
 def test_a_parameter_that_is_not_utf8_is_400() -> None:
     with pytest.raises(BadRequest, match="UTF-8"):
         table(route("r", "/{x}")).match("GET", "", "/%FF")

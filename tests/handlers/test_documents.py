@@ -7,8 +7,9 @@ from urllib.parse import quote
 
 import pytest
 
+from gateway.store.document import RESERVED_IDS
 from tests.eventually import head_start
-from tests.handlers.api import BODY_LIMIT, MERGE, PREFIX, Api
+from tests.handlers.api import BODY_LIMIT, MERGE, NDJSON, PREFIX, Api, ndjson
 
 ODD_ID = "a/b c?é#%"
 
@@ -150,6 +151,65 @@ async def test_what_may_be_done_is_told_by_options_and_by_405(
         status, headers, problem = await api(method, path)
         assert (status, headers["Allow"], problem["code"]) == (405, f"{allow}, OPTIONS", "method_not_allowed")
         assert {name: headers[name] for name in more} == more
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["application/json;", "Application/Json; version=1", 'application/json; charset="UTF-8"',
+     "application/json;charset=utf-8; profile=x", "application/json ; ; charset=utf8"],
+)  # fmt: skip
+async def test_parameters_of_a_media_type_are_no_reason_to_refuse_it(api: Api, given: str) -> None:
+    assert (await api("PUT", "/orders/x", {"a": 1}, {"Content-Type": given}))[0] in (200, 201)
+    assert (await api("POST", "/orders/query", {"filter": {}}, {"Content-Type": given}))[0] == 200
+    merge, lines = (given.lower().replace("json", name) for name in ("merge-patch+json", "x-ndjson"))
+    assert (await api("PATCH", "/orders/x", {"a": 2}, {"Content-Type": merge}))[0] == 200
+    for path in ("/orders/bulk", "/orders/import"):
+        line = b'{"op":"create","data":{}}' if path.endswith("bulk") else b"{}"
+        assert (await api("POST", path, line, {"Content-Type": lines}))[0] == 200
+
+
+@pytest.mark.parametrize("charset", ["latin-1", '"utf-16"', "utf-8; charset=latin-1", "us-ascii2"])
+async def test_another_charset_is_415_and_told_to_be_the_reason(api: Api, charset: str) -> None:
+    sent = {"Content-Type": f"application/json; charset={charset}"}
+    status, _, problem = await api("PUT", "/orders/x", {}, sent)
+    assert status == 415 and "charset" in problem["detail"] and "UTF-8" in problem["detail"]
+
+
+IDS = [".", "..", "a/../b", "./a", "a/..", "a\\b", "\\", "a\nb", "\x00", "", "x" * 201, "query", "bulk",
+       "export", "import", "changes", "\x7f", "\x85"]  # fmt: skip
+REACHED = ["...", "a/b", "/", ".a", "a..b", "%2e", "a b", "é", "?", "#", "\u2028"]
+
+
+@pytest.mark.parametrize("identifier", IDS)
+async def test_an_id_that_no_url_reaches_is_refused_wherever_it_comes_in(api: Api, identifier: str) -> None:
+    path = f"/orders/{quote(identifier, safe='')}"
+    if identifier and identifier not in RESERVED_IDS:
+        assert (await api("PUT", path, {}))[0] == 400
+        assert (await api("GET", path))[0] == 400
+        assert (await api("GET", f"{path}?"))[0] == 400
+    for op in ({"op": "replace", "data": {}}, {"op": "patch", "data": {}}, {"op": "delete"}):
+        status, _, lines = await api("POST", "/orders/bulk", ndjson({**op, "id": identifier}), NDJSON)
+        assert status == 200 and lines[0]["status"] in (400, 422)
+    status, _, lines = await api("POST", "/orders/import", ndjson({"id": identifier}), NDJSON)
+    assert status == 200 and lines[0]["status"] in (400, 422) and lines[-1]["failed"] == 1
+
+
+@pytest.mark.parametrize("identifier", REACHED)
+async def test_an_id_that_a_url_reaches_is_taken_wherever_it_comes_in(api: Api, identifier: str) -> None:
+    path = f"/orders/{quote(identifier, safe='')}"
+    status, _, lines = await api("POST", "/orders/import", ndjson({"id": identifier, "n": 1}), NDJSON)
+    assert (status, lines[-1]["created"]) == (200, 1)
+    assert (await api("GET", path))[2] == {"id": identifier, "n": 1}
+    assert (await api("PUT", path, {"n": 2}))[0] == 200
+    replace = {"op": "replace", "id": identifier, "data": {"n": 3}}
+    assert (await api("POST", "/orders/bulk", ndjson(replace), NDJSON))[2][0]["status"] == 200
+    assert (await api("DELETE", path))[0] == 204
+
+
+async def test_an_id_that_is_not_utf8_is_400_with_the_reason(api: Api) -> None:
+    for method in ("GET", "PUT", "DELETE"):
+        status, _, problem = await api(method, "/orders/K%E4se", {} if method == "PUT" else None)
+        assert status == 400 and "UTF-8" in problem["detail"]
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def test_an_id_that_is_none_is_refused(name: str) -> None:
         document.check_id(name)
 
 
-@pytest.mark.parametrize("name", ["a", "é" * 100, "a b", "a/b", '{"$ne":1}', "..", "\U0001f600"])
+@pytest.mark.parametrize("name", ["a", "é" * 100, "a b", "a/b", '{"$ne":1}', "...", "\U0001f600"])
 def test_every_other_text_is_an_id(name: str) -> None:
     document.check_id(name)
 
