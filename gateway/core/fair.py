@@ -7,9 +7,11 @@ back. A tenant that comes begins at the virtual time, so that being idle earns n
 that is ahead: a debt stays until virtual time passes it.
 
 A fair order does not help a quick tenant while all seats are inside another's slow requests. So a tenant is
-heavy while its seat time over the last 5 s exceeds half its fair share, and while more than one tenant is
-active the heavy ones together hold at most `seats - reserve`. Active is who held or waited for a seat within
-that time. With a reserve of 0 no seat is idle while somebody waits, else at most `reserve` seats are.
+heavy while its seat time over the last 5 s, or what it would be charged for one more seat, exceeds half its
+fair share, or while it holds as many seats as that share is, and more than one: requests of many seconds have
+used nothing yet when they take the last seat. While more than one tenant is active the heavy ones together hold
+at most `seats - reserve`. Active is who held or waited for a seat within that time. With a reserve of 0 no seat
+is idle while somebody waits, else at most `reserve` seats are.
 
 Times are seconds on any monotonic clock. A decision costs O(log n) in the tenants that wait, amortised.
 """
@@ -172,6 +174,9 @@ class FairQueue(Generic[T]):
         self.inside += 1
         if flow.heavy:
             self._heavy_inside += 1
+        elif flow.inside > 1 and self.reserve and self._holds_much(flow):
+            flow.heavy = True
+            self._heavy_inside += flow.inside
 
     # --- waiting ---
 
@@ -258,7 +263,8 @@ class FairQueue(Generic[T]):
         total = self._weight + (weight if own is None else 0.0)
         waiting = self._waiting_weight + (0.0 if own is not None and own.queue else weight)
         seats = self.seats
-        if self.reserve and total > weight and recent + work > seats * WINDOW * weight / total / 2:
+        much = own is not None and self._holds_much(own)
+        if self.reserve and total > weight and (much or recent + work > seats * WINDOW * weight / total / 2):
             seats -= max(0.0, self.reserve - others * look.light_part(own))
         return max(seats - idle, seats * waiting / total, 1e-9)
 
@@ -280,11 +286,15 @@ class FairQueue(Generic[T]):
         if not self.reserve:
             return
         fair = self.seats * WINDOW * flow.weight * self._per_weight
-        heavy = flow.recent(now) > fair / 2
+        heavy = max(flow.recent(now), flow.estimate) > fair / 2 or self._holds_much(flow)
         if heavy is flow.heavy:
             return
         flow.heavy = heavy
         self._heavy_inside += flow.inside if heavy else -flow.inside
+
+    def _holds_much(self, flow: Flow[T]) -> bool:
+        """Whether a tenant holds its fair share of the seats at this moment, and more than one."""
+        return flow.inside > 1 and flow.inside >= self.seats * flow.weight * self._per_weight
 
     def _capped(self) -> bool:
         """Whether the heavy ones hold all that they may."""

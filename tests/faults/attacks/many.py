@@ -23,9 +23,8 @@ async def threaded(site: Site) -> None:
     await asyncio.gather(*(_repeat(site, tenant, "/t/quick") for tenant in NOISY for _ in range(32)))
 
 
-@attack("64 connections of two tenants, views of 1 s in the threaded backend", lead=3.0)
+@attack("64 connections of two tenants, views of 1 s in the threaded backend")
 async def seated(site: Site) -> None:
-    """In the first second they hold all seats: nobody knows of a new tenant how long its requests take."""
     await asyncio.gather(*(_repeat(site, tenant, "/t/sleep/1.0") for tenant in NOISY for _ in range(32)))
 
 
