@@ -293,8 +293,12 @@ class FairQueue(Generic[T]):
         self._heavy_inside += flow.inside if heavy else -flow.inside
 
     def _holds_much(self, flow: Flow[T]) -> bool:
-        """Whether a tenant holds its fair share of the seats at this moment, and more than one."""
-        return flow.inside > 1 and flow.inside >= self.seats * flow.weight * self._per_weight
+        """Whether a tenant holds its fair share of the seats at this moment, and more than one; where only the
+        reserve is left, whether one more would be beyond it."""
+        fair = self.seats * flow.weight * self._per_weight
+        if self.inside >= self._open and fair >= 1.0:
+            return flow.inside > 0 and flow.inside + 1 > fair
+        return flow.inside > 1 and flow.inside >= fair
 
     def _capped(self) -> bool:
         """Whether the heavy ones hold all that they may."""
