@@ -8,10 +8,10 @@ that is ahead: a debt stays until virtual time passes it.
 
 A fair order does not help a quick tenant while all seats are inside another's slow requests. So a tenant is
 heavy while its seat time over the last 5 s, or what it would be charged for one more seat, exceeds half its
-fair share, or while it holds as many seats as that share is, and more than one: requests of many seconds have
-used nothing yet when they take the last seat. While more than one tenant is active the heavy ones together hold
-at most `seats - reserve`. Active is who held or waited for a seat within that time. With a reserve of 0 no seat
-is idle while somebody waits, else at most `reserve` seats are.
+fair share, or while it holds as many seats as that share is, and more than one: requests of many seconds
+have used nothing yet when they take the last seat. While more than one tenant is active the heavy ones
+together hold at most `seats - reserve`. Active is who held or waited for a seat within that time. With a
+reserve of 0 no seat is idle while somebody waits, else at most `reserve` seats are.
 
 Times are seconds on any monotonic clock. A decision costs O(log n) in the tenants that wait, amortised.
 """
@@ -293,8 +293,8 @@ class FairQueue(Generic[T]):
         self._heavy_inside += flow.inside if heavy else -flow.inside
 
     def _holds_much(self, flow: Flow[T]) -> bool:
-        """Whether a tenant holds its fair share of the seats at this moment, and more than one; where only the
-        reserve is left, whether one more would be beyond it."""
+        """Whether a tenant holds its fair share of the seats at this moment, and more than one; where only
+        the reserve is left, whether one more would be beyond it."""
         fair = self.seats * flow.weight * self._per_weight
         if self.inside >= self._open and fair >= 1.0:
             return flow.inside > 0 and flow.inside + 1 > fair

@@ -237,7 +237,7 @@ async def expected(site: Site) -> None:
 
 @attack("views that take all threads for 5 s, 100 at once", lead=6.0)
 async def hung(site: Site) -> None:
-    """The first wave of two tenants that nobody knows yet holds all seats, each within its share, to its end."""
+    """The first wave of tenants that nobody knows holds all seats, each within its share, to its end."""
 
     async def one(site: Site, tenant: str) -> None:
         async with site.client(tenant) as client:

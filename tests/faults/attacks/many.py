@@ -25,7 +25,7 @@ async def threaded(site: Site) -> None:
 
 @attack("64 connections of two tenants, views of 1 s in the threaded backend", lead=2.0)
 async def seated(site: Site) -> None:
-    """The first wave of two tenants that nobody knows yet holds all seats, each within its share, to its end."""
+    """The first wave of tenants that nobody knows holds all seats, each within its share, to its end."""
     await asyncio.gather(*(_repeat(site, tenant, "/t/sleep/1.0") for tenant in NOISY for _ in range(32)))
 
 
