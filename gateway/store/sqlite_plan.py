@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.store.nodes import ID, Compare, Eq, In, Node, Text, conjuncts
+from gateway.store.nodes import ID, Compare, Eq, In, Node, Or, Text, conjuncts
 from gateway.store.sort import MAX_TEXT, RANK_TEXT, SortKey, SortValue, rank
 from gateway.store.sqlite_state import StoredIndex
 
@@ -32,11 +32,19 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """narrowed: take only the documents that a condition finds. walked: go along an index in the order of the
-    first sort key (with the condition, when it is on the same index). Neither: through all documents."""
+class Union:
+    """What one of these conditions finds, each document once."""
 
-    narrowed: Condition | None = None
+    parts: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """narrowed: take only the documents that a condition finds, or one of several. walked: go along an
+    index in the order of the first sort key (with the condition, when it is on the same index). Neither:
+    through all documents."""
+
+    narrowed: Condition | Union | None = None
     walked: StoredIndex | None = None
 
 
@@ -56,19 +64,54 @@ def choose(
         return Plan(narrowed=found[0])
     walked = None if by_id else by_path.get(sort[0].path)
     most = MANY if walked is None else FEW + 1
-    counted = [(_estimate(connection, condition, most), condition) for condition in found]
+    counted = _counted(connection, node, by_path, most)
     count, best = min(counted, key=lambda pair: pair[0], default=(0, None))
     if best is None:
         return Plan(walked=walked)
-    if by_id and best.exact:
+    if by_id and isinstance(best, Condition) and best.exact:
         return Plan(narrowed=best)
     if count > FEW and walked is not None:
-        same = [condition for _, condition in counted if condition.index is walked and not walked.many]
+        same = [condition for condition in found if condition.index is walked and not walked.many]
         return Plan(narrowed=same[0] if same else None, walked=walked)
     if count >= MANY and by_id:
-        exact = [condition for _, condition in counted if condition.exact]
+        exact = [condition for condition in found if condition.exact]
         return Plan(narrowed=exact[0]) if exact else SCAN
     return Plan(narrowed=best)
+
+
+def _counted(
+    connection: sqlite3.Connection, node: Node, by_path: dict[Any, StoredIndex], most: int
+) -> list[tuple[int, Condition | Union]]:
+    """What the indexes can do for a filter, each with how many entries it finds (`most`: that or more)."""
+    counted: list[tuple[int, Condition | Union]] = [
+        (_estimate(connection, condition, most), condition) for condition in _conditions(node, by_path)
+    ]
+    for part in conjuncts(node):
+        if isinstance(part, Or):
+            united = _united(connection, part, by_path, most)
+            if united is not None:
+                counted.append(united)
+    return counted
+
+
+def _united(
+    connection: sqlite3.Connection, node: Or, by_path: dict[Any, StoredIndex], most: int
+) -> tuple[int, Union] | None:
+    """The same for an $or: one condition for each of its branches; None when a branch has none, or when they
+    find no less than going through all documents does."""
+    total = 0
+    parts: list[Condition] = []
+    for branch in node.nodes:
+        count, best = min(
+            _counted(connection, branch, by_path, most), key=lambda pair: pair[0], default=(0, None)
+        )
+        if best is None:
+            return None
+        total += count
+        parts += best.parts if isinstance(best, Union) else (best,)
+        if total >= most:
+            return None
+    return (total, Union(tuple(parts))) if parts else None
 
 
 def _estimate(connection: sqlite3.Connection, condition: Condition, most: int) -> int:

@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.store import sqlite_documents, sqlite_plan
+from gateway.store import sqlite_documents, sqlite_plan, sqlite_walk
 from gateway.store.document import Document
 from gateway.store.nodes import CREATED, EVERYTHING, ID, META, Node, Path
 from gateway.store.query import Page
@@ -26,9 +26,10 @@ from gateway.store.sort import (
     sort_value,
 )
 from gateway.store.sqlite_filter import Filter
-from gateway.store.sqlite_plan import SCAN, Plan
+from gateway.store.sqlite_plan import SCAN, Condition, Plan, Union
 from gateway.store.sqlite_state import read_indexes
 from gateway.store.sqlite_statement import Bound, json_path, key_of
+from gateway.store.sqlite_walk import bind_all
 
 # A page ends early when its documents together are larger, so that no page holds gigabytes.
 PAGE_BYTES = 4 * 1024 * 1024
@@ -67,8 +68,7 @@ def read_page(
     try:
         indexes = [stored for stored in read_indexes(connection, listed.collection) if not stored.building]
         plan = sqlite_plan.choose(connection, indexes, listed.node, listed.sort)
-        statement, bound = select_ids(listed, limit + 1, position, plan)
-        identifiers = [identifier for (identifier,) in bound.execute(connection, statement)]
+        identifiers = _find_ids(connection, listed, limit + 1, position, plan)
         documents = _read_some(connection, listed, identifiers[:limit])
         total = _count(connection, listed, plan) if count else None
     finally:
@@ -77,6 +77,24 @@ def read_page(
     if len(documents) == len(identifiers):
         return page, None
     return page, _position(documents[-1], listed.sort)
+
+
+def _find_ids(
+    connection: sqlite3.Connection, listed: Listed, limit: int, position: list[Any] | None, plan: Plan
+) -> list[str]:
+    """The ids of a page in order."""
+    if plan.walked is not None and sqlite_walk.is_needed(_with_tie_breaker(listed.sort)):
+        narrowed = plan.narrowed if isinstance(plan.narrowed, Condition) else None
+        walk = sqlite_walk.Walk(
+            connection,
+            plan.walked.n,
+            narrowed,
+            lambda bound: _of_document(bound, listed),
+            descending=listed.sort[0].descending,
+        )
+        return walk.find(limit, position)
+    statement, bound = select_ids(listed, limit, position, plan)
+    return [identifier for (identifier,) in bound.execute(connection, statement)]
 
 
 def _read_some(connection: sqlite3.Connection, listed: Listed, identifiers: list[str]) -> list[Document]:
@@ -138,31 +156,38 @@ def select_ids(
 
 def _source(bound: Bound, listed: Listed, plan: Plan) -> tuple[str, str]:
     """What to select from, and where: d is the document, e (when there is a plan) an entry of the index."""
-    key = key_of(bound.bind(listed.collection))
-    where = [f"d.collection = {key}", f"(d.expires IS NULL OR d.expires > {bound.bind(listed.now)})"]
-    narrowed, source = plan.narrowed, "documents AS d"
+    where, narrowed, source = [], plan.narrowed, "documents AS d"
     if plan.walked is not None:
         source = "entries AS e CROSS JOIN documents AS d"
         where += ["d.id = e.id", f"e.n = {bound.bind(plan.walked.n)}", "e.main = 1"]
-        if narrowed is not None:
-            where.append(_bind_all(bound, narrowed.sql, narrowed.bound))
+        if isinstance(narrowed, Condition):
+            where.append(bind_all(bound, narrowed))
     elif narrowed is not None:
-        n, found = bound.bind(narrowed.index.n), _bind_all(bound, narrowed.sql, narrowed.bound)
-        if narrowed.exact:
+        where.append("d.id = e.id")
+        if isinstance(narrowed, Condition) and narrowed.exact:
             source = "entries AS e CROSS JOIN documents AS d"
-            where += ["d.id = e.id", f"e.n = {n}", found]
+            where.append(_of_entry(bound, narrowed))
         else:
-            entries = f"SELECT DISTINCT e.id FROM entries AS e WHERE e.n = {n} AND {found}"  # noqa: S608
+            parts = narrowed.parts if isinstance(narrowed, Union) else (narrowed,)
+            entries = " UNION ".join(
+                f"SELECT DISTINCT e.id FROM entries AS e WHERE {_of_entry(bound, part)}"  # noqa: S608
+                for part in parts
+            )
             source = f"({entries}) AS e CROSS JOIN documents AS d"
-            where.append("d.id = e.id")
-    where.append(Filter(bound).condition(listed.node))
+    where.append(_of_document(bound, listed))
     return source, " AND ".join(where)
 
 
-def _bind_all(bound: Bound, sql: str, values: tuple[Any, ...]) -> str:
-    """SQL with a ? for each value, bound."""
-    first, *others = sql.split("?")
-    return first + "".join(bound.bind(value) + part for value, part in zip(values, others, strict=True))
+def _of_document(bound: Bound, listed: Listed) -> str:
+    """Whether a document, d, is of the list."""
+    own = f"d.collection = {key_of(bound.bind(listed.collection))}"
+    live = f"(d.expires IS NULL OR d.expires > {bound.bind(listed.now)})"
+    return f"{own} AND {live} AND {Filter(bound).condition(listed.node)}"
+
+
+def _of_entry(bound: Bound, condition: Condition) -> str:
+    """A condition, and that an entry is of its index."""
+    return f"e.n = {bound.bind(condition.index.n)} AND {bind_all(bound, condition)}"
 
 
 def _with_tie_breaker(sort: tuple[SortKey, ...]) -> tuple[SortKey, ...]:
