@@ -34,15 +34,19 @@ class Seat:
 
     __slots__ = ("_charged", "_flow", "_seats", "_since", "_waiting", "key", "weight")
 
-    def __init__(self, seats: FairSeats, key: str, weight: float, flow: Flow[Waiter], now: float) -> None:
+    def __init__(
+        self, seats: FairSeats, key: str, weight: float, flow: Flow[Waiter] | None, now: float
+    ) -> None:
         self._seats = seats
         self._waiting: tuple[Flow[Waiter], Waiter] | None = None
+        self._flow: Flow[Waiter] | None = None
         self.key = key
         self.weight = weight
-        self._sit(flow, now)
+        if flow is not None:
+            self._sit(flow, now)
 
     def _sit(self, flow: Flow[Waiter], now: float) -> None:
-        self._flow: Flow[Waiter] | None = flow
+        self._flow = flow
         self._since = now
         self._charged = flow.charged
 
@@ -53,7 +57,12 @@ class Seat:
     @property
     def due(self) -> bool:
         """Whether its slice is over and others wait: time for `turn` or `park`. Any thread may ask."""
-        return self._seats.waiting > 0 and self._seats.now() - self._since >= SLICE
+        return self._seats.waiting > 0 and self.is_over
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its slice is over. Any thread may ask."""
+        return self._seats.now() - self._since >= SLICE
 
     def release(self) -> None:
         """Give it back, or stop waiting for the next slice."""
@@ -135,6 +144,12 @@ class FairSeats:
         now = self._tick()
         flow = self.fair.try_take(key, weight, now)
         return Seat(self, key, weight, flow, now) if flow is not None else None
+
+    def parked(self, key: str, weight: float, resume: Callable[[], None]) -> Seat:
+        """One that is parked from the beginning: for what has had a first slice elsewhere."""
+        seat = Seat(self, key, weight, None, 0.0)
+        seat.park(resume)
+        return seat
 
     async def take(self, key: str, weight: float = 1.0, wait: float | None = None) -> Seat:
         """A seat, after at most `wait` seconds (else the seats' own).

@@ -15,7 +15,6 @@ from typing import ClassVar
 
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import TenantId
-from gateway.fair_seats import FairSeats
 from gateway.store import durable, regex
 from gateway.store.cursor import MIN_KEY_BYTES
 from gateway.store.large import Jobs
@@ -32,7 +31,6 @@ from gateway.store.sqlite_writers import Writers
 from gateway.store.write import NO_QUOTA, Quota
 
 READER_THREADS = 4 * 64  # a read keeps its thread between two slices: of MAX_QUERIES of each open tenant
-MIN_SEATS, MAX_SEATS = 2, 8  # of readers that work at a time
 MAX_OPEN_TENANTS = 64
 QUERY_SECONDS = 10.0
 LEFT_SECONDS = 600.0  # a file that was begun so long ago was left by a process that was killed
@@ -109,8 +107,7 @@ class SQLiteDocumentStore:
         self._jobs.start()
         most = self._max_open_tenants
         files = Files(self._folder, self._writers, most, self._max_tenant_bytes, self._jobs)
-        seats = FairSeats("readers of the store", reader_seats())
-        reads = Reads(files, self._readers, seats, self._query_seconds)
+        reads = Reads(files, self._readers, processors(), self._query_seconds)
         exports, feeds = Exports(files, reads, max(1, most // 2)), Feeds(files, reads)
         files.on_changed = feeds.notify
         slices = Slices(files, self._pace)
@@ -129,8 +126,6 @@ class SQLiteDocumentStore:
         self._readers.shutdown()
 
 
-def reader_seats() -> int:
-    """As many as processors, for SQLite needs no interpreter while it searches; one for heavy tenants and one
-    for the others at least."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(MIN_SEATS, min(MAX_SEATS, usable))
+def processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

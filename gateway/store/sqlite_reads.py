@@ -29,11 +29,14 @@ STEPS = 1000
 
 
 class Reading:
-    """One read in a thread: whether it goes on. seconds: after how long it is given up. cancel(), park() and
-    end() are called on the event loop, the others by the thread."""
+    """One read in a thread: whether it goes on. seat: for its first slice. scans: the seats for the others.
+    seconds: after how long it is given up. cancel() and end() are called on the event loop, the others by the
+    thread."""
 
-    def __init__(self, seat: Seat, seconds: float) -> None:
+    def __init__(self, seat: Seat, scans: FairSeats, seconds: float) -> None:
         self._seat = seat
+        self._scans = scans
+        self._is_short = True
         self._loop = asyncio.get_running_loop()
         self._until = time.monotonic() + seconds
         self._resumed = Event()
@@ -43,7 +46,7 @@ class Reading:
         """SQLite's progress handler: true ends the statement."""
         if self._cancelled or time.monotonic() > self._until:
             return True
-        if self._seat.due:
+        if self._seat.is_over if self._is_short else self._seat.due:
             self._let_others()
         return self._cancelled
 
@@ -62,6 +65,10 @@ class Reading:
     def _park(self) -> None:
         if self._cancelled or not self._seat.held:
             self._resumed.set()
+        elif self._is_short:  # it turns out to be a scan
+            self._is_short = False
+            self._seat.release()
+            self._seat = self._scans.parked(self._seat.key, self._seat.weight, self._resumed.set)
         else:
             self._seat.park(self._resumed.set)
 
@@ -97,13 +104,19 @@ class Use:
 
 
 class Reads:
-    """seats: of the reader threads, of which there are enough for all that may have begun. query_seconds:
-    after how long a query is given up."""
+    """threads: enough for all that may have begun. processors: how many there are. query_seconds: after how
+    long a query is given up.
 
-    def __init__(self, files: Files, threads: Executor, seats: FairSeats, query_seconds: float) -> None:
+    seats: for the first slice of every read, so that what is short never waits for a scan. scans: for the
+    other slices; with few processors one at a time, so that the event loop finds one.
+    """
+
+    def __init__(self, files: Files, threads: Executor, processors: int, query_seconds: float) -> None:
         self._files = files
         self._threads = threads
-        self.seats = seats
+        self.seats = FairSeats("readers of the store", max(2, min(4, processors)))
+        scans = max(1, min(8, processors // 2))
+        self.scans = FairSeats("readers of the store", scans, reserve=scans // 4)
         self._query_seconds = query_seconds
         self._running: set[Reading] = set()
         self._closed = False
@@ -160,7 +173,7 @@ class Reads:
             raise _closing()
         use = use or Use()
         use.begin()
-        reading = Reading(seat, self._query_seconds)
+        reading = Reading(seat, self.scans, self._query_seconds)
         self._running.add(reading)
         running = asyncio.get_running_loop().run_in_executor(self._threads, work, reading)
 

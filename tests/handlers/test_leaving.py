@@ -43,9 +43,9 @@ async def test_a_query_ends_when_its_client_has_left(api: Api, path: str) -> Non
     reads._query_seconds = 3600.0  # it takes long, and has no end of its own
     for _ in range(3):
         _, writer = await sent(api, path + _COSTLY)
-        await eventually(lambda: reads.seats.fair.inside)
+        await eventually(lambda: reads.scans.fair.inside)
         writer.transport.abort()
-        await eventually(lambda: not reads.seats.fair.inside, end=10.0)
+        await eventually(lambda: not reads.scans.fair.inside, end=10.0)
     await eventually(lambda: not api.gateway.life.inside)
     assert (await api("GET", "/orders/?limit=1&fields=n"))[0] == 200
 
@@ -53,7 +53,7 @@ async def test_a_query_ends_when_its_client_has_left(api: Api, path: str) -> Non
 async def test_who_only_shuts_its_sending_down_gets_the_answer(api: Api) -> None:
     await api("PUT", "/orders/x", {"a": [{"b": n} for n in range(4_000)]})
     reader, writer = await sent(api, "/orders/?filter=" + _COSTLY)
-    await eventually(lambda: reads_of(api).seats.fair.inside)
+    await eventually(lambda: reads_of(api)._running)
     writer.write_eof()
     async with asyncio.timeout(END):
         answer = await reader.read()

@@ -47,8 +47,8 @@ def scan(store: SQLiteDocumentStore, tenant: str) -> asyncio.Future[Any]:
 
 async def is_free(store: SQLiteDocumentStore) -> None:
     """Nothing runs or waits any more, and every file may be closed."""
-    seats = reads_of(store).seats
-    await eventually(lambda: not seats.fair.inside and not seats.waiting)
+    for seats in (reads_of(store).seats, reads_of(store).scans):
+        await eventually(lambda seats=seats: not seats.fair.inside and not seats.waiting)  # type: ignore[misc]
     assert store._services is not None
     await eventually(lambda: not any(file.users for file in store._services.files.open_files()))  # type: ignore[union-attr]
 
@@ -60,7 +60,7 @@ async def test_a_page_is_served_while_others_scan_without_end(
     quiet = store.tenant(QUIET)
     await quiet.create("orders", {"n": 1})
     scans = [scan(store, f"noisy-{number}") for number in range(tenants) for _ in range(6)]
-    seats = reads_of(store).seats
+    seats = reads_of(store).scans
     await eventually(lambda: seats.waiting >= 4 * tenants - seats.fair.seats)
     for _ in range(20):
         page = await quiet.list("orders", Query(filter=filters.parse('{"n":1}'), count=True))
@@ -78,7 +78,7 @@ async def test_a_tenants_own_scans_let_its_other_reads_pass(store: SQLiteDocumen
     tenant = store.tenant(QUIET)
     await tenant.create("orders", {"n": 1})
     scans = [scan(store, QUIET.value) for _ in range(sqlite_files.MAX_QUERIES - 1)]
-    await eventually(lambda: reads_of(store).seats.fair.inside)
+    await eventually(lambda: reads_of(store).scans.fair.inside)
     assert len((await tenant.list("orders", Query())).items) == 1
     for one in scans:
         one.cancel()
@@ -88,7 +88,7 @@ async def test_a_tenants_own_scans_let_its_other_reads_pass(store: SQLiteDocumen
 async def test_a_scan_ends_when_its_caller_leaves_wherever_it_stands(store: SQLiteDocumentStore) -> None:
     """Working, between two slices, in line for a seat, and behind the tenant's own."""
     scans = [scan(store, "noisy") for _ in range(3 * sqlite_files.MAX_QUERIES)]
-    await eventually(lambda: reads_of(store).seats.waiting)
+    await eventually(lambda: reads_of(store).scans.waiting)
     for one in reversed(scans):
         one.cancel()
     await is_free(store)
@@ -106,7 +106,7 @@ async def test_an_export_whose_client_leaves_ends_and_lets_its_connection_go(
     for _ in range(3):
         export = tenant.export("orders", node)
         step = asyncio.ensure_future(anext(export, b""))
-        await eventually(lambda: reads_of(store).seats.fair.inside)
+        await eventually(lambda: reads_of(store).scans.fair.inside)
         step.cancel()
         with pytest.raises(asyncio.CancelledError):
             await step
@@ -116,7 +116,7 @@ async def test_an_export_whose_client_leaves_ends_and_lets_its_connection_go(
 
 async def test_too_many_queries_are_their_tenants_own_doing(store: SQLiteDocumentStore) -> None:
     scans = [scan(store, "noisy") for _ in range(sqlite_files.MAX_QUERIES + sqlite_files.MAX_WAITING)]
-    await eventually(lambda: reads_of(store).seats.fair.inside)
+    await eventually(lambda: reads_of(store).scans.fair.inside)
     with pytest.raises(TenantQueueFull) as refused:
         await scan(store, "noisy")
     assert refused.value.status == 429 and "Retry-After" in refused.value.headers
@@ -143,7 +143,7 @@ async def test_closing_the_store_ends_what_it_reads(tmp_path: Path) -> None:
     store = SQLiteDocumentStore(tmp_path, b"k" * 32, query_seconds=3600.0)
     await store.start()
     scans = [scan(store, f"noisy-{number}") for number in range(3) for _ in range(6)]
-    await eventually(lambda: reads_of(store).seats.waiting > 6)
+    await eventually(lambda: reads_of(store).scans.waiting > 6)
     await store.close()
     found = await asyncio.gather(*scans, return_exceptions=True)
     assert all(isinstance(error, StoreUnavailable) for error in found), found

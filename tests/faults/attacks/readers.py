@@ -124,4 +124,4 @@ async def leaving(site: Site) -> None:
             await asyncio.sleep(0.02)
             writer.transport.abort()
 
-    await asyncio.gather(*(again(tenant) for tenant in NOISY for _ in range(8)))
+    await asyncio.gather(*(again(tenant) for tenant in NOISY for _ in range(4)))
