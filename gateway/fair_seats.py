@@ -64,22 +64,23 @@ class Seat:
         """Whether its slice is over. Any thread may ask."""
         return self._seats.now() - self._since >= SLICE
 
-    def release(self) -> None:
-        """Give it back, or stop waiting for the next slice."""
+    def release(self, used: float | None = None) -> None:
+        """Give it back, or stop waiting for the next slice. used: seconds of work to be charged for, where
+        that is known better than by the clock."""
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             self._seats.fair.leave(*waiting)
-        self._give_back()
+        self._give_back(used)
 
-    def _give_back(self) -> None:
+    def _give_back(self, used: float | None) -> None:
         flow, self._flow = self._flow, None
         if flow is not None:
-            self._seats.end(flow, self._charged, self._since)
+            self._seats.end(flow, self._charged, self._since if used is None else self._seats.now() - used)
 
-    def park(self, resume: Callable[[], None]) -> None:
+    def park(self, resume: Callable[[], None], used: float | None = None) -> None:
         """Let others work; `resume` is called when it is this one's turn again, before this returns if that
-        is at once. Not called any more after a release."""
-        self._give_back()
+        is at once. Not called any more after a release. used: as in release."""
+        self._give_back(used)
 
         def take(flow: Flow[Waiter]) -> bool:
             self._waiting = None

@@ -172,6 +172,24 @@ async def test_a_seat_is_given_back_once_however_often_it_is_released(clock: Clo
     assert seats.try_take("a") is None
 
 
+async def test_charged_is_what_was_used_where_that_is_known(clock: Clock) -> None:
+    """One that waited for the processor most of its time is not kept from its next turn for that."""
+    seats = seats_of(clock, 1, reserve=0)
+    had = {"a": 0, "b": 0}
+
+    async def work(tenant: str, part: float) -> None:
+        while sum(had.values()) < 600:
+            seat = await seats.take(tenant)
+            await asyncio.sleep(0)
+            had[tenant] += 1
+            clock.time += 0.004
+            seat.release(0.004 * part)
+
+    await asyncio.gather(*(work("a", 1.0) for _ in range(3)), *(work("b", 0.25) for _ in range(3)))
+    assert had["b"] > 3 * had["a"]
+    assert is_empty(seats)
+
+
 async def test_who_is_released_while_it_is_parked_leaves_the_queue_and_is_not_called(clock: Clock) -> None:
     seats = seats_of(clock, 1, reserve=0)
     long = holds(seats.try_take("a"))

@@ -22,7 +22,7 @@ from gateway.store.port import Capability
 from gateway.store.sqlite_changes import Feeds
 from gateway.store.sqlite_export import Exports
 from gateway.store.sqlite_files import Files
-from gateway.store.sqlite_reads import Reads
+from gateway.store.sqlite_reads import Reads, lower_priority
 from gateway.store.sqlite_slices import Slices
 from gateway.store.sqlite_sweep import Sweeper
 from gateway.store.sqlite_tenant import Services, SQLiteTenantStore
@@ -72,7 +72,7 @@ class SQLiteDocumentStore:
         self._pace = pace
         self._jobs = jobs or Jobs()
         self._writers = Writers()
-        self._readers = ThreadPoolExecutor(READER_THREADS, "store-read")
+        self._readers = ThreadPoolExecutor(READER_THREADS, "store-read", lower_priority)
         self._services: Services | None = None
         self._sweeper: Sweeper | None = None
 

@@ -8,11 +8,14 @@ found. So a page waits for a slice of a long scan and never for the scan, whoeve
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from threading import Event
+from contextlib import suppress
+from threading import Event, get_native_id
 from typing import TypeVar
 
 from gateway.core.errors import StoreUnavailable, TenantQueueFull
@@ -26,6 +29,7 @@ T = TypeVar("T")
 # Of SQLite's virtual machine, between two questions whether it may go on: some 0.1 ms over small documents,
 # and over those that are just not large (LARGE_BYTES in sqlite_large.py) some 10 ms.
 STEPS = 1000
+_NICER = 5
 
 
 class Reading:
@@ -40,6 +44,8 @@ class Reading:
         self._loop = asyncio.get_running_loop()
         self._until = time.monotonic() + seconds
         self._resumed = Event()
+        self._worked = 0.0  # seconds of processor time of its thread, when it last took up work
+        self._used = 0.0
         self._cancelled = False
 
     def may_not_go_on(self) -> bool:
@@ -57,20 +63,30 @@ class Reading:
         if self.may_not_go_on():
             raise interrupted()
 
+    def begin(self) -> None:
+        """The thread takes up work."""
+        self._worked = time.thread_time()
+
+    def pause(self) -> None:
+        """It lays it down. Charged is what it worked: not that it waited for a processor or the lock."""
+        self._used = time.thread_time() - self._worked
+
     def _let_others(self) -> None:
+        self.pause()
         self._resumed.clear()
         self._loop.call_soon_threadsafe(self._park)
         self._resumed.wait(max(0.0, self._until - time.monotonic()))
+        self.begin()
 
     def _park(self) -> None:
         if self._cancelled or not self._seat.held:
             self._resumed.set()
         elif self._is_short:  # it turns out to be a scan
             self._is_short = False
-            self._seat.release()
+            self._seat.release(self._used)
             self._seat = self._scans.parked(self._seat.key, self._seat.weight, self._resumed.set)
         else:
-            self._seat.park(self._resumed.set)
+            self._seat.park(self._resumed.set, self._used)
 
     def cancel(self) -> None:
         """Nobody waits for it any more: it ends when SQLite asks next. It keeps its seat until then."""
@@ -78,7 +94,7 @@ class Reading:
         self._resumed.set()
 
     def end(self) -> None:
-        self._seat.release()
+        self._seat.release(self._used)
 
 
 class Use:
@@ -175,7 +191,7 @@ class Reads:
         use.begin()
         reading = Reading(seat, self.scans, self._query_seconds)
         self._running.add(reading)
-        running = asyncio.get_running_loop().run_in_executor(self._threads, work, reading)
+        running = asyncio.get_running_loop().run_in_executor(self._threads, _timed, work, reading)
 
         def end(running: asyncio.Future[T]) -> None:
             if not running.cancelled():
@@ -231,6 +247,23 @@ class Reads:
         if sqlite_errors.is_broken(error):
             self._files.detach(file)
         return sqlite_errors.translate(error, file.path)
+
+
+def _timed(work: Callable[[Reading], T], reading: Reading) -> T:
+    reading.begin()
+    try:
+        return work(reading)
+    finally:
+        reading.pause()
+
+
+def lower_priority() -> None:
+    """Of this thread: where a processor is free for one of them, the event loop goes first. Only Linux gives
+    threads priorities of their own."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            thread = get_native_id()
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICER)
 
 
 def _closing() -> StoreUnavailable:
