@@ -3,7 +3,7 @@ reads. What waits to be read counts in the memory of its tenant, as the bodies o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from aiohttp import web
 
@@ -34,10 +34,48 @@ class LargeAnswer(web.StreamResponse):
             return await stream.end()
 
 
+class LargePage(LargeAnswer):
+    """A page whose documents are large, or many. parts: what it is made of, in UTF-8. size: of them all."""
+
+    def __init__(self, parts: Sequence[bytes | memoryview], size: int, headers: Mapping[str, str]) -> None:
+        web.StreamResponse.__init__(self, status=200)
+        self._parts = parts
+        self._size = size
+        self._more = headers
+
+    async def send(self, call: Call) -> web.StreamResponse:
+        with Stream(call, "application/json", self._more, length=self._size) as stream:
+            if call.method != "HEAD":
+                for piece in pieces(self._parts, _PIECE):
+                    await stream.write(piece)
+            return await stream.end()
+
+
+def pieces(parts: Iterable[bytes | memoryview], size: int) -> Iterator[bytes]:
+    """The same bytes in pieces of this size; a part is copied piece by piece, never as a whole."""
+    piece = bytearray()
+    for part in parts:
+        at = 0
+        while at < len(part):
+            taken = min(len(part) - at, size - len(piece))
+            piece += part[at : at + taken]
+            at += taken
+            if len(piece) == size:
+                yield bytes(piece)
+                piece.clear()
+    if piece:
+        yield bytes(piece)
+
+
+def hold(call: Call, size: int) -> None:
+    """Count so many bytes until they are sent. Raises TenantLimit, StoreSaturated."""
+    if call.held is not None:
+        call.held.grow(size)
+
+
 def count(call: Call, document: Document) -> None:
     """Count what is read, until it is sent. Raises TenantLimit, StoreSaturated."""
-    if call.held is not None:
-        call.held.grow(len(document.encoded))
+    hold(call, len(document.encoded))
 
 
 def fits(call: Call, document: Document) -> bool:

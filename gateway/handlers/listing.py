@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 from gateway.call import Call
 from gateway.core.errors import BadRequest
 from gateway.core.forwarding import public_prefix
-from gateway.handlers import content, parameters, scopes
+from gateway.handlers import content, large_answer, parameters, scopes
 from gateway.handlers.parameters import Parameters, in_body, in_parameter
 from gateway.store import filter as filters
 from gateway.store import projection, representation, strict_json
@@ -28,12 +28,13 @@ from gateway.store.strict_json import dumps
 # A Link header is left out when its value would be longer: `next` is in the body too, and many clients
 # refuse header lines of more than 8 KiB.
 MAX_LINK = 7000
+LARGE_PAGE = 256 * 1024  # characters of documents, beyond which a page goes out in pieces
 
 _NOT_ACCEPTED = "The query is not accepted; see errors."
 NAMES = ("filter", "sort", "fields", "limit", "cursor", "count")
 
 
-async def answer_documents(call: Call, store: TenantStore, collection: str) -> web.Response:
+async def answer_documents(call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
     """200 `{"items": [...], "next": "...", "count": 2}`; `next` is absent on the last page, `count` unless
     asked for."""
     scopes.require(call, collection, "GET")
@@ -41,17 +42,17 @@ async def answer_documents(call: Call, store: TenantStore, collection: str) -> w
     query = _from_parameters(given)
     with in_parameter("cursor"):
         page = await store.list(collection, query)
-    return _page(page, link(f"{prefix(call)}/{collection}/", given, page.next))
+    return _page(call, page, link(f"{prefix(call)}/{collection}/", given, page.next))
 
 
-async def answer_query(call: Call, store: TenantStore, collection: str) -> web.Response:
+async def answer_query(call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
     """The same, asked by a body (the QUERY method, draft-ietf-httpbis-safe-method-w-body)."""
     scopes.require(call, collection, "GET")
     parameters.read(call)
     query = await content.parse(store, await content.read(call, content.QUERY), _from_body)
     with in_body("/cursor"):
         page = await store.list(collection, query)
-    return _page(page, link("", {}, None))
+    return _page(call, page, link("", {}, None))
 
 
 def json_text(status: int, text: str, headers: Mapping[str, str]) -> web.Response:
@@ -75,11 +76,20 @@ def link(path: str, given: Parameters, cursor: str | None) -> dict[str, str]:
     return headers
 
 
-def _page(page: Page[Document], headers: Mapping[str, str]) -> web.Response:
-    items = ",".join([representation.item(document) for document in page.items])
+def _page(call: Call, page: Page[Document], headers: Mapping[str, str]) -> web.StreamResponse:
     following = "" if page.next is None else f',"next":{dumps(page.next)}'
     count = "" if page.count is None else f',"count":{page.count}'
-    return json_text(200, f'{{"items":[{items}]{following}{count}}}', headers)
+    end = f"]{following}{count}}}"
+    if sum(len(document.text) + len(document.encoded) for document in page.items) <= LARGE_PAGE:
+        items = ",".join([representation.item(document) for document in page.items])
+        return json_text(200, f'{{"items":[{items}{end}', headers)
+    parts: list[bytes | memoryview] = [b'{"items":[']
+    for number, document in enumerate(page.items):
+        parts += ([b","] if number else []) + list(representation.item_parts(document))
+    parts.append(end.encode())
+    size = sum(map(len, parts))
+    large_answer.hold(call, size)
+    return large_answer.LargePage(parts, size, headers)
 
 
 def parse_filter(given: Parameters) -> Node:

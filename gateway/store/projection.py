@@ -6,6 +6,7 @@ A path looks into objects, and into the objects in an array on its way. The id i
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,11 @@ class Projection:
 
 
 WHOLE = Projection((), exclude=True)
+
+
+def projected_text(raw: bytes, projection: Projection) -> bytes:
+    """What is left of a large document's text: a job of a worker process, see large.py."""
+    return strict_json.dumps(projection.members(json.loads(raw))).encode()
 
 _Tree = dict[str, "_Tree"]  # an empty one ends a path
 

@@ -28,12 +28,23 @@ def body_length(document: Document) -> int:
     return len(f'{{"id":{quote(document.id)},'.encode()) + len(document.encoded) - 1
 
 
+def item_parts(document: Document) -> tuple[bytes | memoryview, ...]:
+    """As item, in UTF-8; what is large is not copied."""
+    if not document.encoded:
+        return (item(document).encode(),)
+    return _item_head(document).encode() + b",", memoryview(document.encoded)[1:]
+
+
 def item(document: Document) -> str:
     """As body, in a list: with `_etag`, `_created` and `_modified`."""
+    return _object(_item_head(document), _text(document))
+
+
+def _item_head(document: Document) -> str:
     created = instants.to_text(document.created)
     modified = created if document.modified == document.created else instants.to_text(document.modified)
     head = f'{{"id":{quote(document.id)},"_etag":{quote(document.etag)}'
-    return _object(f'{head},"_created":"{created}","_modified":"{modified}"', _text(document))
+    return f'{head},"_created":"{created}","_modified":"{modified}"'
 
 
 def line(document: Document) -> str:

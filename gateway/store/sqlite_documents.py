@@ -30,7 +30,7 @@ _READ_SMALL = f"SELECT {COLUMNS}, CASE WHEN size <= {INLINE_BYTES} THEN data END
 
 # CROSS JOIN: in the order of the ids.
 _READ_MANY = f"""
-    SELECT d.id, d.version, d.incarnation, d.created, d.modified, d.data
+    SELECT d.id, d.version, d.incarnation, d.created, d.modified, {DATA}
     FROM json_each(?) AS wanted CROSS JOIN documents AS d
     WHERE d.collection = {key_of('?')} AND d.id = wanted.value AND (d.expires IS NULL OR d.expires > ?)"""  # noqa: S608
 

@@ -22,6 +22,7 @@ from gateway.store.nodes import (
     Path,
     Size,
     conjuncts,
+    fields,
 )
 from gateway.store.sqlite_statement import Bound, json_path
 from gateway.store.sqlite_values import Value, holds
@@ -45,8 +46,15 @@ class Filter:
         self._bound = bound
 
     def condition(self, node: Node) -> str:
-        """Of a document, d."""
-        return self._render(node, None)
+        """Of a document, d. What is asked of its columns alone comes first."""
+        parts = list(conjuncts(node))
+        of_columns = [part for part in parts if all(path in _COLUMNS for path in fields(part))]
+        others = [part for part in parts if part not in of_columns]
+        rendered = [self._render(part, None) for part in of_columns]
+        if others:
+            rest = And(tuple(others))
+            rendered.append(self._bound.unless_large(lambda bound: Filter(bound)._render(rest, None)))
+        return f"({' AND '.join(rendered or ['1'])})"
 
     def _render(self, node: Node, element: str | None) -> str:
         """element: the alias of the element that an ElemMatch looks at."""

@@ -5,6 +5,7 @@ As in sqlite_filter.py, whatever came from a client is a bound parameter.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 from gateway.store import sqlite_documents, sqlite_plan, sqlite_walk
 from gateway.store.document import Document
+from gateway.store.large import is_light
 from gateway.store.nodes import CREATED, EVERYTHING, ID, META, Node, Path
 from gateway.store.query import Page
 from gateway.store.sort import (
@@ -23,12 +25,14 @@ from gateway.store.sort import (
     RANK_OBJECT,
     RANK_TEXT,
     SortKey,
+    SortValue,
+    rank,
     sort_value,
 )
 from gateway.store.sqlite_filter import Filter
 from gateway.store.sqlite_plan import SCAN, Condition, Plan, Union
 from gateway.store.sqlite_state import read_indexes
-from gateway.store.sqlite_statement import Bound, json_path, key_of
+from gateway.store.sqlite_statement import Bound, apart, json_path, key_of
 from gateway.store.sqlite_walk import bind_all
 
 # A page ends early when its documents together are larger, so that no page holds gigabytes.
@@ -71,12 +75,11 @@ def read_page(
         identifiers = _find_ids(connection, listed, limit + 1, position, plan)
         documents = _read_some(connection, listed, identifiers[:limit])
         total = _count(connection, listed, plan) if count else None
+        is_last = len(documents) == len(identifiers)
+        end = None if is_last else _position(connection, listed, documents[-1])
     finally:
         connection.execute("ROLLBACK")
-    page = Page(tuple(documents), count=total)
-    if len(documents) == len(identifiers):
-        return page, None
-    return page, _position(documents[-1], listed.sort)
+    return Page(tuple(documents), count=total), end
 
 
 def _find_ids(
@@ -104,10 +107,10 @@ def _read_some(connection: sqlite3.Connection, listed: Listed, identifiers: list
         sqlite_documents.select_many(connection, listed.collection, identifiers, listed.now)
     ) as rows:
         for identifier, row in zip(identifiers, rows, strict=False):
-            document = Document(*row)
+            document = sqlite_documents.from_row(*row)
             assert document.id == identifier
             documents.append(document)
-            size += len(document.text)
+            size += len(document.text) + len(document.encoded)
             if size > PAGE_BYTES:
                 break
         else:
@@ -198,30 +201,63 @@ def _with_tie_breaker(sort: tuple[SortKey, ...]) -> tuple[SortKey, ...]:
     return (*sort, _ID_KEY)
 
 
-def _position(document: Document, sort: tuple[SortKey, ...]) -> list[Any]:
-    data = document.data if any(key.path != ID and key.path not in META for key in sort) else {}
+def _position(connection: sqlite3.Connection, listed: Listed, document: Document) -> list[Any]:
+    own = [key.path for key in listed.sort if key.path != ID and key.path not in META]
+    light = not document.encoded and is_light(document.text)
+    data = document.data if own and light else {}
     return [
-        sort_value(key.path, document.id, data, document.created, document.modified)
-        for key in _with_tie_breaker(sort)
+        _read_value(connection, listed, document.id, key.path)
+        if key.path in own and not light
+        else sort_value(key.path, document.id, data, document.created, document.modified)
+        for key in _with_tie_breaker(listed.sort)
     ]
+
+
+def _read_value(connection: sqlite3.Connection, listed: Listed, identifier: str, path: Path) -> SortValue:
+    """Where a large document stands, without reading its JSON here. A number by its text: see Bound.real."""
+    bound = Bound()
+    at, of = bound.bind(json_path(*path)), key_of(bound.bind(listed.collection))
+    kind = f"json_type(d.data, {at})"
+    text = (
+        f"CASE WHEN {kind} IN ('integer', 'real') THEN d.data -> {at} "
+        f"WHEN {kind} = 'text' THEN d.data ->> {at} END"
+    )
+    where = f"d.collection = {of} AND d.id = {bound.bind(identifier)}"
+    with apart():
+        rows = bound.execute(connection, f"SELECT {kind}, {text} FROM documents AS d WHERE {where}")  # noqa: S608
+        ((found, value),) = rows.fetchall()
+    if found in ("integer", "real"):
+        return rank(json.loads(value))
+    kinds = {"text": value, "true": True, "false": False, "object": {}, "array": []}
+    return rank(kinds.get(found))
 
 
 def _sort_columns(bound: Bound, index: int, path: Path) -> list[str]:
     """`r`, the rank of the type, and `v`, the value within it; see sort.py."""
     if path in META:
         return [f"{RANK_NUMBER} AS r{index}", f"d.{'created' if path == CREATED else 'modified'} AS v{index}"]
-    at = bound.bind(json_path(*path))
-    kind, value = f"json_type(d.data, {at})", f"json_extract(d.data, {at})"
-    rank = (
+    return [
+        f"{bound.unless_large(lambda bound: _rank_column(bound, path))} AS r{index}",
+        f"{bound.unless_large(lambda bound: _value_column(bound, path))} AS v{index}",
+    ]
+
+
+def _rank_column(bound: Bound, path: Path) -> str:
+    kind = f"json_type(d.data, {bound.bind(json_path(*path))})"
+    return (
         f"CASE {kind} WHEN 'integer' THEN {RANK_NUMBER} WHEN 'real' THEN {RANK_NUMBER} "
         f"WHEN 'text' THEN {RANK_TEXT} WHEN 'object' THEN {RANK_OBJECT} WHEN 'array' THEN {RANK_ARRAY} "
         f"WHEN 'false' THEN {RANK_BOOL} WHEN 'true' THEN {RANK_BOOL} ELSE {RANK_NULL} END"
     )
-    within = (
+
+
+def _value_column(bound: Bound, path: Path) -> str:
+    at = bound.bind(json_path(*path))
+    kind, value = f"json_type(d.data, {at})", f"json_extract(d.data, {at})"
+    return (
         f"CASE {kind} WHEN 'integer' THEN {value} WHEN 'real' THEN {value} "
         f"WHEN 'text' THEN substr({value}, 1, {MAX_TEXT}) WHEN 'true' THEN 1 ELSE 0 END"
     )
-    return [f"{rank} AS r{index}", f"{within} AS v{index}"]
 
 
 def _after(bound: Bound, keys: tuple[SortKey, ...], position: list[Any], *, walked: bool) -> str:

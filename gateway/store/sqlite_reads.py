@@ -12,10 +12,10 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import suppress
-from threading import Event, get_native_id
+from contextlib import contextmanager, suppress
+from threading import Event, Lock, get_native_id
 from typing import TypeVar
 
 from gateway.core.errors import StoreUnavailable, TenantQueueFull
@@ -23,13 +23,15 @@ from gateway.fair_seats import FairSeats, Seat
 from gateway.store import sqlite_documents, sqlite_errors
 from gateway.store.document import Document
 from gateway.store.sqlite_files import MAX_WAITING, Files, TenantFile
+from gateway.store.sqlite_statement import here
 
 T = TypeVar("T")
 
 # Of SQLite's virtual machine, between two questions whether it may go on: some 0.1 ms over small documents,
-# and over those that are just not large (LARGE_BYTES in sqlite_large.py) some 10 ms.
+# and over those that are just not large (large.py) some 10 ms.
 STEPS = 1000
 _NICER = 5
+_LARGE = Lock()
 
 
 class Reading:
@@ -44,6 +46,7 @@ class Reading:
         self._loop = asyncio.get_running_loop()
         self._until = time.monotonic() + seconds
         self._resumed = Event()
+        self._apart = False
         self._worked = 0.0  # seconds of processor time of its thread, when it last took up work
         self._used = 0.0
         self._cancelled = False
@@ -52,6 +55,8 @@ class Reading:
         """SQLite's progress handler: true ends the statement."""
         if self._cancelled or time.monotonic() > self._until:
             return True
+        if self._apart:
+            return False
         if self._seat.is_over if self._is_short else self._seat.due:
             self._let_others()
         return self._cancelled
@@ -62,6 +67,20 @@ class Reading:
         time.sleep(0)  # lets go of the interpreter's lock, for which the event loop would else wait 5 ms
         if self.may_not_go_on():
             raise interrupted()
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Around work on one large document. Nobody else does that at the time, for the memory that it takes,
+        and it is not laid down in the middle; so it counts as a scan from the beginning, and others go first.
+        """
+        if self._is_short or self._seat.due:
+            self._let_others()
+        with _LARGE:
+            self._apart = True
+            try:
+                yield
+            finally:
+                self._apart = False
 
     def begin(self) -> None:
         """The thread takes up work."""
@@ -251,9 +270,11 @@ class Reads:
 
 def _timed(work: Callable[[Reading], T], reading: Reading) -> T:
     reading.begin()
+    here.turn = reading
     try:
         return work(reading)
     finally:
+        here.turn = None
         reading.pause()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, TypeVar
 
 from gateway.core.errors import BadRequest, IdempotencyRunning, NotFound
@@ -24,10 +24,10 @@ from gateway.store.change import Changes
 from gateway.store.collection import Collection, CollectionSettings
 from gateway.store.cursor import Cursors
 from gateway.store.document import UNCONDITIONAL, Document, Members, Precondition
-from gateway.store.large import Jobs
+from gateway.store.large import LIGHT_BYTES, Jobs, is_light
 from gateway.store.nodes import EVERYTHING, Node
 from gateway.store.patch import MergePatch, Patch
-from gateway.store.projection import WHOLE
+from gateway.store.projection import WHOLE, Projection, projected_text
 from gateway.store.query import DEFAULT_LIMIT, Page, Query
 from gateway.store.sqlite_changes import Feeds
 from gateway.store.sqlite_export import Exports
@@ -163,15 +163,33 @@ class SQLiteTenantStore:
 
         def work(connection: sqlite3.Connection, reading: Reading) -> tuple[Page[Document], list[Any] | None]:
             page, end = sqlite_query.read_page(connection, listed, query.limit, position, count=query.count)
+            if query.fields == WHOLE:
+                return page, end
             items = []
             for document in page.items:
-                items.append(query.fields.document(document))
-                if query.fields != WHOLE:
-                    reading.step()
+                light = not document.encoded and is_light(document.text)
+                items.append(query.fields.document(document) if light else document)
+                reading.step()
             return Page(tuple(items), count=page.count), end
 
         page, end = await self._services.reads.query_in_steps(self._name, work, self._weight)
-        return page if end is None else Page(page.items, self._cursors.seal(scope, end), page.count)
+        items = page.items if query.fields == WHOLE else await self._projected(page.items, query.fields)
+        return Page(items, None if end is None else self._cursors.seal(scope, end), page.count)
+
+    async def _projected(
+        self, documents: tuple[Document, ...], projection: Projection
+    ) -> tuple[Document, ...]:
+        """With what is left of the large ones, too."""
+        items = []
+        for document in documents:
+            if document.encoded or not is_light(document.text):
+                raw = document.encoded or document.text.encode()
+                text = await self._services.jobs.run(self._name, projected_text, raw, projection)
+                large = len(text) > LIGHT_BYTES
+                parts = ("", text) if large else (text.decode(), b"")
+                document = replace(document, text=parts[0], encoded=parts[1])
+            items.append(document)
+        return tuple(items)
 
     def export(self, collection: str, node: Node = EVERYTHING) -> AsyncGenerator[bytes, None]:
         return self._services.exports.export(self._name, collection, node, instants.now(), self._weight)

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.handlers.api import NDJSON, PREFIX, Api
+from tests.handlers.api import NDJSON, PREFIX, Api, ndjson, serving
 
 
 async def test_a_list_has_items_with_their_ids_and_tags(api: Api) -> None:
@@ -147,3 +147,42 @@ async def test_only_lists_have_parameters(api: Api) -> None:
     ):
         assert (await api(method, path, body))[0] == 400
     assert (await api("GET", "/orders/x"))[0] == 200
+
+
+async def test_a_large_page_is_the_same_in_pieces(tmp_path: Any) -> None:
+    """Large documents, many small ones, text beyond ASCII, and what is left of the large ones."""
+    async with serving(tmp_path, body_limit=10**9) as api:
+        members = {f"m{number}": number for number in range(20_000)}
+        large = {"n": 1, "s": "é€😀" * 15_000, "a": members, "b": [{"c": 1, "d": 2}]}
+        await api("PUT", "/orders/large", large)
+        small = {"n": 2, "s": "x" * 900}
+        lines = [{"op": "replace", "id": f"s{number:03}", "data": small} for number in range(500)]
+        assert (await api("POST", "/orders/bulk", ndjson(*lines), NDJSON))[0] == 200
+        status, headers, content = await api("GET", "/orders/?limit=1000&count=true")
+        assert status == 200 and int(headers["Content-Length"]) > 800_000 and content["count"] == 501
+        items = {item["id"]: {k: v for k, v in item.items() if k[0] != "_"} for item in content["items"]}
+        assert items["large"] == {"id": "large", **large} and items["s499"]["n"] == 2 and len(items) == 501
+        for fields, left in (
+            ("n,b.c", {"n": 1, "b": [{"c": 1}]}), ("-a,-s", {"n": 1, "b": large["b"]}), ("a", {"a": members}),
+        ):  # fmt: skip
+            item = (await api("GET", f"/orders/?limit=1&fields={fields}"))[2]["items"][0]
+            assert {k: v for k, v in item.items() if k[0] != "_"} == {"id": "large", **left}, fields
+        status, headers, content = await api("HEAD", "/orders/?limit=1000")
+        assert status == 200 and content is None
+
+
+@pytest.mark.parametrize("sort", ["n", "-n", "s", "-s", "a.m7,n", "missing", "a", "flag,-n"])
+async def test_pages_of_large_documents_follow_each_other_in_every_order(tmp_path: Any, sort: str) -> None:
+    async with serving(tmp_path, body_limit=10**9) as api:
+        pad = "x" * 300_000
+        values = [1.1, 0.1, -3, 10**15 + 1, 1e300, "a", "é", None, True]
+        for number, value in enumerate(values):
+            data = {"n": value, "s": f"{number % 3}é", "a": {"m7": number % 2}, "flag": number % 2 == 0}
+            await api("PUT", f"/orders/{number}", {**data, "pad": pad} if number % 3 else data)
+        whole = [item["id"] for item in (await api("GET", f"/orders/?fields=n&sort={sort}"))[2]["items"]]
+        seen, path = [], f"/orders/?limit=1&sort={sort}"
+        while path:
+            content = (await api("GET", path))[2]
+            seen += [item["id"] for item in content["items"]]
+            path = f"/orders/?limit=1&sort={sort}&cursor={content['next']}" if "next" in content else ""
+        assert seen == whole and len(seen) == len(values)
