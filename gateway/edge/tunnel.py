@@ -136,7 +136,7 @@ class Tunnel:
         used, passed, pause = turns.EACH, 0, 0.0
         try:
             while used < most and not pause and (part := one.reader.next(most)) is not None:
-                used += 1 + part.frames + len(part.data) // turns.BYTES
+                used += 2 + part.frames + len(part.data) // turns.BYTES
                 if part.small:
                     pause = self._count(one, part.small)
                 if part.opcode == frames.CLOSE:

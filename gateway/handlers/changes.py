@@ -44,6 +44,7 @@ class Feeds:
         self._heartbeat = heartbeat
         self._ends: dict[_End, str] = {}
         self._open: Counter[str] = Counter()
+        self._texts: dict[str, tuple[Changes, bytes]] = {}  # by tenant: what was encoded last
         self._draining = False
 
     def __len__(self) -> int:
@@ -66,20 +67,29 @@ class Feeds:
                     first = await total.within(call, total.seconds(call), anext(feed))
                 with Stream(call, "text/event-stream", _HEADERS, endless=True) as stream:
                     if call.method != "HEAD":
-                        await self._relay(stream, feed, first, end)
+                        await self._relay(call, stream, feed, first, end)
                     return await stream.end()
         finally:
             lifetime.close()
             self._leave(end)
 
     async def _relay(
-        self, stream: Stream, feed: AsyncGenerator[Changes, None], first: Changes, end: _End
+        self, call: Call, stream: Stream, feed: AsyncGenerator[Changes, None], first: Changes, end: _End
     ) -> None:
+        assert call.tenant is not None
+        name = call.tenant.id.value
         changes: Changes | None = first
         await stream.write(b"retry: %d\n" % RETRY)
         while changes is not None:
-            await stream.write(_text(changes).encode())
+            await stream.write(self._text(name, changes))
             changes = await self._next(stream, feed, end)
+
+    def _text(self, tenant: str, changes: Changes) -> bytes:
+        """Encoded once for all feeds that got them together."""
+        known = self._texts.get(tenant)
+        if known is None or known[0] is not changes:
+            known = self._texts[tenant] = changes, _text(changes).encode()
+        return known[1]
 
     async def _next(self, stream: Stream, feed: AsyncGenerator[Changes, None], end: _End) -> Changes | None:
         """What comes next; None when the feed is over. Meanwhile the client hears that it is still there."""
@@ -120,6 +130,8 @@ class Feeds:
     def _leave(self, end: _End) -> None:
         name = self._ends.pop(end)
         less(self._open, name)
+        if name not in self._open:
+            self._texts.pop(name, None)
         _finish(end)
 
     def drain(self) -> None:

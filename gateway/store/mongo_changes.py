@@ -20,6 +20,7 @@ from gateway.store.cursor import Cursors
 from gateway.store.document import Document
 from gateway.store.mongo_driver import Driver, Row, Taken
 from gateway.store.mongo_rows import CHANGES, DOCUMENTS, TENANTS, document, is_live, new_tenant, one, scope
+from gateway.store.wakes import Wakes
 
 POLL_SECONDS = 0.05
 AWAY_SECONDS = 1.0  # between two looks at a server that is away
@@ -37,27 +38,31 @@ class _Place:
     at: float
 
 
+_Found = tuple[
+    Changes, _Place, bool
+]  # what came behind a place, the place behind that, whether there is more
+
+
 class Feeds:
     """The feeds of a store. supported: whether the server has the transactions that keep the log in order."""
 
     def __init__(self, driver: Driver, *, supported: bool) -> None:
         self._driver = driver
         self._supported = supported
-        self._feeds: dict[str, set[asyncio.Event]] = {}
+        self._wakes: Wakes[_Found] = Wakes()
         self._numbers: dict[str, int] = {}
         self._poller = Periodic("looking for what other gateways wrote", POLL_SECONDS, self._poll)
         self._closed = False
 
     def notify(self, tenant: str) -> None:
         """Wake the feeds of a tenant."""
-        for event in self._feeds.get(tenant, ()):
-            event.set()
+        self._wakes.notify(tenant)
 
     async def close(self) -> None:
         """End every feed, with StoreUnavailable."""
         self._closed = True
-        for tenant in self._feeds:
-            self.notify(tenant)
+        self._wakes.wake_all()
+        await self._wakes.finish()
         await self._poller.stop()
 
     async def changes(
@@ -77,9 +82,11 @@ class Feeds:
             told = time.monotonic()
             while True:
                 event.clear()
-                items, place, more = await self._read(tenant, collection, seal, place)
-                if items or time.monotonic() - told > POSITION_SECONDS:
-                    yield Changes(items, seal.place(place))
+                here = collection, place.epoch, place.number
+                work = self._read(tenant, collection, seal, place)
+                changes, place, more = await self._wakes.read(tenant, here, work)
+                if changes.items or time.monotonic() - told > POSITION_SECONDS:
+                    yield changes
                     told = time.monotonic()
                 if not more:
                     await _wait(event)
@@ -111,14 +118,12 @@ class Feeds:
             except Taken:
                 continue
 
-    async def _read(
-        self, tenant: str, collection: str, seal: _Seal, place: _Place
-    ) -> tuple[tuple[Change, ...], _Place, bool]:
+    async def _read(self, tenant: str, collection: str, seal: _Seal, place: _Place) -> _Found:
         """What comes behind a place, the place behind that, and whether there is more."""
         last = await self._last(tenant)
         _check_kept(place, last)
         if place.number == last.number:
-            return (), last, False
+            return Changes((), seal.place(last)), last, False
         between = {"q": {"$gt": place.number, "$lte": last.number}}
         rows = self._driver.find(CHANGES, scope(tenant, collection, between), sort=[("q", 1)], limit=BATCH)
         items: list[Change] = []
@@ -133,7 +138,8 @@ class Feeds:
                 if size > BATCH_BYTES:
                     break
         more = size > BATCH_BYTES or len(items) == BATCH
-        return tuple(items), _Place(last.epoch, number, last.at) if more else last, more
+        behind = _Place(last.epoch, number, last.at) if more else last
+        return Changes(tuple(items), seal.place(behind)), behind, more
 
     async def _document(self, tenant: str, collection: str, change: Row) -> Document | None:
         """A changed document as it is now."""
@@ -143,21 +149,16 @@ class Feeds:
         return document(row) if row is not None and is_live(row, instants.now()) else None
 
     def _join(self, tenant: str) -> asyncio.Event:
-        event = asyncio.Event()
-        self._feeds.setdefault(tenant, set()).add(event)
         self._poller.start()
-        return event
+        return self._wakes.join(tenant)
 
     def _leave(self, tenant: str, event: asyncio.Event) -> None:
-        feeds = self._feeds[tenant]
-        feeds.discard(event)
-        if not feeds:
-            del self._feeds[tenant]
+        if self._wakes.leave(tenant, event):
             self._numbers.pop(tenant, None)
 
     async def _poll(self) -> None:
         """Wake the feeds of those tenants in whose logs something came."""
-        tenants = sorted(self._feeds)
+        tenants = sorted(self._wakes.tenants)
         if not tenants:
             return
         try:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from gateway.store.document import Document
 from gateway.store.sqlite_files import Files
 from gateway.store.sqlite_reads import Reads
 from gateway.store.sqlite_transaction import CREATED, KINDS, UPDATED
+from gateway.store.wakes import Wakes
 
 POLL_SECONDS = 0.025
 CLOSED_POLL_SECONDS = 1.0  # while the tenant's file is not open here, a feed opens it this often
@@ -46,34 +46,36 @@ class _Batch:
     more: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Sealed:
+    """A batch as all feeds give it that stand where it began."""
+
+    epoch: str
+    changes: Changes
+    until: int
+    more: bool
+
+
 class Feeds:
     """The feeds of a store. Its methods are called on the event loop only."""
 
     def __init__(self, files: Files, reads: Reads) -> None:
         self._files = files
         self._reads = reads
-        self._feeds: dict[str, set[asyncio.Event]] = {}
+        self._wakes: Wakes[_Sealed | None] = Wakes()
         self._versions: dict[str, int] = {}
-        self._news: Counter[str] = Counter()  # how often the feeds of a tenant were woken
-        self._reading: dict[tuple[str, str, int, int], asyncio.Task[_Batch | None]] = {}
         self._poller = Periodic("looking for what other processes wrote", POLL_SECONDS, self._poll)
         self._closed = False
 
     def notify(self, name: str) -> None:
         """Wake the feeds of a tenant."""
-        if name not in self._feeds:
-            return
-        self._news[name] += 1
-        for event in self._feeds[name]:
-            event.set()
+        self._wakes.notify(name)
 
     async def close(self) -> None:
         """End every feed, with StoreUnavailable."""
         self._closed = True
-        for name in self._feeds:
-            self.notify(name)
-        if self._reading:
-            await asyncio.wait(self._reading.values())
+        self._wakes.wake_all()
+        await self._wakes.finish()
         await self._poller.stop()
 
     async def changes(
@@ -88,12 +90,12 @@ class Feeds:
             told = time.monotonic()
             while True:
                 event.clear()
-                batch = await self._read(name, collection, epoch, seq)
-                seq = batch.until
-                if batch.items or time.monotonic() - told > POSITION_SECONDS:
-                    yield _seal(batch, cursors, scope)
+                sealed = await self._read(name, collection, epoch, seq, cursors)
+                seq = sealed.until
+                if sealed.changes.items or time.monotonic() - told > POSITION_SECONDS:
+                    yield sealed.changes
                     told = time.monotonic()
-                if not batch.more:
+                if not sealed.more:
                     await self._wait(name, event)
         finally:
             self._leave(name, event)
@@ -112,26 +114,18 @@ class Feeds:
             raise _gone()
         return epoch, seq
 
-    async def _read(self, name: str, collection: str, epoch: str, seq: int) -> _Batch:
+    async def _read(self, name: str, collection: str, epoch: str, seq: int, cursors: Cursors) -> _Sealed:
         if self._closed:
             raise StoreUnavailable("The document store is closing.")
-        # Feeds that stand at the same place read together, unless there was news since the reading began.
-        key = (name, collection, seq, self._news[name])
-        reading = self._reading.get(key)
-        if reading is None:
-            work = self._reads.query(name, lambda connection: _read_batch(connection, collection, seq))
-            reading = self._reading[key] = asyncio.get_running_loop().create_task(work)
-
-            def end(reading: asyncio.Task[_Batch | None]) -> None:
-                del self._reading[key]
-                if not reading.cancelled():
-                    reading.exception()  # nobody may be left to be told
-
-            reading.add_done_callback(end)
-        batch = await asyncio.shield(reading)
-        if batch is None or batch.epoch != epoch:
+        work = self._read_sealed(name, collection, seq, cursors)
+        sealed = await self._wakes.read(name, (collection, seq), work)
+        if sealed is None or sealed.epoch != epoch:
             raise _gone()
-        return batch
+        return sealed
+
+    async def _read_sealed(self, name: str, collection: str, seq: int, cursors: Cursors) -> _Sealed | None:
+        batch = await self._reads.query(name, lambda connection: _read_batch(connection, collection, seq))
+        return None if batch is None else _seal(batch, cursors, ("changes", collection))
 
     async def _wait(self, name: str, event: asyncio.Event) -> None:
         seconds = POSITION_SECONDS if self._files.is_open(name) else CLOSED_POLL_SECONDS
@@ -142,22 +136,16 @@ class Feeds:
             pass
 
     def _join(self, name: str) -> asyncio.Event:
-        event = asyncio.Event()
-        self._feeds.setdefault(name, set()).add(event)
         self._poller.start()
-        return event
+        return self._wakes.join(name)
 
     def _leave(self, name: str, event: asyncio.Event) -> None:
-        feeds = self._feeds[name]
-        feeds.discard(event)
-        if not feeds:
-            del self._feeds[name]
+        if self._wakes.leave(name, event):
             self._versions.pop(name, None)
-            del self._news[name]
 
     def _poll(self) -> None:
         """Wake the feeds of those tenants whose files another process has written."""
-        self._poller.boundary.each(list(self._feeds), self._ask)
+        self._poller.boundary.each(self._wakes.tenants, self._ask)
 
     def _ask(self, name: str) -> None:
         version = self._files.data_version(name)
@@ -196,12 +184,13 @@ def _read_batch(connection: sqlite3.Connection, collection: str, seq: int) -> _B
     return _Batch(epoch, tuple(items), items[-1][0] if more else last, more)
 
 
-def _seal(batch: _Batch, cursors: Cursors, scope: tuple[str, ...]) -> Changes:
+def _seal(batch: _Batch, cursors: Cursors, scope: tuple[str, ...]) -> _Sealed:
     items = []
     for seq, change in batch.items:
         event = cursors.seal(scope, [batch.epoch, seq])
         items.append(Change(event, change.kind, change.id, change.etag, change.at, change.document))
-    return Changes(tuple(items), cursors.seal(scope, [batch.epoch, batch.until]))
+    changes = Changes(tuple(items), cursors.seal(scope, [batch.epoch, batch.until]))
+    return _Sealed(batch.epoch, changes, batch.until, batch.more)
 
 
 def _gone() -> Gone:
