@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from time import monotonic, perf_counter, time
@@ -21,6 +19,7 @@ from gateway.core.budget import Budget
 from gateway.core.errors import Draining
 from gateway.core.model import Backend
 from gateway.core.openmetrics import Gauge
+from gateway.core.problems import Problem
 from gateway.core.process import Command, ProcessConfig
 from gateway.core.via import Via, pseudonym
 from gateway.edge.accesslog import AccessLog
@@ -36,7 +35,7 @@ from gateway.handlers.proxy import Proxy
 from gateway.life import Life, Policies
 from gateway.periodic import Boundary, Periodic
 from gateway.process_pool import ProcessPool
-from gateway.services import lock, runtime
+from gateway.services import lock, own_addresses, runtime
 from gateway.services.admission import Admission
 from gateway.services.child import ChildSpec
 from gateway.services.config import ConfigService, Refusal
@@ -56,7 +55,9 @@ from gateway.store.port import DocumentStore
 from gateway.store.sqlite import SQLiteDocumentStore
 
 L = logging.getLogger(__name__)
-_LAST_LINES = 0.5  # seconds that the access log may take when the process ends at once
+_ENDING = 4.0  # seconds that each part may take at the end
+_BACKENDS_END = 14.0  # and the backends: they have 8 s themselves
+_LAST_LINES = 0.3  # seconds that the access log may take when the process ends at once
 _REOPENING = 5.0  # seconds that are waited for it
 _KEYS_POLL = 1.0  # seconds between two looks at the key file
 _BACKEND_CODES = ("backend_", "store_unavailable")
@@ -116,7 +117,8 @@ class Gateway:
         self.feeds = Feeds(self.lifetimes)
         self.documents = Documents(self.store, self.feeds, Budget(config.body_memory), self.admission.enter)
         self.live = ConfigService(
-            Path(config.routing), self._target, self.sockets, self._applied, self._refused
+            *(Path(config.routing), self._target, self.sockets, self._applied, self._refused),
+            judge=self._own_addresses,
         )
         self.life = Life(self._policies())
         self.listener = Listener(self.life, public_room(runtime.descriptors()))
@@ -201,28 +203,42 @@ class Gateway:
     async def drain(self) -> None:
         """Refuse readiness, finish what is in flight, stop the backends, close the store."""
         self.draining = self.metrics.draining = True
-        if self.ready and self.config.pre_stop:
-            text = "told to stop: not ready any more; accepting for %g s still ([gateway] pre_stop)"
-            L.info(text, self.config.pre_stop)
-            await asyncio.sleep(self.config.pre_stop)
-        self.ready = False
-        await self.listener.stop_accepting()
-        config = self.config
-        self._drain = Drain(self.life.inside, self._end_streams, time=config.drain, grace=config.stream_grace)
-        await self.listener.drain(self._drain.goes_on)
-        self._lose_calls()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for end in (
-            *(self.supervisor.stop, self.probes.close, self.pools.close, self.quotas.close),
-            *(self.store.close, self.pool.close, self.access_log.close),
-        ):
+        steps: tuple[tuple[str, float, Callable[[], Awaitable[None] | None]], ...] = (
+            ("", 0.0, self._end_clients),
+            ("", 0.0, self._lose_calls),
+            ("what is done beside the requests", _ENDING, self._end_tasks),
+            ("a backend", _BACKENDS_END, self.supervisor.stop),
+            ("", 0.0, self.probes.close),
+            ("", 0.0, self.pools.close),
+            ("the file of the quotas", _ENDING, self.quotas.close),
+            ("the document store", _ENDING, self.store.close),
+            ("the worker processes", _ENDING, self.pool.close),
+            ("", 0.0, self.access_log.close),
+        )
+        for what, seconds, end in steps:
             with self._ending:  # one that fails must not leave the others open, or a backend running
                 if (waits := end()) is not None:
-                    await waits
+                    await _at_most(seconds, what, waits)
+        self.supervisor.kill()  # nothing, unless its end failed or hung
         if self._lock is not None:
             self._lock.release()
+
+    async def _end_clients(self) -> None:
+        """Take no more of them, and serve or end those that are there. It has its own ends."""
+        config = self.config
+        if self.ready and config.pre_stop:
+            text = "told to stop: not ready any more; accepting for %g s still ([gateway] pre_stop)"
+            L.info(text, config.pre_stop)
+            await asyncio.sleep(config.pre_stop)
+        self.ready = False
+        self._drain = Drain(self.life.inside, self._end_streams, time=config.drain, grace=config.stream_grace)
+        await self.listener.drain(self._drain.goes_on)
+
+    async def _end_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def reload(self) -> None:
         """What SIGHUP asks for: the config and the keys again."""
@@ -250,21 +266,19 @@ class Gateway:
             self.life.observe(call)
 
     def kill(self) -> None:
-        """Leave nothing running, at once."""
+        """Leave nothing running, at once, and lose no line of the access log that can be written."""
+        self.supervisor.kill()
         self._lose_calls()
         self.access_log.close(_LAST_LINES)
-        for state in self.supervisor.states():
-            if state["pid"] is not None:
-                try:
-                    os.killpg(state["pid"], signal.SIGKILL)
-                except OSError:  # gone, or no longer ours: the others are ended all the same
-                    continue
 
     def _target(self, backend: Backend | None) -> Target:
         if backend is None:
             return self.documents
         rooms = self.pools, self.admission, self.health, self.tunnels, self.retries, self.via
         return Proxy(backend, *rooms, self.lifetimes, self.spools)
+
+    def _own_addresses(self, backends: Mapping[str, Backend]) -> list[Problem]:
+        return own_addresses.problems(backends, own_addresses.of(self.config, self.listener.addresses))
 
     def _spec(self, command: Command) -> ChildSpec:
         socket = f"{self.sockets}/{command.name}.sock"
@@ -329,6 +343,19 @@ class Gateway:
     async def _load_keys(self) -> None:
         if await self.keys.reload_if_changed():
             await self.lifetimes.verify(self.keys.verify)
+
+
+async def _at_most(seconds: float, what: str, end: Awaitable[None]) -> None:
+    """Wait for an end, 0.0 for as long as it takes; one that hangs is said and left."""
+    try:
+        async with asyncio.timeout(seconds or None):
+            await end
+    except TimeoutError:
+        L.error(
+            "%s has not ended within %g s, and is left: a disk or a process hangs. Acknowledged writes are"
+            " stored",
+            *(what, seconds),
+        )
 
 
 def document_store(

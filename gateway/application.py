@@ -26,9 +26,11 @@ from gateway.edge import places
 from gateway.edge.listener import Listener, ListenError, bind_all
 from gateway.periodic import Boundary
 from gateway.services import process_metrics, runtime, signals
+from gateway.services.last_resort import LastResort
 from gateway.services.logs import LogThread
 
 L = logging.getLogger(__name__)
+_LAST_LINES = 0.2  # seconds that the log may take when the process ends at once
 _ADMIN_GOES = 0.5  # seconds for the admin listener's clients at the end
 
 
@@ -78,10 +80,10 @@ class GatewayApplication(asab.Application):
         self._process: process_metrics.ProcessMetrics | None = None
         self._admin_key = f"[admin] listen in {path}"
         self._reloads: set[asyncio.Task[None]] = set()
-        self.PubSub.subscribe("Application.hup!", self._on_hup)
         self._told = 0  # signals to stop
+        self._last = LastResort(self._leave_nothing)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):  # the last as nginx
-            self._hear(number, self._told_to_stop)
+            self._hear(number, self._told_to_stop, self._count)
         self._hear(signal.SIGUSR1, self._on_usr1)
         self._hear(signal.SIGHUP, self._on_sighup)
 
@@ -147,27 +149,42 @@ class GatewayApplication(asab.Application):
         if self._process is not None:
             self._process.close()  # ASAB waits three seconds for a task that is left
 
-    def _hear(self, number: int, told: Callable[[], None]) -> None:
-        """Call this once for each signal of this number, in the event loop, in place of what ASAB does.
+    def _hear(
+        self, number: int, told: Callable[[], None], at_once: Callable[[], None] = lambda: None
+    ) -> None:
+        """Call this once for each signal of this number, in the event loop, in place of what ASAB does; and
+        at_once before, in the signal's handler, whatever the loop does.
 
         By Python's handlers and not by the loop's: uvloop's tells a signal twice that comes while another is
         being told, and not at all, until the next one, what comes while the loop stands still.
         """
 
         def handler(number: int, frame: object) -> None:
+            at_once()
             if not self.Loop.is_closed():
                 self.Loop.call_soon_threadsafe(told)
 
         self.Loop.add_signal_handler(number, lambda: None)
         signal.signal(number, handler)
 
-    def _told_to_stop(self) -> None:
-        """The first time: drain. The second time: leave now, with nothing left running."""
+    def _count(self) -> None:
+        """The second time: leave within a second, also when the loop stands still."""
         self._told += 1
         if self._told > 1:
+            self._last.now()
+
+    def _told_to_stop(self) -> None:
+        """The first time: drain. The second time: leave now, with nothing left running."""
+        if self._told > 1:
             self.gateway.kill()
+            self._leave_nothing()
             os._exit(1)
         self.stop()
+
+    def _leave_nothing(self) -> None:
+        """In any thread: end the backends, and write the log."""
+        self.gateway.supervisor.kill()
+        self.log.finish(self.Logging.RootLogger, _LAST_LINES)
 
     def stop(self, exit_code: int | None = None) -> None:
         """Begin to drain, if that has not begun."""
@@ -189,7 +206,11 @@ class GatewayApplication(asab.Application):
         """In place of ASAB's, which renames its log file by itself: logrotate has done that, and its files
         would be renamed once more."""
         self.log.call(self._reopen_log)
-        self.PubSub.publish("Application.hup!")
+        self._begin(self.gateway.reopen_logs("SIGHUP"))
+        if not self.gateway.ready:
+            L.warning("SIGHUP is ignored but for the logs: nothing is loaded before the start or in a drain")
+            return
+        self._begin(self._reload())
 
     def _reopen_log(self) -> None:
         """Close the file of [logging:file]; the next line opens it again, under its name. In the thread that
@@ -203,13 +224,6 @@ class GatewayApplication(asab.Application):
                     stream.close()
             finally:
                 handler.release()
-
-    def _on_hup(self, message_type: str) -> None:
-        self._begin(self.gateway.reopen_logs("SIGHUP"))
-        if not self.gateway.ready:
-            L.warning("SIGHUP is ignored but for the logs: nothing is loaded before the start or in a drain")
-            return
-        self._begin(self._reload())
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(work)

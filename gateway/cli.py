@@ -23,9 +23,11 @@ from gateway.services import signals
 from gateway.services.config import ConfigRefused
 from gateway.services.files import not_utf8, read_file
 from gateway.services.keys import KeysUnusable
+from gateway.services.last_resort import leave_within
 
 CONFIGS = ("gateway.conf", "config/gateway.conf", "/etc/gateway/gateway.conf")  # the first there is
 _MAX_CONF = 1024 * 1024  # bytes
+_USUAL_END = 1.0  # seconds that the end of a process that served may take
 _INTERRUPTED = 128 + signal.SIGINT  # as a shell tells it
 _EXIT_CODES = """\
 exit codes:
@@ -186,6 +188,7 @@ def _run(arguments: argparse.Namespace, *, supervise: bool) -> int:
         on_ready=lambda gateway: banner.show(gateway, arguments.config, demo=supervise),
     )
     console.out.broken = False  # what serves is not ended by a reader that left
+    leave_within(_USUAL_END, code)
     return code
 
 

@@ -6,7 +6,7 @@ import argparse
 import difflib
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from gateway.core.model import Route
 from gateway.core.problems import Problem, Problems
 from gateway.core.process import ProcessConfig
 from gateway.core.settings import json_schema
-from gateway.services import source
+from gateway.services import own_addresses, source
 from gateway.services.config import ConfigRefused, as_dict, compile_text, read
 from gateway.services.files import not_utf8
 from gateway.services.folders import socket_folder
@@ -89,9 +89,13 @@ def _compile(path: Path) -> Compiled[Target]:
     return _compile_text(path, read(path))
 
 
-def _compile_text(path: Path, text: str) -> Compiled[Target]:
+def _compile_text(path: Path, text: str, own: Sequence[own_addresses.Own] = ()) -> Compiled[Target]:
+    """own: the listeners of the process that it is for, to which no backend's address may lead."""
+    sockets = socket_folder(".")  # all are of one length
     try:
-        return compile_text(text, lambda backend: _never, socket_folder("."))  # all are of one length
+        return compile_text(
+            text, lambda backend: _never, sockets, lambda backends: own_addresses.problems(backends, own)
+        )
     except Problems as found:
         raise ConfigRefused(path, found.items) from None
 
@@ -106,10 +110,17 @@ async def _never(call: Call) -> web.StreamResponse:
 
 def _check(arguments: argparse.Namespace, load: Callable[[str | None], ProcessConfig]) -> int:
     given = arguments.routing
-    path = Path(given) if given else Path(load(arguments.config).routing)
+    try:
+        config = load(arguments.config)
+    except (Problems, OSError, ValueError):
+        if not given:
+            raise
+        path, own = Path(given), []  # nobody says for which process it is
+    else:
+        path, own = Path(given or config.routing), own_addresses.of(config)
     name = _STDIN if given == "-" else console.short(path)
     try:
-        compiled, found = _compile_text(path, _given(path)), []
+        compiled, found = _compile_text(path, _given(path), own), []
     except ConfigRefused as refused:
         compiled, found = None, refused.problems
     if arguments.json:

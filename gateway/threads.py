@@ -1,7 +1,9 @@
 """Threads for what blocks: the event loop touches no disk while it serves.
 
-Each kind has threads of its own, so that a disk that hangs, or a resolver (asyncio asks it in its default
-threads), holds up only those who wait for it anyway. Threads are made when they are first needed.
+Each kind has threads of its own, so that a disk that hangs holds up only those who wait for it anyway. They
+are made when they are first needed. Nothing uses asyncio's default ones: what blocks there would be in the
+way of whatever else does. The store has its own (store/sqlite.py), each name of a backend has one, while it
+is looked up (edge/resolver.py), and each log has one.
 """
 
 from __future__ import annotations
@@ -10,17 +12,40 @@ import asyncio
 from asyncio import Future
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
+from threading import Thread
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 SPOOL = ThreadPoolExecutor(8, "spool")  # bodies and answers in temporary files
-WATCH = ThreadPoolExecutor(4, "watch")  # the config, the keys, the processes, the quotas
+CONFIG = ThreadPoolExecutor(2, "config")  # routing.yaml: its stamp, its text, what it compiles to
+KEYS = ThreadPoolExecutor(2, "keys")  # the file of the keys
+QUOTAS = ThreadPoolExecutor(1, "quotas")  # their file
+CHILDREN = ThreadPoolExecutor(2, "children")  # the processes of backends
 PARSE = ThreadPoolExecutor(4, "parse")  # large bodies and documents
 
 
 def run(threads: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **more: P.kwargs) -> Future[T]:
     """What `work` gives, done in a thread. Cancelling the future does not end work that has begun."""
     return asyncio.get_running_loop().run_in_executor(threads, partial(work, *args, **more))
+
+
+async def end(threads: ThreadPoolExecutor) -> None:
+    """Wait for its threads to end. Beside the event loop: one that hangs must not stop that too."""
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+
+    def tell() -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    def wait() -> None:
+        threads.shutdown()
+        with suppress(RuntimeError):  # the loop is closed by now
+            loop.call_soon_threadsafe(tell)
+
+    Thread(target=wait, name="ending threads", daemon=True).start()
+    await ended

@@ -149,7 +149,7 @@ async def buggy():
     raise LookupError("a bug of the reload")
 
 application = GatewayApplication(sys.argv[1], supervise=False)
-application._on_hup("Application.hup!")
+application._on_sighup()
 application.gateway.reload = buggy
 sys.exit(application.run())
 """

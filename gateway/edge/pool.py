@@ -7,15 +7,15 @@ looks at all of them every 50 ms (a timer each would cost 1.5 µs a request).
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
-from gateway.core.errors import BackendUnavailable
 from gateway.core.model import Address
 from gateway.edge.connection import Connection
+from gateway.edge.dial import dial
 from gateway.edge.exchange import Exchange
+from gateway.edge.resolver import Names
 from gateway.periodic import Periodic
 
 # Idle seconds after which a request that is not idempotent wants a new connection: the server may be
@@ -41,10 +41,11 @@ T = TypeVar("T", bound=Timed)
 class Pool:
     """The connections to one address."""
 
-    __slots__ = ("_closed", "_idle", "address", "reuse_idle")
+    __slots__ = ("_closed", "_idle", "_names", "address", "reuse_idle")
 
-    def __init__(self, address: Address, reuse_idle: float) -> None:
+    def __init__(self, address: Address, reuse_idle: float, names: Names | None = None) -> None:
         self.address = address
+        self._names = names or Names()
         self.reuse_idle = reuse_idle
         self._idle: list[Connection] = []
         self._closed = False
@@ -63,23 +64,10 @@ class Pool:
         return None
 
     async def connect(self, timeout: float) -> Connection:
-        """A new connection within `timeout` seconds. Raises BackendUnavailable: nothing was sent."""
-        loop, address = asyncio.get_running_loop(), self.address
-        try:
-            async with asyncio.timeout(timeout):
-                if address.path:
-                    _, connection = await loop.create_unix_connection(
-                        lambda: Connection(address), address.path
-                    )
-                else:
-                    _, connection = await loop.create_connection(
-                        lambda: Connection(address), address.host, address.port
-                    )
-        except TimeoutError:
-            raise BackendUnavailable("Connecting to the backend took too long.") from None
-        except (OSError, UnicodeError):  # UnicodeError: a host name that DNS cannot hold
-            raise BackendUnavailable("The backend does not accept connections.") from None
-        return connection
+        """A new connection within `timeout` seconds. Raises BackendUnavailable: nothing was sent; and
+        BackendSaturated when it is this process that cannot have one."""
+        address = self.address
+        return await dial(address, self._names, lambda: Connection(address), timeout)
 
     def give_back(self, connection: Connection, *, reusable: bool) -> None:
         """A connection whose exchange has ended."""
@@ -104,9 +92,11 @@ class Pool:
 
 
 class Pools:
-    """All pools, by address, and all exchanges and tunnels under way; they outlive a snapshot."""
+    """All pools, by address, and all exchanges and tunnels under way; they outlive a snapshot. names: how
+    the hosts of addresses are resolved."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Names | None = None) -> None:
+        self._names = names or Names()
         self._pools: dict[tuple[str, float], Pool] = {}  # by the address's text, whose hash is made once
         self._timed: dict[Any, Callable[[Any], None]] = {}
         self._sweep = Periodic("the sweep of connections to backends", _SWEEP, self._look)
@@ -116,7 +106,7 @@ class Pools:
         key = (address.text, reuse_idle)
         pool = self._pools.get(key)
         if pool is None:
-            pool = self._pools[key] = Pool(address, reuse_idle)
+            pool = self._pools[key] = Pool(address, reuse_idle, self._names)
         if not self._sweep.running:
             self._sweep.start()
         return pool
@@ -152,8 +142,10 @@ class Pools:
 
     def reconcile(self, wanted: Iterable[tuple[Address, float]]) -> None:
         """Close the pools of addresses that no backend has any more."""
+        wanted = list(wanted)
         for key in self._pools.keys() - {(address.text, reuse_idle) for address, reuse_idle in wanted}:
             self._pools.pop(key).close()
+        self._names.keep({address.host for address, _ in wanted})
 
     @property
     def under_way(self) -> int:

@@ -21,6 +21,7 @@ from gateway.core.model import Address, Backend, Timeouts
 from gateway.core.via import Via
 from gateway.edge import body, reply
 from gateway.edge.connection import Connection
+from gateway.edge.dial import NameUnresolved
 from gateway.edge.exchange import Exchange
 from gateway.edge.lifetimes import Lifetimes
 from gateway.edge.pool import Pool, Pools
@@ -269,7 +270,8 @@ class Proxy:
             except BackendUnavailable as error:
                 refused = error
                 if time >= own or perf_counter() - began < time:
-                    self._health.failed(address, "connect")
+                    what = "its name is not resolved" if isinstance(error, NameUnresolved) else ""
+                    self._health.failed(address, "connect", what)
                 else:  # it had not the route's time to accept, only what the call had left of it
                     self._health.left(address, call)
         raise refused

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from gateway.edge.resolver import Names, Unresolved
+
 _HEALTH_TIMEOUT = 5.0  # seconds, for one try
 
 
@@ -59,9 +61,9 @@ class ChildFailed(Exception):
         self.hint = hint
 
 
-async def ask_health(spec: ChildSpec) -> str:
+async def ask_health(spec: ChildSpec, names: Names) -> str:
     """One GET of the health path on a connection of its own (RFC 9112). Gives "" when a status of 2xx is the
-    answer, else what came instead."""
+    answer, else what came instead. names: how the host of a child on TCP is resolved."""
     url = urlsplit(spec.healthz)
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
     request = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
@@ -70,12 +72,15 @@ async def ask_health(spec: ChildSpec) -> str:
             if spec.socket:
                 reader, writer = await asyncio.open_unix_connection(spec.socket)
             else:
-                reader, writer = await asyncio.open_connection(url.hostname, url.port)
+                host, *_ = await names.find(url.hostname or "")
+                reader, writer = await asyncio.open_connection(host, url.port)
             try:
                 writer.write(request.encode("ascii"))
                 status_line = await reader.readline()
             finally:
                 writer.close()
+    except Unresolved as error:
+        return f"the name {url.hostname} has no address ({error})"
     except (FileNotFoundError, ConnectionRefusedError):
         return f"nothing listens on {spec.socket or url.netloc}"
     except TimeoutError:

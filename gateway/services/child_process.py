@@ -15,6 +15,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -105,10 +106,11 @@ class ChildProcess:
         self._output: asyncio.ReadTransport | None = None
         self._output_closed = asyncio.Event()
         self._group_is_gone = False
-        self._mark = f"{os.getpid()}-{secrets.token_hex(8)}"
+        mark = f"{os.getpid()}-{secrets.token_hex(8)}"
+        self._marked = f"{_MARK}={mark}".encode()
         self._popen = subprocess.Popen(
             command,
-            env={**os.environ, **env, _MARK: self._mark},
+            env={**os.environ, **env, _MARK: mark},
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -149,6 +151,19 @@ class ChildProcess:
         except (ProcessLookupError, PermissionError):  # macOS answers EPERM for a group of zombies
             pass
 
+    def kill(self) -> None:
+        """SIGKILL to its group, and to what has left it, without waiting. In any thread."""
+        self.signal_group(signal.SIGKILL)
+        _kill_marked(self._marked)
+
+    def reap(self, until: float) -> None:
+        """After `kill`: collect what ends until then (time.monotonic()), so that no zombie is left to who may
+        not look for it. In any thread."""
+        while time.monotonic() < until:
+            if self._popen.poll() is not None and not self._group_lives():
+                return
+            time.sleep(_FIRST_PAUSE)
+
     async def end(self, grace: float) -> None:
         """Give the whole group `grace` seconds to end, SIGKILL what is left, and collect it.
 
@@ -166,7 +181,7 @@ class ChildProcess:
             async with asyncio.timeout(2.0):
                 await self.exited.wait()
                 await self._group_gone()
-                await threads.run(threads.WATCH, _kill_marked, f"{_MARK}={self._mark}".encode())
+                await threads.run(threads.CHILDREN, _kill_marked, self._marked)
                 if self._output is not None:
                     await self._output_closed.wait()
         except TimeoutError:  # it hangs inside the kernel, or one that left the group holds our pipe
@@ -208,7 +223,7 @@ class ChildProcess:
         it takes a look at every process of the machine, so it is done in a thread, and less often in time."""
         self._popen.poll()
         pause = _FIRST_PAUSE
-        while await threads.run(threads.WATCH, self._group_lives):
+        while await threads.run(threads.CHILDREN, self._group_lives):
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LAST_PAUSE)
         self._group_is_gone = True

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ _TRY_AGAIN = 5.0  # seconds after a failure that may pass by itself; each next o
 _TRY_AGAIN_AT_MOST = 300.0
 
 MakeTarget = Callable[[Backend | None], Target]
+Judge = Callable[[Mapping[str, Backend]], list[Problem]]
 
 
 class ConfigRefused(Exception):
@@ -67,12 +68,22 @@ def read(path: Path) -> str:
         raise ConfigRefused(path, [Problem((), error.reason, error.hint)], passing=error.passing) from None
 
 
-def compile_text(text: str, target: MakeTarget, sockets: str) -> Compiled[Target]:
-    """From text to what a snapshot is made of. Raises Problems, each with its line."""
+def compile_text(
+    text: str, target: MakeTarget, sockets: str, judge: Judge = lambda backends: []
+) -> Compiled[Target]:
+    """From text to what a snapshot is made of. judge: the problems that only this process can tell. Raises
+    Problems, each with its line."""
     try:
-        return compile_data(source.parse_yaml(text), target, sockets)
+        return _judged(source.parse_yaml(text), target, sockets, judge)
     except Problems as found:
         raise Problems(_in_order(source.with_lines(text, found.items))) from None
+
+
+def _judged(data: Any, target: MakeTarget, sockets: str, judge: Judge) -> Compiled[Target]:
+    compiled = compile_data(data, target, sockets)
+    if found := judge(compiled.backends):
+        raise Problems(found)
+    return compiled
 
 
 def _in_order(problems: list[Problem]) -> list[Problem]:
@@ -84,7 +95,7 @@ class ConfigService:
 
     on_applied(new, old) runs after each swap, on the loop; old is None the first time, and what it raises
     then ends the start. on_refused runs after each refusal. Later what they raise is logged: a swap stays.
-    now: a clock that never goes back, in seconds.
+    now: a clock that never goes back, in seconds. judge: as of `compile_text`.
     """
 
     def __init__(
@@ -95,8 +106,10 @@ class ConfigService:
         on_applied: Callable[[Snapshot, Snapshot | None], None] = lambda new, old: None,
         on_refused: Callable[[Refusal], None] = lambda refusal: None,
         now: Callable[[], float] = time.monotonic,
+        judge: Judge = lambda backends: [],
     ) -> None:
         self.path = path
+        self._judge = judge
         self._target = target
         self._sockets = sockets
         self._on_applied = on_applied
@@ -129,7 +142,7 @@ class ConfigService:
         self._tell_cut_off(is_cut_off(self.path))
         self._took(before, text)
         try:
-            compiled = compile_text(text, self._target, self._sockets)
+            compiled = compile_text(text, self._target, self._sockets, self._judge)
         except Problems as found:
             raise ConfigRefused(self.path, found.items) from None
         self._on_applied(self._swap(compiled, text), None)
@@ -184,19 +197,19 @@ class ConfigService:
 
     async def _stamp(self) -> Stamp | None:
         """In a thread: a file system that hangs must not take the event loop with it."""
-        return await threads.run(threads.WATCH, stamp, self.path)
+        return await threads.run(threads.CONFIG, stamp, self.path)
 
     async def _read_now(self) -> str:
         """The text, as it was when nobody wrote it. Raises ConfigRefused."""
         for _ in range(_TRIES):
             before = await self._stamp()
             try:
-                text = await threads.run(threads.WATCH, read, self.path)
+                text = await threads.run(threads.CONFIG, read, self.path)
             except ConfigRefused:
                 self._took(before, None)
                 raise
             if await self._stamp() == before:
-                self._tell_cut_off(await threads.run(threads.WATCH, is_cut_off, self.path))
+                self._tell_cut_off(await threads.run(threads.CONFIG, is_cut_off, self.path))
                 self._took(before, text)
                 return text
             await asyncio.sleep(POLL)
@@ -248,7 +261,7 @@ class ConfigService:
             await self.reload()
             return
         try:
-            text = await threads.run(threads.WATCH, read, self.path)
+            text = await threads.run(threads.CONFIG, read, self.path)
         except ConfigRefused:
             self._settling.doubt()
         else:
@@ -259,7 +272,7 @@ class ConfigService:
         """As `compile_text`, while requests are served: nothing here holds the loop up for long."""
         try:
             data = await source.parse_yaml_apart(text)
-            return await threads.run(threads.WATCH, compile_data, data, self._target, self._sockets)
+            return await threads.run(threads.CONFIG, _judged, data, self._target, self._sockets, self._judge)
         except Problems as found:
             raise Problems(_in_order(await source.with_lines_apart(text, found.items))) from None
 

@@ -80,9 +80,9 @@ class Keys:
         """Read the key file again when it changed; a bad one is logged and the last good keys stay. It is
         read in a thread, and taken on the loop: so no token is verified with the old keys and kept after.
         Gives whether there are new keys."""
-        if await threads.run(threads.WATCH, stamp, self.path) == self._seen:
+        if await threads.run(threads.KEYS, stamp, self.path) == self._seen:
             return False
-        read = await threads.run(threads.WATCH, self._read)
+        read = await threads.run(threads.KEYS, self._read)
         try:
             self._take(*read)
             L.info("The keys in %s were loaded again; verified tokens are forgotten", self.path)

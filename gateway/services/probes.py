@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Protocol
 
 from gateway.core.answer import AnswerHead
-from gateway.core.errors import BackendUnavailable, GatewayError
+from gateway.core.errors import BackendSaturated, BackendUnavailable, GatewayError
 from gateway.core.health import HealthRule
 from gateway.core.model import Address, Backend, Timeouts
 from gateway.edge.connection import Connection
@@ -113,6 +113,8 @@ class _Probe:
                     connection = pool.take(fresh=True) or await pool.connect(rule.timeout)
                 except BackendUnavailable:
                     self._judge("connect")
+                except BackendSaturated:
+                    pass  # this process has no descriptor for it: that says nothing of the backend
                 else:
                     self._send(pools, pool, connection, rule, ends)
                     sent = True

@@ -69,7 +69,7 @@ class Quotas:
     async def start(self) -> None:
         """Read what today has used so far, and write from now on."""
         self._day = int(self._now() // DAY)
-        self._stored = await threads.run(threads.WATCH, self._read, self._day)
+        self._stored = await threads.run(threads.QUOTAS, self._read, self._day)
         self._writer = Periodic("writing the quotas", FLUSH, lambda: asyncio.shield(self.flush()))
         self._writer.start()
 
@@ -91,7 +91,7 @@ class Quotas:
             return
         day, new, self._new = self._day, self._new, {}
         try:
-            totals = await threads.run(threads.WATCH, self._write, day, new)
+            totals = await threads.run(threads.QUOTAS, self._write, day, new)
         except BaseException:
             for tenant, requests in new.items() if day == self._day else ():
                 self._new[tenant] = self._new.get(tenant, 0) + requests

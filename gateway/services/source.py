@@ -321,7 +321,7 @@ def _line(root: yaml.Node | None, path: Path) -> int:
 async def parse_yaml_apart(text: str) -> Any:
     """`parse_yaml` without holding the event loop up."""
     if len(text) <= _SMALL:
-        return await threads.run(threads.WATCH, parse_yaml, text)
+        return await threads.run(threads.CONFIG, parse_yaml, text)
     answer = await _apart({"text": text})
     if "problems" in answer:
         raise Problems([Problem(tuple(path), *rest) for path, *rest in answer["problems"]])
@@ -331,7 +331,7 @@ async def parse_yaml_apart(text: str) -> Any:
 async def with_lines_apart(text: str, problems: list[Problem]) -> list[Problem]:
     """`with_lines` without holding the event loop up."""
     if len(text) <= _SMALL:
-        return await threads.run(threads.WATCH, with_lines, text, problems)
+        return await threads.run(threads.CONFIG, with_lines, text, problems)
     answer = await _apart({"text": text, "paths": [p.path for p in problems]})
     return [p if p.line else p.at_line(n) for p, n in zip(problems, answer["lines"], strict=True)]
 
@@ -362,7 +362,7 @@ async def _apart(question: dict[str, Any]) -> Any:
         how = f"exit code {code}" if code > 0 else f"signal {-code}"
         reason = f"it could not be read: the process that reads it ended with {how}"
         raise NotNow([Problem((), reason, "its message is in the log; memory may be short")])
-    return await threads.run(threads.WATCH, json.loads, output)
+    return await threads.run(threads.CONFIG, json.loads, output)
 
 
 def _answer(question: dict[str, Any]) -> dict[str, Any]:

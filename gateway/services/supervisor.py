@@ -17,6 +17,7 @@ from signal import SIGKILL, SIGTERM, Signals
 from typing import Any
 
 from gateway import threads
+from gateway.edge.resolver import Names
 from gateway.periodic import Boundary
 from gateway.services.child import ChildFailed, ChildSpec, ask_health, remove_stale_socket
 from gateway.services.child_process import ChildProcess
@@ -30,6 +31,7 @@ BACK_OFF_MOST = 10.0
 _HEALTH_INTERVAL = 0.05
 _HANGS = 0.2  # seconds without an answer, beyond which it is more than slow
 _SAY_AFTER = 1.0  # seconds of waiting in silence
+_REAPED = 0.2  # seconds for processes that were killed to be gone
 _SAID_AGAIN = 60.0  # seconds between two lines that say the same
 
 OnEvent = Callable[[str, str], None]
@@ -58,6 +60,7 @@ class _Child:
         self._task: asyncio.Task[None] | None = None
         self._first: asyncio.Future[None] | None = None
         self._reports = _Reports(spec.name)
+        self._names = Names()
         self._boundary = Boundary(f"supervising backend {spec.name}")
 
     def begin(self) -> asyncio.Future[None]:
@@ -160,7 +163,7 @@ class _Child:
         return f"{' and '.join(names)} in [backend:{self.spec.name}] of the process config"
 
     async def _remove_stale_socket(self) -> bool:
-        return await threads.run(threads.WATCH, remove_stale_socket, self.spec.socket)
+        return await threads.run(threads.CHILDREN, remove_stale_socket, self.spec.socket)
 
     async def _free_socket(self) -> None:
         """A child of a gateway that was just killed may still be ending: it gets as long as a start does."""
@@ -178,7 +181,7 @@ class _Child:
             async with asyncio.timeout(self.spec.start_timeout):
                 while not process.exited.is_set():
                     asked_at = time.monotonic()
-                    last = await ask_health(self.spec)
+                    last = await ask_health(self.spec, self._names)
                     if not last:
                         return ""
                     asked_at = math.inf
@@ -293,6 +296,15 @@ class Supervisor:
         if left:
             L.info("waiting for %s to end, at most %g s", _names(stops[stop] for stop in left), self._grace)
         await asyncio.gather(*stops)
+
+    def kill(self) -> None:
+        """SIGKILL to all that runs of them, at once, and reap it as far as it ends at once. In any thread."""
+        processes = [child.process for child in self._children if child.process is not None]
+        for process in processes:
+            process.kill()
+        until = time.monotonic() + _REAPED
+        for process in processes:
+            process.reap(until)
 
     @property
     def failures(self) -> list[ChildFailed]:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
+from gateway import threads
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import TenantId
 from gateway.store import durable, regex
@@ -122,8 +123,8 @@ class SQLiteDocumentStore:
             await self._services.feeds.close()
             self._services.reads.close()
             await self._services.files.close()
-        self._writers.close()
-        self._readers.shutdown()
+        await self._writers.close()
+        await threads.end(self._readers)
 
 
 def processors() -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+from gateway import threads
 from gateway.fair_seats import FairSeats
 
 THREADS = 8  # some of them wait for a worker process
@@ -23,7 +24,7 @@ class Writers:
         self.opening = ThreadPoolExecutor(OPENING_THREADS, "store-open")
         self.seats = FairSeats("writers of the store", THREADS)
 
-    def close(self) -> None:
-        """Blocks until what they do is done."""
-        self.threads.shutdown()
-        self.opening.shutdown()
+    async def close(self) -> None:
+        """Wait until what they do is done."""
+        await threads.end(self.threads)
+        await threads.end(self.opening)

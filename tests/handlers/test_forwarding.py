@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -223,18 +223,39 @@ async def test_installations_have_names_of_their_own_that_stay(tmp_path: Path) -
     assert names[0] == names[2] != names[1]
 
 
-async def test_a_gateway_that_is_its_own_backend_is_508_at_the_first_return(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    backends = {"self": {"kind": "http", "addresses": [f"http://127.0.0.1:{port}"]}}
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+async def test_a_gateway_that_is_its_own_backend_is_508_at_the_first_return(
+    tmp_path: Path, kind: str
+) -> None:
+    """By a way that no check of its config sees: a forwarded port, a socket that leads to it."""
+    piped: set[asyncio.Task[None]] = set()
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back, forth = await asyncio.open_connection(*harness.address(gateway))
+        for source, sink in ((reader, forth), (back, writer)):
+            piped.add(asyncio.create_task(copy(source, sink)))
+
+    async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        while data := await source.read(65536):
+            sink.write(data)
+        sink.close()
+
+    if kind == "unix":
+        relay = await asyncio.start_unix_server(pipe, tmp_path / "relay.sock")
+        address = f"unix:{tmp_path / 'relay.sock'}"
+    else:
+        relay = await asyncio.start_server(pipe, "127.0.0.1", 0)
+        address = f"http://127.0.0.1:{relay.sockets[0].getsockname()[1]}"
+    backends = {"self": {"kind": "http", "addresses": [address]}}
     route = {"name": "round", "path": "/{rest*}", "target": "self", "public": True}
-    routing = harness.routing([route], backends=backends)
-    async with harness.running(tmp_path, routing, listen=(("127.0.0.1", port),)) as gateway:
+    async with harness.running(tmp_path, harness.routing([route], backends=backends)) as gateway:
         head, body = await ask(gateway, "")
         problem = json.loads(body)
         assert head.startswith("HTTP/1.1 508 ")
         assert "application/problem+json" in head
         assert (problem["code"], problem["status"]) == ("loop", 508)
+    await asyncio.gather(*piped)
+    relay.close()
 
 
 @pytest.mark.parametrize(

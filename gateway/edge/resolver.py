@@ -1,0 +1,157 @@
+"""The names of backends, looked up beside the event loop, each in a thread of its own.
+
+getaddrinfo(3) blocks for as long as a name server keeps silent, tens of seconds, and cannot be cancelled. In
+threads that all names share, one slow name would make all the others wait. Here no name has more than one
+thread, and none waits for another's; their number is that of the config's names. The threads are daemons: the
+process ends without them.
+
+The system tells no time to live. An answer is taken for FRESH seconds; then it goes on to be used while it is
+asked for again, also when that fails: a name server that is away stops nothing that was known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+from collections.abc import Callable, Collection
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from time import monotonic
+
+L = logging.getLogger(__name__)
+FRESH = 10.0  # seconds
+STALE = 3600.0  # seconds that an old answer is used when there is no new one
+FAILED = 1.0  # seconds that a failure is an answer
+_MOST = 16  # addresses of a name
+_HOSTS = Path("/etc/hosts")
+_HOSTS_BYTES = 4 * 1024 * 1024
+
+Lookup = Callable[[str], tuple[str, ...]]
+
+
+class _Name:
+    """What is known of one name. asking: the lookup that is under way."""
+
+    __slots__ = ("addresses", "asking", "at", "failed_at", "failure")
+
+    def __init__(self) -> None:
+        self.addresses: tuple[str, ...] = ()
+        self.at = 0.0
+        self.failure = ""
+        self.failed_at = 0.0
+        self.asking: asyncio.Future[None] | None = None
+
+
+class Unresolved(OSError):
+    """The name has no address, or nobody could be asked."""
+
+
+def lookup(host: str) -> tuple[str, ...]:
+    """The addresses of a name. Blocks. What the hosts file says needs no server, and localhost is this
+    machine whatever a server says (RFC 6761 section 6.3). Raises OSError, UnicodeError."""
+    name = host.lower().rstrip(".")
+    found = _from_hosts(name)
+    if not found and (name == "localhost" or name.endswith(".localhost")):
+        found = ("127.0.0.1", "::1")
+    if not found:
+        found = tuple(str(info[4][0]) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
+    return tuple(dict.fromkeys(found))[:_MOST]
+
+
+def _from_hosts(name: str) -> tuple[str, ...]:
+    """hosts(5)."""
+    try:
+        with _HOSTS.open("rb") as file:
+            text = file.read(_HOSTS_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return ()
+    found = []
+    for line in text.splitlines():
+        address, *names = line.partition("#")[0].split() or [""]
+        if name in map(str.lower, names) and is_literal(address):
+            found.append(address)
+    return tuple(found)
+
+
+def is_literal(host: str) -> bool:
+    """Whether it is an address, and no name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+class Names:
+    """The addresses of names. lookup: blocks, and is called in a thread. now: the monotonic clock."""
+
+    def __init__(self, lookup: Lookup = lookup, now: Callable[[], float] = monotonic) -> None:
+        self._lookup = lookup
+        self._now = now
+        self._names: dict[str, _Name] = {}
+
+    async def find(self, host: str) -> tuple[str, ...]:
+        """The addresses of a host, the one to try first in front. Waits only for a name of which nothing is
+        known. Raises Unresolved."""
+        if is_literal(host):
+            return (host,)
+        name = self._names.get(host)
+        if name is None:
+            name = self._names[host] = _Name()
+        now = self._now()
+        if name.addresses and now - name.at < STALE:
+            if now - name.at >= FRESH and not (name.failure and now - name.failed_at < FAILED):
+                self._ask(host, name)
+            return name.addresses
+        if name.failure and now - name.failed_at < FAILED:
+            raise Unresolved(name.failure)
+        await asyncio.shield(self._ask(host, name))
+        if not name.addresses or self._now() - name.at >= STALE:
+            raise Unresolved(name.failure or "it has no address")
+        return name.addresses
+
+    def prefer(self, host: str, address: str) -> None:
+        """It took a connection: it is the first one to try."""
+        name = self._names.get(host)
+        if name is not None and name.addresses and name.addresses[0] != address in name.addresses:
+            name.addresses = (address, *(other for other in name.addresses if other != address))
+
+    def keep(self, hosts: Collection[str]) -> None:
+        """Forget all others: no backend has them any more."""
+        for host in self._names.keys() - set(hosts):
+            del self._names[host]
+
+    def _ask(self, host: str, name: _Name) -> asyncio.Future[None]:
+        if name.asking is None:
+            loop = asyncio.get_running_loop()
+            name.asking = loop.create_future()
+            threading.Thread(
+                target=self._run, args=(host, name, loop), name=f"resolve {host}", daemon=True
+            ).start()
+        return name.asking
+
+    def _run(self, host: str, name: _Name, loop: asyncio.AbstractEventLoop) -> None:
+        """In the thread."""
+        addresses: tuple[str, ...] = ()
+        failure = "it has no address"
+        try:
+            addresses = self._lookup(host)
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name that DNS cannot hold
+            failure = getattr(error, "strerror", None) or str(error)
+        finally:
+            try:
+                loop.call_soon_threadsafe(partial(self._told, name, addresses, failure))
+            except RuntimeError:  # the loop is closed: the process is ending
+                return
+
+    def _told(self, name: _Name, addresses: tuple[str, ...], failure: str) -> None:
+        if addresses:
+            name.addresses, name.at, name.failure = addresses, self._now(), ""
+        else:
+            name.failure, name.failed_at = failure, self._now()
+        asking, name.asking = name.asking, None
+        if asking is not None and not asking.done():
+            asking.set_result(None)
