@@ -250,7 +250,8 @@ class AccessLog:
         try:
             fd = self._open()
         except OSError as error:
-            self._note(logging.ERROR, f"cannot be opened again: {error}. Lines go on to the old file")
+            reason = error.strerror or error  # the name of the file stands before it
+            self._note(logging.ERROR, f"cannot be opened again: {reason}. Lines go on to the old file")
             return
         if self._fd != _STDOUT:
             os.close(self._fd)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from gateway.core.request_reader import Request
 
 _PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_ASKED = 5  # seconds between two questions of the kernel's
 _FIRST_LOOK, _LAST_LOOK = 0.02, 0.5  # seconds between two looks, doubled each time
 
 
@@ -49,8 +51,20 @@ class HalfClosed:
     def __init__(self, connection: _Connection) -> None:
         self._connection = connection
         self._probed = False
+        self._ask_kernel()
         # Not at once: most answers come before the first look, and are the probe themselves.
         asyncio.get_running_loop().call_later(_FIRST_LOOK, self._look, _FIRST_LOOK)
+
+    def _ask_kernel(self) -> None:
+        """Once an answer has begun, nothing but the answer may be written, and it may be long in coming: the
+        kernel asks then (tcp(7)). It is told no sooner than the client's system has forgotten the connection,
+        which is within a minute or two."""
+        assert self._connection.transport is not None
+        sock = self._connection.transport.get_extra_info("socket")
+        with suppress(OSError, AttributeError):  # a unix socket; a system without these
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _ASKED)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _ASKED)
 
     def _look(self, waited: float) -> None:
         transport = self._connection.transport

@@ -7,16 +7,19 @@ number of them could wait in the store.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import ParamSpec, TypeVar
 
 from gateway.call import Call
 from gateway.core.budget import SMALL
+from gateway.core.errors import GatewayError
 from gateway.store.transfer import Bulk
 from gateway.store.write import MAX_BULK, Outcome, Write
 
 P = ParamSpec("P")
 T = TypeVar("T")
+L = logging.getLogger(__name__)
 
 
 async def kept(call: Call, work: Awaitable[T]) -> T:
@@ -27,13 +30,20 @@ async def kept(call: Call, work: Awaitable[T]) -> T:
     task = asyncio.ensure_future(work)
     give_back = held.hand_over()
 
+    left = False
+
     def end(task: asyncio.Future[T]) -> None:
         give_back()
-        if not task.cancelled():
-            task.exception()  # nobody may be left to be told
+        error = None if task.cancelled() else task.exception()
+        if left and error is not None and not isinstance(error, GatewayError):
+            L.error("A bug in the gateway failed a write whose client had left", exc_info=error)
 
     task.add_done_callback(end)
-    return await asyncio.shield(task)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        left = True
+        raise
 
 
 class Keeping:

@@ -14,6 +14,7 @@ import fcntl
 import json
 import logging
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from gateway.core.listeners import Listen, clash, text
 
 L = logging.getLogger(__name__)
 _NAME = "up.lock"
+_TRIES, _PAUSE = 10, 0.02  # and seconds
 
 
 class FolderInUse(OSError):
@@ -37,8 +39,11 @@ class FolderLock:
     def __init__(self, folder: Path, listen: Iterable[Listen]) -> None:
         self._fd = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            held = _try_lock(self._fd, fcntl.LOCK_EX)
-            if not held:
+            for _ in range(_TRIES):  # who only looks (see `beside`) holds it for a moment
+                if _try_lock(self._fd, fcntl.LOCK_EX):
+                    break
+                time.sleep(_PAUSE)
+            else:
                 raise FolderInUse(_told(folder, _read(self._fd)))
         except OSError:
             os.close(self._fd)

@@ -39,7 +39,7 @@ for pool in (threads.CONFIG, threads.SPOOL):
     pool.submit(hang.wait)
 closing = sqlite.SQLiteDocumentStore.close
 async def close(self):
-    self._writers.submit(hang.wait)
+    self._writers.threads.submit(hang.wait)
     await closing(self)
 sqlite.SQLiteDocumentStore.close = close
 """

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,12 @@ def test_the_file_is_its_owner_s_alone(tmp_path: Path) -> None:
     lock = FolderLock(tmp_path, LISTEN)
     assert (tmp_path / "up.lock").stat().st_mode & 0o777 == 0o600
     lock.release()
+
+
+def test_who_only_looks_at_the_lock_keeps_no_up_from_its_start(tmp_path: Path) -> None:
+    """`serve` holds it for the moment that its look takes."""
+    FolderLock(tmp_path, LISTEN).release()
+    looking = os.open(tmp_path / "up.lock", os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    threading.Timer(0.05, os.close, [looking]).start()
+    FolderLock(tmp_path, LISTEN).release()

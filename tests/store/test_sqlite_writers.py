@@ -28,7 +28,7 @@ async def test_a_group_of_writes_takes_a_seat_in_its_turn_and_is_charged_for_its
         seat.release()
     files.release(file)
     await files.close()
-    writers.close()
+    await writers.close()
 
 
 async def test_a_file_is_opened_while_all_writers_write(tmp_path: Path) -> None:
@@ -48,4 +48,4 @@ async def test_a_file_is_opened_while_all_writers_write(tmp_path: Path) -> None:
     for file in (*noisy, quiet):
         files.release(file)
     await files.close()
-    writers.close()
+    await writers.close()
