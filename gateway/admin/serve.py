@@ -30,6 +30,7 @@ from gateway.periodic import Boundary
 
 L = logging.getLogger("asab.web.al")
 _NOTICE = 25  # asab.log.LOG_NOTICE
+_REST = 0.5  # seconds at most between two pages
 _LONGEST = 2000  # characters of a field that a client chooses
 
 
@@ -44,6 +45,7 @@ class AdminService:
         self._draining = draining
         self._snapshot = snapshot
         self._boundary = Boundary("a page of the admin listener")
+        self._turn = asyncio.Lock()
 
     async def setup(self) -> None:
         """Freeze the application; no route or middleware can be added from now on."""
@@ -75,7 +77,10 @@ class AdminService:
         call.old, call.keep_alive, call.draining = request.old, request.keep_alive, self._draining
         response: web.StreamResponse | None = None
         with self._boundary:
-            response = await self._answer(client, request)
+            if request.target in guard.PROBES:
+                response = await self._answer(client, request)
+            else:
+                response = await self._in_turn(client, request)
         if not isinstance(response, web.Response):
             response = reply.problem(call, InternalError())
         call.id = response.headers.get(reply.REQUEST_ID, call.id)
@@ -87,6 +92,16 @@ class AdminService:
         _log(client.peer, request.method, request.target, response.status, perf_counter() - began)
         expected = not call.keep_alive or call.draining()
         client.done(keep_alive=response.keep_alive is not False, expected=expected)
+
+    async def _in_turn(self, client: ClientConnection, request: Request) -> web.StreamResponse:
+        """Pages may be long: one is made at a time, and then the event loop is left alone for as long as that
+        took. So whoever asks for them without end has half of it at the most, and probes do not wait."""
+        async with self._turn:
+            began = perf_counter()
+            try:
+                return await self._answer(client, request)
+            finally:
+                await asyncio.sleep(min(perf_counter() - began, _REST))
 
     async def _answer(self, client: ClientConnection, request: Request) -> web.StreamResponse:
         """What the application answers."""

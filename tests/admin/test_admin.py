@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from gateway.core.model import Address, Backend
 from gateway.edge.listener import Listener
 from gateway.edge.places import EVERYTHING, Room
 from tests import harness
+from tests.eventually import eventually
 from tests.fakes import RawClient
 from tests.ports import free_port
 
@@ -333,3 +335,39 @@ async def test_admission_shows_the_seats_of_each_backend(tmp_path: Path) -> None
         _, _, text = await asked.ask("/metrics")
     families = {family.name for family in text_string_to_metric_families(text)}
     assert {"gateway_seats", "gateway_queue_seconds", "gateway_admission_refused"} <= families
+
+
+async def test_pages_are_made_one_at_a_time_and_probes_do_not_wait_for_them(tmp_path: Path) -> None:
+    """However many ask for them, the event loop has others to serve between two slices of a page."""
+    async with admin_of(tmp_path) as asked:
+        inside, most, go_on = 0, 0, asyncio.Event()
+
+        def parts() -> Iterator[str]:
+            nonlocal inside, most
+            inside += 1
+            most = max(most, inside)
+            while not go_on.is_set():
+                yield ""
+            inside -= 1
+            yield "# EOF\n"
+
+        asked.gateway.metrics.parts = parts  # type: ignore[method-assign]
+        pages = [asyncio.create_task(asked.ask("/metrics")) for _ in range(10)]
+        await eventually(lambda: inside > 0)
+        assert [(await asked.ask(path))[0] for path in ("/livez", "/readyz")] == [200, 200]
+        go_on.set()
+        assert {(await page)[0] for page in pages} == {200}
+        assert most == 1
+
+
+async def test_heads_that_never_end_keep_nobody_from_the_admin_listener(tmp_path: Path) -> None:
+    async with admin_of(tmp_path, Room(8, 2**20)) as asked:
+        held = [await RawClient.connect(asked.address) for _ in range(40)]
+        for client in held:
+            client.send(b"GET /livez HTTP/1.1\r\nX: ")
+        for _ in range(20):
+            status, _, _ = await asked.ask("/livez", Connection="close")
+            assert status == 200
+        assert len(asked.listener._connections()) <= 8 + 1
+        for client in held:
+            client.close()
