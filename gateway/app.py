@@ -116,10 +116,9 @@ class Gateway:
         self.via = self._own_name(secret)
         self.feeds = Feeds(self.lifetimes)
         self.documents = Documents(self.store, self.feeds, Budget(config.body_memory), self.admission.enter)
-        self.live = ConfigService(
-            *(Path(config.routing), self._target, self.sockets, self._applied, self._refused),
-            judge=self._own_addresses,
-        )
+        told = self._applied, self._refused
+        routing = Path(config.routing)
+        self.live = ConfigService(routing, self._target, self.sockets, *told, judge=self._own_addresses)
         self.life = Life(self._policies())
         self.listener = Listener(self.life, public_room(runtime.descriptors()))
         self._commands = config.commands if supervise else ()

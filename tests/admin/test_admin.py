@@ -368,6 +368,6 @@ async def test_heads_that_never_end_keep_nobody_from_the_admin_listener(tmp_path
         for _ in range(20):
             status, _, _ = await asked.ask("/livez", Connection="close")
             assert status == 200
-        assert len(asked.listener._connections()) <= 8 + 1
+        assert len(asked.listener.connections) <= 8 + 1
         for client in held:
             client.close()
