@@ -199,7 +199,7 @@ def change(
     if patch is not None:
         assert before is not None
         whole = LargePatch(patch.array, patch_text) if isinstance(patch, LargePatch) else patch
-        after = apply(whole, before, own=True)
+        after = apply(whole, before, wanted.identifier, own=True)
         text = to_text(after)[0].encode()
     else:
         assert new is not None

@@ -23,7 +23,7 @@ import asab
 import asab.storage.mongodb
 import bson
 import pymongo
-from bson.errors import BSONError
+from bson.errors import BSONError, InvalidDocument, InvalidStringData
 from pymongo import errors, uri_parser
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
@@ -31,12 +31,11 @@ from pymongo.write_concern import WriteConcern
 
 from gateway.core import mongo_uri
 from gateway.core.errors import (
-    BodyTooLarge,
     GatewayError,
     InsufficientStorage,
-    QueryTooSlow,
     StoreUnavailable,
 )
+from gateway.store import mongo_refusals
 from gateway.store.mongo_log import Log
 
 T = TypeVar("T")
@@ -49,8 +48,6 @@ _COMMITS = 3
 _BATCH = 500  # rows that are handled in one go: some milliseconds of the event loop
 _MAX_BSON = 16 * 1024 * 1024
 _MAYBE_TOO_LARGE = _MAX_BSON // 10  # bytes of JSON: an array's element of 2 takes up to 13
-_REFUSED = frozenset({13, 18, 8000})  # Unauthorized, AuthenticationFailed, and Atlas' own
-_TOO_LARGE, _NO_SPACE, _TIME_LIMIT, _CONFLICT = 10334, 14031, 50, 112  # the server's error codes
 
 
 class Taken(Exception):
@@ -194,7 +191,7 @@ class Driver:
     def check_size(self, row: Row) -> None:
         """Raises BodyTooLarge for a row that MongoDB refuses: numbers take more room there than in JSON."""
         if row["s"] > _MAYBE_TOO_LARGE and len(bson.encode(row)) > _MAX_BSON:
-            raise _too_large()
+            raise mongo_refusals.too_large()
 
     async def count(self, name: str, query: Query, seconds: float) -> int:
         """How many there are. Raises QueryTooSlow."""
@@ -299,6 +296,10 @@ class Driver:
             yield
         except errors.PyMongoError as error:
             raise self._translate(error) from None
+        except errors.DocumentTooLarge:
+            raise mongo_refusals.too_large() from None
+        except (InvalidDocument, InvalidStringData, OverflowError, UnicodeEncodeError):
+            raise mongo_refusals.not_accepted() from None
         except BSONError as error:
             self._log.report(type(error).__name__, "a row cannot be encoded or decoded; report this")
             raise _away() from None
@@ -306,17 +307,15 @@ class Driver:
             self._log.back()
 
     def _translate(self, error: errors.PyMongoError) -> Exception:
-        code = error.code if isinstance(error, errors.OperationFailure) else None
-        if isinstance(error, errors.DuplicateKeyError):
+        code = _code(error)
+        if code in mongo_refusals.DUPLICATE:
             return Taken()
-        if isinstance(error, errors.DocumentTooLarge) or code == _TOO_LARGE:
-            return _too_large()
-        if error.has_error_label("TransientTransactionError") or code == _CONFLICT:
+        if error.has_error_label("TransientTransactionError") or code in mongo_refusals.CONFLICT:
             return Lost()
-        if code == _TIME_LIMIT or isinstance(error, errors.ExecutionTimeout):
-            detail = "The query took too long. Narrow it with a filter, declare an index, or sort by id."
-            return QueryTooSlow(detail, retry_after=5)
-        if code == _NO_SPACE:
+        refusal = mongo_refusals.of(code)
+        if refusal is not None:
+            return refusal
+        if code in mongo_refusals.NO_SPACE:
             self._log.report("OutOfDiskSpace", "the server's disk is full; make room")
             return InsufficientStorage("There is no room for this write. Nothing was changed.")
         self._log.report(*_reason(error))
@@ -329,8 +328,13 @@ class Driver:
         return away
 
 
-def _too_large() -> GatewayError:
-    return BodyTooLarge("The document would be larger than 16 MiB in the form that it is stored in.")
+def _code(error: Exception) -> int | None:
+    """The server's code; of many writes at once, that of the first that failed."""
+    if isinstance(error, errors.BulkWriteError):
+        failed = (error.details or {}).get("writeErrors") or [{}]
+        code: int | None = failed[0].get("code")
+        return code
+    return error.code if isinstance(error, errors.OperationFailure) else None
 
 
 def _model(index: Index) -> pymongo.IndexModel:
@@ -349,7 +353,7 @@ def _away(kind: type[StoreUnavailable] = StoreUnavailable) -> GatewayError:
 
 def _is_refusal(error: Exception) -> bool:
     """Whether the server refuses who asks, and not what is asked."""
-    return isinstance(error, errors.OperationFailure) and error.code in _REFUSED
+    return _code(error) in mongo_refusals.REFUSED_USER
 
 
 def _is_of_names(error: Exception) -> bool:
@@ -360,7 +364,7 @@ def _is_of_names(error: Exception) -> bool:
 
 def _reason(error: Exception) -> tuple[str, str]:
     """An error's name, and how to mend it. Never its text: that may repeat values."""
-    code = error.code if isinstance(error, errors.OperationFailure) else None
+    code = _code(error)
     name = type(error).__name__ + (f" {code}" if code is not None else "")
     if isinstance(error, errors.ServerSelectionTimeoutError):
         return name, "no server answers; look whether it runs, at the hosts of [store] uri, and at TLS"

@@ -30,7 +30,8 @@ from gateway.store.write import Create, Delete, Replace, Update, Write, Written
 class Plan:
     """old: the row that is there, expired or not. new: the row to put in its place; None: none.
 
-    claims, dropped: values of unique indexes, _id and token, to take and to let go."""
+    claims, dropped: values of unique indexes, _id and token, to take and to let go. ended: the tag of a
+    document that has expired, and that this write ends."""
 
     id: str
     kind: Kind
@@ -42,6 +43,12 @@ class Plan:
     dropped: Mapping[str, str]
     documents: int
     bytes: int
+    ended: str = ""
+
+    @property
+    def changes(self) -> tuple[tuple[Kind, str], ...]:
+        """What a feed tells, with the tags."""
+        return ((("deleted", self.ended),) if self.ended else ()) + ((self.kind, self.etag),)
 
 
 def plan(tenant: str, state: State, write: Write, identifier: str, row: Row | None, now: float) -> Plan:
@@ -90,6 +97,7 @@ def plan(tenant: str, state: State, write: Write, identifier: str, row: Row | No
         dropped={name: token for name, token in had.items() if name not in wanted},
         documents=1 if row is None else 0,
         bytes=size - (0 if row is None else row["s"]),
+        ended=document(row).etag if row is not None and current is None else "",
     )
 
 
@@ -125,7 +133,8 @@ def _members(state: State, write: Write, current: Document | None) -> dict[str, 
                 _require_if_match(state, precondition)
             return _parsed(data)
         case Update(_, patch, precondition):
-            return apply(patch, _require(state, current, precondition).data)
+            there = _require(state, current, precondition)
+            return apply(patch, there.data, there.id)
         case Delete(_, precondition):
             _require(state, current, precondition)
             return None

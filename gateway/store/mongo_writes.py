@@ -164,17 +164,20 @@ class Writes:
         if tally is not None:
             number = tally.reserve(plan.documents, plan.bytes)
         else:
-            number = await self._reserve(session, undo, plan.documents, plan.bytes)
+            last = await self._reserve(session, undo, plan.documents, plan.bytes, len(plan.changes))
+            number = last - len(plan.changes) + 1
         await self._take(session, undo, state, plan, stale)
         await self._store(session, undo, state, plan)
         if plan.dropped:
             query = scope(self.tenant, state.name, {"_id": {"$in": list(plan.dropped)}}, {"o": plan.id})
             await self.driver.delete(CLAIMS, query, session)
         if tally is not None:
-            tally.changes.append(self._change(number, state.name, plan.kind, plan.id, plan.etag))
+            for at, (kind, etag) in enumerate(plan.changes, number):
+                tally.changes.append(self._change(at, state.name, kind, plan.id, etag))
             return
         await self._count(session, state, plan.documents, plan.bytes, plan.id)
-        await self.record(session, number, state.name, plan.kind, plan.id, plan.etag)
+        for at, (kind, etag) in enumerate(plan.changes, number):
+            await self.record(session, at, state.name, kind, plan.id, etag)
 
     async def record(
         self, session: Any, number: int, collection: str, kind: str, identifier: str = "", etag: str = ""
@@ -190,8 +193,8 @@ class Writes:
         row |= {"kind": kind, "id": identifier, "etag": etag, "at": now, "x": date(now + RETAINED_SECONDS)}
         return row
 
-    async def reserve(self, session: Any, documents: int, size: int) -> int:
-        """Count in the tenant's row, which also orders its transactions. Gives the number of the change.
+    async def reserve(self, session: Any, documents: int, size: int, changes: int = 1) -> int:
+        """Count in the tenant's row, which also orders its transactions. Gives the number of the last change.
         Raises QuotaExceeded, and nothing was counted."""
         limits: list[Row] = []
         if documents > 0 and self._quota.documents is not None:
@@ -199,7 +202,7 @@ class Writes:
         if size > 0 and self._quota.bytes is not None:
             limits.append({"bytes": {"$lte": self._quota.bytes - size}})
         own = {"$and": [{"_id": self.tenant}, {"t": self.tenant}]}
-        change = {"$inc": {"q": 1, "documents": documents, "bytes": size}}
+        change = {"$inc": {"q": changes, "documents": documents, "bytes": size}}
         row = await self.driver.modify(TENANTS, {"$and": [*own["$and"], *limits]}, change, session)
         if row is not None:
             return int(row["q"])
@@ -233,8 +236,10 @@ class Writes:
             await self._make_tenant()
             await self.driver.update(TENANTS, own, change, session)
 
-    async def _reserve(self, session: Any, undo: Undo, documents: int, size: int) -> int:
-        number = await self.reserve(session, documents, size)
+    async def _reserve(
+        self, session: Any, undo: Undo, documents: int, size: int, changes: int
+    ) -> int:
+        number = await self.reserve(session, documents, size, changes)
         own = {"$and": [{"_id": self.tenant}, {"t": self.tenant}]}
         back = {"$inc": {"documents": -documents, "bytes": -size}}
         undo.append(partial(self.driver.update, TENANTS, own, back))

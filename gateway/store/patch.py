@@ -53,19 +53,26 @@ class LargePatch:
 Patch = MergePatch | JsonPatch | LargePatch
 
 
-def apply(patch: Patch, data: Mapping[str, Any], *, own: bool = False) -> dict[str, Any]:
+def apply(
+    patch: Patch, data: Mapping[str, Any], identifier: str = "", *, own: bool = False
+) -> dict[str, Any]:
     """The members after the patch; `data` is not changed, unless it is the caller's `own` to lose.
 
-    Raises PatchConflict, Unprocessable, BodyTooLarge (RFC 5789 section 2.2 has the statuses).
+    identifier: the document's. A JSON patch sees it as the member `id`, as who reads the document does; it
+    may test and copy it, and must leave it as it is. Raises PatchConflict, Unprocessable, BodyTooLarge (RFC
+    5789 section 2.2 has the statuses).
     """
     if isinstance(patch, LargePatch):
         patch = parse_json_patch(patch.text) if patch.array else MergePatch(json.loads(patch.text))
     if isinstance(patch, MergePatch):
         merged: dict[str, Any] = merge_patch(data, patch.members)
         return merged
-    result = _Run(data if own else copy.deepcopy(dict(data))).run(patch.operations)
+    whole = {"id": identifier, **data} if identifier else dict(data)
+    result = _Run(whole if own else copy.deepcopy(whole)).run(patch.operations)
     if not isinstance(result, dict):
         raise _refused("", "the patch leaves something else than an object")
+    if identifier and result.get("id") == identifier:
+        del result["id"]
     check_members(result)
     return result
 
@@ -90,8 +97,8 @@ def _operation(item: Any, at: str) -> JsonPatchOperation:
     source = _pointer(item, "from", at) if op in _WITH_FROM else ()
     if op in _WITH_VALUE and "value" not in item:
         raise _refused(f"{at}/value", "this operation needs a value")
-    if path[:1] == ("id",) or source[:1] == ("id",):
-        raise _refused(f"{at}/path", "the id of a document cannot be changed, and is known from the path")
+    if (path[:1] == ("id",) and op != "test") or (source[:1] == ("id",) and op == "move"):
+        raise _refused(f"{at}/path", "the id of a document cannot be changed")
     if op == "move" and path[: len(source)] == source and path != source:
         raise _refused(f"{at}/from", "a value cannot be moved into itself")
     return JsonPatchOperation(op, path, source, item.get("value"))

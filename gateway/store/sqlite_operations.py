@@ -104,7 +104,7 @@ def patch(
         if isinstance(wanted, LargePatch) or not _light(current):
             made = _worked(transaction, state, current, None, wanted)
         else:
-            made = _made(transaction, state, current, Prepared(apply(wanted, current.data)))
+            made = _made(transaction, state, current, Prepared(apply(wanted, current.data, identifier)))
         return Written(_update(transaction, state, current, made), False)
 
     return operation

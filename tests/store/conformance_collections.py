@@ -316,6 +316,23 @@ class TTLs:
         again = await tenant.replace("c", "past", {"a": "past"}, none_match(ANY))
         assert again.created
 
+    async def test_instants_may_have_any_number_of_digits_and_be_a_leap_second(
+        self, store: DocumentStore
+    ) -> None:
+        tenant = store.tenant(ACME)
+        await tenant.put_collection("c", settings(ttl={"field": "end"}))
+        past = "2020-01-01T00:00:00.1234567Z", "2020-01-01T00:00:00.123456789+01:00", "2016-12-31T23:59:60Z"
+        for number, end in enumerate(past):
+            await tenant.replace("c", f"past{number}", {"end": end})
+        staying = "2999-01-01T00:00:00.123456789Z", "2016-12-31T12:00:60Z", "2020-13-01"
+        for number, end in enumerate(staying):
+            await tenant.replace("c", f"stays{number}", {"end": end})
+        assert await ids(tenant, "c") == ["stays0", "stays1", "stays2"]
+        first, last = "2016-12-31T23:59:60.999999999Z", "2999-12-31T23:59:60.0000001Z"
+        between = f'{{"_created":{{"$gt":"{first}","$lt":"{last}"}}}}'
+        assert await ids(tenant, "c", between) == ["stays0", "stays1", "stays2"]
+        assert await ids(tenant, "c", '{"_created":{"$lt":"2016-12-31T15:59:60.1234567-08:00"}}') == []
+
     async def test_an_expired_document_holds_no_unique_value(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
         await tenant.put_collection("c", settings(ttl={"field": "end"}, indexes=[unique("a")]))

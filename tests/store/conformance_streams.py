@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from gateway.core.errors import BadRequest, StoreUnavailable, TenantLimit
+from gateway.core.errors import BadRequest, NotFound, StoreUnavailable, TenantLimit
+from gateway.store import collection as collections
 from gateway.store import filter as filters
 from gateway.store import instants, projection, transfer
 from gateway.store import sort as sorts
@@ -130,6 +131,29 @@ class Feeds:
         ]  # fmt: skip
         assert found[2].document is None and made.created <= found[1].at <= instants.now()
 
+    async def test_what_has_expired_is_told_to_be_deleted_before_what_takes_its_place(
+        self, store: DocumentStore
+    ) -> None:
+        require(store, Capability.CHANGES)
+        tenant = store.tenant(ACME)
+        await tenant.put_collection("c", collections.from_data({"ttl": {"field": "end"}}))
+        async with aclosing(tenant.changes("c")) as feed:
+            await anext(feed)
+            old = (await tenant.replace("c", "x", {"end": 1})).document
+            new = (await tenant.replace("c", "x", {"n": 1})).document
+            with pytest.raises(NotFound):
+                await tenant.delete("c", "y")
+            await tenant.replace("c", "y", {"end": 1})
+            (outcome,) = await tenant.bulk("c", [Replace("y", {"n": 2})])
+            found = await collect(feed, 6)
+        told = [(change.kind, change.id, change.etag) for change in found]
+        assert told[:3] == [
+            ("created", "x", old.etag), ("deleted", "x", old.etag), ("created", "x", new.etag)
+        ]  # fmt: skip
+        assert [kind for kind, _, _ in told[3:]] == ["created", "deleted", "created"]
+        assert told[4][2] == told[3][2] and told[5][2] == outcome.etag
+        assert len({change.event for change in found}) == 6
+
     async def test_a_change_carries_the_document_as_it_is(self, store: DocumentStore) -> None:
         require(store, Capability.CHANGES)
         tenant = store.tenant(ACME)
@@ -224,6 +248,25 @@ NUMBERS = {
 
 
 class Queries:
+    @pytest.mark.parametrize(
+        ("condition", "found"),
+        [
+            ('{"$regex":"abc$"}', "end"), ('{"$regex":"ab[c]$"}', "end"), ('{"$regex":"^abc$"}', "end"),
+            ('{"$regex":"ABC$","$options":"i"}', "end"), ('{"$regex":"abc"}', "end line more two"),
+            ('{"$regex":"abc$","$options":"m"}', "end line more two"),
+            ('{"$not":{"$regex":"abc$"}}', "line more two"),
+        ],
+    )  # fmt: skip
+    async def test_the_end_in_a_pattern_is_the_end_of_the_text(
+        self, store: DocumentStore, condition: str, found: str
+    ) -> None:
+        if "[" in condition or "options" in condition:
+            require(store, Capability.REGEX)
+        tenant = store.tenant(ACME)
+        for name, text in (("end", "abc"), ("line", "abc\n"), ("two", "abc\n\n"), ("more", "abc\nx")):
+            await tenant.replace("c", name, {"t": text})
+        assert await ids(tenant, "c", f'{{"t":{condition}}}') == found.split()
+
     @pytest.mark.parametrize(
         ("text", "found"),
         [

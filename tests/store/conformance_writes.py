@@ -87,6 +87,31 @@ class JsonPatches:
         assert await tenant.read("c", "x") == made
 
 
+    async def test_a_json_patch_sees_the_id_that_a_reader_sees(self, store: DocumentStore) -> None:
+        tenant = store.tenant(ACME)
+        await tenant.replace("c", "x", {"a": 1})
+        patched = await tenant.patch(
+            "c",
+            "x",
+            json_patch(
+                {"op": "test", "path": "/id", "value": "x"},
+                {"op": "test", "path": "", "value": {"a": 1, "id": "x"}},
+                {"op": "copy", "from": "/id", "path": "/own"},
+            ),
+        )
+        assert patched.data == {"a": 1, "own": "x"}
+        whole = json_patch({"op": "replace", "path": "", "value": {"id": "x", "b": 2}})
+        assert (await tenant.patch("c", "x", whole)).data == {"b": 2}
+        for operation, error in (
+            ({"op": "test", "path": "/id", "value": "y"}, PatchConflict),
+            ({"op": "test", "path": "", "value": {"b": 2}}, PatchConflict),
+            ({"op": "test", "path": "/id/0", "value": "x"}, PatchConflict),
+            ({"op": "replace", "path": "", "value": {"id": "y"}}, Unprocessable),
+        ):
+            with pytest.raises(error):
+                await tenant.patch("c", "x", json_patch(operation))
+
+
 class Bulks:
     async def test_each_operation_stands_for_itself(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)

@@ -13,13 +13,21 @@ import pytest
 from aiohttp import ClientSession
 
 from gateway.app import Gateway
-from gateway.core.errors import BadRequest, NotSupportedByStore, StoreUnavailable
+from gateway.core.errors import (
+    BadRequest,
+    BodyTooLarge,
+    InsufficientStorage,
+    NotSupportedByStore,
+    QueryTooSlow,
+    StoreUnavailable,
+    Unprocessable,
+)
 from gateway.core.model import TenantId
 from gateway.store import collection
 from gateway.store import filter as filters
 from gateway.store import sort as sorts
 from gateway.store.mongo import MongoDocumentStore
-from gateway.store.mongo_driver import Driver, Unusable
+from gateway.store.mongo_driver import Driver, Lost, Taken, Unusable
 from gateway.store.patch import MergePatch
 from gateway.store.query import Query
 from gateway.store.write import Create, Delete, IdempotencyKey, Replace
@@ -106,6 +114,44 @@ async def test_cursors_of_one_gateway_count_in_the_others(server: str) -> None:
     assert len(rest.items) == 1
     await one.close()
     await other.close()
+
+
+REFUSALS = {
+    10334: BodyTooLarge, 17419: BodyTooLarge, 17280: BodyTooLarge, 15: Unprocessable, 22: Unprocessable,
+    57: Unprocessable, 121: Unprocessable, 11000: Taken, 112: Lost, 50: QueryTooSlow, 292: QueryTooSlow,
+    14031: InsufficientStorage, 13: Unusable, 6: StoreUnavailable, 11600: StoreUnavailable,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+async def test_what_a_server_refuses_of_one_document_is_that_documents_and_not_the_servers(code: int) -> None:
+    found = {"ok": 1, "version": "7.0.0"}
+    row = {"_id": "x"}
+    for refusal in (
+        {"ok": 0, "code": code, "errmsg": "no"},
+        {"ok": 1, "n": 0, "writeErrors": [{"index": 0, "code": code, "errmsg": "no"}]},
+    ):
+        answers = {"buildinfo": found, "endsessions": {"ok": 1}}
+        async with Introduction(refusal, maxWireVersion=25, first=answers) as server:
+            driver = Driver(server.uri + "?retryWrites=false&" + FAST)
+            await driver.connect()
+            inserts = driver.insert("c", row), driver.insert_all("c", [row])
+            for write in (*inserts, driver.replace("c", row, row)):
+                with pytest.raises(REFUSALS[code]) as caught:
+                    await write
+                assert type(caught.value) is REFUSALS[code]
+            driver.close()
+
+
+async def test_what_the_driver_cannot_encode_is_the_documents_fault(server: str) -> None:
+    driver = mongo_server.driver(server)
+    await driver.connect()
+    for row, error in (({"d": {"a": 2**64}}, Unprocessable), ({"d": {"a\0b": 1}}, Unprocessable),
+                       ({"d": {"a": "\ud800"}}, Unprocessable), ({"d": "x" * 17_000_000}, BodyTooLarge)):
+        with pytest.raises(error):
+            await driver.insert("c", {"_id": "x", **row})
+    assert driver.available
+    driver.close()
 
 
 # --- a server that goes and comes ---

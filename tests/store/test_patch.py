@@ -84,7 +84,7 @@ def test_what_does_not_fit_the_document_is_a_conflict(data: dict[str, Any], oper
         ([{"op": [], "path": ""}], "/0/op"), ([{"op": "remove"}], "/0/path"),
         ([op("remove", "a")], "/0/path"), ([op("remove", "/a~2")], "/0/path"),
         ([op("remove", "/a~")], "/0/path"), ([op("add", "/a")], "/0/value"), ([op("move", "/a")], "/0/from"),
-        ([op("move", "/a/b", source="/a")], "/0/from"), ([op("test", "/id", value="x")], "/0/path"),
+        ([op("move", "/a/b", source="/a")], "/0/from"), ([op("move", "/a", source="/id")], "/0/path"),
         ([op("replace", "/id", value="x")], "/0/path"), ([op("remove", "/a" * 65)], "/0/path"),
         ([op("remove", "/a")] * 1001, ""),
     ],
