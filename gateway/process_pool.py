@@ -62,11 +62,13 @@ LIMITS = Limits()
 
 
 class JobTooCostly(Exception):
-    """A job reached a limit, and was ended. what: "memory" or "time"."""
+    """A job reached a limit, and was ended. what: "memory" or "time". phase: see process_worker.phase; 0
+    before the first one."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, phase: int = 0) -> None:
         super().__init__(f"the job takes too much {what}")
         self.what = what
+        self.phase = phase
 
 
 class _Gone(Exception):
@@ -200,8 +202,6 @@ class ProcessPool:
         async with lane.free, self._seats.seat(tenant):
             running.set()
             kind, result, told = await self._ask(limits, frame)
-        if kind == process_worker.NO_MEMORY:
-            raise JobTooCostly("memory")
         if kind == process_worker.FAILED:
             if told:
                 result.add_note(f"In a worker process:\n{told}")
@@ -213,26 +213,31 @@ class ProcessPool:
     async def _ask(self, limits: Limits, frame: Sequence[Piece]) -> tuple[Any, ...]:
         """A job, sent to a worker, and the values of its answer. Raises JobTooCostly, StoreUnavailable."""
         worker = await self._worker()
-        stays = False
+        stays, phase = False, 0
         try:
             async with asyncio.timeout(limits.wall):
                 loop = asyncio.get_running_loop()
                 for part in frame:
                     await loop.sock_sendall(worker.socket, part)
-                (grown,) = await _receive(worker.socket, 1)
+                (told,) = await _receive(worker.socket, 1)
+                while told == process_worker.PHASE:
+                    phase, told = await _receive(worker.socket, 2)
                 parts = await _receive_frame(worker.socket, limits.memory)
         except TimeoutError:
-            raise JobTooCostly("time") from None
+            raise JobTooCostly("time", phase) from None
         except (OSError, _Gone):
-            raise JobTooCostly(await worker.ended_by()) from None
+            raise JobTooCostly(await worker.ended_by(), phase) from None
         else:
-            stays = not grown and not self._closed
+            stays = told == process_worker.STAYS and not self._closed
         finally:
             if stays:
                 self._keep(worker)
             else:
                 self._let_go(worker)
-        return process_worker.unpack(parts)
+        kind, result, trace = process_worker.unpack(parts)
+        if kind == process_worker.NO_MEMORY:
+            raise JobTooCostly("memory", phase)
+        return kind, result, trace
 
     async def _worker(self) -> _Worker:
         while self._idle:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 DONE, FAILED, NO_MEMORY = "done", "failed", "no memory"
+STAYS, LEAVES, PHASE = 0, 1, 2  # the byte before a frame of a result, or before the number of a phase
 COUNT = struct.Struct("!I")  # of a frame's parts
 LENGTH = struct.Struct("!Q")  # of one part
 
@@ -57,6 +58,7 @@ def _apart(value: Any) -> Any:
 def main(parent: int) -> None:
     """Serve jobs until the socket closes. parent: the process that started this one."""
     _stay_apart(parent)
+    _serving.append(parent)
     before = _memory()
     with open(0, "rb", closefd=False) as incoming:
         _send(pack("ready"))
@@ -64,9 +66,20 @@ def main(parent: int) -> None:
         while (parts := _receive(incoming)) is not None:
             frame = _run(parts)
             grown = _memory() - before > _GROWN
-            _send([b"\1" if grown else b"\0", *frame])
+            _send([bytes((LEAVES if grown else STAYS,)), *frame])
             if grown:  # an allocator seldom gives back what it had
                 return
+
+
+def phase(number: int, seconds: float) -> None:
+    """For a job: what follows is another part of it (0 to 255), with so many seconds of processor time of its
+    own. JobTooCostly tells which one the job was in. Outside of a worker nothing happens."""
+    if _serving:
+        _send([bytes((PHASE, number))])
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
+_serving: list[int] = []  # the parent, in a worker
 
 
 def _stay_apart(parent: int) -> None:

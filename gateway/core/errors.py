@@ -165,6 +165,13 @@ class SchemaViolation(Unprocessable):
     code, title = "schema_violation", "The document does not fit its collection's schema"
 
 
+class SchemaTooCostly(Unprocessable):
+    """A document whose check against its collection's JSON Schema takes more time or memory than there is for
+    one. It was not written."""
+
+    code, title = "schema_too_costly", "The check against the collection's schema is too costly"
+
+
 class IdempotencyMismatch(Unprocessable):
     """An Idempotency-Key that came with another request before."""
 

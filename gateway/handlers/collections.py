@@ -81,7 +81,7 @@ async def _put(call: Call, store: TenantStore, name: str) -> web.Response:
     precondition = preconditions.read(call.head)
     raw = await content.read(call, content.JSON)
     given = _settings(await content.parse(store, raw, settings.parse_data), name)
-    one, new = await store.put_collection(name, settings.from_data(given), precondition)
+    one, new = await store.put_collection(name, await store.settings(given), precondition)
     headers = _headers(one)
     if new:
         headers[hdrs.LOCATION] = f"{prefix(call)}/{name}"

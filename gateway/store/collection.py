@@ -118,15 +118,15 @@ def parse_data(raw: bytes) -> dict[str, Any]:
     return value
 
 
-def from_data(data: Mapping[str, Any], *, stored: bool = False) -> CollectionSettings:
-    """Settings from JSON, all of it checked, unless they were `stored` and so checked before. Raises
-    Unprocessable."""
+def from_data(data: Mapping[str, Any], *, stored: bool = False, apart: bool = False) -> CollectionSettings:
+    """Settings from JSON, all of it checked, unless they were `stored` and so checked before. apart: a schema
+    that takes long to read is not read here. Raises Unprocessable, and Unread; see schema_checks."""
     if len(strict_json.dumps(data)) > MAX_SETTINGS_BYTES:
         raise _refused("", f"settings are at most {MAX_SETTINGS_BYTES} bytes")
     _only(data, ("schema", "indexes", "ttl", "require_if_match"), "")
     wanted = data.get("schema")
     if wanted is not None and not stored:
-        problems = schema.problems(wanted)
+        problems = schema.problems_now(wanted) if apart else schema.problems(wanted)
         if problems:
             errors = [{"pointer": f"/schema{pointer}", "detail": detail} for pointer, detail in problems]
             raise Unprocessable("The schema is not accepted; see errors.", extra={"errors": errors})

@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 from gateway import threads
 from gateway.core.errors import BodyTooLarge, StoreUnavailable, Unprocessable
 from gateway.process_pool import JobTooCostly, Limits, ProcessPool
-from gateway.store import schema, strict_json
+from gateway.store import schema_checks, strict_json
 from gateway.store.collection import TTL, Index
 from gateway.store.document import name_problem, parse_members, to_text
 from gateway.store.indexing import Room, check_unique, other_entries
@@ -56,6 +56,7 @@ class Jobs:
 
     def __init__(self, pool: ProcessPool | None = None) -> None:
         self._pool = pool
+        self.pool = pool or ProcessPool()  # of costly schemas always, which could end this process
         self._lanes: dict[str, asyncio.Semaphore] = {}
         self._users: dict[str, int] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -63,6 +64,11 @@ class Jobs:
     def start(self) -> None:
         """On the event loop, before a thread waits for the first job."""
         self._loop = asyncio.get_running_loop()
+
+    async def close(self) -> None:
+        """End the processes that are its own."""
+        if self._pool is None:
+            await self.pool.close()
 
     async def run(self, tenant: str, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
         """What a function of a module gives, which takes and gives large texts as bytes. Raises what it
@@ -74,6 +80,7 @@ class Jobs:
             try:
                 return await self._pool.run_within(_LIMITS, tenant, function, *args, **more)
             except JobTooCostly as error:
+                schema_checks.translate(error)
                 detail = f"The document takes more {error.what} to work on than there is for one. Split it."
                 raise BodyTooLarge(detail) from None
 
@@ -151,14 +158,14 @@ def operation_parts(raw: bytes) -> tuple[dict[str, Any], str, bytes]:
 @dataclass(frozen=True, slots=True)
 class Shape:
     """What a collection must know of a document. paths: what its indexes and its ttl look at. unique: those
-    of them whose values are compared whole. indexes: that hold the document, identifier: its id. schema:
-    asked of what is written."""
+    of them whose values are compared whole. indexes: that hold the document, identifier: its id. schema: as
+    JSON, asked of what is written."""
 
     paths: tuple[Path, ...] = ()
     unique: frozenset[Path] = frozenset()
     indexes: tuple[Index, ...] = ()
     identifier: str = ""
-    schema: Mapping[str, Any] | None = None
+    schema: str | None = None
 
     @property
     def empty(self) -> bool:
@@ -169,10 +176,10 @@ class Shape:
 def shape(
     indexes: tuple[Index, ...],
     ttls: Iterable[TTL | None],
-    wanted: Mapping[str, Any] | None,
+    wanted: str | None,
     identifier: str = "",
 ) -> Shape:
-    """The shape by these indexes and ttls, and this schema."""
+    """The shape by these indexes and ttls, and this schema, as JSON."""
     paths: dict[Path, None] = {}
     unique: set[Path] = set()
     for index in indexes:
@@ -205,7 +212,7 @@ def change(
         assert new is not None
         after, text = json.loads(new), new
     if wanted.schema is not None:
-        schema.check(schema.compile_schema(wanted.schema), after)
+        schema_checks.check_whole(wanted.schema, after, len(text))
     _check_entries(after, wanted)
     return (b"" if patch is None else text), kept, skeleton(after, wanted)
 

@@ -111,6 +111,7 @@ class MongoDocumentStore:
             await self._services.feeds.close()
             while self._writing:
                 await asyncio.wait(self._writing)
+        await self._jobs.close()
         self._driver.close()
         self._services = None
 
@@ -163,7 +164,7 @@ class MongoDocumentStore:
             lock = self._locks.get(tenant)
             if lock is None:
                 lock = self._locks[tenant] = asyncio.Lock()
-        return Writes(self._driver, tenant, quota, lock)
+        return Writes(self._driver, tenant, quota, lock, self._jobs.pool)
 
 
 def _why(error: StoreUnavailable) -> str:

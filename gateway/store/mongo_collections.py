@@ -44,7 +44,7 @@ async def patch(writes: Writes, name: str, change: MergePatch, precondition: Pre
         if not old.stored:
             raise NotFound()
         precondition.require(old.collection.etag)
-        settings = collections.from_data(merge_patch(old.settings.data, change.members))
+        settings = collections.from_data(merge_patch(old.settings.data, change.members), apart=True)
         stored = await _store(writes, old, settings)
         if stored is not None:
             return stored.collection

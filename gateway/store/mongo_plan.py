@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.core.errors import NotFound, PreconditionRequired
-from gateway.store import schema
 from gateway.store.change import Kind
 from gateway.store.document import (
     Document,
@@ -23,6 +22,7 @@ from gateway.store.mongo_driver import Row
 from gateway.store.mongo_rows import derived, document, is_live, joined
 from gateway.store.mongo_state import State
 from gateway.store.patch import apply
+from gateway.store.schema_checks import Checks
 from gateway.store.write import Create, Delete, Replace, Update, Write, Written
 
 
@@ -51,37 +51,32 @@ class Plan:
         return ((("deleted", self.ended),) if self.ended else ()) + ((self.kind, self.etag),)
 
 
-def plan(tenant: str, state: State, write: Write, identifier: str, row: Row | None, now: float) -> Plan:
+def plan(
+    tenant: str,
+    state: State,
+    write: Write,
+    identifier: str,
+    row: Row | None,
+    now: float,
+    checks: Checks,
+) -> Plan:
     """identifier: of the document; for a Create a new one. row: what is there under it.
 
-    Raises NotFound, PreconditionFailed, PreconditionRequired, SchemaViolation, BodyTooLarge, Unprocessable
-    for too many entries, and what a patch raises."""
+    Raises NotFound, PreconditionFailed, PreconditionRequired, BodyTooLarge, Unprocessable for too many
+    entries, what checks raise, and what a patch raises."""
     current = document(row) if row is not None and is_live(row, now) else None
     data = _members(state, write, current)
     if data is None:
         assert current is not None
         return _removal(tenant, state, row, current)
     text, size = to_text(data)
-    if state.validator is not None:
-        schema.check(state.validator, data)
+    if state.schema is not None:
+        checks.check(state.schema, data, text)
     if current is None:
         made = Document(identifier, 1, new_incarnation(), now, now, text)
     else:
         made = Document(identifier, current.version + 1, current.incarnation, current.created, now, text)
-    new = {
-        "_id": joined(tenant, state.name, identifier),
-        "t": tenant,
-        "c": state.name,
-        "id": identifier,
-        "v": made.version,
-        "i": made.incarnation,
-        "cr": made.created,
-        "mo": made.modified,
-        "s": size,
-        "g": state.version,
-        **derived(state.ordered, state.settings.ttl, now, data, Room(identifier)),
-        "d": data,
-    }
+    new = _row(tenant, state, made, size, data, now)
     for index in state.unique.values():
         check_unique(index, data)
     wanted = claims(tenant, state, data)
@@ -99,6 +94,24 @@ def plan(tenant: str, state: State, write: Write, identifier: str, row: Row | No
         bytes=size - (0 if row is None else row["s"]),
         ended=document(row).etag if row is not None and current is None else "",
     )
+
+
+def _row(tenant: str, state: State, made: Document, size: int, data: dict[str, Any], now: float) -> Row:
+    """A document as it is stored."""
+    return {
+        "_id": joined(tenant, state.name, made.id),
+        "t": tenant,
+        "c": state.name,
+        "id": made.id,
+        "v": made.version,
+        "i": made.incarnation,
+        "cr": made.created,
+        "mo": made.modified,
+        "s": size,
+        "g": state.version,
+        **derived(state.ordered, state.settings.ttl, now, data, Room(made.id)),
+        "d": data,
+    }
 
 
 def expiry(tenant: str, state: State, row: Row) -> Plan:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 from gateway.store import collection as collections
-from gateway.store import schema
 from gateway.store.collection import NO_SETTINGS, Collection, CollectionSettings, Index
 from gateway.store.document import entity_tag, new_incarnation
 from gateway.store.mongo_driver import Row
 from gateway.store.mongo_rows import SLOTS, Ordered, joined
 from gateway.store.nodes import Path
+from gateway.store.schema import Schema
 
-_KNOWN = 1000  # settings that are kept parsed; a schema takes long to compile
+_KNOWN_TEXT = 4 * 1024 * 1024  # characters of settings that are kept parsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class State:
     documents: int
     bytes: int
     settings: CollectionSettings
-    validator: schema.Validator | None
+    schema: Schema | None
     slots: Mapping[str, str]
     tokens: Mapping[str, str]
     building: bool
@@ -70,7 +69,7 @@ def read(name: str, row: Row | None) -> State:
     if row is None:
         return State(name, False, new_incarnation(), 0, 0, None, 0, 0, NO_SETTINGS, None, {}, {}, False)
     text = row.get("settings")
-    settings, validator = (NO_SETTINGS, None) if text is None else _parse(text)
+    settings, schema = (NO_SETTINGS, None) if text is None else _KNOWN.parse(text)
     documents = max(0, row["documents"])
     return State(
         name=name,
@@ -82,7 +81,7 @@ def read(name: str, row: Row | None) -> State:
         documents=documents,
         bytes=max(0, row["bytes"]),
         settings=settings,
-        validator=validator,
+        schema=schema,
         slots=row.get("slots", {}),
         tokens=row.get("tokens", {}),
         building=row.get("building", False),
@@ -116,8 +115,26 @@ def assign(old: State, settings: CollectionSettings) -> tuple[dict[str, str], di
     return slots, tokens
 
 
-@lru_cache(_KNOWN)
-def _parse(text: str) -> tuple[CollectionSettings, schema.Validator | None]:
-    data: dict[str, Any] = json.loads(text)
-    settings = collections.from_data(data)
-    return settings, None if settings.schema is None else schema.compile_schema(settings.schema)
+class _Known:
+    """Settings that are kept parsed, those that were used last: to parse large ones takes long, and they take
+    many times the memory of their text."""
+
+    def __init__(self) -> None:
+        self._parsed: OrderedDict[str, tuple[CollectionSettings, Schema | None]] = OrderedDict()
+        self._size = 0
+
+    def parse(self, text: str) -> tuple[CollectionSettings, Schema | None]:
+        found = self._parsed.get(text)
+        if found is not None:
+            self._parsed.move_to_end(text)
+            return found
+        settings = collections.from_data(json.loads(text), stored=True)
+        found = settings, None if settings.schema is None else Schema(settings.schema)
+        self._parsed[text] = found
+        self._size += len(text)
+        while self._size > _KNOWN_TEXT and len(self._parsed) > 1:
+            self._size -= len(self._parsed.popitem(last=False)[0])
+        return found
+
+
+_KNOWN = _Known()

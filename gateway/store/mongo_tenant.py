@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
@@ -15,7 +15,7 @@ from gateway.core.model import TenantId
 from gateway.store import instants, mongo_collections, mongo_query, nodes, results
 from gateway.store import sort as sorts
 from gateway.store.change import Changes
-from gateway.store.collection import Collection, CollectionSettings
+from gateway.store.collection import Collection, CollectionSettings, from_data
 from gateway.store.cursor import Cursors
 from gateway.store.document import UNCONDITIONAL, Document, Members, Precondition, new_id
 from gateway.store.large import Jobs
@@ -29,6 +29,7 @@ from gateway.store.nodes import EVERYTHING, Node
 from gateway.store.patch import MergePatch, Patch
 from gateway.store.query import DEFAULT_LIMIT, Page, Query
 from gateway.store.representation import line
+from gateway.store.schema_checks import with_schemas
 from gateway.store.write import (
     MAX_BULK,
     Create,
@@ -200,6 +201,12 @@ class MongoTenantStore:
             raise NotFound()
         return state.collection
 
+    async def settings(self, data: Mapping[str, Any]) -> CollectionSettings:
+        async def attempt() -> CollectionSettings:
+            return from_data(data, apart=True)
+
+        return await with_schemas(self._services.jobs.pool, self._name, attempt)
+
     async def put_collection(
         self, name: str, settings: CollectionSettings, precondition: Precondition = UNCONDITIONAL
     ) -> tuple[Collection, bool]:
@@ -208,7 +215,10 @@ class MongoTenantStore:
     async def patch_collection(
         self, name: str, patch: MergePatch, precondition: Precondition = UNCONDITIONAL
     ) -> Collection:
-        return await self._finished(mongo_collections.patch(self._writes, name, patch, precondition))
+        def attempt() -> Awaitable[Collection]:
+            return self._finished(mongo_collections.patch(self._writes, name, patch, precondition))
+
+        return await with_schemas(self._services.jobs.pool, self._name, attempt)
 
     async def delete_collection(
         self, name: str, precondition: Precondition = UNCONDITIONAL, *, documents: bool = False

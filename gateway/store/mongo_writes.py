@@ -16,7 +16,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 from gateway import threads
-from gateway.core.errors import StoreUnavailable, UniqueConflict
+from gateway.core.errors import SchemaTooCostly, StoreUnavailable, UniqueConflict
+from gateway.process_pool import ProcessPool
 from gateway.store import instants, mongo_plan, mongo_state
 from gateway.store.change import RETAINED_SECONDS
 from gateway.store.document import new_id
@@ -39,6 +40,7 @@ from gateway.store.mongo_rows import (
 )
 from gateway.store.mongo_state import State
 from gateway.store.mongo_tally import Tally, check
+from gateway.store.schema_checks import ROUNDS, Checks, Postponed
 from gateway.store.write import Create, Quota, Write, Written, is_large
 
 T = TypeVar("T")
@@ -57,16 +59,18 @@ class _NewTenant(Exception):
 class Writes:
     """The writes of one tenant, for one call. lock: the tenant's own, in this process, for transactions that
     meet in the server abort; None where there are no transactions. cost: the bytes of documents that were
-    read and written so far."""
+    read and written so far. pool: of the processes that check what is costly."""
 
     def __init__(
-        self, driver: Driver, tenant: str, quota: Quota, lock: asyncio.Lock | None
+        self, driver: Driver, tenant: str, quota: Quota, lock: asyncio.Lock | None, pool: ProcessPool
     ) -> None:
         self.driver = driver
         self.tenant = tenant
         self.cost = 0
         self._quota = quota
         self._lock = lock
+        self._pool = pool
+        self._checks = Checks()
 
     @property
     def transactions(self) -> bool:
@@ -126,16 +130,24 @@ class Writes:
         state = tally.state if tally else await self.state(collection, session)
         row = await self.row(collection, identifier, session)
         self.cost += 0 if row is None else row["s"]
-        arguments = (self.tenant, state, write, identifier, row, instants.now())
-        if is_large(write) or (row is not None and row["s"] > LIGHT_BYTES):
-            plan = await threads.run(threads.PARSE, mongo_plan.plan, *arguments)
-        else:
-            plan = mongo_plan.plan(*arguments)
+        plan = await self._plan(state, write, identifier, row)
         self.cost += 0 if plan.new is None else plan.new["s"]
         if plan.documents > 0 and not state.stored and not (tally and tally.changes):
             await self.require_collection()
         await self.do(session, undo, state, plan, tally)
         return plan.written
+
+    async def _plan(self, state: State, write: Write, identifier: str, row: Row | None) -> Plan:
+        """The plan, once what is costly of it was checked."""
+        for _ in range(ROUNDS):
+            try:
+                arguments = (self.tenant, state, write, identifier, row, instants.now(), self._checks)
+                if is_large(write) or (row is not None and row["s"] > LIGHT_BYTES):
+                    return await threads.run(threads.PARSE, mongo_plan.plan, *arguments)
+                return mongo_plan.plan(*arguments)
+            except Postponed:
+                await self._checks.settle(self._pool, self.tenant)
+        raise SchemaTooCostly()
 
     async def begin(self, session: Any, collection: str) -> Tally:
         """For many writes to one collection in this transaction; end() is called behind them."""

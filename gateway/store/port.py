@@ -8,9 +8,9 @@ do at all (see Capability) raises NotSupportedByStore (501).
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import ClassVar, ParamSpec, Protocol, TypeVar
+from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar
 
 from gateway.core.model import TenantId
 from gateway.store.change import Changes
@@ -159,6 +159,10 @@ class TenantStore(Protocol):
 
     async def collection(self, name: str) -> Collection:
         """Raises NotFound when it is neither declared nor holds documents."""
+        ...
+
+    async def settings(self, data: Mapping[str, Any]) -> CollectionSettings:
+        """As collection.from_data; a schema that takes long is read in a worker process."""
         ...
 
     async def put_collection(

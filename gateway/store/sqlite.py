@@ -123,6 +123,7 @@ class SQLiteDocumentStore:
             await self._services.feeds.close()
             self._services.reads.close()
             await self._services.files.close()
+        await self._jobs.close()
         await self._writers.close()
         await threads.end(self._readers)
 

@@ -51,7 +51,7 @@ def patch(
         if not state.stored:
             raise NotFound()
         precondition.require(state.collection.etag)
-        settings = collections.from_data(merge_patch(state.settings.data, members))
+        settings = collections.from_data(merge_patch(state.settings.data, members), apart=True)
         _require_room(transaction, state, settings)
         return sqlite_alterations.begin(transaction, state, settings, pace)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway.core.errors import GatewayError, NotFound, PreconditionRequired, RolledBack
-from gateway.store import schema, sqlite_index
+from gateway.store import sqlite_index
 from gateway.store.document import (
     Document,
     LargeMembers,
@@ -22,6 +22,7 @@ from gateway.store.document import (
 )
 from gateway.store.large import LIGHT_BYTES, change, is_light
 from gateway.store.patch import LargePatch, Patch, apply
+from gateway.store.schema_checks import Postponed
 from gateway.store.sqlite_documents import DELETE, INSERT, UPDATE, from_row, read_any
 from gateway.store.sqlite_state import State
 from gateway.store.sqlite_transaction import CREATED, DELETED, UPDATED, Transaction
@@ -134,12 +135,15 @@ def bulk(
             try:
                 budget.check(transaction.cost - before)
                 written = transaction.attempt(prepare(collection, write))
+            except Postponed as error:  # the others are looked at too, so that all are checked together
+                outcomes.append(failed(error, id_of(write)))
             except GatewayError as error:
-                if atomic:
+                if atomic and not transaction.checks.postponed:
                     raise AtomicFailure(_rolled_back(writes, len(outcomes), error)) from None
                 outcomes.append(failed(error, id_of(write)))
             else:
                 outcomes.append(succeeded(written, id_of(write)))
+        transaction.checks.require()
         return tuple(outcomes)
 
     return operation
@@ -224,8 +228,8 @@ def _made(
     data = prepared.data
     if data is None or (current is not None and state.indexes and not _light(current)):
         return _worked(transaction, state, current, prepared, identifier=identifier)
-    if state.validator is not None:
-        schema.check(state.validator, data)
+    if state.schema is not None:
+        transaction.checks.check(state.schema, data, _decoded(prepared.text))
     before = current.data if current is not None and state.indexes else {}
     return Made(prepared.text, prepared.size, data, before)
 
@@ -252,6 +256,10 @@ def _worked(
     text = text or new or b""
     whole = text if len(text) > LIGHT_BYTES else text.decode()
     return Made(whole, len(text), data, before)
+
+
+def _decoded(text: str | bytes) -> str:
+    return text if isinstance(text, str) else text.decode()
 
 
 def _encoded(text: str | bytes) -> bytes:

@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gateway.store import collection as collections
-from gateway.store import schema
 from gateway.store.collection import NO_SETTINGS, TTL, Collection, CollectionSettings, Index
 from gateway.store.document import entity_tag, new_incarnation
 from gateway.store.large import Shape, shape
 from gateway.store.nodes import Path
+from gateway.store.schema import Schema
 from gateway.store.sqlite_statement import key_of
 
 MAX_KNOWN = 1000
+MAX_KNOWN_TEXT = 1024 * 1024  # characters of their settings, of which the objects take many times that
 
 _READ = "SELECT incarnation, version, settings, documents, bytes FROM collections WHERE name = ?"
 _KEY = f"SELECT {key_of('?')}"
@@ -82,7 +83,7 @@ class State:
     settings: CollectionSettings = NO_SETTINGS
     indexes: tuple[StoredIndex, ...] = ()
     alteration: Alteration | None = None
-    validator: schema.Validator | None = None
+    schema: Schema | None = None
     stored: bool = field(default=False, compare=False)
 
     def indexes_of(self, identifier: str) -> tuple[StoredIndex, ...]:
@@ -102,7 +103,7 @@ class State:
         altered = None if self.alteration is None else self.alteration.settings.ttl
         ttls = (self.settings.ttl, altered)
         held = tuple(stored.index for stored in self.indexes_of(identifier))
-        return shape(held, ttls, self.settings.schema, identifier)
+        return shape(held, ttls, self.schema.text if self.schema is not None else None, identifier)
 
     @property
     def collection(self) -> Collection:
@@ -125,6 +126,7 @@ class States:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._known: dict[str, State] = {}
+        self._known_text = 0  # since it was last empty, of those too that were dropped
         self._changed: dict[str, State] = {}
         self._data_version = -1
         self._totals: Totals | None = None
@@ -132,13 +134,14 @@ class States:
     def begin(self) -> None:
         """At the begin of a transaction: forget what another process may have changed."""
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
-        if version != self._data_version or len(self._known) > MAX_KNOWN:
+        if version != self._data_version or len(self._known) > MAX_KNOWN or self._known_text > MAX_KNOWN_TEXT:
             self.forget()
             self._data_version = version
 
     def forget(self) -> None:
         """After a rollback."""
         self._known.clear()
+        self._known_text = 0
         self._changed.clear()
         self._totals = None
 
@@ -152,7 +155,8 @@ class States:
         if state is None:
             state = self._known[name] = read_state(self._connection, name)
             if state.settings.schema is not None:
-                state.validator = schema.compile_schema(state.settings.schema)
+                state.schema = Schema(state.settings.schema)
+            self._known_text += len(state.settings_text or "")
         return state
 
     @property
@@ -195,7 +199,7 @@ class States:
 
 
 def read_state(connection: sqlite3.Connection, name: str) -> State:
-    """As it is stored, without a validator; stored is false when it is not there."""
+    """As it is stored, without its schema; stored is false when it is not there."""
     (key,) = connection.execute(_KEY, (name, name)).fetchone()
     row = connection.execute(_READ, (name,)).fetchone()
     state = State(name, new_incarnation(), key) if row is None else State(name, row[0], key, *row[1:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, TypeVar
 
@@ -21,7 +21,7 @@ from gateway.store import (
 )
 from gateway.store import sort as sorts
 from gateway.store.change import Changes
-from gateway.store.collection import Collection, CollectionSettings
+from gateway.store.collection import Collection, CollectionSettings, from_data
 from gateway.store.cursor import Cursors
 from gateway.store.document import UNCONDITIONAL, Document, Members, Precondition
 from gateway.store.large import LIGHT_BYTES, Jobs, is_light
@@ -29,6 +29,7 @@ from gateway.store.nodes import EVERYTHING, Node
 from gateway.store.patch import MergePatch, Patch
 from gateway.store.projection import WHOLE, Projection, projected_text
 from gateway.store.query import DEFAULT_LIMIT, Page, Query
+from gateway.store.schema_checks import Checks, with_checks, with_schemas
 from gateway.store.sqlite_changes import Feeds
 from gateway.store.sqlite_export import Exports
 from gateway.store.sqlite_files import Files
@@ -217,6 +218,12 @@ class SQLiteTenantStore:
             raise NotFound()
         return found
 
+    async def settings(self, data: Mapping[str, Any]) -> CollectionSettings:
+        async def attempt() -> CollectionSettings:
+            return from_data(data, apart=True)
+
+        return await with_schemas(self._services.jobs.pool, self._name, attempt)
+
     async def put_collection(
         self, name: str, settings: CollectionSettings, precondition: Precondition = UNCONDITIONAL
     ) -> tuple[Collection, bool]:
@@ -229,8 +236,11 @@ class SQLiteTenantStore:
     ) -> Collection:
         slices = self._services.slices
         begin = sqlite_collections.patch(name, patch.members, precondition, slices.pace)
-        collection, _ = await _to_its_end(slices.alter(self._name, begin, self._quota))
-        return collection
+
+        def attempt() -> Awaitable[tuple[Collection, bool]]:
+            return _to_its_end(slices.alter(self._name, begin, self._quota))
+
+        return (await with_schemas(self._services.jobs.pool, self._name, attempt))[0]
 
     async def delete_collection(
         self, name: str, precondition: Precondition = UNCONDITIONAL, *, documents: bool = False
@@ -248,14 +258,20 @@ class SQLiteTenantStore:
         idempotency: IdempotencyKey | None,
     ) -> Any:
         if idempotency is None:
-            return await self._submit(Operation(operation, self._quota))
+            return await self._checked(operation)
         running, key = self._services.running, (self._name, idempotency.key)
         if key in running:
             raise IdempotencyRunning("The first request with this Idempotency-Key has not ended.")
         once = sqlite_idempotency.once(idempotency, collection, operation)
         running.add(key)
-        writing = self._submit(Operation(once, self._quota))
+        writing = self._checked(once)
         return await _to_its_end(writing, lambda: running.discard(key))
+
+    async def _checked(self, operation: Callable[[Transaction], Any]) -> Any:
+        def attempt(checks: Checks) -> Awaitable[Any]:
+            return self._submit(Operation(operation, self._quota, checks=checks))
+
+        return await with_checks(self._services.jobs.pool, self._name, attempt)
 
     async def _submit(self, operation: Operation) -> Any:
         file = await self._services.files.acquire(self._name)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, ParamSpec, TypeVar
 
 from gateway.core.errors import GatewayError
 from gateway.store import instants
 from gateway.store.change import Kind
+from gateway.store.schema_checks import Checks
 from gateway.store.sqlite_entries import Entries
 from gateway.store.sqlite_state import State, States
 from gateway.store.write import NO_QUOTA, Quota
@@ -49,6 +50,7 @@ class Transaction:
         self.cost = 0
         self.entries = Entries(connection)
         self.quota: Quota = NO_QUOTA
+        self.checks = Checks()
         self._pending: list[tuple[State, int, int]] = []  # counted by operations that may yet fail
         self._depth = 0
 
@@ -148,3 +150,4 @@ class Operation:
     quota: Quota = NO_QUOTA
     alone: bool = False
     taken: bool = False
+    checks: Checks = field(default_factory=Checks)

@@ -194,7 +194,7 @@ def _run(transaction: Transaction, operation: Operation) -> Settled:
         transaction.states.flush()
     if operation.quota is not NO_QUOTA:
         transaction.states.totals()
-    transaction.quota = operation.quota
+    transaction.quota, transaction.checks = operation.quota, operation.checks
     try:
         return Settled(transaction.attempt(operation.run))
     except GatewayError as error:
