@@ -221,7 +221,8 @@ class ProcessPool:
                     await loop.sock_sendall(worker.socket, part)
                 (told,) = await _receive(worker.socket, 1)
                 while told == process_worker.PHASE:
-                    phase, told = await _receive(worker.socket, 2)
+                    (phase,) = await _receive(worker.socket, 1)
+                    (told,) = await _receive(worker.socket, 1)
                 parts = await _receive_frame(worker.socket, limits.memory)
         except TimeoutError:
             raise JobTooCostly("time", phase) from None

@@ -8,6 +8,8 @@ import signal
 import time
 from pathlib import Path
 
+from gateway.process_worker import phase
+
 
 def fails() -> None:
     raise KeyError("a bug")
@@ -34,6 +36,18 @@ def aborts() -> None:
 def spins() -> None:
     while True:
         pass
+
+
+def spins_in_a_part(number: int, seconds: float) -> None:
+    phase(number, seconds)
+    spins()
+
+
+def works_in_parts(parts: int, seconds: float) -> None:
+    """Each of them within its time."""
+    for number in range(parts):
+        phase(number, 2 * seconds)
+        works(seconds)
 
 
 def waits(path: Path) -> int:

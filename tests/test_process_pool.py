@@ -80,6 +80,14 @@ async def test_a_job_that_takes_too_much_time_ends_alone(pool: ProcessPool, tmp_
         await pool.run_within(quick, "a", jobs.works, 0.05)
 
 
+async def test_which_part_of_a_job_reached_a_limit_is_told(pool: ProcessPool) -> None:
+    for seconds, part in ((0.05, 7), (0.05, 0)):
+        with pytest.raises(JobTooCostly) as raised:
+            await pool.run_within(Limits(seconds=0.3), "a", jobs.spins_in_a_part, part, seconds)
+        assert raised.value.phase == part
+    assert await pool.run("a", jobs.works_in_parts, 3, 0.05) is None
+
+
 async def test_a_worker_that_took_much_memory_is_replaced_and_so_is_one_that_was_killed(
     pool: ProcessPool,
 ) -> None:

@@ -108,7 +108,7 @@ class Schema:
 
     def check_now(self, data: Mapping[str, Any], size: int) -> tuple[bool, float]:
         """Whether the document, without its id, was checked here and now; and what that cost at most, in ns.
-        size: characters of its text. False: it may be costly, or to tell what is wrong with it. Raises
+        size: bytes of its text. False: it may be costly, or to tell what is wrong with it. Raises
         SchemaViolation with pointers and no values."""
         costs = self.costs
         if costs is None or not costs.inline:
@@ -312,8 +312,8 @@ def costs_of(reading: Reading, length: int) -> Costs:
     count, patterns = reading.patterns
     size = _PART * reading.parts + 8 * length + patterns + 2 * count * _states(count)
     weights = reading.weights
-    dearest = max(weights.nodes, default=0.0) + max(weights.text, default=0.0) + weights.deep
-    return Costs(weights, _is_inline(reading), size, dearest)
+    dearest = max(weights.nodes, default=0.0) + weights.deep
+    return Costs(weights, _is_inline(reading), size, dearest, max(weights.text, default=0.0))
 
 
 def all_costs(schema: Schema) -> Costs:

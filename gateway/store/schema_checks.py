@@ -56,7 +56,7 @@ class Checks:
         Postponed."""
         verdict = self._verdicts.get((asked.key, text)) if self._verdicts else None
         if verdict is None and self.left > 0:
-            done, cost = asked.check_now(data, len(text))
+            done, cost = asked.check_now(data, len(text) if text.isascii() else len(text.encode()))
             self.left -= cost
             if done:
                 return

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
+_COLLISION = 12.0  # ns, for each node and each number that no double holds: see Costs.of
+_DIGITS = 17  # characters that such a number takes at least, with the comma
+_EXACT = 2**53
 _LOOKED_AT = 20_000  # nodes of a document, to tell its cost
 
 
@@ -61,12 +64,19 @@ class Costs:
     weights: Weights
     inline: bool
     size: int
-    dearest: float  # ns for each node and byte of a document, at most
+    dearest: float  # ns for each node of a document, at most
+    letter: float  # ns for each byte of its strings
 
     def of(self, data: Any, size: int, enough: float) -> float:
-        """ns that checking a document may cost, at most. size: characters of its text. Beyond `enough` it is
-        not looked at any closer."""
-        cost = (size / 2 + 1) * self.dearest
+        """ns that checking a document may cost, at most. size: bytes of its text. Beyond `enough` it is not
+        looked at any closer.
+
+        Items that must be unique are found by their hashes. Integers that share a double share a hash too,
+        and then each of them is compared with each.
+        """
+        cost = (size / 2 + 1) * self.dearest + size * self.letter
+        if self.weights.deep:
+            cost += size / _DIGITS * size / 2 * _COLLISION
         if cost <= enough:
             return cost
         return _closer(self.weights, data, size, enough)
@@ -75,29 +85,32 @@ class Costs:
 def _closer(weights: Weights, data: Any, size: int, enough: float) -> float:
     """The cost by the number of nodes at each depth, and the length of their strings."""
     cost = 0.0
-    level, known = [data], 0
-    depths = max(len(weights.nodes), len(weights.text))
-    for depth in range(64 if weights.deep else depths):
-        node = weights.nodes[depth] if depth < len(weights.nodes) else 0.0
-        text = weights.text[depth] if depth < len(weights.text) else 0.0
-        known += len(level)
-        cost += len(level) * (node + weights.deep)
-        if cost > enough or known > _LOOKED_AT:
+    level, nodes, inexact = [data], 0, 0
+    depths = max(len(weights.nodes), len(weights.text) - 1)
+    depth = 0
+    while level and (depth < depths or weights.deep):
+        nodes += len(level)
+        cost += len(level) * (_at(weights.nodes, depth) + weights.deep)
+        if cost > enough or nodes > _LOOKED_AT:
             return max(cost, enough + 1.0)
         below: list[Any] = []
-        letters = 0
+        letters = names = 0
         for value in level:
             if isinstance(value, str):
-                letters += len(value)
+                letters += len(value) if value.isascii() else 4 * len(value)
             elif isinstance(value, list):
                 below += value
             elif isinstance(value, dict):
                 below += value.values()
-                letters += sum(map(len, value))
-        # A key is matched at the depth of its member, which is the next one; four bytes are a letter's most.
-        after = weights.text[depth + 1] if depth + 1 < len(weights.text) else 0.0
-        cost += min(4 * letters, size * 4) * max(text, after)
-        if cost > enough or not below:
-            return cost
+                names += sum(map(len, value))
+            elif isinstance(value, int) and not -_EXACT <= value <= _EXACT:
+                inexact += 1
+        # A letter has four bytes at most. A name is looked at where its member is, which is one deeper.
+        cost += letters * _at(weights.text, depth) + min(4 * names, size) * _at(weights.text, depth + 1)
         level = below
-    return cost
+        depth += 1
+    return cost + (inexact * nodes * _COLLISION if weights.deep else 0.0)
+
+
+def _at(values: Sequence[float], depth: int) -> float:
+    return values[depth] if depth < len(values) else 0.0

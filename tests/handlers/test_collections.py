@@ -102,7 +102,7 @@ async def test_writes_need_a_precondition_where_the_collection_says_so(api: Api)
         ({"schema": {"$ref": "https://example.com/x"}}, 422, "/schema/$ref"),
         ({"schema": {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}}, 422,
         "/schema/$defs/a/$ref"),
-        ({"schema": {"$id": "https://example.com/"}}, 422, "/schema/$id"),
+        ({"schema": {"items": {"$id": "https://example.com/"}}}, 422, "/schema/items/$id"),
         ({"schema": {"pattern": "(?=a)b"}}, 422, None),
         ({"schema": {"pattern": "(a{9999}){9999}"}}, 422, None),
         ({"indexes": {}}, 422, "/indexes"), ({"indexes": [{"name": "a", "fields": ["$b"]}]}, 422,

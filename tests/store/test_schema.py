@@ -1,13 +1,16 @@
 """Which JSON Schemas are accepted, and that checking with an accepted one is bounded."""
 
+import json
 import time
 from typing import Any
 
 import pytest
 
 from gateway.core.errors import SchemaViolation, Unprocessable
-from gateway.store import collection, schema
+from gateway.store import collection, schema, schema_checks, schema_reading
 
+PATTERN = "/patternProperties/\\p{L}{20}4"
+DRAFT_4 = "http://json-schema.org/draft-04/schema#"
 DRAFT_7 = "http://json-schema.org/draft-07/schema#"
 
 
@@ -23,6 +26,12 @@ def doubling(levels: int) -> dict[str, Any]:
     return {"$ref": "#/$defs/d0", "$defs": {**definitions, f"d{levels}": {}}}
 
 
+def chain(length: int) -> dict[str, Any]:
+    """Definitions, each of which asks for the next one of what is inside."""
+    links = {str(n): {"items": {"$ref": f"#/$defs/{n + 1}"}} for n in range(length)}
+    return {**links, str(length): {}}
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -34,6 +43,13 @@ def doubling(levels: int) -> dict[str, Any]:
         {"properties": {"a": {"const": {"$ref": "http://data"}}, "b": {"enum": [{"$id": "x"}]}}},
         {"$schema": DRAFT_7, "definitions": {"a": {}}, "items": {"$ref": "#/definitions/a"}},
         {"properties": {"a": {"pattern": "^(a+)+$"}}, "patternProperties": {"^x": {}}},
+        {"$id": "https://example.com/order.json", "$ref": "#/$defs/a", "$defs": {"a": {}}},
+        {"$schema": DRAFT_7[:-1], "definitions": {"a": {}}, "items": {"$ref": "#/definitions/a"}},
+        {"$schema": "https://json-schema.org/draft/2020-12/schema#"},
+        {"$ref": "#/%24defs/a%20b%7E1c", "$defs": {"a b/c": {"type": "object"}}},
+        {"properties": {"id": {"type": "string"}, "$schema": {"type": "string"}}},
+        {"id": "an unknown keyword", "x-kept": {"$id": "http://x/y"}},
+        {"properties": {f"p{n}": {"pattern": f"^[a-z]+{n}$"} for n in range(300)}},
         doubling(3),
     ],
 )  # fmt: skip
@@ -65,6 +81,17 @@ def test_a_schema_that_stays_at_home_is_accepted(value: Any) -> None:
         ({"properties": {"a": {"pattern": "(?=a)b"}}}, "/properties/a/pattern"),
         ({"properties": {"a": {"pattern": "(a)\\1"}}}, "/properties/a/pattern"),
         ({"patternProperties": {"(": {}}}, "/patternProperties/("),
+        ({"$id": 1}, "/$id"),
+        ({"$id": "http://x/y#z"}, "/$id"),
+        ({"$ref": "#/%24defs/%FF", "$defs": {}}, "/$ref"),
+        ({"$defs": {"a": {"items": {"$ref": "#/%24defs/a"}}}}, "/$defs/a/items/$ref"),
+        ({"$defs": {"a": {"$schema": DRAFT_4, "id": "http://x/y"}}}, "/$defs/a/$schema"),
+        ({"properties": {"a": {"$anchor": "here"}}}, "/properties/a/$anchor"),
+        ({"$anchor": "here", "items": {"$ref": "#here"}}, "/$anchor"),
+        ({"$ref": "#/const", "const": {"$id": "http://x/y"}}, "/const/$id"),
+        ({"$ref": "#/$defs/0", "$defs": chain(300)}, f"/$defs/{(schema_reading.MAX_LEVELS + 1) // 2}"),
+        ({"allOf": [{"pattern": f"\\p{{L}}{{20}}{n}"} for n in range(400)]}, "/allOf/4/pattern"),
+        ({"patternProperties": {f"\\p{{L}}{{20}}{n}": {} for n in range(9)}}, PATTERN),
     ],
 )
 def test_a_schema_that_is_not_accepted_is_pointed_at(value: Any, pointer: str) -> None:
@@ -77,30 +104,38 @@ def test_a_schema_that_grows_without_bound_is_refused_at_once() -> None:
     assert time.process_time() - begin < 5
 
 
+def text_of(data: Any) -> str:
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+
+
+def check_here(value: dict[str, Any], data: dict[str, Any]) -> list[schema.Violation]:
+    """What is wrong with a document, found in this process whatever it costs."""
+    asked = schema.Schema(value)
+    return schema_checks.violations(asked, schema.all_costs(asked), data, len(text_of(data)))
+
+
 def test_an_explosive_pattern_is_matched_in_linear_time() -> None:
-    validator = schema.compile_schema({"properties": {"a": {"pattern": "^(a+)+$"}}})
     begin = time.process_time()
-    with pytest.raises(SchemaViolation):
-        schema.check(validator, {"a": "a" * 100_000 + "b"})
+    assert check_here({"properties": {"a": {"pattern": "^(a+)+$"}}}, {"a": "a" * 100_000 + "b"})
     assert time.process_time() - begin < 5
 
 
 def test_a_violation_has_pointers_and_repeats_no_value() -> None:
-    validator = schema.compile_schema(
+    asked = schema.Schema(
         {"properties": {"a/b": {"items": {"type": "integer"}}, "c": {"const": 1}}, "required": ["d"]}
     )
     with pytest.raises(SchemaViolation) as caught:
-        schema.check(validator, {"a/b": [1, "s3cr3t"], "c": "s3cr3t"})
+        asked.check_now({"a/b": [1, "s3cr3t"], "c": "s3cr3t"}, 40)
     errors = caught.value.extra["errors"]
     assert sorted(error["pointer"] for error in errors) == ["", "/a~1b/1", "/c"]
     assert "s3cr3t" not in str(errors)
 
 
-def test_of_many_violations_some_are_told() -> None:
-    validator = schema.compile_schema({"properties": {"a": {"items": {"type": "string"}}}})
-    with pytest.raises(SchemaViolation) as caught:
-        schema.check(validator, {"a": list(range(1000))})
-    assert len(caught.value.extra["errors"]) == schema.MAX_ERRORS
+def test_of_many_violations_some_are_told_and_of_costly_ones_the_first() -> None:
+    numbers = {"properties": {"a": {"items": {"type": "string"}}}}
+    assert len(check_here(numbers, {"a": list(range(1000))})) == schema.MAX_ERRORS
+    alternatives = {"properties": {"a": {"items": {"anyOf": [{"const": n} for n in range(500)]}}}}
+    assert len(check_here(alternatives, {"a": [-1] * 1000})) == 1
 
 
 def test_settings_read_back_are_the_settings() -> None:
