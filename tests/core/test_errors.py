@@ -21,7 +21,7 @@ TABLE = {
     "backend_unavailable": 503, "backend_saturated": 503, "draining": 503, "backend_timeout": 504,
     "internal": 500, "not_implemented": 501, "not_found": 404, "conflict": 409, "unique_conflict": 409,
     "patch_conflict": 409, "idempotency_running": 409, "gone": 410, "precondition_failed": 412,
-    "unprocessable": 422, "schema_violation": 422, "idempotency_mismatch": 422, "rolled_back": 424,
+    "unprocessable": 422, "schema_violation": 422, "schema_too_costly": 422, "idempotency_mismatch": 422, "rolled_back": 424,
     "precondition_required": 428, "not_supported_by_store": 501, "store_unavailable": 503,
     "query_too_slow": 503, "insufficient_storage": 507, "quota_exceeded": 507, "loop": 508,
     "spool_saturated": 503,
