@@ -33,8 +33,9 @@ MAX_KNOWN = 4096  # schemas of which the costs are kept
 MAX_PROBLEMS = 256  # schemas of which it is kept what a worker process found wrong
 MAX_COMPILED = 64 * 1024 * 1024  # bytes of all compiled schemas of this process
 
-_INLINE_TEXT = 16 * 1024  # characters of a schema that is read at once
-_INLINE_PARTS, _INLINE_PATTERNS = 1500, 256 * 1024  # of a schema that is compiled at once; about 5 ms
+_INLINE_TEXT = 4 * 1024  # characters of a schema that is read at once: to tell what it costs takes 4 ms
+_COMPILED_TEXT = 32 * 1024  # and of one that is compiled at once
+_INLINE_PARTS, _INLINE_PATTERNS = 500, 256 * 1024  # of a schema that is compiled at once; about 5 ms
 _PART = 500  # bytes of memory, roughly
 _PATTERN = 1024 * 1024  # bytes of one compiled pattern, at most
 _STATES = 4 * 1024 * 1024  # bytes of the states of all patterns of a schema, which they make while matching
@@ -201,7 +202,7 @@ def is_quick(value: Any, text: str) -> bool:
         return False
     except (Unfit, ValueError):
         return True
-    return _is_inline(reading)
+    return _is_inline(reading, len(text))
 
 
 def _check_meta(value: Mapping[str, Any], reading: Reading) -> None:
@@ -229,8 +230,9 @@ def _states(patterns: int) -> int:
     return min(256 * 1024, _STATES // (2 * patterns or 1))
 
 
-def _is_inline(reading: Reading) -> bool:
-    return reading.parts <= _INLINE_PARTS and reading.patterns[1] <= _INLINE_PATTERNS
+def _is_inline(reading: Reading, length: int) -> bool:
+    small = reading.parts <= _INLINE_PARTS and length <= _COMPILED_TEXT
+    return small and reading.patterns[1] <= _INLINE_PATTERNS
 
 
 def _sentence(error: Any) -> str:
@@ -313,7 +315,7 @@ def costs_of(reading: Reading, length: int) -> Costs:
     size = _PART * reading.parts + 8 * length + patterns + 2 * count * _states(count)
     weights = reading.weights
     dearest = max(weights.nodes, default=0.0) + weights.deep
-    return Costs(weights, _is_inline(reading), size, dearest, max(weights.text, default=0.0))
+    return Costs(weights, _is_inline(reading, length), size, dearest, max(weights.text, default=0.0))
 
 
 def all_costs(schema: Schema) -> Costs:
