@@ -22,7 +22,7 @@ from gateway.store.document import ANY
 from gateway.store.patch import MergePatch
 from gateway.store.port import DocumentStore
 from gateway.store.query import Query
-from gateway.store.write import Create
+from gateway.store.write import Create, IdempotencyKey, Replace, Update
 from tests.store.conformance import ACME, GLOBEX, ids, match, names, none_match
 
 
@@ -176,6 +176,48 @@ class Schemas:
         assert {error["pointer"] for error in errors} == {"", "/tags/1"} and "4711" not in str(errors)
         assert await tenant.read("orders", "x") == good
         assert (await tenant.collection("orders")).documents == 1
+
+    COSTLY = {"properties": {"a": {"items": {"anyOf": [{"const": n} for n in range(200)]}}}}
+    GOOD, BAD = {"a": [199] * 200}, {"a": [199] * 199 + [-1]}
+
+    async def test_a_check_that_is_costly_holds_for_every_kind_of_write(self, store: DocumentStore) -> None:
+        tenant = store.tenant(ACME)
+        await tenant.put_collection("orders", await tenant.settings({"schema": self.COSTLY}))
+        assert (await tenant.create("orders", self.GOOD)).data == self.GOOD
+        assert (await tenant.replace("orders", "1", self.GOOD)).created
+        await tenant.patch("orders", "1", MergePatch({"b": 1}))
+        key = IdempotencyKey("k", b"f")
+        once = await tenant.create("orders", self.GOOD, idempotency=key)
+        assert (await tenant.create("orders", self.GOOD, idempotency=IdempotencyKey("k", b"f"))).id == once.id
+        for write in (
+            tenant.create("orders", self.BAD),
+            tenant.replace("orders", "1", self.BAD),
+            tenant.patch("orders", "1", MergePatch(self.BAD)),
+            tenant.create("orders", self.BAD, idempotency=IdempotencyKey("other", b"f")),
+        ):
+            with pytest.raises(SchemaViolation) as caught:
+                await write
+            assert [error["pointer"] for error in caught.value.extra["errors"]] == ["/a/199"]
+        assert len(await ids(tenant, "orders")) == 3
+
+    async def test_the_checks_of_a_bulk_are_costly_and_each_write_stands_for_itself(
+        self, store: DocumentStore
+    ) -> None:
+        tenant = store.tenant(ACME)
+        await tenant.put_collection("orders", await tenant.settings({"schema": self.COSTLY}))
+        writes = [
+            Replace("1", self.GOOD),
+            Replace("2", self.BAD),
+            Update("1", MergePatch({"b": 2})),
+            Update("1", MergePatch(self.BAD)),
+            Create(self.GOOD),
+            Replace("3", {"b": 3}),
+        ]
+        outcomes = await tenant.bulk("orders", writes)
+        assert [outcome.status for outcome in outcomes] == [201, 422, 200, 422, 201, 201]
+        assert outcomes[1].error is not None
+        assert outcomes[1].error["code"] == "schema_violation"
+        assert (await tenant.read("orders", "1")).data == {**self.GOOD, "b": 2}
 
     async def test_a_new_schema_is_asked_of_the_next_write_and_not_of_what_is_there(
         self, store: DocumentStore
