@@ -320,6 +320,11 @@ class Exchange:
             self.deadline = self.ends
             transport.pause_reading()
 
+    def look_at(self, moment: float) -> None:
+        """Whoever sweeps calls then, while it is paused. moment: on the monotonic clock."""
+        if self.paused and not self.done:
+            self.deadline = min(moment, self.ends) if self.ends else moment
+
     def resume(self) -> None:
         transport = self._connection.transport
         if self.paused and transport is not None:

@@ -19,6 +19,7 @@ from gateway.edge import cors
 from gateway.edge.exchange import Exchange
 from gateway.edge.reply import date_line, reset
 from gateway.edge.spool import Outbox, Spools
+from gateway.edge.unread import unsent
 
 L = logging.getLogger(__name__)
 _LIMIT_FIELDS = frozenset(
@@ -47,6 +48,7 @@ class Relay:
         "_outbox",
         "_over",
         "_spools",
+        "_taken",
         "begun",
         "call",
         "ended",
@@ -73,6 +75,7 @@ class Relay:
         self._outbox: Outbox | None = None
         self._events: EventEnds | None = None  # of an event stream whose end a client can see
         self._leaving = False
+        self._taken = 0  # bytes that left the outbox
         self._over = False  # the backend has given all
         self.begun = False
         self.ended = False
@@ -211,6 +214,18 @@ class Relay:
         self._outbox.put(data)
         if self._outbox.full and self.exchange is not None:
             self.exchange.pause()
+            self.waits_for_reader()
+
+    def waits_for_reader(self) -> None:
+        """A thread of the backend waits for a slow client now. For who builds on this."""
+
+    @property
+    def delivered(self) -> int:
+        """Bytes of what was buffered that the client's side of the connection has taken."""
+        transport = self._client.transport
+        if transport is None or transport.is_closing():
+            return self._taken
+        return self._taken - transport.get_write_buffer_size() - unsent(transport)
 
     def _disk_moved(self) -> None:
         """There may be more to give to the client, or room for more of the answer."""
@@ -228,6 +243,7 @@ class Relay:
                 self.client_lost()
                 return
             if piece := outbox.take():
+                self._taken += len(piece)
                 client.transport.write(piece)
             elif outbox.empty:
                 outbox.close()

@@ -24,7 +24,7 @@ class Unread:
         if not here:
             self._since = 0.0
             return False
-        waits = here + _unsent(transport)
+        waits = here + unsent(transport)
         if waits != self._waits or not self._since:
             self._waits, self._since = waits, now
             return False
@@ -41,7 +41,7 @@ def waiting(transport: asyncio.Transport) -> int:
     return int.from_bytes(number, sys.byteorder)
 
 
-def _unsent(transport: asyncio.Transport) -> int:
+def unsent(transport: asyncio.Transport) -> int:
     """Bytes in the kernel that the other end has not taken (tcp(7), SIOCOUTQ)."""
     number = bytearray(4)
     try:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from gateway.call import Call, Client
 from gateway.core.answer import AnswerHead
-from gateway.core.errors import BackendReset, GatewayError, InternalError
+from gateway.core.errors import BackendReset, GatewayError, InternalError, RequestTimeout
 from gateway.core.health import Failure
 from gateway.core.model import Address, Backend, Timeouts
 from gateway.core.via import Via
@@ -24,6 +24,10 @@ from gateway.edge.spool import Spools
 L = logging.getLogger(__name__)
 # A backend whose answer nobody wants any more may take this long to end it when the route has no limit.
 _DISCARD = 300.0  # seconds
+# A client that holds a thread, because there is no more room for its answer, while others wait for one, has
+# to take so much of it between two looks.
+_SLOWEST = 16 * 1024  # bytes
+_LOOK = 1.0  # seconds
 
 
 # What an address is held to account for, by the code of the error.
@@ -38,6 +42,11 @@ class Seat(Protocol):
     """The right to have one request inside a backend."""
 
     address: Address
+
+    @property
+    def wanted(self) -> bool:
+        """Whether other tenants wait for one."""
+        ...
 
     def release(self) -> None: ...
     def become_stream(self) -> None:
@@ -64,6 +73,7 @@ class Passage(Relay):
     """
 
     __slots__ = (
+        "_delivered",
         "_finished",
         "_health",
         "_judged",
@@ -100,6 +110,7 @@ class Passage(Relay):
         self._health = health
         self._lifetimes = lifetimes
         self._lifetime: Lifetime | None = None
+        self._delivered = 0  # bytes that its reader had taken at the last look
         self._judged: Exchange | None = None
         self._total = total  # the route's own, which a client cannot shorten
         self._started = perf_counter()
@@ -241,12 +252,30 @@ class Passage(Relay):
     def _late(self, exchange: Exchange) -> None:
         """The deadline has passed. An asynchronous backend is let go at once. A thread works on: its seat
         stays taken until it is done, or the route's total time has passed."""
+        if exchange.paused and self._outbox is not None and not 0.0 < exchange.ends <= monotonic():
+            self._look_at_reader(exchange)
+            return
         heard = exchange.heard
         if exchange.expire():
             if self.threaded and heard:
                 self._discard(exchange)
             else:
                 exchange.abort()
+
+    def waits_for_reader(self) -> None:
+        if self.exchange is not None:
+            self._delivered = self.delivered
+            self.exchange.look_at(monotonic() + _LOOK)
+
+    def _look_at_reader(self, exchange: Exchange) -> None:
+        """The thread waits for a slow client: it may, while nobody else wants it. Else a few clients that do
+        not read would take all threads from all tenants."""
+        before, self._delivered = self._delivered, self.delivered
+        if self._delivered - before < _SLOWEST and self._seat.wanted:
+            self.call.code = RequestTimeout.code
+            self.cut()
+        else:
+            exchange.look_at(monotonic() + _LOOK)
 
     def _discard(self, exchange: Exchange) -> None:
         used = perf_counter() - self._started

@@ -45,6 +45,12 @@ class Seat:
         self.stream = flow is None
         self.on_release: Callable[[], None] | None = None
 
+    @property
+    def wanted(self) -> bool:
+        """Whether other tenants wait for a seat here."""
+        own = self._flow.queue if self._flow is not None else None
+        return self._line.fair.waiting > len(own or ())
+
     def release(self) -> None:
         try:
             self._line.give_back(self, used=True)

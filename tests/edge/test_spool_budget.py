@@ -20,8 +20,8 @@ SPOOL = 8 * MIB
 ANSWER = b"".join(b"%07d " % number for number in range(20 * MIB // 8))
 
 
-def config(backend: Backend) -> dict[str, Any]:
-    backends = {"app": {"kind": "gunicorn", "threads": 12, "addresses": [backend.address]}}
+def config(backend: Backend, threads: int = 12) -> dict[str, Any]:
+    backends = {"app": {"kind": "gunicorn", "threads": threads, "addresses": [backend.address]}}
     routes = [harness.route("svc", "app"), harness.route("open", "app", public=True)]
     return harness.routing(routes, backends=backends)
 
@@ -102,3 +102,63 @@ async def test_a_body_is_503_where_others_have_taken_the_room(tmp_path: Path) ->
             client.close()
             await eventually(lambda: not gateway.spools.budget.used)
             assert await post(gateway, 3 * MIB, "globex") == (200, "")
+
+
+async def test_who_reads_nothing_gives_the_thread_up_to_another_tenant_and_who_reads_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.handlers.passage._LOOK", 0.3)
+    async with Backend(give) as backend:
+        async with harness.running(tmp_path, config(backend, threads=2), spool=SPOOL) as gateway:
+            still = await asked(gateway)
+            reading = await asked(gateway)
+            reading.writer.transport.resume_reading()  # type: ignore[attr-defined]
+            await reading.head()
+            await eventually(lambda: gateway.spools.budget.used)
+            await at_rest(lambda: gateway.spools.budget.used)
+            assert gateway.admission.in_use()["app"] >= 1
+
+            async def read_on() -> bytes:
+                got = b""
+                while len(got) < len(ANSWER):
+                    got += await reading.reader.read(MIB)
+                return got
+
+            task = asyncio.create_task(read_on())
+            assert await post(gateway, 1000, "globex") == (200, "")
+            assert await task == ANSWER
+            third = await asked(gateway)
+            assert await post(gateway, 1000, "globex") == (200, "")
+            for client in (still, reading, third):
+                client.close()
+
+
+async def test_who_reads_nothing_may_hold_a_thread_that_nobody_else_wants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.handlers.passage._LOOK", 0.05)
+    async with Backend(give) as backend:
+        async with harness.running(tmp_path, config(backend, threads=1), spool=SPOOL) as gateway:
+            client = await asked(gateway)
+            await eventually(lambda: gateway.spools.budget.used)
+            await at_rest(lambda: gateway.spools.budget.used)
+            assert gateway.admission.in_use() == {"app": 1}
+            client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+            await client.head()
+            assert await client.reader.readexactly(len(ANSWER)) == ANSWER
+            client.close()
+
+
+async def test_all_threads_held_by_who_reads_nothing_are_free_for_another_tenant_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.handlers.passage._LOOK", 0.2)
+    async with Backend(give) as backend:
+        async with harness.running(tmp_path, config(backend, threads=2), spool=2 * MIB) as gateway:
+            clients = [await asked(gateway) for _ in range(6)]
+            await eventually(lambda: gateway.admission.waiting()["app"] == 4)
+            assert await post(gateway, 1000, "globex") == (200, "")
+            for client in clients:
+                client.close()
+    lines = [json.loads(line) for line in (tmp_path / "var" / "access.log").read_text().splitlines()]
+    assert "request_timeout" in [line["code"] for line in lines]
