@@ -40,7 +40,12 @@ from gateway.services.admission import Admission
 from gateway.services.child import ChildSpec
 from gateway.services.config import ConfigService, Refusal
 from gateway.services.drain import Drain
-from gateway.services.folders import data_folder, private_folder, socket_folder
+from gateway.services.folders import (
+    data_folder,
+    private_folder,
+    socket_folder,
+    temporary_folder_problems,
+)
 from gateway.services.health import Health
 from gateway.services.keys import Keys, ensure_secret, ensure_signing_key
 from gateway.services.limits import Limits
@@ -187,6 +192,8 @@ class Gateway:
             with self._named("[gateway] data", self.config.data):
                 await self.quotas.start()
             private_folder(Path(self.sockets))
+            for problem in temporary_folder_problems(self.config.spool):
+                L.warning("%s", problem)
             specs = [self._spec(command) for command in self._commands]
             self.supervisor = Supervisor(specs, on_event=self._child_event)
             await self.supervisor.start()

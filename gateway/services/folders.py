@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from gateway.services.os_reasons import why
@@ -19,7 +21,29 @@ def socket_folder(data: str) -> str:
     """Where supervised backends listen: short (a socket's path holds 107 bytes), one for each data folder,
     and of the same length for all of them."""
     mark = hashlib.sha256(os.path.realpath(data).encode()).hexdigest()[:10]
-    return f"{tempfile.gettempdir()}/gateway-{os.getuid()}-{mark}"
+    return f"{temporary_folder()}/gateway-{os.getuid()}-{mark}"
+
+
+def temporary_folder() -> str:
+    """Where sockets are, and what waits for slow clients. Raises FolderUnusable."""
+    try:
+        return tempfile.gettempdir()
+    except OSError:  # it tries to write a file in each of them
+        text = "no temporary folder can be written; make room in /tmp (see df -h and df -i), or set TMPDIR"
+        raise FolderUnusable(text) from None
+
+
+def temporary_folder_problems(spool: int) -> Iterator[str]:
+    """What an operator should know of it before clients come. spool: bytes that it may have to hold."""
+    folder, asked = temporary_folder(), os.environ.get("TMPDIR")
+    if asked and os.path.realpath(asked) != os.path.realpath(folder):
+        yield f"TMPDIR={asked} cannot be written (is it there, full, or read-only?): {folder} is used instead"
+    free = shutil.disk_usage(folder).free
+    if free < spool:
+        yield (
+            f"{folder} has {free // 2**20} MiB free, less than the {spool // 2**20} MiB that bodies and"
+            " answers may take there ([gateway] spool): make room, set TMPDIR, or lower it"
+        )
 
 
 def data_folder(path: Path) -> Path:

@@ -21,6 +21,7 @@ from gateway.core.jwk import Key, KeySet, KeySetError, parse_keys, sign
 from gateway.core.model import Identity
 from gateway.core.tokens import TokenRule, verify
 from gateway.services.files import FileUnusable, read_file, read_text
+from gateway.services.os_reasons import why
 from gateway.services.watch import Stamp, stamp
 from gateway.store import durable
 
@@ -199,7 +200,7 @@ def ensure_secret(path: Path) -> bytes:
     except FileUnusable as error:
         raise KeysUnusable(f"{error}; or remove it: {_ANEW}") from None
     except OSError as error:
-        raise KeysUnusable(f"{path}: it cannot be made or read: {error.strerror}") from None
+        raise KeysUnusable(f"{path}: it cannot be made or read: {'; '.join(why(error))}") from None
     except binascii.Error:
         secret = b""
     if len(secret) < _SECRET_BYTES:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from gateway.services import folders
 from gateway.services.folders import FolderUnusable, data_folder, private_folder, socket_folder
 
 
@@ -64,3 +66,35 @@ def test_each_data_folder_has_sockets_of_its_own_in_a_short_place(tmp_path: Path
     assert one != two
     assert len(one) == len(two)
     assert one == socket_folder(str(tmp_path / "x" / ".."))
+
+
+def test_a_temporary_folder_with_less_room_than_the_spool_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("TMPDIR", raising=False)
+    assert not list(folders.temporary_folder_problems(1))
+    (problem,) = folders.temporary_folder_problems(1 << 60)
+    assert str(tmp_path) in problem
+    assert "[gateway] spool" in problem
+
+
+def test_a_tmpdir_that_is_passed_over_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "away"))
+    (problem,) = folders.temporary_folder_problems(1)
+    assert f"TMPDIR={tmp_path / 'away'}" in problem
+    assert f"{tmp_path} is used instead" in problem
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert not list(folders.temporary_folder_problems(1))
+
+
+def test_without_any_temporary_folder_the_hint_names_tmpdir(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    with pytest.raises(folders.FolderUnusable) as caught:
+        folders.socket_folder("var")
+    assert "TMPDIR" in str(caught.value)
+    assert "Errno" not in str(caught.value)
