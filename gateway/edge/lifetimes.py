@@ -18,6 +18,7 @@ from gateway.core.model import Tenant
 
 ENDING = 1.0  # seconds that a stream may take to end once it was told: the rest of an event
 _AT_ONCE = 20  # tokens that are verified again in one turn of the loop
+_LONGEST = 86_400.0  # seconds that a timer is set to: event loops take no number of them
 EXPIRED = "The token has expired."
 REVOKED = "The token is not valid any more."
 DISABLED = "The tenant is disabled."
@@ -38,13 +39,17 @@ class Lifetime:
         self._timer: asyncio.TimerHandle | None = None
         self.over = False
         if call.identity is not None:
-            left = max(0.0, call.identity.expires - time.time())
-            self._later(left, self._expired)
+            self._later(min(_LONGEST, max(0.0, call.identity.expires - time.time())), self._expired)
 
     def _later(self, seconds: float, what: Callable[[], None]) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, what)
 
     def _expired(self) -> None:
+        assert self.call.identity is not None
+        left = self.call.identity.expires - time.time()
+        if left > _LONGEST / 2:
+            self._later(min(_LONGEST, left), self._expired)
+            return
         self.end(Unauthenticated.code, EXPIRED)
 
     def end(self, code: str, why: str) -> None:

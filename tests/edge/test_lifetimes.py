@@ -238,3 +238,13 @@ async def test_a_stream_whose_tenant_was_disabled_while_it_began_ends_too(tmp_pa
         client = await beginning
         assert await to_the_end(client) == chunk(b"data: 1\n\n") + b"0\r\n\r\n"
         client.close()
+
+
+async def test_a_token_that_ends_in_ten_thousand_years_opens_a_stream(tmp_path: Path) -> None:
+    async with through(tmp_path) as (gateway, streams):
+        client = await begun(gateway, "/app/events", exp=253402300000)
+        assert len(gateway.lifetimes) == 1
+        streams.more.set()
+        await client.reader.readuntil(b"data: 3")
+        client.close()
+        await eventually(lambda: not len(gateway.lifetimes))
