@@ -268,7 +268,7 @@ class ClientConnection(Intake):
         elif self._rest_since:
             if now - self._rest_since >= REST_TIME:
                 self.linger()
-        elif self._is_idle() and now - self.idle_since >= self._keep_alive:
+        elif self._is_idle() and now - self.idle_since >= self._keep_alive and not waiting(transport):
             self._end()
 
     def resume_writing(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -88,4 +89,37 @@ async def test_it_ends_when_the_last_byte_has_left(tmp_path: Path) -> None:
             unsent = 0 if transport.is_closing() else transport.get_write_buffer_size()
             assert not (task.done() and unsent)
         assert transport.get_write_buffer_size() == 0
+        client.close()
+
+
+async def test_a_request_that_the_kernel_holds_keeps_its_connection_from_being_closed_as_idle(
+    tmp_path: Path,
+) -> None:
+    """It would be lost, and its client could not tell whether it was done."""
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await warm(gateway)
+        connection = connection_of(gateway)
+        sock = client.writer.get_extra_info("socket")
+        os.write(sock.fileno(), get("/late"))  # at once, and the loop does not turn
+        connection.drain()
+        _, body = await client.answer()
+        assert body == b"/late"
+        connection.drain()
+        assert await client.rest(AT_ONCE) == b""
+        client.close()
+
+
+async def test_an_idle_connection_is_kept_for_a_moment_and_told_with_its_next_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.edge.listener.IDLE_GRACE", 4.0)
+    async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        client = await warm(gateway)
+        task = await draining(gateway)
+        assert not task.done()
+        client.send(get("/next"))
+        head, body = await client.answer()
+        assert body == b"/next"
+        assert "connection: close" in head.lower()
+        await task
         client.close()
