@@ -21,6 +21,7 @@ L = logging.getLogger(__name__)
 _LOOK = 0.05  # seconds between two looks at all connections, when none could be spared
 _SHARE = 8  # of the connections that wait, one in so many is spared at a look: what a look costs is shared
 _EACH = 2  # descriptors of a client, with its connection to a backend, where they cannot be counted
+_EACH_AT_MOST = 4  # and with files for its body and its answer
 _SAID_AGAIN = 60.0  # seconds between two lines that say the same
 _OWN = Path("/proc/self/fd")
 _RESERVE, _RESERVE_MOST = 4, 256  # a quarter of the descriptors, at most that many
@@ -84,13 +85,19 @@ class Places:
         self._key = key
         self._in_use = in_use
         self._spare: deque[Client] = deque()
+        self._unasked = 0  # clients who certainly find a descriptor, so that it is not asked for each
         self._look_at = self._said_at = 0.0
 
     def has_room(self) -> bool:
         """Whether a new connection may stay; if need be another one is closed for it."""
         clients, room = len(self._clients), self._room
         full = clients >= room.most
-        if not full and (self._in_use() or _EACH * clients) <= room.descriptors:
+        if not full and self._unasked:
+            self._unasked -= 1
+            return True
+        spare = room.descriptors - (self._in_use() or _EACH * clients)
+        self._unasked = max(0, spare // _EACH_AT_MOST)
+        if not full and spare >= 0:
             return True
         made = self.make_room()
         self._say(full=full, made=made)

@@ -124,3 +124,22 @@ def test_where_descriptors_cannot_be_counted_each_client_counts_for_two() -> Non
         assert places_.has_room()
         Client(clients, "a", float(number))
     assert len(left(clients)) == 11
+
+
+def test_with_many_descriptors_left_they_are_not_counted_for_each_client() -> None:
+    counted, clients = 0, set[Client]()
+
+    def in_use() -> int:
+        nonlocal counted
+        counted += 1
+        return 4 * len(clients)  # as many as a client may have
+
+    places_ = Places(Room(2**31, 4000), clients, "x", in_use)
+    for number in range(1001):
+        assert places_.has_room()
+        Client(clients, "a", float(number))
+        assert 4 * len(left(clients)) <= 4004
+    assert counted < 100
+    assert len(left(clients)) == 1001
+    assert places_.has_room()  # for one of them
+    assert len(left(clients)) == 1000
