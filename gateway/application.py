@@ -131,7 +131,7 @@ class GatewayApplication(asab.Application):
         gateway = self.gateway
         pages = AdminService(container.WebApp, lambda: gateway.draining, lambda: gateway.live.current)
         await pages.setup()
-        self._admin = Listener(pages, places.admin_room(runtime.descriptors()), accept_at_once=2)
+        self._admin = Listener(pages, places.admin_room(runtime.descriptors()), accept_at_once=1)
         self._admin.take(sockets, self._admin_key)
         await self._admin.open()
 

@@ -37,7 +37,7 @@ class Listener:
     accept_at_once: new connections in a turn of the event loop.
     """
 
-    def __init__(self, service: Service, room: Room = EVERYTHING, *, accept_at_once: int = 8) -> None:
+    def __init__(self, service: Service, room: Room = EVERYTHING, *, accept_at_once: int = 4) -> None:
         self._service = service
         self._room = room
         self._accept_at_once = accept_at_once
