@@ -28,7 +28,7 @@ from gateway.store.large import is_light
 from gateway.store.patch import JsonPatch, LargePatch, MergePatch, parse_json_patch
 from gateway.store.port import TenantStore
 from gateway.store.strict_json import dumps
-from gateway.store.transfer import SLICE, LineSplitter
+from gateway.store.transfer import LINE, SLICE, LineSplitter
 from gateway.store.write import MAX_BULK, Create, Delete, Outcome, Replace, Update, Write, failed
 
 _MEMBERS = {
@@ -38,6 +38,7 @@ _MEMBERS = {
     "delete": ("id", "if_match", "if_none_match"),
 }
 
+_TURN = 100  # outcomes that are told in one turn of the loop
 _ACTIONS = ("POST", "PUT", "PATCH", "DELETE")
 
 # A line that was parsed, or the error that it is; and which line of the body it is, from 1.
@@ -65,10 +66,14 @@ async def answer(call: Call, store: TenantStore, collection: str) -> web.Respons
     if atomic:
         _check(items, outcomes)
     results = iter(outcomes)
-    told = [failed(item) if isinstance(item, GatewayError) else next(results) for _, item in items]
-    text = "".join(dumps(outcome.data) + "\n" for outcome in told)
+    told = []
+    for place, (_, item) in enumerate(items, 1):
+        outcome = failed(item) if isinstance(item, GatewayError) else next(results)
+        told.append(dumps(outcome.data) + "\n")
+        if not place % _TURN:
+            await asyncio.sleep(0)
     return web.Response(
-        body=text.encode(), content_type=content.NDJSON_TYPE, headers=idempotency.replayed(key)
+        body="".join(told).encode(), content_type=content.NDJSON_TYPE, headers=idempotency.replayed(key)
     )
 
 
@@ -124,7 +129,7 @@ async def _parse(store: TenantStore, raw: bytes) -> list[_Item]:
             items.append((number, await _operation(store, line)))
         except GatewayError as error:
             items.append((number, error))
-        turn += len(line)
+        turn += len(line) + LINE
         if turn > SLICE:
             turn = 0
             await asyncio.sleep(0)  # others get their turn

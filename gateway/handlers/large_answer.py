@@ -3,6 +3,7 @@ reads. What waits to be read counts in the memory of its tenant, as the bodies o
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from aiohttp import web
@@ -31,6 +32,7 @@ class LargeAnswer(web.StreamResponse):
             if call.method != "HEAD":
                 for piece in representation.pieces(self._document, _PIECE):
                     await stream.write(piece)
+                    await asyncio.sleep(0)  # the kernel may take megabytes before a write has to wait
             return await stream.end()
 
 
@@ -48,6 +50,7 @@ class LargePage(LargeAnswer):
             if call.method != "HEAD":
                 for piece in pieces(self._parts, _PIECE):
                     await stream.write(piece)
+                    await asyncio.sleep(0)  # the kernel may take megabytes before a write has to wait
             return await stream.end()
 
 

@@ -13,6 +13,7 @@ are, and count as skipped. After MAX_FAILURES failed lines, or when there is no 
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -33,6 +34,7 @@ from gateway.store.transfer import ImportCounts, Lines, import_lines
 from gateway.store.write import Outcome, failed
 
 MAX_FAILURES = 1000  # whoever sends all before it reads would else be stuck, and so would we
+_TURN = 100  # outcomes that are told in one turn of the loop
 _HEADERS = {"Cache-Control": "private, no-store", "X-Accel-Buffering": "no"}
 
 
@@ -63,7 +65,7 @@ async def answer_import(call: Call, store: TenantStore, collection: str) -> web.
         try:
             async with aclosing(written) as batches:
                 async for outcomes in batches:
-                    told, end = _settle(outcomes, lines.numbers, counts, replacing)
+                    told, end = await _settle(outcomes, lines.numbers, counts, replacing)
                     await stream.write(told.encode())
                     if end is not None:
                         return await _end(stream, counts, end)
@@ -85,13 +87,15 @@ async def _counted(call: Call) -> AsyncIterator[bytes]:
         yield chunk
 
 
-def _settle(
+async def _settle(
     outcomes: tuple[Outcome, ...], numbers: deque[int], counts: ImportCounts, replacing: bool
 ) -> tuple[str, Outcome | None]:
     """What is told of a batch, and why the import ends with it, if it does."""
     told: list[str] = []
     end: Outcome | None = None
-    for outcome in outcomes:
+    for place, outcome in enumerate(outcomes, 1):
+        if not place % _TURN:
+            await asyncio.sleep(0)
         number = numbers.popleft()
         if not counts.add(number, outcome, replacing=replacing):
             told.append(dumps({"line": number, **outcome.data}))

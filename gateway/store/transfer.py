@@ -36,6 +36,7 @@ _SMALL_LINES = 1000  # so many are written in small batches, for who looks wheth
 MAX_LINE = MAX_DOCUMENT_BYTES + 64 * 1024  # bytes; a document and the white space in it
 MAX_BLANK = 64 * 1024  # bytes of white space, line ends too, before a document or between two
 SLICE = 16 * 1024  # bytes of a body whose lines are looked for in one turn of the loop
+LINE = 256  # bytes that every line counts besides its own: to refuse one takes longer than to read some
 _BLANK = b" \t\r\n"
 _white_space = re.compile(rb"[ \t\r\n]+").match
 _ONLY_NEW = Precondition(none_match=frozenset({ANY}))
@@ -117,7 +118,7 @@ async def import_lines(
             continue
         batch.append(await _parsed(store, raw, replacing))
         size += len(raw)
-        turn += len(raw)
+        turn += len(raw) + LINE
         if turn > SLICE:
             turn = 0
             await asyncio.sleep(0)  # others get their turn, also when nothing else here waits

@@ -191,7 +191,7 @@ async def _importing(site: Site, piece: bytes) -> None:
 
 @attack("bulks of 1,000 lines of 9 KiB, 4 connections of two tenants")
 async def large_bulks(site: Site) -> None:
-    data = json.dumps({"values": list(range(2_000))})
+    data = json.dumps({"values": list(range(1_700))})
     lines = "".join(f'{{"op":"replace","id":"{n}","data":{data}}}\n' for n in range(1_000)).encode()
     await both(site, 2, lambda tenant, n: request(site, tenant, "POST", "/bulky/bulk", lines, NDJSON))
 
