@@ -51,7 +51,7 @@ async def chunks(call: Call) -> AsyncIterator[bytes]:
             async with asyncio.timeout(allowance.left):
                 chunk = await content.read()
         except TimeoutError:
-            if content.total_bytes > call.bytes_in:  # they came, and it is we who were late to look
+            if content.fed > call.bytes_in:  # they came, and it is we who were late to look
                 continue
             raise RequestTimeout(allowance.too_slow(), close=True) from None
         if not chunk:
