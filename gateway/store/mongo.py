@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import TenantId
+from gateway.fair_seats import FairSeats
 from gateway.periodic import Periodic
 from gateway.store import regex
 from gateway.store.cursor import MIN_KEY_BYTES
@@ -31,6 +32,7 @@ _log = logging.getLogger(__name__)
 
 MIN_VERSION = (4, 4)
 QUERY_SECONDS = 10.0
+SEATS = 3  # lists that the event loop works for by turns, and for no longer than SEATS * STEP at a time
 CONNECT_SECONDS = 1.0  # between two looks whether a server that was away at the start is there
 _CURSOR_KEY = "cursor_key"
 
@@ -64,6 +66,7 @@ class MongoDocumentStore:
         self._driver = driver
         self._cursor_key = cursor_key
         self._query_seconds = query_seconds
+        self._seats = FairSeats("lists of the store", SEATS, reserve=1)
         self._patient = patient
         self._jobs = jobs or Jobs()
         self._connecting = Periodic("connecting to MongoDB", CONNECT_SECONDS, self._connect_again)
@@ -83,7 +86,8 @@ class MongoDocumentStore:
         """Raises StoreUnavailable before start(), and while the server was never there."""
         if self._services is None:
             raise StoreUnavailable("The document store is not there yet.", retry_after=2)
-        return MongoTenantStore(tenant, self._writes(tenant.value, quota), self._services, self._cursor_key)
+        writes = self._writes(tenant.value, quota)
+        return MongoTenantStore(tenant, writes, self._services, self._cursor_key, weight)
 
     async def start(self) -> None:
         """Raises Unusable when the URI is none, the server refuses the user or is too old; StoreUnavailable
@@ -126,7 +130,8 @@ class MongoDocumentStore:
             await self._driver.create(name, indexes)
         self._cursor_key = await self._shared_key(self._cursor_key)
         feeds = Feeds(self._driver, supported=self._server.replica_set)
-        self._services = Services(feeds, self._writing, Counter(), self._query_seconds, self._jobs)
+        shared = self._writing, Counter[str](), self._query_seconds, self._jobs, self._seats
+        self._services = Services(feeds, *shared)
         self._sweeper = Sweeper(self._driver, lambda name: self._writes(name, NO_QUOTA))
         self._sweeper.start()
 

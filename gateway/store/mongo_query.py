@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
 from gateway.core.errors import QueryTooSlow
+from gateway.fair_seats import Seat
 from gateway.store import filter as filters
 from gateway.store import mongo_filter
 from gateway.store.document import Document
@@ -26,6 +29,7 @@ PAGE_BYTES = 4 * 1024 * 1024
 
 _OWN = {ID: "id", CREATED: "cr", MODIFIED: "mo"}
 _META = ("id", "v", "i", "cr", "mo", "x")
+STEP = 0.002  # seconds of the event loop
 _STEP = 1000  # rows of one query of a scan
 _FETCHED = 100  # documents that are read together by their ids
 _ID_KEY = SortKey(ID)
@@ -33,9 +37,31 @@ _ID_KEY = SortKey(ID)
 Position = list[Any]
 
 
+class Turn:
+    """What a list may have of the event loop: STEP seconds, then all else goes first, and where other lists
+    wait for a seat, they too. seat: set while it has one."""
+
+    def __init__(self, seat: Seat | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._over = 0.0
+        self.sit(seat)
+
+    def sit(self, seat: Seat | None) -> None:
+        self._seat = seat
+        self._over = self._clock() + STEP
+
+    @property
+    def is_over(self) -> bool:
+        return self._clock() > self._over
+
+    async def let_others(self) -> None:
+        await (self._seat.turn() if self._seat is not None else asyncio.sleep(0))
+        self._over = self._clock() + STEP
+
+
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """Which documents, in which order, as of when. seconds: until when it is given up (monotonic clock)."""
+    """Which documents, in which order, as of when. deadline: when it is given up (monotonic clock)."""
 
     tenant: str
     state: State
@@ -43,6 +69,7 @@ class Listed:
     sort: tuple[SortKey, ...]
     now: float
     deadline: float
+    turn: Turn = dataclasses.field(default_factory=Turn)
 
     @property
     def keys(self) -> tuple[SortKey, ...]:
@@ -94,6 +121,8 @@ async def read_page(
     size, end = 0, None
     async with aclosing(rows):
         async for row in rows:
+            if listed.turn.is_over:
+                await listed.turn.let_others()
             if not listed.holds(row):
                 continue
             if len(documents) == limit or size > PAGE_BYTES:
@@ -116,6 +145,8 @@ async def count(driver: Driver, listed: Listed) -> int:
     total = 0
     async with aclosing(rows):
         async for row in rows:
+            if listed.turn.is_over:
+                await listed.turn.let_others()
             total += listed.holds(row)
     return total
 
@@ -130,6 +161,8 @@ async def scan(driver: Driver, listed: Listed) -> AsyncGenerator[Document, None]
         async with aclosing(rows):
             async for row in rows:
                 read, after = read + 1, row["id"]
+                if listed.turn.is_over:
+                    await listed.turn.let_others()
                 if listed.matches(row):
                     yield document(row)
         if read < _STEP:
@@ -194,6 +227,8 @@ async def _sorted_here(
     best: list[Position] = []
     async with aclosing(rows):
         async for row in rows:
+            if listed.turn.is_over:
+                await listed.turn.let_others()
             if not listed.holds(row):
                 continue
             here = [_key(k, row) for k in listed.keys]
@@ -235,7 +270,13 @@ async def _fetch(
 async def _read(driver: Driver, listed: Listed, wanted: Sequence[str]) -> Mapping[str, Document]:
     names = [joined(listed.tenant, listed.state.name, identifier) for identifier in wanted]
     query = scope(listed.tenant, listed.state.name, {"_id": {"$in": names}})
-    return {row["id"]: document(row) async for row in driver.find(DOCUMENTS, query) if listed.holds(row)}
+    found = {}
+    async for row in driver.find(DOCUMENTS, query):
+        if listed.turn.is_over:
+            await listed.turn.let_others()
+        if listed.holds(row):
+            found[row["id"]] = document(row)
+    return found
 
 
 def _key(sort_key: SortKey, row: Row) -> Any:

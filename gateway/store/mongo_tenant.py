@@ -12,13 +12,14 @@ from typing import Any, ParamSpec, TypeVar
 
 from gateway.core.errors import BadRequest, NotFound, NotSupportedByStore, TenantLimit
 from gateway.core.model import TenantId
+from gateway.fair_seats import FairSeats
 from gateway.store import instants, mongo_collections, mongo_query, nodes, results
 from gateway.store import sort as sorts
 from gateway.store.change import Changes
 from gateway.store.collection import Collection, CollectionSettings, from_data
 from gateway.store.cursor import Cursors
 from gateway.store.document import UNCONDITIONAL, Document, Members, Precondition, new_id
-from gateway.store.large import Jobs
+from gateway.store.large import Jobs, is_light
 from gateway.store.mongo_bulk import Bulk
 from gateway.store.mongo_changes import Feeds
 from gateway.store.mongo_idempotency import Finish, Once
@@ -27,6 +28,7 @@ from gateway.store.mongo_rows import document, is_live
 from gateway.store.mongo_writes import Undo, Writes
 from gateway.store.nodes import EVERYTHING, Node
 from gateway.store.patch import MergePatch, Patch
+from gateway.store.projection import WHOLE, project
 from gateway.store.query import DEFAULT_LIMIT, Page, Query
 from gateway.store.representation import line
 from gateway.store.schema_checks import with_schemas
@@ -53,20 +55,24 @@ CHUNK_BYTES = 256 * 1024
 @dataclass(frozen=True, slots=True)
 class Services:
     """What the tenants of a store share. writing: the writes that have not ended. exports: how many are open,
-    by tenant."""
+    by tenant. seats: of lists and exports, which decide on the event loop what matches."""
 
     feeds: Feeds
     writing: set[asyncio.Task[Any]]
     exports: Counter[str]
     query_seconds: float
     jobs: Jobs
+    seats: FairSeats
 
 
 class MongoTenantStore:
     """One tenant's documents; see port.TenantStore."""
 
-    def __init__(self, tenant: TenantId, writes: Writes, services: Services, cursor_key: bytes) -> None:
+    def __init__(
+        self, tenant: TenantId, writes: Writes, services: Services, cursor_key: bytes, weight: float = 1.0
+    ) -> None:
         self._name = tenant.value
+        self._weight = weight
         self._writes = writes
         self._services = services
         self._once = Once(writes)
@@ -160,10 +166,19 @@ class MongoTenantStore:
         scope = ("list", collection, nodes.canonical(query.filter), sorts.canonical(query.sort))
         position = None if query.cursor is None else self._cursors.open(scope, query.cursor)
         listed = await self._listed(collection, query.filter, query.sort)
-        found, end = await mongo_query.read_page(self._writes.driver, listed, query.limit, position)
-        total = await mongo_query.count(self._writes.driver, listed) if query.count else None
-        items = tuple(query.fields.document(item) for item in found)
-        return Page(items, None if end is None else self._cursors.seal(scope, end), total)
+        seconds = self._services.query_seconds
+        async with self._services.seats.seat(self._name, self._weight, seconds) as seat:
+            listed.turn.sit(seat)
+            found, end = await mongo_query.read_page(self._writes.driver, listed, query.limit, position)
+            total = await mongo_query.count(self._writes.driver, listed) if query.count else None
+            items = []
+            for item in found:
+                light = query.fields == WHOLE or is_light(item.text)
+                items.append(query.fields.document(item) if light else item)
+                if listed.turn.is_over:
+                    await listed.turn.let_others()
+        projected = await project(self._services.jobs, self._name, items, query.fields)
+        return Page(projected, None if end is None else self._cursors.seal(scope, end), total)
 
     async def export(self, collection: str, node: Node = EVERYTHING) -> AsyncGenerator[bytes, None]:
         open_ones = self._services.exports
@@ -172,17 +187,23 @@ class MongoTenantStore:
         open_ones[self._name] += 1
         try:
             listed = await self._listed(collection, node, ())
-            chunk = bytearray()
             async with aclosing(mongo_query.scan(self._writes.driver, listed)) as found:
-                async for item in found:
-                    chunk += line(item).encode()
-                    if len(chunk) >= CHUNK_BYTES:
-                        yield bytes(chunk)
-                        chunk.clear()
-            if chunk:
-                yield bytes(chunk)
+                while chunk := await self._chunk(found, listed):
+                    yield chunk
         finally:
             open_ones[self._name] -= 1
+
+    async def _chunk(self, found: AsyncGenerator[Document, None], listed: Listed) -> bytes:
+        """The next lines of an export; empty at the end. A client that reads slowly holds no seat."""
+        chunk = bytearray()
+        async with self._services.seats.seat(self._name, self._weight, self._services.query_seconds) as seat:
+            listed.turn.sit(seat)
+            async for item in found:
+                chunk += line(item).encode()
+                if len(chunk) >= CHUNK_BYTES:
+                    break
+        listed.turn.sit(None)
+        return bytes(chunk)
 
     def changes(self, collection: str, after: str | None = None) -> AsyncGenerator[Changes, None]:
         return self._services.feeds.changes(self._name, collection, self._cursors, after)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gateway.core.errors import BadRequest
 from gateway.store import strict_json
 from gateway.store.document import Document
+from gateway.store.large import LIGHT_BYTES, Jobs, is_light
 from gateway.store.nodes import ID, META, Path, parse_path
 
 MAX_FIELDS = 50
@@ -46,6 +47,24 @@ def projected_text(raw: bytes, projection: Projection) -> bytes:
     return strict_json.dumps(projection.members(json.loads(raw))).encode()
 
 _Tree = dict[str, "_Tree"]  # an empty one ends a path
+
+
+async def project(
+    jobs: Jobs, tenant: str, documents: Sequence[Document], projection: Projection
+) -> tuple[Document, ...]:
+    """The documents, of which the light ones have been projected already: what is left of the others, too."""
+    if projection == WHOLE:
+        return tuple(documents)
+    items = []
+    for document in documents:
+        if document.encoded or not is_light(document.text):
+            raw = document.encoded or document.text.encode()
+            text = await jobs.run(tenant, projected_text, raw, projection)
+            large = len(text) > LIGHT_BYTES
+            parts = ("", text) if large else (text.decode(), b"")
+            document = dataclasses.replace(document, text=parts[0], encoded=parts[1])
+        items.append(document)
+    return tuple(items)
 
 
 def parse(text: str) -> Projection:

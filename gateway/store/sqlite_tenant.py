@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from gateway.core.errors import BadRequest, IdempotencyRunning, NotFound
@@ -24,10 +24,10 @@ from gateway.store.change import Changes
 from gateway.store.collection import Collection, CollectionSettings, from_data
 from gateway.store.cursor import Cursors
 from gateway.store.document import UNCONDITIONAL, Document, Members, Precondition
-from gateway.store.large import LIGHT_BYTES, Jobs, is_light
+from gateway.store.large import Jobs, is_light
 from gateway.store.nodes import EVERYTHING, Node
 from gateway.store.patch import MergePatch, Patch
-from gateway.store.projection import WHOLE, Projection, projected_text
+from gateway.store.projection import WHOLE, project
 from gateway.store.query import DEFAULT_LIMIT, Page, Query
 from gateway.store.schema_checks import Checks, with_checks, with_schemas
 from gateway.store.sqlite_changes import Feeds
@@ -174,23 +174,8 @@ class SQLiteTenantStore:
             return Page(tuple(items), count=page.count), end
 
         page, end = await self._services.reads.query_in_steps(self._name, work, self._weight)
-        items = page.items if query.fields == WHOLE else await self._projected(page.items, query.fields)
+        items = await project(self._services.jobs, self._name, page.items, query.fields)
         return Page(items, None if end is None else self._cursors.seal(scope, end), page.count)
-
-    async def _projected(
-        self, documents: tuple[Document, ...], projection: Projection
-    ) -> tuple[Document, ...]:
-        """With what is left of the large ones, too."""
-        items = []
-        for document in documents:
-            if document.encoded or not is_light(document.text):
-                raw = document.encoded or document.text.encode()
-                text = await self._services.jobs.run(self._name, projected_text, raw, projection)
-                large = len(text) > LIGHT_BYTES
-                parts = ("", text) if large else (text.decode(), b"")
-                document = replace(document, text=parts[0], encoded=parts[1])
-            items.append(document)
-        return tuple(items)
 
     def export(self, collection: str, node: Node = EVERYTHING) -> AsyncGenerator[bytes, None]:
         return self._services.exports.export(self._name, collection, node, instants.now(), self._weight)
