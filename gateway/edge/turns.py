@@ -18,7 +18,7 @@ TURN = 1000  # units of all together in a turn: about 2 ms
 SHARE = 400  # units of one tenant, of what comes in a turn; more waits for the next one
 SLICE = 64  # units of one connection, before the next one's turn
 EACH = 8  # units that it costs to read, to write and to begin, whatever the number of frames
-BYTES = 32 * 1024  # bytes that cost a unit: they are copied a few times on their way
+BYTES = 4 * 1024  # bytes that cost a unit: they are read, written and copied on their way
 
 GoOn = Callable[[int], int]
 
