@@ -115,8 +115,10 @@ async def _unread(site: Site, tenant: str, path: str) -> None:
     await asyncio.Event().wait()
 
 
-@attack("60 slow readers of 60 MB of the threaded backend, of two tenants")
+@attack("60 slow readers of 60 MB of the threaded backend, of two tenants", lead=3.0)
 async def slow_readers(site: Site) -> None:
+    """In the first second they hold all seats, as whoever comes first does; then who reads nothing gives its
+    thread up."""
     async with asyncio.TaskGroup() as group:
         for number in range(60):
             group.create_task(_unread(site, NOISY[number % 2], "/t/large/60"))
