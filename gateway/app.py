@@ -23,6 +23,7 @@ from gateway.core.problems import Problem
 from gateway.core.process import Command, ProcessConfig
 from gateway.core.via import Via, pseudonym
 from gateway.edge.accesslog import AccessLog
+from gateway.edge.holding import Memory
 from gateway.edge.lifetimes import Lifetimes
 from gateway.edge.listener import Listener, reachable
 from gateway.edge.places import public_room
@@ -120,12 +121,12 @@ class Gateway:
         self.store = document_store(config.store_uri, secret, application, patient=True, jobs=jobs)
         self.via = self._own_name(secret)
         self.feeds = Feeds(self.lifetimes)
-        self.documents = Documents(self.store, self.feeds, Budget(config.body_memory), self.admission.enter)
-        told = self._applied, self._refused
-        routing = Path(config.routing)
+        bodies, self.memory = Budget(config.body_memory), Memory(config.memory)
+        self.documents = Documents(self.store, self.feeds, bodies, self.admission.enter)
+        told, routing = (self._applied, self._refused), Path(config.routing)
         self.live = ConfigService(routing, self._target, self.sockets, *told, judge=self._own_addresses)
         self.life = Life(self._policies())
-        self.listener = Listener(self.life, public_room(runtime.descriptors()))
+        self.listener = Listener(self.life, public_room(runtime.descriptors()), memory=self.memory)
         self._commands = config.commands if supervise else ()
         self.supervisor = Supervisor([])
         self._instrument()
@@ -173,6 +174,8 @@ class Gateway:
         up = "1 while the documents' store can be reached; 0: documents are answered 503."
         self.metrics.add(Gauge("gateway_store_up", up, lambda: {(): int(self.store.available)}))
         held = "Bytes of memory that the bodies of requests to documents take."
+        unfinished = "Bytes of memory that unfinished heads and bodies take."
+        self.metrics.add(Gauge("gateway_memory_bytes", unfinished, lambda: {(): self.memory.budget.used}))
         self.metrics.add(Gauge("gateway_body_memory_bytes", held, lambda: {(): self.documents.memory.used}))
 
     def _children_up(self) -> dict[tuple[str, ...], int]:

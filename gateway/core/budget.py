@@ -47,6 +47,18 @@ class Budget:
         self._held[tenant] = held + size
         self.used += size
 
+    def count(self, holder: str, size: int) -> bool:
+        """Count `size` bytes more of a holder, if it may have them: as many in all as are then free for
+        others. So one alone has at most half of all memory, two a third each, and one who holds nothing finds
+        room (the dynamic thresholds of shared-memory switches, Choudhury and Hahne 1998). False: nothing is
+        counted."""
+        held = self._held.get(holder, 0) + size
+        if held > self.total - self.used - size:
+            return False
+        self._held[holder] = held
+        self.used += size
+        return True
+
     def give_back(self, tenant: str, size: int) -> None:
         if size:
             self.used -= size

@@ -256,6 +256,12 @@ class Draining(_Retryable):
     status, code, title = 503, "draining", "The gateway is shutting down"
 
 
+class Saturated(_Retryable):
+    """The unfinished heads and bodies of all clients take the memory that there is for them."""
+
+    status, code, title = 503, "saturated", "The gateway is saturated"
+
+
 class StoreUnavailable(_Retryable):
     status, code, title = 503, "store_unavailable", "The document store is unavailable"
 

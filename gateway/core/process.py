@@ -25,7 +25,7 @@ Sections = Mapping[str, Mapping[str, str]]
 
 _KEYS: dict[str, frozenset[str]] = {
     "gateway": frozenset(
-        {"listen", "routing", "data", "pre_stop", "drain", "stream_grace", "share"}
+        {"listen", "routing", "data", "pre_stop", "drain", "stream_grace", "share", "memory"}
         | {"via", "via_responses", "via_loops", "spool"}
     ),
     "admin": frozenset({"listen", "hosts"}),
@@ -80,13 +80,11 @@ class ProcessConfig:
     store_uri: sqlite: and a folder, or the mongodb:// or mongodb+srv:// URI as written.
     hosts: names under which the admin listener may be called, beside the addresses that it listens on.
     access_log: a path, `-` for standard output, empty for none. log_query: see `shown.query`. pre_stop,
-    drain, stream_grace: seconds.
-    path: of the file itself, for messages.
-    share: of the backends' seats, for one of several gateway processes.
+    drain, stream_grace: seconds. path: of the file itself, for messages. share: of the backends' seats, for
+    one of several gateway processes.
     via: this installation's name in Via, empty for one made of its secret; via_responses: whether answers
     carry it; via_loops: how often a request may come back here.
-    body_memory: bytes that the bodies of requests to documents may take at once.
-    spool: bytes on disk that bodies and answers may take which wait for a slow client.
+    body_memory, memory, spool: bytes of documents' bodies, of all that is unfinished, and on disk, at once.
     seed: the file of what `gateway up` puts into the demo, empty for none.
     """
 
@@ -111,6 +109,7 @@ class ProcessConfig:
     via_loops: int = 0
     body_memory: int = 256 * 1024 * 1024
     spool: int = 1024 * 1024 * 1024
+    memory: int = 256 * 1024 * 1024
     seed: str = ""
 
 
@@ -164,8 +163,7 @@ class _Reader:
         except Wrong:
             value = 0
         if value < budget.LEAST:
-            reason = f"{text!r} is no size, or less than 2MiB"
-            self.wrong(section, key, reason, f"write one such as {default}")
+            self.wrong(section, key, f"{text!r} is no size, or less than 2MiB", f"write one as {default}")
             return budget.LEAST
         return value
 
@@ -190,9 +188,7 @@ class _Reader:
         for entry in entries:
             host, _, port = entry.rpartition(":")
             if not host or not port.isdecimal() or int(port) > 65535:
-                self.wrong(
-                    section, "listen", f"{entry!r} is no address", "write host:port, as 127.0.0.1:8080"
-                )
+                self.wrong(section, "listen", f"{entry!r} is no address", f"write host:port, as {default}")
                 continue
             one = host.strip("[]"), int(port)
             twice = listeners.first_clash([one], found)
@@ -237,6 +233,7 @@ def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -
         via_loops=read.count("gateway", "via_loops", 0, 100),
         body_memory=read.size("store", "body_memory", "256MiB"),
         spool=read.size("gateway", "spool", "1GiB"),
+        memory=read.size("gateway", "memory", "256MiB"),
         seed=read.path("demo", "seed", "") if read.text("demo", "seed", "") else "",
     )
     _check_listeners(read, config)

@@ -16,24 +16,25 @@ _TIME = 0.05  # seconds that its parts may take to come
 
 
 class Gathering:
-    """One request whose body is waited for. on_late(request, pieces): called when its time is over."""
+    """One request whose body is waited for. size: bytes of it that are here. on_late(request, pieces): called
+    when its time is over."""
 
-    __slots__ = ("_on_late", "_pieces", "_size", "_timer", "request")
+    __slots__ = ("_on_late", "_pieces", "_timer", "request", "size")
 
     def __init__(self, request: Request, on_late: Callable[[Request, list[bytes]], None]) -> None:
         self.request = request
         self._on_late = on_late
         self._pieces: list[bytes] = []
-        self._size = 0
+        self.size = 0
         self._timer = asyncio.get_running_loop().call_later(_TIME, self.give_up)
 
     def add(self, piece: bytes) -> None:
         """A part of the body. It is not waited for when it is a large one, or the client waits for our word
         (Expect)."""
         self._pieces.append(piece)
-        self._size += len(piece)
+        self.size += len(piece)
         head = self.request.head
-        if head.expect is not None or max(head.length, self._size) > _MOST:
+        if head.expect is not None or max(head.length, self.size) > _MOST:
             self.give_up()
 
     def whole(self, piece: bytes) -> bytes:

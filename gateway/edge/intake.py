@@ -17,6 +17,7 @@ from gateway.core.turns import Turns
 from gateway.edge.client_transport import AHEAD, BODY, TURN, ClientTransport
 from gateway.edge.gathering import Gathering
 from gateway.edge.half_closed import HalfClosed
+from gateway.edge.holding import Holding, Memory
 from gateway.edge.linger import Lingering
 from gateway.edge.request_stream import RequestStream
 
@@ -32,12 +33,14 @@ class Intake(ClientTransport):
     gateway.call.Client."""
 
     __slots__ = (
-        "_content", "_gathering", "_reader", "_reads_on", "_rest_since", "_turns", "broken", "busy",
-        "half_closed", "head_since", "lingering", "relay", "request", "tunnel",
+        "_body_size", "_content", "_gathering", "_holding", "_reader", "_reads_on", "_rest_since", "_turns",
+        "broken", "busy", "half_closed", "head_since", "lingering", "relay", "request", "tunnel",
     )  # fmt: skip
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: Turns, memory: Memory | None = None) -> None:
         super().__init__()
+        self._holding = Holding(memory)
+        self._body_size = 0  # of the request that is served, where it came whole
         self._turns = turns
         self._reader = RequestReader()
         self._content: RequestStream | None = None  # of the request that is served, until its end has come
@@ -110,6 +113,9 @@ class Intake(ClientTransport):
             self._go_on_with_body(self._content)
         if self._content is None and self._reader.held > _HELD:
             self.hold(AHEAD)
+        if self._count() is not None:  # nothing behind the request in hand will be read
+            self.broken = True
+            self._reader.take()
 
     def _read(self) -> None:
         """What is here, while no request is served."""
@@ -146,8 +152,12 @@ class Intake(ClientTransport):
             self._refuse(error)
             return
         if request is None:
-            if reader.held and not self.head_since:
-                self.head_since = monotonic()
+            if reader.held:
+                if not self.head_since:
+                    self.head_since = monotonic()
+                if (too_much := self._count()) is not None:
+                    self._refuse(too_much)
+                    return
             if self.half_closed is not None:
                 self._end()
             return
@@ -174,6 +184,9 @@ class Intake(ClientTransport):
             if gathering is None:
                 self._gathering = gathering = Gathering(request, self._stream)
             gathering.add(piece)
+            if self._gathering is not None and (too_much := self._count()) is not None:
+                self._refuse(too_much, request)
+                return
             if reader.has_more:
                 self._rest_later(request)
 
@@ -190,6 +203,8 @@ class Intake(ClientTransport):
 
     def _let_body_go(self) -> None:
         self.let_go(BODY)
+        if self._holding.size:
+            self._count()
 
     def _go_on_with_body(self, content: RequestStream) -> None:
         """Of the request that is served. Where it breaks, whoever reads it is told, and the connection ends
@@ -197,18 +212,36 @@ class Intake(ClientTransport):
         try:
             piece = self._reader.read_body()
         except GatewayError as error:
-            self.broken = True
-            self._content = None
-            if self.relay is not None:
-                self.relay.keep_alive = False
-            content.fail(error.with_traceback(None))
+            self._break_body(content, error)
             return
         content.feed(piece)
-        if self._reader.whole:
+        if (too_much := self._count()) is not None:
+            self._break_body(content, too_much)
+        elif self._reader.whole:
             self._content = None
             content.end()
         elif self._reader.has_more:
             self._rest_later(self.request)
+
+    def _break_body(self, content: RequestStream, error: GatewayError) -> None:
+        self.broken = True
+        self._content = None
+        self._reader.take()
+        if self.relay is not None:
+            self.relay.keep_alive = False
+        content.fail(error.with_traceback(None))
+
+    def _count(self) -> GatewayError | None:
+        """What is held now counts; gives the error when it is too much."""
+        size = self._reader.held + self._body_size
+        if self._gathering is not None:
+            size += self._gathering.size
+        elif self._content is not None:
+            size += self._content.waiting
+        return self._holding.set(size, self._whose)
+
+    def _whose(self) -> str:
+        return self._holder(self._gathering.request if self._gathering is not None else self.request)
 
     def _throw_rest_away(self) -> None:
         """Of the body of a request that is answered; after it the connection can go on."""

@@ -14,6 +14,7 @@ from time import monotonic
 
 from gateway.core.turns import Turns
 from gateway.edge.acceptor import Acceptor
+from gateway.edge.holding import Memory
 from gateway.edge.places import EVERYTHING, Places, Room
 from gateway.edge.ports import holder
 from gateway.edge.server import KEEP_ALIVE, ClientConnection, Service
@@ -34,12 +35,21 @@ class Listener:
 
     room: how many connections, and which descriptors, there are for its clients. With all of them taken, a
     new client takes the place of one that has been waiting longest without a request (see Places).
-    accept_at_once: new connections in a turn of the event loop.
+    accept_at_once: new connections in a turn of the event loop. memory: for what their clients have begun to
+    send; None for any amount.
     """
 
-    def __init__(self, service: Service, room: Room = EVERYTHING, *, accept_at_once: int = 4) -> None:
+    def __init__(
+        self,
+        service: Service,
+        room: Room = EVERYTHING,
+        *,
+        accept_at_once: int = 4,
+        memory: Memory | None = None,
+    ) -> None:
         self._service = service
         self._room = room
+        self._memory = memory
         self._accept_at_once = accept_at_once
         self._acceptors: list[Acceptor] = []
         self.connections: set[ClientConnection] = set()
@@ -63,7 +73,7 @@ class Listener:
         self.addresses = [sock.getsockname()[:2] for sock in self._sockets]
 
     def _connection(self, turns: Turns) -> ClientConnection:
-        return ClientConnection(self._service, turns, self.connections, KEEP_ALIVE)
+        return ClientConnection(self._service, turns, self.connections, KEEP_ALIVE, self._memory)
 
     async def open(self, backlog: int = 1024) -> None:
         """Listen on the ports that were taken."""

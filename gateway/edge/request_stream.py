@@ -9,8 +9,8 @@ MOST = 128 * 1024  # bytes that wait for who reads; beyond it the client has to 
 
 
 class RequestStream:
-    """What was fed waits until it is read. on_full, on_room: called when the client has to wait, and when it
-    may go on. fed: bytes so far. waiting: those of them that nobody has read."""
+    """What was fed waits until it is read. on_full: called when the client has to wait; on_room: when it was
+    read, and the client may go on. fed: bytes so far. waiting: those of them that nobody has read."""
 
     __slots__ = ("_ended", "_error", "_full", "_on_full", "_on_room", "_pieces", "_reading", "fed", "waiting")
 
@@ -76,7 +76,6 @@ class RequestStream:
                 del error  # it names this frame
         pieces, self._pieces = self._pieces, []
         self.waiting = 0
-        if self._full:
-            self._full = False
-            self._on_room()
+        self._full = False
+        self._on_room()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)

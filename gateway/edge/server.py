@@ -21,6 +21,7 @@ from gateway.core.turns import Turns
 from gateway.edge import reply
 from gateway.edge.client_transport import AHEAD, BODY, TURN
 from gateway.edge.half_closed import may_still_read
+from gateway.edge.holding import SMALL, Memory
 from gateway.edge.intake import Intake
 from gateway.edge.linger import Lingering
 from gateway.edge.request_stream import RequestStream
@@ -67,8 +68,9 @@ class ClientConnection(Intake):
         turns: Turns,
         connections: set[ClientConnection],
         keep_alive: float = KEEP_ALIVE,
+        memory: Memory | None = None,
     ) -> None:
-        super().__init__(turns)
+        super().__init__(turns, memory)
         self._service = service
         self._connections = connections
         self._keep_alive = keep_alive
@@ -89,6 +91,11 @@ class ClientConnection(Intake):
     def _serve(self, request: Request, body: bytes, content: RequestStream | None) -> None:
         self.busy = True
         self.request = request
+        if len(body) > SMALL:
+            self._body_size = len(body)
+            if (error := self._count()) is not None:
+                self._refuse(error, request)
+                return
         if self._has_turn:
             self._has_turn = False
         elif not self._turns.is_free():
@@ -140,6 +147,9 @@ class ClientConnection(Intake):
             return
         self.busy = False
         self.serving = self.request = self._content = None
+        self._body_size = 0
+        if self._holding.size:
+            self._count()
         if self.transport is None:
             return
         whole = self._reader.whole and not self.broken
@@ -206,6 +216,8 @@ class ClientConnection(Intake):
             self._gathering.forget()
             self._gathering = None
         self._reader.take()
+        self._body_size = 0
+        self._holding.clear()
         transport = self.transport
         if transport is None or self.lingering is not None:
             return
@@ -302,6 +314,7 @@ class ClientConnection(Intake):
             self._gathering.forget()
         super().connection_lost(exc)
         self._reader.take()
+        self._holding.clear()
         if content is not None:
             content.fail(ConnectionResetError("The client left."))
         if self.relay is not None:

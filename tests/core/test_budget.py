@@ -81,3 +81,18 @@ def test_what_is_held_is_what_is_counted_whatever_happens(seed: int) -> None:
         give_back()  # type: ignore[operator]
     assert budget.used == 0
     assert not any(budget.held(tenant) for tenant in "abcd")
+
+
+def test_a_holder_may_have_as_much_as_is_then_free_for_others() -> None:
+    budget = Budget(300)
+    assert all(budget.count("a", 10) for _ in range(15))
+    assert not budget.count("a", 10), "half of all"
+    assert all(budget.count("b", 5) for _ in range(15))
+    assert not budget.count("b", 5), "half of the rest"
+    assert budget.count("c", 5), "who holds nothing finds room"
+    assert (budget.held("a"), budget.held("b"), budget.held("c"), budget.used) == (150, 75, 5, 230)
+    budget.give_back("a", 150)
+    assert budget.count("b", 65)
+    for name, size in (("b", 140), ("c", 5)):
+        budget.give_back(name, size)
+    assert (budget.used, budget.held("a")) == (0, 0)

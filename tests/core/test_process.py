@@ -79,7 +79,7 @@ def test_every_word_is_read() -> None:
     assert config.tokens.algorithms == ("RS256", "EdDSA")
     assert config.tokens.leeway == 0
     assert config.share == 0.5
-    assert config.body_memory == 1024**3
+    assert (config.body_memory, config.memory) == (1024**3, 256 * 1024**2)
     assert config.spool == 64 * 1024**2
 
 
@@ -108,6 +108,7 @@ def test_no_access_log_is_an_empty_word() -> None:
         ("[gateway]\npre_stop = inf", "[gateway].pre_stop", "no time"),
         ("[gateway]\nspool = 1MiB", "[gateway].spool", "less than 2MiB"),
         ("[store]\nbody_memory = 1MiB", "[store].body_memory", "less than 2MiB"),
+        ("[gateway]\nmemory = 1MiB", "[gateway].memory", "less than 2MiB"),
         ("[store]\nbody_memory = much", "[store].body_memory", "no size"),
         ("[store]\nuri = mysql://h", "[store].uri", "not offered"),
         ("[store]\nuri = mongodb://", "[store].uri", "no host"),

@@ -1,0 +1,78 @@
+"""What one client's connection holds in memory, counted against the budget of all of them.
+
+Counted is what came and waits: an unfinished head, a body of which more is to come, one that waits with its
+request for a seat, what was sent ahead. Most requests come whole and are read at once; they are never
+counted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from time import monotonic
+
+from gateway.core.budget import Budget
+from gateway.core.errors import ClientLimit, GatewayError, Saturated, TenantLimit
+
+L = logging.getLogger(__name__)
+SMALL = 4 * 1024  # bytes that a connection may hold uncounted
+_SAID_AGAIN = 60.0  # seconds between two lines that say the same
+
+
+class Memory:
+    """The budget of all connections of a listener. key: the setting, for the log."""
+
+    def __init__(self, total: int, key: str = "[gateway] memory") -> None:
+        self.budget = Budget(total)
+        self._key = key
+        self._said_at = 0.0
+
+    def refusal(self, holder: str) -> GatewayError:
+        """What to tell a holder that may have no more, and the log, once a minute."""
+        held, total, now = self.budget.held(holder), self.budget.total, monotonic()
+        if not self._said_at or now - self._said_at >= _SAID_AGAIN:
+            self._said_at = now
+            text = (
+                "%s: unfinished requests hold %d of %d bytes, those of %s %d; the newest are refused."
+                " Clients send slowly, or more than backends take; raise it if they are meant to"
+            )
+            L.warning(text, self._key, self.budget.used, total, holder, held)
+        if held < total // 8:
+            return Saturated("Unfinished requests take all memory that there is for them.", close=True)
+        kind = TenantLimit if holder.startswith("tenant ") else ClientLimit
+        return kind(f"Your unfinished requests hold {held} bytes: finish some of them first.", close=True)
+
+
+class Holding:
+    """What one connection holds. memory: None where nothing is counted. size: bytes that are counted."""
+
+    __slots__ = ("_holder", "_memory", "size")
+
+    def __init__(self, memory: Memory | None) -> None:
+        self._memory = memory
+        self.size = 0
+        self._holder = ""
+
+    def set(self, size: int, holder: Callable[[], str]) -> GatewayError | None:
+        """It holds so many bytes now. holder: whose they are, asked for the first of them. Gives the error
+        that is to be the answer when they are too many."""
+        if size <= SMALL:
+            size = 0
+        more = size - self.size
+        if not more or self._memory is None:
+            return None
+        budget = self._memory.budget
+        if more < 0:
+            budget.give_back(self._holder, -more)
+        else:
+            if not self.size:
+                self._holder = holder()
+            if not budget.count(self._holder, more):
+                return self._memory.refusal(self._holder)
+        self.size = size
+        return None
+
+    def clear(self) -> None:
+        if self.size and self._memory is not None:
+            self._memory.budget.give_back(self._holder, self.size)
+            self.size = 0
