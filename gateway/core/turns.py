@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-SHARE = 0.001  # seconds of one turn that may be used for beginning requests
+SHARE = 0.002  # seconds of one turn that may be used for beginning requests at once
+WAITING_SHARE = 0.001  # and for those that waited; shorter, for a quiet client waits for some of these turns
 READS = 16  # connections that read on in one turn after a large read: 4 MiB, about a millisecond of copying
 _FEW = 8  # requests that begin between two looks at the clock
 
@@ -92,7 +93,7 @@ class Turns:
         try:
             for _ in range(min(READS, len(self._reads))):
                 self._reads.popleft()()
-            end = self._now() + SHARE
+            end = self._now() + WAITING_SHARE
             prefers_new = True
             while self._waiting:
                 # By turns, so that neither the new ones nor the old ones wait for ever.

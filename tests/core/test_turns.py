@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from gateway.core.turns import READS, SHARE, Turns
+from gateway.core.turns import READS, SHARE, WAITING_SHARE, Turns
 
 
 class Loop:
@@ -86,13 +86,13 @@ def test_holders_take_turns_however_much_each_has() -> None:
 
 def test_who_is_new_goes_first_and_keeps_nobody_from_a_turn() -> None:
     site = Site()
-    site.turns.later("old", site.work("old", SHARE))
-    site.turns.later("old", site.work("old", SHARE))
-    site.turns.later("old", site.work("old", SHARE))
+    site.turns.later("old", site.work("old", WAITING_SHARE))
+    site.turns.later("old", site.work("old", WAITING_SHARE))
+    site.turns.later("old", site.work("old", WAITING_SHARE))
     site.loop.turn()
     for number in range(10):
-        site.turns.later(f"new {number}", site.work(f"new {number}", SHARE * 0.6))
-        site.turns.later(f"more {number}", site.work(f"more {number}", SHARE * 0.6))
+        site.turns.later(f"new {number}", site.work(f"new {number}", WAITING_SHARE * 0.6))
+        site.turns.later(f"more {number}", site.work(f"more {number}", WAITING_SHARE * 0.6))
         site.loop.turn()
     assert site.done.count("old") == 3
     assert site.done[1] == "new 0"
@@ -101,7 +101,7 @@ def test_who_is_new_goes_first_and_keeps_nobody_from_a_turn() -> None:
 def test_a_turn_ends_when_its_share_is_used_and_the_rest_comes_in_the_next_ones() -> None:
     site = Site()
     for number in range(10):
-        site.turns.later("a", site.work(str(number), SHARE / 2))
+        site.turns.later("a", site.work(str(number), WAITING_SHARE / 2))
     turns = 0
     while len(site.turns):
         before = len(site.done)
