@@ -21,7 +21,7 @@ from gateway.store.cursor import MIN_KEY_BYTES
 from gateway.store.large import Jobs
 from gateway.store.port import Capability
 from gateway.store.sqlite_changes import Feeds
-from gateway.store.sqlite_export import Exports
+from gateway.store.sqlite_export import MAX_LOG_BYTES, Exports
 from gateway.store.sqlite_files import Files
 from gateway.store.sqlite_reads import Reads, lower_priority
 from gateway.store.sqlite_slices import Slices
@@ -44,7 +44,8 @@ class SQLiteDocumentStore:
 
     cursor_key: the secret that signs cursors, 32 bytes or more; cursors outlive a restart when it does.
     max_tenant_bytes: how large one tenant's file may grow, None for no limit. query_seconds: after how
-    long a list is given up. pace: how much of a long work is done before other writes get their turn. jobs:
+    long a list is given up. pace: how much of a long work is done before other writes get their turn.
+    max_log_bytes: how much may be written, beside the size of the file, while a slow export is open. jobs:
     where large documents are worked on.
     """
 
@@ -61,6 +62,7 @@ class SQLiteDocumentStore:
         max_open_tenants: int = MAX_OPEN_TENANTS,
         query_seconds: float = QUERY_SECONDS,
         pace: Pace = PACE,
+        max_log_bytes: int = MAX_LOG_BYTES,
         jobs: Jobs | None = None,
     ) -> None:
         if len(cursor_key) < MIN_KEY_BYTES:
@@ -71,6 +73,7 @@ class SQLiteDocumentStore:
         self._max_open_tenants = max_open_tenants
         self._query_seconds = query_seconds
         self._pace = pace
+        self._max_log_bytes = max_log_bytes
         self._jobs = jobs or Jobs()
         self._writers = Writers()
         self._readers = ThreadPoolExecutor(READER_THREADS, "store-read", lower_priority)
@@ -109,8 +112,8 @@ class SQLiteDocumentStore:
         most = self._max_open_tenants
         files = Files(self._folder, self._writers, most, self._max_tenant_bytes, self._jobs)
         reads = Reads(files, self._readers, processors(), self._query_seconds)
-        exports, feeds = Exports(files, reads, max(1, most // 2)), Feeds(files, reads)
-        files.on_changed = feeds.notify
+        exports, feeds = Exports(files, reads, max(1, most // 2), self._max_log_bytes), Feeds(files, reads)
+        files.on_changed, files.on_written = feeds.notify, exports.written
         slices = Slices(files, self._pace)
         self._services = Services(files, reads, exports, feeds, slices, set(), self._jobs)
         self._sweeper = Sweeper(files, slices)

@@ -73,6 +73,13 @@ def _make(path: Path) -> None:
         sqlite_schema.create(connection)
 
 
+def limit_size(connection: sqlite3.Connection, most_pages: int, most_bytes: int | None) -> None:
+    """How large the file may grow: to so many pages, and to so many bytes; a file that is larger stays as it
+    is. SQLite answers SQLITE_FULL beyond that."""
+    pages = most_pages if most_bytes is None else min(most_pages, max(1, most_bytes // PAGE_BYTES))
+    connection.execute(f"PRAGMA max_page_count={pages}")
+
+
 def begin_write(connection: sqlite3.Connection) -> None:
     """Begin a transaction on a writer's connection. Blocks, at most BUSY_SECONDS. Raises sqlite3.Error."""
     _patiently(connection, "BEGIN IMMEDIATE", 0.0)

@@ -2,6 +2,10 @@
 
 An export has a connection of its own with a statement that stays open, and with it its snapshot. It is in a
 reader thread only while a chunk is read; so a slow client holds no thread, and nothing is read ahead of it.
+
+What is written meanwhile stays in the log, for as long as the snapshot is held. So an export whose client is
+so slow that the log grows beyond MAX_LOG_BYTES and the size of the file itself is cut off: its client's
+connection ends early, and no export ever shows two instants.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 from gateway.core.errors import StoreUnavailable, TenantLimit
 from gateway.store import sqlite_errors
@@ -21,17 +26,21 @@ from gateway.store.sqlite_reads import STEPS, Reading, Reads, Use
 from gateway.store.sqlite_statement import Bound, key_of
 
 MAX_OPEN = 4  # exports of one tenant: each keeps the log from being moved into the file
+MAX_LOG_BYTES = 64 * 1024 * 1024  # beside as many bytes as the file has
 CHUNK_SIZE = 256 * 1024  # bytes of documents
 
 
 class Exports:
-    """The exports of a store. most: how many tenants' files exports may keep open together."""
+    """The exports of a store. most: how many tenants' files exports may keep open together. max_log: bytes
+    of the log."""
 
-    def __init__(self, files: Files, reads: Reads, most: int) -> None:
+    def __init__(self, files: Files, reads: Reads, most: int, max_log: int = MAX_LOG_BYTES) -> None:
         self._files = files
         self._reads = reads
         self._most = most
+        self._max_log = max_log
         self._open: Counter[str] = Counter()
+        self._under_way: dict[str, set[_Export]] = {}
 
     async def export(
         self, name: str, collection: str, node: Node, now: float, weight: float = 1.0
@@ -45,6 +54,7 @@ class Exports:
         try:
             file = await self._files.acquire(name)
             export = _Export(file, collection, node, now)
+            self._under_way.setdefault(name, set()).add(export)
             try:
                 while chunk := await self._step(file, export, weight):
                     yield chunk
@@ -53,12 +63,34 @@ class Exports:
                     self._files.detach(file)
                 raise sqlite_errors.translate(error, file.path) from None
             finally:
+                self._under_way[name].discard(export)
                 self._let_go(file, export)
         finally:
             self._open[name] -= 1
+            if not self._open[name]:
+                del self._open[name]
+                self._under_way.pop(name, None)
+
+    def written(self, name: str) -> None:
+        """After a commit in a tenant's file, on the event loop: cut off its exports when they hold too much
+        of the log."""
+        exports = self._under_way.get(name)
+        if not exports:
+            return
+        path = next(iter(exports)).path
+        try:
+            log, own = path.with_name(path.name + "-wal").stat().st_size, path.stat().st_size
+        except OSError:
+            return  # whoever uses the file is told
+        if log > self._max_log + own:
+            for export in exports:
+                export.cut_off()
 
     async def _step(self, file: TenantFile, export: _Export, weight: float) -> bytes:
         """It ends with the client, but not at once: `export.reading` tells when no thread is in it."""
+        if export.is_cut_off:
+            detail = "It was read so slowly that too much was written meanwhile. Begin the export again."
+            raise TenantLimit(detail, retry_after=10)
         self._files.retain(file)  # once more, for the thread
         return await (await self._reads.begin(file, export.read, weight, export.reading))
 
@@ -73,10 +105,11 @@ class Exports:
 
 
 class _Export:
-    """The state of one export; read() runs in a thread."""
+    """The state of one export; read() runs in a thread, all else on the event loop."""
 
     def __init__(self, file: TenantFile, collection: str, node: Node, now: float) -> None:
         self.reading = Use()
+        self.is_cut_off = False
         self._file = file
         bound = Bound()
         where = f"d.collection = {key_of(bound.bind(collection))} AND {Filter(bound).condition(node)}"
@@ -103,6 +136,16 @@ class _Export:
             if size >= CHUNK_SIZE:
                 break
         return b"".join(lines)
+
+    @property
+    def path(self) -> Path:
+        """Of the tenant's file."""
+        return self._file.path
+
+    def cut_off(self) -> None:
+        """Let the snapshot go, as soon as no thread reads it."""
+        self.is_cut_off = True
+        self.reading.when_free(self.close)
 
     def close(self) -> None:
         if self._connection is not None:

@@ -72,6 +72,7 @@ class TenantFile:
             on_settled=lambda: files.release(self),
             on_broken=lambda: files.detach(self),
             on_changed=lambda: files.on_changed(self.path.stem),
+            on_written=lambda: files.on_written(self.path.stem),
             apart=partial(files.jobs.wait, self.path.stem),
         )
 
@@ -145,7 +146,9 @@ class Files:
         self._closing: set[asyncio.Future[None]] = set()
         self._freed = asyncio.Event()
         self._closed = False
-        self.on_changed: Callable[[str], None] = lambda name: None  # after a commit, with the tenant's name
+        # After a commit, with the tenant's name: on_changed when it changed what feeds tell.
+        self.on_changed: Callable[[str], None] = lambda name: None
+        self.on_written: Callable[[str], None] = lambda name: None
 
     @property
     def closed(self) -> bool:

@@ -129,6 +129,9 @@ class States:
         self._known_text = 0  # since it was last empty, of those too that were dropped
         self._changed: dict[str, State] = {}
         self._data_version = -1
+        # The quota by which the file's size is limited, and the pages that it may have without one.
+        self.file_quota: int | None = None
+        (self.max_pages,) = connection.execute("PRAGMA max_page_count").fetchone()
         self._totals: Totals | None = None
 
     def begin(self) -> None:

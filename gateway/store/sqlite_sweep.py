@@ -7,7 +7,8 @@ None of it is seen any more before it is swept; a file that is not open is swept
 from __future__ import annotations
 
 import sqlite3
-from contextlib import suppress
+from contextlib import closing, suppress
+from typing import Any
 
 from gateway.core.errors import GatewayError
 from gateway.periodic import Periodic
@@ -24,6 +25,7 @@ from gateway.store.write import IDEMPOTENCY_SECONDS
 
 SWEEP_SECONDS = 5.0
 BATCH = 500  # so that writes that wait are not held up for long
+BATCH_BYTES = 4 * 1024 * 1024  # of documents in a batch, about
 
 _OLD_CHANGES = "SELECT seq, at FROM changes WHERE seq < (SELECT max(seq) FROM changes) ORDER BY seq LIMIT ?"
 # An alteration that fails gives documents back the end that they had; the trash is cleared without the sweep.
@@ -67,10 +69,22 @@ def is_needed(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute(_NEEDED, limits).fetchone()[0])
 
 
+def _expired(connection: sqlite3.Connection, now: float) -> list[Any]:
+    """The rows of some documents that have ended, fewer when they are large."""
+    rows, size = [], 0
+    with closing(connection.execute(_EXPIRED, (now,))) as found:
+        for row in found:
+            rows.append(row)
+            size += len(row[len(COLUMNS.split(","))])
+            if size >= BATCH_BYTES:
+                break
+    return rows
+
+
 def sweep(transaction: Transaction) -> None:
     """Clear away some of each."""
     connection, now = transaction.connection, transaction.now
-    for *columns, collection in connection.execute(_EXPIRED, (now,)).fetchall():
+    for *columns, collection in _expired(connection, now):
         remove(transaction, transaction.states.get(name_of(collection)), from_row(*columns))
     connection.execute(
         "DELETE FROM idempotency WHERE key IN (SELECT key FROM idempotency WHERE at < ? LIMIT ?)",

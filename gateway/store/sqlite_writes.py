@@ -23,7 +23,7 @@ from typing import Any
 from gateway.core.errors import GatewayError, InternalError, StoreUnavailable
 from gateway.fair_seats import Seat
 from gateway.store import sqlite_errors
-from gateway.store.sqlite_connections import begin_write
+from gateway.store.sqlite_connections import begin_write, limit_size
 from gateway.store.sqlite_state import States
 from gateway.store.sqlite_transaction import Operation, Transaction
 from gateway.store.sqlite_writers import Writers
@@ -36,6 +36,9 @@ MAX_GROUP = 128
 # So writers change tenants often, and no tenant's group is long by its many operations.
 GROUP_SECONDS = 0.05
 MAX_WAITING = 4096
+# How large a tenant's file may be, by its quota of bytes of documents. Small documents in many indexes take
+# some ten times their size.
+FILE_FACTOR, FILE_BYTES = 16, 64 * 1024 * 1024
 _WAIT = 7 * 86400.0  # seconds: a write that was taken is never given up for want of a writer
 
 
@@ -60,7 +63,8 @@ class Writes:
     """The queue of writes of one file. Its methods are called on the event loop only.
 
     on_settled: called once for each submitted write, after its outcome is known. on_broken: called when
-    the file should be let go. on_changed: called after a commit that feeds have something to read of. apart:
+    the file should be let go. on_written: called after each commit, on_changed after one that feeds
+    have something to read of. apart:
     does a job on a large document (see Transaction.apart).
     """
 
@@ -72,6 +76,7 @@ class Writes:
         on_settled: Callable[[], None],
         on_broken: Callable[[], None],
         on_changed: Callable[[], None],
+        on_written: Callable[[], None],
         apart: Callable[..., Any] | None = None,
     ) -> None:
         self._connection = connection
@@ -82,6 +87,7 @@ class Writes:
         self._on_settled = on_settled
         self._on_broken = on_broken
         self._on_changed = on_changed
+        self._on_written = on_written
         self._apart = apart
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[Operation, asyncio.Future[Any]]] = deque()
@@ -138,6 +144,8 @@ class Writes:
         self._waiting.extendleft(reversed(taken[done:]))
         if group.changed:
             self._on_changed()
+        if error is None:
+            self._on_written()
         for (_, future), settled in zip(taken[:done], group.settled, strict=True):
             if not future.done():  # its caller may have gone; the write happened all the same
                 if settled.error is None:
@@ -167,6 +175,7 @@ def run_group(
 ) -> Group:
     """Run operations in one transaction, in a writer thread, for GROUP_SECONDS. Raises when nothing was
     committed."""
+    _limit_file(connection, states, operations)
     begin_write(connection)
     try:
         states.begin()
@@ -185,6 +194,17 @@ def run_group(
             connection.execute("ROLLBACK")
         raise
     return Group(settled, transaction.changed)
+
+
+def _limit_file(connection: sqlite3.Connection, states: States, operations: list[Operation]) -> None:
+    """Hold the file to what the tenant's quota of bytes makes of it: indexes, changes and what else is no
+    document take room too, and no more than so much."""
+    quotas = [operation.quota.bytes for operation in operations if operation.quota.bytes is not None]
+    quota = max(quotas, default=None)
+    if quota != states.file_quota:
+        most = None if quota is None else FILE_FACTOR * quota + FILE_BYTES
+        limit_size(connection, states.max_pages, most)
+        states.file_quota = quota
 
 
 def _run(transaction: Transaction, operation: Operation) -> Settled:
