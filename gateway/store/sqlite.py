@@ -21,8 +21,8 @@ from gateway.store.cursor import MIN_KEY_BYTES
 from gateway.store.large import Jobs
 from gateway.store.port import Capability
 from gateway.store.sqlite_changes import Feeds
-from gateway.store.sqlite_export import MAX_LOG_BYTES, Exports
-from gateway.store.sqlite_files import Files
+from gateway.store.sqlite_export import Exports
+from gateway.store.sqlite_files import MAX_LOG_BYTES, Files
 from gateway.store.sqlite_reads import Reads, lower_priority
 from gateway.store.sqlite_slices import Slices
 from gateway.store.sqlite_sweep import Sweeper
@@ -45,7 +45,7 @@ class SQLiteDocumentStore:
     cursor_key: the secret that signs cursors, 32 bytes or more; cursors outlive a restart when it does.
     max_tenant_bytes: how large one tenant's file may grow, None for no limit. query_seconds: after how
     long a list is given up. pace: how much of a long work is done before other writes get their turn.
-    max_log_bytes: how much may be written, beside the size of the file, while a slow export is open. jobs:
+    max_log_bytes: how large a file's log may be, beside the size of the file. jobs:
     where large documents are worked on.
     """
 
@@ -109,11 +109,11 @@ class SQLiteDocumentStore:
             detail = f"The documents' folder {self._folder} cannot be written. "
             raise StoreUnavailable(detail + "Look at its owner, and whether its disk is mounted read-only.")
         self._jobs.start()
-        most = self._max_open_tenants
-        files = Files(self._folder, self._writers, most, self._max_tenant_bytes, self._jobs)
+        most, log = self._max_open_tenants, self._max_log_bytes
+        files = Files(self._folder, self._writers, most, self._max_tenant_bytes, self._jobs, log)
         reads = Reads(files, self._readers, processors(), self._query_seconds)
-        exports, feeds = Exports(files, reads, max(1, most // 2), self._max_log_bytes), Feeds(files, reads)
-        files.on_changed, files.on_written = feeds.notify, exports.written
+        exports, feeds = Exports(files, reads, max(1, most // 2)), Feeds(files, reads)
+        files.on_changed, files.on_log_full = feeds.notify, exports.cut_off
         slices = Slices(files, self._pace)
         self._services = Services(files, reads, exports, feeds, slices, set(), self._jobs)
         self._sweeper = Sweeper(files, slices)

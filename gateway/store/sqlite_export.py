@@ -4,7 +4,7 @@ An export has a connection of its own with a statement that stays open, and with
 reader thread only while a chunk is read; so a slow client holds no thread, and nothing is read ahead of it.
 
 What is written meanwhile stays in the log, for as long as the snapshot is held. So an export whose client is
-so slow that the log grows beyond MAX_LOG_BYTES and the size of the file itself is cut off: its client's
+so slow that the log is full (sqlite_writes.Log) is cut off: its client's
 connection ends early, and no export ever shows two instants.
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncGenerator
-from pathlib import Path
 
 from gateway.core.errors import StoreUnavailable, TenantLimit
 from gateway.store import sqlite_errors
@@ -26,19 +25,16 @@ from gateway.store.sqlite_reads import STEPS, Reading, Reads, Use
 from gateway.store.sqlite_statement import Bound, key_of
 
 MAX_OPEN = 4  # exports of one tenant: each keeps the log from being moved into the file
-MAX_LOG_BYTES = 64 * 1024 * 1024  # beside as many bytes as the file has
 CHUNK_SIZE = 256 * 1024  # bytes of documents
 
 
 class Exports:
-    """The exports of a store. most: how many tenants' files exports may keep open together. max_log: bytes
-    of the log."""
+    """The exports of a store. most: how many tenants' files exports may keep open together."""
 
-    def __init__(self, files: Files, reads: Reads, most: int, max_log: int = MAX_LOG_BYTES) -> None:
+    def __init__(self, files: Files, reads: Reads, most: int) -> None:
         self._files = files
         self._reads = reads
         self._most = most
-        self._max_log = max_log
         self._open: Counter[str] = Counter()
         self._under_way: dict[str, set[_Export]] = {}
 
@@ -71,20 +67,10 @@ class Exports:
                 del self._open[name]
                 self._under_way.pop(name, None)
 
-    def written(self, name: str) -> None:
-        """After a commit in a tenant's file, on the event loop: cut off its exports when they hold too much
-        of the log."""
-        exports = self._under_way.get(name)
-        if not exports:
-            return
-        path = next(iter(exports)).path
-        try:
-            log, own = path.with_name(path.name + "-wal").stat().st_size, path.stat().st_size
-        except OSError:
-            return  # whoever uses the file is told
-        if log > self._max_log + own:
-            for export in exports:
-                export.cut_off()
+    def cut_off(self, name: str) -> None:
+        """End a tenant's exports, for the log of its file is full."""
+        for export in self._under_way.get(name, ()):
+            export.cut_off()
 
     async def _step(self, file: TenantFile, export: _Export, weight: float) -> bytes:
         """It ends with the client, but not at once: `export.reading` tells when no thread is in it."""
@@ -136,11 +122,6 @@ class _Export:
             if size >= CHUNK_SIZE:
                 break
         return b"".join(lines)
-
-    @property
-    def path(self) -> Path:
-        """Of the tenant's file."""
-        return self._file.path
 
     def cut_off(self) -> None:
         """Let the snapshot go, as soon as no thread reads it."""

@@ -22,6 +22,7 @@ from gateway.store.sqlite_transaction import Operation
 from gateway.store.sqlite_writers import Writers
 from gateway.store.sqlite_writes import Writes
 
+MAX_LOG_BYTES = 64 * 1024 * 1024  # of a file's log, beside as many bytes as the file has
 MAX_IDLE_READERS = 2
 MAX_QUERIES = 4  # of one tenant have begun at a time: each holds a thread, a snapshot and some memory
 MAX_WAITING = 64  # more wait for their turn
@@ -72,7 +73,8 @@ class TenantFile:
             on_settled=lambda: files.release(self),
             on_broken=lambda: files.detach(self),
             on_changed=lambda: files.on_changed(self.path.stem),
-            on_written=lambda: files.on_written(self.path.stem),
+            on_log_full=lambda: files.on_log_full(self.path.stem),
+            max_log=files.max_log,
             apart=partial(files.jobs.wait, self.path.stem),
         )
 
@@ -133,8 +135,10 @@ class Files:
         max_open: int,
         max_bytes: int | None,
         jobs: Jobs | None = None,
+        max_log: int = MAX_LOG_BYTES,
     ) -> None:
         self.jobs = jobs or Jobs()
+        self.max_log = max_log
         self._folder = folder
         self._writers = writers
         self._max_open = max_open
@@ -146,9 +150,9 @@ class Files:
         self._closing: set[asyncio.Future[None]] = set()
         self._freed = asyncio.Event()
         self._closed = False
-        # After a commit, with the tenant's name: on_changed when it changed what feeds tell.
+        # With the tenant's name: after a commit of what feeds tell, and when the log is full.
         self.on_changed: Callable[[str], None] = lambda name: None
-        self.on_written: Callable[[str], None] = lambda name: None
+        self.on_log_full: Callable[[str], None] = lambda name: None
 
     @property
     def closed(self) -> bool:

@@ -18,6 +18,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from gateway.core.errors import GatewayError, InternalError, StoreUnavailable
@@ -39,6 +40,8 @@ MAX_WAITING = 4096
 # How large a tenant's file may be, by its quota of bytes of documents. Small documents in many indexes take
 # some ten times their size.
 FILE_FACTOR, FILE_BYTES = 16, 64 * 1024 * 1024
+# Where the log is full: how long writes wait for readers at most, and how long between two looks.
+LOG_SECONDS, LOG_PAUSE = 15.0, 0.05
 _WAIT = 7 * 86400.0  # seconds: a write that was taken is never given up for want of a writer
 
 
@@ -52,20 +55,21 @@ class Settled:
 
 @dataclass(slots=True)
 class Group:
-    """What became of a group, or of those operations of it that there was time for: one at least. changed:
-    whether feeds have something to read."""
+    """What became of a group, or of those operations of it that there was time for: one at least, and none
+    where the log is full. changed: whether feeds have something to read."""
 
     settled: list[Settled]
     changed: bool = False
+    is_log_full: bool = False
 
 
 class Writes:
     """The queue of writes of one file. Its methods are called on the event loop only.
 
     on_settled: called once for each submitted write, after its outcome is known. on_broken: called when
-    the file should be let go. on_written: called after each commit, on_changed after one that feeds
-    have something to read of. apart:
-    does a job on a large document (see Transaction.apart).
+    the file should be let go. on_changed: called after a commit that feeds have something to read of.
+    on_log_full: called when the log has more than max_log bytes beside those of the file: whoever reads it
+    for long should end. apart: does a job on a large document (see Transaction.apart).
     """
 
     def __init__(
@@ -76,7 +80,8 @@ class Writes:
         on_settled: Callable[[], None],
         on_broken: Callable[[], None],
         on_changed: Callable[[], None],
-        on_written: Callable[[], None],
+        on_log_full: Callable[[], None],
+        max_log: int,
         apart: Callable[..., Any] | None = None,
     ) -> None:
         self._connection = connection
@@ -87,7 +92,8 @@ class Writes:
         self._on_settled = on_settled
         self._on_broken = on_broken
         self._on_changed = on_changed
-        self._on_written = on_written
+        self._on_log_full = on_log_full
+        self._log = Log(path, max_log)
         self._apart = apart
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[Operation, asyncio.Future[Any]]] = deque()
@@ -126,10 +132,15 @@ class Writes:
         operations = [operation for operation, _ in taken]
         end = partial(self._end_group, taken, seat)
         work = self._writers.threads.submit(
-            run_group, self._connection, self._states, operations, self._apart
+            self._run_in_thread, operations
         )
         # Not by run_in_executor: its future takes two more turns of the loop to tell.
         work.add_done_callback(partial(self._loop.call_soon_threadsafe, end))
+
+    def _run_in_thread(self, operations: list[Operation]) -> Group:
+        if not self._log.has_room(self._connection):
+            return Group([], is_log_full=True)
+        return run_group(self._connection, self._states, operations, self._apart)
 
     def _end_group(
         self, taken: list[tuple[Operation, asyncio.Future[Any]]], seat: Seat, work: Future[Group]
@@ -144,8 +155,8 @@ class Writes:
         self._waiting.extendleft(reversed(taken[done:]))
         if group.changed:
             self._on_changed()
-        if error is None:
-            self._on_written()
+        if group.is_log_full:
+            self._on_log_full()
         for (_, future), settled in zip(taken[:done], group.settled, strict=True):
             if not future.done():  # its caller may have gone; the write happened all the same
                 if settled.error is None:
@@ -154,7 +165,9 @@ class Writes:
                     future.set_exception(settled.error)
             self._on_settled()
         self._busy = bool(self._waiting)
-        if self._busy:
+        if self._busy and group.is_log_full:
+            self._loop.call_later(LOG_PAUSE, self._begin_group)
+        elif self._busy:
             self._begin_group()
 
     def _group_error(self, error: BaseException) -> GatewayError:
@@ -165,6 +178,35 @@ class Writes:
             return sqlite_errors.translate(error, self._path)
         _log.error("documents: %s: a bug in a write; its group was not committed", self._path, exc_info=error)
         return InternalError()
+
+
+class Log:
+    """The log of a file, which grows as long as somebody reads what was before its newest pages. It can begin
+    anew in a moment without such readers, and where reads overlap there never is one. So when it is full,
+    writes wait until those end that began before; they end in seconds, as a query has a time limit."""
+
+    def __init__(self, path: Path, most: int) -> None:
+        self._file = path
+        self._path = path.with_name(path.name + "-wal")
+        self._most = most
+        self._waits_until = 0.0
+
+    def has_room(self, connection: sqlite3.Connection) -> bool:
+        """Whether to write, in a writer thread. Where a reader does not end, another process's for example,
+        writes go on after LOG_SECONDS. Raises sqlite3.Error."""
+        try:
+            if self._path.stat().st_size <= self._most + self._file.stat().st_size:
+                self._waits_until = 0.0
+                return True
+        except OSError:
+            return True  # whoever uses the file is told
+        (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        now = monotonic()
+        if not busy:
+            self._waits_until = 0.0
+            return True
+        self._waits_until = self._waits_until or now + LOG_SECONDS
+        return now > self._waits_until
 
 
 def run_group(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import pytest
 
 from gateway.core.errors import InsufficientStorage, TenantLimit
 from gateway.store.sqlite import SQLiteDocumentStore
-from gateway.store.sqlite_connections import PAGE_BYTES, open_writer
+from gateway.store.sqlite_connections import PAGE_BYTES, open_reader, open_writer
 from gateway.store.sqlite_operations import Prepared, create
 from gateway.store.sqlite_state import States
 from gateway.store.sqlite_transaction import Operation
 from gateway.store.sqlite_writes import FILE_BYTES, FILE_FACTOR, run_group
 from gateway.store.write import NO_QUOTA, Quota, Replace
+from tests.eventually import takes
 from tests.store.conformance import ACME
 
 MiB = 1024 * 1024
@@ -40,6 +42,40 @@ async def test_an_export_that_is_read_too_slowly_is_cut_off_and_the_log_stays_sm
     async with aclosing(tenant.export("c")) as chunks:
         assert b"".join([chunk async for chunk in chunks]).count(b"\n") == 100
     await store.close()
+
+
+async def test_the_log_stays_small_where_reads_overlap_all_the_time(tmp_path: Path) -> None:
+    store = SQLiteDocumentStore(tmp_path, b"k" * 32, max_log_bytes=MiB)
+    await store.start()
+    tenant = store.tenant(ACME)
+    await tenant.replace("c", "x", {})
+    log, file = tmp_path / "acme.db-wal", tmp_path / "acme.db"
+    readers = [open_reader(file) for _ in range(2)]
+    for reader in readers:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM documents").fetchone()
+    stop = False
+
+    async def overlap() -> None:
+        """A new reader begins before the last one ends."""
+        while not stop:
+            for reader in readers:
+                await takes(0.02)
+                reader.execute("ROLLBACK")
+                reader.execute("BEGIN")
+                reader.execute("SELECT count(*) FROM documents").fetchone()
+
+    reading = asyncio.create_task(overlap())
+    largest = 0
+    for n in range(200):
+        await tenant.replace("d", str(n % 5), {"text": "y" * 100_000})
+        largest = max(largest, log.stat().st_size - file.stat().st_size)
+    stop = True
+    await reading
+    for reader in readers:
+        reader.close()
+    await store.close()
+    assert largest < 3 * MiB
 
 
 async def test_an_export_shows_one_instant_while_little_is_written(tmp_path: Path) -> None:
