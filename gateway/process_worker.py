@@ -30,6 +30,7 @@ _NICENESS = 10  # below the event loop, whose core a busy pool must not take
 _GROWN = 48 * 1024 * 1024  # bytes of memory more than at the start, beyond which a fresh process goes on
 _MAPPED = 1024 * 1024 * 1024  # bytes of address space beside the data: code, and what is only reserved
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
 
 
 Piece = bytes | memoryview
@@ -66,6 +67,9 @@ def main(parent: int) -> None:
         while (parts := _receive(incoming)) is not None:
             frame = _run(parts)
             grown = _memory() - before > _GROWN
+            if grown and _trim is not None:  # what was freed, so that a start is not wanted after each job
+                _trim(0)
+                grown = _memory() - before > _GROWN
             _send([bytes((LEAVES if grown else STAYS,)), *frame])
             if grown:  # an allocator seldom gives back what it had
                 return

@@ -24,6 +24,7 @@ T = TypeVar("T")
 ROUNDS = 20  # of an operation that is done again with more verdicts
 INLINE = 10_000_000.0  # ns: what all checks of one operation may cost at once
 _SECONDS = 10.0  # by the clock, for all checks of one operation
+_MOST = 50  # documents that one job checks
 _TOGETHER = 4 * 1024 * 1024  # characters of documents that one job checks
 _TELLING = 300_000_000.0  # ns that a job may take to tell all that is wrong with a document
 SECONDS = 2.0  # of processor time to check a document, and as much to tell what is wrong with it
@@ -79,11 +80,14 @@ class Checks:
         self.left = INLINE
         wanted, self._wanted = self._wanted, {}
         group: list[tuple[bytes, str]] = []
+        size = 0
         for key in wanted:
-            if group and (group[0][0] != key[0] or sum(len(t) for _, t in group) + len(key[1]) > _TOGETHER):
+            full = size + len(key[1]) > _TOGETHER or len(group) >= _MOST
+            if group and (full or group[0][0] != key[0]):
                 await self._settle(pool, tenant, wanted[group[0]], group)
-                group = []
+                group, size = [], 0
             group.append(key)
+            size += len(key[1])
         if group:
             await self._settle(pool, tenant, wanted[group[0]], group)
 
