@@ -95,6 +95,9 @@ def _stay_apart(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         with contextlib.suppress(OSError), Path("/proc/self/oom_score_adj").open("w") as file:
             file.write("700")
+        # Of a session of its own the kernel weighs the session, and not the process in it (sched(7)).
+        with contextlib.suppress(OSError), Path("/proc/self/autogroup").open("w") as file:
+            file.write(str(_NICENESS))
     if os.getppid() != parent:  # it ended before the call above
         os._exit(1)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

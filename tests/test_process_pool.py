@@ -49,6 +49,8 @@ async def test_a_worker_is_another_process_stays_warm_and_yields_the_processor(p
     assert pool.pids == (pid,)
     assert await pool.run("b", os.getpid) == pid != os.getpid()
     assert await pool.run("b", os.nice, 0) > os.nice(0)
+    group = Path(f"/proc/{pid}/autogroup")  # whose weight counts, where the kernel makes one of each session
+    assert not group.exists() or not group.read_text().endswith("nice 0\n")
 
 
 async def test_an_error_of_a_job_is_its_callers_with_the_place_where_it_was_raised(pool: ProcessPool) -> None:
