@@ -50,7 +50,7 @@ async def many(site: Site) -> None:
 
 async def large(site: Site) -> None:
     """Documents of 9.9 MiB: one long text, and many small members."""
-    members = {f"m{number}": number for number in range(600_000)}
+    members = {f"m{number}": number for number in range(450_000)}
     for tenant in NOISY:
         async with site.client(tenant) as client:
             for number in range(4):
