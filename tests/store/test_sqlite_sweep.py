@@ -189,13 +189,13 @@ async def test_a_feed_does_not_join_a_reading_that_began_before_the_news(store: 
         await head_start(0.02)
         epoch, seq = await feeds._begin("acme", ("changes", "c"), tenant._cursors, None)
         feeds._reads = Slow()  # type: ignore[assignment]
-        early = asyncio.ensure_future(feeds._read("acme", "c", epoch, seq))
+        early = asyncio.ensure_future(feeds._read("acme", "c", epoch, seq, tenant._cursors))
         await read.wait()
         made = await tenant.create("c", {})
-        late = asyncio.ensure_future(feeds._read("acme", "c", epoch, seq))
+        late = asyncio.ensure_future(feeds._read("acme", "c", epoch, seq, tenant._cursors))
         go_on.set()
-        assert (await early).items == ()
-        assert [change.id for _, change in (await late).items] == [made.id]
+        assert (await early).changes.items == ()
+        assert [change.id for change in (await late).changes.items] == [made.id]
         news = await waiting
         while not news.items:  # a look that found nothing, before the news
             news = await anext(feed)
