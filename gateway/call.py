@@ -19,6 +19,7 @@ from gateway.core.headers import is_trusted
 from gateway.core.limits import NO_LIMITS, Fields, LimitRules
 from gateway.core.model import Backend, CorsRule, Identity, Route, Tenant, TrustedProxies
 from gateway.core.table import RoutingTable
+from gateway.loop_slices import LoopSlice
 
 Target = Callable[["Call"], Awaitable[web.StreamResponse]]
 CallRoute = Route[Target]
@@ -114,8 +115,9 @@ class Call:
     Found on the way, in this order: path and query (canonical path, query byte for byte), route, cors (the
     route's; of a 405 the path's), params (decoded), subpath (the path that the target sees), identity,
     tenant, limit_fields (header fields for the answer that tell how the limits stand), held (the memory
-    of its body, where the target counts it). draining: whether the
-    gateway is about to end. on_end: called when an answer that was relayed by callbacks has left.
+    of its body, where the target counts it), slice (its share of the event loop's time, where the target
+    needs much). draining: whether the gateway is about to end. on_end: called when an answer that was relayed
+    by callbacks has left.
     Kept for the log: status, code, address (the backend's, tried last), bytes_in, bytes_out, queue_s,
     backend_s.
     """
@@ -148,6 +150,7 @@ class Call:
         "queue_s",
         "route",
         "scheme",
+        "slice",
         "snapshot",
         "started",
         "status",
@@ -193,6 +196,7 @@ class Call:
         self.tenant: Tenant | None = None
         self.limit_fields: Fields = ()
         self.held: Held | None = None
+        self.slice: LoopSlice | None = None
         self.draining: Callable[[], bool] = _never
         self.on_end: Callable[[Call, Any], None] | None = None
         self.status = 0

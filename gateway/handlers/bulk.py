@@ -11,8 +11,7 @@ then the problem of the one that failed, with its `line`.
 
 from __future__ import annotations
 
-import asyncio
-from itertools import chain, islice
+from itertools import chain
 from typing import Any
 
 from aiohttp import web
@@ -20,7 +19,7 @@ from aiohttp import web
 from gateway.call import Call
 from gateway.core.errors import BadRequest, BodyTooLarge, GatewayError, Unprocessable
 from gateway.handlers import content, idempotency, parameters, preconditions, scopes
-from gateway.handlers.kept import kept
+from gateway.handlers.kept import kept, step
 from gateway.handlers.parameters import in_body
 from gateway.store import large, strict_json
 from gateway.store.document import LargeMembers, Members, Precondition, check_id, name_problem
@@ -28,7 +27,7 @@ from gateway.store.large import is_light
 from gateway.store.patch import JsonPatch, LargePatch, MergePatch, parse_json_patch
 from gateway.store.port import TenantStore
 from gateway.store.strict_json import dumps
-from gateway.store.transfer import LINE, SLICE, LineSplitter
+from gateway.store.transfer import LineSplitter
 from gateway.store.write import MAX_BULK, Create, Delete, Outcome, Replace, Update, Write, failed
 
 _MEMBERS = {
@@ -38,7 +37,6 @@ _MEMBERS = {
     "delete": ("id", "if_match", "if_none_match"),
 }
 
-_TURN = 100  # outcomes that are told in one turn of the loop
 _ACTIONS = ("POST", "PUT", "PATCH", "DELETE")
 
 # A line that was parsed, or the error that it is; and which line of the body it is, from 1.
@@ -52,8 +50,9 @@ async def answer(call: Call, store: TenantStore, collection: str) -> web.Respons
         scopes.require(call, collection, *_ACTIONS)  # before a byte of it is read
     raw = await content.read(call, content.NDJSON)
     key = await idempotency.read(call, raw)
-    items = await _parse(store, raw)
-    scopes.require(call, collection, *(action for _, item in items for action in _actions(item)))
+    items = await _parse(call, store, raw)
+    # Each method once, however many lines there are.
+    scopes.require(call, collection, *{action: None for _, item in items for action in _actions(item)})
     writes = []
     for line, item in items:
         if not isinstance(item, GatewayError):
@@ -67,11 +66,10 @@ async def answer(call: Call, store: TenantStore, collection: str) -> web.Respons
         _check(items, outcomes)
     results = iter(outcomes)
     told = []
-    for place, (_, item) in enumerate(items, 1):
+    for _, item in items:
+        await step(call)
         outcome = failed(item) if isinstance(item, GatewayError) else next(results)
         told.append(dumps(outcome.data) + "\n")
-        if not place % _TURN:
-            await asyncio.sleep(0)
     return web.Response(
         body="".join(told).encode(), content_type=content.NDJSON_TYPE, headers=idempotency.replayed(key)
     )
@@ -115,24 +113,24 @@ def _actions(item: Write | GatewayError) -> tuple[str, ...]:
     return ("DELETE",) if isinstance(item, Delete) else ()
 
 
-async def _parse(store: TenantStore, raw: bytes) -> list[_Item]:
+async def _parse(call: Call, store: TenantStore, raw: bytes) -> list[_Item]:
     splitter = LineSplitter()
-    lines = list(islice(chain(splitter.split(raw), splitter.end()), MAX_BULK + 1))
+    lines = []
+    await step(call)
+    for found in chain(splitter.split(raw), splitter.end()):
+        lines.append(found)
+        if len(lines) > MAX_BULK:
+            raise BodyTooLarge(f"A bulk has at most {MAX_BULK} operations; an import has no such limit.")
+        await step(call)
     if not lines:
         raise BadRequest("A bulk has one operation or more, a line each.")
-    if len(lines) > MAX_BULK:
-        raise BodyTooLarge(f"A bulk has at most {MAX_BULK} operations; an import has no such limit.")
     items: list[_Item] = []
-    turn = 0
     for number, line in lines:
+        await step(call)  # before each: to refuse one takes longer than to read some
         try:
             items.append((number, await _operation(store, line)))
         except GatewayError as error:
             items.append((number, error))
-        turn += len(line) + LINE
-        if turn > SLICE:
-            turn = 0
-            await asyncio.sleep(0)  # others get their turn
     return items
 
 

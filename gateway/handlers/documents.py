@@ -42,6 +42,7 @@ from gateway.handlers import (
 from gateway.handlers.changes import Feeds
 from gateway.handlers.content import Accepted
 from gateway.handlers.large_answer import LargeAnswer
+from gateway.loop_slices import LoopSlices
 from gateway.store import representation
 from gateway.store.document import RESERVED_IDS, Document, Precondition, check_collection, check_id, names
 from gateway.store.port import DocumentStore, TenantStore
@@ -68,6 +69,7 @@ class Documents:
         self._store = store
         self._enter = enter
         self.memory = memory
+        self._slices = LoopSlices()
         self._below: dict[str, tuple[str, Accepted | None, Handler]] = {
             "query": ("POST", content.QUERY, listing.answer_query),
             "bulk": ("POST", content.NDJSON, bulk.answer),
@@ -116,6 +118,7 @@ class Documents:
         counted = tenant.concurrency and segments[1:] != ["changes"]
         leave = self._enter(tenant) if counted else None
         call.held = Held(self.memory, tenant.id.value, tenant.body_memory)
+        call.slice = self._slices.of(tenant.id.value)
         answer = self._answer(call, self._tenant(call), segments)
         client, task = call.client, asyncio.current_task()
         if client is not None and task is not None and _only_reads(call.method, segments):

@@ -46,6 +46,12 @@ async def kept(call: Call, work: Awaitable[T]) -> T:
         raise
 
 
+async def step(call: Call) -> None:
+    """Before each small piece of what takes long on the event loop: others have their turn."""
+    if call.slice is not None:
+        await call.slice.step()
+
+
 class Keeping:
     """The store of an import: what a batch takes is counted until the batch is done."""
 

@@ -13,11 +13,11 @@ are, and count as skipped. After MAX_FAILURES failed lines, or when there is no 
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import asdict
+from functools import partial
 
 from aiohttp import web
 
@@ -26,7 +26,7 @@ from gateway.core.errors import GatewayError, Unprocessable
 from gateway.edge import body
 from gateway.edge.stream import Stream
 from gateway.handlers import content, idempotency, parameters, scopes, total
-from gateway.handlers.kept import Keeping
+from gateway.handlers.kept import Keeping, step
 from gateway.handlers.listing import parse_filter
 from gateway.store.port import TenantStore
 from gateway.store.strict_json import dumps
@@ -34,7 +34,6 @@ from gateway.store.transfer import ImportCounts, Lines, import_lines
 from gateway.store.write import Outcome, failed
 
 MAX_FAILURES = 1000  # whoever sends all before it reads would else be stuck, and so would we
-_TURN = 100  # outcomes that are told in one turn of the loop
 _HEADERS = {"Cache-Control": "private, no-store", "X-Accel-Buffering": "no"}
 
 
@@ -59,13 +58,15 @@ async def answer_import(call: Call, store: TenantStore, collection: str) -> web.
     idempotency.refuse(call)
     content.check(call, content.NDJSON)
     lines = Lines(_counted(call))
-    written = import_lines(Keeping(call, store), collection, lines.read(), replacing=replacing)
+    written = import_lines(
+        Keeping(call, store), collection, lines.read(), replacing=replacing, step=partial(step, call)
+    )
     counts = ImportCounts()
     with Stream(call, content.NDJSON_TYPE, _HEADERS) as stream:
         try:
             async with aclosing(written) as batches:
                 async for outcomes in batches:
-                    told, end = await _settle(outcomes, lines.numbers, counts, replacing)
+                    told, end = await _settle(call, outcomes, lines.numbers, counts, replacing)
                     await stream.write(told.encode())
                     if end is not None:
                         return await _end(stream, counts, end)
@@ -84,18 +85,18 @@ async def _counted(call: Call) -> AsyncIterator[bytes]:
     async for chunk in body.chunks(call):
         if held is not None:
             held.grow(len(chunk))
+        await step(call)
         yield chunk
 
 
 async def _settle(
-    outcomes: tuple[Outcome, ...], numbers: deque[int], counts: ImportCounts, replacing: bool
+    call: Call, outcomes: tuple[Outcome, ...], numbers: deque[int], counts: ImportCounts, replacing: bool
 ) -> tuple[str, Outcome | None]:
     """What is told of a batch, and why the import ends with it, if it does."""
     told: list[str] = []
     end: Outcome | None = None
-    for place, outcome in enumerate(outcomes, 1):
-        if not place % _TURN:
-            await asyncio.sleep(0)
+    for outcome in outcomes:
+        await step(call)
         number = numbers.popleft()
         if not counts.add(number, outcome, replacing=replacing):
             told.append(dumps({"line": number, **outcome.data}))

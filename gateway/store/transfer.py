@@ -5,7 +5,15 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Sequence,
+)
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, ParamSpec, Protocol, TypeVar
@@ -102,9 +110,15 @@ class BatchSize:
 
 
 async def import_lines(
-    store: Bulk, collection: str, lines: AsyncIterable[bytes], *, replacing: bool = True
+    store: Bulk,
+    collection: str,
+    lines: AsyncIterable[bytes],
+    *,
+    replacing: bool = True,
+    step: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0),
 ) -> AsyncGenerator[tuple[Outcome, ...], None]:
-    """Write each line, an outcome for each, in order, a batch at a time; blank lines have none.
+    """Write each line, an outcome for each, in order, a batch at a time; blank lines have none. step: lets
+    others have the event loop, also when nothing else here waits; called about every SLICE bytes.
 
     The next lines are read when the outcomes before were taken. A line that fails stands for itself. Raises
     StoreUnavailable; the lines of that batch were not written.
@@ -121,7 +135,7 @@ async def import_lines(
         turn += len(raw) + LINE
         if turn > SLICE:
             turn = 0
-            await asyncio.sleep(0)  # others get their turn, also when nothing else here waits
+            await step()
         if len(batch) >= most.lines or size >= BATCH_BYTES:
             began = monotonic()
             outcomes = await _write(store, collection, batch)
