@@ -19,10 +19,17 @@ CallSoon = Callable[[Callable[[], None]], object]
 
 
 class LoopSlices:
-    """The slices of one event loop. now: a monotonic clock, in seconds. call_soon: has a function called in
-    the loop's next turn; the running loop's unless said otherwise."""
+    """The slices of one event loop. is_busy: whether threads need the interpreter's lock for something short;
+    while they do, the loop is let alone for as long between two slices. now: a monotonic clock, in seconds.
+    call_soon: has a function called in the loop's next turn; the running loop's unless said otherwise."""
 
-    def __init__(self, now: Callable[[], float] = monotonic, call_soon: CallSoon | None = None) -> None:
+    def __init__(
+        self,
+        is_busy: Callable[[], bool] = lambda: False,
+        now: Callable[[], float] = monotonic,
+        call_soon: CallSoon | None = None,
+    ) -> None:
+        self._is_busy = is_busy
         self.now = now
         self._call_soon = call_soon
         self._taken = False  # whether this turn's slice is taken, or those that wait have the next ones
@@ -43,6 +50,9 @@ class LoopSlices:
         await came
 
     def _soon(self) -> None:
+        if self._waiting and self._is_busy():
+            asyncio.get_running_loop().call_later(SLICE, self._next_turn)
+            return
         (self._call_soon or asyncio.get_running_loop().call_soon)(self._next_turn)
 
     def _next_turn(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ class Loop:
     def __init__(self) -> None:
         self.time = 100.0
         self.turns = 0
-        self.slices = LoopSlices(lambda: self.time, asyncio.get_running_loop().call_soon)
+        self.slices = LoopSlices(lambda: False, lambda: self.time, asyncio.get_running_loop().call_soon)
         self.worked: list[tuple[int, str]] = []  # in which turn, and who
 
     async def work(self, holder: str, steps: int, seconds: float = SLICE) -> None:
@@ -64,6 +65,35 @@ async def test_one_that_finds_nobody_begins_at_once() -> None:
     own = loop.slices.of("one").step()
     with pytest.raises(StopIteration):
         own.send(None)
+
+
+async def test_between_two_slices_the_loop_leaves_the_interpreter_to_short_reads() -> None:
+    at, soon = 0.0, 0
+    loop = asyncio.get_running_loop()
+
+    def now() -> float:
+        nonlocal at
+        at += SLICE
+        return at
+
+    def call_soon(work: Callable[[], None]) -> None:
+        nonlocal soon
+        soon += 1
+        loop.call_soon(work)
+
+    slices = LoopSlices(lambda: True, now, call_soon)
+    steps = 0
+
+    async def work() -> None:
+        nonlocal steps
+        own = slices.of("noisy")
+        for _ in range(4):
+            await own.step()
+            steps += 1
+
+    await asyncio.gather(work(), work(), work())
+    assert steps == 12, "they have their slices all the same"
+    assert soon <= 3, "where somebody waits for the next slice, it begins by the clock"
 
 
 async def test_the_slice_of_one_that_leaves_is_the_next_ones() -> None:

@@ -130,7 +130,7 @@ async def _parse(call: Call, store: TenantStore, raw: bytes) -> list[_Item]:
         try:
             items.append((number, await _operation(store, line)))
         except GatewayError as error:
-            items.append((number, error))
+            items.append((number, error.with_traceback(None)))  # which leads to these items: a cycle
     return items
 
 

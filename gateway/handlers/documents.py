@@ -69,7 +69,7 @@ class Documents:
         self._store = store
         self._enter = enter
         self.memory = memory
-        self._slices = LoopSlices()
+        self._slices = LoopSlices(lambda: store.is_reading)
         self._below: dict[str, tuple[str, Accepted | None, Handler]] = {
             "query": ("POST", content.QUERY, listing.answer_query),
             "bulk": ("POST", content.NDJSON, bulk.answer),

@@ -82,6 +82,11 @@ class MongoDocumentStore:
         """See port.DocumentStore."""
         return self._services is not None and self._driver.available
 
+    @property
+    def is_reading(self) -> bool:
+        """See port.DocumentStore. It has no threads for that."""
+        return False
+
     def tenant(self, tenant: TenantId, quota: Quota = NO_QUOTA, weight: float = 1.0) -> MongoTenantStore:
         """Raises StoreUnavailable before start(), and while the server was never there."""
         if self._services is None:

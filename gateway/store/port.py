@@ -200,6 +200,12 @@ class DocumentStore(Protocol):
         the same."""
         ...
 
+    @property
+    def is_reading(self) -> bool:
+        """Whether threads of this process are at short reads now: what takes long on the event loop leaves
+        them the interpreter in between."""
+        ...
+
     def tenant(self, tenant: TenantId, quota: Quota = NO_QUOTA, weight: float = 1.0) -> TenantStore:
         """weight: the tenant's share of the readers, against the other tenants'."""
         ...

@@ -85,6 +85,11 @@ class SQLiteDocumentStore:
         """See port.DocumentStore."""
         return self._services is not None
 
+    @property
+    def is_reading(self) -> bool:
+        """See port.DocumentStore."""
+        return self._writers.short_reads.count > 0
+
     def tenant(self, tenant: TenantId, quota: Quota = NO_QUOTA, weight: float = 1.0) -> SQLiteTenantStore:
         """Raises StoreUnavailable before start()."""
         if self._services is None:

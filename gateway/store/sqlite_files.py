@@ -140,7 +140,7 @@ class Files:
         self.jobs = jobs or Jobs()
         self.max_log = max_log
         self._folder = folder
-        self._writers = writers
+        self.writers = writers
         self._max_open = max_open
         self._max_bytes = max_bytes
         self._loop = asyncio.get_running_loop()
@@ -253,9 +253,9 @@ class Files:
         path = self._folder / f"{name}.db"
         try:
             file = await self._loop.run_in_executor(
-                self._writers.opening, TenantFile.open, path, self._max_bytes
+                self.writers.opening, TenantFile.open, path, self._max_bytes
             )
-            file.start(self, self._writers)
+            file.start(self, self.writers)
             # Counted here and not by those who wait: until they run, the file might be closed again.
             file.users = opening.waiting
             opening.file = self._open[name] = file
@@ -278,7 +278,7 @@ class Files:
         return False
 
     def _close(self, file: TenantFile) -> None:
-        closing = self._loop.run_in_executor(self._writers.opening, file.close)
+        closing = self._loop.run_in_executor(self.writers.opening, file.close)
         self._closing.add(closing)
         closing.add_done_callback(self._end_close)
 

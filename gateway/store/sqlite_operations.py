@@ -132,6 +132,7 @@ def bulk(
         budget = BulkBudget(atomic=atomic)
         before = transaction.cost
         for write in writes:
+            transaction.step()
             try:
                 budget.check(transaction.cost - before)
                 written = transaction.attempt(prepare(collection, write))

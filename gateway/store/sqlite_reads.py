@@ -24,6 +24,7 @@ from gateway.store import sqlite_documents, sqlite_errors
 from gateway.store.document import Document
 from gateway.store.sqlite_files import MAX_WAITING, Files, TenantFile
 from gateway.store.sqlite_statement import here
+from gateway.store.sqlite_writers import ShortReads
 
 T = TypeVar("T")
 
@@ -36,13 +37,15 @@ _LARGE = Lock()
 
 class Reading:
     """One read in a thread: whether it goes on. seat: for its first slice. scans: the seats for the others.
-    seconds: after how long it is given up. cancel() and end() are called on the event loop, the others by the
-    thread."""
+    short: where it counts until it turns out to be a scan. seconds: after how long it is given up. cancel()
+    and end() are called on the event loop, the others by the thread."""
 
-    def __init__(self, seat: Seat, scans: FairSeats, seconds: float) -> None:
+    def __init__(self, seat: Seat, scans: FairSeats, short: ShortReads, seconds: float) -> None:
         self._seat = seat
         self._scans = scans
+        self._short = short
         self._is_short = True
+        short.count += 1
         self._loop = asyncio.get_running_loop()
         self._until = time.monotonic() + seconds
         self._resumed = Event()
@@ -102,6 +105,7 @@ class Reading:
             self._resumed.set()
         elif self._is_short:  # it turns out to be a scan
             self._is_short = False
+            self._short.count -= 1
             self._seat.release(self._used)
             self._seat = self._scans.parked(self._seat.key, self._seat.weight, self._resumed.set)
         else:
@@ -113,6 +117,8 @@ class Reading:
         self._resumed.set()
 
     def end(self) -> None:
+        if self._is_short:
+            self._short.count -= 1
         self._seat.release(self._used)
 
 
@@ -208,7 +214,7 @@ class Reads:
             raise _closing()
         use = use or Use()
         use.begin()
-        reading = Reading(seat, self.scans, self._query_seconds)
+        reading = Reading(seat, self.scans, self._files.writers.short_reads, self._query_seconds)
         self._running.add(reading)
         running = asyncio.get_running_loop().run_in_executor(self._threads, _timed, work, reading)
 

@@ -36,14 +36,20 @@ class Pace:
 
 class Transaction:
     """One transaction of a group of operations. `now` is its instant; `changed`, whether anything changed
-    that a feed tells; `cost`, the bytes of documents and entries that were read and written so far."""
+    that a feed tells; `cost`, the bytes of documents and entries that were read and written so far; `step` is
+    called between the pieces of an operation that has many: others may go first."""
 
     def __init__(
-        self, connection: sqlite3.Connection, states: States, apart: Callable[..., Any] | None = None
+        self,
+        connection: sqlite3.Connection,
+        states: States,
+        apart: Callable[..., Any] | None = None,
+        step: Callable[[], None] = lambda: None,
     ) -> None:
         self.connection = connection
         self.states = states
         self._apart = apart
+        self.step = step
         self.now = instants.now()
         self._began = monotonic()
         self.changed = False

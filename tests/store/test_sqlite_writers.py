@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from pathlib import Path
 
+from gateway.core.model import TenantId
+from gateway.store.patch import MergePatch
+from gateway.store.query import Query
+from gateway.store.sqlite import SQLiteDocumentStore
+from gateway.store.sqlite_connections import open_writer
 from gateway.store.sqlite_files import Files
+from gateway.store.sqlite_operations import bulk
+from gateway.store.sqlite_state import States
 from gateway.store.sqlite_transaction import Operation, Transaction
-from gateway.store.sqlite_writers import THREADS, Writers
+from gateway.store.sqlite_writers import MAX_REST, THREADS, WORK, Manners, ShortReads, Writers
+from gateway.store.sqlite_writes import run_group
+from gateway.store.write import Update
+from tests.eventually import eventually
 
 
 async def test_a_group_of_writes_takes_a_seat_in_its_turn_and_is_charged_for_its_time(tmp_path: Path) -> None:
@@ -49,3 +60,66 @@ async def test_a_file_is_opened_while_all_writers_write(tmp_path: Path) -> None:
         files.release(file)
     await files.close()
     await writers.close()
+
+
+class Clock:
+    """Work and rest, in seconds, by hand."""
+
+    def __init__(self) -> None:
+        self.time = 50.0
+        self.rested = 0.0
+
+    def __call__(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+        self.rested += seconds
+
+
+def worked(reads: ShortReads, pieces: int, seconds: float) -> float:
+    """How long a group rested beside so many pieces of work."""
+    clock = Clock()
+    manners = Manners(reads, clock, clock.sleep)
+    for _ in range(pieces):
+        clock.time += seconds
+        manners.step()
+    return clock.rested
+
+
+def test_a_group_works_half_of_the_time_while_there_are_short_reads_and_no_less() -> None:
+    reads = ShortReads()
+    assert worked(reads, 1000, WORK / 5) == 0
+    reads.count = 2
+    assert 0.9 * 1000 * WORK / 5 < worked(reads, 1000, WORK / 5) <= 1000 * WORK / 5 + 1e-6
+    assert abs(worked(reads, 10, 20 * MAX_REST) - 10 * MAX_REST) < 1e-6, "a piece that took long is no debt"
+
+
+async def test_a_bulk_looks_at_who_waits_before_each_of_its_writes(tmp_path: Path) -> None:
+
+    connection = open_writer(tmp_path / "acme.db", None)
+    steps: list[int] = []
+    writes = [Update(f"not there {number}", MergePatch({})) for number in range(300)]
+    operations = [Operation(bulk("c", writes, atomic=False))]
+    (settled,) = run_group(connection, States(connection), operations, None, lambda: steps.append(1)).settled
+    assert [outcome.status for outcome in settled.result] == [404] * 300
+    assert len(steps) >= 300
+    connection.close()
+
+
+async def test_reads_count_as_short_until_they_end_or_turn_out_to_be_scans(tmp_path: Path) -> None:
+    store = SQLiteDocumentStore(tmp_path, b"k" * 32)
+    await store.start()
+    tenant, short = store.tenant(TenantId("acme")), store._writers.short_reads
+    for number in range(30):
+        await tenant.create("c", {"n": number})
+    reads = [asyncio.ensure_future(tenant.list("c", Query())) for _ in range(8)]
+    await eventually(lambda: store.is_reading)
+    for read in reads[4:]:
+        read.cancel()
+    await asyncio.gather(*reads, return_exceptions=True)
+    async with aclosing(tenant.export("c")) as export:
+        await anext(export)
+    await eventually(lambda: short.count == 0)
+    assert not store.is_reading
+    await store.close()
