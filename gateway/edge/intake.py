@@ -135,12 +135,11 @@ class Intake(ClientTransport):
 
     def _read_rest(self) -> None:
         self._reads_on = False
-        if self.transport is None or self.lingering is not None or self.broken:
-            return
-        if self.busy:
-            self._read_ahead()
-        else:
-            self._read()
+        if self.transport is not None and self.lingering is None and not self.broken:
+            if self.busy:
+                self._read_ahead()
+            else:
+                self._read()
         self._read_on()
 
     def _take(self) -> None:

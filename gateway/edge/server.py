@@ -181,18 +181,20 @@ class ClientConnection(Intake):
 
     def _go_on(self) -> None:
         """Not before the client has read: answers of ours, too, would pile up. More is read when almost
-        nothing is left of what is here: if each request admitted a read, they would pile up likewise."""
+        nothing is left of what is here: if each request admitted a read, they would pile up likewise. A
+        request of which only a part is here gets the rest, however large that part is."""
         if self.writing_paused:
             self._wants_to_go_on = True
             return
         self.busy = False
         if self.transport is None or self.transport.is_closing():
             return
-        if self._reader.held <= _FEW:
-            self.let_go(BODY | AHEAD)
+        self.let_go(BODY)
         self._has_turn = True
         self._take()
         self._has_turn = False
+        if not self.busy or self._content is not None or self._reader.held <= _FEW:
+            self.let_go(AHEAD)
 
     def _is_idle(self) -> bool:
         return not (self.busy or self.head_since or self._rest_since or self._gathering is not None)

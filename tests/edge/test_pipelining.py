@@ -11,9 +11,10 @@ import pytest
 
 from gateway.core.request_reader import RequestReader
 from gateway.core.turns import Turns
+from gateway.edge.client_transport import AHEAD
 from tests import harness
 from tests.eventually import END, at_rest, eventually
-from tests.fakes import Backend, always, answer
+from tests.fakes import Backend, Heard, always, answer
 from tests.handlers.api import ALL, SCOPES
 from tests.wire import Wire
 
@@ -97,6 +98,51 @@ async def test_thousands_of_reads_that_are_sent_ahead_are_all_answered(tmp_path:
         await eventually(lambda: wire.received.count(b"HTTP/1.1 ") == count)
         answers = await wire.answers(["GET"] * count)
         assert [one.status for one in answers] == [200 if number % 3 else 404 for number in range(count)]
+        wire.close()
+
+
+_BODY = b"0123456789abcdef" * 8192  # 128 KiB
+_POST = b"POST /svc/last HTTP/1.1\r\nHost: a\r\n"
+_CHUNKED = _POST + b"Transfer-Encoding: chunked\r\n\r\n"
+_HEADERS = b"".join(b"X-%d: %b\r\n" % (number, b"x" * 1000) for number in range(61))
+_LATE = {
+    "a body with a length": _POST + b"Content-Length: %d\r\n\r\n%b" % (len(_BODY), _BODY),
+    "a body in one chunk": _CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(_BODY), _BODY),
+    "a body in tiny chunks": _CHUNKED + b"10\r\n0123456789abcdef\r\n" * 8192 + b"0\r\n\r\n",
+    "a head": b"GET /svc/last HTTP/1.1\r\nHost: a\r\n" + _HEADERS + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["stays", "ends its side"])
+@pytest.mark.parametrize("late", _LATE.values(), ids=_LATE)
+async def test_a_large_request_whose_rest_comes_when_it_is_its_turn_is_answered(
+    tmp_path: Path, late: bytes, ends: bool
+) -> None:
+    """What had come of it was too much to read on behind the request in hand."""
+    may_answer = asyncio.Event()
+
+    async def slow(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with asyncio.timeout(END):
+            await may_answer.wait()
+        writer.write(answer())
+
+    async with Backend(slow) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        wire = await Wire.connect(harness.address(gateway))
+        some = b"GET /svc/x HTTP/1.1\r\nHost: a\r\nX-A: %b\r\n\r\n" % (b"x" * 2000)
+        wire.send(some * 5)
+        await eventually(lambda: backend.heard)
+        wire.send(late[: 60 * 1024])
+        await eventually(lambda: any(one._held_by & AHEAD for one in gateway.listener.connections))
+        assert wire._transport is not None
+        wire.send(late[60 * 1024 :])
+        if ends:
+            wire._transport.write_eof()
+        may_answer.set()
+        assert [one.status for one in await wire.answers([""] * 6)] == [200] * 6
+        if ends:
+            await wire.end()
+        assert backend.heard[-1].line.endswith(" /last HTTP/1.1")
+        assert backend.heard[-1].body == (_BODY if b"POST" in late else b"")
         wire.close()
 
 
