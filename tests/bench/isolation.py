@@ -23,8 +23,7 @@ from tests.faults.isolation import QUIET, Attack
 RATE = 50.0  # requests per second of each kind
 P99_BAR = 25.0  # ms
 GROWTH_BAR = 256.0 + 256.0  # MiB: beyond the budget for bodies, and that budget
-LEFT_BAR = 128.0  # MiB that may still be there when the attackers have been gone for _REST
-_REST = 20.0  # seconds
+LEFT_BAR = 128.0  # MiB that may still be there when the attackers have been gone for twice their time
 _PATIENCE = 5.0  # seconds until the third tenant takes a request for failed
 _LOOK = 0.1  # seconds between two looks at the memory
 PATHS = {
@@ -67,7 +66,7 @@ def _one(folder: Path, one: Attack, seconds: float) -> dict[str, Any]:
             streams = [Stream(kind, path, site.token(QUIET), RATE, seconds) for kind, path in PATHS.items()]
             seen = open_load.run(site.port, streams, _PATIENCE)
             faults = complained()
-        left = _left(server, base)
+        left = _left(server, base, 2 * seconds)
         answers = {kind: seen.answers.get(kind, []) for kind in PATHS}
         every = sorted(a.ms for rows in answers.values() for a in rows if a.status == 200)
         failed = [a.status for rows in answers.values() for a in rows if a.status != 200]
@@ -114,10 +113,10 @@ def _peak(server: Server) -> Iterator[list[float]]:
         looking.join()
 
 
-def _left(server: Server, base: float) -> float:
+def _left(server: Server, base: float, seconds: float) -> float:
     """The memory once the attackers are gone: when it has come back, or the time for that is over."""
-    deadline = time.monotonic() + _REST
-    while (found := _memory(server)) > base + LEFT_BAR / 2 and time.monotonic() < deadline:
+    deadline = time.monotonic() + seconds
+    while (found := _memory(server)) > base + LEFT_BAR and time.monotonic() < deadline:
         time.sleep(_LOOK)
     return found
 
