@@ -1,11 +1,20 @@
-"""A connection to a backend, and what it tells whoever uses it."""
+"""A connection to a backend, and what it tells whoever uses it.
+
+One read from a socket holds up to 256 KiB, and libuv makes up to 32 of them before it looks at another
+socket: a fast backend's downloads would keep all others waiting. So after a large read the next one is left
+to another turn of the loop.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from gateway.core.model import Address
+
+_LARGE = 64 * 1024  # bytes of a read behind which there may be as many more at once
+USER, TURN = 1, 2  # why nothing is read at the moment; either is enough
 
 
 class User(Protocol):
@@ -17,11 +26,16 @@ class User(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """A connection to a backend. It carries one exchange at a time; bytes that nobody asked for end it."""
+    """A connection to a backend. It carries one exchange at a time; bytes that nobody asked for end it.
 
-    __slots__ = ("address", "exchange", "idle_since", "lost", "transport", "writable")
+    later: has a function called in a turn of the loop that has room for another large read.
+    """
 
-    def __init__(self, address: Address) -> None:
+    __slots__ = ("_held_by", "_later", "address", "exchange", "idle_since", "lost", "transport", "writable")
+
+    def __init__(self, address: Address, later: Callable[[Callable[[], None]], None]) -> None:
+        self._later = later
+        self._held_by = 0
         self.address = address
         self.exchange: User | None = None
         self.transport: asyncio.Transport | None = None
@@ -35,8 +49,27 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.exchange is None:
             self.abort()
-        else:
-            self.exchange.feed(data)
+            return
+        if len(data) >= _LARGE:
+            self.hold(TURN)
+            self._later(self._read_on)
+        self.exchange.feed(data)
+
+    def _read_on(self) -> None:
+        self.let_go(TURN)
+
+    def hold(self, why: int) -> None:
+        """Read nothing for now. It counts from the next read on."""
+        self._held_by |= why
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def let_go(self, why: int) -> None:
+        """Read on, unless there is another reason not to."""
+        if self._held_by & why:
+            self._held_by &= ~why
+            if not self._held_by and self.transport is not None and not self.transport.is_closing():
+                self.transport.resume_reading()
 
     def eof_received(self) -> None:
         """The transport closes itself; connection_lost says the rest, a turn later."""

@@ -23,7 +23,7 @@ from gateway.core.errors import (
     RequestTimeout,
 )
 from gateway.core.model import Timeouts
-from gateway.edge.connection import Connection
+from gateway.edge.connection import USER, Connection
 
 _MAX_INTERIM = 16
 _END_OF_HEAD = b"\r\n\r\n"
@@ -314,11 +314,10 @@ class Exchange:
 
     def pause(self) -> None:
         """Read no more from the backend for now; its idle time stands still."""
-        transport = self._connection.transport
-        if not self.paused and not self.done and transport is not None:
+        if not self.paused and not self.done:
             self.paused = True
             self.deadline = self.ends
-            transport.pause_reading()
+            self._connection.hold(USER)
 
     def look_at(self, moment: float) -> None:
         """Whoever sweeps calls then, while it is paused. moment: on the monotonic clock."""
@@ -326,10 +325,8 @@ class Exchange:
             self.deadline = min(moment, self.ends) if self.ends else moment
 
     def resume(self) -> None:
-        transport = self._connection.transport
-        if self.paused and transport is not None:
+        if self.paused:
             self.paused = False
-            if not transport.is_closing():
-                transport.resume_reading()
+            self._connection.let_go(USER)
             if not self.done:
                 self._wait_until(self._timeouts.idle)

@@ -29,7 +29,10 @@ class Side:
         pace: Pace,
         *,
         masks: bool,
+        pause: Callable[[], object],
+        resume: Callable[[], object],
     ) -> None:
+        self._pause, self._resume = pause, resume
         self.transport = transport
         self.congested = congested
         self.reader = reader
@@ -105,10 +108,10 @@ class Side:
             return
         self.held = held
         if held:
-            self.transport.pause_reading()
+            self._pause()
         else:
             self.heard = monotonic()
-            self.transport.resume_reading()
+            self._resume()
 
     def cut(self) -> None:
         if not self.lost:

@@ -29,7 +29,7 @@ from gateway.core.frames import FrameError, FrameReader, Part
 from gateway.core.limits import Pace
 from gateway.core.model import WebSocketRule
 from gateway.edge import turns
-from gateway.edge.connection import Connection
+from gateway.edge.connection import USER, Connection
 from gateway.edge.lifetimes import Lifetime, Lifetimes
 from gateway.edge.side import Side
 from gateway.edge.turns import Turns
@@ -71,6 +71,8 @@ class Tunnel:
             FrameReader(masked=True, max_message=limit),
             Pace(rule.frames),
             masks=False,
+            pause=client.transport.pause_reading,
+            resume=client.transport.resume_reading,
         )
         self._backend = Side(
             connection.transport,
@@ -78,6 +80,8 @@ class Tunnel:
             FrameReader(masked=False, max_message=limit),
             Pace(rule.frames),
             masks=True,
+            pause=partial(connection.hold, USER),
+            resume=partial(connection.let_go, USER),
         )
         self.deadline = monotonic()
 
