@@ -63,9 +63,10 @@ admission  The same app with views of 50 ms. A quiet tenant asks 10 times a seco
 isolation  Attacks (tests/faults/attacks/) of two tenants with all that their tokens allow, or of a client
         without one, for 10 s each, on a gateway of their own. Beside each, a third tenant's reads by id,
         pages by an index, and GETs through a threaded and an asynchronous backend, 50/s of each on a schedule
-        (open loop). The gateway has core 0 to itself, with all its processes; the backends, the third tenant
-        and the attackers (nice 10) share core 1. `p99` is the worst of the four kinds. Memory is that of all
-        the gateway's processes (Pss), less what it was. `--attack TEXT` runs those with it in their names.
+        (open loop). The gateway has core 0 to itself, with all its processes; the backends, the third tenant,
+        which is there a second before, and the attackers (when nobody else wants it) share core 1. `p99` is
+        the worst of the four kinds. Memory is that of all the gateway's processes (Pss), less what it was.
+        `--attack TEXT` runs those with it in their names.
 documents  The gateway's own documents (needs wrk), with token and tenant on. The tested server has core 0 to
         itself, with all that belongs to it: for Kinto that is PostgreSQL too. Two loads by turns; `ratio` is
         the first by the second in the same round, the median: of requests/s, or of a latency.

@@ -24,6 +24,7 @@ RATE = 50.0  # requests per second of each kind
 P99_BAR = 25.0  # ms
 GROWTH_BAR = 256.0 + 256.0  # MiB: beyond the budget for bodies, and that budget
 LEFT_BAR = 128.0  # MiB that may still be there when the attackers have been gone for twice their time
+_CALM = 1.0  # seconds that the third tenant is there before the attack begins
 _PATIENCE = 5.0  # seconds until the third tenant takes a request for failed
 _LOOK = 0.1  # seconds between two looks at the memory
 PATHS = {
@@ -61,13 +62,17 @@ def _one(folder: Path, one: Attack, seconds: float) -> dict[str, Any]:
         streams = [Stream(kind, path, site.token(QUIET), RATE, 1.0) for kind, path in PATHS.items()]
         open_load.run(site.port, streams, _PATIENCE)  # caches fill, connections open
         base = _memory(server)
-        with isolation.driving(one.name, site) as complained, _peak(server) as peak:
-            time.sleep(one.lead)
-            streams = [Stream(kind, path, site.token(QUIET), RATE, seconds) for kind, path in PATHS.items()]
+        since = _CALM + one.lead
+        token, end = site.token(QUIET), since + seconds
+        streams = [Stream(kind, path, token, RATE, end) for kind, path in PATHS.items()]
+        with isolation.driving(one.name, site) as driver, _peak(server) as peak:
+            begin = threading.Timer(_CALM + open_load.START, driver.begin)
+            begin.start()
             seen = open_load.run(site.port, streams, _PATIENCE)
-            faults = complained()
+            begin.join()
+            faults = driver.complaints()
         left = _left(server, base, 2 * seconds)
-        answers = {kind: seen.answers.get(kind, []) for kind in PATHS}
+        answers = {kind: [a for a in seen.answers.get(kind, []) if a.due >= since] for kind in PATHS}
         every = sorted(a.ms for rows in answers.values() for a in rows if a.status == 200)
         failed = [a.status for rows in answers.values() for a in rows if a.status != 200]
         by_kind = {

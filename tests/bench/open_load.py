@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from tests.bench import machine
 from tests.bench.load import LoadFailed, quantile
 
-_START = 0.3  # seconds until the first request may be due
+START = 0.3  # seconds until the first request may be due
 _KEPT = 1.0  # seconds that a connection may be idle; gunicorn closes it at 2
 _JITTER = 0.05  # of the distance between two requests
 _length = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
@@ -114,7 +114,7 @@ class _Load:
         self.patience = patience
         self.loop = asyncio.get_running_loop()
         self.tenants = [_Tenant(stream) for stream in streams]
-        self.began = self.loop.time() + _START
+        self.began = self.loop.time() + START
         self.late: list[float] = []
         self._under_way: set[_Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()

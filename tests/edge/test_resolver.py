@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -150,16 +150,19 @@ def test_the_hosts_file_needs_no_server_and_localhost_is_this_machine(
 
 
 @contextmanager
-def listening(host: str, port: int = 0) -> Iterator[int]:
-    """What the kernel accepts for it is enough."""
-    with socket.create_server((host, port)) as server:
-        yield server.getsockname()[1]
+def listening(host: str, port: int = 0, refused: tuple[str, ...] = ()) -> Iterator[int]:
+    """What the kernel accepts for it is enough. refused: addresses that have the port and do not accept."""
+    with socket.create_server((host, port)) as server, ExitStack() as stack:
+        found = server.getsockname()[1]
+        for other in refused:
+            stack.enter_context(socket.socket()).bind((other, found))
+        yield found
 
 
 async def test_every_address_of_a_name_is_tried_and_the_one_that_took_is_the_first_of_the_next_time(
     server: Server,
 ) -> None:
-    with listening("127.0.0.3") as port:
+    with listening("127.0.0.3", refused=("127.0.0.1", "127.0.0.2")) as port:
         server.addresses["many"] = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
         names = Names(server)
         address = Address("x", "many", port)
