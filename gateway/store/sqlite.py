@@ -23,6 +23,7 @@ from gateway.store.port import Capability
 from gateway.store.sqlite_changes import Feeds
 from gateway.store.sqlite_export import Exports
 from gateway.store.sqlite_files import MAX_LOG_BYTES, Files
+from gateway.store.sqlite_inline import Inline
 from gateway.store.sqlite_reads import Reads, lower_priority
 from gateway.store.sqlite_slices import Slices
 from gateway.store.sqlite_sweep import Sweeper
@@ -120,7 +121,7 @@ class SQLiteDocumentStore:
         exports, feeds = Exports(files, reads, max(1, most // 2)), Feeds(files, reads)
         files.on_changed, files.on_log_full = feeds.notify, exports.cut_off
         slices = Slices(files, self._pace)
-        self._services = Services(files, reads, exports, feeds, slices, set(), self._jobs)
+        self._services = Services(files, reads, Inline(files), exports, feeds, slices, set(), self._jobs)
         self._sweeper = Sweeper(files, slices)
         self._sweeper.start()
 

@@ -38,6 +38,7 @@ class TenantFile:
         self.users = 0
         self.queries = asyncio.Semaphore(MAX_QUERIES)
         self.waiting_queries = 0
+        self.inline_from = 0.0  # see sqlite_inline.py
         self._writer = writer
         self._readers: deque[sqlite3.Connection] = deque()  # appended to and popped from by threads
         self._writes: Writes | None = None

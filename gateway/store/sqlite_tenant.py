@@ -33,6 +33,7 @@ from gateway.store.schema_checks import Checks, with_checks, with_schemas
 from gateway.store.sqlite_changes import Feeds
 from gateway.store.sqlite_export import Exports
 from gateway.store.sqlite_files import Files
+from gateway.store.sqlite_inline import Inline, Look
 from gateway.store.sqlite_operations import AtomicFailure, Prepared
 from gateway.store.sqlite_query import Listed
 from gateway.store.sqlite_reads import Reading, Reads
@@ -42,6 +43,8 @@ from gateway.store.write import MAX_BULK, IdempotencyKey, Outcome, Quota, Write,
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_SHORT_PAGE = 100  # documents; a page that may be short enough for the event loop
+_SHORT_FILTER = 1024  # characters of its filter
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class Services:
 
     files: Files
     reads: Reads
+    inline: Inline
     exports: Exports
     feeds: Feeds
     slices: Slices
@@ -162,7 +166,9 @@ class SQLiteTenantStore:
         position = None if query.cursor is None else self._cursors.open(scope, query.cursor)
         listed = Listed(collection, query.filter, query.sort, instants.now())
 
-        def work(connection: sqlite3.Connection, reading: Reading) -> tuple[Page[Document], list[Any] | None]:
+        def work(
+            connection: sqlite3.Connection, reading: Reading | Look
+        ) -> tuple[Page[Document], list[Any] | None]:
             page, end = sqlite_query.read_page(connection, listed, query.limit, position, count=query.count)
             if query.fields == WHOLE:
                 return page, end
@@ -173,7 +179,11 @@ class SQLiteTenantStore:
                 reading.step()
             return Page(tuple(items), count=page.count), end
 
-        page, end = await self._services.reads.query_in_steps(self._name, work, self._weight)
+        short = query.limit <= _SHORT_PAGE and not query.count and len(scope[2]) <= _SHORT_FILTER
+        found = self._services.inline.query(self._name, work) if short else None
+        if found is None:
+            found = await self._services.reads.query_in_steps(self._name, work, self._weight)
+        page, end = found
         items = await project(self._services.jobs, self._name, page.items, query.fields)
         return Page(items, None if end is None else self._cursors.seal(scope, end), page.count)
 

@@ -1,0 +1,104 @@
+"""A short query of a quiet tenant is answered on the event loop; a long one goes to a thread, so do many."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from typing import Any, cast
+
+import pytest
+
+from gateway.store.sqlite_inline import GIVEN_UP, MOST, WAIT, Inline, Look
+
+LONG = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000000) SELECT sum(i) FROM n"
+
+
+class File:
+    """As much of a tenant's file as it takes."""
+
+    def __init__(self) -> None:
+        self.inline = sqlite3.connect(":memory:")
+        self.queries = asyncio.Semaphore(1)
+        self.inline_from = 0.0
+
+
+class Bench:
+    """time: by the clock. used: by the processor's, which `work` moves on."""
+
+    def __init__(self) -> None:
+        self.file = File()
+        self.time = 100.0
+        self.used = 0.0
+        self.step = 0.0  # seconds of the processor between two looks
+        files = {"acme": self.file}
+        self.inline = Inline(cast(Any, files), lambda: self.time, self._clock)
+
+    def _clock(self) -> float:
+        self.used += self.step
+        return self.used
+
+    def ask(self, statement: str = "SELECT 1", spends: float = 0.0) -> Any:
+        def work(connection: sqlite3.Connection, look: Look) -> Any:
+            self.used += spends
+            return connection.execute(statement).fetchone()[0]
+
+        return self.inline.query("acme", work)
+
+
+@pytest.fixture
+def bench() -> Any:
+    made = Bench()
+    yield made
+    made.file.inline.close()
+
+
+def test_a_short_query_is_answered_and_the_next_one_when_the_tenant_may_have_its_time_again(
+    bench: Bench,
+) -> None:
+    assert bench.ask(spends=0.0004) == 1
+    bench.time += 0.0004 * WAIT - 0.0001
+    assert bench.ask() is None
+    bench.time += 0.0002
+    assert bench.ask() == 1
+
+
+def test_a_long_query_is_given_up_and_none_is_tried_for_a_while(bench: Bench) -> None:
+    bench.step = MOST / 10
+    assert bench.ask(LONG) is None and bench.used < 3 * MOST
+    bench.step = 0.0
+    bench.time += GIVEN_UP - 0.01
+    assert bench.ask() is None
+    bench.time += 0.02
+    assert bench.ask() == 1
+
+
+def test_what_python_does_between_two_rows_counts_and_a_large_document_is_left_to_a_thread(
+    bench: Bench,
+) -> None:
+    def slow(connection: sqlite3.Connection, look: Look) -> int:
+        bench.used += 2 * MOST
+        look.step()
+        return 1
+
+    def large(connection: sqlite3.Connection, look: Look) -> int:
+        with look.apart():
+            return 1
+
+    assert bench.inline.query("acme", slow) is None
+    bench.time += 2 * GIVEN_UP
+    assert bench.inline.query("acme", large) is None
+
+
+async def test_tenants_whose_queries_wait_or_whose_file_is_not_open_have_none_here(bench: Bench) -> None:
+    async with bench.file.queries:
+        assert bench.ask() is None
+    assert bench.inline.query("globex", lambda connection, look: 1) is None
+    assert bench.ask() == 1
+
+
+def test_a_bug_of_the_work_is_the_callers(bench: Bench) -> None:
+    def broken(connection: sqlite3.Connection, look: Look) -> int:
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        bench.inline.query("acme", broken)
