@@ -31,7 +31,7 @@ NEEDS = (
     Need("aiohttp", "3.14.5", "aiohttp.web_response:StreamResponse", ("_keep_alive",)),
     Need("aiohttp-cors", "0.8.1", "aiohttp_cors:ResourceOptions", ()),
     Need("asab", "25.15", "asab:Application", ("_stop_event",)),
-    Need("asab", "25.15", "asab.web:WebContainer", ("_start",)),
+    Need("asab", "25.15", "asab.web:WebContainer", ("_start", "_stop")),
 )
 
 

@@ -216,7 +216,7 @@ async def test_a_sweep_of_clients_connections_goes_on(
             if self.name == "broken":
                 raise Bug
 
-    monkeypatch.setattr(sweep, "_connections", lambda: [Connection("broken"), Connection("good")])
+    sweep.connections = cast(Any, [Connection("broken"), Connection("good")])
     sweep._sweep.start()
     await eventually(lambda: seen.count("good") > 3)
     await sweep._sweep.stop()

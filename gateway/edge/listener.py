@@ -15,7 +15,7 @@ from time import monotonic
 from gateway.core.turns import Turns
 from gateway.edge.acceptor import Acceptor
 from gateway.edge.holding import Memory
-from gateway.edge.places import EVERYTHING, Places, Room
+from gateway.edge.places import EVERYTHING, Descriptors, Places, Room
 from gateway.edge.ports import holder
 from gateway.edge.server import KEEP_ALIVE, ClientConnection, Service
 from gateway.periodic import Periodic
@@ -56,6 +56,7 @@ class Listener:
         self.is_open = False
         self._sockets: list[socket.socket] = []
         self._key = ""
+        self._descriptors: Descriptors | None = None  # while it is open
         self._sweep = Periodic("the sweep of clients' connections", _SWEEP, self._look)
         self.addresses: list[tuple[str, int]] = []
 
@@ -78,10 +79,11 @@ class Listener:
     async def open(self, backlog: int = 1024) -> None:
         """Listen on the ports that were taken."""
         turns = Turns(asyncio.get_running_loop().call_soon, monotonic)
-        places = Places(self._room, self.connections, self._key)
         self.is_open = True
         for sock in self._sockets:
             listen(sock, self._key, backlog)
+        self._descriptors = Descriptors()
+        places = Places(self._room, self.connections, self._key, self._descriptors)
         for sock in self._sockets:
             acceptor = Acceptor(sock, partial(self._connection, turns), places, self._accept_at_once)
             self._acceptors.append(acceptor)
@@ -117,6 +119,8 @@ class Listener:
             await asyncio.gather(*[connection.shutdown(_CUT) for connection in list(self.connections)])
         await self._sweep.stop()
         self.is_open = False
+        if self._descriptors is not None:
+            self._descriptors.close()
         for sock in self._sockets:
             sock.close()
 

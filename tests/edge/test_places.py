@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any, cast
 
 import pytest
 
 from gateway.edge import places
-from gateway.edge.places import Places, Room, admin_room, public_room
+from gateway.edge.places import Descriptors, Places, Room, admin_room, public_room
 
 
 class Transport:
@@ -143,3 +144,20 @@ def test_with_many_descriptors_left_they_are_not_counted_for_each_client() -> No
     assert len(left(clients)) == 1001
     assert places_.has_room()  # for one of them
     assert len(left(clients)) == 1000
+
+
+def test_descriptors_are_counted_by_the_kernel() -> None:
+    count = Descriptors()
+    try:
+        before = count()
+        if not before:
+            pytest.skip("this kernel does not tell")
+        more = [os.open(os.devnull, os.O_RDONLY) for _ in range(10)]
+        after = count()
+        for one in more:
+            os.close(one)
+        assert after == before + 10
+        assert count() == before
+    finally:
+        count.close()
+    assert count() == 0
