@@ -9,7 +9,7 @@ stand between two frames that pass. Who ends it, and what the other side is told
 - The client is gone or at fault: the backend gets 1001. The backend is: the client gets 1014 (bad gateway).
 - The token expires or the tenant is disabled: both get 1008. The gateway drains: both get 1001.
 
-What came is passed on in turns (edge/turns.py): as many frames as there is time for, then the rest, and no
+What came is passed on in turns (stream_turns.py): as many frames as there is time for, then the rest, and no
 more is read meanwhile. A side whose frame was cut off in the middle cannot get a close frame any more: its
 connection is cut too.
 """
@@ -28,11 +28,11 @@ from gateway.core.errors import Draining, GatewayError
 from gateway.core.frames import FrameError, FrameReader, Part
 from gateway.core.limits import Pace
 from gateway.core.model import WebSocketRule
-from gateway.edge import turns
+from gateway.edge import stream_turns
 from gateway.edge.connection import USER, Connection
 from gateway.edge.lifetimes import Lifetime, Lifetimes
 from gateway.edge.side import Side
-from gateway.edge.turns import Turns
+from gateway.edge.stream_turns import StreamTurns
 
 CLOSE_TIME = 5.0  # seconds that a peer may take to answer a close frame of ours
 _UNREAD = 4 * 1024 * 1024  # bytes that a broken one may send while we wait for that answer
@@ -52,7 +52,7 @@ class Tunnel:
         connection: Connection,
         rule: WebSocketRule,
         on_end: Callable[[Tunnel], None],
-        taking: Turns,
+        taking: StreamTurns,
     ) -> None:
         client, limit = call.client, rule.max_message
         assert client is not None and client.transport is not None and connection.transport is not None
@@ -119,7 +119,7 @@ class Tunnel:
 
     def _throw_away(self, one: Side, data: bytes) -> None:
         """Who broke the protocol is read until it answers our close frame, but not for ever."""
-        self._turns.spend(self._key, turns.EACH)
+        self._turns.spend(self._key, stream_turns.EACH)
         if one.broken and not one.close_seen:
             one.look_for_close(data)
             if one.surplus > _UNREAD:
@@ -137,10 +137,10 @@ class Tunnel:
 
     def _relay(self, one: Side, other: Side, most: int) -> int:
         """Pass on what one of them sent, for about so many units of a turn. Gives those that were used."""
-        used, passed, pause = turns.EACH, 0, 0.0
+        used, passed, pause = stream_turns.EACH, 0, 0.0
         try:
             while used < most and not pause and (part := one.reader.next(most)) is not None:
-                used += 2 + part.frames + len(part.data) // turns.BYTES
+                used += 2 + part.frames + len(part.data) // stream_turns.BYTES
                 if part.small:
                     pause = self._count(one, part.small)
                 if part.opcode == frames.CLOSE:
@@ -310,7 +310,7 @@ class Tunnels:
     """All that are open; they outlive a snapshot. turns: what they may do in one turn of the loop."""
 
     def __init__(self, lifetimes: Lifetimes) -> None:
-        self.turns = Turns()
+        self.turns = StreamTurns()
         self._lifetimes = lifetimes
         self._open: dict[Tunnel, Lifetime] = {}
         self._draining = False

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.edge import turns
+from gateway.edge import stream_turns
 from gateway.edge.side import Side
 from tests.edge.tunnels import cut_at_the_end, nobody_inside, opened, through
 from tests.eventually import eventually
@@ -53,9 +53,9 @@ async def test_many_frames_of_one_read_are_passed_on_in_many_turns(
         peer.writer.close()
         await eventually(lambda: len(seen) == len(sent))
         await nobody_inside(gateway)
-        assert gateway.tunnels.turns.rounds >= len(sent) // turns.TURN
+        assert gateway.tunnels.turns.rounds >= len(sent) // stream_turns.TURN
     assert seen == sent
-    assert max(flushed) <= turns.SLICE * (6 + 4)
+    assert max(flushed) <= stream_turns.SLICE * (6 + 4)
 
 
 FLOODS = {
@@ -90,7 +90,7 @@ async def test_a_client_that_sends_small_frames_too_fast_is_closed_with_1008(
         peer.close(1008)
         await nobody_inside(gateway)
     assert told == [(1001, "The client is gone.")]
-    assert 200 <= passed[0] <= 300 + 2 * turns.SLICE
+    assert 200 <= passed[0] <= 300 + 2 * stream_turns.SLICE
 
 
 async def test_large_frames_are_no_flood_however_many(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from gateway.edge import turns
-from gateway.edge.turns import Turns
+from gateway.edge import stream_turns
+from gateway.edge.stream_turns import StreamTurns
 
 pytestmark = pytest.mark.asyncio
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.asyncio
 class Worker:
     """Has so many units to do, and notes in which round it did them."""
 
-    def __init__(self, taking: Turns, key: str, units: int, done: list[tuple[int, str, int]]) -> None:
+    def __init__(self, taking: StreamTurns, key: str, units: int, done: list[tuple[int, str, int]]) -> None:
         self._turns, self._key, self.left, self._done = taking, key, units, done
 
     def go_on(self, most: int) -> int:
@@ -33,26 +33,26 @@ async def finished(*workers: Worker) -> None:
 
 
 async def test_a_turn_has_room_for_so_much_and_the_rest_goes_on_in_the_next_ones() -> None:
-    taking, done = Turns(), list[tuple[int, str, int]]()
-    workers = [Worker(taking, "noisy", 2 * turns.TURN, done) for _ in range(5)]
+    taking, done = StreamTurns(), list[tuple[int, str, int]]()
+    workers = [Worker(taking, "noisy", 2 * stream_turns.TURN, done) for _ in range(5)]
     for worker in workers:
         taking.wait("noisy", worker.go_on)
     await finished(*workers)
     rounds: dict[int, int] = {}
     for number, _, used in done:
         rounds[number] = rounds.get(number, 0) + used
-    assert max(rounds.values()) < turns.TURN + turns.SLICE
+    assert max(rounds.values()) < stream_turns.TURN + stream_turns.SLICE
     assert len(rounds) <= 11
     assert taking.waiting == 0
 
 
 async def test_a_quiet_tenant_has_its_turn_however_many_connections_another_one_floods() -> None:
-    taking, done = Turns(), list[tuple[int, str, int]]()
+    taking, done = StreamTurns(), list[tuple[int, str, int]]()
     noisy = [Worker(taking, "noisy", 1000, done) for _ in range(200)]
     for worker in noisy:
         taking.wait("noisy", worker.go_on)
     await asyncio.sleep(0)
-    quiet = Worker(taking, "quiet", turns.SLICE, done)
+    quiet = Worker(taking, "quiet", stream_turns.SLICE, done)
     taking.wait("quiet", quiet.go_on)
     came = taking.rounds
     await finished(quiet)
@@ -61,23 +61,23 @@ async def test_a_quiet_tenant_has_its_turn_however_many_connections_another_one_
 
 
 async def test_what_comes_is_done_at_once_up_to_the_tenants_share_and_never_before_who_waits() -> None:
-    taking, done = Turns(), list[tuple[int, str, int]]()
-    assert taking.now("noisy") == turns.SLICE
-    taking.spend("noisy", turns.SHARE)
+    taking, done = StreamTurns(), list[tuple[int, str, int]]()
+    assert taking.now("noisy") == stream_turns.SLICE
+    taking.spend("noisy", stream_turns.SHARE)
     assert taking.now("noisy") == 0
-    assert taking.now("quiet") == turns.SLICE
+    assert taking.now("quiet") == stream_turns.SLICE
     worker = Worker(taking, "late", 10, done)
     taking.wait("late", worker.go_on)
     assert taking.now("late") == 0
-    taking.spend("other", turns.TURN)
+    taking.spend("other", stream_turns.TURN)
     assert taking.now("quiet") == 0
     await finished(worker)
     await asyncio.sleep(0)
-    assert taking.now("noisy") == taking.now("quiet") == taking.now("late") == turns.SLICE
+    assert taking.now("noisy") == taking.now("quiet") == taking.now("late") == stream_turns.SLICE
 
 
 async def test_a_bug_in_one_of_them_keeps_nobody_from_its_turn() -> None:
-    taking, done = Turns(), list[tuple[int, str, int]]()
+    taking, done = StreamTurns(), list[tuple[int, str, int]]()
     failures: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, what: failures.append(what))
 
