@@ -24,6 +24,7 @@ _WAL_KEPT_BYTES = 64 * 1024 * 1024
 # The log is moved into the file after so many pages. A page that is written again and again, such as one of
 # an index, is moved once.
 _CHECKPOINT_PAGES = 4000
+_STATEMENTS = 16  # that a reader keeps prepared: those of filters hardly come again
 _CACHE_KIB = 8192  # what a transaction changes beyond its cache is written to the log several times
 
 
@@ -105,18 +106,19 @@ def _patiently(connection: sqlite3.Connection, statement: str, pause: float) -> 
 
 def open_reader(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
     """A connection that cannot write. Raises sqlite3.Error."""
-    connection = _connect(path, "ro", busy_seconds)
+    connection = _connect(path, "ro", busy_seconds, _STATEMENTS)
     connection.create_function("regex_search", 2, regex_search, deterministic=True)
     return connection
 
 
-def _connect(path: Path, mode: str, busy_seconds: float) -> sqlite3.Connection:
+def _connect(path: Path, mode: str, busy_seconds: float, statements: int = 128) -> sqlite3.Connection:
     return sqlite3.connect(
         f"file:{quote(str(path))}?mode={mode}",
         uri=True,
         timeout=busy_seconds,
         isolation_level=None,  # transactions are begun by us, in words
         check_same_thread=False,  # a connection moves between threads, and is in one at a time
+        cached_statements=statements,
     )
 
 

@@ -48,6 +48,13 @@ def primary_code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE) & _PRIMARY
 
 
+def interrupted() -> sqlite3.OperationalError:
+    """What SQLite raises for a statement that may not go on."""
+    error = sqlite3.OperationalError("interrupted")
+    error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_INTERRUPT, "SQLITE_INTERRUPT"
+    return error
+
+
 def is_broken(error: sqlite3.Error) -> bool:
     """Whether the open file should be let go."""
     return primary_code(error) in _BROKEN

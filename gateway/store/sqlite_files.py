@@ -96,6 +96,9 @@ class TenantFile:
             return connection
 
     def give_reader(self, connection: sqlite3.Connection) -> None:
+        """Nothing may hold it up any more."""
+        if connection.in_transaction:  # its end was held up too
+            connection.rollback()
         if len(self._readers) < MAX_IDLE_READERS:
             self._readers.append(connection)
         else:

@@ -15,15 +15,42 @@ from time import monotonic, thread_time
 from typing import TypeVar
 
 from gateway.store import sqlite_errors
+from gateway.store.nodes import Compare, Eq, Exists, In, Node, Size, Text, Type, conjuncts
+from gateway.store.query import Query
 from gateway.store.sqlite_files import Files
-from gateway.store.sqlite_reads import interrupted
 from gateway.store.sqlite_statement import here
 
 T = TypeVar("T")
 MOST = 0.001  # seconds of the processor
 WAIT = 15  # so that a tenant has about a sixteenth of the event loop's time for its queries
+MAX_ITEMS = 100
+MAX_BYTES = 64 * 1024  # of documents of a page
+MAX_CONDITIONS = 8
+MAX_VALUES = 50  # of $in
 GIVEN_UP = 1.0  # seconds without another try behind one that was given up
 _STEPS = 500  # of SQLite's virtual machine between two looks at the clock: 0.05 ms
+
+
+# What SQLite itself decides, of one document, in microseconds; patterns and deep filters are Python's.
+_PLAIN = (Eq, In, Compare, Exists, Type, Size, Text)
+
+
+def may_be_short(query: Query) -> bool:
+    """Whether a query is worth a try. SQLite asks whether it may go on between the steps of its machine, and
+    one step may be a pattern against a long text."""
+    if query.count or query.limit > MAX_ITEMS:
+        return False
+    return all(
+        number < MAX_CONDITIONS and _is_plain(part) for number, part in enumerate(conjuncts(query.filter))
+    )
+
+
+def _is_plain(node: Node) -> bool:
+    if isinstance(node, In):
+        return len(node.values) <= MAX_VALUES
+    if isinstance(node, Text):
+        return node.kind != "regex"
+    return isinstance(node, _PLAIN)
 
 
 class Look:
@@ -40,11 +67,11 @@ class Look:
 
     def step(self) -> None:
         if self.may_not_go_on():
-            raise interrupted()
+            raise sqlite_errors.interrupted()
 
     @contextmanager
     def apart(self) -> Iterator[None]:
-        raise interrupted()
+        raise sqlite_errors.interrupted()
         yield
 
 
@@ -83,5 +110,7 @@ class Inline:
         finally:
             here.turn = before
             connection.set_progress_handler(None, 0)
+            if connection.in_transaction:  # its end was held up too; reads would go on seeing what was then
+                connection.rollback()
             used = self._clock() - look.began
             file.inline_from = self._now() + (GIVEN_UP if given_up else WAIT * used)

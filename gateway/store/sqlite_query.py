@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.store import sqlite_documents, sqlite_plan, sqlite_walk
+from gateway.store import sqlite_documents, sqlite_errors, sqlite_plan, sqlite_walk
 from gateway.store.document import Document
 from gateway.store.large import is_light
 from gateway.store.nodes import CREATED, EVERYTHING, ID, META, Node, Path
@@ -63,17 +63,19 @@ def read_page(
     position: list[Any] | None,
     *,
     count: bool = False,
+    most: int | None = None,
 ) -> tuple[Page[Document], list[Any] | None]:
     """A page of a list and the position of its end, None at the end of the list.
 
-    position: what an earlier page ended with. All is read in one snapshot.
+    position: what an earlier page ended with. All is read in one snapshot. most: a page whose documents have
+    more bytes than that, or of which one is not small, is given up as if it were interrupted.
     """
     connection.execute("BEGIN")
     try:
         indexes = [stored for stored in read_indexes(connection, listed.collection) if not stored.building]
         plan = sqlite_plan.choose(connection, indexes, listed.node, listed.sort)
         identifiers = _find_ids(connection, listed, limit + 1, position, plan)
-        documents = _read_some(connection, listed, identifiers[:limit])
+        documents = _read_some(connection, listed, identifiers[:limit], most)
         total = _count(connection, listed, plan) if count else None
         is_last = len(documents) == len(identifiers)
         end = None if is_last else _position(connection, listed, documents[-1])
@@ -100,13 +102,17 @@ def _find_ids(
     return [identifier for (identifier,) in bound.execute(connection, statement)]
 
 
-def _read_some(connection: sqlite3.Connection, listed: Listed, identifiers: list[str]) -> list[Document]:
+def _read_some(
+    connection: sqlite3.Connection, listed: Listed, identifiers: list[str], most: int | None
+) -> list[Document]:
     documents: list[Document] = []
-    size = 0
+    size, small = 0, most is not None
     with closing(
-        sqlite_documents.select_many(connection, listed.collection, identifiers, listed.now)
+        sqlite_documents.select_many(connection, listed.collection, identifiers, listed.now, small=small)
     ) as rows:
         for identifier, row in zip(identifiers, rows, strict=False):
+            if most is not None and (row[-1] is None or size > most):
+                raise sqlite_errors.interrupted()
             document = sqlite_documents.from_row(*row)
             assert document.id == identifier
             documents.append(document)

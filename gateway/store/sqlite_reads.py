@@ -69,7 +69,7 @@ class Reading:
         sqlite3.OperationalError, as an interrupted statement does, when it is to end."""
         time.sleep(0)  # lets go of the interpreter's lock, for which the event loop would else wait 5 ms
         if self.may_not_go_on():
-            raise interrupted()
+            raise sqlite_errors.interrupted()
 
     @contextmanager
     def apart(self) -> Iterator[None]:
@@ -295,10 +295,3 @@ def lower_priority() -> None:
 
 def _closing() -> StoreUnavailable:
     return StoreUnavailable("The document store is closing.")
-
-
-def interrupted() -> sqlite3.OperationalError:
-    """What SQLite raises for a statement that may not go on."""
-    error = sqlite3.OperationalError("interrupted")
-    error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_INTERRUPT, "SQLITE_INTERRUPT"
-    return error

@@ -33,7 +33,7 @@ from gateway.store.schema_checks import Checks, with_checks, with_schemas
 from gateway.store.sqlite_changes import Feeds
 from gateway.store.sqlite_export import Exports
 from gateway.store.sqlite_files import Files
-from gateway.store.sqlite_inline import Inline, Look
+from gateway.store.sqlite_inline import MAX_BYTES, Inline, Look, may_be_short
 from gateway.store.sqlite_operations import AtomicFailure, Prepared
 from gateway.store.sqlite_query import Listed
 from gateway.store.sqlite_reads import Reading, Reads
@@ -43,8 +43,6 @@ from gateway.store.write import MAX_BULK, IdempotencyKey, Outcome, Quota, Write,
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_SHORT_PAGE = 100  # documents; a page that may be short enough for the event loop
-_SHORT_FILTER = 1024  # characters of its filter
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +167,10 @@ class SQLiteTenantStore:
         def work(
             connection: sqlite3.Connection, reading: Reading | Look
         ) -> tuple[Page[Document], list[Any] | None]:
-            page, end = sqlite_query.read_page(connection, listed, query.limit, position, count=query.count)
+            most = MAX_BYTES if isinstance(reading, Look) else None
+            page, end = sqlite_query.read_page(
+                connection, listed, query.limit, position, count=query.count, most=most
+            )
             if query.fields == WHOLE:
                 return page, end
             items = []
@@ -179,8 +180,7 @@ class SQLiteTenantStore:
                 reading.step()
             return Page(tuple(items), count=page.count), end
 
-        short = query.limit <= _SHORT_PAGE and not query.count and len(scope[2]) <= _SHORT_FILTER
-        found = self._services.inline.query(self._name, work) if short else None
+        found = self._services.inline.query(self._name, work) if may_be_short(query) else None
         if found is None:
             found = await self._services.reads.query_in_steps(self._name, work, self._weight)
         page, end = found

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from gateway.store.sqlite_inline import GIVEN_UP, MOST, WAIT, Inline, Look
+from gateway.core.model import TenantId
+from gateway.store import filter as filters
+from gateway.store import sqlite_errors
+from gateway.store.query import Query
+from gateway.store.sqlite import SQLiteDocumentStore
+from gateway.store.sqlite_files import TenantFile
+from gateway.store.sqlite_inline import GIVEN_UP, MAX_BYTES, MOST, WAIT, Inline, Look, may_be_short
 
 LONG = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000000) SELECT sum(i) FROM n"
 
@@ -94,6 +102,71 @@ async def test_tenants_whose_queries_wait_or_whose_file_is_not_open_have_none_he
         assert bench.ask() is None
     assert bench.inline.query("globex", lambda connection, look: 1) is None
     assert bench.ask() == 1
+
+
+def test_no_transaction_is_left_open_whatever_holds_its_end_up(bench: Bench) -> None:
+    """Else reads by id would see what was then, for ever."""
+
+    def held_up(connection: sqlite3.Connection, look: Look) -> int:
+        connection.execute("BEGIN")
+        raise sqlite_errors.interrupted()
+
+    assert bench.inline.query("acme", held_up) is None
+    assert not bench.file.inline.in_transaction
+
+
+@pytest.mark.parametrize(
+    ("text", "more"),
+    [
+        ('{"note":{"$regex":"^a+b"}}', {}),
+        ('{"$or":[{"a":1},{"b":1}]}', {}),
+        ('{"tags":{"$elemMatch":{"$gt":1}}}', {}),
+        (json.dumps({"a": {"$in": list(range(1000))}}), {}),
+        (json.dumps({f"a{number}": 1 for number in range(9)}), {}),
+        ("{}", {"limit": 1000}),
+        ("{}", {"count": True}),
+    ],
+)
+def test_what_may_take_long_between_two_looks_is_not_tried(text: str, more: dict[str, Any]) -> None:
+    assert may_be_short(Query(filter=filters.parse('{"a":1,"b":{"$gt":2}}'), limit=10))
+    assert not may_be_short(Query(filter=filters.parse(text), **more))
+
+
+@pytest.mark.parametrize("size", [MAX_BYTES + 1, 300_000])
+async def test_a_page_with_a_document_that_is_not_small_is_left_to_a_thread(
+    tmp_path: Path, size: int
+) -> None:
+    store = SQLiteDocumentStore(tmp_path, b"k" * 32)
+    await store.start()
+    assert store._services is not None
+    tenant, inline = store.tenant(TenantId("acme")), store._services.inline
+    inline._clock = lambda: 0.0  # time enough
+    await tenant.create("orders", {"text": "x" * size})
+    read: list[bool] = []
+    query = inline.query
+
+    def seen(name: str, work: Any) -> Any:
+        found = query(name, work)
+        read.append(found is not None)
+        return found
+
+    inline.query = seen  # type: ignore[method-assign]
+    assert len((await tenant.list("orders", Query())).items) == 1
+    await tenant.create("small", {"text": "x"})
+    (file,) = store._services.files.open_files()
+    file.inline_from = 0.0
+    assert len((await tenant.list("small", Query())).items) == 1
+    assert read == [False, True]
+    await store.close()
+
+
+def test_a_reader_is_given_back_without_a_transaction(tmp_path: Path) -> None:
+    file = TenantFile.open(tmp_path / "acme.db", None)
+    reader = file.take_reader()
+    reader.execute("BEGIN")
+    file.give_reader(reader)
+    assert not reader.in_transaction
+    file.close()
 
 
 def test_a_bug_of_the_work_is_the_callers(bench: Bench) -> None:
