@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
-SLICE = 0.001  # seconds of one turn of the loop
+SLICE = 0.0005  # seconds of one turn of the loop
 
 CallSoon = Callable[[Callable[[], None]], object]
 
