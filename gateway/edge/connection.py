@@ -14,7 +14,8 @@ from typing import Protocol, cast
 from gateway.core.model import Address
 
 _LARGE = 64 * 1024  # bytes of a read behind which there may be as many more at once
-USER, TURN = 1, 2  # why nothing is read at the moment; either is enough
+USER, TURN, REST = 1, 2, 4  # why nothing is read at the moment; any of them is enough
+REST_COST = 8  # large reads that take as long as the rest of one: about half a millisecond
 
 
 class User(Protocol):
@@ -28,12 +29,12 @@ class User(Protocol):
 class Connection(asyncio.Protocol):
     """A connection to a backend. It carries one exchange at a time; bytes that nobody asked for end it.
 
-    later: has a function called in a turn of the loop that has room for another large read.
+    later: has a function called in a turn of the loop that has room for it, by what it costs in large reads.
     """
 
     __slots__ = ("_held_by", "_later", "address", "exchange", "idle_since", "lost", "transport", "writable")
 
-    def __init__(self, address: Address, later: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(self, address: Address, later: Callable[[Callable[[], None], int], None]) -> None:
         self._later = later
         self._held_by = 0
         self.address = address
@@ -52,11 +53,23 @@ class Connection(asyncio.Protocol):
             return
         if len(data) >= _LARGE:
             self.hold(TURN)
-            self._later(self._read_on)
+            self._later(self._read_on, 1)
         self.exchange.feed(data)
 
     def _read_on(self) -> None:
         self.let_go(TURN)
+
+    def rest_later(self) -> None:
+        """What came takes long to be taken apart: its user is fed b"" for the rest, in another turn of the
+        loop, and nothing more is read before that."""
+        if not self._held_by & REST:
+            self.hold(REST)
+            self._later(self._read_rest, REST_COST)
+
+    def _read_rest(self) -> None:
+        self.let_go(REST)
+        if self.exchange is not None:
+            self.exchange.feed(b"")
 
     def hold(self, why: int) -> None:
         """Read nothing for now. It counts from the next read on."""

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from gateway.core import answer
 from gateway.core.answer import AnswerHead
-from gateway.core.chunks import ChunkedReader
+from gateway.core.chunks import MAX_WORK, ChunkedReader
 from gateway.core.errors import (
     BackendMalformed,
     BackendReset,
@@ -178,7 +178,8 @@ class Exchange:
         self._buffer = b""
         self.head = head
         self._left = head.length
-        self._chunks = ChunkedReader() if head.chunked and not head.bodyless else None
+        if head.chunked and not head.bodyless:
+            self._chunks = ChunkedReader(max_work=MAX_WORK)
         if head.stream:
             self.ends = 0.0
         if self._sink is not None:
@@ -196,6 +197,8 @@ class Exchange:
                 self._pass(pieces[0] if len(pieces) == 1 else b"".join(pieces))
             if self._chunks.done:
                 self._finish(surplus=bool(self._chunks.surplus))
+            elif self._chunks.has_more:  # tiny chunks: who else is to be served must not wait for all of them
+                self._connection.rest_later()
         elif self._left > 0:
             piece = data[: self._left]
             self._left -= len(piece)
@@ -229,7 +232,9 @@ class Exchange:
                 raise
 
     def connection_lost(self) -> None:
-        """The backend's end of the connection is gone."""
+        """The backend's end of the connection is gone. What came before that still counts."""
+        while not self.done and self._chunks is not None and self._chunks.has_more:
+            self.feed(b"")
         if self.done:
             return
         head = self.head

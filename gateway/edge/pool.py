@@ -42,24 +42,30 @@ T = TypeVar("T", bound=Timed)
 
 
 class Reads:
-    """Large reads, so many in a turn of the event loop, one of each connection after the other."""
+    """Large reads, so many in a turn of the event loop, one of each connection after the other. What takes as
+    long as several of them costs as many."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: deque[tuple[Callable[[], None], int]] = deque()
         self._coming = False
 
-    def later(self, read_on: Callable[[], None]) -> None:
-        self._waiting.append(read_on)
+    def later(self, read_on: Callable[[], None], cost: int = 1) -> None:
+        self._waiting.append((read_on, cost))
         if not self._coming:
             self._coming = True
             asyncio.get_running_loop().call_soon(self._next)
 
     def _next(self) -> None:
-        for _ in range(min(_READS, len(self._waiting))):
-            self._waiting.popleft()()
-        self._coming = bool(self._waiting)
-        if self._coming:
-            asyncio.get_running_loop().call_soon(self._next)
+        left = _READS
+        try:
+            while self._waiting and left > 0:
+                read_on, cost = self._waiting.popleft()
+                left -= cost
+                read_on()
+        finally:  # a bug in one of them keeps nobody from reading
+            self._coming = bool(self._waiting)
+            if self._coming:
+                asyncio.get_running_loop().call_soon(self._next)
 
 
 class Pool:
