@@ -39,8 +39,8 @@ _HEADERS = {"Cache-Control": "private, no-store", "X-Accel-Buffering": "no"}
 
 async def answer_export(call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
     """Every document that `?filter=` matches, a line each, as they were at one instant."""
-    node = parse_filter(parameters.read(call, ("filter",)))
     scopes.require(call, collection, "GET")
+    node = await parse_filter(store, parameters.read(call, ("filter",)))
     async with aclosing(store.export(collection, node)) as chunks:
         first = await total.within(call, total.seconds(call), anext(chunks, b""))
         with Stream(call, content.NDJSON_TYPE, _HEADERS) as stream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, NoReturn, cast, get_args
 
 from gateway.core.errors import BadRequest
@@ -34,6 +35,8 @@ from gateway.store.nodes import (
 
 MAX_CONDITIONS = 100
 MAX_VALUES = 1000  # of $in, $nin and $all
+MAX_VALUES_ALL = 2000  # of all $in and $nin of a filter
+LARGE = 16  # conditions, beyond which SQLite takes milliseconds to prepare a statement
 MAX_TEXT = 1000  # characters of $prefix and $contains
 SUPPORTED = (
     "$and $or $nor (of filters); $eq $ne $gt $gte $lt $lte $in $nin $not $exists $type $all $size $elemMatch "
@@ -51,10 +54,35 @@ def parse(text: str) -> Node:
 
 def parse_value(value: Any) -> Node:
     """As parse, of a value that strict_json made, such as a member of a query's body."""
+    _check_amount(value)
     node = _filter(value, "", inner=False)
     if sum(1 for _ in conditions(node)) > MAX_CONDITIONS:
         _refuse("", f"more than {MAX_CONDITIONS} conditions")
+    if sum(len(part.values) for part in conditions(node) if isinstance(part, In)) > MAX_VALUES_ALL:
+        _refuse("", f"more than {MAX_VALUES_ALL} values of $in and $nin in all")
     return node
+
+
+def is_large(node: Node) -> bool:
+    """Whether it has so many conditions that an engine should take it for work of its own."""
+    return sum(1 for _ in islice(conditions(node), LARGE + 1)) > LARGE
+
+
+def _check_amount(value: Any) -> None:
+    """Refuse what has far too many fields before anything is made of them. Whatever else is wrong with the
+    value is told later, with its place."""
+    fields, left = 0, [value]
+    while left:
+        item = left.pop()
+        if not isinstance(item, dict):
+            continue
+        for name, operand in item.items():
+            if name not in ("$and", "$or", "$nor"):
+                fields += 1
+            elif isinstance(operand, list):
+                left += operand
+        if fields > MAX_CONDITIONS:
+            _refuse("", f"more than {MAX_CONDITIONS} conditions")
 
 
 def conditions(node: Node) -> Iterator[Condition]:

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 
 from gateway.core.errors import StoreUnavailable, TenantLimit
+from gateway.store import filter as filters
 from gateway.store import sqlite_errors
 from gateway.store.nodes import Node
 from gateway.store.representation import line_of
@@ -104,11 +105,14 @@ class _Export:
             f"SELECT d.id, CAST(d.data AS BLOB) FROM documents AS d WHERE {where} AND {live} ORDER BY d.id"  # noqa: S608
         )
         self._bound = bound
+        self._is_large = filters.is_large(node)
         self._connection: sqlite3.Connection | None = None
         self._rows: sqlite3.Cursor | None = None
 
     def read(self, reading: Reading) -> bytes:
         """The next chunk; empty at the end. Raises sqlite3.Error."""
+        if self._rows is None and self._is_large:
+            reading.begin_large()
         if self._connection is None:
             self._connection = open_reader(self._file.path)
         self._connection.set_progress_handler(reading.may_not_go_on, STEPS)

@@ -53,6 +53,16 @@ class Reading:
         self._worked = 0.0  # seconds of processor time of its thread, when it last took up work
         self._used = 0.0
         self._cancelled = False
+        self.is_large = False  # its statements are nothing to be kept
+
+    def begin_large(self) -> None:
+        """Before SQLite prepares a large statement, which takes milliseconds and megabytes and cannot be laid
+        down in the middle: it counts as a scan from the beginning. Raises as step does."""
+        self.is_large = True
+        if self._is_short:
+            self._let_others()
+        if self.may_not_go_on():
+            raise sqlite_errors.interrupted()
 
     def may_not_go_on(self) -> bool:
         """SQLite's progress handler: true ends the statement."""
@@ -264,7 +274,10 @@ class Reads:
             return work(connection, reading)
         finally:
             connection.set_progress_handler(None, 0)
-            file.give_reader(connection)
+            if reading.is_large:
+                connection.close()
+            else:
+                file.give_reader(connection)
 
     def _failure(self, error: sqlite3.Error, file: TenantFile) -> Exception:
         if self._closed and sqlite_errors.primary_code(error) == sqlite3.SQLITE_INTERRUPT:

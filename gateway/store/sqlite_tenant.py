@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from gateway.core.errors import BadRequest, IdempotencyRunning, NotFound
 from gateway.core.model import TenantId
+from gateway.store import filter as filters
 from gateway.store import (
     instants,
     nodes,
@@ -163,11 +164,14 @@ class SQLiteTenantStore:
         scope = ("list", collection, nodes.canonical(query.filter), sorts.canonical(query.sort))
         position = None if query.cursor is None else self._cursors.open(scope, query.cursor)
         listed = Listed(collection, query.filter, query.sort, instants.now())
+        large = filters.is_large(query.filter)
 
         def work(
             connection: sqlite3.Connection, reading: Reading | Look
         ) -> tuple[Page[Document], list[Any] | None]:
             most = MAX_BYTES if isinstance(reading, Look) else None
+            if large and isinstance(reading, Reading):
+                reading.begin_large()
             page, end = sqlite_query.read_page(
                 connection, listed, query.limit, position, count=query.count, most=most
             )

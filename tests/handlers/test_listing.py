@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from urllib.parse import quote
 
@@ -186,3 +187,20 @@ async def test_pages_of_large_documents_follow_each_other_in_every_order(tmp_pat
             seen += [item["id"] for item in content["items"]]
             path = f"/orders/?limit=1&sort={sort}&cursor={content['next']}" if "next" in content else ""
         assert seen == whole and len(seen) == len(values)
+
+
+async def test_a_large_filter_is_read_as_a_small_one_is_in_a_parameter_a_body_and_an_export(api: Api) -> None:
+    for n in range(3):
+        await api("PUT", f"/orders/{n}", {"n": n})
+    wanted = {"$or": [{"n": {"$in": list(range(1, 900))}}, {"n": -1}]}
+    refused = {"n": {"$in": ["x" * 2050, {"$gt": 1}]}}
+    body = {"filter": wanted, "sort": "n"}
+    asked = f"/orders/?sort=n&filter={quote(json.dumps(wanted, separators=(',', ':')))}"
+    for status, _, content in (await api("POST", "/orders/query", body), await api("GET", asked)):
+        assert (status, [item["id"] for item in content["items"]]) == (200, ["1", "2"])
+    status, _, content = await api("POST", "/orders/query", {"filter": refused})
+    assert (status, content["errors"][0]["pointer"]) == (400, "/filter/n/$in/1/$gt")
+    for path in ("/orders/?filter=", "/orders/export?filter="):
+        status, _, content = await api("GET", path + quote(json.dumps(refused)))
+        assert (status, content["errors"][0]["pointer"]) == (400, "/n/$in/1/$gt")
+        assert content["parameter"] == "filter"

@@ -112,3 +112,34 @@ def test_a_sort_becomes_keys() -> None:
 def test_a_sort_that_is_not_accepted_is_refused(text: str) -> None:
     with pytest.raises(BadRequest, match="sort"):
         sort.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "what"),
+    [
+        ({"$or": [{"a": n} for n in range(filters.MAX_CONDITIONS + 1)]}, "conditions"),
+        ({"$nor": [{"$and": [{"a": n}, {"b": n}]} for n in range(10_000)]}, "conditions"),
+        ({f"a{n}": 1 for n in range(filters.MAX_CONDITIONS + 1)}, "conditions"),
+        ({name: {"$in": list(range(1000))} for name in "abc"}, "values"),
+        ({name: {"$nin": list(range(1000))} for name in "abc"}, "values"),
+        ({"a": {"$elemMatch": {name: {"$in": list(range(1000))} for name in "abc"}}}, "values"),
+    ],
+)
+def test_a_filter_has_bounds_as_a_whole(wanted: dict[str, Any], what: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        filters.parse_value(wanted)
+    (error,) = refused.value.extra["errors"]
+    assert error["pointer"] == "" and what in error["detail"]
+
+
+def test_what_has_too_many_fields_is_refused_before_any_of_them_is_looked_at() -> None:
+    """The last one, which is wrong, is not told of."""
+    with pytest.raises(BadRequest) as refused:
+        filters.parse_value({"$and": [*({"a": n} for n in range(10_000)), {"$nothing": 1}]})
+    assert [error["pointer"] for error in refused.value.extra["errors"]] == [""]
+
+
+def test_a_filter_of_many_conditions_is_large() -> None:
+    few = {"$or": [{"a": n} for n in range(filters.LARGE)]}
+    assert not filters.is_large(filters.parse_value(few))
+    assert filters.is_large(filters.parse_value({"$nor": [few], "b": {"$elemMatch": {"c": 1}}}))

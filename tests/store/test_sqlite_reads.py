@@ -15,6 +15,7 @@ from gateway.core.errors import StoreUnavailable, TenantQueueFull
 from gateway.core.model import TenantId
 from gateway.store import filter as filters
 from gateway.store import sqlite_files
+from gateway.store.filter import LARGE
 from gateway.store.query import Query
 from gateway.store.sqlite import SQLiteDocumentStore
 from gateway.store.sqlite_reads import Reads
@@ -112,6 +113,29 @@ async def test_an_export_whose_client_leaves_ends_and_lets_its_connection_go(
             await step
         await export.aclose()
     await is_free(store)
+
+
+async def test_a_large_filter_is_prepared_from_a_seat_of_the_scans(store: SQLiteDocumentStore) -> None:
+    """SQLite takes milliseconds for it, and cannot lay it down in the middle."""
+    tenant = store.tenant(QUIET)
+    await tenant.create("orders", {"n": 1})
+    reads = reads_of(store)
+    taken = [await reads.scans.take("noisy") for _ in range(int(reads.scans.fair.seats))]
+    node = filters.parse(_alternatives(LARGE + 1))
+    async with aclosing(tenant.export("orders", node)) as chunks:
+        page = asyncio.ensure_future(tenant.list("orders", Query(node)))
+        export = asyncio.ensure_future(anext(chunks))
+        await eventually(lambda: reads.scans.waiting == 2)
+        assert len((await tenant.list("orders", Query(filters.parse(_alternatives(LARGE))))).items) == 1
+        assert not page.done() and not export.done()
+        for seat in taken:
+            seat.release()
+        assert len((await page).items) == 1 and await export
+    await is_free(store)
+
+
+def _alternatives(count: int) -> str:
+    return f'{{"$or":[{",".join(f"""{{"n":{n}}}""" for n in range(count))}]}}'
 
 
 async def test_too_many_queries_are_their_tenants_own_doing(store: SQLiteDocumentStore) -> None:
