@@ -39,6 +39,7 @@ QUIET, NOISY = "quiet", ("noisy-a", "noisy-b")
 TENANTS = (QUIET, *NOISY, *(f"noisy-{number}" for number in range(10)))
 THREADS = 8  # of the threaded backend
 SCOPES = "read write documents:read documents:write documents:manage"
+_CUT_OFF = (OSError, aiohttp.ClientError, asyncio.IncompleteReadError, TimeoutError)
 _AGAIN = 0.01  # seconds until a driver that returned is called again
 
 
@@ -47,7 +48,7 @@ class Site:
     """A gateway under attack, as its clients see it. admin_port: of its admin listener. pid: of its process.
 
     /documents/ is its own store; /t/ a threaded backend and /a/ an asynchronous one, as attacked_apps.py has
-    them, /ws/ that one with WebSockets. All tenants of TENANTS may do everything there.
+    them, /ws/ another process of it with WebSockets. All tenants of TENANTS may do everything there.
     """
 
     folder: str
@@ -128,8 +129,8 @@ def serve(folder: Path, edit: Edit | None = None) -> Iterator[tuple[Site, Server
     """A gateway with its backends, of which core 0 is the gateway's alone. Raises ServerFailed."""
     keys = Keys(folder)
     keys.write_keys()
-    threaded, asynchronous, port, admin = (free_port() for _ in range(4))
-    routing = _routing(threaded, asynchronous)
+    threaded, asynchronous, sockets, port, admin = (free_port() for _ in range(5))
+    routing = _routing(threaded, asynchronous, sockets)
     if edit is not None:
         edit(routing)
     (folder / "routing.yaml").write_text(yaml.safe_dump(routing, sort_keys=False))
@@ -153,24 +154,19 @@ def serve(folder: Path, edit: Edit | None = None) -> Iterator[tuple[Site, Server
         "--log-level",
         "warning",
     ]
-    uvicorn = [sys.executable, "-m", "uvicorn", "tests.faults.attacked_apps:asynchronous", "--port"]
-    uvicorn += [
-        str(asynchronous),
-        "--no-access-log",
-        "--log-level",
-        "warning",
-        "--timeout-graceful-shutdown",
-        "1",
-    ]
+    uvicorn = [sys.executable, "-m", "uvicorn", "tests.faults.attacked_apps:asynchronous", "--no-access-log"]
+    uvicorn += ["--log-level", "warning", "--timeout-graceful-shutdown", "1", "--port"]
     gateway = [sys.executable, "-m", "gateway", "serve", "-c", str(conf)]
     with ExitStack() as stack:
         stack.enter_context(Server("threaded", gunicorn, threaded, folder, machine.LOAD_CORE))
-        stack.enter_context(Server("asynchronous", uvicorn, asynchronous, folder, machine.LOAD_CORE))
+        for name, number in (("asynchronous", asynchronous), ("sockets", sockets)):
+            command = [*uvicorn, str(number)]
+            stack.enter_context(Server(name, command, number, folder, machine.LOAD_CORE))
         server = stack.enter_context(Server("gateway", gateway, port, folder))
         yield Site(str(folder), "127.0.0.1", port, admin, server.pids()[0]), server
 
 
-def _routing(threaded: int, asynchronous: int) -> dict[str, Any]:
+def _routing(threaded: int, asynchronous: int, sockets: int) -> dict[str, Any]:
     scopes = {"read": ["read"], "write": ["write"]}
     documents = {verb: [f"documents:{verb}"] for verb in ("read", "write", "manage")}
     return {
@@ -183,6 +179,7 @@ def _routing(threaded: int, asynchronous: int) -> dict[str, Any]:
             },
             "asynchronous": {"kind": "uvicorn", "concurrency": 16, "streams": 2000}
             | {"addresses": [f"http://127.0.0.1:{asynchronous}"]},
+            "sockets": {"kind": "uvicorn", "streams": 2000, "addresses": [f"http://127.0.0.1:{sockets}"]},
         },
         "tenants": {tenant: {} for tenant in TENANTS},
         "routes": [
@@ -192,7 +189,7 @@ def _routing(threaded: int, asynchronous: int) -> dict[str, Any]:
             | {"target": "documents", "methods": ["POST"], "scopes": documents, "body_limit": "10GiB"},
             {"name": "t", "path": "/t/{rest*}", "strip": "/t", "target": "threaded", "scopes": scopes},
             {"name": "a", "path": "/a/{rest*}", "strip": "/a", "target": "asynchronous", "scopes": scopes},
-            {"name": "ws", "path": "/ws/{rest*}", "strip": "/ws", "target": "asynchronous", "scopes": scopes}
+            {"name": "ws", "path": "/ws/{rest*}", "strip": "/ws", "target": "sockets", "scopes": scopes}
             | {"websocket": True},
         ],
     }
@@ -257,14 +254,21 @@ def driving(name: str, site: Site) -> Iterator[Driving]:
 async def _drive(one: Attack, site: Site) -> None:
     if one.prepare is not None:
         await one.prepare(site)
+    asyncio.get_running_loop().set_exception_handler(_told)
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
     while True:
         try:
             await one.drive(site)
-        except (OSError, aiohttp.ClientError, asyncio.IncompleteReadError, TimeoutError):
+        except _CUT_OFF:
             pass  # whom the gateway has cut off comes again
         await asyncio.sleep(_AGAIN)
+
+
+def _told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What a task of a driver that nobody waits for has met."""
+    if not isinstance(context.get("exception"), _CUT_OFF):
+        loop.default_exception_handler(context)
 
 
 if __name__ == "__main__":
