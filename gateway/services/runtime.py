@@ -11,8 +11,7 @@ import sys
 import uvloop
 
 # mallopt(3) of glibc.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
-_ARENAS = 2  # the threads share: the end of each but the first stays, up to _KEPT, whatever is given back
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _KEPT = 64 * 1024 * 1024  # bytes of free memory that are not given back at once
 _MAPPED = 4 * 1024 * 1024  # bytes from which a block is the system's to give and to take
 
@@ -29,7 +28,6 @@ def keep_memory() -> None:
         return
     mallopt(_MMAP_THRESHOLD, _MAPPED)
     mallopt(_TRIM_THRESHOLD, _KEPT)
-    mallopt(_ARENA_MAX, _ARENAS)
 
 
 _UNLIMITED = 2**20
