@@ -166,6 +166,8 @@ def test_ctrl_c_is_silent_and_its_exit_code_that_of_a_shell() -> None:
     started = subprocess.Popen(
         [sys.executable, "-m", "gateway", "check", "-"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        # A shell's job in the background ignores it, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     with started:
         poll(lambda: "pipe" in Path(f"/proc/{started.pid}/wchan").read_text())  # it waits for its input
