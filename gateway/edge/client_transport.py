@@ -7,21 +7,22 @@ import asyncio
 import socket
 from typing import cast
 
+from gateway.edge.reading import HeldReading
+
 # Why nothing is read at the moment; any of them is enough.
 BODY, AHEAD, TURN = 1, 2, 4
 
 
-class ClientTransport(asyncio.Protocol):
+class ClientTransport(HeldReading):
     """What a protocol does about its transport, for who builds on this. transport: None once it is gone.
     peer: the client's address, "" of a unix socket. writing_paused: what was written waits for the client."""
 
-    __slots__ = ("_held_by", "peer", "transport", "writing_paused")
+    __slots__ = ("peer", "writing_paused")
 
     def __init__(self) -> None:
-        self.transport: asyncio.Transport | None = None
+        super().__init__()
         self.peer = ""
         self.writing_paused = False
-        self._held_by = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
@@ -39,16 +40,3 @@ class ClientTransport(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.writing_paused = False
-
-    def hold(self, why: int) -> None:
-        """Read nothing for now. It counts from the next read on: what was read is fed all the same."""
-        self._held_by |= why
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.pause_reading()
-
-    def let_go(self, why: int) -> None:
-        """Read on, unless there is another reason not to."""
-        if self._held_by & why:
-            self._held_by &= ~why
-            if not self._held_by and self.transport is not None and not self.transport.is_closing():
-                self.transport.resume_reading()

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from gateway.core.model import Address
+from gateway.edge.reading import LARGE, HeldReading
 
-_LARGE = 64 * 1024  # bytes of a read behind which there may be as many more at once
 USER, TURN, REST = 1, 2, 4  # why nothing is read at the moment; any of them is enough
 REST_COST = 8  # large reads that take as long as the rest of one: about half a millisecond
 
@@ -26,20 +26,19 @@ class User(Protocol):
     def writable(self) -> None: ...
 
 
-class Connection(asyncio.Protocol):
+class Connection(HeldReading):
     """A connection to a backend. It carries one exchange at a time; bytes that nobody asked for end it.
 
     later: has a function called in a turn of the loop that has room for it, by what it costs in large reads.
     """
 
-    __slots__ = ("_held_by", "_later", "address", "exchange", "idle_since", "lost", "transport", "writable")
+    __slots__ = ("_later", "address", "exchange", "idle_since", "lost", "writable")
 
     def __init__(self, address: Address, later: Callable[[Callable[[], None], int], None]) -> None:
+        super().__init__()
         self._later = later
-        self._held_by = 0
         self.address = address
         self.exchange: User | None = None
-        self.transport: asyncio.Transport | None = None
         self.idle_since = 0.0
         self.lost = False
         self.writable: asyncio.Event | None = None  # there while somebody waits to write
@@ -51,7 +50,7 @@ class Connection(asyncio.Protocol):
         if self.exchange is None:
             self.abort()
             return
-        if len(data) >= _LARGE:
+        if len(data) >= LARGE:
             self.hold(TURN)
             self._later(self._read_on, 1)
         self.exchange.feed(data)
@@ -70,19 +69,6 @@ class Connection(asyncio.Protocol):
         self.let_go(REST)
         if self.exchange is not None:
             self.exchange.feed(b"")
-
-    def hold(self, why: int) -> None:
-        """Read nothing for now. It counts from the next read on."""
-        self._held_by |= why
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.pause_reading()
-
-    def let_go(self, why: int) -> None:
-        """Read on, unless there is another reason not to."""
-        if self._held_by & why:
-            self._held_by &= ~why
-            if not self._held_by and self.transport is not None and not self.transport.is_closing():
-                self.transport.resume_reading()
 
     def eof_received(self) -> None:
         """The transport closes itself; connection_lost says the rest, a turn later."""

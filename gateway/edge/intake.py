@@ -19,10 +19,10 @@ from gateway.edge.gathering import Gathering
 from gateway.edge.half_closed import HalfClosed
 from gateway.edge.holding import Holding, Memory
 from gateway.edge.linger import Lingering
+from gateway.edge.reading import LARGE
 from gateway.edge.request_stream import RequestStream
 
 _HELD = 64 * 1024  # bytes that a client may send ahead while its request is served, and one read more
-_LARGE = 64 * 1024  # bytes of a read behind which there may be as many more at once
 
 
 class Intake(ClientTransport):
@@ -87,7 +87,7 @@ class Intake(ClientTransport):
         if self.tunnel is not None:
             self.tunnel.from_client(data)
             return
-        if len(data) >= _LARGE:
+        if len(data) >= LARGE:
             self.hold(TURN)
             self._turns.read_on(self._read_on)
         if self.lingering is not None:
