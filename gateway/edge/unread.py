@@ -33,19 +33,19 @@ class Unread:
 
 def waiting(transport: asyncio.Transport) -> int:
     """Bytes from the other end that the kernel holds and nobody has read yet (tcp(7), SIOCINQ)."""
-    number = bytearray(4)
-    try:
-        fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.FIONREAD, number)
-    except OSError:
-        return 0
-    return int.from_bytes(number, sys.byteorder)
+    return _count(transport, termios.FIONREAD)
 
 
 def unsent(transport: asyncio.Transport) -> int:
     """Bytes in the kernel that the other end has not taken (tcp(7), SIOCOUTQ)."""
+    return _count(transport, termios.TIOCOUTQ)
+
+
+def _count(transport: asyncio.Transport, request: int) -> int:
+    """What the kernel answers an ioctl(2) of the socket; 0 where it knows none."""
     number = bytearray(4)
     try:
-        fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, number)
+        fcntl.ioctl(transport.get_extra_info("socket").fileno(), request, number)
     except OSError:
         return 0
     return int.from_bytes(number, sys.byteorder)
