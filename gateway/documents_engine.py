@@ -13,7 +13,6 @@ from pathlib import Path
 from threading import Event
 
 from gateway import console
-from gateway.app import document_store
 from gateway.core.model import TenantId
 from gateway.core.process import ProcessConfig
 from gateway.store.operator import Operator
@@ -61,6 +60,8 @@ def open_engine(config: ProcessConfig, meter: console.Meter) -> Engine:
     uri, stopped = config.store_uri, Event()
 
     def store() -> DocumentStore:
+        from gateway.app import document_store  # not for the other commands: it is the whole gateway
+
         return document_store(uri, os.urandom(32))  # its cursors do not outlive the command
 
     if not uri.startswith("sqlite:"):

@@ -22,6 +22,7 @@ import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from time import monotonic
 from typing import Any, ParamSpec, TypeVar
@@ -43,9 +44,16 @@ _ENDING = 2.0  # seconds for a process that has closed its socket to be gone
 _START = 30.0  # seconds for an interpreter to start, on a machine that is busy
 _QUIET = 60.0  # seconds between two lines of the log that say the same
 _IN_LINE = 30.0  # seconds that a job waits for a worker
-_PROGRAM = (
-    "import sys; sys.path[:] = sys.argv[2:]; from gateway.process_worker import main; main(int(sys.argv[1]))"
-)
+_NICER = 15  # than the event loop, whose core a busy pool must not take
+_PIECE = 256 * 1024  # bytes that are received at a time
+_PROGRAM = f"""\
+import sys
+sys.path[:] = sys.argv[2:]
+from gateway.scheduling import give_way_as_session
+give_way_as_session({_NICER})
+from gateway.process_worker import main
+main(int(sys.argv[1]))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,16 +329,16 @@ async def _receive_frame(sock: socket.socket, most: int) -> list[bytes]:
     lengths = [length for (length,) in LENGTH.iter_unpack(head)]
     if sum(lengths) > most:
         raise _Gone
-    return [bytes(await _receive(sock, length)) for length in lengths]
+    return [await _receive(sock, length) for length in lengths]
 
 
-async def _receive(sock: socket.socket, length: int) -> bytearray:
+async def _receive(sock: socket.socket, length: int) -> bytes:
     loop = asyncio.get_running_loop()
-    whole = bytearray(length)
-    left = memoryview(whole)
-    while left:
-        read = await loop.sock_recv_into(sock, left)
-        if not read:
+    whole = BytesIO()  # its value is no copy: one of ten megabytes would hold up the event loop
+    while length:
+        piece = await loop.sock_recv(sock, min(length, _PIECE))
+        if not piece:
             raise _Gone
-        left = left[read:]
-    return whole
+        whole.write(piece)
+        length -= len(piece)
+    return whole.getvalue()

@@ -26,7 +26,6 @@ COUNT = struct.Struct("!I")  # of a frame's parts
 LENGTH = struct.Struct("!Q")  # of one part
 
 _APART = 64 * 1024  # bytes, beyond which bytes are a part of their own
-_NICENESS = 10  # below the event loop, whose core a busy pool must not take
 _GROWN = 48 * 1024 * 1024  # bytes of memory more than at the start, beyond which a fresh process goes on
 _MAPPED = 1024 * 1024 * 1024  # bytes of address space beside the data: code, and what is only reserved
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -95,13 +94,9 @@ def _stay_apart(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         with contextlib.suppress(OSError), Path("/proc/self/oom_score_adj").open("w") as file:
             file.write("700")
-        # Of a session of its own the kernel weighs the session, and not the process in it (sched(7)).
-        with contextlib.suppress(OSError), Path("/proc/self/autogroup").open("w") as file:
-            file.write(str(_NICENESS))
     if os.getppid() != parent:  # it ended before the call above
         os._exit(1)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.nice(_NICENESS)
 
 
 def _run(parts: list[bytes]) -> list[Piece]:

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from aiohttp import hdrs, web
+from aiohttp import web
 from rich.markup import escape
 
-from gateway import console, explain, live
-from gateway.admin.guard import SCOPE as ADMIN_SCOPE
+from gateway import console
 from gateway.call import Call, Target
+from gateway.core.access import ADMIN_SCOPE
 from gateway.core.amounts import parse_duration
 from gateway.core.compile import Compiled
 from gateway.core.model import Route
@@ -164,6 +164,8 @@ def _routes(arguments: argparse.Namespace, config: ProcessConfig) -> int:
     if not arguments.live:
         _show(_compile(path).table.routes, arguments)
         return 0
+    from gateway import explain, live  # not for the other commands: the gateway's own modules take a while
+
     token = explain.read_token(arguments.token) if arguments.token is not None else None
     found = live.ask(config, token)
     try:
@@ -208,9 +210,11 @@ def _show(routes: Iterable[Route[Any]], arguments: argparse.Namespace) -> None:
 
 
 def _explain(arguments: argparse.Namespace, config: ProcessConfig) -> int:
+    from gateway import explain  # as above
+
     keys = Keys(Path(config.keys), config.tokens)
     headers = explain.parse_headers(arguments.header, arguments.token)
-    if hdrs.AUTHORIZATION in headers:
+    if "Authorization" in headers:
         keys.load()
     compiled = _compile(Path(config.routing))
     call, refused = explain.run(compiled, keys, arguments.method, arguments.path, headers)

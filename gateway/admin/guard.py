@@ -17,7 +17,6 @@ from gateway.core.target import host_of
 from gateway.core.tokens import bearer
 from gateway.edge import reply
 
-SCOPE = "gateway:admin"
 PROBES = frozenset({"/livez", "/readyz"})  # a prober holds no token
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -86,8 +85,8 @@ def _check_token(
     """As on the public listener: one token, of a tenant that is served, with the scope."""
     identity = verify(bearer(request.headers.getall(hdrs.AUTHORIZATION, ())))
     tenancy.resolve(identity, tenants, request.headers.getall("X-Tenant", ()))
-    if SCOPE not in identity.scopes:
-        raise access.lacks([SCOPE])
+    if access.ADMIN_SCOPE not in identity.scopes:
+        raise access.lacks([access.ADMIN_SCOPE])
 
 
 def problem(error: GatewayError) -> web.Response:

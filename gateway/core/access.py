@@ -12,6 +12,8 @@ from typing import Any
 from gateway.core.errors import Forbidden
 from gateway.core.model import Identity, Route
 
+ADMIN_SCOPE = "gateway:admin"  # what a token needs at the admin listener
+
 
 def require(route: Route[Any], method: str, identity: Identity) -> None:
     """Nothing when allowed, or when the target asks. Raises Forbidden naming the missing scopes (RFC 6750

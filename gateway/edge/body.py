@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from io import BytesIO
 from time import monotonic
 
 from gateway.call import Call
@@ -72,16 +73,15 @@ async def read(call: Call) -> bytes:
             held.grow(len(call.body))
         call.bytes_in = len(call.body)
         return call.body
-    if held is None:
-        return b"".join([chunk async for chunk in chunks(call)])
     announced = announced_length(call)
-    held.grow(announced or 0)
-    pieces = []
+    if held is not None:
+        held.grow(announced or 0)
+    whole = BytesIO()  # copied as it comes: joining ten megabytes at the end would hold up the event loop
     async for chunk in chunks(call):
-        if announced is None:
+        if held is not None and announced is None:
             held.grow(len(chunk))
-        pieces.append(chunk)
-    return b"".join(pieces)
+        whole.write(chunk)
+    return whole.getvalue()
 
 
 def _continue(call: Call) -> None:

@@ -16,6 +16,7 @@ from typing import ClassVar
 from gateway import threads
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import TenantId
+from gateway.scheduling import give_way
 from gateway.store import durable, regex
 from gateway.store.cursor import MIN_KEY_BYTES
 from gateway.store.large import Jobs
@@ -24,12 +25,12 @@ from gateway.store.sqlite_changes import Feeds
 from gateway.store.sqlite_export import Exports
 from gateway.store.sqlite_files import MAX_LOG_BYTES, Files
 from gateway.store.sqlite_inline import Inline
-from gateway.store.sqlite_reads import Reads, lower_priority
+from gateway.store.sqlite_reads import Reads
 from gateway.store.sqlite_slices import Slices
 from gateway.store.sqlite_sweep import Sweeper
 from gateway.store.sqlite_tenant import Services, SQLiteTenantStore
 from gateway.store.sqlite_transaction import Pace
-from gateway.store.sqlite_writers import Writers
+from gateway.store.sqlite_writers import NICER, Writers
 from gateway.store.write import NO_QUOTA, Quota
 
 READER_THREADS = 4 * 64  # a read keeps its thread between two slices: of MAX_QUERIES of each open tenant
@@ -77,7 +78,7 @@ class SQLiteDocumentStore:
         self._max_log_bytes = max_log_bytes
         self._jobs = jobs or Jobs()
         self._writers = Writers()
-        self._readers = ThreadPoolExecutor(READER_THREADS, "store-read", lower_priority)
+        self._readers = ThreadPoolExecutor(READER_THREADS, "store-read", give_way, (NICER,))
         self._services: Services | None = None
         self._sweeper: Sweeper | None = None
 

@@ -39,6 +39,7 @@ class TenantFile:
         self.queries = asyncio.Semaphore(MAX_QUERIES)
         self.waiting_queries = 0
         self.inline_from = 0.0  # see sqlite_inline.py
+        self.inline_given_up = 0  # how many, one after the other
         self._writer = writer
         self._readers: deque[sqlite3.Connection] = deque()  # appended to and popped from by threads
         self._writes: Writes | None = None

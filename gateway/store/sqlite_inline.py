@@ -17,7 +17,7 @@ from typing import TypeVar
 from gateway.store import sqlite_errors
 from gateway.store.nodes import Compare, Eq, Exists, In, Node, Size, Text, Type, conjuncts
 from gateway.store.query import Query
-from gateway.store.sqlite_files import Files
+from gateway.store.sqlite_files import Files, TenantFile
 from gateway.store.sqlite_statement import here
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ MAX_ITEMS = 100
 MAX_BYTES = 64 * 1024  # of documents of a page
 MAX_CONDITIONS = 8
 MAX_VALUES = 50  # of $in
-GIVEN_UP = 1.0  # seconds without another try behind one that was given up
+GIVEN_UP = 1.0  # seconds at most without another try, behind many that were given up one after the other
 _STEPS = 500  # of SQLite's virtual machine between two looks at the clock: 0.05 ms
 
 
@@ -112,5 +112,10 @@ class Inline:
             connection.set_progress_handler(None, 0)
             if connection.in_transaction:  # its end was held up too; reads would go on seeing what was then
                 connection.rollback()
-            used = self._clock() - look.began
-            file.inline_from = self._now() + (GIVEN_UP if given_up else WAIT * used)
+            file.inline_from = self._now() + self._pause(file, self._clock() - look.began, given_up)
+
+    def _pause(self, file: TenantFile, used: float, given_up: bool) -> float:
+        """Seconds without another try. Twice as long each time that one is given up: a page whose data was in
+        no cache may take too long once, and a tenant of long queries soon has none tried in vain."""
+        file.inline_given_up = file.inline_given_up + 1 if given_up else 0
+        return min(GIVEN_UP, WAIT * used * 2.0 ** max(file.inline_given_up - 1, 0))

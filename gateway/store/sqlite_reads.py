@@ -8,14 +8,12 @@ found. So a page waits for a slice of a long scan and never for the scan, whoeve
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager, suppress
-from threading import Event, Lock, get_native_id
+from contextlib import contextmanager
+from threading import Event, Lock
 from typing import TypeVar
 
 from gateway.core.errors import StoreUnavailable, TenantQueueFull
@@ -31,7 +29,6 @@ T = TypeVar("T")
 # Of SQLite's virtual machine, between two questions whether it may go on: some 0.1 ms over small documents,
 # and over those that are just not large (large.py) some 10 ms.
 STEPS = 1000
-_NICER = 5
 _LARGE = Lock()
 
 
@@ -295,15 +292,6 @@ def _timed(work: Callable[[Reading], T], reading: Reading) -> T:
     finally:
         here.turn = None
         reading.pause()
-
-
-def lower_priority() -> None:
-    """Of this thread: where a processor is free for one of them, the event loop goes first. Only Linux gives
-    threads priorities of their own."""
-    if sys.platform == "linux":
-        with suppress(OSError):
-            thread = get_native_id()
-            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICER)
 
 
 def _closing() -> StoreUnavailable:

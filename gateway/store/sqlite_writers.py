@@ -13,7 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from gateway import threads
 from gateway.fair_seats import FairSeats
+from gateway.scheduling import give_way
 
+NICER = 5  # than the event loop are the threads that read and write
 THREADS = 8  # some of them wait for a worker process
 OPENING_THREADS = 2
 WORK = 0.0005  # seconds of work between two looks at who waits
@@ -66,7 +68,7 @@ class Writers:
 
     def __init__(self) -> None:
         self.short_reads = ShortReads()
-        self.threads = ThreadPoolExecutor(THREADS, "store-write")
+        self.threads = ThreadPoolExecutor(THREADS, "store-write", give_way, (NICER,))
         self.opening = ThreadPoolExecutor(OPENING_THREADS, "store-open")
         self.seats = FairSeats("writers of the store", THREADS)
 

@@ -18,7 +18,7 @@ import pkgutil
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -239,7 +239,11 @@ def driving(name: str, site: Site) -> Iterator[Driving]:
     log = Path(site.folder) / "driver.out"
     with log.open("w+") as errors:
         pipe = subprocess.PIPE
-        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True) as process:
+        with subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=errors, text=True, start_new_session=True
+        ) as process:
+            with suppress(OSError):  # else it would have as much as each session of the others (sched(7))
+                Path(f"/proc/{process.pid}/autogroup").write_text("19")
             try:
                 assert process.stdin is not None and process.stdout is not None
                 say = partial(print, file=process.stdin, flush=True)
