@@ -15,12 +15,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 ORDER = (
     "cli -> app -> admin -> {services | handlers | life} -> {edge | store}"
-    " -> {call | periodic | threads | process_pool} -> {fair_seats | loop_slices | process_worker} -> core"
+    " -> {call | periodic | threads | process_pool}"
+    " -> {fair_seats | loop_slices | scheduling | process_worker} -> core"
 )
 LEVELS = {
-    "core": 0, "fair_seats": 1, "loop_slices": 1, "process_worker": 1, "call": 2, "periodic": 2,
-    "threads": 2, "process_pool": 2, "edge": 3, "store": 3, "services": 4, "handlers": 4, "life": 4,
-    "admin": 5, "app": 6, "cli": 7,
+    "core": 0, "fair_seats": 1, "loop_slices": 1, "process_worker": 1, "scheduling": 1, "call": 2,
+    "periodic": 2, "threads": 2, "process_pool": 2, "edge": 3, "store": 3, "services": 4, "handlers": 4,
+    "life": 4, "admin": 5, "app": 6, "cli": 7,
 }  # fmt: skip
 CLI_FILES = frozenset(
     {
