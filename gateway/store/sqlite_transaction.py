@@ -14,6 +14,7 @@ from gateway.store.change import Kind
 from gateway.store.schema_checks import Checks
 from gateway.store.sqlite_entries import Entries
 from gateway.store.sqlite_state import State, States
+from gateway.store.sqlite_writers import Manners
 from gateway.store.write import NO_QUOTA, Quota
 
 P = ParamSpec("P")
@@ -43,13 +44,14 @@ class Transaction:
         self,
         connection: sqlite3.Connection,
         states: States,
-        apart: Callable[..., Any] | None = None,
-        step: Callable[[], None] = lambda: None,
+        apart: Callable[..., Any] | None,
+        manners: Manners,
     ) -> None:
         self.connection = connection
         self.states = states
         self._apart = apart
-        self.step = step
+        self._manners = manners
+        self.step = self._manners.step
         self.now = instants.now()
         self._began = monotonic()
         self.changed = False
@@ -64,7 +66,8 @@ class Transaction:
         """A job on a large document (see large.py), done by a worker process while this transaction waits."""
         if self._apart is None:
             return function(*args, **more)
-        result: T = self._apart(function, *args, **more)
+        with self._manners.waiting():
+            result: T = self._apart(function, *args, **more)
         return result
 
     def has_time(self, pace: Pace) -> bool:

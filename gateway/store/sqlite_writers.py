@@ -7,9 +7,13 @@ and closed in threads apart, so that a tenant whose file is not open yet does no
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Lock
 
 from gateway import threads
 from gateway.fair_seats import FairSeats
@@ -20,6 +24,7 @@ THREADS = 8  # some of them wait for a worker process
 OPENING_THREADS = 2
 WORK = 0.0005  # seconds of work between two looks at who waits
 MAX_REST = 0.005  # seconds
+TURN = 0.002  # seconds of work while another writer waits
 
 
 class ShortReads:
@@ -32,23 +37,81 @@ class ShortReads:
         self.count = 0
 
 
+class Baton:
+    """Who of the writers' threads works: a few at a time, in the order in which they came.
+
+    All of them want the interpreter's lock and the processor, and the event loop has to get both back each
+    time. Beside eight threads that wrote it waited 76 of 125 ms for a processor alone, with one it does not.
+    None of them is slower for it: where one has the lock the others stand still anyway. For threads only.
+    """
+
+    def __init__(self, at_once: int = 1) -> None:
+        self._free = at_once
+        self._lock = Lock()
+        self._line: deque[Lock] = deque()
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for it."""
+        return bool(self._line)
+
+    def take(self) -> None:
+        """Wait for it."""
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return
+            turn = Lock()
+            turn.acquire()
+            self._line.append(turn)
+        turn.acquire()  # until `give` lets go of it
+
+    def give(self) -> None:
+        """Let the next one work."""
+        with self._lock:
+            if self._line:
+                self._line.popleft().release()
+            else:
+                self._free += 1
+
+
 class Manners:
-    """Those of one group of writes: while there are short reads, it works half of the time.
+    """Those of one group of writes: while there are short reads, it works half of the time, and never longer
+    than TURN while another group waits.
 
     A read asks SQLite for each of its documents, and has to get the interpreter's lock back each time: beside
     threads that always want it that takes longer than the read. now: a clock, and sleep, in seconds.
     """
 
-    __slots__ = ("_now", "_reads", "_since", "_sleep")
+    __slots__ = ("_baton", "_now", "_reads", "_since", "_sleep", "_turn")
 
     def __init__(
         self,
         reads: ShortReads,
+        baton: Baton,
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        self._reads, self._now, self._sleep = reads, now, sleep
-        self._since = now()
+        self._reads, self._baton, self._now, self._sleep = reads, baton, now, sleep
+        self._since = self._turn = now()
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Around all the work of a group."""
+        self._begin()
+        try:
+            yield
+        finally:
+            self._baton.give()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around what is no work of the thread: the disk's, or a worker process's."""
+        self._baton.give()
+        try:
+            yield
+        finally:
+            self._begin()
 
     def step(self) -> None:
         """Between two small pieces of work, in the writer's thread."""
@@ -57,20 +120,28 @@ class Manners:
         if worked < WORK:
             return
         if self._reads.count:
-            self._sleep(min(worked, MAX_REST))
+            self._sleep(min(worked, MAX_REST))  # with the baton: nobody else shall work meanwhile
             now = self._now()
         self._since = now
+        if self._baton.is_wanted and now - self._turn >= TURN:
+            with self.waiting():
+                pass
+
+    def _begin(self) -> None:
+        self._baton.take()
+        self._since = self._turn = self._now()
 
 
 class Writers:
     """seats: the right to use one of `threads`. short_reads: those that the threads let go first. On the
-    event loop only."""
+    event loop only, but for the baton, which is the threads'."""
 
     def __init__(self) -> None:
         self.short_reads = ShortReads()
         self.threads = ThreadPoolExecutor(THREADS, "store-write", give_way, (NICER,))
         self.opening = ThreadPoolExecutor(OPENING_THREADS, "store-open")
         self.seats = FairSeats("writers of the store", THREADS)
+        self.baton = Baton(max(1, min(THREADS // 2, (os.cpu_count() or 1) // 2)))
 
     async def close(self) -> None:
         """Wait until what they do is done."""

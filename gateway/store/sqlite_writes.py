@@ -27,7 +27,7 @@ from gateway.store import sqlite_errors
 from gateway.store.sqlite_connections import begin_write, limit_size
 from gateway.store.sqlite_state import States
 from gateway.store.sqlite_transaction import Operation, Transaction
-from gateway.store.sqlite_writers import Manners, Writers
+from gateway.store.sqlite_writers import Baton, Manners, ShortReads, Writers
 from gateway.store.write import NO_QUOTA
 
 _log = logging.getLogger(__name__)
@@ -140,8 +140,8 @@ class Writes:
     def _run_in_thread(self, operations: list[Operation]) -> Group:
         if not self._log.has_room(self._connection):
             return Group([], is_log_full=True)
-        manners = Manners(self._writers.short_reads)
-        return run_group(self._connection, self._states, operations, self._apart, manners.step)
+        manners = Manners(self._writers.short_reads, self._writers.baton)
+        return run_group(self._connection, self._states, operations, self._apart, manners)
 
     def _end_group(
         self, taken: list[tuple[Operation, asyncio.Future[Any]]], seat: Seat, work: Future[Group]
@@ -215,29 +215,32 @@ def run_group(
     states: States,
     operations: list[Operation],
     apart: Callable[..., Any] | None = None,
-    step: Callable[[], None] = lambda: None,
+    manners: Manners | None = None,
 ) -> Group:
-    """Run operations in one transaction, in a writer thread, for GROUP_SECONDS. step: see Transaction. Raises
-    when nothing was committed."""
+    """Run operations in one transaction, in a writer thread, for GROUP_SECONDS. manners: those of a thread
+    that is not alone. Raises when nothing was committed."""
+    manners = manners or Manners(ShortReads(), Baton())
     _limit_file(connection, states, operations)
     begin_write(connection)
-    try:
-        states.begin()
-        transaction = Transaction(connection, states, apart, step)
-        settled = []
-        for operation in operations:
-            settled.append(_run(transaction, operation))
-            step()
-            if transaction.seconds >= GROUP_SECONDS:
-                break
-        transaction.entries.flush()
-        states.flush()
-        connection.execute("COMMIT")
-    except BaseException:
-        states.forget()
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+    with manners.working():
+        try:
+            states.begin()
+            transaction = Transaction(connection, states, apart, manners)
+            settled = []
+            for operation in operations:
+                settled.append(_run(transaction, operation))
+                manners.step()
+                if transaction.seconds >= GROUP_SECONDS:
+                    break
+            transaction.entries.flush()
+            states.flush()
+            with manners.waiting():
+                connection.execute("COMMIT")
+        except BaseException:
+            states.forget()
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
     return Group(settled, transaction.changed)
 
 

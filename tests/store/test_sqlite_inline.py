@@ -16,7 +16,7 @@ from gateway.store import sqlite_errors
 from gateway.store.query import Query
 from gateway.store.sqlite import SQLiteDocumentStore
 from gateway.store.sqlite_files import TenantFile
-from gateway.store.sqlite_inline import GIVEN_UP, MAX_BYTES, MOST, WAIT, Inline, Look, may_be_short
+from gateway.store.sqlite_inline import CREDIT, GIVEN_UP, MAX_BYTES, MOST, WAIT, Inline, Look, may_be_short
 
 LONG = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000000) SELECT sum(i) FROM n"
 
@@ -28,6 +28,7 @@ class File:
         self.inline = sqlite3.connect(":memory:")
         self.queries = asyncio.Semaphore(1)
         self.inline_from = 0.0
+        self.inline_given_up = 0
 
 
 class Bench:
@@ -60,24 +61,32 @@ def bench() -> Any:
     made.file.inline.close()
 
 
-def test_a_short_query_is_answered_and_the_next_one_when_the_tenant_may_have_its_time_again(
-    bench: Bench,
-) -> None:
-    assert bench.ask(spends=0.0004) == 1
-    bench.time += 0.0004 * WAIT - 0.0001
+def test_a_tenant_has_its_share_of_time_of_which_some_is_saved_up(bench: Bench) -> None:
+    page = 0.0004
+    saved = int(CREDIT / (WAIT * page)) + 1  # the last one may go beyond it
+    assert [bench.ask(spends=page) for _ in range(saved + 1)] == [1] * saved + [None]
+    bench.time += saved * WAIT * page - CREDIT - 0.0001
     assert bench.ask() is None
     bench.time += 0.0002
     assert bench.ask() == 1
+    bench.time += 100.0  # no more is saved up than that
+    assert [bench.ask(spends=page) for _ in range(saved + 1)] == [1] * saved + [None]
 
 
-def test_a_long_query_is_given_up_and_none_is_tried_for_a_while(bench: Bench) -> None:
+def test_a_long_query_is_given_up_and_each_one_behind_it_costs_twice_as_much(bench: Bench) -> None:
     bench.step = MOST / 10
     assert bench.ask(LONG) is None and bench.used < 3 * MOST
+    tries = []
+    for _ in range(40):
+        before = bench.used
+        assert bench.ask(LONG) is None
+        tries.append(bench.used > before)
+        bench.time += GIVEN_UP / 4
+    assert tries[0], "one that was too long may have been so by chance"
+    assert sum(tries[20:]) <= 20 / 4 + 1, "a tenant of long queries has one tried in GIVEN_UP"
     bench.step = 0.0
-    bench.time += GIVEN_UP - 0.01
-    assert bench.ask() is None
-    bench.time += 0.02
-    assert bench.ask() == 1
+    bench.time += GIVEN_UP + 0.01
+    assert bench.ask() == 1 and bench.file.inline_given_up == 0
 
 
 def test_what_python_does_between_two_rows_counts_and_a_large_document_is_left_to_a_thread(

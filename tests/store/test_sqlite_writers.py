@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from pathlib import Path
+from threading import Thread
+
+import pytest
 
 from gateway.core.model import TenantId
 from gateway.store.patch import MergePatch
@@ -15,10 +18,10 @@ from gateway.store.sqlite_files import Files
 from gateway.store.sqlite_operations import bulk
 from gateway.store.sqlite_state import States
 from gateway.store.sqlite_transaction import Operation, Transaction
-from gateway.store.sqlite_writers import MAX_REST, THREADS, WORK, Manners, ShortReads, Writers
+from gateway.store.sqlite_writers import MAX_REST, THREADS, TURN, WORK, Baton, Manners, ShortReads, Writers
 from gateway.store.sqlite_writes import run_group
 from gateway.store.write import Update
-from tests.eventually import eventually
+from tests.eventually import eventually, poll
 
 
 async def test_a_group_of_writes_takes_a_seat_in_its_turn_and_is_charged_for_its_time(tmp_path: Path) -> None:
@@ -80,7 +83,7 @@ class Clock:
 def worked(reads: ShortReads, pieces: int, seconds: float) -> float:
     """How long a group rested beside so many pieces of work."""
     clock = Clock()
-    manners = Manners(reads, clock, clock.sleep)
+    manners = Manners(reads, Baton(), clock, clock.sleep)
     for _ in range(pieces):
         clock.time += seconds
         manners.step()
@@ -95,13 +98,60 @@ def test_a_group_works_half_of_the_time_while_there_are_short_reads_and_no_less(
     assert abs(worked(reads, 10, 20 * MAX_REST) - 10 * MAX_REST) < 1e-6, "a piece that took long is no debt"
 
 
+def test_groups_work_one_at_a_time_and_take_turns_in_the_order_in_which_they_came() -> None:
+    baton, told, working = Baton(), [], 0
+
+    def group(name: str) -> None:
+        nonlocal working
+        clock = Clock()
+        manners = Manners(ShortReads(), baton, clock, clock.sleep)
+        with manners.working():
+            for _ in range(6):
+                working += 1
+                assert working == 1
+                told.append(name)
+                working -= 1
+                clock.time += TURN * 0.6
+                manners.step()
+
+    threads = [Thread(target=group, args=(name,)) for name in "abc"]
+    baton.take()
+    for number, thread in enumerate(threads, 1):
+        thread.start()
+        poll(lambda number=number: len(baton._line) == number)  # type: ignore[misc]
+    baton.give()
+    for thread in threads:
+        thread.join()
+    assert "".join(told) == "aabbcc" * 3
+
+
+def test_a_group_that_waits_for_the_disk_or_a_worker_process_lets_others_work() -> None:
+    baton = Baton()
+    manners = Manners(ShortReads(), baton)
+    with manners.working():
+        with manners.waiting():
+            baton.take()
+            assert not baton.is_wanted
+            baton.give()
+        with pytest.raises(ZeroDivisionError), manners.waiting():
+            raise ZeroDivisionError
+    baton.take()
+    baton.give()
+
+
 async def test_a_bulk_looks_at_who_waits_before_each_of_its_writes(tmp_path: Path) -> None:
 
     connection = open_writer(tmp_path / "acme.db", None)
-    steps: list[int] = []
+    steps: list[float] = []
+
+    def clock() -> float:
+        steps.append(0.0)
+        return 0.0
+
+    manners = Manners(ShortReads(), Baton(), clock)
     writes = [Update(f"not there {number}", MergePatch({})) for number in range(300)]
     operations = [Operation(bulk("c", writes, atomic=False))]
-    (settled,) = run_group(connection, States(connection), operations, None, lambda: steps.append(1)).settled
+    (settled,) = run_group(connection, States(connection), operations, None, manners).settled
     assert [outcome.status for outcome in settled.result] == [404] * 300
     assert len(steps) >= 300
     connection.close()
@@ -113,7 +163,7 @@ async def test_reads_count_as_short_until_they_end_or_turn_out_to_be_scans(tmp_p
     tenant, short = store.tenant(TenantId("acme")), store._writers.short_reads
     for number in range(30):
         await tenant.create("c", {"n": number})
-    reads = [asyncio.ensure_future(tenant.list("c", Query())) for _ in range(8)]
+    reads = [asyncio.ensure_future(tenant.list("c", Query(count=True))) for _ in range(8)]
     await eventually(lambda: store.is_reading)
     for read in reads[4:]:
         read.cancel()
