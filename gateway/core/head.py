@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from gateway.core.errors import BadRequest, HeadersTooLarge
 from gateway.core.headers import HOP_BY_HOP, is_ours
-from gateway.core.lines import Lines, line_pattern
+from gateway.core.lines import MAX_LENGTH, Lines, is_long_line, line_pattern
 from gateway.core.target import without_empty_port
 
 _length = re.compile(r"[0-9]{1,20}", re.ASCII).fullmatch
@@ -237,4 +237,6 @@ def read(raw: bytes) -> Head:
 
 def is_line(line: bytes) -> bool:
     """Whether it is a header line."""
+    if len(line) > MAX_LENGTH:
+        return is_long_line(line)
     return _lines.get(line) is not None or line_pattern(line) is not None

@@ -19,10 +19,17 @@ MAX_LENGTH = 256  # bytes of a line that is worth remembering
 # Possessive: the white space and the value share characters, and 64 KiB of spaces before a NUL would be tried
 # in every way to divide them (15 s, measured).
 line_pattern = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++):[ \t]*+([\t\x20-\x7e\x80-\xff]*+)").fullmatch
+_name = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++:").match
+_NO_VALUE = bytes(byte for byte in range(128) if (byte < 0x20 and byte != 0x09) or byte == 0x7F)
 # By name (lower case), wherever a credential may stand: X-Api-Key, X-CSRF-Token; a Location may hold a code.
 _secret = re.compile(
     rb"auth|cookie|token|secret|passw|session|signature|[cx]srf|jwt|key|location|referer"
 ).search
+
+
+def is_long_line(line: bytes) -> bool:
+    """Whether `line_pattern` would match, for a long line: three times as fast as that (16 KiB: 16 µs)."""
+    return _name(line) is not None and len(line.translate(None, _NO_VALUE)) == len(line)
 
 
 class Lines(Generic[K]):

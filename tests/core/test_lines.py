@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from gateway.core.lines import MAX_LENGTH, MAX_REMEMBERED, Lines
+from gateway.core.lines import MAX_LENGTH, MAX_REMEMBERED, Lines, is_long_line, line_pattern
 
 
 def memory() -> Lines[tuple[bytes, bytes, bytes]]:
@@ -97,3 +97,12 @@ def test_no_line_takes_long(line: bytes) -> None:
     with pytest.raises(ValueError, match="not a header line"):
         memory().learn(line)
     assert time.process_time() - before < 5
+
+
+def test_a_long_line_is_judged_as_a_short_one() -> None:
+    for number in range(256):
+        byte = bytes((number,))
+        shapes = byte + b"a: b", b"a" + byte + b": b", b"a:" + byte + b"b", b"a: b" + byte, b"a: b" + byte + b"c"
+        for line in shapes:
+            assert is_long_line(line) == (line_pattern(line) is not None), line
+    assert not is_long_line(b": b") and not is_long_line(b"a") and is_long_line(b"a:")
