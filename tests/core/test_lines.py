@@ -102,7 +102,7 @@ def test_no_line_takes_long(line: bytes) -> None:
 def test_a_long_line_is_judged_as_a_short_one() -> None:
     for number in range(256):
         byte = bytes((number,))
-        shapes = byte + b"a: b", b"a" + byte + b": b", b"a:" + byte + b"b", b"a: b" + byte, b"a: b" + byte + b"c"
+        shapes = [byte + b"a: b", b"a" + byte + b": b", b"a:" + byte + b"b", b"a: b" + byte]
         for line in shapes:
             assert is_long_line(line) == (line_pattern(line) is not None), line
     assert not is_long_line(b": b") and not is_long_line(b"a") and is_long_line(b"a:")
