@@ -9,8 +9,10 @@ that is ahead: a debt stays until virtual time passes it.
 A fair order does not help a quick tenant while all seats are inside another's slow requests. So a tenant is
 heavy while its seat time over the last 5 s, or what it would be charged for one more seat, exceeds half its
 fair share, or while it holds as many seats as that share is, and more than one: requests of many seconds
-have used nothing yet when they take the last seat. While more than one tenant is active the heavy ones
-together hold at most `seats - reserve`. Active is who held or waited for a seat within that time. With a
+have used nothing yet when they take the last seat. It is heavy too while its requests take, or, before one of
+them was measured, may take, many times as long as those of another active tenant: the reserve is for who
+gives it back soon. While more than one tenant is active the heavy ones together hold at most
+`seats - reserve`. Active is who held or waited for a seat within that time. With a
 reserve of 0 no seat is idle while somebody waits, else at most `reserve` seats are.
 
 Times are seconds on any monotonic clock. A decision costs O(log n) in the tenants that wait, amortised.
@@ -22,6 +24,7 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush, heapreplace
+from math import frexp
 from typing import Any, Generic, TypeVar
 
 from gateway.core.estimate import Estimate
@@ -31,11 +34,16 @@ from gateway.core.usage import WINDOW
 
 T = TypeVar("T")
 _FIRST = 0.05  # seconds: charged before anything was measured
+_UNKNOWN = 1.0  # seconds that a request may take whose tenant is not known yet
+_LONG = 0.02  # seconds: what takes less is never slow
+_SLOWER = 3  # a power of two: so many times as long as another's is slow
 _LEARN = 0.125  # how far an estimate of a tenant moves towards a new measurement
 _LEARN_ALL = 0.0625  # and that of the backend
+_KINDS = 32  # of requests, by powers of two: from 2 ** -32 s
 _SLICES = 10  # of the window, each as long as the time between two ticks
 _REVIEWED = 64  # tenants looked at by a tick, at least
 _CROWD = 64  # tenants; a dict never gives back the room that so many took, so it is made anew after them
+LIGHT, HEAVY, NEW = range(3)  # lanes
 
 
 class FairQueue(Generic[T]):
@@ -54,7 +62,10 @@ class FairQueue(Generic[T]):
         self.service = Estimate()
         self.flows: dict[str, Flow[T]] = {}
         self._heavy_inside = 0
-        self._heaps: tuple[list[Any], list[Any]] = ([], [])  # of light tenants, and of heavy ones
+        self._kinds = 0  # which there are, a bit for each
+        self._of_kind: dict[int, int] = {}  # tenants, by bit
+        # Of light tenants, of heavy ones, and of those whose requests were not measured yet.
+        self._heaps: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
         self._number = 0
         self._queues = 0
         self._crowd = 0
@@ -131,7 +142,9 @@ class FairQueue(Generic[T]):
         self.virtual += seconds * self._per_weight
         if learn:
             known = flow.estimate
-            flow.estimate = known + (seconds - known) * _LEARN if known else seconds
+            flow.estimate = known = known + (seconds - known) * _LEARN if known else seconds
+            if (kind := frexp(known)[1]) != flow.kind:
+                self._classify(flow, kind)
             known = self.estimate
             self.estimate = known + (seconds - known) * _LEARN_ALL if known else seconds
             if not flow.service.mean and self.service.mean:
@@ -174,7 +187,9 @@ class FairQueue(Generic[T]):
         self.inside += 1
         if flow.heavy:
             self._heavy_inside += 1
-        elif flow.inside > 1 and self.reserve and self._holds_much(flow):
+        elif self.reserve and (
+            (flow.inside > 1 and self._holds_much(flow)) or (not flow.estimate and self._is_slow(0.0))
+        ):
             flow.heavy = True
             self._heavy_inside += flow.inside
 
@@ -190,7 +205,7 @@ class FairQueue(Generic[T]):
             self._queues += 1
             self._waiting_weight += flow.weight
             self._look(flow, now)
-            flow.lane = flow.heavy
+            flow.lane = int(flow.heavy) if self._is_known(flow) else NEW
             self._push(flow)
         flow.queue[item] = now
         self.waiting += 1
@@ -264,7 +279,10 @@ class FairQueue(Generic[T]):
         waiting = self._waiting_weight + (0.0 if own is not None and own.queue else weight)
         seats = self.seats
         much = own is not None and self._holds_much(own)
-        if self.reserve and total > weight and (much or recent + work > seats * WINDOW * weight / total / 2):
+        if self.reserve and total > weight:
+            much = much or recent + work > seats * WINDOW * weight / total / 2
+            much = much or self._is_slow(own.estimate if own is not None else 0.0)
+        if self.reserve and total > weight and much:
             seats -= max(0.0, self.reserve - others * look.light_part(own))
         return max(seats - idle, seats * waiting / total, 1e-9)
 
@@ -286,7 +304,8 @@ class FairQueue(Generic[T]):
         if not self.reserve:
             return
         fair = self.seats * WINDOW * flow.weight * self._per_weight
-        heavy = max(flow.recent(now), flow.estimate) > fair / 2 or self._holds_much(flow)
+        used = max(flow.recent(now), flow.estimate)
+        heavy = used > fair / 2 or self._holds_much(flow) or self._is_slow(flow.estimate)
         if heavy is flow.heavy:
             return
         flow.heavy = heavy
@@ -300,27 +319,65 @@ class FairQueue(Generic[T]):
             return flow.inside > 0 and flow.inside + 1 > fair
         return flow.inside > 1 and flow.inside >= fair
 
+    def _is_slow(self, estimate: float) -> bool:
+        """Whether requests of so many seconds, 0.0 if that is not known, take many times as long as those of
+        another active tenant."""
+        seconds = estimate or _UNKNOWN
+        if seconds < _LONG:
+            return False
+        quick = frexp(seconds)[1] - 1 - _SLOWER  # theirs are below two to this
+        return bool(self._kinds & ((2 << quick + _KINDS) - 1))
+
+    def _classify(self, flow: Flow[T], kind: int | None) -> None:
+        """kind: the power of two that its requests' seconds are below; None when it is forgotten."""
+        for number, change in ((flow.kind, -1), (kind, 1)):
+            if number is not None:
+                bit = max(0, number + _KINDS)
+                self._of_kind[bit] = self._of_kind.get(bit, 0) + change
+                self._kinds = self._kinds & ~(1 << bit) | (bool(self._of_kind[bit]) << bit)
+        flow.kind = kind
+
     def _capped(self) -> bool:
         """Whether the heavy ones hold all that they may."""
         return len(self.flows) > 1 and self._heavy_inside >= self._open
 
     def _first_light(self, now: float) -> Flow[T] | None:
-        light, heavy = self._heaps
+        light = self._heaps[LIGHT]
         while (flow := self._first(light)) is not None:
             self._look(flow, now)
             if not flow.heavy:
-                return flow
-            flow.lane = True
-            heappush(heavy, heappop(light))
-        return None
+                break
+            self._move(flow, light, HEAVY)
+        return flow if self._is_slow(0.0) else _sooner(flow, self._first_new(now))
 
     def _first_heavy(self, now: float) -> Flow[T] | None:
         """The first in the lane of the heavy ones, if it may go: there is room, or it is heavy no more."""
-        flow = self._first(self._heaps[True])
+        flow = self._first(self._heaps[HEAVY])
         if flow is not None and self._capped():
             self._look(flow, now)
             return None if flow.heavy else flow
+        if self._is_slow(0.0) and not self._capped():
+            return _sooner(flow, self._first_new(now))
         return flow
+
+    def _first_new(self, now: float) -> Flow[T] | None:
+        """The first one whose requests were not measured yet: whether they are slow is the same for all."""
+        new = self._heaps[NEW]
+        while (flow := self._first(new)) is not None:
+            self._look(flow, now)
+            if not self._is_known(flow):
+                break
+            self._move(flow, new, int(flow.heavy))
+        return flow
+
+    def _is_known(self, flow: Flow[T]) -> bool:
+        """Whether it depends on itself alone in which lane it waits."""
+        return not self.reserve or bool(flow.estimate) or self._holds_much(flow)
+
+    def _move(self, flow: Flow[T], heap: list[Any], lane: int) -> None:
+        """From the top of a heap to another lane."""
+        flow.lane = lane
+        heappush(self._heaps[lane], heappop(heap))
 
     def _first(self, heap: list[Any]) -> Flow[T] | None:
         """The one with the smallest tag. An entry that is void is dropped when it comes up, and one whose tag
@@ -388,6 +445,7 @@ class FairQueue(Generic[T]):
                 self._review.append(flow)
                 continue
             del self.flows[flow.key]
+            self._classify(flow, None)
             self._weigh(-flow.weight)
             if flow.tag > self.virtual:
                 self._debts[flow.key] = flow.tag
@@ -406,3 +464,10 @@ class FairQueue(Generic[T]):
         if self._crowd >= _CROWD and len(self.flows) < self._crowd // 4:
             self.flows = dict(self.flows)
             self._crowd = len(self.flows)
+
+
+def _sooner(one: Flow[T] | None, other: Flow[T] | None) -> Flow[T] | None:
+    """Whose entry comes first."""
+    if one is None or other is None:
+        return one or other
+    return one if one.entry < other.entry else other

@@ -14,8 +14,8 @@ T = TypeVar("T")
 class Flow(Usage, Generic[T]):
     """What is known of one active tenant. tag: in virtual time. pending: charged, not yet measured.
     began: since when those in its queue have had to wait for long. estimate: what it is charged at first, 0.0
-    when unknown. service: what was measured of its requests. charged: what it was charged last. queue: who
-    waits, and since when."""
+    when unknown. kind: of its requests, by that. service: what was measured of its requests. charged: what it
+    was charged last. queue: who waits, and since when."""
 
     __slots__ = (
         "began",
@@ -24,6 +24,7 @@ class Flow(Usage, Generic[T]):
         "estimate",
         "heavy",
         "key",
+        "kind",
         "lane",
         "pending",
         "per",
@@ -42,10 +43,11 @@ class Flow(Usage, Generic[T]):
         self.pending = 0.0
         self.charged = 0.0
         self.estimate = 0.0
+        self.kind: int | None = None
         self.service = Estimate()
         self.began = now
         self.heavy = False
-        self.lane = False  # in which heap its entry is; a heavy one is moved when it comes up
+        self.lane = 0  # in which heap its entry is; it is moved when it comes up and belongs into another
         self.queue: OrderedDict[T, float] | None = None  # there while somebody waits
         self.entry: Any = None  # its place in a heap: (tag, number, flow)
 

@@ -377,6 +377,65 @@ def test_a_heavy_tenant_does_not_take_the_reserve_even_when_nobody_waits() -> No
     assert queue.try_take("light", 1.0, 3.0) is not None
 
 
+@pytest.mark.parametrize("order", ["aabb", "abab", "baab"])
+def test_tenants_that_nobody_knows_leave_the_last_seat_to_one_that_is_known_to_be_quick(order: str) -> None:
+    """A first wave of requests of 5 s, all at once, and a second one as soon as the first is over."""
+    queue: FairQueue[str] = FairQueue(8, 1)
+
+    def quick(now: float) -> bool:
+        flow = queue.try_take("quiet", 1.0, now)
+        if flow is not None:
+            queue.end(flow, flow.charged, now, now + 0.001)
+        return flow is not None
+
+    assert quick(0.9)
+    now, inside = 1.0, []
+    for number in range(40):
+        for key in order:
+            flow = queue.try_take(key, 1.0, now)
+            if flow is None:
+                queue.wait(f"{key}{number}", key, 1.0, now)
+            else:
+                inside.append(flow)
+        assert quick(now)
+    assert len(inside) == 7, "no seat but the reserve is idle"
+    for _ in range(3):
+        for tenth in range(50):
+            assert quick(now + tenth / 10)
+            if tenth % 5 == 0:
+                queue.tick(now + tenth / 10)
+        now += 5.0
+        ended, inside = inside, []
+        for flow in ended:
+            queue.end(flow, flow.charged, now - 5.0, now)
+            while (taken := queue.next(now)) is not None:
+                inside.append(taken[1])
+            assert quick(now)
+        assert len(inside) == 7
+
+
+def test_a_newcomer_has_the_last_seat_where_no_other_tenant_is_quick() -> None:
+    queue: FairQueue[str] = FairQueue(4, 1)
+    first = queue.try_take("a", 1.0, 0.0)
+    assert first is not None
+    queue.end(first, first.charged, 0.0, 2.0)
+    for _ in range(3):
+        assert queue.try_take("a", 1.0, 2.0) is not None
+    assert queue.try_take("b", 1.0, 2.0) is not None
+    assert queue.try_take("c", 1.0, 2.0) is None
+
+
+def test_what_is_known_of_a_tenant_is_forgotten_with_it() -> None:
+    queue: FairQueue[str] = FairQueue(4, 1)
+    for key, seconds in (("a", 0.001), ("b", 0.001), ("c", 3.0), ("b", 5.0)):
+        flow = queue.try_take(key, 1.0, 0.0)
+        assert flow is not None
+        queue.end(flow, flow.charged, 0.0, seconds)
+    assert queue._kinds and sum(queue._of_kind.values()) == 3
+    queue.tick(5.0 + 2 * WINDOW)
+    assert not queue.flows and not queue._kinds and not sum(queue._of_kind.values())
+
+
 def test_a_heavy_tenant_is_heavy_no_more_once_its_seat_time_is_old() -> None:
     queue: FairQueue[str] = FairQueue(4, 1)
     seats = [queue.try_take("a", 1.0, 0.0) for _ in range(4)]

@@ -237,10 +237,8 @@ async def expected(site: Site) -> None:
     await _both(site, 100, one)
 
 
-@attack("views that take all threads for 5 s, 100 at once", lead=6.0)
+@attack("views that take all threads for 5 s, 100 at once")
 async def hung(site: Site) -> None:
-    """The first wave of tenants that nobody knows holds all seats, each within its share, to its end."""
-
     async def one(site: Site, tenant: str) -> None:
         async with site.client(tenant) as client:
             async with client.get("/t/sleep/5.0") as response:
