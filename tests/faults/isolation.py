@@ -48,7 +48,7 @@ class Site:
     """A gateway under attack, as its clients see it. admin_port: of its admin listener. pid: of its process.
 
     /documents/ is its own store; /t/ a threaded backend and /a/ an asynchronous one, as attacked_apps.py has
-    them, /ws/ another process of it with WebSockets. All tenants of TENANTS may do everything there.
+    them, /ws/ and /e/ another process of it. All tenants of TENANTS may do everything there.
     """
 
     folder: str
@@ -189,6 +189,7 @@ def _routing(threaded: int, asynchronous: int, sockets: int) -> dict[str, Any]:
             | {"target": "documents", "methods": ["POST"], "scopes": documents, "body_limit": "10GiB"},
             {"name": "t", "path": "/t/{rest*}", "strip": "/t", "target": "threaded", "scopes": scopes},
             {"name": "a", "path": "/a/{rest*}", "strip": "/a", "target": "asynchronous", "scopes": scopes},
+            {"name": "e", "path": "/e/{rest*}", "strip": "/e", "target": "sockets", "scopes": scopes},
             {"name": "ws", "path": "/ws/{rest*}", "strip": "/ws", "target": "sockets", "scopes": scopes}
             | {"websocket": True},
         ],

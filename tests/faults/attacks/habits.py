@@ -209,7 +209,7 @@ async def feeds(site: Site) -> None:
 
 @attack("requests whose clients leave at once, 64 at a time")
 async def left(site: Site) -> None:
-    paths = ("/t/sleep/0.2", "/a/large/5", "/documents/orders/?sort=note&count=true", "/a/quick")
+    paths = ("/t/sleep/0.2", "/e/large/5", "/documents/orders/?sort=note&count=true", "/a/quick")
 
     async def one(site: Site, tenant: str) -> None:
         for path in paths:

@@ -129,14 +129,14 @@ async def slow_readers(site: Site) -> None:
 async def unread_events(site: Site) -> None:
     async with asyncio.TaskGroup() as group:
         for number in range(500):
-            group.create_task(_unread(site, NOISY[number % 2], "/a/events"))
+            group.create_task(_unread(site, NOISY[number % 2], "/e/events"))
 
 
 @attack("50 event streams of tiny events as fast as they come")
 async def fast_events(site: Site) -> None:
     async def one(tenant: str) -> None:
         reader, writer = await site.connect()
-        writer.write(site.head(tenant, "GET", "/a/events"))
+        writer.write(site.head(tenant, "GET", "/e/events"))
         await _read_all(reader)
 
     await asyncio.gather(*(one(NOISY[n % 2]) for n in range(50)))
@@ -146,7 +146,7 @@ async def fast_events(site: Site) -> None:
 async def many_events(site: Site) -> None:
     async def one(tenant: str) -> None:
         reader, writer = await site.connect()
-        writer.write(site.head(tenant, "GET", "/a/events?every=0.1"))
+        writer.write(site.head(tenant, "GET", "/e/events?every=0.1"))
         await _read_all(reader)
 
     await asyncio.gather(*(one(NOISY[n % 2]) for n in range(1000)))
