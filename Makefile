@@ -4,6 +4,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = @PYTHON="$(PYTHON)" .ci/install.sh
+# Where a shell says that no bytecode is written, each process that a test starts would compile all of the gateway.
+export PYTHONDONTWRITEBYTECODE =
 .DEFAULT_GOAL := help
 .PHONY: help up test test-newest lint unit bench lock clean $(VENV)/.up $(VENV)/.test
 

@@ -9,11 +9,11 @@ that is ahead: a debt stays until virtual time passes it.
 A fair order does not help a quick tenant while all seats are inside another's slow requests. So a tenant is
 heavy while its seat time over the last 5 s, or what it would be charged for one more seat, exceeds half its
 fair share, or while it holds as many seats as that share is, and more than one: requests of many seconds
-have used nothing yet when they take the last seat. It is heavy too while its requests take, or, before one of
-them was measured, may take, many times as long as those of another active tenant: the reserve is for who
-gives it back soon. While more than one tenant is active the heavy ones together hold at most
-`seats - reserve`. Active is who held or waited for a seat within that time. With a
-reserve of 0 no seat is idle while somebody waits, else at most `reserve` seats are.
+have used nothing yet when they take the last seat. It is heavy too while its requests take, or, before one
+of them was measured, may take, many times as long as those of another active tenant that is not: the reserve
+is for who gives it back soon. While more than one tenant is active the heavy ones together hold at most
+`seats - reserve`. Active is who held or waited for a seat within that time. With a reserve of 0 no seat is
+idle while somebody waits, else at most `reserve` seats are.
 
 Times are seconds on any monotonic clock. A decision costs O(log n) in the tenants that wait, amortised.
 """
@@ -143,7 +143,7 @@ class FairQueue(Generic[T]):
         if learn:
             known = flow.estimate
             flow.estimate = known = known + (seconds - known) * _LEARN if known else seconds
-            if (kind := frexp(known)[1]) != flow.kind:
+            if (kind := frexp(known)[1]) != flow.kind and not flow.much:
                 self._classify(flow, kind)
             known = self.estimate
             self.estimate = known + (seconds - known) * _LEARN_ALL if known else seconds
@@ -187,11 +187,8 @@ class FairQueue(Generic[T]):
         self.inside += 1
         if flow.heavy:
             self._heavy_inside += 1
-        elif self.reserve and (
-            (flow.inside > 1 and self._holds_much(flow)) or (not flow.estimate and self._is_slow(0.0))
-        ):
-            flow.heavy = True
-            self._heavy_inside += flow.inside
+        elif self.reserve and (flow.inside > 1 or not flow.estimate):
+            self._judge(flow, much=flow.inside > 1 and self._holds_much(flow))
 
     # --- waiting ---
 
@@ -305,11 +302,16 @@ class FairQueue(Generic[T]):
             return
         fair = self.seats * WINDOW * flow.weight * self._per_weight
         used = max(flow.recent(now), flow.estimate)
-        heavy = used > fair / 2 or self._holds_much(flow) or self._is_slow(flow.estimate)
-        if heavy is flow.heavy:
-            return
-        flow.heavy = heavy
-        self._heavy_inside += flow.inside if heavy else -flow.inside
+        self._judge(flow, much=used > fair / 2 or self._holds_much(flow))
+
+    def _judge(self, flow: Flow[T], *, much: bool) -> None:
+        if much is not flow.much:
+            flow.much = much
+            self._classify(flow, None if much or not flow.estimate else frexp(flow.estimate)[1])
+        heavy = much or self._is_slow(flow.estimate)
+        if heavy is not flow.heavy:
+            flow.heavy = heavy
+            self._heavy_inside += flow.inside if heavy else -flow.inside
 
     def _holds_much(self, flow: Flow[T]) -> bool:
         """Whether a tenant holds its fair share of the seats at this moment, and more than one; where only
@@ -321,7 +323,7 @@ class FairQueue(Generic[T]):
 
     def _is_slow(self, estimate: float) -> bool:
         """Whether requests of so many seconds, 0.0 if that is not known, take many times as long as those of
-        another active tenant."""
+        another active tenant that does not use much."""
         seconds = estimate or _UNKNOWN
         if seconds < _LONG:
             return False
@@ -329,7 +331,7 @@ class FairQueue(Generic[T]):
         return bool(self._kinds & ((2 << quick + _KINDS) - 1))
 
     def _classify(self, flow: Flow[T], kind: int | None) -> None:
-        """kind: the power of two that its requests' seconds are below; None when it is forgotten."""
+        """kind: the power of two that its requests' seconds are below; None when it counts no more."""
         for number, change in ((flow.kind, -1), (kind, 1)):
             if number is not None:
                 bit = max(0, number + _KINDS)

@@ -14,8 +14,8 @@ T = TypeVar("T")
 class Flow(Usage, Generic[T]):
     """What is known of one active tenant. tag: in virtual time. pending: charged, not yet measured.
     began: since when those in its queue have had to wait for long. estimate: what it is charged at first, 0.0
-    when unknown. kind: of its requests, by that. service: what was measured of its requests. charged: what it
-    was charged last. queue: who waits, and since when."""
+    when unknown. kind: of its requests, by that, while it uses little. service: what was measured of its
+    requests. charged: what it was charged last. queue: who waits, and since when."""
 
     __slots__ = (
         "began",
@@ -26,6 +26,7 @@ class Flow(Usage, Generic[T]):
         "key",
         "kind",
         "lane",
+        "much",
         "pending",
         "per",
         "queue",
@@ -47,6 +48,7 @@ class Flow(Usage, Generic[T]):
         self.service = Estimate()
         self.began = now
         self.heavy = False
+        self.much = False  # whether it is heavy by what it uses
         self.lane = 0  # in which heap its entry is; it is moved when it comes up and belongs into another
         self.queue: OrderedDict[T, float] | None = None  # there while somebody waits
         self.entry: Any = None  # its place in a heap: (tag, number, flow)

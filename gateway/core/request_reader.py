@@ -170,6 +170,7 @@ class RequestReader:
         """RFC 9112 section 2.2: some clients end a body with a line break that it does not have."""
         while self._data.startswith(b"\r\n", self._start):
             self._pass(self._start + 2)
+            self._searched = 0  # what was looked at was the half of this
             self._empty += 1
             if self._empty > _MAX_EMPTY:
                 raise BadRequest("Empty lines stand where a request was to begin.", close=True)

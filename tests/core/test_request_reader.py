@@ -11,7 +11,7 @@ from typing import Any
 
 import h11
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.core.chunks import MAX_FRAMING
@@ -336,6 +336,7 @@ def check_cuts(raw: bytes, pieces: list[bytes]) -> None:
 
 @settings(max_examples=400, deadline=None)
 @given(cut(STREAMS))
+@example((b"\r\n\x00", [b"\r", b"\n\x00"]))
 def test_any_bytes_mean_the_same_however_they_are_cut(case: tuple[bytes, list[bytes]]) -> None:
     check_cuts(*case)
 

@@ -100,7 +100,7 @@ def reference(wanted: Listed) -> list[str]:
 
 
 @pytest.mark.parametrize("sort", ["-a", "a", "a,-id", "-a,id", "-a,-id"])
-@pytest.mark.parametrize("limit", [7, 300, 1000])
+@pytest.mark.parametrize("limit", [37, 300, 1000])
 @pytest.mark.parametrize(
     "node", [None, {"c": 3}, {"a": {"$gte": "s"}}, {"b": {"$lt": 100}}, {"a": {"$lt": 2500}, "c": {"$ne": 1}}]
 )
