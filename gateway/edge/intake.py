@@ -125,6 +125,8 @@ class Intake(ClientTransport):
             self._throw_rest_away()
         else:
             self._take()
+        if self.busy and self._content is None and self._reader.held > _HELD:
+            self.hold(AHEAD)  # behind the request that has just begun
 
     def _rest_later(self, request: Request | None) -> None:
         """Reading what is here of a body takes more than its turn. request: whose it is, if it is known."""

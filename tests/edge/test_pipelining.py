@@ -70,6 +70,26 @@ async def test_requests_without_credentials_are_held_to_a_bound(
         await eventually(lambda: not gateway.listener.connections)
 
 
+async def test_nothing_more_is_read_behind_a_request_with_which_too_much_came_at_once(tmp_path: Path) -> None:
+    may_answer = asyncio.Event()
+
+    async def slow(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with asyncio.timeout(END):
+            await may_answer.wait()
+        writer.write(answer())
+
+    async with Backend(slow) as backend, harness.running(tmp_path, config(backend)) as gateway:
+        wire = await Wire.connect(harness.address(gateway))
+        await eventually(lambda: gateway.listener.connections)
+        (connection,) = gateway.listener.connections
+        connection.data_received(b"GET /svc/x HTTP/1.1\r\nHost: a\r\n\r\n" * 2200)  # as one read gives it
+        assert connection._held_by & AHEAD
+        may_answer.set()
+        await eventually(lambda: wire.received.count(b"HTTP/1.1 200 ") == 2200)
+        assert not connection._held_by
+        wire.close()
+
+
 async def test_what_is_sent_ahead_is_moved_once_for_each_read_and_not_for_each_request() -> None:
     reader, count = RequestReader(), 5000
     raw = _AHEAD * count
