@@ -1,7 +1,9 @@
 """What a declared index holds of a document: the same for every engine that keeps entries of its own.
 
-An index of one field has entries `(rank, value)`, as sort.py ranks them. One, the main one, is where the
-document stands in the order of the field; the others are there where a filter must find it through an array.
+An index of one field has entries `(rank, value)`, as sort.py ranks them, with the first ENTRY_TEXT characters
+of a text. One, the main one, is where the document stands in the order of the field: documents whose texts
+agree so far are put in order by the whole texts, as they are listed. The other entries are there where a
+filter must find the document through an array.
 What the entries find for a condition is always a superset of the documents that match it.
 
 Every entry lies somewhere else in the index, so a document with a long array costs a page of the disk for
@@ -20,8 +22,9 @@ from gateway.store import strict_json
 from gateway.store.collection import Index
 from gateway.store.matcher import values_at
 from gateway.store.nodes import Path
-from gateway.store.sort import SortValue, rank, sort_value
+from gateway.store.sort import RANK_TEXT, SortValue, rank, sort_value
 
+ENTRY_TEXT = 128  # characters of a text in an entry
 MAX_KEY_TEXT = 200
 MAX_ENTRIES = 4000  # of one document, besides the main ones, in all indexes of its collection together
 MAX_ENTRY_BYTES = 512 * 1024  # of their values, each with the document's id behind it
@@ -57,9 +60,21 @@ def too_many(path: Path) -> Unprocessable:
     return Unprocessable("The document has too many values in indexes; see errors.", extra={"errors": errors})
 
 
+def entry(value: SortValue) -> SortValue:
+    """What an entry holds of a value."""
+    kind, inner = value
+    return (kind, inner[:ENTRY_TEXT]) if isinstance(inner, str) else value
+
+
+def is_cut(value: SortValue) -> bool:
+    """Whether an entry may hold no more than the beginning of its text."""
+    kind, inner = value
+    return kind == RANK_TEXT and isinstance(inner, str) and len(inner) >= ENTRY_TEXT
+
+
 def main_entry(path: Path, data: Mapping[str, Any]) -> SortValue:
-    """Where the document stands in the order of the field."""
-    return sort_value(path, "", data)
+    """Where the document stands in the order of the field, as far as an entry tells."""
+    return entry(sort_value(path, "", data))
 
 
 def other_entries(path: Path, data: Mapping[str, Any], room: Room | None = None) -> set[SortValue]:
@@ -71,9 +86,9 @@ def other_entries(path: Path, data: Mapping[str, Any], room: Room | None = None)
     found: set[SortValue] = set()
     most = None if room is None else room.left + 1
     for value in values_at(data, path):
-        found.add(rank(value))
+        found.add(entry(rank(value)))
         for item in value if isinstance(value, list) else ():
-            found.add(rank(item))
+            found.add(entry(rank(item)))
             if most is not None and len(found) > most:
                 raise too_many(path)
         if most is not None and len(found) > most:

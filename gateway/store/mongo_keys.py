@@ -9,8 +9,9 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+from gateway.store.indexing import ENTRY_TEXT, entry, is_cut
 from gateway.store.nodes import Compare
-from gateway.store.sort import MAX_TEXT, RANK_NUMBER, RANK_TEXT, SortValue, rank
+from gateway.store.sort import RANK_NUMBER, RANK_TEXT, SortValue, rank
 
 _LAST = 0x10FFFF
 _SURROGATES = range(0xD800, 0xE000)
@@ -38,9 +39,8 @@ def _number(value: int | float) -> str:
 def between(node: Compare) -> dict[str, str]:
     """The bounds of the keys of all values for which the comparison holds, and maybe of some others: a long
     text is known by its beginning only."""
-    kind, _ = rank(node.value)
-    here = key(rank(node.value))
-    cut = isinstance(node.value, str) and len(node.value) >= MAX_TEXT
+    value = entry(rank(node.value))
+    kind, here, cut = value[0], key(value), is_cut(value)
     if node.op in ("gt", "gte"):
         return {"$gt" if node.op == "gt" and not cut else "$gte": here, "$lt": str(kind + 1)}
     return {"$gte": str(kind), "$lt" if node.op == "lt" and not cut else "$lte": here}
@@ -48,7 +48,7 @@ def between(node: Compare) -> dict[str, str]:
 
 def beginning_with(text: str) -> dict[str, str]:
     """The bounds of the keys of all texts that begin so."""
-    text = text[:MAX_TEXT]
+    text = text[:ENTRY_TEXT]
     while text and ord(text[-1]) == _LAST:
         text = text[:-1]
     if not text:
@@ -61,6 +61,4 @@ def beginning_with(text: str) -> dict[str, str]:
 
 def equal_to(value: Any) -> str:
     """The key of a value, which others may share: objects share one, and so do arrays and long texts."""
-    return key(rank(value))
-
-
+    return key(entry(rank(value)))

@@ -8,33 +8,29 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
 from gateway.core.errors import QueryTooSlow
 from gateway.fair_seats import Seat
 from gateway.store import filter as filters
-from gateway.store import mongo_filter
+from gateway.store import mongo_filter, mongo_order
 from gateway.store.document import Document
 from gateway.store.matcher import matches
 from gateway.store.mongo_driver import Driver, Row
-from gateway.store.mongo_keys import key
-from gateway.store.mongo_rows import DOCUMENTS, document, ids, is_live, joined, not_ended, scope
+from gateway.store.mongo_order import OWN, First, Position, is_behind, is_cut, member
+from gateway.store.mongo_rows import DOCUMENTS, document, ids, is_live, joined, not_ended, one, scope
 from gateway.store.mongo_state import State
-from gateway.store.nodes import CREATED, EVERYTHING, ID, MODIFIED, Node, Path
-from gateway.store.sort import SortKey, sort_value
+from gateway.store.nodes import EVERYTHING, ID, Node, Path
+from gateway.store.sort import SortKey
 
 # A page ends early when its documents together are larger, so that no page holds gigabytes.
 PAGE_BYTES = 4 * 1024 * 1024
 
-_OWN = {ID: "id", CREATED: "cr", MODIFIED: "mo"}
 _META = ("id", "v", "i", "cr", "mo", "x")
 STEP = 0.002  # seconds of the event loop
 _STEP = 1000  # rows of one query of a scan
 _FETCHED = 100  # documents that are read together by their ids
 _ID_KEY = SortKey(ID)
-
-Position = list[Any]
 
 
 class Turn:
@@ -103,12 +99,28 @@ class Listed:
 
 
 async def read_page(
-    driver: Driver, listed: Listed, limit: int, position: Position | None
-) -> tuple[list[Document], Position | None]:
-    """A page and the position of its end, None at the end of the list. position: of an earlier page."""
+    driver: Driver, listed: Listed, limit: int, told: list[Any] | None
+) -> tuple[list[Document], list[Any] | None]:
+    """A page and the position of its end, as a cursor holds it; None at the end of the list. told: of an
+    earlier page."""
+    position = None
+    if told is not None:
+        of = listed.tenant, listed.state.name
+        position = await mongo_order.from_cursor(
+            listed.keys, told, lambda name: driver.find_one(DOCUMENTS, one(*of, name))
+        )
     fields = _server_fields(listed)
     if fields is None:
-        return await _sorted_here(driver, listed, limit, position)
+        documents, end = await _sorted_here(driver, listed, limit, position)
+    else:
+        documents, end = await _sorted_there(driver, listed, fields, limit, position)
+    return documents, None if end is None else mongo_order.to_cursor(listed.keys, end)
+
+
+async def _sorted_there(
+    driver: Driver, listed: Listed, fields: list[str], limit: int, position: Position | None
+) -> tuple[list[Document], Position | None]:
+    """As read_page, in an order that the server has of these fields."""
     order = [(field, -1 if k.descending else 1) for field, k in zip(fields, listed.keys, strict=True)]
     conditions = [{field: {"$gte": ""}} for field in fields if field.startswith("o.")]
     if position is not None:
@@ -119,18 +131,43 @@ async def read_page(
     rows = driver.find(DOCUMENTS, listed.query(*conditions), sort=order, seconds=listed.seconds)
     documents: list[Document] = []
     size, end = 0, None
-    async with aclosing(rows):
-        async for row in rows:
-            if listed.turn.is_over:
-                await listed.turn.let_others()
-            if not listed.holds(row):
-                continue
+    async with aclosing(rows), aclosing(_in_order(rows, listed, fields, position, limit + 1)) as found:
+        async for here, bytes_, item in found:
             if len(documents) == limit or size > PAGE_BYTES:
                 return documents, end
-            documents.append(document(row))
-            size += row["s"]
-            end = [_field(row, field) for field in fields]
+            documents.append(item)
+            size += bytes_
+            end = here
     return documents, None
+
+
+async def _in_order(
+    rows: AsyncGenerator[Row, None], listed: Listed, fields: list[str], position: Position | None, most: int
+) -> AsyncGenerator[tuple[Position, int, Document], None]:
+    """What is of the list, as it comes from the server. Of texts that the index knows the beginning of only,
+    all that begin so are read, and put in order by the whole texts; of these, `most` are given."""
+    tied: First[Document] | None = None
+    begin = ""
+    async for row in rows:
+        if listed.turn.is_over:
+            await listed.turn.let_others()
+        if not listed.holds(row):
+            continue
+        here = [_field(row, field) for field in fields]
+        if tied is not None and here[0] != begin:
+            for found in tied.in_order():
+                yield found
+            tied = None
+        if not (fields[0].startswith("o.") and is_cut(here[0])):
+            yield here, row["s"], document(row)
+            continue
+        if tied is None:
+            tied, begin = First(listed.keys, most, PAGE_BYTES), here[0]
+        here[0] = member(listed.keys[0], row)
+        if tied.takes(here) and (position is None or is_behind(listed.keys, here, position)):
+            tied.add(here, row["s"], document(row))
+    for found in tied.in_order() if tied is not None else ():
+        yield found
 
 
 async def count(driver: Driver, listed: Listed) -> int:
@@ -171,7 +208,7 @@ async def scan(driver: Driver, listed: Listed) -> AsyncGenerator[Document, None]
 
 def _members_of(node: Node) -> set[Path]:
     """The paths into the client's members that a filter looks at."""
-    return {condition.path for condition in filters.conditions(node) if condition.path not in {(), *_OWN}}
+    return {condition.path for condition in filters.conditions(node) if condition.path not in {(), *OWN}}
 
 
 def _server_fields(listed: Listed) -> list[str] | None:
@@ -183,8 +220,8 @@ def _server_fields(listed: Listed) -> list[str] | None:
     if listed.keys == (_ID_KEY,) or listed.keys == (SortKey(ID, True),):
         return ["_id"]
     for sort_key in listed.keys:
-        if sort_key.path in _OWN:
-            fields.append(_OWN[sort_key.path])
+        if sort_key.path in OWN:
+            fields.append(OWN[sort_key.path])
         elif sort_key.path in usable:
             fields.append(f"o.{usable[sort_key.path].slot}")
         else:
@@ -207,12 +244,18 @@ def _id_range(listed: Listed, direction: int, position: Position | None) -> Row:
 
 
 def _after(order: Sequence[tuple[str, int]], position: Position) -> Row:
-    """Whether a row stands behind a position: beyond it in the first field that differs."""
+    """Whether a row stands behind a position: beyond it in the first field that differs. Or may stand there,
+    where the field has the beginning of a text only."""
     steps = []
-    for index, (field, direction) in enumerate(order):
+    for index, ((field, direction), member_) in enumerate(zip(order, position, strict=False)):
         same = [{before: {"$eq": value}} for (before, _), value in zip(order[:index], position, strict=False)]
-        beyond = {field: {"$gt" if direction > 0 else "$lt": position[index]}}
-        steps.append({"$and": [*same, beyond]})
+        value, cut = member_, field.startswith("o.") and is_cut(mongo_order.indexed(member_))
+        sign = "$gt" if direction > 0 else "$lt"
+        if cut:
+            value, sign = mongo_order.indexed(member_), sign + "e"
+        steps.append({"$and": [*same, {field: {sign: value}}]})
+        if cut:
+            break
     return {"$or": steps}
 
 
@@ -221,29 +264,27 @@ async def _sorted_here(
 ) -> tuple[list[Document], Position | None]:
     """As read_page, for an order that no declared index has: of each candidate only what the filter and the
     sort look at is read, and the first ones are kept."""
-    paths = _members_of(listed.node) | {k.path for k in listed.keys if k.path not in _OWN}
+    paths = _members_of(listed.node) | {k.path for k in listed.keys if k.path not in OWN}
     fields = [*_META, *sorted({f"d.{path[0]}" for path in paths})]
     rows = driver.find(DOCUMENTS, listed.query(), fields=fields, seconds=listed.seconds)
-    best: list[Position] = []
+    first: First[None] = First(listed.keys, limit + 1, PAGE_BYTES)
     async with aclosing(rows):
         async for row in rows:
             if listed.turn.is_over:
                 await listed.turn.let_others()
             if not listed.holds(row):
                 continue
-            here = [_key(k, row) for k in listed.keys]
-            if position is None or _is_behind(listed.keys, here, position):
-                best.append(here)
-                if len(best) > 4 * limit + 1000:
-                    best = _first(listed.keys, best, limit + 1)
-    best = _first(listed.keys, best, limit + 1)
-    return await _fetch(driver, listed, best, limit)
+            here = [member(k, row) for k in listed.keys]
+            if first.takes(here) and (position is None or is_behind(listed.keys, here, position)):
+                first.add(here, max(len(part) for part in here if isinstance(part, str)), None)
+    best = [here for here, _, _ in first.in_order()]
+    return await _fetch(driver, listed, best, limit, is_all=first.is_all)
 
 
 async def _fetch(
-    driver: Driver, listed: Listed, best: list[Position], limit: int
+    driver: Driver, listed: Listed, best: list[Position], limit: int, *, is_all: bool
 ) -> tuple[list[Document], Position | None]:
-    """The documents of positions, whose last member is the id."""
+    """The documents of positions, whose last member is the id. is_all: behind them is nothing more."""
     at = next(index for index, k in enumerate(listed.keys) if k.path == ID)
     documents: list[Document] = []
     size = 0
@@ -263,7 +304,7 @@ async def _fetch(
         documents += [found[here[at]] for here in taken if here[at] in found]
         if len(taken) < len(part) or begin + len(part) == min(len(best), limit):
             done = begin + len(taken)
-            return documents, None if done == len(best) else best[done - 1]
+            return documents, None if done == len(best) and is_all else best[done - 1]
     return documents, None
 
 
@@ -277,24 +318,3 @@ async def _read(driver: Driver, listed: Listed, wanted: Sequence[str]) -> Mappin
         if listed.holds(row):
             found[row["id"]] = document(row)
     return found
-
-
-def _key(sort_key: SortKey, row: Row) -> Any:
-    if sort_key.path in _OWN:
-        return row[_OWN[sort_key.path]]
-    return key(sort_value(sort_key.path, row["id"], row.get("d", {}), row["cr"], row["mo"]))
-
-
-def _first(keys: tuple[SortKey, ...], best: list[Position], limit: int) -> list[Position]:
-    for index in reversed(range(len(keys))):
-        best.sort(key=itemgetter(index), reverse=keys[index].descending)
-    return best[:limit]
-
-
-def _is_behind(keys: tuple[SortKey, ...], here: Position, position: Position) -> bool:
-    for sort_key, mine, limit in zip(keys, here, position, strict=True):
-        if mine != limit:
-            return bool(mine < limit) == sort_key.descending
-    return False
-
-

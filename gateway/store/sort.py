@@ -1,9 +1,9 @@
 """The order of a list: total over every type, the same in every engine.
 
 null and missing < numbers < strings < objects < arrays < false < true. Numbers compare by value, strings
-by code point and by their first MAX_TEXT characters (so that a cursor stays short); objects are equal
-among each other, and so are arrays. Whatever is equal is ordered by id, ascending. A path leads through
-objects only: where an array is on the way, the member counts as missing.
+by code point, to their ends; objects are equal among each other, and so are arrays. Whatever is equal is
+ordered by id, ascending. A path leads through objects only: where an array is on the way, the member counts
+as missing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from gateway.core.errors import BadRequest
 from gateway.store.nodes import CREATED, ID, META, Path, parse_path
 
 MAX_KEYS = 4
-MAX_TEXT = 128
 
 RANK_NULL, RANK_NUMBER, RANK_TEXT, RANK_OBJECT, RANK_ARRAY, RANK_BOOL = range(6)
 
@@ -71,5 +70,5 @@ def rank(value: Any) -> SortValue:
     if isinstance(value, int | float):
         return RANK_NUMBER, value
     if isinstance(value, str):
-        return RANK_TEXT, value[:MAX_TEXT]
+        return RANK_TEXT, value
     return (RANK_OBJECT if isinstance(value, Mapping) else RANK_ARRAY), 0

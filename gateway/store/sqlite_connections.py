@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from gateway.core.errors import StoreUnavailable
 from gateway.store import durable, regex, sqlite_damage, sqlite_errors, sqlite_schema
+from gateway.store.sqlite_statement import Connection
 
 BUSY_SECONDS = 5.0
 _BUSY_PAUSE = 0.002  # seconds
@@ -111,15 +112,18 @@ def open_reader(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Conne
     return connection
 
 
-def _connect(path: Path, mode: str, busy_seconds: float, statements: int = 128) -> sqlite3.Connection:
-    return sqlite3.connect(
+def _connect(path: Path, mode: str, busy_seconds: float, statements: int = 128) -> Connection:
+    connection = sqlite3.connect(
         f"file:{quote(str(path))}?mode={mode}",
         uri=True,
         timeout=busy_seconds,
         isolation_level=None,  # transactions are begun by us, in words
         check_same_thread=False,  # a connection moves between threads, and is in one at a time
         cached_statements=statements,
+        factory=Connection,
     )
+    connection.make_functions()
+    return connection
 
 
 def regex_search(pattern: str, value: object) -> bool:

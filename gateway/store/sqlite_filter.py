@@ -53,7 +53,7 @@ class Filter:
         rendered = [self._render(part, None) for part in of_columns]
         if others:
             rest = And(tuple(others))
-            rendered.append(self._bound.unless_large(lambda bound: Filter(bound)._render(rest, None)))
+            rendered += self._bound.unless_large(lambda bound: Filter(bound)._render(rest, None))
         return f"({' AND '.join(rendered or ['1'])})"
 
     def _render(self, node: Node, element: str | None) -> str:

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.store.indexing import ENTRY_TEXT, entry
 from gateway.store.nodes import ID, Compare, Eq, In, Node, Or, Text, conjuncts
-from gateway.store.sort import MAX_TEXT, RANK_TEXT, SortKey, SortValue, rank
+from gateway.store.sort import RANK_TEXT, SortKey, SortValue, rank
 from gateway.store.sqlite_state import StoredIndex
 
 FEW = 2000  # so many documents are sorted sooner than an order is walked
@@ -129,9 +130,9 @@ def _conditions(node: Node, by_path: dict[Any, StoredIndex]) -> Iterator[Conditi
             continue
         index = by_path[part.path]
         if isinstance(part, Eq):
-            yield Condition(index, "e.r = ? AND e.val = ?", rank(part.value), exact=True)
+            yield Condition(index, "e.r = ? AND e.val = ?", entry(rank(part.value)), exact=True)
         elif isinstance(part, In):
-            yield _any_of(index, {rank(value) for value in part.values})
+            yield _any_of(index, {entry(rank(value)) for value in part.values})
         elif isinstance(part, Text) and part.kind == "prefix":
             yield _prefix(index, part.value)
         elif isinstance(part, Compare):
@@ -152,7 +153,7 @@ def _marks(count: int) -> str:
 
 def _range(index: StoredIndex, comparisons: list[Compare]) -> Condition:
     """Documents hold for all of the comparisons only if they are of one type."""
-    ranked: list[tuple[str, SortValue]] = [(c.op, rank(c.value)) for c in comparisons]
+    ranked: list[tuple[str, SortValue]] = [(c.op, entry(rank(c.value))) for c in comparisons]
     kind = ranked[0][1][0]
     sql = ["e.r = ?"]
     bound: list[Any] = [kind]
@@ -165,14 +166,14 @@ def _range(index: StoredIndex, comparisons: list[Compare]) -> Condition:
 
 
 def _prefix(index: StoredIndex, text: str) -> Condition:
-    begin = text[:MAX_TEXT]
-    end = _after_all_with(begin)
+    begin = text[:ENTRY_TEXT]
+    end = after_all_with(begin)
     if end is None:
         return Condition(index, "e.r = ? AND e.val >= ?", (RANK_TEXT, begin))
     return Condition(index, "e.r = ? AND e.val >= ? AND e.val < ?", (RANK_TEXT, begin, end))
 
 
-def _after_all_with(begin: str) -> str | None:
+def after_all_with(begin: str) -> str | None:
     """The first text behind all that begin with `begin`; None: there is none."""
     while begin:
         following = ord(begin[-1]) + 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from gateway.store import collection as collections
@@ -235,8 +236,11 @@ def store_state(connection: sqlite3.Connection, state: State) -> None:
 
 def read_indexes(connection: sqlite3.Connection, name: str) -> tuple[StoredIndex, ...]:
     return tuple(
-        StoredIndex(
-            n, Index(title, tuple(map(tuple, json.loads(paths))), bool(unique)), bool(many), bool(building)
-        )
-        for n, title, paths, unique, many, building in connection.execute(_INDEXES, (name,)).fetchall()
+        StoredIndex(n, Index(title, _paths(fields), bool(unique)), bool(many), bool(building))
+        for n, title, fields, unique, many, building in connection.execute(_INDEXES, (name,)).fetchall()
     )
+
+
+@lru_cache(maxsize=1024)  # each page of a list asks for the same few
+def _paths(fields: str) -> tuple[Path, ...]:
+    return tuple(map(tuple, json.loads(fields)))

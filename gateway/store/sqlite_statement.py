@@ -1,13 +1,13 @@
-"""The parameters of one SQL statement."""
+"""The parameters of one SQL statement, and what of it Python works out."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any, Protocol
 
 from gateway.store import matcher
@@ -23,6 +23,13 @@ class Turn(Protocol):
         """Around work on a single large document, which nobody else does at the time."""
         ...
 
+    def may_not_go_on(self) -> bool:
+        """Whether the read is to end; it may wait until others had their turn."""
+        ...
+
+
+WHOLE_TEXT = "whole_text"  # the collation
+
 
 class _Here(threading.local):
     turn: Turn | None = None  # of the read that this thread works for
@@ -37,59 +44,116 @@ def apart() -> AbstractContextManager[None]:
     return nullcontext() if here.turn is None else here.turn.apart()
 
 
+class Connection(sqlite3.Connection):
+    """Knows the functions and the collation of statements. They are made once: to make one again has SQLite
+    prepare all statements anew that the connection keeps. running: the statement that needs them."""
+
+    running: weakref.ref[Bound] | None = None
+
+    def make_functions(self) -> None:
+        this = weakref.ref(self)  # SQLite keeps what it is given, where the collector does not see it
+
+        def running() -> tuple[Connection, Bound]:
+            connection = this()
+            bound = None if connection is None or connection.running is None else connection.running()
+            assert connection is not None and bound is not None
+            return connection, bound
+
+        def compare(left: str, right: str) -> int:
+            texts = running()[1].texts
+            assert texts is not None
+            return texts.compare(left, right)
+
+        self.create_function("filter_matches", 5, lambda *given: running()[1].matches_node(*given))
+        self.create_function("of_one", 3, lambda *given: running()[1].of_one(running()[0], *given))
+        self.create_collation(WHOLE_TEXT, compare)
+
+
+class Comparing(Protocol):
+    """What compares the tokens of texts; see sqlite_texts.py."""
+
+    def compare(self, left: str, right: str) -> int:
+        """Less than 0, 0, or more than 0; raises nothing."""
+        ...
+
+
+Render = Callable[["Bound"], str]  # an expression over a document, d
+
+
+class _OfOne:
+    """Expressions that are asked of one large document together: its JSON is parsed once."""
+
+    def __init__(self, renders: Sequence[Render]) -> None:
+        self.renders = renders
+        self.statement: tuple[str, Bound] | None = None
+        self.row: int | None = None  # the last one, and what it gave
+        self.values: tuple[Any, ...] = ()
+
+
 class Bound:
     """What is bound to a statement, and the names that it needs.
 
     outer: of the statement that a statement about one document is part of; they share the nodes that Python
-    is asked about.
+    is asked about. texts: what compares the tokens in it.
     """
+
+    texts: Comparing | None = None
 
     def __init__(self, outer: Bound | None = None) -> None:
         self.values: dict[str, Any] = {}  # by name: a text may stand at several places
         self._aliases = 0
         self._nodes: list[Node] = [] if outer is None else outer._nodes
-        self._ones: list[Callable[[Bound], str]] = []
-        self._rendered: dict[int, tuple[str, Bound]] = {}
+        self._ones: list[_OfOne] = []
 
     def execute(self, connection: sqlite3.Connection, statement: str) -> sqlite3.Cursor:
-        """Raises sqlite3.Error."""
-        if self._nodes:
-            connection.create_function("filter_matches", 5, self._matches)
-        if self._ones:
-            connection.create_function("of_one", 2, partial(self._of_one, connection))
+        """Raises sqlite3.Error. Keep this as long as the cursor is read, and run no other in between."""
+        if self._nodes or self._ones or self.texts is not None:
+            assert isinstance(connection, Connection)
+            connection.running = weakref.ref(self)
         return connection.execute(statement, self.values)
 
-    def unless_large(self, render: Callable[[Bound], str]) -> str:
-        """An expression over the JSON of a document, d. Of a large one it is asked by a statement of its own:
-        SQLite keeps the last four documents that a statement has read, as parsed, to its end."""
-        self._ones.append(render)
-        one = f"of_one({len(self._ones) - 1}, d.rowid)"
-        return f"CASE WHEN d.size <= {LIGHT_BYTES} THEN {render(self)} ELSE {one} END"
+    def unless_large(self, *renders: Render) -> list[str]:
+        """Expressions over the JSON of a document, d. Of a large one they are asked by a statement of their
+        own: SQLite keeps the last four documents that a statement has read, as parsed, to its end."""
+        one = len(self._ones)
+        self._ones.append(_OfOne(renders))
+        return [
+            f"CASE WHEN d.size <= {LIGHT_BYTES} THEN {render(self)} ELSE of_one({one}, {number}, d.rowid) END"
+            for number, render in enumerate(renders)
+        ]
 
-    def _of_one(self, connection: sqlite3.Connection, number: int, row: int) -> Any:
-        if number not in self._rendered:
+    def of_one(self, connection: sqlite3.Connection, one: int, number: int, row: int) -> Any:
+        """The value of such an expression; for SQLite."""
+        asked = self._ones[one]
+        if asked.row == row:
+            return asked.values[number]
+        if asked.statement is None:
             inner = Bound(self)
-            text = self._ones[number](inner)
-            statement = f"SELECT {text} FROM documents AS d WHERE d.rowid = {inner.bind(0)}"  # noqa: S608
-            self._rendered[number] = statement, inner
-        statement, inner = self._rendered[number]
+            texts = ", ".join(render(inner) for render in asked.renders)
+            statement = f"SELECT {texts} FROM documents AS d WHERE d.rowid = {inner.bind(0)}"  # noqa: S608
+            asked.statement = statement, inner
+        statement, inner = asked.statement
         inner.values[f"p{len(inner.values) - 1}"] = row
         try:
             with apart():
-                (value,) = connection.execute(statement, inner.values).fetchone()
+                asked.values = connection.execute(statement, inner.values).fetchone()
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
                 raise
             connection.interrupt()  # the statement around this one ends too
             return None
-        return value
+        asked.row = row
+        return asked.values[number]
 
     def matches(self, node: Node) -> str:
         """A node that the reference is asked about, document by document: ten times slower than SQL."""
         self._nodes.append(node)
         return f"filter_matches({len(self._nodes) - 1}, d.id, d.data, d.created, d.modified)"
 
-    def _matches(self, number: int, identifier: str, data: str, created: float, modified: float) -> bool:
+    def matches_node(
+        self, number: int, identifier: str, data: str, created: float, modified: float
+    ) -> bool:
+        """Whether a document matches such a node; for SQLite."""
         return matcher.matches(self._nodes[number], identifier, json.loads(data), created, modified)
 
     def bind(self, value: Any) -> str:

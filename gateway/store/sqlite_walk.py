@@ -1,10 +1,13 @@
-"""Going along an index where its values and the ids run in opposite directions, as in a sort by `-a`: what is
-equal is by ascending id.
+"""Going along an index in the order of its values and, of what is equal, of the ids.
 
-The index has both ascending. Read backwards, the ids of equal values come backwards too, and SQLite would
-sort all documents of one value for each page, however many they are. So entries are read in chunks, backwards
-for values that few documents have; and a value that many have is gone through in the order of its ids, from
-where the page begins.
+The index has both ascending. Where they run in opposite directions, as in a sort by `-a` (what is equal is by
+ascending id), the ids of equal values come backwards when it is read backwards, and SQLite would sort all
+documents of one value for each page, however many they are. So entries are read in chunks, backwards for
+values that few documents have; and a value that many have is gone through in the order of its ids, from where
+the page begins.
+
+Where both run in one direction the index has the order of the page. In either case a value that may be the
+beginning only of longer texts (indexing.py) is put in order by the whole texts, all documents that have it.
 """
 
 from __future__ import annotations
@@ -12,25 +15,31 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
+from gateway.store.indexing import ENTRY_TEXT, is_cut
 from gateway.store.nodes import ID
-from gateway.store.sort import SortKey
+from gateway.store.sort import RANK_TEXT, SortKey, SortValue
+from gateway.store.sqlite_order import Position
 from gateway.store.sqlite_plan import Condition
 from gateway.store.sqlite_statement import Bound
 from gateway.store.strict_json import dumps
 
 MAX_CHUNK = 4096  # entries
 
+Entry = tuple[int, Any, str]  # rank, value, id
 
-def is_needed(keys: tuple[SortKey, ...]) -> bool:
-    """Whether an order, along an index by its first key, is one in opposite directions."""
-    return len(keys) == 2 and keys[1].path == ID and keys[0].descending != keys[1].descending
+
+def is_possible(keys: tuple[SortKey, ...]) -> bool:
+    """Whether an order is one by the values of an index and the ids."""
+    return len(keys) == 2 and keys[1].path == ID
 
 
 class Walk:
     """n: of the index. narrowed: a condition on its entries. documents: the condition on a document, d, bound
-    to a statement. descending: of the values; the ids run the other way."""
+    to a statement. alike: the ids of documents that match and have an entry, at most so many, by their whole
+    values and the ids, behind a position. keys: of the value and of the id."""
 
     def __init__(
         self,
@@ -38,24 +47,43 @@ class Walk:
         n: int,
         narrowed: Condition | None,
         documents: Callable[[Bound], str],
-        *,
-        descending: bool,
+        alike: Callable[[SortValue, int, Position | None], list[str]],
+        keys: tuple[SortKey, ...],
     ) -> None:
         self._connection = connection
         self._n = n
         self._narrowed = narrowed
         self._documents = documents
-        self._sign, self._back = ("<", " DESC") if descending else (">", "")
-        self._beyond, self._along = (">", "") if descending else ("<", " DESC")
+        self._alike = alike
+        value, identifier = keys
+        self._straight = value.descending == identifier.descending
+        self._sign, self._back = ("<", " DESC") if value.descending else (">", "")
+        self._beyond, self._along = ("<", " DESC") if identifier.descending else (">", "")
 
-    def find(self, limit: int, position: list[Any] | None) -> list[str]:
+    def find(self, limit: int, position: Position | None) -> list[str]:
         """The first ids behind a position (of the value and of the id), at most `limit`."""
         found: list[str] = []
-        here: tuple[Any, Any] | None = None
+        here: SortValue | None = None
+        after: str | None = None
         if position is not None:
-            (rank, value), (_, identifier) = position
-            here = (rank, value)
-            found = self._equal(here, limit, identifier)
+            here = position[0].entry
+            if is_cut(here):
+                found = self._alike(here, limit, position)
+            elif self._straight:
+                after = position[1].value
+            else:
+                found = self._equal(here, limit, position[1].value)
+        if not self._straight:
+            return self._find_opposite(found, limit, here)
+        if len(found) < limit:
+            matching = self._next(here, after, limit - len(found))
+            if [1 for _, value in matching if type(value) is str and len(value) >= ENTRY_TEXT]:
+                self._take(found, matching, limit)
+            else:
+                found += [identifier for identifier, _ in matching]
+        return found
+
+    def _find_opposite(self, found: list[str], limit: int, here: SortValue | None) -> list[str]:
         chunk = min(MAX_CHUNK, limit + 32)
         while len(found) < limit:
             rows = self._entries(here, chunk)
@@ -65,19 +93,35 @@ class Walk:
             is_last = len(rows) < chunk
             if len(groups) == 1 and not is_last:
                 here = groups[0][0]
-                found += self._equal(here, limit - len(found))
+                more = self._alike if is_cut(here) else self._equal
+                found += more(here, limit - len(found), None)
                 continue
             if not is_last:
                 del groups[-1]  # there may be more of it
             identifiers = [row[2] for _, group in groups for row in reversed(group)]
-            found += self._matching(identifiers, limit - len(found))
+            matching = self._matching(identifiers, limit - len(found))
+            long = {row[2]: row[1] for row in rows if type(row[1]) is str and len(row[1]) >= ENTRY_TEXT}
+            if long:
+                self._take(found, [(identifier, long.get(identifier)) for identifier in matching], limit)
+            else:
+                found += matching
             if is_last:
                 break
             here = groups[-1][0]
             chunk = min(MAX_CHUNK, chunk * 2)
         return found
 
-    def _entries(self, behind: tuple[Any, Any] | None, most: int) -> list[tuple[Any, Any, str]]:
+    def _take(self, found: list[str], matching: list[tuple[str, Any]], limit: int) -> None:
+        """Add documents that match, each with the value of its entry: all that have these values, or as many
+        as there may be."""
+        for value, group in groupby(matching, key=itemgetter(1)):
+            identifiers = [identifier for identifier, _ in group]
+            may_be_cut = type(value) is str and len(value) >= ENTRY_TEXT
+            if may_be_cut and (len(identifiers) > 1 or len(found) + 1 == limit):
+                identifiers = self._alike((RANK_TEXT, value), limit - len(found), None)
+            found += identifiers
+
+    def _entries(self, behind: SortValue | None, most: int) -> list[Entry]:
         """The next entries behind a value, the ids of equal ones in the same direction as the values."""
         bound = Bound()
         where = self._where(bound)
@@ -90,7 +134,29 @@ class Walk:
         )
         return bound.execute(self._connection, statement).fetchall()
 
-    def _equal(self, value: tuple[Any, Any], most: int, after: str | None = None) -> list[str]:
+    def _next(self, here: SortValue | None, after: str | None, most: int) -> list[tuple[str, Any]]:
+        """The next documents that match, each with the value of its entry; behind a value, or from an id on
+        that has this value."""
+        bound = Bound()
+        where = self._where(bound)
+        if here is not None:
+            value = f"({bound.bind(here[0])}, {bound.bind(here[1])})"
+            if after is None:
+                where += f" AND (e.r, e.val) {self._sign} {value}"
+            else:
+                behind = f"(e.r, e.val) = {value} AND e.id {self._beyond} {bound.bind(after)}"
+                # SQLite looks for the begin of an index's range only where no OR is.
+                where += f" AND (e.r, e.val) {self._sign}= {value}"
+                where += f" AND ((e.r, e.val) {self._sign} {value} OR ({behind}))"
+        order = f"e.r{self._back}, e.val{self._back}, e.id{self._along}"
+        statement = (
+            "SELECT e.id, e.val FROM entries AS e CROSS JOIN documents AS d "  # noqa: S608
+            f"WHERE {where} AND d.id = e.id AND {self._documents(bound)} "
+            f"ORDER BY {order} LIMIT {bound.bind(most)}"
+        )
+        return bound.execute(self._connection, statement).fetchall()
+
+    def _equal(self, value: SortValue, most: int, after: str | None) -> list[str]:
         """Documents of one value that match, in the order of their ids."""
         bound = Bound()
         where = f"{self._where(bound)} AND e.r = {bound.bind(value[0])} AND e.val = {bound.bind(value[1])}"

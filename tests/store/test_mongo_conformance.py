@@ -15,6 +15,7 @@ from tests.store import mongo_server
 from tests.store.conformance import Conformance, Preconditions, ReadsAndWrites
 from tests.store.conformance_collections import CollectionConformance
 from tests.store.conformance_costs import CostConformance
+from tests.store.conformance_order import OrderConformance
 from tests.store.conformance_streams import StreamConformance
 from tests.store.conformance_writes import WriteConformance
 
@@ -84,6 +85,10 @@ class TestMongoStreams(StreamConformance):
 
 
 class TestMongoCosts(CostConformance):
+    KIND = MongoDocumentStore
+
+
+class TestMongoOrder(OrderConformance):
     KIND = MongoDocumentStore
 
 

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from gateway.store import filter as language
 from gateway.store import regex, strict_json
+from gateway.store.indexing import ENTRY_TEXT, entry
 from gateway.store.matcher import matches
 from gateway.store.mongo_filter import narrow
 from gateway.store.mongo_keys import beginning_with, between, key
 from gateway.store.mongo_rows import Ordered, derived
 from gateway.store.nodes import Compare
-from gateway.store.sort import MAX_TEXT, rank
+from gateway.store.sort import rank
 from tests.store import mongo_semantics
 from tests.store.test_sqlite_differential import (
     alike,
@@ -128,15 +129,15 @@ def test_the_bounds_of_a_comparison_hold_every_value_of_which_it_is_true(
     value: Any, other: Any, op: Any
 ) -> None:
     node = Compare(("a",), op, value, strict_json.dumps(value))
-    inside = mongo_semantics.holds({"k": between(node)}, {"k": key(rank(other))})
+    inside = mongo_semantics.holds({"k": between(node)}, {"k": key(entry(rank(other)))})
     if matches(node, "", {"a": other}):
         assert inside
-    elif not isinstance(value, str) or len(value) < MAX_TEXT:
+    elif not isinstance(value, str) or len(value) < ENTRY_TEXT:
         assert not inside or isinstance(other, str)
 
 
 @given(text=st.text(storable, max_size=5), rest=st.text(storable, max_size=2))
 def test_the_bounds_of_a_beginning_hold_every_text_that_begins_so(text: str, rest: str) -> None:
     bounds = beginning_with(text)
-    assert bounds["$gte"].encode() <= key(rank(text + rest)).encode()
-    assert key(rank(text + rest)).encode() < bounds["$lt"].encode()
+    assert bounds["$gte"].encode() <= key(entry(rank(text + rest))).encode()
+    assert key(entry(rank(text + rest))).encode() < bounds["$lt"].encode()

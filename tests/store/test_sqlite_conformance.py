@@ -10,6 +10,7 @@ from gateway.store.sqlite import SQLiteDocumentStore
 from tests.store.conformance import Conformance
 from tests.store.conformance_collections import CollectionConformance
 from tests.store.conformance_costs import CostConformance
+from tests.store.conformance_order import OrderConformance
 from tests.store.conformance_streams import StreamConformance
 from tests.store.conformance_writes import WriteConformance
 
@@ -39,4 +40,8 @@ class TestSQLiteStreams(StreamConformance):
 
 
 class TestSQLiteCosts(CostConformance):
+    pass
+
+
+class TestSQLiteOrder(OrderConformance):
     pass
