@@ -130,7 +130,7 @@ class FairQueue(Generic[T]):
             return False
         if not self.waiting:
             return True
-        others_could = self._first_light(now) is not None or not self._capped()
+        others_could = self._first_light(self._first_new(now), now) is not None or not self._capped()
         return not others_could
 
     def end(self, flow: Flow[T], charged: float, since: float, now: float, *, learn: bool = True) -> None:
@@ -220,8 +220,9 @@ class FairQueue(Generic[T]):
         """Who goes next, with the seat that it takes; None when nobody waits or may go."""
         if not self.waiting or self.inside >= self.seats:
             return None
-        light = self._first_light(now)
-        heavy = self._first_heavy(now)
+        new = self._first_new(now)  # before the others, for it puts into their lanes who is known by now
+        light = self._first_light(new, now)
+        heavy = self._first_heavy(new, now)
         flow = light or heavy
         if flow is None:
             return None
@@ -343,23 +344,23 @@ class FairQueue(Generic[T]):
         """Whether the heavy ones hold all that they may."""
         return len(self.flows) > 1 and self._heavy_inside >= self._open
 
-    def _first_light(self, now: float) -> Flow[T] | None:
+    def _first_light(self, new: Flow[T] | None, now: float) -> Flow[T] | None:
         light = self._heaps[LIGHT]
         while (flow := self._first(light)) is not None:
             self._look(flow, now)
             if not flow.heavy:
                 break
             self._move(flow, light, HEAVY)
-        return flow if self._is_slow(0.0) else _sooner(flow, self._first_new(now))
+        return flow if self._is_slow(0.0) else _sooner(flow, new)
 
-    def _first_heavy(self, now: float) -> Flow[T] | None:
+    def _first_heavy(self, new: Flow[T] | None, now: float) -> Flow[T] | None:
         """The first in the lane of the heavy ones, if it may go: there is room, or it is heavy no more."""
         flow = self._first(self._heaps[HEAVY])
         if flow is not None and self._capped():
             self._look(flow, now)
             return None if flow.heavy else flow
         if self._is_slow(0.0) and not self._capped():
-            return _sooner(flow, self._first_new(now))
+            return _sooner(flow, new)
         return flow
 
     def _first_new(self, now: float) -> Flow[T] | None:

@@ -425,6 +425,22 @@ def test_a_newcomer_has_the_last_seat_where_no_other_tenant_is_quick() -> None:
     assert queue.try_take("c", 1.0, 2.0) is None
 
 
+def test_nobody_waits_beside_free_seats_when_what_was_new_gets_known() -> None:
+    """It waits in another lane from then on."""
+    queue: FairQueue[str] = FairQueue(2, 1)
+    inside = [queue.try_take("b", 1.0, 0.0), queue.try_take("b", 1.0, 0.1)]
+    assert queue.try_take("a", 1.0, 0.1) is None
+    queue.wait("first", "a", 1.0, 0.1)
+    queue.wait("second", "a", 1.0, 0.2)
+    for key, used, now in (("b", 0.1, 0.3), ("a", 0.001, 0.3), ("b", 0.001, 0.4)):
+        flow = next(one for one in inside if one is not None and one.key == key)
+        inside.remove(flow)
+        queue.end(flow, flow.charged, now - used, now)
+        while (taken := queue.next(now)) is not None:
+            inside.append(taken[1])
+    assert inside and not queue.waiting
+
+
 def test_what_is_known_of_a_tenant_is_forgotten_with_it() -> None:
     queue: FairQueue[str] = FairQueue(4, 1)
     for key, seconds in (("a", 0.001), ("b", 0.001), ("c", 3.0), ("b", 5.0)):
