@@ -28,6 +28,7 @@ class Turn(Protocol):
         ...
 
 
+TABLES = 4  # of elements, in an expression over documents of LIGHT_BYTES
 WHOLE_TEXT = "whole_text"  # the collation
 
 
@@ -114,12 +115,16 @@ class Bound:
 
     def unless_large(self, *renders: Render) -> list[str]:
         """Expressions over the JSON of a document, d. Of a large one they are asked by a statement of their
-        own: SQLite keeps the last four documents that a statement has read, as parsed, to its end."""
+        own: SQLite keeps the last four documents that a statement has read, as parsed, to its end, and each
+        of its tables of elements keeps one more. Eight queries of ninety tables laid each other down with
+        700 MiB in them; so the more tables there are, the less is large."""
         one = len(self._ones)
         self._ones.append(_OfOne(renders))
+        texts = [render(self) for render in renders]
+        light = LIGHT_BYTES // max(1, sum(text.count("json_each(") for text in texts) // TABLES)
         return [
-            f"CASE WHEN d.size <= {LIGHT_BYTES} THEN {render(self)} ELSE of_one({one}, {number}, d.rowid) END"
-            for number, render in enumerate(renders)
+            f"CASE WHEN d.size <= {light} THEN {text} ELSE of_one({one}, {number}, d.rowid) END"
+            for number, text in enumerate(texts)
         ]
 
     def of_one(self, connection: sqlite3.Connection, one: int, number: int, row: int) -> Any:

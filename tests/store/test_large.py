@@ -29,6 +29,7 @@ from gateway.store.large import LIGHT_BYTES, LIGHT_VALUES, Jobs, change, is_ligh
 from gateway.store.patch import LargePatch, MergePatch, parse_json_patch
 from gateway.store.query import Query
 from gateway.store.sqlite import SQLiteDocumentStore
+from gateway.store.sqlite_statement import Bound, Connection
 from gateway.store.sqlite_tenant import SQLiteTenantStore
 
 ACME = TenantId("acme")
@@ -272,3 +273,26 @@ async def test_a_document_that_takes_too_much_is_413(monkeypatch: pytest.MonkeyP
         assert await jobs.run("acme", large.members_text, b"{}", "x") == b"{}", "and the next one is served"
     finally:
         await pool.close()
+
+
+@pytest.mark.asyncio
+async def test_a_filter_of_many_tables_asks_documents_that_are_not_small_one_by_one(
+    tenant: SQLiteTenantStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each table of elements keeps a document, as parsed, as long as its statement goes on."""
+    asked = []
+    of_one = Bound.of_one
+
+    def watched(self: Bound, connection: Connection, one: int, number: int, row: int) -> Any:
+        asked.append(row)
+        return of_one(self, connection, one, number, row)
+
+    monkeypatch.setattr(Bound, "of_one", watched)
+    for name, count in (("small", 20), ("middle", 4_000), ("other", 4_000)):
+        await tenant.replace("c", name, {"a": [{"b": number} for number in range(count)], "name": name})
+    few = {"$or": [{"a.b": 19}, {"name": "other"}]}
+    assert await found(tenant, few) == ["middle", "other", "small"] and not asked
+    many = {"$or": [{"a.b": -number} for number in range(1, 90)] + [{"a.b": 3_999}, {"a.b": 19}]}
+    assert await found(tenant, many) == ["middle", "other", "small"]
+    assert len(set(asked)) == 2
+    assert await found(tenant, {"$and": [many, {"a.b": 3_999}]}) == ["middle", "other"]
