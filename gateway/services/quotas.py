@@ -45,6 +45,7 @@ class Quotas:
         self._day = 0
         self._stored: dict[str, int] = {}  # as the file says
         self._new: dict[str, int] = {}  # not there yet
+        self._on_its_way: dict[str, int] = {}  # there soon
         self._writer: Periodic | None = None
         self._writes = True
         self._lock = asyncio.Lock()
@@ -54,8 +55,8 @@ class Quotas:
         day = int(self._now() // DAY)
         if day > self._day:
             self._day = day
-            self._stored, self._new = {}, {}
-        return self._stored.get(tenant, 0) + self._new.get(tenant, 0)
+            self._stored, self._new, self._on_its_way = {}, {}, {}
+        return self._stored.get(tenant, 0) + self._on_its_way.get(tenant, 0) + self._new.get(tenant, 0)
 
     def count(self, tenant: str) -> None:
         """One request more; `used` was called before it."""
@@ -90,12 +91,15 @@ class Quotas:
         if not self._new:
             return
         day, new, self._new = self._day, self._new, {}
+        self._on_its_way = new
         try:
             totals = await threads.run(threads.QUOTAS, self._write, day, new)
         except BaseException:
             for tenant, requests in new.items() if day == self._day else ():
                 self._new[tenant] = self._new.get(tenant, 0) + requests
             raise
+        finally:
+            self._on_its_way = {}
         if day != self._day:
             return  # it was yesterday's
         for tenant, requests in new.items():

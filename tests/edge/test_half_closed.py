@@ -34,6 +34,7 @@ REQUESTS = {
 
 def config(backend: Backend, kind: str = "http", **more: Any) -> dict[str, Any]:
     settings: dict[str, Any] = {"kind": kind, "addresses": [backend.address]}
+    more = {"timeouts": {"connect": "30s"}} | more  # a busy machine accepts late
     if kind == "gunicorn":
         settings["threads"] = 1
     return harness.routing([harness.route("svc", "app", public=True, **more)], backends={"app": settings})

@@ -152,10 +152,17 @@ def test_the_hosts_file_needs_no_server_and_localhost_is_this_machine(
 @contextmanager
 def listening(host: str, port: int = 0, refused: tuple[str, ...] = ()) -> Iterator[int]:
     """What the kernel accepts for it is enough. refused: addresses that have the port and do not accept."""
-    with socket.create_server((host, port)) as server, ExitStack() as stack:
-        found = server.getsockname()[1]
-        for other in refused:
-            stack.enter_context(socket.socket()).bind((other, found))
+    with ExitStack() as stack:
+        for _ in range(100):
+            server = stack.enter_context(socket.create_server((host, port)))
+            found = server.getsockname()[1]
+            try:
+                for other in refused:
+                    stack.enter_context(socket.socket()).bind((other, found))
+            except OSError:  # somebody has that port on another address
+                stack.close()
+                continue
+            break
         yield found
 
 

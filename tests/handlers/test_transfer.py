@@ -237,7 +237,7 @@ async def test_who_only_ends_its_side_still_gets_the_whole_export(api: Api) -> N
     client.writer.transport.resume_reading()  # type: ignore[attr-defined]
     rest = await client.rest()
     client.close()
-    assert rest.count(b'"id":"') == 1500 and rest.endswith(b"0\r\n\r\n") and b"100 Continue" not in rest
+    assert rest.count(b'"id":"') == 1500 and rest.endswith(b"0\r\n\r\n")
 
 
 async def test_an_export_that_fails_midway_does_not_look_complete(api: Api, monkeypatch: Any) -> None:

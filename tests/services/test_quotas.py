@@ -8,11 +8,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from gateway.services.quotas import Quotas
+from tests.eventually import END, eventually
 
 pytestmark = pytest.mark.asyncio
 DAY = 86400
@@ -85,6 +88,31 @@ async def test_a_day_that_ends_while_it_is_written_begins_at_zero(tmp_path: Path
     assert quotas.used("acme") == 1
     await quotas.close()
     assert await used(path, clock) == 1
+
+
+async def test_what_is_being_written_counts_too(tmp_path: Path) -> None:
+    """However long the disk takes: else a tenant would have its quota once more meanwhile."""
+    begun, may_end = threading.Event(), threading.Event()
+
+    class OnASlowDisk(Quotas):
+        def _write(self, day: int, new: Mapping[str, int]) -> dict[str, int] | None:
+            begun.set()
+            assert may_end.wait(END)
+            return super()._write(day, new)
+
+    quotas = OnASlowDisk(tmp_path / "quotas.sqlite", Clock())
+    await quotas.start()
+    quotas.count("acme")
+    flush = asyncio.create_task(quotas.flush())
+    await eventually(begun.is_set)
+    assert quotas.used("acme") == 1
+    quotas.count("acme")
+    assert quotas.used("acme") == 2
+    may_end.set()
+    await flush
+    assert quotas.used("acme") == 2
+    await quotas.close()
+    assert await used(tmp_path / "quotas.sqlite", Clock()) == 2
 
 
 async def test_two_processes_on_one_file_count_together(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import pytest
 
+from gateway.store import mongo_bulk
 from gateway.store.mongo import MongoDocumentStore
 from gateway.store.mongo_rows import INDEXES
 from gateway.store.port import Capability, DocumentStore
@@ -57,7 +58,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-async def store(server: str, request: pytest.FixtureRequest) -> AsyncIterator[DocumentStore]:
+async def store(
+    server: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[DocumentStore]:
+    monkeypatch.setattr(mongo_bulk, "BULK_SECONDS", 300.0)  # a bulk ends by what it costs, however slowly
     kind, transactions = request.cls.KIND, request.cls.KIND is MongoDocumentStore
     driver = mongo_server.driver(server, transactions=transactions, database=NAME)
     store = kind(driver, b"k" * 32)

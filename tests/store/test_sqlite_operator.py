@@ -14,7 +14,7 @@ from gateway.store import collection, sqlite_copy
 from gateway.store.query import Query
 from gateway.store.sqlite import SQLiteDocumentStore
 from gateway.store.sqlite_operator import SQLiteOperator
-from tests.eventually import head_start
+from tests.eventually import eventually
 from tests.store.conformance import ACME, GLOBEX, ids
 
 KEY = b"k" * 32
@@ -72,7 +72,7 @@ async def test_a_backup_taken_while_writing_is_whole_and_holds_every_earlier_wri
     operator = SQLiteOperator(folder)
     known = []
     for turn in range(3):
-        await head_start(0.05)
+        await eventually(lambda: acknowledged > max(known, default=0))
         known.append(acknowledged)
         target = tmp_path / f"{turn}.backup"
         assert await operator.backup(ACME, target) == target.stat().st_size
