@@ -8,6 +8,7 @@ found. So a page waits for a slice of a long scan and never for the scan, whoeve
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,8 @@ T = TypeVar("T")
 # and over those that are just not large (large.py) some 10 ms.
 STEPS = 1000
 _LARGE = Lock()
+_REST = 2.0  # seconds behind a scan, after which the memory that scans freed goes back to the system
+_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc, which else keeps it
 
 
 class Reading:
@@ -123,6 +126,10 @@ class Reading:
         self._cancelled = True
         self._resumed.set()
 
+    @property
+    def was_scan(self) -> bool:
+        return not self._is_short
+
     def end(self) -> None:
         if self._is_short:
             self._short.count -= 1
@@ -167,6 +174,7 @@ class Reads:
         self.scans = FairSeats("readers of the store", scans, reserve=scans // 4)
         self._query_seconds = query_seconds
         self._running: set[Reading] = set()
+        self._giving_back: asyncio.TimerHandle | None = None
         self._closed = False
 
     def read_inline(self, name: str, collection: str, identifier: str) -> tuple[bool, Document | None]:
@@ -230,6 +238,8 @@ class Reads:
                 running.exception()  # nobody may be left to be told
             self._running.discard(reading)
             reading.end()
+            if reading.was_scan:
+                self._give_back_soon()
             use.end()
             file.queries.release()
             self._files.release(file)
@@ -261,8 +271,22 @@ class Reads:
     def close(self) -> None:
         """End what runs; nothing more begins."""
         self._closed = True
+        if self._giving_back is not None:
+            self._giving_back.cancel()
         for reading in self._running:
             reading.cancel()
+
+    def _give_back_soon(self) -> None:
+        """Once no scan is under way. It takes milliseconds, in which who allocates may wait."""
+        if self._giving_back is None and _trim is not None and not self._closed:
+            self._giving_back = asyncio.get_running_loop().call_later(_REST, self._give_back)
+
+    def _give_back(self) -> None:
+        self._giving_back = None
+        if self.scans.fair.inside or self.scans.waiting:
+            self._give_back_soon()
+        elif _trim is not None:
+            self._threads.submit(_trim, 0)
 
     def _run(self, file: TenantFile, work: Callable[[sqlite3.Connection, Reading], T], reading: Reading) -> T:
         connection = file.take_reader()

@@ -14,7 +14,7 @@ import pytest
 from gateway.core.errors import StoreUnavailable, TenantQueueFull
 from gateway.core.model import TenantId
 from gateway.store import filter as filters
-from gateway.store import sqlite_files
+from gateway.store import sqlite_files, sqlite_reads
 from gateway.store.filter import LARGE
 from gateway.store.query import Query
 from gateway.store.sqlite import SQLiteDocumentStore
@@ -132,6 +132,27 @@ async def test_a_large_filter_is_prepared_from_a_seat_of_the_scans(store: SQLite
             seat.release()
         assert len((await page).items) == 1 and await export
     await is_free(store)
+
+
+async def test_what_scans_freed_goes_back_to_the_system_once_none_is_under_way(
+    store: SQLiteDocumentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back: list[int] = []
+    monkeypatch.setattr(sqlite_reads, "_REST", 0.0)
+    monkeypatch.setattr(sqlite_reads, "_trim", given_back.append)
+    scans = reads_of(store).scans
+    first, second = scan(store, "a"), scan(store, "b")
+    await eventually(lambda: scans.fair.inside + scans.waiting == 2)
+    first.cancel()
+    await eventually(lambda: scans.fair.inside + scans.waiting == 1)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not given_back
+    second.cancel()
+    await eventually(lambda: given_back == [0])
+    assert len((await store.tenant(QUIET).list("orders", Query(count=True))).items) == 0
+    await is_free(store)
+    assert given_back == [0]
 
 
 def _alternatives(count: int) -> str:
