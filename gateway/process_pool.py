@@ -44,7 +44,7 @@ _ENDING = 2.0  # seconds for a process that has closed its socket to be gone
 _START = 30.0  # seconds for an interpreter to start, on a machine that is busy
 _QUIET = 60.0  # seconds between two lines of the log that say the same
 _IN_LINE = 30.0  # seconds that a job waits for a worker
-_NICER = 15  # than the event loop, whose core a busy pool must not take
+_NICER = 12  # than the event loop, whose core a busy pool must not take
 _PIECE = 256 * 1024  # bytes that are received at a time
 _PROGRAM = f"""\
 import sys
@@ -63,7 +63,7 @@ class Limits:
 
     memory: int = 256 * 1024 * 1024
     seconds: float = 2.0
-    wall: float = 20.0
+    wall: float = 60.0
 
 
 LIMITS = Limits()
