@@ -24,7 +24,7 @@ def of_file(path: Path) -> str:
 def of_log(path: Path) -> str:
     """As of_file, where nothing has the name: whether a log of it is left."""
     left = logs(path)
-    if not left:
+    if not left or path.exists():  # by now: another process has just made it, and its log
         return ""
     return f"it is gone, and {left[0].name} is left; put the file back, or move that away and {RESTORE}"
 
@@ -32,7 +32,14 @@ def of_log(path: Path) -> str:
 def logs(path: Path) -> list[Path]:
     """The logs of a file that hold something."""
     found = [path.with_name(path.name + suffix) for suffix in LOG_SUFFIXES]
-    return [log for log in found if log.exists() and log.stat().st_size]
+    return [log for log in found if _size(log)]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # a log may go at any moment
+        return 0
 
 
 def _with_log(path: Path) -> str:

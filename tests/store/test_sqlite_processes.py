@@ -13,7 +13,7 @@ from threading import Barrier
 import pytest
 
 from gateway.core.errors import NotFound, PreconditionFailed, SchemaViolation, UniqueConflict
-from gateway.store import collection
+from gateway.store import collection, sqlite_damage
 from gateway.store.collection import NO_SETTINGS
 from gateway.store.patch import MergePatch
 from gateway.store.query import Query
@@ -143,3 +143,11 @@ def test_a_new_file_is_made_once_however_many_open_it_at_once(tmp_path: Path) ->
         for name in range(30):
             path = tmp_path / f"{name}.db"
             assert list(threads.map(make, [path] * openers)) == [1] * openers
+
+
+def test_a_log_beside_a_file_that_was_made_meanwhile_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    path.with_name("a.db-journal").write_bytes(b"begun")
+    assert "a.db-journal is left" in sqlite_damage.of_log(path)
+    path.touch()
+    assert sqlite_damage.of_log(path) == ""
