@@ -13,7 +13,8 @@ from pathlib import Path
 # sched_setattr(2), which glibc knows only since 2.41: its number, by machine.
 _SET_ATTRIBUTES = {"x86_64": 314, "aarch64": 274, "riscv64": 274}
 _ATTRIBUTES = struct.Struct("=IIQiIQQQ")  # size, policy, flags, nice, priority, runtime, deadline, period
-_SCHED_OTHER = 0
+_SCHED_OTHER, _NICEST = 0, 19
+NICER = 5  # than the event loop are threads in the background
 _SLICE = 100_000_000  # nanoseconds, the most that there is
 
 
@@ -30,10 +31,10 @@ def give_way(nicer: int) -> None:
         return
     thread = threading.get_native_id()
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + nicer)
+        nice = min(os.getpriority(os.PRIO_PROCESS, thread) + nicer, _NICEST)
+        os.setpriority(os.PRIO_PROCESS, thread, nice)
         number = _SET_ATTRIBUTES.get(os.uname().machine)
         if number is not None and ctypes.sizeof(ctypes.c_void_p) == 8:
-            nice = os.getpriority(os.PRIO_PROCESS, thread)
             wanted = _ATTRIBUTES.pack(_ATTRIBUTES.size, _SCHED_OTHER, 0, nice, 0, _SLICE, 0, 0)
             ctypes.CDLL(None).syscall(number, 0, wanted, 0)
 

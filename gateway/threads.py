@@ -17,7 +17,7 @@ from functools import partial
 from threading import Thread
 from typing import ParamSpec, TypeVar
 
-from gateway.scheduling import give_way
+from gateway.scheduling import NICER, give_way
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -27,7 +27,7 @@ CONFIG = ThreadPoolExecutor(2, "config")  # routing.yaml: its stamp, its text, w
 KEYS = ThreadPoolExecutor(2, "keys")  # the file of the keys
 QUOTAS = ThreadPoolExecutor(1, "quotas")  # their file
 CHILDREN = ThreadPoolExecutor(2, "children")  # the processes of backends
-PARSE = ThreadPoolExecutor(4, "parse", give_way, (5,))  # large bodies and documents
+PARSE = ThreadPoolExecutor(4, "parse", give_way, (NICER,))  # large bodies and documents
 
 
 def run(threads: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **more: P.kwargs) -> Future[T]:

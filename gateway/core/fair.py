@@ -276,11 +276,11 @@ class FairQueue(Generic[T]):
         total = self._weight + (weight if own is None else 0.0)
         waiting = self._waiting_weight + (0.0 if own is not None and own.queue else weight)
         seats = self.seats
-        much = own is not None and self._holds_much(own)
-        if self.reserve and total > weight:
-            much = much or recent + work > seats * WINDOW * weight / total / 2
-            much = much or self._is_slow(own.estimate if own is not None else 0.0)
-        if self.reserve and total > weight and much:
+        if self.reserve and total > weight and (
+            recent + work > seats * WINDOW * weight / total / 2
+            or (own is not None and self._holds_much(own))
+            or self._is_slow(own.estimate if own is not None else 0.0)
+        ):
             seats -= max(0.0, self.reserve - others * look.light_part(own))
         return max(seats - idle, seats * waiting / total, 1e-9)
 

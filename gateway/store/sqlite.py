@@ -16,7 +16,7 @@ from typing import ClassVar
 from gateway import threads
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import TenantId
-from gateway.scheduling import give_way
+from gateway.scheduling import NICER, give_way
 from gateway.store import durable, regex
 from gateway.store.cursor import MIN_KEY_BYTES
 from gateway.store.large import Jobs
@@ -30,7 +30,7 @@ from gateway.store.sqlite_slices import Slices
 from gateway.store.sqlite_sweep import Sweeper
 from gateway.store.sqlite_tenant import Services, SQLiteTenantStore
 from gateway.store.sqlite_transaction import Pace
-from gateway.store.sqlite_writers import NICER, Writers
+from gateway.store.sqlite_writers import Writers
 from gateway.store.write import NO_QUOTA, Quota
 
 READER_THREADS = 4 * 64  # a read keeps its thread between two slices: of MAX_QUERIES of each open tenant

@@ -17,9 +17,8 @@ from threading import Lock
 
 from gateway import threads
 from gateway.fair_seats import FairSeats
-from gateway.scheduling import give_way
+from gateway.scheduling import NICER, give_way
 
-NICER = 5  # than the event loop are the threads that read and write
 THREADS = 8  # some of them wait for a worker process
 OPENING_THREADS = 2
 WORK = 0.0005  # seconds of work between two looks at who waits

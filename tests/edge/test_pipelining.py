@@ -14,7 +14,7 @@ from gateway.core.turns import Turns
 from gateway.edge.client_transport import AHEAD
 from tests import harness
 from tests.eventually import END, at_rest, eventually
-from tests.fakes import Backend, Heard, always, answer
+from tests.fakes import Backend, Heard, Script, always, answer
 from tests.handlers.api import ALL, SCOPES
 from tests.wire import Wire
 
@@ -29,6 +29,17 @@ def config(backend: Backend) -> dict[str, Any]:
         harness.route("svc", "app", public=True, body_limit="64MiB"),
     ]
     return harness.routing(routes, backends={"app": {"kind": "uvicorn", "addresses": [backend.address]}})
+
+
+def once(may_answer: asyncio.Event) -> Script:
+    """A backend that answers when it is told to."""
+
+    async def answers(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with asyncio.timeout(END):
+            await may_answer.wait()
+        writer.write(answer())
+
+    return answers
 
 
 @pytest.mark.parametrize("reads", [True, False], ids=["read", "never read"])
@@ -73,12 +84,7 @@ async def test_requests_without_credentials_are_held_to_a_bound(
 async def test_nothing_more_is_read_behind_a_request_with_which_too_much_came_at_once(tmp_path: Path) -> None:
     may_answer = asyncio.Event()
 
-    async def slow(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async with asyncio.timeout(END):
-            await may_answer.wait()
-        writer.write(answer())
-
-    async with Backend(slow) as backend, harness.running(tmp_path, config(backend)) as gateway:
+    async with Backend(once(may_answer)) as backend, harness.running(tmp_path, config(backend)) as gateway:
         wire = await Wire.connect(harness.address(gateway))
         await eventually(lambda: gateway.listener.connections)
         (connection,) = gateway.listener.connections
@@ -141,12 +147,7 @@ async def test_a_large_request_whose_rest_comes_when_it_is_its_turn_is_answered(
     """What had come of it was too much to read on behind the request in hand."""
     may_answer = asyncio.Event()
 
-    async def slow(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async with asyncio.timeout(END):
-            await may_answer.wait()
-        writer.write(answer())
-
-    async with Backend(slow) as backend, harness.running(tmp_path, config(backend)) as gateway:
+    async with Backend(once(may_answer)) as backend, harness.running(tmp_path, config(backend)) as gateway:
         wire = await Wire.connect(harness.address(gateway))
         some = b"GET /svc/x HTTP/1.1\r\nHost: a\r\nX-A: %b\r\n\r\n" % (b"x" * 2000)
         wire.send(some * 5)
