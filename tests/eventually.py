@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Never, TypeVar
 
-END = 30.0  # seconds: reached by what never comes, not by what comes late
+END = 60.0  # seconds: reached by what never comes, not by what comes late
 AT_ONCE = 4.0  # seconds: where the next thing to end a wait is a time-out of ours, of 5 s and more
 _PAUSE = 0.02
 

@@ -30,10 +30,12 @@ class Reader(logging.Handler):
         super().__init__()
         self.go_on = threading.Event()
         self.go_on.set()
+        self.has_one = threading.Event()
         self.lines: list[str] = []
         self.threads: set[int] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
+        self.has_one.set()
         assert self.go_on.wait(END)
         self.threads.add(threading.get_ident())
         self.lines.append(self.format(record))
@@ -78,16 +80,17 @@ async def test_a_reader_that_hangs_holds_nobody_up_and_is_told_what_it_missed(
     logger.removeHandler(reader)
     thread = LogThread([reader], limit=10)
     logger.addHandler(thread)
-    for number in range(50):
+    logger.info("line 0")
+    assert reader.has_one.wait(END)
+    for number in range(1, 50):
         logger.info("line %d", number)
     reader.go_on.set()
-    await eventually(lambda: len(reader.lines) >= 10)
-    assert reader.lines[:10] == [f"line {number}" for number in range(10)]
+    await eventually(lambda: len(reader.lines) >= 11)
+    assert reader.lines == [f"line {number}" for number in range(11)], "one in hand, ten that wait"
     logger.info("there is room again")
     thread.finish(logger)
-    *kept, told, last = reader.lines
-    assert told == f"{50 - len(kept)} lines of this log were dropped: whoever reads it was too slow"
-    assert last == "there is room again"
+    told = "39 lines of this log were dropped: whoever reads it was too slow"
+    assert reader.lines[11:] == [told, "there is room again"]
 
 
 def test_a_reader_that_never_goes_on_is_given_up(logger: logging.Logger, reader: Reader) -> None:

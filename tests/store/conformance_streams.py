@@ -21,7 +21,7 @@ from gateway.store.port import Capability, DocumentStore, TenantStore
 from gateway.store.query import Query
 from gateway.store.representation import line
 from gateway.store.write import Create, Replace
-from tests.eventually import head_start
+from tests.eventually import END, head_start
 from tests.store.conformance import ACME, GLOBEX, fill, ids
 from tests.store.conformance_writes import require
 
@@ -230,7 +230,7 @@ async def a_cursor(tenant: TenantStore) -> str:
 
 async def collect(feed: AsyncIterator[Changes], count: int) -> list[Change]:
     found: list[Change] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(END):
         while len(found) < count:
             found += (await anext(feed)).items
     assert len(found) == count
