@@ -1,4 +1,4 @@
-"""What the kernel is told of work in the background: that the event loop goes first. Only Linux is."""
+"""The processors: how many there are, and that the event loop goes first (which only Linux is told)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ _ATTRIBUTES = struct.Struct("=IIQiIQQQ")  # size, policy, flags, nice, priority,
 _SCHED_OTHER, _NICEST = 0, 19
 NICER = 5  # than the event loop are threads in the background
 _SLICE = 100_000_000  # nanoseconds, the most that there is
+
+
+def processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def give_way(nicer: int) -> None:

@@ -2,20 +2,18 @@
 
 One read from a socket holds up to 256 KiB, and libuv makes up to 32 of them before it looks at another
 socket: a fast backend's downloads would keep all others waiting. So after a large read the next one is left
-to another turn of the loop.
+to another turn of the loop; and so it is after a small one of an answer that goes on, when there are many.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Protocol, cast
 
 from gateway.core.model import Address
-from gateway.edge.reading import LARGE, HeldReading
+from gateway.edge.reading import LARGE, LARGE_COST, REST_COST, SMALL_COST, HeldReading, Reads
 
 USER, TURN, REST = 1, 2, 4  # why nothing is read at the moment; any of them is enough
-REST_COST = 8  # large reads that take as long as the rest of one: about half a millisecond
 
 
 class User(Protocol):
@@ -29,14 +27,14 @@ class User(Protocol):
 class Connection(HeldReading):
     """A connection to a backend. It carries one exchange at a time; bytes that nobody asked for end it.
 
-    later: has a function called in a turn of the loop that has room for it, by what it costs in large reads.
+    reads: of all connections to backends, in a turn of the loop.
     """
 
-    __slots__ = ("_later", "address", "exchange", "idle_since", "lost", "writable")
+    __slots__ = ("_reads", "address", "exchange", "idle_since", "lost", "writable")
 
-    def __init__(self, address: Address, later: Callable[[Callable[[], None], int], None]) -> None:
+    def __init__(self, address: Address, reads: Reads) -> None:
         super().__init__()
-        self._later = later
+        self._reads = reads
         self.address = address
         self.exchange: User | None = None
         self.idle_since = 0.0
@@ -47,13 +45,19 @@ class Connection(HeldReading):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
 
     def data_received(self, data: bytes) -> None:
-        if self.exchange is None:
+        exchange = self.exchange
+        if exchange is None:
             self.abort()
             return
         if len(data) >= LARGE:
             self.hold(TURN)
-            self._later(self._read_on, 1)
-        self.exchange.feed(data)
+            self._reads.later(self._read_on, LARGE_COST)
+            exchange.feed(data)
+            return
+        exchange.feed(data)
+        if exchange is self.exchange and not self._reads.has_room():
+            self.hold(TURN)
+            self._reads.later(self._read_on, SMALL_COST)
 
     def _read_on(self) -> None:
         self.let_go(TURN)
@@ -63,7 +67,7 @@ class Connection(HeldReading):
         loop, and nothing more is read before that."""
         if not self._held_by & REST:
             self.hold(REST)
-            self._later(self._read_rest, REST_COST)
+            self._reads.later(self._read_rest, REST_COST)
 
     def _read_rest(self) -> None:
         self.let_go(REST)

@@ -7,8 +7,6 @@ looks at all of them every 50 ms (a timer each would cost 1.5 µs a request).
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, Protocol, TypeVar
@@ -17,6 +15,7 @@ from gateway.core.model import Address
 from gateway.edge.connection import Connection
 from gateway.edge.dial import dial
 from gateway.edge.exchange import Exchange
+from gateway.edge.reading import Reads
 from gateway.edge.resolver import Names
 from gateway.periodic import Periodic
 
@@ -25,7 +24,6 @@ from gateway.periodic import Periodic
 FRESH = 1.0
 _SWEEP = 0.05  # seconds
 _GIVE_UP = 20  # sweeps
-_READS = 16  # large reads in a turn of the loop: 4 MiB, a few milliseconds with passing them on
 
 
 class Timed(Protocol):
@@ -39,33 +37,6 @@ class Timed(Protocol):
 
 
 T = TypeVar("T", bound=Timed)
-
-
-class Reads:
-    """Large reads, so many in a turn of the event loop, one of each connection after the other. What takes as
-    long as several of them costs as many."""
-
-    def __init__(self) -> None:
-        self._waiting: deque[tuple[Callable[[], None], int]] = deque()
-        self._coming = False
-
-    def later(self, read_on: Callable[[], None], cost: int = 1) -> None:
-        self._waiting.append((read_on, cost))
-        if not self._coming:
-            self._coming = True
-            asyncio.get_running_loop().call_soon(self._next)
-
-    def _next(self) -> None:
-        left = _READS
-        try:
-            while self._waiting and left > 0:
-                read_on, cost = self._waiting.popleft()
-                left -= cost
-                read_on()
-        finally:  # a bug in one of them keeps nobody from reading
-            self._coming = bool(self._waiting)
-            if self._coming:
-                asyncio.get_running_loop().call_soon(self._next)
 
 
 class Pool:
@@ -100,7 +71,7 @@ class Pool:
         """A new connection within `timeout` seconds. Raises BackendUnavailable: nothing was sent; and
         BackendSaturated when it is this process that cannot have one."""
         address = self.address
-        return await dial(address, self._names, lambda: Connection(address, self._reads.later), timeout)
+        return await dial(address, self._names, lambda: Connection(address, self._reads), timeout)
 
     def give_back(self, connection: Connection, *, reusable: bool) -> None:
         """A connection whose exchange has ended."""

@@ -16,7 +16,7 @@ from typing import ClassVar
 from gateway import threads
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import TenantId
-from gateway.scheduling import NICER, give_way
+from gateway.scheduling import NICER, give_way, processors
 from gateway.store import durable, regex
 from gateway.store.cursor import MIN_KEY_BYTES
 from gateway.store.large import Jobs
@@ -136,8 +136,3 @@ class SQLiteDocumentStore:
         await self._jobs.close()
         await self._writers.close()
         await threads.end(self._readers)
-
-
-def processors() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -7,7 +7,6 @@ and closed in threads apart, so that a tenant whose file is not open yet does no
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from threading import Lock
 
 from gateway import threads
 from gateway.fair_seats import FairSeats
-from gateway.scheduling import NICER, give_way
+from gateway.scheduling import NICER, give_way, processors
 
 THREADS = 8  # some of them wait for a worker process
 OPENING_THREADS = 2
@@ -140,7 +139,7 @@ class Writers:
         self.threads = ThreadPoolExecutor(THREADS, "store-write", give_way, (NICER,))
         self.opening = ThreadPoolExecutor(OPENING_THREADS, "store-open")
         self.seats = FairSeats("writers of the store", THREADS)
-        self.baton = Baton(max(1, min(THREADS // 2, (os.cpu_count() or 1) // 2)))
+        self.baton = Baton(max(1, min(THREADS // 2, processors() // 2)))
 
     async def close(self) -> None:
         """Wait until what they do is done."""

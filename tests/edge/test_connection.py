@@ -1,4 +1,4 @@
-"""A backend's connection reads on in another turn of the loop when it has read much."""
+"""A backend's connection reads on in another turn of the loop when it, or all of them, have read much."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, cast
 from gateway.core.answer import AnswerHead
 from gateway.core.errors import GatewayError
 from gateway.core.model import Address, Timeouts
-from gateway.edge.connection import REST_COST, USER, Connection
+from gateway.edge.connection import USER, Connection
 from gateway.edge.exchange import Exchange
-from gateway.edge.pool import _READS, Reads
+from gateway.edge.reading import _TURN, LARGE_COST, REST_COST, Reads
 from tests import harness
 from tests.eventually import END, eventually
 from tests.fakes import Backend, Heard, always, then_close
@@ -42,7 +42,7 @@ class User:
 
 
 def connected(reads: Reads) -> tuple[Connection, Transport]:
-    connection, transport = Connection(Address("a", "127.0.0.1", 1), reads.later), Transport()
+    connection, transport = Connection(Address("a", "127.0.0.1", 1), reads), Transport()
     connection.connection_made(cast(Any, transport))
     connection.exchange = User()
     return connection, transport
@@ -70,14 +70,42 @@ async def test_who_holds_a_connection_holds_it_also_when_its_turn_comes() -> Non
 
 async def test_so_many_large_reads_and_no_more_are_made_in_one_turn() -> None:
     reads = Reads()
-    both = [connected(reads) for _ in range(3 * _READS)]
+    most = _TURN // LARGE_COST
+    both = [connected(reads) for _ in range(3 * most)]
     for connection, _ in both:
         connection.data_received(LARGE)
     turns = []
     while not all(transport.reads for _, transport in both):
         await asyncio.sleep(0)
         turns.append(sum(transport.reads for _, transport in both))
-    assert [later - before for before, later in zip([0, *turns], turns, strict=False)].count(_READS) == 3
+    assert [later - before for before, later in zip([0, *turns], turns, strict=False)].count(most) == 3
+
+
+async def test_so_many_small_reads_are_followed_by_the_next_one_at_once_and_then_by_turns() -> None:
+    """Of answers that go on: each of three hundred streams has something in each turn of the loop."""
+    reads = Reads()
+    both = [connected(reads) for _ in range(300)]
+    fed = [0] * len(both)
+    for _ in range(40):
+        for number, (connection, transport) in enumerate(both):
+            if transport.reads:
+                connection.data_received(b"an event")
+                fed[number] += 1
+        before = sum(fed)
+        await asyncio.sleep(0)
+        assert sum(transport.reads for _, transport in both) <= 2 * _TURN
+    assert before > 20 * _TURN / 2, "the turns are used"
+    assert max(fed) - min(fed) <= 2, "each has as much as any other"
+
+
+async def test_an_answer_that_ends_with_a_small_read_leaves_its_connection_ready() -> None:
+    reads = Reads()
+    both = [connected(reads) for _ in range(3 * _TURN)]
+    for connection, transport in both:
+        _, reusable = answered(connection)
+        connection.data_received(b"HTTP/1.1 204 No Content\r\n\r\n")
+        assert reusable == [True]
+        assert transport.reads
 
 
 COUNT = 20_000
@@ -135,7 +163,7 @@ async def test_answers_of_tiny_chunks_share_a_turn() -> None:
     for _ in range(20):
         await asyncio.sleep(0)
         after = sum(len(sink.pieces) for sink in sinks)
-        assert after - before <= _READS // REST_COST
+        assert after - before <= _TURN // REST_COST
         before = after
     await eventually(lambda: all(sink.ended for sink in sinks))
 
@@ -167,8 +195,8 @@ async def test_a_bug_in_one_turn_lets_the_others_read_on() -> None:
         raise RuntimeError("a bug")
 
     done: list[bool] = []
-    reads.later(broken)
-    reads.later(lambda: done.append(True))
+    reads.later(broken, 1)
+    reads.later(lambda: done.append(True), 1)
     await eventually(lambda: done)
     assert told == ["a bug"]
 
