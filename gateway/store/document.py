@@ -64,7 +64,8 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class LargeMembers:
-    """A large document's members as their canonical text in UTF-8, which was checked (see large.py)."""
+    """The members of a document that is large (see large.py), or one of many, as their canonical text in
+    UTF-8, which was checked."""
 
     text: bytes
 

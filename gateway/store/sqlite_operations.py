@@ -6,6 +6,7 @@ exactly what is overwritten.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from time import thread_time
 from typing import Any
@@ -46,16 +47,17 @@ ENTRY_COST = 256  # bytes that an entry of an index counts in the cost of a bulk
 
 
 class Prepared:
-    """Members of a document with their text, made before the transaction begins. data: None of a large one.
-    Raises BodyTooLarge."""
+    """Members of a document with their text, made before the transaction begins. data: None of what came as
+    text. Raises BodyTooLarge."""
 
-    __slots__ = ("data", "size", "text")
+    __slots__ = ("data", "is_large", "size", "text")
 
     def __init__(self, data: Members) -> None:
         self.data: Data | None = None
         self.text: str | bytes
+        self.is_large = isinstance(data, LargeMembers) and not is_light(data.text)
         if isinstance(data, LargeMembers):
-            self.text, self.size = data.text, len(data.text)
+            self.text, self.size = data.text if self.is_large else data.text.decode(), len(data.text)
         else:
             self.data = dict(data)
             self.text, self.size = to_text(data)
@@ -103,7 +105,7 @@ def patch(
 ) -> Callable[[Transaction], Written]:
     def operation(transaction: Transaction) -> Written:
         state, current = _require(transaction, collection, identifier, precondition)
-        if isinstance(wanted, LargePatch) or not _light(current):
+        if not _light(current) or (isinstance(wanted, LargePatch) and not is_light(wanted.text)):
             made = _worked(transaction, state, current, None, wanted)
         else:
             made = _made(transaction, state, current, Prepared(apply(wanted, current.data, identifier)))
@@ -227,9 +229,12 @@ def _made(
     identifier: str = "",
 ) -> Made:
     """identifier: of a new document. Raises SchemaViolation."""
-    data = prepared.data
-    if data is None or (current is not None and state.indexes and not _light(current)):
+    if prepared.is_large or (current is not None and state.indexes and not _light(current)):
         return _worked(transaction, state, current, prepared, identifier=identifier)
+    data = prepared.data
+    if data is None:
+        wanted = state.shape_of(current.id if current is not None else identifier)
+        data = {} if wanted.empty else json.loads(prepared.text)
     if state.schema is not None:
         transaction.checks.check(state.schema, data, _decoded(prepared.text))
     before = current.data if current is not None and state.indexes else {}

@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway.core.errors import BadRequest, BodyTooLarge, GatewayError, QuotaExceeded, TenantLimit
 from gateway.store.document import UNCONDITIONAL, Document, LargeMembers, Members, Precondition
+from gateway.store.large import is_light
 from gateway.store.patch import LargePatch, Patch
 
 MAX_BULK = 1000
@@ -92,9 +93,8 @@ def failed(error: GatewayError, identifier: str = "") -> Outcome:
 
 def is_large(write: Write) -> bool:
     """Whether what it brings is large."""
-    if isinstance(write, Update):
-        return isinstance(write.patch, LargePatch)
-    return not isinstance(write, Delete) and isinstance(write.data, LargeMembers)
+    brought = write.patch if isinstance(write, Update) else None if isinstance(write, Delete) else write.data
+    return isinstance(brought, LargeMembers | LargePatch) and not is_light(brought.text)
 
 
 def id_of(write: Write) -> str:

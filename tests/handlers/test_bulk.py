@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
+from gateway.store.large import is_light
 from gateway.store.write import MAX_BULK
 from tests.handlers.api import NDJSON, Api, ndjson
 
@@ -55,6 +57,49 @@ async def test_an_atomic_bulk_is_done_whole_or_says_which_line_failed(api: Api) 
             headers["Content-Type"].startswith("application/problem+json") and "line 2" in problem["detail"]
         )
     assert [item["id"] for item in (await api("GET", "/orders/"))[2]["items"]] == ["a", "b"]
+
+
+async def test_a_line_does_the_same_in_a_bulk_that_is_large_as_a_whole(api: Api) -> None:
+    """There what lines bring is held as text, and read again by what looks into it."""
+    settings = {
+        "indexes": [{"name": "n", "fields": ["n"]}, {"name": "u", "fields": ["u"], "unique": True}],
+        "ttl": {"field": "ends"},
+        "schema": {"properties": {"n": {"type": ["number", "null"]}}},
+    }
+    lines: list[Any] = [
+        {"op": "replace", "id": "a", "data": {"n": 1.0, "u": "é\u2028", "id": "a"}},
+        {"op": "replace", "id": "b", "data": {"n": "no number"}},
+        {"op": "replace", "id": "c", "data": {"n": 3, "u": "é\u2028"}},
+        {"op": "replace", "id": "d", "data": {"ends": "2000-01-01T00:00:00Z"}},
+        {"op": "patch", "id": "a", "data": {"m": {"k": [1, None]}, "n": None}},
+        {"op": "patch", "id": "a", "data": [{"op": "add", "path": "/p", "value": 2.50}]},
+        {"op": "patch", "id": "a", "data": [{"op": "test", "path": "/p", "value": 1}]},
+        {"op": "patch", "id": "a", "data": [{"op": "no"}]},
+        {"op": "patch", "id": "none", "data": {}},
+        {"op": "replace", "id": "e", "data": {"id": "f"}},
+        {"op": "create", "data": {"n": 7, "u": 1}},
+        {"op": "delete", "id": "d"},
+    ]
+    found = []
+    for name, pad in (("alone", 0), ("many", 40_000)):
+        assert (await api("PUT", f"/{name}", settings))[0] == 201
+        raw = ndjson(*lines).replace(b"\n", b" " * pad + b"\n")
+        assert is_light(raw) != bool(pad)
+        status, _, told = await api("POST", f"/{name}/bulk", raw, NDJSON)
+        assert status == 200, told
+        pages = [await api("GET", f"/{name}/?{query}") for query in ("sort=n", "filter=" + quote('{"n":7}'))]
+        items = [[cut(item) for item in page[2]["items"]] for page in pages]
+        found.append(([(one["status"], one.get("error")) for one in told], items))
+    assert found[0] == found[1]
+    statuses = [status for status, _ in found[0][0]]
+    assert statuses == [201, 422, 409, 201, 200, 200, 409, 422, 404, 422, 201, 404]
+    assert [len(items) for items in found[0][1]] == [2, 1]
+
+
+def cut(item: dict[str, Any]) -> dict[str, Any]:
+    """A document without what differs from one to the next."""
+    own = {name: value for name, value in item.items() if not name.startswith("_")}
+    return own if own["id"] == "a" else {**own, "id": ""}
 
 
 BAD = [
