@@ -10,8 +10,8 @@ from collections.abc import Callable
 LARGE = 64 * 1024  # bytes of a read behind which there may be as many more at once
 # What a read costs, small ones with all that it is to pass them on: some 30 µs.
 SMALL_COST, LARGE_COST = 1, 4
-REST_COST = 32  # to take the rest of tiny chunks apart
-_TURN = 64  # of a turn of the loop: some two milliseconds, or 4 MiB
+REST_COST = 16  # to take the rest of tiny chunks apart
+_TURN = 32  # of a turn of the loop: some two milliseconds, or 2 MiB
 
 
 class HeldReading(asyncio.Protocol):
