@@ -44,7 +44,7 @@ _ENDING = 2.0  # seconds for a process that has closed its socket to be gone
 _START = 30.0  # seconds for an interpreter to start, on a machine that is busy
 _QUIET = 60.0  # seconds between two lines of the log that say the same
 _IN_LINE = 30.0  # seconds that a job waits for a worker
-_NICER = 12  # than the event loop, whose core a busy pool must not take
+_NICER = 8  # than the event loop, whose core a busy pool must not take; yet others must leave it some
 _PIECE = 256 * 1024  # bytes that are received at a time
 _PROGRAM = f"""\
 import sys
@@ -59,7 +59,7 @@ main(int(sys.argv[1]))
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Of one job. memory: bytes of data of its process, about 10 MiB of which are the interpreter's. seconds:
-    of processor time. wall: seconds by the clock, for a machine on which others have the processor."""
+    of processor time. wall: seconds by the clock, after which the machine counts as too busy."""
 
     memory: int = 256 * 1024 * 1024
     seconds: float = 2.0
@@ -147,8 +147,9 @@ class ProcessPool:
         the interpreter lock: what is large should be `bytes`, which are sent as they are.
 
         Raises what the function raises; JobTooCostly; TenantQueueFull and StoreSaturated, at once, when the
-        tenant has or all have too many jobs; StoreUnavailable when no process can be started. When the caller
-        is cancelled, the job leaves the queue, or is ended soon.
+        tenant has or all have too many jobs; StoreSaturated too when the machine gives it no time;
+        StoreUnavailable when no process can be started. When the caller is cancelled, the job leaves the
+        queue, or is ended soon.
         """
         return await self.run_within(self.limits, tenant, function, *args, **more)
 
@@ -232,8 +233,9 @@ class ProcessPool:
                     (phase,) = await _receive(worker.socket, 1)
                     (told,) = await _receive(worker.socket, 1)
                 parts = await _receive_frame(worker.socket, limits.memory)
-        except TimeoutError:
-            raise JobTooCostly("time", phase) from None
+        except TimeoutError:  # of processor time it had less than its limit, which ends it otherwise
+            detail = f"What takes long got too little of the processors to be done in {limits.wall:g} s."
+            raise StoreSaturated(detail, retry_after=5) from None
         except (OSError, _Gone):
             raise JobTooCostly(await worker.ended_by(), phase) from None
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from time import monotonic
+from time import process_time
 from typing import Any, TypeVar
 
 from gateway import process_worker
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 ROUNDS = 20  # of an operation that is done again with more verdicts
 INLINE = 10_000_000.0  # ns: what all checks of one operation may cost at once
-_SECONDS = 10.0  # by the clock, for all checks of one operation
+_SECONDS = 10.0  # of processor time, for all checks of one operation
 _MOST = 50  # documents that one job checks
 _TOGETHER = 4 * 1024 * 1024  # characters of documents that one job checks
 _TELLING = 300_000_000.0  # ns that a job may take to tell all that is wrong with a document
@@ -45,7 +45,7 @@ class Checks:
         self.left = INLINE
         self._verdicts: dict[tuple[bytes, str], Verdict] = {}
         self._wanted: dict[tuple[bytes, str], Schema] = {}
-        self._until = 0.0
+        self._used = 0.0  # seconds of processor time, of the workers
 
     @property
     def postponed(self) -> bool:
@@ -76,7 +76,6 @@ class Checks:
 
     async def settle(self, pool: ProcessPool, tenant: str) -> None:
         """Have checked what was postponed. Raises what ProcessPool.run raises but JobTooCostly."""
-        self._until = self._until or monotonic() + _SECONDS
         self.left = INLINE
         wanted, self._wanted = self._wanted, {}
         group: list[tuple[bytes, str]] = []
@@ -95,13 +94,15 @@ class Checks:
         self, pool: ProcessPool, tenant: str, asked: Schema, group: Sequence[tuple[bytes, str]]
     ) -> None:
         texts = tuple(text.encode() for _, text in group)
-        if monotonic() > self._until:
+        if self._used > _SECONDS:
             verdicts: Sequence[Violations | None] = [None] * len(group)
         else:
             try:
-                verdicts, costs = await pool.run(tenant, check_texts, asked.text, texts)
+                verdicts, costs, used = await pool.run(tenant, check_texts, asked.text, texts)
                 asked.learn(costs)
+                self._used += used
             except JobTooCostly as error:
+                self._used += pool.limits.seconds
                 if len(group) > 1:
                     for key in group:
                         await self._settle(pool, tenant, asked, [key])
@@ -162,12 +163,15 @@ def problems_of(text: str) -> Problems:
     return schema.problems(json.loads(text))
 
 
-def check_texts(text: str, documents: Sequence[bytes]) -> tuple[list[Violations], Costs]:
-    """Of each document what is wrong; and the costs of the schema."""
+def check_texts(text: str, documents: Sequence[bytes]) -> tuple[list[Violations], Costs, float]:
+    """Of each document what is wrong; the costs of the schema; and the processor time that it took, in
+    seconds."""
+    began = process_time()
     asked = Schema(json.loads(text))
     costs = schema.all_costs(asked)
     asked.learn(costs)
-    return [violations(asked, costs, json.loads(document), len(document)) for document in documents], costs
+    found = [violations(asked, costs, json.loads(document), len(document)) for document in documents]
+    return found, costs, process_time() - began
 
 
 def check_whole(text: str, data: Any, size: int) -> None:

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import jsonschema_rs
 import pytest
@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.core.errors import SchemaTooCostly, SchemaViolation, Unprocessable
-from gateway.process_pool import ProcessPool
+from gateway.process_pool import Limits, ProcessPool
 from gateway.store import collection, schema, schema_checks, schema_reading
 from gateway.store.schema import Schema
 from gateway.store.schema_checks import Checks, Postponed, with_checks, with_schemas
@@ -315,7 +315,8 @@ async def test_a_worker_and_this_process_find_the_same(pool: ProcessPool) -> Non
     for value, data in examples:
         asked = Schema(value)
         here = schema_checks.violations(asked, schema.all_costs(asked), data, len(text_of(data)))
-        there, costs = await pool.run("a", schema_checks.check_texts, asked.text, (text_of(data).encode(),))
+        document = text_of(data).encode()
+        there, costs, _ = await pool.run("a", schema_checks.check_texts, asked.text, (document,))
         assert there == [here]
         assert costs == asked.costs
 
@@ -327,3 +328,29 @@ def test_what_is_read_of_a_reference_is_what_the_validator_follows() -> None:
     validator = Schema(value).validator()
     assert validator.is_valid({"a": "x"})
     assert not validator.is_valid({"a": 1})
+
+
+async def test_what_the_workers_worked_is_charged_to_an_operation_and_not_that_they_waited() -> None:
+    class Pool:
+        """Each of whose jobs takes so much of a processor, however long that takes."""
+
+        limits = Limits()
+        used = 0.0
+        jobs = 0
+
+        async def run(self, tenant: str, function: Any, text: str, documents: Any) -> Any:
+            self.jobs += 1
+            return [()] * len(documents), schema.all_costs(Schema(json.loads(text))), self.used
+
+    async def done(pool: Pool) -> int:
+        checks = Checks()
+        checks.left = 0
+        for number in range(8):
+            with suppress(Postponed):
+                checks.check(Schema({"maxProperties": number}), {}, "{}")
+        await checks.settle(cast(ProcessPool, pool), "a")
+        return pool.jobs
+
+    waits, works = Pool(), Pool()
+    works.used = schema_checks._SECONDS * 0.4
+    assert (await done(waits), await done(works)) == (8, 3)
