@@ -89,6 +89,7 @@ async def test_a_client_that_sends_small_frames_too_fast_is_closed_with_1008(
         assert await peer.closed() == (1008, "More than 1 small frames a second.")
         peer.close(1008)
         await nobody_inside(gateway)
+        await eventually(lambda: told)
     assert told == [(1001, "The client is gone.")]
     assert 200 <= passed[0] <= 300 + 2 * stream_turns.SLICE
 
