@@ -183,6 +183,8 @@ class ProcessPool:
             else:
                 job.cancel()
             raise
+        finally:
+            del job, frame  # an error leads here, and what it holds would lead to it
 
     async def close(self) -> None:
         """End all jobs and workers; nothing is left afterwards."""
@@ -211,11 +213,14 @@ class ProcessPool:
         async with lane.free, self._seats.seat(tenant):
             running.set()
             kind, result, told = await self._ask(limits, frame)
-        if kind == process_worker.FAILED:
-            if told:
-                result.add_note(f"In a worker process:\n{told}")
+        if kind != process_worker.FAILED:
+            return result
+        if told:
+            result.add_note(f"In a worker process:\n{told}")
+        try:
             raise result
-        return result
+        finally:
+            del result, frame  # the error leads here
 
     # --- workers ---
 

@@ -15,6 +15,14 @@ def fails() -> None:
     raise KeyError("a bug")
 
 
+class Refused(Exception):
+    pass
+
+
+def refuses(_: bytes) -> None:
+    raise Refused
+
+
 class Unsendable(Exception):
     def __init__(self, one: object, two: object) -> None:
         super().__init__("one")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -227,3 +229,17 @@ async def test_no_process_can_be_started_is_told(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(StoreUnavailable):
         await pool.run("a", len, "x")
     await pool.close()
+
+
+async def test_an_error_of_a_job_keeps_nothing_that_was_sent(pool: ProcessPool) -> None:
+    """No cycle leads from it through its traceback to itself: it goes at once, and what its frames hold."""
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            with contextlib.suppress(jobs.Refused):
+                await pool.run("a", jobs.refuses, bytes(MIB))
+            await asyncio.sleep(0)  # the job's task ends
+        assert [one for one in gc.get_objects() if isinstance(one, jobs.Refused)] == []
+    finally:
+        gc.enable()
