@@ -97,6 +97,10 @@ class Seat:
         if not self.due:
             await asyncio.sleep(0)
             return
+        await self.again()
+
+    async def again(self) -> None:
+        """Let the others have their turn, and wait for the next one; after a release, too."""
         came: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.park(lambda: None if came.done() else came.set_result(None))
         try:

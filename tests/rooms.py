@@ -189,6 +189,8 @@ def third_party(modules: list[Module]) -> Iterator[str]:
             yield item.breach("aiohttp only in edge, handlers, life, call, admin, and services that fetch")
         if package in ("motor", "pymongo") and not driver:
             yield item.breach("only store/mongo_driver.py names the MongoDB driver")
+        if package == "bson" and not driver and name != "gateway.store.mongo_raw":
+            yield item.breach("only store/mongo_driver.py and store/mongo_raw.py know BSON")
         if package in ("pydantic", "pydantic_core") and name not in PYDANTIC:
             yield item.breach("pydantic only where the routing config is read as written")
 

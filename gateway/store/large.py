@@ -25,7 +25,7 @@ from gateway.store.collection import TTL, Index
 from gateway.store.document import name_problem, parse_members, to_text
 from gateway.store.indexing import Room, check_unique, other_entries
 from gateway.store.nodes import Path
-from gateway.store.patch import LargePatch, Patch, apply, parse_json_patch
+from gateway.store.patch import JsonPatch, LargePatch, Patch, apply, parse_json_patch
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,6 +50,18 @@ def is_light(text: bytes | str) -> bool:
     else:
         marks = text.count(b",") + text.count(b"[") + text.count(b"{")
     return marks <= LIGHT_VALUES
+
+
+def is_light_patch(patch: Patch, size: int) -> bool:
+    """The same of applying a patch to a light document of so many bytes. Each `copy` may double it."""
+    copies = 0
+    if isinstance(patch, LargePatch):
+        if not is_light(patch.text):
+            return False
+        copies = patch.text.count(b'"copy"') if patch.array else 0
+    elif isinstance(patch, JsonPatch):
+        copies = sum(operation.op == "copy" for operation in patch.operations)
+    return copies == 0 or size << min(copies, 32) <= LIGHT_BYTES
 
 
 class Jobs:
@@ -116,7 +128,7 @@ class Jobs:
 
 
 @contextmanager
-def _no_collector() -> Iterator[None]:
+def no_collector() -> Iterator[None]:
     """Values that are read hold no cycles, and to look for some takes a third of the time of reading."""
     was = gc.isenabled()
     gc.disable()
@@ -129,13 +141,13 @@ def _no_collector() -> Iterator[None]:
 
 def members_text(raw: bytes, identifier: str | None) -> bytes:
     """A request's body as the text of a document's members. Raises as parse_members and to_text."""
-    with _no_collector():
+    with no_collector():
         return to_text(parse_members(raw, identifier))[0].encode()
 
 
 def merge_patch_text(raw: bytes, identifier: str) -> bytes:
     """The body of a merge patch, checked. Raises as parse_members."""
-    with _no_collector():
+    with no_collector():
         return strict_json.dumps(parse_members(raw, identifier)).encode()
 
 
@@ -215,7 +227,7 @@ def change(
     old, new: the texts of what is there and of what shall be; or, with a patch, that is the old one patched.
     patch_text: of a LargePatch. Raises what patches and schemas raise.
     """
-    with _no_collector():
+    with no_collector():
         return _change(old, new, wanted, patch, patch_text)
 
 

@@ -134,7 +134,7 @@ class MongoDocumentStore:
         for name, indexes in INDEXES.items():
             await self._driver.create(name, indexes)
         self._cursor_key = await self._shared_key(self._cursor_key)
-        feeds = Feeds(self._driver, supported=self._server.replica_set)
+        feeds = Feeds(self._driver, self._jobs, supported=self._server.replica_set)
         shared = self._writing, Counter[str](), self._query_seconds, self._jobs, self._seats
         self._services = Services(feeds, *shared)
         self._sweeper = Sweeper(self._driver, lambda name: self._writes(name, NO_QUOTA))
@@ -174,7 +174,7 @@ class MongoDocumentStore:
             lock = self._locks.get(tenant)
             if lock is None:
                 lock = self._locks[tenant] = asyncio.Lock()
-        return Writes(self._driver, tenant, quota, lock, self._jobs.pool)
+        return Writes(self._driver, tenant, quota, lock, self._jobs)
 
 
 def _why(error: StoreUnavailable) -> str:

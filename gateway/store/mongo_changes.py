@@ -18,8 +18,19 @@ from gateway.store import instants
 from gateway.store.change import RETAINED_CHANGES, RETAINED_SECONDS, Change, Changes
 from gateway.store.cursor import Cursors
 from gateway.store.document import Document
-from gateway.store.mongo_driver import Driver, Row, Taken
-from gateway.store.mongo_rows import CHANGES, DOCUMENTS, TENANTS, document, is_live, new_tenant, one, scope
+from gateway.store.large import Jobs
+from gateway.store.mongo_driver import Driver, Taken
+from gateway.store.mongo_large import Rows
+from gateway.store.mongo_rows import (
+    CHANGES,
+    DOCUMENTS,
+    TENANTS,
+    Row,
+    is_live,
+    new_tenant,
+    one,
+    scope,
+)
 from gateway.store.wakes import Wakes
 
 POLL_SECONDS = 0.05
@@ -44,10 +55,12 @@ _Found = tuple[
 
 
 class Feeds:
-    """The feeds of a store. supported: whether the server has the transactions that keep the log in order."""
+    """The feeds of a store. jobs: on large documents. supported: whether the server has the transactions that
+    keep the log in order."""
 
-    def __init__(self, driver: Driver, *, supported: bool) -> None:
+    def __init__(self, driver: Driver, jobs: Jobs, *, supported: bool) -> None:
         self._driver = driver
+        self._jobs = jobs
         self._supported = supported
         self._wakes: Wakes[_Found] = Wakes()
         self._numbers: dict[str, int] = {}
@@ -132,7 +145,7 @@ class Feeds:
             async for row in rows:
                 number = row["q"]
                 found = await self._document(tenant, collection, row)
-                size += 0 if found is None else len(found.text)
+                size += 0 if found is None else found.size
                 event = seal.place(_Place(last.epoch, number, row["at"]))
                 items.append(Change(event, row["kind"], row["id"], row["etag"], row["at"], found))
                 if size > BATCH_BYTES:
@@ -145,8 +158,10 @@ class Feeds:
         """A changed document as it is now."""
         if change["kind"] not in ("created", "updated"):
             return None
-        row = await self._driver.find_one(DOCUMENTS, one(tenant, collection, change["id"]))
-        return document(row) if row is not None and is_live(row, instants.now()) else None
+        row = await self._driver.find_one(DOCUMENTS, one(tenant, collection, change["id"]), raw=True)
+        if row is None or not is_live(row, instants.now()):
+            return None
+        return await Rows(self._jobs, tenant).document(row)
 
     def _join(self, tenant: str) -> asyncio.Event:
         self._poller.start()

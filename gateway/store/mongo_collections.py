@@ -8,13 +8,22 @@ from typing import Any
 
 from gateway.core.errors import Conflict, GatewayError, NotFound, StoreUnavailable, Unprocessable
 from gateway.store import collection as collections
-from gateway.store import instants, mongo_plan, mongo_state
+from gateway.store import instants, mongo_state
 from gateway.store.collection import Collection, CollectionSettings
 from gateway.store.document import Precondition, merge_patch
-from gateway.store.indexing import Room, other_entries
-from gateway.store.mongo_driver import Lost, Row, Taken
+from gateway.store.mongo_driver import Lost, Taken
 from gateway.store.mongo_plan import Plan
-from gateway.store.mongo_rows import CLAIMS, COLLECTIONS, DOCUMENTS, ids, is_live, joined, not_ended, scope
+from gateway.store.mongo_rows import (
+    CLAIMS,
+    COLLECTIONS,
+    DOCUMENTS,
+    Row,
+    ids,
+    is_live,
+    joined,
+    not_ended,
+    scope,
+)
 from gateway.store.mongo_state import State
 from gateway.store.mongo_writes import Undo, Writes
 from gateway.store.patch import MergePatch
@@ -151,12 +160,12 @@ async def _build(writes: Writes, state: State, new: frozenset[str]) -> None:
     after: str | None = None
     while True:
         where = scope(writes.tenant, state.name, {"_id": ids(writes.tenant, state.name, after=after)})
-        rows = writes.driver.find(DOCUMENTS, where, sort=[("_id", 1)], limit=_STEP)
+        rows = writes.driver.find(DOCUMENTS, where, sort=[("_id", 1)], limit=_STEP, raw=True)
         read = 0
         async with aclosing(rows):
             async for row in rows:
                 read, after = read + 1, row["id"]
-                _check_fits(state, row, new)
+                await _check_fits(writes, state, row, new)
                 if new & set(state.unique):
                     await _claim(writes, state, row["id"], new)
                 await writes.derive(state, row)
@@ -166,13 +175,10 @@ async def _build(writes: Writes, state: State, new: frozenset[str]) -> None:
     await writes.driver.update(COLLECTIONS, query, {"$set": {"building": False}})
 
 
-def _check_fits(state: State, row: Row, new: frozenset[str]) -> None:
+async def _check_fits(writes: Writes, state: State, row: Row, new: frozenset[str]) -> None:
     """Whether the new indexes can hold a document. Raises Unprocessable."""
-    room = Room(row["id"])
     try:
-        for index in state.ordered:
-            if index.token in new:
-                other_entries(index.path, row["d"], room)
+        await writes.rows.check_fits(state, row, new)
     except Unprocessable as error:
         error.detail = f"The indexes cannot be made: document {row['id']}: {error.detail}"
         raise
@@ -185,8 +191,8 @@ async def _claim(writes: Writes, state: State, identifier: str, new: frozenset[s
         row = await writes.row(state.name, identifier, session)
         if row is None or not is_live(row, instants.now()):
             return
-        wanted = mongo_plan.claims(writes.tenant, state, row["d"])
-        wanted = {claim: token for claim, token in wanted.items() if token in new}
+        has = await writes.rows.claims(state, row)
+        wanted = {claim: token for claim, token in has.items() if token in new}
         plan = Plan(identifier, "updated", "", None, row, row, wanted, {}, 0, 0)
         await writes.claim(session, [], state, plan)
 
@@ -208,7 +214,9 @@ async def _take_back(writes: Writes, old: State, state: State) -> None:
 
 async def _holds_any(writes: Writes, name: str, session: Any) -> bool:
     query = scope(writes.tenant, name, not_ended(instants.now()))
-    return await writes.driver.find_one(DOCUMENTS, query, session) is not None
+    rows = writes.driver.find(DOCUMENTS, query, fields=["id"], limit=1, session=session)
+    async with aclosing(rows):
+        return [row async for row in rows] != []
 
 
 def _check_deletion(state: State, precondition: Precondition) -> None:

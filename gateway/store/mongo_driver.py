@@ -23,7 +23,9 @@ import asab
 import asab.storage.mongodb
 import bson
 import pymongo
+from bson.codec_options import CodecOptions
 from bson.errors import BSONError, InvalidDocument, InvalidStringData
+from bson.raw_bson import RawBSONDocument
 from pymongo import errors, uri_parser
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
@@ -35,19 +37,21 @@ from gateway.core.errors import (
     InsufficientStorage,
     StoreUnavailable,
 )
-from gateway.store import mongo_refusals
+from gateway.store import mongo_raw, mongo_refusals
 from gateway.store.mongo_log import Log
+from gateway.store.mongo_rows import Index, Row
 
 T = TypeVar("T")
-Row = dict[str, Any]
 Query = Mapping[str, Any]
 
 _SECTION = "gateway:store"  # of asab.Config, only while the service is made: the URI may hold a password
 _AWAY_SECONDS = 1.0  # how long nobody else tries after one found the server away
 _COMMITS = 3
-_BATCH = 500  # rows that are handled in one go: some milliseconds of the event loop
-_MAX_BSON = 16 * 1024 * 1024
-_MAYBE_TOO_LARGE = _MAX_BSON // 10  # bytes of JSON: an array's element of 2 takes up to 13
+BATCH = 500  # rows that are handled in one go: some milliseconds of the event loop
+_MAYBE_TOO_LARGE = mongo_raw.MAX_BYTES // 10  # bytes of JSON: an array's element of 2 takes up to 13
+
+
+_RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
 
 
 class Taken(Exception):
@@ -68,17 +72,6 @@ class Server:
 
     version: tuple[int, ...]
     replica_set: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Index:
-    """name: another one when anything else is. keys: names of fields, with - before a descending one.
-    present: only rows that have this field. expires: the field is a date; then the server removes the row."""
-
-    name: str
-    keys: tuple[str, ...]
-    present: str | None = None
-    expires: bool = False
 
 
 class _NoApplication:
@@ -152,10 +145,13 @@ class Driver:
 
     # --- rows ---
 
-    async def find_one(self, name: str, query: Query, session: Any = None) -> Row | None:
+    async def find_one(
+        self, name: str, query: Query, session: Any = None, *, raw: bool = False
+    ) -> Row | None:
+        """raw: the row may be large, and is given as mongo_raw.read does."""
         with self._translated():
-            row: Row | None = await self._rows(name).find_one(query, session=session)
-            return row
+            row = await self._rows(name, raw).find_one(query, session=session)
+            return mongo_raw.read(row.raw) if raw and row is not None else row
 
     async def find(
         self,
@@ -167,20 +163,23 @@ class Driver:
         fields: Sequence[str] = (),
         seconds: float | None = None,
         session: Any = None,
+        raw: bool = False,
+        batch: int = BATCH,
     ) -> AsyncGenerator[Row, None]:
-        """The rows, read ahead by at most one batch of the server. fields: only these, all if empty.
-        seconds: the server's deadline; raises QueryTooSlow past it. Close it (aclose)."""
+        """The rows, read ahead by at most one batch: so many, or 16 MiB. fields: only these, all if empty.
+        seconds: the server's deadline; raises QueryTooSlow past it. raw: as of find_one. Close it (aclose).
+        """
         with self._translated():
             projection = dict.fromkeys(fields, 1) or None
-            cursor = self._rows(name).find(query, projection, limit=limit, session=session)
-            cursor = cursor.batch_size(_BATCH)
+            cursor = self._rows(name, raw).find(query, projection, limit=limit, session=session)
+            cursor = cursor.batch_size(batch)
             if sort:
                 cursor = cursor.sort(list(sort)).allow_disk_use(True)
             if seconds is not None:
                 cursor = cursor.max_time_ms(max(1, int(seconds * 1000)))
             try:
                 async for row in cursor:
-                    yield row
+                    yield mongo_raw.read(row.raw) if raw else row
             finally:
                 await cursor.close()
 
@@ -188,10 +187,10 @@ class Driver:
         """Bytes of a row in the server, before it compresses them."""
         return len(bson.encode(row))
 
-    def check_size(self, row: Row) -> None:
-        """Raises BodyTooLarge for a row that MongoDB refuses: numbers take more room there than in JSON."""
-        if row["s"] > _MAYBE_TOO_LARGE and len(bson.encode(row)) > _MAX_BSON:
-            raise mongo_refusals.too_large()
+    def check_size(self, row: Row | bytes) -> None:
+        """Raises BodyTooLarge for a row that MongoDB refuses. Bytes were checked when they were made."""
+        if not isinstance(row, bytes) and row["s"] > _MAYBE_TOO_LARGE:
+            mongo_raw.encode(row)
 
     async def count(self, name: str, query: Query, seconds: float) -> int:
         """How many there are. Raises QueryTooSlow."""
@@ -199,26 +198,27 @@ class Driver:
             milliseconds = max(1, int(seconds * 1000))
             return int(await self._rows(name).count_documents(query, maxTimeMS=milliseconds))
 
-    async def insert(self, name: str, row: Row, session: Any = None) -> None:
-        """Raises Taken when its _id is there already, and BodyTooLarge."""
+    async def insert(self, name: str, row: Row | bytes, session: Any = None) -> None:
+        """row: or its bytes. Raises Taken when its _id is there already, and BodyTooLarge."""
         with self._translated():
-            await self._rows(name).insert_one(row, session=session)
+            await self._rows(name).insert_one(_sent(row), session=session)
 
     async def insert_all(self, name: str, rows: Sequence[Row], session: Any = None) -> None:
         """Raises Taken when an _id is there already."""
         with self._translated():
             await self._rows(name).insert_many(rows, session=session)
 
-    async def replace(self, name: str, query: Query, row: Row, session: Any = None) -> bool:
-        """Whether there was one. Raises BodyTooLarge."""
+    async def replace(self, name: str, query: Query, row: Row | bytes, session: Any = None) -> bool:
+        """Whether there was one. row: or its bytes. Raises BodyTooLarge."""
         with self._translated():
-            result = await self._rows(name).replace_one(query, row, session=session)
+            result = await self._rows(name).replace_one(query, _sent(row), session=session)
             return bool(result.matched_count)
 
     async def update(self, name: str, query: Query, change: Query, session: Any = None) -> bool:
-        """Whether there was one."""
+        """Whether there was one. change: of which the parts may be bytes."""
         with self._translated():
-            result = await self._rows(name).update_one(query, change, session=session)
+            sent = {name: _sent(part) for name, part in change.items()}
+            result = await self._rows(name).update_one(query, sent, session=session)
             return bool(result.matched_count)
 
     async def modify(self, name: str, query: Query, change: Query, session: Any = None) -> Row | None:
@@ -282,11 +282,12 @@ class Driver:
             if missing:
                 await self._rows(name).create_indexes(missing)
 
-    def _rows(self, name: str) -> Any:
+    def _rows(self, name: str, raw: bool = False) -> Any:
         if self._service is None:
             raise StoreUnavailable("The document store has not started.")
+        options = _RAW if raw else None
         # Whatever the URI says: a secondary may not know yet what was just written.
-        return self._service.Database.get_collection(name, read_preference=ReadPreference.PRIMARY)
+        return self._service.Database.get_collection(name, options, ReadPreference.PRIMARY)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -326,6 +327,11 @@ class Driver:
         away = _away(Unusable if _is_refusal(error) else StoreUnavailable)
         away.add_note(_why_not(error, self.name))  # for the operator; clients never see it
         return away
+
+
+def _sent(row: Any) -> Any:
+    """Bytes of BSON as what the driver sends as it is."""
+    return RawBSONDocument(row) if isinstance(row, bytes) else row
 
 
 def _code(error: Exception) -> int | None:

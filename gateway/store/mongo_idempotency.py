@@ -9,8 +9,8 @@ from typing import Any
 from gateway.core.errors import IdempotencyMismatch, IdempotencyRunning
 from gateway.store import instants, results
 from gateway.store.document import new_incarnation
-from gateway.store.mongo_driver import Lost, Row, Taken
-from gateway.store.mongo_rows import IDEMPOTENCY, date, joined
+from gateway.store.mongo_driver import Lost, Taken
+from gateway.store.mongo_rows import IDEMPOTENCY, Row, date, joined
 from gateway.store.mongo_writes import Writes
 from gateway.store.results import Result
 from gateway.store.write import IDEMPOTENCY_SECONDS, IdempotencyKey

@@ -11,13 +11,14 @@ from gateway.core.errors import NotFound, NotSupportedByStore
 from gateway.core.model import TenantId
 from gateway.store import instants, mongo_plan, mongo_state
 from gateway.store.document import to_text
-from gateway.store.mongo_driver import Driver, Row
+from gateway.store.mongo_driver import Driver
 from gateway.store.mongo_rows import (
     CLAIMS,
     COLLECTIONS,
     DOCUMENTS,
     IDEMPOTENCY,
     TENANTS,
+    Row,
     derived,
     is_live,
     joined,

@@ -12,8 +12,8 @@ from typing import Any, Generic, TypeVar
 
 from gateway.store import positions
 from gateway.store.indexing import ENTRY_TEXT
-from gateway.store.mongo_driver import Row
 from gateway.store.mongo_keys import key
+from gateway.store.mongo_rows import Row
 from gateway.store.nodes import CREATED, ID, MODIFIED
 from gateway.store.sort import RANK_TEXT, SortKey, sort_value
 
@@ -79,19 +79,18 @@ def to_cursor(keys: Keys, position: Position) -> list[Any]:
 
 
 async def from_cursor(
-    keys: Keys, told: list[Any], read: Callable[[str], Awaitable[Row | None]]
+    keys: Keys, told: list[Any], read: Callable[[SortKey, str], Awaitable[Any]]
 ) -> Position:
     """The position that a cursor holds. A text with a digest is taken from the document, as long as it is
-    there: read gives it by its id. A long text without one is a cursor's of an older gateway, which may have
-    cut it."""
+    there: read gives where it stands in one key, by its id, or None. A long text without one is a cursor's of
+    an older gateway, which may have cut it."""
     position: Position = []
     for sort_key, found in zip(keys, told, strict=True):
         text, digest = found if isinstance(found, list) else (found, None)
         if digest == "" or sort_key.path in OWN or not is_cut(text):
             position.append(text)
             continue
-        row = await read(told[-1]) if digest else None
-        whole = None if row is None else member(sort_key, row)
+        whole = await read(sort_key, told[-1]) if digest else None
         if whole is None or not is_cut(whole) or positions.digest(whole[len(_TEXT) :]) != digest:
             return [*position, Beginning(text)]
         position.append(whole)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,17 +18,19 @@ from gateway.store.document import (
     to_text,
 )
 from gateway.store.indexing import Room, check_unique, unique_key
-from gateway.store.mongo_driver import Row
-from gateway.store.mongo_rows import derived, document, is_live, joined
+from gateway.store.mongo_rows import Row, derived, heading, is_live, joined
 from gateway.store.mongo_state import State
 from gateway.store.patch import apply
-from gateway.store.schema_checks import Checks
 from gateway.store.write import Create, Delete, Replace, Update, Write, Written
+
+# What checks the members of a document, and their text, against a schema.
+Check = Callable[[Mapping[str, Any], str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """old: the row that is there, expired or not. new: the row to put in its place; None: none.
+    """old: the row that is there, expired or not. new: the row to put in its place, or the bytes of it; None:
+    none. size: of the new text, in bytes.
 
     claims, dropped: values of unique indexes, _id and token, to take and to let go. ended: the tag of a
     document that has expired, and that this write ends."""
@@ -38,11 +40,12 @@ class Plan:
     etag: str
     written: Written | None
     old: Row | None
-    new: Row | None
+    new: Row | bytes | None
     claims: Mapping[str, str]
     dropped: Mapping[str, str]
     documents: int
     bytes: int
+    size: int = 0
     ended: str = ""
 
     @property
@@ -57,21 +60,26 @@ def plan(
     write: Write,
     identifier: str,
     row: Row | None,
+    had: Mapping[str, str],
     now: float,
-    checks: Checks,
+    check: Check | None,
+    *,
+    own: bool = False,
 ) -> Plan:
-    """identifier: of the document; for a Create a new one. row: what is there under it.
+    """identifier: of the document; for a Create a new one. row: what is there under it; its members are only
+    looked at for an Update, and then lost if they are the caller's `own`. had: its claims. check: asked of
+    what is written.
 
     Raises NotFound, PreconditionFailed, PreconditionRequired, BodyTooLarge, Unprocessable for too many
-    entries, what checks raise, and what a patch raises."""
-    current = document(row) if row is not None and is_live(row, now) else None
-    data = _members(state, write, current)
+    entries, what the check raises, and what a patch raises."""
+    current = heading(row) if row is not None and is_live(row, now) else None
+    data = _members(state, write, current, row, own)
     if data is None:
-        assert current is not None
-        return _removal(tenant, state, row, current)
+        assert current is not None and row is not None
+        return _removal(row, current, had)
     text, size = to_text(data)
-    if state.schema is not None:
-        checks.check(state.schema, data, text)
+    if check is not None:
+        check(data, text)
     if current is None:
         made = Document(identifier, 1, new_incarnation(), now, now, text)
     else:
@@ -80,7 +88,6 @@ def plan(
     for index in state.unique.values():
         check_unique(index, data)
     wanted = claims(tenant, state, data)
-    had = {} if row is None else claims(tenant, state, row["d"])
     return Plan(
         id=identifier,
         kind="created" if current is None else "updated",
@@ -92,8 +99,19 @@ def plan(
         dropped={name: token for name, token in had.items() if name not in wanted},
         documents=1 if row is None else 0,
         bytes=size - (0 if row is None else row["s"]),
-        ended=document(row).etag if row is not None and current is None else "",
+        size=size,
+        ended=heading(row).etag if row is not None and current is None else "",
     )
+
+
+def require(state: State, write: Write, row: Row | None, now: float) -> None:
+    """Raise, of what `plan` raises, what can be told without the members of a document."""
+    current = heading(row) if row is not None and is_live(row, now) else None
+    match write:
+        case Update(_, _, precondition) | Delete(_, precondition):
+            _require(state, current, precondition)
+        case Replace(_, _, precondition):
+            _require_replaced(state, current, precondition)
 
 
 def _row(tenant: str, state: State, made: Document, size: int, data: dict[str, Any], now: float) -> Row:
@@ -114,9 +132,9 @@ def _row(tenant: str, state: State, made: Document, size: int, data: dict[str, A
     }
 
 
-def expiry(tenant: str, state: State, row: Row) -> Plan:
-    """The removal of a document that has ended."""
-    return _removal(tenant, state, row, document(row))
+def expiry(row: Row, had: Mapping[str, str]) -> Plan:
+    """The removal of a document that has ended. had: its claims."""
+    return _removal(row, heading(row), had)
 
 
 def claims(tenant: str, state: State, data: Mapping[str, Any]) -> dict[str, str]:
@@ -129,28 +147,33 @@ def claims(tenant: str, state: State, data: Mapping[str, Any]) -> dict[str, str]
     return found
 
 
-def _removal(tenant: str, state: State, row: Row | None, current: Document) -> Plan:
-    assert row is not None
-    dropped = claims(tenant, state, row["d"])
-    return Plan(current.id, "deleted", current.etag, None, row, None, {}, dropped, -1, -row["s"])
+def _removal(row: Row, current: Document, had: Mapping[str, str]) -> Plan:
+    return Plan(current.id, "deleted", current.etag, None, row, None, {}, had, -1, -row["s"])
 
 
-def _members(state: State, write: Write, current: Document | None) -> dict[str, Any] | None:
+def _members(
+    state: State, write: Write, current: Document | None, row: Row | None, own: bool
+) -> dict[str, Any] | None:
     """What the document shall hold; None: it goes."""
     match write:
         case Create(data):
             return _parsed(data)
         case Replace(_, data, precondition):
-            precondition.require(current.etag if current else None)
-            if current is not None:
-                _require_if_match(state, precondition)
+            _require_replaced(state, current, precondition)
             return _parsed(data)
         case Update(_, patch, precondition):
             there = _require(state, current, precondition)
-            return apply(patch, there.data, there.id)
+            assert row is not None
+            return apply(patch, row.pop("d") if own else row["d"], there.id, own=own)
         case Delete(_, precondition):
             _require(state, current, precondition)
             return None
+
+
+def _require_replaced(state: State, current: Document | None, precondition: Precondition) -> None:
+    precondition.require(current.etag if current else None)
+    if current is not None:
+        _require_if_match(state, precondition)
 
 
 def _parsed(data: Members) -> dict[str, Any]:

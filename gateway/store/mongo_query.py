@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway.core.errors import QueryTooSlow
 from gateway.fair_seats import Seat
 from gateway.store import filter as filters
 from gateway.store import mongo_filter, mongo_order
 from gateway.store.document import Document
+from gateway.store.large import Jobs
 from gateway.store.matcher import matches
-from gateway.store.mongo_driver import Driver, Row
+from gateway.store.mongo_driver import BATCH, Driver
+from gateway.store.mongo_large import Rows, light_document
 from gateway.store.mongo_order import OWN, First, Position, is_behind, is_cut, member
-from gateway.store.mongo_rows import DOCUMENTS, document, ids, is_live, joined, not_ended, one, scope
+from gateway.store.mongo_raw import RAW
+from gateway.store.mongo_rows import DOCUMENTS, Row, ids, is_live, joined, not_ended, one, scope
 from gateway.store.mongo_state import State
 from gateway.store.nodes import EVERYTHING, ID, Node, Path
+from gateway.store.projection import WHOLE, Projection
 from gateway.store.sort import SortKey
+
+T = TypeVar("T")
 
 # A page ends early when its documents together are larger, so that no page holds gigabytes.
 PAGE_BYTES = 4 * 1024 * 1024
+
+# Rows of a collection are read ahead by about so many bytes.
+BATCH_BYTES = 2 * 1024 * 1024
 
 _META = ("id", "v", "i", "cr", "mo", "x")
 STEP = 0.002  # seconds of the event loop
@@ -54,10 +64,21 @@ class Turn:
         await (self._seat.turn() if self._seat is not None else asyncio.sleep(0))
         self._over = self._clock() + STEP
 
+    async def apart(self, work: Awaitable[T]) -> T:
+        """What comes from another process. Others have the seat meanwhile."""
+        if self._seat is None:
+            return await work
+        self._seat.release()
+        found = await work
+        await self._seat.again()
+        self._over = self._clock() + STEP
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """Which documents, in which order, as of when. deadline: when it is given up (monotonic clock)."""
+    """Which documents, in which order, as of when. deadline: when it is given up (monotonic clock). rows: who
+    looks into the tenant's. fields: what is given of the documents."""
 
     tenant: str
     state: State
@@ -66,6 +87,8 @@ class Listed:
     now: float
     deadline: float
     turn: Turn = dataclasses.field(default_factory=Turn)
+    rows: Rows = dataclasses.field(default_factory=lambda: Rows(Jobs(), ""))
+    fields: Projection = WHOLE
 
     @property
     def keys(self) -> tuple[SortKey, ...]:
@@ -82,20 +105,53 @@ class Listed:
             self.tenant, self.state.name, *own, *conditions, *([narrowed] if narrowed is not None else [])
         )
 
-    def holds(self, row: Row) -> bool:
-        """Whether a row is of the list. Raises QueryTooSlow past the deadline."""
-        if time.monotonic() > self.deadline:
-            detail = "The query took too long. Narrow it with a filter, declare an index, or sort by id."
-            raise QueryTooSlow(detail, retry_after=5)
-        return self.matches(row)
+    async def holds(self, row: Row) -> bool:
+        """Whether a row is of the list."""
+        if not is_live(row, self.now):
+            return False
+        if RAW in row and self._looks_inside:
+            return await self.in_time(self.rows.look(row, self.node)) is not None
+        return matches(self.node, row["id"], row.get("d", {}), row["cr"], row["mo"])
 
-    def matches(self, row: Row) -> bool:
-        whole = row["id"], row.get("d", {}), row["cr"], row["mo"]
-        return is_live(row, self.now) and matches(self.node, *whole)
+    def require_time(self) -> None:
+        """Raises QueryTooSlow past the deadline."""
+        if time.monotonic() > self.deadline:
+            raise _too_slow()
+
+    async def in_time(self, work: Awaitable[T]) -> T:
+        """What work in a worker process gives. Raises QueryTooSlow past the deadline."""
+        try:
+            async with asyncio.timeout(self.seconds if self.deadline < math.inf else None):
+                return await self.turn.apart(work)
+        except TimeoutError:
+            raise _too_slow() from None
+
+    async def position(self, row: Row, keys: Sequence[SortKey]) -> Position:
+        """Where a row stands in these keys."""
+        if RAW in row and any(key.path not in OWN for key in keys):
+            found = await self.in_time(self.rows.look(row, EVERYTHING, keys))
+            assert found is not None
+            return found
+        return [member(key, row) for key in keys]
+
+    async def document(self, row: Row) -> Document:
+        if RAW in row:
+            return await self.in_time(self.rows.document(row, self.fields))
+        return light_document(row, self.fields)
 
     @property
     def seconds(self) -> float:
         return self.deadline - time.monotonic()
+
+    @property
+    def batch(self) -> int:
+        """How many rows are read ahead: fewer of a collection whose documents are large."""
+        each = self.state.bytes // max(self.state.documents, 1)
+        return max(1, min(BATCH, BATCH_BYTES // max(each, 1)))
+
+    @property
+    def _looks_inside(self) -> bool:
+        return any(condition.path not in OWN for condition in filters.conditions(self.node))
 
 
 async def read_page(
@@ -106,9 +162,12 @@ async def read_page(
     position = None
     if told is not None:
         of = listed.tenant, listed.state.name
-        position = await mongo_order.from_cursor(
-            listed.keys, told, lambda name: driver.find_one(DOCUMENTS, one(*of, name))
-        )
+
+        async def read(sort_key: SortKey, name: str) -> Any:
+            row = await driver.find_one(DOCUMENTS, one(*of, name), raw=True)
+            return None if row is None else (await listed.position(row, [sort_key]))[0]
+
+        position = await mongo_order.from_cursor(listed.keys, told, read)
     fields = _server_fields(listed)
     if fields is None:
         documents, end = await _sorted_here(driver, listed, limit, position)
@@ -128,7 +187,10 @@ async def _sorted_there(
     if order[0][0] == "_id":
         # One range of _id, so that the server begins where the page does.
         conditions = [{"_id": _id_range(listed, order[0][1], position)}]
-    rows = driver.find(DOCUMENTS, listed.query(*conditions), sort=order, seconds=listed.seconds)
+    # Where all that is read is of the page, no more is read than that.
+    batch = min(listed.batch, limit + 1) if listed.node == EVERYTHING else listed.batch
+    more: Any = {"seconds": listed.seconds, "raw": True, "batch": batch}
+    rows = driver.find(DOCUMENTS, listed.query(*conditions), sort=order, **more)
     documents: list[Document] = []
     size, end = 0, None
     async with aclosing(rows), aclosing(_in_order(rows, listed, fields, position, limit + 1)) as found:
@@ -148,26 +210,33 @@ async def _in_order(
     all that begin so are read, and put in order by the whole texts; of these, `most` are given."""
     tied: First[Document] | None = None
     begin = ""
-    async for row in rows:
-        if listed.turn.is_over:
-            await listed.turn.let_others()
-        if not listed.holds(row):
-            continue
+    async for row in _held(rows, listed):
         here = [_field(row, field) for field in fields]
         if tied is not None and here[0] != begin:
             for found in tied.in_order():
                 yield found
             tied = None
         if not (fields[0].startswith("o.") and is_cut(here[0])):
-            yield here, row["s"], document(row)
+            yield here, row["s"], await listed.document(row)
             continue
         if tied is None:
             tied, begin = First(listed.keys, most, PAGE_BYTES), here[0]
-        here[0] = member(listed.keys[0], row)
+        here[:1] = await listed.position(row, listed.keys[:1])
         if tied.takes(here) and (position is None or is_behind(listed.keys, here, position)):
-            tied.add(here, row["s"], document(row))
+            tied.add(here, row["s"], await listed.document(row))
     for found in tied.in_order() if tied is not None else ():
         yield found
+
+
+async def _held(rows: AsyncGenerator[Row, None], listed: Listed) -> AsyncGenerator[Row, None]:
+    """Those rows that are of the list. Raises QueryTooSlow."""
+    everything = listed.node == EVERYTHING
+    async for row in rows:
+        if listed.turn.is_over:
+            await listed.turn.let_others()
+        listed.require_time()
+        if (everything and is_live(row, listed.now)) or await listed.holds(row):
+            yield row
 
 
 async def count(driver: Driver, listed: Listed) -> int:
@@ -178,14 +247,10 @@ async def count(driver: Driver, listed: Listed) -> int:
             DOCUMENTS, scope(listed.tenant, listed.state.name, *conditions), listed.seconds
         )
     needed = {f"d.{path[0]}" for path in _members_of(listed.node)}
-    rows = driver.find(DOCUMENTS, listed.query(), fields=[*_META, *sorted(needed)], seconds=listed.seconds)
-    total = 0
-    async with aclosing(rows):
-        async for row in rows:
-            if listed.turn.is_over:
-                await listed.turn.let_others()
-            total += listed.holds(row)
-    return total
+    fields = [*_META, *sorted(needed)]
+    rows = driver.find(DOCUMENTS, listed.query(), fields=fields, seconds=listed.seconds, raw=True)
+    async with aclosing(rows), aclosing(_held(rows, listed)) as held:
+        return sum([1 async for _ in held])
 
 
 async def scan(driver: Driver, listed: Listed) -> AsyncGenerator[Document, None]:
@@ -193,15 +258,16 @@ async def scan(driver: Driver, listed: Listed) -> AsyncGenerator[Document, None]
     after: str | None = None
     while True:
         here = {"_id": ids(listed.tenant, listed.state.name, after=after)}
-        rows = driver.find(DOCUMENTS, listed.query(here), sort=[("_id", 1)], limit=_STEP)
+        more: Any = {"limit": _STEP, "raw": True, "batch": listed.batch}
+        rows = driver.find(DOCUMENTS, listed.query(here), sort=[("_id", 1)], **more)
         read = 0
         async with aclosing(rows):
             async for row in rows:
                 read, after = read + 1, row["id"]
                 if listed.turn.is_over:
                     await listed.turn.let_others()
-                if listed.matches(row):
-                    yield document(row)
+                if await listed.holds(row):
+                    yield await listed.document(row)
         if read < _STEP:
             return
 
@@ -266,15 +332,11 @@ async def _sorted_here(
     sort look at is read, and the first ones are kept."""
     paths = _members_of(listed.node) | {k.path for k in listed.keys if k.path not in OWN}
     fields = [*_META, *sorted({f"d.{path[0]}" for path in paths})]
-    rows = driver.find(DOCUMENTS, listed.query(), fields=fields, seconds=listed.seconds)
+    rows = driver.find(DOCUMENTS, listed.query(), fields=fields, seconds=listed.seconds, raw=True)
     first: First[None] = First(listed.keys, limit + 1, PAGE_BYTES)
-    async with aclosing(rows):
-        async for row in rows:
-            if listed.turn.is_over:
-                await listed.turn.let_others()
-            if not listed.holds(row):
-                continue
-            here = [member(k, row) for k in listed.keys]
+    async with aclosing(rows), aclosing(_held(rows, listed)) as held:
+        async for row in held:
+            here = await listed.position(row, listed.keys)
             if first.takes(here) and (position is None or is_behind(listed.keys, here, position)):
                 first.add(here, max(len(part) for part in here if isinstance(part, str)), None)
     best = [here for here, _, _ in first.in_order()]
@@ -312,9 +374,13 @@ async def _read(driver: Driver, listed: Listed, wanted: Sequence[str]) -> Mappin
     names = [joined(listed.tenant, listed.state.name, identifier) for identifier in wanted]
     query = scope(listed.tenant, listed.state.name, {"_id": {"$in": names}})
     found = {}
-    async for row in driver.find(DOCUMENTS, query):
-        if listed.turn.is_over:
-            await listed.turn.let_others()
-        if listed.holds(row):
-            found[row["id"]] = document(row)
+    rows = driver.find(DOCUMENTS, query, raw=True, batch=listed.batch)
+    async with aclosing(rows), aclosing(_held(rows, listed)) as held:
+        async for row in held:
+            found[row["id"]] = await listed.document(row)
     return found
+
+
+def _too_slow() -> QueryTooSlow:
+    detail = "The query took too long. Narrow it with a filter, declare an index, or sort by id."
+    return QueryTooSlow(detail, retry_after=5)

@@ -27,7 +27,6 @@ from typing import Any
 from gateway.store.collection import MAX_INDEXES, TTL
 from gateway.store.document import Document, new_incarnation
 from gateway.store.indexing import Room, main_entry, other_entries
-from gateway.store.mongo_driver import Index, Row
 from gateway.store.mongo_keys import key
 from gateway.store.nodes import Path
 from gateway.store.strict_json import dumps
@@ -36,8 +35,21 @@ DOCUMENTS, COLLECTIONS, CLAIMS = "documents", "collections", "claims"
 TENANTS, CHANGES, IDEMPOTENCY, META = "tenants", "changes", "idempotency", "meta"
 SLOTS = tuple(f"s{number}" for number in range(MAX_INDEXES))
 
+Row = dict[str, Any]
+
 _US = "\x1f"
 _AFTER_US = "\x20"
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """name: another one when anything else is. keys: names of fields, with - before a descending one.
+    present: only rows that have this field. expires: the field is a date; then the server removes the row."""
+
+    name: str
+    keys: tuple[str, ...]
+    present: str | None = None
+    expires: bool = False
+
 
 INDEXES: Mapping[str, tuple[Index, ...]] = {
     DOCUMENTS: (
@@ -89,7 +101,13 @@ def new_tenant(tenant: str) -> Row:
     return {"_id": tenant, "t": tenant, "epoch": new_incarnation(), "q": 0, "documents": 0, "bytes": 0}
 
 
+def heading(row: Row) -> Document:
+    """A document without its members."""
+    return Document(row["id"], row["v"], row["i"], row["cr"], row["mo"], "")
+
+
 def document(row: Row) -> Document:
+    """A document of a light row."""
     return Document(row["id"], row["v"], row["i"], row["cr"], row["mo"], dumps(row["d"]))
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.store import collection as collections
 from gateway.store.collection import NO_SETTINGS, Collection, CollectionSettings, Index
 from gateway.store.document import entity_tag, new_incarnation
-from gateway.store.mongo_driver import Row
-from gateway.store.mongo_rows import SLOTS, Ordered, joined
+from gateway.store.mongo_rows import SLOTS, Ordered, Row, joined
 from gateway.store.nodes import Path
 from gateway.store.schema import Schema
 
@@ -43,6 +42,12 @@ class State:
         declared = self.settings_text is not None
         etag = entity_tag(self.incarnation, self.declared_at)
         return Collection(self.name, self.settings, etag, declared, self.documents, self.bytes)
+
+    @property
+    def apart(self) -> State:
+        """What a worker process must know of it; the schema goes as text."""
+        settings = replace(self.settings, schema=None)
+        return replace(self, settings=settings, settings_text=None, schema=None)
 
     @property
     def ordered(self) -> tuple[Ordered, ...]:

@@ -11,13 +11,14 @@ from gateway.core.errors import GatewayError, StoreUnavailable
 from gateway.periodic import Boundary, Periodic
 from gateway.store import instants, mongo_plan, mongo_state
 from gateway.store.change import RETAINED_CHANGES
-from gateway.store.mongo_driver import Driver, Row
+from gateway.store.mongo_driver import Driver
 from gateway.store.mongo_rows import (
     CHANGES,
     COLLECTIONS,
     DOCUMENTS,
     IDEMPOTENCY,
     TENANTS,
+    Row,
     is_live,
     joined,
     scope,
@@ -99,6 +100,7 @@ async def remove_ended(writes: Writes, collection: str, identifier: str) -> None
         query = scope(writes.tenant, collection, {"_id": joined(writes.tenant, collection)})
         known = await writes.driver.find_one(COLLECTIONS, query, session)
         state = mongo_state.read(collection, known)
-        await writes.do(session, undo, state, mongo_plan.expiry(writes.tenant, state, row))
+        had = await writes.rows.claims(state, row)
+        await writes.do(session, undo, state, mongo_plan.expiry(row, had))
 
     await writes.run(work)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.store.mongo_driver import Row
+from gateway.store.mongo_rows import Row
 from gateway.store.mongo_state import State
 from gateway.store.write import Quota
 

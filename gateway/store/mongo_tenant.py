@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, TypeVar
 
 from gateway.core.errors import BadRequest, NotFound, NotSupportedByStore, TenantLimit
@@ -19,18 +20,18 @@ from gateway.store.change import Changes
 from gateway.store.collection import Collection, CollectionSettings, from_data
 from gateway.store.cursor import Cursors
 from gateway.store.document import UNCONDITIONAL, Document, Members, Precondition, new_id
-from gateway.store.large import Jobs, is_light
+from gateway.store.large import Jobs
 from gateway.store.mongo_bulk import Bulk
 from gateway.store.mongo_changes import Feeds
 from gateway.store.mongo_idempotency import Finish, Once
 from gateway.store.mongo_query import Listed
-from gateway.store.mongo_rows import document, is_live
+from gateway.store.mongo_rows import is_live
 from gateway.store.mongo_writes import Undo, Writes
 from gateway.store.nodes import EVERYTHING, Node
 from gateway.store.patch import MergePatch, Patch
-from gateway.store.projection import WHOLE, project
+from gateway.store.projection import WHOLE, Projection
 from gateway.store.query import DEFAULT_LIMIT, Page, Query
-from gateway.store.representation import line
+from gateway.store.representation import line_parts
 from gateway.store.schema_checks import with_schemas
 from gateway.store.write import (
     MAX_BULK,
@@ -94,7 +95,7 @@ class MongoTenantStore:
         row = await self._writes.row(collection, identifier)
         if row is None or not is_live(row, instants.now()):
             raise NotFound()
-        return document(row)
+        return await self._writes.rows.document(row)
 
     def read_now(self, collection: str, identifier: str) -> Document | None:
         return None  # the server is always to be waited for
@@ -165,20 +166,13 @@ class MongoTenantStore:
     async def list(self, collection: str, query: Query) -> Page[Document]:
         scope = ("list", collection, nodes.canonical(query.filter), sorts.canonical(query.sort))
         position = None if query.cursor is None else self._cursors.open(scope, query.cursor)
-        listed = await self._listed(collection, query.filter, query.sort)
+        listed = await self._listed(collection, query.filter, query.sort, query.fields)
         seconds = self._services.query_seconds
         async with self._services.seats.seat(self._name, self._weight, seconds) as seat:
             listed.turn.sit(seat)
             found, end = await mongo_query.read_page(self._writes.driver, listed, query.limit, position)
             total = await mongo_query.count(self._writes.driver, listed) if query.count else None
-            items = []
-            for item in found:
-                light = query.fields == WHOLE or is_light(item.text)
-                items.append(query.fields.document(item) if light else item)
-                if listed.turn.is_over:
-                    await listed.turn.let_others()
-        projected = await project(self._services.jobs, self._name, items, query.fields)
-        return Page(projected, None if end is None else self._cursors.seal(scope, end), total)
+        return Page(tuple(found), None if end is None else self._cursors.seal(scope, end), total)
 
     async def export(self, collection: str, node: Node = EVERYTHING) -> AsyncGenerator[bytes, None]:
         open_ones = self._services.exports
@@ -187,6 +181,7 @@ class MongoTenantStore:
         open_ones[self._name] += 1
         try:
             listed = await self._listed(collection, node, ())
+            listed = replace(listed, deadline=math.inf)
             async with aclosing(mongo_query.scan(self._writes.driver, listed)) as found:
                 while chunk := await self._chunk(found, listed):
                     yield chunk
@@ -199,7 +194,8 @@ class MongoTenantStore:
         async with self._services.seats.seat(self._name, self._weight, self._services.query_seconds) as seat:
             listed.turn.sit(seat)
             async for item in found:
-                chunk += line(item).encode()
+                for part in line_parts(item):
+                    chunk += part
                 if len(chunk) >= CHUNK_BYTES:
                     break
         listed.turn.sit(None)
@@ -250,10 +246,19 @@ class MongoTenantStore:
 
     # --- inside ---
 
-    async def _listed(self, collection: str, node: Node, sort: tuple[sorts.SortKey, ...]) -> Listed:
+    async def _listed(
+        self,
+        collection: str,
+        node: Node,
+        sort: tuple[sorts.SortKey, ...],
+        fields: Projection = WHOLE,
+    ) -> Listed:
         deadline = time.monotonic() + self._services.query_seconds
         state = await self._writes.state(collection)
-        return Listed(self._name, state, node, sort, instants.now(), deadline)
+        rows = self._writes.rows
+        return Listed(
+            self._name, state, node, sort, instants.now(), deadline, rows=rows, fields=fields
+        )
 
     async def _write(
         self, collection: str, write: Write, idempotency: IdempotencyKey | None
@@ -276,7 +281,8 @@ class MongoTenantStore:
         if idempotency.replayed and isinstance(result, Written) and not result.document.whole:
             row = await self._writes.row(collection, result.document.id)
             live = row is not None and is_live(row, instants.now())
-            result = results.renewed(result, document(row) if row is not None and live else None)
+            there = await self._writes.rows.document(row) if row is not None and live else None
+            result = results.renewed(result, there)
         assert result is None or isinstance(result, Written)
         return result
 

@@ -15,14 +15,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
-from gateway import threads
 from gateway.core.errors import SchemaTooCostly, StoreUnavailable, UniqueConflict
-from gateway.process_pool import ProcessPool
-from gateway.store import instants, mongo_plan, mongo_state
+from gateway.store import instants, mongo_state
 from gateway.store.change import RETAINED_SECONDS
 from gateway.store.document import new_id
-from gateway.store.large import LIGHT_BYTES
-from gateway.store.mongo_driver import Driver, Lost, Row, Taken
+from gateway.store.large import Jobs
+from gateway.store.mongo_driver import Driver, Lost, Taken
+from gateway.store.mongo_large import Rows
 from gateway.store.mongo_plan import Plan
 from gateway.store.mongo_rows import (
     CHANGES,
@@ -30,8 +29,8 @@ from gateway.store.mongo_rows import (
     COLLECTIONS,
     DOCUMENTS,
     TENANTS,
+    Row,
     date,
-    derived,
     is_live,
     joined,
     new_tenant,
@@ -41,7 +40,7 @@ from gateway.store.mongo_rows import (
 from gateway.store.mongo_state import State
 from gateway.store.mongo_tally import Tally, check
 from gateway.store.schema_checks import ROUNDS, Checks, Postponed
-from gateway.store.write import Create, Quota, Write, Written, is_large
+from gateway.store.write import Create, Quota, Write, Written
 
 T = TypeVar("T")
 Undo = list[Callable[[], Awaitable[Any]]]
@@ -59,17 +58,17 @@ class _NewTenant(Exception):
 class Writes:
     """The writes of one tenant, for one call. lock: the tenant's own, in this process, for transactions that
     meet in the server abort; None where there are no transactions. cost: the bytes of documents that were
-    read and written so far. pool: of the processes that check what is costly."""
+    read and written so far. jobs: on large documents, and of costly schemas."""
 
     def __init__(
-        self, driver: Driver, tenant: str, quota: Quota, lock: asyncio.Lock | None, pool: ProcessPool
+        self, driver: Driver, tenant: str, quota: Quota, lock: asyncio.Lock | None, jobs: Jobs
     ) -> None:
         self.driver = driver
         self.tenant = tenant
         self.cost = 0
         self._quota = quota
         self._lock = lock
-        self._pool = pool
+        self.rows = Rows(jobs, tenant)
         self._checks = Checks()
 
     @property
@@ -113,7 +112,9 @@ class Writes:
         return mongo_state.read(collection, await self.driver.find_one(COLLECTIONS, query, session))
 
     async def row(self, collection: str, identifier: str, session: Any = None) -> Row | None:
-        return await self.driver.find_one(DOCUMENTS, one(self.tenant, collection, identifier), session)
+        """A document's row, of a large one its head."""
+        query = one(self.tenant, collection, identifier)
+        return await self.driver.find_one(DOCUMENTS, query, session, raw=True)
 
     async def write(
         self,
@@ -131,7 +132,7 @@ class Writes:
         row = await self.row(collection, identifier, session)
         self.cost += 0 if row is None else row["s"]
         plan = await self._plan(state, write, identifier, row)
-        self.cost += 0 if plan.new is None else plan.new["s"]
+        self.cost += plan.size
         if plan.documents > 0 and not state.stored and not (tally and tally.changes):
             await self.require_collection()
         await self.do(session, undo, state, plan, tally)
@@ -141,12 +142,9 @@ class Writes:
         """The plan, once what is costly of it was checked."""
         for _ in range(ROUNDS):
             try:
-                arguments = (self.tenant, state, write, identifier, row, instants.now(), self._checks)
-                if is_large(write) or (row is not None and row["s"] > LIGHT_BYTES):
-                    return await threads.run(threads.PARSE, mongo_plan.plan, *arguments)
-                return mongo_plan.plan(*arguments)
+                return await self.rows.plan(state, write, identifier, row, instants.now(), self._checks)
             except Postponed:
-                await self._checks.settle(self._pool, self.tenant)
+                await self._checks.settle(self.rows.jobs.pool, self.tenant)
         raise SchemaTooCostly()
 
     async def begin(self, session: Any, collection: str) -> Tally:
@@ -274,7 +272,7 @@ class Writes:
     async def _check_owner(self, session: Any, state: State, claim: Row, owner: str) -> None:
         row = await self.row(state.name, owner, session)
         now = instants.now()
-        has = row is not None and claim["_id"] in mongo_plan.claims(self.tenant, state, row["d"])
+        has = claim["_id"] in await self.rows.claims(state, row)
         # Without transactions the document comes a moment after the claim.
         coming = session is None and not has and claim["at"] > now - _CLAIM_SECONDS
         if coming or (has and row is not None and is_live(row, now)):
@@ -342,9 +340,9 @@ class Writes:
     async def derive(self, state: State, row: Row | None) -> None:
         """Make a document's entries anew, by settings that came after it was written. row: as it was read."""
         while row is not None and row["g"] != state.version:
-            made = derived(state.ordered, state.settings.ttl, row["mo"], row["d"])
-            change: Row = {"$set": {**made, "g": state.version}}
-            if "x" not in made:
+            made, ends = await self.rows.derived(state, row)
+            change: Row = {"$set": made}
+            if not ends:
                 change["$unset"] = {"x": ""}
             if await self.driver.update(DOCUMENTS, self._as_read(state.name, row), change):
                 return

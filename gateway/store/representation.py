@@ -52,6 +52,13 @@ def line(document: Document) -> str:
     return body(document) + "\n"
 
 
+def line_parts(document: Document) -> tuple[bytes | memoryview, ...]:
+    """The same in UTF-8; what is large is not copied."""
+    if not document.encoded:
+        return (line(document).encode(),)
+    return line_of(document.id, document.encoded)
+
+
 def line_of(identifier: str, data: bytes) -> tuple[bytes | memoryview, ...]:
     """The same line in parts, of a document's id and its text in UTF-8: what may be large is not copied."""
     head = f'{{"id":{quote(identifier)}'.encode()

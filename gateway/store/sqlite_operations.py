@@ -22,7 +22,7 @@ from gateway.store.document import (
     new_incarnation,
     to_text,
 )
-from gateway.store.large import LIGHT_BYTES, change, is_light
+from gateway.store.large import LIGHT_BYTES, change, is_light, is_light_patch
 from gateway.store.patch import LargePatch, Patch, apply
 from gateway.store.schema_checks import Postponed
 from gateway.store.sqlite_documents import DELETE, INSERT, UPDATE, from_row, read_any
@@ -105,7 +105,7 @@ def patch(
 ) -> Callable[[Transaction], Written]:
     def operation(transaction: Transaction) -> Written:
         state, current = _require(transaction, collection, identifier, precondition)
-        if not _light(current) or (isinstance(wanted, LargePatch) and not is_light(wanted.text)):
+        if not is_light_patch(wanted, current.size) or not _light(current):
             made = _worked(transaction, state, current, None, wanted)
         else:
             made = _made(transaction, state, current, Prepared(apply(wanted, current.data, identifier)))

@@ -17,7 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gateway.store.mongo_driver import Driver, Row, Server
+from gateway.store.mongo_driver import Driver, Server
+from gateway.store.mongo_rows import Row
 from tests.eventually import END, poll
 from tests.ports import free_port
 

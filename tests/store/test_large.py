@@ -296,3 +296,19 @@ async def test_a_filter_of_many_tables_asks_documents_that_are_not_small_one_by_
     assert await found(tenant, many) == ["middle", "other", "small"]
     assert len(set(asked)) == 2
     assert await found(tenant, {"$and": [many, {"a.b": 3_999}]}) == ["middle", "other"]
+
+
+@pytest.mark.asyncio
+async def test_a_short_patch_that_makes_a_large_document_is_a_job(
+    tenant: SQLiteTenantStore, jobs: Recorded
+) -> None:
+    """Each copy of a document into itself doubles it."""
+    copies = [{"op": "copy", "from": "/a", "path": f"/a/{n}"} for n in range(12)]
+    patch = parse_json_patch(strict_json.dumps(copies).encode())
+    await tenant.replace("c", "x", {"a": {"text": "x" * 100}})
+    few = parse_json_patch(strict_json.dumps(copies[:3]).encode())
+    await tenant.patch("c", "x", few)
+    assert jobs.done == []
+    await tenant.replace("c", "x", {"a": {"text": "x" * 100}})
+    document = await tenant.patch("c", "x", patch)
+    assert jobs.done == ["change"] and document.size > LIGHT_BYTES

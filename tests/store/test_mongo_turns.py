@@ -45,7 +45,7 @@ class Clock:
 
 
 def listed(clock: Clock, node: Node, sort: tuple[SortKey, ...] = (), seat: Any = None) -> Listed:
-    state: Any = SimpleNamespace(name="orders", usable={})
+    state: Any = SimpleNamespace(name="orders", usable={}, bytes=0, documents=0)
     return Listed("acme", state, node, sort, 1.0, time.monotonic() + 3600, Turn(seat, clock))
 
 
@@ -95,4 +95,24 @@ async def test_a_page_is_served_between_two_steps_of_others_lists() -> None:
     await one("quiet", 1)
     assert done == ["quiet"]
     await asyncio.gather(*noisy)
+    assert not seats.fair.inside and not seats.waiting
+
+
+async def test_a_list_that_waits_for_a_worker_process_leaves_its_seat_to_others() -> None:
+    seats = FairSeats("lists", 1, reserve=0)
+    worked: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def large() -> int:
+        async with seats.seat("noisy") as seat:
+            found = await Turn(seat).apart(worked)
+            assert seat.held
+        return found
+
+    waiting = asyncio.ensure_future(large())
+    await asyncio.sleep(0)
+    async with seats.seat("quiet"):  # with one seat only, this is it
+        worked.set_result(7)
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    assert await waiting == 7
     assert not seats.fair.inside and not seats.waiting
