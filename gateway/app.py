@@ -21,7 +21,6 @@ from gateway.core.model import Backend
 from gateway.core.openmetrics import Gauge
 from gateway.core.problems import Problem
 from gateway.core.process import Command, ProcessConfig
-from gateway.core.via import Via, pseudonym
 from gateway.edge.accesslog import AccessLog
 from gateway.edge.holding import Memory
 from gateway.edge.lifetimes import Lifetimes
@@ -48,7 +47,7 @@ from gateway.services.folders import (
     temporary_folder_problems,
 )
 from gateway.services.health import Health
-from gateway.services.keys import Keys, ensure_secret, ensure_signing_key
+from gateway.services.keys import CURSOR_KEY, Keys, ensure_secret, ensure_signing_key
 from gateway.services.limits import Limits
 from gateway.services.metrics import Metrics
 from gateway.services.named import named_by
@@ -98,7 +97,7 @@ class Gateway:
         with self._named("[gateway] data", config.data):
             data = data_folder(Path(config.data))  # first: whoever else makes it would not make it private
             self._lock = lock.take(data, config.listen + config.admin, supervise=supervise)
-            secret = ensure_secret(data / "cursor.key")
+            secret = ensure_secret(data / CURSOR_KEY)
         self.sockets = socket_folder(config.data)
         self.metrics = Metrics()
         with self._named("[log] access", config.access_log):
@@ -119,7 +118,7 @@ class Gateway:
         self.pool = ProcessPool()
         jobs = Jobs(self.pool)
         self.store = document_store(config.store_uri, secret, application, patient=True, jobs=jobs)
-        self.via = self._own_name(secret)
+        self.via = config.own_via(secret)
         self.feeds = Feeds(self.lifetimes)
         bodies, self.memory = Budget(config.body_memory), Memory(config.memory)
         self.documents = Documents(self.store, self.feeds, bodies, self.admission.enter)
@@ -133,11 +132,6 @@ class Gateway:
 
     def _named(self, setting: str, path: str) -> AbstractContextManager[None]:
         return named_by(setting, self.config.path, path)
-
-    def _own_name(self, secret: bytes) -> Via:
-        config = self.config
-        name = config.via or pseudonym(secret)
-        return Via(name, responses=config.via_responses, loops=config.via_loops)
 
     def _policies(self) -> Policies:
         """What the life of a request asks of them."""

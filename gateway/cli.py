@@ -24,6 +24,7 @@ from gateway.services.config import ConfigRefused
 from gateway.services.files import not_utf8, read_file
 from gateway.services.keys import KeysUnusable
 from gateway.services.last_resort import leave_within
+from gateway.services.os_reasons import why
 
 CONFIGS = ("gateway.conf", "config/gateway.conf", "/etc/gateway/gateway.conf")  # the first there is
 _MAX_CONF = 1024 * 1024  # bytes
@@ -56,6 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run_command(argv: Sequence[str] | None) -> int:
+    if any("\0" in word for word in argv or ()):
+        console.fail("an argument holds a NUL, which no path and no text of a command can")
+        return 1
     arguments = _parser().parse_args(argv)
     try:
         arguments.config = getattr(arguments, "config", None) or find_config()
@@ -66,9 +70,23 @@ def _run_command(argv: Sequence[str] | None) -> int:
         console.problems(arguments.config, found.items)
     except ConfigRefused as refused:
         console.problems(console.short(refused.path), refused.problems)
-    except (KeysUnusable, OSError, ValueError, GatewayError) as error:
+    except OSError as error:
+        console.fail(_of_the_system(error))
+    except (KeysUnusable, ValueError, GatewayError) as error:
         console.fail(str(error))
     return 1
+
+
+def _of_the_system(error: OSError) -> str:
+    """An error without a text of ours, told with its path, the reason and a hint."""
+    if error.errno is None:
+        return str(error)
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return "the folder that you are in was removed; cd to one that is there"
+    path = f"{error.filename}: " if isinstance(error.filename, str) else ""
+    return path + "; ".join(why(error))
 
 
 def _version() -> str:
@@ -161,6 +179,8 @@ def load_process(path: str | None) -> ProcessConfig:
 
 
 def _init(arguments: argparse.Namespace) -> int:
+    if not arguments.folder.strip():
+        raise ValueError("the folder's name is empty; name one, or leave it out for the one that you are in")
     folder = Path(arguments.folder)
     written = new.make(folder)
     header = new.token(load_process(str(folder / new.CONFIG)))

@@ -22,15 +22,17 @@ from gateway.call import Call, Snapshot, Target
 from gateway.core.budget import Budget
 from gateway.core.compile import Compiled
 from gateway.core.errors import GatewayError, UnsupportedMediaType
-from gateway.core.head import Head, read
+from gateway.core.head import Head
 from gateway.core.limits import Rate
 from gateway.core.model import MANAGE, Identity, Route, TenantId
+from gateway.core.request_reader import Request, RequestReader
+from gateway.core.via import Via
 from gateway.edge import front_page
 from gateway.edge.cors import is_preflight
 from gateway.edge.lifetimes import Lifetimes
 from gateway.edge.pool import Pools
 from gateway.edge.tunnel import Tunnels
-from gateway.handlers import websocket
+from gateway.handlers import proxy, websocket
 from gateway.handlers.changes import Feeds
 from gateway.handlers.documents import Documents
 from gateway.life import Life, Policies
@@ -90,7 +92,6 @@ class _Unread(Call):
     """A call of which there is only the head: who needs the body has refused nothing by then. read: whether
     it came to that."""
 
-    given: CIMultiDictProxy[str]
     read = False
 
     @property
@@ -101,10 +102,6 @@ class _Unread(Call):
     @body.setter
     def body(self, value: bytes) -> None:
         return
-
-    @property
-    def headers(self) -> CIMultiDictProxy[str]:
-        return self.given
 
 
 class _NoStore:
@@ -132,25 +129,32 @@ class _Noting(Route[Any]):
 
 
 def run(
-    compiled: Compiled[Target], keys: Keys, method: str, target: str, given: CIMultiDictProxy[str]
+    compiled: Compiled[Target],
+    keys: Keys,
+    method: str,
+    target: str,
+    given: CIMultiDictProxy[str],
+    via: Via | None = None,
 ) -> tuple[Call, GatewayError | None]:
-    """The call as far as it came, and what refused it.
+    """The call as far as it came, and what refused it. The request is written as a client writes it, and read
+    by the reader that serves, so that its framing and its length are judged as there.
 
-    target: of the request line, or a URL. Raises ValueError for a preflight.
+    target: of the request line, or a URL. via: the gateway's own; None where it has none yet, for it never
+    ran. Raises ValueError for a preflight.
     """
-    headers = CIMultiDict(given)
-    if "://" in target:
-        parts = urlsplit(target)
-        headers.setdefault(hdrs.HOST, parts.netloc.rpartition("@")[2])
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    headers.setdefault(hdrs.HOST, "localhost")
-    raw = [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in headers.items()]
-    call = _Unread(method, target, Head(), "127.0.0.1", _snapshot(compiled))
-    call.given = CIMultiDictProxy(headers)
+    snapshot = _snapshot(compiled)
+    reader = RequestReader()
+    reader.feed(_written(method, target, given))
+    refused: GatewayError | None = None
+    request: Request | None = None
     try:
-        call.head = read(b"".join(b"\r\n%b: %b" % pair for pair in raw))
+        request = reader.read_head()
     except GatewayError as error:
-        return call, error
+        refused = error
+    if request is None:
+        begun = reader.begun() or Request(method, target, Head(), False)
+        return _Unread(begun.method, begun.target, begun.head, "127.0.0.1", snapshot), refused
+    call = _Unread(request.method, request.target, request.head, "127.0.0.1", snapshot)
     if is_preflight(call):
         asked = call.head.asked
         raise ValueError(
@@ -158,11 +162,25 @@ def run(
         )
     try:
         with suppress(_Reached):
-            Life(_policies(call.snapshot, keys)).begin(call)
+            Life(_policies(call.snapshot, keys, via)).begin(call)
         _go_on(call)
     except GatewayError as error:
         return call, error
     return call, None
+
+
+def _written(method: str, target: str, given: CIMultiDictProxy[str]) -> bytes:
+    """The head as it is on the wire. Raises ValueError where a line break would make it another one."""
+    headers = CIMultiDict(given)
+    if "://" in target:
+        parts = urlsplit(target)
+        headers.setdefault(hdrs.HOST, parts.netloc.rpartition("@")[2])
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    headers.setdefault(hdrs.HOST, "localhost")
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    if any("\r" in line or "\n" in line for line in lines):
+        raise ValueError("a line break stands in the request's line or in a header; write one -H for each")
+    return "".join(f"{line}\r\n" for line in [*lines, ""]).encode("utf-8", "surrogateescape")
 
 
 def _snapshot(compiled: Compiled[Target]) -> Snapshot:
@@ -179,7 +197,7 @@ def _snapshot(compiled: Compiled[Target]) -> Snapshot:
     )
 
 
-def _policies(snapshot: Snapshot, keys: Keys) -> Policies:
+def _policies(snapshot: Snapshot, keys: Keys, via: Via | None) -> Policies:
     return Policies(
         snapshot=lambda: snapshot,
         known=keys.known,
@@ -189,7 +207,7 @@ def _policies(snapshot: Snapshot, keys: Keys) -> Policies:
         limit_client=lambda call: None,
         observe=lambda call: None,
         draining=lambda: False,
-        check_via=lambda values: None,
+        check_via=via.check if via is not None else lambda values: None,
     )
 
 
@@ -199,9 +217,8 @@ def _go_on(call: _Unread) -> None:
     if route is None:
         return
     if route.backend is not None:
-        rule = websocket.asked(call)
-        if rule is not None:
-            websocket.Handshake(call, rule, Pools(), Tunnels(Lifetimes()))
+        if not proxy.ends_here(call):
+            proxy.accept(call, Pools(), Tunnels(Lifetimes()))
         return
     if not route.by_collection:
         return

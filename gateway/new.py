@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -13,8 +14,9 @@ from gateway import console, demo
 from gateway.core.process import ProcessConfig
 from gateway.core.settings import json_schema
 from gateway.services.config import compile_text
-from gateway.services.folders import data_folder, socket_folder
+from gateway.services.folders import FolderUnusable, data_folder, socket_folder
 from gateway.services.keys import ensure_signing_key
+from gateway.services.os_reasons import why
 from gateway.store import durable
 
 CONFIG, ROUTING, BACKEND = "gateway.conf", "routing.yaml", "hello.py"
@@ -25,6 +27,9 @@ _ABOUT = {
     BACKEND: "an example backend, to be replaced by yours",
     ".gitignore": "var/ holds keys and data: never commit it",
 }
+# What a system has that was made in another way: a gateway.conf beside it would be found first.
+_OF_A_SYSTEM = ("config/gateway.conf", "var")
+_NO_PLACE = "nothing can be made there", "name another folder"
 
 
 def files() -> Iterator[tuple[str, str]]:
@@ -37,20 +42,29 @@ def files() -> Iterator[tuple[str, str]]:
 
 
 def make(folder: Path) -> list[Path]:
-    """Write the files. Nothing that is there is touched: raises FileExistsError, which names it, before
-    anything is written; OSError."""
+    """Write the files. Nothing that is there is touched, and no system that is there is changed: not its keys
+    and its token (var), nor which config it is run with. Raises FileExistsError, which names what is there,
+    before anything is written; FolderUnusable."""
     made = list(files())
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, _ in made:
-        if os.path.lexists(folder / name) and name != ".gitignore":
-            raise FileExistsError(
-                f"{folder / name} is there already, and stays as it is; choose another folder"
-            )
-    written = []
-    for name, text in made:
-        if durable.create(folder / name, text.encode()):
-            (folder / name).chmod(0o644 & ~_umask())
-            written.append(folder / name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (*(name for name, _ in made if name != ".gitignore"), *_OF_A_SYSTEM):
+            if os.path.lexists(folder / name):
+                raise FileExistsError(
+                    f"{folder / name} is there already, and stays as it is; choose another folder, as in"
+                    " gateway init shop"
+                )
+        written = []
+        for name, text in made:
+            if durable.create(folder / name, text.encode()):
+                (folder / name).chmod(0o644 & ~_umask())
+                written.append(folder / name)
+    except OSError as error:
+        nowhere = error.errno == errno.ENOENT
+        if error.errno is None or (nowhere and not folder.is_absolute()):  # the one that we are in is gone
+            raise
+        reasons = _NO_PLACE if nowhere else why(error)
+        raise FolderUnusable(f"cannot make a gateway in {folder}: {'; '.join(reasons)}") from None
     return written
 
 

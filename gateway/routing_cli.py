@@ -22,11 +22,12 @@ from gateway.core.model import Route
 from gateway.core.problems import Problem, Problems
 from gateway.core.process import ProcessConfig
 from gateway.core.settings import json_schema
+from gateway.core.via import Via
 from gateway.services import own_addresses, source
 from gateway.services.config import ConfigRefused, as_dict, compile_text, read
 from gateway.services.files import not_utf8
 from gateway.services.folders import socket_folder
-from gateway.services.keys import Keys, ensure_signing_key, issue
+from gateway.services.keys import CURSOR_KEY, Keys, ensure_secret, ensure_signing_key, issue
 from gateway.services.named import named_by
 
 _STDIN = "(standard input)"
@@ -217,9 +218,18 @@ def _explain(arguments: argparse.Namespace, config: ProcessConfig) -> int:
     if "Authorization" in headers:
         keys.load()
     compiled = _compile(Path(config.routing))
-    call, refused = explain.run(compiled, keys, arguments.method, arguments.path, headers)
+    via = _own_via(config) if "Via" in headers else None
+    call, refused = explain.run(compiled, keys, arguments.method, arguments.path, headers, via)
     console.out.print(console.pairs(explain.story(call, refused)))
     return 0 if refused is None else 1
+
+
+def _own_via(config: ProcessConfig) -> Via | None:
+    """The name by which the gateway knows its own requests; None before it ran. Raises KeysUnusable."""
+    secret = Path(config.data) / CURSOR_KEY
+    if secret.exists():
+        return config.own_via(ensure_secret(secret))
+    return config.own_via(b"") if config.via else None
 
 
 # --- token -----------------------------------------------------------------------------------------

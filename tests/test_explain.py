@@ -14,8 +14,10 @@ from gateway import explain
 from gateway.app import Gateway
 from gateway.core.check import compile_data
 from gateway.core.errors import GatewayError
+from gateway.core.via import Via
 from gateway.services.keys import Keys
 from tests import harness
+from tests.fakes import Backend, RawClient, always, answer
 
 SCOPES = {"read": ["d:read"], "write": ["d:write"], "DELETE": ["d:drop"], "manage": ["d:manage"]}
 ROUTES = [
@@ -153,3 +155,85 @@ def test_it_checks_a_websockets_handshake_too(
     call, refused = explain.run(compiled, keys, "GET", "/ws/x", headers)
     assert (refused.status if refused else None) == outcome
     assert dict(explain.story(call, refused))["upgrade"] == "to a WebSocket"
+
+
+# --- as it is on the wire ---
+
+WIRE_ROUTES = [
+    harness.route("docs", "documents"),
+    harness.route("b", "b", public=True),
+    harness.route("ws", "b", public=True, websocket=True),
+    harness.route("own", "b", body_limit=4),
+]
+WEBSOCKET = ("Connection: Upgrade", "Upgrade: websocket")
+KEY = ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==")
+WIRE: list[tuple[str, str, tuple[str, ...]]] = [
+    ("GET", "/b/x", ()),
+    ("GET", "/b/x", ("Via: 1.1 here",)), ("GET", "/b/x", ("Via: 1.1 there (a, 1.1 here)",)),
+    ("GET", "/nowhere", ("Via: 1.1 here",)), ("GET", "/docs/o/1", ("Via: HTTP/1.1 other, 1.0 here",)),
+    *[("GET", path, (f"X-Request-Timeout: {value}",)) for path in ("/b/x", "/docs/o/", "/ws/x")
+      for value in ("z", "0", "5", "1e3")],
+    ("GET", "/b/x", ("X-Request-Timeout: 1", "X-Request-Timeout: 2")),
+    ("GET", "/b/x", ("Transfer-Encoding: gzip",)), ("GET", "/b/x", ("Transfer-Encoding: gzip, chunked",)),
+    ("POST", "/b/x", ("Content-Length: 1", "Transfer-Encoding: chunked")),
+    ("POST", "/b/x", ("Content-Length: 1", "Content-Length: 1")), ("POST", "/b/x", ("Content-Length: a",)),
+    ("GET", "/b/x", ("X-A: " + "x" * 17000,)), ("GET", "/b/x", ("X-A: " + "x" * 16000,)),
+    ("GET", "/b/x", tuple(f"X-{n}: 1" for n in range(130))),
+    ("GET", "/b/x", tuple(f"X-{n}: " + "x" * 9000 for n in range(9))),
+    ("GET", "/b/" + "x" * 17000, ()), ("GET", "/b/" + "x" * 16000, ()), ("GET", "/b/a b", ()),
+    ("GET", "/b/\u00e9", ()), ("G(T", "/b/x", ()), ("GET", "/b/%00", ()),
+    ("GET", "/b/x", ("a_b: 1",)), ("GET", "/b/x", ("X A: 1",)), ("GET", "/b/x", ("Host: a b",)),
+    ("GET", "/b/x", ("Host: a", "Host: b")), ("POST", "/own/x", ("Content-Length: 5",)),
+    ("POST", "/b/x", ("Content-Type: a/b", "Content-Type: a/b")), ("POST", "/b/x", ("Expect: x",)),
+    ("OPTIONS", "/b/x", ("Max-Forwards: 0", "X-Request-Timeout: z")),
+    ("OPTIONS", "/b/x", ("Max-Forwards: 1", "X-Request-Timeout: z")),
+    ("GET", "/ws/x", WEBSOCKET), ("GET", "/ws/x", (*WEBSOCKET, *KEY, "Content-Length: 1")),
+    ("GET", "/ws/x", (*WEBSOCKET, *KEY, "X-Request-Timeout: z")),
+    *[(method, path, ("Content-Type: " + kind, f"Idempotency-Key: {key}"))
+      for method, path, kind in (("POST", "/docs/o/", "application/json"), ("DELETE", "/docs/o/1", "a/b"),
+                                 ("PUT", "/docs/o/1", "application/json"),
+                                 ("PATCH", "/docs/o/1", "application/merge-patch+json"),
+                                 ("POST", "/docs/o/bulk", "application/x-ndjson"))
+      for key in ('"', "k" * 300, "a,b")],
+    ("POST", "/docs/o/import", ("Content-Type: application/x-ndjson", "Idempotency-Key: a")),
+    ("PUT", "/docs/o/1", ("Content-Type: application/json", "If-Match: bad")),
+    ("POST", "/docs/o/", ("Content-Type: application/json", "Content-Encoding: gzip")),
+]  # fmt: skip
+
+
+async def test_what_is_wrong_with_the_message_itself_is_told_too(tmp_path: Path) -> None:
+    """The framing, the lengths, and the headers that only the target reads: one request after the other, of
+    the same bytes."""
+    keys = Keys(tmp_path / "var" / "keys.jwks", harness.RULE)
+    via, differ = Via("here"), []
+    async with Backend(always(answer())) as app:
+        backends = {"b": {"kind": "http", "addresses": [app.address]}}
+        data = harness.routing(WIRE_ROUTES, backends=backends)
+        async with harness.running(tmp_path, data, via="here") as gateway:
+            keys.load()
+            compiled = compile_data(data, lambda backend: gateway.documents, "/s")
+            for method, path, more in WIRE:
+                lines = [f"Authorization: {harness.bearer(gateway)['Authorization']}", *more]
+                if method in ("POST", "PUT", "PATCH") and not any("Content-Len" in line for line in more):
+                    lines.append("Content-Length: 2")
+                headers = explain.parse_headers(lines, None)
+                _, refused = await asyncio.to_thread(explain.run, compiled, keys, method, path, headers, via)
+                said = [line for line in lines if not line.startswith("Host:")]
+                hosts = [line for line in lines if line.startswith("Host:")] or ["Host: localhost"]
+                head = "\r\n".join([f"{method} {path} HTTP/1.1", *hosts, *said, "\r\n"])
+                client = await RawClient.connect(harness.address(gateway))
+                client.send(head.encode() + b"{}")
+                status = int((await client.head()).split(" ")[1])
+                client.close()
+                if (refused.status if refused is not None else 200) != (status if status >= 400 else 200):
+                    differ.append((method, path[:30], [line[:50] for line in more], refused, status))
+    stored = {404, 412}  # that a document is not there, the store says
+    assert [one for one in differ if one[3] is not None or one[4] not in stored] == []
+
+
+@pytest.mark.parametrize("line", ["X-A: 1\r\nX-B: 2", "X-A: 1\nX-B: 2"])
+def test_a_header_with_a_line_break_is_not_taken_for_two(tmp_path: Path, line: str) -> None:
+    compiled = compile_data(harness.routing([]), lambda backend: None, "/s")  # type: ignore[arg-type,return-value]
+    with pytest.raises(ValueError, match="line break"):
+        headers = explain.parse_headers([line], None)
+        explain.run(compiled, Keys(tmp_path / "none", harness.RULE), "GET", "/", headers)

@@ -72,6 +72,60 @@ def test_nothing_that_is_there_is_touched(
     assert name in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("there", ["var/demo-token.header", "var/keys.jwks", "config/gateway.conf"])
+def test_a_system_that_is_there_keeps_its_token_its_keys_and_its_config(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, there: str
+) -> None:
+    """As of a checkout after `make up`: a new gateway.conf would be found before that in config/."""
+    (tmp_path / there).parent.mkdir()
+    (tmp_path / there).write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["init"]) == 1
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / there]
+    assert (tmp_path / there).read_text() == "mine"
+    assert there.partition("/")[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_a_variable_that_is_not_set_is_not_taken_for_the_folder_one_is_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["init", name]) == 1
+    assert names(tmp_path) == set()
+    assert "empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("/proc/x", "cannot make a gateway in /proc/x: nothing can be made there"),
+        ("/proc/x/y", "/proc/x/y"),
+        ("a\0b", "NUL"),
+        ("x" * 300, "its name is too long"),
+    ],
+)
+def test_a_folder_that_cannot_be_made_is_told_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["init", name]) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert said in told and "Errno" not in told and "embedded" not in told
+
+
+@pytest.mark.parametrize("command", ["init", "check", "up", "explain GET /", "documents tenants"])
+def test_a_folder_that_was_removed_below_ones_feet_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert cli.main(command.split()) == 1
+    assert "was removed; cd to one that is there" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_file_where_the_folder_should_be_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,7 +19,7 @@ from gateway.core.listeners import Listen
 from gateway.core.problems import Path, Problem, Problems, Wrong
 from gateway.core.shown import Queries
 from gateway.core.tokens import TokenRule
-from gateway.core.via import pseudonym_pattern
+from gateway.core.via import Via, pseudonym, pseudonym_pattern
 
 Sections = Mapping[str, Mapping[str, str]]
 
@@ -111,6 +111,11 @@ class ProcessConfig:
     spool: int = 1024 * 1024 * 1024
     memory: int = 256 * 1024 * 1024
     seed: str = ""
+
+    def own_via(self, secret: bytes) -> Via:
+        """What this installation adds to Via. secret: of its own, in `data`."""
+        name = self.via or pseudonym(secret)
+        return Via(name, responses=self.via_responses, loops=self.via_loops)
 
 
 class _Reader:

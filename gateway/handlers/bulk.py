@@ -48,6 +48,7 @@ async def answer(call: Call, store: TenantStore, collection: str) -> web.Respons
     atomic = parameters.flag(parameters.read(call, ("atomic",)), "atomic")
     if not any(scopes.may(call, collection, action) for action in _ACTIONS):
         scopes.require(call, collection, *_ACTIONS)  # before a byte of it is read
+    idempotency.check(call)
     raw = await content.read(call, content.NDJSON)
     key = await idempotency.read(call, raw)
     items = await _parse(call, store, raw)

@@ -25,8 +25,9 @@ _DIGESTED_HERE = 64 * 1024  # bytes of a body; a longer one takes milliseconds
 _COUNTS = (b"if-match", b"if-none-match", b"content-type")
 
 
-async def read(call: Call, raw: bytes) -> IdempotencyKey | None:
-    """The key of a write with this body; None without one. Raises BadRequest."""
+def check(call: Call) -> str | None:
+    """The key that is given, None without one: before the body is read, which would be for nothing with a bad
+    one. Raises BadRequest."""
     lines = call.head.values(_NAME)
     if not lines:
         return None
@@ -34,6 +35,14 @@ async def read(call: Call, raw: bytes) -> IdempotencyKey | None:
     if len(lines) > 1 or not (quoted or _bare(lines[0])):
         raise BadRequest(f'{HEADER} is one string, as in "8e03978e-40d5-43dd-bc93-6894a57f9324".')
     key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else lines[0]
+    return IdempotencyKey(key, b"").key
+
+
+async def read(call: Call, raw: bytes) -> IdempotencyKey | None:
+    """The key of a write with this body; None without one. Raises BadRequest."""
+    key = check(call)
+    if key is None:
+        return None
     if len(raw) <= _DIGESTED_HERE:
         return IdempotencyKey(key, _fingerprint(call, raw))
     return IdempotencyKey(key, await threads.run(threads.PARSE, _fingerprint, call, raw))

@@ -89,7 +89,7 @@ class Proxy:
         assert route is not None and call.client is not None
         if call.head.timeouts or (call.head.upgrades and asked(call) is not None):
             return False  # with a time of its own, or a WebSocket
-        if call.method == "OPTIONS" and max_forwards.hops(call.head) == 0:
+        if ends_here(call):
             return False
         seat = self._admission.try_admit(call, backend)
         if seat is None:
@@ -118,14 +118,12 @@ class Proxy:
 
     async def __call__(self, call: Call) -> web.StreamResponse:
         assert call.route is not None and call.client is not None
-        if call.method == "OPTIONS" and max_forwards.hops(call.head) == 0:
+        if ends_here(call):
             host = target.host_of(call.head.hosts[0])
             methods = call.snapshot.table.methods(call.route, host, call.path)
             return reply.empty(204, {hdrs.ALLOW: ", ".join(methods)})
         self._health.require(self._backend)
-        timeouts = deadline.shortened(call.route.timeouts, call.head.timeouts)
-        rule = asked(call)
-        handshake = Handshake(call, rule, self._pools, self._tunnels) if rule is not None else None
+        timeouts, handshake = accept(call, self._pools, self._tunnels)
         spool = Spool(self._spools.use(call))
         try:
             seat, pool, connection = await self._get_there(call, spool, timeouts, handshake is not None)
@@ -341,3 +339,17 @@ async def _upload(passage: Passage, exchange: Exchange, stream: AsyncIterator[by
 def _left(call: Call, timeouts: Timeouts, most: float) -> float:
     """Seconds that a step of the call may take, of those that the whole call has."""
     return min(most, timeouts.total - (perf_counter() - call.started)) if timeouts.total else most
+
+
+def ends_here(call: Call) -> bool:
+    """Whether it is this hop that an OPTIONS asks about."""
+    return call.method == "OPTIONS" and max_forwards.hops(call.head) == 0
+
+
+def accept(call: Call, pools: Pools, tunnels: Tunnels) -> tuple[Timeouts, Handshake | None]:
+    """What the head says of the call's time-outs, and the handshake where it is to become a WebSocket. Raises
+    for a head that says it badly."""
+    assert call.route is not None
+    timeouts = deadline.shortened(call.route.timeouts, call.head.timeouts)
+    rule = asked(call)
+    return timeouts, Handshake(call, rule, pools, tunnels) if rule is not None else None

@@ -69,6 +69,7 @@ METHODS: Mapping[str, Callable[[Call, TenantStore, str, str], Awaitable[web.Stre
 def _allow(call: Call, collection: str, action: str) -> None:
     parameters.read(call)
     scopes.require(call, collection, action)
+    idempotency.check(call)
 
 
 def _answer(

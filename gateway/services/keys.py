@@ -27,6 +27,7 @@ from gateway.store import durable
 
 L = logging.getLogger(__name__)
 CACHE_SIZE = 10_000
+CURSOR_KEY = "cursor.key"  # the file with the installation's secret, in the data folder
 _SECRET_BYTES = 32
 _ANEW = "a new one is made at the start, and what was signed with the old one is refused"
 _MAX_BYTES = 1024 * 1024  # of a key file: thousands of keys
