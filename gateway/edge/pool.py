@@ -17,6 +17,7 @@ from gateway.edge.dial import dial
 from gateway.edge.exchange import Exchange
 from gateway.edge.reading import Reads
 from gateway.edge.resolver import Names
+from gateway.edge.uploads import Uploads
 from gateway.periodic import Periodic
 
 # Idle seconds after which a request that is not idempotent wants a new connection: the server may be
@@ -40,9 +41,9 @@ T = TypeVar("T", bound=Timed)
 
 
 class Pool:
-    """The connections to one address."""
+    """The connections to one address. uploads: whose body is sent there now, where that is by turns."""
 
-    __slots__ = ("_closed", "_idle", "_names", "_reads", "address", "reuse_idle")
+    __slots__ = ("_closed", "_idle", "_names", "_reads", "address", "reuse_idle", "uploads")
 
     def __init__(
         self, address: Address, reuse_idle: float, names: Names | None = None, reads: Reads | None = None
@@ -53,6 +54,7 @@ class Pool:
         self.reuse_idle = reuse_idle
         self._idle: list[Connection] = []
         self._closed = False
+        self.uploads = Uploads()
 
     def take(self, *, fresh: bool) -> Connection | None:
         """A warm connection, None when there is none. fresh: idle for FRESH seconds at most."""

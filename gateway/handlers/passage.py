@@ -20,6 +20,7 @@ from gateway.edge.lifetimes import Lifetime, Lifetimes
 from gateway.edge.pool import Pool, Pools
 from gateway.edge.relay import Relay
 from gateway.edge.spool import Spools
+from gateway.edge.uploads import Turn
 
 L = logging.getLogger(__name__)
 # A backend whose answer nobody wants any more may take this long to end it when the route has no limit.
@@ -145,6 +146,10 @@ class Passage(Relay):
         if self.exchange is not None:
             self._health.left(self._seat.address, self.call)
             self.exchange.abort()
+
+    def turn(self) -> Turn | None:
+        """For sending a body to where the exchange is. None: there they need no turns."""
+        return self._pool.uploads.turn() if self.threaded else None
 
     def take(self, seat: Seat, pool: Pool) -> None:
         """Where the next exchange will be; the last one has given its own back."""

@@ -311,10 +311,12 @@ class Proxy:
 async def _upload(passage: Passage, exchange: Exchange, stream: AsyncIterator[bytes], length: int) -> None:
     """Send the rest of the request with back-pressure. length: -1 means chunked. The request counts as sent
     only when all that was announced has left: else the connection would carry on in the middle of it."""
-    connection = exchange.connection
+    connection, turn = exchange.connection, passage.turn()
     sent = 0
     try:
         async for chunk in stream:
+            if turn is not None:
+                await turn.come()
             sent += len(chunk)
             if exchange.done or connection.transport is None:
                 return
@@ -322,7 +324,7 @@ async def _upload(passage: Passage, exchange: Exchange, stream: AsyncIterator[by
             if sent == length:
                 exchange.sent_all()  # the answer may come before the stream says that it has ended
                 return
-            await connection.drained()
+            await (connection.drained() if turn is None else turn.drained(connection))
         if exchange.done or connection.transport is None:
             return
         if length >= 0 and sent != length:
@@ -334,6 +336,9 @@ async def _upload(passage: Passage, exchange: Exchange, stream: AsyncIterator[by
         passage.give_up(error)
     except ConnectionError:
         passage.client_lost()
+    finally:
+        if turn is not None:
+            turn.end()
 
 
 def _left(call: Call, timeouts: Timeouts, most: float) -> float:
