@@ -221,7 +221,7 @@ class Call:
         """Whether the client may be holding its body back until it is told to go on (RFC 9110 section
         10.1.1). Then nobody knows what comes next: that body, or another request."""
         content = self.content
-        if content is None or self.head.expect is None or self.old or self.continued:
+        if content is None or not self.head.expect or self.old or self.continued:
             return False
         return not content.fed
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from ipaddress import ip_address
 
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
 from gateway.core import access, tenancy
@@ -47,6 +47,8 @@ def make(
             _check_host(request, hosts)
             if token_needed and request.path not in PROBES:
                 _check_token(request, verify, tenants())
+            if request.method == hdrs.METH_OPTIONS and request.path == "*":  # what aiohttp cannot route
+                return reply.empty(204)
             response = await handler(request)
             response.headers.setdefault(reply.REQUEST_ID, os.urandom(16).hex())
             return response
@@ -55,23 +57,23 @@ def make(
         except web.HTTPNotFound:
             return problem(NoRoute("The admin listener has no such path."))
         except web.HTTPMethodNotAllowed as error:
-            return problem(MethodNotAllowed(", ".join(sorted(error.allowed_methods))))
+            allow = ", ".join(sorted({*error.allowed_methods, hdrs.METH_OPTIONS}))
+            if request.method == hdrs.METH_OPTIONS:
+                return reply.empty(204, {hdrs.ALLOW: allow})
+            return problem(MethodNotAllowed(allow))
 
     return guard
 
 
 def _check_host(request: web.Request, hosts: Collection[str]) -> None:
-    """No foreign name. Who names none (in HTTP/1.0, or by an empty Host, RFC 9112 section 3.2) is no browser
-    that was told that a name of its page's is this machine. Raises BadRequest, Forbidden."""
+    """No foreign name: that of the Host, or of the target where HTTP/1.0 has no Host. Who names none (in
+    HTTP/1.0, or by an empty Host, RFC 9112 section 3.2) is no browser that was told that a name of its page's
+    is this machine. Raises BadRequest, Forbidden."""
     values = request.headers.getall(hdrs.HOST, ())
-    if not values and request.version < HttpVersion11:
-        return
     if len(values) != 1:
         raise BadRequest("A request has exactly one Host header.", close=True)
     host = host_of(values[0])
-    if not host:
-        return
-    if host == "localhost" or host in hosts:
+    if not host or host == "localhost" or host in hosts:
         return
     try:
         ip_address(host.strip("[]"))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any, cast
 
-from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.http import RawRequestMessage, StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -22,6 +22,7 @@ from gateway.admin import guard
 from gateway.call import Call, Snapshot
 from gateway.core import target
 from gateway.core.errors import GatewayError, InternalError
+from gateway.core.head import check_expect
 from gateway.core.request_reader import Request
 from gateway.edge import reply
 from gateway.edge.request_stream import RequestStream
@@ -58,7 +59,7 @@ class AdminService:
         self, client: ClientConnection, request: Request, request_body: bytes, content: RequestStream | None
     ) -> None:
         """Answer it. No page takes a body: one that is there is thrown away, as long as that is worth it."""
-        client.work(self._serve(client, request))
+        client.work(self._serve(client, request, content))
 
     def holder(self, request: Request, peer: str) -> str:
         return peer
@@ -70,10 +71,10 @@ class AdminService:
         method, path = (request.method, request.target) if request is not None else ("", "")
         _log(peer, method, path, error.status, 0.0)
 
-    async def _serve(self, client: ClientConnection, request: Request) -> None:
+    async def _serve(self, client: ClientConnection, request: Request, content: RequestStream | None) -> None:
         began = perf_counter()
         snapshot = self._snapshot()
-        call = Call(request.method, request.target, request.head, client.peer, snapshot, None, client)
+        call = Call(request.method, request.target, request.head, client.peer, snapshot, content, client)
         call.old, call.keep_alive, call.draining = request.old, request.keep_alive, self._draining
         response: web.StreamResponse | None = None
         with self._boundary:
@@ -84,7 +85,7 @@ class AdminService:
         if not isinstance(response, web.Response):
             response = reply.problem(call, InternalError())
         call.id = response.headers.get(reply.REQUEST_ID, call.id)
-        if not (call.keep_alive and client.goes_on):
+        if not (call.keep_alive and client.goes_on) or call.waits_for_word:
             response.force_close()
         raw = reply.as_bytes(call, response)
         if client.transport is not None:
@@ -109,6 +110,7 @@ class AdminService:
         assert server is not None and task is not None
         try:
             _, path, query = target.resolve(request.method, request.target, request.head.hosts)
+            check_expect(request.head, old=request.old)
         except GatewayError as error:
             return guard.problem(error)
         message = RawRequestMessage(
@@ -144,11 +146,13 @@ class _Protocol:
 
 
 def _headers(request: Request) -> CIMultiDictProxy[str]:
-    """All header lines, as they came."""
-    found: CIMultiDict[str] = CIMultiDict()
+    """All header lines, as they came, but for two: the Host is the one that the request is for, which in
+    HTTP/1.0 the target alone may name; and Expect is judged already, for aiohttp would write the 100 itself,
+    on a connection that it does not have."""
+    found: CIMultiDict[str] = CIMultiDict((hdrs.HOST, host) for host in request.head.hosts)
     for line in request.head.raw.split(b"\r\n"):
         name, colon, value = line.partition(b":")
-        if colon:
+        if colon and name.lower() not in (b"host", b"expect"):
             found.add(name.decode("ascii"), value.decode("utf-8", "surrogateescape").strip(" \t"))
     return CIMultiDictProxy(found)
 

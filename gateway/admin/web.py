@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import Any, Protocol
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from gateway.admin import guard
 from gateway.admin.slices import gathered
@@ -14,12 +14,14 @@ from gateway.core import redact
 from gateway.core.model import Tenant
 from gateway.core.pieces import Pairs, pieces
 from gateway.core.process import ProcessConfig
+from gateway.handlers import preconditions
 from gateway.services.admission import Admission
 from gateway.services.config import ConfigService
 from gateway.services.health import Health
 from gateway.services.keys import Keys
 from gateway.services.metrics import CONTENT_TYPE, Metrics
 from gateway.services.supervisor import Supervisor
+from gateway.store.document import Precondition, names
 from gateway.store.port import DocumentStore
 
 
@@ -89,11 +91,14 @@ class _Pages:
         live = self._view.live
         if "text" not in request.query:
             return await _json(live.status())
+        etag = f'"{live.current.digest}"'
         headers = {
-            "ETag": f'"{live.current.digest}"',
+            hdrs.ETAG: etag,
             "X-Config-Revision": str(live.current.revision),
             "X-Content-Type-Options": "nosniff",
         }
+        if _is_known(request, etag):
+            return web.Response(status=304, headers=headers)
         body = await gathered(redact.pieces(live.text))
         return web.Response(body=body, content_type="text/plain", charset="utf-8", headers=headers)
 
@@ -109,6 +114,17 @@ class _Pages:
     async def admission(self, request: web.Request) -> web.Response:
         """The seats of each backend, who waits for one, and who got none."""
         return await _json({"backends": Pairs(self._view.admission.each_state())})
+
+
+def _is_known(request: web.Request, etag: str) -> bool:
+    """Whether the client has it already (RFC 9110 section 13.2.2). Raises BadRequest, PreconditionFailed."""
+    said: dict[str, frozenset[str] | None] = {}
+    for name, weak in ((hdrs.IF_MATCH, False), (hdrs.IF_NONE_MATCH, True)):
+        values = request.headers.getall(name, ())
+        said[name] = preconditions.parse(name, values, weak=weak) if values else None
+    Precondition(match=said[hdrs.IF_MATCH]).require(etag)
+    known = said[hdrs.IF_NONE_MATCH]
+    return known is not None and names(known, etag)
 
 
 async def _json(body: Any) -> web.Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from gateway.core.errors import BadRequest, HeadersTooLarge
+from gateway.core.errors import BadRequest, ExpectationFailed, HeadersTooLarge
 from gateway.core.headers import HOP_BY_HOP, is_ours
 from gateway.core.lines import MAX_LENGTH, Lines, is_long_line, line_pattern
 from gateway.core.target import without_empty_port
@@ -86,12 +86,13 @@ _lines = Lines(_classify)
 class Head:
     """What the header lines of a request say; the next request of a client that repeats them shares it.
 
-    hosts, authorization, tenants, origins, via: the values of those headers; ids: of X-Request-ID. length: -1
-    when it is not said. lines: what a backend may see, ready to send. connection: what Connection lists, in
-    lower case; listed: those of them that name headers. once: the names that were there of those that may be
-    there once. raw: the lines as they came, each after its line break. token: the bearer token, once read.
-    made: what the target made of the lines for a backend, with what it made it from; logged: what the access
-    log says of them, likewise; kept for the next request.
+    hosts, authorization, tenants, origins, via: the values of those headers; ids: of X-Request-ID.
+    length: -1 when it is not said. lines: what a backend may see, ready to send. connection: what
+    Connection lists, in lower case; listed: those of them that name headers. expect: what Expect lists,
+    in lower case. once: the names that were there of those that may be there once. raw: the lines as they
+    came, each after its line break. token: the bearer token, once read. made: what the target made of the
+    lines for a backend, with what it made it from; logged: what the access log says of them, likewise;
+    kept for the next request.
     """
 
     __slots__ = (
@@ -129,7 +130,7 @@ class Head:
         self.tenants: list[str] = []
         self.origins: list[str] = []
         self.asked = ""
-        self.expect: str | None = None
+        self.expect: frozenset[str] = _NOTHING
         self.timeouts: list[str] = []
         self.forwarded: list[tuple[str, str]] = []
         self.length = -1
@@ -200,7 +201,7 @@ class Head:
         elif kind.meaning == _UPGRADE:
             self.upgrades.append(kind.value.lower())
         elif kind.meaning == _EXPECT:
-            self.expect = kind.value if self.expect is None else f"{self.expect}, {kind.value}"
+            self.expect |= {member.strip() for member in kind.value.lower().split(",")} - _EMPTY
         elif kind.meaning == _ID:
             self.ids.append(kind.value)
         elif kind.meaning == _TIMEOUT:
@@ -211,7 +212,16 @@ class Head:
 
 
 _NOTHING: frozenset[str] = frozenset()
+_EMPTY = frozenset({""})  # the members of a list that are to be ignored (RFC 9110 section 5.6.1.2)
+_CONTINUE = frozenset({"100-continue"})
 _END_TO_END = frozenset({"", "host", "content-length", "content-type", "keep-alive", "close", "upgrade"})
+
+
+def check_expect(head: Head, *, old: bool) -> None:
+    """What the client expects is offered (RFC 9110 section 10.1.1). old: its request is of HTTP/1.0, which
+    has no Expect. Raises ExpectationFailed."""
+    if head.expect and not old and head.expect != _CONTINUE:
+        raise ExpectationFailed()
 
 
 def read(raw: bytes) -> Head:

@@ -9,7 +9,8 @@ from time import monotonic
 
 from gateway.call import Call
 from gateway.core.deadline import BodyAllowance
-from gateway.core.errors import BodyTooLarge, ExpectationFailed, RequestTimeout
+from gateway.core.errors import BodyTooLarge, RequestTimeout
+from gateway.core.head import check_expect
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -26,8 +27,8 @@ def check(call: Call) -> None:
     ExpectationFailed."""
     assert call.route is not None
     head = call.head
-    if head.expect is not None and head.expect.lower() != "100-continue":
-        raise ExpectationFailed()
+    if head.expect:
+        check_expect(head, old=call.old)
     length = len(call.body) if head.codings and call.content is None else head.length
     if length > call.route.body_limit:
         raise BodyTooLarge(f"The body may hold at most {call.route.body_limit} bytes.", close=True)

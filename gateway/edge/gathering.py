@@ -34,7 +34,7 @@ class Gathering:
         self._pieces.append(piece)
         self.size += len(piece)
         head = self.request.head
-        if head.expect is not None or max(head.length, self.size) > _MOST:
+        if head.expect or max(head.length, self.size) > _MOST:
             self.give_up()
 
     def whole(self, piece: bytes) -> bytes:

@@ -187,7 +187,8 @@ async def test_addresses_localhost_and_the_hosts_of_the_config_are_taken(tmp_pat
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
 @pytest.mark.parametrize(
     ("head", "status"),
-    [("HTTP/1.0", 200), ("HTTP/1.0\r\nHost: localhost", 200), ("HTTP/1.0\r\nHost: evil.example", 403),
+    [("HTTP/1.0", 200), ("HTTP/1.0\r\nHost:", 200), ("HTTP/1.0\r\nHost: localhost", 200),
+     ("HTTP/1.0\r\nHost: evil.example", 403),
      ("HTTP/1.0\r\nHost: a\r\nHost: a", 400), ("HTTP/1.1\r\nHost:", 200), ("HTTP/1.1", 400),
      ("HTTP/1.1\r\nHost: localhost\r\nHost: localhost", 400), ("HTTP/1.1\r\nHost: evil.example", 403)],
 )  # fmt: skip
@@ -199,6 +200,62 @@ async def test_the_host_is_mandatory_in_http_1_1_alone_and_may_be_empty(
         client = await RawClient.connect(asked.address)
         client.send(f"GET {path} {head}\r\n\r\n".encode())
         assert int((await client.head()).split()[1]) == status
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [("http://evil.example/admin/config HTTP/1.0", 403), ("http://localhost/admin/config HTTP/1.0", 200),
+     ("http://ops.example:81/admin/config HTTP/1.0", 200), ("http://evil.example/livez HTTP/1.0", 403),
+     ("http://evil.example/livez HTTP/1.1\r\nHost: evil.example", 403),
+     ("http://evil.example/livez HTTP/1.1\r\nHost: localhost", 400),
+     ("http://evil.example/livez HTTP/1.0\r\nHost: localhost", 400),
+     ("http://evil.example/livez HTTP/1.0\r\nHost:", 400)],
+)  # fmt: skip
+async def test_a_foreign_name_in_the_target_is_a_foreign_host(tmp_path: Path, line: str, status: int) -> None:
+    async with admin_of(tmp_path, admin_hosts=("ops.example",)) as asked:
+        client = await RawClient.connect(asked.address)
+        client.send(f"GET {line}\r\n\r\n".encode())
+        assert int((await client.head()).split()[1]) == status
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("version", "expect", "refused"),
+    [("1.1", "100-continue", False), ("1.1", "100-Continue", False), ("1.1", "", False),
+     ("1.1", "100-continue,, 100-continue", False), ("1.1", "100-continue\r\nExpect: 100-continue", False),
+     ("1.0", "100-continue", False), ("1.0", "foo", False), ("1.1", "foo", True),
+     ("1.1", "100-continue, foo", True), ("1.1", "100-continue\r\nExpect: foo", True)],
+)  # fmt: skip
+async def test_what_a_client_expects_is_judged_as_on_the_public_listener(
+    tmp_path: Path, version: str, expect: str, refused: bool
+) -> None:
+    """RFC 9110 section 10.1.1. No page takes a body: nobody is asked for one."""
+    lines = f"HTTP/{version}\r\nHost: localhost\r\nExpect: {expect}\r\n\r\n"
+    async with admin_of(tmp_path) as asked:
+        for path, status in (("/livez", 200), ("/readyz", 200), ("/admin/config", 200), ("/nothing", 404)):
+            client = await RawClient.connect(asked.address)
+            client.send(f"GET {path} {lines}".encode())
+            head, body = await client.answer()
+            assert int(head.split()[1]) == (417 if refused else status)
+            if refused:
+                assert "Content-Type: application/problem+json\r\n" in head
+                assert json.loads(body)["code"] == "expectation_failed"
+            client.close()
+
+
+async def test_a_body_that_nobody_asked_for_is_not_taken_for_the_next_request_nor_that_for_it(
+    tmp_path: Path,
+) -> None:
+    """The client may send the body it announced, or another request: the connection ends."""
+    async with admin_of(tmp_path) as asked:
+        client = await RawClient.connect(asked.address)
+        client.send(
+            b"GET /livez HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+        )
+        head, body = await client.answer()
+        assert (head.split()[1], body) == ("200", b"ok\n")
+        assert "Connection: close\r\n" in head
         client.close()
 
 
@@ -268,6 +325,35 @@ async def test_refusals_are_problem_json(tmp_path: Path, method: str, path: str,
         assert (found, body["status"]) == (status, status)
         assert headers["Content-Type"] == "application/problem+json"
         assert ("GET" in headers.get("Allow", "")) == (status == 405)
+
+
+async def test_options_tells_the_methods_and_changes_nothing(tmp_path: Path) -> None:
+    async with admin_of(tmp_path) as asked:
+        for path, allow in (("/livez", "GET, HEAD, OPTIONS"), ("/admin/config", "GET, HEAD, OPTIONS")):
+            status, headers, _ = await asked.ask(path, "OPTIONS")
+            assert (status, headers["Allow"]) == (204, allow)
+            assert (await asked.ask(path, "POST"))[1]["Allow"] == allow
+        for target, host, status in (("*", "localhost", 204), ("*", "evil.example", 403)):
+            client = await RawClient.connect(asked.address)
+            client.send(f"OPTIONS {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            assert int((await client.head()).split()[1]) == status
+            client.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "status"),
+    [("If-None-Match", "*", 304), ("If-None-Match", "TAG", 304), ("If-None-Match", "W/TAG", 304),
+     ("If-None-Match", '"other", TAG', 304), ("If-None-Match", '"other"', 200),
+     ("If-None-Match", "other", 400), ("If-Match", "*", 200), ("If-Match", "TAG", 200),
+     ("If-Match", '"other"', 412), ("If-Match", "W/TAG", 412), ("If-Match", "TAG, other", 400)],
+)  # fmt: skip
+async def test_the_live_text_heeds_its_tag(tmp_path: Path, name: str, value: str, status: int) -> None:
+    async with admin_of(tmp_path) as asked:
+        tag = (await asked.ask("/admin/config?text"))[1]["ETag"]
+        found, headers, text = await asked.ask("/admin/config?text", **{name: value.replace("TAG", tag)})
+        assert found == status
+        if status in (200, 304):
+            assert (headers["ETag"], bool(text)) == (tag, status == 200)
 
 
 async def test_every_answer_has_a_request_id_of_its_own(tmp_path: Path) -> None:

@@ -115,8 +115,10 @@ def test_what_the_policies_ask_for_is_found(lines: list[str], field: str, expect
 @pytest.mark.parametrize(
     ("lines", "field", "expected"),
     [
-        (["Expect: 100-Continue"], "expect", "100-Continue"),
-        (["Expect: 100-continue", "Expect: x"], "expect", "100-continue, x"),
+        (["Expect: 100-Continue"], "expect", {"100-continue"}),
+        (["Expect: 100-continue", "Expect: x"], "expect", {"100-continue", "x"}),
+        (["Expect: 100-continue, ,", "Expect:"], "expect", {"100-continue"}),
+        (["Expect:"], "expect", frozenset()),
         (["Connection: close, Keep-Alive"], "connection", {"close", "keep-alive"}),
         (["X-Request-Timeout: 2", "X-Request-Timeout: 3"], "timeouts", ["2", "3"]),
         (["Access-Control-Request-Method: PUT"], "asked", "PUT"),
