@@ -25,13 +25,14 @@ from gateway.store.collection import TTL, Index
 from gateway.store.document import name_problem, parse_members, to_text
 from gateway.store.indexing import Room, check_unique, other_entries
 from gateway.store.nodes import Path
-from gateway.store.patch import JsonPatch, LargePatch, Patch, apply, parse_json_patch
+from gateway.store.patch import Bounds, JsonPatch, LargePatch, Patch, apply, parse_json_patch
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 LIGHT_BYTES = 256 * 1024
 LIGHT_VALUES = 2048  # what takes the interpreter less than a millisecond to read, check and write
+LIGHT_PATCH = Bounds(LIGHT_BYTES, LIGHT_VALUES)
 # Ten megabytes of 600,000 members take 150 MiB, and three seconds.
 _LIMITS = Limits(memory=256 * 1024 * 1024, seconds=20.0, wall=60.0)
 _AT_ONCE = 8  # jobs of one tenant in the pool's queue; more of them wait here, and are not refused
@@ -53,15 +54,17 @@ def is_light(text: bytes | str) -> bool:
 
 
 def is_light_patch(patch: Patch, size: int) -> bool:
-    """The same of applying a patch to a light document of so many bytes. Each `copy` may double it."""
+    """The same of applying a patch to a light document of so many bytes, before anything is applied. Each
+    `copy` may double it, and two bytes of it may be a value."""
     copies = 0
     if isinstance(patch, LargePatch):
         if not is_light(patch.text):
             return False
-        copies = patch.text.count(b'"copy"') if patch.array else 0
+        plain = b"\\" not in patch.text  # else the word may be written otherwise
+        copies = patch.text.count(b'"copy"' if plain else b"{") if patch.array else 0
     elif isinstance(patch, JsonPatch):
         copies = sum(operation.op == "copy" for operation in patch.operations)
-    return copies == 0 or size << min(copies, 32) <= LIGHT_BYTES
+    return copies == 0 or size << min(copies, 32) <= 2 * LIGHT_VALUES
 
 
 class Jobs:

@@ -54,14 +54,34 @@ class LargePatch:
 Patch = MergePatch | JsonPatch | LargePatch
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the operations of a patch may copy and move at most, in bytes of JSON and in values."""
+
+    bytes: int
+    values: int
+
+
+class BeyondBounds(Exception):
+    """A patch copies or moves more than what it was applied with allows. Nothing was changed."""
+
+
 def apply(
-    patch: Patch, data: Mapping[str, Any], identifier: str = "", *, own: bool = False
+    patch: Patch,
+    data: Mapping[str, Any],
+    identifier: str = "",
+    *,
+    own: bool = False,
+    bounds: Bounds | None = None,
 ) -> dict[str, Any]:
     """The members after the patch; `data` is not changed, unless it is the caller's `own` to lose.
 
     identifier: the document's. A JSON patch sees it as the member `id`, as who reads the document does; it
     may test and copy it, and must leave it as it is. Raises PatchConflict, Unprocessable, BodyTooLarge (RFC
     5789 section 2.2 has the statuses).
+
+    bounds: for where the interpreter must not be held for long. A few copies of the whole double a document
+    with each of them, so a patch of some bytes is no promise. Raises BeyondBounds.
     """
     if isinstance(patch, LargePatch):
         patch = parse_json_patch(patch.text) if patch.array else MergePatch(json.loads(patch.text))
@@ -69,7 +89,7 @@ def apply(
         merged: dict[str, Any] = merge_patch(data, patch.members)
         return merged
     whole = {"id": identifier, **data} if identifier else dict(data)
-    result = _Run(whole if own else copy.deepcopy(whole)).run(patch.operations)
+    result = _Run(whole if own else copy.deepcopy(whole), bounds).run(patch.operations)
     if not isinstance(result, dict):
         raise _refused("", "the patch leaves something else than an object")
     if identifier and result.get("id") == identifier:
@@ -118,11 +138,14 @@ def _pointer(item: dict[str, Any], name: str, at: str) -> tuple[str, ...]:
 
 
 class _Run:
-    """One application. What `copy` adds is weighed, or a thousand of them would double a document each."""
+    """One application. What `copy` adds is weighed, or a thousand of them would double a document each; and
+    what `move` takes elsewhere, for its depth is looked at each time."""
 
-    def __init__(self, data: Mapping[str, Any]) -> None:
+    def __init__(self, data: Mapping[str, Any], bounds: Bounds | None) -> None:
         self._root: Any = data
         self._added = 0
+        self._bounds = bounds
+        self._bytes = self._values = 0
 
     def run(self, operations: tuple[JsonPatchOperation, ...]) -> Any:
         for index, operation in enumerate(operations):
@@ -147,14 +170,26 @@ class _Run:
             self._replace(path, copy.deepcopy(operation.value))
         elif op == "copy":
             value = self._get(operation.source)
-            self._added += len(strict_json.dumps(value))
+            self._added += self._weigh(value)
             if self._added > MAX_DOCUMENT_BYTES:
                 raise BodyTooLarge(f"A document is at most {MAX_DOCUMENT_BYTES} bytes.")
             self._add(path, copy.deepcopy(value))
         elif path != operation.source:
+            if self._bounds is not None:
+                self._weigh(self._get(operation.source))
             self._add(path, self._remove(operation.source))
         else:
             self._get(path)
+
+    def _weigh(self, value: Any) -> int:
+        """The length of what is copied or moved. Raises BeyondBounds."""
+        text = strict_json.dumps(value)
+        if self._bounds is not None:
+            self._bytes += len(text)
+            self._values += 1 + text.count(",") + text.count("[") + text.count("{")
+            if self._bytes > self._bounds.bytes or self._values > self._bounds.values:
+                raise BeyondBounds
+        return len(text)
 
     def _get(self, path: tuple[str, ...]) -> Any:
         value = self._root

@@ -22,8 +22,8 @@ from gateway.store.document import (
     new_incarnation,
     to_text,
 )
-from gateway.store.large import LIGHT_BYTES, change, is_light, is_light_patch
-from gateway.store.patch import LargePatch, Patch, apply
+from gateway.store.large import LIGHT_BYTES, LIGHT_PATCH, change, is_light
+from gateway.store.patch import BeyondBounds, LargePatch, Patch, apply
 from gateway.store.schema_checks import Postponed
 from gateway.store.sqlite_documents import DELETE, INSERT, UPDATE, from_row, read_any
 from gateway.store.sqlite_state import State
@@ -105,10 +105,11 @@ def patch(
 ) -> Callable[[Transaction], Written]:
     def operation(transaction: Transaction) -> Written:
         state, current = _require(transaction, collection, identifier, precondition)
-        if not is_light_patch(wanted, current.size) or not _light(current):
+        patched = _patched(current, wanted)
+        if patched is None:
             made = _worked(transaction, state, current, None, wanted)
         else:
-            made = _made(transaction, state, current, Prepared(apply(wanted, current.data, identifier)))
+            made = _made(transaction, state, current, patched)
         return Written(_update(transaction, state, current, made), False)
 
     return operation
@@ -219,6 +220,16 @@ class Made:
 def _light(current: Document) -> bool:
     """Whether what is there may be parsed here."""
     return not current.encoded and is_light(current.text)
+
+
+def _patched(current: Document, wanted: Patch) -> Prepared | None:
+    """A document as its patch makes it; None where that is no work for this thread."""
+    if not _light(current) or (isinstance(wanted, LargePatch) and not is_light(wanted.text)):
+        return None
+    try:
+        return Prepared(apply(wanted, current.data, current.id, bounds=LIGHT_PATCH))
+    except BeyondBounds:
+        return None
 
 
 def _made(

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from gateway.core.errors import BodyTooLarge, GatewayError, TenantLimit, Unprocessable
+from gateway.core.errors import BodyTooLarge, GatewayError, StoreSaturated, TenantQueueFull, Unprocessable
 from gateway.store import strict_json
 from gateway.store.document import (
     ANY,
@@ -31,7 +31,7 @@ from gateway.store.document import (
     to_text,
 )
 from gateway.store.large import is_light
-from gateway.store.write import MAX_BULK, Create, Outcome, Replace, Write, failed
+from gateway.store.write import MAX_BULK, Create, Outcome, Replace, Write, failed, id_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,6 +47,8 @@ SLICE = 16 * 1024  # bytes of a body whose lines are looked for in one turn of t
 LINE = 256  # bytes that every line counts besides its own: to refuse one takes longer than to read some
 _BLANK = b" \t\r\n"
 _white_space = re.compile(rb"[ \t\r\n]+").match
+_NO_ROOM = frozenset({TenantQueueFull.code, StoreSaturated.code})
+_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, *(3.0,) * 9)  # seconds before a line that found no room is tried again
 _ONLY_NEW = Precondition(none_match=frozenset({ANY}))
 
 
@@ -116,13 +118,16 @@ async def import_lines(
     *,
     replacing: bool = True,
     step: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0),
+    pauses: Sequence[float] = _PAUSES,
 ) -> AsyncGenerator[tuple[Outcome, ...], None]:
     """Write each line, an outcome for each, in order, a batch at a time; blank lines have none. step: lets
-    others have the event loop, also when nothing else here waits; called about every SLICE bytes.
+    others have the event loop, also when nothing else here waits; called about every SLICE bytes. pauses:
+    seconds before each new attempt to write what the store had no room for at that moment.
 
     The next lines are read when the outcomes before were taken. A line that fails stands for itself. Raises
     StoreUnavailable; the lines of that batch were not written.
     """
+    writer = _Writer(store, collection, replacing, pauses)
     batch: list[Write | Outcome] = []
     most = BatchSize()
     size = turn = 0
@@ -130,7 +135,7 @@ async def import_lines(
         raw = line.strip(_BLANK)
         if not raw:
             continue
-        batch.append(await _parsed(store, raw, replacing))
+        batch.append(await writer.parsed(raw))
         size += len(raw)
         turn += len(raw) + LINE
         if turn > SLICE:
@@ -138,12 +143,12 @@ async def import_lines(
             await step()
         if len(batch) >= most.lines or size >= BATCH_BYTES:
             began = monotonic()
-            outcomes = await _write(store, collection, batch)
+            outcomes = await writer.write(batch)
             most.learn(sum(outcome.status < 300 for outcome in outcomes), monotonic() - began)
             yield outcomes
             batch, size = [], 0
     if batch:
-        yield await _write(store, collection, batch)
+        yield await writer.write(batch)
 
 
 @dataclass(slots=True)
@@ -245,23 +250,84 @@ class Lines:
             yield line
 
 
-async def _parsed(store: Bulk, raw: bytes, replacing: bool) -> Write | Outcome:
-    try:
-        if is_light(raw):
-            return parse_line(raw, replacing=replacing)
-        identifier, text = await store.work(line_text, raw)
-        return _write_of(identifier, LargeMembers(text), replacing)
-    except GatewayError as error:
-        return failed(error)
+class _Writer:
+    """Writes the lines of one import, and waits where the tenant's own work, or everybody's, is in the way.
+
+    Whoever sends an import only has to wait for its answer. A line that was refused for want of room would
+    be lost for good, while it can be written a moment later.
+    """
+
+    def __init__(self, store: Bulk, collection: str, replacing: bool, pauses: Sequence[float]) -> None:
+        self._store = store
+        self._collection = collection
+        self._replacing = replacing
+        self._pauses = pauses
+
+    async def parsed(self, raw: bytes) -> Write | Outcome:
+        """A line as a write, or as the outcome of one that was refused."""
+        try:
+            if is_light(raw):
+                return parse_line(raw, replacing=self._replacing)
+            identifier, text = await self._patiently(lambda: self._store.work(line_text, raw))
+            return _write_of(identifier, LargeMembers(text), self._replacing)
+        except GatewayError as error:
+            return failed(error)
+
+    async def write(self, batch: Sequence[Write | Outcome]) -> tuple[Outcome, ...]:
+        """The outcomes of a batch, those of the lines that were refused in their places."""
+        outcomes: dict[int, Outcome] = {}
+        left: list[_Placed] = []
+        for at, item in enumerate(batch):
+            if isinstance(item, Outcome):
+                outcomes[at] = item
+            else:
+                left.append((at, item))
+        pauses = iter(self._pauses)
+        while left:
+            settled = await self._bulk([write for _, write in left])
+            tried, untried = left[: len(settled)], left[len(settled) :]
+            outcomes |= {at: outcome for (at, _), outcome in zip(tried, settled, strict=True)}
+            again = _refused_for_want_of_room(tried, settled)
+            if len(again) < len(tried):
+                pauses = iter(self._pauses)
+            if again:
+                pause = next(pauses, None)
+                if pause is None:
+                    again = []
+                else:
+                    await asyncio.sleep(pause)
+            left = again + untried
+        return tuple(outcomes[at] for at in range(len(batch)))
+
+    async def _bulk(self, writes: Sequence[Write]) -> tuple[Outcome, ...]:
+        """The outcomes of those for which the bulk's budget was enough: the first ones, one at least."""
+        outcomes = await self._patiently(
+            lambda: self._store.bulk(self._collection, writes, most=MAX_BATCH_LINES)
+        )
+        done = len(outcomes)
+        while done > 1 and outcomes[done - 1].untried:
+            done -= 1
+        return outcomes[:done]
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        for pause in self._pauses:
+            try:
+                return await attempt()
+            except (TenantQueueFull, StoreSaturated):
+                await asyncio.sleep(pause)
+        return await attempt()
 
 
-async def _write(store: Bulk, collection: str, batch: list[Write | Outcome]) -> tuple[Outcome, ...]:
-    """The outcomes of a batch, those of the lines that were refused in their places."""
-    writes = [item for item in batch if not isinstance(item, Outcome)]
-    settled: list[Outcome] = []
-    while len(settled) < len(writes):
-        outcomes = await store.bulk(collection, writes[len(settled) :], most=MAX_BATCH_LINES)
-        # What came when the bulk had cost what one may is written with the next: the first always is.
-        settled += [outcome for outcome in outcomes if outcome.status != TenantLimit.status]
-    each = iter(settled)
-    return tuple(item if isinstance(item, Outcome) else next(each) for item in batch)
+_Placed = tuple[int, Write]  # the place of a line in its batch, and the line
+
+
+def _refused_for_want_of_room(tried: Sequence[_Placed], outcomes: Sequence[Outcome]) -> list[_Placed]:
+    """Those to be written again, in their order: not what a later line has overwritten already."""
+    found: list[_Placed] = []
+    overwritten: set[str] = set()
+    for (at, write), outcome in zip(reversed(tried), reversed(outcomes), strict=True):
+        if outcome.error is None or outcome.error["code"] not in _NO_ROOM:
+            overwritten.add(id_of(write))
+        elif isinstance(write, Create) or write.id not in overwritten:
+            found.append((at, write))
+    return found[::-1]

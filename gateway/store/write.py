@@ -65,12 +65,14 @@ class Written:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one write of many, as JSON could say it. id is empty when none is known, etag when there
-    is no document. error: the problem's members (RFC 9457) code, title, detail and extensions."""
+    is no document. error: the problem's members (RFC 9457) code, title, detail and extensions. untried: the
+    bulk had used up its budget before this write; all that come behind it are untried too."""
 
     status: int
     id: str = ""
     etag: str = ""
     error: Mapping[str, Any] | None = None
+    untried: bool = field(default=False, compare=False)
 
     @property
     def data(self) -> dict[str, Any]:
@@ -88,7 +90,7 @@ def succeeded(written: Written | None, identifier: str) -> Outcome:
 
 def failed(error: GatewayError, identifier: str = "") -> Outcome:
     members = {"code": error.code, "title": error.title, "detail": error.detail, **error.extra}
-    return Outcome(error.status, identifier, error=members)
+    return Outcome(error.status, identifier, error=members, untried=isinstance(error, BudgetUsedUp))
 
 
 def is_large(write: Write) -> bool:
@@ -99,6 +101,10 @@ def is_large(write: Write) -> bool:
 
 def id_of(write: Write) -> str:
     return "" if isinstance(write, Create) else write.id
+
+
+class BudgetUsedUp(TenantLimit):
+    """A bulk had cost what one may before this operation of it."""
 
 
 class BulkBudget:
@@ -120,7 +126,7 @@ class BulkBudget:
 
     def check(self, cost: int) -> None:
         """Before each operation. cost: bytes of documents (and of entries of indexes) that were read and
-        written so far. Raises TenantLimit (429), for a bulk that is atomic BodyTooLarge (413): sent again it
+        written so far. Raises BudgetUsedUp (429), for a bulk that is atomic BodyTooLarge (413): sent again it
         would fail again."""
         self._over = self._over or cost >= MAX_BULK_COST or (cost > 0 and self._clock() >= self._end)
         if not self._over:
@@ -129,7 +135,7 @@ class BulkBudget:
         if self._atomic:
             raise BodyTooLarge(f"An atomic bulk reads and writes at most {most}. Send fewer operations.")
         detail = f"A bulk reads and writes at most {most}. Send this operation and those behind it again."
-        raise TenantLimit(detail, retry_after=1)
+        raise BudgetUsedUp(detail, retry_after=1)
 
 
 @dataclass(slots=True)

@@ -25,8 +25,17 @@ from gateway.store import large, strict_json
 from gateway.store.collection import TTL, CollectionSettings, Index
 from gateway.store.document import LargeMembers, parse_members
 from gateway.store.indexing import main_entry, other_entries, unique_key
-from gateway.store.large import LIGHT_BYTES, LIGHT_VALUES, Jobs, change, is_light, shape, skeleton
-from gateway.store.patch import LargePatch, MergePatch, parse_json_patch
+from gateway.store.large import (
+    LIGHT_BYTES,
+    LIGHT_VALUES,
+    Jobs,
+    change,
+    is_light,
+    is_light_patch,
+    shape,
+    skeleton,
+)
+from gateway.store.patch import JsonPatch, LargePatch, MergePatch, apply, parse_json_patch
 from gateway.store.query import Query
 from gateway.store.sqlite import SQLiteDocumentStore
 from gateway.store.sqlite_statement import Bound, Connection
@@ -94,6 +103,15 @@ def test_a_worker_refuses_what_is_refused_elsewhere(raw: bytes) -> None:
             parse(raw, "x")
         told.append((refused.value.status, refused.value.detail, refused.value.extra))
     assert told[0] == told[1] == told[2]
+
+
+def test_whether_a_patch_may_make_much_of_a_document_is_told_before_it_is_applied() -> None:
+    copies = b"[%b]" % b",".join(b'{"op":"copy","from":"","path":"/%d"}' % n for n in range(6))
+    hidden = copies.replace(b'"copy"', rb'"\u0063opy"')
+    for patch in (parse_json_patch(copies), LargePatch(True, copies), LargePatch(True, hidden)):
+        assert is_light_patch(patch, 2 * LIGHT_VALUES >> 6)
+        assert not is_light_patch(patch, (2 * LIGHT_VALUES >> 6) + 1)
+    assert is_light_patch(LargePatch(False, copies), LIGHT_BYTES), "a merge patch adds what it is"
 
 
 def test_a_line_of_a_bulk_is_cut_into_what_is_small_and_its_text() -> None:
@@ -220,6 +238,29 @@ async def test_many_values_are_large_in_few_bytes(tenant: SQLiteTenantStore, job
     document = await tenant.patch("c", "x", MergePatch({"one": 1}))
     assert jobs.done == ["change"]
     assert document.data == {**data, "one": 1}
+
+
+@pytest.mark.asyncio
+async def test_a_small_patch_that_makes_much_of_a_small_document_is_a_job(
+    tenant: SQLiteTenantStore, jobs: Recorded
+) -> None:
+    def doubled(times: int) -> JsonPatch:
+        operations = [{"op": "copy", "from": "", "path": f"/x{number}"} for number in range(times)]
+        return parse_json_patch(strict_json.dumps(operations).encode())
+
+    await tenant.replace("c", "x", {"a": {"b": 1}})
+    assert len((await tenant.patch("c", "x", doubled(3))).text) < 1000
+    assert jobs.done == [], "what makes little of it is none"
+    for wanted, refused in ((doubled(12), None), (doubled(20), BodyTooLarge)):
+        await tenant.replace("c", "x", {"a": {"b": 1}})
+        jobs.done.clear()
+        if refused is None:
+            document = await tenant.patch("c", "x", wanted)
+            assert document.data == apply(wanted, {"a": {"b": 1}}, "x")
+        else:
+            with pytest.raises(refused):
+                await tenant.patch("c", "x", wanted)
+        assert jobs.done == ["change"]
 
 
 @pytest.mark.asyncio

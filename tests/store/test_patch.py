@@ -158,3 +158,30 @@ def test_a_projection_leaves_what_it_names(text: str, left: dict[str, Any]) -> N
 def test_fields_that_are_not_accepted_are_refused(text: str) -> None:
     with pytest.raises(BadRequest, match="fields"):
         projection.parse(text)
+
+
+DOUBLING = [op("copy", f"/x{number}", source="") for number in range(20)]
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        DOUBLING,
+        [op("copy", f"/x{number}", source="/text") for number in range(4)],
+        [op("move", "/other", source="/many"), op("move", "/many", source="/other")] * 3,
+    ],
+)
+def test_what_is_copied_and_moved_has_bounds_where_the_interpreter_must_not_be_held(
+    operations: list[Any],
+) -> None:
+    data = {"text": "x" * 300, "many": [0] * 100}
+    patch = patches.parse_json_patch(dumps(operations).encode())
+    with pytest.raises(patches.BeyondBounds):
+        patches.apply(patch, data, bounds=patches.Bounds(1000, 400))
+    assert data == {"text": "x" * 300, "many": [0] * 100}, "nothing was changed"
+
+
+def test_within_its_bounds_a_patch_makes_what_it_makes_without() -> None:
+    patch = patches.parse_json_patch(dumps(DOUBLING[:5]).encode())
+    data = {"a": {"b": [1, 2]}}
+    assert patches.apply(patch, data, bounds=patches.Bounds(1000, 400)) == patches.apply(patch, data)
