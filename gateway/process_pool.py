@@ -79,6 +79,10 @@ class JobTooCostly(Exception):
         self.phase = phase
 
 
+def _no_meter(seconds: float) -> None:
+    """Nobody wants to know."""
+
+
 class _Gone(Exception):
     """A worker has ended."""
 
@@ -157,6 +161,19 @@ class ProcessPool:
         self, limits: Limits, tenant: str, function: Callable[P, T], *args: P.args, **more: P.kwargs
     ) -> T:
         """As run, with limits of the job's own."""
+        return await self.run_metered(limits, _no_meter, tenant, function, *args, **more)
+
+    async def run_metered(
+        self,
+        limits: Limits,
+        charge: Callable[[float], object],
+        tenant: str,
+        function: Callable[P, T],
+        *args: P.args,
+        **more: P.kwargs,
+    ) -> T:
+        """As run_within. charge: told what the job took, in seconds of processor time, before it is known
+        what became of it; of one that was ended or waited in vain for a worker, how long it was there."""
         if self._closed:
             raise StoreUnavailable("The gateway is shutting down.")
         lane = self._lanes.get(tenant)
@@ -168,7 +185,8 @@ class ProcessPool:
             raise StoreSaturated(f"{len(self._jobs)} requests that take long are under way.")
         frame = process_worker.pack(limits.memory, limits.seconds, function, args, more)
         running = asyncio.Event()
-        job = asyncio.create_task(self._job(lane, tenant, limits, frame, running), name=f"job of {tenant}")
+        work = self._job(lane, tenant, limits, frame, running, charge)
+        job = asyncio.create_task(work, name=f"job of {tenant}")
         lane.users += 1
         self._jobs.add(job)
         job.add_done_callback(lambda job: self._end_job(job, tenant, lane))
@@ -184,7 +202,7 @@ class ProcessPool:
                 job.cancel()
             raise
         finally:
-            del job, frame  # an error leads here, and what it holds would lead to it
+            del job, work, frame  # an error leads here, and what it holds would lead to it
 
     async def close(self) -> None:
         """End all jobs and workers; nothing is left afterwards."""
@@ -208,11 +226,23 @@ class ProcessPool:
             job.exception()  # nobody may be left to be told
 
     async def _job(
-        self, lane: _Lane, tenant: str, limits: Limits, frame: Sequence[Piece], running: asyncio.Event
+        self,
+        lane: _Lane,
+        tenant: str,
+        limits: Limits,
+        frame: Sequence[Piece],
+        running: asyncio.Event,
+        charge: Callable[[float], object],
     ) -> Any:
-        async with lane.free, self._seats.seat(tenant):
-            running.set()
-            kind, result, told = await self._ask(limits, frame)
+        began, spent = monotonic(), None
+        try:
+            async with lane.free, self._seats.seat(tenant):
+                running.set()
+                kind, result, told, spent = await self._ask(limits, frame)
+        finally:
+            charge(monotonic() - began if spent is None else spent)
+        if kind == process_worker.NO_MEMORY:
+            raise JobTooCostly("memory", result)
         if kind != process_worker.FAILED:
             return result
         if told:
@@ -250,10 +280,8 @@ class ProcessPool:
                 self._keep(worker)
             else:
                 self._let_go(worker)
-        kind, result, trace = process_worker.unpack(parts)
-        if kind == process_worker.NO_MEMORY:
-            raise JobTooCostly("memory", phase)
-        return kind, result, trace
+        kind, result, trace, seconds = process_worker.unpack(parts)
+        return kind, phase if kind == process_worker.NO_MEMORY else result, trace, seconds
 
     async def _worker(self) -> _Worker:
         while self._idle:

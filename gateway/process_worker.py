@@ -15,6 +15,7 @@ import resource
 import signal
 import struct
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,28 +102,30 @@ def _stay_apart(parent: int) -> None:
 
 def _run(parts: list[bytes]) -> list[Piece]:
     """Do a job, and give the frame that tells what became of it: its kind, its result or error, an error's
-    traceback."""
+    traceback, and the seconds of processor time that it took."""
     memory, seconds, function, args, more = unpack(parts)
     parts.clear()
     _limit(memory)
+    began = time.process_time()
     signal.setitimer(signal.ITIMER_PROF, seconds)  # SIGPROF ends the process, whatever it does
     try:
-        return pack(DONE, function(*args, **more), "")
+        result = function(*args, **more)
+        return pack(DONE, result, "", time.process_time() - began)
     except MemoryError:
-        return pack(NO_MEMORY, None, "")
+        return pack(NO_MEMORY, None, "", time.process_time() - began)
     except Exception as error:  # noqa: BLE001 - the boundary of a job: its errors are its caller's
-        return _failure(error)
+        return _failure(error, began)
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0.0)
 
 
-def _failure(error: Exception) -> list[Piece]:
+def _failure(error: Exception, began: float) -> list[Piece]:
     told = traceback.format_exc()
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
     except Exception:  # noqa: BLE001 - whatever it is, it cannot be sent
         error = RuntimeError(f"{type(error).__qualname__}, which cannot be sent")
-    return pack(FAILED, error, told)
+    return pack(FAILED, error, told, time.process_time() - began)
 
 
 def _limit(memory: int) -> None:

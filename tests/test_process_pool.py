@@ -83,6 +83,18 @@ async def test_a_job_that_takes_too_much_time_ends_alone(pool: ProcessPool, tmp_
         await pool.run_within(quick, "a", jobs.works, 0.05)
 
 
+async def test_a_meter_is_told_what_a_job_took_also_where_it_failed(pool: ProcessPool) -> None:
+    told: list[float] = []
+    limits = Limits(seconds=0.3)
+    await pool.run_metered(limits, told.append, "a", jobs.works, 0.1)
+    with pytest.raises(KeyError):
+        await pool.run_metered(limits, told.append, "a", jobs.fails)
+    with pytest.raises(JobTooCostly):
+        await pool.run_metered(limits, told.append, "a", jobs.spins)
+    works, fails, spins = told
+    assert works >= 0.1 and 0 < fails < works and spins >= 0.25
+
+
 async def test_which_part_of_a_job_reached_a_limit_is_told(pool: ProcessPool) -> None:
     for seconds, part in ((0.05, 7), (0.05, 0)):
         with pytest.raises(JobTooCostly) as raised:

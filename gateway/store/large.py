@@ -67,6 +67,10 @@ def is_light_patch(patch: Patch, size: int) -> bool:
     return copies == 0 or size << min(copies, 32) <= 2 * LIGHT_VALUES
 
 
+def _no_meter(seconds: float) -> None:
+    """Nobody wants to know."""
+
+
 class Jobs:
     """Work on large documents, for all tenants. pool: None does it here, for a process that serves nobody
     else. For one event loop, whose threads may `wait`."""
@@ -93,19 +97,39 @@ class Jobs:
         ProcessPool.run raises."""
         if self._pool is None:
             return await threads.run(threads.PARSE, function, *args, **more)
+        return await self._run(self._pool, _no_meter, tenant, function, *args, **more)
+
+    async def _run(
+        self,
+        pool: ProcessPool,
+        charge: Callable[[float], object],
+        tenant: str,
+        function: Callable[P, T],
+        *args: P.args,
+        **more: P.kwargs,
+    ) -> T:
         async with self._lane(tenant):
             try:
-                return await self._pool.run_within(_LIMITS, tenant, function, *args, **more)
+                return await pool.run_metered(_LIMITS, charge, tenant, function, *args, **more)
             except JobTooCostly as error:
                 schema_checks.translate(error)
                 detail = f"The document takes more {error.what} to work on than there is for one. Split it."
                 raise BodyTooLarge(detail) from None
 
-    def wait(self, tenant: str, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
-        """As run, in a thread."""
+    def wait(
+        self,
+        tenant: str,
+        charge: Callable[[float], object],
+        function: Callable[P, T],
+        *args: P.args,
+        **more: P.kwargs,
+    ) -> T:
+        """As run, in a thread. charge: told the seconds of processor time that the job took elsewhere, also
+        when it failed, before that is known."""
         if self._pool is None or self._loop is None:
             return function(*args, **more)
-        work = asyncio.run_coroutine_threadsafe(self.run(tenant, function, *args, **more), self._loop)
+        job = self._run(self._pool, charge, tenant, function, *args, **more)
+        work = asyncio.run_coroutine_threadsafe(job, self._loop)
         try:
             return work.result(_END)
         except (TimeoutError, CancelledError):

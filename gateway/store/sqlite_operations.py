@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from time import thread_time
 from typing import Any
 
 from gateway.core.errors import GatewayError, NotFound, PreconditionRequired, RolledBack
@@ -133,7 +132,7 @@ def bulk(
 
     def operation(transaction: Transaction) -> tuple[Outcome, ...]:
         outcomes: list[Outcome] = []
-        budget = BulkBudget(atomic=atomic, clock=thread_time)  # while others work it is not charged
+        budget = BulkBudget(atomic=atomic, clock=transaction.worked)
         before = transaction.cost
         for write in writes:
             transaction.step()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, thread_time
 from typing import Any, ParamSpec, TypeVar
 
 from gateway.core.errors import GatewayError
@@ -54,6 +54,7 @@ class Transaction:
         self.step = self._manners.step
         self.now = instants.now()
         self._began = monotonic()
+        self._worked_apart = 0.0
         self.changed = False
         self.cost = 0
         self.entries = Entries(connection)
@@ -67,8 +68,17 @@ class Transaction:
         if self._apart is None:
             return function(*args, **more)
         with self._manners.waiting():
-            result: T = self._apart(function, *args, **more)
+            result: T = self._apart(self._charge, function, *args, **more)
         return result
+
+    def _charge(self, seconds: float) -> None:
+        """Called on the event loop, while the writer's thread waits."""
+        self._worked_apart += seconds
+
+    def worked(self) -> float:
+        """Seconds of processor time of this thread, and of the worker processes that it waited for: not what
+        others take of a busy machine. To be compared with another one only."""
+        return thread_time() + self._worked_apart
 
     def has_time(self, pace: Pace) -> bool:
         """Whether a slice may go on. The slices of one group share its time."""

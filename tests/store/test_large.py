@@ -40,6 +40,7 @@ from gateway.store.query import Query
 from gateway.store.sqlite import SQLiteDocumentStore
 from gateway.store.sqlite_statement import Bound, Connection
 from gateway.store.sqlite_tenant import SQLiteTenantStore
+from gateway.store.write import MAX_BULK_SECONDS, Update
 
 ACME = TenantId("acme")
 VALUES = [None, True, 1, 2.5, "", "x", "я", [], {}, [1, [2], {"a": 3}], {"a": {"b": [1, {"c": 2}]}}]
@@ -147,18 +148,28 @@ def test_a_change_makes_what_the_same_patch_makes_elsewhere() -> None:
 
 
 class Recorded(Jobs):
-    """Does the jobs here, and tells which they were."""
+    """Does the jobs here, and tells which they were. seconds: what each is said to have taken of a worker's
+    processor time."""
 
     def __init__(self) -> None:
         super().__init__(None)
+        self.seconds = 0.0
         self.done: list[str] = []
 
     async def run(self, tenant: str, function: Callable[..., Any], *args: Any, **more: Any) -> Any:
         self.done.append(function.__name__)
         return function(*args, **more)
 
-    def wait(self, tenant: str, function: Callable[..., Any], *args: Any, **more: Any) -> Any:
+    def wait(
+        self,
+        tenant: str,
+        charge: Callable[[float], object],
+        function: Callable[..., Any],
+        *args: Any,
+        **more: Any,
+    ) -> Any:
         self.done.append(function.__name__)
+        charge(self.seconds)
         return function(*args, **more)
 
 
@@ -261,6 +272,25 @@ async def test_a_small_patch_that_makes_much_of_a_small_document_is_a_job(
             with pytest.raises(refused):
                 await tenant.patch("c", "x", wanted)
         assert jobs.done == ["change"]
+
+
+@pytest.mark.asyncio
+async def test_what_a_bulk_has_workers_do_is_charged_to_it_also_where_it_fails(
+    tenant: SQLiteTenantStore, jobs: Recorded
+) -> None:
+    large = {"many": [[]] * (LIGHT_VALUES + 1)}
+    await tenant.replace("c", "x", LargeMembers(strict_json.dumps(large).encode()))
+    fails = parse_json_patch(b'[{"op":"remove","path":"/nothing"}]')
+    jobs.seconds = MAX_BULK_SECONDS / 2 + 0.1
+    for wanted, status in ((MergePatch({"one": 1}), 200), (fails, 409)):
+        jobs.done.clear()
+        outcomes = await tenant.bulk("c", [Update("x", wanted)] * 4)
+        assert [outcome.status for outcome in outcomes] == [status, status, 429, 429]
+        assert [outcome.untried for outcome in outcomes] == [False, False, True, True]
+        assert jobs.done == ["change"] * 2
+    outcomes = await tenant.bulk("c", [Update("x", MergePatch({"one": 2}))] * 4, atomic=True)
+    assert outcomes[2].status == 413, "sent again it would fail again"
+    assert (await tenant.read("c", "x")).data["one"] == 1
 
 
 @pytest.mark.asyncio
