@@ -85,6 +85,11 @@ class Rows:
         asked = None if schema is None else check
         return mongo_plan.plan(self._tenant, state, write, identifier, row, had, now, asked)
 
+    def is_plan_apart(self, state: State, write: Write, row: Row | None) -> bool:
+        """Whether a worker process has a part in the plan."""
+        looks = row is not None and RAW in row and bool(state.unique)
+        return looks or not _is_light(write, row)
+
     async def _plan_apart(
         self, state: State, write: Write, identifier: str, row: Row | None, now: float
     ) -> Plan:

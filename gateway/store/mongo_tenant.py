@@ -26,7 +26,7 @@ from gateway.store.mongo_changes import Feeds
 from gateway.store.mongo_idempotency import Finish, Once
 from gateway.store.mongo_query import Listed
 from gateway.store.mongo_rows import is_live
-from gateway.store.mongo_writes import Undo, Writes
+from gateway.store.mongo_writes import Ahead, Undo, Writes
 from gateway.store.nodes import EVERYTHING, Node
 from gateway.store.patch import MergePatch, Patch
 from gateway.store.projection import WHOLE, Projection
@@ -266,8 +266,11 @@ class MongoTenantStore:
         identifier = new_id()  # of a Create; one for all attempts
 
         async def run(finish: Finish | None) -> Written | None:
+            ahead = Ahead()
+
             async def work(session: Any, undo: Undo) -> Written | None:
-                written = await self._writes.write(session, undo, collection, write, identifier)
+                of = collection, write, identifier
+                written = await self._writes.write(session, undo, *of, ahead=ahead)
                 if finish is not None:
                     await finish(session, written)
                 return written

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -46,6 +47,7 @@ T = TypeVar("T")
 Undo = list[Callable[[], Awaitable[Any]]]
 
 _ATTEMPTS = 60
+_AHEAD = 3  # plans of one write that are made ahead of its transaction
 _CLAIM_SECONDS = 10.0  # how long a claim counts while its document is not written yet
 _COUNT_SECONDS = 10.0
 _PAUSE, _LONGEST_PAUSE = 0.001, 0.1  # seconds
@@ -53,6 +55,23 @@ _PAUSE, _LONGEST_PAUSE = 0.001, 0.1  # seconds
 
 class _NewTenant(Exception):
     """The tenant has no row yet."""
+
+
+class _PlanAhead(Exception):
+    """A plan takes so long that it is made while there is no transaction. Nothing of this one was done."""
+
+    def __init__(self, make: Callable[[], Awaitable[None]]) -> None:
+        super().__init__()
+        self.make = make
+
+
+@dataclass(slots=True)
+class Ahead:
+    """For the plan of one write, made ahead of its transaction: with what it was made of."""
+
+    plan: Plan | None = None
+    of: Any = None
+    tries: int = 0
 
 
 class Writes:
@@ -86,6 +105,8 @@ class Writes:
                     return await self.driver.transaction(lambda session: work(session, []))
             except _NewTenant:
                 await self._make_tenant()
+            except _PlanAhead as ahead:
+                await ahead.make()
             except (Lost, Taken):
                 longest = min(_LONGEST_PAUSE, _PAUSE * 2**attempt)
                 await asyncio.sleep(longest * random.random())  # noqa: S311
@@ -124,14 +145,18 @@ class Writes:
         write: Write,
         identifier: str = "",
         tally: Tally | None = None,
+        ahead: Ahead | None = None,
     ) -> Written | None:
-        """One write. identifier: the new one for a Create. In a transaction: whatever is raised but Lost and
-        StoreUnavailable is raised before anything was written."""
+        """One write. identifier: the new one for a Create. ahead: its plan may be made ahead of the
+        transaction, which then is short, and not lost to what others wrote while a worker process was at a
+        large document. In a transaction: whatever is raised but Lost and StoreUnavailable is raised before
+        anything was written."""
         identifier = (identifier or new_id()) if isinstance(write, Create) else write.id
         state = tally.state if tally else await self.state(collection, session)
         row = await self.row(collection, identifier, session)
         self.cost += 0 if row is None else row["s"]
-        plan = await self._plan(state, write, identifier, row)
+        of = state, write, identifier, row
+        plan = await (self._plan(*of) if ahead is None or session is None else self._planned(ahead, *of))
         self.cost += plan.size
         if plan.documents > 0 and not state.stored and not (tally and tally.changes):
             await self.require_collection()
@@ -146,6 +171,24 @@ class Writes:
             except Postponed:
                 await self._checks.settle(self.rows.jobs.pool, self.tenant)
         raise SchemaTooCostly()
+
+    async def _planned(
+        self, ahead: Ahead, state: State, write: Write, identifier: str, row: Row | None
+    ) -> Plan:
+        """The plan that was made ahead, if it is one of what is there still."""
+        if not self.rows.is_plan_apart(state, write, row):
+            return await self._plan(state, write, identifier, row)
+        of = state.version, state.settings_text, state.tokens, row and (row["v"], row["i"])
+        if ahead.plan is not None and ahead.of == of:
+            return ahead.plan
+        if ahead.tries >= _AHEAD:  # what is changed all the time is planned where nobody else changes it
+            return await self._plan(state, write, identifier, row)
+
+        async def make() -> None:
+            ahead.tries += 1
+            ahead.plan, ahead.of = await self._plan(state, write, identifier, row), of
+
+        raise _PlanAhead(make)
 
     async def begin(self, session: Any, collection: str) -> Tally:
         """For many writes to one collection in this transaction; end() is called behind them."""

@@ -245,6 +245,57 @@ async def test_what_is_refused_of_large_documents_is_told_as_of_others(store: Mo
             await tenant.read("c", "z")
 
 
+class Held(Jobs):
+    """Plans are made when the test says so, and here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.plans = asyncio.Event(), 0
+        self.go_on = asyncio.Event()
+
+    async def run(self, tenant: str, function: Any, *args: Any, **more: Any) -> Any:
+        if function is mongo_large.plan_of:
+            self.plans += 1
+            self.begun.set()
+            await self.go_on.wait()
+        return function(*args, **more)
+
+
+@pytest.fixture
+async def held(server: str) -> AsyncIterator[tuple[MongoTenantStore, Held]]:
+    jobs = Held()
+    store = MongoDocumentStore(mongo_server.driver(server, transactions=True), b"k" * 32, jobs=jobs)
+    await store.start()
+    yield store.tenant(ACME), jobs
+    await store.close()
+
+
+async def test_a_tenants_other_writes_do_not_wait_for_the_plan_of_a_large_one(
+    held: tuple[MongoTenantStore, Held],
+) -> None:
+    tenant, jobs = held
+    writing = asyncio.ensure_future(tenant.replace("c", "x", LargeMembers(raw())))
+    await jobs.begun.wait()
+    assert (await tenant.replace("c", "y", {})).created and not writing.done()
+    jobs.go_on.set()
+    assert (await writing).created and jobs.plans == 1
+    assert (await tenant.collection("c")).documents == 2
+
+
+async def test_a_plan_of_what_has_changed_meanwhile_is_made_anew(held: tuple[MongoTenantStore, Held]) -> None:
+    tenant, jobs = held
+    await tenant.replace("c", "x", {"a": 1})
+    patch = LargePatch(False, raw(b=2))
+    writing = asyncio.ensure_future(tenant.patch("c", "x", patch))
+    await jobs.begun.wait()
+    await tenant.patch("c", "x", MergePatch({"a": 3}))
+    await tenant.put_collection("c", collection.from_data({"ttl": {"field": "end"}}))
+    jobs.go_on.set()
+    written = await writing
+    assert (written.version, written.data) == (3, {"a": 3, **members(b=2)}) and jobs.plans == 2
+    assert (await tenant.read("c", "x")) == written
+
+
 async def test_a_list_that_waits_too_long_for_a_worker_is_too_slow() -> None:
     class Stuck(Jobs):
         async def run(self, *_: Any, **__: Any) -> Any:
