@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
 
+from gateway import threads
 from gateway.call import Call
 from gateway.core.errors import BadRequest
 from gateway.core.forwarding import public_prefix
 from gateway.handlers import content, large_answer, parameters, scopes
 from gateway.handlers.parameters import Parameters, in_body, in_parameter
 from gateway.store import filter as filters
-from gateway.store import projection, representation, strict_json
+from gateway.store import projection, regex, representation, strict_json
 from gateway.store import sort as sorts
 from gateway.store.document import Document
 from gateway.store.nodes import EVERYTHING, Node
@@ -25,10 +27,15 @@ from gateway.store.query import DEFAULT_LIMIT, MAX_LIMIT, Page, Query
 from gateway.store.sort import SortKey
 from gateway.store.strict_json import dumps
 
+R = TypeVar("R")
+S = TypeVar("S", str, bytes)
+
 # A Link header is left out when its value would be longer: `next` is in the body too, and many clients
 # refuse header lines of more than 8 KiB.
 MAX_LINK = 7000
-HERE = 2048  # characters of a filter or a query that the event loop reads itself, in half a millisecond
+# Characters of a filter or a query that the event loop reads itself, in half a millisecond, if it has no more
+# than a few small patterns.
+HERE = 2048
 LARGE_PAGE = 256 * 1024  # characters of documents, beyond which a page goes out in pieces
 
 _NOT_ACCEPTED = "The query is not accepted; see errors."
@@ -41,7 +48,7 @@ async def answer_documents(call: Call, store: TenantStore, collection: str) -> w
     scopes.require(call, collection, "GET")
     given = parameters.read(call, NAMES)
     query = await _from_parameters(store, given)
-    with in_parameter("cursor"):
+    with in_parameter("cursor"), await compiled(query.filter):
         page = await store.list(collection, query)
     return _page(call, page, link(f"{prefix(call)}/{collection}/", given, page.next))
 
@@ -51,8 +58,8 @@ async def answer_query(call: Call, store: TenantStore, collection: str) -> web.S
     scopes.require(call, collection, "GET")
     parameters.read(call)
     raw = await content.read(call, content.QUERY)
-    query = _from_body(raw) if len(raw) <= HERE else await store.work(_from_body, raw)
-    with in_body("/cursor"):
+    query = await _quickly(store, _from_body, raw)
+    with in_body("/cursor"), await compiled(query.filter):
         page = await store.list(collection, query)
     return _page(call, page, link("", {}, None))
 
@@ -100,7 +107,26 @@ async def parse_filter(store: TenantStore, given: Parameters) -> Node:
     if text is None:
         return EVERYTHING
     with in_parameter("filter"):
-        return filters.parse(text) if len(text) <= HERE else await store.work(filters.parse, text)
+        return await _quickly(store, filters.parse, text)
+
+
+async def _quickly(store: TenantStore, parse: Callable[..., R], given: S) -> R:
+    """What `parse` makes of a filter or a query: read here, or by a worker where that takes longer."""
+    if len(given) <= HERE:
+        with suppress(filters.NotQuick):
+            return parse(given, quick=True)
+    return await store.work(parse, given)
+
+
+async def compiled(node: Node) -> AbstractContextManager[object]:
+    """The patterns of a filter stay compiled, and are it before a query asks for them: on the event loop that
+    would hold up all others, and so it does for each document again where many queries have many patterns."""
+    patterns = filters.patterns(node)
+    if not patterns:
+        return nullcontext()
+    if all(map(regex.is_known, patterns)):
+        return nullcontext(regex.compiled_all(patterns))
+    return nullcontext(await threads.run(threads.PARSE, regex.compiled_all, patterns))
 
 
 async def _from_parameters(store: TenantStore, given: Parameters) -> Query:
@@ -113,7 +139,7 @@ async def _from_parameters(store: TenantStore, given: Parameters) -> Query:
     return Query(node, keys, parameters.limit(given), given.get("cursor"), fields, count)
 
 
-def _from_body(raw: bytes) -> Query:
+def _from_body(raw: bytes, *, quick: bool = False) -> Query:
     given = strict_json.read(raw, "body", _NOT_ACCEPTED)
     if not isinstance(given, dict):
         raise _refused("", f"a query is an object of {', '.join(NAMES)}")
@@ -125,7 +151,7 @@ def _from_body(raw: bytes) -> Query:
     fields = WHOLE
     if "filter" in given:
         with in_body("/filter"):
-            node = filters.parse_value(given["filter"])
+            node = filters.parse_value(given["filter"], quick=quick)
     if "sort" in given:
         with in_body("/sort"):
             keys = sorts.parse(_names(given["sort"], "sort"))

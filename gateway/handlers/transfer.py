@@ -27,7 +27,8 @@ from gateway.edge import body
 from gateway.edge.stream import Stream
 from gateway.handlers import content, idempotency, parameters, scopes, total
 from gateway.handlers.kept import Keeping, step
-from gateway.handlers.listing import parse_filter
+from gateway.handlers.listing import compiled, parse_filter
+from gateway.store.nodes import Node
 from gateway.store.port import TenantStore
 from gateway.store.strict_json import dumps
 from gateway.store.transfer import ImportCounts, Lines, import_lines
@@ -41,6 +42,11 @@ async def answer_export(call: Call, store: TenantStore, collection: str) -> web.
     """Every document that `?filter=` matches, a line each, as they were at one instant."""
     scopes.require(call, collection, "GET")
     node = await parse_filter(store, parameters.read(call, ("filter",)))
+    with await compiled(node):
+        return await _export(call, store, collection, node)
+
+
+async def _export(call: Call, store: TenantStore, collection: str, node: Node) -> web.StreamResponse:
     async with aclosing(store.export(collection, node)) as chunks:
         first = await total.within(call, total.seconds(call), anext(chunks, b""))
         with Stream(call, content.NDJSON_TYPE, _HEADERS) as stream:

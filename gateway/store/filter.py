@@ -38,6 +38,7 @@ MAX_VALUES = 1000  # of $in, $nin and $all
 MAX_VALUES_ALL = 2000  # of all $in and $nin of a filter
 LARGE = 16  # conditions, beyond which SQLite takes milliseconds to prepare a statement
 MAX_TEXT = 1000  # characters of $prefix and $contains
+QUICK_PATTERNS = 4  # new and small ones of a filter that is read at once: compiling locks the interpreter
 SUPPORTED = (
     "$and $or $nor (of filters); $eq $ne $gt $gte $lt $lte $in $nin $not $exists $type $all $size $elemMatch "
     "$mod $prefix $contains $regex (of a field)"
@@ -47,20 +48,60 @@ _INT_MIN, _INT_MAX = strict_json.INT_MIN, strict_json.INT_MAX
 _OF_INSTANTS = frozenset({"$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$not"})
 
 
-def parse(text: str) -> Node:
-    """The filter of a query, `{"a": 1, "b.c": {"$gt": 2}}`. Raises BadRequest with a JSON pointer."""
-    return parse_value(strict_json.read(text, "filter", _REFUSED, problem=BadRequest))
+class NotQuick(Exception):
+    """To read it takes longer than a moment: a worker process has to."""
 
 
-def parse_value(value: Any) -> Node:
+def parse(text: str, *, quick: bool = False) -> Node:
+    """The filter of a query, `{"a": 1, "b.c": {"$gt": 2}}`. Raises BadRequest with a JSON pointer; and
+    NotQuick, where it should be `quick` and is not."""
+    return parse_value(strict_json.read(text, "filter", _REFUSED, problem=BadRequest), quick=quick)
+
+
+def parse_value(value: Any, *, quick: bool = False) -> Node:
     """As parse, of a value that strict_json made, such as a member of a query's body."""
     _check_amount(value)
+    if quick and not _is_quick(value):
+        raise NotQuick
     node = _filter(value, "", inner=False)
     if sum(1 for _ in conditions(node)) > MAX_CONDITIONS:
         _refuse("", f"more than {MAX_CONDITIONS} conditions")
     if sum(len(part.values) for part in conditions(node) if isinstance(part, In)) > MAX_VALUES_ALL:
         _refuse("", f"more than {MAX_VALUES_ALL} values of $in and $nin in all")
+    if sum(map(regex.check, patterns(node))) > regex.MAX_PROGRAMS:
+        text = "the patterns of a filter are too large together"
+        _refuse("", f"{text}: repeat less often, or narrower classes than \\p{{L}}")
     return node
+
+
+def patterns(node: Node) -> set[str]:
+    """What $regex asks for, but for what is literal."""
+    return {part.value for part in conditions(node) if isinstance(part, Text) and part.kind == "regex"}
+
+
+def _is_quick(value: Any) -> bool:
+    """Whether no more than a few small patterns are to be compiled, wherever in the value they stand."""
+    count, left = 0, [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, list):
+            left += item
+        elif isinstance(item, dict):
+            left += item.values()
+            if "$regex" in item:
+                pattern = _flagged(item["$regex"], item.get("$options"))
+                if regex.literal(pattern) is None and not regex.is_known(pattern):
+                    count += 1
+                    if count > QUICK_PATTERNS or not regex.is_small(pattern):
+                        return False
+    return True
+
+
+def _flagged(pattern: Any, options: Any) -> str:
+    """With its $options; of what is no pattern it is told later."""
+    if not isinstance(pattern, str):
+        return ""
+    return f"(?{options}){pattern}" if options else pattern
 
 
 def is_large(node: Node) -> bool:
@@ -262,7 +303,7 @@ def _regex(path: Path, value: Any, options: Any, at: str) -> Node:
         if begin and end:
             return Eq(path, text, strict_json.dumps(text))
         return Text(path, "prefix" if begin else "suffix" if end else "contains", text)
-    pattern = f"(?{options}){value}" if options else value
+    pattern = _flagged(value, options)
     try:
         regex.check(pattern)
     except ValueError as error:

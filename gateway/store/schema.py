@@ -33,9 +33,11 @@ MAX_KNOWN = 4096  # schemas of which the costs are kept
 MAX_PROBLEMS = 256  # schemas of which it is kept what a worker process found wrong
 MAX_COMPILED = 64 * 1024 * 1024  # bytes of all compiled schemas of this process
 
-_INLINE_TEXT = 4 * 1024  # characters of a schema that is read at once: to tell what it costs takes 4 ms
+# Characters of a schema that is read at once, where its patterns are few and small: that takes 4 ms.
+_INLINE_TEXT = 4 * 1024
 _COMPILED_TEXT = 32 * 1024  # and of one that is compiled at once
-_INLINE_PARTS, _INLINE_PATTERNS = 500, 256 * 1024  # of a schema that is compiled at once; about 5 ms
+# Of a schema that is compiled at once, in about 5 ms: parts, bytes of its patterns, and how many these are.
+_INLINE_PARTS, _INLINE_PATTERNS, _INLINE_COUNT = 500, 256 * 1024, 48
 _PART = 500  # bytes of memory, roughly
 _PATTERN = 1024 * 1024  # bytes of one compiled pattern, at most
 _STATES = 4 * 1024 * 1024  # bytes of the states of all patterns of a schema, which they make while matching
@@ -232,7 +234,8 @@ def _states(patterns: int) -> int:
 
 def _is_inline(reading: Reading, length: int) -> bool:
     small = reading.parts <= _INLINE_PARTS and length <= _COMPILED_TEXT
-    return small and reading.patterns[1] <= _INLINE_PATTERNS
+    count, size = reading.patterns
+    return small and size <= _INLINE_PATTERNS and count <= _INLINE_COUNT
 
 
 def _sentence(error: Any) -> str:

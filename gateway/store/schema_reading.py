@@ -16,6 +16,7 @@ from urllib.parse import unquote_to_bytes
 import jsonschema_rs
 
 from gateway.store import strict_json
+from gateway.store.regex import is_small
 from gateway.store.schema_costs import NOTHING, Weights
 
 MAX_SIZE = 5000  # parts, with every reference written out
@@ -56,6 +57,7 @@ _FORMAT, _LENGTH, _CONTENT = 40.0, 1.0, 60.0  # ns for each byte of a string
 # Bytes that a pattern compiles to -> ns for each byte of a string, where each byte leads to a new state.
 _CLASSES = {1 << 10: 600.0, 1 << 12: 1600.0, 1 << 14: 8e3, 1 << 16: 8e3, 1 << 18: 1e4, 1 << 20: 1e4}
 _QUICK_CLASS = 1 << 16
+QUICK_PATTERNS = 8  # different ones of a schema that is read at once, all of them small: 0.3 ms for each
 
 
 class Unfit(ValueError):
@@ -162,6 +164,8 @@ class _Reader:
     def pattern(self, pattern: str, at: str) -> float:
         """ns for each byte of a string that is matched with it."""
         if pattern not in self.sizes:
+            if self._quick and (len(self.sizes) >= QUICK_PATTERNS or not is_small(pattern)):
+                raise NotQuick
             size = self.sizes[pattern] = _class(pattern, at, self._quick)
             self.pattern_bytes += size
             if self.pattern_bytes > MAX_PATTERNS:

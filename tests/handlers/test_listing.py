@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from typing import Any
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any, cast
 from urllib.parse import quote
 
 import pytest
 
+from gateway.handlers import listing
+from gateway.store import regex
 from tests.handlers.api import NDJSON, PREFIX, Api, ndjson, serving
 
 
@@ -204,3 +209,43 @@ async def test_a_large_filter_is_read_as_a_small_one_is_in_a_parameter_a_body_an
         status, _, content = await api("GET", path + quote(json.dumps(refused)))
         assert (status, content["errors"][0]["pointer"]) == (400, "/n/$in/1/$gt")
         assert content["parameter"] == "filter"
+
+
+class _Workers:
+    """A store of which a worker is asked for what takes long. asked: how often."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def work(self, function: Any, *args: Any) -> Any:
+        self.asked += 1
+        with ProcessPoolExecutor(1, get_context("spawn")) as processes:
+            return await asyncio.get_running_loop().run_in_executor(processes, function, *args)
+
+
+@pytest.mark.skipif(not regex.AVAILABLE, reason="google-re2 is not installed")
+async def test_large_patterns_are_read_by_a_worker_and_compiled_in_a_thread() -> None:
+    """Each locks the interpreter for milliseconds, and 68 of them fit into a short filter."""
+    workers, patterns = _Workers(), [rf"\pL{{2}}W{n}" for n in range(10)]
+    text = json.dumps({"$or": [{"a": {"$regex": pattern}} for pattern in patterns]})
+    node = await listing.parse_filter(cast(Any, workers), {"filter": text})
+    assert workers.asked == 1 and not any(map(regex.is_known, patterns))
+    with await listing.compiled(node):
+        assert all(map(regex.is_known, patterns))
+    assert await listing.parse_filter(cast(Any, workers), {"filter": text}) == node
+    assert workers.asked == 1  # it is quick now
+
+
+@pytest.mark.skipif(not regex.AVAILABLE, reason="google-re2 is not installed")
+async def test_lists_and_exports_match_large_patterns_however_they_come(api: Api) -> None:
+    await api("PUT", "/orders/x", {"a": "шум"})
+    await api("PUT", "/orders/y", {"a": "12"})
+    condition = {"a": {"$regex": r"^\pL{3}$"}}
+    given = quote(json.dumps(condition))
+    for method, path, body in (
+        ("GET", f"/orders/?filter={given}", None), ("POST", "/orders/query", {"filter": condition}),
+    ):  # fmt: skip
+        assert [item["id"] for item in (await api(method, path, body))[2]["items"]] == ["x"]
+    assert [line["id"] for line in (await api("GET", f"/orders/export?filter={given}"))[2]] == ["x"]
+    refused = await api("GET", "/none/?filter=" + quote(json.dumps({"a": {"$regex": r"\pL{29}N"}})))
+    assert refused[0] == 400 and refused[2]["errors"][0]["pointer"] == "/a/$regex"

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.core.errors import BadRequest
 from gateway.store import filter as filters
-from gateway.store import matcher, sort
+from gateway.store import matcher, regex, sort, strict_json
 from gateway.store.nodes import And, Eq, canonical
 
 
@@ -143,3 +143,46 @@ def test_a_filter_of_many_conditions_is_large() -> None:
     few = {"$or": [{"a": n} for n in range(filters.LARGE)]}
     assert not filters.is_large(filters.parse_value(few))
     assert filters.is_large(filters.parse_value({"$nor": [few], "b": {"$elemMatch": {"c": 1}}}))
+
+
+_NEEDS_RE2 = pytest.mark.skipif(not regex.AVAILABLE, reason="google-re2 is not installed")
+
+
+@_NEEDS_RE2
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"$or": [{"a": {"$regex": rf"\pL{{2}}N{n}"}} for n in range(18)]},
+        {"$or": [{"a": {"$regex": f"q.r{n}"}} for n in range(filters.QUICK_PATTERNS + 1)]},
+        {"a": {"$regex": r"nine\w{9}"}},
+        {"a": {"$regex": "(?i)[!-\U0010ffff]"}},
+        {"a": {"$regex": "[0-\U0010ffff]", "$options": "i"}},
+        {"a": {"$regex": "." * 60}},
+        {"a": {"$not": {"$elemMatch": {"$regex": r"\pN\pN"}}}},
+    ],
+)
+def test_many_or_large_patterns_are_not_compiled_where_a_filter_is_read_at_once(wanted: Any) -> None:
+    with pytest.raises(filters.NotQuick):
+        filters.parse(strict_json.dumps(wanted), quick=True)
+    node = filters.parse_value(wanted)  # as a worker process does
+    patterns = regex.compiled_all(filters.patterns(node))
+    assert patterns and filters.parse_value(wanted, quick=True) == node
+
+
+@_NEEDS_RE2
+def test_a_few_small_patterns_are_compiled_at_once() -> None:
+    wanted = {"$or": [{"a": {"$regex": f"s.all{n}+"}} for n in range(filters.QUICK_PATTERNS)]}
+    literals = [{"a": {"$regex": f"^literal{n}"}} for n in range(50)]
+    assert filters.parse_value({"$and": [wanted, *literals]}, quick=True)
+
+
+@_NEEDS_RE2
+def test_patterns_are_bounded_each_and_together() -> None:
+    for pattern in (r"\pL{29}N", r"(\pL{9}){9}"):
+        with pytest.raises(BadRequest) as refused:
+            filters.parse_value({"a": {"$regex": pattern}})
+        assert refused.value.extra["errors"][0]["pointer"] == "/a/$regex"
+    each = {"$or": [{"a": {"$regex": rf"\pL{{4}}{n}"}} for n in range(20)]}
+    with pytest.raises(BadRequest) as refused:
+        filters.parse_value(each)
+    assert refused.value.extra["errors"][0]["pointer"] == ""

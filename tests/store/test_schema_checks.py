@@ -196,6 +196,45 @@ async def test_a_schema_that_takes_long_to_compile_is_read_and_asked_in_a_worker
         await checked(pool, value, {"a": ["ä" * 20 + "7"]})
 
 
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        [rf"(?i)\pL{n}" for n in range(100)],
+        [f"^a{n}$" for n in range(schema_reading.QUICK_PATTERNS + 1)],
+        [r"\w"],
+        [r"\d{4}-\d{2}"],
+        ["(?i)[!-\U0010ffff]"],
+        ["." * 60],
+    ],
+)
+async def test_many_or_large_patterns_of_a_schema_are_compiled_in_a_worker_and_once(
+    pool: ProcessPool, patterns: list[str]
+) -> None:
+    """However short its text is; what was found wrong is remembered too."""
+    value = {"properties": {f"{n}": {"pattern": pattern} for n, pattern in enumerate([*patterns, "("])}}
+    with pytest.raises(schema.Unread):
+        schema.problems_now(value)
+
+    async def attempt() -> collection.CollectionSettings:
+        return collection.from_data({"schema": value}, apart=True)
+
+    with pytest.raises(Unprocessable):
+        await with_schemas(pool, "acme", attempt)
+    assert schema.problems_now(value)
+
+
+def test_the_costs_of_many_or_large_patterns_are_not_found_at_once() -> None:
+    """A document is checked in a worker process then, which finds them."""
+    assert Schema({"properties": {f"{n}": {"pattern": f"^c{n}$"} for n in range(9)}}).costs is None
+    assert Schema({"pattern": r"^c\d{9}$"}).costs is None
+    costs = Schema({"properties": {f"{n}": {"pattern": f"^c{n}$"} for n in range(8)}}).costs
+    assert costs is not None and costs.inline
+
+
+def test_a_schema_of_many_patterns_is_never_compiled_at_once() -> None:
+    assert not schema.all_costs(Schema({"allOf": [{"pattern": f"^m{n}$"} for n in range(100)]})).inline
+
+
 async def test_a_schema_that_is_refused_in_a_worker_is_pointed_at(pool: ProcessPool) -> None:
     value = {"allOf": [{"pattern": f"\\p{{L}}{{20}}{n}"} for n in range(400)]}
 
