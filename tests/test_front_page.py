@@ -122,3 +122,31 @@ async def test_the_demo_tells_its_routes_and_how_to_get_a_token(tmp_path: Path) 
         told = json.loads(text)
         assert [route["name"] for route in told["routes"]] == [route["name"] for route in config["routes"]]
         assert "var/demo-token.header" in told["token"]
+
+
+@pytest.mark.parametrize(
+    ("trusted", "given", "prefix"),
+    [
+        (["127.0.0.0/8"], "/api", "/api"),
+        (["127.0.0.0/8"], "/a, /b/", "/a/b"),
+        (["127.0.0.0/8"], "//evil.example", ""),
+        (["127.0.0.0/8"], '/"><script>', ""),
+        (["127.0.0.0/8"], "/x" * 300, ""),
+        (["10.0.0.0/8"], "/api", ""),
+    ],
+)
+async def test_its_addresses_begin_with_the_prefix_of_a_trusted_proxy(
+    tmp_path: Path, trusted: list[str], given: str, prefix: str
+) -> None:
+    page = {"links": {"Price API": "/pricing/openapi.json"}, "routes": True}
+    routes = [harness.route("orders", "documents")]
+    config = harness.routing(routes, front_page=page, trusted_proxies=trusted)
+    async with harness.running(tmp_path, config) as gateway:
+        for _ in range(2):  # what one was told, the next one is not
+            _, _, text = await asked(gateway, **HTML, **{"X-Forwarded-Prefix": given})
+            assert f'href="{prefix}/pricing/openapi.json"' in text
+            _, _, text = await asked(gateway, **{"X-Forwarded-Prefix": given})
+            assert json.loads(text)["links"] == {"Price API": f"{prefix}/pricing/openapi.json"}
+            assert json.loads(text)["routes"][0]["path"] == f"{prefix}/orders/{{rest*}}"
+            _, _, text = await asked(gateway)
+            assert json.loads(text)["links"] == page["links"]

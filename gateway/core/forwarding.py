@@ -26,6 +26,7 @@ _PORTS = {"http": 80, "https": 443}
 _port = re.compile(r"[0-9]{1,5}", re.ASCII).fullmatch
 # It becomes the start of addresses that we and the backends write: `//` at its start would be another host's.
 # An encoded slash, backslash, dot, NUL or line break would be another path to who decodes it.
+_MAX_PREFIX = 512  # characters: a page of ours may hold it many times
 _prefix = re.compile(
     r"(?:/(?!\.{1,2}(?:/|$))(?:[A-Za-z0-9._~!$&'()*+;=:@-]|%(?!00|0[ADad]|2[EFef]|5[Cc])[0-9A-Fa-f]{2})+)+",
     re.ASCII,
@@ -80,6 +81,8 @@ def public_prefix(said: Said) -> str:
     nothing; else it starts with a slash and ends without one."""
     values = [value for name, value in said if name == "x-forwarded-prefix"]
     if not values:
+        return ""
+    if sum(map(len, values)) > _MAX_PREFIX:
         return ""
     prefixes = [part.strip().rstrip("/") for value in values for part in value.split(",")]
     if not all(prefix == "" or _prefix(prefix) for prefix in prefixes):

@@ -10,7 +10,6 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -51,12 +50,40 @@ CONTENT_SECURITY_POLICY = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class FrontPage:
-    """Both forms of the page, ready to send."""
+# Where a prefix belongs, while a page is made: before each address of ours. It is a noncharacter, which no
+# text has (Unicode, section 23.7).
+_HERE = "\uffff"
 
-    html: bytes
-    json: bytes
+
+class _Form:
+    """One form of the page, as the texts between which a prefix belongs."""
+
+    __slots__ = ("_plain", "_texts")
+
+    def __init__(self, text: str) -> None:
+        self._texts = text.split(_HERE)
+        self._plain = "".join(self._texts).encode()
+
+    def below(self, prefix: str) -> bytes:
+        """prefix: as the form writes it. What it takes is to put the texts together, however often a client
+        behind a proxy asks for another one."""
+        return prefix.join(self._texts).encode() if prefix else self._plain
+
+
+class FrontPage:
+    """Both forms of the page, ready to send but for what proxies before us have stripped of its addresses
+    (`forwarding.public_prefix`)."""
+
+    __slots__ = ("_html", "_json")
+
+    def __init__(self, html: str, json: str) -> None:
+        self._html, self._json = _Form(html), _Form(json)
+
+    def html(self, prefix: str = "") -> bytes:
+        return self._html.below(escape(prefix))
+
+    def json(self, prefix: str = "") -> bytes:
+        return self._json.below(prefix)  # nothing that a prefix may hold is escaped there
 
 
 def make(
@@ -65,7 +92,9 @@ def make(
     """The page. token: how to get one, as lines of text with `code`. links: name to address. routes: those
     that it tells, None for none."""
     told = None if routes is None else [_told(route) for route in routes]
-    data: dict[str, Any] = {"title": title, "token": token, "links": dict(links)}
+    title, token = _text(title), _text(token)
+    links = {_text(name): _address(_text(address)) for name, address in links.items()}
+    data: dict[str, Any] = {"title": title, "token": token, "links": links}
     if told is not None:
         data["routes"] = told
     body = "".join([_lead(title), _token(token), _links(links), _routes(told or [])])
@@ -75,13 +104,22 @@ def make(
         f'<title>{escape(title)}</title>\n<link rel="icon" href="data:,">\n<style>{_STYLE}</style>\n'
         f"</head>\n<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
     )
-    return FrontPage(html.encode(), json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode())
+    return FrontPage(html, json.dumps(data, ensure_ascii=False, separators=(",", ":")))
+
+
+def _text(given: str) -> str:
+    return given.replace(_HERE, "\ufffd")
+
+
+def _address(given: str) -> str:
+    """One of another host stays what it is."""
+    return _HERE + given if given.startswith("/") and not given.startswith("//") else given
 
 
 def _told(route: Route[Any]) -> dict[str, Any]:
     host = {"host": route.host} if route.host else {}
     return {
-        "name": route.name, **host, "path": route.path, "methods": sorted(route.methods),
+        "name": route.name, **host, "path": _address(_text(route.path)), "methods": sorted(route.methods),
         "token": not route.public,
     }  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import hdrs, web
 
 from gateway.call import Call, CallRoute
+from gateway.core.forwarding import public_prefix
 from gateway.core.front_page import CONTENT_SECURITY_POLICY, FrontPage, prefers_html
 from gateway.core.model import Route
 
@@ -19,8 +20,9 @@ def route(page: FrontPage | None) -> CallRoute | None:
 
     async def answer(call: Call) -> web.StreamResponse:
         html = prefers_html(call.head.values(b"accept"))
+        prefix = public_prefix(call.forwarded)
         response = web.Response(
-            body=page.html if html else page.json,
+            body=page.html(prefix) if html else page.json(prefix),
             content_type="text/html" if html else "application/json",
             charset="utf-8" if html else None,
             headers={

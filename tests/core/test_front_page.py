@@ -64,12 +64,12 @@ def test_words_of_the_config_are_text_and_nothing_else() -> None:
         EVIL, EVIL, links, [Route("orders", "/orders/{rest*}", "x", None, host="b.example")]
     )
     read = _Texts()
-    read.feed(page.html.decode())
+    read.feed(page.html().decode())
     assert "script" not in read.elements
     assert read.texts.count(EVIL) == 4  # the title twice, how to get a token, the link's name
     assert read.addresses == ["data:,", "https://a.example/?a=1&b='2'"]
     assert "b.example/orders/{rest*}" in read.texts
-    assert json.loads(page.json) == {
+    assert json.loads(page.json()) == {
         "title": EVIL,
         "token": EVIL,
         "links": links,
@@ -88,17 +88,41 @@ def test_words_of_the_config_are_text_and_nothing_else() -> None:
     ],
 )
 def test_how_to_get_a_token_is_lines_with_code(text: str, html: str) -> None:
-    assert html in front_page.make("t", text, {}).html.decode()
+    assert html in front_page.make("t", text, {}).html().decode()
 
 
 def test_routes_are_told_only_when_they_are_given() -> None:
     page = front_page.make("t", "", {})
-    assert "routes" not in json.loads(page.json)
-    assert "<table" not in page.html.decode()
+    assert "routes" not in json.loads(page.json())
+    assert "<table" not in page.html().decode()
 
 
 def test_nothing_is_fetched_from_elsewhere() -> None:
     read = _Texts()
-    read.feed(front_page.make("t", "x", {}, [Route("a", "/a", "x", None, public=True)]).html.decode())
+    read.feed(front_page.make("t", "x", {}, [Route("a", "/a", "x", None, public=True)]).html().decode())
     assert read.addresses == ["data:,"]
     assert "link" in read.elements and "img" not in read.elements and "script" not in read.elements
+
+
+def test_each_address_of_ours_begins_with_what_proxies_have_stripped() -> None:
+    links = {"API": "/pricing/openapi.json", "Help": "https://help.example/", "Mail": "mailto:a@b.example"}
+    routes = [Route("a", "/a/{rest*}", "x", None), Route("b", "/b", "x", None, host="b.example")]
+    page = front_page.make("see /a", "`curl /a`", links, routes)
+    prefix = "/api'&x"  # each may be part of a path, and means something in HTML
+    read = _Texts()
+    read.feed(page.html(prefix).decode())
+    assert read.addresses == [
+        "data:,", f"{prefix}/pricing/openapi.json", "https://help.example/", "mailto:a@b.example",
+    ]  # fmt: skip
+    assert f"{prefix}/a/{{rest*}}" in read.texts and f"b.example{prefix}/b" in read.texts
+    assert "see /a" in read.texts and "curl /a" in read.texts, "words of the operator are not ours"
+    data = json.loads(page.json(prefix))
+    assert data["links"] == {**links, "API": f"{prefix}/pricing/openapi.json"}
+    assert [route["path"] for route in data["routes"]] == [f"{prefix}/a/{{rest*}}", f"{prefix}/b"]
+    assert page.html("") == page.html() and page.json() is page.json(), "made once"
+
+
+@pytest.mark.parametrize("mark", ["\uffff", "\\uffff", "\0", "\\u0000"])
+def test_no_word_of_the_config_is_taken_for_the_place_of_a_prefix(mark: str) -> None:
+    page = front_page.make(mark, mark, {mark: f"/{mark}"})
+    assert page.json("/api").count(b"/api") == page.html("/api").count(b"/api") == 1
