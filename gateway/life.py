@@ -15,10 +15,12 @@ from gateway.call import Call, CallRoute, Snapshot
 from gateway.core import access, paths, target, tenancy
 from gateway.core.clients import client_key
 from gateway.core.errors import (
+    BadRequest,
     ClientLimit,
     Draining,
     GatewayError,
     InternalError,
+    LoopDetected,
     MethodNotAllowed,
     NoRoute,
     NotImplementedByGateway,
@@ -170,17 +172,20 @@ class Life:
             response = self._abandoned(call)
         self._send(call, client, response)
 
-    def refused(self, request_id: str, error: GatewayError, peer: str, request: Request | None) -> None:
+    def refused(self, error: GatewayError, peer: str, request: Request | None) -> bytes:
         """What never became a request is counted and logged all the same, with what could be read of it."""
         if request is not None:
             call = Call(request.method, request.target, request.head, peer, self._policies.snapshot())
             call.old = request.old
         else:
             call = Call("", "", Head(), peer, self._policies.snapshot())
-        call.id, call.status, call.code = request_id, error.status, error.code
+        call.status, call.code = error.status, error.code
+        self._let_read(call, call.method)
         with suppress(ClientLimit):  # it is answered already; the next one is refused
             self._policies.limit_client(call)
         self.observe(call)
+        fields = cors.headers(call.cors, call.origin) if call.cors is not None else ()
+        return reply.refusal(error, call.id, fields)
 
     def holder(self, request: Request, peer: str) -> str:
         """Whose request it is, as far as that costs nothing: the tenant of a token that is known, else the
@@ -248,7 +253,9 @@ class Life:
             self._match(call, call.method)
             if call.method not in target.KNOWN and call.route is not None:
                 _require_listed(call.route, call.method)
-        except GatewayError:
+        except GatewayError as error:
+            if call.route is None and isinstance(error, BadRequest | LoopDetected):
+                self._let_read(call, call.method)
             self._count_refused(call)
             raise
         route = call.route
@@ -294,6 +301,19 @@ class Life:
         self._policies.limit_client(call)
         return self._policies.verify(head.token)
 
+    def _let_read(self, call: Call, method: str) -> None:
+        """What is refused before its route is known, by a page that the route would let read it, can be read
+        by that page. What it says is our own. Where not even the path can be told, nobody's page reads it."""
+        if not call.head.origins:
+            return
+        try:
+            host, path = target.likely(call.target, call.head.hosts)
+            call.cors = call.snapshot.table.match(method, host, path)[0].cors
+        except MethodNotAllowed as error:
+            call.cors = error.cors
+        except GatewayError:
+            return
+
     def _match(self, call: Call, method: str) -> None:
         head = call.head
         host, call.path, call.query = target.resolve(method, call.target, head.hosts)
@@ -320,6 +340,9 @@ class Life:
         browser sends no token with it, so it counts for its address, but apart from calls without a token."""
         try:
             self._match(call, call.head.asked)
+        except BadRequest:
+            self._let_read(call, call.head.asked)
+            raise
         finally:
             self._policies.limit_client(call)
         methods: list[str] = []

@@ -270,3 +270,79 @@ async def test_a_backends_vary_is_merged_and_its_word_on_origins_replaced(
                 each_once(pairs)
                 assert value(pairs, "vary") == vary
                 assert value(pairs, "access-control-allow-origin") == allowed
+
+
+# --- errors from before the route is known ---
+
+LONG = "x" * 17000
+EARLY = [
+    ("GET /svc/x", "Via: 1.1 here", 508),
+    ("GET /svc/one", "Via: 1.1 here", 508),  # the rule of /svc/{rest*}: PUT alone is another route's
+    ("GET /svc/%00", "", 400),
+    ("GET /svc/a/../b", "", 400),
+    ("GET /svc//b", "", 400),
+    ("GET /svc/a%2F..%2Fb", "", 400),
+    ("GET /svc/%zz?a=b", "", 400),
+    ("GET /svc/a%2Fb", "", 400),
+    ("GET /svc/x?a=b#c", "", 400),
+    ("GET /param/%ff", "", 400),
+    ("GET http://gateway.example/svc/%00", "", 400),
+    ("GET http://other.example/svc/x", "", 400),
+    ("DELETE /reads/%00", "", 400),
+    ("GET /svc/" + "a/" * 100 + "%00", "", 400),
+    ("POST /svc/x", "Content-Type: a/b\r\nContent-Type: c/d", 400),
+    ("POST /svc/x", "Content-Length: 1\r\nContent-Length: 2", 400),
+    ("POST /svc/x", "Content-Length: 1\r\nTransfer-Encoding: chunked", 400),
+    ("POST /svc/x", "Transfer-Encoding: gzip", 400),
+    ("GET /svc/x", "a_b: 1", 400),
+    ("GET /svc/x", "a b: 1", 400),
+    ("GET /svc/x", "Host: two", 400),
+    ("GET /svc/x", f"X-Long: {LONG}", 431),
+    ("GET /svc/x", "\r\n".join(["X-Many: 1"] * 130), 431),
+    (f"GET /svc/x?{LONG}", "", 414),
+    (f"GET /svc/{LONG}", "", 414),
+    ("POST /svc/x", "Transfer-Encoding: chunked\r\n\r\nzz", 400),
+]
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_what_is_refused_before_its_route_is_known_can_be_read_by_its_page(
+    tmp_path: Path, first: bool
+) -> None:
+    config = routing("http://127.0.0.1:9")
+    config["routes"].append({"name": "p", "path": "/param/{id}", "target": "app", "cors": RULE})
+    async with harness.running(tmp_path, config, via="here") as gateway:
+        for line, more, status in EARLY:
+            for origin, path in ((ORIGIN, ""), ("https://evil.example", ""), (ORIGIN, "/plain")):
+                if path and "/svc" not in line:
+                    continue
+                asked = line.replace("/svc", path) if path else line
+                said = f"oRigin: \t{origin} \r\n"
+                head = f"{asked} HTTP/1.1\r\nHost: gateway.example\r\n"
+                more_lines = f"{more}\r\n" if more else ""
+                head += said + more_lines if first or "\r\n\r\n" in more else more_lines + said
+                client = await RawClient.connect(harness.address(gateway))
+                client.send(f"{head}\r\n".encode())
+                answered, _ = await client.answer()
+                client.close()
+                pairs = [
+                    (name, text.strip())
+                    for name, _, text in (line.partition(":") for line in answered.rstrip().split("\r\n")[1:])
+                ]
+                each_once(pairs)
+                assert int(answered.split()[1]) == status, (asked[:40], more[:40])
+                allowed = ORIGIN if origin == ORIGIN and not path else None
+                assert value(pairs, "access-control-allow-origin") == allowed, (asked[:40], more[:40])
+                if allowed:
+                    assert value(pairs, "access-control-expose-headers") == "ETag"
+                    assert "Origin" in names(pairs, "vary")
+
+
+async def test_two_origins_are_nobodys_page_before_the_route_is_known_too(tmp_path: Path) -> None:
+    async with harness.running(tmp_path, routing("http://127.0.0.1:9")) as gateway:
+        client = await RawClient.connect(harness.address(gateway))
+        origins = f"Origin: {ORIGIN}\r\n" * 2
+        client.send(f"GET /svc/x HTTP/1.1\r\nHost: a\r\na_b: 1\r\n{origins}\r\n".encode())
+        head, _ = await client.answer()
+        assert head.startswith("HTTP/1.1 400 ") and "Access-Control" not in head
+        client.close()

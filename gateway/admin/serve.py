@@ -19,7 +19,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from gateway.admin import guard
-from gateway.call import Call, Snapshot
+from gateway.call import Call, Snapshot, new_id
 from gateway.core import target
 from gateway.core.errors import GatewayError, InternalError
 from gateway.core.head import check_expect
@@ -67,9 +67,10 @@ class AdminService:
     def gone(self, request: Request, peer: str) -> None:
         _log(peer, request.method, request.target, 499, 0.0)
 
-    def refused(self, request_id: str, error: GatewayError, peer: str, request: Request | None) -> None:
+    def refused(self, error: GatewayError, peer: str, request: Request | None) -> bytes:
         method, path = (request.method, request.target) if request is not None else ("", "")
         _log(peer, method, path, error.status, 0.0)
+        return reply.refusal(error, new_id())
 
     async def _serve(self, client: ClientConnection, request: Request, content: RequestStream | None) -> None:
         began = perf_counter()

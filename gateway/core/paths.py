@@ -62,6 +62,18 @@ def _normalise(found: re.Match[str]) -> str:
     return f"%{ord(raw):02X}"
 
 
+def segment(text: str) -> str:
+    """A raw segment in its canonical form; empty when no path may hold it."""
+    if "/" in text:
+        return ""
+    try:
+        found = canonical("/" + text)[1:]
+        decode(found)
+    except BadRequest:
+        return ""
+    return found
+
+
 def unreachable(text: str) -> str:
     """Why no canonical path has this text as one of its segments, percent-encoded as it must be; empty when
     one has."""

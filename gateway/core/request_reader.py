@@ -27,6 +27,7 @@ _END = b"\r\n\r\n"
 
 _request_line = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}) ([\x21-\x7e]+) HTTP/1\.([01])").fullmatch
 _never_in_request_line = re.compile(rb"[^\r\n\x20-\x7e]").search
+_origins = re.compile(rb"\r\norigin:[ \t]*([\x21-\x7e]*)[ \t]*(?=\r\n)", re.IGNORECASE).findall
 _absolute = re.compile(r"https?://([^/?#]+)", re.IGNORECASE).match
 
 
@@ -102,12 +103,19 @@ class RequestReader:
         return data
 
     def begun(self) -> Request | None:
-        """The request whose head is being read, without its header lines, for the log of one that is refused;
-        None when the request line is not here whole, or is none."""
+        """The request whose head is being read, for what is told of one that is refused: the beginning of its
+        target (MAX_LINE bytes), and of its header lines the page that it came from, if they are here. None
+        when the request line is not here whole, or is none."""
         data, start = self._data, self._start
-        stop = data.find(b"\r\n", start, start + MAX_LINE + 2)
+        stop = data.find(b"\r\n", start, start + MAX_HEAD)
         found = _request_line(data, start, max(start, stop))
-        return Request(found[1].decode(), found[2].decode(), Head(), found[3] == b"0") if found else None
+        if found is None:
+            return None
+        head = Head()
+        end = data.find(_END, stop, start + MAX_HEAD)
+        origins = _origins(data, stop, end + 2 if end >= 0 else min(len(data), start + MAX_HEAD))
+        head.origins = [origin.decode("utf-8", "replace") for origin in origins]
+        return Request(found[1].decode(), found[2][:MAX_LINE].decode(), head, found[3] == b"0")
 
     # --- heads ---
 

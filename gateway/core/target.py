@@ -24,6 +24,7 @@ _RARE = """
     MKREDIRECTREF MKWORKSPACE MOVE NOTIFY ORDERPATCH PROPFIND PROPPATCH PURGE REBIND REPORT SEARCH SOURCE
     SUBSCRIBE UNBIND UNCHECKOUT UNLINK UNLOCK UNSUBSCRIBE UPDATE UPDATEREDIRECTREF VERSION-CONTROL
 """
+_LIKELY_SEGMENTS = 32  # what is below them is one
 KNOWN = _COMMON | frozenset(_RARE.split())
 
 
@@ -82,6 +83,19 @@ def resolve(method: str, target: str, hosts: Sequence[str]) -> tuple[str, str, s
     if "#" in target or (query and not _query(query)):
         raise BadRequest("The request target holds a character that must be percent-encoded.", close=True)
     return host, paths.canonical(path), query
+
+
+def likely(target: str, hosts: Sequence[str]) -> tuple[str, str]:
+    """The host and the canonical path that a request most likely was about which `resolve`, or the reader,
+    refused: any other text stands for a segment that no path may hold. For what is told, never for what is
+    done."""
+    host = authority(hosts[0]) if len(hosts) == 1 else None
+    absolute = _absolute(target)
+    path = re.split(r"[?#]", absolute[3] if absolute is not None else target, maxsplit=1)[0]
+    *above, last = path.removeprefix("/").split("/", _LIKELY_SEGMENTS)
+    readable = [paths.segment(text) or "-" for text in above]
+    readable.append(paths.segment(last) or ("-" if last else ""))
+    return host[0] if host is not None else "", "/" + "/".join(readable)
 
 
 def _check_method(method: str) -> None:

@@ -8,7 +8,7 @@ import json as jsonlib
 import socket
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -99,11 +99,13 @@ def head_as_bytes(call: Call, response: web.StreamResponse) -> bytes:
     return f"HTTP/1.1 {response.status} {response.reason}\r\n{lines}".encode() + date_line() + b"\r\n"
 
 
-def refusal(error: GatewayError, request_id: str) -> bytes:
-    """The whole answer to what never became a request; the connection ends with it."""
+def refusal(error: GatewayError, request_id: str, fields: Iterable[tuple[str, str]] = ()) -> bytes:
+    """The whole answer to what never became a request; the connection ends with it. fields: header fields
+    beside those of the error."""
     body = problem_body(error, request_id)
+    more = "".join([f"{name}: {value}\r\n" for name, value in (*error.headers.items(), *fields)])
     return (
-        b"%bContent-Type: %b\r\n%b: %b\r\n%bServer: gateway\r\nCache-Control: no-store\r\n"
+        b"%bContent-Type: %b\r\n%b: %b\r\n%bServer: gateway\r\nCache-Control: no-store\r\n%b"
         b"Content-Length: %d\r\nConnection: close\r\n\r\n%b"
         % (
             _STATUS_LINES[error.status],
@@ -111,6 +113,7 @@ def refusal(error: GatewayError, request_id: str) -> bytes:
             REQUEST_ID.encode(),
             request_id.encode(),
             date_line(),
+            more.encode(),
             len(body),
             body,
         )

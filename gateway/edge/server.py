@@ -14,7 +14,6 @@ from functools import partial
 from time import monotonic
 from typing import Any, Protocol
 
-from gateway.call import new_id
 from gateway.core.errors import GatewayError, RequestTimeout
 from gateway.core.request_reader import Request
 from gateway.core.turns import Turns
@@ -40,8 +39,8 @@ class Service(Protocol):
 
     serve: one request. request_body: all of its body; or content: the body as it comes. It ends with
     `ClientConnection.done`. holder: whose request it is, for taking turns. gone: told of a request whose
-    client left before its turn. refused: told of what never became a request: its request id, what was
-    answered, the peer, and the request as far as it could be read, for the log.
+    client left before its turn. refused: told of what never became a request: why, the peer, and the request
+    as far as it could be read; gives the whole answer.
     """
 
     def serve(
@@ -49,7 +48,7 @@ class Service(Protocol):
     ) -> None: ...
     def holder(self, request: Request, peer: str) -> str: ...
     def gone(self, request: Request, peer: str) -> None: ...
-    def refused(self, request_id: str, error: GatewayError, peer: str, request: Request | None) -> None: ...
+    def refused(self, error: GatewayError, peer: str, request: Request | None) -> bytes: ...
 
 
 class ClientConnection(Intake):
@@ -203,10 +202,9 @@ class ClientConnection(Intake):
 
     def _refuse(self, error: GatewayError, request: Request | None = None) -> None:
         """What is no request: nothing of it is echoed, nothing behind it is read. request: of a bad body."""
-        request_id = new_id()
+        answer = self._service.refused(error, self.peer, request or self._reader.begun())
         if self.transport is not None:
-            self.transport.write(reply.refusal(error, request_id))
-        self._service.refused(request_id, error, self.peer, request or self._reader.begun())
+            self.transport.write(answer)
         self.linger()
 
     def linger(self) -> None:

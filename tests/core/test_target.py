@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.errors import BadRequest, MethodNotAllowed, NotImplementedByGateway
-from gateway.core.target import host_of, resolve
+from gateway.core.target import host_of, likely, resolve
 
 
 @pytest.mark.parametrize(
@@ -119,3 +119,26 @@ def test_host_without_port_case_and_root_dot(authority: str, host: str) -> None:
 def test_an_invalid_host_is_400(authority: str) -> None:
     with pytest.raises(BadRequest, match="not a valid host"):
         host_of(authority)
+
+
+@pytest.mark.parametrize(
+    ("given", "hosts", "found"),
+    [
+        ("/a/%00", ["h"], ("h", "/a/-")), ("/a//b", ["H:80"], ("h", "/a/-/b")), ("/a/", ["h"], ("h", "/a/")),
+        ("/a/../b?c#d", ["h"], ("h", "/a/-/b")), ("/%61/%ff", ["h"], ("h", "/a/-")), ("/", [], ("", "/")),
+        ("/a/\u00e9/%2e", ["x y"], ("", "/a/-/-")), ("a/b", ["h", "h"], ("", "/a/b")),
+        ("", ["h"], ("h", "/")),
+        ("/a#b/c", ["h"], ("h", "/a")), ("http://x/a/%5c", ["h"], ("h", "/a/-")),
+        ("http://x", ["h"], ("h", "/")),
+        ("/a%2Fb/%2F..", ["h"], ("h", "/a%2Fb/-")), ("*", ["h"], ("h", "/*")),
+    ],
+)  # fmt: skip
+def test_of_what_is_refused_the_likely_path_is_told(
+    given: str, hosts: list[str], found: tuple[str, str]
+) -> None:
+    assert likely(given, hosts) == found
+
+
+def test_of_a_path_without_end_only_the_beginning_is_looked_at() -> None:
+    _, path = likely("/a" * 100 + "/%00", ["h"])
+    assert path == "/a" * 32 + "/-"

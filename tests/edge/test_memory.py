@@ -55,6 +55,7 @@ async def test_unfinished_heads_are_refused_beyond_the_budget_and_others_are_ser
             for wire in refused:
                 (one,) = await wire.answers([""])
                 assert one.status == 429
+                assert int(one.all("retry-after")[0]) >= 1
                 assert one.closes
                 assert b"client_limit" in one.body
             quiet.received = b""
