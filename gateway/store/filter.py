@@ -7,7 +7,8 @@ from itertools import islice
 from typing import Any, NoReturn, cast, get_args
 
 from gateway.core.errors import BadRequest
-from gateway.store import instants, regex, strict_json
+from gateway.store import filter_amount, instants, regex, strict_json
+from gateway.store.filter_amount import COMBINATIONS, is_of_values
 from gateway.store.nodes import (
     ITSELF,
     META,
@@ -45,6 +46,7 @@ SUPPORTED = (
 )
 _REFUSED = "The filter is not accepted; see errors."
 _INT_MIN, _INT_MAX = strict_json.INT_MIN, strict_json.INT_MAX
+_TOO_MANY = f"more than {MAX_CONDITIONS} conditions"
 _OF_INSTANTS = frozenset({"$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$not"})
 
 
@@ -60,12 +62,13 @@ def parse(text: str, *, quick: bool = False) -> Node:
 
 def parse_value(value: Any, *, quick: bool = False) -> Node:
     """As parse, of a value that strict_json made, such as a member of a query's body."""
-    _check_amount(value)
+    if filter_amount.exceeds(value, MAX_CONDITIONS):
+        _refuse("", _TOO_MANY)
     if quick and not _is_quick(value):
         raise NotQuick
     node = _filter(value, "", inner=False)
     if sum(1 for _ in conditions(node)) > MAX_CONDITIONS:
-        _refuse("", f"more than {MAX_CONDITIONS} conditions")
+        _refuse("", _TOO_MANY)
     if sum(len(part.values) for part in conditions(node) if isinstance(part, In)) > MAX_VALUES_ALL:
         _refuse("", f"more than {MAX_VALUES_ALL} values of $in and $nin in all")
     if sum(map(regex.check, patterns(node))) > regex.MAX_PROGRAMS:
@@ -105,25 +108,21 @@ def _flagged(pattern: Any, options: Any) -> str:
 
 
 def is_large(node: Node) -> bool:
-    """Whether it has so many conditions that an engine should take it for work of its own."""
-    return sum(1 for _ in islice(conditions(node), LARGE + 1)) > LARGE
+    """Whether it has so many conditions and empty branches that an engine should take it for work of its
+    own."""
+    return sum(1 for _ in islice(_leaves(node), LARGE + 1)) > LARGE
 
 
-def _check_amount(value: Any) -> None:
-    """Refuse what has far too many fields before anything is made of them. Whatever else is wrong with the
-    value is told later, with its place."""
-    fields, left = 0, [value]
-    while left:
-        item = left.pop()
-        if not isinstance(item, dict):
-            continue
-        for name, operand in item.items():
-            if name not in ("$and", "$or", "$nor"):
-                fields += 1
-            elif isinstance(operand, list):
-                left += operand
-        if fields > MAX_CONDITIONS:
-            _refuse("", f"more than {MAX_CONDITIONS} conditions")
+def _leaves(node: Node) -> Iterator[Node]:
+    if isinstance(node, And | Or) and node.nodes:
+        for part in node.nodes:
+            yield from _leaves(part)
+    elif isinstance(node, Not):
+        yield from _leaves(node.node)
+    else:
+        yield node
+        if isinstance(node, ElemMatch):
+            yield from _leaves(node.node)
 
 
 def conditions(node: Node) -> Iterator[Condition]:
@@ -145,7 +144,7 @@ def _filter(value: Any, at: str, *, inner: bool) -> Node:
     nodes: list[Node] = []
     for name, operand in value.items():
         here = at + strict_json.pointer(name)
-        if name in ("$and", "$or", "$nor"):
+        if name in COMBINATIONS:
             nodes.append(_combination(name, operand, here, inner=inner))
         elif name.startswith("$"):
             _refuse(here, f"this operator is not supported here; supported are {SUPPORTED}")
@@ -314,8 +313,7 @@ def _regex(path: Path, value: Any, options: Any, at: str) -> Node:
 def _elem_match(path: Path, value: Any, at: str) -> Node:
     if not isinstance(value, dict) or not value:
         _refuse(at, "takes a filter on the elements, or operators on them")
-    of_values = all(name.startswith("$") and name not in ("$and", "$or", "$nor") for name in value)
-    if of_values:
+    if is_of_values(value):
         return ElemMatch(path, _operators(ITSELF, value, at, inner=True))
     return ElemMatch(path, And((Type(ITSELF, frozenset({"object"})), _filter(value, at, inner=True))))
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import MINYEAR, UTC, date, datetime
 
-# RFC 3339 section 5.6: a fraction of any length, and a second of 60 where a leap second may be.
+# RFC 3339 section 5.6: any year of four digits, a fraction of any length, and a second of 60 where a leap
+# second may be.
 _rfc3339 = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]((?:[01][0-9]|2[0-3]):[0-5][0-9]):([0-5][0-9]|60)"
-    r"(?:\.([0-9]+))?([Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9]|60)"
+    r"(?:\.([0-9]+))?(?:[Zz]|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))"
 )
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
+_CYCLE_YEARS = 400
+_CYCLE_DAYS = 146_097
+_LEAP = 60
 _DIGITS = 20  # of a fraction that can matter: seconds are kept with 16 digits in all
 _DAY = 86400
 
@@ -36,18 +40,35 @@ def parse(text: str) -> float | None:
     found = _rfc3339.fullmatch(text)
     if found is None:
         return None
-    date, minute, second, fraction, zone = found.groups()
-    leap = second == "60"
-    try:
-        offset = "+00:00" if zone in "Zz" else zone
-        since = datetime.fromisoformat(f"{date}T{minute}:00{offset}") - _EPOCH
-        whole = since.days * _DAY + since.seconds + int(second)
-        if leap and (whole % _DAY or (_EPOCH + timedelta(seconds=whole)).day != 1):
-            return None
-    except (ValueError, OverflowError):
+    year, month, day, hour, minute, second = map(int, found.groups()[:6])
+    fraction, sign, hours, minutes = found.groups()[6:]
+    days = _days(year, month, day)
+    if days is None:
+        return None
+    whole = days * _DAY + hour * 3600 + minute * 60 + second
+    if sign is not None:
+        offset = int(hours) * 3600 + int(minutes) * 60
+        whole += offset if sign == "-" else -offset
+    if second == _LEAP and (whole % _DAY or not _begins_month(whole // _DAY)):
         return None
     if not fraction:
         return float(whole)
     digits = fraction[:_DIGITS]
     scale = int(10 ** len(digits))
     return (whole * scale + int(digits)) / scale
+
+
+def _days(year: int, month: int, day: int) -> int | None:
+    """Days since the epoch of a date of the Gregorian calendar, from year 0 on, which `date` does not know;
+    None when there is no such date. The calendar comes again every 400 years."""
+    again = year < MINYEAR
+    try:
+        days = date(year + _CYCLE_YEARS if again else year, month, day).toordinal() - _EPOCH_DAY
+    except ValueError:
+        return None
+    return days - _CYCLE_DAYS if again else days
+
+
+def _begins_month(days: int) -> bool:
+    """Whether this day since the epoch is the first of a month, of whatever year."""
+    return date.fromordinal(days % _CYCLE_DAYS + _EPOCH_DAY).day == 1

@@ -1,5 +1,6 @@
 """The filter and sort languages: what is accepted, and where what is not accepted is pointed at."""
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -132,6 +133,39 @@ def test_a_filter_has_bounds_as_a_whole(wanted: dict[str, Any], what: str) -> No
     assert error["pointer"] == "" and what in error["detail"]
 
 
+EMPTIES = [{}] * filters.MAX_CONDITIONS
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda branches: {"$and": branches},
+        lambda branches: {"$or": branches},
+        lambda branches: {"$nor": branches},
+        lambda branches: {"$or": [{"$and": [branch]} for branch in branches]},
+        lambda branches: {"$and": [{"$nor": branches[1:]}, *branches[:1]]},
+        lambda branches: {"a": {"$elemMatch": {"$or": branches[1:]}}},
+        lambda branches: {"a": {"$not": {"$elemMatch": {"$and": branches[1:]}}}},
+    ],
+)
+def test_a_branch_without_conditions_counts_as_one(around: Callable[[list[Any]], Any]) -> None:
+    filters.parse_value(around(EMPTIES[1:]))
+    with pytest.raises(BadRequest) as refused:
+        filters.parse_value(around([*EMPTIES, {}]))
+    (error,) = refused.value.extra["errors"]
+    assert error["pointer"] == "" and str(filters.MAX_CONDITIONS) in error["detail"]
+
+
+def test_too_many_branches_are_refused_before_they_are_walked() -> None:
+    class Branches(list[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            raise AssertionError("nobody should look at them")
+
+    for wanted in ({"$and": Branches(EMPTIES * 2)}, {"a": {"$elemMatch": {"$nor": Branches(EMPTIES * 2)}}}):
+        with pytest.raises(BadRequest):
+            filters.parse_value(wanted)
+
+
 def test_what_has_too_many_fields_is_refused_before_any_of_them_is_looked_at() -> None:
     """The last one, which is wrong, is not told of."""
     with pytest.raises(BadRequest) as refused:
@@ -143,6 +177,8 @@ def test_a_filter_of_many_conditions_is_large() -> None:
     few = {"$or": [{"a": n} for n in range(filters.LARGE)]}
     assert not filters.is_large(filters.parse_value(few))
     assert filters.is_large(filters.parse_value({"$nor": [few], "b": {"$elemMatch": {"c": 1}}}))
+    assert not filters.is_large(filters.parse_value({"$or": [{}] * filters.LARGE}))
+    assert filters.is_large(filters.parse_value({"$or": [{}] * (filters.LARGE + 1)}))
 
 
 _NEEDS_RE2 = pytest.mark.skipif(not regex.AVAILABLE, reason="google-re2 is not installed")
