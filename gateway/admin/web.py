@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 from gateway.admin import guard
 from gateway.admin.slices import gathered
 from gateway.core import redact
+from gateway.core.listeners import is_loopback
 from gateway.core.model import Tenant
 from gateway.core.pieces import Pairs, pieces
 from gateway.core.process import ProcessConfig
@@ -43,7 +44,7 @@ class View(Protocol):
 def install(app: web.Application, view: View) -> None:
     """Put the guard and the routes on an aiohttp application (that of an ASAB WebContainer)."""
     config = view.config
-    token_needed = not all(guard.is_loopback(host) for host, _ in config.admin)
+    token_needed = not all(is_loopback(host) for host, _ in config.admin)
 
     def tenants() -> Mapping[str, Tenant]:
         return view.live.current.tenants

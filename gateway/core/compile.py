@@ -5,10 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from ipaddress import ip_network
 from typing import Generic, TypeVar
 
-from gateway.core import effects, front_page, paths, table
+from gateway.core import effects, front_page, headers, paths, table
 from gateway.core.budget import LEAST
 from gateway.core.compile_seats import seat_problems, with_seats
 from gateway.core.errors import BadRequest
@@ -366,5 +365,5 @@ def _table(routes: list[Route[T]], settings: Settings, problems: list[Problem]) 
 
 def _trusted(networks: list[str]) -> TrustedProxies:
     return TrustedProxies(
-        tuple(ip_network(text) for text in networks if text != "unix"), unix="unix" in networks
+        tuple(headers.network(text) for text in networks if text != "unix"), unix="unix" in networks
     )

@@ -44,7 +44,10 @@ def chain(peer: str, said: Said, trusted: TrustedProxies) -> list[str]:
         return found
     entries = [part for name, value in said if name == "x-forwarded-for" for part in value.split(",")]
     while entries and is_trusted(found[-1], trusted):
-        before = _address(entries.pop())
+        entry = entries.pop()
+        if not entry.strip():  # an empty member of the list is none (RFC 9110 section 5.6.1.2)
+            continue
+        before = _address(entry)
         if not before:
             break
         found.append(before)

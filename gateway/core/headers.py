@@ -5,7 +5,7 @@ Values are latin-1/UTF-8 text as aiohttp gives it (surrogateescape). Names are c
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from gateway.core.model import TrustedProxies
 
@@ -52,12 +52,24 @@ OURS = frozenset(
     }
 )
 
+_MAPPED = 96  # bits before an IPv4 address in an IPv6 one (RFC 4291 section 2.5.5.2)
 _MAX_KNOWN = 4096  # addresses of which it is remembered whether they are trusted
 
 
 def is_ours(name: str) -> bool:
     """Whether a header is the gateway's to set, so that a client's is dropped. name: in lower case."""
     return name in OURS or name.startswith("x-forwarded-")
+
+
+def network(text: str) -> IPv4Network | IPv6Network:
+    """A network as `is_trusted` compares it: one of IPv4 addresses written as IPv6 ones
+    (::ffff:10.0.0.0/104) is that of the IPv4 addresses, for so peers are told. Raises ValueError."""
+    parsed = ip_network(text)
+    if isinstance(parsed, IPv6Network) and parsed.prefixlen >= _MAPPED:
+        first = parsed.network_address.ipv4_mapped
+        if first is not None:
+            return IPv4Network((first, parsed.prefixlen - _MAPPED))
+    return parsed
 
 
 def is_trusted(peer: str, trusted: TrustedProxies) -> bool:

@@ -1,14 +1,119 @@
-"""Whether two listeners would take the same port. Pure: no name is looked up."""
+"""Addresses to listen on: how they are written, and whether two would take the same port. Pure: no name is
+looked up."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from gateway.core.problems import Wrong
 
 Listen = tuple[str, int]
 
-_ANY4, _ANY6 = "0.0.0.0", "::"  # noqa: S104 - compared, not bound
+ANY4, ANY6 = "0.0.0.0", "::"  # noqa: S104 - compared
 _LOCALHOST = frozenset({"127.0.0.1", "::1"})
+_number = re.compile(r"0x[0-9a-f]{1,8}|0[0-7]{0,11}|[1-9][0-9]{0,9}", re.ASCII).fullmatch
+_numeric = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)", re.ASCII).fullmatch
+_label = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII).fullmatch
+_port = re.compile(r"[0-9]{1,5}", re.ASCII).fullmatch
+_brackets = re.compile(r"\[([^\[\]]*:[^\[\]]*)\]|([^\[\]]*)").fullmatch
+
+
+def parse(entry: str) -> Listen:
+    """`host:port` as it is written in the config; the host in its one spelling, see `plain`. Raises Wrong."""
+    host, _, port = entry.rpartition(":")
+    found = _brackets(host)
+    if found is not None and _port(port) and int(port) < 65536:
+        host = plain(found[1] or found[2])
+        if host and (_is_address(host) or _is_name(host)):
+            return host, int(port)
+    raise Wrong(f"is no address: {_fault(entry)}", "", parse, _meant(entry))
+
+
+def plain(host: str) -> str:
+    """A host in its one spelling, so that texts can be compared: `*` is every IPv4 address, an IPv4 address
+    may be written as inet_aton(3) takes it (`127.1`, `0`) or in an IPv6 one, a name in capitals or with the
+    root's dot. The zone of an address is kept where it says which network is meant (RFC 4007 section 11)."""
+    host, percent, zone = host.removeprefix("[").removesuffix("]").partition("%")
+    host = host.lower().rstrip(".")
+    if host == "*":
+        return ANY4
+    address = _address(host)
+    if address is None:
+        return host + percent + zone
+    return f"{address}%{zone}" if zone and address.is_link_local else str(address)
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return _inet_aton(host)
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def _inet_aton(host: str) -> IPv4Address | None:
+    """Up to four numbers, decimal, octal or hexadecimal; the last one has all the bytes that are left."""
+    parts = host.split(".")
+    if len(parts) > 4 or not all(map(_number, parts)):
+        return None
+    *front, last = [int(part, 16 if "x" in part else 8 if part[0] == "0" else 10) for part in parts]
+    if max(front, default=0) > 255 or last >= 256 ** (4 - len(front)):
+        return None
+    return IPv4Address(int.from_bytes(bytes([*front, *last.to_bytes(4 - len(front), "big")]), "big"))
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_name(host: str) -> bool:
+    """Whether it can be looked up; what ends with a number is no name (the URL standard, section 3.5)."""
+    try:
+        ascii_name = host if host.isascii() else host.encode("idna").decode().lower()
+    except ValueError:
+        return False
+    return len(ascii_name) <= 253 and not _numeric(ascii_name) and all(map(_label, ascii_name.split(".")))
+
+
+def _fault(entry: str) -> str:
+    """Why it is no address; nothing of it is said, for a URL may hold a password."""
+    scheme, is_url, _ = entry.partition("://")
+    if is_url:
+        return f"{scheme}:// is no part of it" if scheme.isalnum() else "a scheme is no part of it"
+    if entry.startswith(("unix:", "/", "./")):
+        return "it listens on TCP, not on a socket of the file system"
+    if any(sign in entry for sign in "${}"):
+        return "variables are not filled in here"
+    if "/" in entry:
+        return "a path is no part of it"
+    if entry.count("[") != entry.count("]"):
+        return "a bracket is missing"
+    host, _, port = entry.rpartition(":")
+    if not host.strip("[]") and _port(port):
+        return "it lacks the host"
+    if not host or _is_address(plain(entry)):
+        return "it lacks the port"
+    if not _port(port) or int(port) > 65535:
+        return "its port is no number up to 65535"
+    return "its host is neither an IP address nor a name"
+
+
+def _meant(entry: str) -> Iterable[str]:
+    rest = entry.partition("://")[2] or entry
+    rest = rest.partition("/")[0].rpartition("@")[2]
+    host, _, port = rest.rpartition(":")
+    yield rest
+    if not host.strip("[]") and _port(port):
+        yield f"127.0.0.1:{port}"
+    elif rest.count("[") == rest.count("]"):
+        yield text((plain(rest), 8080))
 
 
 def clash(one: Listen, other: Listen) -> bool:
@@ -26,21 +131,14 @@ def reaches(host: str, bound: str, is_ours: Callable[[str], bool]) -> bool:
     """Whether a connection to an address arrives at a listener on the same port that is bound to another one,
     both IPv4 or IPv6. is_ours: whether this machine has an address. No address at all (0.0.0.0, ::) is this
     machine for who connects, and every one of its addresses for who listens; `::` takes IPv4 too."""
-    target, listens = _plain(host), _plain(bound)
-    if listens in (_ANY4, _ANY6):
-        if target in (_ANY4, _ANY6) or ip_address(target.partition("%")[0]).is_loopback:
-            return listens == _ANY6 or ":" not in target
-        return (listens == _ANY6 or ":" not in target) and is_ours(target)
-    if target in (_ANY4, _ANY6):
-        target = "127.0.0.1" if target == _ANY4 else "::1"
+    target, listens = plain(host), plain(bound)
+    if listens in (ANY4, ANY6):
+        if target in (ANY4, ANY6) or ip_address(target.partition("%")[0]).is_loopback:
+            return listens == ANY6 or ":" not in target
+        return (listens == ANY6 or ":" not in target) and is_ours(target)
+    if target in (ANY4, ANY6):
+        target = "127.0.0.1" if target == ANY4 else "::1"
     return target == listens
-
-
-def _plain(host: str) -> str:
-    """An address in its one spelling; an IPv4 address in an IPv6 one is that."""
-    address = ip_address(host)
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return str(mapped or address)
 
 
 def first_clash(listeners: Iterable[Listen], others: Iterable[Listen]) -> tuple[Listen, Listen] | None:
@@ -56,19 +154,24 @@ def text(listen: Listen) -> str:
 
 
 def _hosts(host: str) -> frozenset[str]:
-    host = host.strip("[]").lower().rstrip(".")
-    if host == "localhost":
-        return _LOCALHOST
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return frozenset({host})
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return frozenset({str(mapped or address)})
+    host = plain(host)
+    return _LOCALHOST if host == "localhost" or host.endswith(".localhost") else frozenset({host})
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a listener on this host is reached from this machine only."""
+    hosts = _hosts(host)
+    return all(_is_address(host) and ip_address(host).is_loopback for host in hosts)
+
+
+def reachable(listen: Listen) -> Listen:
+    """Where a listener is called from this machine: one that takes all addresses, on loopback."""
+    host = plain(listen[0])
+    return {ANY4: "127.0.0.1", ANY6: "::1"}.get(host, host), listen[1]
 
 
 def _covers(ours: frozenset[str], theirs: frozenset[str]) -> bool:
     """Whether ours is every address of a kind that theirs is one of. A name may be of either kind."""
-    if _ANY6 in ours:
+    if ANY6 in ours:
         return True
-    return _ANY4 in ours and any(":" not in host for host in theirs)
+    return ANY4 in ours and any(":" not in host for host in theirs)

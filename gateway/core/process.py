@@ -18,6 +18,7 @@ from gateway.core.jwk import ALGORITHMS, OFFERED
 from gateway.core.listeners import Listen
 from gateway.core.problems import Path, Problem, Problems, Wrong
 from gateway.core.shown import Queries
+from gateway.core.target import authority
 from gateway.core.tokens import TokenRule
 from gateway.core.via import Via, pseudonym, pseudonym_pattern
 
@@ -47,7 +48,7 @@ _FREE = frozenset({"command", "uri", "issuer", "audience"})  # whose values may 
 _SHELL = frozenset({"&&", "||", "|", ";", "&", "<", ">", ">>", "2>&1"})
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 _HEALTH_PATH = re.compile(r"/[\x21-\x22\x24-\x7e]*").fullmatch
-_HEALTH_URL = re.compile(r"http://[^/?#@:\s]+:[0-9]{1,5}(/[\x21-\x22\x24-\x7e]*)?").fullmatch
+_HEALTH_URL = re.compile(r"http://([^/?#]+)(/[\x21-\x22\x24-\x7e]*)?").fullmatch
 _PLACES = frozenset({"python", "socket", "data"})
 
 
@@ -191,11 +192,13 @@ class _Reader:
         if not entries:
             self.wrong(section, "listen", "it is empty", f"write host:port, as {default}")
         for entry in entries:
-            host, _, port = entry.rpartition(":")
-            if not host or not port.isdecimal() or int(port) > 65535:
-                self.wrong(section, "listen", f"{entry!r} is no address", f"write host:port, as {default}")
+            try:
+                one = listeners.parse(entry)
+            except Wrong as wrong:
+                shown = repr(entry) if "@" not in entry else "what stands here"  # it may be a password
+                hint = f"write {wrong.example() or f'host:port, as {default}'}"
+                self.wrong(section, "listen", f"{shown} {wrong.reason}", hint)
                 continue
-            one = host.strip("[]"), int(port)
             twice = listeners.first_clash([one], found)
             if twice is not None:
                 reason = f"{listeners.text(one)} is taken by {listeners.text(twice[1])} beside it"
@@ -393,12 +396,24 @@ def _commands(read: _Reader) -> list[Command]:
     return found
 
 
+def _health_url_fault(text: str) -> str:
+    """Why it is no URL that a backend on TCP can be asked by; "" when it is one."""
+    found = _HEALTH_URL(text)
+    if found is None:
+        return "it is neither a path nor http:// with host, port and path"
+    where = authority(found[1])
+    if where is None:
+        return "its host or its port is not valid"
+    return "" if where[1] else "it lacks the port, a number from 1 to 65535"
+
+
 def _health(read: _Reader, section: str) -> tuple[str, float]:
     """Where a backend is asked whether it can serve, and for how long it may start."""
     health = read.text(section, "health", "/healthz")
-    if not _HEALTH_URL(health) and not _HEALTH_PATH(health):
+    fault = "" if _HEALTH_PATH(health) else _health_url_fault(health)
+    if fault:
         hint = "write a path, as /healthz, or for a backend on TCP http://127.0.0.1:9001/healthz"
-        read.wrong(section, "health", f"{health!r} is no path", hint)
+        read.wrong(section, "health", fault, hint)
     timeout = read.seconds(section, "start_timeout", 10.0)
     if timeout < 0.1:
         read.wrong(section, "start_timeout", "no backend starts in no time", "write seconds, such as 10")

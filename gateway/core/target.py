@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from ipaddress import IPv6Address
 
 from gateway.core import paths
 from gateway.core.errors import BadRequest, MethodNotAllowed, NotImplementedByGateway
@@ -51,9 +52,17 @@ def _host_and_port(authority: str, default: int = 0) -> tuple[str, int]:
     found = _authority(authority)
     if not authority:
         return "", default  # RFC 9112 section 3.2: it names none, and says so
-    if found is None or int(found["port"] or 0) > 65535:
+    if found is None or int(found["port"] or 0) > 65535 or not _is_whole(found["host"]):
         raise BadRequest("The Host header is not a valid host.", close=True)
     return found["host"].lower().removesuffix("."), int(found["port"] or default)
+
+
+def _is_whole(host: str) -> bool:
+    """Whether what is in brackets is an IPv6 address."""
+    try:
+        return host[0] != "[" or bool(IPv6Address(host[1:-1]))
+    except ValueError:
+        return False
 
 
 def resolve(method: str, target: str, hosts: Sequence[str]) -> tuple[str, str, str]:

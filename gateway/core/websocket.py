@@ -79,9 +79,10 @@ def check_answer(raw: bytes, key: str, offered: Sequence[str]) -> None:
 
 def tokens(values: Sequence[str]) -> list[str]:
     """The members of a list header in lower case."""
-    return [token.strip().lower() for value in values for token in value.split(",")]
+    return [name.lower() for name in names(values)]
 
 
 def names(values: Sequence[str]) -> list[str]:
-    """The subprotocols of Sec-WebSocket-Protocol, as written."""
-    return [name.strip() for value in values for name in value.split(",")]
+    """The members of a list header, as the subprotocols of Sec-WebSocket-Protocol, as written; empty ones are
+    none (RFC 9110 section 5.6.1.2)."""
+    return [name for value in values for part in value.split(",") if (name := part.strip())]

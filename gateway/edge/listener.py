@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from time import monotonic
 
+from gateway.core import listeners
 from gateway.core.turns import Turns
 from gateway.edge.acceptor import Acceptor
 from gateway.edge.holding import Memory
@@ -139,7 +140,7 @@ def bind(host: str, port: int, key: str = "") -> socket.socket:
     """A bound TCP socket, not listening yet. key: where the address is written. Raises ListenError."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            listeners.plain(host), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         sock = socket.socket(family, kind, protocol)
     except OSError as error:
@@ -171,7 +172,7 @@ def bind_all(addresses: Iterable[tuple[str, int]], key: str = "") -> list[socket
 
 def listen_problem(host: str, port: int, error: OSError, key: str = "") -> str:
     """Why a port cannot be listened on, who holds it, and where another one can be chosen."""
-    where, at = f"{host}:{port}", f" ({key})" if key else ""
+    where, at = listeners.text((host, port)), f" ({key})" if key else ""
     if error.errno == errno.EADDRINUSE:
         who = holder(port)
         by, it = (f" by {who}", "stop it") if who else ("", "stop what uses it")
@@ -187,5 +188,4 @@ def listen_problem(host: str, port: int, error: OSError, key: str = "") -> str:
 
 def reachable(host: str, port: int) -> str:
     """The authority by which a listener on host and port is called from this machine, for a URL."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.strip("[]"), host.strip("[]"))  # noqa: S104 - compared
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return listeners.text(listeners.reachable((host, port)))

@@ -40,12 +40,19 @@ class ChildSpec:
             raise ValueError(f"backend {self.name}: there is no command to run")
         if len(os.fsencode(self.socket)) > 107:
             raise ValueError(f"backend {self.name}: the socket path {self.socket} is over 107 bytes")
-        url = urlsplit(self.healthz)
-        if not self.socket and not (url.scheme == "http" and url.hostname and url.port):
+        if not self.socket and not _is_url(self.healthz):
             raise ValueError(
                 f"backend {self.name}: without a unix socket, healthz must be a whole URL such as"
                 f" http://127.0.0.1:9001/healthz, not {self.healthz}"
             )
+
+
+def _is_url(healthz: str) -> bool:
+    try:
+        url = urlsplit(healthz)
+        return url.scheme == "http" and bool(url.hostname and url.port)
+    except ValueError:  # of an address in brackets, or of a port beyond 65535
+        return False
 
 
 class ChildFailed(Exception):

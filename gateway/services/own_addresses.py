@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from socket import AF_INET, AF_INET6, SOCK_DGRAM, socket
 
-from gateway.core.listeners import Listen, reaches, text
+from gateway.core.listeners import Listen, plain, reaches, text
 from gateway.core.model import Backend
 from gateway.core.problems import Problem
 from gateway.core.process import ProcessConfig
@@ -52,7 +52,7 @@ def problems(
 
 
 def _leads(host: str, listen: Listen, find: Callable[[str], tuple[str, ...]]) -> bool:
-    return any(reaches(host, bound, _is_ours) for bound in _hosts(listen[0].strip("[]"), find))
+    return any(reaches(host, bound, _is_ours) for bound in _hosts(plain(listen[0]), find))
 
 
 def _hosts(host: str, find: Callable[[str], tuple[str, ...]]) -> tuple[str, ...]:

@@ -16,10 +16,10 @@ from aiohttp import web
 from multidict import CIMultiDict
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from gateway.admin import guard
 from gateway.admin import web as admin
 from gateway.admin.serve import AdminService
 from gateway.app import Gateway
+from gateway.core import listeners
 from gateway.core.model import Address, Backend
 from gateway.edge.listener import Listener
 from gateway.edge.places import EVERYTHING, Room
@@ -312,10 +312,11 @@ async def test_two_authorization_headers_are_401_there_too(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("host", "is_loopback"),
     [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("0.0.0.0", False),
-     ("::", False), ("10.0.0.1", False), ("localhost.example", False), ("", False)],
+     ("::", False), ("10.0.0.1", False), ("localhost.example", False), ("", False),
+     ("*", False), ("0", False), ("127.1", True), ("::ffff:127.0.0.1", True), ("::1%lo", True)],
 )  # fmt: skip
 def test_which_listeners_are_reached_from_this_machine_only(host: str, is_loopback: bool) -> None:
-    assert guard.is_loopback(host) is is_loopback
+    assert listeners.is_loopback(host) is is_loopback
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nothing", 404), ("POST", "/livez", 405)])

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core import answer, head, headers
+from gateway.core.check import compile_data
 from gateway.core.errors import BadRequest
 from gateway.core.model import Identity, TenantId, TrustedProxies
 
@@ -134,6 +135,19 @@ TRUSTED = TrustedProxies((ip_network("10.0.0.0/8"), ip_network("fd00::/8")), uni
 def test_forwarding_headers_count_from_trusted_peers_alone(peer: str, trusted: bool) -> None:
     assert headers.is_trusted(peer, TRUSTED) is trusted
     assert headers.is_trusted(peer, TrustedProxies()) is False
+
+
+@pytest.mark.parametrize(
+    ("written", "peer", "trusted"),
+    [("::ffff:127.0.0.0/104", "127.0.0.1", True), ("::ffff:127.0.0.0/104", "::ffff:127.9.9.9", True),
+     ("::ffff:7f00:0/104", "127.0.0.1", True), ("::ffff:127.0.0.0/104", "128.0.0.1", False),
+     ("::ffff:10.1.2.3", "10.1.2.3", True), ("::ffff:10.1.2.3", "10.1.2.4", False),
+     ("::ffff:0:0/96", "203.0.113.9", True), ("::ffff:0:0/96", "fd00::1", False),
+     ("10.0.0.0/8", "::ffff:10.0.0.1", True), ("::1", "::1", True), ("::1", "0.0.0.1", False)],
+)  # fmt: skip
+def test_a_network_counts_however_it_is_written(written: str, peer: str, trusted: bool) -> None:
+    made = compile_data({"version": 1, "trusted_proxies": [written]}, lambda backend: None, "/sockets")
+    assert headers.is_trusted(peer, made.trusted) is trusted
 
 
 NAMES = st.sampled_from(["X-Tenant", "x-subject", "X-SCOPES", "Connection", "Host", "Cookie", "A", "Upgrade"])

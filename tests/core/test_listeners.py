@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.listeners import clash, text
-from gateway.core.problems import Problems
+from gateway.core.listeners import clash, parse, text
+from gateway.core.problems import Problems, Wrong
 from gateway.core.process import parse_process
 
 
@@ -23,6 +23,21 @@ from gateway.core.process import parse_process
         ("gateway.internal", "0.0.0.0", True),
         ("::ffff:127.0.0.1", "127.0.0.1", True),
         ("0:0:0:0:0:0:0:1", "::1", True),
+        ("*", "127.0.0.1", True),
+        ("*", "0.0.0.0", True),
+        ("*", "::", True),
+        ("[*]", "gateway.internal", True),
+        ("0", "127.0.0.1", True),
+        ("127.1", "127.0.0.1", True),
+        ("0x7f.1", "localhost", True),
+        ("0177.0.0.1", "127.0.0.1", True),
+        ("2130706433", "127.0.0.1", True),
+        ("::ffff:0.0.0.0", "127.0.0.1", True),
+        ("::1%lo", "::1", True),
+        ("demo.localhost", "127.0.0.1", True),
+        ("fe80::1%eth0", "fe80::1%eth1", False),
+        ("*", "::1", False),
+        ("127.1", "127.0.0.2", False),
         ("127.0.0.1", "127.0.0.2", False),
         ("::1", "0.0.0.0", False),
         ("::1", "127.0.0.1", False),
@@ -34,6 +49,85 @@ def test_the_same_port_clashes_where_one_host_covers_the_other(one: str, other: 
     assert clash((other, 8080), (one, 8080)) is clashes
     assert not clash((one, 8080), (other, 8081))
     assert not clash((one, 0), (other, 0))
+
+
+@pytest.mark.parametrize(
+    ("entry", "listen"),
+    [
+        ("*:80", ("0.0.0.0", 80)),
+        ("0:80", ("0.0.0.0", 80)),
+        ("127.1:80", ("127.0.0.1", 80)),
+        ("1.2.515:80", ("1.2.2.3", 80)),
+        ("[::1]:80", ("::1", 80)),
+        ("[::ffff:10.0.0.1]:80", ("10.0.0.1", 80)),
+        ("[fe80::1%eth0]:80", ("fe80::1%eth0", 80)),
+        ("::1:80", ("::1", 80)),
+        ("Gateway_1.Internal.:0", ("gateway_1.internal", 0)),
+        ("gäteway.example:65535", ("gäteway.example", 65535)),
+    ],
+)
+def test_an_entry_is_read_in_its_one_spelling(entry: str, listen: tuple[str, int]) -> None:
+    assert parse(entry) == listen
+    assert parse(text(listen)) == listen
+
+
+@pytest.mark.parametrize(
+    ("entry", "fault", "meant"),
+    [
+        ("http://127.0.0.1:8080", "http:// is no part", "127.0.0.1:8080"),
+        ("tcp://0.0.0.0:80/", "tcp:// is no part", "0.0.0.0:80"),
+        ("http://user:s3cret@10.0.0.1:80", "http:// is no part", "10.0.0.1:80"),
+        ("127.0.0.1:80/x", "a path", "127.0.0.1:80"),
+        ("unix:/run/g.sock", "TCP", None),
+        ("/run/g.sock", "TCP", None),
+        ("$HOST:80", "variables", None),
+        ("${HOST}:80", "variables", None),
+        ("[]:80", "lacks the host", "127.0.0.1:80"),
+        (":80", "lacks the host", "127.0.0.1:80"),
+        ("8080", "lacks the host", "127.0.0.1:8080"),
+        ("localhost", "lacks the port", "localhost:8080"),
+        ("127.0.0.1", "lacks the port", "127.0.0.1:8080"),
+        ("fd00::7", "lacks the port", "[fd00::7]:8080"),
+        ("[::1]", "lacks the port", "[::1]:8080"),
+        ("h:", "its port", None),
+        ("h:x", "its port", None),
+        ("h:65536", "its port", None),
+        ("h:-1", "its port", None),
+        ("h:٨٠", "its port", None),
+        (f"h:{'9' * 5000}", "its port", None),
+        ("256.1.1.1:80", "neither an IP address nor a name", None),
+        ("1.2.3.4.5:80", "neither an IP address nor a name", None),
+        ("host.08:80", "neither an IP address nor a name", None),
+        ("[::1:80", "bracket", None),
+        ("::1]:80", "bracket", None),
+        ("[:::1]:80", "neither", None),
+        ("[1.2.3.4]:80", "neither", None),
+        ("a..b:80", "neither", None),
+        ("-a:80", "neither", None),
+        ("a@b:80", "neither", "b:80"),
+        (f"{'a' * 64}:80", "neither", None),
+        ("*.example:80", "neither", None),
+        ("%HOST%:80", "neither", None),
+    ],
+)
+def test_what_could_never_be_listened_on_is_told_with_what_is_meant(
+    entry: str, fault: str, meant: str | None
+) -> None:
+    with pytest.raises(Wrong) as caught:
+        parse(entry)
+    assert fault in caught.value.reason
+    assert entry not in caught.value.reason
+    assert caught.value.example() == meant
+
+
+def test_the_hint_is_told_with_the_key_and_no_password_is() -> None:
+    entries = "http://127.0.0.1:8080 http://user:s3cret@10.0.0.1:80 256.1.1.1:80"
+    found = problems(gateway={"listen": entries})
+    assert [where for where, _, _ in found] == ["[gateway].listen"] * 3
+    assert [hint for _, _, hint in found] == [
+        "write 127.0.0.1:8080", "write 10.0.0.1:80", "write host:port, as 127.0.0.1:8080"
+    ]  # fmt: skip
+    assert "s3cret" not in repr(found)
 
 
 def test_an_address_is_told_as_it_is_written() -> None:

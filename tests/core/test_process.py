@@ -13,6 +13,7 @@ import pytest
 
 from gateway.core.problems import Problem, Problems
 from gateway.core.process import Command, ProcessConfig, parse_process
+from gateway.services.child import ChildSpec
 
 CONFIG = Path(__file__).parents[2] / "config" / "gateway.conf"
 
@@ -153,6 +154,19 @@ def test_no_access_log_is_an_empty_word() -> None:
         ("[backend:x]\ncommand = cd /x && a", "[backend:x].command", "&& would be handed"),
         ("[backend:x]\ncommand = a > log", "[backend:x].command", "> would be handed"),
         ("[backend:x]\ncommand = a ${socket}", "[backend:x].command", "not filled in"),
+        ("[backend:x]\ncommand = a\nhealth = http://h:99999/", "[backend:x].health", "host or its port"),
+        ("[backend:x]\ncommand = a\nhealth = http://h:0/x", "[backend:x].health", "lacks the port"),
+        ("[backend:x]\ncommand = a\nhealth = http://h/x", "[backend:x].health", "lacks the port"),
+        ("[backend:x]\ncommand = a\nhealth = http://h:/x", "[backend:x].health", "lacks the port"),
+        ("[backend:x]\ncommand = a\nhealth = http://h:x/", "[backend:x].health", "host or its port"),
+        ("[backend:x]\ncommand = a\nhealth = http://::1:80/", "[backend:x].health", "host or its port"),
+        ("[backend:x]\ncommand = a\nhealth = http://[::1:80/", "[backend:x].health", "host or its port"),
+        ("[backend:x]\ncommand = a\nhealth = http://[:::1]:80/", "[backend:x].health", "host or its port"),
+        ("[backend:x]\ncommand = a\nhealth = http://u:p@h:80/", "[backend:x].health", "host or its port"),
+        ("[backend:x]\ncommand = a\nhealth = https://h:80/", "[backend:x].health", "neither a path nor"),
+        ("[backend:x]\ncommand = a\nhealth = http://h:80/#x", "[backend:x].health", "neither a path nor"),
+        ("[backend:x]\ncommand = a\nhealth = healthz", "[backend:x].health", "neither a path nor"),
+        ("[backend:x]\ncommand = a\nhealth =", "[backend:x].health", "neither a path nor"),
     ],
 )
 def test_each_problem_has_its_place(text: str, where: str, reason: str) -> None:
@@ -166,6 +180,15 @@ def test_all_problems_are_there_at_once() -> None:
     assert {problem.where for problem in found} == {
         "[gateway].listen", "[gateway].drain", "[store].uri", "[backend:x].command", "[log].aces",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "health", ["/healthz", "/", "/x?y=1", "http://127.0.0.1:9001/x", "http://[::1]:9001/x", "http://h:65535"]
+)
+def test_a_path_or_a_url_that_can_be_asked_is_taken(health: str) -> None:
+    (command,) = parse(f"[backend:x]\ncommand = a\nhealth = {health}\n").commands
+    assert command.health == health
+    ChildSpec("x", ("a",), {}, "/", "" if "://" in health else "/s", command.health)
 
 
 def test_sections_of_asab_are_left_alone() -> None:

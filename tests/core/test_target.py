@@ -114,6 +114,8 @@ def test_host_without_port_case_and_root_dot(authority: str, host: str) -> None:
 @pytest.mark.parametrize(
     "authority",
     [":80", "a b", "a,b", "a/b", "a@b", "a:b", "a:123456", "a:80:80", "-a", ".a", "[::1", "::1", "[x]",
+     "[:::1]", "[1.2.3.4]", "[::]]",
+     "[1::2::3]", "[::12345]", "[:]:80", "[1:2:3:4:5:6:7]",
      "é", "a\n", "a" * 254, "a?b", "a#b", "\udcff"],
 )  # fmt: skip
 def test_an_invalid_host_is_400(authority: str) -> None:

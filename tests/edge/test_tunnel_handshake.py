@@ -176,6 +176,7 @@ BAD_ANSWERS = {
     "no Connection": "Upgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n",
     "an extension": BAD
     + "Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Extensions: permessage-deflate\r\n",
+    "a subprotocol without a name": BAD + "Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: \r\n",
     "a subprotocol that nobody offered": BAD
     + "Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: three\r\n",
 }
@@ -190,7 +191,7 @@ async def test_a_101_that_does_not_answer_the_handshake_is_502(tmp_path: Path, n
 
     async with through(tmp_path, script) as (gateway, _):
         bearer = harness.bearer(gateway)["Authorization"]
-        lines = (f"Authorization: {bearer}", "Sec-WebSocket-Protocol: one, two")
+        lines = (f"Authorization: {bearer}", "Sec-WebSocket-Protocol: one, , two,")
         status, problem, _ = await refused(gateway, "/ws/", *lines)
         assert (status, problem["code"]) == (502, "backend_malformed")
         await nobody_inside(gateway)

@@ -41,6 +41,8 @@ def test_every_spelling_of_it_is_its_own(host: str) -> None:
     assert is_own(host, 8080, ("0.0.0.0", 8080))
     assert is_own(host, 8080, ("10.1.1.1", 8080), ("::", 8080))
     assert is_own(host, 8080, ("localhost", 8080))
+    for spelling in ("*", "0", "127.1", "::ffff:127.0.0.1", "LOCALHOST."):
+        assert is_own(host, 8080, (spelling, 8080))
     assert not is_own(host, 8081, ("127.0.0.1", 8080))
     assert not is_own(host, 8080, ("127.0.0.2", 8080)) or host == "127.0.0.2"
 
@@ -95,6 +97,17 @@ def test_check_refuses_it_with_the_listener_and_the_line(
     assert f"({key} listen = 127.0.0.1:{port})" in told
     conf.write_text(conf.read_text().replace("[gateway]", "[gateway]\nvia_loops = 1"))
     assert main(["check", "-c", str(conf)]) == 0
+
+
+def test_a_listener_on_every_address_is_known_by_its_star(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    conf = write_conf(tmp_path, routing("http://localhost:8080"), listen="*:8080", admin="127.0.0.1:8081")
+    assert main(["check", "-c", str(conf)]) == 1
+    assert "its own address" in " ".join(capsys.readouterr().err.split()).replace("this gateway's", "its")
+    conf = write_conf(tmp_path, routing("http://localhost:9"), listen="*:8080", admin="127.0.0.1:8080")
+    assert main(["check", "-c", str(conf)]) == 1
+    assert "127.0.0.1:8080 is taken by" in " ".join(capsys.readouterr().err.split())
 
 
 async def test_an_edit_of_the_live_config_to_it_is_refused(tmp_path: Path) -> None:

@@ -433,12 +433,16 @@ async def test_a_child_gets_its_own_environment_added_to_the_gateway_s(folder, s
     assert supervisor.failures[0].lines == ("passed on added",)
 
 
-async def test_a_child_on_tcp_is_ready_when_its_whole_health_url_answers(folder, supervise):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+@pytest.mark.parametrize(("host", "in_url"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
+async def test_a_child_on_tcp_is_ready_when_its_whole_health_url_answers(folder, supervise, host, in_url):
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as free:
+        try:
+            free.bind((host, 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
         port = free.getsockname()[1]
-    command = (sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port))
-    supervisor = supervise(ChildSpec("tcp", command, {}, str(folder), "", f"http://127.0.0.1:{port}/"))
+    command = (sys.executable, "-m", "http.server", "--bind", host, str(port))
+    supervisor = supervise(ChildSpec("tcp", command, {}, str(folder), "", f"http://{in_url}:{port}/"))
     await supervisor.start()
     assert supervisor.states()[0]["state"] == "running"
 
@@ -467,6 +471,9 @@ def test_the_back_off_doubles_from_100_ms_to_10_s_and_begins_anew_after_10_s_of_
         ((("x",), {}, "/", "/tmp/" + "s" * 103), "over 107 bytes"),
         ((("x",), {}, "/", ""), "whole URL"),
         ((("x",), {}, "/", "", "https://127.0.0.1:9/"), "whole URL"),
+        ((("x",), {}, "/", "", "http://127.0.0.1:0/"), "backend bad.*whole URL"),
+        ((("x",), {}, "/", "", "http://127.0.0.1:99999/"), "backend bad.*whole URL"),
+        ((("x",), {}, "/", "", "http://[::1:9/"), "backend bad.*whole URL"),
     ],
 )
 def test_a_spec_that_could_never_be_supervised_is_refused(arguments, problem):
