@@ -14,32 +14,39 @@ from gateway.call import Call
 from gateway.core.errors import BadRequest, MethodNotAllowed, Unprocessable
 from gateway.core.model import MANAGE
 from gateway.edge import reply
-from gateway.handlers import content, parameters, preconditions, scopes
-from gateway.handlers.listing import link, prefix
+from gateway.handlers import content, large_answer, parameters, preconditions, scopes
+from gateway.handlers.kept import step
+from gateway.handlers.listing import json_text, link, prefix
 from gateway.handlers.parameters import in_parameter
 from gateway.store import collection as settings
 from gateway.store.collection import Collection
 from gateway.store.document import Precondition, names
 from gateway.store.patch import MergePatch
 from gateway.store.port import TenantStore
+from gateway.store.strict_json import dumps
 
 METHODS = "GET, HEAD, PUT, PATCH, DELETE"
 _OWN = frozenset({"_etag", "_declared", "_documents", "_bytes"})
 
 
-async def answer_all(call: Call, store: TenantStore) -> web.Response:
+async def answer_all(call: Call, store: TenantStore) -> web.StreamResponse:
     """200 `{"items": [...], "next": "..."}`: those that the token may read. A page may hold fewer than its
-    limit; `next` says whether there are more."""
+    limit, also because settings may be large; `next` says whether there are more."""
     given = parameters.read(call, ("limit", "cursor"))
     scopes.require_somewhere(call, "GET")
     limit, cursor = parameters.limit(given), given.get("cursor")
     with in_parameter("cursor"):
         page = await store.collections(limit, cursor)
-    shown = [one for one in page.items if scopes.may(call, one.name, "GET")]
-    body: dict[str, object] = {"items": [_data(one) for one in shown]}
-    if page.next is not None:
-        body["next"] = page.next
-    return reply.json(call, 200, body, link(f"{prefix(call)}/", given, page.next))
+    shown: list[bytes] = []
+    for one in page.items:
+        await step(call)
+        if scopes.may(call, one.name, "GET"):
+            shown.append(_text(one).encode())
+    following = "" if page.next is None else f',"next":{dumps(page.next)}'
+    parts = [b'{"items":[', *(part for one in shown for part in (one, b",")), f"]{following}}}".encode()]
+    if shown:
+        del parts[-2]
+    return large_answer.page(call, parts, link(f"{prefix(call)}/", given, page.next))
 
 
 async def answer_one(call: Call, store: TenantStore, name: str) -> web.Response:
@@ -72,7 +79,7 @@ async def _read(call: Call, store: TenantStore, name: str) -> web.Response:
         Precondition(match=precondition.match).require(one.etag)
     if precondition.none_match is not None and names(precondition.none_match, one.etag):
         return reply.empty(304, _headers(one))
-    return reply.json(call, 200, _data(one), _headers(one))
+    return json_text(200, _text(one), _headers(one))
 
 
 async def _put(call: Call, store: TenantStore, name: str) -> web.Response:
@@ -85,7 +92,7 @@ async def _put(call: Call, store: TenantStore, name: str) -> web.Response:
     headers = _headers(one)
     if new:
         headers[hdrs.LOCATION] = f"{prefix(call)}/{name}"
-    return reply.json(call, 201 if new else 200, _data(one), headers)
+    return json_text(201 if new else 200, _text(one), headers)
 
 
 async def _patch(call: Call, store: TenantStore, name: str) -> web.Response:
@@ -95,7 +102,7 @@ async def _patch(call: Call, store: TenantStore, name: str) -> web.Response:
     raw = await content.read(call, content.MERGE_PATCH)
     given = _settings(await content.parse(store, raw, settings.parse_data), name)
     one = await store.patch_collection(name, MergePatch(given), precondition)
-    return reply.json(call, 200, _data(one), _headers(one))
+    return json_text(200, _text(one), _headers(one))
 
 
 async def _delete(call: Call, store: TenantStore, name: str) -> web.Response:
@@ -127,12 +134,10 @@ def _headers(one: Collection) -> dict[str, str]:
     return headers
 
 
-def _data(one: Collection) -> dict[str, Any]:
-    return {
-        "name": one.name,
-        "_etag": one.etag,
-        "_declared": one.declared,
-        "_documents": one.documents,
-        "_bytes": one.bytes,
-        **one.settings.data,
-    }
+def _text(one: Collection) -> str:
+    """As JSON. The settings are text already, and may be large."""
+    declared = "true" if one.declared else "false"
+    own = f'"name":{dumps(one.name)},"_etag":{dumps(one.etag)},"_declared":{declared}'
+    counts = f'"_documents":{one.documents},"_bytes":{one.bytes}'
+    settings = one.text.removeprefix("{")
+    return f'{{{own},{counts}{"" if settings == "}" else ","}{settings}'

@@ -14,6 +14,7 @@ from gateway.edge.stream import Stream
 from gateway.store import representation
 from gateway.store.document import Document
 
+LARGE_PAGE = 256 * 1024  # bytes or characters, beyond which a page goes out in pieces
 _PIECE = 64 * 1024  # bytes
 
 
@@ -52,6 +53,18 @@ class LargePage(LargeAnswer):
                     await stream.write(piece)
                     await asyncio.sleep(0)  # the kernel may take megabytes before a write has to wait
             return await stream.end()
+
+
+def page(
+    call: Call, parts: Sequence[bytes | memoryview], headers: Mapping[str, str]
+) -> web.StreamResponse:
+    """The answer 200 that is made of these parts; a large one is counted, and goes out in pieces. Raises
+    TenantLimit, StoreSaturated."""
+    size = sum(map(len, parts))
+    if size <= LARGE_PAGE:
+        return web.Response(body=b"".join(parts), content_type="application/json", headers=headers)
+    hold(call, size)
+    return LargePage(parts, size, headers)
 
 
 def pieces(parts: Iterable[bytes | memoryview], size: int) -> Iterator[bytes]:

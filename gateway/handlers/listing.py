@@ -36,7 +36,6 @@ MAX_LINK = 7000
 # Characters of a filter or a query that the event loop reads itself, in half a millisecond, if it has no more
 # than a few small patterns.
 HERE = 2048
-LARGE_PAGE = 256 * 1024  # characters of documents, beyond which a page goes out in pieces
 
 _NOT_ACCEPTED = "The query is not accepted; see errors."
 NAMES = ("filter", "sort", "fields", "limit", "cursor", "count")
@@ -89,16 +88,14 @@ def _page(call: Call, page: Page[Document], headers: Mapping[str, str]) -> web.S
     following = "" if page.next is None else f',"next":{dumps(page.next)}'
     count = "" if page.count is None else f',"count":{page.count}'
     end = f"]{following}{count}}}"
-    if sum(len(document.text) + len(document.encoded) for document in page.items) <= LARGE_PAGE:
+    if sum(len(document.text) + len(document.encoded) for document in page.items) <= large_answer.LARGE_PAGE:
         items = ",".join([representation.item(document) for document in page.items])
         return json_text(200, f'{{"items":[{items}{end}', headers)
     parts: list[bytes | memoryview] = [b'{"items":[']
     for number, document in enumerate(page.items):
         parts += ([b","] if number else []) + list(representation.item_parts(document))
     parts.append(end.encode())
-    size = sum(map(len, parts))
-    large_answer.hold(call, size)
-    return large_answer.LargePage(parts, size, headers)
+    return large_answer.page(call, parts, headers)
 
 
 async def parse_filter(store: TenantStore, given: Parameters) -> Node:

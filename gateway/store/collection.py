@@ -8,6 +8,7 @@ Every member may be left out. What a schema may be is in schema.py.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from gateway.store.nodes import ID, META, Path, parse_path
 MAX_INDEXES = 16
 MAX_INDEX_FIELDS = 4
 MAX_SETTINGS_BYTES = 256 * 1024
+PAGE_BYTES = 4 * 1024 * 1024  # of a page of collections, which ends early when their settings are larger
+NO_TEXT = "{}"  # of the settings of a collection that is not declared
 MAX_TTL_SECONDS = 100 * 366 * 86400
 _index_name = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NO_DOCUMENTS_HAVE = "id, _created and _modified need no index"
@@ -91,15 +94,21 @@ NO_SETTINGS = CollectionSettings()
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """A collection: declared, or come to be with its first document. documents and bytes count what it
-    holds (bytes of the documents' JSON, expired ones until they are swept)."""
+    """A collection: declared, or come to be with its first document. text: its settings as JSON, in one
+    canonical form; they may be large, and a page holds many. documents and bytes count what it holds (bytes
+    of the documents' JSON, expired ones until they are swept)."""
 
     name: str
-    settings: CollectionSettings
+    text: str
     etag: str
     declared: bool
     documents: int
     bytes: int
+
+    @property
+    def settings(self) -> CollectionSettings:
+        """Read from the text each time that they are asked for."""
+        return from_data(json.loads(self.text), stored=True)
 
 
 def parse(raw: bytes) -> CollectionSettings:

@@ -86,17 +86,20 @@ async def delete(writes: Writes, name: str, precondition: Precondition, *, docum
 async def read_page(
     writes: Writes, after: str, limit: int
 ) -> tuple[tuple[Collection, ...], str | None]:
-    """Collections after `after`, at most `limit`, and the last one's name when there are more."""
+    """Collections after `after`, at most `limit` and as many as a page holds; and the last one's name when
+    there are more."""
     query = {"$and": [{"t": writes.tenant}, {"c": {"$gt": after}}]}
     found: list[Collection] = []
+    held = 0
     async with aclosing(writes.driver.find(COLLECTIONS, query, sort=[("c", 1)])) as rows:
         async for row in rows:
-            state = mongo_state.read(row["c"], row)
-            if not state.stored:
+            one = mongo_state.listed(row)
+            if one is None:
                 continue
-            if len(found) == limit:
+            if len(found) == limit or held > collections.PAGE_BYTES:
                 return tuple(found), found[-1].name
-            found.append(state.collection)
+            found.append(one)
+            held += len(one.text)
     return tuple(found), None
 
 

@@ -39,9 +39,11 @@ class State:
 
     @property
     def collection(self) -> Collection:
-        declared = self.settings_text is not None
+        text = self.settings_text
         etag = entity_tag(self.incarnation, self.declared_at)
-        return Collection(self.name, self.settings, etag, declared, self.documents, self.bytes)
+        return Collection(
+            self.name, text or collections.NO_TEXT, etag, text is not None, self.documents, self.bytes
+        )
 
     @property
     def apart(self) -> State:
@@ -91,6 +93,15 @@ def read(name: str, row: Row | None) -> State:
         tokens=row.get("tokens", {}),
         building=row.get("building", False),
     )
+
+
+def listed(row: Row) -> Collection | None:
+    """The collection that a row tells, its settings unread; None for one that does not count."""
+    text, documents = row.get("settings"), max(0, row["documents"])
+    if text is None and not documents:
+        return None
+    etag, size = entity_tag(row["i"], row["declared"]), max(0, row["bytes"])
+    return Collection(row["c"], text or collections.NO_TEXT, etag, text is not None, documents, size)
 
 
 def new_row(tenant: str, state: State) -> Row:

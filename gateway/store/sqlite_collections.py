@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 from gateway.core.errors import Conflict, NotFound
@@ -16,7 +17,7 @@ from gateway.store import sqlite_alterations, sqlite_trash
 from gateway.store.collection import Collection, CollectionSettings
 from gateway.store.document import Precondition, merge_patch
 from gateway.store.sqlite_alterations import Begun
-from gateway.store.sqlite_state import State, read_settings, read_state
+from gateway.store.sqlite_state import State, read_state
 from gateway.store.sqlite_transaction import COLLECTION_DELETED, Pace, Transaction
 from gateway.store.strict_json import dumps
 
@@ -105,9 +106,14 @@ def read(connection: sqlite3.Connection, name: str) -> Collection | None:
 def read_page(
     connection: sqlite3.Connection, after: str, limit: int
 ) -> tuple[tuple[Collection, ...], str | None]:
-    """Collections after `after`, at most `limit`, and the last one's name when there are more."""
-    found = []
-    for name, incarnation, version, text, documents, size in connection.execute(_LIST, (after, limit + 1)):
-        state = State(name, incarnation, "", version, text, documents, size, read_settings(text))
-        found.append(state.collection)
-    return tuple(found[:limit]), found[limit - 1].name if len(found) > limit else None
+    """Collections after `after`, at most `limit` and as many as a page holds; and the last one's name when
+    there are more."""
+    found: list[Collection] = []
+    held = 0
+    with closing(connection.execute(_LIST, (after, limit + 1))) as rows:
+        for name, incarnation, version, text, documents, size in rows:
+            if len(found) == limit or held > collections.PAGE_BYTES:
+                return tuple(found), found[-1].name
+            found.append(State(name, incarnation, "", version, text, documents, size).collection)
+            held += len(found[-1].text)
+    return tuple(found), None

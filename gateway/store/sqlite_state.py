@@ -108,9 +108,11 @@ class State:
 
     @property
     def collection(self) -> Collection:
-        declared = self.settings_text is not None
+        text = self.settings_text
         etag = entity_tag(self.incarnation, self.version)
-        return Collection(self.name, self.settings, etag, declared, self.documents, self.bytes)
+        return Collection(
+            self.name, text or collections.NO_TEXT, etag, text is not None, self.documents, self.bytes
+        )
 
 
 class Totals(NamedTuple):

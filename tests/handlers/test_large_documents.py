@@ -153,3 +153,26 @@ async def test_a_client_may_read_a_large_document_for_longer_than_the_total_time
         _, body = await slow.answer()
         assert json.loads(body) == {"id": "x", **data}
         slow.close()
+
+
+async def test_a_page_of_large_settings_ends_early_and_counts_until_it_is_read(tmp_path: Path) -> None:
+    tenants = {"acme": {"documents": {"body_memory": "7MiB"}}}
+    settings = {"schema": {"description": "x" * 240_000}}
+    async with serving(tmp_path, tenants=tenants) as api:
+        for n in range(20):
+            assert (await api("PUT", f"/c{n:02}", settings))[0] == 201
+        slow = await reader_of_little(api)
+        slow.send(request(api, "GET /documents/?limit=1000"))
+        memory = api.gateway.documents.memory
+        await eventually(lambda: memory.held("acme") >= 4_000_000)
+        assert (await api("GET", "/?limit=1000"))[2]["code"] == "tenant_limit"
+        assert (await api("GET", "/c00"))[0] == (await api("GET", "/?limit=1"))[0] == 200
+        _, body = await slow.answer()
+        first = json.loads(body)
+        await eventually(lambda: not memory.used)
+        rest = (await api("GET", f"/?limit=1000&cursor={first['next']}"))[2]
+        found = first["items"] + rest["items"]
+        assert [one["name"] for one in found] == [f"c{n:02}" for n in range(20)] and "next" not in rest
+        assert all(one["schema"] == settings["schema"] and one["_declared"] for one in found)
+        assert (await api.raw("HEAD", "/?limit=1000"))[::2] == (200, b"")
+        slow.close()

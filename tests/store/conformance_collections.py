@@ -35,6 +35,23 @@ def unique(*fields: str) -> dict[str, Any]:
 
 
 class Collections:
+    async def test_a_page_of_collections_ends_early_where_settings_are_large(
+        self, store: DocumentStore
+    ) -> None:
+        tenant = store.tenant(ACME)
+        large = settings(schema={"description": "ä" * 240_000})
+        for n in range(20):
+            await tenant.put_collection(f"c{n:02}", large)
+        found, page = [], await tenant.collections(1000)
+        while page.next is not None:
+            held = sum(len(one.text) for one in page.items)
+            assert collection.PAGE_BYTES < held < collection.PAGE_BYTES + 250_000
+            found += page.items
+            page = await tenant.collections(1000, page.next)
+        found += page.items
+        assert [one.name for one in found] == [f"c{n:02}" for n in range(20)] and len(page.items) < 5
+        assert found[0].settings == large
+
     async def test_a_collection_is_declared_read_changed_and_deleted(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
         with pytest.raises(NotFound):

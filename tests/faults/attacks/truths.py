@@ -56,6 +56,20 @@ async def collections(site: Site) -> None:
     await _each(site, work)
 
 
+async def _large_collections(site: Site) -> None:
+    for tenant in NOISY:
+        async with site.client(tenant) as client:
+            for n in range(150):
+                settings = {"schema": {"description": "x" * 240_000}}
+                async with client.put(f"/documents/large-{n}", json=settings) as response:
+                    await response.read()
+
+
+@attack("the list of 150 collections with settings of 240 kB", prepare=_large_collections)
+async def large_collections(site: Site) -> None:
+    await _each(site, lambda client, turn: client.get("/documents/", params={"limit": "1000"}))
+
+
 async def _many_collections(site: Site) -> None:
     for tenant in NOISY:
         async with site.client(tenant) as client:
