@@ -25,7 +25,7 @@ from gateway.store.collection import TTL, Index
 from gateway.store.document import name_problem, parse_members, to_text
 from gateway.store.indexing import Room, check_unique, other_entries
 from gateway.store.nodes import Path
-from gateway.store.patch import Bounds, JsonPatch, LargePatch, Patch, apply, parse_json_patch
+from gateway.store.patch import Bounds, LargePatch, Patch, apply, parse_json_patch
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,20 +51,6 @@ def is_light(text: bytes | str) -> bool:
     else:
         marks = text.count(b",") + text.count(b"[") + text.count(b"{")
     return marks <= LIGHT_VALUES
-
-
-def is_light_patch(patch: Patch, size: int) -> bool:
-    """The same of applying a patch to a light document of so many bytes, before anything is applied. Each
-    `copy` may double it, and two bytes of it may be a value."""
-    copies = 0
-    if isinstance(patch, LargePatch):
-        if not is_light(patch.text):
-            return False
-        plain = b"\\" not in patch.text  # else the word may be written otherwise
-        copies = patch.text.count(b'"copy"' if plain else b"{") if patch.array else 0
-    elif isinstance(patch, JsonPatch):
-        copies = sum(operation.op == "copy" for operation in patch.operations)
-    return copies == 0 or size << min(copies, 32) <= 2 * LIGHT_VALUES
 
 
 def _no_meter(seconds: float) -> None:

@@ -160,10 +160,12 @@ async def _compare_and_set(writes: Writes, old: State, change: Row) -> bool:
 
 async def _build(writes: Writes, state: State, new: frozenset[str]) -> None:
     """Make the entries of every document that was written by older settings. Raises UniqueConflict."""
+    step = state.batch
     after: str | None = None
     while True:
         where = scope(writes.tenant, state.name, {"_id": ids(writes.tenant, state.name, after=after)})
-        rows = writes.driver.find(DOCUMENTS, where, sort=[("_id", 1)], limit=_STEP, raw=True)
+        more: Any = {"limit": step, "raw": True, "batch": step}
+        rows = writes.driver.find(DOCUMENTS, where, sort=[("_id", 1)], **more)
         read = 0
         async with aclosing(rows):
             async for row in rows:
@@ -172,7 +174,7 @@ async def _build(writes: Writes, state: State, new: frozenset[str]) -> None:
                 if new & set(state.unique):
                     await _claim(writes, state, row["id"], new)
                 await writes.derive(state, row)
-        if read < _STEP:
+        if read < step:
             break
     query = _as_read(writes.tenant, state)
     await writes.driver.update(COLLECTIONS, query, {"$set": {"building": False}})

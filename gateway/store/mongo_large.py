@@ -10,7 +10,7 @@ from typing import Any
 from gateway.store import mongo_plan, mongo_raw, schema_checks
 from gateway.store.document import Document, LargeMembers
 from gateway.store.indexing import Room, other_entries
-from gateway.store.large import LIGHT_BYTES, Jobs, is_light_patch, no_collector
+from gateway.store.large import LIGHT_BYTES, Jobs, no_collector
 from gateway.store.matcher import matches
 from gateway.store.mongo_order import member
 from gateway.store.mongo_plan import Plan
@@ -18,7 +18,7 @@ from gateway.store.mongo_raw import RAW
 from gateway.store.mongo_rows import Row, derived, document, heading
 from gateway.store.mongo_state import State
 from gateway.store.nodes import Node
-from gateway.store.patch import LargePatch
+from gateway.store.patch import BeyondBounds, LargePatch
 from gateway.store.projection import WHOLE, Projection
 from gateway.store.schema_checks import Checks
 from gateway.store.sort import SortKey
@@ -83,7 +83,10 @@ class Rows:
             checks.check(schema, data, text)
 
         asked = None if schema is None else check
-        return mongo_plan.plan(self._tenant, state, write, identifier, row, had, now, asked)
+        try:
+            return mongo_plan.plan(self._tenant, state, write, identifier, row, had, now, asked)
+        except BeyondBounds:
+            return await self._plan_apart(state, write, identifier, row, now)
 
     def is_plan_apart(self, state: State, write: Write, row: Row | None) -> bool:
         """Whether a worker process has a part in the plan."""
@@ -116,7 +119,7 @@ def _is_light(write: Write, row: Row | None) -> bool:
         return False
     if not isinstance(write, Update) or row is None:
         return True
-    return RAW not in row and is_light_patch(write.patch, row["s"])
+    return RAW not in row
 
 
 def _with_text(made: Document, text: bytes) -> Document:

@@ -18,6 +18,7 @@ from gateway.store.document import (
     to_text,
 )
 from gateway.store.indexing import Room, check_unique, unique_key
+from gateway.store.large import LIGHT_PATCH
 from gateway.store.mongo_rows import Row, derived, heading, is_live, joined
 from gateway.store.mongo_state import State
 from gateway.store.patch import apply
@@ -67,11 +68,11 @@ def plan(
     own: bool = False,
 ) -> Plan:
     """identifier: of the document; for a Create a new one. row: what is there under it; its members are only
-    looked at for an Update, and then lost if they are the caller's `own`. had: its claims. check: asked of
-    what is written.
+    looked at for an Update, and then lost if they are the caller's `own`, who may take long. had: its claims.
+    check: asked of what is written.
 
     Raises NotFound, PreconditionFailed, PreconditionRequired, BodyTooLarge, Unprocessable for too many
-    entries, what the check raises, and what a patch raises."""
+    entries, what the check raises, and what a patch raises; of what is not `own` BeyondBounds too."""
     current = heading(row) if row is not None and is_live(row, now) else None
     data = _members(state, write, current, row, own)
     if data is None:
@@ -164,7 +165,9 @@ def _members(
         case Update(_, patch, precondition):
             there = _require(state, current, precondition)
             assert row is not None
-            return apply(patch, row.pop("d") if own else row["d"], there.id, own=own)
+            if own:
+                return apply(patch, row.pop("d"), there.id, own=True)
+            return apply(patch, row["d"], there.id, bounds=LIGHT_PATCH)
         case Delete(_, precondition):
             _require(state, current, precondition)
             return None

@@ -18,7 +18,7 @@ from gateway.store import mongo_filter, mongo_order
 from gateway.store.document import Document
 from gateway.store.large import Jobs
 from gateway.store.matcher import matches
-from gateway.store.mongo_driver import BATCH, Driver
+from gateway.store.mongo_driver import Driver
 from gateway.store.mongo_large import Rows, light_document
 from gateway.store.mongo_order import OWN, First, Position, is_behind, is_cut, member
 from gateway.store.mongo_raw import RAW
@@ -33,12 +33,8 @@ T = TypeVar("T")
 # A page ends early when its documents together are larger, so that no page holds gigabytes.
 PAGE_BYTES = 4 * 1024 * 1024
 
-# Rows of a collection are read ahead by about so many bytes.
-BATCH_BYTES = 2 * 1024 * 1024
-
 _META = ("id", "v", "i", "cr", "mo", "x")
 STEP = 0.002  # seconds of the event loop
-_STEP = 1000  # rows of one query of a scan
 _FETCHED = 100  # documents that are read together by their ids
 _ID_KEY = SortKey(ID)
 
@@ -144,12 +140,6 @@ class Listed:
         return self.deadline - time.monotonic()
 
     @property
-    def batch(self) -> int:
-        """How many rows are read ahead: fewer of a collection whose documents are large."""
-        each = self.state.bytes // max(self.state.documents, 1)
-        return max(1, min(BATCH, BATCH_BYTES // max(each, 1)))
-
-    @property
     def _looks_inside(self) -> bool:
         return any(condition.path not in OWN for condition in filters.conditions(self.node))
 
@@ -188,7 +178,7 @@ async def _sorted_there(
         # One range of _id, so that the server begins where the page does.
         conditions = [{"_id": _id_range(listed, order[0][1], position)}]
     # Where all that is read is of the page, no more is read than that.
-    batch = min(listed.batch, limit + 1) if listed.node == EVERYTHING else listed.batch
+    batch = listed.state.batch if listed.node != EVERYTHING else min(listed.state.batch, limit + 1)
     more: Any = {"seconds": listed.seconds, "raw": True, "batch": batch}
     rows = driver.find(DOCUMENTS, listed.query(*conditions), sort=order, **more)
     documents: list[Document] = []
@@ -254,11 +244,13 @@ async def count(driver: Driver, listed: Listed) -> int:
 
 
 async def scan(driver: Driver, listed: Listed) -> AsyncGenerator[Document, None]:
-    """Every document of the list, by id; in steps, so that no cursor waits in the server for slow readers."""
+    """Every document of the list, by id; in steps of what is read ahead, so that no cursor waits in the
+    server for slow readers."""
+    step = listed.state.batch
     after: str | None = None
     while True:
         here = {"_id": ids(listed.tenant, listed.state.name, after=after)}
-        more: Any = {"limit": _STEP, "raw": True, "batch": listed.batch}
+        more: Any = {"limit": step, "raw": True, "batch": step}
         rows = driver.find(DOCUMENTS, listed.query(here), sort=[("_id", 1)], **more)
         read = 0
         async with aclosing(rows):
@@ -268,7 +260,7 @@ async def scan(driver: Driver, listed: Listed) -> AsyncGenerator[Document, None]
                     await listed.turn.let_others()
                 if await listed.holds(row):
                     yield await listed.document(row)
-        if read < _STEP:
+        if read < step:
             return
 
 
@@ -374,7 +366,7 @@ async def _read(driver: Driver, listed: Listed, wanted: Sequence[str]) -> Mappin
     names = [joined(listed.tenant, listed.state.name, identifier) for identifier in wanted]
     query = scope(listed.tenant, listed.state.name, {"_id": {"$in": names}})
     found = {}
-    rows = driver.find(DOCUMENTS, query, raw=True, batch=listed.batch)
+    rows = driver.find(DOCUMENTS, query, raw=True, batch=listed.state.batch)
     async with aclosing(rows), aclosing(_held(rows, listed)) as held:
         async for row in held:
             found[row["id"]] = await listed.document(row)

@@ -14,6 +14,8 @@ from gateway.store.mongo_rows import SLOTS, Ordered, Row, joined
 from gateway.store.nodes import Path
 from gateway.store.schema import Schema
 
+BATCH_BYTES = 2 * 1024 * 1024  # of documents, about, that are read ahead
+_BATCH = 500  # documents
 _KNOWN_TEXT = 4 * 1024 * 1024  # characters of settings that are kept parsed
 
 
@@ -44,6 +46,12 @@ class State:
         return Collection(
             self.name, text or collections.NO_TEXT, etag, text is not None, self.documents, self.bytes
         )
+
+    @property
+    def batch(self) -> int:
+        """How many of its documents are read ahead: fewer where they are large."""
+        each = self.bytes // max(self.documents, 1)
+        return max(1, min(_BATCH, BATCH_BYTES // max(each, 1)))
 
     @property
     def apart(self) -> State:

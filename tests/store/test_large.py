@@ -31,7 +31,6 @@ from gateway.store.large import (
     Jobs,
     change,
     is_light,
-    is_light_patch,
     shape,
     skeleton,
 )
@@ -104,15 +103,6 @@ def test_a_worker_refuses_what_is_refused_elsewhere(raw: bytes) -> None:
             parse(raw, "x")
         told.append((refused.value.status, refused.value.detail, refused.value.extra))
     assert told[0] == told[1] == told[2]
-
-
-def test_whether_a_patch_may_make_much_of_a_document_is_told_before_it_is_applied() -> None:
-    copies = b"[%b]" % b",".join(b'{"op":"copy","from":"","path":"/%d"}' % n for n in range(6))
-    hidden = copies.replace(b'"copy"', rb'"\u0063opy"')
-    for patch in (parse_json_patch(copies), LargePatch(True, copies), LargePatch(True, hidden)):
-        assert is_light_patch(patch, 2 * LIGHT_VALUES >> 6)
-        assert not is_light_patch(patch, (2 * LIGHT_VALUES >> 6) + 1)
-    assert is_light_patch(LargePatch(False, copies), LIGHT_BYTES), "a merge patch adds what it is"
 
 
 def test_a_line_of_a_bulk_is_cut_into_what_is_small_and_its_text() -> None:

@@ -44,11 +44,11 @@ from gateway.store import sort as sorts
 from gateway.store.document import LargeMembers, Precondition
 from gateway.store.large import LIGHT_BYTES, Jobs
 from gateway.store.mongo import MongoDocumentStore
-from gateway.store.mongo_driver import BATCH
 from gateway.store.mongo_large import Rows
-from gateway.store.mongo_query import BATCH_BYTES, Listed
+from gateway.store.mongo_query import Listed
 from gateway.store.mongo_raw import RAW
 from gateway.store.mongo_rows import Row
+from gateway.store.mongo_state import BATCH_BYTES
 from gateway.store.mongo_tenant import MongoTenantStore
 from gateway.store.nodes import EVERYTHING
 from gateway.store.patch import LargePatch, MergePatch, parse_json_patch
@@ -309,6 +309,23 @@ async def test_a_list_that_waits_too_long_for_a_worker_is_too_slow() -> None:
             await work
 
 
+async def test_a_short_patch_that_makes_a_large_document_is_a_job(server: str) -> None:
+    """Each copy of a document into itself doubles it."""
+    jobs = Held()
+    jobs.go_on.set()
+    store = MongoDocumentStore(mongo_server.driver(server), b"k" * 32, jobs=jobs)
+    await store.start()
+    tenant = store.tenant(ACME)
+    copies = [{"op": "copy", "from": "/a", "path": f"/a/{n}"} for n in range(12)]
+    for count, plans in ((3, 0), (12, 1)):
+        await tenant.replace("c", "x", {"a": {"text": "x" * 100}})
+        patch = parse_json_patch(strict_json.dumps(copies[:count]).encode())
+        document = await tenant.patch("c", "x", patch)
+        assert jobs.plans == plans
+    assert document.size > LIGHT_BYTES and (await tenant.read("c", "x")) == document
+    await store.close()
+
+
 async def test_a_page_reads_no_more_than_it_needs_and_little_ahead_of_large_documents(
     store: MongoDocumentStore,
 ) -> None:
@@ -320,8 +337,8 @@ async def test_a_page_reads_no_more_than_it_needs_and_little_ahead_of_large_docu
     await tenant.list("c", Query(limit=3))
     await tenant.list("c", Query(filters.parse('{"n":1}'), limit=3))
     assert [chunk async for chunk in tenant.export("large")]
-    asked = [one["batchSize"] for one in commands.seen if one.get("find") == "documents"]
-    assert asked[:2] == [4, BATCH] and asked[-1] == 1
+    asked = [one.get("limit") or one["batchSize"] for one in commands.seen if one.get("find") == "documents"]
+    assert asked == [4, 500, 1, 1]
 
 
 # --- rows as bytes ---

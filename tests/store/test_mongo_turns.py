@@ -45,7 +45,7 @@ class Clock:
 
 
 def listed(clock: Clock, node: Node, sort: tuple[SortKey, ...] = (), seat: Any = None) -> Listed:
-    state: Any = SimpleNamespace(name="orders", usable={}, bytes=0, documents=0)
+    state: Any = SimpleNamespace(name="orders", usable={}, batch=500)
     return Listed("acme", state, node, sort, 1.0, time.monotonic() + 3600, Turn(seat, clock))
 
 
