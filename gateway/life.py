@@ -326,8 +326,10 @@ class Life:
             raise
         except NoRoute:
             front = call.snapshot.front
-            if front is None or call.path != front.path or method not in front.methods:
+            if front is None or call.path != front.path:
                 raise
+            if method not in front.methods:
+                raise MethodNotAllowed(", ".join(sorted(front.methods))) from None
             call.route = front
         call.cors = call.route.cors
         if not call.route.encoded_slash:

@@ -44,9 +44,13 @@ async def test_a_browser_gets_a_page_and_a_program_json(tmp_path: Path) -> None:
             assert status == (200 if path == "/?a=b" else status)
         status, headers, text = await asked(gateway, "HEAD", **HTML)
         assert (status, text) == (200, "") and int(headers["Content-Length"]) > 1000
-        for method in ("POST", "PUT", "DELETE", "OPTIONS"):
-            status, _, text = await asked(gateway, method)
-            assert (status, json.loads(text)["code"]) == (404, "no_route")
+        for method in ("POST", "PUT", "DELETE", "PROPFIND"):
+            status, headers, text = await asked(gateway, method)
+            assert (status, json.loads(text)["code"]) == (405, "method_not_allowed")
+            assert headers["Allow"] == "GET, HEAD, OPTIONS"
+        status, headers, text = await asked(gateway, "OPTIONS")
+        assert (status, headers["Allow"], text) == (204, "GET, HEAD, OPTIONS", "")
+        assert (await asked(gateway, "POST", "/nothing"))[0] == 404
 
 
 async def test_its_style_is_all_that_a_browser_may_use_of_it(tmp_path: Path) -> None:
@@ -74,7 +78,7 @@ async def test_routes_are_told_only_where_the_config_says_so(tmp_path: Path) -> 
         routing = Path(gateway.config.routing)
         routing.write_text(yaml.safe_dump(harness.routing(routes, front_page=False)))
         assert await gateway.live.reload()
-        assert (await asked(gateway))[0] == 404
+        assert (await asked(gateway))[0] == (await asked(gateway, "POST"))[0] == 404
 
 
 @pytest.mark.parametrize("path", ["/", "/{rest*}", "/{name}"])

@@ -14,8 +14,9 @@ MAX_HEADERS = 128
 _status_line = re.compile(rb"HTTP/1\.[01] ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?").fullmatch
 _length = re.compile(rb"[0-9]{1,18}").fullmatch
 _NO_BODY = frozenset({204, 304})
+_UPGRADE_REQUIRED = 426  # RFC 9110 section 15.5.22: it MUST say to what
 # What a line means for the answer.
-_KEEP, _DROP, _LENGTH, _CODING, _CONNECTION, _STREAM, _DATE, _SERVER, _CORS, _ENCODED = range(10)
+_KEEP, _DROP, _LENGTH, _CODING, _CONNECTION, _STREAM, _DATE, _SERVER, _CORS, _ENCODED, _UPGRADE = range(11)
 
 
 class _Kind(NamedTuple):
@@ -33,6 +34,8 @@ def _classify(name: bytes, value: bytes, line: bytes) -> _Kind:
         return _Kind(_CODING, b"", name, value.lower())
     if name == b"connection":
         return _Kind(_CONNECTION, b"", name, value.lower())
+    if name == b"upgrade":
+        return _Kind(_UPGRADE, b"", name, value)
     if name.decode() in HOP_BY_HOP or name == b"x-request-id":
         return _Kind(_DROP, b"", name, value)
     if name == b"content-type" and value.lower().startswith(b"text/event-stream"):
@@ -121,6 +124,7 @@ def _parse(raw: bytes, method: str) -> AnswerHead:
         raise BackendMalformed("The backend's answer has too many headers.")
     out: list[bytes] = []
     listed = b""
+    upgrade: list[bytes] = []
     lookup = _lines.get
     for line in rest:
         kind = lookup(line)
@@ -138,6 +142,8 @@ def _parse(raw: bytes, method: str) -> AnswerHead:
             _set_coding(head, kind.value)
         elif meaning == _CONNECTION:
             listed += b"," + kind.value
+        elif meaning == _UPGRADE:
+            upgrade += [kind.value] if head.status == _UPGRADE_REQUIRED else []
         else:
             head.stream |= meaning == _STREAM
             head.encoded |= meaning == _ENCODED
@@ -146,6 +152,8 @@ def _parse(raw: bytes, method: str) -> AnswerHead:
             head.cors |= meaning == _CORS
             out.append(kind.out)
     _finish(head, out, listed, method, first)
+    if upgrade:  # of one hop, and yet what a 426 is about: the client is told in our name
+        head.lines += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % b", ".join(upgrade)
     return head
 
 

@@ -8,9 +8,11 @@ from gateway.call import Call, CallRoute
 from gateway.core.forwarding import public_prefix
 from gateway.core.front_page import CONTENT_SECURITY_POLICY, FrontPage, prefers_html
 from gateway.core.model import Route
+from gateway.edge import reply
 
 NAME = "front-page"
 PATH = "/"
+METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def route(page: FrontPage | None) -> CallRoute | None:
@@ -19,6 +21,8 @@ def route(page: FrontPage | None) -> CallRoute | None:
         return None
 
     async def answer(call: Call) -> web.StreamResponse:
+        if call.method == "OPTIONS":
+            return reply.empty(204, {hdrs.ALLOW: ", ".join(sorted(METHODS))})
         html = prefers_html(call.head.values(b"accept"))
         prefix = public_prefix(call.forwarded)
         response = web.Response(
@@ -41,6 +45,6 @@ def route(page: FrontPage | None) -> CallRoute | None:
         path=PATH,
         target_name=NAME,
         target=answer,
-        methods=frozenset({"GET", "HEAD"}),
+        methods=METHODS,
         public=True,
     )

@@ -157,6 +157,16 @@ def test_what_is_the_hops_does_not_pass_and_the_rest_does_in_order_and_unchanged
     assert head.lines == b"B: 1\r\na:2\r\nB: 6\r\nC: \xff \t\r\nSet-Cookie: g=h\r\nSet-Cookie: i=j\r\n"
 
 
+def test_a_426_says_to_what_and_no_other_answer_does() -> None:
+    """RFC 9110 sections 7.8 and 15.5.22."""
+    said = ("Connection: close, Upgrade", "Upgrade: websocket", "A: 1", "Upgrade: h2c", "Content-Length: 0")
+    refused = head_of(*said, status="426 Upgrade Required")
+    assert refused.lines == b"A: 1\r\nConnection: Upgrade\r\nUpgrade: websocket, h2c\r\n"
+    assert refused.close
+    assert head_of(*said).lines == b"A: 1\r\n"
+    assert head_of("A: 1", "Content-Length: 0", status="426 Upgrade Required").lines == b"A: 1\r\n"
+
+
 def test_a_connection_cannot_take_away_what_says_what_the_body_is() -> None:
     head = head_of("Content-Type: a", "Connection: content-type, content-length", "Content-Length: 5")
     assert (head.lines, head.length) == (b"Content-Type: a\r\n", 5)
