@@ -88,6 +88,10 @@ class Held:
             self._budget.give_back(self._tenant, self.size - size)
             self.size = size
 
+    def apart(self) -> Held:
+        """What several calls of the tenant hold together is held by this, whichever of them ends first."""
+        return Held(self._budget, self._tenant, self._most)
+
     def hand_over(self) -> Callable[[], None]:
         """From now on it is the caller's, until it calls what this gives."""
         size, self.size = self.size, 0

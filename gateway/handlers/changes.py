@@ -18,15 +18,22 @@ from aiohttp import web
 
 from gateway.call import Call
 from gateway.core.counts import less
-from gateway.core.errors import BadRequest, Draining, Gone, StoreUnavailable, TenantLimit
+from gateway.core.errors import (
+    BadRequest,
+    BodyTooLarge,
+    Draining,
+    Gone,
+    StoreSaturated,
+    StoreUnavailable,
+    TenantLimit,
+)
 from gateway.edge.lifetimes import Lifetimes
 from gateway.edge.stream import Stream
 from gateway.handlers import parameters, scopes, total
+from gateway.handlers.batches import Batches
 from gateway.handlers.parameters import in_parameter
-from gateway.store import instants, representation
-from gateway.store.change import Change, Changes
+from gateway.store.change import Changes
 from gateway.store.port import TenantStore
-from gateway.store.strict_json import dumps
 
 HEARTBEAT = 15.0  # seconds without an event until a comment is sent: proxies cut what is silent
 RETRY = 1000  # milliseconds that a client waits before it comes back
@@ -44,7 +51,7 @@ class Feeds:
         self._heartbeat = heartbeat
         self._ends: dict[_End, str] = {}
         self._open: Counter[str] = Counter()
-        self._texts: dict[str, tuple[Changes, bytes]] = {}  # by tenant: what was encoded last
+        self._batches = Batches()
         self._draining = False
 
     def __len__(self) -> int:
@@ -76,20 +83,27 @@ class Feeds:
     async def _relay(
         self, call: Call, stream: Stream, feed: AsyncGenerator[Changes, None], first: Changes, end: _End
     ) -> None:
-        assert call.tenant is not None
-        name = call.tenant.id.value
         changes: Changes | None = first
         await stream.write(b"retry: %d\n" % RETRY)
         while changes is not None:
-            await stream.write(self._text(name, changes))
+            if not await self._send(call, stream, changes, end):
+                return
+            changes = None  # they may be large, and the next ones come who knows when
             changes = await self._next(stream, feed, end)
 
-    def _text(self, tenant: str, changes: Changes) -> bytes:
-        """Encoded once for all feeds that got them together."""
-        known = self._texts.get(tenant)
-        if known is None or known[0] is not changes:
-            known = self._texts[tenant] = changes, _text(changes).encode()
-        return known[1]
+    async def _send(self, call: Call, stream: Stream, changes: Changes, end: _End) -> bool:
+        """False: the feed ends, and its client comes back to what it has not seen."""
+        assert call.tenant is not None
+        try:
+            with self._batches.of(call, call.tenant.id.value, changes) as batch:
+                async for piece in batch.pieces(call):
+                    if end.done():
+                        return False  # a part of an event is none
+                    await stream.write(piece)
+        except (TenantLimit, StoreSaturated, BodyTooLarge) as error:
+            call.code = error.code
+            return False
+        return True
 
     async def _next(self, stream: Stream, feed: AsyncGenerator[Changes, None], end: _End) -> Changes | None:
         """What comes next; None when the feed is over. Meanwhile the client hears that it is still there."""
@@ -131,7 +145,7 @@ class Feeds:
         name = self._ends.pop(end)
         less(self._open, name)
         if name not in self._open:
-            self._texts.pop(name, None)
+            self._batches.forget(name)
         _finish(end)
 
     def drain(self) -> None:
@@ -150,19 +164,3 @@ def _cut(call: Call) -> None:
     """Its client does not read, so that it would not hear of the end."""
     if call.client is not None and call.client.relay is not None:
         call.client.relay.cut()
-
-
-def _text(changes: Changes) -> str:
-    """As an event stream. A block without data is no event, but its id counts."""
-    items, position = changes.items, changes.position
-    there = bool(items) and items[-1].event == position
-    return "".join(map(_event, items)) + ("" if there else f"id: {position}\n\n")
-
-
-def _event(change: Change) -> str:
-    document = "null" if change.document is None else representation.body(change.document)
-    return (
-        f"id: {change.event}\nevent: {change.kind}\n"
-        f'data: {{"id":{dumps(change.id)},"etag":{dumps(change.etag)},"at":"{instants.to_text(change.at)}"'
-        f',"document":{document}}}\n\n'
-    )

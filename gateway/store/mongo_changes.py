@@ -101,6 +101,7 @@ class Feeds:
                 if changes.items or time.monotonic() - told > POSITION_SECONDS:
                     yield changes
                     told = time.monotonic()
+                del changes  # they may be large, and the next ones come who knows when
                 if not more:
                     await _wait(event)
         finally:

@@ -91,11 +91,13 @@ class Feeds:
             while True:
                 event.clear()
                 sealed = await self._read(name, collection, epoch, seq, cursors)
-                seq = sealed.until
-                if sealed.changes.items or time.monotonic() - told > POSITION_SECONDS:
-                    yield sealed.changes
+                seq, more, changes = sealed.until, sealed.more, sealed.changes
+                del sealed
+                if changes.items or time.monotonic() - told > POSITION_SECONDS:
+                    yield changes
                     told = time.monotonic()
-                if not sealed.more:
+                del changes  # they may be large, and the next ones come who knows when
+                if not more:
                     await self._wait(name, event)
         finally:
             self._leave(name, event)

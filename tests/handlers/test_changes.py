@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sqlite3
 import time
@@ -15,10 +16,14 @@ import pytest
 import yaml
 from aiohttp import ClientResponse
 
+from gateway.store.change import Changes
 from tests import harness
 from tests.eventually import AT_ONCE, eventually
 from tests.fakes import RawClient
 from tests.handlers.api import ALL, Api, serving
+from tests.handlers.test_body_memory import sent
+from tests.handlers.test_large_documents import HUGE as LARGE
+from tests.handlers.test_large_documents import reader_of_little
 
 
 class Feed:
@@ -32,7 +37,7 @@ class Feed:
         """The fields of the next block, None at the end. A comment is the field ""."""
         fields: dict[str, str] = {}
         async with asyncio.timeout(30):
-            while line := (await self.response.content.readline()).decode():
+            while line := (await self.response.content.readline(max_line_length=2**24)).decode():
                 if line == "\n":
                     self.last_id = fields.get("id", self.last_id)
                     return fields
@@ -244,3 +249,71 @@ async def test_a_subscriber_that_does_not_read_costs_bounded_memory(tmp_path: Pa
         assert connection.transport.get_write_buffer_size() < 3_000_000  # of 12 MB
         client.close()
         await eventually(lambda: len(api.gateway.feeds) == 0)
+
+
+async def _large_written(api: Api, name: str) -> None:
+    body = json.dumps({"fill": "x" * LARGE}).encode()
+    assert await sent(api, "PUT", f"/orders/{name}", body) == 201
+
+
+async def _slow(api: Api, after: str = "") -> RawClient:
+    """A feed that hardly reads."""
+    client = await reader_of_little(api)
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    path = f"/changes?after={after} " if after else "/changes "
+    client.send(_request(api).replace(b"/changes ", path.encode()))
+    return client
+
+
+async def test_feeds_that_do_not_read_hold_a_large_document_once_and_it_counts(tmp_path: Path) -> None:
+    async with serving(tmp_path, body_limit="10MiB") as api:
+        slow = [await _slow(api) for _ in range(10)]
+        memory, listener = api.gateway.documents.memory, api.gateway.listener
+        await eventually(lambda: sum(c.relay is not None for c in listener.connections) == 10)
+        async with feed(api) as subscriber:
+            await subscriber.block()
+            await _large_written(api, "x")
+            assert len((await subscriber.event())[1]["document"]["fill"]) == LARGE
+        await eventually(lambda: LARGE < memory.held("acme") < 2 * LARGE)
+        transports = [c.transport for c in listener.connections if c.transport is not None and c.relay]
+        buffers = [transport.get_write_buffer_size() for transport in transports]
+        assert len(buffers) >= 10 and max(buffers) < 1_000_000
+        for client in slow[1:]:
+            client.close()
+        await eventually(lambda: len(api.gateway.feeds) == 1)
+        assert memory.held("acme") > LARGE
+        slow[0].close()
+        await eventually(lambda: len(api.gateway.feeds) == 0 and memory.used == 0)
+
+
+async def test_a_feed_for_which_there_is_no_memory_ends_and_can_come_back(tmp_path: Path) -> None:
+    tenants = {"acme": {"documents": {"body_memory": "15MiB"}}}
+    async with serving(tmp_path, tenants=tenants, body_limit="10MiB") as api:
+        async with feed(api) as subscriber:
+            await subscriber.block()
+            first = subscriber.last_id
+            await _large_written(api, "x")
+            await subscriber.event()
+            second = subscriber.last_id
+        await _large_written(api, "y")
+        memory = api.gateway.documents.memory
+        slow = await _slow(api, first)
+        await eventually(lambda: memory.held("acme") > LARGE)
+        async with feed(api, f"/orders/changes?after={second}") as subscriber:
+            assert await subscriber.block() is not None
+            assert await subscriber.block() is None
+        slow.close()
+        await eventually(lambda: not memory.used)
+        async with feed(api, f"/orders/changes?after={second}") as subscriber:
+            assert (await subscriber.event())[1]["id"] == "y"
+        await eventually(lambda: not memory.used)
+
+
+async def test_a_feed_that_waits_for_changes_holds_none_of_those_before(api: Api) -> None:
+    async with feed(api) as subscriber:
+        await subscriber.block()
+        await api("PUT", "/orders/x", {"t": "x" * 200_000})
+        await subscriber.event()
+        await eventually(
+            lambda: not [one for one in gc.get_objects() if isinstance(one, Changes) and one.items]
+        )
