@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from ipaddress import ip_address
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
-from gateway.core import access, tenancy
+from gateway.core import access, listeners, tenancy
 from gateway.core.errors import BadRequest, Forbidden, GatewayError, MethodNotAllowed, NoRoute
 from gateway.core.model import Identity, Tenant
 from gateway.core.target import host_of
@@ -65,10 +64,8 @@ def _check_host(request: web.Request, hosts: Collection[str]) -> None:
     host = host_of(values[0])
     if not host or host == "localhost" or host in hosts:
         return
-    try:
-        ip_address(host.strip("[]"))
-    except ValueError:
-        raise Forbidden("This Host is not served; add it to [admin] hosts in gateway.conf.") from None
+    if not listeners.is_address(listeners.plain(host)):  # in any spelling: none can be another's name
+        raise Forbidden("This Host is not served; add it to [admin] hosts in gateway.conf.")
 
 
 def _check_token(

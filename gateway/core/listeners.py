@@ -26,7 +26,7 @@ def parse(entry: str) -> Listen:
     found = _brackets(host)
     if found is not None and _port(port) and int(port) < 65536:
         host = plain(found[1] or found[2])
-        if host and (_is_address(host) or _is_name(host)):
+        if (is_address(host) and not _lacks_zone(host)) or _is_name(host):
             return host, int(port)
     raise Wrong(f"is no address: {_fault(entry)}", "", parse, _meant(entry))
 
@@ -65,12 +65,18 @@ def _inet_aton(host: str) -> IPv4Address | None:
     return IPv4Address(int.from_bytes(bytes([*front, *last.to_bytes(4 - len(front), "big")]), "big"))
 
 
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
+    """Whether a host, in its one spelling, is no name."""
     try:
         ip_address(host)
     except ValueError:
         return False
     return True
+
+
+def _lacks_zone(host: str) -> bool:
+    """Whether nobody knows at which network an address of any link is meant (RFC 4007 section 11)."""
+    return ":" in host and "%" not in host and IPv6Address(host).is_link_local
 
 
 def _is_name(host: str) -> bool:
@@ -98,10 +104,12 @@ def _fault(entry: str) -> str:
     host, _, port = entry.rpartition(":")
     if not host.strip("[]") and _port(port):
         return "it lacks the host"
-    if not host or _is_address(plain(entry)):
+    if not host or is_address(plain(entry)):
         return "it lacks the port"
     if not _port(port) or int(port) > 65535:
         return "its port is no number up to 65535"
+    if is_address(plain(host)) and _lacks_zone(plain(host)):
+        return "an address of this kind needs its interface, as in [fe80::1%eth0]:8080"
     return "its host is neither an IP address nor a name"
 
 
@@ -161,7 +169,7 @@ def _hosts(host: str) -> frozenset[str]:
 def is_loopback(host: str) -> bool:
     """Whether a listener on this host is reached from this machine only."""
     hosts = _hosts(host)
-    return all(_is_address(host) and ip_address(host).is_loopback for host in hosts)
+    return all(is_address(host) and ip_address(host).is_loopback for host in hosts)
 
 
 def reachable(listen: Listen) -> Listen:

@@ -274,6 +274,9 @@ def check_network(value: str) -> str:
 
 def _networks(value: str) -> list[str]:
     text = value.strip()
+    address, _, prefix = text.partition("/")
+    if address.lower().startswith("::ffff:") and "." in address and prefix.isdecimal() and int(prefix) <= 32:
+        text = text[len("::ffff:") :]  # the prefix is that of the IPv4 network
     try:
         return [str(ip_network(text, strict=False))]
     except ValueError:

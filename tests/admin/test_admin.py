@@ -177,8 +177,9 @@ async def test_a_foreign_host_is_refused_even_for_the_probes(tmp_path: Path, hos
 
 @pytest.mark.parametrize(
     "host",
-    ["localhost", "LOCALHOST:1", "127.0.0.1", "10.1.2.3:8081", "[::1]", "[::1]:8081", "ops.example:81"],
-)
+    ["localhost", "LOCALHOST:1", "127.0.0.1", "127.1:8081", "10.1.2.3:8081", "[::1]", "[::1]:8081",
+     "ops.example:81"],
+)  # fmt: skip
 async def test_addresses_localhost_and_the_hosts_of_the_config_are_taken(tmp_path: Path, host: str) -> None:
     async with admin_of(tmp_path, admin_hosts=("ops.example",)) as asked:
         assert (await asked.ask("/livez", Host=host))[0] == 200

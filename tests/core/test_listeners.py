@@ -106,6 +106,7 @@ def test_an_entry_is_read_in_its_one_spelling(entry: str, listen: tuple[str, int
         ("-a:80", "neither", None),
         ("a@b:80", "neither", "b:80"),
         (f"{'a' * 64}:80", "neither", None),
+        ("[fe80::1]:80", "needs its interface", None),
         ("*.example:80", "neither", None),
         ("%HOST%:80", "neither", None),
     ],

@@ -155,6 +155,7 @@ def test_no_access_log_is_an_empty_word() -> None:
         ("[backend:x]\ncommand = a > log", "[backend:x].command", "> would be handed"),
         ("[backend:x]\ncommand = a ${socket}", "[backend:x].command", "not filled in"),
         ("[backend:x]\ncommand = a\nhealth = http://h:99999/", "[backend:x].health", "host or its port"),
+        ("[backend:x]\ncommand = a\nhealth = http://[::1]:99999/", "[backend:x].health", "host or its port"),
         ("[backend:x]\ncommand = a\nhealth = http://h:0/x", "[backend:x].health", "lacks the port"),
         ("[backend:x]\ncommand = a\nhealth = http://h/x", "[backend:x].health", "lacks the port"),
         ("[backend:x]\ncommand = a\nhealth = http://h:/x", "[backend:x].health", "lacks the port"),

@@ -246,6 +246,7 @@ def test_each_problem_has_its_line(path: Path) -> None:
         ("routes.0.cors.origins.0", "https://*.example.com", "https://app.example.com"),
         ("routes.0.cors.headers.0", "X-A: 1", "X-A"),
         ("trusted_proxies.0", "10.0.0.1/8", "10.0.0.0/8"),
+        ("trusted_proxies.0", "::ffff:10.0.0.0/8", "10.0.0.0/8"),
         ("trusted_proxies.0", "localhost", "127.0.0.1"),
         ("version", "1", "version: 1"),
         ("version", 1.1, "version: 1"),
