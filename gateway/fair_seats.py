@@ -156,6 +156,10 @@ class FairSeats:
         seat.park(resume)
         return seat
 
+    def absent(self, key: str, weight: float) -> Seat:
+        """One that was let go of: for what comes back later, by `park` or `again`."""
+        return Seat(self, key, weight, None, 0.0)
+
     async def take(self, key: str, weight: float = 1.0, wait: float | None = None) -> Seat:
         """A seat, after at most `wait` seconds (else the seats' own).
 

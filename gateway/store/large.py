@@ -12,7 +12,7 @@ import asyncio
 import gc
 import json
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
@@ -121,6 +121,33 @@ class Jobs:
         except (TimeoutError, CancelledError):
             work.cancel()
             raise StoreUnavailable("The work on a large document did not come to its end.") from None
+
+    @property
+    def are_apart(self) -> bool:
+        """Whether worker processes do them."""
+        return self._pool is not None and self._loop is not None
+
+    def begin(
+        self, tenant: str, seconds: float, function: Callable[P, T], *args: P.args, **more: P.kwargs
+    ) -> Future[T]:
+        """A job of so many seconds of processor time, for a thread to wait for, if they are apart. It raises
+        JobTooCostly, too, and ends soon when it is cancelled."""
+        assert self._pool is not None and self._loop is not None
+        limits = Limits(_LIMITS.memory, seconds, _LIMITS.wall)
+        job = self._in_lane(self._pool, limits, tenant, function, *args, **more)
+        return asyncio.run_coroutine_threadsafe(job, self._loop)
+
+    async def _in_lane(
+        self,
+        pool: ProcessPool,
+        limits: Limits,
+        tenant: str,
+        function: Callable[P, T],
+        *args: P.args,
+        **more: P.kwargs,
+    ) -> T:
+        async with self._lane(tenant):
+            return await pool.run_within(limits, tenant, function, *args, **more)
 
     @asynccontextmanager
     async def _lane(self, tenant: str) -> AsyncGenerator[None, None]:

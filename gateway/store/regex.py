@@ -9,7 +9,7 @@ import importlib
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from threading import Lock, current_thread, main_thread
+from threading import Lock, current_thread, local, main_thread
 from time import monotonic, sleep
 from typing import Any
 from weakref import WeakValueDictionary
@@ -24,6 +24,8 @@ MAX_PATTERN = 1000
 MAX_PROGRAM = 8192  # instructions that one pattern compiles to: some 6 ms of a locked interpreter
 MAX_PROGRAMS = 49_152  # and those of one filter together
 MAX_KEPT = 64 * 1024 * 1024  # bytes of the patterns that are kept when nobody uses them
+AT_ONCE = 50_000_000  # instructions times bytes of a text, beyond which RE2 should be where it can be ended
+_BYTES = 4  # of a character of UTF-8, at most
 SMALL = 40  # characters of a pattern that compiles in a tenth of a millisecond
 _MEMORY, _MEMORY_OF_CLASSES = 256 * 1024, 1024 * 1024  # bytes that one pattern may take while it matches
 _PAUSED = 0.001  # seconds; behind a pattern that took longer others have the interpreter for as long
@@ -36,16 +38,39 @@ _escaped = re.compile(r"\\(.)", re.DOTALL)
 _small = re.compile(rf"(?:\(\?[ims]+\))?(?:[^\\{{]|\\[^A-Za-z0-9]){{0,{SMALL}}}", re.DOTALL)
 
 
+class Here(local):
+    """elsewhere: matches a pattern and a text for this thread, where it takes long; None: it does so itself,
+    as a worker process does."""
+
+    elsewhere: Callable[[str, str], bool] | None = None
+
+
+here = Here()
+
+
 class Pattern:
     """A compiled pattern. size: instructions. room: bytes that it may take."""
 
-    __slots__ = ("__weakref__", "room", "search", "size", "used")
+    __slots__ = ("__weakref__", "_search", "pattern", "room", "size", "used")
 
-    def __init__(self, search: Callable[[str], bool], size: int, room: int) -> None:
-        self.search = search
+    def __init__(self, pattern: str, search: Callable[[str], bool], size: int, room: int) -> None:
+        self.pattern = pattern
+        self._search = search
         self.size = size
         self.room = room
         self.used = True
+
+    def search(self, text: str) -> bool:
+        """Whether the text holds a match."""
+        if here.elsewhere is not None and takes_long(self.size, text):
+            return here.elsewhere(self.pattern, text)
+        return self._search(text)
+
+
+def takes_long(size: int, text: str) -> bool:
+    """Whether matching may take longer than some 40 ms: each byte of the text may take a nanosecond for each
+    instruction of the pattern."""
+    return size * len(text) * (1 if text.isascii() else _BYTES) > AT_ONCE
 
 
 class _Known:
@@ -159,4 +184,6 @@ def _compile(pattern: str) -> Pattern:
         raise ValueError("the pattern is not in RE2's syntax, or too large") from None
     if found.programsize > MAX_PROGRAM:
         raise ValueError("the pattern is too large: repeat less often, or narrower classes than \\p{L}")
-    return Pattern(lambda text: found.search(text) is not None, found.programsize, options.max_mem)
+    return Pattern(
+        pattern, lambda text: found.search(text) is not None, found.programsize, options.max_mem
+    )

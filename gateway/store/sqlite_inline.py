@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic, thread_time
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gateway.store import sqlite_errors
 from gateway.store.nodes import Compare, Eq, Exists, In, Node, Size, Text, Type, conjuncts
@@ -75,6 +75,9 @@ class Look:
     def apart(self) -> Iterator[None]:
         raise sqlite_errors.interrupted()
         yield
+
+    def of_one(self, ask: Callable[[], Any]) -> Any:
+        raise sqlite_errors.interrupted()
 
 
 class Inline:

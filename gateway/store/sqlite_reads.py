@@ -12,16 +12,19 @@ import ctypes
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import CancelledError, Executor, Future
 from contextlib import contextmanager
 from threading import Event, Lock
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gateway.core.errors import StoreUnavailable, TenantQueueFull
 from gateway.fair_seats import FairSeats, Seat
-from gateway.store import sqlite_documents, sqlite_errors
+from gateway.process_pool import JobTooCostly
+from gateway.store import regex, sqlite_documents, sqlite_errors
 from gateway.store.document import Document
+from gateway.store.large import Jobs
 from gateway.store.sqlite_files import MAX_WAITING, Files, TenantFile
+from gateway.store.sqlite_matching import Asked, Matching, Verdicts, match_each
 from gateway.store.sqlite_statement import here
 from gateway.store.sqlite_writers import ShortReads
 
@@ -37,10 +40,15 @@ _trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc, which else 
 
 class Reading:
     """One read in a thread: whether it goes on. seat: for its first slice. scans: the seats for the others.
-    short: where it counts until it turns out to be a scan. seconds: after how long it is given up. cancel()
-    and end() are called on the event loop, the others by the thread."""
+    short: where it counts until it turns out to be a scan. seconds: after how long it is given up. jobs: of
+    worker processes. cancel() and end() are called on the event loop, the others by the thread."""
 
-    def __init__(self, seat: Seat, scans: FairSeats, short: ShortReads, seconds: float) -> None:
+    def __init__(
+        self, seat: Seat, scans: FairSeats, short: ShortReads, seconds: float, jobs: Jobs
+    ) -> None:
+        self.matching = Matching(self._match_each)
+        self._jobs = jobs
+        self._job: Future[Verdicts] | None = None
         self._seat = seat
         self._scans = scans
         self._short = short
@@ -52,7 +60,7 @@ class Reading:
         self._apart = False
         self._worked = 0.0  # seconds of processor time of its thread, when it last took up work
         self._used = 0.0
-        self._cancelled = False
+        self._cancelled = self._ended = False
         self.is_large = False  # its statements are nothing to be kept
 
     def begin_large(self) -> None:
@@ -95,6 +103,33 @@ class Reading:
             finally:
                 self._apart = False
 
+    def of_one(self, ask: Callable[[], Any]) -> Any:
+        """See Matching.of_one."""
+        return self.matching.of_one(ask)
+
+    def _match_each(self, asked: Asked) -> Verdicts:
+        """By a worker process, with the time that is left; others have the seat meanwhile. Raises
+        sqlite3.OperationalError, as an interrupted statement does, and what Jobs.begin tells of."""
+        left = self._until - time.monotonic()
+        if left <= 0 or self._cancelled:
+            raise sqlite_errors.interrupted()
+        self.pause()
+        self._loop.call_soon_threadsafe(self._leave)
+        job = self._job = self._jobs.begin(self._seat.key, left, match_each, asked)
+        if self._cancelled:
+            job.cancel()
+        try:
+            return job.result(left)
+        except (TimeoutError, CancelledError, JobTooCostly):
+            job.cancel()
+            raise sqlite_errors.interrupted() from None
+        finally:
+            self._job = None
+            self._resumed.clear()
+            self._loop.call_soon_threadsafe(self._come_back)
+            self._resumed.wait(max(0.0, self._until - time.monotonic()))
+            self.begin()
+
     def begin(self) -> None:
         """The thread takes up work."""
         self._worked = time.thread_time()
@@ -121,16 +156,40 @@ class Reading:
         else:
             self._seat.park(self._resumed.set, self._used)
 
+    def _leave(self) -> None:
+        """Until `_come_back`; what waits for a worker process has turned out to be a scan."""
+        if self._is_short:
+            self._is_short = False
+            self._short.count -= 1
+            self._seat.release(self._used)
+            self._seat = self._scans.absent(self._seat.key, self._seat.weight)
+        else:
+            self._seat.release(self._used)
+
+    def _come_back(self) -> None:
+        if self._cancelled or self._ended:
+            self._resumed.set()
+        else:
+            self._seat.park(self._resumed.set)
+
     def cancel(self) -> None:
         """Nobody waits for it any more: it ends when SQLite asks next. It keeps its seat until then."""
         self._cancelled = True
         self._resumed.set()
+        if (job := self._job) is not None:
+            job.cancel()
+
+    @property
+    def elsewhere(self) -> Callable[[str, str], bool] | None:
+        """See regex.Here."""
+        return self.matching.search if self._jobs.are_apart else None
 
     @property
     def was_scan(self) -> bool:
         return not self._is_short
 
     def end(self) -> None:
+        self._ended = True
         if self._is_short:
             self._short.count -= 1
         self._seat.release(self._used)
@@ -229,7 +288,8 @@ class Reads:
             raise _closing()
         use = use or Use()
         use.begin()
-        reading = Reading(seat, self.scans, self._files.writers.short_reads, self._query_seconds)
+        short = self._files.writers.short_reads
+        reading = Reading(seat, self.scans, short, self._query_seconds, self._files.jobs)
         self._running.add(reading)
         running = asyncio.get_running_loop().run_in_executor(self._threads, _timed, work, reading)
 
@@ -311,10 +371,15 @@ class Reads:
 def _timed(work: Callable[[Reading], T], reading: Reading) -> T:
     reading.begin()
     here.turn = reading
+    regex.here.elsewhere = reading.elsewhere
     try:
         return work(reading)
+    except sqlite3.Error:
+        if reading.matching.failed is not None:
+            raise reading.matching.failed from None
+        raise
     finally:
-        here.turn = None
+        here.turn = regex.here.elsewhere = None
         reading.pause()
 
 

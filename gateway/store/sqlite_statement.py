@@ -27,6 +27,10 @@ class Turn(Protocol):
         """Whether the read is to end; it may wait until others had their turn."""
         ...
 
+    def of_one(self, ask: Callable[[], Any]) -> Any:
+        """What `ask` gives of a single large document, asked as often as it takes; see sqlite_matching.py."""
+        ...
+
 
 TABLES = 4  # of elements, in an expression over documents of LIGHT_BYTES
 WHOLE_TEXT = "whole_text"  # the collation
@@ -139,9 +143,14 @@ class Bound:
             asked.statement = statement, inner
         statement, inner = asked.statement
         inner.values[f"p{len(inner.values) - 1}"] = row
-        try:
+
+        def ask() -> tuple[Any, ...]:
             with apart():
-                asked.values = connection.execute(statement, inner.values).fetchone()
+                values: tuple[Any, ...] = connection.execute(statement, inner.values).fetchone()
+            return values
+
+        try:
+            asked.values = ask() if here.turn is None else here.turn.of_one(ask)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
                 raise
