@@ -16,11 +16,12 @@ from typing import Any
 
 from gateway.call import Call, Snapshot, Target
 from gateway.core.budget import Budget
+from gateway.core.command_line import Command
 from gateway.core.errors import Draining
 from gateway.core.model import Backend
 from gateway.core.openmetrics import Gauge
 from gateway.core.problems import Problem
-from gateway.core.process import Command, ProcessConfig
+from gateway.core.process import ProcessConfig
 from gateway.edge.accesslog import AccessLog
 from gateway.edge.holding import Memory
 from gateway.edge.lifetimes import Lifetimes

@@ -45,6 +45,8 @@ def _of_documents(written: RouteSettings) -> Iterator[Found]:
     for name, reason in _OF_BACKENDS.items():
         if getattr(written, name) != RouteSettings.model_fields[name].default:
             yield (name,), reason, "remove it"
+    if written.encoded_slash == "pass":
+        yield ("encoded_slash",), "documents take %2F as it is: it is never a slash there", "remove it"
     for name, reason in _TIMES_OF_BACKENDS.items():
         if getattr(written.timeouts, name) is not None:
             yield ("timeouts", name), reason, _TOTAL

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from gateway.core.problems import Problem, Problems
 
+# A section's head, and what stands behind it that is no comment.
+_HEAD = re.compile(r"\s*\[[^\]]+\](?:\s*[#;]|\s*(\S?))")
 _SECTION = re.compile(r"\[(.+)\]")
 _KEY = re.compile(r"([^\s=:#;\[][^=:]*?)\s*(?:[=:]|$)")
 _CONFLICT = re.compile(r"(?:<{7}|={7}|>{7})(?: |$)")
@@ -35,7 +37,21 @@ class Ini:
 
 def read(text: str) -> Ini:
     """Raises Problems, each with its line."""
+    alone = re.search(r"\r(?!\n)", text)
+    if alone is not None:
+        reason = "a carriage return stands alone there: what follows would be part of the same line"
+        hint = "save it with line feeds as the ends of lines, as editors call it: LF"
+        raise Problems([Problem((), reason, hint, text.count("\n", 0, alone.start()) + 1)])
+    goes_on = False  # an indented line with the value of a key
     for number, line in enumerate(text.split("\n"), 1):
+        head = _HEAD.match(line)
+        if head is not None and not (goes_on and line[0].isspace()):
+            goes_on = False
+            if head[1]:
+                reason = "what stands behind the section's name would be ignored"
+                raise Problems([Problem((), reason, "begin it on a line of its own", number)])
+        elif _KEY.match(line):
+            goes_on = True
         if _CONFLICT.match(line):
             raise Problems([Problem((), "it marks a conflict of a merge", "resolve it", number)])
     parser = configparser.ConfigParser(interpolation=None)

@@ -124,6 +124,16 @@ def _meant(entry: str) -> Iterable[str]:
         yield text((plain(rest), 8080))
 
 
+def free_beside(near: Listen, taken: Iterable[Listen]) -> Listen:
+    """The same host with the next port that clashes with none of these."""
+    taken = list(taken)
+    ports = [*range(near[1] + 1, 65536), *range(1024, near[1])]
+    for port in ports:
+        if not any(clash((near[0], port), other) for other in taken):
+            return near[0], port
+    return near[0], 0
+
+
 def clash(one: Listen, other: Listen) -> bool:
     """Whether they cannot both be bound, as far as their texts say. Port 0 is any free one.
 

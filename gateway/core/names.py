@@ -184,7 +184,7 @@ def check_origin(value: Any) -> str:
         if "*" in str(value):
             reason = "is no origin: a * stands alone, it is no part of one"
         else:
-            reason = "is no origin" + ("" if "://" in str(value) else ": it has no scheme, such as https://")
+            reason = f"is no origin{_origin_fault(str(value))}"
         raise Wrong(reason, hint, check_origin, _origins(value))
     if meant != value:
         raise Wrong(
@@ -193,9 +193,32 @@ def check_origin(value: Any) -> str:
     return meant
 
 
+def _origin_fault(value: str) -> str:
+    found = URL.fullmatch(value.strip())
+    if found is None:
+        return ": it has no scheme, such as https://"
+    if found[1].lower() == "file":
+        return ": a browser says null for pages from files, whoever made them; serve the page by http"
+    host, port = split_authority(found[2])
+    if not host:
+        return ": it has no host"
+    if port and not (port.isdecimal() and 0 < int(port) < 65536):
+        return ": its port is none from 1 to 65535"
+    return ""
+
+
+_HTTP = re.compile(r"(https?|wss?)(?::/*|//?)(?=[^/:])", re.IGNORECASE)  # also with a slip behind it
+_OTHER = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?![0-9]+(?:/|$))")  # a scheme, no host with a port
+_LOCAL = re.compile(r"(localhost|127\.[0-9.]+|\[::1\])(?=[:/]|$)", re.IGNORECASE)
+
+
 def _origins(value: Any) -> Iterable[str]:
     text = str(value).strip().replace("*", "app")
-    for guess in (text, f"https://{text}"):
+    if _HTTP.match(text):
+        text = _HTTP.sub(r"\1://", text, count=1)
+    elif not _OTHER.match(text) and "@" not in text:
+        text = f"{'http' if _LOCAL.match(text) else 'https'}://{text}"
+    for guess in (text, re.sub(r"(?<=[^/:]):[0-9]+(?=[/?#]|$)", "", text, count=1)):
         meant = origin.serialized(guess)
         if meant is not None:
             yield meant
@@ -205,7 +228,12 @@ def check_link(value: str) -> str:
     """Where a link of the front page leads."""
     if not re.fullmatch(LINK, value):
         hint = "an address with https://, http:// or mailto:, or a path of this gateway"
-        raise Wrong("is not the address of a link", hint, check_link, [f"https://{value.strip()}"])
+        text = value.strip()
+        if _HTTP.match(text):
+            near = [_HTTP.sub(r"\1://", text, count=1)]
+        else:
+            near = [] if _OTHER.match(text) else [f"mailto:{text}" if "@" in text else f"https://{text}"]
+        raise Wrong("is not the address of a link", hint, check_link, near)
     return value
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import difflib
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from gateway.core import budget, listeners, mongo_uri
+from gateway.core import budget, command_line, listeners, mongo_uri
 from gateway.core.amounts import parse_size
+from gateway.core.command_line import Command
 from gateway.core.jwk import ALGORITHMS, OFFERED
 from gateway.core.listeners import Listen
 from gateway.core.problems import Path, Problem, Problems, Wrong
@@ -45,33 +45,8 @@ _YES, _NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
 _PATHS = frozenset({"routing", "data", "keys", "access", "cwd", "seed"})
 _SEVERAL = frozenset({"command", "listen", "hosts", "algorithms"})  # values that may go on on the next line
 _FREE = frozenset({"command", "uri", "issuer", "audience"})  # whose values may hold ; and #
-_SHELL = frozenset({"&&", "||", "|", ";", "&", "<", ">", ">>", "2>&1"})
-_PLACEHOLDER = re.compile(r"\{(\w*)\}")
 _HEALTH_PATH = re.compile(r"/[\x21-\x22\x24-\x7e]*").fullmatch
 _HEALTH_URL = re.compile(r"http://([^/?#]+)(/[\x21-\x22\x24-\x7e]*)?").fullmatch
-_PLACES = frozenset({"python", "socket", "data"})
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """How a supervised backend is run. argv holds the placeholders {python}, {socket} and {data}.
-
-    sample: a public path that a newcomer may GET, shown at the start; empty for none. health: the path on its
-    unix socket that answers 200 when it can serve, or for a backend on TCP a whole URL. start_timeout: the
-    seconds from its start until it has to.
-    """
-
-    name: str
-    argv: tuple[str, ...]
-    cwd: str
-    sample: str = ""
-    health: str = "/healthz"
-    start_timeout: float = 10.0
-
-    def expand(self, *, python: str, socket: str, data: str) -> tuple[str, ...]:
-        """The words to run, with the placeholders filled in."""
-        places = {"python": python, "socket": socket, "data": data}
-        return tuple(_PLACEHOLDER.sub(lambda found: places[found[1]], word) for word in self.argv)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,10 +245,19 @@ def _tokens(read: _Reader) -> TokenRule:
 
 def _check_listeners(read: _Reader, config: ProcessConfig) -> None:
     clash = listeners.first_clash(config.admin, config.listen)
-    if clash is not None:
-        admin, public = map(listeners.text, clash)
+    if clash is None:
+        return
+    admin, public = map(listeners.text, clash)
+    taken = (*config.admin, *config.listen)
+    for_admin = listeners.text(listeners.free_beside(clash[0], taken))
+    if read.text("admin", "listen", ""):
         reason = f"{admin} is taken by [gateway] listen = {public}"
-        read.wrong("admin", "listen", reason, "choose another port, such as 127.0.0.1:8081")
+        read.wrong("admin", "listen", reason, f"choose another port, such as {for_admin}")
+        return
+    for_public = listeners.text(listeners.free_beside(clash[1], taken))
+    reason = f"{public} is taken by the admin listener, which listens on {admin} where nothing else is said"
+    hint = f"choose another port, such as {for_public}, or write [admin] listen = {for_admin}"
+    read.wrong("gateway", "listen", reason, hint)
 
 
 def _via(read: _Reader) -> str:
@@ -372,25 +356,9 @@ def _commands(read: _Reader) -> list[Command]:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}", name):
             read.wrong(section, "", "the name is not valid", "use letters, digits, . _ - (32 at most)")
             continue
-        try:
-            argv = tuple(shlex.split(read.text(section, "command", "")))
-        except ValueError as error:
-            read.wrong(section, "command", f"it is not a command line: {error}", "close the quotes")
-            continue
-        if not argv:
-            read.wrong(section, "command", "it is missing", "write the command that runs the backend")
-        shell = _SHELL.intersection(argv)
-        if shell:
-            hint = "no shell reads it: write sh -c '...', or set cwd"
-            read.wrong(section, "command", f"{min(shell)} would be handed to the program", hint)
-        for word in argv:
-            if "${" in word:
-                hint = "{python}, {socket} and {data} stand without a dollar sign"
-                read.wrong(section, "command", "variables are not filled in here", hint)
-                break
-            for place in _PLACEHOLDER.findall(word):
-                if place not in _PLACES:
-                    read.wrong(section, "command", f"{{{place}}} is unknown", "use {python} {socket} {data}")
+        argv, wrong = command_line.read(read.text(section, "command", ""))
+        for reason, hint in wrong:
+            read.wrong(section, "command", reason, hint)
         cwd, sample = read.path(section, "cwd", ".."), read.text(section, "try", "")
         found.append(Command(name, argv, cwd, sample, *_health(read, section)))
     return found

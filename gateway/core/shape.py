@@ -28,6 +28,8 @@ _PATH = re.compile(r"/[^\s#:'\"]*")  # braces and stars begin nothing inside a w
 _VARIABLE = re.compile(r"\$\{|\$\(|^\$\w|%\(")
 _RESERVED = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 _YES = frozenset({"yes", "on", "y", "true", "1", "enabled"})
+_NO = frozenset({"no", "off", "n", "false", "0", "disabled"})
+_NEGATIVES = frozenset({"none", "drop", "refuse"})  # choices that say no
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # types hash what stands beside them
@@ -76,7 +78,16 @@ def problem(item: Mapping[str, Any], root: type[Any], accepts: Accepts) -> Probl
     example = near if near is not None and flow(near) != flow(given) else example
     key = loc[-1:] == ("[key]",)
     mend = _write((), example) if key else _write(path, example)
+    mend += _other_choices(slot, example)
     return Problem(path, f"{shown(given)} {reason}", f"{mend}; {hint}" if hint else mend)
+
+
+def _other_choices(slot: Slot, example: Any) -> str:
+    """What else may be written, where it is one of a few words: one alone would be taken for the answer."""
+    kind = bare(slot).type
+    choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+    others = [flow(choice) for choice in choices if choice != example]
+    return f"; or {', '.join(others)}" if others else ""
 
 
 def shown(value: Any) -> str:
@@ -266,7 +277,10 @@ def _near(slot: Slot, given: Any) -> Iterable[Any]:
         return [flow(given)] if isinstance(given, int | float) else []
     if origin is Literal:
         choices = {str(choice): choice for choice in typing.get_args(slot.type)}
-        near = difflib.get_close_matches(str(given).strip().lower(), choices, 1)
+        word = str(given).strip().lower()
+        if word in _YES or word in _NO:  # a switch was meant
+            return [choice for choice in choices.values() if (choice in _NEGATIVES) is (word in _NO)]
+        near = difflib.get_close_matches(word, choices, 1)
         return [choices[one] for one in near]
     if origin is list and given is not None and not isinstance(given, list):
         parts: list[Any] = [part for part in re.split(r"[,\s]+", text) if part] if text else [given]

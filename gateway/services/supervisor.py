@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +22,7 @@ from gateway.edge.resolver import Names
 from gateway.periodic import Boundary
 from gateway.services.child import ChildFailed, ChildSpec, ask_health, remove_stale_socket
 from gateway.services.child_process import ChildProcess
+from gateway.services.os_reasons import why_not_run
 
 __all__ = ["ChildFailed", "ChildSpec", "Supervisor"]
 
@@ -131,7 +133,10 @@ class _Child:
             self.started_at = time.time()
             process = ChildProcess(spec.name, spec.command, spec.env, spec.cwd)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
-            reason = f"cannot run {spec.command[0]}: {error}"
+            path = {**os.environ, **spec.env}.get("PATH", os.defpath)
+            program = spec.command[0]
+            why = await threads.run(threads.CHILDREN, why_not_run, program, spec.cwd, path, error)
+            reason = f"cannot run {program}: {why}"
             raise ChildFailed(spec.name, reason, hint=f"check {self._keys('command', 'cwd')}") from error
         self.process = process
         await process.attach()

@@ -75,7 +75,7 @@ ROUTE: dict[str, tuple[dict[str, Any], frozenset[str]]] = {
     "retry": ({"retry": "idempotent"}, ALL_BACKENDS),
     "interim": ({"interim": "relay"}, ALL_BACKENDS),
 }
-# With a path that holds %2F either word makes a difference; without one, "pass" is what documents do anyway.
+# "pass" is what documents do anyway, and is refused there.
 ROUTE["encoded_slash"] = ({"encoded_slash": "refuse"}, DOCUMENTS)
 NEEDED = {"name", "path", "target"}
 
@@ -137,6 +137,13 @@ def test_a_setting_of_a_route_has_an_effect_or_is_refused(
         assert problem.where == f"routes[0].{'websocket' if field.startswith('websocket') else field}"
         assert problem.reason
         assert problem.mend
+
+
+def test_documents_are_not_told_to_pass_the_slashes_that_they_pass_anyway() -> None:
+    (problem,) = refused("documents", encoded_slash="pass")
+    assert (problem.where, problem.mend) == ("routes[0].encoded_slash", "remove it")
+    for kind in ALL_BACKENDS:
+        assert made(kind, encoded_slash="pass").encoded_slash
 
 
 @pytest.mark.parametrize(("field", "written", "kind", "works"), cells(BACKEND, ALL_BACKENDS))

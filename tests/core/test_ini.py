@@ -46,3 +46,35 @@ def test_what_is_no_ini_file_is_told_by_line_and_never_quoted(text: str, line: i
     assert problem.line == line
     assert reason in problem.reason
     assert "s3cret" not in repr(problem)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "reason"),
+    [
+        ("[a]\rx = s3cret\r", 1, "carriage return stands alone"),
+        ("[a]\r\nx = s3cret\r\ny = 1\rz = 2\r\n", 3, "carriage return stands alone"),
+        ("[a] x = s3cret\n", 1, "behind the section's name"),
+        ("[a]x = s3cret\n[b]\n", 1, "behind the section's name"),
+        ("[a]\nx = s3cret\n[b] y = s3cret\n", 3, "behind the section's name"),
+        (" [a] x = s3cret\n", 1, "behind the section's name"),
+        ("[a]\n  [b] x = s3cret\n", 2, "behind the section's name"),
+    ],
+)
+def test_nothing_is_without_effect_because_of_how_its_lines_end(text: str, line: int, reason: str) -> None:
+    (problem,) = problems(text)
+    assert (problem.line, reason in problem.reason) == (line, True), problem
+    assert "s3cret" not in repr(problem)
+
+
+@pytest.mark.parametrize(
+    ("text", "sections"),
+    [
+        ("[a] # x\nx = 1\n", {"a": {"x": "1"}}),
+        ("[a];x\nx = 1\n[b]   \n", {"a": {"x": "1"}, "b": {}}),
+        ("[a]\r\nx = 1\r\n", {"a": {"x": "1"}}),
+        ("[a]\nlisten = 1.1.1.1:1\n   [::1]:1\n", {"a": {"listen": "1.1.1.1:1\n[::1]:1"}}),
+        ("[a]\nx = [b] c\n", {"a": {"x": "[b] c"}}),
+    ],
+)
+def test_comments_and_brackets_in_values_are_no_mistakes(text: str, sections: dict[str, object]) -> None:
+    assert ini.read(text).sections == sections

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.core import listeners
 from gateway.core.listeners import clash, parse, text
 from gateway.core.problems import Problems, Wrong
 from gateway.core.process import parse_process
@@ -146,9 +147,44 @@ def test_the_admin_listener_cannot_have_the_public_one_s_port() -> None:
     (found,) = problems(gateway={"listen": "0.0.0.0:8080"}, admin={"listen": "127.0.0.1:9000 [::]:8080"})
     assert found[1] == "[::]:8080 is taken by [gateway] listen = 0.0.0.0:8080"
     assert "[admin]" in found[0]
-    assert "another port" in found[2]
+    assert "another port, such as [::]:8081" in found[2]
+
+
+@pytest.mark.parametrize(
+    ("public", "admin", "where", "hint"),
+    [
+        ("127.0.0.1:8081", None, "[gateway].listen", "127.0.0.1:8082"),
+        ("127.0.0.1:8081 127.0.0.1:8082", None, "[gateway].listen", "127.0.0.1:8083"),
+        ("0.0.0.0:8081", None, "[gateway].listen", "0.0.0.0:8082"),
+        ("127.0.0.1:8081", "127.0.0.1:8081", "[admin].listen", "127.0.0.1:8082"),
+        ("127.0.0.1:9000", "0.0.0.0:9000", "[admin].listen", "0.0.0.0:9001"),
+    ],
+)
+def test_the_port_that_is_proposed_for_one_that_is_taken_is_free_and_stands_where_it_was_written(
+    public: str, admin: str | None, where: str, hint: str
+) -> None:
+    more = {"admin": {"listen": admin}} if admin is not None else {}
+    ((place, _, mend),) = problems(gateway={"listen": public}, **more)
+    assert place == where
+    assert f"such as {hint}" in mend
+    for word in mend.replace(",", " ").split():  # none of what is proposed is taken
+        assert word not in public.split() and word != admin
 
 
 def test_an_address_that_is_there_twice_is_told() -> None:
     (found,) = problems(gateway={"listen": "127.0.0.1:8080, localhost:8080"})
     assert found[1] == "localhost:8080 is taken by 127.0.0.1:8080 beside it"
+
+
+@pytest.mark.parametrize(
+    ("near", "taken", "free"),
+    [
+        (("h", 80), [("h", 80)], ("h", 81)),
+        (("h", 80), [("h", 80), ("0.0.0.0", 81), ("other", 82)], ("h", 82)),
+        (("::", 65535), [("127.0.0.1", 1024), ("h", 65535)], ("::", 1025)),
+    ],
+)
+def test_a_port_that_is_proposed_is_not_taken(
+    near: tuple[str, int], taken: list[tuple[str, int]], free: tuple[str, int]
+) -> None:
+    assert listeners.free_beside(near, taken) == free

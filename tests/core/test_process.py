@@ -11,8 +11,9 @@ import asab.proactor
 import asab.web
 import pytest
 
+from gateway.core.command_line import Command
 from gateway.core.problems import Problem, Problems
-from gateway.core.process import Command, ProcessConfig, parse_process
+from gateway.core.process import ProcessConfig, parse_process
 from gateway.services.child import ChildSpec
 
 CONFIG = Path(__file__).parents[2] / "config" / "gateway.conf"

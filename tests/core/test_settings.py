@@ -314,7 +314,7 @@ def test_an_encoded_slash_passes_to_a_backend_only_where_the_route_says_so(
         ({"websocket": {"origins": ["a.example"]}}, "websocket.origins[0]", "no origin", "https://a.example"),
         ({"retry": "all"}, "retry", "one of none, idempotent", "write retry: none"),
         ({"retry": "idempotent", "target": "documents"}, "retry", "about backends", "remove it"),
-        ({"interim": True}, "interim", "true is not one of drop, relay", "write interim: drop"),
+        ({"interim": True}, "interim", "true is not one of drop, relay", "write interim: relay; or drop"),
         ({"interim": "relay", "target": "documents"}, "interim", "about backends", "remove it"),
     ],
 )  # fmt: skip

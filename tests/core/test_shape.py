@@ -244,6 +244,28 @@ def test_each_problem_has_its_line(path: Path) -> None:
         ("routes.0.cors.origins.0", "https://A.example:443/path", "https://a.example"),
         ("routes.0.cors.origins.0", "a.example", "https://a.example"),
         ("routes.0.cors.origins.0", "https://*.example.com", "https://app.example.com"),
+        ("routes.0.cors.origins.0", "http://localhost:99999", "http://localhost"),
+        ("routes.0.cors.origins.0", "https://a.example:0/x", "https://a.example"),
+        ("routes.0.cors.origins.0", "localhost:3000", "http://localhost:3000"),
+        ("routes.0.cors.origins.0", "http:/a.example", "http://a.example"),
+        ("routes.0.cors.origins.0", "https//a.example", "https://a.example"),
+        ("routes.0.cors.origins.0", "file://", "https://app.example.com"),
+        ("routes.0.cors.origins.0", "file:///a/b.html", "https://app.example.com"),
+        ("routes.0.cors.origins.0", "mailto:a@b.example", "https://app.example.com"),
+        ("routes.0.cors.origins.0", "https://", "https://app.example.com"),
+        ("front_page.links.a", "ftp://a.example/x", "a: https://help.example.com"),
+        ("front_page.links.a", "javascript:alert(1)", "a: https://help.example.com"),
+        ("front_page.links.a", "http:/a.example", "a: http://a.example"),
+        ("front_page.links.a", "a@b.example", 'a: "mailto:a@b.example"'),
+        ("front_page.links.a", "a.example:80/x", "a: https://a.example:80/x"),
+        ("routes.0.retry", True, "retry: idempotent"),
+        ("routes.0.retry", "no", "retry: none"),
+        ("routes.0.interim", True, "interim: relay"),
+        ("routes.0.interim", False, "interim: drop"),
+        ("routes.0.encoded_slash", "yes", "encoded_slash: pass"),
+        ("routes.0.encoded_slash", "off", "encoded_slash: refuse"),
+        ("rate_limit_headers", True, "rate_limit_headers: draft"),
+        ("rate_limit_headers", "off", "rate_limit_headers: none"),
         ("routes.0.cors.headers.0", "X-A: 1", "X-A"),
         ("trusted_proxies.0", "10.0.0.1/8", "10.0.0.0/8"),
         ("trusted_proxies.0", "::ffff:10.0.0.0/8", "10.0.0.0/8"),
@@ -259,6 +281,25 @@ def test_the_example_is_what_was_meant_where_that_can_be_told(path: str, value: 
     steps = tuple(int(step) if step.isdecimal() else step for step in path.split("."))
     problem = next(one for one, _ in told(steps, value))
     assert re.match(r"write (.*?)(; |$)", problem.mend)[1] == example  # type: ignore[index]
+
+
+@pytest.mark.parametrize("value", [True, "always", None, 5, []])
+@pytest.mark.parametrize(
+    ("path", "choices"),
+    [
+        ("routes.0.retry", {"none", "idempotent"}),
+        ("routes.0.interim", {"drop", "relay"}),
+        ("routes.0.encoded_slash", {"refuse", "pass"}),
+        ("rate_limit_headers", {"draft", "legacy", "none"}),
+        ("backends.b.kind", {"gunicorn", "uvicorn", "asab", "http"}),
+    ],
+)
+def test_of_a_few_words_all_are_told_and_none_alone(path: str, choices: set[str], value: Any) -> None:
+    steps = tuple(int(step) if step.isdecimal() else step for step in path.split("."))
+    if value is None and not path.endswith("kind"):
+        return  # a key without a value is told in its own words
+    problem = next(one for one, _ in told(steps, value))
+    assert choices <= set(re.findall(r"[a-z]+", problem.mend)), problem.mend
 
 
 @pytest.mark.parametrize(
