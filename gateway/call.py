@@ -75,6 +75,10 @@ class Content(Protocol):
         client left."""
         ...
 
+    def fail(self, error: Exception) -> None:
+        """Who reads is told this, and nothing of it is read any more."""
+        ...
+
 
 _ID_BYTES = 16
 _random = b""

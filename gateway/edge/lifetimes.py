@@ -1,9 +1,9 @@
 """How long a stream may go on: no longer than the token that opened it, its key and its tenant.
 
 A request is authorised once, when it comes. That is enough for what is over soon; what may have no end (event
-streams, WebSockets, feeds of documents, answers without a time limit and a length) is told here when it is
-over, all by the same rule: when the token expires, when its key is taken away, and when its tenant is
-disabled or removed. A download or a long poll that `timeouts.total` ends anyway is finished.
+streams, WebSockets, feeds of documents, exports, imports, answers without a time limit and a length) is told
+here when it is over, all by the same rule: when the token expires, when its key is taken away, and when its
+tenant is disabled or removed. A download or a long poll that `timeouts.total` ends anyway is finished.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from gateway.call import Call
-from gateway.core.errors import Forbidden, Unauthenticated
+from gateway.core.errors import Forbidden, GatewayError, Unauthenticated
 from gateway.core.model import Tenant
 
 ENDING = 1.0  # seconds that a stream may take to end once it was told: the rest of an event
@@ -73,6 +73,39 @@ class Lifetime:
         self.over = True
         self._stop()
         self._all.discard(self)
+
+
+def cut_off(call: Call) -> None:
+    """End the connection on which the call is answered, if that has begun: its client does not read, so that
+    it would not hear of the end."""
+    if call.client is not None and call.client.relay is not None:
+        call.client.relay.cut()
+
+
+class Ending:
+    """For a call that ends itself with an error, once it was told to. told: called then, with that error."""
+
+    def __init__(self, call: Call, told: Callable[[GatewayError], None] = lambda error: None) -> None:
+        self._call = call
+        self._told = told
+        self._why = ""
+
+    def tell(self, why: str) -> None:
+        """What Lifetimes.add takes."""
+        self._why = why
+        self._told(self._error())
+
+    def check(self) -> None:
+        """Raises the error."""
+        if self._why:
+            raise self._error()
+
+    def _error(self) -> GatewayError:
+        """Another one each time: one that is raised holds the frames that hold this."""
+        disabled = self._call.code == Forbidden.code
+        error = Forbidden(self._why) if disabled else Unauthenticated(self._why)
+        error.close = True
+        return error
 
 
 class Lifetimes:

@@ -27,7 +27,7 @@ from gateway.core.errors import (
     StoreUnavailable,
     TenantLimit,
 )
-from gateway.edge.lifetimes import Lifetimes
+from gateway.edge.lifetimes import Lifetimes, cut_off
 from gateway.edge.stream import Stream
 from gateway.handlers import parameters, scopes, total
 from gateway.handlers.batches import Batches
@@ -47,7 +47,7 @@ class Feeds:
     """All that are open, and what ends them; they outlive a snapshot."""
 
     def __init__(self, lifetimes: Lifetimes, heartbeat: float = HEARTBEAT) -> None:
-        self._lifetimes = lifetimes
+        self.lifetimes = lifetimes
         self._heartbeat = heartbeat
         self._ends: dict[_End, str] = {}
         self._open: Counter[str] = Counter()
@@ -67,7 +67,7 @@ class Feeds:
         name = "Last-Event-ID" if last and last[0] else "after"
         after = last[0] if last and last[0] else after  # who comes back still has the URL it began with
         end = self._enter(call)
-        lifetime = self._lifetimes.add(call, lambda why: _finish(end), lambda: _cut(call))
+        lifetime = self.lifetimes.add(call, lambda why: _finish(end), lambda: cut_off(call))
         try:
             async with aclosing(store.changes(collection, after)) as feed:
                 with in_parameter(name):
@@ -158,9 +158,3 @@ class Feeds:
 def _finish(end: _End) -> None:
     if not end.done():
         end.set_result(None)
-
-
-def _cut(call: Call) -> None:
-    """Its client does not read, so that it would not hear of the end."""
-    if call.client is not None and call.client.relay is not None:
-        call.client.relay.cut()

@@ -14,7 +14,7 @@ from gateway.call import Call
 from gateway.core.errors import BadRequest, MethodNotAllowed, Unprocessable
 from gateway.core.model import MANAGE
 from gateway.edge import reply
-from gateway.handlers import content, large_answer, parameters, preconditions, scopes
+from gateway.handlers import content, idempotency, large_answer, parameters, preconditions, scopes
 from gateway.handlers.kept import step
 from gateway.handlers.listing import json_text, link, prefix
 from gateway.handlers.parameters import in_parameter
@@ -26,6 +26,7 @@ from gateway.store.port import TenantStore
 from gateway.store.strict_json import dumps
 
 METHODS = "GET, HEAD, PUT, PATCH, DELETE"
+_SENT_AGAIN = "Settings can be sent again without it; with If-Match only while they are the same."
 _OWN = frozenset({"_etag", "_declared", "_documents", "_bytes"})
 
 
@@ -85,6 +86,7 @@ async def _read(call: Call, store: TenantStore, name: str) -> web.Response:
 async def _put(call: Call, store: TenantStore, name: str) -> web.Response:
     parameters.read(call)
     scopes.require(call, name, MANAGE)
+    idempotency.refuse(call, _SENT_AGAIN)
     precondition = preconditions.read(call.head)
     raw = await content.read(call, content.JSON)
     given = _settings(await content.parse(store, raw, settings.parse_data), name)
@@ -98,6 +100,7 @@ async def _put(call: Call, store: TenantStore, name: str) -> web.Response:
 async def _patch(call: Call, store: TenantStore, name: str) -> web.Response:
     parameters.read(call)
     scopes.require(call, name, MANAGE)
+    idempotency.refuse(call, _SENT_AGAIN)
     precondition = preconditions.read(call.head)
     raw = await content.read(call, content.MERGE_PATCH)
     given = _settings(await content.parse(store, raw, settings.parse_data), name)
@@ -110,6 +113,7 @@ async def _delete(call: Call, store: TenantStore, name: str) -> web.Response:
     given = parameters.read(call, ("documents",))
     documents = "documents" in given
     scopes.require(call, name, MANAGE)
+    idempotency.refuse(call, _SENT_AGAIN)
     if documents:
         if given["documents"] != "delete":
             raise BadRequest("documents is delete, or left out.", extra={"parameter": "documents"})

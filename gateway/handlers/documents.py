@@ -36,12 +36,12 @@ from gateway.handlers import (
     preconditions,
     scopes,
     total,
-    transfer,
     writes,
 )
 from gateway.handlers.changes import Feeds
 from gateway.handlers.content import Accepted
 from gateway.handlers.large_answer import LargeAnswer
+from gateway.handlers.transfer import Transfers
 from gateway.loop_slices import LoopSlices
 from gateway.store import representation
 from gateway.store.document import RESERVED_IDS, Document, Precondition, check_collection, check_id, names
@@ -69,12 +69,13 @@ class Documents:
         self._store = store
         self._enter = enter
         self.memory = memory
+        transfers = Transfers(feeds.lifetimes)
         self._slices = LoopSlices(lambda: store.is_reading)
         self._below: dict[str, tuple[str, Accepted | None, Handler]] = {
             "query": ("POST", content.QUERY, listing.answer_query),
             "bulk": ("POST", content.NDJSON, bulk.answer),
-            "export": ("GET, HEAD", None, transfer.answer_export),
-            "import": ("POST", content.NDJSON, transfer.answer_import),
+            "export": ("GET, HEAD", None, transfers.answer_export),
+            "import": ("POST", content.NDJSON, transfers.answer_import),
             "changes": ("GET, HEAD", None, feeds.answer),
         }
 

@@ -48,11 +48,10 @@ async def read(call: Call, raw: bytes) -> IdempotencyKey | None:
     return IdempotencyKey(key, await threads.run(threads.PARSE, _fingerprint, call, raw))
 
 
-def refuse(call: Call) -> None:
-    """Raises BadRequest when there is a key where nothing would heed it."""
+def refuse(call: Call, instead: str) -> None:
+    """Raises BadRequest when there is a key where nothing would heed it. instead: what to do, a sentence."""
     if call.head.values(_NAME):
-        detail = f"{HEADER} is not heeded here. Give each line its id, and it can be sent again."
-        raise BadRequest(detail)
+        raise BadRequest(f"{HEADER} is not heeded here. {instead}")
 
 
 def replayed(key: IdempotencyKey | None) -> dict[str, str]:

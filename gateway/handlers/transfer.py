@@ -8,14 +8,15 @@ An import answers while it reads. Lines of the body are numbered from 1; blank o
     {"done":false,"lines":400,...,"error":{...}}                             it ended early: go on behind 400
 
 Lines with an `id` may be sent again without harm. With `?replace=false` documents that are there stay as they
-are, and count as skipped. After MAX_FAILURES failed lines, or when there is no room, it ends early.
+are, and count as skipped. It ends early after MAX_FAILURES failed lines, when there is no room, and when its
+token or tenant is not valid any more; an export breaks off then, and does not look complete.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import asdict
 from functools import partial
 
@@ -24,6 +25,7 @@ from aiohttp import web
 from gateway.call import Call
 from gateway.core.errors import GatewayError, Unprocessable
 from gateway.edge import body
+from gateway.edge.lifetimes import Ending, Lifetimes, cut_off
 from gateway.edge.stream import Stream
 from gateway.handlers import content, idempotency, parameters, scopes, total
 from gateway.handlers.kept import Keeping, step
@@ -38,31 +40,57 @@ MAX_FAILURES = 1000  # whoever sends all before it reads would else be stuck, an
 _HEADERS = {"Cache-Control": "private, no-store", "X-Accel-Buffering": "no"}
 
 
-async def answer_export(call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
-    """Every document that `?filter=` matches, a line each, as they were at one instant."""
-    scopes.require(call, collection, "GET")
-    node = await parse_filter(store, parameters.read(call, ("filter",)))
-    with await compiled(node):
-        return await _export(call, store, collection, node)
+class Transfers:
+    """They end with the token, its key and the tenant."""
+
+    def __init__(self, lifetimes: Lifetimes) -> None:
+        self._lifetimes = lifetimes
+
+    async def answer_export(self, call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
+        """Every document that `?filter=` matches, a line each, as they were at one instant."""
+        scopes.require(call, collection, "GET")
+        node = await parse_filter(store, parameters.read(call, ("filter",)))
+        with await compiled(node), self._ending(call) as ending:
+            return await _export(call, store, collection, node, ending)
+
+    async def answer_import(self, call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
+        """200 as soon as the first lines are written; an error before that is the answer."""
+        replacing = parameters.flag(parameters.read(call, ("replace",)), "replace", default=True)
+        scopes.require(call, collection, "POST", "PUT")
+        idempotency.refuse(call, "Give each line its id, and it can be sent again.")
+        content.check(call, content.NDJSON)
+        with self._ending(call) as ending:
+            return await _import(call, store, collection, replacing, ending)
+
+    @contextmanager
+    def _ending(self, call: Call) -> Iterator[Ending]:
+        """A body that is waited for ends with the error."""
+        body = call.content
+        ending = Ending(call) if body is None else Ending(call, body.fail)
+        lifetime = self._lifetimes.add(call, ending.tell, lambda: cut_off(call))
+        try:
+            yield ending
+        finally:
+            lifetime.close()
 
 
-async def _export(call: Call, store: TenantStore, collection: str, node: Node) -> web.StreamResponse:
+async def _export(
+    call: Call, store: TenantStore, collection: str, node: Node, ending: Ending
+) -> web.StreamResponse:
     async with aclosing(store.export(collection, node)) as chunks:
         first = await total.within(call, total.seconds(call), anext(chunks, b""))
         with Stream(call, content.NDJSON_TYPE, _HEADERS) as stream:
             if call.method != "HEAD":
                 await stream.write(first)
                 async for chunk in chunks:
+                    ending.check()
                     await stream.write(chunk)
             return await stream.end()
 
 
-async def answer_import(call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
-    """200 as soon as the first lines are written; an error before that is the answer."""
-    replacing = parameters.flag(parameters.read(call, ("replace",)), "replace", default=True)
-    scopes.require(call, collection, "POST", "PUT")
-    idempotency.refuse(call)
-    content.check(call, content.NDJSON)
+async def _import(
+    call: Call, store: TenantStore, collection: str, replacing: bool, ending: Ending
+) -> web.StreamResponse:
     lines = Lines(_counted(call))
     written = import_lines(
         Keeping(call, store), collection, lines.read(), replacing=replacing, step=partial(step, call)
@@ -76,6 +104,7 @@ async def answer_import(call: Call, store: TenantStore, collection: str) -> web.
                     await stream.write(told.encode())
                     if end is not None:
                         return await _end(stream, counts, end)
+                    ending.check()
         except GatewayError as error:
             if not stream.begun:
                 raise

@@ -123,3 +123,15 @@ async def test_settings_that_cannot_be_are_pointed_at_and_change_nothing(
         if pointer is not None:
             assert [error["pointer"] for error in problem["errors"]] == [pointer]
     assert (await api("GET", "/users"))[2] == before
+
+
+async def test_an_idempotency_key_is_refused_where_it_would_not_be_heeded(api: Api) -> None:
+    tag, key = (await api("PUT", "/users", {}))[1]["ETag"], {"Idempotency-Key": "k"}
+    for method, path, body, headers in (
+        ("PUT", "/users", {"require_if_match": True}, key), ("PATCH", "/users", {}, {**key, **MERGE}),
+        ("DELETE", "/users", None, key), ("DELETE", "/users?documents=delete", None, key),
+    ):  # fmt: skip
+        status, _, problem = await api(method, path, body, headers)
+        assert (status, problem["code"]) == (400, "bad_request") and "Idempotency-Key" in problem["detail"]
+    assert (await api("GET", "/users"))[1]["ETag"] == tag
+    assert (await api("POST", "/users", {}, key))[0] == 201

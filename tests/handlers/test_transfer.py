@@ -6,6 +6,7 @@ import asyncio
 import json
 import resource
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,9 +19,12 @@ from gateway.store.sqlite_export import _Export
 from gateway.store.sqlite_tenant import SQLiteTenantStore
 from gateway.store.transfer import MAX_LINE
 from tests import harness
+from tests.edge.test_lifetimes import ENDS
 from tests.eventually import at_rest, eventually, eventually_await, head_start
 from tests.fakes import RawClient
 from tests.handlers.api import BODY_LIMIT, NDJSON, Api, ndjson, serving
+from tests.handlers.test_large_documents import reader_of_little
+from tests.handlers.test_total import request
 
 
 def resident() -> int:
@@ -266,3 +270,66 @@ async def test_white_space_without_a_document_is_refused(api: Api, body: bytes, 
     assert (status, problem["code"]) == (422, "unprocessable")
     assert "white space" in problem["detail"]
     assert headers["Connection"] == "close", "the rest of it is not read"
+
+
+async def _importing(api: Api, lines: int) -> RawClient:
+    """An import of which this came, and no more comes."""
+    client = await RawClient.connect(harness.address(api.gateway))
+    kind = "Content-Type: application/x-ndjson"
+    client.send(request(api, "POST /documents/orders/import", kind, "Transfer-Encoding: chunked"))
+    body = ndjson(*({"id": str(n)} for n in range(lines)))
+    client.send(b"%x\r\n%b\r\n" % (len(body), body))
+    return client
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_an_import_ends_with_its_token_and_tenant_and_tells_what_was_done(api: Api, end: str) -> None:
+    act, code = ENDS[end]
+    client, lifetimes = await _importing(api, 250), api.gateway.lifetimes
+    assert (await client.head()).startswith("HTTP/1.1 200 ")
+    assert len(lifetimes) == 1
+    await act(api.gateway)
+    rest = (await client.rest()).decode()
+    lines = [json.loads(line) for line in rest.splitlines() if line.startswith("{")]
+    counts = {"lines": 200, "created": 200, "replaced": 0, "skipped": 0, "failed": 0}
+    error = lines[-1].pop("error")
+    assert lines == [counts, {"done": False, **counts}] and error["code"] == code
+    client.close()
+    await eventually(lambda: not len(lifetimes))
+
+
+async def test_an_import_that_has_told_nothing_yet_is_refused_with_the_reason(api: Api) -> None:
+    act, code = ENDS["its tenant is disabled"]
+    client, lifetimes = await _importing(api, 3), api.gateway.lifetimes
+    await eventually(lambda: len(lifetimes) == 1)
+    await act(api.gateway)
+    head, body = await client.answer()
+    assert head.startswith("HTTP/1.1 403 ") and json.loads(body)["code"] == code
+    assert "Connection: close" in head
+    client.close()
+    await eventually(lambda: not len(lifetimes))
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_an_export_breaks_off_with_its_token_and_tenant(tmp_path: Path, end: str) -> None:
+    async with serving(tmp_path, body_limit="20MiB") as api:
+        await put_many(api, 1500, "x" * 10_000)
+        slow = await reader_of_little(api)
+        slow.send(request(api, "GET /documents/orders/export"))
+        assert (await slow.head()).startswith("HTTP/1.1 200 ")
+        lifetimes = api.gateway.lifetimes
+        assert len(lifetimes) == 1
+        await ENDS[end][0](api.gateway)
+        got = b""
+        with suppress(ConnectionError):
+            while piece := await slow.reader.read(65536):
+                got += piece
+        assert not got.endswith(b"0\r\n\r\n")
+        slow.close()
+        await eventually(lambda: not len(lifetimes))
+
+
+async def test_what_has_been_imported_and_exported_leaves_no_lifetime_behind(api: Api) -> None:
+    await put_many(api, 3)
+    assert len((await api("GET", "/orders/export"))[2]) == 3
+    await eventually(lambda: not len(api.gateway.lifetimes))
