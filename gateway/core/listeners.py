@@ -26,7 +26,7 @@ def parse(entry: str) -> Listen:
     found = _brackets(host)
     if found is not None and _port(port) and int(port) < 65536:
         host = plain(found[1] or found[2])
-        if (is_address(host) and not _lacks_zone(host)) or _is_name(host):
+        if (is_address(host) and not _lacks_zone(host)) or name_of(host):
             return host, int(port)
     raise Wrong(f"is no address: {_fault(entry)}", "", parse, _meant(entry))
 
@@ -79,13 +79,15 @@ def _lacks_zone(host: str) -> bool:
     return ":" in host and "%" not in host and IPv6Address(host).is_link_local
 
 
-def _is_name(host: str) -> bool:
-    """Whether it can be looked up; what ends with a number is no name (the URL standard, section 3.5)."""
+def name_of(host: str) -> str:
+    """A host, in its one spelling, as clients name it, in ASCII; "" when it is no name that can be looked up.
+    What ends with a number is none (the URL standard, section 3.5)."""
     try:
-        ascii_name = host if host.isascii() else host.encode("idna").decode().lower()
+        name = host if host.isascii() else host.encode("idna").decode().lower()
     except ValueError:
-        return False
-    return len(ascii_name) <= 253 and not _numeric(ascii_name) and all(map(_label, ascii_name.split(".")))
+        return ""
+    is_name = len(name) <= 253 and not _numeric(name) and all(map(_label, name.split(".")))
+    return name if is_name else ""
 
 
 def _fault(entry: str) -> str:

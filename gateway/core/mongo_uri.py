@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import unquote
 
+from gateway.core import target
+
 SRV = "mongodb+srv://"
 SCHEMES = ("mongodb://", SRV)
 DATABASE = "gateway"  # where the URI names none
@@ -42,6 +44,15 @@ def without_secrets(uri: str) -> str:
     return f"{scheme}://{after.partition('/')[0].rpartition('@')[2]}/{database(uri)}"
 
 
+def _is_host(host: str) -> bool:
+    """Whether it is host, host:port, or the path of a socket, which is percent-encoded."""
+    if "%" in host:
+        return True
+    where = target.authority(host)
+    has_port = ":" in host.rpartition("]")[2]
+    return where is not None and bool(where[1] or not has_port)
+
+
 def problem(uri: str) -> str:
     """What is wrong with it, without repeating it; empty when nothing is known to be."""
     _, _, after = uri.partition("?")[0].partition("://")
@@ -53,4 +64,6 @@ def problem(uri: str) -> str:
         return "it names no host"
     if "/" in name or "@" in name or any(c in unquote(name) for c in ' ."$\\\0'):
         return "its database has no valid name, or the password is not percent-encoded"
+    if not all(map(_is_host, hosts.split(","))):
+        return "one of its hosts or ports is not valid"
     return ""

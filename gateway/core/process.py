@@ -197,7 +197,7 @@ def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -
     config = ProcessConfig(
         listen=read.listen("gateway", "127.0.0.1:8080"),
         admin=read.listen("admin", "127.0.0.1:8081"),
-        admin_hosts=tuple(read.text("admin", "hosts", "").lower().replace(",", " ").split()),
+        admin_hosts=tuple(_admin_hosts(read)),
         routing=read.path("gateway", "routing", "routing.yaml"),
         data=data,
         keys=read.path("tokens", "keys", "keys.jwks", data),
@@ -258,6 +258,19 @@ def _check_listeners(read: _Reader, config: ProcessConfig) -> None:
     reason = f"{public} is taken by the admin listener, which listens on {admin} where nothing else is said"
     hint = f"choose another port, such as {for_public}, or write [admin] listen = {for_admin}"
     read.wrong("gateway", "listen", reason, hint)
+
+
+def _admin_hosts(read: _Reader) -> list[str]:
+    """The names, as the Host of a request is compared with them."""
+    found = []
+    for entry in read.text("admin", "hosts", "").replace(",", " ").split():
+        host = listeners.plain(entry)
+        name = host if listeners.is_address(host) and entry != "*" else listeners.name_of(host)
+        if not name:
+            hint = "write names alone, as ops.example: no scheme, port, path or *"
+            read.wrong("admin", "hosts", "one of them is no name of a host", hint)
+        found.append(name)
+    return found
 
 
 def _via(read: _Reader) -> str:

@@ -59,7 +59,8 @@ def test_every_word_is_read() -> None:
         spool = 64MiB
         [admin]
         listen = 10.0.0.1:9
-        hosts = A.example, b.Example
+        hosts = A.example, b.Example.
+            gäteway.example 10.0.0.9
         [store]
         uri = sqlite:docs
         body_memory = 1GiB
@@ -75,7 +76,7 @@ def test_every_word_is_read() -> None:
     )
     assert config.listen == (("0.0.0.0", 80), ("::", 81), ("localhost", 0))
     assert config.admin == (("10.0.0.1", 9),)
-    assert config.admin_hosts == ("a.example", "b.example")
+    assert config.admin_hosts == ("a.example", "b.example", "xn--gteway-bua.example", "10.0.0.9")
     assert (config.routing, config.keys, config.store_uri) == ("/r.yaml", "/k.jwks", "sqlite:/data/docs")
     assert (config.pre_stop, config.drain, config.access_log) == (5, 1.5, "-")
     assert config.tokens.algorithms == ("RS256", "EdDSA")
@@ -98,6 +99,11 @@ def test_no_access_log_is_an_empty_word() -> None:
         ("[gateway]\nlisten = h:x", "[gateway].listen", "no address"),
         ("[gateway]\nlisten = h:65536", "[gateway].listen", "no address"),
         ("[gateway]\nlisten = :80", "[gateway].listen", "no address"),
+        ("[admin]\nhosts = ops.example:8081", "[admin].hosts", "no name of a host"),
+        ("[admin]\nhosts = http://ops.example", "[admin].hosts", "no name of a host"),
+        ("[admin]\nhosts = ops.example/", "[admin].hosts", "no name of a host"),
+        ("[admin]\nhosts = *.example", "[admin].hosts", "no name of a host"),
+        ("[admin]\nhosts = *", "[admin].hosts", "no name of a host"),
         ("[gateway]\nlitsen = h:1", "[gateway].litsen", "unknown"),
         ("[gateway]\ndrain = soon", "[gateway].drain", "no time"),
         ("[gateway]\nshare = half", "[gateway].share", "no share"),
@@ -118,6 +124,14 @@ def test_no_access_log_is_an_empty_word() -> None:
         ("[store]\nuri = mongodb://u:s3c/r3t@h/db", "[store].uri", "percent-encoded"),
         ("[store]\nuri = mongodb://u:s3c@r3t@h/db", "[store].uri", "percent-encoded"),
         ("[store]\nuri = mongodb://u:s:3cr3t@h/db", "[store].uri", "percent-encoded"),
+        ("[store]\nuri = mongodb://h:99999/db", "[store].uri", "hosts or ports"),
+        ("[store]\nuri = mongodb://h:0/db", "[store].uri", "hosts or ports"),
+        ("[store]\nuri = mongodb://h:/db", "[store].uri", "hosts or ports"),
+        ("[store]\nuri = mongodb://h:x/db", "[store].uri", "hosts or ports"),
+        ("[store]\nuri = mongodb://a:1,b:99999/db", "[store].uri", "hosts or ports"),
+        ("[store]\nuri = mongodb://[::1:27017/db", "[store].uri", "hosts or ports"),
+        ("[store]\nuri = mongodb://[:::1]:27017/db", "[store].uri", "hosts or ports"),
+        ("[store]\nuri = mongodb://::1/db", "[store].uri", "hosts or ports"),
         ("[store]\nuri = mongodb://h/a b", "[store].uri", "no valid name"),
         ("[store]\nuri = sqlite:", "[store].uri", "not offered"),
         ("[tokens]\nalgorithms = none", "[tokens].algorithms", "not offered"),
@@ -191,6 +205,15 @@ def test_a_path_or_a_url_that_can_be_asked_is_taken(health: str) -> None:
     (command,) = parse(f"[backend:x]\ncommand = a\nhealth = {health}\n").commands
     assert command.health == health
     ChildSpec("x", ("a",), {}, "/", "" if "://" in health else "/s", command.health)
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    ["h", "h:27017", "a:1,b:65535,c", "[::1]:27017", "[::1]", "1.2.3.4", "u:p@a_b:1", "%2Ftmp%2Fm.sock"],
+)
+def test_the_hosts_of_a_mongodb_uri_are_taken_as_the_driver_takes_them(hosts: str) -> None:
+    uri = f"mongodb://{hosts}/db"
+    assert parse(f"[store]\nuri = {uri}").store_uri == uri
 
 
 def test_sections_of_asab_are_left_alone() -> None:
