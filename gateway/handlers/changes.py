@@ -27,7 +27,7 @@ from gateway.core.errors import (
     StoreUnavailable,
     TenantLimit,
 )
-from gateway.edge.lifetimes import Lifetimes, cut_off
+from gateway.edge.lifetimes import ENDING, Lifetimes, cut_off
 from gateway.edge.stream import Stream
 from gateway.handlers import parameters, scopes, total
 from gateway.handlers.batches import Batches
@@ -49,7 +49,7 @@ class Feeds:
     def __init__(self, lifetimes: Lifetimes, heartbeat: float = HEARTBEAT) -> None:
         self.lifetimes = lifetimes
         self._heartbeat = heartbeat
-        self._ends: dict[_End, str] = {}
+        self._ends: dict[_End, Call] = {}
         self._open: Counter[str] = Counter()
         self._batches = Batches()
         self._draining = False
@@ -135,24 +135,33 @@ class Feeds:
             raise TenantLimit(detail, retry_after=_RETRY_LIMITED)
         end: _End = asyncio.get_running_loop().create_future()
         self._open[name] += 1
-        self._ends[end] = name
+        self._ends[end] = call
         if self._draining:
             call.code = Draining.code
             _finish(end)
         return end
 
     def _leave(self, end: _End) -> None:
-        name = self._ends.pop(end)
+        tenant = self._ends.pop(end).tenant
+        assert tenant is not None
+        name = tenant.id.value
         less(self._open, name)
         if name not in self._open:
             self._batches.forget(name)
         _finish(end)
 
     def drain(self) -> None:
-        """End all, and those that still come: their clients go on elsewhere, behind what they saw last."""
+        """End all, and those that still come: their clients go on elsewhere, behind what they saw last. What
+        a client does not read is not waited for."""
         self._draining = True
         for end in list(self._ends):
             _finish(end)
+        if self._ends:
+            asyncio.get_running_loop().call_later(ENDING, self._cut)
+
+    def _cut(self) -> None:
+        for call in list(self._ends.values()):
+            cut_off(call)
 
 
 def _finish(end: _End) -> None:

@@ -183,7 +183,8 @@ def _compile(pattern: str) -> Pattern:
     except _re2.error:
         raise ValueError("the pattern is not in RE2's syntax, or too large") from None
     if found.programsize > MAX_PROGRAM:
-        raise ValueError("the pattern is too large: repeat less often, or narrower classes than \\p{L}")
+        much = f"the pattern compiles to {found.programsize} instructions, of at most {MAX_PROGRAM}"
+        raise ValueError(f"{much}: repeat less often, or narrower classes than \\p{{L}}")
     return Pattern(
         pattern, lambda text: found.search(text) is not None, found.programsize, options.max_mem
     )

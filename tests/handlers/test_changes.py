@@ -187,6 +187,17 @@ async def test_a_drain_ends_feeds_at_once(tmp_path: Path) -> None:
         assert time.monotonic() - begun < AT_ONCE
 
 
+async def test_a_drain_waits_for_no_client_that_does_not_read(tmp_path: Path) -> None:
+    async with serving(tmp_path, body_limit="10MiB") as api:
+        slow, memory = await _slow(api), api.gateway.documents.memory
+        await eventually(lambda: len(api.gateway.feeds) == 1)
+        await _large_written(api, "x")
+        await eventually(lambda: memory.held("acme") > LARGE)
+        api.gateway.feeds.drain()
+        await eventually(lambda: len(api.gateway.feeds) == 0 and memory.used == 0)
+        slow.close()
+
+
 async def test_a_tenant_has_so_many_feeds_and_no_more(tmp_path: Path) -> None:
     async with serving(tmp_path, tenants={"acme": {"documents": {"max_feeds": 2}}, "globex": {}}) as api:
         async with feed(api), feed(api):
