@@ -182,6 +182,8 @@ def _compile(pattern: str) -> Pattern:
         found = _re2.compile(pattern, options=options)
     except _re2.error:
         raise ValueError("the pattern is not in RE2's syntax, or too large") from None
+    finally:
+        _re2.purge()  # it keeps 128 patterns of its own, however large they are
     if found.programsize > MAX_PROGRAM:
         much = f"the pattern compiles to {found.programsize} instructions, of at most {MAX_PROGRAM}"
         raise ValueError(f"{much}: repeat less often, or narrower classes than \\p{{L}}")

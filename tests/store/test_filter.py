@@ -1,5 +1,7 @@
 """The filter and sort languages: what is accepted, and where what is not accepted is pointed at."""
 
+import gc
+import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -222,3 +224,26 @@ def test_patterns_are_bounded_each_and_together() -> None:
     with pytest.raises(BadRequest) as refused:
         filters.parse_value(each)
     assert refused.value.extra["errors"][0]["pointer"] == ""
+
+
+@_NEEDS_RE2
+def test_of_patterns_that_are_refused_or_let_go_none_is_kept() -> None:
+    """The engine has a cache of its own, whose bound is a number."""
+    kind = type(importlib.import_module("re2").compile("a"))
+
+    def alive() -> int:
+        return sum(isinstance(one, kind) for one in gc.get_objects())
+
+    def compile_some(begin: int) -> None:
+        for n in range(begin, begin + 5):
+            for pattern in (rf"\pL{{20}}{n}", rf"(\pL{{30}}){{30}}{n}", f"({n}"):
+                with pytest.raises(ValueError, match="pattern"):
+                    regex.compiled(pattern)
+
+    compile_some(0)
+    before = alive()
+    compile_some(5)
+    assert alive() <= before
+    for n in range(4 * regex.MAX_KEPT // 2**20):
+        regex.compiled(rf"[ab]\.{n}")
+    assert alive() < before + 2 * regex.MAX_KEPT // 2**20
