@@ -73,6 +73,7 @@ TYPES = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from gateway.a
         (rooms.third_party, "gateway.edge.x", "import asab.web\n", 1),
         (rooms.third_party, "gateway.services.x", "from aiohttp import web\n", 1),
         (rooms.third_party, "gateway.store.sqlite", "import motor\n", 1),
+        (rooms.third_party, "gateway.store.mongo_plan", "from bson import encode\n", 1),
         (rooms.third_party, "gateway.cli", "from pydantic import BaseModel\n", 1),
         (LAWS["core is pure"], "gateway.core.x", "def f():\n    import time\n", 2),
         (LAWS["core is pure"], "gateway.core.x", "import yaml\n", 1),
@@ -117,6 +118,7 @@ def test_a_breach_is_named_with_its_file_and_line(law, name: str, text: str, lin
     [
         (rooms.layers, "gateway.cli", "from gateway.app import run\nfrom gateway import life\n"),
         (rooms.third_party, "gateway.store.mongo_driver", "import asab\nimport motor\n"),
+        (rooms.third_party, "gateway.store.mongo_raw", "import bson\n"),
         (LAWS["core is pure"], "gateway.core.tokens", "import jwt\nimport re\n"),
         (rooms.broad_excepts, "gateway.life", "try:\n    f()\nexcept Exception:\n    g()\n"),
         (rooms.broad_excepts, "gateway.periodic", "try:\n    f()\nexcept Exception:\n    g()\n"),

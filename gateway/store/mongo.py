@@ -21,6 +21,7 @@ from gateway.store.cursor import MIN_KEY_BYTES
 from gateway.store.large import Jobs
 from gateway.store.mongo_changes import Feeds
 from gateway.store.mongo_driver import Driver, Server, Taken, Unusable
+from gateway.store.mongo_large import Few, Rows
 from gateway.store.mongo_rows import INDEXES, META
 from gateway.store.mongo_sweep import Sweeper
 from gateway.store.mongo_tenant import MongoTenantStore, Services
@@ -69,6 +70,7 @@ class MongoDocumentStore:
         self._seats = FairSeats("lists of the store", SEATS, reserve=1)
         self._patient = patient
         self._jobs = jobs or Jobs()
+        self._few = Few()
         self._connecting = Periodic("connecting to MongoDB", CONNECT_SECONDS, self._connect_again)
         self._told = ""  # why there is no connection, as it was last logged
         self._server = Server((), False)
@@ -134,7 +136,7 @@ class MongoDocumentStore:
         for name, indexes in INDEXES.items():
             await self._driver.create(name, indexes)
         self._cursor_key = await self._shared_key(self._cursor_key)
-        feeds = Feeds(self._driver, self._jobs, supported=self._server.replica_set)
+        feeds = Feeds(self._driver, self._jobs, self._few, supported=self._server.replica_set)
         shared = self._writing, Counter[str](), self._query_seconds, self._jobs, self._seats
         self._services = Services(feeds, *shared)
         self._sweeper = Sweeper(self._driver, lambda name: self._writes(name, NO_QUOTA))
@@ -174,7 +176,7 @@ class MongoDocumentStore:
             lock = self._locks.get(tenant)
             if lock is None:
                 lock = self._locks[tenant] = asyncio.Lock()
-        return Writes(self._driver, tenant, quota, lock, self._jobs)
+        return Writes(self._driver, tenant, quota, lock, Rows(self._jobs, tenant, self._few))
 
 
 def _why(error: StoreUnavailable) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.core.errors import GatewayError, RolledBack, StoreUnavailable
 from gateway.store.document import new_id
+from gateway.store.mongo_ahead import Ahead
 from gateway.store.mongo_idempotency import Finish
 from gateway.store.mongo_writes import Undo, Writes
 from gateway.store.write import BulkBudget, Outcome, Write, failed, id_of, succeeded
@@ -63,10 +64,11 @@ class Bulk:
         return tuple(outcomes)
 
     async def _alone(self, index: int, budget: BulkBudget, before: int) -> Outcome:
-        item = self._items[index]
+        item, ahead = self._items[index], Ahead()
 
         async def work(session: Any, undo: Undo) -> Outcome:
-            written = await self._writes.write(session, undo, self._collection, item, self._new_ids[index])
+            of = self._collection, item, self._new_ids[index]
+            written = await self._writes.write(session, undo, *of, ahead=ahead)
             return succeeded(written, id_of(item))
 
         try:
@@ -74,6 +76,8 @@ class Bulk:
             return await self._writes.run(work)
         except GatewayError as error:
             return failed(error, id_of(item))
+        finally:
+            ahead.close()
 
     def _rolled_back(self, at: int, error: GatewayError) -> tuple[Outcome, ...]:
         others = RolledBack(f"Operation {at} of the bulk failed, so nothing was written.")

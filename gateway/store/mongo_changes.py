@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -20,13 +20,13 @@ from gateway.store.cursor import Cursors
 from gateway.store.document import Document
 from gateway.store.large import Jobs
 from gateway.store.mongo_driver import Driver, Taken
-from gateway.store.mongo_large import Rows
+from gateway.store.mongo_large import Few, Rows
 from gateway.store.mongo_rows import (
     CHANGES,
     DOCUMENTS,
     TENANTS,
     Row,
-    is_live,
+    joined,
     new_tenant,
     one,
     scope,
@@ -55,12 +55,12 @@ _Found = tuple[
 
 
 class Feeds:
-    """The feeds of a store. jobs: on large documents. supported: whether the server has the transactions that
-    keep the log in order."""
+    """The feeds of a store. jobs, few: on large documents. supported: whether the server has the transactions
+    that keep the log in order."""
 
-    def __init__(self, driver: Driver, jobs: Jobs, *, supported: bool) -> None:
+    def __init__(self, driver: Driver, jobs: Jobs, few: Few, *, supported: bool) -> None:
         self._driver = driver
-        self._jobs = jobs
+        self._jobs, self._few = jobs, few
         self._supported = supported
         self._wakes: Wakes[_Found] = Wakes()
         self._numbers: dict[str, int] = {}
@@ -159,10 +159,13 @@ class Feeds:
         """A changed document as it is now."""
         if change["kind"] not in ("created", "updated"):
             return None
-        row = await self._driver.find_one(DOCUMENTS, one(tenant, collection, change["id"]), raw=True)
-        if row is None or not is_live(row, instants.now()):
-            return None
-        return await Rows(self._jobs, tenant).document(row)
+        query = one(tenant, collection, change["id"])
+
+        def find() -> Awaitable[Row | None]:
+            return self._driver.find_one(DOCUMENTS, query, raw=True)
+
+        key = joined(tenant, collection, change["id"])
+        return await Rows(self._jobs, tenant, self._few).read(key, find)
 
     def _join(self, tenant: str) -> asyncio.Event:
         self._poller.start()

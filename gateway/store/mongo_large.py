@@ -4,10 +4,12 @@ encoded by worker processes, and the process that serves holds their bytes alone
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from gateway.store import mongo_plan, mongo_raw, schema_checks
+from gateway.fair_seats import FairSeats, Seat
+from gateway.store import instants, mongo_plan, mongo_raw, schema_checks
 from gateway.store.document import Document, LargeMembers
 from gateway.store.indexing import Room, other_entries
 from gateway.store.large import LIGHT_BYTES, Jobs, no_collector
@@ -15,7 +17,7 @@ from gateway.store.matcher import matches
 from gateway.store.mongo_order import member
 from gateway.store.mongo_plan import Plan
 from gateway.store.mongo_raw import RAW
-from gateway.store.mongo_rows import Row, derived, document, heading
+from gateway.store.mongo_rows import Row, derived, document, heading, is_live
 from gateway.store.mongo_state import State
 from gateway.store.nodes import Node
 from gateway.store.patch import BeyondBounds, LargePatch
@@ -25,13 +27,65 @@ from gateway.store.sort import SortKey
 from gateway.store.strict_json import dumps
 from gateway.store.write import Delete, Update, Write, is_large
 
+SEATS = 3  # works on large documents that hold some at once: each has its bytes more than once
+_WAIT = 30.0  # seconds for which one waits for such a seat, as it would for a worker process
+_KNOWN = 10_000  # documents
+
+
+class Few:
+    """Who holds large documents, of all tenants of a store: as many as there are seats. Who waits for one
+    holds nothing, and reads anew what it has seen to be large."""
+
+    def __init__(self, seats: int = SEATS) -> None:
+        self.seats = FairSeats("seats for large documents", seats, reserve=1, wait=_WAIT)
+        self._known: OrderedDict[str, None] = OrderedDict()
+
+    def knows(self, key: str) -> bool:
+        """Whether a document was large when it was last seen. key: its _id."""
+        return key in self._known
+
+    def learn(self, key: str, *, large: bool) -> None:
+        if not large:
+            self._known.pop(key, None)
+            return
+        self._known[key] = None
+        if len(self._known) > _KNOWN:
+            self._known.popitem(last=False)
+
 
 class Rows:
-    """One tenant's rows. Every method raises what Jobs.run raises."""
+    """One tenant's rows. Every method raises what Jobs.run raises. few: whom it shares with others."""
 
-    def __init__(self, jobs: Jobs, tenant: str) -> None:
+    def __init__(self, jobs: Jobs, tenant: str, few: Few | None = None) -> None:
         self.jobs = jobs
+        self.few = few or Few()
         self._tenant = tenant
+
+    async def seat(self) -> Seat:
+        """The right to hold a large document; release it. Raises what FairSeats.take raises."""
+        return await self.few.seats.take(self._tenant)
+
+    async def read(self, key: str, find: Callable[[], Awaitable[Row | None]]) -> Document | None:
+        """The document of a row that has not expired. key: its _id. find: asks for the row, of a large one
+        again when others are at large ones."""
+        seat = await self.seat() if self.few.knows(key) else None
+        try:
+            row = await find()
+            if row is None or not is_live(row, instants.now()):
+                return None
+            self.few.learn(key, large=RAW in row)
+            if RAW in row and seat is None:
+                seat = self.few.seats.try_take(self._tenant)
+                if seat is None:
+                    row = None
+                    seat = await self.seat()
+                    row = await find()
+            if row is None or not is_live(row, instants.now()):
+                return None
+            return await self.document(row)
+        finally:
+            if seat is not None:
+                seat.release()
 
     async def document(self, row: Row, fields: Projection = WHOLE) -> Document:
         """The document, with these members of it."""
@@ -63,6 +117,8 @@ class Rows:
 
     async def check_fits(self, state: State, row: Row, tokens: frozenset[str]) -> None:
         """Whether the indexes of these tokens can hold the document. Raises Unprocessable."""
+        if not tokens:
+            return
         if RAW in row:
             await self.jobs.run(self._tenant, check_fits_of, row[RAW], state.apart, tokens)
         else:

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import math
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -39,11 +39,22 @@ _FETCHED = 100  # documents that are read together by their ids
 _ID_KEY = SortKey(ID)
 
 
+class LargeFound(Exception):
+    """A large document was found by a list that may hold none."""
+
+
 class Turn:
     """What a list may have of the event loop: STEP seconds, then all else goes first, and where other lists
-    wait for a seat, they too. seat: set while it has one."""
+    wait for a seat, they too. seat: set while it has one. holds_large: it may hold large documents."""
 
-    def __init__(self, seat: Seat | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        seat: Seat | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        holds_large: bool = False,
+    ) -> None:
+        self.holds_large = holds_large
         self._clock = clock
         self._over = 0.0
         self.sit(seat)
@@ -114,8 +125,11 @@ class Listed:
         if time.monotonic() > self.deadline:
             raise _too_slow()
 
-    async def in_time(self, work: Awaitable[T]) -> T:
-        """What work in a worker process gives. Raises QueryTooSlow past the deadline."""
+    async def in_time(self, work: Coroutine[Any, Any, T]) -> T:
+        """What work in a worker process gives. Raises QueryTooSlow past the deadline, and LargeFound."""
+        if not self.turn.holds_large:
+            work.close()
+            raise LargeFound
         try:
             async with asyncio.timeout(self.seconds if self.deadline < math.inf else None):
                 return await self.turn.apart(work)

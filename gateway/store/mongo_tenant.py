@@ -21,12 +21,13 @@ from gateway.store.collection import Collection, CollectionSettings, from_data
 from gateway.store.cursor import Cursors
 from gateway.store.document import UNCONDITIONAL, Document, Members, Precondition, new_id
 from gateway.store.large import Jobs
+from gateway.store.mongo_ahead import Ahead
 from gateway.store.mongo_bulk import Bulk
 from gateway.store.mongo_changes import Feeds
 from gateway.store.mongo_idempotency import Finish, Once
-from gateway.store.mongo_query import Listed
-from gateway.store.mongo_rows import is_live
-from gateway.store.mongo_writes import Ahead, Undo, Writes
+from gateway.store.mongo_query import LargeFound, Listed, Turn
+from gateway.store.mongo_rows import joined
+from gateway.store.mongo_writes import Undo, Writes
 from gateway.store.nodes import EVERYTHING, Node
 from gateway.store.patch import MergePatch, Patch
 from gateway.store.projection import WHOLE, Projection
@@ -92,10 +93,10 @@ class MongoTenantStore:
         return written.document
 
     async def read(self, collection: str, identifier: str) -> Document:
-        row = await self._writes.row(collection, identifier)
-        if row is None or not is_live(row, instants.now()):
+        found = await self._read(collection, identifier)
+        if found is None:
             raise NotFound()
-        return await self._writes.rows.document(row)
+        return found
 
     def read_now(self, collection: str, identifier: str) -> Document | None:
         return None  # the server is always to be waited for
@@ -167,12 +168,23 @@ class MongoTenantStore:
         scope = ("list", collection, nodes.canonical(query.filter), sorts.canonical(query.sort))
         position = None if query.cursor is None else self._cursors.open(scope, query.cursor)
         listed = await self._listed(collection, query.filter, query.sort, query.fields)
-        seconds = self._services.query_seconds
+        try:
+            found, end, total = await self._page(listed, query, position)
+        except LargeFound:  # what was read is let go, and read again when few others hold any
+            async with self._writes.rows.few.seats.seat(self._name, self._weight):
+                listed = replace(listed, turn=Turn(holds_large=True))
+                found, end, total = await self._page(listed, query, position)
+        return Page(found, None if end is None else self._cursors.seal(scope, end), total)
+
+    async def _page(
+        self, listed: Listed, query: Query, position: Any
+    ) -> tuple[tuple[Document, ...], Any, int | None]:
+        driver, seconds = self._writes.driver, self._services.query_seconds
         async with self._services.seats.seat(self._name, self._weight, seconds) as seat:
             listed.turn.sit(seat)
-            found, end = await mongo_query.read_page(self._writes.driver, listed, query.limit, position)
-            total = await mongo_query.count(self._writes.driver, listed) if query.count else None
-        return Page(tuple(found), None if end is None else self._cursors.seal(scope, end), total)
+            found, end = await mongo_query.read_page(driver, listed, query.limit, position)
+            total = await mongo_query.count(driver, listed) if query.count else None
+        return tuple(found), end, total
 
     async def export(self, collection: str, node: Node = EVERYTHING) -> AsyncGenerator[bytes, None]:
         open_ones = self._services.exports
@@ -181,7 +193,8 @@ class MongoTenantStore:
         open_ones[self._name] += 1
         try:
             listed = await self._listed(collection, node, ())
-            listed = replace(listed, deadline=math.inf)
+            # Of one export it is one step of rows, and a tenant has few of these.
+            listed = replace(listed, deadline=math.inf, turn=Turn(holds_large=True))
             async with aclosing(mongo_query.scan(self._writes.driver, listed)) as found:
                 while chunk := await self._chunk(found, listed):
                     yield chunk
@@ -246,6 +259,10 @@ class MongoTenantStore:
 
     # --- inside ---
 
+    async def _read(self, collection: str, identifier: str) -> Document | None:
+        key = joined(self._name, collection, identifier)
+        return await self._writes.rows.read(key, lambda: self._writes.row(collection, identifier))
+
     async def _listed(
         self,
         collection: str,
@@ -275,17 +292,17 @@ class MongoTenantStore:
                     await finish(session, written)
                 return written
 
-            return await self._writes.run(work)
+            try:
+                return await self._writes.run(work)
+            finally:
+                ahead.close()
 
         if idempotency is None:
             return await self._finished(run(None))
         counts = not isinstance(write, Delete)
         result: results.Result = await self._finished(self._once.run(idempotency, run, counts=counts))
         if idempotency.replayed and isinstance(result, Written) and not result.document.whole:
-            row = await self._writes.row(collection, result.document.id)
-            live = row is not None and is_live(row, instants.now())
-            there = await self._writes.rows.document(row) if row is not None and live else None
-            result = results.renewed(result, there)
+            result = results.renewed(result, await self._read(collection, result.document.id))
         assert result is None or isinstance(result, Written)
         return result
 

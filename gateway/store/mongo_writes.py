@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,7 +19,7 @@ from gateway.core.errors import SchemaTooCostly, StoreUnavailable, UniqueConflic
 from gateway.store import instants, mongo_state
 from gateway.store.change import RETAINED_SECONDS
 from gateway.store.document import new_id
-from gateway.store.large import Jobs
+from gateway.store.mongo_ahead import Ahead, PlanAhead
 from gateway.store.mongo_driver import Driver, Lost, Taken
 from gateway.store.mongo_large import Rows
 from gateway.store.mongo_plan import Plan
@@ -47,7 +46,6 @@ T = TypeVar("T")
 Undo = list[Callable[[], Awaitable[Any]]]
 
 _ATTEMPTS = 60
-_AHEAD = 3  # plans of one write that are made ahead of its transaction
 _CLAIM_SECONDS = 10.0  # how long a claim counts while its document is not written yet
 _COUNT_SECONDS = 10.0
 _PAUSE, _LONGEST_PAUSE = 0.001, 0.1  # seconds
@@ -57,37 +55,20 @@ class _NewTenant(Exception):
     """The tenant has no row yet."""
 
 
-class _PlanAhead(Exception):
-    """A plan takes so long that it is made while there is no transaction. Nothing of this one was done."""
-
-    def __init__(self, make: Callable[[], Awaitable[None]]) -> None:
-        super().__init__()
-        self.make = make
-
-
-@dataclass(slots=True)
-class Ahead:
-    """For the plan of one write, made ahead of its transaction: with what it was made of."""
-
-    plan: Plan | None = None
-    of: Any = None
-    tries: int = 0
-
-
 class Writes:
     """The writes of one tenant, for one call. lock: the tenant's own, in this process, for transactions that
     meet in the server abort; None where there are no transactions. cost: the bytes of documents that were
-    read and written so far. jobs: on large documents, and of costly schemas."""
+    read and written so far. rows: who looks into large ones."""
 
     def __init__(
-        self, driver: Driver, tenant: str, quota: Quota, lock: asyncio.Lock | None, jobs: Jobs
+        self, driver: Driver, tenant: str, quota: Quota, lock: asyncio.Lock | None, rows: Rows
     ) -> None:
         self.driver = driver
         self.tenant = tenant
         self.cost = 0
         self._quota = quota
         self._lock = lock
-        self.rows = Rows(jobs, tenant)
+        self.rows = rows
         self._checks = Checks()
 
     @property
@@ -97,7 +78,11 @@ class Writes:
     async def run(self, work: Callable[[Any, Undo], Awaitable[T]]) -> T:
         """Do `work(session, undo)` as a whole: in a transaction, or taking back what it put into `undo` when
         it fails. Tried anew after Lost and Taken. Raises what work raises, and StoreUnavailable."""
+        make: Callable[[], Awaitable[None]] | None = None
         for attempt in range(_ATTEMPTS):
+            if make is not None:  # not where it was asked for: what was read there is let go
+                await make()
+                make = None
             try:
                 if self._lock is None:
                     return await self._alone(work)
@@ -105,8 +90,8 @@ class Writes:
                     return await self.driver.transaction(lambda session: work(session, []))
             except _NewTenant:
                 await self._make_tenant()
-            except _PlanAhead as ahead:
-                await ahead.make()
+            except PlanAhead as ahead:
+                make = ahead.make
             except (Lost, Taken):
                 longest = min(_LONGEST_PAUSE, _PAUSE * 2**attempt)
                 await asyncio.sleep(longest * random.random())  # noqa: S311
@@ -154,16 +139,17 @@ class Writes:
         identifier = (identifier or new_id()) if isinstance(write, Create) else write.id
         state = tally.state if tally else await self.state(collection, session)
         row = await self.row(collection, identifier, session)
-        self.cost += 0 if row is None else row["s"]
+        if row is not None and (ahead is None or not ahead.tries):  # else it was counted
+            self.cost += row["s"]
         of = state, write, identifier, row
-        plan = await (self._plan(*of) if ahead is None or session is None else self._planned(ahead, *of))
+        plan = await (self.plan(*of) if ahead is None else ahead.plan(self, *of))
         self.cost += plan.size
         if plan.documents > 0 and not state.stored and not (tally and tally.changes):
             await self.require_collection()
         await self.do(session, undo, state, plan, tally)
         return plan.written
 
-    async def _plan(self, state: State, write: Write, identifier: str, row: Row | None) -> Plan:
+    async def plan(self, state: State, write: Write, identifier: str, row: Row | None) -> Plan:
         """The plan, once what is costly of it was checked."""
         for _ in range(ROUNDS):
             try:
@@ -171,24 +157,6 @@ class Writes:
             except Postponed:
                 await self._checks.settle(self.rows.jobs.pool, self.tenant)
         raise SchemaTooCostly()
-
-    async def _planned(
-        self, ahead: Ahead, state: State, write: Write, identifier: str, row: Row | None
-    ) -> Plan:
-        """The plan that was made ahead, if it is one of what is there still."""
-        if not self.rows.is_plan_apart(state, write, row):
-            return await self._plan(state, write, identifier, row)
-        of = state.version, state.settings_text, state.tokens, row and (row["v"], row["i"])
-        if ahead.plan is not None and ahead.of == of:
-            return ahead.plan
-        if ahead.tries >= _AHEAD:  # what is changed all the time is planned where nobody else changes it
-            return await self._plan(state, write, identifier, row)
-
-        async def make() -> None:
-            ahead.tries += 1
-            ahead.plan, ahead.of = await self._plan(state, write, identifier, row), of
-
-        raise _PlanAhead(make)
 
     async def begin(self, session: Any, collection: str) -> Tally:
         """For many writes to one collection in this transaction; end() is called behind them."""

@@ -44,15 +44,15 @@ from gateway.store import sort as sorts
 from gateway.store.document import LargeMembers, Precondition
 from gateway.store.large import LIGHT_BYTES, Jobs
 from gateway.store.mongo import MongoDocumentStore
-from gateway.store.mongo_large import Rows
-from gateway.store.mongo_query import Listed
+from gateway.store.mongo_large import SEATS, Rows
+from gateway.store.mongo_query import Listed, Turn
 from gateway.store.mongo_raw import RAW
 from gateway.store.mongo_rows import Row
 from gateway.store.mongo_state import BATCH_BYTES
 from gateway.store.mongo_tenant import MongoTenantStore
 from gateway.store.nodes import EVERYTHING
 from gateway.store.patch import LargePatch, MergePatch, parse_json_patch
-from gateway.store.query import Query
+from gateway.store.query import Page, Query
 from gateway.store.transfer import import_lines
 from gateway.store.write import Create, Delete, IdempotencyKey, Replace, Update, Write
 from tests.eventually import END
@@ -296,6 +296,53 @@ async def test_a_plan_of_what_has_changed_meanwhile_is_made_anew(held: tuple[Mon
     assert (await tenant.read("c", "x")) == written
 
 
+class Counted(Jobs):
+    """Does the jobs here. most: of them at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+
+    async def run(self, tenant: str, function: Any, *args: Any, **more: Any) -> Any:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            for _ in range(100):
+                await asyncio.sleep(0)
+            return function(*args, **more)
+        finally:
+            self.now -= 1
+
+
+@pytest.mark.parametrize("transactions", [True, False], ids=["replica set", "single server"])
+async def test_large_documents_are_held_by_few_at_once_whoever_asks_for_them(
+    server: str, transactions: bool
+) -> None:
+    jobs = Counted()
+    driver = mongo_server.driver(server, transactions=transactions)
+    store = MongoDocumentStore(driver, b"k" * 32, jobs=jobs, query_seconds=END)
+    await store.start()
+    names = ("acme",) if transactions else ("acme", "globex")  # nx-27017 has one transaction at a time
+    tenants = [store.tenant(TenantId(name)) for name in names]
+    large_text = LargeMembers(strict_json.dumps({"a": "x" * LIGHT_BYTES}).encode())
+    for tenant in tenants:
+        for number in range(3):
+            await tenant.replace("c", f"{number}", large_text)
+        await tenant.create("c", {"a": "y"})
+    jobs.most = 0
+    work: list[Any] = []
+    for tenant in tenants:
+        for number in range(3):
+            work += [tenant.read("c", f"{number}") for _ in range(3)]
+            work.append(tenant.patch("c", f"{number}", MergePatch({"n": 1})))
+            work.append(tenant.list("c", Query(filters.parse('{"a":"y"}'))))
+    done = await asyncio.gather(*work)
+    assert 0 < jobs.most <= SEATS and len(done) == len(work)
+    assert all(len(page.items) == 1 for page in done if isinstance(page, Page))
+    assert not store._few.seats.fair.inside and not store._few.seats.waiting
+    await store.close()
+
+
 async def test_a_list_that_waits_too_long_for_a_worker_is_too_slow() -> None:
     class Stuck(Jobs):
         async def run(self, *_: Any, **__: Any) -> Any:
@@ -303,7 +350,8 @@ async def test_a_list_that_waits_too_long_for_a_worker_is_too_slow() -> None:
 
     state: Any = SimpleNamespace(name="c", usable={})
     node, row = filters.parse('{"n":1}'), mongo_raw.head(bson.encode(stored(members())))
-    listed = Listed("acme", state, node, (), 1.0, time.monotonic() + 0.05, rows=Rows(Stuck(), "acme"))
+    turn, rows = Turn(holds_large=True), Rows(Stuck(), "acme")
+    listed = Listed("acme", state, node, (), 1.0, time.monotonic() + 0.05, turn, rows)
     for work in (listed.holds(row), listed.document(row)):
         with pytest.raises(QueryTooSlow):
             await work
