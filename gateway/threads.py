@@ -27,6 +27,8 @@ CONFIG = ThreadPoolExecutor(2, "config")  # routing.yaml: its stamp, its text, w
 KEYS = ThreadPoolExecutor(2, "keys")  # the file of the keys
 QUOTAS = ThreadPoolExecutor(1, "quotas")  # their file
 CHILDREN = ThreadPoolExecutor(2, "children")  # the processes of backends
+# One, and it gives way to nobody: who waits for a processor with the interpreter locked holds up all others.
+PATTERNS = ThreadPoolExecutor(1, "patterns")  # of filters, that are compiled
 PARSE = ThreadPoolExecutor(4, "parse", give_way, (NICER,))  # large bodies and documents
 
 

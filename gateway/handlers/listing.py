@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, TypeVar
 from urllib.parse import urlencode
+from weakref import WeakValueDictionary
 
 from aiohttp import hdrs, web
 
@@ -26,6 +28,8 @@ from gateway.store.projection import WHOLE
 from gateway.store.query import DEFAULT_LIMIT, MAX_LIMIT, Page, Query
 from gateway.store.sort import SortKey
 from gateway.store.strict_json import dumps
+
+_turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by tenant, of compiling patterns
 
 R = TypeVar("R")
 S = TypeVar("S", str, bytes)
@@ -47,7 +51,7 @@ async def answer_documents(call: Call, store: TenantStore, collection: str) -> w
     scopes.require(call, collection, "GET")
     given = parameters.read(call, NAMES)
     query = await _from_parameters(store, given)
-    with in_parameter("cursor"), await compiled(query.filter):
+    with in_parameter("cursor"), await compiled(call, query.filter):
         page = await store.list(collection, query)
     return _page(call, page, link(f"{prefix(call)}/{collection}/", given, page.next))
 
@@ -58,7 +62,7 @@ async def answer_query(call: Call, store: TenantStore, collection: str) -> web.S
     parameters.read(call)
     raw = await content.read(call, content.QUERY)
     query = await _quickly(store, _from_body, raw)
-    with in_body("/cursor"), await compiled(query.filter):
+    with in_body("/cursor"), await compiled(call, query.filter):
         page = await store.list(collection, query)
     return _page(call, page, link("", {}, None))
 
@@ -115,15 +119,19 @@ async def _quickly(store: TenantStore, parse: Callable[..., R], given: S) -> R:
     return await store.work(parse, given)
 
 
-async def compiled(node: Node) -> AbstractContextManager[object]:
+async def compiled(call: Call, node: Node) -> AbstractContextManager[object]:
     """The patterns of a filter stay compiled, and are it before a query asks for them: on the event loop that
-    would hold up all others, and so it does for each document again where many queries have many patterns."""
+    would hold up all others, and so it does for each document again where many queries have many patterns.
+    Each tenant has one filter at a time in the thread that compiles."""
     patterns = filters.patterns(node)
     if not patterns:
         return nullcontext()
     if all(map(regex.is_known, patterns)):
         return nullcontext(regex.compiled_all(patterns))
-    return nullcontext(await threads.run(threads.PARSE, regex.compiled_all, patterns))
+    assert call.tenant is not None
+    turn = _turns.setdefault(call.tenant.id.value, asyncio.Lock())
+    async with turn:
+        return nullcontext(await threads.run(threads.PATTERNS, regex.compiled_all, patterns))
 
 
 async def _from_parameters(store: TenantStore, given: Parameters) -> Query:

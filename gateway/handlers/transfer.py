@@ -50,7 +50,7 @@ class Transfers:
         """Every document that `?filter=` matches, a line each, as they were at one instant."""
         scopes.require(call, collection, "GET")
         node = await parse_filter(store, parameters.read(call, ("filter",)))
-        with await compiled(node), self._ending(call) as ending:
+        with await compiled(call, node), self._ending(call) as ending:
             return await _export(call, store, collection, node, ending)
 
     async def answer_import(self, call: Call, store: TenantStore, collection: str) -> web.StreamResponse:

@@ -6,13 +6,17 @@ import asyncio
 import json
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from types import SimpleNamespace
 from typing import Any, cast
 from urllib.parse import quote
 
 import pytest
 
+from gateway.call import Call
+from gateway.core.model import TenantId
 from gateway.handlers import listing
 from gateway.store import regex
+from gateway.store.nodes import And, Text
 from tests.handlers.api import NDJSON, PREFIX, Api, ndjson, serving
 
 
@@ -211,6 +215,10 @@ async def test_a_large_filter_is_read_as_a_small_one_is_in_a_parameter_a_body_an
         assert content["parameter"] == "filter"
 
 
+def _call_of(tenant: str) -> Call:
+    return cast(Call, SimpleNamespace(tenant=SimpleNamespace(id=TenantId(tenant))))
+
+
 class _Workers:
     """A store of which a worker is asked for what takes long. asked: how often."""
 
@@ -230,10 +238,23 @@ async def test_large_patterns_are_read_by_a_worker_and_compiled_in_a_thread() ->
     text = json.dumps({"$or": [{"a": {"$regex": pattern}} for pattern in patterns]})
     node = await listing.parse_filter(cast(Any, workers), {"filter": text})
     assert workers.asked == 1 and not any(map(regex.is_known, patterns))
-    with await listing.compiled(node):
+    with await listing.compiled(_call_of("acme"), node):
         assert all(map(regex.is_known, patterns))
     assert await listing.parse_filter(cast(Any, workers), {"filter": text}) == node
     assert workers.asked == 1  # it is quick now
+
+
+@pytest.mark.skipif(not regex.AVAILABLE, reason="google-re2 is not installed")
+async def test_who_compiles_one_filter_waits_for_one_of_another_tenant_and_not_for_all() -> None:
+    ended: list[str] = []
+
+    async def ask(tenant: str, number: int) -> None:
+        patterns = [Text(("a",), "regex", rf"\pL{{3}}{tenant}{number}_{n}") for n in range(3)]
+        with await listing.compiled(_call_of(tenant), And(tuple(patterns))):
+            ended.append(tenant)
+
+    await asyncio.gather(*(ask("noisy", number) for number in range(6)), ask("quiet", 0))
+    assert ended.index("quiet") <= 1 and len(ended) == 7
 
 
 @pytest.mark.skipif(not regex.AVAILABLE, reason="google-re2 is not installed")
