@@ -27,7 +27,7 @@ _END = b"\r\n\r\n"
 
 _request_line = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}) ([\x21-\x7e]+) HTTP/1\.([01])").fullmatch
 _never_in_request_line = re.compile(rb"[^\r\n\x20-\x7e]").search
-_origins = re.compile(rb"\r\norigin:[ \t]*([\x21-\x7e]*)[ \t]*(?=\r\n)", re.IGNORECASE).findall
+_origins = re.compile(rb"\r\norigin:[ \t]*+([\x21-\x7e]*+)[ \t]*+(?=\r\n)", re.IGNORECASE).findall
 _absolute = re.compile(r"https?://([^/?#]+)", re.IGNORECASE).match
 
 

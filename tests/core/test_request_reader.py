@@ -453,3 +453,38 @@ def test_reading_byte_by_byte_takes_no_time_that_grows_with_the_square(make: Cal
     before = process_time()
     read(raw[at : at + 1] for at in range(len(raw)))
     assert process_time() - before < 3, "0.1 s is usual"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [b"origin:" + b" " * 64_000 + b"x x", b"origin:" + b"\t " * 32_000, b"\r\norigin:" * 7_000],
+)
+def test_what_is_told_of_a_refused_head_is_found_in_one_look_at_it(lines: bytes) -> None:
+    """The same bytes a few times over; a pattern that looks back would take minutes for one of them."""
+    reader = RequestReader()
+    reader.feed(b"GET /a HTTP/1.1\r\n" + lines + b"\r\n\r\n")
+    before = process_time()
+    for _ in range(10):
+        assert reader.begun() is not None
+    assert process_time() - before < 3, "0.01 s is usual"
+
+
+@pytest.mark.parametrize(
+    ("raw", "target", "origins"),
+    [
+        (b"GET /a HTTP/1.1\r\nOrigin: https://a\r\n", "/a", ["https://a"]),
+        (b"GET /a HTTP/1.1\r\nOrigin: https://a", "/a", []),  # the line may go on
+        (b"GET /a HTTP/1.1\r\na: b\r\nORIGIN:https://a \r\n\r\n\r\norigin: b\r\n", "/a", ["https://a"]),
+        (b"GET /a HTTP/1.1\r\norigin: a\r\norigin: b\r\n\r\n", "/a", ["a", "b"]),
+        (b"GET /a HTTP/1.1\r\nX-Origin: a\r\n origin: b\r\norigin: a b\r\n\r\n", "/a", []),
+        (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nOrigin: a\r\n\r\n", "/" + "a" * (MAX_LINE - 1), ["a"]),
+    ],
+)
+def test_of_a_head_that_is_refused_its_target_and_its_page_are_told(
+    raw: bytes, target: str, origins: list[str]
+) -> None:
+    reader = RequestReader()
+    reader.feed(raw)
+    found = reader.begun()
+    assert found is not None
+    assert (found.target, found.head.origins) == (target, origins)
