@@ -26,6 +26,8 @@ from gateway.services.health import Health
 from gateway.services.probes import Probes
 from gateway.services.quotas import Quotas
 from gateway.store import mongo_changes, mongo_sweep, sqlite_changes, sqlite_sweep
+from gateway.store.large import Jobs
+from gateway.store.mongo_large import Few
 from gateway.store.mongo_sweep import Sweeper as MongoSweeper
 from tests import harness
 from tests.eventually import eventually
@@ -311,7 +313,7 @@ async def test_the_poll_of_mongodbs_feeds_goes_on(
 ) -> None:
     monkeypatch.setattr(mongo_changes, "POLL_SECONDS", 0.001)
     driver = Driver(rows)
-    feeds = mongo_changes.Feeds(cast(Any, driver), supported=True)
+    feeds = mongo_changes.Feeds(cast(Any, driver), Jobs(), Few(), supported=True)
     event = feeds._join("good")
     await eventually(lambda: driver.asked > 3)
     driver.rows = [{"t": "good", "q": 7}]

@@ -373,11 +373,11 @@ def test_an_admin_address_that_is_the_public_one_by_another_name_ends_the_start(
     text, port = serving.conf.read_text(), serving.public.rpartition(":")[2]
     before, _, after = text.partition("[admin]")
     rest = after.partition("\n\n")[2]
-    serving.conf.write_text(f"{before}[admin]\nlisten = 127.1:{port}\n\n{rest}")
+    serving.conf.write_text(f"{before}[admin]\nlisten = localhost:{port}\n\n{rest}")
     with serving.started() as process:
         assert process.wait(30) == 1
     shown = serving.log.read_text().replace("\n", "")
-    assert f"{port}: the port is in use by this gateway itself" in shown
+    assert f"localhost:{port} is taken by [gateway] listen" in shown
     assert "is ready" not in shown
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from gateway.services.os_reasons import why
 from gateway.store import durable
 
+_SHORT = 56  # bytes of the path of a temporary folder: with ours in it, room is left for a name of 20
+
 
 class FolderUnusable(OSError):
     """A folder that cannot be used; the text says which, why and how to mend it."""
@@ -21,7 +23,10 @@ def socket_folder(data: str) -> str:
     """Where supervised backends listen: short (a socket's path holds 107 bytes), one for each data folder,
     and of the same length for all of them."""
     mark = hashlib.sha256(os.path.realpath(data).encode()).hexdigest()[:10]
-    return f"{temporary_folder()}/gateway-{os.getuid()}-{mark}"
+    folder = temporary_folder()
+    if len(os.fsencode(folder)) > _SHORT and os.access("/tmp", os.W_OK):  # noqa: S108 - made for its owner alone
+        folder = "/tmp"  # noqa: S108
+    return f"{folder}/gateway-{os.getuid()}-{mark}"
 
 
 def temporary_folder() -> str:

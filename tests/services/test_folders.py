@@ -68,6 +68,14 @@ def test_each_data_folder_has_sockets_of_its_own_in_a_short_place(tmp_path: Path
     assert one == socket_folder(str(tmp_path / "x" / ".."))
 
 
+def test_sockets_are_in_a_short_place_also_where_temporary_files_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (long := tmp_path / ("x" * 60)).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    assert len(socket_folder("var")) + len("/twenty-letters-each.sock") <= 107
+
+
 def test_a_temporary_folder_with_less_room_than_the_spool_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
