@@ -152,5 +152,5 @@ async def test_malformed_answers_never_reach_a_client_nor_the_next_answer(
             before = mark.encode()
         assert not any(gateway.admission.in_use().values())
     for status in (0, 200, 502):
-        assert statuses.count(status) > CASES / 50, "most of what is tried says nothing"
+        assert statuses.count(status) > CASES / 200, "most of what is tried says nothing"
     assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
