@@ -41,6 +41,11 @@ def aborts() -> None:
     os.abort()
 
 
+def works_and_fails(seconds: float) -> None:
+    works(seconds)
+    raise KeyError("why")
+
+
 def spins() -> None:
     while True:
         pass

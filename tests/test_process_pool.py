@@ -88,7 +88,7 @@ async def test_a_meter_is_told_what_a_job_took_also_where_it_failed(pool: Proces
     limits = Limits(seconds=0.3)
     await pool.run_metered(limits, told.append, "a", jobs.works, 0.1)
     with pytest.raises(KeyError):
-        await pool.run_metered(limits, told.append, "a", jobs.fails)
+        await pool.run_metered(limits, told.append, "a", jobs.works_and_fails, 0.05)
     with pytest.raises(JobTooCostly):
         await pool.run_metered(limits, told.append, "a", jobs.spins)
     works, fails, spins = told

@@ -37,11 +37,11 @@ class Counted(ProcessPool):
         super().__init__(2)
         self.jobs = self.under_way = 0
 
-    async def run_within(self, *args: Any, **more: Any) -> Any:
+    async def run_metered(self, *args: Any, **more: Any) -> Any:
         self.jobs += 1
         self.under_way += 1
         try:
-            return await super().run_within(*args, **more)
+            return await super().run_metered(*args, **more)
         finally:
             self.under_way -= 1
 
@@ -154,7 +154,7 @@ async def test_what_a_worker_is_refused_for_is_told(
     async def refuse(*args: Any, **more: Any) -> Any:
         raise TenantQueueFull("busy")
 
-    monkeypatch.setattr(pool, "run_within", refuse)
+    monkeypatch.setattr(pool, "run_metered", refuse)
     await store.tenant(ACME).replace("c", "x", {"s": LONG, "fill": fill})
     with pytest.raises(TenantQueueFull):
         await found(store, {"s": {"$regex": SLOW}})
