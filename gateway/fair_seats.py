@@ -150,14 +150,9 @@ class FairSeats:
         flow = self.fair.try_take(key, weight, now)
         return Seat(self, key, weight, flow, now) if flow is not None else None
 
-    def parked(self, key: str, weight: float, resume: Callable[[], None]) -> Seat:
-        """One that is parked from the beginning: for what has had a first slice elsewhere."""
-        seat = Seat(self, key, weight, None, 0.0)
-        seat.park(resume)
-        return seat
-
     def absent(self, key: str, weight: float) -> Seat:
-        """One that was let go of: for what comes back later, by `park` or `again`."""
+        """One that nobody has yet: for what had a first slice elsewhere, or comes back later, by `park` or
+        `again`."""
         return Seat(self, key, weight, None, 0.0)
 
     async def take(self, key: str, weight: float = 1.0, wait: float | None = None) -> Seat:

@@ -22,7 +22,6 @@ from gateway.services.health import Health
 from gateway.services.keys import Keys
 from gateway.services.metrics import CONTENT_TYPE, Metrics
 from gateway.services.supervisor import Supervisor
-from gateway.store.document import Precondition, names
 from gateway.store.port import DocumentStore
 
 
@@ -119,13 +118,9 @@ class _Pages:
 
 def _is_known(request: web.Request, etag: str) -> bool:
     """Whether the client has it already (RFC 9110 section 13.2.2). Raises BadRequest, PreconditionFailed."""
-    said: dict[str, frozenset[str] | None] = {}
-    for name, weak in ((hdrs.IF_MATCH, False), (hdrs.IF_NONE_MATCH, True)):
-        values = request.headers.getall(name, ())
-        said[name] = preconditions.parse(name, values, weak=weak) if values else None
-    Precondition(match=said[hdrs.IF_MATCH]).require(etag)
-    known = said[hdrs.IF_NONE_MATCH]
-    return known is not None and names(known, etag)
+    given = request.headers
+    said = preconditions.of(given.getall(hdrs.IF_MATCH, []), given.getall(hdrs.IF_NONE_MATCH, []))
+    return preconditions.is_known(said, etag)
 
 
 async def _json(body: Any) -> web.Response:

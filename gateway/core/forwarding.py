@@ -24,9 +24,9 @@ Said = Sequence[tuple[str, str]]
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 _PORTS = {"http": 80, "https": 443}
 _port = re.compile(r"[0-9]{1,5}", re.ASCII).fullmatch
+_MAX_PREFIX = 512  # characters: a page of ours may hold it many times
 # It becomes the start of addresses that we and the backends write: `//` at its start would be another host's.
 # An encoded slash, backslash, dot, NUL or line break would be another path to who decodes it.
-_MAX_PREFIX = 512  # characters: a page of ours may hold it many times
 _prefix = re.compile(
     r"(?:/(?!\.{1,2}(?:/|$))(?:[A-Za-z0-9._~!$&'()*+;=:@-]|%(?!00|0[ADad]|2[EFef]|5[Cc])[0-9A-Fa-f]{2})+)+",
     re.ASCII,

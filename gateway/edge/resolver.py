@@ -17,9 +17,10 @@ import socket
 import threading
 from collections.abc import Callable, Collection
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 from time import monotonic
+
+from gateway.core.listeners import is_address
 
 L = logging.getLogger(__name__)
 FRESH = 10.0  # seconds
@@ -71,18 +72,9 @@ def _from_hosts(name: str) -> tuple[str, ...]:
     found = []
     for line in text.splitlines():
         address, *names = line.partition("#")[0].split() or [""]
-        if name in map(str.lower, names) and is_literal(address):
+        if name in map(str.lower, names) and is_address(address):
             found.append(address)
     return tuple(found)
-
-
-def is_literal(host: str) -> bool:
-    """Whether it is an address, and no name."""
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 class Names:
@@ -96,7 +88,7 @@ class Names:
     async def find(self, host: str) -> tuple[str, ...]:
         """The addresses of a host, the one to try first in front. Waits only for a name of which nothing is
         known. Raises Unresolved."""
-        if is_literal(host):
+        if is_address(host):
             return (host,)
         name = self._names.get(host)
         if name is None:

@@ -11,6 +11,7 @@ then the problem of the one that failed, with its `line`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -140,16 +141,26 @@ async def _operation(store: TenantStore, raw: bytes, *, as_text: bool) -> Write:
     """as_text: what it brings is held as text. The values of a thousand lines of 9 KiB take 70 MiB, and to
     let go of them at once takes the event loop 30 ms."""
     if is_light(raw):
-        return _write(strict_json.read(raw, "line", "The operation is not accepted."), as_text=as_text)
+        given = strict_json.read(raw, "line", "The operation is not accepted.")
+        write = _write(given)
+        return _held_as_text(write, given["data"]) if as_text and not isinstance(write, Delete) else write
     given, kind, text = await store.work(large.operation_parts, raw)
     if kind == "object":
         given["data"] = LargeMembers(text)
     elif kind == "array":
         given["data"] = LargePatch(True, text)
-    return _write(given, as_text=as_text)
+    return _write(given)
 
 
-def _write(given: Any, *, as_text: bool) -> Write:
+def _held_as_text(write: Create | Replace | Update, data: Any) -> Write:
+    """The same with what it brings, which was checked, as text."""
+    text = dumps(data).encode()
+    if isinstance(write, Update):
+        return replace(write, patch=LargePatch(isinstance(data, list), text))
+    return replace(write, data=LargeMembers(text))
+
+
+def _write(given: Any) -> Write:
     """Raises Unprocessable, BadRequest."""
     if not isinstance(given, dict):
         raise _refused("", "an operation is an object")
@@ -161,7 +172,7 @@ def _write(given: Any, *, as_text: bool) -> Write:
             known = f"not known here; known are op, {', '.join(_MEMBERS[op])}"
             raise _refused(strict_json.pointer(name), known)
     if op == "create":
-        return Create(_data(given, None, as_text=as_text))
+        return Create(_data(given, None))
     identifier = given.get("id")
     if not isinstance(identifier, str):
         raise _refused("/id", "the id of a document, a string")
@@ -173,21 +184,19 @@ def _write(given: Any, *, as_text: bool) -> Write:
     if op == "delete":
         return Delete(identifier, precondition)
     if op == "replace":
-        return Replace(identifier, _data(given, identifier, as_text=as_text), precondition)
+        return Replace(identifier, _data(given, identifier), precondition)
     data = given.get("data")
     if isinstance(data, LargePatch):
         return Update(identifier, data, precondition)
     if isinstance(data, list):
-        text = dumps(data).encode()
         with in_body("/data"):
-            parsed = parse_json_patch(text)
-        return Update(identifier, LargePatch(True, text) if as_text else parsed, precondition)
-    members = _data(given, identifier, as_text=as_text)
+            return Update(identifier, parse_json_patch(dumps(data).encode()), precondition)
+    members = _data(given, identifier)
     merge = LargePatch(False, members.text) if isinstance(members, LargeMembers) else MergePatch(members)
     return Update(identifier, merge, precondition)
 
 
-def _data(given: dict[str, Any], identifier: str | None, *, as_text: bool) -> Members:
+def _data(given: dict[str, Any], identifier: str | None) -> Members:
     """A document's members, or a merge patch of them; as a body of its own is read."""
     data = given.get("data")
     if isinstance(data, LargeMembers):
@@ -198,7 +207,7 @@ def _data(given: dict[str, Any], identifier: str | None, *, as_text: bool) -> Me
         strict_json.require(data, "The data cannot be a document.", name_problem)
     if "id" in data and data.pop("id") != identifier:
         raise _refused("/data/id", "differs from the id of the operation, or is of a document to be made")
-    return LargeMembers(dumps(data).encode()) if as_text else data
+    return data
 
 
 def _tags(given: dict[str, Any], name: str, *, weak: bool) -> frozenset[str] | None:

@@ -20,7 +20,6 @@ from gateway.handlers.listing import json_text, link, prefix
 from gateway.handlers.parameters import in_parameter
 from gateway.store import collection as settings
 from gateway.store.collection import Collection
-from gateway.store.document import Precondition, names
 from gateway.store.patch import MergePatch
 from gateway.store.port import TenantStore
 from gateway.store.strict_json import dumps
@@ -76,9 +75,7 @@ async def _read(call: Call, store: TenantStore, name: str) -> web.Response:
         scopes.require(call, name, "GET")
     precondition = preconditions.read(call.head)
     one = await store.collection(name)
-    if precondition.match is not None:
-        Precondition(match=precondition.match).require(one.etag)
-    if precondition.none_match is not None and names(precondition.none_match, one.etag):
+    if preconditions.is_known(precondition, one.etag):
         return reply.empty(304, _headers(one))
     return json_text(200, _text(one), _headers(one))
 

@@ -44,7 +44,7 @@ from gateway.handlers.large_answer import LargeAnswer
 from gateway.handlers.transfer import Transfers
 from gateway.loop_slices import LoopSlices
 from gateway.store import representation
-from gateway.store.document import RESERVED_IDS, Document, Precondition, check_collection, check_id, names
+from gateway.store.document import RESERVED_IDS, Document, Precondition, check_collection, check_id
 from gateway.store.port import DocumentStore, TenantStore
 from gateway.store.write import Quota
 
@@ -104,7 +104,7 @@ class Documents:
         if document is None:
             return False
         precondition = preconditions.read(call.head)
-        if _is_known(document, precondition):
+        if preconditions.is_known(precondition, document.etag):
             reply.send(call, 304, b"ETag: %b\r\n%b" % (document.etag.encode(), _PRIVATE), b"")
         else:
             lines = b"ETag: %b\r\n%b" % (document.etag.encode(), _PRIVATE_JSON)
@@ -214,17 +214,10 @@ def _other(call: Call, methods: str, accepted: Iterable[Accepted] = ()) -> web.R
     raise error
 
 
-def _is_known(document: Document, precondition: Precondition) -> bool:
-    """RFC 9110 section 13.2.2: If-Match first (raises PreconditionFailed), then If-None-Match, which is 304
-    on a read."""
-    if precondition.match is not None:
-        Precondition(match=precondition.match).require(document.etag)
-    return precondition.none_match is not None and names(precondition.none_match, document.etag)
-
 
 def _read_answer(call: Call, document: Document, precondition: Precondition) -> web.StreamResponse:
     headers: dict[str, str] = {hdrs.ETAG: document.etag, hdrs.CACHE_CONTROL: "private, no-cache"}
-    if _is_known(document, precondition):
+    if preconditions.is_known(precondition, document.etag):
         return reply.empty(304, headers)
     if document.encoded:
         large_answer.count(call, document)

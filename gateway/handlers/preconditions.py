@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gateway.core.errors import BadRequest
 from gateway.core.head import Head
-from gateway.store.document import ANY, UNCONDITIONAL, Precondition
+from gateway.store.document import ANY, UNCONDITIONAL, Precondition, names
 
 MAX_TAGS = 100
 
@@ -18,13 +18,25 @@ _empty = re.compile(r"[ \t]*(?:,|$)")
 
 def read(head: Head) -> Precondition:
     """The precondition of a request. Raises BadRequest for a header that is not a list of entity tags."""
-    match, none_match = head.values(b"if-match"), head.values(b"if-none-match")
+    return of(head.values(b"if-match"), head.values(b"if-none-match"))
+
+
+def of(match: Sequence[str], none_match: Sequence[str]) -> Precondition:
+    """The same of the values of both headers."""
     if not match and not none_match:
         return UNCONDITIONAL
     return Precondition(
         parse("If-Match", match, weak=False) if match else None,
         parse("If-None-Match", none_match, weak=True) if none_match else None,
     )
+
+
+def is_known(precondition: Precondition, etag: str) -> bool:
+    """Whether who asks for what has this tag has it already: If-Match first (raises PreconditionFailed), then
+    If-None-Match, which is 304 on a read (RFC 9110 section 13.2.2)."""
+    if precondition.match is not None:
+        Precondition(match=precondition.match).require(etag)
+    return precondition.none_match is not None and names(precondition.none_match, etag)
 
 
 def parse(header: str, lines: Sequence[str], *, weak: bool) -> frozenset[str]:

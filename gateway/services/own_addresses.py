@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from socket import AF_INET, AF_INET6, SOCK_DGRAM, socket
 
-from gateway.core.listeners import Listen, plain, reaches, text
+from gateway.core.listeners import Listen, is_address, plain, reaches, text
 from gateway.core.model import Backend
 from gateway.core.problems import Problem
 from gateway.core.process import ProcessConfig
@@ -57,7 +57,7 @@ def _leads(host: str, listen: Listen, find: Callable[[str], tuple[str, ...]]) ->
 
 def _hosts(host: str, find: Callable[[str], tuple[str, ...]]) -> tuple[str, ...]:
     """The addresses of a host, as far as they are told in time."""
-    if resolver.is_literal(host):
+    if is_address(host):
         return (host,)
     told: list[tuple[str, ...]] = []
 

@@ -113,7 +113,8 @@ def is_large(node: Node) -> bool:
     return sum(1 for _ in islice(_leaves(node), LARGE + 1)) > LARGE
 
 
-def _leaves(node: Node) -> Iterator[Node]:
+def _leaves(node: Node) -> Iterator[Condition | And | Or]:
+    """Conditions, and branches without one; an ElemMatch counts, and so do those in it."""
     if isinstance(node, And | Or) and node.nodes:
         for part in node.nodes:
             yield from _leaves(part)
@@ -126,16 +127,8 @@ def _leaves(node: Node) -> Iterator[Node]:
 
 
 def conditions(node: Node) -> Iterator[Condition]:
-    """The leaves of a tree; an ElemMatch counts, and so do those in it."""
-    if isinstance(node, And | Or):
-        for part in node.nodes:
-            yield from conditions(part)
-    elif isinstance(node, Not):
-        yield from conditions(node.node)
-    else:
-        yield node
-        if isinstance(node, ElemMatch):
-            yield from conditions(node.node)
+    """The leaves of a tree that are conditions."""
+    return (leaf for leaf in _leaves(node) if not isinstance(leaf, And | Or))
 
 
 def _filter(value: Any, at: str, *, inner: bool) -> Node:

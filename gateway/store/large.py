@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from gateway import threads
 from gateway.core.errors import BodyTooLarge, StoreUnavailable, Unprocessable
-from gateway.process_pool import JobTooCostly, Limits, ProcessPool
+from gateway.process_pool import JobTooCostly, Limits, ProcessPool, no_meter
 from gateway.store import schema_checks, strict_json
 from gateway.store.collection import TTL, Index
 from gateway.store.document import name_problem, parse_members, to_text
@@ -46,15 +46,7 @@ def is_light(text: bytes | str) -> bool:
         return False
     if len(text) <= LIGHT_VALUES:
         return True
-    if isinstance(text, str):
-        marks = text.count(",") + text.count("[") + text.count("{")
-    else:
-        marks = text.count(b",") + text.count(b"[") + text.count(b"{")
-    return marks <= LIGHT_VALUES
-
-
-def _no_meter(seconds: float) -> None:
-    """Nobody wants to know."""
+    return strict_json.marks(text) <= LIGHT_VALUES
 
 
 class Jobs:
@@ -83,7 +75,7 @@ class Jobs:
         ProcessPool.run raises."""
         if self._pool is None:
             return await threads.run(threads.PARSE, function, *args, **more)
-        return await self._run(self._pool, _no_meter, tenant, function, *args, **more)
+        return await self._run(self._pool, no_meter, tenant, function, *args, **more)
 
     async def _run(
         self,
@@ -94,13 +86,12 @@ class Jobs:
         *args: P.args,
         **more: P.kwargs,
     ) -> T:
-        async with self._lane(tenant):
-            try:
-                return await pool.run_metered(_LIMITS, charge, tenant, function, *args, **more)
-            except JobTooCostly as error:
-                schema_checks.translate(error)
-                detail = f"The document takes more {error.what} to work on than there is for one. Split it."
-                raise BodyTooLarge(detail) from None
+        try:
+            return await self._in_lane(pool, _LIMITS, charge, tenant, function, *args, **more)
+        except JobTooCostly as error:
+            schema_checks.translate(error)
+            detail = f"The document takes more {error.what} to work on than there is for one. Split it."
+            raise BodyTooLarge(detail) from None
 
     def wait(
         self,
@@ -134,20 +125,21 @@ class Jobs:
         JobTooCostly, too, and ends soon when it is cancelled."""
         assert self._pool is not None and self._loop is not None
         limits = Limits(_LIMITS.memory, seconds, _LIMITS.wall)
-        job = self._in_lane(self._pool, limits, tenant, function, *args, **more)
+        job = self._in_lane(self._pool, limits, no_meter, tenant, function, *args, **more)
         return asyncio.run_coroutine_threadsafe(job, self._loop)
 
     async def _in_lane(
         self,
         pool: ProcessPool,
         limits: Limits,
+        charge: Callable[[float], object],
         tenant: str,
         function: Callable[P, T],
         *args: P.args,
         **more: P.kwargs,
     ) -> T:
         async with self._lane(tenant):
-            return await pool.run_within(limits, tenant, function, *args, **more)
+            return await pool.run_metered(limits, charge, tenant, function, *args, **more)
 
     @asynccontextmanager
     async def _lane(self, tenant: str) -> AsyncGenerator[None, None]:
@@ -179,16 +171,16 @@ def no_collector() -> Iterator[None]:
             gc.enable()
 
 
+@no_collector()
 def members_text(raw: bytes, identifier: str | None) -> bytes:
     """A request's body as the text of a document's members. Raises as parse_members and to_text."""
-    with no_collector():
-        return to_text(parse_members(raw, identifier))[0].encode()
+    return to_text(parse_members(raw, identifier))[0].encode()
 
 
+@no_collector()
 def merge_patch_text(raw: bytes, identifier: str) -> bytes:
     """The body of a merge patch, checked. Raises as parse_members."""
-    with no_collector():
-        return strict_json.dumps(parse_members(raw, identifier)).encode()
+    return strict_json.dumps(parse_members(raw, identifier)).encode()
 
 
 def json_patch_text(raw: bytes) -> bytes:
@@ -259,6 +251,7 @@ def shape(
     return Shape(tuple(paths), frozenset(unique), indexes, identifier, wanted)
 
 
+@no_collector()
 def change(
     old: bytes | None, new: bytes | None, wanted: Shape, patch: Patch | None = None, patch_text: bytes = b""
 ) -> tuple[bytes, dict[str, Any], dict[str, Any]]:
@@ -267,13 +260,6 @@ def change(
     old, new: the texts of what is there and of what shall be; or, with a patch, that is the old one patched.
     patch_text: of a LargePatch. Raises what patches and schemas raise.
     """
-    with no_collector():
-        return _change(old, new, wanted, patch, patch_text)
-
-
-def _change(
-    old: bytes | None, new: bytes | None, wanted: Shape, patch: Patch | None, patch_text: bytes
-) -> tuple[bytes, dict[str, Any], dict[str, Any]]:
     before: dict[str, Any] | None = None if old is None else json.loads(old)
     kept = {} if before is None else skeleton(before, wanted)
     if new is None and patch is None:

@@ -39,7 +39,7 @@ from gateway.core.errors import (
 )
 from gateway.store import mongo_raw, mongo_refusals
 from gateway.store.mongo_log import Log
-from gateway.store.mongo_rows import Index, Row
+from gateway.store.mongo_rows import BATCH, Index, Row
 
 T = TypeVar("T")
 Query = Mapping[str, Any]
@@ -47,10 +47,7 @@ Query = Mapping[str, Any]
 _SECTION = "gateway:store"  # of asab.Config, only while the service is made: the URI may hold a password
 _AWAY_SECONDS = 1.0  # how long nobody else tries after one found the server away
 _COMMITS = 3
-BATCH = 500  # rows that are handled in one go: some milliseconds of the event loop
 _MAYBE_TOO_LARGE = mongo_raw.MAX_BYTES // 10  # bytes of JSON: an array's element of 2 takes up to 13
-
-
 _RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
 
 

@@ -224,38 +224,39 @@ def _check_fits(state: State, row: Row, tokens: frozenset[str]) -> None:
 # --- jobs: these run in a worker process ---
 
 
+@no_collector()
 def text_of(raw: bytes, fields: Projection) -> bytes:
     """The text of a document's members, or of these of them."""
-    with no_collector():
-        data = mongo_raw.decode(raw)["d"]
-        return dumps(data if fields == WHOLE else fields.members(data)).encode()
+    data = mongo_raw.decode(raw)["d"]
+    return dumps(data if fields == WHOLE else fields.members(data)).encode()
 
 
+@no_collector()
 def look_at(raw: bytes, node: Node, keys: tuple[SortKey, ...]) -> list[Any] | None:
     """See Rows.look."""
-    with no_collector():
-        return _look(mongo_raw.decode(raw), node, keys)
+    return _look(mongo_raw.decode(raw), node, keys)
 
 
+@no_collector()
 def claims_of(raw: bytes, tenant: str, state: State) -> dict[str, str]:
     """See Rows.claims."""
-    with no_collector():
-        return mongo_plan.claims(tenant, state, mongo_raw.decode(raw)["d"])
+    return mongo_plan.claims(tenant, state, mongo_raw.decode(raw)["d"])
 
 
+@no_collector()
 def derived_of(raw: bytes, state: State) -> tuple[bytes, bool]:
     """See Rows.derived. As bytes: what was stored under older rules may have any number of entries."""
-    with no_collector():
-        made, ends = _derived(state, mongo_raw.decode(raw))
-        return mongo_raw.encode(made), ends
+    made, ends = _derived(state, mongo_raw.decode(raw))
+    return mongo_raw.encode(made), ends
 
 
+@no_collector()
 def check_fits_of(raw: bytes, state: State, tokens: frozenset[str]) -> None:
     """See Rows.check_fits."""
-    with no_collector():
-        _check_fits(state, mongo_raw.decode(raw), tokens)
+    _check_fits(state, mongo_raw.decode(raw), tokens)
 
 
+@no_collector()
 def plan_of(
     tenant: str,
     state: State,
@@ -268,20 +269,6 @@ def plan_of(
 ) -> tuple[Plan, bytes, bytes]:
     """The plan of a write that is not a deletion, the text of the document that it makes, and the row. The
     plan itself has neither, nor what is there. text: of the write."""
-    with no_collector():
-        return _plan(tenant, state, schema, write, text, identifier, old, now)
-
-
-def _plan(
-    tenant: str,
-    state: State,
-    schema: str | None,
-    write: Write,
-    text: bytes,
-    identifier: str,
-    old: bytes | None,
-    now: float,
-) -> tuple[Plan, bytes, bytes]:
     had: Mapping[str, str] = {}
     row = None if old is None else mongo_raw.decode(old)
     if row is not None and "d" in row:

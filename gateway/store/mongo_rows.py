@@ -34,11 +34,13 @@ from gateway.store.strict_json import dumps
 DOCUMENTS, COLLECTIONS, CLAIMS = "documents", "collections", "claims"
 TENANTS, CHANGES, IDEMPOTENCY, META = "tenants", "changes", "idempotency", "meta"
 SLOTS = tuple(f"s{number}" for number in range(MAX_INDEXES))
+BATCH = 500  # rows that are handled in one go: some milliseconds of the event loop
 
 Row = dict[str, Any]
 
 _US = "\x1f"
 _AFTER_US = "\x20"
+
 
 @dataclass(frozen=True, slots=True)
 class Index:

@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 from gateway.store import collection as collections
 from gateway.store.collection import NO_SETTINGS, Collection, CollectionSettings, Index
 from gateway.store.document import entity_tag, new_incarnation
-from gateway.store.mongo_rows import SLOTS, Ordered, Row, joined
+from gateway.store.mongo_rows import BATCH, SLOTS, Ordered, Row, joined
 from gateway.store.nodes import Path
 from gateway.store.schema import Schema
 
 BATCH_BYTES = 2 * 1024 * 1024  # of documents, about, that are read ahead
-_BATCH = 500  # documents
 _KNOWN_TEXT = 4 * 1024 * 1024  # characters of settings that are kept parsed
 
 
@@ -51,7 +50,7 @@ class State:
     def batch(self) -> int:
         """How many of its documents are read ahead: fewer where they are large."""
         each = self.bytes // max(self.documents, 1)
-        return max(1, min(_BATCH, BATCH_BYTES // max(each, 1)))
+        return max(1, min(BATCH, BATCH_BYTES // max(each, 1)))
 
     @property
     def apart(self) -> State:

@@ -186,7 +186,7 @@ class _Run:
         text = strict_json.dumps(value)
         if self._bounds is not None:
             self._bytes += len(text)
-            self._values += 1 + text.count(",") + text.count("[") + text.count("{")
+            self._values += 1 + strict_json.marks(text)
             if self._bytes > self._bounds.bytes or self._values > self._bounds.values:
                 raise BeyondBounds
         return text

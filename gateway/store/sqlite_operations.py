@@ -36,6 +36,7 @@ from gateway.store.write import (
     Update,
     Write,
     Written,
+    brings_much,
     failed,
     id_of,
     succeeded,
@@ -54,7 +55,7 @@ class Prepared:
     def __init__(self, data: Members) -> None:
         self.data: Data | None = None
         self.text: str | bytes
-        self.is_large = isinstance(data, LargeMembers) and not is_light(data.text)
+        self.is_large = brings_much(data)
         if isinstance(data, LargeMembers):
             self.text, self.size = data.text if self.is_large else data.text.decode(), len(data.text)
         else:
@@ -223,7 +224,7 @@ def _light(current: Document) -> bool:
 
 def _patched(current: Document, wanted: Patch) -> Prepared | None:
     """A document as its patch makes it; None where that is no work for this thread."""
-    if not _light(current) or (isinstance(wanted, LargePatch) and not is_light(wanted.text)):
+    if not _light(current) or brings_much(wanted):
         return None
     try:
         return Prepared(apply(wanted, current.data, current.id, bounds=LIGHT_PATCH))

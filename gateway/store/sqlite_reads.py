@@ -149,22 +149,18 @@ class Reading:
         if self._cancelled or not self._seat.held:
             self._resumed.set()
         elif self._is_short:  # it turns out to be a scan
-            self._is_short = False
-            self._short.count -= 1
-            self._seat.release(self._used)
-            self._seat = self._scans.parked(self._seat.key, self._seat.weight, self._resumed.set)
+            self._leave()
+            self._seat.park(self._resumed.set)
         else:
             self._seat.park(self._resumed.set, self._used)
 
     def _leave(self) -> None:
-        """Until `_come_back`; what waits for a worker process has turned out to be a scan."""
+        """Let go of the seat until it is parked for again. What is not short any more has one for scans."""
+        self._seat.release(self._used)
         if self._is_short:
             self._is_short = False
             self._short.count -= 1
-            self._seat.release(self._used)
             self._seat = self._scans.absent(self._seat.key, self._seat.weight)
-        else:
-            self._seat.release(self._used)
 
     def _come_back(self) -> None:
         if self._cancelled or self._ended:

@@ -109,6 +109,13 @@ def check(value: Any, name_rule: NameRule) -> None:
         raise JsonProblems(checker.problems)
 
 
+def marks(text: bytes | str) -> int:
+    """How many values JSON has at most, but for one: its commas and brackets."""
+    if isinstance(text, str):
+        return text.count(",") + text.count("[") + text.count("{")
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
 def dumps(value: Any) -> str:
     """The one text of a value: compact, UTF-8 unescaped. Equal values (in equal order) have equal texts."""
     return _encode(value)

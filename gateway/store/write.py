@@ -96,6 +96,11 @@ def failed(error: GatewayError, identifier: str = "") -> Outcome:
 def is_large(write: Write) -> bool:
     """Whether what it brings is large."""
     brought = write.patch if isinstance(write, Update) else None if isinstance(write, Delete) else write.data
+    return brings_much(brought)
+
+
+def brings_much(brought: Members | Patch | None) -> bool:
+    """The same of the members or of the patch."""
     return isinstance(brought, LargeMembers | LargePatch) and not is_light(brought.text)
 
 
