@@ -25,6 +25,7 @@ from gateway.core.errors import (
     NoRoute,
     NotImplementedByGateway,
     Unauthenticated,
+    forget_traces,
 )
 from gateway.core.head import Head
 from gateway.core.model import Identity
@@ -78,23 +79,12 @@ class _Wall:
             return False
         if not isinstance(error, GatewayError):
             L.error("A bug in the gateway failed request %s", self._call.id, exc_info=error)
-            _forget_traces(error)
+            forget_traces(error)
             error = InternalError()
         self._call.code = error.code
         self.error = error
-        _forget_traces(error)
+        forget_traces(error)
         return True
-
-
-def _forget_traces(error: BaseException) -> None:
-    """Breaks the reference cycles of an error: its traceback names the frames that it came through, one of
-    which holds the error (here the one with the boundary). With it go what the frames hold, bodies of 9 MB,
-    when the request ends, and not when the garbage collector looks."""
-    step: BaseException | None = error
-    while step is not None:
-        before, step.__context__ = step.__context__, None
-        step.__traceback__ = step.__cause__ = None
-        step = before
 
 
 class Life:

@@ -23,7 +23,7 @@ from functools import partial
 from aiohttp import web
 
 from gateway.call import Call
-from gateway.core.errors import GatewayError, Unprocessable
+from gateway.core.errors import GatewayError, Unprocessable, forget_traces
 from gateway.edge import body
 from gateway.edge.lifetimes import Ending, Lifetimes, cut_off
 from gateway.edge.stream import Stream
@@ -109,6 +109,7 @@ async def _import(
             if not stream.begun:
                 raise
             call.code = error.code
+            forget_traces(error)
             return await _end(stream, counts, failed(error))
         return await _end(stream, counts, None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.core.errors import GatewayError, RolledBack, StoreUnavailable
+from gateway.core.errors import GatewayError, RolledBack, StoreUnavailable, forget_traces
 from gateway.store.document import new_id
 from gateway.store.mongo_ahead import Ahead
 from gateway.store.mongo_idempotency import Finish
@@ -37,6 +37,7 @@ class Bulk:
                 await finish(None, tuple(outcomes))
             return tuple(outcomes)
         except _AtomicFailure as failure:
+            forget_traces(failure)
             return failure.outcomes
 
     async def _together(
@@ -75,6 +76,7 @@ class Bulk:
             budget.check(self._writes.cost - before)
             return await self._writes.run(work)
         except GatewayError as error:
+            forget_traces(error)
             return failed(error, id_of(item))
         finally:
             ahead.close()

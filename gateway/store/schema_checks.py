@@ -13,7 +13,7 @@ from time import process_time
 from typing import Any, TypeVar
 
 from gateway import process_worker
-from gateway.core.errors import SchemaTooCostly
+from gateway.core.errors import SchemaTooCostly, forget_traces
 from gateway.process_pool import JobTooCostly, ProcessPool
 from gateway.store import schema
 from gateway.store.schema import Problems, Schema, Unread, Violations
@@ -126,7 +126,8 @@ async def with_checks(pool: ProcessPool, tenant: str, attempt: Callable[[Checks]
     for _ in range(ROUNDS):
         try:
             return await attempt(checks)
-        except Postponed:
+        except Postponed as postponed:
+            forget_traces(postponed)
             await checks.settle(pool, tenant)
     raise SchemaTooCostly("The documents are changed by others faster than they can be checked. Try again.")
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapp
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
-from gateway.core.errors import BadRequest, IdempotencyRunning, NotFound
+from gateway.core.errors import BadRequest, IdempotencyRunning, NotFound, forget_traces
 from gateway.core.model import TenantId
 from gateway.store import filter as filters
 from gateway.store import (
@@ -155,6 +155,7 @@ class SQLiteTenantStore:
         try:
             outcomes: tuple[Outcome, ...] = await self._write(collection, operation, idempotency)
         except AtomicFailure as failure:
+            forget_traces(failure)
             return failure.outcomes
         return outcomes
 

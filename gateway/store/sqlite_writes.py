@@ -21,7 +21,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from gateway.core.errors import GatewayError, InternalError, StoreUnavailable
+from gateway.core.errors import GatewayError, InternalError, StoreUnavailable, forget_traces
 from gateway.fair_seats import Seat
 from gateway.store import sqlite_errors
 from gateway.store.sqlite_connections import begin_write, limit_size
@@ -266,6 +266,7 @@ def _run(transaction: Transaction, operation: Operation) -> Settled:
     try:
         return Settled(transaction.attempt(operation.run))
     except GatewayError as error:
+        forget_traces(error)
         return Settled(error=error)
     finally:
         if operation.alone:

@@ -18,7 +18,14 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from gateway.core.errors import BodyTooLarge, GatewayError, StoreSaturated, TenantQueueFull, Unprocessable
+from gateway.core.errors import (
+    BodyTooLarge,
+    GatewayError,
+    StoreSaturated,
+    TenantQueueFull,
+    Unprocessable,
+    forget_traces,
+)
 from gateway.store import strict_json
 from gateway.store.document import (
     ANY,
@@ -271,6 +278,7 @@ class _Writer:
             identifier, text = await self._patiently(lambda: self._store.work(line_text, raw))
             return _write_of(identifier, LargeMembers(text), self._replacing)
         except GatewayError as error:
+            forget_traces(error)
             return failed(error)
 
     async def write(self, batch: Sequence[Write | Outcome]) -> tuple[Outcome, ...]:

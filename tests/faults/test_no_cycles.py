@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -32,6 +33,12 @@ pytestmark = pytest.mark.asyncio
 
 _WATCHED = (GatewayError, Call, Request, Exchange, Relay, RequestStream, ClientConnection)
 _TIMES = 25
+_NUMBERS = [None, *(number + 0.5 for number in range(1000))]
+SETTINGS = {
+    "checked": {"schema": {"properties": {"a": {"items": {"type": "number"}}}}},
+    "costly": {"schema": {"properties": {"a": {"items": {"enum": _NUMBERS}}}}},
+}
+COSTLY = json.dumps({"a": [-1] * 2000})  # beyond what is checked at once
 _FEW = 6  # what the last request, and the collection's own frame, may still name
 
 
@@ -82,13 +89,16 @@ def kinds(gateway: Gateway) -> Iterator[tuple[str, int, bytes]]:
     poor = f"Authorization: Bearer {harness.token(gateway, scope='nothing')}\r\n"
     limited = f"Authorization: Bearer {harness.token(gateway, 'limited', scope=ALL)}\r\n"
     bad = "Authorization: Bearer a.b.c\r\n"
-    json = "Content-Type: application/json\r\n"
+    as_json = "Content-Type: application/json\r\n"
 
     def raw(line: str, more: str = good, body: str = "", length: int = -1) -> bytes:
         size = len(body) if length < 0 else length
         framing = f"Content-Length: {size}\r\n" if size else ""
         return f"{line} HTTP/1.1\r\nHost: a\r\n{more}{framing}\r\n{body}".encode()
 
+    for collection, settings in SETTINGS.items():
+        raw_settings = json.dumps(settings)
+        yield "settings", 0, raw(f"PUT /documents/{collection}", good + as_json, raw_settings)
     yield "no token", 401, raw("GET /documents/c/x", "")
     yield "a bad token", 401, raw("GET /documents/c/x", bad)
     yield "no scope", 403, raw("GET /documents/c/x", poor)
@@ -100,16 +110,23 @@ def kinds(gateway: Gateway) -> Iterator[tuple[str, int, bytes]]:
     yield "a large head", 431, raw("GET /", "".join(f"a{n}: {'x' * 8000}\r\n" for n in range(20)))
     yield "a long line", 414, raw(f"GET /{'x' * 20000}")
     yield "an expectation", 417, raw("PUT /documents/c/x", good + "Expect: tea\r\n", "{}")
-    yield "a large body", 413, raw("PUT /documents/c/x", good + json, "x" * 50_000, 500_000)
+    yield "a large body", 413, raw("PUT /documents/c/x", good + as_json, "x" * 50_000, 500_000)
     yield "a large body for a thread", 413, raw("POST /t/x", good, "x" * 50_000, 500_000)
     chunked = "Transfer-Encoding: chunked\r\n"
-    yield "a broken body", 400, raw("PUT /documents/c/x", good + json + chunked) + b"3\r\nabc\r\nzz\r\n"
+    yield "a broken body", 400, raw("PUT /documents/c/x", good + as_json + chunked) + b"3\r\nabc\r\nzz\r\n"
     yield "a broken body, streamed", 400, raw("POST /a/wait", good + chunked) + b"3\r\nabc\r\nzz\r\n"
-    yield "no JSON", 400, raw("PUT /documents/c/x", good + json, "{" * 40_000)
-    yield "no document", 422, raw("PUT /documents/c/x", good + json, "[]")
+    yield "no JSON", 400, raw("PUT /documents/c/x", good + as_json, "{" * 40_000)
+    yield "no document", 422, raw("PUT /documents/c/x", good + as_json, "[]")
     yield "no media type", 415, raw("PUT /documents/c/x", good, "{}")
     yield "not there", 404, raw("GET /documents/c/never")
-    yield "a precondition", 412, raw("PUT /documents/c/x", good + json + 'If-Match: "1"\r\n', '{"a":1}')
+    yield "a precondition", 412, raw("PUT /documents/c/x", good + as_json + 'If-Match: "1"\r\n', '{"a":1}')
+    lines = '{"op":"replace","id":"x","data":{}}\n{"op":"delete","id":"never"}\n'
+    lines_type = "Content-Type: application/x-ndjson\r\n"
+    yield "a bulk", 0, raw("POST /documents/c/bulk", good + lines_type, lines)
+    yield "an atomic bulk", 0, raw("POST /documents/c/bulk?atomic=true", good + lines_type, lines)
+    yield "an import", 200, raw("POST /documents/c/import", good + lines_type, '{"a":\n{"_id":""}\n')
+    yield "a document that does not fit", 422, raw("PUT /documents/checked/x", good + as_json, '{"a":["x"]}')
+    yield "one that is costly to check", 422, raw("PUT /documents/costly/x", good + as_json, COSTLY)
     yield "a filter", 400, raw("GET /documents/c/?filter={")
     yield "a backend that is gone", 503, raw("GET /gone/x")
     yield "a backend that closes", 502, raw("GET /a/close")
