@@ -22,6 +22,8 @@ LEVELS = {
     "core": 0, "fair_seats": 1, "loop_slices": 1, "process_worker": 1, "scheduling": 1, "call": 2,
     "periodic": 2, "threads": 2, "process_pool": 2, "edge": 3, "store": 3, "services": 4, "handlers": 4,
     "life": 4, "admin": 5, "app": 6, "cli": 7,
+    "runtime": 1, "proxy": 4, "documents": 4, "auth": 4, "config": 4, "admission": 4, "health": 4,
+    "limits": 4, "process": 4, "telemetry": 4,
 }  # fmt: skip
 CLI_FILES = frozenset(
     {
@@ -42,7 +44,7 @@ CLI_FILES = frozenset(
         "documents_import",
     }
 )
-APP_FILES = frozenset({"app", "application"})
+APP_FILES = frozenset({"app", "application", "setting_errors"})
 SERVICES_THAT_FETCH: frozenset[str] = frozenset()
 # Where a broad except may stand: the boundary of requests, and that of what is done again and again. (A
 # job in a worker process has one of its own: what it raises is sent to its caller.)

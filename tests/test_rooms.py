@@ -57,6 +57,7 @@ def module(name: str, text: str) -> rooms.Module:
 
 
 HIDDEN = "def f():\n    from gateway.services.keys import Keys\n"
+TWO_EXCEPTS = "try:\n    f()\nexcept Exception:\n    g()\n" * 2
 TYPES = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from gateway.app import Gateway\n"
 
 
@@ -83,7 +84,7 @@ TYPES = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from gateway.a
         (rooms.broad_excepts, "gateway.edge.x", "try:\n    f()\nexcept (OSError, Exception):\n    f()\n", 3),
         (rooms.broad_excepts, "gateway.edge.x", "try:\n    f()\nexcept:\n    return_()\n", 3),
         (rooms.broad_excepts, "gateway.edge.x", "with suppress(BaseException):\n    f()\n", 1),
-        (rooms.broad_excepts, "gateway.periodic", "try:\n    f()\nexcept Exception:\n    g()\n" * 2, 7),
+        (rooms.broad_excepts, "gateway.periodic", TWO_EXCEPTS, 7),
         (rooms.naming, "gateway.services.x", "path.rename(other)\n", 1),
         (rooms.naming, "gateway.services.x", "beside.replace(path)\n", 1),
         (rooms.naming, "gateway.services.x", "os.replace(beside, path)\n", 1),
