@@ -34,8 +34,8 @@ from gateway.handlers.changes import Feeds
 from gateway.handlers.documents import Documents
 from gateway.handlers.proxy import Proxy
 from gateway.life import Life, Policies
-from gateway.periodic import Boundary, Periodic
-from gateway.process_pool import ProcessPool
+from gateway.runtime.periodic import Boundary, Periodic
+from gateway.runtime.process_pool import ProcessPool
 from gateway.services import lock, own_addresses, runtime
 from gateway.services.admission import Admission
 from gateway.services.child import ChildSpec

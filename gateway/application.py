@@ -24,7 +24,7 @@ from gateway.call import Snapshot
 from gateway.core.process import parse_process
 from gateway.edge import places
 from gateway.edge.listener import Listener, ListenError, bind_all
-from gateway.periodic import Boundary
+from gateway.runtime.periodic import Boundary
 from gateway.services import process_metrics, runtime, signals
 from gateway.services.last_resort import LastResort
 from gateway.services.logs import LogThread

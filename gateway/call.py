@@ -19,7 +19,7 @@ from gateway.core.headers import is_trusted
 from gateway.core.limits import NO_LIMITS, Fields, LimitRules
 from gateway.core.model import Backend, CorsRule, Identity, Route, Tenant, TrustedProxies
 from gateway.core.table import RoutingTable
-from gateway.loop_slices import LoopSlice
+from gateway.runtime.loop_slices import LoopSlice
 
 Target = Callable[["Call"], Awaitable[web.StreamResponse]]
 CallRoute = Route[Target]

@@ -19,12 +19,12 @@ from gateway.core import ini
 from gateway.core.errors import GatewayError
 from gateway.core.problems import Problems
 from gateway.core.process import ProcessConfig, parse_process
+from gateway.runtime.files import not_utf8, read_file
+from gateway.runtime.os_reasons import why
 from gateway.services import signals
 from gateway.services.config import ConfigRefused
-from gateway.services.files import not_utf8, read_file
 from gateway.services.keys import KeysUnusable
 from gateway.services.last_resort import leave_within
-from gateway.services.os_reasons import why
 
 CONFIGS = ("gateway.conf", "config/gateway.conf", "/etc/gateway/gateway.conf")  # the first there is
 _MAX_CONF = 1024 * 1024  # bytes

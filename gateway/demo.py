@@ -14,10 +14,10 @@ import aiohttp
 from gateway.core.model import Route
 from gateway.core.problems import Problems
 from gateway.core.process import ProcessConfig
-from gateway.services.files import read_text
+from gateway.runtime import durable
+from gateway.runtime.files import read_text
 from gateway.services.keys import issue
 from gateway.services.source import parse_yaml
-from gateway.store import durable
 
 TOKEN_TIME = 12 * 3600.0  # seconds
 _OPERATORS = "gateway:"  # scopes of this kind rule the gateway itself: never in a file for trying things out

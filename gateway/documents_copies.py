@@ -12,7 +12,7 @@ from gateway import console
 from gateway.core.errors import GatewayError, NotFound, NotSupportedByStore, StoreUnavailable
 from gateway.core.model import TenantId
 from gateway.documents_engine import Engine, Unusable, reason
-from gateway.store import durable
+from gateway.runtime import durable
 
 SUFFIX = ".db"
 

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from gateway import console
 from gateway.documents_engine import Engine, Unusable
-from gateway.store import durable
+from gateway.runtime import durable
 from gateway.store.collection import Collection
 from gateway.store.port import TenantStore
 from gateway.store.query import MAX_LIMIT

@@ -36,7 +36,7 @@ from gateway.handlers import proxy, websocket
 from gateway.handlers.changes import Feeds
 from gateway.handlers.documents import Documents
 from gateway.life import Life, Policies
-from gateway.services.files import read_text
+from gateway.runtime.files import read_text
 from gateway.services.keys import Keys
 from gateway.store.write import Quota
 

@@ -34,7 +34,7 @@ from gateway.core.tokens import bearer
 from gateway.edge import body, cors, reply
 from gateway.edge.request_stream import RequestStream
 from gateway.edge.server import ClientConnection
-from gateway.periodic import Boundary
+from gateway.runtime.periodic import Boundary
 
 L = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from gateway import console, demo
 from gateway.core.process import ProcessConfig
 from gateway.core.settings import json_schema
+from gateway.runtime import durable
+from gateway.runtime.os_reasons import why
 from gateway.services.config import compile_text
 from gateway.services.folders import FolderUnusable, data_folder, socket_folder
 from gateway.services.keys import ensure_signing_key
-from gateway.services.os_reasons import why
-from gateway.store import durable
 
 CONFIG, ROUTING, BACKEND = "gateway.conf", "routing.yaml", "hello.py"
 _ABOUT = {

@@ -23,9 +23,9 @@ from gateway.core.problems import Problem, Problems
 from gateway.core.process import ProcessConfig
 from gateway.core.settings import json_schema
 from gateway.core.via import Via
+from gateway.runtime.files import not_utf8
 from gateway.services import own_addresses, source
 from gateway.services.config import ConfigRefused, as_dict, compile_text, read
-from gateway.services.files import not_utf8
 from gateway.services.folders import socket_folder
 from gateway.services.keys import CURSOR_KEY, Keys, ensure_secret, ensure_signing_key, issue
 from gateway.services.named import named_by

@@ -48,8 +48,8 @@ APP_FILES = frozenset({"app", "application", "setting_errors"})
 SERVICES_THAT_FETCH: frozenset[str] = frozenset()
 # Where a broad except may stand: the boundary of requests, and that of what is done again and again. (A
 # job in a worker process has one of its own: what it raises is sent to its caller.)
-WALLS = frozenset({"gateway.life", "gateway.periodic"})
-WORKER = "gateway.process_worker"
+WALLS = frozenset({"gateway.life", "gateway.runtime.periodic"})
+WORKER = "gateway.runtime.process_worker"
 FILE_LINES, FUNCTION_LINES = 400, 50
 # Files that hold one concept and are longer all the same: why, and how long at most.
 LONG_FILES = {
@@ -266,7 +266,7 @@ def separate(modules: list[Module]) -> Iterator[str]:
             yield item.breach("gateway and backends meet on the wire only")
 
 
-NAMES = "names are made durable in gateway/store/durable.py"
+NAMES = "names are made durable in gateway/runtime/durable.py"
 _NAMING = frozenset({"link", "rename", "renames", "hardlink_to", "symlink_to"})
 
 
@@ -274,7 +274,7 @@ def naming(modules: list[Module]) -> Iterator[str]:
     """A file gets another name in one place only, which also fsyncs the folder. `x.replace(y)` with a single
     argument is a path's: a string's has two, a datetime's has names."""
     for module in modules:
-        if module.name == "gateway.store.durable":
+        if module.name == "gateway.runtime.durable":
             continue
         for node in ast.walk(module.tree):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):

@@ -27,7 +27,7 @@ from gateway.core.request_reader import Request
 from gateway.edge import reply
 from gateway.edge.request_stream import RequestStream
 from gateway.edge.server import ClientConnection
-from gateway.periodic import Boundary
+from gateway.runtime.periodic import Boundary
 
 L = logging.getLogger("asab.web.al")
 _NOTICE = 25  # asab.log.LOG_NOTICE

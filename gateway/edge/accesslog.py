@@ -20,7 +20,7 @@ from gateway.core import shown
 from gateway.core.forwarding import chain
 from gateway.core.model import NOBODY
 from gateway.core.shown import Queries
-from gateway.periodic import Boundary
+from gateway.runtime.periodic import Boundary
 
 L = logging.getLogger("gateway.accesslog")
 

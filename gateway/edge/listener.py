@@ -17,9 +17,9 @@ from gateway.core.turns import Turns
 from gateway.edge.acceptor import Acceptor
 from gateway.edge.holding import Memory
 from gateway.edge.places import EVERYTHING, Descriptors, Places, Room
-from gateway.edge.ports import holder
 from gateway.edge.server import KEEP_ALIVE, ClientConnection, Service
-from gateway.periodic import Periodic
+from gateway.runtime.periodic import Periodic
+from gateway.runtime.ports import holder
 
 _LOOK = 0.02  # seconds between two looks at what a drain waits for
 _SWEEP = 1.0  # and between two at all connections

@@ -18,7 +18,7 @@ from gateway.edge.exchange import Exchange
 from gateway.edge.reading import Reads
 from gateway.edge.resolver import Names
 from gateway.edge.uploads import Uploads
-from gateway.periodic import Periodic
+from gateway.runtime.periodic import Periodic
 
 # Idle seconds after which a request that is not idempotent wants a new connection: the server may be
 # about to close this one, and such a request cannot be tried again.

@@ -16,12 +16,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import IO, TypeVar
 
-from gateway import threads
 from gateway.call import Call
 from gateway.core.disk_budget import DiskBudget, DiskUse
 from gateway.core.errors import InsufficientStorage, InternalError, SpoolSaturated, TenantLimit
 from gateway.core.openmetrics import Counter, Gauge, Instrument
 from gateway.edge import body
+from gateway.runtime import threads
 
 L = logging.getLogger(__name__)
 T = TypeVar("T")

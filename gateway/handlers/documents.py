@@ -42,7 +42,7 @@ from gateway.handlers.changes import Feeds
 from gateway.handlers.content import Accepted
 from gateway.handlers.large_answer import LargeAnswer
 from gateway.handlers.transfer import Transfers
-from gateway.loop_slices import LoopSlices
+from gateway.runtime.loop_slices import LoopSlices
 from gateway.store import representation
 from gateway.store.document import RESERVED_IDS, Document, Precondition, check_collection, check_id
 from gateway.store.port import DocumentStore, TenantStore

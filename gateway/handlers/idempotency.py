@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import re
 
-from gateway import threads
 from gateway.call import Call
 from gateway.core.errors import BadRequest
+from gateway.runtime import threads
 from gateway.store.write import IdempotencyKey
 
 HEADER = "Idempotency-Key"

@@ -12,12 +12,12 @@ from weakref import WeakValueDictionary
 
 from aiohttp import hdrs, web
 
-from gateway import threads
 from gateway.call import Call
 from gateway.core.errors import BadRequest
 from gateway.core.forwarding import public_prefix
 from gateway.handlers import content, large_answer, parameters, scopes
 from gateway.handlers.parameters import Parameters, in_body, in_parameter
+from gateway.runtime import threads
 from gateway.store import filter as filters
 from gateway.store import projection, regex, representation, strict_json
 from gateway.store import sort as sorts

@@ -18,7 +18,7 @@ from gateway.core.errors import BackendUnavailable, GatewayError, TenantLimit
 from gateway.core.limits import later
 from gateway.core.model import Address, Backend, Tenant
 from gateway.core.openmetrics import Instrument
-from gateway.periodic import Boundary, Periodic
+from gateway.runtime.periodic import Boundary, Periodic
 from gateway.services import admission_view
 from gateway.services.seats import Line, Place, Seat
 

@@ -20,8 +20,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from gateway import threads
 from gateway.core import redact
+from gateway.runtime import threads
 from gateway.services import runtime
 
 LINE_LIMIT = 64 * 1024  # bytes; a longer line is forwarded in pieces

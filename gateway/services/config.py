@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway import threads
 from gateway.call import Snapshot, Target
 from gateway.core.check import compile_data
 from gateway.core.compile import Compiled
 from gateway.core.model import Backend
 from gateway.core.problems import Problem, Problems
 from gateway.edge import front_page
-from gateway.periodic import Boundary, Periodic
-from gateway.services import files, source
-from gateway.services.watch import QUIET, RESTLESS, Look, Settling, Stamp, is_cut_off, stamp
+from gateway.runtime import files, threads
+from gateway.runtime.periodic import Boundary, Periodic
+from gateway.runtime.watch import QUIET, RESTLESS, Look, Settling, Stamp, is_cut_off, stamp
+from gateway.services import source
 
 L = logging.getLogger(__name__)
 POLL = 0.05  # seconds between two looks at the file

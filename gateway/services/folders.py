@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from gateway.services.os_reasons import why
-from gateway.store import durable
+from gateway.runtime import durable
+from gateway.runtime.os_reasons import why
 
 _SHORT = 56  # bytes of the path of a temporary folder: with ours in it, room is left for a name of 20
 

@@ -15,15 +15,14 @@ from typing import Literal
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
 
-from gateway import threads
 from gateway.core.errors import Unauthenticated
 from gateway.core.jwk import Key, KeySet, KeySetError, parse_keys, sign
 from gateway.core.model import Identity
 from gateway.core.tokens import TokenRule, verify
-from gateway.services.files import FileUnusable, read_file, read_text
-from gateway.services.os_reasons import why
-from gateway.services.watch import Stamp, stamp
-from gateway.store import durable
+from gateway.runtime import durable, threads
+from gateway.runtime.files import FileUnusable, read_file, read_text
+from gateway.runtime.os_reasons import why
+from gateway.runtime.watch import Stamp, stamp
 
 L = logging.getLogger(__name__)
 CACHE_SIZE = 10_000

@@ -15,7 +15,7 @@ from logging.handlers import QueueHandler
 from time import monotonic
 
 from gateway.core.printable import printable
-from gateway.periodic import Boundary
+from gateway.runtime.periodic import Boundary
 
 LIMIT = 10_000  # lines
 _CLOSE_TIMEOUT = 2.0  # seconds

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from gateway.core.errors import StoreUnavailable
+from gateway.runtime.os_reasons import why
 from gateway.services.config import ConfigRefused
 from gateway.services.folders import FolderUnusable
 from gateway.services.keys import KeysUnusable
-from gateway.services.os_reasons import why
 
 
 class SettingUnusable(OSError):

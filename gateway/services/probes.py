@@ -17,7 +17,7 @@ from gateway.core.model import Address, Backend, Timeouts
 from gateway.edge.connection import Connection
 from gateway.edge.exchange import Exchange
 from gateway.edge.pool import Pool, Pools
-from gateway.periodic import Boundary, Periodic
+from gateway.runtime.periodic import Boundary, Periodic
 from gateway.services.health import Health
 
 _TICK = 0.05  # seconds between two looks at what is due

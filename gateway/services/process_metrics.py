@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gateway.core.openmetrics import head, labels
-from gateway.periodic import Periodic
+from gateway.runtime.periodic import Periodic
 
 if TYPE_CHECKING:
     from asab.metrics import MetricsService

@@ -16,9 +16,8 @@ from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 
-from gateway import threads
-from gateway.periodic import Periodic
-from gateway.store import durable
+from gateway.runtime import durable, threads
+from gateway.runtime.periodic import Periodic
 
 L = logging.getLogger(__name__)
 FLUSH = 1.0  # seconds

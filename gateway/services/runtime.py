@@ -10,7 +10,7 @@ import sys
 
 import uvloop
 
-from gateway.scheduling import processors
+from gateway.runtime.scheduling import processors
 
 # mallopt(3) of glibc.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8

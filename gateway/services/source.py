@@ -20,8 +20,8 @@ from typing import Any, cast
 
 import yaml
 
-from gateway import threads
 from gateway.core.problems import Path, Problem, Problems
+from gateway.runtime import threads
 
 MAX_BYTES = 16 * 1024 * 1024
 MAX_DEPTH = 32  # the config has 5 levels; 100,000 brackets overflow libyaml's stack, which ends the process

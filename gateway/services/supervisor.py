@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterable, Sequence
 from signal import SIGKILL, SIGTERM, Signals
 from typing import Any
 
-from gateway import threads
 from gateway.edge.resolver import Names
-from gateway.periodic import Boundary
+from gateway.runtime import threads
+from gateway.runtime.os_reasons import why_not_run
+from gateway.runtime.periodic import Boundary
 from gateway.services.child import ChildFailed, ChildSpec, ask_health, remove_stale_socket
 from gateway.services.child_process import ChildProcess
-from gateway.services.os_reasons import why_not_run
 
 __all__ = ["ChildFailed", "ChildSpec", "Supervisor"]
 

@@ -17,9 +17,9 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
-from gateway import threads
 from gateway.core.errors import BodyTooLarge, StoreUnavailable, Unprocessable
-from gateway.process_pool import JobTooCostly, Limits, ProcessPool, no_meter
+from gateway.runtime import threads
+from gateway.runtime.process_pool import JobTooCostly, Limits, ProcessPool, no_meter
 from gateway.store import schema_checks, strict_json
 from gateway.store.collection import TTL, Index
 from gateway.store.document import name_problem, parse_members, to_text

@@ -14,8 +14,8 @@ from weakref import WeakValueDictionary
 
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import TenantId
-from gateway.fair_seats import FairSeats
-from gateway.periodic import Periodic
+from gateway.runtime.fair_seats import FairSeats
+from gateway.runtime.periodic import Periodic
 from gateway.store import regex
 from gateway.store.cursor import MIN_KEY_BYTES
 from gateway.store.large import Jobs

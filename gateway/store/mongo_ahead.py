@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
-from gateway.fair_seats import Seat
+from gateway.runtime.fair_seats import Seat
 from gateway.store.mongo_large import Rows
 from gateway.store.mongo_plan import Plan
 from gateway.store.mongo_raw import RAW

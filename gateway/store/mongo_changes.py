@@ -13,7 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from gateway.core.errors import BadRequest, Gone, NotSupportedByStore, StoreUnavailable
-from gateway.periodic import Periodic
+from gateway.runtime.periodic import Periodic
 from gateway.store import instants
 from gateway.store.change import RETAINED_CHANGES, RETAINED_SECONDS, Change, Changes
 from gateway.store.cursor import Cursors

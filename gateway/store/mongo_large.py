@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from gateway.fair_seats import FairSeats, Seat
+from gateway.runtime.fair_seats import FairSeats, Seat
 from gateway.store import instants, mongo_plan, mongo_raw, schema_checks
 from gateway.store.document import Document, LargeMembers
 from gateway.store.indexing import Room, other_entries

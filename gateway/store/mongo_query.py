@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from gateway.core.errors import QueryTooSlow
-from gateway.fair_seats import Seat
+from gateway.runtime.fair_seats import Seat
 from gateway.store import filter as filters
 from gateway.store import mongo_filter, mongo_order
 from gateway.store.document import Document

@@ -8,7 +8,7 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 from gateway.core.errors import GatewayError, StoreUnavailable
-from gateway.periodic import Boundary, Periodic
+from gateway.runtime.periodic import Boundary, Periodic
 from gateway.store import instants, mongo_plan, mongo_state
 from gateway.store.change import RETAINED_CHANGES
 from gateway.store.mongo_driver import Driver

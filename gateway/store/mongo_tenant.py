@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from gateway.core.errors import BadRequest, NotFound, NotSupportedByStore, TenantLimit
 from gateway.core.model import TenantId
-from gateway.fair_seats import FairSeats
+from gateway.runtime.fair_seats import FairSeats
 from gateway.store import instants, mongo_collections, mongo_query, nodes, results
 from gateway.store import sort as sorts
 from gateway.store.change import Changes

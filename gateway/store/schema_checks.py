@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import process_time
 from typing import Any, TypeVar
 
-from gateway import process_worker
 from gateway.core.errors import SchemaTooCostly, forget_traces
-from gateway.process_pool import JobTooCostly, ProcessPool
+from gateway.runtime import process_worker
+from gateway.runtime.process_pool import JobTooCostly, ProcessPool
 from gateway.store import schema
 from gateway.store.schema import Problems, Schema, Unread, Violations
 from gateway.store.schema_costs import Costs

@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
-from gateway import threads
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import TenantId
-from gateway.scheduling import NICER, give_way, processors
-from gateway.store import durable, regex
+from gateway.runtime import durable, threads
+from gateway.runtime.scheduling import NICER, give_way, processors
+from gateway.store import regex
 from gateway.store.cursor import MIN_KEY_BYTES
 from gateway.store.large import Jobs
 from gateway.store.port import Capability

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from gateway.core.errors import BadRequest, Gone, StoreUnavailable
-from gateway.periodic import Periodic
+from gateway.runtime.periodic import Periodic
 from gateway.store import sqlite_documents
 from gateway.store.change import Change, Changes
 from gateway.store.cursor import Cursors

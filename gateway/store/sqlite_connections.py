@@ -14,7 +14,8 @@ from time import monotonic, sleep
 from urllib.parse import quote
 
 from gateway.core.errors import StoreUnavailable
-from gateway.store import durable, regex, sqlite_damage, sqlite_errors, sqlite_schema
+from gateway.runtime import durable
+from gateway.store import regex, sqlite_damage, sqlite_errors, sqlite_schema
 from gateway.store.sqlite_statement import Connection
 
 BUSY_SECONDS = 5.0

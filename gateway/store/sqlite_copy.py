@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from gateway.store import durable
+from gateway.runtime import durable
 
 _PAGES = 1024  # between two reports of progress
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from gateway.core.errors import NotFound, StoreUnavailable
 from gateway.core.model import TenantId
-from gateway.store import durable, sqlite_damage, sqlite_errors, sqlite_restore
+from gateway.runtime import durable
+from gateway.store import sqlite_damage, sqlite_errors, sqlite_restore
 from gateway.store.operator import TenantSize
 from gateway.store.sqlite_connections import open_reader, open_writer
 from gateway.store.sqlite_copy import copy, damage

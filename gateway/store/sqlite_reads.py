@@ -18,8 +18,8 @@ from threading import Event, Lock
 from typing import Any, TypeVar
 
 from gateway.core.errors import StoreUnavailable, TenantQueueFull
-from gateway.fair_seats import FairSeats, Seat
-from gateway.process_pool import JobTooCostly
+from gateway.runtime.fair_seats import FairSeats, Seat
+from gateway.runtime.process_pool import JobTooCostly
 from gateway.store import regex, sqlite_documents, sqlite_errors
 from gateway.store.document import Document
 from gateway.store.large import Jobs

@@ -17,7 +17,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from gateway.core.errors import BadRequest, Conflict, StoreUnavailable
-from gateway.store import durable, sqlite_errors
+from gateway.runtime import durable
+from gateway.store import sqlite_errors
 from gateway.store.sqlite_connections import open_writer
 from gateway.store.sqlite_copy import copy
 from gateway.store.sqlite_schema import APPLICATION_ID

@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from typing import Any
 
 from gateway.core.errors import GatewayError
-from gateway.periodic import Periodic
+from gateway.runtime.periodic import Periodic
 from gateway.store import instants
 from gateway.store.change import RETAINED_CHANGES, RETAINED_SECONDS
 from gateway.store.sqlite_alterations import is_left

@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock
 
-from gateway import threads
-from gateway.fair_seats import FairSeats
-from gateway.scheduling import NICER, give_way, processors
+from gateway.runtime import threads
+from gateway.runtime.fair_seats import FairSeats
+from gateway.runtime.scheduling import NICER, give_way, processors
 
 THREADS = 8  # some of them wait for a worker process
 OPENING_THREADS = 2

@@ -22,7 +22,7 @@ from time import monotonic
 from typing import Any
 
 from gateway.core.errors import GatewayError, InternalError, StoreUnavailable, forget_traces
-from gateway.fair_seats import Seat
+from gateway.runtime.fair_seats import Seat
 from gateway.store import sqlite_errors
 from gateway.store.sqlite_connections import begin_write, limit_size
 from gateway.store.sqlite_state import States

@@ -19,9 +19,10 @@ from aiohttp import web
 
 from gateway.call import Call, Snapshot
 from gateway.core.problems import Problem
-from gateway.services import files, source
+from gateway.runtime import files
+from gateway.runtime.watch import QUIET, RESTLESS, Look, Settling
+from gateway.services import source
 from gateway.services.config import POLL, ConfigRefused, ConfigService, Refusal, describe
-from gateway.services.watch import QUIET, RESTLESS, Look, Settling
 from tests.eventually import eventually, passes
 
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from gateway.scheduling import processors
+from gateway.runtime.scheduling import processors
 from tests.eventually import END
 
 # Threads that hold memory at once, and how many heaps they have it from: malloc_info(3) of glibc.

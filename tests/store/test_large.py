@@ -19,7 +19,7 @@ from gateway.core.errors import (
     Unprocessable,
 )
 from gateway.core.model import TenantId
-from gateway.process_pool import Limits, ProcessPool
+from gateway.runtime.process_pool import Limits, ProcessPool
 from gateway.store import filter as filters
 from gateway.store import large, strict_json
 from gateway.store.collection import TTL, CollectionSettings, Index

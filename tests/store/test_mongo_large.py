@@ -27,7 +27,7 @@ from gateway.core.errors import (
     UniqueConflict,
 )
 from gateway.core.model import TenantId
-from gateway.process_pool import ProcessPool
+from gateway.runtime.process_pool import ProcessPool
 from gateway.store import (
     collection,
     instants,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.fair_seats import FairSeats
+from gateway.runtime.fair_seats import FairSeats
 from gateway.store import filter as filters
 from gateway.store import mongo_query
 from gateway.store.mongo_query import STEP, Listed, Turn

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.core.errors import SchemaTooCostly, SchemaViolation, Unprocessable
-from gateway.process_pool import Limits, ProcessPool
+from gateway.runtime.process_pool import Limits, ProcessPool
 from gateway.store import collection, schema, schema_checks, schema_reading
 from gateway.store.schema import Schema
 from gateway.store.schema_checks import Checks, Postponed, with_checks, with_schemas

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.core.errors import QueryTooSlow, TenantQueueFull
 from gateway.core.model import TenantId
-from gateway.process_pool import ProcessPool
+from gateway.runtime.process_pool import ProcessPool
 from gateway.store import filter as filters
 from gateway.store import regex
 from gateway.store.large import LIGHT_BYTES, Jobs

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.loop_slices import SLICE, LoopSlices
+from gateway.runtime.loop_slices import SLICE, LoopSlices
 from tests.handlers.api import NDJSON, serving
 
 pytestmark = pytest.mark.asyncio

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from gateway.core.model import TenantId
+from gateway.runtime import durable
 from gateway.services.folders import private_folder
 from gateway.services.keys import ensure_secret, ensure_signing_key
 from gateway.services.quotas import Quotas
-from gateway.store import durable
 from gateway.store.sqlite_connections import open_writer
 from gateway.store.sqlite_operator import SQLiteOperator
 

@@ -27,10 +27,10 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, ParamSpec, TypeVar
 
-from gateway import process_worker
 from gateway.core.errors import StoreSaturated, StoreUnavailable, TenantQueueFull
-from gateway.fair_seats import FairSeats
-from gateway.process_worker import COUNT, LENGTH, Piece
+from gateway.runtime import process_worker
+from gateway.runtime.fair_seats import FairSeats
+from gateway.runtime.process_worker import COUNT, LENGTH, Piece
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -52,9 +52,9 @@ _PIECE = 256 * 1024  # bytes that are received at a time
 _PROGRAM = f"""\
 import sys
 sys.path[:] = sys.argv[2:]
-from gateway.scheduling import give_way_as_session
+from gateway.runtime.scheduling import give_way_as_session
 give_way_as_session({_NICER})
-from gateway.process_worker import main
+from gateway.runtime.process_worker import main
 main(int(sys.argv[1]))
 """
 
@@ -299,7 +299,7 @@ class ProcessPool:
     async def _start(self) -> _Worker:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        root = str(Path(__file__).parent.parent)
+        root = str(Path(__file__).parents[2])
         paths = [root, *(str(Path(path).absolute()) for path in sys.path)]
         try:
             process = await asyncio.create_subprocess_exec(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.edge.listener import ListenError, bind, listen
-from gateway.edge.ports import holder
+from gateway.runtime.ports import holder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc/net/tcp")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from gateway.core.errors import StoreSaturated, TenantQueueFull
-from gateway.fair_seats import SLICE, FairSeats, Seat
+from gateway.runtime.fair_seats import SLICE, FairSeats, Seat
 
 
 class Clock:

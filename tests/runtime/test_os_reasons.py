@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.services.os_reasons import why_not_run
+from gateway.runtime.os_reasons import why_not_run
 
 
 def told(program: str, folder: Path, path: str = "/usr/bin:/bin") -> str:

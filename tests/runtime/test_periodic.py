@@ -13,12 +13,12 @@ from typing import Any, cast
 import pytest
 import yaml
 
-from gateway import periodic
 from gateway.core.health import HealthRule
 from gateway.core.model import Address, Backend
 from gateway.edge import listener, pool
 from gateway.edge.pool import Pools
-from gateway.periodic import Boundary, Periodic
+from gateway.runtime import periodic
+from gateway.runtime.periodic import Boundary, Periodic
 from gateway.services import admission, probes, quotas
 from gateway.services.admission import Admission
 from gateway.services.config import ConfigService
@@ -64,7 +64,7 @@ class Clock:
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "gateway.periodic"]
+    return [record.getMessage() for record in caplog.records if record.name == "gateway.runtime.periodic"]
 
 
 # --- the one periodic task -------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import scheduling, threads
+from gateway.runtime import scheduling, threads
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives threads priorities")
 

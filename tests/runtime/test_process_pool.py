@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from gateway.core.errors import StoreSaturated, StoreUnavailable, TenantQueueFull
-from gateway.process_pool import MAX_WAITING, JobTooCostly, Limits, ProcessPool
-from tests import jobs
+from gateway.runtime.process_pool import MAX_WAITING, JobTooCostly, Limits, ProcessPool
 from tests.eventually import eventually, poll
+from tests.runtime import jobs
 
 MIB = 1024 * 1024
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ async def test_a_worker_is_another_process_stays_warm_and_yields_the_processor(p
 async def test_an_error_of_a_job_is_its_callers_with_the_place_where_it_was_raised(pool: ProcessPool) -> None:
     with pytest.raises(KeyError, match="a bug") as raised:
         await pool.run("a", jobs.fails)
-    assert "tests/jobs.py" in "".join(raised.value.__notes__)
+    assert "tests/runtime/jobs.py" in "".join(raised.value.__notes__)
     with pytest.raises(RuntimeError, match="Unsendable"):
         await pool.run("a", jobs.fails_unsendably)
 
@@ -206,7 +206,7 @@ async def test_closing_ends_what_runs_and_leaves_nothing(tmp_path: Path) -> None
 PARENT = """
 import asyncio, sys
 from pathlib import Path
-from gateway.process_pool import ProcessPool
+from gateway.runtime.process_pool import ProcessPool
 from tests import jobs
 
 async def main():

@@ -17,7 +17,7 @@ from functools import partial
 from threading import Thread
 from typing import ParamSpec, TypeVar
 
-from gateway.scheduling import NICER, give_way
+from gateway.runtime.scheduling import NICER, give_way
 
 P = ParamSpec("P")
 T = TypeVar("T")
