@@ -15,13 +15,13 @@ from time import monotonic, perf_counter, time
 from typing import Any
 
 from gateway.call import Call, Snapshot, Target
-from gateway.core.budget import Budget
-from gateway.core.command_line import Command
 from gateway.core.errors import Draining
 from gateway.core.model import Backend
 from gateway.core.openmetrics import Gauge
-from gateway.core.problems import Problem
-from gateway.core.process import ProcessConfig
+from gateway.core.policy.budget import Budget
+from gateway.core.process.command_line import Command
+from gateway.core.process.settings import ProcessConfig
+from gateway.core.routing.problems import Problem
 from gateway.edge.accesslog import AccessLog
 from gateway.edge.holding import Memory
 from gateway.edge.lifetimes import Lifetimes

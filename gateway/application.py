@@ -21,7 +21,7 @@ from gateway.admin import web as admin
 from gateway.admin.serve import AdminService
 from gateway.app import Gateway
 from gateway.call import Snapshot
-from gateway.core.process import parse_process
+from gateway.core.process.settings import parse_process
 from gateway.edge import places
 from gateway.edge.listener import Listener, ListenError, bind_all
 from gateway.runtime.periodic import Boundary

@@ -13,8 +13,8 @@ from rich.text import Text
 from gateway import console
 from gateway import demo as trying
 from gateway.app import Gateway
-from gateway.core.compile import DOCUMENTS
 from gateway.core.errors import GatewayError
+from gateway.core.routing.compile import DOCUMENTS
 from gateway.edge.listener import reachable
 from gateway.services.keys import KeysUnusable
 

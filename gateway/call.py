@@ -13,12 +13,12 @@ from typing import Any, Protocol
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from gateway.core.budget import Held
-from gateway.core.head import Head
-from gateway.core.headers import is_trusted
-from gateway.core.limits import NO_LIMITS, Fields, LimitRules
+from gateway.core.http.head import Head
+from gateway.core.http.headers import is_trusted
 from gateway.core.model import Backend, CorsRule, Identity, Route, Tenant, TrustedProxies
-from gateway.core.table import RoutingTable
+from gateway.core.policy.budget import Held
+from gateway.core.policy.limits import NO_LIMITS, Fields, LimitRules
+from gateway.core.routing.table import RoutingTable
 from gateway.runtime.loop_slices import LoopSlice
 
 Target = Callable[["Call"], Awaitable[web.StreamResponse]]

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from gateway import console, documents_cli, new, routing_cli
-from gateway.core import ini
 from gateway.core.errors import GatewayError
-from gateway.core.problems import Problems
-from gateway.core.process import ProcessConfig, parse_process
+from gateway.core.process import ini
+from gateway.core.process.settings import ProcessConfig, parse_process
+from gateway.core.routing.problems import Problems
 from gateway.runtime.files import not_utf8, read_file
 from gateway.runtime.os_reasons import why
 from gateway.services import signals

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.core.model import Route
-from gateway.core.problems import Problem
+from gateway.core.routing.problems import Problem
 
 BROKEN_PIPE = 128 + signal.SIGPIPE  # the exit code, as a shell tells it
 

@@ -12,8 +12,8 @@ from typing import Any
 import aiohttp
 
 from gateway.core.model import Route
-from gateway.core.problems import Problems
-from gateway.core.process import ProcessConfig
+from gateway.core.process.settings import ProcessConfig
+from gateway.core.routing.problems import Problems
 from gateway.runtime import durable
 from gateway.runtime.files import read_text
 from gateway.services.keys import issue

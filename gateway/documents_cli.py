@@ -18,7 +18,7 @@ from rich.text import Text
 
 from gateway import console
 from gateway.core.errors import GatewayError, NotFound, StoreUnavailable
-from gateway.core.process import ProcessConfig
+from gateway.core.process.settings import ProcessConfig
 from gateway.documents_copies import backup, restore
 from gateway.documents_engine import Engine, Unusable, open_engine, reason, tenant_id
 from gateway.documents_export import export

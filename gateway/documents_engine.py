@@ -14,7 +14,7 @@ from threading import Event
 
 from gateway import console
 from gateway.core.model import TenantId
-from gateway.core.process import ProcessConfig
+from gateway.core.process.settings import ProcessConfig
 from gateway.store.operator import Operator
 from gateway.store.port import DocumentStore, TenantStore
 from gateway.store.sqlite_operator import SQLiteOperator

@@ -19,14 +19,14 @@ from aiohttp import hdrs
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.call import Call, Snapshot, Target
-from gateway.core.budget import Budget
-from gateway.core.compile import Compiled
 from gateway.core.errors import GatewayError, UnsupportedMediaType
-from gateway.core.head import Head
-from gateway.core.limits import Rate
+from gateway.core.http.head import Head
+from gateway.core.http.request_reader import Request, RequestReader
+from gateway.core.http.via import Via
 from gateway.core.model import MANAGE, Identity, Route, TenantId
-from gateway.core.request_reader import Request, RequestReader
-from gateway.core.via import Via
+from gateway.core.policy.budget import Budget
+from gateway.core.policy.limits import Rate
+from gateway.core.routing.compile import Compiled
 from gateway.edge import front_page
 from gateway.edge.cors import is_preflight
 from gateway.edge.lifetimes import Lifetimes

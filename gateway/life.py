@@ -12,8 +12,6 @@ from typing import Any
 from aiohttp import web
 
 from gateway.call import Call, CallRoute, Snapshot
-from gateway.core import access, paths, target, tenancy
-from gateway.core.clients import client_key
 from gateway.core.errors import (
     BadRequest,
     ClientLimit,
@@ -27,10 +25,14 @@ from gateway.core.errors import (
     Unauthenticated,
     forget_traces,
 )
-from gateway.core.head import Head
+from gateway.core.http import paths
+from gateway.core.http import request_target as target
+from gateway.core.http.head import Head
+from gateway.core.http.request_reader import Request
+from gateway.core.jwt.verify import bearer
 from gateway.core.model import Identity
-from gateway.core.request_reader import Request
-from gateway.core.tokens import bearer
+from gateway.core.policy import access, tenancy
+from gateway.core.policy.client_address import client_key
 from gateway.edge import body, cors, reply
 from gateway.edge.request_stream import RequestStream
 from gateway.edge.server import ClientConnection

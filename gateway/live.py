@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway import console
-from gateway.core.problems import Problem
-from gateway.core.process import ProcessConfig
+from gateway.core.process.settings import ProcessConfig
+from gateway.core.routing.problems import Problem
 from gateway.edge.listener import reachable
 from gateway.services.config import ConfigRefused, digest_of, read
 

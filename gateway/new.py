@@ -11,8 +11,8 @@ from importlib import resources
 from pathlib import Path
 
 from gateway import console, demo
-from gateway.core.process import ProcessConfig
-from gateway.core.settings import json_schema
+from gateway.core.process.settings import ProcessConfig
+from gateway.core.routing.settings import json_schema
 from gateway.runtime import durable
 from gateway.runtime.os_reasons import why
 from gateway.services.config import compile_text

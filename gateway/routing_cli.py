@@ -15,14 +15,14 @@ from rich.markup import escape
 
 from gateway import console
 from gateway.call import Call, Target
-from gateway.core.access import ADMIN_SCOPE
-from gateway.core.amounts import parse_duration
-from gateway.core.compile import Compiled
+from gateway.core.http.via import Via
 from gateway.core.model import Route
-from gateway.core.problems import Problem, Problems
-from gateway.core.process import ProcessConfig
-from gateway.core.settings import json_schema
-from gateway.core.via import Via
+from gateway.core.policy.access import ADMIN_SCOPE
+from gateway.core.process.settings import ProcessConfig
+from gateway.core.routing.amounts import parse_duration
+from gateway.core.routing.compile import Compiled
+from gateway.core.routing.problems import Problem, Problems
+from gateway.core.routing.settings import json_schema
 from gateway.runtime.files import not_utf8
 from gateway.services import own_addresses, source
 from gateway.services.config import ConfigRefused, as_dict, compile_text, read

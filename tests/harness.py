@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 
 from gateway.app import Gateway
-from gateway.core.jwk import sign
-from gateway.core.process import ProcessConfig
-from gateway.core.tokens import TokenRule
+from gateway.core.jwt.keys import sign
+from gateway.core.jwt.verify import TokenRule
+from gateway.core.process.settings import ProcessConfig
 from gateway.services.keys import load_keys, signing_key
 
 RULE = TokenRule("gateway", "gateway")

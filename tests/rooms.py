@@ -53,14 +53,16 @@ WORKER = "gateway.runtime.process_worker"
 FILE_LINES, FUNCTION_LINES = 400, 50
 # Files that hold one concept and are longer all the same: why, and how long at most.
 LONG_FILES = {
-    "gateway/core/settings.py": (450, "every key of the routing config, as an operator would look for it"),
-    "gateway/core/process.py": (450, "every key of the process config, as an operator would look for it"),
-    "gateway/core/fair.py": (480, "one algorithm: who goes next, with its reserve and its forecast"),
+    "gateway/core/routing/settings.py": (450, "every key of the routing config"),
+    "gateway/core/process/settings.py": (450, "every key of the process config"),
+    "gateway/core/fairness/queue.py": (480, "one algorithm: the order, its reserve and its forecast"),
 }
 IMPURE = frozenset(
     {"time", "asyncio", "logging", "socket", "random", "os", "secrets", "threading", "subprocess", "select"}
 )
-PYDANTIC = frozenset({"gateway.core.settings", "gateway.core.values", "gateway.core.problems"})
+PYDANTIC = frozenset(
+    {"gateway.core.routing.settings", "gateway.core.routing.values", "gateway.core.routing.problems"}
+)
 
 
 @dataclass(frozen=True)

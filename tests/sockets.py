@@ -7,8 +7,8 @@ import base64
 import os
 from collections.abc import Awaitable, Callable
 
-from gateway.core import frames
-from gateway.core.websocket import accept
+from gateway.core.websocket import frames
+from gateway.core.websocket.handshake import accept
 from tests.eventually import END
 from tests.fakes import Heard, RawClient, Script
 

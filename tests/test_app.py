@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway import app
-from gateway.core.command_line import Command
+from gateway.core.process.command_line import Command
 from tests import harness
 from tests.eventually import eventually
 

@@ -18,8 +18,8 @@ import pytest
 
 from gateway import console
 from gateway.cli import main
-from gateway.core.settings import json_schema
-from gateway.core.tokens import TokenRule
+from gateway.core.jwt.verify import TokenRule
+from gateway.core.routing.settings import json_schema
 from gateway.services.keys import Keys
 from tests.conf import write_conf
 from tests.eventually import poll

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from gateway import cli, new
-from gateway.core.settings import json_schema
+from gateway.core.routing.settings import json_schema
 from tests.eventually import poll
 from tests.ports import free_port
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.core.settings import RouteSettings
+from gateway.core.routing.settings import RouteSettings
 from gateway.services.config import compile_text
 from gateway.services.folders import socket_folder
 from tests import pages

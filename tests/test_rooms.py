@@ -49,7 +49,7 @@ def test_tests_wait_for_what_must_come_true() -> None:
 
 def test_every_module_was_read(gateway: list[rooms.Module]) -> None:
     names = {module.name for module in gateway}
-    assert {"gateway.core.table", "gateway.life", "gateway.app", "gateway.services.config"} <= names
+    assert {"gateway.core.routing.table", "gateway.life", "gateway.app", "gateway.services.config"} <= names
 
 
 def module(name: str, text: str) -> rooms.Module:
@@ -120,7 +120,7 @@ def test_a_breach_is_named_with_its_file_and_line(law, name: str, text: str, lin
         (rooms.layers, "gateway.cli", "from gateway.app import run\nfrom gateway import life\n"),
         (rooms.third_party, "gateway.store.mongo_driver", "import asab\nimport motor\n"),
         (rooms.third_party, "gateway.store.mongo_raw", "import bson\n"),
-        (LAWS["core is pure"], "gateway.core.tokens", "import jwt\nimport re\n"),
+        (LAWS["core is pure"], "gateway.core.jwt.verify", "import jwt\nimport re\n"),
         (rooms.broad_excepts, "gateway.life", "try:\n    f()\nexcept Exception:\n    g()\n"),
         (rooms.broad_excepts, "gateway.runtime.periodic", "try:\n    f()\nexcept Exception:\n    g()\n"),
         (rooms.broad_excepts, "gateway.edge.x", "try:\n    f()\nexcept BaseException:\n    g()\n    raise\n"),

@@ -9,11 +9,12 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
-from gateway.core import access, listeners, tenancy
 from gateway.core.errors import BadRequest, Forbidden, GatewayError, MethodNotAllowed, NoRoute
+from gateway.core.http.request_target import host_of
+from gateway.core.jwt.verify import bearer
 from gateway.core.model import Identity, Tenant
-from gateway.core.target import host_of
-from gateway.core.tokens import bearer
+from gateway.core.policy import access, tenancy
+from gateway.core.process import listeners
 from gateway.edge import reply
 
 PROBES = frozenset({"/livez", "/readyz"})  # a prober holds no token

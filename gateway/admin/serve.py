@@ -20,10 +20,10 @@ from yarl import URL
 
 from gateway.admin import guard
 from gateway.call import Call, Snapshot, new_id
-from gateway.core import target
 from gateway.core.errors import GatewayError, InternalError
-from gateway.core.head import check_expect
-from gateway.core.request_reader import Request
+from gateway.core.http import request_target
+from gateway.core.http.head import check_expect
+from gateway.core.http.request_reader import Request
 from gateway.edge import reply
 from gateway.edge.request_stream import RequestStream
 from gateway.edge.server import ClientConnection
@@ -110,7 +110,7 @@ class AdminService:
         server, task = self._runner.server, asyncio.current_task()
         assert server is not None and task is not None
         try:
-            _, path, query = target.resolve(request.method, request.target, request.head.hosts)
+            _, path, query = request_target.resolve(request.method, request.target, request.head.hosts)
             check_expect(request.head, old=request.old)
         except GatewayError as error:
             return guard.problem(error)

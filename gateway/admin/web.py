@@ -11,10 +11,10 @@ from aiohttp import hdrs, web
 from gateway.admin import guard
 from gateway.admin.slices import gathered
 from gateway.core import redact
-from gateway.core.listeners import is_loopback
 from gateway.core.model import Tenant
 from gateway.core.pieces import Pairs, pieces
-from gateway.core.process import ProcessConfig
+from gateway.core.process.listeners import is_loopback
+from gateway.core.process.settings import ProcessConfig
 from gateway.handlers import preconditions
 from gateway.services.admission import Admission
 from gateway.services.config import ConfigService

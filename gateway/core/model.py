@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from gateway.core.health import PASSIVE, HealthRule
-from gateway.core.limits import Rate
+from gateway.core.policy.circuit import PASSIVE, HealthRule
+from gateway.core.policy.limits import Rate
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network

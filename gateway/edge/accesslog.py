@@ -17,8 +17,8 @@ from pathlib import Path
 
 from gateway.call import Call
 from gateway.core import shown
-from gateway.core.forwarding import chain
 from gateway.core.model import NOBODY
+from gateway.core.policy.forwarding import chain
 from gateway.core.shown import Queries
 from gateway.runtime.periodic import Boundary
 

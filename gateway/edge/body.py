@@ -8,9 +8,9 @@ from io import BytesIO
 from time import monotonic
 
 from gateway.call import Call
-from gateway.core.deadline import BodyAllowance
 from gateway.core.errors import BodyTooLarge, RequestTimeout
-from gateway.core.head import check_expect
+from gateway.core.http.head import check_expect
+from gateway.core.policy.deadline import BodyAllowance
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 

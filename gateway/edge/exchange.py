@@ -1,8 +1,8 @@
 """One conversation with a backend, driven by the bytes that come: no task, no future.
 
-The request goes out, the answer's head is checked before use (core/answer.py), its body is taken apart by
-its framing and handed to a Sink. The connection is kept only when the answer ended exactly where it said,
-nothing came after it, and the whole request was sent.
+The request goes out, the answer's head is checked before use (core/http/response_head.py), its body is taken
+apart by its framing and handed to a Sink. The connection is kept only when the answer ended exactly where it
+said, nothing came after it, and the whole request was sent.
 """
 
 from __future__ import annotations
@@ -11,9 +11,6 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
-from gateway.core import answer
-from gateway.core.answer import AnswerHead
-from gateway.core.chunks import MAX_WORK, ChunkedReader
 from gateway.core.errors import (
     BackendMalformed,
     BackendReset,
@@ -22,6 +19,9 @@ from gateway.core.errors import (
     InternalError,
     RequestTimeout,
 )
+from gateway.core.http import response_head
+from gateway.core.http.chunks import MAX_WORK, ChunkedReader
+from gateway.core.http.response_head import AnswerHead
 from gateway.core.model import Timeouts
 from gateway.edge.connection import USER, Connection
 
@@ -155,15 +155,15 @@ class Exchange:
         """Sets `head` once it is whole; gives what follows it."""
         while True:
             end = data.find(_END_OF_HEAD)
-            if end < 0 or end > answer.MAX_HEAD:
-                if len(data) > answer.MAX_HEAD:
+            if end < 0 or end > response_head.MAX_HEAD:
+                if len(data) > response_head.MAX_HEAD:
                     raise BackendMalformed("The head of the backend's answer is too long.")
                 if not data.startswith(b"HTTP/1."[: len(data)]) or b"\n" in data.replace(b"\r\n", b""):
                     raise BackendMalformed("The backend's answer is not HTTP/1.1.")
                 self._buffer = data
                 return b""
             raw, data = data[:end], data[end + 4 :]
-            head = answer.parse(raw, self._method)
+            head = response_head.parse(raw, self._method)
             if head.status == 101 and self.on_upgrade is not None:
                 self._buffer = b""
                 self.on_upgrade(head, raw, data)

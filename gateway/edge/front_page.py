@@ -5,9 +5,9 @@ from __future__ import annotations
 from aiohttp import hdrs, web
 
 from gateway.call import Call, CallRoute
-from gateway.core.forwarding import public_prefix
 from gateway.core.front_page import CONTENT_SECURITY_POLICY, FrontPage, prefers_html
 from gateway.core.model import Route
+from gateway.core.policy.forwarding import public_prefix
 from gateway.edge import reply
 
 NAME = "front-page"

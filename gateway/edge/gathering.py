@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from gateway.core.request_reader import Request
+from gateway.core.http.request_reader import Request
 
 _MOST = 64 * 1024  # bytes of a body
 _TIME = 0.05  # seconds that its parts may take to come

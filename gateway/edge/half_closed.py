@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
-from gateway.core.request_reader import Request
+from gateway.core.http.request_reader import Request
 
 _PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _ASKED = 5  # seconds between two questions of the kernel's

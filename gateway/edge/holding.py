@@ -11,8 +11,8 @@ import logging
 from collections.abc import Callable
 from time import monotonic
 
-from gateway.core.budget import Budget
 from gateway.core.errors import ClientLimit, GatewayError, Saturated, TenantLimit
+from gateway.core.policy.budget import Budget
 
 L = logging.getLogger(__name__)
 SMALL = 4 * 1024  # bytes that a connection may hold uncounted

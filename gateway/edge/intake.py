@@ -12,8 +12,8 @@ from time import monotonic
 from typing import Any
 
 from gateway.core.errors import GatewayError
-from gateway.core.request_reader import Request, RequestReader
-from gateway.core.turns import Turns
+from gateway.core.fairness.turns import Turns
+from gateway.core.http.request_reader import Request, RequestReader
 from gateway.edge.client_transport import AHEAD, BODY, TURN, ClientTransport
 from gateway.edge.gathering import Gathering
 from gateway.edge.half_closed import HalfClosed

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from time import monotonic
 
-from gateway.core import listeners
-from gateway.core.turns import Turns
+from gateway.core.fairness.turns import Turns
+from gateway.core.process import listeners
 from gateway.edge.acceptor import Acceptor
 from gateway.edge.holding import Memory
 from gateway.edge.places import EVERYTHING, Descriptors, Places, Room

@@ -11,10 +11,10 @@ import logging
 from collections.abc import Collection
 
 from gateway.call import Call, Client
-from gateway.core.answer import AnswerHead
 from gateway.core.errors import GatewayError, InternalError
-from gateway.core.events import EventEnds
-from gateway.core.via import Via
+from gateway.core.http.response_head import AnswerHead
+from gateway.core.http.server_sent_events import EventEnds
+from gateway.core.http.via import Via
 from gateway.edge import cors
 from gateway.edge.exchange import Exchange
 from gateway.edge.reply import date_line, reset

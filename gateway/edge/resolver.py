@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from time import monotonic
 
-from gateway.core.listeners import is_address
+from gateway.core.process.listeners import is_address
 
 L = logging.getLogger(__name__)
 FRESH = 10.0  # seconds

@@ -2,7 +2,7 @@
 
 Requests are read by our own reader (intake.py), so that what a client sends has one reading, and are handed
 over whole or with a stream of their body. What one client sends holds up no other: what was sent ahead, and
-what is more than a turn of the event loop has room for, waits for its turn (core/turns.py).
+what is more than a turn of the event loop has room for, waits for its turn (core/fairness/turns.py).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from time import monotonic
 from typing import Any, Protocol
 
 from gateway.core.errors import GatewayError, RequestTimeout
-from gateway.core.request_reader import Request
-from gateway.core.turns import Turns
+from gateway.core.fairness.turns import Turns
+from gateway.core.http.request_reader import Request
 from gateway.edge import reply
 from gateway.edge.client_transport import AHEAD, BODY, TURN
 from gateway.edge.half_closed import may_still_read

@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable
 from time import monotonic
 
-from gateway.core import frames
-from gateway.core.frames import FrameError, FrameReader, Part
-from gateway.core.limits import Pace
+from gateway.core.policy.limits import Pace
+from gateway.core.websocket import frames
+from gateway.core.websocket.frames import FrameError, FrameReader, Part
 
 
 class Side:

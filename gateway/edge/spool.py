@@ -2,7 +2,7 @@
 
 A threaded backend must never wait for a slow client, so its request is complete before a seat is taken. The
 event loop never waits for the disk: files are made, written, read and closed in threads. What all of them
-together may take of it is bounded, and shared by the tenants (core/disk_budget.py).
+together may take of it is bounded, and shared by the tenants (core/policy/disk_budget.py).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import IO, TypeVar
 
 from gateway.call import Call
-from gateway.core.disk_budget import DiskBudget, DiskUse
 from gateway.core.errors import InsufficientStorage, InternalError, SpoolSaturated, TenantLimit
 from gateway.core.openmetrics import Counter, Gauge, Instrument
+from gateway.core.policy.disk_budget import DiskBudget, DiskUse
 from gateway.edge import body
 from gateway.runtime import threads
 

@@ -5,8 +5,9 @@ waiting. So who has more to do than fits goes on in a later turn (and reads no m
 tenants take turns at what a turn has room for: however many connections one of them floods, another's message
 waits for the end of the turn that it comes in.
 
-Requests have turns of their own (core/turns.py). What waits of both shares one turn of the loop: 1 ms of
-requests and some 2 ms of this, so about 3 ms together, and whoever changes one bound looks at the other.
+Requests have turns of their own (core/fairness/turns.py). What waits of both shares one turn of the loop: 1
+ms of requests and some 2 ms of this, so about 3 ms together, and whoever changes one bound looks at the
+other.
 
 Work is counted in units of about 2 µs, not measured, so that the same bytes always take the same turns.
 """

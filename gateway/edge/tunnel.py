@@ -1,7 +1,7 @@
 """A WebSocket between a client and a backend: frames pass untouched, both ways, with back-pressure.
 
-Only lengths, opcodes and close codes are looked at (core/frames.py). Frames of our own (a ping, a close)
-stand between two frames that pass. Who ends it, and what the other side is told:
+Only lengths, opcodes and close codes are looked at (core/websocket/frames.py). Frames of our own (a ping, a
+close) stand between two frames that pass. Who ends it, and what the other side is told:
 
 - A peer closes: its close frame passes, and so does the answer to it.
 - A peer breaks the protocol or a limit: it gets 1002, 1007 or 1009 itself.
@@ -23,11 +23,11 @@ from functools import partial
 from time import monotonic
 
 from gateway.call import Call
-from gateway.core import frames
 from gateway.core.errors import Draining, GatewayError
-from gateway.core.frames import FrameError, FrameReader, Part
-from gateway.core.limits import Pace
 from gateway.core.model import WebSocketRule
+from gateway.core.policy.limits import Pace
+from gateway.core.websocket import frames
+from gateway.core.websocket.frames import FrameError, FrameReader, Part
 from gateway.edge import stream_turns
 from gateway.edge.connection import USER, Connection
 from gateway.edge.lifetimes import Lifetime, Lifetimes

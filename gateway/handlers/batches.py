@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
 from gateway.call import Call
-from gateway.core.budget import Held
+from gateway.core.policy.budget import Held
 from gateway.handlers import large_answer
 from gateway.handlers.kept import step
 from gateway.store import instants, representation

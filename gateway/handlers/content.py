@@ -9,8 +9,8 @@ from typing import TypeVar
 from aiohttp import hdrs
 
 from gateway.call import Call
-from gateway.core import media_type
 from gateway.core.errors import UnsupportedMediaType
+from gateway.core.http import media_type
 from gateway.edge import body
 from gateway.store import large
 from gateway.store.document import LargeMembers, Members, parse_members

@@ -21,10 +21,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from aiohttp import hdrs, web
 
 from gateway.call import Call
-from gateway.core import paths
-from gateway.core.budget import Budget, Held
 from gateway.core.errors import MethodNotAllowed, NotFound
+from gateway.core.http import paths
 from gateway.core.model import Tenant
+from gateway.core.policy.budget import Budget, Held
 from gateway.edge import reply
 from gateway.handlers import (
     bulk,

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import ParamSpec, TypeVar
 
 from gateway.call import Call
-from gateway.core.budget import SMALL
 from gateway.core.errors import GatewayError
+from gateway.core.policy.budget import SMALL
 from gateway.store.transfer import Bulk
 from gateway.store.write import MAX_BULK, Outcome, Write
 

@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 
 from gateway.call import Call
 from gateway.core.errors import BadRequest
-from gateway.core.forwarding import public_prefix
+from gateway.core.policy.forwarding import public_prefix
 from gateway.handlers import content, large_answer, parameters, scopes
 from gateway.handlers.parameters import Parameters, in_body, in_parameter
 from gateway.runtime import threads

@@ -9,11 +9,11 @@ from time import monotonic, perf_counter
 from typing import Protocol
 
 from gateway.call import Call, Client
-from gateway.core.answer import AnswerHead
 from gateway.core.errors import BackendReset, GatewayError, InternalError, RequestTimeout
-from gateway.core.health import Failure
+from gateway.core.http.response_head import AnswerHead
+from gateway.core.http.via import Via
 from gateway.core.model import Address, Backend, Timeouts
-from gateway.core.via import Via
+from gateway.core.policy.circuit import Failure
 from gateway.edge.connection import Connection
 from gateway.edge.exchange import Exchange
 from gateway.edge.lifetimes import Lifetime, Lifetimes

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from gateway.core.errors import BadRequest
-from gateway.core.head import Head
+from gateway.core.http.head import Head
 from gateway.store.document import ANY, UNCONDITIONAL, Precondition, names
 
 MAX_TAGS = 100

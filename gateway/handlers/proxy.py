@@ -15,10 +15,11 @@ from typing import Protocol
 from aiohttp import hdrs, web
 
 from gateway.call import Call
-from gateway.core import deadline, max_forwards, retry, target
 from gateway.core.errors import BackendUnavailable, BadRequest, GatewayError, RequestTimeout
+from gateway.core.http import max_forwards, request_target
+from gateway.core.http.via import Via
 from gateway.core.model import Address, Backend, Timeouts
-from gateway.core.via import Via
+from gateway.core.policy import deadline, retry
 from gateway.edge import body, reply
 from gateway.edge.connection import Connection
 from gateway.edge.dial import NameUnresolved
@@ -119,7 +120,7 @@ class Proxy:
     async def __call__(self, call: Call) -> web.StreamResponse:
         assert call.route is not None and call.client is not None
         if ends_here(call):
-            host = target.host_of(call.head.hosts[0])
+            host = request_target.host_of(call.head.hosts[0])
             methods = call.snapshot.table.methods(call.route, host, call.path)
             return reply.empty(204, {hdrs.ALLOW: ", ".join(methods)})
         self._health.require(self._backend)

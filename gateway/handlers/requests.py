@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from gateway.call import Call
-from gateway.core import forwarding, max_forwards
-from gateway.core.headers import is_trusted
-from gateway.core.via import Via
+from gateway.core.http import max_forwards
+from gateway.core.http.headers import is_trusted
+from gateway.core.http.via import Via
+from gateway.core.policy import forwarding
 
 _MAX_ORIGINS = 1024  # remembered blocks of forwarding headers
 

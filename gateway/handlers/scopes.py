@@ -1,9 +1,10 @@
-"""Scopes of a call in a collection; the policy is core/access.py's. An action is a method, or MANAGE."""
+"""Scopes of a call in a collection; the policy is core/policy/access.py's. An action is a method, or
+MANAGE."""
 
 from __future__ import annotations
 
 from gateway.call import Call
-from gateway.core import access
+from gateway.core.policy import access
 
 
 def require(call: Call, collection: str, *actions: str) -> None:

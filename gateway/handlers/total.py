@@ -12,8 +12,8 @@ from time import perf_counter
 from typing import TypeVar
 
 from gateway.call import Call
-from gateway.core import deadline
 from gateway.core.errors import RequestTimeout, StoreTimeout
+from gateway.core.policy import deadline
 
 T = TypeVar("T")
 _READS = frozenset({"GET", "HEAD", "QUERY", "OPTIONS"})

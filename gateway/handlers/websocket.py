@@ -10,11 +10,11 @@ import os
 import time
 
 from gateway.call import Call
-from gateway.core import websocket
-from gateway.core.answer import AnswerHead
 from gateway.core.errors import BadRequest, Unauthenticated
-from gateway.core.forwarding import public_host
+from gateway.core.http.response_head import AnswerHead
 from gateway.core.model import WebSocketRule
+from gateway.core.policy.forwarding import public_host
+from gateway.core.websocket import handshake
 from gateway.edge.exchange import Exchange
 from gateway.edge.pool import Pools
 from gateway.edge.reply import date_line
@@ -43,26 +43,26 @@ class Handshake:
         self._rule = rule
         self._pools = pools
         self._tunnels = tunnels
-        self._client_key = websocket.check_key(
+        self._client_key = handshake.check_key(
             given.getall("Sec-WebSocket-Key", ()), given.getall("Sec-WebSocket-Version", ())
         )
         if call.head.length > 0 or call.head.codings:
             raise BadRequest("A request for a WebSocket has no body.", close=True)
         host = public_host(call.forwarded, call.head.hosts[0])
-        websocket.check_origin(call.head.origins, host, rule.origins)
-        self._offered = websocket.names(given.getall("Sec-WebSocket-Protocol", ()))
+        handshake.check_origin(call.head.origins, host, rule.origins)
+        self._offered = handshake.names(given.getall("Sec-WebSocket-Protocol", ()))
         _require_fresh(call)
         self._key = base64.b64encode(os.urandom(16)).decode()
         self.lines = (
             "Connection: Upgrade\r\nUpgrade: websocket\r\n"
-            f"Sec-WebSocket-Key: {self._key}\r\nSec-WebSocket-Version: {websocket.VERSION}\r\n"
+            f"Sec-WebSocket-Key: {self._key}\r\nSec-WebSocket-Version: {handshake.VERSION}\r\n"
         ).encode()
 
     def follow(self, passage: Passage, exchange: Exchange) -> None:
         """The request is on its way: take the 101, should it come."""
 
         def upgraded(head: AnswerHead, raw: bytes, rest: bytes) -> None:
-            websocket.check_answer(raw, self._key, self._offered)
+            handshake.check_answer(raw, self._key, self._offered)
             self._open(passage, exchange, head, rest)
 
         exchange.on_upgrade = upgraded
@@ -99,7 +99,7 @@ class Handshake:
         return b"".join(
             (
                 b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
-                f"Sec-WebSocket-Accept: {websocket.accept(self._client_key)}\r\n".encode(),
+                f"Sec-WebSocket-Accept: {handshake.accept(self._client_key)}\r\n".encode(),
                 *kept,
                 via,
                 f"X-Request-ID: {self._call.id}\r\n".encode(),

@@ -1,9 +1,9 @@
 """Seats inside this process, shared fairly by the tenants: readers of the store, workers, whatever is scarce.
 
-The order is that of the backends' seats (core/fair.py): the smallest seat time by weight goes next, and heavy
-tenants together leave a reserve free. What takes long holds its seat in slices: after SLICE it gives the seat
-to who is next and waits behind the others again (`Seat.turn`), so that what is short waits for a slice and
-never for all of it. All methods are called on the event loop; threads may read `Seat.due`.
+The order is that of the backends' seats (core/fairness/queue.py): the smallest seat time by weight goes next,
+and heavy tenants together leave a reserve free. What takes long holds its seat in slices: after SLICE it
+gives the seat to who is next and waits behind the others again (`Seat.turn`), so that what is short waits for
+a slice and never for all of it. All methods are called on the event loop; threads may read `Seat.due`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from time import monotonic
 
 from gateway.core.counts import less
 from gateway.core.errors import GatewayError, StoreSaturated, TenantQueueFull
-from gateway.core.fair import FairQueue
-from gateway.core.flow import Flow
-from gateway.core.usage import WINDOW
+from gateway.core.fairness.flow import Flow
+from gateway.core.fairness.queue import FairQueue
+from gateway.core.fairness.usage import WINDOW
 
 SLICE = 0.005  # seconds that a seat is held while others wait for one
 _TICK = 0.5  # seconds, as FairQueue.tick wants it

@@ -1,7 +1,7 @@
 """Admission: who may be inside a backend now, who waits, and who is told at once to come back later.
 
-The seats of a threaded backend are its threads, shared fairly by the tenants (core/fair.py). With several
-gateway processes each has its `share` of them.
+The seats of a threaded backend are its threads, shared fairly by the tenants (core/fairness/queue.py). With
+several gateway processes each has its `share` of them.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 from gateway.call import Call
 from gateway.core.counts import less
 from gateway.core.errors import BackendUnavailable, GatewayError, TenantLimit
-from gateway.core.limits import later
 from gateway.core.model import Address, Backend, Tenant
 from gateway.core.openmetrics import Instrument
+from gateway.core.policy.limits import later
 from gateway.runtime.periodic import Boundary, Periodic
 from gateway.services import admission_view
 from gateway.services.seats import Line, Place, Seat

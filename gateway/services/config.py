@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from gateway.call import Snapshot, Target
-from gateway.core.check import compile_data
-from gateway.core.compile import Compiled
 from gateway.core.model import Backend
-from gateway.core.problems import Problem, Problems
+from gateway.core.routing.check import compile_data
+from gateway.core.routing.compile import Compiled
+from gateway.core.routing.problems import Problem, Problems
 from gateway.edge import front_page
 from gateway.runtime import files, threads
 from gateway.runtime.periodic import Boundary, Periodic

@@ -10,10 +10,10 @@ from time import monotonic
 from typing import Any
 
 from gateway.core.errors import BackendUnavailable
-from gateway.core.health import Circuit, Failure
-from gateway.core.limits import later
 from gateway.core.model import Address, Backend
 from gateway.core.openmetrics import Counter, Gauge, Instrument
+from gateway.core.policy.circuit import Circuit, Failure
+from gateway.core.policy.limits import later
 
 L = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
 
 from gateway.core.errors import Unauthenticated
-from gateway.core.jwk import Key, KeySet, KeySetError, parse_keys, sign
+from gateway.core.jwt.keys import Key, KeySet, KeySetError, parse_keys, sign
+from gateway.core.jwt.verify import TokenRule, verify
 from gateway.core.model import Identity
-from gateway.core.tokens import TokenRule, verify
 from gateway.runtime import durable, threads
 from gateway.runtime.files import FileUnusable, read_file, read_text
 from gateway.runtime.os_reasons import why

@@ -12,9 +12,9 @@ from time import monotonic
 from typing import NoReturn
 
 from gateway.call import Call
-from gateway.core.clients import client_key
 from gateway.core.errors import ClientLimit, GatewayError, TenantLimit
-from gateway.core.limits import Rate, Standing, fields, later, standing, take
+from gateway.core.policy.client_address import client_key
+from gateway.core.policy.limits import Rate, Standing, fields, later, standing, take
 from gateway.edge.cors import is_preflight
 from gateway.services.quotas import DAY, Quotas
 

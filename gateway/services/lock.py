@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gateway.core.listeners import Listen, clash, text
+from gateway.core.process.listeners import Listen, clash, text
 
 L = logging.getLogger(__name__)
 _NAME = "up.lock"

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from socket import AF_INET, AF_INET6, SOCK_DGRAM, socket
 
-from gateway.core.listeners import Listen, is_address, plain, reaches, text
 from gateway.core.model import Backend
-from gateway.core.problems import Problem
-from gateway.core.process import ProcessConfig
+from gateway.core.process.listeners import Listen, is_address, plain, reaches, text
+from gateway.core.process.settings import ProcessConfig
+from gateway.core.routing.problems import Problem
 from gateway.edge import resolver
 
 _PATIENCE = 2.0  # seconds for a name server; one that keeps silent proves nothing

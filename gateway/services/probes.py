@@ -10,10 +10,10 @@ import asyncio
 from time import monotonic
 from typing import Protocol
 
-from gateway.core.answer import AnswerHead
 from gateway.core.errors import BackendSaturated, BackendUnavailable, GatewayError
-from gateway.core.health import HealthRule
+from gateway.core.http.response_head import AnswerHead
 from gateway.core.model import Address, Backend, Timeouts
+from gateway.core.policy.circuit import HealthRule
 from gateway.edge.connection import Connection
 from gateway.edge.exchange import Exchange
 from gateway.edge.pool import Pool, Pools

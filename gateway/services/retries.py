@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from gateway.core import retry
 from gateway.core.openmetrics import Counter
+from gateway.core.policy import retry
 
 
 class Retries:

@@ -7,11 +7,11 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable
 
-from gateway.core.balance import two_choices
 from gateway.core.counts import less
 from gateway.core.errors import BackendSaturated, GatewayError, TenantLimit, TenantQueueFull
-from gateway.core.fair import FairQueue
-from gateway.core.flow import Flow
+from gateway.core.fairness.balance import two_choices
+from gateway.core.fairness.flow import Flow
+from gateway.core.fairness.queue import FairQueue
 from gateway.core.model import Address, Backend, Timeouts
 from gateway.core.openmetrics import Series
 from gateway.services.streams import Streams

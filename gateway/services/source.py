@@ -20,7 +20,7 @@ from typing import Any, cast
 
 import yaml
 
-from gateway.core.problems import Path, Problem, Problems
+from gateway.core.routing.problems import Path, Problem, Problems
 from gateway.runtime import threads
 
 MAX_BYTES = 16 * 1024 * 1024

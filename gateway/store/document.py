@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.core import paths
 from gateway.core.errors import BadRequest, BodyTooLarge, PreconditionFailed, Unprocessable
+from gateway.core.http import paths
 from gateway.store import strict_json
 
 MAX_ID_BYTES = 200

@@ -31,12 +31,12 @@ from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
-from gateway.core import mongo_uri
 from gateway.core.errors import (
     GatewayError,
     InsufficientStorage,
     StoreUnavailable,
 )
+from gateway.core.process import mongo_uri
 from gateway.store import mongo_raw, mongo_refusals
 from gateway.store.mongo_log import Log
 from gateway.store.mongo_rows import BATCH, Index, Row

@@ -19,8 +19,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from gateway.admin import web as admin
 from gateway.admin.serve import AdminService
 from gateway.app import Gateway
-from gateway.core import listeners
 from gateway.core.model import Address, Backend
+from gateway.core.process import listeners
 from gateway.edge.listener import Listener
 from gateway.edge.places import EVERYTHING, Room
 from tests import harness

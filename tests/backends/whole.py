@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.core.tokens import TokenRule
+from gateway.core.jwt.verify import TokenRule
 from gateway.services.keys import issue
 from tests.eventually import END, poll
 from tests.ports import free_port

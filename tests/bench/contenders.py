@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from gateway.core.tokens import TokenRule
+from gateway.core.jwt.verify import TokenRule
 from gateway.services.keys import issue
 from tests.bench import machine
 from tests.bench.backend import BODY, LARGE

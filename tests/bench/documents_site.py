@@ -18,8 +18,8 @@ from urllib.parse import urlencode
 
 import yaml
 
+from gateway.core.jwt.verify import TokenRule
 from gateway.core.model import TenantId
-from gateway.core.tokens import TokenRule
 from gateway.services.keys import issue
 from gateway.store import collection as collections
 from gateway.store.sqlite import SQLiteDocumentStore

@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.core.errors import NoRoute
 from gateway.core.model import Route
-from gateway.core.table import RoutingTable, build
+from gateway.core.routing.table import RoutingTable, build
 
 SIZES = (10, 1_000, 10_000)
 KINDS = ("static", "param", "rest", "miss")

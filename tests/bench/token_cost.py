@@ -15,8 +15,8 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
 
-from gateway.core.jwk import parse_keys, sign
-from gateway.core.tokens import TokenRule
+from gateway.core.jwt.keys import parse_keys, sign
+from gateway.core.jwt.verify import TokenRule
 from gateway.services.keys import Keys
 from tests.bench.bars import bar
 

@@ -14,7 +14,7 @@ from ipaddress import ip_network
 import pytest
 
 from gateway.call import Call, Snapshot
-from gateway.core.head import Head, read
+from gateway.core.http.head import Head, read
 from gateway.core.model import NOBODY, Identity, Route, Tenant, TenantId, TrustedProxies
 from gateway.edge import accesslog
 from gateway.edge.accesslog import AccessLog
@@ -378,7 +378,7 @@ def test_a_minus_is_stdout():
     program = (
         "from gateway.edge.accesslog import AccessLog\n"
         "from gateway.call import Call\n"
-        "from gateway.core.head import Head\n"
+        "from gateway.core.http.head import Head\n"
         "log = AccessLog('-')\n"
         "log.write(Call('GET', '/', Head(), '', None))\n"
         "log.reopen()\n"

@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import Any, cast
 
-from gateway.core.answer import AnswerHead
 from gateway.core.errors import GatewayError
+from gateway.core.http.response_head import AnswerHead
 from gateway.core.model import Address, Timeouts
 from gateway.edge.connection import USER, Connection
 from gateway.edge.exchange import Exchange

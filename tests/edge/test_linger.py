@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from gateway.app import Gateway
-from gateway.core.request_reader import MAX_LINE
+from gateway.core.http.request_reader import MAX_LINE
 from tests import harness
 from tests.edge.test_order import connection_of
 from tests.eventually import AT_ONCE, eventually, eventually_await, head_start, nothing_for

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.core.request_reader import RequestReader
-from gateway.core.turns import Turns
+from gateway.core.fairness.turns import Turns
+from gateway.core.http.request_reader import RequestReader
 from gateway.edge.client_transport import AHEAD
 from tests import harness
 from tests.eventually import END, at_rest, eventually

@@ -12,7 +12,7 @@ from typing import IO
 
 import pytest
 
-from gateway.core.disk_budget import DiskBudget, DiskUse
+from gateway.core.policy.disk_budget import DiskBudget, DiskUse
 from gateway.edge import spool
 from gateway.edge.spool import Outbox
 from tests.eventually import eventually

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gateway.core.frames import close_payload
+from gateway.core.websocket.frames import close_payload
 from gateway.edge.tunnel import CLOSE_TIME
 from tests.edge.tunnels import (
     config,

@@ -27,7 +27,7 @@ from typing import Any
 import aiohttp
 import yaml
 
-from gateway.core.tokens import TokenRule
+from gateway.core.jwt.verify import TokenRule
 from gateway.services.keys import issue
 from tests.bench import machine
 from tests.bench.contenders import Site as Keys

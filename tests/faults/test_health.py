@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from gateway.app import Gateway
-from gateway.core import websocket
+from gateway.core.websocket import handshake
 from tests import harness
 from tests.eventually import AT_ONCE, eventually, head_start, nothing_for, takes
 from tests.fakes import Backend, Heard, RawClient, Script, always, answer, then_close
@@ -190,7 +190,7 @@ async def test_a_websocket_that_opens_is_a_good_trial(
     port = free_port()
 
     async def script(heard: Heard, reader: asyncio.StreamReader, writer: Writer) -> None:
-        accepted = websocket.accept(heard.one("Sec-WebSocket-Key") or "")
+        accepted = handshake.accept(heard.one("Sec-WebSocket-Key") or "")
         writer.write(
             b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             b"Sec-WebSocket-Accept: %b\r\n\r\n" % accepted.encode()

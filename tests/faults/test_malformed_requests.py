@@ -15,7 +15,7 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.core.errors import GatewayError
-from gateway.core.request_reader import RequestReader
+from gateway.core.http.request_reader import RequestReader
 from tests import harness, mutants
 from tests.eventually import eventually, head_start
 from tests.fakes import Backend, Heard, answer
@@ -48,9 +48,9 @@ def config(backend: Backend, kind: str) -> dict[str, Any]:
 
 
 def meant(raw: bytes) -> tuple[list[tuple[str, str, bytes]], bool, bool]:
-    """What the bytes are, read one by one (tests/core/test_request_reader.py shows that this is what others
-    read): method, marks and body of each request; whether the last one is whole; and whether they end in
-    something that is none."""
+    """What the bytes are, read one by one (tests/core/http/test_request_reader.py shows that this is what
+    others read): method, marks and body of each request; whether the last one is whole; and whether they end
+    in something that is none."""
     reader = RequestReader()
     requests: list[tuple[str, str, bytes]] = []
     for at in range(len(raw)):

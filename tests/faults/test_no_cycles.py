@@ -16,7 +16,7 @@ import pytest
 from gateway.app import Gateway
 from gateway.call import Call
 from gateway.core.errors import GatewayError
-from gateway.core.request_reader import Request
+from gateway.core.http.request_reader import Request
 from gateway.edge.exchange import Exchange
 from gateway.edge.relay import Relay
 from gateway.edge.request_stream import RequestStream

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.core.request_reader import MAX_LINE
+from gateway.core.http.request_reader import MAX_LINE
 from tests import harness
 from tests.eventually import AT_ONCE, head_start, takes
 from tests.fakes import Backend, Heard, RawClient, always, answer

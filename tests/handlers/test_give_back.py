@@ -13,10 +13,10 @@ from typing import Any, cast
 import pytest
 
 from gateway.app import Gateway
-from gateway.core import retry
-from gateway.core.health import HealthRule
 from gateway.core.model import Address
 from gateway.core.model import Backend as ModelBackend
+from gateway.core.policy import retry
+from gateway.core.policy.circuit import HealthRule
 from gateway.edge.exchange import Exchange
 from gateway.edge.pool import Pool, Pools
 from gateway.edge.relay import Relay

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from gateway.app import Gateway
-from gateway.core.request_reader import MAX_LINE
+from gateway.core.http.request_reader import MAX_LINE
 from tests import harness
 from tests.eventually import AT_ONCE, END, at_rest, eventually, head_start, takes
 from tests.fakes import Backend, Busy, Heard, RawClient, always, answer

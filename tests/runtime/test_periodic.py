@@ -13,8 +13,8 @@ from typing import Any, cast
 import pytest
 import yaml
 
-from gateway.core.health import HealthRule
 from gateway.core.model import Address, Backend
+from gateway.core.policy.circuit import HealthRule
 from gateway.edge import listener, pool
 from gateway.edge.pool import Pools
 from gateway.runtime import periodic

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from gateway.core.errors import GatewayError
-from gateway.core.flow import Flow
+from gateway.core.fairness.flow import Flow
 from gateway.core.model import Address, Backend
 from gateway.services.seats import Line, Place, Seat
 

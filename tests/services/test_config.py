@@ -18,7 +18,7 @@ import pytest
 from aiohttp import web
 
 from gateway.call import Call, Snapshot
-from gateway.core.problems import Problem
+from gateway.core.routing.problems import Problem
 from gateway.runtime import files
 from gateway.runtime.watch import QUIET, RESTLESS, Look, Settling
 from gateway.services import source

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.call import Call
-from gateway.core.head import Head
+from gateway.core.http.head import Head
 from gateway.services.drain import ENDING, Drain, waiting_for
 
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 
 from gateway.core.errors import BackendSaturated, TenantQueueFull
-from gateway.core.estimate import Estimate
-from gateway.core.fair import FairQueue
+from gateway.core.fairness.estimate import Estimate
+from gateway.core.fairness.queue import FairQueue
 from gateway.core.model import Address
-from tests.core.test_fair import _operations
+from tests.core.fairness.test_queue import _operations
 from tests.services.seat_simulation import PATIENCE, Request, Simulation, threaded, wrong
 
 Times = Callable[[float, random.Random], float]

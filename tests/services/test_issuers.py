@@ -27,7 +27,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from gateway.app import Gateway
 from gateway.core.errors import Unauthenticated
-from gateway.core.tokens import TokenRule
+from gateway.core.jwt.verify import TokenRule
 from gateway.services.keys import Keys, KeysUnusable, load_keys
 from tests import harness
 from tests.eventually import eventually_await

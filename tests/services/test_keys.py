@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from gateway.core.errors import Unauthenticated
-from gateway.core.jwk import sign
-from gateway.core.tokens import TokenRule
+from gateway.core.jwt.keys import sign
+from gateway.core.jwt.verify import TokenRule
 from gateway.services import keys as service
 from gateway.services.keys import (
     Keys,

@@ -10,9 +10,9 @@ import pytest
 
 from gateway.call import Call, Snapshot
 from gateway.core.errors import ClientLimit, TenantLimit
-from gateway.core.head import Head
-from gateway.core.limits import FieldsForm, LimitRules, Rate
+from gateway.core.http.head import Head
 from gateway.core.model import Route, Tenant, TenantId, TrustedProxies
+from gateway.core.policy.limits import FieldsForm, LimitRules, Rate
 from gateway.services.limits import CLIENTS, Buckets, Limits
 from gateway.services.quotas import Quotas
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from gateway.cli import main
-from gateway.core.listeners import Listen
 from gateway.core.model import Address, Backend
+from gateway.core.process.listeners import Listen
 from gateway.services import own_addresses
 from tests import harness
 from tests.conf import write_conf

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.core.problems import Problem, Problems
+from gateway.core.routing.problems import Problem, Problems
 from gateway.services import source
 from gateway.services.source import parse_yaml, parse_yaml_apart, with_lines, with_lines_apart
 

@@ -1,0 +1,116 @@
+"""The request target and the Host header (RFC 9112 section 3): which host, which path, which query."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from ipaddress import IPv6Address
+
+from gateway.core.errors import BadRequest, MethodNotAllowed, NotImplementedByGateway
+from gateway.core.http import paths
+
+_authority = re.compile(
+    r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9.])?|\[[0-9A-Fa-f:.]{2,45}\])"
+    r"(?::(?P<port>[0-9]{0,5}))?"
+).fullmatch
+_absolute = re.compile(r"(https?)://([^/?#]+)(.*)", re.IGNORECASE | re.DOTALL).fullmatch
+_query = re.compile(r"[^\x00-\x20\x7f]*").fullmatch
+_COMMON = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "QUERY"})
+_method = re.compile(r"[A-Z][A-Z0-9-]{0,31}").fullmatch
+# The IANA registry of HTTP methods, and what caches and devices use beside it. Of any other one nobody knows
+# what it does: it takes a route that lists it.
+_RARE = """
+    ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT COPY LABEL LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL
+    MKREDIRECTREF MKWORKSPACE MOVE NOTIFY ORDERPATCH PROPFIND PROPPATCH PURGE REBIND REPORT SEARCH SOURCE
+    SUBSCRIBE UNBIND UNCHECKOUT UNLINK UNLOCK UNSUBSCRIBE UPDATE UPDATEREDIRECTREF VERSION-CONTROL
+"""
+_LIKELY_SEGMENTS = 32  # what is below them is one
+KNOWN = _COMMON | frozenset(_RARE.split())
+
+
+def host_of(authority: str) -> str:
+    """The host of `host[:port]`, in lower case, without a root dot. Raises BadRequest."""
+    return _host_and_port(authority)[0]
+
+
+def authority(text: str) -> tuple[str, int] | None:
+    """The host (lower case, no root dot) and port (0 without one) of `host[:port]`; None when not valid."""
+    try:
+        return _host_and_port(text)
+    except BadRequest:
+        return None
+
+
+def without_empty_port(authority: str) -> str:
+    """`host:` names no port (RFC 3986 section 3.2.3), and is the same as `host`; many backends refuse it."""
+    return authority[:-1] if authority[-1:] == ":" and authority[-2:-1] not in ("", ":") else authority
+
+
+@lru_cache(maxsize=1024)  # a gateway is called by few names; 1.3 µs a request
+def _host_and_port(authority: str, default: int = 0) -> tuple[str, int]:
+    found = _authority(authority)
+    if not authority:
+        return "", default  # RFC 9112 section 3.2: it names none, and says so
+    if found is None or int(found["port"] or 0) > 65535 or not _is_whole(found["host"]):
+        raise BadRequest("The Host header is not a valid host.", close=True)
+    return found["host"].lower().removesuffix("."), int(found["port"] or default)
+
+
+def _is_whole(host: str) -> bool:
+    """Whether what is in brackets is an IPv6 address."""
+    try:
+        return host[0] != "[" or bool(IPv6Address(host[1:-1]))
+    except ValueError:
+        return False
+
+
+def resolve(method: str, target: str, hosts: Sequence[str]) -> tuple[str, str, str]:
+    """The host (lower case, no port), the canonical path and the raw query of a request.
+
+    hosts: the values of all Host headers. Absolute-form names the same authority as Host: a backend that
+    looks at the other one would serve another host than was matched. The path `*` is given only for OPTIONS.
+    Raises BadRequest, NotImplementedByGateway (CONNECT), MethodNotAllowed (TRACE).
+    """
+    if method not in _COMMON:
+        _check_method(method)
+    if len(hosts) != 1:
+        raise BadRequest("A request has exactly one Host header.", close=True)
+    host = _host_and_port(hosts[0])[0]
+    if not target.startswith("/"):
+        if target == "*" and method == "OPTIONS":
+            return host, "*", ""
+        absolute = _absolute(target)
+        if absolute is None:
+            raise BadRequest("The request target is not valid.", close=True)
+        scheme, authority, rest = absolute.groups()
+        port = 443 if scheme.lower() == "https" else 80
+        if _host_and_port(authority, port) != _host_and_port(hosts[0], port):
+            raise BadRequest("The request target names another host than the Host header.", close=True)
+        target = rest if rest.startswith("/") else "/" + rest
+    path, _, query = target.partition("?")
+    if "#" in target or (query and not _query(query)):
+        raise BadRequest("The request target holds a character that must be percent-encoded.", close=True)
+    return host, paths.canonical(path), query
+
+
+def likely(target: str, hosts: Sequence[str]) -> tuple[str, str]:
+    """The host and the canonical path that a request most likely was about which `resolve`, or the reader,
+    refused: any other text stands for a segment that no path may hold. For what is told, never for what is
+    done."""
+    host = authority(hosts[0]) if len(hosts) == 1 else None
+    absolute = _absolute(target)
+    path = re.split(r"[?#]", absolute[3] if absolute is not None else target, maxsplit=1)[0]
+    *above, last = path.removeprefix("/").split("/", _LIKELY_SEGMENTS)
+    readable = [paths.segment(text) or "-" for text in above]
+    readable.append(paths.segment(last) or ("-" if last else ""))
+    return host[0] if host is not None else "", "/" + "/".join(readable)
+
+
+def _check_method(method: str) -> None:
+    if method == "CONNECT":
+        raise NotImplementedByGateway("CONNECT is not offered here.", close=True)
+    if method == "TRACE":
+        raise MethodNotAllowed("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE", "TRACE is not offered here.")
+    if not _method(method):
+        raise BadRequest("The method is not valid; methods are in capitals.", close=True)

@@ -1,0 +1,197 @@
+"""Addresses to listen on: how they are written, and whether two would take the same port. Pure: no name is
+looked up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from gateway.core.routing.problems import Wrong
+
+Listen = tuple[str, int]
+
+ANY4, ANY6 = "0.0.0.0", "::"  # noqa: S104 - compared
+_LOCALHOST = frozenset({"127.0.0.1", "::1"})
+_number = re.compile(r"0x[0-9a-f]{1,8}|0[0-7]{0,11}|[1-9][0-9]{0,9}", re.ASCII).fullmatch
+_numeric = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)", re.ASCII).fullmatch
+_label = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII).fullmatch
+_port = re.compile(r"[0-9]{1,5}", re.ASCII).fullmatch
+_brackets = re.compile(r"\[([^\[\]]*:[^\[\]]*)\]|([^\[\]]*)").fullmatch
+
+
+def parse(entry: str) -> Listen:
+    """`host:port` as it is written in the config; the host in its one spelling, see `plain`. Raises Wrong."""
+    host, _, port = entry.rpartition(":")
+    found = _brackets(host)
+    if found is not None and _port(port) and int(port) < 65536:
+        host = plain(found[1] or found[2])
+        if (is_address(host) and not _lacks_zone(host)) or name_of(host):
+            return host, int(port)
+    raise Wrong(f"is no address: {_fault(entry)}", "", parse, _meant(entry))
+
+
+def plain(host: str) -> str:
+    """A host in its one spelling, so that texts can be compared: `*` is every IPv4 address, an IPv4 address
+    may be written as inet_aton(3) takes it (`127.1`, `0`) or in an IPv6 one, a name in capitals or with the
+    root's dot. The zone of an address is kept where it says which network is meant (RFC 4007 section 11)."""
+    host, percent, zone = host.removeprefix("[").removesuffix("]").partition("%")
+    host = host.lower().rstrip(".")
+    if host == "*":
+        return ANY4
+    address = _address(host)
+    if address is None:
+        return host + percent + zone
+    return f"{address}%{zone}" if zone and address.is_link_local else str(address)
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return _inet_aton(host)
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def _inet_aton(host: str) -> IPv4Address | None:
+    """Up to four numbers, decimal, octal or hexadecimal; the last one has all the bytes that are left."""
+    parts = host.split(".")
+    if len(parts) > 4 or not all(map(_number, parts)):
+        return None
+    *front, last = [int(part, 16 if "x" in part else 8 if part[0] == "0" else 10) for part in parts]
+    if max(front, default=0) > 255 or last >= 256 ** (4 - len(front)):
+        return None
+    return IPv4Address(int.from_bytes(bytes([*front, *last.to_bytes(4 - len(front), "big")]), "big"))
+
+
+def is_address(host: str) -> bool:
+    """Whether a host, in its one spelling, is no name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _lacks_zone(host: str) -> bool:
+    """Whether nobody knows at which network an address of any link is meant (RFC 4007 section 11)."""
+    return ":" in host and "%" not in host and IPv6Address(host).is_link_local
+
+
+def name_of(host: str) -> str:
+    """A host, in its one spelling, as clients name it, in ASCII; "" when it is no name that can be looked up.
+    What ends with a number is none (the URL standard, section 3.5)."""
+    try:
+        name = host if host.isascii() else host.encode("idna").decode().lower()
+    except ValueError:
+        return ""
+    is_name = len(name) <= 253 and not _numeric(name) and all(map(_label, name.split(".")))
+    return name if is_name else ""
+
+
+def _fault(entry: str) -> str:
+    """Why it is no address; nothing of it is said, for a URL may hold a password."""
+    scheme, is_url, _ = entry.partition("://")
+    if is_url:
+        return f"{scheme}:// is no part of it" if scheme.isalnum() else "a scheme is no part of it"
+    if entry.startswith(("unix:", "/", "./")):
+        return "it listens on TCP, not on a socket of the file system"
+    if any(sign in entry for sign in "${}"):
+        return "variables are not filled in here"
+    if "/" in entry:
+        return "a path is no part of it"
+    if entry.count("[") != entry.count("]"):
+        return "a bracket is missing"
+    host, _, port = entry.rpartition(":")
+    if not host.strip("[]") and _port(port):
+        return "it lacks the host"
+    if not host or is_address(plain(entry)):
+        return "it lacks the port"
+    if not _port(port) or int(port) > 65535:
+        return "its port is no number up to 65535"
+    if is_address(plain(host)) and _lacks_zone(plain(host)):
+        return "an address of this kind needs its interface, as in [fe80::1%eth0]:8080"
+    return "its host is neither an IP address nor a name"
+
+
+def _meant(entry: str) -> Iterable[str]:
+    rest = entry.partition("://")[2] or entry
+    rest = rest.partition("/")[0].rpartition("@")[2]
+    host, _, port = rest.rpartition(":")
+    yield rest
+    if not host.strip("[]") and _port(port):
+        yield f"127.0.0.1:{port}"
+    elif rest.count("[") == rest.count("]"):
+        yield text((plain(rest), 8080))
+
+
+def free_beside(near: Listen, taken: Iterable[Listen]) -> Listen:
+    """The same host with the next port that clashes with none of these."""
+    taken = list(taken)
+    ports = [*range(near[1] + 1, 65536), *range(1024, near[1])]
+    for port in ports:
+        if not any(clash((near[0], port), other) for other in taken):
+            return near[0], port
+    return near[0], 0
+
+
+def clash(one: Listen, other: Listen) -> bool:
+    """Whether they cannot both be bound, as far as their texts say. Port 0 is any free one.
+
+    `::` takes IPv4 too, as systems bind it by default.
+    """
+    if one[1] != other[1] or one[1] == 0:
+        return False
+    ours, theirs = _hosts(one[0]), _hosts(other[0])
+    return bool(ours & theirs) or _covers(ours, theirs) or _covers(theirs, ours)
+
+
+def reaches(host: str, bound: str, is_ours: Callable[[str], bool]) -> bool:
+    """Whether a connection to an address arrives at a listener on the same port that is bound to another one,
+    both IPv4 or IPv6. is_ours: whether this machine has an address. No address at all (0.0.0.0, ::) is this
+    machine for who connects, and every one of its addresses for who listens; `::` takes IPv4 too."""
+    target, listens = plain(host), plain(bound)
+    if listens in (ANY4, ANY6):
+        if target in (ANY4, ANY6) or ip_address(target.partition("%")[0]).is_loopback:
+            return listens == ANY6 or ":" not in target
+        return (listens == ANY6 or ":" not in target) and is_ours(target)
+    if target in (ANY4, ANY6):
+        target = "127.0.0.1" if target == ANY4 else "::1"
+    return target == listens
+
+
+def first_clash(listeners: Iterable[Listen], others: Iterable[Listen]) -> tuple[Listen, Listen] | None:
+    """The first of these and the one of the others that it clashes with."""
+    others = list(others)
+    return next(((one, other) for one in listeners for other in others if clash(one, other)), None)
+
+
+def text(listen: Listen) -> str:
+    """As it is written in the config."""
+    host, port = listen
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _hosts(host: str) -> frozenset[str]:
+    host = plain(host)
+    return _LOCALHOST if host == "localhost" or host.endswith(".localhost") else frozenset({host})
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a listener on this host is reached from this machine only."""
+    hosts = _hosts(host)
+    return all(is_address(host) and ip_address(host).is_loopback for host in hosts)
+
+
+def reachable(listen: Listen) -> Listen:
+    """Where a listener is called from this machine: one that takes all addresses, on loopback."""
+    host = plain(listen[0])
+    return {ANY4: "127.0.0.1", ANY6: "::1"}.get(host, host), listen[1]
+
+
+def _covers(ours: frozenset[str], theirs: frozenset[str]) -> bool:
+    """Whether ours is every address of a kind that theirs is one of. A name may be of either kind."""
+    if ANY6 in ours:
+        return True
+    return ANY4 in ours and any(":" not in host for host in theirs)

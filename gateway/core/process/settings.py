@@ -1,0 +1,402 @@
+"""The process config, config/gateway.conf (ASAB's ini): read once, frozen, passed on. A restart changes it.
+
+Only here may commands be written: the live routing config never says what to run.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+from gateway.core.http.request_target import authority
+from gateway.core.http.via import Via, pseudonym, pseudonym_pattern
+from gateway.core.jwt.keys import ALGORITHMS, OFFERED
+from gateway.core.jwt.verify import TokenRule
+from gateway.core.policy import budget
+from gateway.core.process import command_line, listeners, mongo_uri
+from gateway.core.process.command_line import Command
+from gateway.core.process.listeners import Listen
+from gateway.core.routing.amounts import parse_size
+from gateway.core.routing.problems import Path, Problem, Problems, Wrong
+from gateway.core.shown import Queries
+
+Sections = Mapping[str, Mapping[str, str]]
+
+_KEYS: dict[str, frozenset[str]] = {
+    "gateway": frozenset(
+        {"listen", "routing", "data", "pre_stop", "drain", "stream_grace", "share", "memory"}
+        | {"via", "via_responses", "via_loops", "spool"}
+    ),
+    "admin": frozenset({"listen", "hosts"}),
+    "store": frozenset({"uri", "body_memory"}),
+    "tokens": frozenset({"issuer", "audience", "algorithms", "keys", "leeway"}),
+    "log": frozenset({"access", "query"}),
+    "demo": frozenset({"seed"}),
+}
+# What ASAB and its modules read, by the word before the first colon.
+_ASAB = frozenset(
+    {"asab", "auth", "connection", "elasticsearch", "general", "housekeeping", "http", "library"}
+    | {"logging", "mongo", "passwords", "sentry", "tenants", "web", "zookeeper"}
+)
+_BACKEND_KEYS = frozenset({"command", "cwd", "try", "health", "start_timeout"})
+_YES, _NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
+_PATHS = frozenset({"routing", "data", "keys", "access", "cwd", "seed"})
+_SEVERAL = frozenset({"command", "listen", "hosts", "algorithms"})  # values that may go on on the next line
+_FREE = frozenset({"command", "uri", "issuer", "audience"})  # whose values may hold ; and #
+_HEALTH_PATH = re.compile(r"/[\x21-\x22\x24-\x7e]*").fullmatch
+_HEALTH_URL = re.compile(r"http://([^/?#]+)(/[\x21-\x22\x24-\x7e]*)?").fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessConfig:
+    """config/gateway.conf as read. Paths are absolute or relative to the current directory.
+
+    store_uri: sqlite: and a folder, or the mongodb:// or mongodb+srv:// URI as written.
+    hosts: names under which the admin listener may be called, beside the addresses that it listens on.
+    access_log: a path, `-` for standard output, empty for none. log_query: see `shown.query`. pre_stop,
+    drain, stream_grace: seconds. path: of the file itself, for messages. share: of the backends' seats, for
+    one of several gateway processes.
+    via: this installation's name in Via, empty for one made of its secret; via_responses: whether answers
+    carry it; via_loops: how often a request may come back here.
+    body_memory, memory, spool: bytes of documents' bodies, of all that is unfinished, and on disk, at once.
+    seed: the file of what `gateway up` puts into the demo, empty for none.
+    """
+
+    listen: tuple[Listen, ...]
+    admin: tuple[Listen, ...]
+    routing: str
+    data: str
+    keys: str
+    store_uri: str = field(repr=False)  # it may hold a password
+    tokens: TokenRule
+    access_log: str
+    commands: tuple[Command, ...]
+    admin_hosts: tuple[str, ...] = ()
+    pre_stop: float = 0.0
+    drain: float = 25.0
+    stream_grace: float = 2.0
+    log_query: Queries = "no"
+    path: str = "gateway.conf"
+    share: float = 1.0
+    via: str = ""
+    via_responses: bool = True
+    via_loops: int = 0
+    body_memory: int = 256 * 1024 * 1024
+    spool: int = 1024 * 1024 * 1024
+    memory: int = 256 * 1024 * 1024
+    seed: str = ""
+
+    def own_via(self, secret: bytes) -> Via:
+        """What this installation adds to Via. secret: of its own, in `data`."""
+        name = self.via or pseudonym(secret)
+        return Via(name, responses=self.via_responses, loops=self.via_loops)
+
+
+class _Reader:
+    """Reads values, and collects what is wrong with them."""
+
+    def __init__(self, sections: Sections, folder: str) -> None:
+        self.sections = sections
+        self.folder = PurePath(folder)
+        self.problems: list[Problem] = []
+        self.settled: frozenset[Path] = frozenset()  # what has a problem that explains any other
+
+    def wrong(self, section: str, key: str, reason: str, mend: str) -> None:
+        if (f"[{section}]", key) not in self.settled:
+            self.problems.append(Problem((f"[{section}]", key) if key else (f"[{section}]",), reason, mend))
+
+    def text(self, section: str, key: str, default: str) -> str:
+        return self.sections.get(section, {}).get(key, default).strip()
+
+    def path(self, section: str, key: str, default: str, folder: str = "") -> str:
+        return str(PurePath(folder or self.folder) / self.text(section, key, default))
+
+    def seconds(self, section: str, key: str, default: float) -> float:
+        text = self.text(section, key, str(default))
+        try:
+            value = float(text.removesuffix("s"))
+        except ValueError:
+            value = -1.0
+        if not 0 <= value <= 3600:
+            self.wrong(section, key, f"{text!r} is no time", "write seconds, such as 25")
+            return default
+        return value
+
+    def choice(self, section: str, key: str, default: str) -> bool:
+        text = self.text(section, key, default).lower()
+        if text not in (*_YES, *_NO):
+            self.wrong(section, key, f"{text!r} is neither yes nor no", f"write {key} = yes, or no")
+        return text in _YES
+
+    def count(self, section: str, key: str, default: int, most: int) -> int:
+        text = self.text(section, key, str(default))
+        if not re.fullmatch("[0-9]{1,9}", text, re.ASCII) or int(text) > most:
+            self.wrong(section, key, f"{text!r} is no number from 0 to {most}", f"write {key} = {default}")
+            return default
+        return int(text)
+
+    def size(self, section: str, key: str, default: str) -> int:
+        text = self.text(section, key, default)
+        try:
+            value = parse_size(text)
+        except Wrong:
+            value = 0
+        if value < budget.LEAST:
+            self.wrong(section, key, f"{text!r} is no size, or less than 2MiB", f"write one as {default}")
+            return budget.LEAST
+        return value
+
+    def share(self, section: str, key: str) -> float:
+        text = self.text(section, key, "1")
+        part, _, whole = text.partition("/")
+        try:
+            value = float(part) / float(whole or 1)
+        except (ValueError, ZeroDivisionError):
+            value = 0.0
+        if not 0 < value <= 1:
+            mend = "write 1/2 for one of two processes, or 1 for the only one"
+            self.wrong(section, key, f"{text!r} is no share", mend)
+            return 1.0
+        return value
+
+    def listen(self, section: str, default: str) -> tuple[Listen, ...]:
+        found: list[Listen] = []
+        entries = self.text(section, "listen", default).replace(",", " ").split()
+        if not entries:
+            self.wrong(section, "listen", "it is empty", f"write host:port, as {default}")
+        for entry in entries:
+            try:
+                one = listeners.parse(entry)
+            except Wrong as wrong:
+                shown = repr(entry) if "@" not in entry else "what stands here"  # it may be a password
+                hint = f"write {wrong.example() or f'host:port, as {default}'}"
+                self.wrong(section, "listen", f"{shown} {wrong.reason}", hint)
+                continue
+            twice = listeners.first_clash([one], found)
+            if twice is not None:
+                reason = f"{listeners.text(one)} is taken by {listeners.text(twice[1])} beside it"
+                self.wrong(section, "listen", reason, "leave one of them out")
+            found.append(one)
+        return tuple(found)
+
+
+def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -> ProcessConfig:
+    """Sections of the ini file to a ProcessConfig. folder: where the file is; relative paths start there.
+    path: as the operator named the file. The sections of ASAB are left alone.
+
+    Raises Problems with all of them.
+    """
+    read = _Reader(sections, folder)
+    _unknown_keys(read)
+    _habits(read)
+    read.settled = frozenset(problem.path for problem in read.problems)
+    data = read.path("gateway", "data", "../var")
+    access = read.text("log", "access", "access.log")
+    config = ProcessConfig(
+        listen=read.listen("gateway", "127.0.0.1:8080"),
+        admin=read.listen("admin", "127.0.0.1:8081"),
+        admin_hosts=tuple(_admin_hosts(read)),
+        routing=read.path("gateway", "routing", "routing.yaml"),
+        data=data,
+        keys=read.path("tokens", "keys", "keys.jwks", data),
+        store_uri=_store_uri(read, data),
+        tokens=_tokens(read),
+        path=path,
+        log_query=_queries(read),
+        access_log=access if access in ("", "-") else str(PurePath(data) / access),
+        commands=tuple(_commands(read)),
+        pre_stop=read.seconds("gateway", "pre_stop", 0.0),
+        drain=read.seconds("gateway", "drain", 25.0),
+        stream_grace=read.seconds("gateway", "stream_grace", 2.0),
+        share=read.share("gateway", "share"),
+        via=_via(read),
+        via_responses=read.choice("gateway", "via_responses", "yes"),
+        via_loops=read.count("gateway", "via_loops", 0, 100),
+        body_memory=read.size("store", "body_memory", "256MiB"),
+        spool=read.size("gateway", "spool", "1GiB"),
+        memory=read.size("gateway", "memory", "256MiB"),
+        seed=read.path("demo", "seed", "") if read.text("demo", "seed", "") else "",
+    )
+    _check_listeners(read, config)
+    if read.problems:
+        raise Problems(read.problems)
+    return config
+
+
+def _tokens(read: _Reader) -> TokenRule:
+    for name in ("issuer", "audience"):
+        if not read.text("tokens", name, "gateway"):
+            read.wrong("tokens", name, "it is empty", "write the text that tokens must carry")
+    algorithms = tuple(read.text("tokens", "algorithms", " ".join(ALGORITHMS)).replace(",", " ").split())
+    for name in algorithms:
+        if name not in OFFERED:
+            read.wrong("tokens", "algorithms", f"{name!r} is not offered", f"choose of {', '.join(OFFERED)}")
+    if not algorithms:
+        read.wrong("tokens", "algorithms", "it is empty", f"choose of {', '.join(OFFERED)}")
+    return TokenRule(
+        read.text("tokens", "issuer", "gateway"),
+        read.text("tokens", "audience", "gateway"),
+        algorithms,
+        read.seconds("tokens", "leeway", 60.0),
+    )
+
+
+def _check_listeners(read: _Reader, config: ProcessConfig) -> None:
+    clash = listeners.first_clash(config.admin, config.listen)
+    if clash is None:
+        return
+    admin, public = map(listeners.text, clash)
+    taken = (*config.admin, *config.listen)
+    for_admin = listeners.text(listeners.free_beside(clash[0], taken))
+    if read.text("admin", "listen", ""):
+        reason = f"{admin} is taken by [gateway] listen = {public}"
+        read.wrong("admin", "listen", reason, f"choose another port, such as {for_admin}")
+        return
+    for_public = listeners.text(listeners.free_beside(clash[1], taken))
+    reason = f"{public} is taken by the admin listener, which listens on {admin} where nothing else is said"
+    hint = f"choose another port, such as {for_public}, or write [admin] listen = {for_admin}"
+    read.wrong("gateway", "listen", reason, hint)
+
+
+def _admin_hosts(read: _Reader) -> list[str]:
+    """The names, as the Host of a request is compared with them."""
+    found = []
+    for entry in read.text("admin", "hosts", "").replace(",", " ").split():
+        host = listeners.plain(entry)
+        name = host if listeners.is_address(host) and entry != "*" else listeners.name_of(host)
+        if not name:
+            hint = "write names alone, as ops.example: no scheme, port, path or *"
+            read.wrong("admin", "hosts", "one of them is no name of a host", hint)
+        found.append(name)
+    return found
+
+
+def _via(read: _Reader) -> str:
+    name = read.text("gateway", "via", "")
+    if name and not pseudonym_pattern(name):
+        mend = "write letters, digits, . _ - (63 at most), as edge-1; or leave it out"
+        read.wrong("gateway", "via", f"{name!r} is no name for Via", mend)
+    return name
+
+
+def _queries(read: _Reader) -> Queries:
+    text = read.text("log", "query", "no").lower()
+    if text == "all":
+        return "all"
+    if text in _YES:
+        return "yes"
+    if text not in (*_NO, ""):
+        hint = "write no, yes (without what may be a secret) or all (as it came)"
+        read.wrong("log", "query", f"{text!r} is not offered", hint)
+    return "no"
+
+
+def _store_uri(read: _Reader, data: str) -> str:
+    uri = read.text("store", "uri", "sqlite:documents")
+    if uri.startswith(mongo_uri.SCHEMES):
+        problem = mongo_uri.problem(uri)
+        if problem:
+            mend = "write mongodb://user:password@host:27017/database, with name and password percent-encoded"
+            read.wrong("store", "uri", problem, mend)
+        return uri
+    folder = uri.removeprefix("sqlite:")
+    if folder.startswith(("//", ":")):  # as SQLAlchemy writes them; taken to the letter it is another folder
+        read.wrong("store", "uri", "it names no folder", "write sqlite:documents, or sqlite:/srv/documents")
+    elif not folder.strip("/ ") or not uri.startswith("sqlite:"):
+        mend = "write sqlite: and a folder (under data), or mongodb://host:27017/database"
+        read.wrong("store", "uri", "this store is not offered", mend)
+    return f"sqlite:{PurePath(data) / folder}"
+
+
+def _unknown_keys(read: _Reader) -> None:
+    for section, keys in read.sections.items():
+        known = _BACKEND_KEYS if section.startswith("backend:") else _KEYS.get(section)
+        if known is None:
+            if section.partition(":")[0] not in _ASAB:
+                read.wrong(section, "", "the section is unknown", _known_section(section))
+            continue
+        for key in keys:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, 1)
+                mend = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
+                read.wrong(section, key, f"the key {key!r} is unknown", mend)
+
+
+def _known_section(section: str) -> str:
+    """The hint for a section that neither we nor ASAB know."""
+    word, _, rest = section.replace(" ", ":").partition(":")
+    near = difflib.get_close_matches(word.lower(), [*_KEYS, "backend", "general", "logging"], 1, 0.6)
+    if near:
+        return f"did you mean [{near[0]}{':' + (rest or 'NAME') if near[0] == 'backend' else ''}]?"
+    known = "], [".join((*_KEYS, "backend:NAME", "logging", "general"))
+    return f"known here: [{known}]; routes and limits belong to the routing config"
+
+
+def _habits(read: _Reader) -> None:
+    """What people bring from other formats, and an ini file takes to the letter."""
+    for section, values in read.sections.items():
+        known = _BACKEND_KEYS if section.startswith("backend:") else _KEYS.get(section, frozenset())
+        inner = re.compile(rf"\n\s*({'|'.join(sorted(known))})\s*[=:]") if known else None
+        for key, value in values.items():
+            if key not in known:
+                continue
+            deeper = inner.search(value) if inner is not None else None
+            if deeper is not None or ("\n" in value and key not in _SEVERAL):
+                reason = "the line below it is indented, and so goes on with its value"
+                read.wrong(
+                    section, key, reason, f"begin {deeper[1] if deeper else 'that line'} in the first column"
+                )
+            elif key not in _FREE and re.search(r"(?:^|\s)[;#]", value):
+                read.wrong(section, key, "a comment would belong to the value", "give it a line of its own")
+            elif value[:1] in ("'", '"') and value[-1:] == value[:1] and key != "command":
+                read.wrong(section, key, "the quotes would belong to the value", "remove them")
+            elif key in _PATHS and (re.match("~|%[(A-Z]", value) or "$" in value):
+                read.wrong(section, key, "~ and variables are not filled in here", "write the path itself")
+            elif key in ("routing", "data", "keys", "cwd") and not value.strip():
+                read.wrong(section, key, "it is empty", "write a path, or remove the key")
+            elif "\0" in value:
+                read.wrong(section, key, "it holds a NUL", "write it anew")
+
+
+def _commands(read: _Reader) -> list[Command]:
+    found: list[Command] = []
+    for section in read.sections:
+        if not section.startswith("backend:"):
+            continue
+        name = section.removeprefix("backend:")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}", name):
+            read.wrong(section, "", "the name is not valid", "use letters, digits, . _ - (32 at most)")
+            continue
+        argv, wrong = command_line.read(read.text(section, "command", ""))
+        for reason, hint in wrong:
+            read.wrong(section, "command", reason, hint)
+        cwd, sample = read.path(section, "cwd", ".."), read.text(section, "try", "")
+        found.append(Command(name, argv, cwd, sample, *_health(read, section)))
+    return found
+
+
+def _health_url_fault(text: str) -> str:
+    """Why it is no URL that a backend on TCP can be asked by; "" when it is one."""
+    found = _HEALTH_URL(text)
+    if found is None:
+        return "it is neither a path nor http:// with host, port and path"
+    where = authority(found[1])
+    if where is None:
+        return "its host or its port is not valid"
+    return "" if where[1] else "it lacks the port, a number from 1 to 65535"
+
+
+def _health(read: _Reader, section: str) -> tuple[str, float]:
+    """Where a backend is asked whether it can serve, and for how long it may start."""
+    health = read.text(section, "health", "/healthz")
+    fault = "" if _HEALTH_PATH(health) else _health_url_fault(health)
+    if fault:
+        hint = "write a path, as /healthz, or for a backend on TCP http://127.0.0.1:9001/healthz"
+        read.wrong(section, "health", fault, hint)
+    timeout = read.seconds(section, "start_timeout", 10.0)
+    if timeout < 0.1:
+        read.wrong(section, "start_timeout", "no backend starts in no time", "write seconds, such as 10")
+    return health, timeout

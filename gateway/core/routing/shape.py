@@ -1,0 +1,311 @@
+"""What each field of the routing config takes, in words, and problems of a config told by them.
+
+The library that validates the config has sentences of its own, about its types. Here each problem says the
+value that was given, what the field takes, and one that would be accepted, which is tried before it is told.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NamedTuple
+
+from gateway.core.redact import redact
+from gateway.core.routing.problems import Path, Problem, Wrong
+
+_LONG = 60  # characters of a value that are shown
+_PLAIN = re.compile(
+    r"[A-Za-z/][A-Za-z0-9_./-]*(:[A-Za-z0-9_./-]+)*"
+    r"|[0-9.]+ ?(/ ?)?[A-Za-z]{1,3}|[0-9]+(\.[0-9]+){3}(/[0-9]+)?"
+)
+_PATH = re.compile(r"/[^\s#:'\"]*")  # braces and stars begin nothing inside a word that is not in brackets
+_VARIABLE = re.compile(r"\$\{|\$\(|^\$\w|%\(")
+_RESERVED = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
+_YES = frozenset({"yes", "on", "y", "true", "1", "enabled"})
+_NO = frozenset({"no", "off", "n", "false", "0", "disabled"})
+_NEGATIVES = frozenset({"none", "drop", "refuse"})  # choices that say no
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # types hash what stands beside them
+class Word:
+    """What a type takes. what: with its article, `a duration`. example: one that is accepted. schema: its
+    JSON Schema, where the library's own would not say it."""
+
+    what: str
+    example: Any
+    schema: Mapping[str, Any] | None = None
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        made = dict(self.schema) if self.schema is not None else dict(handler(schema))
+        return {**made, "examples": [self.example]}
+
+
+class Slot(NamedTuple):
+    """A place in the config: its type, and what is known beside the type (bounds, a Word)."""
+
+    type: Any
+    beside: tuple[Any, ...] = ()
+    examples: tuple[Any, ...] = ()
+
+
+Accepts = Callable[[Slot, Any], bool]
+
+
+def problem(item: Mapping[str, Any], root: type[Any], accepts: Accepts) -> Problem:
+    """The problem that an error of the validation is. accepts: whether a slot takes a value."""
+    loc: tuple[str | int, ...] = tuple(item["loc"])
+    path: Path = tuple(step for step in loc if step != "[key]")
+    slot, given = _slot(Slot(root), loc), item["input"]
+    if item["type"] == "extra_forbidden":
+        return Problem(path, f"the key {shown(path[-1])} is unknown", _near_key(path, root))
+    if item["type"] == "missing":
+        return Problem(path, f"the key {path[-1]!r} is missing", _write(path, _words(slot)[1]))
+    wrong = item.get("ctx", {}).get("error")
+    what, example = _words(slot)
+    if isinstance(wrong, Wrong):
+        near, reason, hint = wrong.example(), wrong.reason, wrong.hint
+    else:
+        near, reason, hint = None, f"is not {what}", _trap(given, slot)
+    if isinstance(given, str) and _VARIABLE.search(given):
+        near, hint = None, "variables and templates are not filled in here: render the file before"
+    near = near if near is not None else next((v for v in _near(slot, given) if accepts(slot, v)), None)
+    example = near if near is not None and flow(near) != flow(given) else example
+    key = loc[-1:] == ("[key]",)
+    mend = _write((), example) if key else _write(path, example)
+    mend += _other_choices(slot, example)
+    return Problem(path, f"{shown(given)} {reason}", f"{mend}; {hint}" if hint else mend)
+
+
+def _other_choices(slot: Slot, example: Any) -> str:
+    """What else may be written, where it is one of a few words: one alone would be taken for the answer."""
+    kind = bare(slot).type
+    choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+    others = [flow(choice) for choice in choices if choice != example]
+    return f"; or {', '.join(others)}" if others else ""
+
+
+def shown(value: Any) -> str:
+    """A value as a person recognises it, without the secrets that may stand in it."""
+    if value is None:
+        return "an empty value"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | dict):
+        noun, entries = ("list", "entries") if isinstance(value, list) else ("mapping", "keys")
+        if not value:
+            return f"an empty {noun}"
+        return f"a {noun} of {len(value)} {entries}" if len(value) > 1 else f"a {noun}"
+    text = redact(value) if isinstance(value, str) else str(value)
+    text = text if len(text) <= _LONG else f"{text[: _LONG - 1]}…"
+    return repr(text) if isinstance(value, str) else text
+
+
+def flow(value: Any, *, inside: bool = True) -> str:
+    """A value in YAML, on one line. inside: whether brackets stand around it."""
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{flow(k)}: {flow(v)}' for k, v in value.items())} }}" if value else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(flow, value))}]"
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _RESERVED:
+        return value
+    if isinstance(value, str) and not inside and _PATH.fullmatch(value):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _write(path: Path, example: Any) -> str:
+    key = path[-1] if path else None
+    text = flow(example, inside=False)
+    return f"write {flow(key)}: {text}" if isinstance(key, str) else f"write {text}"
+
+
+def without_null(schema: Any) -> Any:
+    """None is what a key has that is not there; nobody may write it."""
+    if isinstance(schema, list):
+        return [without_null(one) for one in schema if one != {"type": "null"}]
+    if not isinstance(schema, dict):
+        return schema
+    made = {
+        key: without_null(value) for key, value in schema.items() if key != "default" or value is not None
+    }
+    choices = made.get("anyOf", ())
+    if len(choices) == 1:
+        del made["anyOf"]
+        made = {**choices[0], **made}
+    return made
+
+
+# --- where a path leads ----------------------------------------------------------------------------
+
+
+def bare(slot: Slot) -> Slot:
+    """Without what is wrapped around the type: Annotated, and None as a choice."""
+    kind, beside, examples = slot
+    while True:
+        origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+        if origin is Annotated:
+            kind, beside = arguments[0], (*beside, *arguments[1:])
+        elif origin in (typing.Union, types.UnionType):
+            kind = next(one for one in arguments if one is not types.NoneType)
+        else:
+            return Slot(kind, beside, examples)
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    return dict(getattr(kind, "model_fields", {}))
+
+
+def _slot(slot: Slot, loc: Path) -> Slot:
+    for index, step in enumerate(loc):
+        kind = bare(slot).type
+        fields, arguments = _fields(kind), typing.get_args(kind)
+        if step in fields:
+            field = fields[str(step)]
+            slot = Slot(field.annotation, tuple(field.metadata), tuple(field.examples or ()))
+        elif typing.get_origin(kind) is dict:
+            slot = Slot(arguments[0 if loc[index + 1 :] == ("[key]",) else 1])
+        elif typing.get_origin(kind) is list:
+            slot = Slot(arguments[0])
+    return slot
+
+
+def _near_key(path: Path, root: type[Any]) -> str:
+    key, known = str(path[-1]), sorted(_fields(bare(_slot(Slot(root), path[:-1])).type))
+    if key == "<<":
+        return "remove it: mappings are not merged here; write the keys out"
+    near = difflib.get_close_matches(key.lower().replace("-", "_"), known, 1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    places = [place for place in _places(root, ()) if place[-1] == key]
+    if places:
+        where = " or ".join(".".join(place) for place in places)
+        return f"remove it; there is {where}"
+    return f"remove it; known here: {', '.join(known)}"
+
+
+def _places(kind: Any, above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Where each key of the config may stand, with NAME for what the config names itself."""
+    for name, field in _fields(kind).items():
+        yield (*above, name)
+        inner = bare(Slot(field.annotation)).type
+        arguments, origin = typing.get_args(inner), typing.get_origin(inner)
+        if origin is dict:
+            yield from _places(bare(Slot(arguments[1])).type, (*above, name, "NAME"))
+        else:
+            yield from _places(bare(Slot(arguments[0])).type if origin is list else inner, (*above, name))
+
+
+# --- what it takes ---------------------------------------------------------------------------------
+
+
+def _bound(slot: Slot, name: str) -> Any:
+    return next((getattr(one, name) for one in slot.beside if getattr(one, name, None) is not None), None)
+
+
+def _words(slot: Slot) -> tuple[str, Any]:
+    """What a slot takes, and an example."""
+    slot = bare(slot)
+    word = next((one for one in slot.beside if isinstance(one, Word)), None)
+    what, example = (word.what, word.example) if word is not None else _words_of_type(slot)
+    return what, slot.examples[0] if slot.examples else example
+
+
+def _words_of_type(slot: Slot) -> tuple[str, Any]:
+    kind, origin, arguments = slot.type, typing.get_origin(slot.type), typing.get_args(slot.type)
+    low, high = _bound(slot, "ge"), _bound(slot, "le")
+    least, most = _bound(slot, "min_length"), _bound(slot, "max_length")
+    if origin is Literal:
+        return (
+            f"one of {', '.join(map(flow, arguments))}" if arguments[1:] else flow(arguments[0])
+        ), arguments[0]
+    if origin is list:
+        return f"a list{_range(least, most, 'entries')}", [_words(Slot(arguments[0]))[1]]
+    if origin is dict:
+        return "a mapping", {_words(Slot(arguments[0]))[1]: _words(Slot(arguments[1]))[1]}
+    if kind is bool:
+        return "true or false", True
+    if kind in (int, float):
+        return f"a {'whole ' if kind is int else ''}number{_range(low, high)}", max(low or 0, 1)
+    if _fields(kind):
+        needed = [name for name, field in _fields(kind).items() if field.is_required()]
+        told = needed or list(_fields(kind))[:1]  # one that may be left out shows how the others are written
+        words = {name: _words(_slot(Slot(kind), (name,)))[1] for name in told}
+        return f"a mapping of {', '.join(needed or _fields(kind))}", words
+    return f"a text{_range(least, most, 'characters')}", "text"
+
+
+def _range(low: Any, high: Any, noun: str = "") -> str:
+    start = f" of {{}} {noun}" if noun else " {}"
+    if low is not None and high is not None:
+        return start.format(f"{low} to {high}" if noun else f"from {low} to {high}")
+    if low is not None:
+        return start.format(f"at least {low}" if noun else f"from {low}")
+    return start.format(f"up to {high}") if high is not None else ""
+
+
+def _trap(given: Any, slot: Slot) -> str:
+    """What YAML made of a value that was meant in another way."""
+    kind, text = bare(slot).type, given if isinstance(given, str) else ""
+    if kind is bool and text:
+        return "yes, no, on and off are texts, and so is what stands in quotes"
+    if typing.get_origin(kind) is Literal and text.strip().isdecimal():
+        return "a number has no quotes"
+    if kind in (int, float) and re.fullmatch(r"[-+]?[0-9]+(\.[0-9]+)?", text.strip()):
+        return "a number has no leading zero" if re.match(r"[-+]?0[0-9]", text) else "a number has no quotes"
+    if kind is str and isinstance(given, int | float):
+        return "a text that looks like a number or a switch stands in quotes"
+    if given is None:
+        return "or remove the key"
+    return ""
+
+
+def _near(slot: Slot, given: Any) -> Iterable[Any]:
+    """What may have been meant, the likeliest first; some of it may be wrong too."""
+    slot = bare(slot)
+    kind, origin, text = slot.type, typing.get_origin(slot.type), given if isinstance(given, str) else ""
+    if kind is bool:
+        return [str(given).strip().lower() in _YES]
+    if kind in (int, float):
+        return _near_number(given, kind)
+    if kind is str:
+        return [flow(given)] if isinstance(given, int | float) else []
+    if origin is Literal:
+        choices = {str(choice): choice for choice in typing.get_args(slot.type)}
+        word = str(given).strip().lower()
+        if word in _YES or word in _NO:  # a switch was meant
+            return [choice for choice in choices.values() if (choice in _NEGATIVES) is (word in _NO)]
+        near = difflib.get_close_matches(word, choices, 1)
+        return [choices[one] for one in near]
+    if origin is list and given is not None and not isinstance(given, list):
+        parts: list[Any] = [part for part in re.split(r"[,\s]+", text) if part] if text else [given]
+        entry = Slot(*typing.get_args(slot.type))
+        return [parts, [_repaired(entry, part) for part in parts]]
+    if _fields(kind) and given is None:
+        return [{}]
+    return []
+
+
+def _repaired(slot: Slot, given: Any) -> Any:
+    """The value, or what its own check says is near to it."""
+    for one in bare(slot).beside if isinstance(given, str) else ():
+        try:
+            getattr(one, "func", str)(given)
+        except Wrong as wrong:
+            return wrong.example()
+    return given
+
+
+def _near_number(given: Any, kind: type[Any]) -> Iterable[Any]:
+    try:
+        number = float(str(given).strip().replace("_", ""))
+    except ValueError:
+        return []
+    if not math.isfinite(number):
+        return []
+    return [int(number)] if kind is int else [number]
