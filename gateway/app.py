@@ -56,9 +56,9 @@ from gateway.services.probes import Probes
 from gateway.services.quotas import Quotas
 from gateway.services.retries import Retries
 from gateway.services.supervisor import Supervisor
-from gateway.store.large import Jobs
+from gateway.store.json.large import Jobs
 from gateway.store.port import DocumentStore
-from gateway.store.sqlite import SQLiteDocumentStore
+from gateway.store.sqlite.engine import SQLiteDocumentStore
 
 L = logging.getLogger(__name__)
 _ENDING = 4.0  # seconds that each part may take at the end
@@ -375,7 +375,7 @@ def document_store(
     if uri.startswith("sqlite:"):
         return SQLiteDocumentStore(Path(uri.removeprefix("sqlite:")), cursor_key, jobs=jobs)
     # Only here: importing Motor takes a tenth of a second, and sets its number of threads.
-    from gateway.store.mongo import MongoDocumentStore
-    from gateway.store.mongo_driver import Driver
+    from gateway.store.mongo.driver import Driver
+    from gateway.store.mongo.engine import MongoDocumentStore
 
     return MongoDocumentStore(Driver(uri, application), cursor_key, patient=patient, jobs=jobs)

@@ -17,7 +17,7 @@ from gateway.core.model import TenantId
 from gateway.core.process.settings import ProcessConfig
 from gateway.store.operator import Operator
 from gateway.store.port import DocumentStore, TenantStore
-from gateway.store.sqlite_operator import SQLiteOperator
+from gateway.store.sqlite.operator import SQLiteOperator
 
 
 class Unusable(Exception):
@@ -66,8 +66,8 @@ def open_engine(config: ProcessConfig, meter: console.Meter) -> Engine:
 
     if not uri.startswith("sqlite:"):
         # Only here: importing Motor takes a tenth of a second, and sets its number of threads.
-        from gateway.store.mongo_driver import Driver
-        from gateway.store.mongo_operator import MongoOperator
+        from gateway.store.mongo.driver import Driver
+        from gateway.store.mongo.operator import MongoOperator
 
         driver = Driver(uri)
         return Engine(driver.name, MongoOperator(driver), store, meter, stopped)

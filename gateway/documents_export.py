@@ -17,9 +17,9 @@ from rich.text import Text
 from gateway import console
 from gateway.documents_engine import Engine, Unusable
 from gateway.runtime import durable
-from gateway.store.collection import Collection
+from gateway.store.model.collection import Collection
+from gateway.store.model.query import MAX_LIMIT
 from gateway.store.port import TenantStore
-from gateway.store.query import MAX_LIMIT
 
 _BROKEN_PIPE = 128 + signal.SIGPIPE  # as a shell tells it
 

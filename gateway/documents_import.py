@@ -20,11 +20,11 @@ from rich.text import Text
 from gateway import console
 from gateway.core.errors import GatewayError, NotFound, NotSupportedByStore
 from gateway.documents_engine import Engine, Unusable, reason
-from gateway.store import collection as collections
-from gateway.store.document import check_collection
+from gateway.store.model import collection as collections
+from gateway.store.model.document import check_collection
+from gateway.store.model.write import Outcome
 from gateway.store.port import TenantStore
 from gateway.store.transfer import ImportCounts, Lines, import_lines
-from gateway.store.write import Outcome
 
 DEFAULT_MAX_ERRORS = 100
 _CHUNK = 256 * 1024  # bytes

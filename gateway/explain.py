@@ -38,7 +38,7 @@ from gateway.handlers.documents import Documents
 from gateway.life import Life, Policies
 from gateway.runtime.files import read_text
 from gateway.services.keys import Keys
-from gateway.store.write import Quota
+from gateway.store.model.write import Quota
 
 _MAX_FILE = 256 * 1024  # bytes of a file of headers
 _BEARER = re.compile(r"(?:authorization\s*:\s*)?(?:bearer\s+)?(\S+)", re.IGNORECASE)

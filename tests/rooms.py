@@ -186,15 +186,15 @@ def third_party(modules: list[Module]) -> Iterator[str]:
     """Who may name asab, aiohttp, motor and pydantic."""
     for item in _all_imports(modules):
         package, room, name = item.target.split(".")[0], item.module.room, item.module.name
-        driver = name == "gateway.store.mongo_driver"
+        driver = name == "gateway.store.mongo.driver"
         if package == "asab" and room not in ("app", "services", "admin") and not driver:
-            yield item.breach("asab only in app, services, admin and store/mongo_driver.py")
+            yield item.breach("asab only in app, services, admin and store/mongo/driver.py")
         if package == "aiohttp" and room in ("core", "store", "services") and name not in SERVICES_THAT_FETCH:
             yield item.breach("aiohttp only in edge, handlers, life, call, admin, and services that fetch")
         if package in ("motor", "pymongo") and not driver:
-            yield item.breach("only store/mongo_driver.py names the MongoDB driver")
-        if package == "bson" and not driver and name != "gateway.store.mongo_raw":
-            yield item.breach("only store/mongo_driver.py and store/mongo_raw.py know BSON")
+            yield item.breach("only store/mongo/driver.py names the MongoDB driver")
+        if package == "bson" and not driver and name != "gateway.store.mongo.raw":
+            yield item.breach("only store/mongo/driver.py and store/mongo/raw.py know BSON")
         if package in ("pydantic", "pydantic_core") and name not in PYDANTIC:
             yield item.breach("pydantic only where the routing config is read as written")
 

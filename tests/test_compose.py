@@ -20,7 +20,7 @@ import yaml
 from gateway.cli import load_process, main
 from tests.eventually import poll
 from tests.ports import free_port
-from tests.store import mongo_server
+from tests.store.mongo import server
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -229,9 +229,9 @@ def test_the_gateways_command_serves_with_this_config(tmp_path: Path) -> None:
     admin = str(free_port())
     text = conf.read_text().replace("0.0.0.0:8080", f"127.0.0.1:{free_port()}")
     text = text.replace("0.0.0.0:8081", f"127.0.0.1:{admin}").replace("= /data", f"= {tmp_path}/data")
-    with mongo_server.serve(tmp_path) as uri:
+    with server.serve(tmp_path) as uri:
         # The server of the tests is no replica set.
-        conf.write_text(re.sub("uri = .*", f"uri = {mongo_server.database(uri)}", text))
+        conf.write_text(re.sub("uri = .*", f"uri = {server.database(uri)}", text))
         with run("gateway", tmp_path, {"/config/": f"{tmp_path}/config/", "8081": admin}) as check:
             assert becomes_healthy(check)
     assert not healthy(check)

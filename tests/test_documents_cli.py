@@ -18,11 +18,11 @@ from gateway import console
 from gateway.cli import load_process, main
 from gateway.core.model import TenantId
 from gateway.documents_engine import Unusable, open_engine
-from gateway.store import collection as collections
-from gateway.store.sqlite import SQLiteDocumentStore
+from gateway.store.model import collection as collections
+from gateway.store.sqlite.engine import SQLiteDocumentStore
 from tests.conf import write_conf
 from tests.ports import free_port
-from tests.store import mongo_server
+from tests.store.mongo import server
 
 SETTINGS = {"indexes": [{"name": "by_n", "fields": ["n"], "unique": True}], "require_if_match": False}
 COMMANDS = ["tenants", "export", "import", "backup", "restore", "verify"]
@@ -472,8 +472,8 @@ def test_on_mongodb_all_works_but_copies_which_are_the_servers_own(
     operator.fill("acme", 250, SETTINGS)
     operator("export", "acme", "-o", tmp_path / "all")
     operator("backup", tmp_path / "today")
-    with mongo_server.serve(tmp_path) as uri:
-        other = Operator(tmp_path / "other", capsys, mongo_server.database(uri))
+    with server.serve(tmp_path) as uri:
+        other = Operator(tmp_path / "other", capsys, server.database(uri))
         source, settings = tmp_path / "all" / "orders.ndjson", tmp_path / "all" / "orders.settings.json"
         code, out, _ = other("import", "acme", "orders", source, "--settings", settings)
         assert (code, out.split()[1]) == (0, "250")

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from gateway.core.model import TenantId
-from gateway.store import sqlite_restore
-from gateway.store.sqlite_operator import SQLiteOperator
+from gateway.store.sqlite.files import restore
+from gateway.store.sqlite.operator import SQLiteOperator
 from tests.conf import write_conf
 from tests.eventually import meanwhile, poll
 
@@ -65,7 +65,7 @@ class Writer:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[Writer]:
-    command = [sys.executable, "-m", "tests.store.steady_writer", str(folder)]
+    command = [sys.executable, "-m", "tests.store.sqlite.steady_writer", str(folder)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
         try:
             yield Writer(process)
@@ -147,7 +147,7 @@ _RESTORE = """
 import asyncio, sys
 from pathlib import Path
 from gateway.core.model import TenantId
-from gateway.store.sqlite_operator import SQLiteOperator
+from gateway.store.sqlite.operator import SQLiteOperator
 print("ready", flush=True)
 work = SQLiteOperator(Path(sys.argv[1])).restore(TenantId("acme"), Path(sys.argv[2]), replace=True)
 asyncio.run(work)
@@ -173,7 +173,7 @@ def test_a_restore_that_is_killed_leaves_the_old_or_the_new(tmp_path: Path) -> N
     sizes = set()
     for turn in range(ROUNDS):
         if turn % 4 == 3:
-            sqlite_restore.remove(data / "acme.db")  # with what a kill left: restored where there is none
+            restore.remove(data / "acme.db")  # with what a kill left: restored where there is none
         else:
             asyncio.run(operator.restore(ACME, old, replace=True))
         command = [sys.executable, "-c", _RESTORE, str(data), str(new)]

@@ -13,10 +13,11 @@ from gateway.call import Call
 from gateway.core.policy.budget import Held
 from gateway.handlers import large_answer
 from gateway.handlers.kept import step
-from gateway.store import instants, representation
-from gateway.store.change import Change, Changes
-from gateway.store.document import Document
-from gateway.store.strict_json import dumps
+from gateway.store.json import representation
+from gateway.store.json.strict import dumps
+from gateway.store.model import instants
+from gateway.store.model.change import Change, Changes
+from gateway.store.model.document import Document
 
 PIECE = 64 * 1024  # bytes; a batch that has no more is sent at once, and counted nowhere
 

@@ -22,14 +22,23 @@ from gateway.core.errors import BadRequest, BodyTooLarge, GatewayError, Unproces
 from gateway.handlers import content, idempotency, parameters, preconditions, scopes
 from gateway.handlers.kept import kept, step
 from gateway.handlers.parameters import in_body
-from gateway.store import large, strict_json
-from gateway.store.document import LargeMembers, Members, Precondition, check_id, name_problem
-from gateway.store.large import is_light
-from gateway.store.patch import JsonPatch, LargePatch, MergePatch, parse_json_patch
+from gateway.store.json import large, strict
+from gateway.store.json.large import is_light
+from gateway.store.json.strict import dumps
+from gateway.store.model.document import LargeMembers, Members, Precondition, check_id, name_problem
+from gateway.store.model.patch import JsonPatch, LargePatch, MergePatch, parse_json_patch
+from gateway.store.model.write import (
+    MAX_BULK,
+    Create,
+    Delete,
+    Outcome,
+    Replace,
+    Update,
+    Write,
+    failed,
+)
 from gateway.store.port import TenantStore
-from gateway.store.strict_json import dumps
 from gateway.store.transfer import LineSplitter
-from gateway.store.write import MAX_BULK, Create, Delete, Outcome, Replace, Update, Write, failed
 
 _MEMBERS = {
     "create": ("data",),
@@ -141,7 +150,7 @@ async def _operation(store: TenantStore, raw: bytes, *, as_text: bool) -> Write:
     """as_text: what it brings is held as text. The values of a thousand lines of 9 KiB take 70 MiB, and to
     let go of them at once takes the event loop 30 ms."""
     if is_light(raw):
-        given = strict_json.read(raw, "line", "The operation is not accepted.")
+        given = strict.read(raw, "line", "The operation is not accepted.")
         write = _write(given)
         return _held_as_text(write, given["data"]) if as_text and not isinstance(write, Delete) else write
     given, kind, text = await store.work(large.operation_parts, raw)
@@ -170,7 +179,7 @@ def _write(given: Any) -> Write:
     for name in given:
         if name not in _MEMBERS[op]:
             known = f"not known here; known are op, {', '.join(_MEMBERS[op])}"
-            raise _refused(strict_json.pointer(name), known)
+            raise _refused(strict.pointer(name), known)
     if op == "create":
         return Create(_data(given, None))
     identifier = given.get("id")
@@ -204,7 +213,7 @@ def _data(given: dict[str, Any], identifier: str | None) -> Members:
     if not isinstance(data, dict):
         raise _refused("/data", "an object")
     with in_body("/data"):
-        strict_json.require(data, "The data cannot be a document.", name_problem)
+        strict.require(data, "The data cannot be a document.", name_problem)
     if "id" in data and data.pop("id") != identifier:
         raise _refused("/data/id", "differs from the id of the operation, or is of a document to be made")
     return data

@@ -32,7 +32,7 @@ from gateway.edge.stream import Stream
 from gateway.handlers import parameters, scopes, total
 from gateway.handlers.batches import Batches
 from gateway.handlers.parameters import in_parameter
-from gateway.store.change import Changes
+from gateway.store.model.change import Changes
 from gateway.store.port import TenantStore
 
 HEARTBEAT = 15.0  # seconds without an event until a comment is sent: proxies cut what is silent

@@ -18,11 +18,11 @@ from gateway.handlers import content, idempotency, large_answer, parameters, pre
 from gateway.handlers.kept import step
 from gateway.handlers.listing import json_text, link, prefix
 from gateway.handlers.parameters import in_parameter
-from gateway.store import collection as settings
-from gateway.store.collection import Collection
-from gateway.store.patch import MergePatch
+from gateway.store.json.strict import dumps
+from gateway.store.model import collection as settings
+from gateway.store.model.collection import Collection
+from gateway.store.model.patch import MergePatch
 from gateway.store.port import TenantStore
-from gateway.store.strict_json import dumps
 
 METHODS = "GET, HEAD, PUT, PATCH, DELETE"
 _SENT_AGAIN = "Settings can be sent again without it; with If-Match only while they are the same."

@@ -12,10 +12,10 @@ from gateway.call import Call
 from gateway.core.errors import UnsupportedMediaType
 from gateway.core.http import media_type
 from gateway.edge import body
-from gateway.store import large
-from gateway.store.document import LargeMembers, Members, parse_members
-from gateway.store.large import is_light
-from gateway.store.patch import LargePatch, MergePatch, Patch, parse_json_patch
+from gateway.store.json import large
+from gateway.store.json.large import is_light
+from gateway.store.model.document import LargeMembers, Members, parse_members
+from gateway.store.model.patch import LargePatch, MergePatch, Patch, parse_json_patch
 from gateway.store.port import TenantStore
 
 T = TypeVar("T")

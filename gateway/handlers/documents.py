@@ -43,10 +43,16 @@ from gateway.handlers.content import Accepted
 from gateway.handlers.large_answer import LargeAnswer
 from gateway.handlers.transfer import Transfers
 from gateway.runtime.loop_slices import LoopSlices
-from gateway.store import representation
-from gateway.store.document import RESERVED_IDS, Document, Precondition, check_collection, check_id
+from gateway.store.json import representation
+from gateway.store.model.document import (
+    RESERVED_IDS,
+    Document,
+    Precondition,
+    check_collection,
+    check_id,
+)
+from gateway.store.model.write import Quota
 from gateway.store.port import DocumentStore, TenantStore
-from gateway.store.write import Quota
 
 Handler = Callable[[Call, TenantStore, str], Awaitable[web.StreamResponse]]
 

@@ -14,8 +14,8 @@ from typing import ParamSpec, TypeVar
 from gateway.call import Call
 from gateway.core.errors import GatewayError
 from gateway.core.policy.budget import SMALL
+from gateway.store.model.write import MAX_BULK, Outcome, Write
 from gateway.store.transfer import Bulk
-from gateway.store.write import MAX_BULK, Outcome, Write
 
 P = ParamSpec("P")
 T = TypeVar("T")

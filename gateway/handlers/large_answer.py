@@ -11,8 +11,8 @@ from aiohttp import web
 from gateway.call import Call
 from gateway.core.errors import GatewayError
 from gateway.edge.stream import Stream
-from gateway.store import representation
-from gateway.store.document import Document
+from gateway.store.json import representation
+from gateway.store.model.document import Document
 
 LARGE_PAGE = 256 * 1024  # bytes or characters, beyond which a page goes out in pieces
 _PIECE = 64 * 1024  # bytes

@@ -18,16 +18,18 @@ from gateway.core.policy.forwarding import public_prefix
 from gateway.handlers import content, large_answer, parameters, scopes
 from gateway.handlers.parameters import Parameters, in_body, in_parameter
 from gateway.runtime import threads
-from gateway.store import filter as filters
-from gateway.store import projection, regex, representation, strict_json
-from gateway.store import sort as sorts
-from gateway.store.document import Document
-from gateway.store.nodes import EVERYTHING, Node
+from gateway.store.filter import parse as filters
+from gateway.store.filter import regex
+from gateway.store.filter.nodes import EVERYTHING, Node
+from gateway.store.json import representation, strict
+from gateway.store.json.strict import dumps
+from gateway.store.model import projection
+from gateway.store.model import sort as sorts
+from gateway.store.model.document import Document
+from gateway.store.model.projection import WHOLE
+from gateway.store.model.query import DEFAULT_LIMIT, MAX_LIMIT, Page, Query
+from gateway.store.model.sort import SortKey
 from gateway.store.port import TenantStore
-from gateway.store.projection import WHOLE
-from gateway.store.query import DEFAULT_LIMIT, MAX_LIMIT, Page, Query
-from gateway.store.sort import SortKey
-from gateway.store.strict_json import dumps
 
 _turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by tenant, of compiling patterns
 
@@ -145,12 +147,12 @@ async def _from_parameters(store: TenantStore, given: Parameters) -> Query:
 
 
 def _from_body(raw: bytes, *, quick: bool = False) -> Query:
-    given = strict_json.read(raw, "body", _NOT_ACCEPTED)
+    given = strict.read(raw, "body", _NOT_ACCEPTED)
     if not isinstance(given, dict):
         raise _refused("", f"a query is an object of {', '.join(NAMES)}")
     for name in given:
         if name not in NAMES:
-            raise _refused(strict_json.pointer(name), f"not known here; known are {', '.join(NAMES)}")
+            raise _refused(strict.pointer(name), f"not known here; known are {', '.join(NAMES)}")
     node: Node = EVERYTHING
     keys: tuple[SortKey, ...] = ()
     fields = WHOLE

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from gateway.call import Call
 from gateway.core.errors import BadRequest, Unprocessable
-from gateway.store.query import DEFAULT_LIMIT, MAX_LIMIT
+from gateway.store.model.query import DEFAULT_LIMIT, MAX_LIMIT
 
 Parameters = Mapping[str, str]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gateway.core.errors import BadRequest
 from gateway.core.http.head import Head
-from gateway.store.document import ANY, UNCONDITIONAL, Precondition, names
+from gateway.store.model.document import ANY, UNCONDITIONAL, Precondition, names
 
 MAX_TAGS = 100
 

@@ -30,11 +30,11 @@ from gateway.edge.stream import Stream
 from gateway.handlers import content, idempotency, parameters, scopes, total
 from gateway.handlers.kept import Keeping, step
 from gateway.handlers.listing import compiled, parse_filter
-from gateway.store.nodes import Node
+from gateway.store.filter.nodes import Node
+from gateway.store.json.strict import dumps
+from gateway.store.model.write import Outcome, failed
 from gateway.store.port import TenantStore
-from gateway.store.strict_json import dumps
 from gateway.store.transfer import ImportCounts, Lines, import_lines
-from gateway.store.write import Outcome, failed
 
 MAX_FAILURES = 1000  # whoever sends all before it reads would else be stuck, and so would we
 _HEADERS = {"Cache-Control": "private, no-store", "X-Accel-Buffering": "no"}

@@ -12,8 +12,8 @@ from gateway.call import Call
 from gateway.edge import body, reply
 from gateway.handlers import content, idempotency, large_answer, listing, parameters, preconditions, scopes
 from gateway.handlers.kept import kept
-from gateway.store import representation
-from gateway.store.document import Document
+from gateway.store.json import representation
+from gateway.store.model.document import Document
 from gateway.store.port import TenantStore
 
 

@@ -13,13 +13,21 @@ from enum import StrEnum
 from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar
 
 from gateway.core.model import TenantId
-from gateway.store.change import Changes
-from gateway.store.collection import Collection, CollectionSettings
-from gateway.store.document import UNCONDITIONAL, Document, Members, Precondition
-from gateway.store.nodes import EVERYTHING, Node
-from gateway.store.patch import MergePatch, Patch
-from gateway.store.query import DEFAULT_LIMIT, Page, Query
-from gateway.store.write import MAX_BULK, NO_QUOTA, IdempotencyKey, Outcome, Quota, Write, Written
+from gateway.store.filter.nodes import EVERYTHING, Node
+from gateway.store.model.change import Changes
+from gateway.store.model.collection import Collection, CollectionSettings
+from gateway.store.model.document import UNCONDITIONAL, Document, Members, Precondition
+from gateway.store.model.patch import MergePatch, Patch
+from gateway.store.model.query import DEFAULT_LIMIT, Page, Query
+from gateway.store.model.write import (
+    MAX_BULK,
+    NO_QUOTA,
+    IdempotencyKey,
+    Outcome,
+    Quota,
+    Write,
+    Written,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")

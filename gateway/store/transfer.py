@@ -26,8 +26,9 @@ from gateway.core.errors import (
     Unprocessable,
     forget_traces,
 )
-from gateway.store import strict_json
-from gateway.store.document import (
+from gateway.store.json import strict
+from gateway.store.json.large import is_light
+from gateway.store.model.document import (
     ANY,
     MAX_DOCUMENT_BYTES,
     LargeMembers,
@@ -37,8 +38,7 @@ from gateway.store.document import (
     name_problem,
     to_text,
 )
-from gateway.store.large import is_light
-from gateway.store.write import MAX_BULK, Create, Outcome, Replace, Write, failed, id_of
+from gateway.store.model.write import MAX_BULK, Create, Outcome, Replace, Write, failed, id_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,7 +72,7 @@ def line_text(raw: bytes) -> tuple[str | None, bytes]:
 
 
 def _members(raw: bytes) -> tuple[str | None, dict[str, Any]]:
-    data = strict_json.read(raw, "line", "The line cannot be a document; see errors.", name_problem)
+    data = strict.read(raw, "line", "The line cannot be a document; see errors.", name_problem)
     if not isinstance(data, dict):
         raise Unprocessable("The line cannot be a document: it is not a JSON object.")
     if "id" not in data:

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from gateway.core.model import TenantId
+from gateway.store.json.strict import dumps
 from gateway.store.port import TenantStore
-from gateway.store.sqlite import SQLiteDocumentStore
-from gateway.store.strict_json import dumps
+from gateway.store.sqlite.engine import SQLiteDocumentStore
 from tests.bench import machine
 from tests.bench.documents_site import document
 from tests.bench.load import LoadFailed

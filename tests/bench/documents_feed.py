@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 
 from gateway.core.model import TenantId
-from gateway.store.sqlite import SQLiteDocumentStore
+from gateway.store.sqlite.engine import SQLiteDocumentStore
 from tests.bench.documents_site import SMALL, DocumentsSite, document
 from tests.bench.load import LoadFailed, quantile
 

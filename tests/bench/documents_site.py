@@ -21,9 +21,9 @@ import yaml
 from gateway.core.jwt.verify import TokenRule
 from gateway.core.model import TenantId
 from gateway.services.keys import issue
-from gateway.store import collection as collections
-from gateway.store.sqlite import SQLiteDocumentStore
-from gateway.store.write import Replace
+from gateway.store.model import collection as collections
+from gateway.store.model.write import Replace
+from gateway.store.sqlite.engine import SQLiteDocumentStore
 from tests.bench import contenders
 from tests.bench.contenders import CONTENDERS, Site
 from tests.bench.load import Load, paths

@@ -16,7 +16,7 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.edge import spool
-from gateway.store.sqlite import SQLiteDocumentStore
+from gateway.store.sqlite.engine import SQLiteDocumentStore
 from tests import harness
 from tests.eventually import eventually, nothing_for
 from tests.fakes import Backend, RawClient, always, answer

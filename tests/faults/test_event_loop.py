@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from gateway.services.child_process import ChildProcess
-from gateway.store.sqlite_documents import read_small
-from gateway.store.sqlite_files import TenantFile
+from gateway.store.sqlite.documents import read_small
+from gateway.store.sqlite.files.open_files import TenantFile
 from tests import harness
 from tests.eventually import END, eventually, head_start
 from tests.fakes import Backend, RawClient, always, answer

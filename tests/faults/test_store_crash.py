@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gateway.core.errors import NotFound
 from gateway.core.model import TenantId
-from gateway.store.sqlite import SQLiteDocumentStore
+from gateway.store.sqlite.engine import SQLiteDocumentStore
 
 ROUNDS = 5
 TENANTS = ("acme", "globex", "initech")
@@ -25,8 +25,8 @@ CHILD = """
 import asyncio, json, os, sys
 from pathlib import Path
 from gateway.core.model import TenantId
-from gateway.store.patch import MergePatch
-from gateway.store.sqlite import SQLiteDocumentStore
+from gateway.store.model.patch import MergePatch
+from gateway.store.sqlite.engine import SQLiteDocumentStore
 
 def say(*line):
     os.write(1, (json.dumps(line) + "\\n").encode())  # one write: lines stay whole

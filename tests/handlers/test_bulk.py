@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 import pytest
 
-from gateway.store.large import is_light
-from gateway.store.write import MAX_BULK
+from gateway.store.json.large import is_light
+from gateway.store.model.write import MAX_BULK
 from tests.handlers.api import NDJSON, Api, ndjson
 
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from aiohttp import ClientResponse
 
-from gateway.store.change import Changes
+from gateway.store.model.change import Changes
 from tests import harness
 from tests.eventually import AT_ONCE, eventually
 from tests.fakes import RawClient

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from gateway.store.document import RESERVED_IDS
+from gateway.store.model.document import RESERVED_IDS
 from tests.eventually import head_start
 from tests.handlers.api import BODY_LIMIT, MERGE, NDJSON, PREFIX, Api, ndjson
 

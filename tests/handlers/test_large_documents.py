@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.store.large import LIGHT_BYTES, LIGHT_VALUES
+from gateway.store.json.large import LIGHT_BYTES, LIGHT_VALUES
 from tests import harness
 from tests.eventually import eventually, passes
 from tests.fakes import RawClient

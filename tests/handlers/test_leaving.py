@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 import pytest
 
-from gateway.store.sqlite import SQLiteDocumentStore
-from gateway.store.sqlite_reads import Reads
+from gateway.store.sqlite.engine import SQLiteDocumentStore
+from gateway.store.sqlite.read.reads import Reads
 from tests import harness
 from tests.eventually import END, eventually
 from tests.handlers.api import PREFIX, Api

@@ -15,8 +15,8 @@ import pytest
 from gateway.call import Call
 from gateway.core.model import TenantId
 from gateway.handlers import listing
-from gateway.store import regex
-from gateway.store.nodes import And, Text
+from gateway.store.filter import regex
+from gateway.store.filter.nodes import And, Text
 from tests.handlers.api import NDJSON, PREFIX, Api, ndjson, serving
 
 

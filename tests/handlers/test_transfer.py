@@ -15,8 +15,8 @@ import pytest
 
 from gateway.core.errors import StoreUnavailable
 from gateway.handlers.transfer import MAX_FAILURES
-from gateway.store.sqlite_export import _Export
-from gateway.store.sqlite_tenant import SQLiteTenantStore
+from gateway.store.sqlite.read.export import _Export
+from gateway.store.sqlite.tenant import SQLiteTenantStore
 from gateway.store.transfer import MAX_LINE
 from tests import harness
 from tests.edge.test_lifetimes import ENDS

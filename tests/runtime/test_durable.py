@@ -16,8 +16,8 @@ from gateway.runtime import durable
 from gateway.services.folders import private_folder
 from gateway.services.keys import ensure_secret, ensure_signing_key
 from gateway.services.quotas import Quotas
-from gateway.store.sqlite_connections import open_writer
-from gateway.store.sqlite_operator import SQLiteOperator
+from gateway.store.sqlite.files.connections import open_writer
+from gateway.store.sqlite.operator import SQLiteOperator
 
 
 class Disk:

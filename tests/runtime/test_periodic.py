@@ -25,10 +25,13 @@ from gateway.services.config import ConfigService
 from gateway.services.health import Health
 from gateway.services.probes import Probes
 from gateway.services.quotas import Quotas
-from gateway.store import mongo_changes, mongo_sweep, sqlite_changes, sqlite_sweep
-from gateway.store.large import Jobs
-from gateway.store.mongo_large import Few
-from gateway.store.mongo_sweep import Sweeper as MongoSweeper
+from gateway.store.json.large import Jobs
+from gateway.store.mongo import changes as mongo_changes
+from gateway.store.mongo.large import Few
+from gateway.store.mongo.write import sweep as mongo_sweep
+from gateway.store.mongo.write.sweep import Sweeper as MongoSweeper
+from gateway.store.sqlite import changes as sqlite_changes
+from gateway.store.sqlite.write import sweep as sqlite_sweep
 from tests import harness
 from tests.eventually import eventually
 from tests.fakes import Backend as FakeBackend

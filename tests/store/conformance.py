@@ -10,13 +10,13 @@ import pytest
 
 from gateway.core.errors import BadRequest, BodyTooLarge, NotFound, PreconditionFailed
 from gateway.core.model import TenantId
-from gateway.store import filter as filters
-from gateway.store import sort as sorts
-from gateway.store.document import ANY, MAX_DOCUMENT_BYTES, Precondition
-from gateway.store.nodes import And
-from gateway.store.patch import MergePatch
+from gateway.store.filter import parse as filters
+from gateway.store.filter.nodes import And
+from gateway.store.model import sort as sorts
+from gateway.store.model.document import ANY, MAX_DOCUMENT_BYTES, Precondition
+from gateway.store.model.patch import MergePatch
+from gateway.store.model.query import Query
 from gateway.store.port import DocumentStore, TenantStore
-from gateway.store.query import Query
 
 ACME, GLOBEX = TenantId("acme"), TenantId("globex")
 

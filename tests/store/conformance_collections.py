@@ -16,13 +16,13 @@ from gateway.core.errors import (
     UniqueConflict,
     Unprocessable,
 )
-from gateway.store import collection, instants
-from gateway.store.collection import NO_SETTINGS, CollectionSettings
-from gateway.store.document import ANY
-from gateway.store.patch import MergePatch
+from gateway.store.model import collection, instants
+from gateway.store.model.collection import NO_SETTINGS, CollectionSettings
+from gateway.store.model.document import ANY
+from gateway.store.model.patch import MergePatch
+from gateway.store.model.query import Query
+from gateway.store.model.write import Create, IdempotencyKey, Replace, Update
 from gateway.store.port import DocumentStore
-from gateway.store.query import Query
-from gateway.store.write import Create, IdempotencyKey, Replace, Update
 from tests.store.conformance import ACME, GLOBEX, ids, match, names, none_match
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from gateway.core.errors import Unprocessable
-from gateway.store.collection import CollectionSettings, Index
-from gateway.store.document import ANY, Precondition
-from gateway.store.indexing import MAX_ENTRIES, MAX_UNIQUE_VALUES
-from gateway.store.patch import MergePatch
+from gateway.store.model.collection import CollectionSettings, Index
+from gateway.store.model.document import ANY, Precondition
+from gateway.store.model.indexing import MAX_ENTRIES, MAX_UNIQUE_VALUES
+from gateway.store.model.patch import MergePatch
+from gateway.store.model.write import MAX_BULK_COST, Create, Delete, Replace, Update
 from gateway.store.port import Capability, DocumentStore
-from gateway.store.write import MAX_BULK_COST, Create, Delete, Replace, Update
 from tests.store.conformance import ACME
 from tests.store.conformance_writes import require, statuses
 

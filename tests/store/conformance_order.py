@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from gateway.core.model import TenantId
-from gateway.store import sort as sorts
-from gateway.store.collection import CollectionSettings, Index
-from gateway.store.patch import MergePatch
+from gateway.store.model import sort as sorts
+from gateway.store.model.collection import CollectionSettings, Index
+from gateway.store.model.patch import MergePatch
+from gateway.store.model.positions import MAX_TEXT
+from gateway.store.model.query import Query
+from gateway.store.model.write import Replace
 from gateway.store.port import DocumentStore, TenantStore
-from gateway.store.positions import MAX_TEXT
-from gateway.store.query import Query
-from gateway.store.write import Replace
 
 ACME = TenantId("acme")
 INDEXES = CollectionSettings(indexes=tuple(Index(f"by_{name}", ((name,),)) for name in "ab"))

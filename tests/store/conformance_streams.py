@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 
 from gateway.core.errors import BadRequest, NotFound, StoreUnavailable, TenantLimit
-from gateway.store import collection as collections
-from gateway.store import filter as filters
-from gateway.store import instants, projection, transfer
-from gateway.store import sort as sorts
-from gateway.store.change import Change, Changes
-from gateway.store.patch import MergePatch
+from gateway.store import transfer
+from gateway.store.filter import parse as filters
+from gateway.store.json.representation import line
+from gateway.store.model import collection as collections
+from gateway.store.model import instants, projection
+from gateway.store.model import sort as sorts
+from gateway.store.model.change import Change, Changes
+from gateway.store.model.patch import MergePatch
+from gateway.store.model.query import Query
+from gateway.store.model.write import Create, Replace
 from gateway.store.port import Capability, DocumentStore, TenantStore
-from gateway.store.query import Query
-from gateway.store.representation import line
-from gateway.store.write import Create, Replace
 from tests.eventually import END, head_start
 from tests.store.conformance import ACME, GLOBEX, fill, ids
 from tests.store.conformance_writes import require

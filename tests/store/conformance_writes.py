@@ -17,14 +17,13 @@ from gateway.core.errors import (
     QuotaExceeded,
     Unprocessable,
 )
-from gateway.store import patch as patches
-from gateway.store.collection import NO_SETTINGS, CollectionSettings
-from gateway.store.document import ANY, Precondition
-from gateway.store.patch import MergePatch
-from gateway.store.port import Capability, DocumentStore
-from gateway.store.query import Query
-from gateway.store.strict_json import dumps
-from gateway.store.write import (
+from gateway.store.json.strict import dumps
+from gateway.store.model import patch as patches
+from gateway.store.model.collection import NO_SETTINGS, CollectionSettings
+from gateway.store.model.document import ANY, Precondition
+from gateway.store.model.patch import MergePatch
+from gateway.store.model.query import Query
+from gateway.store.model.write import (
     MAX_BULK,
     Create,
     Delete,
@@ -34,6 +33,7 @@ from gateway.store.write import (
     Replace,
     Update,
 )
+from gateway.store.port import Capability, DocumentStore
 from tests.eventually import head_start
 from tests.store.conformance import ACME, GLOBEX, ids, match
 

@@ -8,8 +8,8 @@ from typing import ParamSpec, TypeVar
 import pytest
 
 from gateway.core.errors import StoreSaturated, TenantQueueFull
+from gateway.store.model.write import MAX_BULK, BudgetUsedUp, Outcome, Write, failed, id_of
 from gateway.store.transfer import BATCH_LINES, MAX_BATCH_LINES, BatchSize, import_lines
-from gateway.store.write import MAX_BULK, BudgetUsedUp, Outcome, Write, failed, id_of
 
 P = ParamSpec("P")
 T = TypeVar("T")

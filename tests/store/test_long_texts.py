@@ -13,21 +13,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.store import mongo_order, positions, sqlite_collections, sqlite_operations, strict_json
-from gateway.store.collection import CollectionSettings, Index
-from gateway.store.document import UNCONDITIONAL
-from gateway.store.indexing import ENTRY_TEXT
-from gateway.store.mongo_order import Beginning, First
-from gateway.store.nodes import EVERYTHING
-from gateway.store.sort import SortKey, rank
-from gateway.store.sqlite_connections import open_writer
-from gateway.store.sqlite_query import Listed, read_page
-from gateway.store.sqlite_state import States
-from gateway.store.sqlite_statement import WHOLE_TEXT, Bound, here
-from gateway.store.sqlite_texts import Texts
-from gateway.store.sqlite_transaction import Operation, Pace
-from gateway.store.sqlite_writes import run_group
-from tests.store.test_sqlite_walk import Steps
+from gateway.store.filter.nodes import EVERYTHING
+from gateway.store.json import strict
+from gateway.store.model import positions
+from gateway.store.model.collection import CollectionSettings, Index
+from gateway.store.model.document import UNCONDITIONAL
+from gateway.store.model.indexing import ENTRY_TEXT
+from gateway.store.model.sort import SortKey, rank
+from gateway.store.mongo.read import order
+from gateway.store.mongo.read.order import Beginning, First
+from gateway.store.sqlite import collections
+from gateway.store.sqlite.files.connections import open_writer
+from gateway.store.sqlite.read.query import Listed, read_page
+from gateway.store.sqlite.read.statement import WHOLE_TEXT, Bound, here
+from gateway.store.sqlite.read.texts import Texts
+from gateway.store.sqlite.write import operations
+from gateway.store.sqlite.write.group_commit import run_group
+from gateway.store.sqlite.write.state import States
+from gateway.store.sqlite.write.transaction import Operation, Pace
+from tests.store.sqlite.read.test_walk import Steps
 
 A, B, ID = SortKey(("a",)), SortKey(("b",)), SortKey(("id",))
 DOWN = SortKey(("a",), descending=True)
@@ -48,7 +52,7 @@ def test_of_a_text_a_cursor_holds_no_more_than_a_url_does(text: str, keys: int) 
     begin, digest = positions.shorten(text, keys)
     assert text.startswith(begin) and ENTRY_TEXT <= len(begin) <= positions.MAX_TEXT
     assert digest == ("" if begin == text else positions.digest(text))
-    assert keys * len(strict_json.dumps([begin, digest]).encode()) < 3500
+    assert keys * len(strict.dumps([begin, digest]).encode()) < 3500
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +61,7 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Con
     that are long and differ at once."""
     connection = open_writer(Path(tmp_path_factory.mktemp("texts")) / "a.db", None)
     states, settings = States(connection), CollectionSettings(indexes=(Index("by_a", (("a",),)),))
-    put = sqlite_collections.put("c", settings, UNCONDITIONAL, Pace(60.0))
+    put = collections.put("c", settings, UNCONDITIONAL, Pace(60.0))
     run_group(connection, states, [Operation(put, alone=True)])
     waiting = [write(f"{number:05}", text_of(number)) for number in range(MANY)]
     while waiting:
@@ -72,8 +76,8 @@ def text_of(number: int) -> str:
 
 
 def write(identifier: str, text: str) -> Operation:
-    prepared = sqlite_operations.Prepared({"a": text})
-    return Operation(sqlite_operations.replace("c", identifier, prepared, UNCONDITIONAL))
+    prepared = operations.Prepared({"a": text})
+    return Operation(operations.replace("c", identifier, prepared, UNCONDITIONAL))
 
 
 def listed(*sort: SortKey) -> Listed:
@@ -127,11 +131,11 @@ def test_a_cursor_of_mongodb_that_was_cut_leaves_nothing_out() -> None:
         raise AssertionError("there is no digest to look for")
 
     begin = "2" + "x" * ENTRY_TEXT
-    position = asyncio.run(mongo_order.from_cursor((DOWN, ID), [begin, "7"], read))
+    position = asyncio.run(order.from_cursor((DOWN, ID), [begin, "7"], read))
     assert position == [Beginning(begin)]
-    assert mongo_order.is_behind((DOWN, ID), [begin + "more", "1"], position)
-    assert not mongo_order.is_behind((DOWN, ID), ["2y", "1"], position)
-    assert asyncio.run(mongo_order.from_cursor((A, ID), ["2short", "7"], read)) == ["2short", "7"]
+    assert order.is_behind((DOWN, ID), [begin + "more", "1"], position)
+    assert not order.is_behind((DOWN, ID), ["2y", "1"], position)
+    assert asyncio.run(order.from_cursor((A, ID), ["2short", "7"], read)) == ["2short", "7"]
 
 
 class Ended:

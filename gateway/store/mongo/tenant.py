@@ -1,0 +1,323 @@
+"""One tenant's documents in MongoDB."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any, ParamSpec, TypeVar
+
+from gateway.core.errors import BadRequest, NotFound, NotSupportedByStore, TenantLimit
+from gateway.core.model import TenantId
+from gateway.runtime.fair_seats import FairSeats
+from gateway.store.filter import nodes
+from gateway.store.filter.nodes import EVERYTHING, Node
+from gateway.store.json.large import Jobs
+from gateway.store.json.representation import line_parts
+from gateway.store.model import instants, results
+from gateway.store.model import sort as sorts
+from gateway.store.model.change import Changes
+from gateway.store.model.collection import Collection, CollectionSettings, from_data
+from gateway.store.model.cursor import Cursors
+from gateway.store.model.document import UNCONDITIONAL, Document, Members, Precondition, new_id
+from gateway.store.model.patch import MergePatch, Patch
+from gateway.store.model.projection import WHOLE, Projection
+from gateway.store.model.query import DEFAULT_LIMIT, Page, Query
+from gateway.store.model.write import (
+    MAX_BULK,
+    Create,
+    Delete,
+    IdempotencyKey,
+    Outcome,
+    Replace,
+    Update,
+    Write,
+    Written,
+)
+from gateway.store.mongo import collections as mongo_collections
+from gateway.store.mongo.changes import Feeds
+from gateway.store.mongo.read import query as mongo_query
+from gateway.store.mongo.read.query import LargeFound, Listed, Turn
+from gateway.store.mongo.rows import joined
+from gateway.store.mongo.write.ahead import Ahead
+from gateway.store.mongo.write.bulk import Bulk
+from gateway.store.mongo.write.idempotency import Finish, Once
+from gateway.store.mongo.write.writes import Undo, Writes
+from gateway.store.schema.checks import with_schemas
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+MAX_EXPORTS = 4
+CHUNK_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the tenants of a store share. writing: the writes that have not ended. exports: how many are open,
+    by tenant. seats: of lists and exports, which decide on the event loop what matches."""
+
+    feeds: Feeds
+    writing: set[asyncio.Task[Any]]
+    exports: Counter[str]
+    query_seconds: float
+    jobs: Jobs
+    seats: FairSeats
+
+
+class MongoTenantStore:
+    """One tenant's documents; see port.TenantStore."""
+
+    def __init__(
+        self, tenant: TenantId, writes: Writes, services: Services, cursor_key: bytes, weight: float = 1.0
+    ) -> None:
+        self._name = tenant.value
+        self._weight = weight
+        self._writes = writes
+        self._services = services
+        self._once = Once(writes)
+        self._cursors = Cursors(cursor_key, tenant)
+
+    async def work(self, function: Callable[P, R], *args: P.args, **more: P.kwargs) -> R:
+        return await self._services.jobs.run(self._name, function, *args, **more)
+
+    # --- documents ---
+
+    async def create(
+        self, collection: str, data: Members, *, idempotency: IdempotencyKey | None = None
+    ) -> Document:
+        written = await self._write(collection, Create(data), idempotency)
+        assert written is not None
+        return written.document
+
+    async def read(self, collection: str, identifier: str) -> Document:
+        found = await self._read(collection, identifier)
+        if found is None:
+            raise NotFound()
+        return found
+
+    def read_now(self, collection: str, identifier: str) -> Document | None:
+        return None  # the server is always to be waited for
+
+    async def replace(
+        self,
+        collection: str,
+        identifier: str,
+        data: Members,
+        precondition: Precondition = UNCONDITIONAL,
+        *,
+        idempotency: IdempotencyKey | None = None,
+    ) -> Written:
+        written = await self._write(collection, Replace(identifier, data, precondition), idempotency)
+        assert written is not None
+        return written
+
+    async def patch(
+        self,
+        collection: str,
+        identifier: str,
+        patch: Patch,
+        precondition: Precondition = UNCONDITIONAL,
+        *,
+        idempotency: IdempotencyKey | None = None,
+    ) -> Document:
+        written = await self._write(collection, Update(identifier, patch, precondition), idempotency)
+        assert written is not None
+        return written.document
+
+    async def delete(
+        self,
+        collection: str,
+        identifier: str,
+        precondition: Precondition = UNCONDITIONAL,
+        *,
+        idempotency: IdempotencyKey | None = None,
+    ) -> None:
+        await self._write(collection, Delete(identifier, precondition), idempotency)
+
+    async def bulk(
+        self,
+        collection: str,
+        writes: Sequence[Write],
+        *,
+        atomic: bool = False,
+        idempotency: IdempotencyKey | None = None,
+        most: int = MAX_BULK,
+    ) -> tuple[Outcome, ...]:
+        if len(writes) > most:
+            raise BadRequest(f"A bulk has at most {most} operations.")
+        if atomic and not self._writes.transactions:
+            raise NotSupportedByStore(
+                "The MongoDB server is no replica set, so a bulk cannot be atomic. Make it one (a single "
+                "member is enough) and restart the gateway, or send the bulk without asking for that."
+            )
+        bulk = Bulk(self._writes, collection, writes)
+        if idempotency is None:
+            return await self._finished(bulk.run(None, atomic=atomic))
+        outcomes = await self._finished(
+            self._once.run(idempotency, lambda finish: bulk.run(finish, atomic=atomic))
+        )
+        assert isinstance(outcomes, tuple)
+        return outcomes
+
+    # --- lists and changes ---
+
+    async def list(self, collection: str, query: Query) -> Page[Document]:
+        scope = ("list", collection, nodes.canonical(query.filter), sorts.canonical(query.sort))
+        position = None if query.cursor is None else self._cursors.open(scope, query.cursor)
+        listed = await self._listed(collection, query.filter, query.sort, query.fields)
+        try:
+            found, end, total = await self._page(listed, query, position)
+        except LargeFound:  # what was read is let go, and read again when few others hold any
+            async with self._writes.rows.few.seats.seat(self._name, self._weight):
+                listed = replace(listed, turn=Turn(holds_large=True))
+                found, end, total = await self._page(listed, query, position)
+        return Page(found, None if end is None else self._cursors.seal(scope, end), total)
+
+    async def _page(
+        self, listed: Listed, query: Query, position: Any
+    ) -> tuple[tuple[Document, ...], Any, int | None]:
+        driver, seconds = self._writes.driver, self._services.query_seconds
+        async with self._services.seats.seat(self._name, self._weight, seconds) as seat:
+            listed.turn.sit(seat)
+            found, end = await mongo_query.read_page(driver, listed, query.limit, position)
+            total = await mongo_query.count(driver, listed) if query.count else None
+        return tuple(found), end, total
+
+    async def export(self, collection: str, node: Node = EVERYTHING) -> AsyncGenerator[bytes, None]:
+        open_ones = self._services.exports
+        if open_ones[self._name] >= MAX_EXPORTS:
+            raise TenantLimit(f"{MAX_EXPORTS} exports of the tenant are open already.", retry_after=10)
+        open_ones[self._name] += 1
+        try:
+            listed = await self._listed(collection, node, ())
+            # Of one export it is one step of rows, and a tenant has few of these.
+            listed = replace(listed, deadline=math.inf, turn=Turn(holds_large=True))
+            async with aclosing(mongo_query.scan(self._writes.driver, listed)) as found:
+                while chunk := await self._chunk(found, listed):
+                    yield chunk
+        finally:
+            open_ones[self._name] -= 1
+
+    async def _chunk(self, found: AsyncGenerator[Document, None], listed: Listed) -> bytes:
+        """The next lines of an export; empty at the end. A client that reads slowly holds no seat."""
+        chunk = bytearray()
+        async with self._services.seats.seat(self._name, self._weight, self._services.query_seconds) as seat:
+            listed.turn.sit(seat)
+            async for item in found:
+                for part in line_parts(item):
+                    chunk += part
+                if len(chunk) >= CHUNK_BYTES:
+                    break
+        listed.turn.sit(None)
+        return bytes(chunk)
+
+    def changes(self, collection: str, after: str | None = None) -> AsyncGenerator[Changes, None]:
+        return self._services.feeds.changes(self._name, collection, self._cursors, after)
+
+    # --- collections ---
+
+    async def collections(self, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Page[Collection]:
+        scope = ("collections",)
+        after = "" if cursor is None else self._cursors.open(scope, cursor)[0]
+        found, end = await mongo_collections.read_page(self._writes, after, limit)
+        return Page(found, None if end is None else self._cursors.seal(scope, [end]))
+
+    async def collection(self, name: str) -> Collection:
+        state = await self._writes.state(name)
+        if not state.stored:
+            raise NotFound()
+        return state.collection
+
+    async def settings(self, data: Mapping[str, Any]) -> CollectionSettings:
+        async def attempt() -> CollectionSettings:
+            return from_data(data, apart=True)
+
+        return await with_schemas(self._services.jobs.pool, self._name, attempt)
+
+    async def put_collection(
+        self, name: str, settings: CollectionSettings, precondition: Precondition = UNCONDITIONAL
+    ) -> tuple[Collection, bool]:
+        return await self._finished(mongo_collections.put(self._writes, name, settings, precondition))
+
+    async def patch_collection(
+        self, name: str, patch: MergePatch, precondition: Precondition = UNCONDITIONAL
+    ) -> Collection:
+        def attempt() -> Awaitable[Collection]:
+            return self._finished(mongo_collections.patch(self._writes, name, patch, precondition))
+
+        return await with_schemas(self._services.jobs.pool, self._name, attempt)
+
+    async def delete_collection(
+        self, name: str, precondition: Precondition = UNCONDITIONAL, *, documents: bool = False
+    ) -> None:
+        await self._finished(
+            mongo_collections.delete(self._writes, name, precondition, documents=documents)
+        )
+
+    # --- inside ---
+
+    async def _read(self, collection: str, identifier: str) -> Document | None:
+        key = joined(self._name, collection, identifier)
+        return await self._writes.rows.read(key, lambda: self._writes.row(collection, identifier))
+
+    async def _listed(
+        self,
+        collection: str,
+        node: Node,
+        sort: tuple[sorts.SortKey, ...],
+        fields: Projection = WHOLE,
+    ) -> Listed:
+        deadline = time.monotonic() + self._services.query_seconds
+        state = await self._writes.state(collection)
+        rows = self._writes.rows
+        return Listed(
+            self._name, state, node, sort, instants.now(), deadline, rows=rows, fields=fields
+        )
+
+    async def _write(
+        self, collection: str, write: Write, idempotency: IdempotencyKey | None
+    ) -> Written | None:
+        identifier = new_id()  # of a Create; one for all attempts
+
+        async def run(finish: Finish | None) -> Written | None:
+            ahead = Ahead()
+
+            async def work(session: Any, undo: Undo) -> Written | None:
+                of = collection, write, identifier
+                written = await self._writes.write(session, undo, *of, ahead=ahead)
+                if finish is not None:
+                    await finish(session, written)
+                return written
+
+            try:
+                return await self._writes.run(work)
+            finally:
+                ahead.close()
+
+        if idempotency is None:
+            return await self._finished(run(None))
+        counts = not isinstance(write, Delete)
+        result: results.Result = await self._finished(self._once.run(idempotency, run, counts=counts))
+        if idempotency.replayed and isinstance(result, Written) and not result.document.whole:
+            result = results.renewed(result, await self._read(collection, result.document.id))
+        assert result is None or isinstance(result, Written)
+        return result
+
+    async def _finished(self, writing: Awaitable[T]) -> T:
+        """The result of a write, which goes on when its caller is gone."""
+        task = asyncio.ensure_future(writing)
+        self._services.writing.add(task)
+        task.add_done_callback(self._end)
+        return await asyncio.shield(task)
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        self._services.writing.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody may be left to be told
+        self._services.feeds.notify(self._name)

@@ -1,0 +1,96 @@
+"""Many writes at once: in one transaction where there are transactions, also when each stands for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.core.errors import GatewayError, RolledBack, StoreUnavailable, forget_traces
+from gateway.store.model.document import new_id
+from gateway.store.model.write import BulkBudget, Outcome, Write, failed, id_of, succeeded
+from gateway.store.mongo.write.ahead import Ahead
+from gateway.store.mongo.write.idempotency import Finish
+from gateway.store.mongo.write.writes import Undo, Writes
+
+# Each operation asks the server a few times; and the server ends a transaction after a minute.
+BULK_SECONDS = 20.0
+
+
+class Bulk:
+    def __init__(self, writes: Writes, collection: str, items: Sequence[Write]) -> None:
+        self._writes = writes
+        self._collection = collection
+        self._items = items
+        self._new_ids = [new_id() for _ in items]  # one for all attempts
+
+    async def run(self, finish: Finish | None, *, atomic: bool) -> tuple[Outcome, ...]:
+        """See port.TenantStore.bulk. finish: told the outcomes of what was written."""
+        budget = BulkBudget(atomic=atomic, seconds=BULK_SECONDS)  # one for all attempts
+        before = self._writes.cost
+        try:
+            if self._writes.transactions:
+                return await self._writes.run(
+                    lambda session, undo: self._together(session, finish, budget, atomic)
+                )
+            outcomes = [await self._alone(index, budget, before) for index in range(len(self._items))]
+            if finish is not None:
+                await finish(None, tuple(outcomes))
+            return tuple(outcomes)
+        except _AtomicFailure as failure:
+            forget_traces(failure)
+            return failure.outcomes
+
+    async def _together(
+        self, session: Any, finish: Finish | None, budget: BulkBudget, atomic: bool
+    ) -> tuple[Outcome, ...]:
+        outcomes: list[Outcome] = []
+        before = self._writes.cost
+        tally = await self._writes.begin(session, self._collection)
+        for index, (item, new) in enumerate(zip(self._items, self._new_ids, strict=True)):
+            try:
+                budget.check(self._writes.cost - before)
+                # What fails by itself fails before it has written anything.
+                written = await self._writes.write(session, [], self._collection, item, new, tally)
+            except StoreUnavailable:
+                raise
+            except GatewayError as error:
+                if atomic:
+                    raise _AtomicFailure(self._rolled_back(index, error)) from None
+                outcomes.append(failed(error, id_of(item)))
+            else:
+                outcomes.append(succeeded(written, id_of(item)))
+        await self._writes.end(session, tally)
+        if finish is not None:
+            await finish(session, tuple(outcomes))
+        return tuple(outcomes)
+
+    async def _alone(self, index: int, budget: BulkBudget, before: int) -> Outcome:
+        item, ahead = self._items[index], Ahead()
+
+        async def work(session: Any, undo: Undo) -> Outcome:
+            of = self._collection, item, self._new_ids[index]
+            written = await self._writes.write(session, undo, *of, ahead=ahead)
+            return succeeded(written, id_of(item))
+
+        try:
+            budget.check(self._writes.cost - before)
+            return await self._writes.run(work)
+        except GatewayError as error:
+            forget_traces(error)
+            return failed(error, id_of(item))
+        finally:
+            ahead.close()
+
+    def _rolled_back(self, at: int, error: GatewayError) -> tuple[Outcome, ...]:
+        others = RolledBack(f"Operation {at} of the bulk failed, so nothing was written.")
+        return tuple(
+            failed(error if index == at else others, id_of(item)) for index, item in enumerate(self._items)
+        )
+
+
+class _AtomicFailure(GatewayError):
+    """Carries the outcomes of an atomic bulk out of its transaction."""
+
+    def __init__(self, outcomes: tuple[Outcome, ...]) -> None:
+        super().__init__()
+        self.outcomes = outcomes

@@ -1,0 +1,293 @@
+"""One tenant's documents in SQLite."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
+
+from gateway.core.errors import BadRequest, IdempotencyRunning, NotFound, forget_traces
+from gateway.core.model import TenantId
+from gateway.store.filter import nodes
+from gateway.store.filter import parse as filters
+from gateway.store.filter.nodes import EVERYTHING, Node
+from gateway.store.json.large import Jobs, is_light
+from gateway.store.model import instants
+from gateway.store.model import sort as sorts
+from gateway.store.model.change import Changes
+from gateway.store.model.collection import Collection, CollectionSettings, from_data
+from gateway.store.model.cursor import Cursors
+from gateway.store.model.document import UNCONDITIONAL, Document, Members, Precondition
+from gateway.store.model.patch import MergePatch, Patch
+from gateway.store.model.projection import WHOLE, project
+from gateway.store.model.query import DEFAULT_LIMIT, Page, Query
+from gateway.store.model.write import MAX_BULK, IdempotencyKey, Outcome, Quota, Write, Written
+from gateway.store.schema.checks import Checks, with_checks, with_schemas
+from gateway.store.sqlite import collections as sqlite_collections
+from gateway.store.sqlite import documents as sqlite_documents
+from gateway.store.sqlite.changes import Feeds
+from gateway.store.sqlite.files.open_files import Files
+from gateway.store.sqlite.read import query as sqlite_query
+from gateway.store.sqlite.read.export import Exports
+from gateway.store.sqlite.read.inline import MAX_BYTES, Inline, Look, may_be_short
+from gateway.store.sqlite.read.query import Listed
+from gateway.store.sqlite.read.reads import Reading, Reads
+from gateway.store.sqlite.write import idempotency as sqlite_idempotency
+from gateway.store.sqlite.write import operations
+from gateway.store.sqlite.write.operations import AtomicFailure, Prepared
+from gateway.store.sqlite.write.slices import Slices
+from gateway.store.sqlite.write.transaction import Operation, Transaction
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the tenants of a store share. running: the idempotency keys of writes that have not ended."""
+
+    files: Files
+    reads: Reads
+    inline: Inline
+    exports: Exports
+    feeds: Feeds
+    slices: Slices
+    running: set[tuple[str, str]]
+    jobs: Jobs
+
+
+class SQLiteTenantStore:
+    """One tenant's documents; see port.TenantStore."""
+
+    def __init__(
+        self, tenant: TenantId, quota: Quota, services: Services, cursor_key: bytes, weight: float = 1.0
+    ) -> None:
+        self._name = tenant.value
+        self._weight = weight
+        self._quota = quota
+        self._services = services
+        self._cursors = Cursors(cursor_key, tenant)
+
+    async def work(self, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
+        return await self._services.jobs.run(self._name, function, *args, **more)
+
+    # --- documents ---
+
+    async def create(
+        self, collection: str, data: Members, *, idempotency: IdempotencyKey | None = None
+    ) -> Document:
+        operation = operations.create(collection, Prepared(data))
+        written: Written = await self._write(collection, operation, idempotency)
+        return written.document
+
+    def read_now(self, collection: str, identifier: str) -> Document | None:
+        settled, document = self._services.reads.read_inline(self._name, collection, identifier)
+        if settled and document is None:
+            raise NotFound()
+        return document
+
+    async def read(self, collection: str, identifier: str) -> Document:
+        document = self.read_now(collection, identifier)
+        if document is None:
+            now = instants.now()
+            document = await self._services.reads.query(
+                self._name,
+                lambda connection: sqlite_documents.read(connection, collection, identifier, now),
+                self._weight,
+            )
+        if document is None:
+            raise NotFound()
+        return document
+
+    async def replace(
+        self,
+        collection: str,
+        identifier: str,
+        data: Members,
+        precondition: Precondition = UNCONDITIONAL,
+        *,
+        idempotency: IdempotencyKey | None = None,
+    ) -> Written:
+        operation = operations.replace(collection, identifier, Prepared(data), precondition)
+        written: Written = await self._write(collection, operation, idempotency)
+        return written
+
+    async def patch(
+        self,
+        collection: str,
+        identifier: str,
+        patch: Patch,
+        precondition: Precondition = UNCONDITIONAL,
+        *,
+        idempotency: IdempotencyKey | None = None,
+    ) -> Document:
+        operation = operations.patch(collection, identifier, patch, precondition)
+        written: Written = await self._write(collection, operation, idempotency)
+        return written.document
+
+    async def delete(
+        self,
+        collection: str,
+        identifier: str,
+        precondition: Precondition = UNCONDITIONAL,
+        *,
+        idempotency: IdempotencyKey | None = None,
+    ) -> None:
+        operation = operations.delete(collection, identifier, precondition)
+        await self._write(collection, operation, idempotency)
+
+    async def bulk(
+        self,
+        collection: str,
+        writes: Sequence[Write],
+        *,
+        atomic: bool = False,
+        idempotency: IdempotencyKey | None = None,
+        most: int = MAX_BULK,
+    ) -> tuple[Outcome, ...]:
+        if len(writes) > most:
+            raise BadRequest(f"A bulk has at most {most} operations.")
+        operation = operations.bulk(collection, writes, atomic=atomic)
+        try:
+            outcomes: tuple[Outcome, ...] = await self._write(collection, operation, idempotency)
+        except AtomicFailure as failure:
+            forget_traces(failure)
+            return failure.outcomes
+        return outcomes
+
+    # --- lists and changes ---
+
+    async def list(self, collection: str, query: Query) -> Page[Document]:
+        scope = ("list", collection, nodes.canonical(query.filter), sorts.canonical(query.sort))
+        position = None if query.cursor is None else self._cursors.open(scope, query.cursor)
+        listed = Listed(collection, query.filter, query.sort, instants.now())
+        large = filters.is_large(query.filter)
+
+        def work(
+            connection: sqlite3.Connection, reading: Reading | Look
+        ) -> tuple[Page[Document], list[Any] | None]:
+            most = MAX_BYTES if isinstance(reading, Look) else None
+            if large and isinstance(reading, Reading):
+                reading.begin_large()
+            page, end = sqlite_query.read_page(
+                connection, listed, query.limit, position, count=query.count, most=most
+            )
+            if query.fields == WHOLE:
+                return page, end
+            items = []
+            for document in page.items:
+                light = not document.encoded and is_light(document.text)
+                items.append(query.fields.document(document) if light else document)
+                reading.step()
+            return Page(tuple(items), count=page.count), end
+
+        found = self._services.inline.query(self._name, work) if may_be_short(query) else None
+        if found is None:
+            found = await self._services.reads.query_in_steps(self._name, work, self._weight)
+        page, end = found
+        items = await project(self._services.jobs, self._name, page.items, query.fields)
+        return Page(items, None if end is None else self._cursors.seal(scope, end), page.count)
+
+    def export(self, collection: str, node: Node = EVERYTHING) -> AsyncGenerator[bytes, None]:
+        return self._services.exports.export(self._name, collection, node, instants.now(), self._weight)
+
+    def changes(self, collection: str, after: str | None = None) -> AsyncGenerator[Changes, None]:
+        return self._services.feeds.changes(self._name, collection, self._cursors, after)
+
+    # --- collections ---
+
+    async def collections(self, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Page[Collection]:
+        scope = ("collections",)
+        after = "" if cursor is None else self._cursors.open(scope, cursor)[0]
+        found, end = await self._services.reads.query(
+            self._name,
+            lambda connection: sqlite_collections.read_page(connection, after, limit),
+            self._weight,
+        )
+        return Page(found, None if end is None else self._cursors.seal(scope, [end]))
+
+    async def collection(self, name: str) -> Collection:
+        found = await self._services.reads.query(
+            self._name, lambda connection: sqlite_collections.read(connection, name), self._weight
+        )
+        if found is None:
+            raise NotFound()
+        return found
+
+    async def settings(self, data: Mapping[str, Any]) -> CollectionSettings:
+        async def attempt() -> CollectionSettings:
+            return from_data(data, apart=True)
+
+        return await with_schemas(self._services.jobs.pool, self._name, attempt)
+
+    async def put_collection(
+        self, name: str, settings: CollectionSettings, precondition: Precondition = UNCONDITIONAL
+    ) -> tuple[Collection, bool]:
+        slices = self._services.slices
+        begin = sqlite_collections.put(name, settings, precondition, slices.pace)
+        return await _to_its_end(slices.alter(self._name, begin, self._quota))
+
+    async def patch_collection(
+        self, name: str, patch: MergePatch, precondition: Precondition = UNCONDITIONAL
+    ) -> Collection:
+        slices = self._services.slices
+        begin = sqlite_collections.patch(name, patch.members, precondition, slices.pace)
+
+        def attempt() -> Awaitable[tuple[Collection, bool]]:
+            return _to_its_end(slices.alter(self._name, begin, self._quota))
+
+        return (await with_schemas(self._services.jobs.pool, self._name, attempt))[0]
+
+    async def delete_collection(
+        self, name: str, precondition: Precondition = UNCONDITIONAL, *, documents: bool = False
+    ) -> None:
+        slices = self._services.slices
+        begin = sqlite_collections.delete(name, precondition, slices.pace, documents=documents)
+        await _to_its_end(slices.delete(self._name, begin))
+
+    # --- writing ---
+
+    async def _write(
+        self,
+        collection: str,
+        operation: Callable[[Transaction], Any],
+        idempotency: IdempotencyKey | None,
+    ) -> Any:
+        if idempotency is None:
+            return await self._checked(operation)
+        running, key = self._services.running, (self._name, idempotency.key)
+        if key in running:
+            raise IdempotencyRunning("The first request with this Idempotency-Key has not ended.")
+        once = sqlite_idempotency.once(idempotency, collection, operation)
+        running.add(key)
+        writing = self._checked(once)
+        return await _to_its_end(writing, lambda: running.discard(key))
+
+    async def _checked(self, operation: Callable[[Transaction], Any]) -> Any:
+        def attempt(checks: Checks) -> Awaitable[Any]:
+            return self._submit(Operation(operation, self._quota, checks=checks))
+
+        return await with_checks(self._services.jobs.pool, self._name, attempt)
+
+    async def _submit(self, operation: Operation) -> Any:
+        file = await self._services.files.acquire(self._name)
+        try:
+            settled = file.write(operation)
+        finally:
+            self._services.files.release(file)
+        return await settled
+
+
+async def _to_its_end(work: Coroutine[Any, Any, T], ended: Callable[[], None] = lambda: None) -> T:
+    """The work goes on when the caller is gone. ended: called at its end."""
+    task = asyncio.ensure_future(work)
+
+    def end(task: asyncio.Future[T]) -> None:
+        ended()
+        if not task.cancelled():
+            task.exception()  # nobody may be left to be told
+
+    task.add_done_callback(end)
+    return await asyncio.shield(task)

@@ -1,0 +1,100 @@
+"""Clearing away what has had its time: expired documents, old changes, old idempotency keys; and bringing to
+its end what a process left behind.
+
+None of it is seen any more before it is swept; a file that is not open is swept when it is used again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, suppress
+from typing import Any
+
+from gateway.core.errors import GatewayError
+from gateway.runtime.periodic import Periodic
+from gateway.store.model import instants
+from gateway.store.model.change import RETAINED_CHANGES, RETAINED_SECONDS
+from gateway.store.model.write import IDEMPOTENCY_SECONDS
+from gateway.store.sqlite.documents import COLUMNS, DATA, from_row
+from gateway.store.sqlite.files.open_files import Files, TenantFile
+from gateway.store.sqlite.read.statement import name_of
+from gateway.store.sqlite.write.alterations import is_left
+from gateway.store.sqlite.write.operations import remove
+from gateway.store.sqlite.write.slices import Slices
+from gateway.store.sqlite.write.transaction import Operation, Transaction
+
+SWEEP_SECONDS = 5.0
+BATCH = 500  # so that writes that wait are not held up for long
+BATCH_BYTES = 4 * 1024 * 1024  # of documents in a batch, about
+
+_OLD_CHANGES = "SELECT seq, at FROM changes WHERE seq < (SELECT max(seq) FROM changes) ORDER BY seq LIMIT ?"
+# An alteration that fails gives documents back the end that they had; the trash is cleared without the sweep.
+_SETTLED = "NOT EXISTS (SELECT 1 FROM alterations) AND NOT EXISTS (SELECT 1 FROM trash WHERE key IS NOT NULL)"
+_NEEDED = f"""
+    SELECT ({_SETTLED} AND EXISTS (SELECT 1 FROM documents WHERE expires <= ?))
+        OR EXISTS (SELECT 1 FROM idempotency WHERE at < ?)
+        OR (SELECT max(seq) FROM changes) - (SELECT min(seq) FROM changes) >= ?
+        OR (SELECT at FROM changes WHERE seq < (SELECT max(seq) FROM changes) ORDER BY seq LIMIT 1) < ?"""  # noqa: S608
+_EXPIRED = f"""
+    SELECT {COLUMNS}, {DATA}, collection FROM documents WHERE expires <= ? AND {_SETTLED} LIMIT {BATCH}"""  # noqa: S608
+
+
+class Sweeper(Periodic):
+    """Sweeps the open files of a store from time to time."""
+
+    def __init__(self, files: Files, slices: Slices) -> None:
+        super().__init__("clearing away old documents", SWEEP_SECONDS, self.round)
+        self._files = files
+        self._slices = slices
+
+    async def round(self) -> None:
+        for file in self._files.open_files():
+            with self.boundary, suppress(GatewayError, sqlite3.Error):  # of these, its users are told
+                await self._sweep(file)
+
+    async def _sweep(self, file: TenantFile) -> None:
+        if self._files.is_open(file.path.stem, file) and is_left(file.inline, instants.now()):
+            self._files.retain(file)
+            try:
+                await self._slices.resume(file)
+            finally:
+                self._files.release(file)
+        while self._files.is_open(file.path.stem, file) and is_needed(file.inline):
+            await file.write(Operation(sweep))
+
+
+def is_needed(connection: sqlite3.Connection) -> bool:
+    now = instants.now()
+    limits = (now, now - IDEMPOTENCY_SECONDS, RETAINED_CHANGES + BATCH, now - RETAINED_SECONDS)
+    return bool(connection.execute(_NEEDED, limits).fetchone()[0])
+
+
+def _expired(connection: sqlite3.Connection, now: float) -> list[Any]:
+    """The rows of some documents that have ended, fewer when they are large."""
+    rows, size = [], 0
+    with closing(connection.execute(_EXPIRED, (now,))) as found:
+        for row in found:
+            rows.append(row)
+            size += len(row[len(COLUMNS.split(","))])
+            if size >= BATCH_BYTES:
+                break
+    return rows
+
+
+def sweep(transaction: Transaction) -> None:
+    """Clear away some of each."""
+    connection, now = transaction.connection, transaction.now
+    for *columns, collection in _expired(connection, now):
+        remove(transaction, transaction.states.get(name_of(collection)), from_row(*columns))
+    connection.execute(
+        "DELETE FROM idempotency WHERE key IN (SELECT key FROM idempotency WHERE at < ? LIMIT ?)",
+        (now - IDEMPOTENCY_SECONDS, BATCH),
+    )
+    transaction.states.recount()
+    (last,) = connection.execute("SELECT ifnull(max(seq), 0) FROM changes").fetchone()
+    old = 0
+    for seq, at in connection.execute(_OLD_CHANGES, (10 * BATCH,)):
+        if seq > last - RETAINED_CHANGES and at >= now - RETAINED_SECONDS:
+            break
+        old = seq
+    connection.execute("DELETE FROM changes WHERE seq <= ?", (old,))
