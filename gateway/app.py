@@ -22,14 +22,13 @@ from gateway.core.policy.budget import Budget
 from gateway.core.process.command_line import Command
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.problems import Problem
-from gateway.edge.accesslog import AccessLog
-from gateway.edge.holding import Memory
+from gateway.edge.backend.pool import Pools
+from gateway.edge.client.holding import Memory
+from gateway.edge.client.listener import Listener, reachable
+from gateway.edge.client.places import public_room
 from gateway.edge.lifetimes import Lifetimes
-from gateway.edge.listener import Listener, reachable
-from gateway.edge.places import public_room
-from gateway.edge.pool import Pools
 from gateway.edge.spool import Spools
-from gateway.edge.tunnel import Tunnels
+from gateway.edge.websocket.tunnel import Tunnels
 from gateway.handlers.changes import Feeds
 from gateway.handlers.documents import Documents
 from gateway.handlers.proxy import Proxy
@@ -59,6 +58,7 @@ from gateway.services.supervisor import Supervisor
 from gateway.store.json.large import Jobs
 from gateway.store.port import DocumentStore
 from gateway.store.sqlite.engine import SQLiteDocumentStore
+from gateway.telemetry.access_log import AccessLog
 
 L = logging.getLogger(__name__)
 _ENDING = 4.0  # seconds that each part may take at the end

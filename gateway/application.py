@@ -22,8 +22,8 @@ from gateway.admin.serve import AdminService
 from gateway.app import Gateway
 from gateway.call import Snapshot
 from gateway.core.process.settings import parse_process
-from gateway.edge import places
-from gateway.edge.listener import Listener, ListenError, bind_all
+from gateway.edge.client import places
+from gateway.edge.client.listener import Listener, ListenError, bind_all
 from gateway.runtime.periodic import Boundary
 from gateway.services import process_metrics, runtime, signals
 from gateway.services.last_resort import LastResort

@@ -15,7 +15,7 @@ from gateway import demo as trying
 from gateway.app import Gateway
 from gateway.core.errors import GatewayError
 from gateway.core.routing.compile import DOCUMENTS
-from gateway.edge.listener import reachable
+from gateway.edge.client.listener import reachable
 from gateway.services.keys import KeysUnusable
 
 L = logging.getLogger(__name__)

@@ -64,7 +64,8 @@ class Client(Protocol):
 
 
 class Content(Protocol):
-    """A body as it comes (edge/request_stream.py). fed: bytes that have come. has_ended: all of it has."""
+    """A body as it comes (edge/client/request_stream.py). fed: bytes that have come. has_ended: all of it
+    has."""
 
     fed: int
 

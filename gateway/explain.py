@@ -27,11 +27,11 @@ from gateway.core.model import MANAGE, Identity, Route, TenantId
 from gateway.core.policy.budget import Budget
 from gateway.core.policy.limits import Rate
 from gateway.core.routing.compile import Compiled
-from gateway.edge import front_page
-from gateway.edge.cors import is_preflight
+from gateway.edge.backend.pool import Pools
 from gateway.edge.lifetimes import Lifetimes
-from gateway.edge.pool import Pools
-from gateway.edge.tunnel import Tunnels
+from gateway.edge.response import front_page
+from gateway.edge.response.cors import is_preflight
+from gateway.edge.websocket.tunnel import Tunnels
 from gateway.handlers import proxy, websocket
 from gateway.handlers.changes import Feeds
 from gateway.handlers.documents import Documents

@@ -33,9 +33,10 @@ from gateway.core.jwt.verify import bearer
 from gateway.core.model import Identity
 from gateway.core.policy import access, tenancy
 from gateway.core.policy.client_address import client_key
-from gateway.edge import body, cors, reply
-from gateway.edge.request_stream import RequestStream
-from gateway.edge.server import ClientConnection
+from gateway.edge.client import body
+from gateway.edge.client.connection import ClientConnection
+from gateway.edge.client.request_stream import RequestStream
+from gateway.edge.response import cors, reply
 from gateway.runtime.periodic import Boundary
 
 L = logging.getLogger(__name__)

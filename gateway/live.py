@@ -13,7 +13,7 @@ from typing import Any
 from gateway import console
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.problems import Problem
-from gateway.edge.listener import reachable
+from gateway.edge.client.listener import reachable
 from gateway.services.config import ConfigRefused, digest_of, read
 
 _TIMEOUT = 5.0  # seconds

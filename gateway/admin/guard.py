@@ -15,7 +15,7 @@ from gateway.core.jwt.verify import bearer
 from gateway.core.model import Identity, Tenant
 from gateway.core.policy import access, tenancy
 from gateway.core.process import listeners
-from gateway.edge import reply
+from gateway.edge.response import reply
 
 PROBES = frozenset({"/livez", "/readyz"})  # a prober holds no token
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

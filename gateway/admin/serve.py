@@ -24,9 +24,9 @@ from gateway.core.errors import GatewayError, InternalError
 from gateway.core.http import request_target
 from gateway.core.http.head import check_expect
 from gateway.core.http.request_reader import Request
-from gateway.edge import reply
-from gateway.edge.request_stream import RequestStream
-from gateway.edge.server import ClientConnection
+from gateway.edge.client.connection import ClientConnection
+from gateway.edge.client.request_stream import RequestStream
+from gateway.edge.response import reply
 from gateway.runtime.periodic import Boundary
 
 L = logging.getLogger("asab.web.al")

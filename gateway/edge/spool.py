@@ -20,7 +20,7 @@ from gateway.call import Call
 from gateway.core.errors import InsufficientStorage, InternalError, SpoolSaturated, TenantLimit
 from gateway.core.openmetrics import Counter, Gauge, Instrument
 from gateway.core.policy.disk_budget import DiskBudget, DiskUse
-from gateway.edge import body
+from gateway.edge.client import body
 from gateway.runtime import threads
 
 L = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ from gateway.core.errors import (
     TenantLimit,
 )
 from gateway.edge.lifetimes import ENDING, Lifetimes, cut_off
-from gateway.edge.stream import Stream
+from gateway.edge.response.stream import Stream
 from gateway.handlers import parameters, scopes, total
 from gateway.handlers.batches import Batches
 from gateway.handlers.parameters import in_parameter

@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 from gateway.call import Call
 from gateway.core.errors import BadRequest, MethodNotAllowed, Unprocessable
 from gateway.core.model import MANAGE
-from gateway.edge import reply
+from gateway.edge.response import reply
 from gateway.handlers import content, idempotency, large_answer, parameters, preconditions, scopes
 from gateway.handlers.kept import step
 from gateway.handlers.listing import json_text, link, prefix

@@ -11,7 +11,7 @@ from aiohttp import hdrs
 from gateway.call import Call
 from gateway.core.errors import UnsupportedMediaType
 from gateway.core.http import media_type
-from gateway.edge import body
+from gateway.edge.client import body
 from gateway.store.json import large
 from gateway.store.json.large import is_light
 from gateway.store.model.document import LargeMembers, Members, parse_members

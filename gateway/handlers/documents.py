@@ -25,7 +25,7 @@ from gateway.core.errors import MethodNotAllowed, NotFound
 from gateway.core.http import paths
 from gateway.core.model import Tenant
 from gateway.core.policy.budget import Budget, Held
-from gateway.edge import reply
+from gateway.edge.response import reply
 from gateway.handlers import (
     bulk,
     collections,

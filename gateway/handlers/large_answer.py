@@ -10,7 +10,7 @@ from aiohttp import web
 
 from gateway.call import Call
 from gateway.core.errors import GatewayError
-from gateway.edge.stream import Stream
+from gateway.edge.response.stream import Stream
 from gateway.store.json import representation
 from gateway.store.model.document import Document
 

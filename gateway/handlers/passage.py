@@ -14,13 +14,13 @@ from gateway.core.http.response_head import AnswerHead
 from gateway.core.http.via import Via
 from gateway.core.model import Address, Backend, Timeouts
 from gateway.core.policy.circuit import Failure
-from gateway.edge.connection import Connection
-from gateway.edge.exchange import Exchange
+from gateway.edge.backend.connection import Connection
+from gateway.edge.backend.exchange import Exchange
+from gateway.edge.backend.pool import Pool, Pools
+from gateway.edge.backend.uploads import Turn
 from gateway.edge.lifetimes import Lifetime, Lifetimes
-from gateway.edge.pool import Pool, Pools
-from gateway.edge.relay import Relay
+from gateway.edge.response.relay import Relay
 from gateway.edge.spool import Spools
-from gateway.edge.uploads import Turn
 
 L = logging.getLogger(__name__)
 # A backend whose answer nobody wants any more may take this long to end it when the route has no limit.

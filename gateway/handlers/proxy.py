@@ -20,14 +20,15 @@ from gateway.core.http import max_forwards, request_target
 from gateway.core.http.via import Via
 from gateway.core.model import Address, Backend, Timeouts
 from gateway.core.policy import deadline, retry
-from gateway.edge import body, reply
-from gateway.edge.connection import Connection
-from gateway.edge.dial import NameUnresolved
-from gateway.edge.exchange import Exchange
+from gateway.edge.backend.connection import Connection
+from gateway.edge.backend.dial import NameUnresolved
+from gateway.edge.backend.exchange import Exchange
+from gateway.edge.backend.pool import Pool, Pools
+from gateway.edge.client import body
 from gateway.edge.lifetimes import Lifetimes
-from gateway.edge.pool import Pool, Pools
+from gateway.edge.response import reply
 from gateway.edge.spool import Spool, Spools
-from gateway.edge.tunnel import Tunnels
+from gateway.edge.websocket.tunnel import Tunnels
 from gateway.handlers.passage import Health, Passage, Seat
 from gateway.handlers.requests import Requests
 from gateway.handlers.retry import Retries, Retry

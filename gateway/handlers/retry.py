@@ -7,8 +7,8 @@ from typing import Protocol
 
 from gateway.core.errors import BackendReset, GatewayError
 from gateway.core.model import Address
-from gateway.edge.connection import Connection
-from gateway.edge.pool import Pool
+from gateway.edge.backend.connection import Connection
+from gateway.edge.backend.pool import Pool
 from gateway.handlers.passage import Passage, Seat
 
 

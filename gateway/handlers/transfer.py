@@ -24,9 +24,9 @@ from aiohttp import web
 
 from gateway.call import Call
 from gateway.core.errors import GatewayError, Unprocessable, forget_traces
-from gateway.edge import body
+from gateway.edge.client import body
 from gateway.edge.lifetimes import Ending, Lifetimes, cut_off
-from gateway.edge.stream import Stream
+from gateway.edge.response.stream import Stream
 from gateway.handlers import content, idempotency, parameters, scopes, total
 from gateway.handlers.kept import Keeping, step
 from gateway.handlers.listing import compiled, parse_filter

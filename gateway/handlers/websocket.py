@@ -15,10 +15,10 @@ from gateway.core.http.response_head import AnswerHead
 from gateway.core.model import WebSocketRule
 from gateway.core.policy.forwarding import public_host
 from gateway.core.websocket import handshake
-from gateway.edge.exchange import Exchange
-from gateway.edge.pool import Pools
-from gateway.edge.reply import date_line
-from gateway.edge.tunnel import Tunnel, Tunnels
+from gateway.edge.backend.exchange import Exchange
+from gateway.edge.backend.pool import Pools
+from gateway.edge.response.reply import date_line
+from gateway.edge.websocket.tunnel import Tunnel, Tunnels
 from gateway.handlers.passage import Passage
 
 

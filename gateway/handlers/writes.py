@@ -9,7 +9,8 @@ from urllib.parse import quote
 from aiohttp import hdrs, web
 
 from gateway.call import Call
-from gateway.edge import body, reply
+from gateway.edge.client import body
+from gateway.edge.response import reply
 from gateway.handlers import content, idempotency, large_answer, listing, parameters, preconditions, scopes
 from gateway.handlers.kept import kept
 from gateway.store.json import representation

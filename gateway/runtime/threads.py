@@ -3,7 +3,7 @@
 Each kind has threads of its own, so that a disk that hangs holds up only those who wait for it anyway. They
 are made when they are first needed. Nothing uses asyncio's default ones: what blocks there would be in the
 way of whatever else does. The store has its own (store/sqlite/engine.py), each name of a backend has one,
-while it is looked up (edge/resolver.py), and each log has one.
+while it is looked up (edge/backend/resolver.py), and each log has one.
 """
 
 from __future__ import annotations

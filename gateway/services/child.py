@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from gateway.edge.resolver import Names, Unresolved
+from gateway.edge.backend.resolver import Names, Unresolved
 
 _HEALTH_TIMEOUT = 5.0  # seconds, for one try
 

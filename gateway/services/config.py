@@ -20,7 +20,7 @@ from gateway.core.model import Backend
 from gateway.core.routing.check import compile_data
 from gateway.core.routing.compile import Compiled
 from gateway.core.routing.problems import Problem, Problems
-from gateway.edge import front_page
+from gateway.edge.response import front_page
 from gateway.runtime import files, threads
 from gateway.runtime.periodic import Boundary, Periodic
 from gateway.runtime.watch import QUIET, RESTLESS, Look, Settling, Stamp, is_cut_off, stamp

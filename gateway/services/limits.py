@@ -15,7 +15,7 @@ from gateway.call import Call
 from gateway.core.errors import ClientLimit, GatewayError, TenantLimit
 from gateway.core.policy.client_address import client_key
 from gateway.core.policy.limits import Rate, Standing, fields, later, standing, take
-from gateway.edge.cors import is_preflight
+from gateway.edge.response.cors import is_preflight
 from gateway.services.quotas import DAY, Quotas
 
 CLIENTS = 65_536  # addresses at most; a flood of them forgets the one that called longest ago

@@ -10,7 +10,7 @@ from gateway.core.model import Backend
 from gateway.core.process.listeners import Listen, is_address, plain, reaches, text
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.problems import Problem
-from gateway.edge import resolver
+from gateway.edge.backend import resolver
 
 _PATIENCE = 2.0  # seconds for a name server; one that keeps silent proves nothing
 

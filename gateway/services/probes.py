@@ -14,9 +14,9 @@ from gateway.core.errors import BackendSaturated, BackendUnavailable, GatewayErr
 from gateway.core.http.response_head import AnswerHead
 from gateway.core.model import Address, Backend, Timeouts
 from gateway.core.policy.circuit import HealthRule
-from gateway.edge.connection import Connection
-from gateway.edge.exchange import Exchange
-from gateway.edge.pool import Pool, Pools
+from gateway.edge.backend.connection import Connection
+from gateway.edge.backend.exchange import Exchange
+from gateway.edge.backend.pool import Pool, Pools
 from gateway.runtime.periodic import Boundary, Periodic
 from gateway.services.health import Health
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from signal import SIGKILL, SIGTERM, Signals
 from typing import Any
 
-from gateway.edge.resolver import Names
+from gateway.edge.backend.resolver import Names
 from gateway.runtime import threads
 from gateway.runtime.os_reasons import why_not_run
 from gateway.runtime.periodic import Boundary

@@ -21,8 +21,8 @@ from gateway.admin.serve import AdminService
 from gateway.app import Gateway
 from gateway.core.model import Address, Backend
 from gateway.core.process import listeners
-from gateway.edge.listener import Listener
-from gateway.edge.places import EVERYTHING, Room
+from gateway.edge.client.listener import Listener
+from gateway.edge.client.places import EVERYTHING, Room
 from tests import harness
 from tests.eventually import eventually
 from tests.fakes import RawClient

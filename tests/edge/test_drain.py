@@ -10,7 +10,7 @@ import pytest
 
 from gateway.app import Gateway
 from tests import harness
-from tests.edge.test_order import config, connection_of, echo, get, warm
+from tests.edge.client.test_order import config, connection_of, echo, get, warm
 from tests.eventually import AT_ONCE, head_start
 from tests.fakes import Backend, Heard, RawClient, answer
 
@@ -59,7 +59,7 @@ async def test_half_a_head_that_came_before_it_is_served(tmp_path: Path, cut: in
 async def test_half_a_head_that_never_ends_is_refused_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.edge.server.HEAD_TIME", 0.1)
+    monkeypatch.setattr("gateway.edge.client.connection.HEAD_TIME", 0.1)
     async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
         client = await warm(gateway)
         client.send(b"GET /svc/")
@@ -112,7 +112,7 @@ async def test_a_request_that_the_kernel_holds_keeps_its_connection_from_being_c
 async def test_an_idle_connection_is_kept_for_a_moment_and_told_with_its_next_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.edge.listener.IDLE_GRACE", 4.0)
+    monkeypatch.setattr("gateway.edge.client.listener.IDLE_GRACE", 4.0)
     async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
         client = await warm(gateway)
         task = await draining(gateway)

@@ -12,9 +12,9 @@ import pytest
 
 from gateway.app import Gateway
 from tests import harness
-from tests.edge.test_order import config, get
-from tests.edge.tunnels import config as websocket_config
-from tests.edge.tunnels import cut_at_the_end, opened
+from tests.edge.client.test_order import config, get
+from tests.edge.websocket.tunnels import config as websocket_config
+from tests.edge.websocket.tunnels import cut_at_the_end, opened
 from tests.eventually import eventually, takes
 from tests.fakes import Backend, Heard, RawClient, Script, answer
 from tests.sockets import Peer, websocket

@@ -16,7 +16,7 @@ from gateway.app import Gateway
 from gateway.services.keys import ensure_signing_key
 from tests import harness
 from tests.edge.test_drain_streams import EVENTS, chunk, logged
-from tests.edge.tunnels import cut_at_the_end, opened
+from tests.edge.websocket.tunnels import cut_at_the_end, opened
 from tests.eventually import eventually, nothing_for
 from tests.fakes import Backend, Heard, RawClient
 from tests.sockets import Peer, websocket

@@ -17,10 +17,10 @@ from gateway.app import Gateway
 from gateway.call import Call
 from gateway.core.errors import GatewayError
 from gateway.core.http.request_reader import Request
-from gateway.edge.exchange import Exchange
-from gateway.edge.relay import Relay
-from gateway.edge.request_stream import RequestStream
-from gateway.edge.server import ClientConnection
+from gateway.edge.backend.exchange import Exchange
+from gateway.edge.client.connection import ClientConnection
+from gateway.edge.client.request_stream import RequestStream
+from gateway.edge.response.relay import Relay
 from tests import harness
 from tests.eventually import eventually
 from tests.fakes import Backend, Heard

@@ -17,12 +17,12 @@ from gateway.core.model import Address
 from gateway.core.model import Backend as ModelBackend
 from gateway.core.policy import retry
 from gateway.core.policy.circuit import HealthRule
-from gateway.edge.exchange import Exchange
-from gateway.edge.pool import Pool, Pools
-from gateway.edge.relay import Relay
-from gateway.edge.server import ClientConnection
+from gateway.edge.backend.exchange import Exchange
+from gateway.edge.backend.pool import Pool, Pools
+from gateway.edge.client.connection import ClientConnection
+from gateway.edge.response.relay import Relay
 from gateway.edge.spool import Spool
-from gateway.edge.tunnel import Tunnel, Tunnels
+from gateway.edge.websocket.tunnel import Tunnel, Tunnels
 from gateway.handlers import websocket
 from gateway.handlers.passage import Passage
 from gateway.handlers.proxy import Proxy

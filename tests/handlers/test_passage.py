@@ -287,7 +287,7 @@ async def test_what_the_parser_refuses_is_logged_and_counted(tmp_path: Path) -> 
 async def test_a_head_that_drips_is_refused_at_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.edge.server.HEAD_TIME", 0.3)
+    monkeypatch.setattr("gateway.edge.client.connection.HEAD_TIME", 0.3)
     async with harness.running(tmp_path, harness.routing([])) as gateway:
         client = await RawClient.connect(harness.address(gateway))
         client.send(b"GET / HTTP/1.1\r\n")

@@ -15,8 +15,9 @@ import yaml
 
 from gateway.core.model import Address, Backend
 from gateway.core.policy.circuit import HealthRule
-from gateway.edge import listener, pool
-from gateway.edge.pool import Pools
+from gateway.edge.backend import pool
+from gateway.edge.backend.pool import Pools
+from gateway.edge.client import listener
 from gateway.runtime import periodic
 from gateway.runtime.periodic import Boundary, Periodic
 from gateway.services import admission, probes, quotas

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.edge.listener import ListenError, bind, listen
+from gateway.edge.client.listener import ListenError, bind, listen
 from gateway.runtime.ports import holder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc/net/tcp")

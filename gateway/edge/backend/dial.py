@@ -1,0 +1,91 @@
+"""Opens a connection to a backend's address: every address of its name is tried within the time there is.
+
+As RFC 8305 has it (Happy Eyeballs): when one does not accept at once, the next one is tried beside it. A
+connection that comes second is closed: to a threaded server it would cost a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Callable
+from typing import TypeVar
+
+from gateway.core.errors import BackendSaturated, BackendUnavailable
+from gateway.core.model import Address
+from gateway.edge.backend.resolver import Names, Unresolved
+
+_NEXT = 0.25  # seconds until the next address is tried beside the one before (RFC 8305 section 5)
+_NO_MORE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+P = TypeVar("P", bound=asyncio.Protocol)
+
+
+class NameUnresolved(BackendUnavailable):
+    """The backend's name has no address now."""
+
+
+async def dial(address: Address, names: Names, make: Callable[[], P], timeout: float) -> P:
+    """A connection within `timeout` seconds. Raises BackendUnavailable (nothing was sent), and
+    BackendSaturated when this process has no descriptor for it: that is no fault of the backend's."""
+    loop = asyncio.get_running_loop()
+    resolved = False
+    try:
+        async with asyncio.timeout(timeout):
+            if address.path:
+                return (await loop.create_unix_connection(make, address.path))[1]
+            found = await names.find(address.host)
+            resolved = True
+            return await _first(found, address, names, make)
+    except TimeoutError:
+        if not resolved and not address.path:
+            raise NameUnresolved("The backend's name was not resolved in time.") from None
+        raise BackendUnavailable("Connecting to the backend took too long.") from None
+    except Unresolved:
+        raise NameUnresolved("The backend's name cannot be resolved.") from None
+    except OSError as error:
+        if error.errno in _NO_MORE:
+            detail = "The gateway has no file descriptor left for a connection to the backend."
+            raise BackendSaturated(detail) from None
+        raise BackendUnavailable("The backend does not accept connections.") from None
+
+
+async def _first(found: tuple[str, ...], address: Address, names: Names, make: Callable[[], P]) -> P:
+    """The first connection that one of the addresses takes. Raises the OSError of the last one."""
+    loop = asyncio.get_running_loop()
+    if len(found) == 1:
+        return (await loop.create_connection(make, found[0], address.port))[1]
+    left, tries = list(reversed(found)), dict[asyncio.Task[P], str]()
+
+    async def connect(host: str) -> P:
+        return (await loop.create_connection(make, host, address.port))[1]
+
+    failure: BaseException | None = None
+    try:
+        while left or tries:
+            if left:
+                host = left.pop()
+                tries[loop.create_task(connect(host))] = host
+            done, _ = await asyncio.wait(
+                tries, timeout=_NEXT if left else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                failure = task.exception()
+                if failure is None:
+                    names.prefer(address.host, tries.pop(task))
+                    return task.result()
+                del tries[task]
+        assert failure is not None
+        raise failure
+    finally:
+        for task in tries:
+            task.add_done_callback(_too_late)
+            task.cancel()
+
+
+def _too_late(task: asyncio.Task[P]) -> None:
+    """Another one was first."""
+    if not task.cancelled() and task.exception() is None:
+        transport = getattr(task.result(), "transport", None)
+        if transport is not None:
+            transport.abort()

@@ -1,0 +1,337 @@
+"""One conversation with a backend, driven by the bytes that come: no task, no future.
+
+The request goes out, the answer's head is checked before use (core/http/response_head.py), its body is taken
+apart by its framing and handed to a Sink. The connection is kept only when the answer ended exactly where it
+said, nothing came after it, and the whole request was sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Protocol
+
+from gateway.core.errors import (
+    BackendMalformed,
+    BackendReset,
+    BackendTimeout,
+    GatewayError,
+    InternalError,
+    RequestTimeout,
+)
+from gateway.core.http import response_head
+from gateway.core.http.chunks import MAX_WORK, ChunkedReader
+from gateway.core.http.response_head import AnswerHead
+from gateway.core.model import Timeouts
+from gateway.edge.backend.connection import USER, Connection
+
+_MAX_INTERIM = 16
+_END_OF_HEAD = b"\r\n\r\n"
+
+
+class Sink(Protocol):
+    """Where an answer goes. `begin` once, `write` for each piece, then `end`; or `fail`, at any time.
+    `interim` before it: an interim answer. `flush`: the rest keeps us waiting, so send what there is."""
+
+    def interim(self, head: AnswerHead) -> None: ...
+    def begin(self, head: AnswerHead) -> None: ...
+    def write(self, data: bytes) -> None: ...
+    def flush(self) -> None: ...
+    def end(self) -> None: ...
+    def fail(self, error: GatewayError) -> None: ...
+
+
+def _nobody(exchange: Exchange, reusable: bool) -> None:
+    """Stands for who was told already. Else he and the exchange would name each other, and both be the
+    collector's to find: 8 % of the time of a gateway under load (py-spy)."""
+
+
+class Exchange:
+    """A request on a connection. `deadline` is on the monotonic clock; whoever sweeps calls `expire`.
+
+    on_done(exchange, reusable) is called exactly once, when the backend has nothing more to do with it:
+    then its seat is free.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_chunks",
+        "_connection",
+        "_discarding",
+        "_interim",
+        "_left",
+        "_method",
+        "_on_done",
+        "_sink",
+        "_timeouts",
+        "deadline",
+        "done",
+        "ends",
+        "head",
+        "on_upgrade",
+        "paused",
+        "sent",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        method: str,
+        sink: Sink,
+        timeouts: Timeouts,
+        ends: float,
+        on_done: Callable[[Exchange, bool], None],
+    ) -> None:
+        self._connection = connection
+        self._method = method
+        self._sink: Sink | None = sink
+        self._timeouts = timeouts
+        self._on_done = on_done
+        self._buffer = b""
+        self._left = 0
+        self._chunks: ChunkedReader | None = None
+        self._interim = 0
+        self._discarding = False
+        self.ends = ends  # when the whole call must be over, 0.0 for never
+        self.deadline = 0.0
+        self.head: AnswerHead | None = None
+        # Set when the request asks for an upgrade: takes a 101 (its head, raw too, and what follows it).
+        self.on_upgrade: Callable[[AnswerHead, bytes, bytes], None] | None = None
+        self.done = False
+        self.paused = False
+        self.sent = True
+        connection.exchange = self
+
+    @property
+    def connection(self) -> Connection:
+        return self._connection
+
+    # --- the request ---
+
+    def send(self, request: bytes, *, complete: bool = True) -> None:
+        """Write the request, or its beginning (then say `sent_all` after the rest)."""
+        transport = self._connection.transport
+        assert transport is not None
+        self.sent = complete
+        if complete:
+            self._wait_until(self._timeouts.first_byte)
+        elif self.ends:
+            self.deadline = self.ends
+        transport.write(request)
+
+    def sent_all(self) -> None:
+        """The request is complete; from now on the backend's time counts."""
+        self.sent = True
+        if self.head is None:
+            self._wait_until(self._timeouts.first_byte)
+
+    def _wait_until(self, seconds: float) -> None:
+        if self._discarding:
+            return
+        deadline = monotonic() + seconds
+        self.deadline = min(deadline, self.ends) if self.ends else deadline
+
+    # --- the answer ---
+
+    def feed(self, data: bytes) -> None:
+        """Bytes from the backend."""
+        try:
+            if self.head is None:
+                data = self._read_head(self._buffer + data if self._buffer else data)
+                if self.head is None:
+                    return
+                self._read_body(data)
+                if self._sink is not None:
+                    self._sink.flush()
+            else:
+                self._read_body(data)
+        except GatewayError as error:
+            self._fail(error)
+        except BaseException:  # a bug: who waits for the answer hears of it before asyncio does
+            self.drop()
+            raise
+
+    def _read_head(self, data: bytes) -> bytes:
+        """Sets `head` once it is whole; gives what follows it."""
+        while True:
+            end = data.find(_END_OF_HEAD)
+            if end < 0 or end > response_head.MAX_HEAD:
+                if len(data) > response_head.MAX_HEAD:
+                    raise BackendMalformed("The head of the backend's answer is too long.")
+                if not data.startswith(b"HTTP/1."[: len(data)]) or b"\n" in data.replace(b"\r\n", b""):
+                    raise BackendMalformed("The backend's answer is not HTTP/1.1.")
+                self._buffer = data
+                return b""
+            raw, data = data[:end], data[end + 4 :]
+            head = response_head.parse(raw, self._method)
+            if head.status == 101 and self.on_upgrade is not None:
+                self._buffer = b""
+                self.on_upgrade(head, raw, data)
+                return b""
+            if head.status >= 200:
+                break
+            self._interim += 1
+            if head.status == 101 or self._interim > _MAX_INTERIM:
+                raise BackendMalformed("The backend sent an interim answer that nobody asked for.")
+            if head.status != 100 and self._sink is not None:
+                self._sink.interim(head)
+        self._buffer = b""
+        self.head = head
+        self._left = head.length
+        if head.chunked and not head.bodyless:
+            self._chunks = ChunkedReader(max_work=MAX_WORK)
+        if head.stream:
+            self.ends = 0.0
+        if self._sink is not None:
+            self._sink.begin(head)
+        return data
+
+    def _read_body(self, data: bytes) -> None:
+        head = self.head
+        assert head is not None
+        if head.bodyless or self._left == 0:
+            self._finish(surplus=bool(data))
+        elif self._chunks is not None:
+            pieces = self._chunks.feed(data)
+            if pieces:  # what came together leaves together: a write for each tiny chunk costs a system call
+                self._pass(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            if self._chunks.done:
+                self._finish(surplus=bool(self._chunks.surplus))
+            elif self._chunks.has_more:  # tiny chunks: who else is to be served must not wait for all of them
+                self._connection.rest_later()
+        elif self._left > 0:
+            piece = data[: self._left]
+            self._left -= len(piece)
+            if piece:
+                self._pass(piece)
+            if self._left == 0:
+                self._finish(surplus=len(piece) < len(data))
+        elif data:
+            self._pass(data)
+        if not self.done and not self.paused:
+            self._wait_until(self._timeouts.idle)
+
+    def _pass(self, piece: bytes) -> None:
+        if self._sink is not None:
+            self._sink.write(piece)
+
+    def _finish(self, *, surplus: bool) -> None:
+        assert self.head is not None
+        reusable = self.sent and not surplus and not self.head.close and not self._connection.lost
+        try:
+            self._release(reusable)
+        except BaseException:  # a bug: the answer has left, and its end is still to be told
+            self._tell(InternalError())
+            raise
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            try:
+                sink.end()
+            except BaseException:
+                sink.fail(InternalError())
+                raise
+
+    def connection_lost(self) -> None:
+        """The backend's end of the connection is gone. What came before that still counts."""
+        while not self.done and self._chunks is not None and self._chunks.has_more:
+            self.feed(b"")
+        if self.done:
+            return
+        head = self.head
+        if head is None:
+            self._fail(BackendReset("The backend closed the connection before it answered."))
+        elif not head.bodyless and head.length < 0 and not head.chunked:
+            self._finish(surplus=False)  # a body that ends with the connection
+        else:
+            self._fail(BackendReset("The backend's answer was cut off."))
+
+    @property
+    def heard(self) -> bool:
+        """Whether somebody still waits for the answer."""
+        return self._sink is not None
+
+    @property
+    def silent(self) -> bool:
+        """Whether no byte of an answer has come."""
+        return self.head is None and not self._interim and not self._buffer
+
+    def expire(self) -> bool:
+        """The deadline has passed: whoever waits gets BackendTimeout, or RequestTimeout while the client's
+        body is not here. True when the backend may still be at work: the caller decides whether to `discard`
+        or to `abort`."""
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            if self.head is None and not self.sent and self._connection.writable is None:
+                # The backend takes all that there is: it is the client who is late.
+                text = "The body did not come within the call's total time."
+                sink.fail(RequestTimeout(text, close=True))
+            elif self.head is None:
+                sink.fail(BackendTimeout("The backend's answer did not begin in time."))
+            else:
+                sink.fail(BackendTimeout("The backend's answer stalled, or took too long in all."))
+        return not self.done
+
+    def discard(self, until: float) -> None:
+        """Nobody listens any more: read on to the end, at most until then (monotonic clock), for a thread
+        that cannot be cancelled."""
+        self._sink = None
+        self.resume()
+        self.ends = self.deadline = until
+        self._discarding = True
+
+    def drop(self) -> None:
+        """A bug keeps it from ending by its own rules: end it, and say so."""
+        self._fail(InternalError())
+
+    def abort(self) -> None:
+        """Stop now; nobody is told."""
+        self._sink = None
+        if not self.done:
+            self._release(False)
+
+    def _fail(self, error: GatewayError) -> None:
+        if self.done:
+            return
+        try:
+            self._release(False)
+        finally:  # a bug in there keeps nobody waiting
+            self._tell(error)
+
+    def _tell(self, error: GatewayError) -> None:
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.fail(error)
+
+    def _release(self, reusable: bool) -> None:
+        self.done = True
+        self.on_upgrade = None  # breaks the reference cycle: it names this exchange
+        self._connection.exchange = None
+        on_done, self._on_done = self._on_done, _nobody
+        try:
+            self.resume()
+        finally:  # whatever happens, the seat is given back
+            on_done(self, reusable)
+
+    # --- back-pressure ---
+
+    def writable(self) -> None:
+        """Who sends a body waits by `Connection.drained`."""
+
+    def pause(self) -> None:
+        """Read no more from the backend for now; its idle time stands still."""
+        if not self.paused and not self.done:
+            self.paused = True
+            self.deadline = self.ends
+            self._connection.hold(USER)
+
+    def look_at(self, moment: float) -> None:
+        """Whoever sweeps calls then, while it is paused. moment: on the monotonic clock."""
+        if self.paused and not self.done:
+            self.deadline = min(moment, self.ends) if self.ends else moment
+
+    def resume(self) -> None:
+        if self.paused:
+            self.paused = False
+            self._connection.let_go(USER)
+            if not self.done:
+                self._wait_until(self._timeouts.idle)

@@ -1,0 +1,168 @@
+"""Warm connections, one pool for each backend address; waiting for one never delays another.
+
+A connection is opened only when there is a request to write (an idle one would hold a thread of some
+servers), and let go before its server would close it. Timers are not kept for each exchange: one sweep
+looks at all of them every 50 ms (a timer each would cost 1.5 µs a request).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import Any, Protocol, TypeVar
+
+from gateway.core.model import Address
+from gateway.edge.backend.connection import Connection
+from gateway.edge.backend.dial import dial
+from gateway.edge.backend.exchange import Exchange
+from gateway.edge.backend.resolver import Names
+from gateway.edge.backend.uploads import Uploads
+from gateway.edge.reading import Reads
+from gateway.runtime.periodic import Periodic
+
+# Idle seconds after which a request that is not idempotent wants a new connection: the server may be
+# about to close this one, and such a request cannot be tried again.
+FRESH = 1.0
+_SWEEP = 0.05  # seconds
+_GIVE_UP = 20  # sweeps
+
+
+class Timed(Protocol):
+    """What has a deadline on the monotonic clock, 0.0 for none."""
+
+    deadline: float
+
+    def drop(self) -> None:
+        """End it at once, by no rule of its own."""
+        ...
+
+
+T = TypeVar("T", bound=Timed)
+
+
+class Pool:
+    """The connections to one address. uploads: whose body is sent there now, where that is by turns."""
+
+    __slots__ = ("_closed", "_idle", "_names", "_reads", "address", "reuse_idle", "uploads")
+
+    def __init__(
+        self, address: Address, reuse_idle: float, names: Names | None = None, reads: Reads | None = None
+    ) -> None:
+        self.address = address
+        self._names = names or Names()
+        self._reads = reads or Reads()
+        self.reuse_idle = reuse_idle
+        self._idle: list[Connection] = []
+        self._closed = False
+        self.uploads = Uploads()
+
+    def take(self, *, fresh: bool) -> Connection | None:
+        """A warm connection, None when there is none. fresh: idle for FRESH seconds at most."""
+        idle = self._idle
+        if not idle:
+            return None
+        limit = monotonic() - (min(self.reuse_idle, FRESH) if fresh else self.reuse_idle)
+        while idle:
+            connection = idle.pop()
+            if connection.idle_since >= limit and not connection.lost:
+                return connection
+            connection.close()
+        return None
+
+    async def connect(self, timeout: float) -> Connection:
+        """A new connection within `timeout` seconds. Raises BackendUnavailable: nothing was sent; and
+        BackendSaturated when it is this process that cannot have one."""
+        address = self.address
+        return await dial(address, self._names, lambda: Connection(address, self._reads), timeout)
+
+    def give_back(self, connection: Connection, *, reusable: bool) -> None:
+        """A connection whose exchange has ended."""
+        if not reusable or self._closed or connection.lost:
+            connection.close()
+            return
+        connection.idle_since = monotonic()
+        self._idle.append(connection)
+
+    def drop_old(self, now: float) -> None:
+        """Close what has been idle too long; the oldest stand first."""
+        limit = now - self.reuse_idle
+        while self._idle and (self._idle[0].idle_since < limit or self._idle[0].lost):
+            self._idle.pop(0).close()
+
+    def close(self) -> None:
+        """Close what is idle now, and the rest when it comes back."""
+        self._closed = True
+        for connection in self._idle:
+            connection.close()
+        self._idle.clear()
+
+
+class Pools:
+    """All pools, by address, and all exchanges and tunnels under way; they outlive a snapshot. names: how
+    the hosts of addresses are resolved."""
+
+    def __init__(self, names: Names | None = None) -> None:
+        self._names = names or Names()
+        self._reads = Reads()
+        self._pools: dict[tuple[str, float], Pool] = {}  # by the address's text, whose hash is made once
+        self._timed: dict[Any, Callable[[Any], None]] = {}
+        self._sweep = Periodic("the sweep of connections to backends", _SWEEP, self._look)
+        self._failures: dict[Any, int] = {}  # sweeps in which `on_late` of one failed
+
+    def of(self, address: Address, reuse_idle: float) -> Pool:
+        key = (address.text, reuse_idle)
+        pool = self._pools.get(key)
+        if pool is None:
+            pool = self._pools[key] = Pool(address, reuse_idle, self._names, self._reads)
+        if not self._sweep.running:
+            self._sweep.start()
+        return pool
+
+    def watch(self, timed: T, on_late: Callable[[T], None]) -> None:
+        """Call on_late whenever its deadline has passed."""
+        self._timed[timed] = on_late
+
+    def forget(self, timed: Timed) -> None:
+        self._timed.pop(timed, None)
+        if self._failures:
+            self._failures.pop(timed, None)
+
+    def _look(self) -> None:
+        now, boundary = monotonic(), self._sweep.boundary
+        late = [item for item in self._timed.items() if 0.0 < item[0].deadline <= now]
+        for timed, on_late in late:
+            if timed in self._timed:  # what another one did may have ended it
+                failures = self._failures.pop(timed, 0)
+                self._failures[timed] = failures + 1
+                with boundary:
+                    on_late(timed)
+                    self._failures.pop(timed, None)  # it may be forgotten by now
+                if failures + 1 == _GIVE_UP and timed in self._failures:
+                    with boundary:
+                        self._give_up(timed)
+        boundary.each(list(self._pools.values()), lambda pool: pool.drop_old(now))
+
+    def _give_up(self, timed: Timed) -> None:
+        """A bug keeps it from ending by its own rules: without this its seat would be held for ever."""
+        self.forget(timed)
+        timed.drop()
+
+    def reconcile(self, wanted: Iterable[tuple[Address, float]]) -> None:
+        """Close the pools of addresses that no backend has any more."""
+        wanted = list(wanted)
+        for key in self._pools.keys() - {(address.text, reuse_idle) for address, reuse_idle in wanted}:
+            self._pools.pop(key).close()
+        self._names.keep({address.host for address, _ in wanted})
+
+    @property
+    def under_way(self) -> int:
+        """How many exchanges and tunnels have not ended."""
+        return len(self._timed)
+
+    def close(self) -> None:
+        """Close all; what a thread still works on for nobody is let go."""
+        for timed in list(self._timed):
+            if isinstance(timed, Exchange):
+                timed.abort()
+        self.reconcile(())
+        self._sweep.cancel()

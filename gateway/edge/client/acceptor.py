@@ -1,0 +1,150 @@
+"""Takes new connections from a listening socket, a few in each turn of the event loop.
+
+A flood of connections then never holds up a turn; the rest of them waits in the kernel. At the end all that
+the kernel has accepted is taken before the socket is closed: it would reset what it still holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import errno
+import logging
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from time import monotonic
+
+from gateway.edge.client.places import Places
+
+L = logging.getLogger(__name__)
+_PAUSE = 0.1  # seconds without accepting, once the process has no descriptor left
+_SAID_AGAIN = 60.0  # seconds between two lines about that
+# Seconds for handshakes under way at the end: their last packet is still on its way to us.
+_HANDSHAKES = 0.1
+_NO_MORE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+MakeProtocol = Callable[[], asyncio.Protocol]
+
+
+class Acceptor:
+    """Accepts on one socket, from `start` to `stop`, which closes it.
+
+    make: a connection's protocol. places: whether it may stay; else it is closed at once. at_once:
+    connections in a turn of the loop, some 50 µs each.
+    """
+
+    def __init__(self, sock: socket.socket, make: MakeProtocol, places: Places, at_once: int) -> None:
+        self._sock = sock
+        self._make = make
+        self._places = places
+        self._at_once = at_once
+        self._loop = asyncio.get_running_loop()
+        self._begun: set[asyncio.Task[object]] = set()
+        self._again: asyncio.TimerHandle | None = None
+        self._said_at = 0.0
+        self._open = False
+
+    def start(self) -> None:
+        self._open = True
+        self._loop.add_reader(self._sock, self._accept, self._at_once)
+
+    async def stop(self) -> None:
+        """Take what the kernel has accepted, and close the socket: who comes later is refused."""
+        if not self._open:
+            self._sock.close()
+            return
+        self._open = False
+        _begin_no_handshake(self._sock)
+        self._accept(sys.maxsize)
+        if not _is_loopback(self._sock):
+            await asyncio.sleep(_HANDSHAKES)
+        else:
+            await asyncio.sleep(0)
+        self._loop.remove_reader(self._sock)
+        if self._again is not None:
+            self._again.cancel()
+        self._accept(sys.maxsize)
+        self._sock.close()
+        if self._begun:
+            await asyncio.wait(self._begun)
+
+    def _accept(self, most: int) -> None:
+        for _ in range(most):
+            try:
+                connection, _ = self._sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno not in _NO_MORE:
+                    continue  # that connection is gone already (accept(2): ECONNABORTED and others)
+                self._pause(error)
+                return
+            if not self._places.has_room():
+                connection.close()
+                continue
+            connection.setblocking(False)
+            made = self._loop.create_task(self._begin(connection))
+            self._begun.add(made)
+            made.add_done_callback(self._begun.discard)
+
+    async def _begin(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # its client has reset it by now
+            await self._loop.connect_accepted_socket(self._make, connection)
+
+    def _pause(self, error: OSError) -> None:
+        """The socket stays readable as long as somebody waits there: to try again at once, again and again,
+        would leave no time for the connections whose end gives a descriptor back."""
+        self._places.make_room()
+        now = monotonic()
+        if not self._said_at or now - self._said_at >= _SAID_AGAIN:
+            self._said_at = now
+            L.error(
+                "no new connection can be taken (%s): idle ones are closed for it. Raise the limit of open"
+                " files of this process (ulimit -n, LimitNOFILE, ulimits)",
+                error.strerror,
+            )
+        if self._open and self._again is None:
+            self._loop.remove_reader(self._sock)
+            self._again = self._loop.call_later(_PAUSE, self._go_on)
+
+    def _go_on(self) -> None:
+        self._again = None
+        if self._open:
+            self.start()
+
+
+def _is_loopback(sock: socket.socket) -> bool:
+    """Whether a handshake is over before connect(2) returns."""
+    return str(sock.getsockname()[0]).startswith(("127.", "::1"))
+
+
+_SO_ATTACH_FILTER = 26  # asm-generic/socket.h
+# Classic BPF (bpf(4)) on the TCP header: drop what has SYN and no ACK, pass all else.
+_NO_SYN = b"".join(
+    struct.pack("HBBI", *step)
+    for step in (
+        (0x30, 0, 0, 13),  # load byte 13: the flags
+        (0x54, 0, 0, 0x12),  # of them SYN and ACK
+        (0x15, 0, 1, 0x02),
+        (0x06, 0, 0, 0),
+        (0x06, 0, 0, 0xFFFFFFFF),
+    )
+)
+
+
+def _begin_no_handshake(sock: socket.socket) -> None:
+    """Let the kernel ignore new clients from now on, and finish with those whose handshake has begun.
+
+    Between the last accept(2) and the close of the socket one more could come, and would be reset. A client
+    that is ignored asks again after a second (RFC 6298), and is then refused, or finds who listens by then.
+    Linux only; elsewhere that gap of some microseconds stays.
+    """
+    if sys.platform != "linux":
+        return
+    steps = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))
+    program = struct.pack("HL", len(_NO_SYN) // 8, ctypes.addressof(steps))
+    with contextlib.suppress(OSError):  # a sandbox without it
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)

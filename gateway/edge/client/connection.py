@@ -1,0 +1,323 @@
+"""One client's connection: its bytes become requests, one at a time, and the answers keep their order.
+
+Requests are read by our own reader (intake.py), so that what a client sends has one reading, and are handed
+over whole or with a stream of their body. What one client sends holds up no other: what was sent ahead, and
+what is more than a turn of the event loop has room for, waits for its turn (core/fairness/turns.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from functools import partial
+from time import monotonic
+from typing import Any, Protocol
+
+from gateway.core.errors import GatewayError, RequestTimeout
+from gateway.core.fairness.turns import Turns
+from gateway.core.http.request_reader import Request
+from gateway.edge.client.half_closed import may_still_read
+from gateway.edge.client.holding import SMALL, Memory
+from gateway.edge.client.intake import Intake
+from gateway.edge.client.linger import Lingering
+from gateway.edge.client.request_stream import RequestStream
+from gateway.edge.client.transport import AHEAD, BODY, TURN
+from gateway.edge.client.unread import Unread, waiting
+from gateway.edge.response import reply
+
+L = logging.getLogger(__name__)
+KEEP_ALIVE = 65.0  # seconds that a client's idle connection stays open
+HEAD_TIME = 10.0  # seconds that a request's head may take from its first byte
+REST_TIME = 10.0  # seconds that the rest of a body may take whose request is answered
+READ_TIME = 60.0  # seconds that a client may take no byte of what waits for it
+_FEW = 16 * 1024  # bytes sent ahead, from which on more is read: each read moves what is left together once
+
+
+class Service(Protocol):
+    """Who serves requests.
+
+    serve: one request. request_body: all of its body; or content: the body as it comes. It ends with
+    `ClientConnection.done`. holder: whose request it is, for taking turns. gone: told of a request whose
+    client left before its turn. refused: told of what never became a request: why, the peer, and the request
+    as far as it could be read; gives the whole answer.
+    """
+
+    def serve(
+        self, client: ClientConnection, request: Request, request_body: bytes, content: RequestStream | None
+    ) -> None: ...
+    def holder(self, request: Request, peer: str) -> str: ...
+    def gone(self, request: Request, peer: str) -> None: ...
+    def refused(self, error: GatewayError, peer: str, request: Request | None) -> bytes: ...
+
+
+class ClientConnection(Intake):
+    """One client's connection. serving: the task that serves the request in hand, if it needs one. on_gone:
+    as in gateway.call.Client. idle_since: its last request. connections: those of the listener, where it is
+    while it is open."""
+
+    __slots__ = (
+        "_connections", "_ending", "_has_turn", "_keep_alive", "_service", "_unread", "_wants_to_go_on",
+        "idle_since", "on_gone", "serving",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        service: Service,
+        turns: Turns,
+        connections: set[ClientConnection],
+        keep_alive: float = KEEP_ALIVE,
+        memory: Memory | None = None,
+    ) -> None:
+        super().__init__(turns, memory)
+        self._service = service
+        self._connections = connections
+        self._keep_alive = keep_alive
+        self.idle_since = monotonic()
+        self._unread = Unread()
+        self._ending = False
+        self._wants_to_go_on = False  # what was sent ahead waits until the client has read
+        self._has_turn = False  # the next request waited for its turn already
+        self.serving: asyncio.Task[None] | None = None
+        self.on_gone: Callable[[], object] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._connections.add(self)
+
+    # --- requests, one after the other ---
+
+    def _serve(self, request: Request, body: bytes, content: RequestStream | None) -> None:
+        self.busy = True
+        self.request = request
+        if len(body) > SMALL:
+            self._body_size = len(body)
+            if (error := self._count()) is not None:
+                self._refuse(error, request)
+                return
+        if self._has_turn:
+            self._has_turn = False
+        elif not self._turns.is_free():
+            holder = self._service.holder(request, self.peer)
+            self._turns.later(holder, partial(self._begin, request, body, content))
+            return
+        self._service.serve(self, request, body, content)
+
+    def _holder(self, request: Request | None) -> str:
+        return self._service.holder(request, self.peer) if request is not None else self.peer
+
+    def _begin(self, request: Request, body: bytes, content: RequestStream | None) -> None:
+        """It is this request's turn."""
+        if self.transport is not None:
+            self._service.serve(self, request, body, content)
+        else:
+            self._service.gone(request, self.peer)
+
+    def begin_tunnel(self, tunnel: Any) -> bytes:
+        """The connection is no longer HTTP, to its end. Gives what came behind the request."""
+        self.tunnel = self.relay = tunnel
+        early = self._reader.take()
+        self.let_go(BODY | AHEAD | TURN)
+        return early
+
+    def work(self, coroutine: Coroutine[None, None, None]) -> None:
+        """Go on with the request in hand in a task, which ends with `done`."""
+        self.serving = asyncio.get_running_loop().create_task(coroutine)
+        self.serving.add_done_callback(self._worked)
+
+    def _worked(self, task: asyncio.Task[None]) -> None:
+        """Whatever became of the task, no client waits for ever."""
+        bug = None if task.cancelled() else task.exception()
+        if bug is not None:
+            L.error("A bug in the gateway left a request without an answer", exc_info=bug)
+        if task is self.serving:
+            self.done(keep_alive=False)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether anything may follow the request in hand."""
+        return not self.broken and not self._ending
+
+    def done(self, *, keep_alive: bool, expected: bool = True) -> None:
+        """The request in hand is answered (or its client gone). expected: an end of the connection is no
+        surprise to the client, if it has sent all of its request."""
+        request = self.request
+        if request is None:
+            return
+        self.busy = False
+        self.serving = self.request = self._content = None
+        self._body_size = 0
+        if self._holding.size:
+            self._count()
+        if self.transport is None:
+            return
+        whole = self._reader.whole and not self.broken
+        if not (keep_alive and self.goes_on):
+            if expected and whole and not self._reader.held:
+                self._end()
+            else:
+                self.linger()
+        elif whole:
+            self._next(request)
+        else:
+            self._rest_since = monotonic()
+            self.let_go(BODY | AHEAD)
+            if not self._reads_on:
+                self._throw_rest_away()  # the end of a body may be there by now
+
+    def _next(self, request: Request | None) -> None:
+        """This request is over, and its body; what was sent ahead comes next, when it is its turn."""
+        self.idle_since = monotonic()
+        held = self._reader.held
+        if self.half_closed is not None and not held:
+            self._end()
+            return
+        self.busy = bool(held) or self.writing_paused
+        if self.busy:  # what comes before the turn is held behind it
+            self._turns.later(self._holder(request), self._go_on)
+        else:
+            self.let_go(BODY | AHEAD)
+
+    def _go_on(self) -> None:
+        """Not before the client has read: answers of ours, too, would pile up. More is read when almost
+        nothing is left of what is here: if each request admitted a read, they would pile up likewise. A
+        request of which only a part is here gets the rest, however large that part is."""
+        if self.writing_paused:
+            self._wants_to_go_on = True
+            return
+        self.busy = False
+        if self.transport is None or self.transport.is_closing():
+            return
+        self.let_go(BODY)
+        self._has_turn = True
+        self._take()
+        self._has_turn = False
+        if not self.busy or self._content is not None or self._reader.held <= _FEW:
+            self.let_go(AHEAD)
+
+    def _is_idle(self) -> bool:
+        return not (self.busy or self.head_since or self._rest_since or self._gathering is not None)
+
+    # --- refusals, and the end ---
+
+    def _refuse(self, error: GatewayError, request: Request | None = None) -> None:
+        """What is no request: nothing of it is echoed, nothing behind it is read. request: of a bad body."""
+        answer = self._service.refused(error, self.peer, request or self._reader.begun())
+        if self.transport is not None:
+            self.transport.write(answer)
+        self.linger()
+
+    def linger(self) -> None:
+        """End the connection after what was written; what the client may still be sending must not keep it
+        from reading that."""
+        self.busy = False
+        self.head_since = self._rest_since = 0.0
+        if self._gathering is not None:
+            self._gathering.forget()
+            self._gathering = None
+        self._reader.take()
+        self._body_size = 0
+        self._holding.clear()
+        transport = self.transport
+        if transport is None or self.lingering is not None:
+            return
+        if self.half_closed is not None or transport.is_closing():
+            transport.close()
+            return
+        self._held_by = 0
+        self.lingering = Lingering(transport)
+
+    def _end(self) -> None:
+        """Nothing more is read; what was written still leaves."""
+        self._reader.take()
+        if self.transport is not None:
+            self.transport.close()
+
+    def close(self) -> None:
+        """The connection ends with the request in hand."""
+        self._ending = True
+        if self._is_idle() and self.lingering is None:
+            self._end()
+
+    def drain(self, *, keeps_idle: bool = False) -> None:
+        """Close it if it is idle (and not to be kept so). What has begun to come is served whole."""
+        if self._gathering is not None:
+            self._gathering.give_up()
+        if self.lingering is not None:
+            self.lingering.look(monotonic(), draining=True)
+        elif self._rest_since:
+            self.linger()
+        elif self._is_idle() and not keeps_idle and self.transport and not waiting(self.transport):
+            self._end()
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:
+        """The time to drain is over: what is not answered is cut off."""
+        self._ending = True
+        if self.serving is not None:
+            self.serving.cancel()
+            await asyncio.wait([self.serving], timeout=timeout)
+        if self.transport is not None:
+            if self.busy:
+                reply.reset(self.transport)
+            else:
+                self.transport.close()
+
+    # --- what the sweep looks at, and bytes to the client ---
+
+    def look(self, now: float) -> None:
+        """Once a second: refuse a head that takes too long, cut off who reads no more, end what is over.
+        now: on the monotonic clock."""
+        transport = self.transport
+        if transport is None:
+            return
+        if self._unread.look(transport, now, READ_TIME):
+            reply.reset(transport)
+        elif self.lingering is not None:
+            self.lingering.look(now)
+        elif self.head_since:
+            if now - self.head_since >= HEAD_TIME:
+                self._refuse(RequestTimeout("The request's head did not come in time."))
+        elif self._rest_since:
+            if now - self._rest_since >= REST_TIME:
+                self.linger()
+        elif self._is_idle() and now - self.idle_since >= self._keep_alive and not waiting(transport):
+            self._end()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.relay is not None:  # a turn later: see Connection.resume_writing
+            asyncio.get_running_loop().call_soon(self._resume_relay)
+        if self._wants_to_go_on:
+            self._wants_to_go_on = False
+            self._turns.later(self.peer, self._go_on)
+
+    def _resume_relay(self) -> None:
+        if self.relay is not None:
+            self.relay.resume()
+
+    # --- the client's end ---
+
+    def eof_received(self) -> bool:
+        """The client has ended its side; True keeps ours open, for who still waits for an answer to what came
+        whole."""
+        if self.half_closed is not None:
+            return True  # asyncio says so again when reading was paused meanwhile
+        whole = self.busy and self._reader.whole and not self.broken
+        if self.lingering is None and self.tunnel is None and self.transport is not None and whole:
+            self.half_closed = may_still_read(self, is_last=not self._reader.held)
+        return self.half_closed is not None
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        content = self._content
+        self._connections.discard(self)
+        if self._gathering is not None:
+            self._gathering.forget()
+        super().connection_lost(exc)
+        self._reader.take()
+        self._holding.clear()
+        if content is not None:
+            content.fail(ConnectionResetError("The client left."))
+        if self.relay is not None:
+            self.relay.client_lost()
+        elif self.on_gone is not None:
+            self.on_gone()

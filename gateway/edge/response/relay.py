@@ -1,0 +1,315 @@
+"""A backend's answer on its way to the client, written to the client's connection as bytes.
+
+The head and what is already there of the body leave in one write. When the client reads slowly, an
+asynchronous backend is paused; the answer of a threaded one is taken in (memory, then disk), so that its
+thread is free while the slow client still reads.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+
+from gateway.call import Call, Client
+from gateway.core.errors import GatewayError, InternalError
+from gateway.core.http.response_head import AnswerHead
+from gateway.core.http.server_sent_events import EventEnds
+from gateway.core.http.via import Via
+from gateway.edge.backend.exchange import Exchange
+from gateway.edge.client.unread import unsent
+from gateway.edge.response import cors
+from gateway.edge.response.reply import date_line, reset
+from gateway.edge.spool import Outbox, Spools
+
+L = logging.getLogger(__name__)
+_LIMIT_FIELDS = frozenset(
+    {
+        b"ratelimit",
+        b"ratelimit-policy",
+        b"x-ratelimit-limit",
+        b"x-ratelimit-remaining",
+        b"x-ratelimit-reset",
+    }
+)
+
+
+class Relay:
+    """The sink of one exchange. `on_end` is called once: the answer has left, or `error` says why not.
+
+    keep_alive: whether the client's connection may go on; old: the client speaks HTTP/1.0. begun: the head
+    has left, so an error can only cut the connection.
+    """
+
+    __slots__ = (
+        "_chunked",
+        "_client",
+        "_events",
+        "_leaving",
+        "_outbox",
+        "_over",
+        "_spools",
+        "_taken",
+        "begun",
+        "call",
+        "ended",
+        "error",
+        "exchange",
+        "head",
+        "keep_alive",
+        "old",
+        "threaded",
+        "via",
+    )
+
+    def __init__(self, call: Call, client: Client, spools: Spools, *, via: Via, threaded: bool) -> None:
+        self.call = call
+        self._client = client
+        self._spools = spools
+        self.via = via
+        self.threaded = threaded
+        self.keep_alive = call.keep_alive
+        self.old = call.old
+        self.exchange: Exchange | None = None
+        self.head = b""
+        self._chunked = False
+        self._outbox: Outbox | None = None
+        self._events: EventEnds | None = None  # of an event stream whose end a client can see
+        self._leaving = False
+        self._taken = 0  # bytes that left the outbox
+        self._over = False  # the backend has given all
+        self.begun = False
+        self.ended = False
+        self.error: GatewayError | None = None
+        client.relay = self
+
+    def on_end(self) -> None:
+        """The answer has left, or `error` says why not. For who builds on this."""
+
+    # --- from the backend ---
+
+    def interim(self, head: AnswerHead) -> None:
+        """Passed on at once where the route says so, and never to HTTP/1.0, which has none (RFC 9110 section
+        15.2)."""
+        route = self.call.route
+        if route is not None and route.interim and not self.old:
+            lines = cors.without(head.lines) if route.cors is not None and head.cors else head.lines
+            self._send(b"%b%b\r\n" % (head.status_line, lines))
+
+    def begin(self, head: AnswerHead) -> None:
+        """The head is kept until there is something to send with it, or the loop turns."""
+        call = self.call
+        call.status = head.status
+        self.begun = True
+        if self.exchange is not None and not self.exchange.sent:
+            self.keep_alive = False  # the rest of the request would be read as the next one
+        if call.draining():
+            self.keep_alive = False
+        framing = self._framing(head)
+        if head.stream and head.length < 0 and not head.bodyless and not head.encoded:
+            self._events = EventEnds()
+        lines, more = head.lines, b""
+        if call.cors is not None:
+            lines = cors.relayed(call.cors, call.origin, lines, speaks=head.cors)
+        if call.limit_fields:
+            lines = _without(lines, _LIMIT_FIELDS) if b"ratelimit" in lines.lower() else lines
+            more += b"".join(f"{n}: {v}\r\n".encode() for n, v in call.limit_fields)
+        self.head = b"".join(
+            (
+                head.status_line,
+                lines,
+                b"X-Request-ID: ",
+                call.id.encode(),
+                b"\r\n",
+                b"" if head.dated else date_line(),
+                b"" if head.served else b"Server: gateway\r\n",
+                self.via.response(head.old),
+                more,
+                framing,
+            )
+        )
+
+    def _framing(self, head: AnswerHead) -> bytes:
+        """The framing on the client's side, and the end of the head."""
+        if head.length >= 0 and head.status != 204:
+            text = b"Content-Length: %d\r\n" % head.length
+        elif head.bodyless:
+            text = b""
+        elif self.old:
+            self.keep_alive = False
+            text = b""
+        else:
+            self._chunked = True
+            text = b"Transfer-Encoding: chunked\r\n"
+        if not self.keep_alive:
+            return text + b"Connection: close\r\n\r\n"
+        return text + (b"Connection: keep-alive\r\n\r\n" if self.old else b"\r\n")
+
+    def write(self, data: bytes) -> None:
+        if self._events is not None:
+            last = self._events.feed(data)
+            if self._leaving and last >= 0:
+                self._leave(data[:last])
+                return
+        self._pass(data)
+
+    def _pass(self, data: bytes) -> None:
+        if self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        if self.head:
+            data, self.head = self.head + data, b""
+        self._send(data)
+
+    def flush(self) -> None:
+        """Send a head whose body keeps the client waiting."""
+        if self.head:
+            data, self.head = self.head, b""
+            self._send(data)
+
+    def end(self) -> None:
+        """The backend has given all of it. A client that has not read what came before waits with its next
+        request: else it could have as many answers in our memory as it sends requests."""
+        data, self.head = self.head, b""
+        if self._chunked:
+            data += b"0\r\n\r\n"
+        if data:
+            self._send(data)
+        self._over = True
+        if self._outbox is None and not self._client.writing_paused:
+            self.finish()
+
+    def fail(self, error: GatewayError) -> None:
+        """Before the head has left, the error is the answer. After that the connection is cut."""
+        self.error = error
+        if self.begun and not self.head:
+            self.cut()
+        else:
+            self.begun, self.head = False, b""
+        self.finish()
+
+    # --- to the client ---
+
+    def _send(self, data: bytes) -> None:
+        client = self._client
+        transport = client.transport
+        if transport is None or self.ended:
+            return
+        self.call.bytes_out += len(data)
+        if self._outbox is not None:
+            self._spool(data)
+            return
+        transport.write(data)
+        if client.writing_paused:
+            self._hold_back()
+
+    def _hold_back(self) -> None:
+        if self.threaded:
+            self._outbox = Outbox(self._disk_moved, self._spools.use(self.call))
+        elif self.exchange is not None:
+            self.exchange.pause()
+
+    def _spool(self, data: bytes) -> None:
+        """A disk that has no room, or is slow, makes the thread wait for the client, as it would without
+        us."""
+        assert self._outbox is not None
+        self._outbox.put(data)
+        if self._outbox.full and self.exchange is not None:
+            self.exchange.pause()
+            self.waits_for_reader()
+
+    def waits_for_reader(self) -> None:
+        """A thread of the backend waits for a slow client now. For who builds on this."""
+
+    @property
+    def delivered(self) -> int:
+        """Bytes of what was buffered that the client's side of the connection has taken."""
+        transport = self._client.transport
+        if transport is None or transport.is_closing():
+            return self._taken
+        return self._taken - transport.get_write_buffer_size() - unsent(transport)
+
+    def _disk_moved(self) -> None:
+        """There may be more to give to the client, or room for more of the answer."""
+        if not self.ended:
+            self.resume()
+
+    def resume(self) -> None:
+        """The client has read what was waiting for it."""
+        outbox, client = self._outbox, self._client
+        while outbox is not None and client.transport is not None and not client.writing_paused:
+            if outbox.failed is not None:
+                L.error("The buffered answer of request %s cannot be read: %s", self.call.id, outbox.failed)
+                self.error = InternalError()
+                self.cut()
+                self.client_lost()
+                return
+            if piece := outbox.take():
+                self._taken += len(piece)
+                client.transport.write(piece)
+            elif outbox.empty:
+                outbox.close()
+                self._outbox = outbox = None
+            else:
+                break
+        if outbox is None and self._over:
+            self.finish()
+        elif self.exchange is not None and (outbox is None or not outbox.full):
+            self.exchange.resume()
+
+    def is_stream(self) -> bool:
+        """Whether a stream of events has begun, or a WebSocket was asked for."""
+        exchange = self.exchange
+        if exchange is None:
+            return False
+        return exchange.on_upgrade is not None or (exchange.head is not None and exchange.head.stream)
+
+    def client_lost(self) -> None:
+        """The client's connection is gone. For who builds on this."""
+        self.finish()
+
+    # --- the gateway drains ---
+
+    @property
+    def endless(self) -> bool:
+        """Whether an event stream has begun."""
+        head = self.exchange.head if self.exchange is not None else None
+        return head is not None and head.stream and not head.bodyless
+
+    def leave_off(self) -> None:
+        """End an event stream behind an event. One whose end nobody could see is cut."""
+        if self._events is None:
+            self.cut()
+        elif not self._over:
+            self._leaving = True
+            if self._events.whole:
+                self._leave(b"")
+
+    def _leave(self, last: bytes) -> None:
+        """The stream ends with these bytes, which end an event; the backend is let go."""
+        if self.exchange is not None:
+            self.exchange.abort()
+        if last:
+            self._pass(last)
+        self.end()
+
+    def cut(self) -> None:
+        """End the client's connection now; it sees that the response is not whole. `client_lost` follows."""
+        if self._client.transport is not None:
+            reset(self._client.transport)
+
+    def finish(self) -> None:
+        """The call is over as far as the client is concerned."""
+        if self.ended:
+            return
+        self.ended = True
+        if self._outbox is not None:
+            self._outbox.close()
+            self._outbox = None
+        if self._client.relay is self:
+            self._client.relay = None
+        self.on_end()
+
+
+def _without(lines: bytes, names: Collection[bytes]) -> bytes:
+    """Where the gateway says it all (limits), what a backend says about it is taken away."""
+    kept = [line for line in lines.splitlines(True) if line.partition(b":")[0].lower() not in names]
+    return b"".join(kept)

@@ -1,0 +1,213 @@
+"""Answers that the gateway makes itself: problem+json (RFC 9457), JSON, and what every answer carries."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json as jsonlib
+import socket
+import struct
+import time
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from gateway.call import Call
+from gateway.core.errors import GatewayError
+from gateway.edge.response import cors
+
+PROBLEM_TYPE = "application/problem+json"
+REQUEST_ID = "X-Request-ID"
+SERVER = "gateway"
+
+
+def decorate(call: Call, response: web.StreamResponse) -> None:
+    """Set what every answer carries, before its head is written: the request id and the CORS headers; and
+    while the gateway drains, the word that the connection ends here."""
+    headers = response.headers
+    headers[REQUEST_ID] = call.id
+    headers.setdefault(hdrs.SERVER, SERVER)
+    headers.update(call.limit_fields)
+    if call.cors is not None:
+        cors.decorate(call, headers)
+    if call.draining():
+        response.force_close()
+    if hdrs.CONNECTION in headers and not (call.keep_alive and response.keep_alive is not False):
+        # It names the Upgrade of a 426.
+        headers[hdrs.CONNECTION] += ", close"
+
+
+def json(call: Call, status: int, body: Any, headers: Mapping[str, str] | None = None) -> web.Response:
+    """An answer with a JSON body, compact, UTF-8."""
+    raw = jsonlib.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    response = web.Response(status=status, body=raw, content_type="application/json", headers=headers)
+    return response
+
+
+def empty(status: int, headers: Mapping[str, str] | None = None) -> web.Response:
+    """An answer without a body."""
+    return web.Response(status=status, headers=headers)
+
+
+def problem_body(error: GatewayError, instance: str) -> bytes:
+    """The problem details of an error, as bytes. `instance` is the request id."""
+    return jsonlib.dumps(
+        {
+            "type": f"urn:gateway:problem:{error.code}",
+            "title": error.title,
+            "status": error.status,
+            "detail": error.detail,
+            "instance": instance,
+            "code": error.code,
+            **error.extra,
+        },
+        ensure_ascii=False,
+    ).encode()
+
+
+def problem(call: Call, error: GatewayError) -> web.Response:
+    """The answer for an error of ours. A HEAD request gets the head alone (aiohttp leaves the body out)."""
+    response = web.Response(status=error.status, body=problem_body(error, call.id), content_type=PROBLEM_TYPE)
+    response.headers.update(error.headers)
+    response.headers[hdrs.CACHE_CONTROL] = "no-store"
+    if error.close:
+        response.force_close()
+    call.code = error.code
+    return response
+
+
+def as_bytes(call: Call, response: web.Response) -> bytes:
+    """A whole answer of ours, ready to write."""
+    body = response.body if isinstance(response.body, bytes) else b""
+    if response.status not in _WITHOUT_LENGTH:
+        response.headers[hdrs.CONTENT_LENGTH] = str(len(body))
+    head = head_as_bytes(call, response)
+    return head if call.method == "HEAD" else head + body
+
+
+def head_as_bytes(call: Call, response: web.StreamResponse) -> bytes:
+    """The head of an answer of ours. Its framing is set already."""
+    decorate(call, response)
+    headers = response.headers
+    if response.keep_alive is False:
+        headers.setdefault(hdrs.CONNECTION, "close")
+    elif call.old:
+        headers[hdrs.CONNECTION] = "keep-alive"
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    return f"HTTP/1.1 {response.status} {response.reason}\r\n{lines}".encode() + date_line() + b"\r\n"
+
+
+def refusal(error: GatewayError, request_id: str, fields: Iterable[tuple[str, str]] = ()) -> bytes:
+    """The whole answer to what never became a request; the connection ends with it. fields: header fields
+    beside those of the error."""
+    body = problem_body(error, request_id)
+    more = "".join([f"{name}: {value}\r\n" for name, value in (*error.headers.items(), *fields)])
+    return (
+        b"%bContent-Type: %b\r\n%b: %b\r\n%bServer: gateway\r\nCache-Control: no-store\r\n%b"
+        b"Content-Length: %d\r\nConnection: close\r\n\r\n%b"
+        % (
+            _STATUS_LINES[error.status],
+            PROBLEM_TYPE.encode(),
+            REQUEST_ID.encode(),
+            request_id.encode(),
+            date_line(),
+            more.encode(),
+            len(body),
+            body,
+        )
+    )
+
+
+# RFC 9110 section 8.6: never with 204; with 304 it would be that of the answer which is not there.
+_WITHOUT_LENGTH = frozenset({204, 304})
+
+
+class Direct:
+    """What `Call.on_end` is told of an answer of ours that has left in one piece."""
+
+    __slots__ = ("keep_alive",)
+
+    begun = True
+    error: GatewayError | None = None
+
+    def __init__(self, keep_alive: bool) -> None:
+        self.keep_alive = keep_alive
+
+
+def send(call: Call, status: int, lines: bytes, body: bytes) -> None:
+    """Answer a direct call at once (see Life.serve): nothing waits, nothing is made by aiohttp. lines: the
+    answer's own header lines, without a Content-Length."""
+    client = call.client
+    assert client is not None and call.on_end is not None
+    keep_alive = call.keep_alive and not call.draining()
+    more = b""
+    fields = list(call.limit_fields)
+    if call.cors is not None:
+        fields += cors.headers(call.cors, call.origin)
+    if fields:
+        more = "".join([f"{name}: {value}\r\n" for name, value in fields]).encode()
+    if not keep_alive:
+        more += b"Connection: close\r\n"
+    elif call.old:
+        more += b"Connection: keep-alive\r\n"
+    if status != 304:  # its length would be that of the document, which is not here
+        more += b"Content-Length: %d\r\n" % len(body)
+    raw = b"%bX-Request-ID: %b\r\n%bServer: gateway\r\n%b%b\r\n%b" % (
+        _STATUS_LINES[status],
+        call.id.encode(),
+        date_line(),
+        lines,
+        more,
+        b"" if call.method == "HEAD" else body,
+    )
+    call.status, call.bytes_out = status, len(raw)
+    if client.transport is not None:
+        client.transport.write(raw)
+    call.on_end(call, Direct(keep_alive))
+
+
+_STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """End a connection whose answer began and cannot be completed. It must not look complete: one of HTTP/1.0
+    may end with its connection, so this is no ordinary end, but a reset (socket(7), SO_LINGER)."""
+    with contextlib.suppress(OSError):
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()
+
+
+_RESET = struct.pack("ii", 1, 0)  # on, 0 s
+
+
+def date_line() -> bytes:
+    """The Date header of now (RFC 9110 section 6.6.1), made once a second."""
+    global _date
+    now = int(time.time())
+    if _date[0] != now:
+        text = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(now))
+        _date = now, f"Date: {text}\r\n".encode()
+    return _date[1]
+
+
+_date: tuple[int, bytes] = (0, b"")
+
+
+class Sent(web.StreamResponse):
+    """Stands for an answer that has left already, for aiohttp, which wants a response to every request."""
+
+    def __init__(self, status: int, *, keep_alive: bool) -> None:
+        super().__init__(status=status or 500)
+        self._keep_alive = keep_alive
+
+    @property
+    def prepared(self) -> bool:
+        return True
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Nothing is left to do."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to do."""
