@@ -22,6 +22,8 @@ from gateway.core.policy.budget import Budget
 from gateway.core.process.command_line import Command
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.problems import Problem
+from gateway.documents.changes import Feeds
+from gateway.documents.target import Documents
 from gateway.edge.backend.pool import Pools
 from gateway.edge.client.holding import Memory
 from gateway.edge.client.listener import Listener, reachable
@@ -29,10 +31,8 @@ from gateway.edge.client.places import public_room
 from gateway.edge.lifetimes import Lifetimes
 from gateway.edge.spool import Spools
 from gateway.edge.websocket.tunnel import Tunnels
-from gateway.handlers.changes import Feeds
-from gateway.handlers.documents import Documents
-from gateway.handlers.proxy import Proxy
 from gateway.life import Life, Policies
+from gateway.proxy.target import Proxy
 from gateway.runtime.periodic import Boundary, Periodic
 from gateway.runtime.process_pool import ProcessPool
 from gateway.services import lock, own_addresses, runtime

@@ -27,15 +27,16 @@ from gateway.core.model import MANAGE, Identity, Route, TenantId
 from gateway.core.policy.budget import Budget
 from gateway.core.policy.limits import Rate
 from gateway.core.routing.compile import Compiled
+from gateway.documents.changes import Feeds
+from gateway.documents.target import Documents
 from gateway.edge.backend.pool import Pools
 from gateway.edge.lifetimes import Lifetimes
 from gateway.edge.response import front_page
 from gateway.edge.response.cors import is_preflight
 from gateway.edge.websocket.tunnel import Tunnels
-from gateway.handlers import proxy, websocket
-from gateway.handlers.changes import Feeds
-from gateway.handlers.documents import Documents
 from gateway.life import Life, Policies
+from gateway.proxy import target as proxy
+from gateway.proxy import websocket
 from gateway.runtime.files import read_text
 from gateway.services.keys import Keys
 from gateway.store.model.write import Quota

@@ -15,7 +15,7 @@ from gateway.core.model import Tenant
 from gateway.core.pieces import Pairs, pieces
 from gateway.core.process.listeners import is_loopback
 from gateway.core.process.settings import ProcessConfig
-from gateway.handlers import preconditions
+from gateway.documents.request import preconditions
 from gateway.services.admission import Admission
 from gateway.services.config import ConfigService
 from gateway.services.health import Health

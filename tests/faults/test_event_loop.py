@@ -21,9 +21,9 @@ from gateway.services.child_process import ChildProcess
 from gateway.store.sqlite.documents import read_small
 from gateway.store.sqlite.files.open_files import TenantFile
 from tests import harness
+from tests.documents.api import ALL, SCOPES
 from tests.eventually import END, eventually, head_start
 from tests.fakes import Backend, RawClient, always, answer
-from tests.handlers.api import ALL, SCOPES
 
 pytestmark = pytest.mark.asyncio
 BLOCKING = frozenset({

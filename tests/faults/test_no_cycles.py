@@ -22,9 +22,9 @@ from gateway.edge.client.connection import ClientConnection
 from gateway.edge.client.request_stream import RequestStream
 from gateway.edge.response.relay import Relay
 from tests import harness
+from tests.documents.api import ALL, SCOPES
 from tests.eventually import eventually
 from tests.fakes import Backend, Heard
-from tests.handlers.api import ALL, SCOPES
 from tests.ports import free_port
 from tests.sockets import request as handshake
 from tests.wire import Wire

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.runtime.loop_slices import SLICE, LoopSlices
-from tests.handlers.api import NDJSON, serving
+from tests.documents.api import NDJSON, serving
 
 pytestmark = pytest.mark.asyncio
 

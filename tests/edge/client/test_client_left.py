@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests import harness
+from tests.documents.api import ALL, SCOPES
 from tests.eventually import eventually
 from tests.fakes import Backend, Heard
-from tests.handlers.api import ALL, SCOPES
 from tests.wire import Wire
 
 pytestmark = pytest.mark.asyncio

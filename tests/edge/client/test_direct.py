@@ -17,8 +17,8 @@ import pytest
 from gateway.app import Gateway
 from gateway.call import Call
 from gateway.edge.backend.exchange import Exchange
-from gateway.handlers.passage import Passage
 from gateway.life import Life
+from gateway.proxy.passage import Passage
 from tests import harness
 from tests.eventually import eventually, head_start, passes, takes
 from tests.fakes import Backend, Heard, RawClient, always, answer

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests import harness
+from tests.documents.api import ALL, SCOPES
 from tests.eventually import at_rest, eventually
 from tests.fakes import Backend, Heard, always, answer
-from tests.handlers.api import ALL, SCOPES
 from tests.wire import Wire
 
 pytestmark = pytest.mark.asyncio

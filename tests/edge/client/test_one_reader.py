@@ -15,9 +15,9 @@ import pytest
 
 from gateway.app import Gateway
 from tests import harness
+from tests.documents.api import serving
 from tests.eventually import head_start
 from tests.fakes import Backend, Heard, RawClient, answer
-from tests.handlers.api import serving
 from tests.ports import free_port
 from tests.wire import Wire
 

@@ -13,9 +13,9 @@ from gateway.core.fairness.turns import Turns
 from gateway.core.http.request_reader import RequestReader
 from gateway.edge.client.transport import AHEAD
 from tests import harness
+from tests.documents.api import ALL, SCOPES
 from tests.eventually import END, at_rest, eventually
 from tests.fakes import Backend, Heard, Script, always, answer
-from tests.handlers.api import ALL, SCOPES
 from tests.wire import Wire
 
 pytestmark = pytest.mark.asyncio

@@ -1,0 +1,362 @@
+"""The target that passes a call to a backend.
+
+`direct` takes what needs no waiting: a whole request in hand, a seat that is free, a warm connection. It
+runs by callbacks alone. `__call__` takes everything else, and ends in the same passage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from time import perf_counter
+from typing import Protocol
+
+from aiohttp import hdrs, web
+
+from gateway.call import Call
+from gateway.core.errors import BackendUnavailable, BadRequest, GatewayError, RequestTimeout
+from gateway.core.http import max_forwards, request_target
+from gateway.core.http.via import Via
+from gateway.core.model import Address, Backend, Timeouts
+from gateway.core.policy import deadline, retry
+from gateway.edge.backend.connection import Connection
+from gateway.edge.backend.dial import NameUnresolved
+from gateway.edge.backend.exchange import Exchange
+from gateway.edge.backend.pool import Pool, Pools
+from gateway.edge.client import body
+from gateway.edge.lifetimes import Lifetimes
+from gateway.edge.response import reply
+from gateway.edge.spool import Spool, Spools
+from gateway.edge.websocket.tunnel import Tunnels
+from gateway.proxy.passage import Health, Passage, Seat
+from gateway.proxy.request import Requests
+from gateway.proxy.retry import Retries, Retry
+from gateway.proxy.websocket import Handshake, asked
+
+_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "QUERY"})
+
+
+class MovingSeat(Seat, Protocol):
+    def move(self, address: Address) -> bool:
+        """Sit at another address, if there is room."""
+        ...
+
+    def decline(self) -> None:
+        """Give it back before any use."""
+        ...
+
+
+class Admission(Protocol):
+    """Who may be inside a backend now."""
+
+    def try_admit(self, call: Call, backend: Backend) -> MovingSeat | None: ...
+    def check(self, call: Call, backend: Backend, timeout: float) -> None: ...
+    async def admit(self, call: Call, backend: Backend, timeout: float) -> MovingSeat: ...
+    def admit_stream(self, call: Call, backend: Backend) -> MovingSeat: ...
+
+
+class Proxy:
+    """One backend as a target. via: what this gateway calls itself on the way there and back."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        pools: Pools,
+        admission: Admission,
+        health: Health,
+        tunnels: Tunnels,
+        retries: Retries,
+        via: Via,
+        lifetimes: Lifetimes,
+        spools: Spools,
+    ) -> None:
+        self._lifetimes = lifetimes
+        self._spools = spools
+        self._backend = backend
+        self._pools = pools
+        self._admission = admission
+        self._health = health
+        self._tunnels = tunnels
+        self._retries = retries
+        self._via = via
+        self._requests = Requests(via)
+
+    # --- without waiting ---
+
+    def direct(self, call: Call) -> bool:
+        """Start at once if nothing has to be waited for. True: the call is on its way and will end by
+        `call.on_end`. False: nothing happened; take the other way. Raises GatewayError."""
+        backend, route = self._backend, call.route
+        assert route is not None and call.client is not None
+        if call.head.timeouts or (call.head.upgrades and asked(call) is not None):
+            return False  # with a time of its own, or a WebSocket
+        if ends_here(call):
+            return False
+        seat = self._admission.try_admit(call, backend)
+        if seat is None:
+            return False
+        connection: Connection | None = None
+        passage: Passage | None = None
+        try:
+            if self._health.is_closed(seat.address):  # else it is a trial
+                pool = self._pools.of(seat.address, backend.reuse_idle)
+                connection = pool.take(fresh=call.method not in _IDEMPOTENT)
+            if connection is not None:
+                request = self._requests.whole(call, route.timeouts.total)
+                passage = self._passage(call, seat, pool)
+                if route.retry:
+                    again = partial(passage.start, request=request, timeouts=route.timeouts)
+                    self._allow_retry(call, passage, route.timeouts, again)
+                passage.start(connection, request, route.timeouts)
+                return True
+        except BaseException:
+            self._take_back(call, seat, connection, passage)
+            raise
+        seat.decline()
+        return False
+
+    # --- with waiting ---
+
+    async def __call__(self, call: Call) -> web.StreamResponse:
+        assert call.route is not None and call.client is not None
+        if ends_here(call):
+            host = request_target.host_of(call.head.hosts[0])
+            methods = call.snapshot.table.methods(call.route, host, call.path)
+            return reply.empty(204, {hdrs.ALLOW: ", ".join(methods)})
+        self._health.require(self._backend)
+        timeouts, handshake = accept(call, self._pools, self._tunnels)
+        spool = Spool(self._spools.use(call))
+        try:
+            seat, pool, connection = await self._get_there(call, spool, timeouts, handshake is not None)
+            passage: Passage | None = None
+            try:
+                passage = self._passage(call, seat, pool)
+                if handshake is not None:
+                    request = self._requests.head(call, -1, handshake.lines, 0.0)
+                    handshake.follow(passage, passage.start(connection, request, timeouts))
+                else:
+                    if call.route.retry:
+                        again = partial(self._start, call, passage, spool, timeouts)
+                        self._allow_retry(call, passage, timeouts, again)
+                    self._start(call, passage, spool, timeouts, connection)
+            except BaseException:
+                self._take_back(call, seat, connection, passage)
+                raise
+            try:
+                await passage.finished()
+            except asyncio.CancelledError:
+                if call.client.tunnel is not None:
+                    call.client.tunnel.cut()
+                passage.client_lost()
+                raise
+            return reply.Sent(call.status, keep_alive=passage.keep_alive)
+        finally:
+            spool.close()
+
+    def _take_back(
+        self, call: Call, seat: MovingSeat, connection: Connection | None, passage: Passage | None
+    ) -> None:
+        """A call could not be started, by a bug: give back all that it has. An exchange that has begun owns
+        the seat and the connection, and gives them back itself."""
+        if passage is not None:
+            passage.undo()
+            if passage.exchange is not None:
+                return
+        try:
+            if connection is not None:
+                connection.close()
+            self._health.left(seat.address, call)
+        finally:
+            seat.decline()
+
+    def _passage(self, call: Call, seat: Seat, pool: Pool) -> Passage:
+        assert call.route is not None and call.client is not None
+        return Passage(
+            call,
+            call.client,
+            seat,
+            pool,
+            self._pools,
+            self._health,
+            self._lifetimes,
+            self._spools,
+            via=self._via,
+            threaded=self._backend.threaded,
+            total=call.route.timeouts.total,
+        )
+
+    def _buffers(self, call: Call) -> bool:
+        """Whether the body has to be read to its end before it is sent: a thread must not wait for it, and a
+        request that is tried again needs it twice."""
+        assert call.route is not None
+        if call.content is None:
+            return False  # it came whole
+        return self._backend.threaded or (call.route.retry and call.method in retry.METHODS)
+
+    async def _get_there(
+        self, call: Call, spool: Spool, timeouts: Timeouts, stream: bool
+    ) -> tuple[MovingSeat, Pool, Connection]:
+        """All before the first byte: the whole body where it is buffered, a seat (stream: one for what has no
+        end in sight), a connection. A client that leaves by then was never there."""
+        task = asyncio.current_task()
+        assert task is not None and call.client is not None
+        call.client.on_gone = task.cancel
+        try:
+            if self._buffers(call):
+                self._admission.check(call, self._backend, _left(call, timeouts, timeouts.queue))
+                async with asyncio.timeout(_left(call, timeouts, timeouts.total) if timeouts.total else None):
+                    await spool.fill(call)
+            return await self._reach(call, timeouts, stream=stream)
+        except TimeoutError:
+            raise RequestTimeout("The body did not come within the call's total time.", close=True) from None
+        finally:
+            call.client.on_gone = None
+
+    async def _reach(
+        self, call: Call, timeouts: Timeouts, failed: Address | None = None, *, stream: bool = False
+    ) -> tuple[MovingSeat, Pool, Connection]:
+        """A seat and a connection within the call's time. failed: the address that is the last choice. Raises
+        BackendSaturated, BackendUnavailable."""
+        before = perf_counter()
+        try:
+            seat = await self._sit(call, timeouts, stream=stream)
+        finally:
+            call.queue_s += perf_counter() - before
+        try:
+            return seat, *await self._connect(call, seat, timeouts, failed)
+        except BaseException:
+            try:
+                self._health.left(seat.address, call)
+            finally:
+                seat.decline()
+            raise
+
+    async def _sit(self, call: Call, timeouts: Timeouts, *, stream: bool) -> MovingSeat:
+        """A seat at an address that is healthy, or whose trial is this call's."""
+        while True:
+            if stream:
+                seat = self._admission.admit_stream(call, self._backend)
+            else:
+                seat = await self._admission.admit(call, self._backend, _left(call, timeouts, timeouts.queue))
+            try:
+                if self._health.enter(seat.address, call):
+                    return seat
+            except BaseException:
+                seat.decline()
+                raise
+            seat.decline()
+
+    async def _connect(
+        self, call: Call, seat: MovingSeat, timeouts: Timeouts, failed: Address | None
+    ) -> tuple[Pool, Connection]:
+        """A connection; to another address, if it has a seat, where one refuses: no byte was sent yet.
+        failed: where the request was before; now it gets a new connection, and elsewhere if possible."""
+        assert call.route is not None
+        backend, first, own = self._backend, seat.address, call.route.timeouts.connect
+        order = [first, *(other for other in backend.addresses if other is not first)]
+        if failed is not None:
+            order.sort(key=lambda address: address == failed)
+        for address in order:
+            if address is not (before := seat.address):
+                if not (self._health.is_closed(address) and seat.move(address)):
+                    continue
+                self._health.left(before, call)  # a trial that it may have had there is another's
+            pool = self._pools.of(address, backend.reuse_idle)
+            warm = pool.take(fresh=call.method not in _IDEMPOTENT) if failed is None else None
+            time, began = _left(call, timeouts, timeouts.connect), perf_counter()
+            try:
+                return pool, warm or await pool.connect(time)
+            except BackendUnavailable as error:
+                refused = error
+                if time >= own or perf_counter() - began < time:
+                    what = "its name is not resolved" if isinstance(error, NameUnresolved) else ""
+                    self._health.failed(address, "connect", what)
+                else:  # it had not the route's time to accept, only what the call had left of it
+                    self._health.left(address, call)
+        raise refused
+
+    def _allow_retry(
+        self, call: Call, passage: Passage, timeouts: Timeouts, send: Callable[[Connection], object]
+    ) -> None:
+        """`send` is called again should the backend reset the connection before any byte of an answer."""
+        name = self._backend.name
+        self._retries.deposit(name)
+        if call.method in retry.METHODS:
+            passage.retry = Retry(passage, name, self._retries, partial(self._reach, call, timeouts), send)
+
+    def _start(
+        self, call: Call, passage: Passage, spool: Spool, timeouts: Timeouts, connection: Connection
+    ) -> None:
+        """Send the head and what is in hand of the body; the rest follows beside. A backend may answer by the
+        head alone: what could have left with it must, or neither connection can be used again."""
+        if call.content is None:
+            passage.start(connection, self._requests.whole(call, timeouts.total), timeouts)
+            return
+        stream: AsyncIterator[bytes] | None = None
+        if self._buffers(call):
+            length = spool.length if spool.length or call.head.length >= 0 else -1
+            coding = b""
+            if spool.length and not spool.small:
+                stream = spool.chunks()
+        else:
+            announced = body.announced_length(call)
+            coding = b"Transfer-Encoding: chunked\r\n" if announced is None else b""
+            length = -1 if announced is None or (not announced and call.head.length < 0) else announced
+            stream = body.chunks(call) if announced is None or announced else None
+        request = self._requests.head(call, length, coding, timeouts.total) + spool.small
+        exchange = passage.start(connection, request, timeouts, complete=stream is None)
+        if stream is not None:
+            passage.beside(_upload(passage, exchange, stream, length))
+
+
+async def _upload(passage: Passage, exchange: Exchange, stream: AsyncIterator[bytes], length: int) -> None:
+    """Send the rest of the request with back-pressure. length: -1 means chunked. The request counts as sent
+    only when all that was announced has left: else the connection would carry on in the middle of it."""
+    connection, turn = exchange.connection, passage.turn()
+    sent = 0
+    try:
+        async for chunk in stream:
+            if turn is not None:
+                await turn.come()
+            sent += len(chunk)
+            if exchange.done or connection.transport is None:
+                return
+            connection.transport.write(chunk if length >= 0 else b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            if sent == length:
+                exchange.sent_all()  # the answer may come before the stream says that it has ended
+                return
+            await (connection.drained() if turn is None else turn.drained(connection))
+        if exchange.done or connection.transport is None:
+            return
+        if length >= 0 and sent != length:
+            raise BadRequest("The body is shorter than announced.", close=True)
+        if length < 0:
+            connection.transport.write(b"0\r\n\r\n")
+        exchange.sent_all()
+    except GatewayError as error:
+        passage.give_up(error)
+    except ConnectionError:
+        passage.client_lost()
+    finally:
+        if turn is not None:
+            turn.end()
+
+
+def _left(call: Call, timeouts: Timeouts, most: float) -> float:
+    """Seconds that a step of the call may take, of those that the whole call has."""
+    return min(most, timeouts.total - (perf_counter() - call.started)) if timeouts.total else most
+
+
+def ends_here(call: Call) -> bool:
+    """Whether it is this hop that an OPTIONS asks about."""
+    return call.method == "OPTIONS" and max_forwards.hops(call.head) == 0
+
+
+def accept(call: Call, pools: Pools, tunnels: Tunnels) -> tuple[Timeouts, Handshake | None]:
+    """What the head says of the call's time-outs, and the handshake where it is to become a WebSocket. Raises
+    for a head that says it badly."""
+    assert call.route is not None
+    timeouts = deadline.shortened(call.route.timeouts, call.head.timeouts)
+    rule = asked(call)
+    return timeouts, Handshake(call, rule, pools, tunnels) if rule is not None else None

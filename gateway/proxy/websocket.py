@@ -1,0 +1,116 @@
+"""A WebSocket on its way to a backend: the handshake on both sides, each with its own key; then a tunnel.
+
+By then the request was authorised as any other. A backend's refusal of the upgrade passes as any answer.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import time
+
+from gateway.call import Call
+from gateway.core.errors import BadRequest, Unauthenticated
+from gateway.core.http.response_head import AnswerHead
+from gateway.core.model import WebSocketRule
+from gateway.core.policy.forwarding import public_host
+from gateway.core.websocket import handshake
+from gateway.edge.backend.exchange import Exchange
+from gateway.edge.backend.pool import Pools
+from gateway.edge.response.reply import date_line
+from gateway.edge.websocket.tunnel import Tunnel, Tunnels
+from gateway.proxy.passage import Passage
+
+
+def asked(call: Call) -> WebSocketRule | None:
+    """The route's rule when this request is to become a WebSocket. Any other Upgrade, and one on a route
+    without the rule, is ignored (RFC 9110 section 7.8)."""
+    rule = call.route.websocket if call.route is not None else None
+    if rule is None or call.old or call.method != "GET" or call.head.upgrades != ["websocket"]:
+        return None
+    return rule if "upgrade" in call.head.connection else None
+
+
+class Handshake:
+    """One opening handshake. lines: what the request to the backend carries of it.
+
+    Raises BadRequest, UpgradeRequired, Forbidden (Origin), Unauthenticated.
+    """
+
+    def __init__(self, call: Call, rule: WebSocketRule, pools: Pools, tunnels: Tunnels) -> None:
+        given = call.headers
+        self._call = call
+        self._rule = rule
+        self._pools = pools
+        self._tunnels = tunnels
+        self._client_key = handshake.check_key(
+            given.getall("Sec-WebSocket-Key", ()), given.getall("Sec-WebSocket-Version", ())
+        )
+        if call.head.length > 0 or call.head.codings:
+            raise BadRequest("A request for a WebSocket has no body.", close=True)
+        host = public_host(call.forwarded, call.head.hosts[0])
+        handshake.check_origin(call.head.origins, host, rule.origins)
+        self._offered = handshake.names(given.getall("Sec-WebSocket-Protocol", ()))
+        _require_fresh(call)
+        self._key = base64.b64encode(os.urandom(16)).decode()
+        self.lines = (
+            "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+            f"Sec-WebSocket-Key: {self._key}\r\nSec-WebSocket-Version: {handshake.VERSION}\r\n"
+        ).encode()
+
+    def follow(self, passage: Passage, exchange: Exchange) -> None:
+        """The request is on its way: take the 101, should it come."""
+
+        def upgraded(head: AnswerHead, raw: bytes, rest: bytes) -> None:
+            handshake.check_answer(raw, self._key, self._offered)
+            self._open(passage, exchange, head, rest)
+
+        exchange.on_upgrade = upgraded
+
+    def _open(self, passage: Passage, exchange: Exchange, head: AnswerHead, rest: bytes) -> None:
+        """The passage keeps its seat until the tunnel ends."""
+        call, client = self._call, self._call.client
+        assert client is not None
+
+        def ended(tunnel: Tunnel) -> None:
+            self._pools.forget(tunnel)
+            self._tunnels.discard(tunnel)
+            exchange.abort()
+            passage.finish()
+
+        tunnel = Tunnel(call, exchange.connection, self._rule, ended, self._tunnels.turns)
+        try:
+            answer = self._answer(head, passage.via.response(head.old))
+            exchange.connection.exchange = tunnel
+            self._pools.forget(exchange)
+            self._pools.watch(tunnel, Tunnel.look)
+            self._tunnels.add(tunnel)
+            passage.upgraded()
+            early = client.begin_tunnel(tunnel)
+            tunnel.start(answer, early, rest)  # it may end at once
+        except BaseException:
+            tunnel.cut()
+            raise
+
+    def _answer(self, head: AnswerHead, via: bytes) -> bytes:
+        """The client's 101: the backend's headers, but for what is of its own hop."""
+        own = (b"sec-websocket-accept:", b"sec-websocket-version:")
+        kept = [line for line in head.lines.splitlines(True) if not line.lower().startswith(own)]
+        return b"".join(
+            (
+                b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
+                f"Sec-WebSocket-Accept: {handshake.accept(self._client_key)}\r\n".encode(),
+                *kept,
+                via,
+                f"X-Request-ID: {self._call.id}\r\n".encode(),
+                b"" if head.dated else date_line(),
+                b"" if head.served else b"Server: gateway\r\n",
+                b"\r\n",
+            )
+        )
+
+
+def _require_fresh(call: Call) -> None:
+    """A token whose time is over is taken for a while (the clocks' leeway), but opens no WebSocket."""
+    if call.identity is not None and call.identity.expires <= time.time():
+        raise Unauthenticated("The token has expired, so it opens no WebSocket.")
