@@ -14,7 +14,11 @@ from pathlib import Path
 from time import monotonic, perf_counter, time
 from typing import Any
 
+from gateway.admission.admission import Admission
+from gateway.auth.keys import CURSOR_KEY, Keys, ensure_secret, ensure_signing_key
 from gateway.call import Call, Snapshot, Target
+from gateway.config import own_addresses
+from gateway.config.live import ConfigService, Refusal
 from gateway.core.errors import Draining
 from gateway.core.model import Backend
 from gateway.core.openmetrics import Gauge
@@ -31,34 +35,31 @@ from gateway.edge.client.places import public_room
 from gateway.edge.lifetimes import Lifetimes
 from gateway.edge.spool import Spools
 from gateway.edge.websocket.tunnel import Tunnels
+from gateway.health.circuits import Health
+from gateway.health.probes import Probes
 from gateway.life import Life, Policies
-from gateway.proxy.target import Proxy
-from gateway.runtime.periodic import Boundary, Periodic
-from gateway.runtime.process_pool import ProcessPool
-from gateway.services import lock, own_addresses, runtime
-from gateway.services.admission import Admission
-from gateway.services.child import ChildSpec
-from gateway.services.config import ConfigService, Refusal
-from gateway.services.drain import Drain
-from gateway.services.folders import (
+from gateway.limits.quotas import Quotas
+from gateway.limits.rates import Limits
+from gateway.limits.retries import Retries
+from gateway.process import interpreter, lock
+from gateway.process.child import ChildSpec
+from gateway.process.drain import Drain
+from gateway.process.folders import (
     data_folder,
     private_folder,
     socket_folder,
     temporary_folder_problems,
 )
-from gateway.services.health import Health
-from gateway.services.keys import CURSOR_KEY, Keys, ensure_secret, ensure_signing_key
-from gateway.services.limits import Limits
-from gateway.services.metrics import Metrics
+from gateway.process.supervisor import Supervisor
+from gateway.proxy.target import Proxy
+from gateway.runtime.periodic import Boundary, Periodic
+from gateway.runtime.process_pool import ProcessPool
 from gateway.services.named import named_by
-from gateway.services.probes import Probes
-from gateway.services.quotas import Quotas
-from gateway.services.retries import Retries
-from gateway.services.supervisor import Supervisor
 from gateway.store.json.large import Jobs
 from gateway.store.port import DocumentStore
 from gateway.store.sqlite.engine import SQLiteDocumentStore
 from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.metrics import Metrics
 
 L = logging.getLogger(__name__)
 _ENDING = 4.0  # seconds that each part may take at the end
@@ -126,7 +127,7 @@ class Gateway:
         told, routing = (self._applied, self._refused), Path(config.routing)
         self.live = ConfigService(routing, self._target, self.sockets, *told, judge=self._own_addresses)
         self.life = Life(self._policies())
-        self.listener = Listener(self.life, public_room(runtime.descriptors()), memory=self.memory)
+        self.listener = Listener(self.life, public_room(interpreter.descriptors()), memory=self.memory)
         self._commands = config.commands if supervise else ()
         self.supervisor = Supervisor([])
         self._instrument()

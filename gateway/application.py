@@ -24,10 +24,11 @@ from gateway.call import Snapshot
 from gateway.core.process.settings import parse_process
 from gateway.edge.client import places
 from gateway.edge.client.listener import Listener, ListenError, bind_all
+from gateway.process import interpreter, signals
+from gateway.process.last_resort import LastResort
 from gateway.runtime.periodic import Boundary
-from gateway.services import process_metrics, runtime, signals
-from gateway.services.last_resort import LastResort
-from gateway.services.logs import LogThread
+from gateway.telemetry import process_metrics
+from gateway.telemetry.logs import LogThread
 
 L = logging.getLogger(__name__)
 _LAST_LINES = 0.2  # seconds that the log may take when the process ends at once
@@ -103,7 +104,7 @@ class GatewayApplication(asab.Application):
             self.gateway.ready = False  # no load balancer knows of it yet: nothing to wait for
             await self.gateway.drain()
             raise
-        runtime.settle()
+        interpreter.settle()
         with Boundary("telling that it is ready"):
             self._on_ready(self.gateway)
 
@@ -131,7 +132,7 @@ class GatewayApplication(asab.Application):
         gateway = self.gateway
         pages = AdminService(container.WebApp, lambda: gateway.draining, lambda: gateway.live.current)
         await pages.setup()
-        self._admin = Listener(pages, places.admin_room(runtime.descriptors()), accept_at_once=1)
+        self._admin = Listener(pages, places.admin_room(interpreter.descriptors()), accept_at_once=1)
         self._admin.take(sockets, self._admin_key)
         await self._admin.open()
 
@@ -264,8 +265,8 @@ def run(
     or GatewayError (the store) when it cannot start.
     """
     signals.outlive_stray()
-    runtime.keep_memory()
-    runtime.use_fast_loop()
+    interpreter.keep_memory()
+    interpreter.use_fast_loop()
     signals.hold()  # until initialize(), in the loop's first run
     try:
         application = GatewayApplication(path, supervise=supervise, prepare=prepare, on_ready=on_ready)

@@ -13,10 +13,10 @@ from rich.text import Text
 from gateway import console
 from gateway import demo as trying
 from gateway.app import Gateway
+from gateway.auth.keys import KeysUnusable
 from gateway.core.errors import GatewayError
 from gateway.core.routing.compile import DOCUMENTS
 from gateway.edge.client.listener import reachable
-from gateway.services.keys import KeysUnusable
 
 L = logging.getLogger(__name__)
 _LAST_LINES = 10

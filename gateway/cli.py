@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from gateway import console, documents_cli, new, routing_cli
+from gateway.auth.keys import KeysUnusable
+from gateway.config.live import ConfigRefused
 from gateway.core.errors import GatewayError
 from gateway.core.process import ini
 from gateway.core.process.settings import ProcessConfig, parse_process
 from gateway.core.routing.problems import Problems
+from gateway.process import signals
+from gateway.process.last_resort import leave_within
 from gateway.runtime.files import not_utf8, read_file
 from gateway.runtime.os_reasons import why
-from gateway.services import signals
-from gateway.services.config import ConfigRefused
-from gateway.services.keys import KeysUnusable
-from gateway.services.last_resort import leave_within
 
 CONFIGS = ("gateway.conf", "config/gateway.conf", "/etc/gateway/gateway.conf")  # the first there is
 _MAX_CONF = 1024 * 1024  # bytes

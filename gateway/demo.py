@@ -11,13 +11,13 @@ from typing import Any
 
 import aiohttp
 
+from gateway.auth.keys import issue
+from gateway.config.source import parse_yaml
 from gateway.core.model import Route
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.problems import Problems
 from gateway.runtime import durable
 from gateway.runtime.files import read_text
-from gateway.services.keys import issue
-from gateway.services.source import parse_yaml
 
 TOKEN_TIME = 12 * 3600.0  # seconds
 _OPERATORS = "gateway:"  # scopes of this kind rule the gateway itself: never in a file for trying things out

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from aiohttp import hdrs
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from gateway.auth.keys import Keys
 from gateway.call import Call, Snapshot, Target
 from gateway.core.errors import GatewayError, UnsupportedMediaType
 from gateway.core.http.head import Head
@@ -38,7 +39,6 @@ from gateway.life import Life, Policies
 from gateway.proxy import target as proxy
 from gateway.proxy import websocket
 from gateway.runtime.files import read_text
-from gateway.services.keys import Keys
 from gateway.store.model.write import Quota
 
 _MAX_FILE = 256 * 1024  # bytes of a file of headers

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from gateway import console
+from gateway.config.live import ConfigRefused, digest_of, read
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.problems import Problem
 from gateway.edge.client.listener import reachable
-from gateway.services.config import ConfigRefused, digest_of, read
 
 _TIMEOUT = 5.0  # seconds
 _MAX_ANSWER = 64 * 1024 * 1024  # bytes

@@ -11,13 +11,13 @@ from importlib import resources
 from pathlib import Path
 
 from gateway import console, demo
+from gateway.auth.keys import ensure_signing_key
+from gateway.config.live import compile_text
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.settings import json_schema
+from gateway.process.folders import FolderUnusable, data_folder, socket_folder
 from gateway.runtime import durable
 from gateway.runtime.os_reasons import why
-from gateway.services.config import compile_text
-from gateway.services.folders import FolderUnusable, data_folder, socket_folder
-from gateway.services.keys import ensure_signing_key
 
 CONFIG, ROUTING, BACKEND = "gateway.conf", "routing.yaml", "hello.py"
 _ABOUT = {

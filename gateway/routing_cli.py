@@ -14,7 +14,10 @@ from aiohttp import web
 from rich.markup import escape
 
 from gateway import console
+from gateway.auth.keys import CURSOR_KEY, Keys, ensure_secret, ensure_signing_key, issue
 from gateway.call import Call, Target
+from gateway.config import own_addresses, source
+from gateway.config.live import ConfigRefused, as_dict, compile_text, read
 from gateway.core.http.via import Via
 from gateway.core.model import Route
 from gateway.core.policy.access import ADMIN_SCOPE
@@ -23,11 +26,8 @@ from gateway.core.routing.amounts import parse_duration
 from gateway.core.routing.compile import Compiled
 from gateway.core.routing.problems import Problem, Problems
 from gateway.core.routing.settings import json_schema
+from gateway.process.folders import socket_folder
 from gateway.runtime.files import not_utf8
-from gateway.services import own_addresses, source
-from gateway.services.config import ConfigRefused, as_dict, compile_text, read
-from gateway.services.folders import socket_folder
-from gateway.services.keys import CURSOR_KEY, Keys, ensure_secret, ensure_signing_key, issue
 from gateway.services.named import named_by
 
 _STDIN = "(standard input)"

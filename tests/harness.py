@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 
 from gateway.app import Gateway
+from gateway.auth.keys import load_keys, signing_key
 from gateway.core.jwt.keys import sign
 from gateway.core.jwt.verify import TokenRule
 from gateway.core.process.settings import ProcessConfig
-from gateway.services.keys import load_keys, signing_key
 
 RULE = TokenRule("gateway", "gateway")
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from gateway import console
+from gateway.auth.keys import Keys
 from gateway.cli import main
 from gateway.core.jwt.verify import TokenRule
 from gateway.core.routing.settings import json_schema
-from gateway.services.keys import Keys
 from tests.conf import write_conf
 from tests.eventually import poll
 

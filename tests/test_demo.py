@@ -16,7 +16,7 @@ from gateway import banner, demo
 from gateway.app import Gateway
 from tests import harness
 from tests.fakes import Backend, Heard, always, answer
-from tests.test_serve import UP, Serving
+from tests.process.test_serve import UP, Serving
 
 ROOT = Path(__file__).parents[1]
 ROUTES = [

@@ -12,10 +12,10 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway import explain
 from gateway.app import Gateway
+from gateway.auth.keys import Keys
 from gateway.core.errors import GatewayError
 from gateway.core.http.via import Via
 from gateway.core.routing.check import compile_data
-from gateway.services.keys import Keys
 from tests import harness
 from tests.fakes import Backend, RawClient, always, answer
 

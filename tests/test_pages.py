@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from gateway.config.live import compile_text
 from gateway.core.routing.settings import RouteSettings
-from gateway.services.config import compile_text
-from gateway.services.folders import socket_folder
+from gateway.process.folders import socket_folder
 from tests import pages
 from tests.pages import PAGES, ROOT
 

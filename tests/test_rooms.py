@@ -49,14 +49,14 @@ def test_tests_wait_for_what_must_come_true() -> None:
 
 def test_every_module_was_read(gateway: list[rooms.Module]) -> None:
     names = {module.name for module in gateway}
-    assert {"gateway.core.routing.table", "gateway.life", "gateway.app", "gateway.services.config"} <= names
+    assert {"gateway.core.routing.table", "gateway.life", "gateway.app", "gateway.config.live"} <= names
 
 
 def module(name: str, text: str) -> rooms.Module:
     return rooms.parse(name, name.replace(".", "/") + ".py", text)
 
 
-HIDDEN = "def f():\n    from gateway.services.keys import Keys\n"
+HIDDEN = "def f():\n    from gateway.auth.keys import Keys\n"
 TWO_EXCEPTS = "try:\n    f()\nexcept Exception:\n    g()\n" * 2
 TYPES = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from gateway.app import Gateway\n"
 

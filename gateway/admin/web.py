@@ -1,4 +1,4 @@
-"""The routes of the admin listener. It reads services; every change goes through services/config.py."""
+"""The routes of the admin listener. It reads services; every change goes through config/live.py."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from aiohttp import hdrs, web
 
 from gateway.admin import guard
 from gateway.admin.slices import gathered
+from gateway.admission.admission import Admission
+from gateway.auth.keys import Keys
+from gateway.config.live import ConfigService
 from gateway.core import redact
 from gateway.core.model import Tenant
 from gateway.core.pieces import Pairs, pieces
 from gateway.core.process.listeners import is_loopback
 from gateway.core.process.settings import ProcessConfig
 from gateway.documents.request import preconditions
-from gateway.services.admission import Admission
-from gateway.services.config import ConfigService
-from gateway.services.health import Health
-from gateway.services.keys import Keys
-from gateway.services.metrics import CONTENT_TYPE, Metrics
-from gateway.services.supervisor import Supervisor
+from gateway.health.circuits import Health
+from gateway.process.supervisor import Supervisor
 from gateway.store.port import DocumentStore
+from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
 
 
 class View(Protocol):

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from gateway.auth.keys import KeysUnusable
+from gateway.config.live import ConfigRefused
 from gateway.core.errors import StoreUnavailable
+from gateway.process.folders import FolderUnusable
 from gateway.runtime.os_reasons import why
-from gateway.services.config import ConfigRefused
-from gateway.services.folders import FolderUnusable
-from gateway.services.keys import KeysUnusable
 
 
 class SettingUnusable(OSError):

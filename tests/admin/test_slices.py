@@ -18,9 +18,9 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from gateway.admin.slices import gathered
+from gateway.admission import view
 from gateway.app import Gateway
 from gateway.core import redact
-from gateway.services import admission_view
 from tests import harness
 from tests.admin.test_admin import admin_of
 
@@ -138,7 +138,7 @@ def test_ten_thousand_tenants_that_wait_are_looked_at_in_steps() -> None:
     waiting = sum(map(len, queues.values()))
     line: Any = SimpleNamespace(fair=SimpleNamespace(waiting=waiting, flows=flows))
     steps = 0
-    looking = admission_view.waiting_by_tenant(line)
+    looking = view.waiting_by_tenant(line)
     while True:
         try:
             next(looking)
@@ -154,4 +154,4 @@ def test_ten_thousand_tenants_that_wait_are_looked_at_in_steps() -> None:
 
 def test_while_nobody_waits_no_tenant_is_looked_at() -> None:
     line: Any = SimpleNamespace(fair=SimpleNamespace(waiting=0, flows=None))
-    assert list(admission_view.waiting_by_tenant(line)) == []
+    assert list(view.waiting_by_tenant(line)) == []

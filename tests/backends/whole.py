@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.auth.keys import issue
 from gateway.core.jwt.verify import TokenRule
-from gateway.services.keys import issue
 from tests.eventually import END, poll
 from tests.ports import free_port
 

@@ -9,10 +9,10 @@ import tracemalloc
 from types import SimpleNamespace
 from typing import Any, cast
 
+from gateway.admission.admission import Admission
+from gateway.admission.seats import Line, Place, Seat
 from gateway.call import Call
 from gateway.core.model import Address, Backend, Route, Tenant, TenantId
-from gateway.services.admission import Admission
-from gateway.services.seats import Line, Place, Seat
 from tests.bench.bars import bar
 
 TAKE, DECISION = 4.0, 20.0  # microseconds

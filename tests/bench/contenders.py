@@ -16,8 +16,8 @@ from pathlib import Path
 
 import yaml
 
+from gateway.auth.keys import issue
 from gateway.core.jwt.verify import TokenRule
-from gateway.services.keys import issue
 from tests.bench import machine
 from tests.bench.backend import BODY, LARGE
 from tests.bench.servers import Server

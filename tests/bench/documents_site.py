@@ -18,9 +18,9 @@ from urllib.parse import urlencode
 
 import yaml
 
+from gateway.auth.keys import issue
 from gateway.core.jwt.verify import TokenRule
 from gateway.core.model import TenantId
-from gateway.services.keys import issue
 from gateway.store.model import collection as collections
 from gateway.store.model.write import Replace
 from gateway.store.sqlite.engine import SQLiteDocumentStore

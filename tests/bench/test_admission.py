@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from gateway.services.config import compile_text
+from gateway.config.live import compile_text
 from tests.bench import admission, admission_cost, admission_plot, open_load, report_admission
 from tests.bench.admission import CASES, Case
 from tests.bench.open_load import Answer, Seen, Stream

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from gateway.services.config import compile_text
+from gateway.config.live import compile_text
 from tests.bench import (
     contenders,
     load,

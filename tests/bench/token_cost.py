@@ -15,9 +15,9 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
 
+from gateway.auth.keys import Keys
 from gateway.core.jwt.keys import parse_keys, sign
 from gateway.core.jwt.verify import TokenRule
-from gateway.services.keys import Keys
 from tests.bench.bars import bar
 
 BAR = 1.3  # times what PyJWT alone takes

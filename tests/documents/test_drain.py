@@ -57,7 +57,7 @@ async def test_an_export_whose_client_reads_is_whole(tmp_path: Path) -> None:
 async def test_a_client_that_does_not_read_is_cut_and_its_call_keeps_its_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr("gateway.services.drain.ENDING", 0.2)
+    monkeypatch.setattr("gateway.process.drain.ENDING", 0.2)
     async with serving(tmp_path) as api:
         if "export" in path:
             await fill(api)

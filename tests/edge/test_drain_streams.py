@@ -83,7 +83,7 @@ async def test_it_ends_behind_a_whole_event_and_drops_what_has_begun_of_the_next
 async def test_an_event_whose_rest_does_not_come_is_cut_so_that_it_does_not_look_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.services.drain.ENDING", 0.2)
+    monkeypatch.setattr("gateway.process.drain.ENDING", 0.2)
     async with Backend(events(b"data: 1\n\ndata: 2")) as backend:
         async with harness.running(tmp_path, config(backend), drain=DRAIN) as gateway:
             client = await RawClient.connect(harness.address(gateway))
@@ -109,7 +109,7 @@ async def test_a_compressed_stream_is_cut_for_nobody_sees_where_its_events_end(t
 async def test_a_client_that_does_not_read_its_stream_holds_nothing_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.services.drain.ENDING", 0.2)
+    monkeypatch.setattr("gateway.process.drain.ENDING", 0.2)
     big = b"data: " + b"x" * 60_000 + b"\n\n"
     async with Backend(events(*[big] * 400)) as backend:
         async with harness.running(tmp_path, config(backend), drain=DRAIN) as gateway:
@@ -175,7 +175,7 @@ async def test_both_sides_of_a_websocket_are_told_1001(tmp_path: Path) -> None:
 async def test_a_websocket_whose_sides_do_not_answer_the_close_holds_nothing_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.services.drain.ENDING", 0.2)
+    monkeypatch.setattr("gateway.process.drain.ENDING", 0.2)
 
     async def play(peer: Peer) -> None:
         await asyncio.Event().wait()

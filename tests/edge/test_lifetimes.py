@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from gateway.app import Gateway
-from gateway.services.keys import ensure_signing_key
+from gateway.auth.keys import ensure_signing_key
 from tests import harness
 from tests.edge.test_drain_streams import EVENTS, chunk, logged
 from tests.edge.websocket.tunnels import cut_at_the_end, opened

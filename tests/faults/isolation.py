@@ -27,8 +27,8 @@ from typing import Any
 import aiohttp
 import yaml
 
+from gateway.auth.keys import issue
 from gateway.core.jwt.verify import TokenRule
-from gateway.services.keys import issue
 from tests.bench import machine
 from tests.bench.contenders import Site as Keys
 from tests.bench.servers import Server

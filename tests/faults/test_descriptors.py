@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.eventually import END, meanwhile, poll
-from tests.test_serve import Serving
+from tests.process.test_serve import Serving
 
 pytestmark = pytest.mark.whole
 LIMIT = 512

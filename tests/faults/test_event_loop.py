@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from gateway.services.child_process import ChildProcess
+from gateway.process.child_process import ChildProcess
 from gateway.store.sqlite.documents import read_small
 from gateway.store.sqlite.files.open_files import TenantFile
 from tests import harness

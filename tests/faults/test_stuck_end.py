@@ -12,8 +12,8 @@ import yaml
 
 from tests import harness
 from tests.eventually import END, poll
-from tests.test_serve import Serving
-from tests.test_stopping import children, lines
+from tests.process.test_serve import Serving
+from tests.process.test_stopping import children, lines
 
 pytestmark = pytest.mark.whole
 

@@ -22,7 +22,7 @@ def application(environ, start_response):
 
 PARENT = """
 import asyncio, sys
-from gateway.services.supervisor import ChildSpec, Supervisor
+from gateway.process.supervisor import ChildSpec, Supervisor
 
 folder = sys.argv[1]
 

@@ -12,6 +12,8 @@ from typing import Any, cast
 
 import pytest
 
+from gateway.admission.admission import Admission
+from gateway.admission.seats import Line
 from gateway.app import Gateway
 from gateway.core.model import Address
 from gateway.core.model import Backend as ModelBackend
@@ -23,17 +25,15 @@ from gateway.edge.client.connection import ClientConnection
 from gateway.edge.response.relay import Relay
 from gateway.edge.spool import Spool
 from gateway.edge.websocket.tunnel import Tunnel, Tunnels
+from gateway.health.circuits import Health
+from gateway.health.probes import Probes
+from gateway.limits.retries import Retries
 from gateway.proxy import websocket
 from gateway.proxy.passage import Passage
 from gateway.proxy.request import Requests
 from gateway.proxy.retry import Retry
 from gateway.proxy.target import Proxy
-from gateway.services.admission import Admission
-from gateway.services.health import Health
-from gateway.services.metrics import Metrics
-from gateway.services.probes import Probes
-from gateway.services.retries import Retries
-from gateway.services.seats import Line
+from gateway.telemetry.metrics import Metrics
 from tests import harness
 from tests.eventually import eventually
 from tests.fakes import Backend, Heard, RawClient, answer

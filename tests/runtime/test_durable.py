@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from gateway.auth.keys import ensure_secret, ensure_signing_key
 from gateway.core.model import TenantId
+from gateway.limits.quotas import Quotas
+from gateway.process.folders import private_folder
 from gateway.runtime import durable
-from gateway.services.folders import private_folder
-from gateway.services.keys import ensure_secret, ensure_signing_key
-from gateway.services.quotas import Quotas
 from gateway.store.sqlite.files.connections import open_writer
 from gateway.store.sqlite.operator import SQLiteOperator
 

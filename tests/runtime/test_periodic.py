@@ -13,19 +13,21 @@ from typing import Any, cast
 import pytest
 import yaml
 
+from gateway.admission import admission
+from gateway.admission.admission import Admission
+from gateway.config.live import ConfigService
 from gateway.core.model import Address, Backend
 from gateway.core.policy.circuit import HealthRule
 from gateway.edge.backend import pool
 from gateway.edge.backend.pool import Pools
 from gateway.edge.client import listener
+from gateway.health import probes
+from gateway.health.circuits import Health
+from gateway.health.probes import Probes
+from gateway.limits import quotas
+from gateway.limits.quotas import Quotas
 from gateway.runtime import periodic
 from gateway.runtime.periodic import Boundary, Periodic
-from gateway.services import admission, probes, quotas
-from gateway.services.admission import Admission
-from gateway.services.config import ConfigService
-from gateway.services.health import Health
-from gateway.services.probes import Probes
-from gateway.services.quotas import Quotas
 from gateway.store.json.large import Jobs
 from gateway.store.mongo import changes as mongo_changes
 from gateway.store.mongo.large import Few

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.auth.keys import KeysUnusable
+from gateway.config.live import ConfigRefused
 from gateway.core.errors import StoreUnavailable
-from gateway.services.config import ConfigRefused
-from gateway.services.keys import KeysUnusable
 from gateway.services.named import SettingUnusable, named_by
 from tests.harness import running
 

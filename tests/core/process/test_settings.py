@@ -14,7 +14,7 @@ import pytest
 from gateway.core.process.command_line import Command
 from gateway.core.process.settings import ProcessConfig, parse_process
 from gateway.core.routing.problems import Problem, Problems
-from gateway.services.child import ChildSpec
+from gateway.process.child import ChildSpec
 
 CONFIG = Path(__file__).parents[3] / "config" / "gateway.conf"
 

@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from gateway.config.source import parse_yaml
 from gateway.core.model import Backend, Timeouts, WebSocketRule
 from gateway.core.policy.circuit import HealthRule
 from gateway.core.policy.limits import LimitRules, Rate
@@ -24,7 +25,6 @@ from gateway.core.routing.settings import (
     json_schema,
     parse,
 )
-from gateway.services.source import parse_yaml
 
 CONFIG = Path(__file__).parents[3] / "config"
 BACKENDS = {

@@ -14,11 +14,11 @@ import jsonschema
 import pytest
 import yaml
 
+from gateway.config.source import parse_yaml, with_lines
 from gateway.core.redact import redact
 from gateway.core.routing.problems import Path, Problem, Problems
 from gateway.core.routing.settings import Settings, json_schema, parse
 from gateway.core.routing.shape import Slot, bare, flow, shown
-from gateway.services.source import parse_yaml, with_lines
 
 BASE: dict[str, Any] = {
     "version": 1,
