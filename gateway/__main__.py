@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from gateway import requirements
+from gateway.cli import requirements
 
 
 def main() -> int:
@@ -17,7 +17,7 @@ def main() -> int:
         if unfit:
             sys.stderr.write(unfit + "\n")
             return requirements.EXIT_CODE
-        from gateway import cli  # not before: what it imports may be what is missing
+        from gateway.cli import main as cli  # not before: what it imports may be what is missing
 
         return cli.main()
     except KeyboardInterrupt:  # while it imports, which takes half a second

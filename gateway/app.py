@@ -54,7 +54,7 @@ from gateway.process.supervisor import Supervisor
 from gateway.proxy.target import Proxy
 from gateway.runtime.periodic import Boundary, Periodic
 from gateway.runtime.process_pool import ProcessPool
-from gateway.services.named import named_by
+from gateway.setting_errors import named_by
 from gateway.store.json.large import Jobs
 from gateway.store.port import DocumentStore
 from gateway.store.sqlite.engine import SQLiteDocumentStore

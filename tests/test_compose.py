@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.cli import load_process, main
+from gateway.cli.main import load_process, main
 from tests.eventually import poll
 from tests.ports import free_port
 from tests.store.mongo import server

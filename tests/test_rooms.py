@@ -75,7 +75,7 @@ TYPES = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from gateway.a
         (rooms.third_party, "gateway.services.x", "from aiohttp import web\n", 1),
         (rooms.third_party, "gateway.store.sqlite.engine", "import motor\n", 1),
         (rooms.third_party, "gateway.store.mongo.write.plan", "from bson import encode\n", 1),
-        (rooms.third_party, "gateway.cli", "from pydantic import BaseModel\n", 1),
+        (rooms.third_party, "gateway.cli.main", "from pydantic import BaseModel\n", 1),
         (LAWS["core is pure"], "gateway.core.x", "def f():\n    import time\n", 2),
         (LAWS["core is pure"], "gateway.core.x", "import yaml\n", 1),
         (LAWS["core is pure"], "gateway.core.x", "async def f():\n    pass\n", 1),
@@ -117,7 +117,7 @@ def test_a_breach_is_named_with_its_file_and_line(law, name: str, text: str, lin
 @pytest.mark.parametrize(
     ("law", "name", "text"),
     [
-        (rooms.layers, "gateway.cli", "from gateway.app import run\nfrom gateway import life\n"),
+        (rooms.layers, "gateway.cli.main", "from gateway.app import run\nfrom gateway import life\n"),
         (rooms.third_party, "gateway.store.mongo.driver", "import asab\nimport motor\n"),
         (rooms.third_party, "gateway.store.mongo.raw", "import bson\n"),
         (LAWS["core is pure"], "gateway.core.jwt.verify", "import jwt\nimport re\n"),

@@ -159,6 +159,6 @@ async def test_a_second_sigterm_ends_all_of_it_at_once(tmp_path_factory: pytest.
 
 
 def test_the_projects_own_config_is_clean() -> None:
-    from gateway.cli import main
+    from gateway.cli.main import main
 
     assert main(["check", "-c", str(ROOT / "config" / "gateway.conf")]) == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gateway.cli import main
+from gateway.cli.main import main
 from gateway.config import own_addresses
 from gateway.core.model import Address, Backend
 from gateway.core.process.listeners import Listen

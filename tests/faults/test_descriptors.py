@@ -72,7 +72,7 @@ def test_heads_that_never_end_take_neither_side(tmp_path: Path, side: str) -> No
 LOWERED = f"""
 import resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, ({LIMIT}, {LIMIT}))
-from gateway.cli import main
+from gateway.cli.main import main
 sys.exit(main(["serve", "-c", sys.argv[1]]))
 """
 

@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 
 from gateway.auth.keys import ensure_signing_key
-from gateway.cli import main
+from gateway.cli.main import main
+from tests.cli.test_main import BAD, EXPECTED, ROUTING
 from tests.conf import write_conf
 from tests.eventually import END, meanwhile, poll
 from tests.ports import free_port
-from tests.test_cli import BAD, EXPECTED, ROUTING
 
 
 class Serving:

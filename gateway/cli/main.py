@@ -14,8 +14,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from gateway import console, documents_cli, new, routing_cli
 from gateway.auth.keys import KeysUnusable
+from gateway.cli import console, routing
+from gateway.cli import init as new
+from gateway.cli.documents import commands as documents_cli
 from gateway.config.live import ConfigRefused
 from gateway.core.errors import GatewayError
 from gateway.core.process import ini
@@ -116,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("folder", nargs="?", default=".", help="it may be new (default: this one)")
     add("up", _up, "serve, and run the supervised backends", "gateway up -c config/gateway.conf")
     add("serve", _serve, "serve alone", "gateway serve -c config/gateway.conf")
-    routing_cli.add_commands(add, load_process)
+    routing.add_commands(add, load_process)
     about = "look after the stored documents: sizes, export, import, backup, restore, verify"
     documents = commands.add_parser(
         "documents",
@@ -199,7 +201,8 @@ def _serve(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace, *, supervise: bool) -> int:
     signals.outlive_stray()  # the import of ASAB below takes a second
     load_process(arguments.config)  # a clear message before anything begins
-    from gateway import application, banner  # the other commands need not wait for ASAB's import
+    from gateway import application
+    from gateway.cli import banner  # the other commands need not wait for ASAB's import
 
     code = application.run(
         arguments.config,

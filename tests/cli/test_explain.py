@@ -10,9 +10,9 @@ import aiohttp
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from gateway import explain
 from gateway.app import Gateway
 from gateway.auth.keys import Keys
+from gateway.cli import explain
 from gateway.core.errors import GatewayError
 from gateway.core.http.via import Via
 from gateway.core.routing.check import compile_data

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway import console
 from gateway.auth.keys import Keys
-from gateway.cli import main
+from gateway.cli import console
+from gateway.cli.main import main
 from gateway.core.jwt.verify import TokenRule
 from gateway.core.routing.settings import json_schema
 from tests.conf import write_conf
@@ -128,7 +128,7 @@ def test_without_a_config_every_command_says_where_it_looked(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     places = ("config/gateway.conf", "gateway.conf", "/nowhere/gateway.conf")
-    monkeypatch.setattr("gateway.cli.CONFIGS", places)
+    monkeypatch.setattr("gateway.cli.main.CONFIGS", places)
     code, out, err = run(capsys, *command.split())
     assert (code, out) == (1, "")
     for text in ("config/gateway.conf", "gateway.conf", str(tmp_path), "/nowhere/gateway.conf", "-c"):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from rich.text import Text
 
-from gateway import console
+from gateway.cli import console
+from gateway.cli.documents.engine import Engine, Unusable, reason
 from gateway.core.errors import GatewayError, NotFound, NotSupportedByStore, StoreUnavailable
 from gateway.core.model import TenantId
-from gateway.documents_engine import Engine, Unusable, reason
 from gateway.runtime import durable
 
 SUFFIX = ".db"

@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 import gateway
-from gateway import requirements
-from gateway.requirements import NEEDS, Mismatch, Need, mismatches
+from gateway.cli import requirements
+from gateway.cli.requirements import NEEDS, Mismatch, Need, mismatches
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 _private = re.compile(r"_[A-Za-z]\w*").fullmatch
 # Of the standard library, and documented there.
 _DOCUMENTED = {"_exit", "_replace", "_asdict", "_fields"}

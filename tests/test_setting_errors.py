@@ -11,7 +11,7 @@ import pytest
 from gateway.auth.keys import KeysUnusable
 from gateway.config.live import ConfigRefused
 from gateway.core.errors import StoreUnavailable
-from gateway.services.named import SettingUnusable, named_by
+from gateway.setting_errors import SettingUnusable, named_by
 from tests.harness import running
 
 

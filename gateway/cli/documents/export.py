@@ -14,8 +14,8 @@ from typing import BinaryIO
 
 from rich.text import Text
 
-from gateway import console
-from gateway.documents_engine import Engine, Unusable
+from gateway.cli import console
+from gateway.cli.documents.engine import Engine, Unusable
 from gateway.runtime import durable
 from gateway.store.model.collection import Collection
 from gateway.store.model.query import MAX_LIMIT

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from gateway import console
-from gateway.cli import load_process, main
+from gateway.cli import console
+from gateway.cli.documents.engine import Unusable, open_engine
+from gateway.cli.main import load_process, main
 from gateway.core.model import TenantId
-from gateway.documents_engine import Unusable, open_engine
 from gateway.store.model import collection as collections
 from gateway.store.sqlite.engine import SQLiteDocumentStore
 from tests.conf import write_conf

@@ -16,13 +16,13 @@ from typing import Any, Protocol
 from rich.table import Table
 from rich.text import Text
 
-from gateway import console
+from gateway.cli import console
+from gateway.cli.documents.copies import backup, restore
+from gateway.cli.documents.engine import Engine, Unusable, open_engine, reason, tenant_id
+from gateway.cli.documents.export import export
+from gateway.cli.documents.imports import DEFAULT_MAX_ERRORS, import_
 from gateway.core.errors import GatewayError, NotFound, StoreUnavailable
 from gateway.core.process.settings import ProcessConfig
-from gateway.documents_copies import backup, restore
-from gateway.documents_engine import Engine, Unusable, open_engine, reason, tenant_id
-from gateway.documents_export import export
-from gateway.documents_import import DEFAULT_MAX_ERRORS, import_
 from gateway.store.operator import TenantSize
 
 _INTERRUPTED = 128 + signal.SIGINT

@@ -10,10 +10,10 @@ from pathlib import Path
 from rich.rule import Rule
 from rich.text import Text
 
-from gateway import console
-from gateway import demo as trying
 from gateway.app import Gateway
 from gateway.auth.keys import KeysUnusable
+from gateway.cli import console
+from gateway.cli import demo as trying
 from gateway.core.errors import GatewayError
 from gateway.core.routing.compile import DOCUMENTS
 from gateway.edge.client.listener import reachable

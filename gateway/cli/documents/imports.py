@@ -17,9 +17,9 @@ from typing import Any, BinaryIO
 
 from rich.text import Text
 
-from gateway import console
+from gateway.cli import console
+from gateway.cli.documents.engine import Engine, Unusable, reason
 from gateway.core.errors import GatewayError, NotFound, NotSupportedByStore
-from gateway.documents_engine import Engine, Unusable, reason
 from gateway.store.model import collection as collections
 from gateway.store.model.document import check_collection
 from gateway.store.model.write import Outcome

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from gateway import banner
 from gateway.app import Gateway
+from gateway.cli import banner
 from tests import harness
 
 SCOPES = {

@@ -23,7 +23,7 @@ from gateway.store.sqlite.operator import SQLiteOperator
 from tests.conf import write_conf
 from tests.eventually import meanwhile, poll
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 ACME = TenantId("acme")
 ROUNDS = 12
 

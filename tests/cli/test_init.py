@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from gateway import cli, new
+from gateway.cli import init, main
 from gateway.core.routing.settings import json_schema
 from tests.eventually import poll
 from tests.ports import free_port
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MADE = {"gateway.conf", "routing.yaml", "routing.schema.json", "hello.py", ".gitignore", "var"}
 
 
@@ -35,7 +35,7 @@ def test_a_folder_is_made_with_config_keys_a_token_and_a_backend(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["init", "some/shop"]) == 0
+    assert main.main(["init", "some/shop"]) == 0
     folder = tmp_path / "some" / "shop"
     assert names(folder) == MADE
     assert names(tmp_path) == {"some"} and names(tmp_path / "some") == {"shop"}
@@ -46,8 +46,8 @@ def test_a_folder_is_made_with_config_keys_a_token_and_a_backend(
     assert "cd some/shop" in said and "gateway up" in said
     assert (folder / "var" / "demo-token.header").read_text().split()[-1] not in said
     monkeypatch.chdir(folder)
-    assert cli.main(["check"]) == 0, "the config is found without -c"
-    assert cli.main(["explain", "GET", "/hello/world"]) == 1  # there is no token
+    assert main.main(["check"]) == 0, "the config is found without -c"
+    assert main.main(["explain", "GET", "/hello/world"]) == 1  # there is no token
 
 
 def test_the_folder_may_be_the_one_that_one_is_in(
@@ -56,7 +56,7 @@ def test_the_folder_may_be_the_one_that_one_is_in(
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / ".gitignore").write_text("mine")
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["init"]) == 0
+    assert main.main(["init"]) == 0
     assert names(tmp_path) == MADE | {"notes.txt"}
     assert (tmp_path / ".gitignore").read_text() == "mine"
     assert "cd " not in capsys.readouterr().out
@@ -67,7 +67,7 @@ def test_nothing_that_is_there_is_touched(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     (tmp_path / name).symlink_to("nowhere")  # the name is taken, whatever is behind it
-    assert cli.main(["init", str(tmp_path)]) == 1
+    assert main.main(["init", str(tmp_path)]) == 1
     assert names(tmp_path) == {name}
     assert name in capsys.readouterr().err
 
@@ -80,7 +80,7 @@ def test_a_system_that_is_there_keeps_its_token_its_keys_and_its_config(
     (tmp_path / there).parent.mkdir()
     (tmp_path / there).write_text("mine")
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["init"]) == 1
+    assert main.main(["init"]) == 1
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / there]
     assert (tmp_path / there).read_text() == "mine"
     assert there.partition("/")[0] in capsys.readouterr().err
@@ -91,7 +91,7 @@ def test_a_variable_that_is_not_set_is_not_taken_for_the_folder_one_is_in(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["init", name]) == 1
+    assert main.main(["init", name]) == 1
     assert names(tmp_path) == set()
     assert "empty" in capsys.readouterr().err
 
@@ -109,7 +109,7 @@ def test_a_folder_that_cannot_be_made_is_told_with_the_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, said: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["init", name]) == 1
+    assert main.main(["init", name]) == 1
     told = " ".join(capsys.readouterr().err.split())
     assert said in told and "Errno" not in told and "embedded" not in told
 
@@ -122,7 +122,7 @@ def test_a_folder_that_was_removed_below_ones_feet_is_told(
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    assert cli.main(command.split()) == 1
+    assert main.main(command.split()) == 1
     assert "was removed; cd to one that is there" in " ".join(capsys.readouterr().err.split())
 
 
@@ -130,12 +130,12 @@ def test_a_file_where_the_folder_should_be_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "shop").write_text("mine")
-    assert cli.main(["init", str(tmp_path / "shop")]) == 1
+    assert main.main(["init", str(tmp_path / "shop")]) == 1
     assert "shop" in capsys.readouterr().err
 
 
 def test_its_schema_is_that_of_this_version(tmp_path: Path) -> None:
-    written = dict(new.files())
+    written = dict(init.files())
     assert '"front_page"' in written["routing.schema.json"]
     assert str(json_schema()["$schema"]) in written["routing.schema.json"]
 

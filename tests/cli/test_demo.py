@@ -12,13 +12,13 @@ import aiohttp
 import pytest
 import yaml
 
-from gateway import banner, demo
 from gateway.app import Gateway
+from gateway.cli import banner, demo
 from tests import harness
 from tests.fakes import Backend, Heard, always, answer
 from tests.process.test_serve import UP, Serving
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ROUTES = [
     harness.route(
         "docs", "documents", scopes={"read": ["d:read"], "write": ["d:write"], "manage": ["d:manage"]}

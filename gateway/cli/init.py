@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
-from gateway import console, demo
 from gateway.auth.keys import ensure_signing_key
+from gateway.cli import console, demo
 from gateway.config.live import compile_text
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.settings import json_schema

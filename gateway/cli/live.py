@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway import console
+from gateway.cli import console
 from gateway.config.live import ConfigRefused, digest_of, read
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.problems import Problem

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 from aiohttp import web
 from rich.markup import escape
 
-from gateway import console
 from gateway.auth.keys import CURSOR_KEY, Keys, ensure_secret, ensure_signing_key, issue
 from gateway.call import Call, Target
+from gateway.cli import console
 from gateway.config import own_addresses, source
 from gateway.config.live import ConfigRefused, as_dict, compile_text, read
 from gateway.core.http.via import Via
@@ -28,7 +28,7 @@ from gateway.core.routing.problems import Problem, Problems
 from gateway.core.routing.settings import json_schema
 from gateway.process.folders import socket_folder
 from gateway.runtime.files import not_utf8
-from gateway.services.named import named_by
+from gateway.setting_errors import named_by
 
 _STDIN = "(standard input)"
 
@@ -165,7 +165,10 @@ def _routes(arguments: argparse.Namespace, config: ProcessConfig) -> int:
     if not arguments.live:
         _show(_compile(path).table.routes, arguments)
         return 0
-    from gateway import explain, live  # not for the other commands: the gateway's own modules take a while
+    from gateway.cli import (  # not for the other commands: the gateway's own modules take a while
+        explain,
+        live,
+    )
 
     token = explain.read_token(arguments.token) if arguments.token is not None else None
     found = live.ask(config, token)
@@ -211,7 +214,7 @@ def _show(routes: Iterable[Route[Any]], arguments: argparse.Namespace) -> None:
 
 
 def _explain(arguments: argparse.Namespace, config: ProcessConfig) -> int:
-    from gateway import explain  # as above
+    from gateway.cli import explain  # as above
 
     keys = Keys(Path(config.keys), config.tokens)
     headers = explain.parse_headers(arguments.header, arguments.token)

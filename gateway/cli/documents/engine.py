@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from gateway import console
+from gateway.cli import console
 from gateway.core.model import TenantId
 from gateway.core.process.settings import ProcessConfig
 from gateway.store.operator import Operator
