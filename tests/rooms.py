@@ -14,43 +14,25 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 ORDER = (
-    "cli -> app -> admin -> {services | handlers | life} -> {edge | store}"
-    " -> {call | periodic | threads | process_pool}"
-    " -> {fair_seats | loop_slices | scheduling | process_worker} -> core"
+    "cli -> app -> admin"
+    " -> {life | proxy | documents | auth | config | admission | health | limits | process | telemetry}"
+    " -> {edge | store} -> call -> runtime -> core"
 )
 LEVELS = {
-    "core": 0, "fair_seats": 1, "loop_slices": 1, "process_worker": 1, "scheduling": 1, "call": 2,
-    "periodic": 2, "threads": 2, "process_pool": 2, "edge": 3, "store": 3, "services": 4, "handlers": 4,
-    "life": 4, "admin": 5, "app": 6, "cli": 7,
-    "runtime": 1, "proxy": 4, "documents": 4, "auth": 4, "config": 4, "admission": 4, "health": 4,
-    "limits": 4, "process": 4, "telemetry": 4,
+    "core": 0, "runtime": 1, "call": 2, "edge": 3, "store": 3,
+    "life": 4, "proxy": 4, "documents": 4, "auth": 4, "config": 4, "admission": 4, "health": 4, "limits": 4,
+    "process": 4, "telemetry": 4, "admin": 5, "app": 6, "cli": 7,
 }  # fmt: skip
-CLI_FILES = frozenset(
-    {
-        "cli",
-        "console",
-        "banner",
-        "explain",
-        "__main__",
-        "requirements",
-        "demo",
-        "new",
-        "routing_cli",
-        "live",
-        "documents_cli",
-        "documents_copies",
-        "documents_engine",
-        "documents_export",
-        "documents_import",
-    }
-)
 APP_FILES = frozenset({"app", "application", "setting_errors"})
-SERVICES_THAT_FETCH: frozenset[str] = frozenset()
 # Where a broad except may stand: the boundary of requests, and that of what is done again and again. (A
 # job in a worker process has one of its own: what it raises is sent to its caller.)
 WALLS = frozenset({"gateway.life", "gateway.runtime.periodic"})
 WORKER = "gateway.runtime.process_worker"
-FILE_LINES, FUNCTION_LINES = 400, 50
+ASAB_ROOMS = frozenset({"config", "admin", "telemetry"})
+WITHOUT_AIOHTTP = frozenset(
+    {"core", "runtime", "store", "auth", "config", "admission", "health", "limits", "process", "telemetry"}
+)
+FILE_LINES, FUNCTION_LINES = 500, 60
 # Files that hold one concept and are longer all the same: why, and how long at most.
 LONG_FILES = {
     "gateway/core/routing/settings.py": (450, "every key of the routing config"),
@@ -82,7 +64,7 @@ class Module:
             return ""
         if parts[1] in APP_FILES:
             return "app"
-        return "cli" if parts[1] in CLI_FILES else parts[1]
+        return "cli" if parts[1] == "__main__" else parts[1]
 
 
 @dataclass(frozen=True)
@@ -183,14 +165,14 @@ def cycles(modules: list[Module]) -> Iterator[str]:
 
 
 def third_party(modules: list[Module]) -> Iterator[str]:
-    """Who may name asab, aiohttp, motor and pydantic."""
+    """Where asab, aiohttp, the MongoDB driver and pydantic may be named."""
     for item in _all_imports(modules):
         package, room, name = item.target.split(".")[0], item.module.room, item.module.name
         driver = name == "gateway.store.mongo.driver"
-        if package == "asab" and room not in ("app", "services", "admin") and not driver:
-            yield item.breach("asab only in app, services, admin and store/mongo/driver.py")
-        if package == "aiohttp" and room in ("core", "store", "services") and name not in SERVICES_THAT_FETCH:
-            yield item.breach("aiohttp only in edge, handlers, life, call, admin, and services that fetch")
+        if package == "asab" and room not in ASAB_ROOMS and name != "gateway.application" and not driver:
+            yield item.breach("asab only in application, config, admin, telemetry and store/mongo/driver.py")
+        if package == "aiohttp" and room in WITHOUT_AIOHTTP:
+            yield item.breach("aiohttp only in edge, call, life, proxy, documents, admin, app and cli")
         if package in ("motor", "pymongo") and not driver:
             yield item.breach("only store/mongo/driver.py names the MongoDB driver")
         if package == "bson" and not driver and name != "gateway.store.mongo.raw":
@@ -245,7 +227,7 @@ def _name(node: ast.expr) -> str:
 
 
 def sizes(modules: list[Module]) -> Iterator[str]:
-    """A file up to 350 lines, a function up to 50. Migrations are generated."""
+    """A file up to 500 lines, a function up to 60, or a reason. Migrations are generated."""
     for module in modules:
         if ".migrations." in module.name:
             continue

@@ -19,8 +19,8 @@ import yaml
 
 from gateway.cli.main import load_process, main
 from tests.eventually import poll
-from tests.ports import free_port
 from tests.store.mongo import server
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

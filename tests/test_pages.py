@@ -16,8 +16,8 @@ import yaml
 from gateway.config.live import compile_text
 from gateway.core.routing.settings import RouteSettings
 from gateway.process.folders import socket_folder
-from tests import pages
-from tests.pages import PAGES, ROOT
+from tests.support import pages
+from tests.support.pages import PAGES, ROOT
 
 
 def test_the_readme_is_read_in_five_minutes() -> None:

@@ -34,7 +34,7 @@ _NO_PLACE = "nothing can be made there", "name another folder"
 
 def files() -> Iterator[tuple[str, str]]:
     """The name and the text of each file of a new folder."""
-    template = resources.files("gateway") / "template"
+    template = resources.files("gateway.cli") / "template"
     for name in (CONFIG, ROUTING, BACKEND):
         yield name, (template / name).read_text("utf-8")
     yield "routing.schema.json", json.dumps(json_schema(), indent=2) + "\n"

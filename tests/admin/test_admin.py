@@ -26,7 +26,7 @@ from gateway.edge.client.places import EVERYTHING, Room
 from tests import harness
 from tests.eventually import eventually
 from tests.fakes import RawClient
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 ROUTING = harness.routing(
     [harness.route("docs", "documents")], tenants={"acme": {}, "old": {"disabled": True}}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.backends.whole import Whole, whole
+from tests.backends.system.whole import Whole, whole
 
 
 @pytest.fixture(scope="session")

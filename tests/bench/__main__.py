@@ -16,28 +16,38 @@ from rich.console import Console
 from rich.text import Text
 
 from tests import bench
-from tests.bench import (
+from tests.bench import machine
+from tests.bench.load.closed import LoadFailed
+from tests.bench.parts import (
     admission,
     documents,
     download,
     idle,
     isolation,
     latency,
-    machine,
     proxy,
     reload,
-    report,
-    report_admission,
-    report_documents,
-    report_isolation,
-    report_shields,
     routing_table,
     shields,
     token_cost,
 )
-from tests.bench.contenders import ContenderWrong
-from tests.bench.load import LoadFailed
-from tests.bench.servers import ServerFailed
+from tests.bench.reports import (
+    admission as report_admission,
+)
+from tests.bench.reports import (
+    documents as report_documents,
+)
+from tests.bench.reports import (
+    isolation as report_isolation,
+)
+from tests.bench.reports import (
+    report,
+)
+from tests.bench.reports import (
+    shields as report_shields,
+)
+from tests.bench.sites.contenders import ContenderWrong
+from tests.bench.sites.servers import ServerFailed
 
 RESULTS = Path("var/bench")  # below the current directory
 _NOISY = 15.0  # percent that a core may be busy before anything of ours runs

@@ -15,18 +15,21 @@ import pytest
 from rich.console import Console
 
 from gateway.config.live import compile_text
-from tests.bench import admission, admission_cost, admission_plot, open_load, report_admission
-from tests.bench.admission import CASES, Case
-from tests.bench.open_load import Answer, Seen, Stream
-from tests.bench.servers import Server
-from tests.ports import free_port
+from tests.bench.load import open as open_load
+from tests.bench.load.open import Answer, Seen, Stream
+from tests.bench.parts import admission, admission_cost
+from tests.bench.parts.admission import CASES, Case
+from tests.bench.reports import admission as report_admission
+from tests.bench.reports import admission_plot
+from tests.bench.sites.servers import Server
+from tests.support.ports import free_port
 
 
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[Server]:
     port = free_port()
     with Server(
-        "backend", [sys.executable, "-m", "tests.bench.backend", str(port)], port, tmp_path
+        "backend", [sys.executable, "-m", "tests.bench.sites.backend", str(port)], port, tmp_path
     ) as server:
         yield server
 

@@ -12,25 +12,20 @@ import pytest
 from rich.console import Console
 
 from gateway.config.live import compile_text
-from tests.bench import (
-    contenders,
-    load,
-    machine,
-    report,
-    routing_table,
-    shield_app,
-    shields,
-    token_cost,
-)
+from tests.bench import machine
 from tests.bench.__main__ import main
-from tests.bench.backend import BODY
-from tests.bench.bars import bar
-from tests.bench.contenders import CONTENDERS, ContenderWrong, Site
-from tests.bench.proxy import Turn, summarise, why_void
-from tests.bench.reload import replace
-from tests.bench.servers import Server, ServerFailed, answers
-from tests.bench.slow_clients import Plan
-from tests.ports import free_port
+from tests.bench.load import closed
+from tests.bench.load.slow_clients import Plan
+from tests.bench.parts import routing_table, shields, token_cost
+from tests.bench.parts.proxy import Turn, summarise, why_void
+from tests.bench.parts.reload import replace
+from tests.bench.reports import report
+from tests.bench.reports.bars import bar
+from tests.bench.sites import contenders, shield_app
+from tests.bench.sites.backend import BODY
+from tests.bench.sites.contenders import CONTENDERS, ContenderWrong, Site
+from tests.bench.sites.servers import Server, ServerFailed, answers
+from tests.support.ports import free_port
 
 CHECKS = {
     "backend.conf": ["nginx", "-t", "-q", "-c"],
@@ -46,7 +41,7 @@ def slow_backend(tmp_path: Path) -> Iterator[Server]:
     """The backend in Python, which asks for no token."""
     port = free_port()
     with Server(
-        "backend", [sys.executable, "-m", "tests.bench.backend", str(port)], port, tmp_path
+        "backend", [sys.executable, "-m", "tests.bench.sites.backend", str(port)], port, tmp_path
     ) as server:
         yield server
 
@@ -126,7 +121,7 @@ def test_a_load_generator_counts_answers_errors_and_bytes(
     if generator != "python" and machine.find(generator) is None:
         pytest.skip(f"{generator} is not installed")
     url = f"http://127.0.0.1:{slow_backend.port}/item"
-    found = load.run(generator, url, {"Authorization": "Bearer x"}, 2, 0.5, body)
+    found = closed.run(generator, url, {"Authorization": "Bearer x"}, 2, 0.5, body)
     assert found.rps > 0 and found.errors == 0 and 0 < found.p50 <= found.p99
     assert found.mib * 2**20 >= found.rps * len(BODY)
 
@@ -134,7 +129,7 @@ def test_a_load_generator_counts_answers_errors_and_bytes(
 def test_the_paced_load_keeps_its_rate(slow_backend: Server) -> None:
     if machine.find("h2load") is None:
         pytest.skip("h2load is not installed")
-    found = load.paced(f"http://127.0.0.1:{slow_backend.port}/item", {}, 200, 1)
+    found = closed.paced(f"http://127.0.0.1:{slow_backend.port}/item", {}, 200, 1)
     assert found.errors == 0 and found.rps == 200 and 0 < found.p50 <= found.p99
 
 
@@ -160,7 +155,7 @@ def test_the_client_proxy_passes_paths_and_bodies(slow_backend: Server, tmp_path
     with contenders.server("client", site) as server:
         contenders.check(CONTENDERS["client"], server.port, site)
         url = f"http://127.0.0.1:{server.port}/bench/item"
-        tries = (load.run("python", url, {}, 2, 0.3, 4096) for _ in range(20))  # busy: perhaps no answer
+        tries = (closed.run("python", url, {}, 2, 0.3, 4096) for _ in range(20))  # busy: perhaps no answer
         assert next(found for found in tries if found.rps).errors == 0
 
 
@@ -206,7 +201,7 @@ def test_a_server_that_ends_is_reported_with_what_it_printed(tmp_path: Path) -> 
 def test_a_server_is_gone_after_its_with(tmp_path: Path) -> None:
     port = free_port()
     with Server(
-        "backend", [sys.executable, "-m", "tests.bench.backend", str(port)], port, tmp_path
+        "backend", [sys.executable, "-m", "tests.bench.sites.backend", str(port)], port, tmp_path
     ) as server:
         assert answers(port) and server.cpu_seconds() > 0
     assert not answers(port) and server.cpu_seconds() == 0

@@ -12,19 +12,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.bench import (
-    documents,
-    documents_bare,
-    documents_export,
-    documents_feed,
-    documents_site,
-    kinto,
-    load,
-    machine,
-    report_documents,
-)
-from tests.bench.documents_site import EACH, FEW, LARGE, ORDERS, PAGE, SMALL, DocumentsSite
-from tests.bench.load import Load
+from tests.bench import machine
+from tests.bench.load import closed
+from tests.bench.load.closed import Load
+from tests.bench.parts import documents, documents_export, documents_feed
+from tests.bench.reports import documents as report_documents
+from tests.bench.sites import documents_bare, documents_site, kinto
+from tests.bench.sites.documents_site import EACH, FEW, LARGE, ORDERS, PAGE, SMALL, DocumentsSite
 
 
 def test_every_customer_has_as_many_documents_spread_over_all() -> None:
@@ -165,8 +159,8 @@ def test_a_load_goes_through_all_its_paths(
 
 def test_without_wrk_the_part_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "find", lambda program: None)
-    with pytest.raises(load.LoadFailed, match="apt install wrk"):
-        load.paths("http://127.0.0.1:1", tmp_path / "paths", {}, 1, 1.0)
+    with pytest.raises(closed.LoadFailed, match="apt install wrk"):
+        closed.paths("http://127.0.0.1:1", tmp_path / "paths", {}, 1, 1.0)
 
 
 def test_both_kinds_of_writer_write(tmp_path: Path) -> None:

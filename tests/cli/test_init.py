@@ -21,7 +21,7 @@ import pytest
 from gateway.cli import init, main
 from gateway.core.routing.settings import json_schema
 from tests.eventually import poll
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 MADE = {"gateway.conf", "routing.yaml", "routing.schema.json", "hello.py", ".gitignore", "var"}
@@ -161,7 +161,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with zipfile.ZipFile(wheel) as file:
         held = set(file.namelist())
     assert {name.partition("/")[0] for name in held} == {"gateway", "gateway-0.1.0.dist-info"}
-    assert {"gateway/py.typed", "gateway/template/hello.py", "gateway/documents.md"} <= held
+    assert {"gateway/py.typed", "gateway/cli/template/hello.py", "gateway/documents.md"} <= held
     target = folder / "site"
     install = [
         *pip,

@@ -17,7 +17,7 @@ from tests.edge.websocket.tunnels import config as websocket_config
 from tests.edge.websocket.tunnels import cut_at_the_end, opened
 from tests.eventually import eventually, takes
 from tests.fakes import Backend, Heard, RawClient, Script, answer
-from tests.sockets import Peer, websocket
+from tests.support.sockets import Peer, websocket
 
 __all__ = ["cut_at_the_end"]  # a fixture of every test here
 EVENTS = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n{}\r\n"

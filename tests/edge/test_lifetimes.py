@@ -19,7 +19,7 @@ from tests.edge.test_drain_streams import EVENTS, chunk, logged
 from tests.edge.websocket.tunnels import cut_at_the_end, opened
 from tests.eventually import eventually, nothing_for
 from tests.fakes import Backend, Heard, RawClient
-from tests.sockets import Peer, websocket
+from tests.support.sockets import Peer, websocket
 
 __all__ = ["cut_at_the_end"]  # a fixture of every test here
 pytestmark = pytest.mark.asyncio

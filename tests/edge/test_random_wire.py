@@ -13,7 +13,7 @@ from gateway.app import Gateway
 from tests import harness
 from tests.eventually import eventually, head_start, takes
 from tests.fakes import Backend, Heard, answer
-from tests.wire import Answer, Wire, read_answers
+from tests.support.wire import Answer, Wire, read_answers
 
 _SECONDS = float(os.environ.get("FUZZ_SECONDS", "0.5"))
 

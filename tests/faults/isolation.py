@@ -30,10 +30,10 @@ import yaml
 from gateway.auth.keys import issue
 from gateway.core.jwt.verify import TokenRule
 from tests.bench import machine
-from tests.bench.contenders import Site as Keys
-from tests.bench.servers import Server
+from tests.bench.sites.contenders import Site as Keys
+from tests.bench.sites.servers import Server
 from tests.faults import attacks
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 QUIET, NOISY = "quiet", ("noisy-a", "noisy-b")
 TENANTS = (QUIET, *NOISY, *(f"noisy-{number}" for number in range(10)))

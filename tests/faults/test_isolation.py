@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import report_isolation
-from tests.bench.isolation import run
+from tests.bench.parts.isolation import run
+from tests.bench.reports import isolation as report_isolation
 from tests.faults import isolation
 
 

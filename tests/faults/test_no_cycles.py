@@ -25,9 +25,9 @@ from tests import harness
 from tests.documents.api import ALL, SCOPES
 from tests.eventually import eventually
 from tests.fakes import Backend, Heard
-from tests.ports import free_port
-from tests.sockets import request as handshake
-from tests.wire import Wire
+from tests.support.ports import free_port
+from tests.support.sockets import request as handshake
+from tests.support.wire import Wire
 
 pytestmark = pytest.mark.asyncio
 

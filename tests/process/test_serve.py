@@ -22,7 +22,7 @@ from gateway.cli.main import main
 from tests.cli.test_main import BAD, EXPECTED, ROUTING
 from tests.conf import write_conf
 from tests.eventually import END, meanwhile, poll
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 
 class Serving:

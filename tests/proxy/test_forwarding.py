@@ -15,7 +15,7 @@ from gateway.app import Gateway
 from tests import harness
 from tests.documents.api import serving
 from tests.fakes import Backend, Heard, RawClient, always, answer
-from tests.sockets import KEY, echo, websocket
+from tests.support.sockets import KEY, echo, websocket
 
 pytestmark = pytest.mark.asyncio
 TRUSTING = {"trusted_proxies": ["127.0.0.0/8"]}

@@ -37,8 +37,8 @@ from gateway.telemetry.metrics import Metrics
 from tests import harness
 from tests.eventually import eventually
 from tests.fakes import Backend, Heard, RawClient, answer
-from tests.sockets import echo, request
-from tests.sockets import websocket as play
+from tests.support.sockets import echo, request
+from tests.support.sockets import websocket as play
 
 
 class Bug(Exception):

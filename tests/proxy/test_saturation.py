@@ -16,7 +16,7 @@ from gateway.app import Gateway
 from tests import harness
 from tests.eventually import AT_ONCE, eventually, takes
 from tests.fakes import Backend, Heard, RawClient, Script, always, answer
-from tests.sockets import connect, echo, request, websocket
+from tests.support.sockets import connect, echo, request, websocket
 
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 

@@ -21,8 +21,8 @@ from gateway.core.model import TenantId
 from gateway.store.model import collection as collections
 from gateway.store.sqlite.engine import SQLiteDocumentStore
 from tests.conf import write_conf
-from tests.ports import free_port
 from tests.store.mongo import server
+from tests.support.ports import free_port
 
 SETTINGS = {"indexes": [{"name": "by_n", "fields": ["n"], "unique": True}], "require_if_match": False}
 COMMANDS = ["tenants", "export", "import", "backup", "restore", "verify"]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from gateway.core.errors import BadRequest, GatewayError, HeadersTooLarge, TargetTooLong
 from gateway.core.http.chunks import MAX_FRAMING
 from gateway.core.http.request_reader import MAX_HEAD, MAX_LINE, RequestReader
-from tests import mutants
+from tests.support import mutants
 
 HOST = b"HTTP/1.1\r\nHost: a\r\n"
 GET = b"GET /next " + HOST + b"\r\n"

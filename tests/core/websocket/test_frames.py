@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.core.websocket import frames
 from gateway.core.websocket.frames import FrameError, FrameReader
-from tests.sockets import raw_frame
+from tests.support.sockets import raw_frame
 
 NOT_PASSED_UNSEEN = (frames.CLOSE, frames.PONG)
 CONTROL = (frames.CLOSE, frames.PING, frames.PONG)

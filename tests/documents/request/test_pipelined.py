@@ -10,8 +10,8 @@ from random import Random, SystemRandom
 from tests import harness
 from tests.documents.api import Api
 from tests.eventually import head_start
-from tests.mutants import segments
-from tests.wire import Wire
+from tests.support.mutants import segments
+from tests.support.wire import Wire
 
 _REQUESTS = 40
 

@@ -15,7 +15,7 @@ from gateway.edge.reading import _TURN, LARGE_COST, REST_COST, Reads
 from tests import harness
 from tests.eventually import END, eventually
 from tests.fakes import Backend, Heard, always, then_close
-from tests.wire import Wire
+from tests.support.wire import Wire
 
 LARGE = bytes(64 * 1024)
 

@@ -13,7 +13,7 @@ from tests import harness
 from tests.documents.api import ALL, SCOPES
 from tests.eventually import eventually
 from tests.fakes import Backend, Heard
-from tests.wire import Wire
+from tests.support.wire import Wire
 
 pytestmark = pytest.mark.asyncio
 

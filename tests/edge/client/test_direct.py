@@ -22,8 +22,8 @@ from gateway.proxy.passage import Passage
 from tests import harness
 from tests.eventually import eventually, head_start, passes, takes
 from tests.fakes import Backend, Heard, RawClient, always, answer
-from tests.sockets import TEXT, connect, websocket
-from tests.sockets import echo as echo_frames
+from tests.support.sockets import TEXT, connect, websocket
+from tests.support.sockets import echo as echo_frames
 
 
 def config(backend: Backend, **more: Any) -> dict[str, Any]:

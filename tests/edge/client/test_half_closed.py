@@ -16,7 +16,7 @@ from gateway.app import Gateway
 from tests import harness
 from tests.eventually import AT_ONCE, END, eventually, head_start, takes
 from tests.fakes import Backend, Heard, RawClient, Script, answer
-from tests.sockets import PONG, TEXT, connect, echo, websocket
+from tests.support.sockets import PONG, TEXT, connect, echo, websocket
 
 pytestmark = pytest.mark.asyncio
 

@@ -23,7 +23,7 @@ from tests import harness
 from tests.edge.client.test_order import connection_of
 from tests.eventually import AT_ONCE, eventually, eventually_await, head_start, nothing_for
 from tests.fakes import Backend, Heard, always, answer
-from tests.wire import Answer, read_answers
+from tests.support.wire import Answer, read_answers
 
 HOST = b"HTTP/1.1\r\nHost: a\r\n"
 GOOD = b"GET /svc/good " + HOST + b"\r\n"

@@ -13,7 +13,7 @@ from tests import harness
 from tests.documents.api import ALL, SCOPES
 from tests.eventually import at_rest, eventually
 from tests.fakes import Backend, Heard, always, answer
-from tests.wire import Wire
+from tests.support.wire import Wire
 
 pytestmark = pytest.mark.asyncio
 MEMORY = 2 * 1024 * 1024

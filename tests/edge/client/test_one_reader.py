@@ -18,8 +18,8 @@ from tests import harness
 from tests.documents.api import serving
 from tests.eventually import head_start
 from tests.fakes import Backend, Heard, RawClient, answer
-from tests.ports import free_port
-from tests.wire import Wire
+from tests.support.ports import free_port
+from tests.support.wire import Wire
 
 KINDS = pytest.mark.parametrize("kind", ["http", "gunicorn"])
 CHUNKED = b"Host: a\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -16,7 +16,7 @@ from tests import harness
 from tests.documents.api import ALL, SCOPES
 from tests.eventually import END, at_rest, eventually
 from tests.fakes import Backend, Heard, Script, always, answer
-from tests.wire import Wire
+from tests.support.wire import Wire
 
 pytestmark = pytest.mark.asyncio
 _READ = 256 * 1024  # bytes that come from a socket at once, at most

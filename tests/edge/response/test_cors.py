@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests import harness
-from tests.chromium import CHROMIUM, browse
 from tests.fakes import Backend, RawClient, always, answer, then_close
-from tests.pages_of_others import (
+from tests.support.chromium import CHROMIUM, browse
+from tests.support.pages_of_others import (
     ASKS,
     NULL,
     PAGE,

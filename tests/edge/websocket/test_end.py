@@ -13,7 +13,7 @@ from gateway.core.websocket.frames import close_payload
 from gateway.edge.websocket.tunnel import CLOSE_TIME
 from tests.edge.websocket.tunnels import config, cut_at_the_end, nobody_inside, opened, through
 from tests.eventually import AT_ONCE, head_start
-from tests.sockets import (
+from tests.support.sockets import (
     BINARY,
     CLOSE,
     CONTINUATION,

@@ -11,7 +11,18 @@ from gateway.edge.websocket import stream_turns
 from gateway.edge.websocket.side import Side
 from tests.edge.websocket.tunnels import cut_at_the_end, nobody_inside, opened, through
 from tests.eventually import eventually
-from tests.sockets import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Peer, echo, raw_frame, websocket
+from tests.support.sockets import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    Peer,
+    echo,
+    raw_frame,
+    websocket,
+)
 
 __all__ = ["cut_at_the_end"]  # a fixture of every test here
 pytestmark = pytest.mark.asyncio

@@ -12,13 +12,7 @@ import pytest
 from tests import harness
 from tests.edge.websocket.tunnels import config, cut_at_the_end, nobody_inside, refused, through
 from tests.fakes import Backend, RawClient, always, answer
-from tests.sockets import (
-    KEY,
-    echo,
-    request,
-    switching,
-    websocket,
-)
+from tests.support.sockets import KEY, echo, request, switching, websocket
 
 __all__ = ["cut_at_the_end"]  # a fixture of every test here
 pytestmark = pytest.mark.asyncio

@@ -11,15 +11,7 @@ import pytest
 
 from tests.edge.websocket.tunnels import cut_at_the_end, nobody_inside, opened, through
 from tests.eventually import AT_ONCE, at_rest, head_start, passes
-from tests.sockets import (
-    BINARY,
-    CLOSE,
-    PING,
-    PONG,
-    TEXT,
-    Peer,
-    websocket,
-)
+from tests.support.sockets import BINARY, CLOSE, PING, PONG, TEXT, Peer, websocket
 
 __all__ = ["cut_at_the_end"]  # a fixture of every test here
 pytestmark = pytest.mark.asyncio

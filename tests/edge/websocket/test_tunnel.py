@@ -22,7 +22,7 @@ from tests.edge.websocket.tunnels import (
 )
 from tests.eventually import eventually, head_start, takes
 from tests.fakes import RawClient
-from tests.sockets import (
+from tests.support.sockets import (
     BINARY,
     CONTINUATION,
     KEY,

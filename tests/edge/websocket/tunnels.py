@@ -14,11 +14,7 @@ from gateway.app import Gateway
 from tests import harness
 from tests.eventually import AT_ONCE, eventually
 from tests.fakes import Backend, RawClient, Script
-from tests.sockets import (
-    Peer,
-    connect,
-    request,
-)
+from tests.support.sockets import Peer, connect, request
 
 
 def config(address: str, **rule: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from tests.faults.isolation import Site, attack
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 _HALF = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nX-A: "
 _HELD = 450

@@ -7,7 +7,7 @@ import json
 import socket
 
 from tests.faults.isolation import NOISY, Site, attack
-from tests.sockets import BINARY, CONTINUATION, PING, PONG, TEXT, raw_frame, request
+from tests.support.sockets import BINARY, CONTINUATION, PING, PONG, TEXT, raw_frame, request
 
 _PIECE = 256 * 1024  # bytes that are sent at once
 _RECEIVE = 4096  # bytes in the kernel, of who does not read

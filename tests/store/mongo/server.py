@@ -20,7 +20,7 @@ from typing import Any
 from gateway.store.mongo.driver import Driver, Server
 from gateway.store.mongo.rows import Row
 from tests.eventually import END, poll
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 REAL = os.environ.get("GATEWAY_TEST_MONGODB_URI", "")
 

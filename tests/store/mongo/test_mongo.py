@@ -34,9 +34,9 @@ from gateway.store.mongo.engine import MongoDocumentStore
 from tests import harness
 from tests.eventually import head_start
 from tests.fakes import Backend, always, answer
-from tests.ports import free_port
 from tests.store.mongo import server as mongo_server
 from tests.store.mongo.fakes import Introduction, commands
+from tests.support.ports import free_port
 
 ACME, GLOBEX = TenantId("acme"), TenantId("globex")
 KEY = b"k" * 32
