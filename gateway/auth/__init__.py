@@ -1,0 +1,1 @@
+"""Who calls: the keys of issuers, and a cache of tokens that were verified with them."""

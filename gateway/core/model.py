@@ -183,7 +183,7 @@ class Route(Generic[T]):
     method_scopes: all of them are required of the token. websocket: None when the route has none. retry:
     whether a request that may be is tried again. interim: whether interim answers pass. rate: for each
     tenant on this route (each client address on a public one). by_collection: the target asks for the
-    scopes itself, of the collection (see access.py); manage_scopes: for its settings.
+    scopes itself, of the collection (see core/policy/access.py); manage_scopes: for its settings.
     """
 
     name: str

@@ -47,7 +47,7 @@ from gateway.store.port import DocumentStore, TenantStore
 Handler = Callable[[Call, TenantStore, str], Awaitable[web.StreamResponse]]
 
 _READS = frozenset({"GET", "HEAD"})
-_STREAMS = frozenset({"export", "import", "changes"})  # they have no total time of their own; see total.py
+_STREAMS = frozenset({"export", "import", "changes"})  # they have no total time of their own
 
 
 class Documents:

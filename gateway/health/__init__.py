@@ -1,0 +1,1 @@
+"""Whether an address is fit for requests: circuits and probes, live."""

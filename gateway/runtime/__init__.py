@@ -1,0 +1,1 @@
+"""What work runs on: threads, worker processes, periodic tasks, seats inside the process, files."""

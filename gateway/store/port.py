@@ -1,4 +1,5 @@
-"""The port of the document store: what the gateway asks of an engine. Engines are sqlite.py and others.
+"""The port of the document store: what the gateway asks of an engine. Engines are sqlite/engine.py and
+others.
 
 The only way to data is `store.tenant(TenantId)`, and only authentication makes a TenantId from a request.
 Every method may raise StoreUnavailable (503); every write may raise InsufficientStorage or QuotaExceeded
@@ -55,8 +56,8 @@ class TenantStore(Protocol):
     """
 
     async def work(self, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
-        """What a function of large.py gives: what takes long of a large document, in a worker process where
-        there are some."""
+        """What a function of json/large.py gives: what takes long of a large document, in a worker process
+        where there are some."""
         ...
 
     # --- documents ---

@@ -15,9 +15,9 @@ from tests.eventually import END
 # Threads that hold memory at once, and how many heaps they have it from: malloc_info(3) of glibc.
 _HEAPS = """
 import ctypes, sys, threading
-from gateway.services import runtime
+from gateway.process import interpreter
 if sys.argv[1] == "told":
-    runtime.keep_memory()
+    interpreter.keep_memory()
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 libc.fdopen.restype, libc.malloc_info.argtypes = ctypes.c_void_p, [ctypes.c_int, ctypes.c_void_p]

@@ -1,0 +1,1 @@
+"""gateway documents: the operator's verbs on the document store."""

@@ -1,0 +1,1 @@
+"""The wire's syntax, strictly (RFC 9110, RFC 9112): heads, targets, chunks, header rules."""

@@ -18,7 +18,7 @@ SCOPE = r"[\x21\x23-\x5b\x5d-\x7e]{1,100}"
 LINK = r"(https?://|mailto:|/)[\x21\x23-\x3b\x3d\x3f-\x7e]{0,1000}"
 METHOD = r"[A-Z][A-Z0-9-]{0,31}"
 HEADER_NAME = r"(\*|[A-Za-z0-9!#$%&'*+.^`|~-]+)"
-NEVER_SERVED = frozenset({"CONNECT", "TRACE"})  # target.py refuses them before a route is looked for
+NEVER_SERVED = frozenset({"CONNECT", "TRACE"})  # refused by core/http/request_target.py
 METHODS = ("GET", "HEAD", "OPTIONS", "QUERY", "POST", "PUT", "PATCH", "DELETE")
 
 

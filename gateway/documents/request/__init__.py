@@ -1,0 +1,1 @@
+"""What a request to documents says: body, parameters, preconditions, keys, scopes, time."""

@@ -26,7 +26,7 @@ _HELD = 64 * 1024  # bytes that a client may send ahead while its request is ser
 
 
 class Intake(ClientTransport):
-    """Reads requests, for who serves them (server.py). busy: a request is being served, or waits for its
+    """Reads requests, for who serves them (connection.py). busy: a request is being served, or waits for its
     turn; what comes behind it is not read before that is over. broken: the body is, so that nothing behind it
     can be read. half_closed: the client sends no more. lingering: all is answered, and what still comes is
     thrown away. head_since: when the first byte of a head came that is not here whole. relay, tunnel: as in

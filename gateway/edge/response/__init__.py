@@ -1,0 +1,1 @@
+"""Responses on their way to the client: relayed, streamed, or made here."""

@@ -1,0 +1,1 @@
+"""WebSockets between a client and a backend."""

@@ -1,0 +1,1 @@
+"""The filter language: its syntax, its nodes, and the matcher that every engine agrees with."""

@@ -1,0 +1,1 @@
+"""JSON as the store accepts it, small and large."""

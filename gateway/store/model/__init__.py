@@ -1,0 +1,1 @@
+"""The values of the store: documents, collections, writes, lists, changes."""

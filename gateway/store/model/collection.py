@@ -3,7 +3,7 @@
     {"schema": {...}, "indexes": [{"name": "by_email", "fields": ["email"], "unique": true}],
      "ttl": {"field": "expires", "seconds": 0}, "require_if_match": true}
 
-Every member may be left out. What a schema may be is in schema.py.
+Every member may be left out. What a schema may be is in schema/validate.py.
 """
 
 from __future__ import annotations

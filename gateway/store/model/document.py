@@ -64,7 +64,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class LargeMembers:
-    """The members of a document that is large (see large.py), or one of many, as their canonical text in
+    """The members of a document that is large (see json/large.py), or one of many, as their canonical text in
     UTF-8, which was checked."""
 
     text: bytes

@@ -44,8 +44,8 @@ class JsonPatch:
 
 @dataclass(frozen=True, slots=True)
 class LargePatch:
-    """A patch that is large (see large.py), or one of many, as its text, which was checked. array: it is a
-    JSON patch."""
+    """A patch that is large (see json/large.py), or one of many, as its text, which was checked. array: it is
+    a JSON patch."""
 
     array: bool
     text: bytes

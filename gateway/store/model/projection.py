@@ -43,7 +43,7 @@ WHOLE = Projection((), exclude=True)
 
 
 def projected_text(raw: bytes, projection: Projection) -> bytes:
-    """What is left of a large document's text: a job of a worker process, see large.py."""
+    """What is left of a large document's text: a job of a worker process, see json/large.py."""
     return strict.dumps(projection.members(json.loads(raw))).encode()
 
 _Tree = dict[str, "_Tree"]  # an empty one ends a path

@@ -1,7 +1,8 @@
 """The engine on a MongoDB server: collections that all tenants share, with the tenant first in every key.
 
-What a filter, a sort and a unique value mean is decided by the gateway's own code (matcher.py, sort.py,
-indexing.py); the server keeps, narrows and orders. See mongo/rows.py for what lies where.
+What a filter, a sort and a unique value mean is decided by the gateway's own code (filter/matcher.py,
+model/sort.py, model/indexing.py); the server keeps, narrows and orders. See mongo/rows.py for what lies
+where.
 """
 
 from __future__ import annotations

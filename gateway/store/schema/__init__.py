@@ -1,0 +1,1 @@
+"""JSON Schema of a collection: reading one, what a check costs, and checking documents."""

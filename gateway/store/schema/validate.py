@@ -2,8 +2,8 @@
 
 jsonschema-rs checks: patterns run on an engine whose time grows with the text alone, and nothing is ever
 fetched. But it holds the interpreter lock while it checks, and makes all errors before it gives the first. So
-what a check may cost is bounded before it begins (schema_reading.py): what is cheap is done at once, all else
-in a worker process with limits of memory and time (schema_checks.py).
+what a check may cost is bounded before it begins (reading.py): what is cheap is done at once, all else
+in a worker process with limits of memory and time (checks.py).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 pages; with declared indexes and without.
 
 On a MongoDB server in full; on nx-27017 without the conditions on the client's members, of which
-test_mongo_filter.py shows that they leave out no match.
+test_filter.py shows that they leave out no match.
 """
 
 from __future__ import annotations

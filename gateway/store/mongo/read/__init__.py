@@ -1,0 +1,1 @@
+"""Lists on MongoDB: candidates, their order, and where a page ended."""

@@ -1,4 +1,4 @@
-"""Values as texts that MongoDB compares as sort.py orders them.
+"""Values as texts that MongoDB compares as model/sort.py orders them.
 
 BSON's own order is another one (of arrays, of true and false, of null and what is missing), so the engine
 compares nothing but these texts: strings compare there by the bytes of their UTF-8, which is by code point.

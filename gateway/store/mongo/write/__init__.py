@@ -1,0 +1,1 @@
+"""Writes on MongoDB: planned, done by compare-and-set, swept."""

@@ -1,0 +1,1 @@
+"""The tenants' files: opened, created, copied, restored, verified."""

@@ -50,7 +50,7 @@ class TenantFile:
         try:
             writer = open_writer(path, max_bytes)
             try:
-                # The event loop never waits for a lock: sqlite.py takes a thread when it would.
+                # The event loop never waits for a lock: sqlite/engine.py takes a thread when it would.
                 inline = open_reader(path, busy_seconds=0)
                 try:
                     _read_schema(inline)

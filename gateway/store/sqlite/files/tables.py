@@ -2,9 +2,9 @@
 
 documents.size: bytes of data, so that a reader knows before it reads. version, incarnation: see Document.
 collections: a row for each that is declared (settings) or holds documents; incarnation and version make its
-tag. entries: see indexing.py; main is 1 for the entry that the order goes by. changes: seq rises with every
-change and never begins again, because the newest row is never deleted. meta: `epoch`, which a restored file
-gets anew, so that its changes are not taken for those that it had before. held: one row, which triggers
+tag. entries: see model/indexing.py; main is 1 for the entry that the order goes by. changes: seq rises with
+every change and never begins again, because the newest row is never deleted. meta: `epoch`, which a restored
+file gets anew, so that its changes are not taken for those that it had before. held: one row, which triggers
 keep, of what counts for the tenant's quota; settings and remembered are bytes.
 
 documents.collection is the collection's key: its name, unless aliases has another for it. indexes.building: 1

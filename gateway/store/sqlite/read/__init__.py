@@ -1,0 +1,1 @@
+"""Lists in SQLite: filters and orders as SQL, plans, reader threads."""

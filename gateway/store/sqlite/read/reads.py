@@ -1,8 +1,8 @@
 """Reads of the tenants' files: small documents on the event loop, everything else in reader threads.
 
-A reader thread works while its read has a seat (fair_seats.py), in slices: where SQLite asks whether it may
-go on, a read whose slice is over lets the others have theirs, and its thread sleeps with all that it has
-found. So a page waits for a slice of a long scan and never for the scan, whoever asked for it.
+A reader thread works while its read has a seat (runtime/fair_seats.py), in slices: where SQLite asks whether
+it may go on, a read whose slice is over lets the others have theirs, and its thread sleeps with all that it
+has found. So a page waits for a slice of a long scan and never for the scan, whoever asked for it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from gateway.store.sqlite.write.writers import ShortReads
 T = TypeVar("T")
 
 # Of SQLite's virtual machine, between two questions whether it may go on: some 0.1 ms over small documents,
-# and over those that are just not large (large.py) some 10 ms.
+# and over those that are just not large (json/large.py) some 10 ms.
 STEPS = 1000
 _LARGE = Lock()
 _REST = 2.0  # seconds behind a scan, after which the memory that scans freed goes back to the system

@@ -7,7 +7,8 @@ values that few documents have; and a value that many have is gone through in th
 the page begins.
 
 Where both run in one direction the index has the order of the page. In either case a value that may be the
-beginning only of longer texts (indexing.py) is put in order by the whole texts, all documents that have it.
+beginning only of longer texts (model/indexing.py) is put in order by the whole texts, all documents that have
+it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Writes in SQLite: operations of a transaction, group commit, indexes, long work."""

@@ -64,7 +64,8 @@ class Transaction:
         self._depth = 0
 
     def apart(self, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
-        """A job on a large document (see large.py), done by a worker process while this transaction waits."""
+        """A job on a large document (see json/large.py), done by a worker process while this transaction
+        waits."""
         if self._apart is None:
             return function(*args, **more)
         with self._manners.waiting():
