@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from gateway.core.errors import GatewayError
 from gateway.core.http.head import Head
 from gateway.core.http.headers import is_trusted
 from gateway.core.model import Backend, CorsRule, Identity, Route, Tenant, TrustedProxies
@@ -43,24 +44,89 @@ class Snapshot:
     front: Route[Target] | None = None
 
 
+class ResponseWriter(Protocol):
+    """A response that is written to a client's connection by callbacks: what it is told from outside.
+
+    begun: bytes of it have left, so an error can only cut the connection. endless: it has no end of its own
+    (an event stream, a WebSocket), so a drain does not wait for it.
+    """
+
+    @property
+    def begun(self) -> bool: ...
+    @property
+    def endless(self) -> bool: ...
+
+    def is_stream(self) -> bool:
+        """Whether it is, or may become, a stream without end: its client has left once it ends its side."""
+        ...
+
+    def resume(self) -> None:
+        """The client has taken what was written; more may be."""
+        ...
+
+    def close_after(self) -> None:
+        """The connection cannot be kept alive after this response."""
+        ...
+
+    def client_lost(self) -> None:
+        """The connection is gone."""
+        ...
+
+    def leave_off(self) -> None:
+        """The gateway drains: end an endless response where its client understands the end."""
+        ...
+
+    def give_up(self, error: GatewayError) -> None:
+        """The request cannot be completed: the error is the response, or the connection is cut."""
+        ...
+
+    def cut(self) -> None:
+        """End the connection now; `client_lost` follows."""
+        ...
+
+
+class ClientTunnel(ResponseWriter, Protocol):
+    """What a connection carries that is no longer HTTP. It gets all bytes that the client sends."""
+
+    def from_client(self, data: bytes) -> None: ...
+
+
 class Client(Protocol):
     """The client's connection, as those see it who serve its call.
 
-    relay: what is being written to it by callbacks, None when nothing is. on_gone: called when the client
-    leaves while no relay is there. tunnel: gets the bytes that the client sends, once there is one.
+    transport: None once it is gone. writer: the response that is being written by callbacks, None when none
+    is. tunnel: what the connection carries once it is no longer HTTP. writing_paused: what was written waits
+    for the client to read.
     """
 
     transport: asyncio.Transport | None
-    relay: Any
-    on_gone: Callable[[], object] | None
-    tunnel: Any
-
-    def begin_tunnel(self, tunnel: Any) -> bytes:
-        """From now on the bytes are the tunnel's; gives those that came before."""
-        ...
 
     @property
+    def writer(self) -> ResponseWriter | None: ...
+    @property
+    def tunnel(self) -> ClientTunnel | None: ...
+    @property
     def writing_paused(self) -> bool: ...
+
+    def attach(self, writer: ResponseWriter) -> None:
+        """This writer writes the response to the request in hand, and is told what becomes of the client."""
+        ...
+
+    def detach(self, writer: ResponseWriter) -> None:
+        """The writer is done. Nothing happens when it is not the one that is attached."""
+        ...
+
+    def when_gone(self, callback: Callable[[], object] | None) -> None:
+        """Have it called when the client leaves while no writer is attached; None: nothing any more."""
+        ...
+
+    def cancel_call(self) -> None:
+        """Do to the call in hand what is done when the client leaves while no writer is attached."""
+        ...
+
+    def begin_tunnel(self, tunnel: ClientTunnel) -> bytes:
+        """From now on the connection is the tunnel's. Gives the bytes that came behind the request."""
+        ...
 
 
 class Content(Protocol):

@@ -119,7 +119,7 @@ class Documents:
         answer = self._answer(call, self._tenant(call), segments)
         client, task = call.client, asyncio.current_task()
         if client is not None and task is not None and _only_reads(call.method, segments):
-            client.on_gone = task.cancel  # nobody is left to be answered: the query ends too
+            client.when_gone(task.cancel)  # nobody is left to be answered: the query ends too
         try:
             if segments[1:2] and segments[1] in _STREAMS:
                 return await answer
@@ -130,7 +130,7 @@ class Documents:
             if leave is not None:
                 leave()
             if client is not None:
-                client.on_gone = None
+                client.when_gone(None)
 
     async def _answer(self, call: Call, store: TenantStore, segments: list[str]) -> web.StreamResponse:
         if segments == [""]:

@@ -78,8 +78,8 @@ class Lifetime:
 def cut_off(call: Call) -> None:
     """End the connection on which the call is answered, if that has begun: its client does not read, so that
     it would not hear of the end."""
-    if call.client is not None and call.client.relay is not None:
-        call.client.relay.cut()
+    if call.client is not None and call.client.writer is not None:
+        call.client.writer.cut()
 
 
 class Ending:

@@ -70,9 +70,9 @@ class Drain:
         for call in streams:
             self.ended.add(call)
             call.code = Draining.code
-            relay = call.client.relay if call.client is not None else None
-            if relay is not None:
-                relay.cut() if late else relay.leave_off()
+            writer = call.client.writer if call.client is not None else None
+            if writer is not None:
+                writer.cut() if late else writer.leave_off()
 
     def _cut_requests(self) -> None:
         left = list(self._calls)
@@ -84,14 +84,13 @@ class Drain:
             client = call.client
             if client is None:
                 continue
-            if client.relay is None:
-                if client.on_gone is not None:
-                    client.on_gone()
-            elif client.relay.begun:
-                client.relay.cut()
+            if client.writer is None:
+                client.cancel_call()
+            elif client.writer.begun:
+                client.writer.cut()
             else:
                 detail = "The gateway is shutting down, and the backend did not answer in time."
-                client.relay.give_up(BackendTimeout(detail, close=True))
+                client.writer.give_up(BackendTimeout(detail, close=True))
 
     def _tell(self, what: str, left: float) -> None:
         now = self._now()
@@ -106,8 +105,8 @@ class Drain:
 
 def endless(call: Call) -> bool:
     """Whether the call has no end of its own: an event stream, a WebSocket."""
-    relay = call.client.relay if call.client is not None else None
-    return relay is not None and bool(relay.endless)
+    writer = call.client.writer if call.client is not None else None
+    return writer is not None and writer.endless
 
 
 def waiting_for(requests: int, streams: int, connections: int) -> str:

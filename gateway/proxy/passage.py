@@ -141,8 +141,7 @@ class Passage(Relay):
         work, self._work = self._work, ()
         for task in work:
             task.cancel()
-        if self._client.relay is self:
-            self._client.relay = None
+        self._client.detach(self)
         if self.exchange is not None:
             self._health.left(self._seat.address, self.call)
             self.exchange.abort()

@@ -201,7 +201,7 @@ class Proxy:
         end in sight), a connection. A client that leaves by then was never there."""
         task = asyncio.current_task()
         assert task is not None and call.client is not None
-        call.client.on_gone = task.cancel
+        call.client.when_gone(task.cancel)
         try:
             if self._buffers(call):
                 self._admission.check(call, self._backend, _left(call, timeouts, timeouts.queue))
@@ -211,7 +211,7 @@ class Proxy:
         except TimeoutError:
             raise RequestTimeout("The body did not come within the call's total time.", close=True) from None
         finally:
-            call.client.on_gone = None
+            call.client.when_gone(None)
 
     async def _reach(
         self, call: Call, timeouts: Timeouts, failed: Address | None = None, *, stream: bool = False

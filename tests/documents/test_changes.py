@@ -252,8 +252,8 @@ async def test_a_subscriber_that_does_not_read_costs_bounded_memory(tmp_path: Pa
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         client.send(_request(api))
         listener = api.gateway.listener
-        await eventually(lambda: any(c.relay for c in listener.connections))
-        (connection,) = [c for c in listener.connections if c.relay]
+        await eventually(lambda: any(c.writer for c in listener.connections))
+        (connection,) = [c for c in listener.connections if c.writer]
         for n in range(60):
             assert (await api("PUT", "/orders/x", {"n": n, "t": "x" * 200_000}))[0] < 300
         assert connection.transport is not None
@@ -280,13 +280,13 @@ async def test_feeds_that_do_not_read_hold_a_large_document_once_and_it_counts(t
     async with serving(tmp_path, body_limit="10MiB") as api:
         slow = [await _slow(api) for _ in range(10)]
         memory, listener = api.gateway.documents.memory, api.gateway.listener
-        await eventually(lambda: sum(c.relay is not None for c in listener.connections) == 10)
+        await eventually(lambda: sum(c.writer is not None for c in listener.connections) == 10)
         async with feed(api) as subscriber:
             await subscriber.block()
             await _large_written(api, "x")
             assert len((await subscriber.event())[1]["document"]["fill"]) == LARGE
         await eventually(lambda: LARGE < memory.held("acme") < 2 * LARGE)
-        transports = [c.transport for c in listener.connections if c.transport is not None and c.relay]
+        transports = [c.transport for c in listener.connections if c.transport is not None and c.writer]
         buffers = [transport.get_write_buffer_size() for transport in transports]
         assert len(buffers) >= 10 and max(buffers) < 1_000_000
         for client in slow[1:]:

@@ -197,8 +197,8 @@ async def test_a_client_that_takes_nothing_for_too_long_is_cut_off(tmp_path: Pat
         client = await RawClient.connect(harness.address(api.gateway))
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         client.send(_head(api, "/orders/export", method="GET"))
-        await eventually(lambda: any(c.relay for c in api.gateway.listener.connections))
-        await eventually(lambda: not any(c.relay for c in api.gateway.listener.connections))
+        await eventually(lambda: any(c.writer for c in api.gateway.listener.connections))
+        await eventually(lambda: not any(c.writer for c in api.gateway.listener.connections))
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert not (await client.rest()).endswith(b"0\r\n\r\n")
         client.close()

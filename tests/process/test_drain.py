@@ -8,7 +8,7 @@ import pytest
 
 from gateway.call import Call
 from gateway.core.http.head import Head
-from gateway.process.drain import ENDING, Drain, waiting_for
+from gateway.process.drain import ENDING, Drain, endless, waiting_for
 
 
 class Client:
@@ -16,7 +16,7 @@ class Client:
 
     def __init__(self, *, relay: bool, endless: bool = False, begun: bool = True) -> None:
         self.told: list[str] = []
-        self.relay: Any = self if relay else None
+        self.writer: Any = self if relay else None
         self.endless = endless
         self.begun = begun
 
@@ -29,7 +29,7 @@ class Client:
     def give_up(self, error: Exception) -> None:
         self.told.append(type(error).__name__)
 
-    def on_gone(self) -> None:
+    def cancel_call(self) -> None:
         self.told.append("gone")
 
 
@@ -108,7 +108,7 @@ def test_it_says_what_it_waits_for_when_that_changes_and_at_most_once_a_second()
     assert world.said == [
         "waiting for 1 request and 1 stream, at most 25 s; Ctrl-C or SIGTERM again ends it now"
     ]
-    stream = next(call for call in world.calls if call.client is not None and call.client.relay.endless)
+    stream = next(call for call in world.calls if endless(call))
     world.calls.remove(stream)
     world.at(1.0)
     assert len(world.said) == 1

@@ -12,8 +12,9 @@ import logging
 from collections.abc import Callable, Coroutine
 from functools import partial
 from time import monotonic
-from typing import Any, Protocol
+from typing import Protocol
 
+from gateway.call import ClientTunnel, ResponseWriter
 from gateway.core.errors import GatewayError, RequestTimeout
 from gateway.core.fairness.turns import Turns
 from gateway.core.http.request_reader import Request
@@ -53,7 +54,7 @@ class Service(Protocol):
 
 class ClientConnection(Intake):
     """One client's connection. serving: the task that serves the request in hand, if it needs one. on_gone:
-    as in gateway.call.Client. idle_since: its last request. connections: those of the listener, where it is
+    see `when_gone`. idle_since: its last request. connections: those of the listener, where it is
     while it is open."""
 
     __slots__ = (
@@ -113,9 +114,25 @@ class ClientConnection(Intake):
         else:
             self._service.gone(request, self.peer)
 
-    def begin_tunnel(self, tunnel: Any) -> bytes:
+    # --- who serves the request in hand (as in gateway.call.Client) ---
+
+    def attach(self, writer: ResponseWriter) -> None:
+        self.writer = writer
+
+    def detach(self, writer: ResponseWriter) -> None:
+        if self.writer is writer:
+            self.writer = None
+
+    def when_gone(self, callback: Callable[[], object] | None) -> None:
+        self.on_gone = callback
+
+    def cancel_call(self) -> None:
+        if self.on_gone is not None:
+            self.on_gone()
+
+    def begin_tunnel(self, tunnel: ClientTunnel) -> bytes:
         """The connection is no longer HTTP, to its end. Gives what came behind the request."""
-        self.tunnel = self.relay = tunnel
+        self.tunnel = self.writer = tunnel
         early = self._reader.take()
         self.let_go(BODY | AHEAD | TURN)
         return early
@@ -285,15 +302,15 @@ class ClientConnection(Intake):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self.relay is not None:  # a turn later: see Connection.resume_writing
-            asyncio.get_running_loop().call_soon(self._resume_relay)
+        if self.writer is not None:  # a turn later: see Connection.resume_writing
+            asyncio.get_running_loop().call_soon(self._resume_writer)
         if self._wants_to_go_on:
             self._wants_to_go_on = False
             self._turns.later(self.peer, self._go_on)
 
-    def _resume_relay(self) -> None:
-        if self.relay is not None:
-            self.relay.resume()
+    def _resume_writer(self) -> None:
+        if self.writer is not None:
+            self.writer.resume()
 
     # --- the client's end ---
 
@@ -317,7 +334,7 @@ class ClientConnection(Intake):
         self._holding.clear()
         if content is not None:
             content.fail(ConnectionResetError("The client left."))
-        if self.relay is not None:
-            self.relay.client_lost()
-        elif self.on_gone is not None:
-            self.on_gone()
+        if self.writer is not None:
+            self.writer.client_lost()
+        else:
+            self.cancel_call()

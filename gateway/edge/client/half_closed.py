@@ -10,8 +10,9 @@ import asyncio
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Protocol
 
+from gateway.call import ResponseWriter
 from gateway.core.http.request_reader import Request
 
 _PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -23,7 +24,9 @@ class _Connection(Protocol):
     """As ClientConnection has them."""
 
     transport: asyncio.Transport | None
-    relay: Any
+
+    @property
+    def writer(self) -> ResponseWriter | None: ...
     on_gone: Callable[[], object] | None
     request: Request | None
 
@@ -33,12 +36,12 @@ def may_still_read(connection: _Connection, *, is_last: bool) -> HalfClosed | No
     (shutdown(2), SHUT_WR) still gets the answers to what it sent. One that closed its connection looks the
     same, and its work is to be cancelled: who is given watches for it. None: it is taken for gone. is_last:
     nothing came behind that request."""
-    relay = connection.relay
-    if relay is not None:
-        if relay.is_stream():
+    writer = connection.writer
+    if writer is not None:
+        if writer.is_stream():
             return None  # it might have no end, and nothing to write for long
         if is_last:
-            relay.keep_alive = False
+            writer.close_after()
     return HalfClosed(connection)
 
 
@@ -81,8 +84,8 @@ class HalfClosed:
         """Write what a client may always get while it waits (RFC 9110 section 15.2.1). Once an answer has
         begun, that is the probe; HTTP/1.0 has none."""
         connection = self._connection
-        request, relay = connection.request, connection.relay
-        waits = not relay.begun if relay is not None else connection.on_gone is not None
+        request, writer = connection.request, connection.writer
+        waits = not writer.begun if writer is not None else connection.on_gone is not None
         if waits and not self._probed and (request is None or not request.old):
             assert connection.transport is not None
             self._probed = True

@@ -9,8 +9,8 @@ takes long to be taken apart; meanwhile nothing more is read.
 from __future__ import annotations
 
 from time import monotonic
-from typing import Any
 
+from gateway.call import ClientTunnel, ResponseWriter
 from gateway.core.errors import GatewayError
 from gateway.core.fairness.turns import Turns
 from gateway.core.http.request_reader import Request, RequestReader
@@ -29,12 +29,12 @@ class Intake(ClientTransport):
     """Reads requests, for who serves them (connection.py). busy: a request is being served, or waits for its
     turn; what comes behind it is not read before that is over. broken: the body is, so that nothing behind it
     can be read. half_closed: the client sends no more. lingering: all is answered, and what still comes is
-    thrown away. head_since: when the first byte of a head came that is not here whole. relay, tunnel: as in
+    thrown away. head_since: when the first byte of a head came that is not here whole. writer, tunnel: as in
     gateway.call.Client."""
 
     __slots__ = (
         "_body_size", "_content", "_gathering", "_holding", "_reader", "_reads_on", "_rest_since", "_turns",
-        "broken", "busy", "half_closed", "head_since", "lingering", "relay", "request", "tunnel",
+        "broken", "busy", "half_closed", "head_since", "lingering", "request", "tunnel", "writer",
     )  # fmt: skip
 
     def __init__(self, turns: Turns, memory: Memory | None = None) -> None:
@@ -49,8 +49,8 @@ class Intake(ClientTransport):
         self._rest_since = 0.0  # when the request was answered the rest of whose body is thrown away
         self.busy = self.broken = False
         self.request: Request | None = None
-        self.relay: Any = None
-        self.tunnel: Any = None
+        self.writer: ResponseWriter | None = None
+        self.tunnel: ClientTunnel | None = None
         self.half_closed: HalfClosed | None = None
         self.lingering: Lingering | None = None
         self.head_since = 0.0
@@ -228,8 +228,8 @@ class Intake(ClientTransport):
         self.broken = True
         self._content = None
         self._reader.take()
-        if self.relay is not None:
-            self.relay.keep_alive = False
+        if self.writer is not None:
+            self.writer.close_after()
         content.fail(error.with_traceback(None))
 
     def _count(self) -> GatewayError | None:

@@ -15,7 +15,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Protocol
+from typing import Protocol
 
 L = logging.getLogger(__name__)
 _LOOK = 0.05  # seconds between two looks at all connections, when none could be spared
@@ -33,7 +33,9 @@ class Client(Protocol):
 
     peer: str
     busy: bool
-    tunnel: Any
+
+    @property
+    def tunnel(self) -> object: ...
     idle_since: float
     transport: asyncio.Transport | None
 

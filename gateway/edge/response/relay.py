@@ -80,7 +80,7 @@ class Relay:
         self.begun = False
         self.ended = False
         self.error: GatewayError | None = None
-        client.relay = self
+        client.attach(self)
 
     def on_end(self) -> None:
         """The answer has left, or `error` says why not. For who builds on this."""
@@ -262,6 +262,14 @@ class Relay:
             return False
         return exchange.on_upgrade is not None or (exchange.head is not None and exchange.head.stream)
 
+    def close_after(self) -> None:
+        """The rest of the client's request cannot be read, or it sends no more."""
+        self.keep_alive = False
+
+    def give_up(self, error: GatewayError) -> None:
+        """The request cannot be completed. For who builds on this."""
+        self.fail(error)
+
     def client_lost(self) -> None:
         """The client's connection is gone. For who builds on this."""
         self.finish()
@@ -304,8 +312,7 @@ class Relay:
         if self._outbox is not None:
             self._outbox.close()
             self._outbox = None
-        if self._client.relay is self:
-            self._client.relay = None
+        self._client.detach(self)
         self.on_end()
 
 

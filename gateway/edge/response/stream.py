@@ -21,7 +21,7 @@ class Stream:
     """`with Stream(...) as stream:` around all of it. begun: the head has left. endless: it has no end of its
     own, so a client that ends its side has left. length: of all that is written, where it is known.
 
-    While it is written it is the connection's relay (see gateway.call.Client).
+    While it is written it is the connection's writer (see gateway.call.Client).
     """
 
     def __init__(
@@ -54,8 +54,7 @@ class Stream:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """An answer that cannot be completed must not look complete."""
-        if self._client.relay is self:
-            self._client.relay = None
+        self._client.detach(self)
         if kind is not None and self.begun:
             self.cut()
 
@@ -67,6 +66,9 @@ class Stream:
     def resume(self) -> None:
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
+
+    def close_after(self) -> None:
+        self.keep_alive = False
 
     def client_lost(self) -> None:
         if self._task is not None:
@@ -108,7 +110,7 @@ class Stream:
     def _begin(self) -> bytes:
         """The head."""
         call, response = self._call, self._response
-        self._client.relay = self
+        self._client.attach(self)
         self.begun = True
         call.status = response.status
         if self._chunked:

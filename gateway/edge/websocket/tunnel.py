@@ -261,6 +261,12 @@ class Tunnel:
 
     drop = cut  # what `Pools` calls it
 
+    def is_stream(self) -> bool:
+        return True
+
+    def close_after(self) -> None:
+        """The connection ends with the tunnel anyway."""
+
     def leave_off(self) -> None:
         """`Tunnels.drain` tells both sides."""
 
