@@ -33,7 +33,7 @@ def named_by(setting: str, conf: str, path: str) -> Iterator[None]:
         raise type(error)(f"{place}: {error}") from None
     except ConfigRefused as refused:
         items = [
-            p if p.path or p.line else replace(p, mend=f"{p.mend}; {place} names it")
+            p if p.path or p.line else replace(p, hint=f"{p.hint}; {place} names it")
             for p in refused.problems
         ]
         raise ConfigRefused(refused.path, items, passing=refused.passing) from None

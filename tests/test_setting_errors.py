@@ -98,7 +98,7 @@ async def test_a_routing_config_that_cannot_be_read_is_told_with_the_key_that_na
             pass
     (problem,) = caught.value.problems
     assert caught.value.path == missing
-    assert "[gateway] routing in etc/gateway.conf" in problem.mend
+    assert "[gateway] routing in etc/gateway.conf" in problem.hint
 
 
 async def test_a_problem_inside_the_routing_config_is_told_as_it_is(tmp_path: Path) -> None:
@@ -106,4 +106,4 @@ async def test_a_problem_inside_the_routing_config_is_told_as_it_is(tmp_path: Pa
         async with running(tmp_path, {"version": 1, "rotues": []}):
             pass
     (problem,) = caught.value.problems
-    assert "[gateway] routing" not in problem.mend
+    assert "[gateway] routing" not in problem.hint

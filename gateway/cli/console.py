@@ -78,11 +78,11 @@ def fail(message: str) -> None:
 
 
 def problems(path: Path | str, found: Iterable[Problem]) -> None:
-    """Each problem: where in the file, where in the document, why, and how to mend it."""
+    """Each problem: where in the file, where in the document, why, and the hint."""
     for problem in found:
         place = f"{path}:{problem.line}" if problem.line else str(path)
         line = Text(place, style="bold").append(f"  {problem.where}\n", style="cyan")
-        line.append(f"    {problem.reason}\n", style="red").append(f"    mend: {problem.mend}", style="green")
+        line.append(f"    {problem.reason}\n", style="red").append(f"    hint: {problem.hint}", style="green")
         err.print(line)
 
 

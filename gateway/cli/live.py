@@ -88,7 +88,7 @@ def differences(live: Live, path: Path) -> Iterator[str]:
 def refused(live: Live) -> list[Problem]:
     """The problems that keep the file from being live."""
     found = (live.status["refused"] or {}).get("problems", [])
-    return [Problem((p["path"],), p["reason"], p["mend"], p["line"]) for p in found]
+    return [Problem((p["path"],), p["reason"], p["hint"], p["line"]) for p in found]
 
 
 def title(live: Live) -> str:

@@ -98,4 +98,4 @@ def unfit() -> str:
         return ""
     wanted = " ".join(f"'{mismatch.package}=={mismatch.wanted}'" for mismatch in found)
     lines = [f"gateway: {mismatch.text}" for mismatch in found]
-    return "\n".join([*lines, f"To mend it: {sys.executable} -m pip install {wanted}"])
+    return "\n".join([*lines, f"hint: {sys.executable} -m pip install {wanted}"])

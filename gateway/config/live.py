@@ -351,13 +351,13 @@ def digest_of(text: str) -> str:
 
 def as_dict(problem: Problem) -> dict[str, Any]:
     """A problem as JSON."""
-    return {"path": problem.where, "line": problem.line, "reason": problem.reason, "mend": problem.mend}
+    return {"path": problem.where, "line": problem.line, "reason": problem.reason, "hint": problem.hint}
 
 
 def describe(path: Path, problems: list[Problem]) -> str:
-    """Problems as text, one a line: file:line, path, reason, mend."""
+    """Problems as text, one a line: file:line, path, reason, hint."""
     lines = []
     for p in problems:
         at = f"{path}:{p.line}" if p.line else str(path)
-        lines.append(f"  {at}: {p.where}: {p.reason} ({p.mend})")
+        lines.append(f"  {at}: {p.where}: {p.reason} ({p.hint})")
     return "\n".join(lines)

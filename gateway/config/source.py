@@ -373,7 +373,7 @@ def _answer(question: dict[str, Any]) -> dict[str, Any]:
     try:
         return {"data": parse_yaml(text)}
     except Problems as found:
-        return {"problems": [(p.path, p.reason, p.mend, p.line) for p in found.items]}
+        return {"problems": [(p.path, p.reason, p.hint, p.line) for p in found.items]}
 
 
 if __name__ == "__main__":

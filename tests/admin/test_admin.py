@@ -395,7 +395,7 @@ async def test_config_shows_the_live_revision_and_every_refused_problem(tmp_path
         assert {**after, "refused": None} == before
         problems = after["refused"]["problems"]
         assert [(p["path"], p["line"]) for p in problems] == [("routes[0].target", 3), ("zzz", 4)]
-        assert all(p["reason"] and p["mend"] for p in problems)
+        assert all(p["reason"] and p["hint"] for p in problems)
 
 
 async def test_backends_shows_what_is_supervised(tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ EXPECTED = [
 ]
 
 
-def test_check_prints_every_problem_with_file_line_path_reason_and_mend(
+def test_check_prints_every_problem_with_file_line_path_reason_and_hint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "some[b]thing.yaml"
@@ -233,7 +233,7 @@ def test_check_prints_every_problem_with_file_line_path_reason_and_mend(
         first, second, third = lines[3 * index : 3 * index + 3]
         assert first == f"{path}:{line}  {where}"
         assert reason in second
-        assert third.startswith("    mend: ")
+        assert third.startswith("    hint: ")
     assert "did you mean 'connect'?" in err
     assert lines[-1] == f"4 problems in {path}"
 

@@ -177,7 +177,7 @@ def test_with_another_version_the_command_says_what_to_install_and_exits_78(tmp_
     assert (ran.returncode, ran.stdout) == (78, "")
     first, last = ran.stderr.splitlines()
     assert first == "gateway: aiohttp 3.99.0 is installed, and 3.14.5 is wanted."
-    assert last == f"To mend it: {sys.executable} -m pip install 'aiohttp==3.14.5'"
+    assert last == f"hint: {sys.executable} -m pip install 'aiohttp==3.14.5'"
 
 
 def test_another_patch_that_has_all_is_a_warning(tmp_path: Path) -> None:

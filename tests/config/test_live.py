@@ -165,7 +165,7 @@ async def test_a_bad_edit_changes_nothing_and_all_its_problems_are_shown(
     shown = setting.live.status()
     assert (shown["revision"], shown["digest"]) == (1, before.digest)
     assert [(p["path"], p["line"]) for p in shown["refused"]["problems"]] == expected
-    assert all(p["reason"] and p["mend"] for p in shown["refused"]["problems"])
+    assert all(p["reason"] and p["hint"] for p in shown["refused"]["problems"])
     (record,) = [r for r in caplog.records if r.levelno == logging.ERROR]
     for where, line in expected:
         assert f"{setting.path}:{line}: {where}: " in record.getMessage()
@@ -264,7 +264,7 @@ async def test_what_is_no_regular_file_is_refused_by_its_kind_and_the_watch_goes
     async with asyncio.timeout(30):
         await setting.looks(1)
     ((problem,),) = [refusal.problems for refusal in setting.refused]
-    assert kind in problem.reason and problem.mend
+    assert kind in problem.reason and problem.hint
     with pytest.raises(ConfigRefused):
         ConfigService(setting.path, lambda backend: nowhere, "").load_first()
     if setting.path.is_dir():

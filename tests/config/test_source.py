@@ -16,7 +16,7 @@ from gateway.core.routing.problems import Problem, Problems
 def problems(text: str) -> list[Problem]:
     with pytest.raises(Problems) as caught:
         parse_yaml(text)
-    assert all(problem.mend for problem in caught.value.items)
+    assert all(problem.hint for problem in caught.value.items)
     return caught.value.items
 
 
@@ -89,7 +89,7 @@ def test_a_wrong_key_has_its_path_and_is_told_once(text: str, path: tuple[str | 
 )
 def test_what_is_no_yaml_has_a_hint_for_what_people_do_wrong(text: str, hint: str) -> None:
     (problem,) = problems(text)
-    assert hint in problem.mend
+    assert hint in problem.hint
     assert problem.line
 
 
@@ -218,7 +218,7 @@ routes:
 async def test_a_problem_stands_on_its_line_or_that_of_the_nearest_part(
     path: tuple[str | int, ...], line: int
 ) -> None:
-    problem = Problem(path, "reason", "mend")
+    problem = Problem(path, "reason", "hint")
     assert with_lines(TEXT, [problem]) == [problem.at_line(line)]
     for padding in ("", LARGE[4:]):
         assert await with_lines_apart(TEXT + padding, [problem]) == [problem.at_line(line)]

@@ -28,7 +28,7 @@ from gateway.store.operator import TenantSize
 _INTERRUPTED = 128 + signal.SIGINT
 Work = Callable[[argparse.Namespace, Engine], Coroutine[Any, Any, int]]
 
-_MEND_OS = {
+_OS_HINTS = {
     errno.EACCES: "run this as the user who runs the gateway, or look at the permissions",
     errno.EPERM: "run this as the user who runs the gateway, or look at the permissions",
     errno.ENOSPC: "make room on that disk",
@@ -133,8 +133,8 @@ def _run(work: Work, arguments: argparse.Namespace, config: ProcessConfig) -> in
     except (GatewayError, Unusable) as error:
         console.fail(reason(error))
     except OSError as error:
-        mend = _MEND_OS.get(error.errno or 0)
-        console.fail(f"{reason(error)}; {mend}" if mend else reason(error))
+        hint = _OS_HINTS.get(error.errno or 0)
+        console.fail(f"{reason(error)}; {hint}" if hint else reason(error))
     return 1
 
 
@@ -221,6 +221,6 @@ def _tell(tenant: str, problems: tuple[str, ...]) -> None:
     text = Text("wrong ", style="bold red").append(tenant, style="not bold default")
     for problem in problems:
         text.append(f"\n    {problem}", style="red")
-    mend = f"save what can be read (gateway documents export {tenant} -o DIR), stop the gateway, put a backup"
-    mend += f" in place (gateway documents restore DIR {tenant} --force); an index alone: declare it anew"
-    console.out.print(text.append(f"\n    mend: {mend}", style="green"))
+    hint = f"save what can be read (gateway documents export {tenant} -o DIR), stop the gateway, put a backup"
+    hint += f" in place (gateway documents restore DIR {tenant} --force); an index alone: declare it anew"
+    console.out.print(text.append(f"\n    hint: {hint}", style="green"))

@@ -100,8 +100,8 @@ def _sources(source: Path, named: list[TenantId]) -> dict[TenantId, Path]:
         raise Unusable(f"there is no {source}; name a folder or a file that `gateway documents backup` made")
     if not source.is_dir():
         if len(named) != 1:
-            mend = f"say whose: gateway documents restore {source} TENANT"
-            raise Unusable(f"{source} is one tenant's data; {mend}")
+            hint = f"say whose: gateway documents restore {source} TENANT"
+            raise Unusable(f"{source} is one tenant's data; {hint}")
         return {named[0]: source}
     if named:
         found = {tenant: source / f"{tenant}{SUFFIX}" for tenant in named}
@@ -119,8 +119,8 @@ def _owner(path: Path) -> TenantId:
     try:
         return TenantId(path.stem)
     except ValueError:
-        mend = f"move it away, or say whose it is: gateway documents restore {path} TENANT"
-        raise Unusable(f"{path} is not called after a tenant; {mend}") from None
+        hint = f"move it away, or say whose it is: gateway documents restore {path} TENANT"
+        raise Unusable(f"{path} is not called after a tenant; {hint}") from None
 
 
 async def _refuse_data(engine: Engine, sources: dict[TenantId, Path]) -> None:

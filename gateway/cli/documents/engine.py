@@ -21,7 +21,7 @@ from gateway.store.sqlite.operator import SQLiteOperator
 
 
 class Unusable(Exception):
-    """What was asked for cannot be done: the text says what, why and how to mend it."""
+    """What was asked for cannot be done: the text says what, why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,8 +204,8 @@ class _Import:
             console.fail(f"{self._name}: stopped before line {self._next}: {self._why}")
             console.err.print(Text(f"    go on with: {self._again()}", style="green"))
         elif counts.failed:
-            mend = "mend those lines and import them alone; lines with an id may be sent again without harm"
-            console.err.print(Text(f"    mend: {mend}", style="green"))
+            hint = "correct those lines, import them alone; lines with an id may be sent again without harm"
+            console.err.print(Text(f"    hint: {hint}", style="green"))
         return code
 
     @property

@@ -104,9 +104,9 @@ class _Reader:
         self.problems: list[Problem] = []
         self.settled: frozenset[Path] = frozenset()  # what has a problem that explains any other
 
-    def wrong(self, section: str, key: str, reason: str, mend: str) -> None:
+    def wrong(self, section: str, key: str, reason: str, hint: str) -> None:
         if (f"[{section}]", key) not in self.settled:
-            self.problems.append(Problem((f"[{section}]", key) if key else (f"[{section}]",), reason, mend))
+            self.problems.append(Problem((f"[{section}]", key) if key else (f"[{section}]",), reason, hint))
 
     def text(self, section: str, key: str, default: str) -> str:
         return self.sections.get(section, {}).get(key, default).strip()
@@ -157,8 +157,8 @@ class _Reader:
         except (ValueError, ZeroDivisionError):
             value = 0.0
         if not 0 < value <= 1:
-            mend = "write 1/2 for one of two processes, or 1 for the only one"
-            self.wrong(section, key, f"{text!r} is no share", mend)
+            hint = "write 1/2 for one of two processes, or 1 for the only one"
+            self.wrong(section, key, f"{text!r} is no share", hint)
             return 1.0
         return value
 
@@ -277,8 +277,8 @@ def _admin_hosts(read: _Reader) -> list[str]:
 def _via(read: _Reader) -> str:
     name = read.text("gateway", "via", "")
     if name and not pseudonym_pattern(name):
-        mend = "write letters, digits, . _ - (63 at most), as edge-1; or leave it out"
-        read.wrong("gateway", "via", f"{name!r} is no name for Via", mend)
+        hint = "write letters, digits, . _ - (63 at most), as edge-1; or leave it out"
+        read.wrong("gateway", "via", f"{name!r} is no name for Via", hint)
     return name
 
 
@@ -299,15 +299,15 @@ def _store_uri(read: _Reader, data: str) -> str:
     if uri.startswith(mongo_uri.SCHEMES):
         problem = mongo_uri.problem(uri)
         if problem:
-            mend = "write mongodb://user:password@host:27017/database, with name and password percent-encoded"
-            read.wrong("store", "uri", problem, mend)
+            hint = "write mongodb://user:password@host:27017/database, with name and password percent-encoded"
+            read.wrong("store", "uri", problem, hint)
         return uri
     folder = uri.removeprefix("sqlite:")
     if folder.startswith(("//", ":")):  # as SQLAlchemy writes them; taken to the letter it is another folder
         read.wrong("store", "uri", "it names no folder", "write sqlite:documents, or sqlite:/srv/documents")
     elif not folder.strip("/ ") or not uri.startswith("sqlite:"):
-        mend = "write sqlite: and a folder (under data), or mongodb://host:27017/database"
-        read.wrong("store", "uri", "this store is not offered", mend)
+        hint = "write sqlite: and a folder (under data), or mongodb://host:27017/database"
+        read.wrong("store", "uri", "this store is not offered", hint)
     return f"sqlite:{PurePath(data) / folder}"
 
 
@@ -321,8 +321,8 @@ def _unknown_keys(read: _Reader) -> None:
         for key in keys:
             if key not in known:
                 near = difflib.get_close_matches(key, known, 1)
-                mend = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
-                read.wrong(section, key, f"the key {key!r} is unknown", mend)
+                hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
+                read.wrong(section, key, f"the key {key!r} is unknown", hint)
 
 
 def _known_section(section: str) -> str:

@@ -140,8 +140,8 @@ def _backend(name: str, written: BackendSettings, sockets: str, problems: list[P
         reason = "there are no probes, so it changes nothing"
         problems.append(Problem(("backends", name, "health"), reason, "add path, such as /healthz"))
     problems.extend(seat_problems(name, written))
-    for path, reason, mend in effects.of_backend(written):
-        problems.append(Problem(("backends", name, *path), reason, mend))
+    for path, reason, hint in effects.of_backend(written):
+        problems.append(Problem(("backends", name, *path), reason, hint))
     backend = Backend(name, written.kind, addresses, written.threads or 0, health.compiled())
     return with_seats(backend, written)
 
@@ -154,8 +154,8 @@ def _share_no_address(backends: dict[str, Backend], problems: list[Problem]) -> 
             owner = owners.setdefault((address.host.lower(), address.port, address.path), name)
             if owner != name:
                 reason = f"the backend {owner!r} has this address too"
-                mend = "let the routes name one backend, or correct the address"
-                problems.append(Problem(("backends", name, "addresses", index), reason, mend))
+                hint = "let the routes name one backend, or correct the address"
+                problems.append(Problem(("backends", name, "addresses", index), reason, hint))
 
 
 def _address(text: str, sockets: str) -> Address:
@@ -178,7 +178,7 @@ def _route(
     if written.target in targets:
         told = {path for path, _, _ in found}
         found += [problem for problem in effects.of_route(written, backend) if problem[0] not in told]
-    problems.extend(Problem(("routes", index, *path), reason, mend) for path, reason, mend in found)
+    problems.extend(Problem(("routes", index, *path), reason, hint) for path, reason, hint in found)
     if written.target not in targets:
         return None
     scopes = {word: frozenset(names) for word, names in written.scopes.items()}

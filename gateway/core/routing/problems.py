@@ -1,4 +1,4 @@
-"""Problems of a config: where, why, and how to mend it; all of them at once."""
+"""Problems of a config: where, why, and a hint at what to do; all of them at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Problem:
 
     path: Path
     reason: str
-    mend: str
+    hint: str
     line: int = 0
 
     @property

@@ -69,17 +69,17 @@ def problem(item: Mapping[str, Any], root: type[Any], accepts: Accepts) -> Probl
     wrong = item.get("ctx", {}).get("error")
     what, example = _words(slot)
     if isinstance(wrong, Wrong):
-        near, reason, hint = wrong.example(), wrong.reason, wrong.hint
+        near, reason, detail = wrong.example(), wrong.reason, wrong.hint
     else:
-        near, reason, hint = None, f"is not {what}", _trap(given, slot)
+        near, reason, detail = None, f"is not {what}", _trap(given, slot)
     if isinstance(given, str) and _VARIABLE.search(given):
-        near, hint = None, "variables and templates are not filled in here: render the file before"
+        near, detail = None, "variables and templates are not filled in here: render the file before"
     near = near if near is not None else next((v for v in _near(slot, given) if accepts(slot, v)), None)
     example = near if near is not None and flow(near) != flow(given) else example
-    key = loc[-1:] == ("[key]",)
-    mend = _write((), example) if key else _write(path, example)
-    mend += _other_choices(slot, example)
-    return Problem(path, f"{shown(given)} {reason}", f"{mend}; {hint}" if hint else mend)
+    is_key = loc[-1:] == ("[key]",)
+    hint = _write((), example) if is_key else _write(path, example)
+    hint += _other_choices(slot, example)
+    return Problem(path, f"{shown(given)} {reason}", f"{hint}; {detail}" if detail else hint)
 
 
 def _other_choices(slot: Slot, example: Any) -> str:

@@ -27,7 +27,7 @@ _param = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(\*?)\}")
 
 
 class PatternError(ValueError):
-    """A path pattern that cannot be compiled; the text says why and how to mend it."""
+    """A path pattern that cannot be compiled; the text says why, and what to write instead."""
 
 
 @dataclass(frozen=True, slots=True)

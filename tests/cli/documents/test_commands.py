@@ -189,7 +189,7 @@ def test_lines_that_fail_are_told_with_file_line_and_reason(operator: Operator, 
     told = err.splitlines()
     assert [line for line in told if line.startswith(str(source))] == [f"{source}:{n}" for n in (3, 4, 6)]
     assert "/$x the member's name: must not begin with $" in told[told.index(f"{source}:3") + 1]
-    assert "mend: " in told[-1]
+    assert "hint: " in told[-1]
     assert len(operator.exported("acme", "c")) == 2
 
 
@@ -377,7 +377,7 @@ def test_a_damaged_file_is_no_backup_and_the_others_are_copied(operator: Operato
     code, out, _ = operator("verify")
     assert code == 1
     assert out.startswith("wrong acme\n    ")
-    assert "mend: save what can be read (gateway documents export acme -o DIR)" in out
+    assert "hint: save what can be read (gateway documents export acme -o DIR)" in out
     assert "whole globex" in out
     operator("restore", tmp_path / "today" / "globex.db", "acme", "--force")
     assert operator("verify")[0] == 0
@@ -459,7 +459,7 @@ def test_verify_says_what_is_wrong_to_people_and_programs(
     code, out, _ = operator("verify")
     assert code == 1
     assert said in out
-    assert "    mend: " in out
+    assert "    hint: " in out
     code, shown = operator.json("verify")
     assert (code, shown["whole"]) == (1, False)
     assert said in shown["tenants"][0]["problems"][0]

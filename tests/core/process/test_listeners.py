@@ -140,7 +140,7 @@ def test_an_address_is_told_as_it_is_written() -> None:
 def problems(**sections: dict[str, str]) -> list[tuple[str, str, str]]:
     with pytest.raises(Problems) as caught:
         parse_process(sections, "/conf")
-    return [(problem.where, problem.reason, problem.mend) for problem in caught.value.items]
+    return [(problem.where, problem.reason, problem.hint) for problem in caught.value.items]
 
 
 def test_the_admin_listener_cannot_have_the_public_one_s_port() -> None:
@@ -164,10 +164,10 @@ def test_the_port_that_is_proposed_for_one_that_is_taken_is_free_and_stands_wher
     public: str, admin: str | None, where: str, hint: str
 ) -> None:
     more = {"admin": {"listen": admin}} if admin is not None else {}
-    ((place, _, mend),) = problems(gateway={"listen": public}, **more)
+    ((place, _, proposed),) = problems(gateway={"listen": public}, **more)
     assert place == where
-    assert f"such as {hint}" in mend
-    for word in mend.replace(",", " ").split():  # none of what is proposed is taken
+    assert f"such as {hint}" in proposed
+    for word in proposed.replace(",", " ").split():  # none of what is proposed is taken
         assert word not in public.split() and word != admin
 
 

@@ -28,7 +28,7 @@ def parse(text: str, folder: str = "/etc/gateway") -> ProcessConfig:
 def problems(text: str) -> list[Problem]:
     with pytest.raises(Problems) as caught:
         parse(text)
-    assert all(problem.mend for problem in caught.value.items)
+    assert all(problem.hint for problem in caught.value.items)
     return caught.value.items
 
 
@@ -240,7 +240,7 @@ def test_a_section_that_nobody_reads_is_refused_with_the_nearest_that_is_read(
 ) -> None:
     (problem,) = problems(f"[{section}]\nkey = value\n")
     assert (problem.where, problem.reason) == (f"[{section}]", "the section is unknown")
-    assert hint in problem.mend
+    assert hint in problem.hint
 
 
 def test_a_command_is_split_as_a_shell_would_and_filled_in() -> None:

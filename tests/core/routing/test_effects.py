@@ -136,12 +136,12 @@ def test_a_setting_of_a_route_has_an_effect_or_is_refused(
         (problem,) = refused(kind, **written)
         assert problem.where == f"routes[0].{'websocket' if field.startswith('websocket') else field}"
         assert problem.reason
-        assert problem.mend
+        assert problem.hint
 
 
 def test_documents_are_not_told_to_pass_the_slashes_that_they_pass_anyway() -> None:
     (problem,) = refused("documents", encoded_slash="pass")
-    assert (problem.where, problem.mend) == ("routes[0].encoded_slash", "remove it")
+    assert (problem.where, problem.hint) == ("routes[0].encoded_slash", "remove it")
     for kind in ALL_BACKENDS:
         assert made(kind, encoded_slash="pass").encoded_slash
 
@@ -160,7 +160,7 @@ def test_a_setting_of_a_backend_has_an_effect_or_is_refused(
     (problem,) = caught.value.items
     assert problem.where == f"backends.b.{field.partition(':')[0]}"
     assert problem.reason
-    assert problem.mend
+    assert problem.hint
 
 
 NESTED: dict[str, type[BaseModel]] = {
@@ -209,7 +209,7 @@ def test_what_is_about_methods_that_the_route_never_takes_is_refused(
 ) -> None:
     (problem,) = refused("uvicorn", **written)
     assert problem.where == f"routes[0].{where}"
-    assert hint in problem.mend
+    assert hint in problem.hint
 
 
 def test_head_comes_with_get_and_a_bulk_asks_for_the_scopes_of_what_it_does() -> None:

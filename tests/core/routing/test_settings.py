@@ -1,4 +1,4 @@
-"""The routing config: every problem at once, each with its path and how to mend it."""
+"""The routing config: every problem at once, each with its path and the hint."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def problems(data: Any) -> dict[str, Problem]:
         compiled(data)
     found = {problem.where: problem for problem in caught.value.items}
     assert len(found) == len(caught.value.items)
-    assert all(problem.reason and problem.mend for problem in found.values())
+    assert all(problem.reason and problem.hint for problem in found.values())
     return found
 
 
@@ -218,7 +218,7 @@ def test_an_encoded_slash_passes_to_a_backend_only_where_the_route_says_so(
 
 
 @pytest.mark.parametrize(
-    ("change", "where", "reason", "mend"),
+    ("change", "where", "reason", "hint"),
     [
         ({"timeouts": {"conect": 1}}, "timeouts.conect", "unknown", "did you mean 'connect'?"),
         ({"tagret": "x"}, "tagret", "unknown", "did you mean 'target'?"),
@@ -318,17 +318,17 @@ def test_an_encoded_slash_passes_to_a_backend_only_where_the_route_says_so(
         ({"interim": "relay", "target": "documents"}, "interim", "about backends", "remove it"),
     ],
 )  # fmt: skip
-def test_each_problem_of_a_route_has_its_path_reason_and_mend(
-    change: dict[str, Any], where: str, reason: str, mend: str
+def test_each_problem_of_a_route_has_its_path_reason_and_hint(
+    change: dict[str, Any], where: str, reason: str, hint: str
 ) -> None:
     (problem,) = problems(config(route(name="first", path="/first"), route(**change))).values()
     assert problem.where == f"routes[1].{where}"
     assert reason in problem.reason
-    assert mend in problem.mend
+    assert hint in problem.hint
 
 
 @pytest.mark.parametrize(
-    ("change", "where", "reason", "mend"),
+    ("change", "where", "reason", "hint"),
     [
         ({"version": 2}, "version", "2 is not 1", "write version: 1"),
         ({"rotues": []}, "rotues", "unknown", "did you mean 'routes'?"),
@@ -401,12 +401,12 @@ def test_each_problem_of_a_route_has_its_path_reason_and_mend(
     ],
 )  # fmt: skip
 def test_each_problem_outside_the_routes_too(
-    change: dict[str, Any], where: str, reason: str, mend: str
+    change: dict[str, Any], where: str, reason: str, hint: str
 ) -> None:
     (problem,) = problems({**config(), **change}).values()
     assert problem.where == where
     assert reason in problem.reason
-    assert mend in problem.mend
+    assert hint in problem.hint
 
 
 def test_seats_as_written_or_by_default() -> None:
@@ -489,12 +489,12 @@ def test_a_list_of_no_methods_is_not_any_method() -> None:
 @pytest.mark.parametrize("given", ["${BACKEND}", "http://${HOST}:80", "$(BACKEND)"])
 def test_variables_are_said_not_to_be_filled_in(given: str) -> None:
     (problem,) = problems(config(backends={"b": {"kind": "http", "addresses": [given]}})).values()
-    assert "not filled in" in problem.mend
+    assert "not filled in" in problem.hint
 
 
 @pytest.mark.parametrize("data", [None, [], "text", 7])
 def test_what_is_no_mapping_is_no_config(data: Any) -> None:
-    assert problems(data)["(the whole file)"].mend == "start the file with version: 1"
+    assert problems(data)["(the whole file)"].hint == "start the file with version: 1"
 
 
 def test_a_missing_key_is_named() -> None:

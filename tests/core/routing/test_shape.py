@@ -122,23 +122,23 @@ def test_each_wrong_value_is_told_with_its_place_and_one_that_is_accepted(path: 
     for value in WRONG:
         for problem, given in told(path, value):
             heard += 1
-            said = f"{problem.where}: {problem.reason} ({problem.mend})"
+            said = f"{problem.where}: {problem.reason} ({problem.hint})"
             assert not FOREIGN.search(said.replace(shown(given), "")), said
             if "is missing" not in problem.reason:
                 assert shown(given) in problem.reason, said
             if "unknown" in problem.reason:
-                assert re.search("did you mean|remove it", problem.mend), said
+                assert re.search("did you mean|remove it", problem.hint), said
                 continue
-            found = re.match(r"write (.*?)(; |$)", problem.mend)
+            found = re.match(r"write (.*?)(; |$)", problem.hint)
             assert found, said
             example = parse_yaml(f"it: {{ {found[1]} }}" if "{" not in found[1] else found[1])
             assert example is not None, said
     assert heard, "nothing is refused here"
 
 
-def mended(problem: Problem, data: Any) -> Any:
+def corrected(problem: Problem, data: Any) -> Any:
     """The data with the example of a problem put where the problem is."""
-    found = re.match(r"write (.*?)(; |$)", problem.mend)
+    found = re.match(r"write (.*?)(; |$)", problem.hint)
     assert found, problem
     data = copy.deepcopy(data)
     at: Any = data
@@ -165,7 +165,7 @@ def test_the_example_of_each_hint_is_accepted_where_the_problem_is(path: Path) -
         for problem in problems_of(data):
             if problem.path[: len(path)] != path or "unknown" in problem.reason:
                 continue
-            made = mended(problem, data)
+            made = corrected(problem, data)
             left = problems_of(made)
             assert left or SCHEMA.is_valid(made), problem
             assert all(other.path != problem.path for other in left), (problem, left)
@@ -280,7 +280,7 @@ def test_each_problem_has_its_line(path: Path) -> None:
 def test_the_example_is_what_was_meant_where_that_can_be_told(path: str, value: Any, example: str) -> None:
     steps = tuple(int(step) if step.isdecimal() else step for step in path.split("."))
     problem = next(one for one, _ in told(steps, value))
-    assert re.match(r"write (.*?)(; |$)", problem.mend)[1] == example  # type: ignore[index]
+    assert re.match(r"write (.*?)(; |$)", problem.hint)[1] == example  # type: ignore[index]
 
 
 @pytest.mark.parametrize("value", [True, "always", None, 5, []])
@@ -299,7 +299,7 @@ def test_of_a_few_words_all_are_told_and_none_alone(path: str, choices: set[str]
     if value is None and not path.endswith("kind"):
         return  # a key without a value is told in its own words
     problem = next(one for one, _ in told(steps, value))
-    assert choices <= set(re.findall(r"[a-z]+", problem.mend)), problem.mend
+    assert choices <= set(re.findall(r"[a-z]+", problem.hint)), problem.hint
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ def test_of_a_few_words_all_are_told_and_none_alone(path: str, choices: set[str]
 )  # fmt: skip
 def test_a_path_of_another_router_is_refused_with_the_one_that_is_meant(path: str, example: str) -> None:
     ((problem, _),) = told(("routes", 0, "path"), path)
-    assert problem.mend.startswith(f"write path: {example};")
+    assert problem.hint.startswith(f"write path: {example};")
     assert SCHEMA.is_valid(put(("routes", 0, "path"), example))
     assert not problems_of(put(("routes", 0, "path"), example))
 
@@ -353,7 +353,7 @@ def test_a_path_that_a_client_can_send_is_taken(path: str) -> None:
 )
 def test_an_unknown_key_is_told_with_the_nearest_that_is_known(path: Path, key: str, hint: str) -> None:
     (problem,) = [p for p, _ in told((*path, key), 1) if "unknown" in p.reason]
-    assert hint in problem.mend
+    assert hint in problem.hint
 
 
 # --- what is shown ---------------------------------------------------------------------------------
@@ -366,8 +366,8 @@ def test_a_value_is_shown_in_short_and_without_its_secrets() -> None:
         "an empty list", "an empty mapping", "a list", "a mapping of 2 keys",
     )  # fmt: skip
     ((problem, _),) = told(("backends", "b", "addresses", 0), "http://user:hunter2@h:1")
-    assert "hunter2" not in problem.reason + problem.mend
-    assert "http://h:1" in problem.mend
+    assert "hunter2" not in problem.reason + problem.hint
+    assert "http://h:1" in problem.hint
 
 
 @pytest.mark.parametrize(
