@@ -52,7 +52,7 @@ from gateway.process.folders import (
 )
 from gateway.process.supervisor import Supervisor
 from gateway.proxy.target import Proxy
-from gateway.runtime.periodic import Boundary, Periodic
+from gateway.runtime.periodic import Boundary, PeriodicTask
 from gateway.runtime.process_pool import ProcessPool
 from gateway.setting_errors import named_by
 from gateway.store.json.large import Jobs
@@ -343,7 +343,7 @@ class Gateway:
             self.metrics.child_restarted(name)
 
     async def _watch_keys(self) -> None:
-        await Periodic("loading the keys again", _KEYS_POLL, self._load_keys).run()
+        await PeriodicTask("loading the keys again", _KEYS_POLL, self._load_keys).run()
 
     async def _load_keys(self) -> None:
         if await self.keys.reload_if_changed():

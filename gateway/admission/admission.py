@@ -20,7 +20,7 @@ from gateway.core.errors import BackendUnavailable, GatewayError, TenantLimit
 from gateway.core.model import Address, Backend, Tenant
 from gateway.core.openmetrics import Instrument
 from gateway.core.policy.limits import later
-from gateway.runtime.periodic import Boundary, Periodic
+from gateway.runtime.periodic import Boundary, PeriodicTask
 
 __all__ = ["Admission", "Seat"]
 
@@ -211,7 +211,7 @@ class Admission:
 
     async def watch(self) -> None:
         """Tick until cancelled."""
-        await Periodic(self._boundary.what, _TICK, self.tick).run()
+        await PeriodicTask(self._boundary.what, _TICK, self.tick).run()
 
     def _line(self, backend: Backend) -> Line:
         line = Line(

@@ -23,7 +23,7 @@ from gateway.core.routing.compile import Compiled
 from gateway.core.routing.problems import Problem, Problems
 from gateway.edge.response import front_page
 from gateway.runtime import files, threads
-from gateway.runtime.periodic import Boundary, Periodic
+from gateway.runtime.periodic import Boundary, PeriodicTask
 from gateway.runtime.watch import QUIET, RESTLESS, Look, Settling, Stamp, is_cut_off, stamp
 
 L = logging.getLogger(__name__)
@@ -232,7 +232,7 @@ class ConfigService:
 
     async def watch(self) -> None:
         """Follow the file until cancelled."""
-        await Periodic(f"watching {self.path}", POLL, self.look).run()
+        await PeriodicTask(f"watching {self.path}", POLL, self.look).run()
 
     async def look(self) -> None:
         """One look at the file: load it when it changed and has been left alone since (see Settling)."""

@@ -18,7 +18,7 @@ from gateway.edge.backend.connection import Connection
 from gateway.edge.backend.exchange import Exchange
 from gateway.edge.backend.pool import Pool, Pools
 from gateway.health.circuits import Health
-from gateway.runtime.periodic import Boundary, Periodic
+from gateway.runtime.periodic import Boundary, PeriodicTask
 
 _TICK = 0.05  # seconds between two looks at what is due
 _DISCARD = 60.0  # seconds for a thread to end a probe that nobody waits for any more
@@ -48,7 +48,7 @@ class Probes:
 
     async def watch(self) -> None:
         """Look for what is due, for ever."""
-        await Periodic(self.boundary.what, _TICK, self.look).run()
+        await PeriodicTask(self.boundary.what, _TICK, self.look).run()
 
     def look(self) -> None:
         """Send what is due."""

@@ -17,7 +17,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from gateway.runtime import durable, threads
-from gateway.runtime.periodic import Periodic
+from gateway.runtime.periodic import PeriodicTask
 
 L = logging.getLogger(__name__)
 FLUSH = 1.0  # seconds
@@ -45,7 +45,7 @@ class Quotas:
         self._stored: dict[str, int] = {}  # as the file says
         self._new: dict[str, int] = {}  # not there yet
         self._on_its_way: dict[str, int] = {}  # there soon
-        self._writer: Periodic | None = None
+        self._writer: PeriodicTask | None = None
         self._writes = True
         self._lock = asyncio.Lock()
 
@@ -70,7 +70,7 @@ class Quotas:
         """Read what today has used so far, and write from now on."""
         self._day = int(self._now() // DAY)
         self._stored = await threads.run(threads.QUOTAS, self._read, self._day)
-        self._writer = Periodic("writing the quotas", FLUSH, lambda: asyncio.shield(self.flush()))
+        self._writer = PeriodicTask("writing the quotas", FLUSH, lambda: asyncio.shield(self.flush()))
         self._writer.start()
 
     async def close(self) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gateway.core.openmetrics import head, labels
-from gateway.runtime.periodic import Periodic
+from gateway.runtime.periodic import PeriodicTask
 
 if TYPE_CHECKING:
     from asab.metrics import MetricsService
@@ -46,7 +46,7 @@ class LoopLag:
         self._loop = loop
         self._late: deque[float] = deque(maxlen=_LAG_SAMPLES)
         self._due = loop.time() + _LAG_INTERVAL
-        self._periodic = Periodic("measuring the event loop", _LAG_INTERVAL, self._measure)
+        self._periodic = PeriodicTask("measuring the event loop", _LAG_INTERVAL, self._measure)
         self._periodic.start()
 
     @property

@@ -27,7 +27,7 @@ from gateway.health.probes import Probes
 from gateway.limits import quotas
 from gateway.limits.quotas import Quotas
 from gateway.runtime import periodic
-from gateway.runtime.periodic import Boundary, Periodic
+from gateway.runtime.periodic import Boundary, PeriodicTask
 from gateway.store.json.large import Jobs
 from gateway.store.mongo import changes as mongo_changes
 from gateway.store.mongo.large import Few
@@ -90,7 +90,7 @@ async def test_a_round_that_fails_is_logged_once_and_the_next_ones_come(
         plain()
 
     rounds = Rounds(100)
-    task = Periodic("counting", 0.05, awaited if awaits else plain, sleep=rounds)
+    task = PeriodicTask("counting", 0.05, awaited if awaits else plain, sleep=rounds)
     task.start()
     await rounds.over.wait()
     assert len(done) == 100
@@ -153,7 +153,7 @@ async def test_a_stop_waits_until_nothing_of_a_round_runs_and_a_start_begins_ane
             await asyncio.sleep(0)
             state.append("out")
 
-    task = Periodic("waiting", 0.0, round_, sleep=Rounds(1))
+    task = PeriodicTask("waiting", 0.0, round_, sleep=Rounds(1))
     task.start()
     task.start()
     await eventually(lambda: state)
@@ -169,7 +169,7 @@ async def test_what_is_no_error_ends_it() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        await Periodic("leaving", 0.0, leave, sleep=Rounds(1)).run()
+        await PeriodicTask("leaving", 0.0, leave, sleep=Rounds(1)).run()
 
 
 # --- each of those that use it ---------------------------------------------------------------------

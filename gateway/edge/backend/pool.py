@@ -18,7 +18,7 @@ from gateway.edge.backend.exchange import Exchange
 from gateway.edge.backend.resolver import Names
 from gateway.edge.backend.uploads import Uploads
 from gateway.edge.reading import Reads
-from gateway.runtime.periodic import Periodic
+from gateway.runtime.periodic import PeriodicTask
 
 # Idle seconds after which a request that is not idempotent wants a new connection: the server may be
 # about to close this one, and such a request cannot be tried again.
@@ -106,7 +106,7 @@ class Pools:
         self._reads = Reads()
         self._pools: dict[tuple[str, float], Pool] = {}  # by the address's text, whose hash is made once
         self._timed: dict[Any, Callable[[Any], None]] = {}
-        self._sweep = Periodic("the sweep of connections to backends", _SWEEP, self._look)
+        self._sweep = PeriodicTask("the sweep of connections to backends", _SWEEP, self._look)
         self._failures: dict[Any, int] = {}  # sweeps in which `on_late` of one failed
 
     def of(self, address: Address, reuse_idle: float) -> Pool:

@@ -18,7 +18,7 @@ from gateway.edge.client.acceptor import Acceptor
 from gateway.edge.client.connection import KEEP_ALIVE, ClientConnection, Service
 from gateway.edge.client.holding import Memory
 from gateway.edge.client.places import EVERYTHING, Descriptors, Places, Room
-from gateway.runtime.periodic import Periodic
+from gateway.runtime.periodic import PeriodicTask
 from gateway.runtime.ports import holder
 
 _LOOK = 0.02  # seconds between two looks at what a drain waits for
@@ -58,7 +58,7 @@ class Listener:
         self._sockets: list[socket.socket] = []
         self._key = ""
         self._descriptors: Descriptors | None = None  # while it is open
-        self._sweep = Periodic("the sweep of clients' connections", _SWEEP, self._look)
+        self._sweep = PeriodicTask("the sweep of clients' connections", _SWEEP, self._look)
         self.addresses: list[tuple[str, int]] = []
 
     def bind(self, addresses: Iterable[tuple[str, int]], key: str = "") -> None:

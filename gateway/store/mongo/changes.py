@@ -13,7 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from gateway.core.errors import BadRequest, Gone, NotSupportedByStore, StoreUnavailable
-from gateway.runtime.periodic import Periodic
+from gateway.runtime.periodic import PeriodicTask
 from gateway.store.json.large import Jobs
 from gateway.store.model import instants
 from gateway.store.model.change import RETAINED_CHANGES, RETAINED_SECONDS, Change, Changes
@@ -55,7 +55,7 @@ class Feeds:
         self._supported = supported
         self._wakes: Wakes[_Found] = Wakes()
         self._numbers: dict[str, int] = {}
-        self._poller = Periodic("looking for what other gateways wrote", POLL_SECONDS, self._poll)
+        self._poller = PeriodicTask("looking for what other gateways wrote", POLL_SECONDS, self._poll)
         self._closed = False
 
     def notify(self, tenant: str) -> None:

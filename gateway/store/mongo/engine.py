@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import TenantId
 from gateway.runtime.fair_seats import FairSeats
-from gateway.runtime.periodic import Periodic
+from gateway.runtime.periodic import PeriodicTask
 from gateway.store.filter import regex
 from gateway.store.json.large import Jobs
 from gateway.store.model.cursor import MIN_KEY_BYTES
@@ -72,7 +72,7 @@ class MongoDocumentStore:
         self._patient = patient
         self._jobs = jobs or Jobs()
         self._few = Few()
-        self._connecting = Periodic("connecting to MongoDB", CONNECT_SECONDS, self._connect_again)
+        self._connecting = PeriodicTask("connecting to MongoDB", CONNECT_SECONDS, self._connect_again)
         self._told = ""  # why there is no connection, as it was last logged
         self._server = Server((), False)
         self._services: Services | None = None

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from gateway.core.errors import BadRequest, Gone, StoreUnavailable
-from gateway.runtime.periodic import Periodic
+from gateway.runtime.periodic import PeriodicTask
 from gateway.store.model.change import Change, Changes
 from gateway.store.model.cursor import Cursors
 from gateway.store.model.document import Document
@@ -64,7 +64,7 @@ class Feeds:
         self._reads = reads
         self._wakes: Wakes[_Sealed | None] = Wakes()
         self._versions: dict[str, int] = {}
-        self._poller = Periodic("looking for what other processes wrote", POLL_SECONDS, self._poll)
+        self._poller = PeriodicTask("looking for what other processes wrote", POLL_SECONDS, self._poll)
         self._closed = False
 
     def notify(self, name: str) -> None:

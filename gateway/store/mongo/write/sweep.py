@@ -8,7 +8,7 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 from gateway.core.errors import GatewayError, StoreUnavailable
-from gateway.runtime.periodic import Boundary, Periodic
+from gateway.runtime.periodic import Boundary, PeriodicTask
 from gateway.store.model import instants
 from gateway.store.model.change import RETAINED_CHANGES
 from gateway.store.mongo import state as mongo_state
@@ -31,14 +31,14 @@ SWEEP_SECONDS = 15.0
 _STEP = 500  # documents of one collection in one round
 
 
-class Sweeper(Periodic):
+class Sweeper(PeriodicTask):
     """writes(tenant): the writes of a tenant, without a quota."""
 
     def __init__(self, driver: Driver, writes: Callable[[str], Writes]) -> None:
         super().__init__("clearing away old documents", SWEEP_SECONDS, self.round)
         self._driver = driver
         self._writes = writes
-        self._each = Boundary(self.boundary.what, passes=(StoreUnavailable,))
+        self._each = Boundary(self.boundary.what, reraises=(StoreUnavailable,))
 
     async def round(self) -> None:
         with suppress(GatewayError):  # told already; the next round tries again

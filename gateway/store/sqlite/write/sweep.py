@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from typing import Any
 
 from gateway.core.errors import GatewayError
-from gateway.runtime.periodic import Periodic
+from gateway.runtime.periodic import PeriodicTask
 from gateway.store.model import instants
 from gateway.store.model.change import RETAINED_CHANGES, RETAINED_SECONDS
 from gateway.store.model.write import IDEMPOTENCY_SECONDS
@@ -39,7 +39,7 @@ _EXPIRED = f"""
     SELECT {COLUMNS}, {DATA}, collection FROM documents WHERE expires <= ? AND {_SETTLED} LIMIT {BATCH}"""  # noqa: S608
 
 
-class Sweeper(Periodic):
+class Sweeper(PeriodicTask):
     """Sweeps the open files of a store from time to time."""
 
     def __init__(self, files: Files, slices: Slices) -> None:
