@@ -130,7 +130,7 @@ class Client(Protocol):
 
 
 class Content(Protocol):
-    """A body as it comes (edge/client/request_stream.py). fed: bytes that have come. has_ended: all of it
+    """A body as it comes (edge/client/body.py). fed: bytes that have come. has_ended: all of it
     has."""
 
     fed: int

@@ -34,8 +34,8 @@ from gateway.core.model import Identity
 from gateway.core.policy import access, tenancy
 from gateway.core.policy.client_address import client_key
 from gateway.edge.client import body
+from gateway.edge.client.body import RequestStream
 from gateway.edge.client.connection import ClientConnection
-from gateway.edge.client.request_stream import RequestStream
 from gateway.edge.response import cors, reply
 from gateway.runtime.periodic import Boundary
 

@@ -24,8 +24,8 @@ from gateway.core.errors import GatewayError, InternalError
 from gateway.core.http import request_target
 from gateway.core.http.head import check_expect
 from gateway.core.http.request_reader import Request
+from gateway.edge.client.body import RequestStream
 from gateway.edge.client.connection import ClientConnection
-from gateway.edge.client.request_stream import RequestStream
 from gateway.edge.response import reply
 from gateway.runtime.periodic import Boundary
 

@@ -18,8 +18,8 @@ from gateway.call import Call
 from gateway.core.errors import GatewayError
 from gateway.core.http.request_reader import Request
 from gateway.edge.backend.exchange import Exchange
+from gateway.edge.client.body import RequestStream
 from gateway.edge.client.connection import ClientConnection
-from gateway.edge.client.request_stream import RequestStream
 from gateway.edge.response.relay import Relay
 from tests import harness
 from tests.documents.api import ALL, SCOPES

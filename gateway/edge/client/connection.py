@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable, Coroutine
 from functools import partial
 from time import monotonic
-from typing import Protocol
+from typing import Protocol, cast
 
 from gateway.call import ClientTunnel, ResponseWriter
 from gateway.core.errors import GatewayError, RequestTimeout
 from gateway.core.fairness.turns import Turns
 from gateway.core.http.request_reader import Request
-from gateway.edge.client.half_closed import may_still_read
+from gateway.edge.client.body import RequestStream
 from gateway.edge.client.holding import SMALL, Memory
-from gateway.edge.client.intake import Intake
+from gateway.edge.client.intake import AHEAD, BODY, TURN, Intake
 from gateway.edge.client.linger import Lingering
-from gateway.edge.client.request_stream import RequestStream
-from gateway.edge.client.transport import AHEAD, BODY, TURN
-from gateway.edge.client.unread import Unread, waiting
+from gateway.edge.client.liveness import Unread, may_still_read, waiting
 from gateway.edge.response import reply
 
 L = logging.getLogger(__name__)
@@ -53,13 +52,18 @@ class Service(Protocol):
 
 
 class ClientConnection(Intake):
-    """One client's connection. serving: the task that serves the request in hand, if it needs one. on_gone:
-    see `when_gone`. idle_since: its last request. connections: those of the listener, where it is
-    while it is open."""
+    """One client's connection.
+
+    service: serves its requests. turns, connections, memory: of its listener; it is one of the connections
+    while it is open. keep_alive: seconds that it may be idle.
+    peer: the client's address, "" of a unix socket. writing_paused: what was written waits for the client.
+    serving: the task that serves the request in hand, if it needs one. idle_since: when the last request
+    ended, on the monotonic clock. on_gone: see `when_gone`.
+    """
 
     __slots__ = (
         "_connections", "_ending", "_has_turn", "_keep_alive", "_service", "_unread", "_wants_to_go_on",
-        "idle_since", "on_gone", "serving",
+        "idle_since", "on_gone", "peer", "serving", "writing_paused",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +75,8 @@ class ClientConnection(Intake):
         memory: Memory | None = None,
     ) -> None:
         super().__init__(turns, memory)
+        self.peer = ""
+        self.writing_paused = False
         self._service = service
         self._connections = connections
         self._keep_alive = keep_alive
@@ -83,7 +89,12 @@ class ClientConnection(Intake):
         self.on_gone: Callable[[], object] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
+        name = transport.get_extra_info("peername")
+        if isinstance(name, tuple) and name:
+            self.peer = str(name[0]).removeprefix("::ffff:")
+            # A client that vanished without a word is noticed by the kernel.
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._connections.add(self)
 
     # --- requests, one after the other ---
@@ -300,8 +311,11 @@ class ClientConnection(Intake):
         elif self._is_idle() and now - self.idle_since >= self._keep_alive and not waiting(transport):
             self._end()
 
+    def pause_writing(self) -> None:
+        self.writing_paused = True
+
     def resume_writing(self) -> None:
-        super().resume_writing()
+        self.writing_paused = False
         if self.writer is not None:  # a turn later: see Connection.resume_writing
             asyncio.get_running_loop().call_soon(self._resume_writer)
         if self._wants_to_go_on:
@@ -329,7 +343,7 @@ class ClientConnection(Intake):
         self._connections.discard(self)
         if self._gathering is not None:
             self._gathering.forget()
-        super().connection_lost(exc)
+        self.transport = None
         self._reader.take()
         self._holding.clear()
         if content is not None:

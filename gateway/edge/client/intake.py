@@ -8,24 +8,68 @@ takes long to be taken apart; meanwhile nothing more is read.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from time import monotonic
 
 from gateway.call import ClientTunnel, ResponseWriter
 from gateway.core.errors import GatewayError
 from gateway.core.fairness.turns import Turns
 from gateway.core.http.request_reader import Request, RequestReader
-from gateway.edge.client.gathering import Gathering
-from gateway.edge.client.half_closed import HalfClosed
+from gateway.edge.client.body import RequestStream
 from gateway.edge.client.holding import Holding, Memory
 from gateway.edge.client.linger import Lingering
-from gateway.edge.client.request_stream import RequestStream
-from gateway.edge.client.transport import AHEAD, BODY, TURN, ClientTransport
-from gateway.edge.reading import LARGE
+from gateway.edge.client.liveness import HalfClosed
+from gateway.edge.reading import LARGE, HeldReading
+
+# Why nothing is read at the moment; any of them is enough.
+BODY, AHEAD, TURN = 1, 2, 4
 
 _HELD = 64 * 1024  # bytes that a client may send ahead while its request is served, and one read more
+# Many clients send head and body apart. A small body that is whole a moment later is served as what came in
+# one piece: without a stream, and to the backend in one write.
+_GATHERED_MOST = 64 * 1024  # bytes of such a body
+_GATHERING_TIME = 0.05  # seconds that its parts may take to come
 
 
-class Intake(ClientTransport):
+class Gathering:
+    """One request whose body is waited for. size: bytes of it that are here. on_late(request, pieces): called
+    when its time is over."""
+
+    __slots__ = ("_on_late", "_pieces", "_timer", "request", "size")
+
+    def __init__(self, request: Request, on_late: Callable[[Request, list[bytes]], None]) -> None:
+        self.request = request
+        self._on_late = on_late
+        self._pieces: list[bytes] = []
+        self.size = 0
+        self._timer = asyncio.get_running_loop().call_later(_GATHERING_TIME, self.give_up)
+
+    def add(self, piece: bytes) -> None:
+        """A part of the body. It is not waited for when it is a large one, or the client waits for our word
+        (Expect)."""
+        self._pieces.append(piece)
+        self.size += len(piece)
+        head = self.request.head
+        if head.expect or max(head.length, self.size) > _GATHERED_MOST:
+            self.give_up()
+
+    def whole(self, piece: bytes) -> bytes:
+        """The body, with its last part."""
+        self._timer.cancel()
+        return b"".join([*self._pieces, piece])
+
+    def give_up(self) -> None:
+        """The rest takes its time."""
+        self._timer.cancel()
+        self._on_late(self.request, self._pieces)
+
+    def forget(self) -> None:
+        """The connection ends."""
+        self._timer.cancel()
+
+
+class Intake(HeldReading):
     """Reads requests, for who serves them (connection.py). busy: a request is being served, or waits for its
     turn; what comes behind it is not read before that is over. broken: the body is, so that nothing behind it
     can be read. half_closed: the client sends no more. lingering: all is answered, and what still comes is

@@ -16,7 +16,7 @@ from gateway.core.http.response_head import AnswerHead
 from gateway.core.http.server_sent_events import EventEnds
 from gateway.core.http.via import Via
 from gateway.edge.backend.exchange import Exchange
-from gateway.edge.client.unread import unsent
+from gateway.edge.client.liveness import unsent
 from gateway.edge.response import cors
 from gateway.edge.response.reply import date_line, reset
 from gateway.edge.spool import Outbox, Spools

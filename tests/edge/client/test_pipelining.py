@@ -11,7 +11,7 @@ import pytest
 
 from gateway.core.fairness.turns import Turns
 from gateway.core.http.request_reader import RequestReader
-from gateway.edge.client.transport import AHEAD
+from gateway.edge.client.intake import AHEAD
 from tests import harness
 from tests.documents.api import ALL, SCOPES
 from tests.eventually import END, at_rest, eventually

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.edge.websocket import stream_turns
-from gateway.edge.websocket.side import Side
+from gateway.edge.websocket.tunnel import Side
 from tests.edge.websocket.tunnels import cut_at_the_end, nobody_inside, opened, through
 from tests.eventually import eventually
 from tests.support.sockets import (
