@@ -9,7 +9,7 @@ from gateway.core.errors import BackendReset, GatewayError
 from gateway.core.model import Address
 from gateway.edge.backend.connection import Connection
 from gateway.edge.backend.pool import Pool
-from gateway.proxy.passage import Passage, Seat
+from gateway.proxy.proxied_call import ProxiedCall, Seat
 
 
 class Retries(Protocol):
@@ -21,22 +21,22 @@ class Retries(Protocol):
 
 
 class Retry:
-    """What a passage calls when the backend ended the connection before any byte of an answer.
+    """What a proxied call calls when the backend ended the connection before any byte of a response.
 
     reach: a seat and a new connection, the given address being the last choice. send: the same request again.
     """
 
-    __slots__ = ("_backend", "_passage", "_reach", "_retries", "_send")
+    __slots__ = ("_backend", "_proxied", "_reach", "_retries", "_send")
 
     def __init__(
         self,
-        passage: Passage,
+        proxied: ProxiedCall,
         backend: str,
         retries: Retries,
         reach: Callable[[Address], Awaitable[tuple[Seat, Pool, Connection]]],
         send: Callable[[Connection], object],
     ) -> None:
-        self._passage = passage
+        self._proxied = proxied
         self._backend = backend
         self._retries = retries
         self._reach = reach
@@ -47,7 +47,7 @@ class Retry:
         allowed = self._retries.withdraw(self._backend)
         if allowed:
             try:
-                self._passage.beside(self._again(error))
+                self._proxied.beside(self._again(error))
             except BaseException:
                 self._retries.refund(self._backend)
                 raise
@@ -55,25 +55,25 @@ class Retry:
 
     async def _again(self, error: BackendReset) -> None:
         """If nothing can be reached, what the first try met is the answer: it may have been executed."""
-        passage = self._passage
-        assert passage.exchange is not None
-        before = passage.exchange
+        proxied = self._proxied
+        assert proxied.exchange is not None
+        before = proxied.exchange
         try:
             seat, pool, connection = await self._reach(before.connection.address)
         except GatewayError:
             self._retries.refund(self._backend)
-            passage.fail(error)
+            proxied.relay.fail(error)
             return
         except BaseException:
             self._retries.refund(self._backend)
             raise
         try:
-            passage.take(seat, pool)
+            proxied.take(seat, pool)
             self._send(connection)
         except BaseException:
-            if passage.exchange is before:  # nobody has them yet
+            if proxied.exchange is before:  # nobody has them yet
                 connection.close()
                 seat.release()
             else:
-                passage.exchange.abort()
+                proxied.exchange.abort()
             raise

@@ -1,7 +1,7 @@
 """The target that passes a call to a backend.
 
 `direct` takes what needs no waiting: a whole request in hand, a seat that is free, a warm connection. It
-runs by callbacks alone. `__call__` takes everything else, and ends in the same passage.
+runs by callbacks alone. `__call__` takes everything else, and ends in the same `ProxiedCall`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gateway.edge.lifetimes import Lifetimes
 from gateway.edge.response import reply
 from gateway.edge.spool import Spool, Spools
 from gateway.edge.websocket.tunnel import Tunnels
-from gateway.proxy.passage import Health, Passage, Seat
+from gateway.proxy.proxied_call import Health, ProxiedCall, Seat
 from gateway.proxy.request import Requests
 from gateway.proxy.retry import Retries, Retry
 from gateway.proxy.websocket import Handshake, asked
@@ -97,21 +97,21 @@ class Proxy:
         if seat is None:
             return False
         connection: Connection | None = None
-        passage: Passage | None = None
+        proxied: ProxiedCall | None = None
         try:
             if self._health.is_closed(seat.address):  # else it is a trial
                 pool = self._pools.of(seat.address, backend.reuse_idle)
                 connection = pool.take(fresh=call.method not in _IDEMPOTENT)
             if connection is not None:
                 request = self._requests.whole(call, route.timeouts.total)
-                passage = self._passage(call, seat, pool)
+                proxied = self._proxied(call, seat, pool)
                 if route.retry:
-                    again = partial(passage.start, request=request, timeouts=route.timeouts)
-                    self._allow_retry(call, passage, route.timeouts, again)
-                passage.start(connection, request, route.timeouts)
+                    again = partial(proxied.start, request=request, timeouts=route.timeouts)
+                    self._allow_retry(call, proxied, route.timeouts, again)
+                proxied.start(connection, request, route.timeouts)
                 return True
         except BaseException:
-            self._take_back(call, seat, connection, passage)
+            self._take_back(call, seat, connection, proxied)
             raise
         seat.decline()
         return False
@@ -129,39 +129,39 @@ class Proxy:
         spool = Spool(self._spools.use(call))
         try:
             seat, pool, connection = await self._get_there(call, spool, timeouts, handshake is not None)
-            passage: Passage | None = None
+            proxied: ProxiedCall | None = None
             try:
-                passage = self._passage(call, seat, pool)
+                proxied = self._proxied(call, seat, pool)
                 if handshake is not None:
                     request = self._requests.head(call, -1, handshake.lines, 0.0)
-                    handshake.follow(passage, passage.start(connection, request, timeouts))
+                    handshake.follow(proxied, proxied.start(connection, request, timeouts))
                 else:
                     if call.route.retry:
-                        again = partial(self._start, call, passage, spool, timeouts)
-                        self._allow_retry(call, passage, timeouts, again)
-                    self._start(call, passage, spool, timeouts, connection)
+                        again = partial(self._start, call, proxied, spool, timeouts)
+                        self._allow_retry(call, proxied, timeouts, again)
+                    self._start(call, proxied, spool, timeouts, connection)
             except BaseException:
-                self._take_back(call, seat, connection, passage)
+                self._take_back(call, seat, connection, proxied)
                 raise
             try:
-                await passage.finished()
+                await proxied.finished()
             except asyncio.CancelledError:
                 if call.client.tunnel is not None:
                     call.client.tunnel.cut()
-                passage.client_lost()
+                proxied.relay.client_lost()
                 raise
-            return reply.Sent(call.status, keep_alive=passage.keep_alive)
+            return reply.Sent(call.status, keep_alive=proxied.relay.keep_alive)
         finally:
             spool.close()
 
     def _take_back(
-        self, call: Call, seat: MovingSeat, connection: Connection | None, passage: Passage | None
+        self, call: Call, seat: MovingSeat, connection: Connection | None, proxied: ProxiedCall | None
     ) -> None:
         """A call could not be started, by a bug: give back all that it has. An exchange that has begun owns
         the seat and the connection, and gives them back itself."""
-        if passage is not None:
-            passage.undo()
-            if passage.exchange is not None:
+        if proxied is not None:
+            proxied.undo()
+            if proxied.exchange is not None:
                 return
         try:
             if connection is not None:
@@ -170,9 +170,9 @@ class Proxy:
         finally:
             seat.decline()
 
-    def _passage(self, call: Call, seat: Seat, pool: Pool) -> Passage:
+    def _proxied(self, call: Call, seat: Seat, pool: Pool) -> ProxiedCall:
         assert call.route is not None and call.client is not None
-        return Passage(
+        return ProxiedCall(
             call,
             call.client,
             seat,
@@ -277,21 +277,21 @@ class Proxy:
         raise refused
 
     def _allow_retry(
-        self, call: Call, passage: Passage, timeouts: Timeouts, send: Callable[[Connection], object]
+        self, call: Call, proxied: ProxiedCall, timeouts: Timeouts, send: Callable[[Connection], object]
     ) -> None:
         """`send` is called again should the backend reset the connection before any byte of an answer."""
         name = self._backend.name
         self._retries.deposit(name)
         if call.method in retry.METHODS:
-            passage.retry = Retry(passage, name, self._retries, partial(self._reach, call, timeouts), send)
+            proxied.retry = Retry(proxied, name, self._retries, partial(self._reach, call, timeouts), send)
 
     def _start(
-        self, call: Call, passage: Passage, spool: Spool, timeouts: Timeouts, connection: Connection
+        self, call: Call, proxied: ProxiedCall, spool: Spool, timeouts: Timeouts, connection: Connection
     ) -> None:
         """Send the head and what is in hand of the body; the rest follows beside. A backend may answer by the
         head alone: what could have left with it must, or neither connection can be used again."""
         if call.content is None:
-            passage.start(connection, self._requests.whole(call, timeouts.total), timeouts)
+            proxied.start(connection, self._requests.whole(call, timeouts.total), timeouts)
             return
         stream: AsyncIterator[bytes] | None = None
         if self._buffers(call):
@@ -305,15 +305,17 @@ class Proxy:
             length = -1 if announced is None or (not announced and call.head.length < 0) else announced
             stream = body.chunks(call) if announced is None or announced else None
         request = self._requests.head(call, length, coding, timeouts.total) + spool.small
-        exchange = passage.start(connection, request, timeouts, complete=stream is None)
+        exchange = proxied.start(connection, request, timeouts, complete=stream is None)
         if stream is not None:
-            passage.beside(_upload(passage, exchange, stream, length))
+            proxied.beside(_upload(proxied, exchange, stream, length))
 
 
-async def _upload(passage: Passage, exchange: Exchange, stream: AsyncIterator[bytes], length: int) -> None:
+async def _upload(
+    proxied: ProxiedCall, exchange: Exchange, stream: AsyncIterator[bytes], length: int
+) -> None:
     """Send the rest of the request with back-pressure. length: -1 means chunked. The request counts as sent
     only when all that was announced has left: else the connection would carry on in the middle of it."""
-    connection, turn = exchange.connection, passage.turn()
+    connection, turn = exchange.connection, proxied.turn()
     sent = 0
     try:
         async for chunk in stream:
@@ -335,9 +337,9 @@ async def _upload(passage: Passage, exchange: Exchange, stream: AsyncIterator[by
             connection.transport.write(b"0\r\n\r\n")
         exchange.sent_all()
     except GatewayError as error:
-        passage.give_up(error)
+        proxied.relay.give_up(error)
     except ConnectionError:
-        passage.client_lost()
+        proxied.relay.client_lost()
     finally:
         if turn is not None:
             turn.end()

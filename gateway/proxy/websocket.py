@@ -19,7 +19,7 @@ from gateway.edge.backend.exchange import Exchange
 from gateway.edge.backend.pool import Pools
 from gateway.edge.response.reply import date_line
 from gateway.edge.websocket.tunnel import Tunnel, Tunnels
-from gateway.proxy.passage import Passage
+from gateway.proxy.proxied_call import ProxiedCall
 
 
 def asked(call: Call) -> WebSocketRule | None:
@@ -58,17 +58,17 @@ class Handshake:
             f"Sec-WebSocket-Key: {self._key}\r\nSec-WebSocket-Version: {handshake.VERSION}\r\n"
         ).encode()
 
-    def follow(self, passage: Passage, exchange: Exchange) -> None:
+    def follow(self, proxied: ProxiedCall, exchange: Exchange) -> None:
         """The request is on its way: take the 101, should it come."""
 
         def upgraded(head: AnswerHead, raw: bytes, rest: bytes) -> None:
             handshake.check_answer(raw, self._key, self._offered)
-            self._open(passage, exchange, head, rest)
+            self._open(proxied, exchange, head, rest)
 
         exchange.on_upgrade = upgraded
 
-    def _open(self, passage: Passage, exchange: Exchange, head: AnswerHead, rest: bytes) -> None:
-        """The passage keeps its seat until the tunnel ends."""
+    def _open(self, proxied: ProxiedCall, exchange: Exchange, head: AnswerHead, rest: bytes) -> None:
+        """The proxied call keeps its seat until the tunnel ends."""
         call, client = self._call, self._call.client
         assert client is not None
 
@@ -76,16 +76,16 @@ class Handshake:
             self._pools.forget(tunnel)
             self._tunnels.discard(tunnel)
             exchange.abort()
-            passage.finish()
+            proxied.relay.finish()
 
         tunnel = Tunnel(call, exchange.connection, self._rule, ended, self._tunnels.turns)
         try:
-            answer = self._answer(head, passage.via.response(head.old))
+            answer = self._answer(head, proxied.relay.via.response(head.old))
             exchange.connection.exchange = tunnel
             self._pools.forget(exchange)
             self._pools.watch(tunnel, Tunnel.look)
             self._tunnels.add(tunnel)
-            passage.upgraded()
+            proxied.upgraded()
             early = client.begin_tunnel(tunnel)
             tunnel.start(answer, early, rest)  # it may end at once
         except BaseException:

@@ -107,7 +107,7 @@ async def test_a_body_is_503_where_others_have_taken_the_room(tmp_path: Path) ->
 async def test_who_reads_nothing_gives_the_thread_up_to_another_tenant_and_who_reads_keeps_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.proxy.passage._LOOK", 0.3)
+    monkeypatch.setattr("gateway.proxy.proxied_call._CHECK", 0.3)
     async with Backend(give) as backend:
         async with harness.running(tmp_path, config(backend, threads=2), spool=SPOOL) as gateway:
             still = await asked(gateway)
@@ -136,7 +136,7 @@ async def test_who_reads_nothing_gives_the_thread_up_to_another_tenant_and_who_r
 async def test_who_reads_nothing_may_hold_a_thread_that_nobody_else_wants(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.proxy.passage._LOOK", 0.05)
+    monkeypatch.setattr("gateway.proxy.proxied_call._CHECK", 0.05)
     async with Backend(give) as backend:
         async with harness.running(tmp_path, config(backend, threads=1), spool=SPOOL) as gateway:
             client = await asked(gateway)
@@ -152,7 +152,7 @@ async def test_who_reads_nothing_may_hold_a_thread_that_nobody_else_wants(
 async def test_all_threads_held_by_who_reads_nothing_are_free_for_another_tenant_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.proxy.passage._LOOK", 0.2)
+    monkeypatch.setattr("gateway.proxy.proxied_call._CHECK", 0.2)
     async with Backend(give) as backend:
         async with harness.running(tmp_path, config(backend, threads=2), spool=2 * MIB) as gateway:
             clients = [await asked(gateway) for _ in range(6)]

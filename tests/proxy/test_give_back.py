@@ -29,7 +29,7 @@ from gateway.health.circuits import Health
 from gateway.health.probes import Probes
 from gateway.limits.retries import Retries
 from gateway.proxy import websocket
-from gateway.proxy.passage import Passage
+from gateway.proxy.proxied_call import ProxiedCall
 from gateway.proxy.request import Requests
 from gateway.proxy.retry import Retry
 from gateway.proxy.target import Proxy
@@ -140,11 +140,11 @@ DIRECT = [
     (Pools, "of"),
     (Pool, "take"),
     (Requests, "whole"),
-    (Proxy, "_passage"),
+    (Proxy, "_proxied"),
     (Relay, "__init__"),
     (Proxy, "_allow_retry"),
     (Retries, "deposit"),
-    (Passage, "start"),
+    (ProxiedCall, "start"),
     (Exchange, "__init__"),
     (Pools, "watch"),
     (Exchange, "send"),
@@ -179,15 +179,15 @@ WAITING = [
     (Pool, "take"),
     (Pool, "connect"),
     (Requests, "head"),
-    (Proxy, "_passage"),
+    (Proxy, "_proxied"),
     (Relay, "__init__"),
     (Proxy, "_start"),
-    (Passage, "start"),
+    (ProxiedCall, "start"),
     (Exchange, "__init__"),
     (Pools, "watch"),
     (Exchange, "send"),
     (Spool, "chunks"),
-    (Passage, "finished"),
+    (ProxiedCall, "finished"),
 ]
 
 
@@ -208,7 +208,7 @@ async def test_a_bug_after_an_upload_has_begun_ends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with through(tmp_path) as gateway:
-        done = breaks(monkeypatch, Passage, "beside", after=True)
+        done = breaks(monkeypatch, ProxiedCall, "beside", after=True)
         assert await ask(gateway, body=BODY) == "500"
         assert done
         await check_nothing_is_held(gateway)
@@ -230,7 +230,7 @@ async def test_a_bug_before_waiting_leaves_no_place_in_line(
 
 
 ANSWER = [
-    (Passage, "begin"),
+    (ProxiedCall, "head_came"),
     (Relay, "write"),
     (Relay, "end"),
     (Pools, "forget"),
@@ -268,7 +268,7 @@ TUNNEL = [
     (websocket.Handshake, "_answer"),
     (Tunnel, "__init__"),
     (Tunnels, "add"),
-    (Passage, "upgraded"),
+    (ProxiedCall, "upgraded"),
     (ClientConnection, "begin_tunnel"),
     (Tunnel, "start"),
 ]
@@ -300,7 +300,7 @@ async def test_a_bug_while_a_websocket_opens_keeps_nothing(
         (Retry, "_again", True),
         (Proxy, "_connect", True),
         (Health, "enter", True),
-        (Passage, "take", False),
+        (ProxiedCall, "take", False),
         (Pools, "watch", False),
         (Exchange, "send", False),
     ],

@@ -1,7 +1,7 @@
-"""A backend's answer on its way to the client, written to the client's connection as bytes.
+"""A backend's response on its way to the client, written to the client's connection as bytes.
 
 The head and what is already there of the body leave in one write. When the client reads slowly, an
-asynchronous backend is paused; the answer of a threaded one is taken in (memory, then disk), so that its
+asynchronous backend is paused; the response of a threaded one is taken in (memory, then disk), so that its
 thread is free while the slow client still reads.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from typing import Protocol
 
 from gateway.call import Call, Client
 from gateway.core.errors import GatewayError, InternalError
@@ -33,11 +34,36 @@ _LIMIT_FIELDS = frozenset(
 )
 
 
+class Observer(Protocol):
+    """Who is told how a relayed response goes."""
+
+    def head_came(self, head: AnswerHead) -> None:
+        """The head is here; nothing of it has left. Raises the error that is to be the response instead."""
+        ...
+
+    def exchange_failed(self, error: GatewayError) -> bool:
+        """True: there will be another exchange (`Relay.follow`), and the client is told nothing yet."""
+        ...
+
+    def waits_for_client(self) -> None:
+        """The buffer of a threaded backend's response is full: a thread waits for a slow client now."""
+        ...
+
+    def client_lost(self) -> None:
+        """Nobody listens any more; the exchange may still be under way."""
+        ...
+
+    def response_ended(self) -> None:
+        """Called once: the response has left, or `Relay.error` says why not."""
+        ...
+
+
 class Relay:
-    """The sink of one exchange. `on_end` is called once: the answer has left, or `error` says why not.
+    """The sink at the client's end of one exchange, or of several in turn, and what writes to the client.
 
     keep_alive: whether the client's connection may go on; old: the client speaks HTTP/1.0. begun: the head
-    has left, so an error can only cut the connection.
+    has left, so an error can only cut the connection. threaded: the backend is, so its response is buffered.
+    exchange: that whose response this is. observer: None once it was told of the end.
     """
 
     __slots__ = (
@@ -45,6 +71,7 @@ class Relay:
         "_client",
         "_events",
         "_leaving",
+        "_observer",
         "_outbox",
         "_over",
         "_spools",
@@ -61,9 +88,12 @@ class Relay:
         "via",
     )
 
-    def __init__(self, call: Call, client: Client, spools: Spools, *, via: Via, threaded: bool) -> None:
+    def __init__(
+        self, call: Call, client: Client, spools: Spools, observer: Observer, *, via: Via, threaded: bool
+    ) -> None:
         self.call = call
         self._client = client
+        self._observer: Observer | None = observer
         self._spools = spools
         self.via = via
         self.threaded = threaded
@@ -82,10 +112,21 @@ class Relay:
         self.error: GatewayError | None = None
         client.attach(self)
 
-    def on_end(self) -> None:
-        """The answer has left, or `error` says why not. For who builds on this."""
+    def follow(self, exchange: Exchange) -> None:
+        """This exchange is the one whose response comes, and which is paused for a slow client."""
+        self.exchange = exchange
 
-    # --- from the backend ---
+    def abandon(self) -> None:
+        """Nothing comes, and the client is answered by somebody else."""
+        self.ended = True
+        self._observer = None
+        self._client.detach(self)
+
+    def upgraded(self) -> None:
+        """The response was a 101, which has left by other means."""
+        self.call.status, self.begun, self.keep_alive = 101, True, False
+
+    # --- from the backend (exchange.Sink) ---
 
     def interim(self, head: AnswerHead) -> None:
         """Passed on at once where the route says so, and never to HTTP/1.0, which has none (RFC 9110 section
@@ -97,6 +138,8 @@ class Relay:
 
     def begin(self, head: AnswerHead) -> None:
         """The head is kept until there is something to send with it, or the loop turns."""
+        if self._observer is not None:
+            self._observer.head_came(head)
         call = self.call
         call.status = head.status
         self.begun = True
@@ -178,7 +221,17 @@ class Relay:
             self.finish()
 
     def fail(self, error: GatewayError) -> None:
-        """Before the head has left, the error is the answer. After that the connection is cut."""
+        """Unless it is tried again: before the head has left, the error is the response. After that the
+        connection is cut."""
+        try:
+            if self._observer is not None and self._observer.exchange_failed(error):
+                return
+        except BaseException:  # a bug: the client does not wait for ever
+            self._fail(error)
+            raise
+        self._fail(error)
+
+    def _fail(self, error: GatewayError) -> None:
         self.error = error
         if self.begun and not self.head:
             self.cut()
@@ -214,10 +267,13 @@ class Relay:
         self._outbox.put(data)
         if self._outbox.full and self.exchange is not None:
             self.exchange.pause()
-            self.waits_for_reader()
+            if self._observer is not None:
+                self._observer.waits_for_client()
 
-    def waits_for_reader(self) -> None:
-        """A thread of the backend waits for a slow client now. For who builds on this."""
+    @property
+    def buffers(self) -> bool:
+        """Whether what came is kept for a slow client."""
+        return self._outbox is not None
 
     @property
     def delivered(self) -> int:
@@ -266,13 +322,23 @@ class Relay:
         """The rest of the client's request cannot be read, or it sends no more."""
         self.keep_alive = False
 
-    def give_up(self, error: GatewayError) -> None:
-        """The request cannot be completed. For who builds on this."""
-        self.fail(error)
-
     def client_lost(self) -> None:
-        """The client's connection is gone. For who builds on this."""
-        self.finish()
+        """The client's connection is gone."""
+        observer = self._observer
+        if not self.ended:
+            if not self.begun:
+                self.call.status = 499  # nginx's word for it
+            self.finish()
+        if observer is not None:
+            observer.client_lost()
+
+    def give_up(self, error: GatewayError) -> None:
+        """The request cannot be completed (the client sent a bad body, or left): the backend is let go. A
+        response that is whole by then only waits for its reader."""
+        if self.exchange is not None:
+            self.exchange.abort()
+        if not self.ended and not self._over:
+            self.fail(error)
 
     # --- the gateway drains ---
 
@@ -313,7 +379,9 @@ class Relay:
             self._outbox.close()
             self._outbox = None
         self._client.detach(self)
-        self.on_end()
+        observer, self._observer = self._observer, None  # breaks the reference cycle: it refers to this relay
+        if observer is not None:
+            observer.response_ended()
 
 
 def _without(lines: bytes, names: Collection[bytes]) -> bytes:

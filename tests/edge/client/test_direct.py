@@ -17,8 +17,9 @@ import pytest
 from gateway.app import Gateway
 from gateway.call import Call
 from gateway.edge.backend.exchange import Exchange
+from gateway.edge.response.relay import Relay
 from gateway.life import Life
-from gateway.proxy.passage import Passage
+from gateway.proxy.proxied_call import ProxiedCall
 from tests import harness
 from tests.eventually import eventually, head_start, passes, takes
 from tests.fakes import Backend, Heard, RawClient, always, answer
@@ -143,7 +144,7 @@ async def test_a_request_leaves_nothing_to_the_garbage_collector(tmp_path: Path,
             for _ in range(20):
                 client.send(get("/x"))
                 await client.answer()
-            ours = (Call, Exchange, Passage)
+            ours = (Call, Exchange, ProxiedCall, Relay)
             # By type: a proxy of what is gone (weakref) answers isinstance with an error.
             left = Counter(type(o).__name__ for o in gc.get_objects() if issubclass(type(o), ours))
         finally:

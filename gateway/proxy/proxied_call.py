@@ -1,4 +1,4 @@
-"""One call's passage through a backend: the relay of its answer, and the seat that it holds meanwhile."""
+"""One call on its way through a backend: its exchange, the relay of the response, and the seat it holds."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from gateway.edge.response.relay import Relay
 from gateway.edge.spool import Spools
 
 L = logging.getLogger(__name__)
-# A backend whose answer nobody wants any more may take this long to end it when the route has no limit.
+# A backend whose response nobody wants any more may take this long to end it when the route has no limit.
 _DISCARD = 300.0  # seconds
-# A client that holds a thread, because there is no more room for its answer, while others wait for one, has
-# to take so much of it between two looks.
+# A client that holds a thread, because there is no more room for its response, while others wait for one, has
+# to take so much of it between two checks.
 _SLOWEST = 16 * 1024  # bytes
-_LOOK = 1.0  # seconds
+_CHECK = 1.0  # seconds
 
 
 # What an address is held to account for, by the code of the error.
@@ -51,12 +51,12 @@ class Seat(Protocol):
 
     def release(self) -> None: ...
     def become_stream(self) -> None:
-        """Take a seat for streams instead."""
+        """Take a seat for streams instead. Raises BackendSaturated, TenantLimit when none is free."""
         ...
 
 
 class Health(Protocol):
-    """What is known of the addresses, and is told of each exchange."""
+    """What is known of the addresses; it is told how each exchange went."""
 
     def is_closed(self, address: Address) -> bool: ...
     def require(self, backend: Backend) -> None: ...
@@ -66,26 +66,32 @@ class Health(Protocol):
     def left(self, address: Address, who: object) -> None: ...
 
 
-class Passage(Relay):
-    """From the seat to the end of the answer.
+class ProxiedCall:
+    """From the seat to the end of the response. It observes its relay, which is the exchange's sink.
 
     The seat is given back when the backend is done with the exchange, be it long before the client has read
     all, or (a thread that cannot be cancelled) long after the client has left.
+
+    relay: to the client. exchange: the last one, None before the first. retry: set where the request may be
+    tried again: begins to, and says whether it did.
     """
 
     __slots__ = (
+        "_charged",
         "_delivered",
         "_finished",
         "_health",
-        "_judged",
         "_lifetime",
         "_lifetimes",
         "_pool",
         "_pools",
         "_seat",
         "_started",
+        "_tasks",
         "_total",
-        "_work",
+        "call",
+        "exchange",
+        "relay",
         "retry",
     )
 
@@ -104,113 +110,71 @@ class Passage(Relay):
         threaded: bool,
         total: float,
     ) -> None:
-        super().__init__(call, client, spools, via=via, threaded=threaded)
+        self.call = call
         self._seat = seat
         self._pool = pool
         self._pools = pools
         self._health = health
         self._lifetimes = lifetimes
         self._lifetime: Lifetime | None = None
-        self._delivered = 0  # bytes that its reader had taken at the last look
-        self._judged: Exchange | None = None
-        self._total = total  # the route's own, which a client cannot shorten
+        self._delivered = 0  # bytes that the client had taken at the last check
+        self._charged: Exchange | None = None  # the exchange whose failure the address was charged with
+        self._total = total  # seconds, the route's own, which a client cannot shorten
         self._started = perf_counter()
         self._finished: asyncio.Future[None] | None = None
-        self._work: tuple[asyncio.Task[None], ...] = ()
-        # Set where the request may be tried again: begins to, and says whether it did.
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
         self.retry: Callable[[BackendReset], bool] | None = None
+        self.exchange: Exchange | None = None
+        self.relay = Relay(call, client, spools, self, via=via, threaded=threaded)
 
     def start(
         self, connection: Connection, request: bytes, timeouts: Timeouts, *, complete: bool = True
     ) -> Exchange:
-        """Send the request, or its beginning."""
+        """Send the request, or (not complete) its beginning."""
         left = timeouts.total - (perf_counter() - self.call.started)
         ends = monotonic() + max(0.0, left) if timeouts.total else 0.0
+        relay = self.relay
         self.exchange = exchange = Exchange(
-            connection, self.call.method, self, timeouts, ends, self._backend_done
+            connection, self.call.method, relay, timeouts, ends, self._backend_done
         )
+        relay.follow(exchange)
         self.call.address = connection.address.text
         self._pools.watch(exchange, self._late)
         exchange.send(request, complete=complete)
         return exchange
 
     def undo(self) -> None:
-        """It could not be started: let go of the backend, and of the client, which somebody else tells."""
-        self.ended = True
+        """It could not be started: let go of the backend, and of the client, which is answered elsewhere."""
+        self.relay.abandon()
         self.retry = None
-        work, self._work = self._work, ()
-        for task in work:
-            task.cancel()
-        self._client.detach(self)
+        self._cancel_tasks()
         if self.exchange is not None:
             self._health.left(self._seat.address, self.call)
             self.exchange.abort()
 
     def turn(self) -> Turn | None:
         """For sending a body to where the exchange is. None: there they need no turns."""
-        return self._pool.uploads.turn() if self.threaded else None
+        return self._pool.uploads.turn() if self.relay.threaded else None
 
     def take(self, seat: Seat, pool: Pool) -> None:
         """Where the next exchange will be; the last one has given its own back."""
         self._seat, self._pool = seat, pool
 
-    def begin(self, head: AnswerHead) -> None:
-        """A stream has seats of its own. Raises BackendSaturated, TenantLimit when none is free for it."""
-        self._health.answered(self._seat.address, head.status)
-        if head.stream and not head.bodyless:
-            self._seat.become_stream()
-        super().begin(head)
-        if self.call.identity is not None and self._may_last(head):
-            self._lifetime = self._lifetimes.add(self.call, self._over_now, self.cut)
-
-    def _may_last(self, head: AnswerHead) -> bool:
-        """Whether the answer may go on without end: it is a stream, or nothing says when it is over."""
-        return not head.bodyless and (head.stream or (not self._total and head.length < 0))
-
-    def _over_now(self, why: str) -> None:
-        self.leave_off()
-
     def upgraded(self) -> None:
-        """The answer was a 101: what follows is a tunnel."""
+        """The response was a 101: what follows is a tunnel."""
         self._health.answered(self._seat.address, 101)
-        self.call.status, self.begun, self.keep_alive = 101, True, False
-
-    def fail(self, error: GatewayError) -> None:
-        """Try again first, at most once, and never after a byte of an answer."""
-        self._judge(error)
-        retry, exchange = self.retry, self.exchange
-        if retry is not None and isinstance(error, BackendReset) and exchange is not None and exchange.silent:
-            self.retry = None
-            try:
-                if retry(error):
-                    return
-            except BaseException:
-                super().fail(error)
-                raise
-        super().fail(error)
-
-    def _judge(self, error: GatewayError) -> None:
-        """Hold the address to account, once for each exchange. A time-out counts only when the backend had
-        the route's time for a first byte: a client may shorten its own, and could else have it shut for
-        all."""
-        kind = _FAILURES.get(error.code)
-        if kind is None or self.begun or self._judged is self.exchange:
-            return
-        assert self.call.route is not None
-        if kind == "timeout" and perf_counter() - self._started < self.call.route.timeouts.first_byte:
-            return
-        self._judged = self.exchange
-        self._health.failed(self._seat.address, kind)
+        self.relay.upgraded()
 
     async def finished(self) -> None:
-        """Until the answer has left. Raises the error that is to be the answer instead."""
-        if not self.ended:
+        """Until the response has left. Raises the error that is to be the response instead."""
+        relay = self.relay
+        if not relay.ended:
             self._finished = asyncio.get_running_loop().create_future()
             await self._finished
-        if self.error is not None:
-            self.call.code = self.error.code
-            if not self.begun:
-                raise self.error
+        if relay.error is not None:
+            self.call.code = relay.error.code
+            if not relay.begun:
+                raise relay.error
 
     def beside(self, work: Coroutine[None, None, None]) -> None:
         """Run what the call needs beside the exchange: the rest of its body, say. It ends with the call."""
@@ -219,28 +183,94 @@ class Passage(Relay):
         except BaseException:
             work.close()
             raise
-        task.add_done_callback(self._worked)
-        self._work = (*self._work, task)
+        task.add_done_callback(self._task_ended)
+        self._tasks = (*self._tasks, task)
 
-    def _worked(self, task: asyncio.Task[None]) -> None:
-        """Nobody awaits it, so what went wrong in it has to be said here."""
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        """Nobody awaits it, so what went wrong in it has to be reported here."""
         if not task.cancelled() and (bug := task.exception()) is not None:
             L.error("A bug in the gateway failed request %s", self.call.id, exc_info=bug)
-            self.give_up(InternalError())
+            self.relay.give_up(InternalError())
 
-    def on_end(self) -> None:
+    def _cancel_tasks(self) -> None:
+        tasks, self._tasks = self._tasks, ()  # a cancelled task keeps its traceback, which refers to this
+        for task in tasks:
+            task.cancel()
+
+    # --- what the relay reports (relay.Observer) ---
+
+    def head_came(self, head: AnswerHead) -> None:
+        """A stream has seats of its own. Raises BackendSaturated, TenantLimit when none is free for it."""
+        self._health.answered(self._seat.address, head.status)
+        if head.stream and not head.bodyless:
+            self._seat.become_stream()
+        if self.call.identity is not None and self._may_last(head):
+            self._lifetime = self._lifetimes.add(self.call, self._not_authorised_any_more, self.relay.cut)
+
+    def _may_last(self, head: AnswerHead) -> bool:
+        """Whether the response may go on without end: it is a stream, or nothing says when it is over."""
+        return not head.bodyless and (head.stream or (not self._total and head.length < 0))
+
+    def _not_authorised_any_more(self, why: str) -> None:
+        self.relay.leave_off()
+
+    def exchange_failed(self, error: GatewayError) -> bool:
+        """Try again, at most once, and never after a byte of a response. True: it does."""
+        self._charge(error)
+        retry, exchange = self.retry, self.exchange
+        if retry is None or not isinstance(error, BackendReset) or exchange is None or not exchange.silent:
+            return False
+        self.retry = None
+        return retry(error)
+
+    def _charge(self, error: GatewayError) -> None:
+        """Hold the address to account, once for each exchange. A time-out counts only when the backend had
+        the route's time for a first byte: a client may shorten its own, and could else have it shut for
+        all."""
+        kind = _FAILURES.get(error.code)
+        if kind is None or self.relay.begun or self._charged is self.exchange:
+            return
+        assert self.call.route is not None
+        if kind == "timeout" and perf_counter() - self._started < self.call.route.timeouts.first_byte:
+            return
+        self._charged = self.exchange
+        self._health.failed(self._seat.address, kind)
+
+    def waits_for_client(self) -> None:
+        """Check after a while whether the thread should wait on."""
+        if self.exchange is not None:
+            self._delivered = self.relay.delivered
+            self.exchange.look_at(monotonic() + _CHECK)
+
+    def client_lost(self) -> None:
+        """What may be cancelled is; the rest goes on and is discarded, but never a stream, which might have
+        no end."""
+        exchange = self.exchange
+        if exchange is None or exchange.done:
+            return
+        head: AnswerHead | None = exchange.head
+        cancellable = not self.relay.threaded and self.call.method in ("GET", "HEAD")
+        if cancellable or not exchange.sent or (head is not None and head.stream):
+            exchange.abort()
+        else:
+            self._discard(exchange)
+
+    def response_ended(self) -> None:
+        """Give back what the call had, and tell whoever waits for its end."""
         self.retry = None
         if self._lifetime is not None:
             self._lifetime.close()
-        work, self._work = self._work, ()  # a cancelled task keeps its traceback, and that names this passage
-        for task in work:
-            task.cancel()
-        if not self.begun:
+            self._lifetime = None
+        if self._tasks:
+            self._cancel_tasks()
+        if not self.relay.begun:
             self._health.left(self._seat.address, self.call)
         if self._finished is not None and not self._finished.done():
             self._finished.set_result(None)
         elif self.call.on_end is not None:
-            self.call.on_end(self.call, self)
+            self.call.on_end(self.call, self.relay)
+
+    # --- the end of the exchange ---
 
     def _backend_done(self, exchange: Exchange, reusable: bool) -> None:
         self.call.backend_s = perf_counter() - self._started
@@ -256,55 +286,26 @@ class Passage(Relay):
     def _late(self, exchange: Exchange) -> None:
         """The deadline has passed. An asynchronous backend is let go at once. A thread works on: its seat
         stays taken until it is done, or the route's total time has passed."""
-        if exchange.paused and self._outbox is not None and not 0.0 < exchange.ends <= monotonic():
-            self._look_at_reader(exchange)
+        if exchange.paused and self.relay.buffers and not 0.0 < exchange.ends <= monotonic():
+            self._check_client(exchange)
             return
         heard = exchange.heard
         if exchange.expire():
-            if self.threaded and heard:
+            if self.relay.threaded and heard:
                 self._discard(exchange)
             else:
                 exchange.abort()
 
-    def waits_for_reader(self) -> None:
-        if self.exchange is not None:
-            self._delivered = self.delivered
-            self.exchange.look_at(monotonic() + _LOOK)
-
-    def _look_at_reader(self, exchange: Exchange) -> None:
+    def _check_client(self, exchange: Exchange) -> None:
         """The thread waits for a slow client: it may, while nobody else wants it. Else a few clients that do
         not read would take all threads from all tenants."""
-        before, self._delivered = self._delivered, self.delivered
+        before, self._delivered = self._delivered, self.relay.delivered
         if self._delivered - before < _SLOWEST and self._seat.wanted:
             self.call.code = RequestTimeout.code
-            self.cut()
+            self.relay.cut()
         else:
-            exchange.look_at(monotonic() + _LOOK)
+            exchange.look_at(monotonic() + _CHECK)
 
     def _discard(self, exchange: Exchange) -> None:
         used = perf_counter() - self._started
         exchange.discard(monotonic() + max(0.0, (self._total or _DISCARD) - used))
-
-    def client_lost(self) -> None:
-        """Nobody listens any more. What may be cancelled is; the rest goes on and is discarded, but never a
-        stream, which might have no end."""
-        exchange = self.exchange
-        if not self.ended:
-            self.call.status = self.call.status if self.begun else 499  # nginx's word for it
-            self.finish()
-        if exchange is None or exchange.done:
-            return
-        head: AnswerHead | None = exchange.head
-        cancellable = not self.threaded and self.call.method in ("GET", "HEAD")
-        if cancellable or not exchange.sent or (head is not None and head.stream):
-            exchange.abort()
-        else:
-            self._discard(exchange)
-
-    def give_up(self, error: GatewayError) -> None:
-        """The request cannot be completed (the client sent a bad body, or left): the backend is let go. An
-        answer that is whole by then only waits for its reader."""
-        if self.exchange is not None:
-            self.exchange.abort()
-        if not self.ended and not self._over:
-            self.fail(error)
