@@ -92,7 +92,7 @@ def test_the_application_of_the_page_runs_beside_a_copy_of_the_identity(tmp_path
 
 
 def test_no_page_is_missed() -> None:
-    assert {"README.md", "config/README.md", "backends/README.md", "gateway/documents.md"} <= set(
+    assert {"README.md", "config/README.md", "backends/README.md", "gateway/documents/README.md"} <= set(
         map(str, PAGES)
     )
 

@@ -9,15 +9,14 @@ from typing import Any, Protocol
 from aiohttp import hdrs, web
 
 from gateway.admin import guard
-from gateway.admin.slices import gathered
+from gateway.admin.pieces import Members, gathered, json_pieces
 from gateway.admission.admission import Admission
 from gateway.auth.keys import Keys
 from gateway.config.live import ConfigService
-from gateway.core import redact
 from gateway.core.model import Tenant
-from gateway.core.pieces import Pairs, pieces
 from gateway.core.process.listeners import is_loopback
 from gateway.core.process.settings import ProcessConfig
+from gateway.core.redact import redact_pieces
 from gateway.documents.request import preconditions
 from gateway.health.circuits import Health
 from gateway.process.supervisor import Supervisor
@@ -99,7 +98,7 @@ class _Pages:
         }
         if _is_known(request, etag):
             return web.Response(status=304, headers=headers)
-        body = await gathered(redact.pieces(live.text))
+        body = await gathered(redact_pieces(live.text))
         return web.Response(body=body, content_type="text/plain", charset="utf-8", headers=headers)
 
     async def backends(self, request: web.Request) -> web.Response:
@@ -113,7 +112,7 @@ class _Pages:
 
     async def admission(self, request: web.Request) -> web.Response:
         """The seats of each backend, who waits for one, and who got none."""
-        return await _json({"backends": Pairs(self._view.admission.each_state())})
+        return await _json({"backends": Members(self._view.admission.each_state())})
 
 
 def _is_known(request: web.Request, etag: str) -> bool:
@@ -124,5 +123,5 @@ def _is_known(request: web.Request, etag: str) -> bool:
 
 
 async def _json(body: Any) -> web.Response:
-    text = await gathered(chain(pieces(body), "\n"))
+    text = await gathered(chain(json_pieces(body), "\n"))
     return web.Response(body=text, content_type="application/json", charset="utf-8")

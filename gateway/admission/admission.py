@@ -15,7 +15,7 @@ from typing import Any
 from gateway.admission import view
 from gateway.admission.seats import Line, Place, Seat
 from gateway.call import Call
-from gateway.core.counts import less
+from gateway.core.counts import decrement
 from gateway.core.errors import BackendUnavailable, GatewayError, TenantLimit
 from gateway.core.model import Address, Backend, Tenant
 from gateway.core.openmetrics import Instrument
@@ -177,7 +177,7 @@ class Admission:
         self._held[key] = self._held.get(key, 0) + 1
 
         def let_go() -> None:
-            less(self._held, key)
+            decrement(self._held, key)
 
         return let_go
 

@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 
 from gateway.admission.streams import Streams
-from gateway.core.counts import less
+from gateway.core.counts import decrement
 from gateway.core.errors import BackendSaturated, GatewayError, TenantLimit, TenantQueueFull
 from gateway.core.fairness.balance import two_choices
 from gateway.core.fairness.flow import Flow
@@ -181,7 +181,7 @@ class Line:
                 self.wake()
         else:
             self.fair.end(flow, seat._charged, seat._since, self._now(), learn=used)
-            less(self.short, seat.address.text)
+            decrement(self.short, seat.address.text)
             if self.fair.waiting:
                 self.wake()
         if not self.fair.inside:
@@ -195,7 +195,7 @@ class Line:
             self.streams.move(seat.address.text, address.text)
         else:
             self.short[address.text] = self.short.get(address.text, 0) + 1
-            less(self.short, seat.address.text)
+            decrement(self.short, seat.address.text)
         seat.address = address
         self.wake()
         return True
@@ -205,7 +205,7 @@ class Line:
         self._check_stream(seat._key, self._usable_addresses(), there=self.streams.has_room(text))
         assert seat._flow is not None
         self.fair.end(seat._flow, seat._charged, seat._since, self._now(), learn=False)
-        less(self.short, text)
+        decrement(self.short, text)
         self.streams.begin(text, seat._key)
         seat._flow, seat.stream = None, True
         self.wake()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 
-from gateway.core.counts import less
+from gateway.core.counts import decrement
 
 
 class Streams:
@@ -38,8 +38,8 @@ class Streams:
 
     def move(self, old: str, new: str) -> None:
         self.held[new] = self.held.get(new, 0) + 1
-        less(self.held, old)
+        decrement(self.held, old)
 
     def end(self, address: str, tenant: str) -> None:
-        less(self.held, address)
-        less(self._tenants, tenant)
+        decrement(self.held, address)
+        decrement(self._tenants, tenant)

@@ -17,7 +17,7 @@ from contextlib import aclosing
 from aiohttp import web
 
 from gateway.call import Call
-from gateway.core.counts import less
+from gateway.core.counts import decrement
 from gateway.core.errors import (
     BadRequest,
     BodyTooLarge,
@@ -145,7 +145,7 @@ class Feeds:
         tenant = self._ends.pop(end).tenant
         assert tenant is not None
         name = tenant.id.value
-        less(self._open, name)
+        decrement(self._open, name)
         if name not in self._open:
             self._batches.forget(name)
         _finish(end)

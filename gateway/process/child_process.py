@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from gateway.core import redact
+from gateway.core.redact import redact_line
 from gateway.process import interpreter
 from gateway.runtime import threads
 
@@ -85,7 +85,7 @@ class _LineForwarder(asyncio.Protocol):
     def _forward(self, line: bytes) -> None:
         for begin in range(0, len(line), LINE_LIMIT):
             text = line[begin : begin + LINE_LIMIT].decode("utf-8", "replace").rstrip()
-            text = redact.line(text)
+            text = redact_line(text)
             if text:
                 self._last_lines.append(text)
                 self._log.info("%s", text)

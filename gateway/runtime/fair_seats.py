@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from time import monotonic
 
-from gateway.core.counts import less
+from gateway.core.counts import decrement
 from gateway.core.errors import GatewayError, StoreSaturated, TenantQueueFull
 from gateway.core.fairness.flow import Flow
 from gateway.core.fairness.queue import FairQueue
@@ -188,7 +188,7 @@ class FairSeats:
                 raise self._in_vain(key, weight) from None
             raise
         finally:
-            less(self._new, key)
+            decrement(self._new, key)
         return Seat(self, key, weight, sat, self.now())
 
     @asynccontextmanager

@@ -16,10 +16,9 @@ from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
 
 from gateway.call import Call
-from gateway.core import shown
 from gateway.core.model import NOBODY
 from gateway.core.policy.forwarding import chain
-from gateway.core.shown import Queries
+from gateway.core.redact import Queries, redact_query, redact_url
 from gateway.runtime.periodic import Boundary
 
 L = logging.getLogger("gateway.accesslog")
@@ -140,7 +139,7 @@ class AccessLog:
         if made is not None and made[0] is trusted and made[1] == call.peer:
             return made[2]
         agents, referers = head.values(b"user-agent"), head.values(b"referer")
-        referer = shown.url(referers[0], self._queries) if referers else ""
+        referer = redact_url(referers[0], self._queries) if referers else ""
         client = chain(call.peer, head.forwarded, trusted)[0] if head.forwarded else call.peer
         text = (
             f',"peer":{quoted(call.peer)},"client":{quoted(client)}'
@@ -157,7 +156,7 @@ class AccessLog:
         if self._queries == "no":
             return f',"path":{_text(path)}'
         query = call.query if call.path else call.target.partition("?")[2]
-        text = shown.query(query.partition("#")[0], self._queries)
+        text = redact_query(query.partition("#")[0], self._queries)
         return f',"path":{_text(path)},"query":{_text(text)}'
 
     def _refuse(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from logging.handlers import QueueHandler
 from time import monotonic
 
-from gateway.core.printable import printable
+from gateway.core.redact import escape_controls
 from gateway.runtime.periodic import Boundary
 
 LIMIT = 10_000  # lines
@@ -51,11 +51,12 @@ class LogThread(QueueHandler):
         """The record as it will be written: whatever it quotes, it is one record, and nothing in it is an
         order to a terminal."""
         record = super().prepare(record)
-        record.msg = record.message = printable(record.msg)
+        record.msg = record.message = escape_controls(record.msg)
         fields = getattr(record, "_struct_data", None)  # as ASAB's loggers have it
         if fields:
             shown = {
-                name: printable(value) if isinstance(value, str) else value for name, value in fields.items()
+                name: escape_controls(value) if isinstance(value, str) else value
+                for name, value in fields.items()
             }
             record._struct_data = shown
         return record

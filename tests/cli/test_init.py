@@ -161,7 +161,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with zipfile.ZipFile(wheel) as file:
         held = set(file.namelist())
     assert {name.partition("/")[0] for name in held} == {"gateway", "gateway-0.1.0.dist-info"}
-    assert {"gateway/py.typed", "gateway/cli/template/hello.py", "gateway/documents.md"} <= held
+    assert {"gateway/py.typed", "gateway/cli/template/hello.py", "gateway/documents/README.md"} <= held
     target = folder / "site"
     install = [
         *pip,

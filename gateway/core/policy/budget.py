@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.core.counts import less
+from gateway.core.counts import decrement
 from gateway.core.errors import BodyTooLarge, StoreSaturated, TenantLimit
 
 SMALL = 16 * 1024  # bytes; who holds no more than this need not be followed beyond its call
@@ -62,7 +62,7 @@ class Budget:
     def give_back(self, tenant: str, size: int) -> None:
         if size:
             self.used -= size
-            less(self._held, tenant, size)
+            decrement(self._held, tenant, size)
 
 
 class Held:

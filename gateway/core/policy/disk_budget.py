@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.core.counts import less
+from gateway.core.counts import decrement
 
 
 class DiskBudget:
@@ -48,7 +48,7 @@ class DiskBudget:
     def give_back(self, key: str, size: int) -> None:
         if size:
             self.used -= size
-            less(self._held, key, size)
+            decrement(self._held, key, size)
 
 
 class DiskUse:

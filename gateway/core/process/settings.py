@@ -19,9 +19,9 @@ from gateway.core.policy import budget
 from gateway.core.process import command_line, listeners, mongo_uri
 from gateway.core.process.command_line import Command
 from gateway.core.process.listeners import Listen
+from gateway.core.redact import Queries
 from gateway.core.routing.amounts import parse_size
 from gateway.core.routing.problems import Path, Problem, Problems, Wrong
-from gateway.core.shown import Queries
 
 Sections = Mapping[str, Mapping[str, str]]
 
@@ -56,7 +56,7 @@ class ProcessConfig:
 
     store_uri: sqlite: and a folder, or the mongodb:// or mongodb+srv:// URI as written.
     hosts: names under which the admin listener may be called, beside the addresses that it listens on.
-    access_log: a path, `-` for standard output, empty for none. log_query: see `shown.query`. pre_stop,
+    access_log: a path, `-` for standard output, empty for none. log_query: see `redact_query`. pre_stop,
     drain, stream_grace: seconds. path: of the file itself, for messages. share: of the backends' seats, for
     one of several gateway processes.
     via: this installation's name in Via, empty for one made of its secret; via_responses: whether answers

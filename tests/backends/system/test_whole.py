@@ -78,7 +78,7 @@ curl() { command curl -sS -w '\nHTTP %{http_code}\n' "$@" || [ $? = 28 ]; }
 """
 
 
-@pytest.mark.parametrize("page", ["README.md", "gateway/documents.md"])
+@pytest.mark.parametrize("page", ["README.md", "gateway/documents/README.md"])
 async def test_the_curls_of_the_pages_paste(system: Whole, page: str) -> None:
     (block,) = (b for b in blocks((ROOT / page).read_text()) if "H=@var/demo-token.header" in b)
     before = files(system.folder)

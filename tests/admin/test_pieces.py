@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.core.pieces import Pairs, pieces
+from gateway.admin.pieces import Members, json_pieces
 
 
 @pytest.mark.parametrize(
@@ -28,11 +28,11 @@ from gateway.core.pieces import Pairs, pieces
     ],
 )
 def test_the_pieces_together_are_the_value(value: Any) -> None:
-    assert json.loads("".join(pieces(value))) == value
+    assert json.loads("".join(json_pieces(value))) == value
 
 
 def test_a_person_reads_a_member_a_line_and_what_is_small_on_one() -> None:
-    text = "".join(pieces({"backends": [{"name": "a", "addresses": {"x": {"n": 1, "m": 2}}}], "n": 1}))
+    text = "".join(json_pieces({"backends": [{"name": "a", "addresses": {"x": {"n": 1, "m": 2}}}], "n": 1}))
     assert text == (
         '{\n  "backends": [\n    {\n      "name": "a",\n      "addresses": {\n        "x": {"n": 1, "m": 2}\n'
         '      }\n    }\n  ],\n  "n": 1\n}'
@@ -40,18 +40,19 @@ def test_a_person_reads_a_member_a_line_and_what_is_small_on_one() -> None:
 
 
 def test_what_is_made_while_it_is_written_is_written_as_what_is_there() -> None:
-    lazy = {"all": Pairs((name, (n for n in range(3))) for name in "ab"), "none": Pairs([]), "no": iter(())}
+    pairs = ((name, (n for n in range(3))) for name in "ab")
+    lazy = {"all": Members(pairs), "none": Members([]), "no": iter(())}
     eager = {"all": {"a": [0, 1, 2], "b": [0, 1, 2]}, "none": {}, "no": []}
-    assert json.loads("".join(pieces(lazy))) == eager
+    assert json.loads("".join(json_pieces(lazy))) == eager
 
 
 def test_a_step_of_work_is_an_empty_piece() -> None:
-    found = list(pieces({"a": Pairs([None, ("b", 1), None]), "c": iter([None, 2])}))
+    found = list(json_pieces({"a": Members([None, ("b", 1), None]), "c": iter([None, 2])}))
     assert found.count("") == 3
     assert json.loads("".join(found)) == {"a": {"b": 1}, "c": [2]}
-    assert json.loads("".join(pieces([None, 1]))) == [None, 1]  # in a list that is there it is a value
+    assert json.loads("".join(json_pieces([None, 1]))) == [None, 1]  # in a list that is there it is a value
 
 
 def test_no_piece_of_a_large_value_is_large() -> None:
     value = {"all": [{"name": str(n), "addresses": [{"a": n, "b": [n] * 5}]} for n in range(1000)]}
-    assert max(map(len, pieces(value))) < 500
+    assert max(map(len, json_pieces(value))) < 500

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from gateway.admin.slices import gathered
+from gateway.admin.pieces import gathered
 from gateway.admission import view
 from gateway.app import Gateway
-from gateway.core import redact
+from gateway.core.redact import redact, redact_pieces
 from tests import harness
 from tests.admin.test_admin import admin_of
 
@@ -115,8 +115,8 @@ async def test_the_text_of_a_large_config_is_read_for_secrets_in_slices(tmp_path
 @pytest.mark.parametrize("key", ["", "-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----\n"])
 def test_pieces_hide_what_the_whole_would(key: str) -> None:
     text = "# token: secret\nurl: https://me:secret@a.example/\n" * 500 + key + "last: line"
-    assert "".join(redact.pieces(text)) == redact.redact(text)
-    assert "secret" not in redact.redact(text)
+    assert "".join(redact_pieces(text)) == redact(text)
+    assert "secret" not in redact(text)
 
 
 async def test_a_refused_config_with_many_problems_is_shown_in_slices(tmp_path: Path) -> None:

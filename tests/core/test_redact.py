@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.printable import printable
+from gateway.core.redact import escape_controls
 
 
 @pytest.mark.parametrize(
@@ -21,5 +21,5 @@ from gateway.core.printable import printable
     ],
 )
 def test_control_characters_are_shown_and_further_lines_begin_with_a_space(text: str, shown: str) -> None:
-    assert printable(text) == shown
-    assert printable(shown) == shown
+    assert escape_controls(text) == shown
+    assert escape_controls(shown) == shown
