@@ -18,17 +18,10 @@ from gateway.store.filter.nodes import EVERYTHING, Node
 from gateway.store.model.change import Changes
 from gateway.store.model.collection import Collection, CollectionSettings
 from gateway.store.model.document import UNCONDITIONAL, Document, Members, Precondition
+from gateway.store.model.idempotency import IdempotencyKey
 from gateway.store.model.patch import MergePatch, Patch
 from gateway.store.model.query import DEFAULT_LIMIT, Page, Query
-from gateway.store.model.write import (
-    MAX_BULK,
-    NO_QUOTA,
-    IdempotencyKey,
-    Outcome,
-    Quota,
-    Write,
-    Written,
-)
+from gateway.store.model.write import MAX_BULK, NO_QUOTA, Outcome, Quota, Write, Written
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -19,9 +19,10 @@ from gateway.core.errors import (
 from gateway.store.model import collection, instants
 from gateway.store.model.collection import NO_SETTINGS, CollectionSettings
 from gateway.store.model.document import ANY
+from gateway.store.model.idempotency import IdempotencyKey
 from gateway.store.model.patch import MergePatch
 from gateway.store.model.query import Query
-from gateway.store.model.write import Create, IdempotencyKey, Replace, Update
+from gateway.store.model.write import Create, Replace, Update
 from gateway.store.port import DocumentStore
 from tests.store.conformance import ACME, GLOBEX, ids, match, names, none_match
 

@@ -10,8 +10,8 @@ import pytest
 from gateway.core.model import TenantId
 from gateway.store.model import sort as sorts
 from gateway.store.model.collection import CollectionSettings, Index
+from gateway.store.model.cursor import MAX_TEXT
 from gateway.store.model.patch import MergePatch
-from gateway.store.model.positions import MAX_TEXT
 from gateway.store.model.query import Query
 from gateway.store.model.write import Replace
 from gateway.store.port import DocumentStore, TenantStore

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gateway.store.filter.nodes import EVERYTHING
 from gateway.store.json import strict
-from gateway.store.model import positions
+from gateway.store.model import cursor
 from gateway.store.model.collection import CollectionSettings, Index
 from gateway.store.model.document import UNCONDITIONAL
 from gateway.store.model.indexing import ENTRY_TEXT
@@ -49,9 +49,9 @@ def test_the_reference_compares_texts_to_their_ends() -> None:
     keys=st.integers(1, 4),
 )
 def test_of_a_text_a_cursor_holds_no_more_than_a_url_does(text: str, keys: int) -> None:
-    begin, digest = positions.shorten(text, keys)
-    assert text.startswith(begin) and ENTRY_TEXT <= len(begin) <= positions.MAX_TEXT
-    assert digest == ("" if begin == text else positions.digest(text))
+    begin, digest = cursor.shorten(text, keys)
+    assert text.startswith(begin) and ENTRY_TEXT <= len(begin) <= cursor.MAX_TEXT
+    assert digest == ("" if begin == text else cursor.digest(text))
     assert keys * len(strict.dumps([begin, digest]).encode()) < 3500
 
 

@@ -13,7 +13,7 @@ import re
 from gateway.call import Call
 from gateway.core.errors import BadRequest
 from gateway.runtime import threads
-from gateway.store.model.write import IdempotencyKey
+from gateway.store.model.idempotency import IdempotencyKey
 
 HEADER = "Idempotency-Key"
 _NAME = HEADER.lower().encode()

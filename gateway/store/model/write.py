@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
-from gateway.core.errors import BadRequest, BodyTooLarge, GatewayError, QuotaExceeded, TenantLimit
+from gateway.core.errors import BodyTooLarge, GatewayError, QuotaExceeded, TenantLimit
 from gateway.store.json.large import is_light
 from gateway.store.model.document import UNCONDITIONAL, Document, LargeMembers, Members, Precondition
 from gateway.store.model.patch import LargePatch, Patch
@@ -15,9 +15,6 @@ from gateway.store.model.patch import LargePatch, Patch
 MAX_BULK = 1000
 MAX_BULK_COST = 32 * 1024 * 1024  # bytes of documents that one bulk reads and writes; see BulkBudget
 MAX_BULK_SECONDS = 3.0
-IDEMPOTENCY_SECONDS = 24 * 3600.0
-MAX_KEY = 255
-KEY_BYTES = 128  # what a remembered write takes beside its key and its result
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,32 +138,6 @@ class BulkBudget:
             raise BodyTooLarge(f"An atomic bulk reads and writes at most {most}. Send fewer operations.")
         detail = f"A bulk reads and writes at most {most}. Send this operation and those behind it again."
         raise BudgetUsedUp(detail, retry_after=1)
-
-
-@dataclass(slots=True)
-class IdempotencyKey:
-    """An `Idempotency-Key` and a fingerprint of the request that it came with (a digest of whatever makes two
-    requests the same one: subject, method, path, preconditions, body).
-
-    A write that was done is remembered with its key, in its own transaction, for IDEMPOTENCY_SECONDS: the
-    same key and fingerprint give its result again, and nothing is written; another fingerprint raises
-    IdempotencyMismatch; while the first one still runs, IdempotencyRunning. A write that failed changed
-    nothing and is not remembered (the outcomes of a bulk that is not atomic are, with its failures).
-
-    Of a document, only the version is remembered that the write made, and its text when that is short
-    (results.py). A replay gives the document as it was then: while it is that version still, or its text was
-    remembered; else its text is empty.
-
-    replayed: set by the store when what it gives is a result that was remembered.
-    """
-
-    key: str
-    fingerprint: bytes = field(repr=False)
-    replayed: bool = field(default=False, init=False, compare=False)
-
-    def __post_init__(self) -> None:
-        if not 1 <= len(self.key) <= MAX_KEY or not all(" " <= c <= "~" for c in self.key):
-            raise BadRequest(f"An Idempotency-Key is 1 to {MAX_KEY} visible ASCII characters.")
 
 
 @dataclass(frozen=True, slots=True)

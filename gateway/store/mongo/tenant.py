@@ -18,26 +18,17 @@ from gateway.store.filter import nodes
 from gateway.store.filter.nodes import EVERYTHING, Node
 from gateway.store.json.large import Jobs
 from gateway.store.json.representation import line_parts
-from gateway.store.model import instants, results
+from gateway.store.model import instants
 from gateway.store.model import sort as sorts
 from gateway.store.model.change import Changes
 from gateway.store.model.collection import Collection, CollectionSettings, from_data
 from gateway.store.model.cursor import Cursors
 from gateway.store.model.document import UNCONDITIONAL, Document, Members, Precondition, new_id
+from gateway.store.model.idempotency import IdempotencyKey, Result, renewed
 from gateway.store.model.patch import MergePatch, Patch
 from gateway.store.model.projection import WHOLE, Projection
 from gateway.store.model.query import DEFAULT_LIMIT, Page, Query
-from gateway.store.model.write import (
-    MAX_BULK,
-    Create,
-    Delete,
-    IdempotencyKey,
-    Outcome,
-    Replace,
-    Update,
-    Write,
-    Written,
-)
+from gateway.store.model.write import MAX_BULK, Create, Delete, Outcome, Replace, Update, Write, Written
 from gateway.store.mongo import collections as mongo_collections
 from gateway.store.mongo.changes import Feeds
 from gateway.store.mongo.read import query as mongo_query
@@ -303,9 +294,9 @@ class MongoTenantStore:
         if idempotency is None:
             return await self._finished(run(None))
         counts = not isinstance(write, Delete)
-        result: results.Result = await self._finished(self._once.run(idempotency, run, counts=counts))
+        result: Result = await self._finished(self._once.run(idempotency, run, counts=counts))
         if idempotency.replayed and isinstance(result, Written) and not result.document.whole:
-            result = results.renewed(result, await self._read(collection, result.document.id))
+            result = renewed(result, await self._read(collection, result.document.id))
         assert result is None or isinstance(result, Written)
         return result
 

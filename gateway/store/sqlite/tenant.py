@@ -20,10 +20,11 @@ from gateway.store.model.change import Changes
 from gateway.store.model.collection import Collection, CollectionSettings, from_data
 from gateway.store.model.cursor import Cursors
 from gateway.store.model.document import UNCONDITIONAL, Document, Members, Precondition
+from gateway.store.model.idempotency import IdempotencyKey
 from gateway.store.model.patch import MergePatch, Patch
 from gateway.store.model.projection import WHOLE, project
 from gateway.store.model.query import DEFAULT_LIMIT, Page, Query
-from gateway.store.model.write import MAX_BULK, IdempotencyKey, Outcome, Quota, Write, Written
+from gateway.store.model.write import MAX_BULK, Outcome, Quota, Write, Written
 from gateway.store.schema.checks import Checks, with_checks, with_schemas
 from gateway.store.sqlite import collections as sqlite_collections
 from gateway.store.sqlite import documents as sqlite_documents

@@ -36,9 +36,10 @@ from gateway.store.model import collection, instants
 from gateway.store.model import projection as projections
 from gateway.store.model import sort as sorts
 from gateway.store.model.document import LargeMembers, Precondition
+from gateway.store.model.idempotency import IdempotencyKey
 from gateway.store.model.patch import LargePatch, MergePatch, parse_json_patch
 from gateway.store.model.query import Page, Query
-from gateway.store.model.write import Create, Delete, IdempotencyKey, Replace, Update, Write
+from gateway.store.model.write import Create, Delete, Replace, Update, Write
 from gateway.store.mongo import large as mongo_large
 from gateway.store.mongo import raw as mongo_raw
 from gateway.store.mongo import state as mongo_state

@@ -26,9 +26,10 @@ from gateway.core.model import TenantId
 from gateway.store.filter import parse as filters
 from gateway.store.model import collection
 from gateway.store.model import sort as sorts
+from gateway.store.model.idempotency import IdempotencyKey
 from gateway.store.model.patch import MergePatch
 from gateway.store.model.query import Query
-from gateway.store.model.write import Create, Delete, IdempotencyKey, Replace
+from gateway.store.model.write import Create, Delete, Replace
 from gateway.store.mongo.driver import Driver, Lost, Taken, Unusable
 from gateway.store.mongo.engine import MongoDocumentStore
 from tests import harness

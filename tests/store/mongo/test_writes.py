@@ -21,8 +21,9 @@ from gateway.store.filter import parse as filters
 from gateway.store.model import collection, instants
 from gateway.store.model import sort as sorts
 from gateway.store.model.change import Change
+from gateway.store.model.idempotency import IdempotencyKey
 from gateway.store.model.query import Query
-from gateway.store.model.write import IdempotencyKey, Quota, Replace
+from gateway.store.model.write import Quota, Replace
 from gateway.store.mongo.engine import MongoDocumentStore
 from gateway.store.mongo.operator import MongoOperator
 from gateway.store.mongo.rows import (

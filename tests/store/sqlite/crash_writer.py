@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from gateway.core.model import TenantId
+from gateway.store.model.idempotency import IdempotencyKey
 from gateway.store.model.patch import MergePatch
-from gateway.store.model.write import IdempotencyKey
 from gateway.store.sqlite.engine import SQLiteDocumentStore
 
 CLIENTS = 8

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from gateway.store.model import collection
+from gateway.store.model.idempotency import IdempotencyKey
 from gateway.store.model.query import Query
-from gateway.store.model.write import IdempotencyKey
 from gateway.store.sqlite.engine import SQLiteDocumentStore
 from gateway.store.sqlite.operator import SQLiteOperator
 from gateway.store.sqlite.write import alterations, sweep

@@ -9,8 +9,9 @@ import pytest
 from gateway.core.errors import InsufficientStorage, NotFound, QueryTooSlow, StoreUnavailable
 from gateway.store.filter import parse as filters
 from gateway.store.model import collection
+from gateway.store.model.idempotency import IdempotencyKey
 from gateway.store.model.query import Query
-from gateway.store.model.write import Create, IdempotencyKey
+from gateway.store.model.write import Create
 from gateway.store.sqlite.engine import SQLiteDocumentStore
 from gateway.store.sqlite.operator import SQLiteOperator
 from tests.store.conformance import ACME

@@ -15,9 +15,9 @@ import pytest
 from gateway.core.errors import NotFound, PreconditionFailed, SchemaViolation, UniqueConflict
 from gateway.store.model import collection
 from gateway.store.model.collection import NO_SETTINGS
+from gateway.store.model.idempotency import IdempotencyKey
 from gateway.store.model.patch import MergePatch
 from gateway.store.model.query import Query
-from gateway.store.model.write import IdempotencyKey
 from gateway.store.sqlite.engine import SQLiteDocumentStore
 from gateway.store.sqlite.files import damage
 from gateway.store.sqlite.files.connections import open_writer

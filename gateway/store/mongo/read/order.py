@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from gateway.store.filter.nodes import CREATED, ID, MODIFIED
-from gateway.store.model import positions
+from gateway.store.model import cursor
 from gateway.store.model.indexing import ENTRY_TEXT
 from gateway.store.model.sort import RANK_TEXT, SortKey, sort_value
 from gateway.store.mongo.read.keys import key
@@ -71,7 +71,7 @@ def to_cursor(keys: Keys, position: Position) -> list[Any]:
     told: list[Any] = []
     for sort_key, found in zip(keys, position, strict=True):
         if sort_key.path not in OWN and is_cut(found):
-            begin, digest = positions.shorten(found[len(_TEXT) :], len(keys) - 1)
+            begin, digest = cursor.shorten(found[len(_TEXT) :], len(keys) - 1)
             told.append([_TEXT + begin, digest])
         else:
             told.append(found)
@@ -91,7 +91,7 @@ async def from_cursor(
             position.append(text)
             continue
         whole = await read(sort_key, told[-1]) if digest else None
-        if whole is None or not is_cut(whole) or positions.digest(whole[len(_TEXT) :]) != digest:
+        if whole is None or not is_cut(whole) or cursor.digest(whole[len(_TEXT) :]) != digest:
             return [*position, Beginning(text)]
         position.append(whole)
     return position

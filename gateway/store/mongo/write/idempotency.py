@@ -7,10 +7,16 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from gateway.core.errors import IdempotencyMismatch, IdempotencyRunning
-from gateway.store.model import instants, results
+from gateway.store.model import instants
 from gateway.store.model.document import new_incarnation
-from gateway.store.model.results import Result
-from gateway.store.model.write import IDEMPOTENCY_SECONDS, IdempotencyKey
+from gateway.store.model.idempotency import (
+    IDEMPOTENCY_SECONDS,
+    IdempotencyKey,
+    Result,
+    remembered_size,
+    result_from_text,
+    result_to_text,
+)
 from gateway.store.mongo.driver import Lost, Taken
 from gateway.store.mongo.rows import IDEMPOTENCY, Row, date, joined
 from gateway.store.mongo.write.writes import Writes
@@ -40,11 +46,11 @@ class Once:
         remembered = await self._take(key, lease)
         if remembered is not None:
             key.replayed = True
-            return results.from_text(remembered)
+            return result_from_text(remembered)
 
         async def finish(session: Any, result: Result) -> None:
-            text = results.to_text(result)
-            size = results.size(key, text)
+            text = result_to_text(result)
+            size = remembered_size(key, text)
             change = {"result": text, "n": size, "until": instants.now() + IDEMPOTENCY_SECONDS}
             held = self._query(key, {"lease": lease})
             change = {"$set": change, "$unset": {"x": ""}}
@@ -54,7 +60,7 @@ class Once:
 
         try:
             if counts:
-                await self._writes.require_bytes(results.size(key, ""))
+                await self._writes.require_bytes(remembered_size(key, ""))
             return await work(finish)
         except BaseException:
             # Not one with a result: a commit may have been done although its answer was lost.

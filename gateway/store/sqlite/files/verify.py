@@ -7,8 +7,8 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 
+from gateway.store.model.idempotency import KEY_BYTES
 from gateway.store.model.indexing import main_entry, other_entries, unique_key
-from gateway.store.model.write import KEY_BYTES
 from gateway.store.sqlite.read.statement import key_of, name_of
 from gateway.store.sqlite.write.state import State, StoredIndex, read_state
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from gateway.store.filter.nodes import CREATED, ID, META, Path
 from gateway.store.json.large import LIGHT_BYTES, is_light
-from gateway.store.model import positions
+from gateway.store.model import cursor
 from gateway.store.model.document import Document
 from gateway.store.model.indexing import ENTRY_TEXT, entry, is_cut
 from gateway.store.model.sort import (
@@ -226,7 +226,7 @@ def position_of(
         else:
             found = sort_value(key.path, document.id, data, document.created, document.modified)
         if key.path in own and is_cut(found):
-            position.append([RANK_TEXT, *positions.shorten(str(found[1]), len(keys) - 1)])
+            position.append([RANK_TEXT, *cursor.shorten(str(found[1]), len(keys) - 1)])
         else:
             position.append(found)
     return position
@@ -243,7 +243,7 @@ def position_from(
             position.append(Place(kind, value))
             continue
         found = _read_value(connection, collection, told[-1][1], key.path) if more else None
-        if found is None or found[0] != RANK_TEXT or positions.digest(str(found[1])) != more[0]:
+        if found is None or found[0] != RANK_TEXT or cursor.digest(str(found[1])) != more[0]:
             return [*position, Place(kind, value, cut=True)]
         position.append(Place(*found))
     return position

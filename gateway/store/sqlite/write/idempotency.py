@@ -6,10 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.core.errors import IdempotencyMismatch
-from gateway.store.model import results
 from gateway.store.model.document import Document
-from gateway.store.model.results import Result
-from gateway.store.model.write import IDEMPOTENCY_SECONDS, IdempotencyKey, Written
+from gateway.store.model.idempotency import (
+    IDEMPOTENCY_SECONDS,
+    IdempotencyKey,
+    Result,
+    remembered_size,
+    renewed,
+    result_from_text,
+    result_to_text,
+)
+from gateway.store.model.write import Written
 from gateway.store.sqlite.documents import read_any
 from gateway.store.sqlite.write.transaction import Transaction
 
@@ -30,9 +37,9 @@ def once(
         ).fetchone()
         if known is None:
             result = operation(transaction)
-            text = results.to_text(result)
+            text = result_to_text(result)
             if result is not None:
-                transaction.require_bytes(results.size(key, text))
+                transaction.require_bytes(remembered_size(key, text))
             transaction.connection.execute(_FORGET, (key.key,))
             transaction.connection.execute(_STORE, (key.key, key.fingerprint, transaction.now, text))
             transaction.states.recount()
@@ -42,8 +49,8 @@ def once(
             detail = "This Idempotency-Key came with another request before. Choose a new one."
             raise IdempotencyMismatch(detail)
         key.replayed = True
-        remembered = results.from_text(text)
-        return results.renewed(remembered, _current(transaction, collection, remembered))
+        remembered = result_from_text(text)
+        return renewed(remembered, _current(transaction, collection, remembered))
 
     return run
 

@@ -14,7 +14,7 @@ from gateway.core.errors import GatewayError
 from gateway.runtime.periodic import PeriodicTask
 from gateway.store.model import instants
 from gateway.store.model.change import RETAINED_CHANGES, RETAINED_SECONDS
-from gateway.store.model.write import IDEMPOTENCY_SECONDS
+from gateway.store.model.idempotency import IDEMPOTENCY_SECONDS
 from gateway.store.sqlite.documents import COLUMNS, DATA, from_row
 from gateway.store.sqlite.files.open_files import Files, TenantFile
 from gateway.store.sqlite.read.statement import name_of

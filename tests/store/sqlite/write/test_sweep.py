@@ -12,7 +12,8 @@ import pytest
 from gateway.core.errors import Gone, QuotaExceeded
 from gateway.store.model import collection
 from gateway.store.model.change import RETAINED_CHANGES, RETAINED_SECONDS
-from gateway.store.model.write import IDEMPOTENCY_SECONDS, IdempotencyKey, Quota, Replace
+from gateway.store.model.idempotency import IDEMPOTENCY_SECONDS, IdempotencyKey
+from gateway.store.model.write import Quota, Replace
 from gateway.store.sqlite.engine import SQLiteDocumentStore
 from gateway.store.sqlite.operator import SQLiteOperator
 from gateway.store.sqlite.write import sweep as sqlite_sweep
