@@ -21,18 +21,10 @@ from gateway.store.json.strict import dumps
 from gateway.store.model import patch as patches
 from gateway.store.model.collection import NO_SETTINGS, CollectionSettings
 from gateway.store.model.document import ANY, Precondition
+from gateway.store.model.idempotency import IdempotencyKey
 from gateway.store.model.patch import MergePatch
 from gateway.store.model.query import Query
-from gateway.store.model.write import (
-    MAX_BULK,
-    Create,
-    Delete,
-    IdempotencyKey,
-    Outcome,
-    Quota,
-    Replace,
-    Update,
-)
+from gateway.store.model.write import MAX_BULK, Create, Delete, Outcome, Quota, Replace, Update
 from gateway.store.port import Capability, DocumentStore
 from tests.eventually import head_start
 from tests.store.conformance import ACME, GLOBEX, ids, match
