@@ -12,6 +12,7 @@ from gateway.core.errors import BadRequest, BodyTooLarge, NotFound, Precondition
 from gateway.core.model import TenantId
 from gateway.store.filter import parse as filters
 from gateway.store.filter.nodes import And
+from gateway.store.json import strict
 from gateway.store.model import sort as sorts
 from gateway.store.model.document import ANY, MAX_DOCUMENT_BYTES, Precondition
 from gateway.store.model.patch import MergePatch
@@ -369,7 +370,7 @@ class Isolation:
             await tenant.replace("odd", text, {"a": text})
         for text in odd:
             assert (await tenant.read("odd", text)).data == {"a": text}
-            query = Query(And((filters.parse(f'{{"a":{filters.strict_json.dumps(text)}}}'),)))
+            query = Query(And((filters.parse(f'{{"a":{strict.dumps(text)}}}'),)))
             assert [document.id for document in (await tenant.list("odd", query)).items] == [text]
 
 

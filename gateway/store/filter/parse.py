@@ -63,7 +63,7 @@ def parse(text: str, *, quick: bool = False) -> Node:
 
 
 def parse_value(value: Any, *, quick: bool = False) -> Node:
-    """As parse, of a value that strict_json made, such as a member of a query's body."""
+    """As parse, of a value that strict.read made, such as a member of a query's body."""
     if amount.exceeds(value, MAX_CONDITIONS):
         _refuse("", _TOO_MANY)
     if quick and not _is_quick(value):
