@@ -14,7 +14,6 @@ from collections.abc import Callable
 
 SHARE = 0.002  # seconds of one turn that may be used for beginning requests at once
 WAITING_SHARE = 0.001  # and for those that waited; shorter, for a quiet client waits for some of these turns
-READS = 16  # connections that read on in one turn after a large read: 4 MiB, about a millisecond of copying
 _FEW = 8  # requests that begin between two looks at the clock
 
 
@@ -25,7 +24,7 @@ class Turns:
     """
 
     __slots__ = (
-        "_began", "_begun", "_call_soon", "_marked", "_new", "_now", "_old", "_reads", "_running", "_waiting",
+        "_began", "_begun", "_call_soon", "_marked", "_new", "_now", "_old", "_running", "_waiting",
     )  # fmt: skip
 
     def __init__(self, call_soon: Callable[[Callable[[], None]], object], now: Callable[[], float]) -> None:
@@ -37,7 +36,6 @@ class Turns:
         self._waiting: dict[str, deque[Callable[[], None]]] = {}
         self._new: deque[str] = deque()  # holders that have had no turn since they wait
         self._old: deque[str] = deque()  # holders that wait for another one
-        self._reads: deque[Callable[[], None]] = deque()
         self._running = False
 
     def __len__(self) -> int:
@@ -77,11 +75,6 @@ class Turns:
         waiting.append(work)
         self._run_soon()
 
-    def read_on(self, work: Callable[[], None]) -> None:
-        """Go on reading from a socket that has given much, in another turn of the loop."""
-        self._reads.append(work)
-        self._run_soon()
-
     def _run_soon(self) -> None:
         if not self._running:
             self._running = True
@@ -91,8 +84,6 @@ class Turns:
         """One share. A piece of work that fails (a bug) ends it; the others have theirs in the next turn."""
         self._running = False
         try:
-            for _ in range(min(READS, len(self._reads))):
-                self._reads.popleft()()
             end = self._now() + WAITING_SHARE
             prefers_new = True
             while self._waiting:
@@ -103,7 +94,7 @@ class Turns:
                 if self._now() >= end:
                     break
         finally:
-            if self._waiting or self._reads:
+            if self._waiting:
                 self._run_soon()
 
     def _take(self, holder: str) -> Callable[[], None]:

@@ -11,7 +11,7 @@ import asyncio
 from typing import Protocol, cast
 
 from gateway.core.model import Address
-from gateway.edge.reading import LARGE, LARGE_COST, REST_COST, SMALL_COST, HeldReading, Reads
+from gateway.edge.reading import LARGE, LARGE_COST, REST_COST, SMALL_COST, PausableReader, ReadTurns
 
 USER, TURN, REST = 1, 2, 4  # why nothing is read at the moment; any of them is enough
 
@@ -24,7 +24,7 @@ class User(Protocol):
     def writable(self) -> None: ...
 
 
-class Connection(HeldReading):
+class Connection(PausableReader):
     """A connection to a backend. It carries one exchange at a time; bytes that nobody asked for end it.
 
     reads: of all connections to backends, in a turn of the loop.
@@ -32,7 +32,7 @@ class Connection(HeldReading):
 
     __slots__ = ("_reads", "address", "exchange", "idle_since", "lost", "writable")
 
-    def __init__(self, address: Address, reads: Reads) -> None:
+    def __init__(self, address: Address, reads: ReadTurns) -> None:
         super().__init__()
         self._reads = reads
         self.address = address
@@ -50,27 +50,27 @@ class Connection(HeldReading):
             self.abort()
             return
         if len(data) >= LARGE:
-            self.hold(TURN)
+            self.pause_reading(TURN)
             self._reads.later(self._read_on, LARGE_COST)
             exchange.feed(data)
             return
         exchange.feed(data)
         if exchange is self.exchange and not self._reads.has_room():
-            self.hold(TURN)
+            self.pause_reading(TURN)
             self._reads.later(self._read_on, SMALL_COST)
 
     def _read_on(self) -> None:
-        self.let_go(TURN)
+        self.resume_reading(TURN)
 
     def rest_later(self) -> None:
         """What came takes long to be taken apart: its user is fed b"" for the rest, in another turn of the
         loop, and nothing more is read before that."""
-        if not self._held_by & REST:
-            self.hold(REST)
+        if not self.paused_for & REST:
+            self.pause_reading(REST)
             self._reads.later(self._read_rest, REST_COST)
 
     def _read_rest(self) -> None:
-        self.let_go(REST)
+        self.resume_reading(REST)
         if self.exchange is not None:
             self.exchange.feed(b"")
 

@@ -342,7 +342,7 @@ class Exchange:
         if not self.paused and not self.done:
             self.paused = True
             self.deadline = self.ends
-            self._connection.hold(USER)
+            self._connection.pause_reading(USER)
 
     def look_at(self, moment: float) -> None:
         """Whoever sweeps calls then, while it is paused. moment: on the monotonic clock."""
@@ -352,6 +352,6 @@ class Exchange:
     def resume(self) -> None:
         if self.paused:
             self.paused = False
-            self._connection.let_go(USER)
+            self._connection.resume_reading(USER)
             if not self.done:
                 self._wait_until(self._timeouts.idle)

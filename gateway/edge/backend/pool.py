@@ -17,7 +17,7 @@ from gateway.edge.backend.dial import dial
 from gateway.edge.backend.exchange import Exchange
 from gateway.edge.backend.resolver import Names
 from gateway.edge.backend.uploads import Uploads
-from gateway.edge.reading import Reads
+from gateway.edge.reading import ReadTurns
 from gateway.runtime.periodic import PeriodicTask
 
 # Idle seconds after which a request that is not idempotent wants a new connection: the server may be
@@ -46,11 +46,11 @@ class Pool:
     __slots__ = ("_closed", "_idle", "_names", "_reads", "address", "reuse_idle", "uploads")
 
     def __init__(
-        self, address: Address, reuse_idle: float, names: Names | None = None, reads: Reads | None = None
+        self, address: Address, reuse_idle: float, names: Names | None = None, reads: ReadTurns | None = None
     ) -> None:
         self.address = address
         self._names = names or Names()
-        self._reads = reads or Reads()
+        self._reads = reads or ReadTurns()
         self.reuse_idle = reuse_idle
         self._idle: list[Connection] = []
         self._closed = False
@@ -103,7 +103,7 @@ class Pools:
 
     def __init__(self, names: Names | None = None) -> None:
         self._names = names or Names()
-        self._reads = Reads()
+        self._reads = ReadTurns()
         self._pools: dict[tuple[str, float], Pool] = {}  # by the address's text, whose hash is made once
         self._timed: dict[Any, Callable[[Any], None]] = {}
         self._sweep = PeriodicTask("the sweep of connections to backends", _SWEEP, self._look)

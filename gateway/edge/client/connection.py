@@ -24,6 +24,7 @@ from gateway.edge.client.holding import SMALL, Memory
 from gateway.edge.client.intake import AHEAD, BODY, TURN, Intake
 from gateway.edge.client.linger import Lingering
 from gateway.edge.client.liveness import Unread, may_still_read, waiting
+from gateway.edge.reading import ReadTurns
 from gateway.edge.response import reply
 
 L = logging.getLogger(__name__)
@@ -54,8 +55,8 @@ class Service(Protocol):
 class ClientConnection(Intake):
     """One client's connection.
 
-    service: serves its requests. turns, connections, memory: of its listener; it is one of the connections
-    while it is open. keep_alive: seconds that it may be idle.
+    service: serves its requests. turns, reads, connections, memory: of its listener; it is one of the
+    connections while it is open. keep_alive: seconds that it may be idle.
     peer: the client's address, "" of a unix socket. writing_paused: what was written waits for the client.
     serving: the task that serves the request in hand, if it needs one. idle_since: when the last request
     ended, on the monotonic clock. on_gone: see `when_gone`.
@@ -70,11 +71,12 @@ class ClientConnection(Intake):
         self,
         service: Service,
         turns: Turns,
+        reads: ReadTurns,
         connections: set[ClientConnection],
         keep_alive: float = KEEP_ALIVE,
         memory: Memory | None = None,
     ) -> None:
-        super().__init__(turns, memory)
+        super().__init__(turns, reads, memory)
         self.peer = ""
         self.writing_paused = False
         self._service = service
@@ -145,7 +147,7 @@ class ClientConnection(Intake):
         """The connection is no longer HTTP, to its end. Gives what came behind the request."""
         self.tunnel = self.writer = tunnel
         early = self._reader.take()
-        self.let_go(BODY | AHEAD | TURN)
+        self.resume_reading(BODY | AHEAD | TURN)
         return early
 
     def work(self, coroutine: Coroutine[None, None, None]) -> None:
@@ -189,7 +191,7 @@ class ClientConnection(Intake):
             self._next(request)
         else:
             self._rest_since = monotonic()
-            self.let_go(BODY | AHEAD)
+            self.resume_reading(BODY | AHEAD)
             if not self._reads_on:
                 self._throw_rest_away()  # the end of a body may be there by now
 
@@ -204,7 +206,7 @@ class ClientConnection(Intake):
         if self.busy:  # what comes before the turn is held behind it
             self._turns.later(self._holder(request), self._go_on)
         else:
-            self.let_go(BODY | AHEAD)
+            self.resume_reading(BODY | AHEAD)
 
     def _go_on(self) -> None:
         """Not before the client has read: answers of ours, too, would pile up. More is read when almost
@@ -216,12 +218,12 @@ class ClientConnection(Intake):
         self.busy = False
         if self.transport is None or self.transport.is_closing():
             return
-        self.let_go(BODY)
+        self.resume_reading(BODY)
         self._has_turn = True
         self._take()
         self._has_turn = False
         if not self.busy or self._content is not None or self._reader.held <= _FEW:
-            self.let_go(AHEAD)
+            self.resume_reading(AHEAD)
 
     def _is_idle(self) -> bool:
         return not (self.busy or self.head_since or self._rest_since or self._gathering is not None)
@@ -252,8 +254,8 @@ class ClientConnection(Intake):
         if self.half_closed is not None or transport.is_closing():
             transport.close()
             return
-        self._held_by = 0
         self.lingering = Lingering(transport)
+        self.resume_reading(BODY | AHEAD | TURN)
 
     def _end(self) -> None:
         """Nothing more is read; what was written still leaves."""

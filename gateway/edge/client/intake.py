@@ -20,7 +20,7 @@ from gateway.edge.client.body import RequestStream
 from gateway.edge.client.holding import Holding, Memory
 from gateway.edge.client.linger import Lingering
 from gateway.edge.client.liveness import HalfClosed
-from gateway.edge.reading import LARGE, HeldReading
+from gateway.edge.reading import LARGE, LARGE_COST, PausableReader, ReadTurns
 
 # Why nothing is read at the moment; any of them is enough.
 BODY, AHEAD, TURN = 1, 2, 4
@@ -69,7 +69,7 @@ class Gathering:
         self._timer.cancel()
 
 
-class Intake(HeldReading):
+class Intake(PausableReader):
     """Reads requests, for who serves them (connection.py). busy: a request is being served, or waits for its
     turn; what comes behind it is not read before that is over. broken: the body is, so that nothing behind it
     can be read. half_closed: the client sends no more. lingering: all is answered, and what still comes is
@@ -77,15 +77,16 @@ class Intake(HeldReading):
     gateway.call.Client."""
 
     __slots__ = (
-        "_body_size", "_content", "_gathering", "_holding", "_reader", "_reads_on", "_rest_since", "_turns",
-        "broken", "busy", "half_closed", "head_since", "lingering", "request", "tunnel", "writer",
+        "_body_size", "_content", "_gathering", "_holding", "_reader", "_reads", "_reads_on", "_rest_since",
+        "_turns", "broken", "busy", "half_closed", "head_since", "lingering", "request", "tunnel", "writer",
     )  # fmt: skip
 
-    def __init__(self, turns: Turns, memory: Memory | None = None) -> None:
+    def __init__(self, turns: Turns, reads: ReadTurns, memory: Memory | None = None) -> None:
         super().__init__()
         self._holding = Holding(memory)
         self._body_size = 0  # of the request that is served, where it came whole
         self._turns = turns
+        self._reads = reads
         self._reader = RequestReader()
         self._content: RequestStream | None = None  # of the request that is served, until its end has come
         self._gathering: Gathering | None = None
@@ -132,8 +133,8 @@ class Intake(HeldReading):
             self.tunnel.from_client(data)
             return
         if len(data) >= LARGE:
-            self.hold(TURN)
-            self._turns.read_on(self._read_on)
+            self.pause_reading(TURN)
+            self._reads.later(self._read_on, LARGE_COST)
         if self.lingering is not None:
             self.lingering.throw_away(data)
             return
@@ -149,14 +150,14 @@ class Intake(HeldReading):
 
     def _read_on(self) -> None:
         if not self._reads_on:
-            self.let_go(TURN)
+            self.resume_reading(TURN)
 
     def _read_ahead(self) -> None:
         """What is here, while a request is served: more of its body, and then what is not its own."""
         if self._content is not None:
             self._go_on_with_body(self._content)
         if self._content is None and self._reader.held > _HELD:
-            self.hold(AHEAD)
+            self.pause_reading(AHEAD)
         if self._count() is not None:  # nothing behind the request in hand will be read
             self.broken = True
             self._reader.take()
@@ -170,13 +171,13 @@ class Intake(HeldReading):
         else:
             self._take()
         if self.busy and self._content is None and self._reader.held > _HELD:
-            self.hold(AHEAD)  # behind the request that has just begun
+            self.pause_reading(AHEAD)  # behind the request that has just begun
 
     def _rest_later(self, request: Request | None) -> None:
         """Reading what is here of a body takes more than its turn. request: whose it is, if it is known."""
         if not self._reads_on:
             self._reads_on = True
-            self.hold(TURN)
+            self.pause_reading(TURN)
             self._turns.later(self._holder(request), self._read_rest)
 
     def _read_rest(self) -> None:
@@ -244,10 +245,10 @@ class Intake(HeldReading):
         self._serve(request, b"", content)
 
     def _hold_body(self) -> None:
-        self.hold(BODY)
+        self.pause_reading(BODY)
 
     def _let_body_go(self) -> None:
-        self.let_go(BODY)
+        self.resume_reading(BODY)
         if self._holding.size:
             self._count()
 

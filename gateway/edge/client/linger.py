@@ -20,8 +20,8 @@ MOST = 64 * 1024 * 1024  # bytes
 
 
 class Lingering:
-    """Ends our side, and reads on until the client ends its own (the transport closes itself then), or a time
-    or the number of bytes is over."""
+    """Ends our side; what is read is thrown away until the client ends its own (the transport closes itself
+    then), or a time or the number of bytes is over."""
 
     __slots__ = ("_began", "_heard", "_left", "_transport")
 
@@ -31,7 +31,6 @@ class Lingering:
         self._left = MOST
         with contextlib.suppress(OSError):  # the client has reset it; reading tells
             transport.write_eof()
-        transport.resume_reading()
 
     def throw_away(self, data: bytes) -> None:
         self._heard = monotonic()

@@ -18,6 +18,7 @@ from gateway.edge.client.acceptor import Acceptor
 from gateway.edge.client.connection import KEEP_ALIVE, ClientConnection, Service
 from gateway.edge.client.holding import Memory
 from gateway.edge.client.places import EVERYTHING, Descriptors, Places, Room
+from gateway.edge.reading import CLIENTS_TURN, ReadTurns
 from gateway.runtime.periodic import PeriodicTask
 from gateway.runtime.ports import holder
 
@@ -74,19 +75,21 @@ class Listener:
         self._sockets = sockets
         self.addresses = [sock.getsockname()[:2] for sock in self._sockets]
 
-    def _connection(self, turns: Turns) -> ClientConnection:
-        return ClientConnection(self._service, turns, self.connections, KEEP_ALIVE, self._memory)
+    def _connection(self, turns: Turns, reads: ReadTurns) -> ClientConnection:
+        return ClientConnection(
+            self._service, turns, reads, self.connections, KEEP_ALIVE, self._memory
+        )
 
     async def open(self, backlog: int = 1024) -> None:
         """Listen on the ports that were taken."""
-        turns = Turns(asyncio.get_running_loop().call_soon, monotonic)
+        turns, reads = Turns(asyncio.get_running_loop().call_soon, monotonic), ReadTurns(CLIENTS_TURN)
         self.is_open = True
         for sock in self._sockets:
             listen(sock, self._key, backlog)
         self._descriptors = Descriptors()
         places = Places(self._room, self.connections, self._key, self._descriptors)
         for sock in self._sockets:
-            acceptor = Acceptor(sock, partial(self._connection, turns), places, self._accept_at_once)
+            acceptor = Acceptor(sock, partial(self._connection, turns, reads), places, self._accept_at_once)
             self._acceptors.append(acceptor)
             acceptor.start()
         self._sweep.start()

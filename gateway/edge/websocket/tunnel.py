@@ -185,8 +185,8 @@ class Tunnel:
             FrameReader(masked=False, max_message=limit),
             Pace(rule.frames),
             masks=True,
-            pause=partial(connection.hold, USER),
-            resume=partial(connection.let_go, USER),
+            pause=partial(connection.pause_reading, USER),
+            resume=partial(connection.resume_reading, USER),
         )
         self.deadline = monotonic()
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import pytest
 
-from gateway.core.fairness.turns import READS, SHARE, WAITING_SHARE, Turns
+from gateway.core.fairness.turns import SHARE, WAITING_SHARE, Turns
 
 
 class Loop:
@@ -124,15 +123,3 @@ def test_a_bug_in_one_piece_of_work_costs_nobody_else_a_turn() -> None:
         site.loop.turn()
     site.loop.turn()
     assert sorted(site.done) == ["a", "b"]
-
-
-def test_large_reads_go_on_in_another_turn_and_few_in_each() -> None:
-    site = Site()
-    for number in range(READS * 3):
-        site.turns.read_on(partial(site.done.append, str(number)))
-    assert not site.done
-    for turn in (1, 2, 3):
-        site.loop.turn()
-        assert len(site.done) == READS * turn
-    assert site.done == [str(number) for number in range(READS * 3)]
-    assert site.turns.is_free(), "they are no requests"

@@ -11,7 +11,7 @@ from gateway.core.http.response_head import AnswerHead
 from gateway.core.model import Address, Timeouts
 from gateway.edge.backend.connection import USER, Connection
 from gateway.edge.backend.exchange import Exchange
-from gateway.edge.reading import _TURN, LARGE_COST, REST_COST, Reads
+from gateway.edge.reading import BACKENDS_TURN, LARGE_COST, REST_COST, ReadTurns
 from tests import harness
 from tests.eventually import END, eventually
 from tests.fakes import Backend, Heard, always, then_close
@@ -41,7 +41,7 @@ class User:
     def writable(self) -> None: ...
 
 
-def connected(reads: Reads) -> tuple[Connection, Transport]:
+def connected(reads: ReadTurns) -> tuple[Connection, Transport]:
     connection, transport = Connection(Address("a", "127.0.0.1", 1), reads), Transport()
     connection.connection_made(cast(Any, transport))
     connection.exchange = User()
@@ -49,7 +49,7 @@ def connected(reads: Reads) -> tuple[Connection, Transport]:
 
 
 async def test_a_large_read_is_followed_by_the_next_one_in_another_turn_and_a_small_one_at_once() -> None:
-    connection, transport = connected(Reads())
+    connection, transport = connected(ReadTurns())
     connection.data_received(LARGE[1:])
     assert transport.reads
     connection.data_received(LARGE)
@@ -58,19 +58,19 @@ async def test_a_large_read_is_followed_by_the_next_one_in_another_turn_and_a_sm
 
 
 async def test_who_holds_a_connection_holds_it_also_when_its_turn_comes() -> None:
-    connection, transport = connected(Reads())
+    connection, transport = connected(ReadTurns())
     connection.data_received(LARGE)
-    connection.hold(USER)
+    connection.pause_reading(USER)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert not transport.reads
-    connection.let_go(USER)
+    connection.resume_reading(USER)
     assert transport.reads
 
 
 async def test_so_many_large_reads_and_no_more_are_made_in_one_turn() -> None:
-    reads = Reads()
-    most = _TURN // LARGE_COST
+    reads = ReadTurns()
+    most = BACKENDS_TURN // LARGE_COST
     both = [connected(reads) for _ in range(3 * most)]
     for connection, _ in both:
         connection.data_received(LARGE)
@@ -83,7 +83,7 @@ async def test_so_many_large_reads_and_no_more_are_made_in_one_turn() -> None:
 
 async def test_so_many_small_reads_are_followed_by_the_next_one_at_once_and_then_by_turns() -> None:
     """Of answers that go on: each of three hundred streams has something in each turn of the loop."""
-    reads = Reads()
+    reads = ReadTurns()
     both = [connected(reads) for _ in range(300)]
     fed = [0] * len(both)
     for _ in range(40):
@@ -93,14 +93,14 @@ async def test_so_many_small_reads_are_followed_by_the_next_one_at_once_and_then
                 fed[number] += 1
         before = sum(fed)
         await asyncio.sleep(0)
-        assert sum(transport.reads for _, transport in both) <= 2 * _TURN
-    assert before > 20 * _TURN / 2, "the turns are used"
+        assert sum(transport.reads for _, transport in both) <= 2 * BACKENDS_TURN
+    assert before > 20 * BACKENDS_TURN / 2, "the turns are used"
     assert max(fed) - min(fed) <= 2, "each has as much as any other"
 
 
 async def test_an_answer_that_ends_with_a_small_read_leaves_its_connection_ready() -> None:
-    reads = Reads()
-    both = [connected(reads) for _ in range(3 * _TURN)]
+    reads = ReadTurns()
+    both = [connected(reads) for _ in range(3 * BACKENDS_TURN)]
     for connection, transport in both:
         _, reusable = answered(connection)
         connection.data_received(b"HTTP/1.1 204 No Content\r\n\r\n")
@@ -142,7 +142,7 @@ def answered(connection: Connection) -> tuple[Answer, list[bool]]:
 
 
 async def test_an_answer_of_tiny_chunks_is_taken_apart_by_turns_and_stays_whole() -> None:
-    connection, transport = connected(Reads())
+    connection, transport = connected(ReadTurns())
     sink, reusable = answered(connection)
     connection.data_received(TINY)
     assert not transport.reads, "nothing more comes before that is done"
@@ -153,7 +153,7 @@ async def test_an_answer_of_tiny_chunks_is_taken_apart_by_turns_and_stays_whole(
 
 
 async def test_answers_of_tiny_chunks_share_a_turn() -> None:
-    reads = Reads()
+    reads = ReadTurns()
     sinks = []
     for _ in range(10):
         connection, _ = connected(reads)
@@ -163,13 +163,13 @@ async def test_answers_of_tiny_chunks_share_a_turn() -> None:
     for _ in range(20):
         await asyncio.sleep(0)
         after = sum(len(sink.pieces) for sink in sinks)
-        assert after - before <= _TURN // REST_COST
+        assert after - before <= BACKENDS_TURN // REST_COST
         before = after
     await eventually(lambda: all(sink.ended for sink in sinks))
 
 
 async def test_what_came_before_the_end_of_the_connection_counts() -> None:
-    connection, _ = connected(Reads())
+    connection, _ = connected(ReadTurns())
     sink, reusable = answered(connection)
     connection.data_received(TINY)
     connection.connection_lost(None)
@@ -178,7 +178,7 @@ async def test_what_came_before_the_end_of_the_connection_counts() -> None:
 
 
 async def test_what_breaks_off_among_tiny_chunks_does_not_look_whole() -> None:
-    connection, _ = connected(Reads())
+    connection, _ = connected(ReadTurns())
     sink, reusable = answered(connection)
     connection.data_received(TINY[:-5])
     connection.connection_lost(None)
@@ -187,7 +187,7 @@ async def test_what_breaks_off_among_tiny_chunks_does_not_look_whole() -> None:
 
 
 async def test_a_bug_in_one_turn_lets_the_others_read_on() -> None:
-    reads, told = Reads(), list[str]()
+    reads, told = ReadTurns(), list[str]()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: told.append(str(context["exception"])))
 

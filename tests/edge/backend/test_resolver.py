@@ -19,7 +19,7 @@ from gateway.edge.backend.connection import Connection
 from gateway.edge.backend.dial import NameUnresolved, dial
 from gateway.edge.backend.pool import Pools
 from gateway.edge.backend.resolver import FAILED, FRESH, STALE, Names, Unresolved
-from gateway.edge.reading import Reads
+from gateway.edge.reading import ReadTurns
 from tests import harness
 from tests.edge.client.test_order import echo
 from tests.eventually import END, eventually, head_start
@@ -174,7 +174,7 @@ async def test_every_address_of_a_name_is_tried_and_the_one_that_took_is_the_fir
         server.addresses["many"] = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
         names = Names(server)
         address = Address("x", "many", port)
-        connection = await dial(address, names, lambda: Connection(address, Reads()), END)
+        connection = await dial(address, names, lambda: Connection(address, ReadTurns()), END)
         assert connection.transport is not None
         assert connection.transport.get_extra_info("peername")[0] == "127.0.0.3"
         assert (await names.find("many"))[0] == "127.0.0.3"
@@ -195,7 +195,7 @@ async def test_an_address_that_keeps_silent_holds_up_no_other_and_its_late_conne
     with listening("127.0.0.2", port):
         server.addresses["many"] = ("127.0.0.1", "127.0.0.2")
         address = Address("x", "many", port)
-        connection = await dial(address, Names(server), lambda: Connection(address, Reads()), END)
+        connection = await dial(address, Names(server), lambda: Connection(address, ReadTurns()), END)
         assert connection.transport is not None
         assert connection.transport.get_extra_info("peername")[0] == "127.0.0.2"
         connection.abort()
@@ -213,7 +213,7 @@ async def test_all_that_refuse_are_one_refusal_and_a_name_without_an_address_is_
     for host, kind in (("many", BackendUnavailable), ("nobody", NameUnresolved)):
         address = Address("x", host, port)
         with pytest.raises(BackendUnavailable) as raised:
-            await dial(address, names, lambda address=address: Connection(address, Reads()), END)  # type: ignore[misc]
+            await dial(address, names, lambda address=address: Connection(address, ReadTurns()), END)  # type: ignore[misc]
         assert type(raised.value) is kind
 
 
@@ -221,7 +221,7 @@ async def test_a_silent_name_server_is_told_within_the_time_to_connect(server: S
     server.silent = {"a"}
     address = Address("x", "a", 1)
     with pytest.raises(NameUnresolved, match="not resolved in time"):
-        await dial(address, Names(server), lambda: Connection(address, Reads()), 0.05)
+        await dial(address, Names(server), lambda: Connection(address, ReadTurns()), 0.05)
 
 
 async def test_a_backend_whose_name_is_not_resolved_costs_one_at_localhost_nothing(

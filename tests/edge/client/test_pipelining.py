@@ -89,10 +89,10 @@ async def test_nothing_more_is_read_behind_a_request_with_which_too_much_came_at
         await eventually(lambda: gateway.listener.connections)
         (connection,) = gateway.listener.connections
         connection.data_received(b"GET /svc/x HTTP/1.1\r\nHost: a\r\n\r\n" * 2200)  # as one read gives it
-        assert connection._held_by & AHEAD
+        assert connection.paused_for & AHEAD
         may_answer.set()
         await eventually(lambda: wire.received.count(b"HTTP/1.1 200 ") == 2200)
-        assert not connection._held_by
+        assert not connection.paused_for
         wire.close()
 
 
@@ -153,7 +153,7 @@ async def test_a_large_request_whose_rest_comes_when_it_is_its_turn_is_answered(
         wire.send(some * 5)
         await eventually(lambda: backend.heard)
         wire.send(late[: 60 * 1024])
-        await eventually(lambda: any(one._held_by & AHEAD for one in gateway.listener.connections))
+        await eventually(lambda: any(one.paused_for & AHEAD for one in gateway.listener.connections))
         assert wire._transport is not None
         wire.send(late[60 * 1024 :])
         if ends:
