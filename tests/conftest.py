@@ -13,8 +13,6 @@ from hypothesis import HealthCheck, settings
 
 Loops = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
 
-_WIRE = {"edge"}
-
 # No example fails because the machine is busy. Nothing is remembered in the tree, where others may run too.
 # A failure prints what repeats it.
 settings.register_profile(
@@ -24,6 +22,7 @@ settings.load_profile("gateway")
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Loops:
-    if Path(item.path).parent.name in _WIRE:
+    parts = Path(item.path).parts
+    if "edge" in parts and "response" not in parts:
         return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop}

@@ -19,8 +19,9 @@ pytestmark = pytest.mark.whole
 
 HANGING = """
 import socket, sys, threading, time
-from gateway import cli, threads
-from gateway.store import sqlite
+from gateway.cli import main as cli
+from gateway.runtime import threads
+from gateway.store.sqlite import engine as sqlite
 
 real, hang = socket.getaddrinfo, threading.Event()
 

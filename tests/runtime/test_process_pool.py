@@ -207,7 +207,7 @@ PARENT = """
 import asyncio, sys
 from pathlib import Path
 from gateway.runtime.process_pool import ProcessPool
-from tests import jobs
+from tests.runtime import jobs
 
 async def main():
     pool = ProcessPool(2)

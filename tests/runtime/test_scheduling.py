@@ -44,7 +44,7 @@ async def test_threads_that_parse_give_way() -> None:
 
 
 def test_a_session_that_gives_way_weighs_less() -> None:
-    code = "from gateway import scheduling as s; s.give_way_as_session(7)"
+    code = "from gateway.runtime import scheduling as s; s.give_way_as_session(7)"
     code += "; print(*open('/proc/self/autogroup'))"
     if not Path("/proc/self/autogroup").exists():
         pytest.skip("this kernel weighs no sessions")

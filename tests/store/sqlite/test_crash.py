@@ -39,7 +39,7 @@ async def opened(folder: Path) -> SQLiteDocumentStore:
 
 def write_and_kill(folder: Path, prefix: str, seconds: float, writer: str = "crash_writer") -> list[str]:
     """What a writer said until it was killed, so many seconds after its first acknowledgement."""
-    command = [sys.executable, "-m", f"tests.store.{writer}", str(folder), prefix]
+    command = [sys.executable, "-m", f"tests.store.sqlite.{writer}", str(folder), prefix]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         lines = []
@@ -120,7 +120,7 @@ async def test_long_work_that_kill_9_ended_is_right_at_once_and_brought_to_its_e
     midway = 0
     for turn in range(ROUNDS_OF_SLICES):
         seconds = chance.uniform(0.05, 0.5)
-        said = await asyncio.to_thread(write_and_kill, folder, str(turn), seconds, "slices_writer")
+        said = await asyncio.to_thread(write_and_kill, folder, str(turn), seconds, "write.slices_writer")
         words = [line.split() for line in said]
         acknowledged |= {word[1]: word[2] for word in words if word[0] == "ack"}
         assert await operator.verify(ACME) == ()
