@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 
 from gateway.auth.keys import issue
-from gateway.config.source import parse_yaml
+from gateway.config import strict_yaml
 from gateway.core.model import Route
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.problems import Problems
@@ -52,7 +52,7 @@ Seed = Mapping[str, list[Any]]
 def read_seed(path: Path) -> Seed:
     """The file: a public path to a list of JSON bodies. Raises OSError, ValueError."""
     try:
-        data = parse_yaml(read_text(path, _MAX_BYTES))
+        data = strict_yaml.parse(read_text(path, _MAX_BYTES)).data
     except Problems as found:
         raise ValueError(f"{path}: {found.items[0].reason}") from None
     if not isinstance(data, dict) or not all(

@@ -22,7 +22,7 @@ from gateway.config.live import ConfigRefused
 from gateway.core.errors import GatewayError
 from gateway.core.process import ini
 from gateway.core.process.settings import ProcessConfig, parse_process
-from gateway.core.routing.problems import Problems
+from gateway.core.routing.problems import Problems, by_line
 from gateway.process import signals
 from gateway.process.last_resort import leave_within
 from gateway.runtime.files import not_utf8, read_file
@@ -176,8 +176,7 @@ def load_process(path: str | None) -> ProcessConfig:
     try:
         return parse_process(found.sections, str(Path(path).resolve().parent), path)
     except Problems as problems:
-        located = sorted(map(found.locate, problems.items), key=lambda problem: problem.line)
-        raise Problems(located) from None
+        raise Problems(by_line(map(found.locate, problems.items))) from None
 
 
 def _init(arguments: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from rich.markup import escape
 from gateway.auth.keys import CURSOR_KEY, Keys, ensure_secret, ensure_signing_key, issue
 from gateway.call import Call, Target
 from gateway.cli import console
-from gateway.config import own_addresses, source
+from gateway.config import own_addresses, strict_yaml
 from gateway.config.live import ConfigRefused, as_dict, compile_text, read
 from gateway.core.http.via import Via
 from gateway.core.model import Route
@@ -142,14 +142,14 @@ def _given(path: Path) -> str:
     """A text that somebody at a terminal names: `-` is standard input, and a pipe that is open already
     (`<(helm template ...)`) is read to its end."""
     if str(path) == "-":
-        raw = sys.stdin.buffer.read(source.MAX_BYTES + 1)
+        raw = sys.stdin.buffer.read(strict_yaml.MAX_BYTES + 1)
     elif str(path).startswith(("/dev/fd/", "/proc/self/fd/")) and path.is_fifo():
         with path.open("rb") as file:
-            raw = file.read(source.MAX_BYTES + 1)
+            raw = file.read(strict_yaml.MAX_BYTES + 1)
     else:
         return read(path)
-    if len(raw) > source.MAX_BYTES:
-        problem = Problem((), f"it is larger than {source.MAX_BYTES} bytes", "is it the right text?")
+    if len(raw) > strict_yaml.MAX_BYTES:
+        problem = Problem((), f"it is larger than {strict_yaml.MAX_BYTES} bytes", "is it the right text?")
         raise ConfigRefused(path, [problem])
     try:
         return raw.decode("utf-8-sig")

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from gateway.call import Snapshot, Target
-from gateway.config import source
+from gateway.config import source, strict_yaml
+from gateway.config.strict_yaml import YamlDocument
 from gateway.core.model import Backend
 from gateway.core.routing.check import compile_data
 from gateway.core.routing.compile import Compiled
-from gateway.core.routing.problems import Problem, Problems
+from gateway.core.routing.problems import Problem, Problems, by_line
 from gateway.edge.response import front_page
 from gateway.runtime import files, threads
 from gateway.runtime.periodic import Boundary, PeriodicTask
@@ -63,7 +64,7 @@ class Refusal:
 def read(path: Path) -> str:
     """The text of the file. Raises ConfigRefused."""
     try:
-        return files.read_text(path, source.MAX_BYTES)
+        return files.read_text(path, strict_yaml.MAX_BYTES)
     except files.FileUnusable as error:
         raise ConfigRefused(path, [Problem((), error.reason, error.hint)], passing=error.passing) from None
 
@@ -73,21 +74,17 @@ def compile_text(
 ) -> Compiled[Target]:
     """From text to what a snapshot is made of. judge: the problems that only this process can tell. Raises
     Problems, each with its line."""
+    return _compile(strict_yaml.parse(text), target, sockets, judge)
+
+
+def _compile(document: YamlDocument, target: MakeTarget, sockets: str, judge: Judge) -> Compiled[Target]:
     try:
-        return _judged(source.parse_yaml(text), target, sockets, judge)
-    except Problems as found:
-        raise Problems(_in_order(source.with_lines(text, found.items))) from None
-
-
-def _judged(data: Any, target: MakeTarget, sockets: str, judge: Judge) -> Compiled[Target]:
-    compiled = compile_data(data, target, sockets)
-    if found := judge(compiled.backends):
-        raise Problems(found)
+        compiled = compile_data(document.data, target, sockets)
+        if found := judge(compiled.backends):
+            raise Problems(found)
+    except Problems as problems:
+        raise Problems(by_line(map(document.locate, problems.items))) from None
     return compiled
-
-
-def _in_order(problems: list[Problem]) -> list[Problem]:
-    return sorted(problems, key=lambda problem: problem.line)
 
 
 class ConfigService:
@@ -270,11 +267,8 @@ class ConfigService:
 
     async def _compile(self, text: str) -> Compiled[Target]:
         """As `compile_text`, while requests are served: nothing here holds the loop up for long."""
-        try:
-            data = await source.parse_yaml_apart(text)
-            return await threads.run(threads.CONFIG, _judged, data, self._target, self._sockets, self._judge)
-        except Problems as found:
-            raise Problems(_in_order(await source.with_lines_apart(text, found.items))) from None
+        document = await source.parse_apart(text)
+        return await threads.run(threads.CONFIG, _compile, document, self._target, self._sockets, self._judge)
 
     def _swap(self, compiled: Compiled[Target], text: str) -> Snapshot:
         old = self._current

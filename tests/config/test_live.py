@@ -715,7 +715,7 @@ async def test_a_thousand_routes_are_read_outside_the_process_that_serves(
         raise AssertionError("a large text is parsed in the process that serves")
 
     async with setting.watched():
-        monkeypatch.setattr("gateway.config.source.parse_yaml", here)
+        monkeypatch.setattr("gateway.config.strict_yaml.parse", here)
         setting.path.write_text(many)
         await eventually(lambda: len(setting.names) == 1000)
 

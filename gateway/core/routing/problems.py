@@ -27,6 +27,7 @@ class Problem:
         return text or "(the whole file)"
 
     def at_line(self, line: int) -> Problem:
+        """The same problem, at a line of the text: 1-based."""
         return replace(self, line=line)
 
 
@@ -38,6 +39,11 @@ class Problems(Exception):
 
     def __str__(self) -> str:
         return f"{len(self.items)} problem(s) in the routing config"
+
+
+def by_line(problems: Iterable[Problem]) -> list[Problem]:
+    """The problems in the order of their lines."""
+    return sorted(problems, key=lambda problem: problem.line)
 
 
 class Wrong(ValueError):

@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from gateway.config.source import parse_yaml
+from gateway.config import strict_yaml
 from gateway.core.model import Backend, Timeouts, WebSocketRule
 from gateway.core.policy.circuit import HealthRule
 from gateway.core.policy.limits import LimitRules, Rate
@@ -580,7 +580,7 @@ def test_the_schema_is_a_schema_and_takes_the_config_of_the_repository() -> None
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     text = (CONFIG / "routing.yaml").read_text()
     assert text.startswith("# yaml-language-server: $schema=routing.schema.json\n")
-    data = parse_yaml(text)
+    data = strict_yaml.parse(text).data
     assert valid(data)
     compiled(data)
 

@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 import yaml
 
-from gateway.config.source import parse_yaml, with_lines
+from gateway.config.strict_yaml import parse as parse_yaml
 from gateway.core.redact import redact
 from gateway.core.routing.problems import Path, Problem, Problems
 from gateway.core.routing.settings import Settings, json_schema, parse
@@ -131,7 +131,7 @@ def test_each_wrong_value_is_told_with_its_place_and_one_that_is_accepted(path: 
                 continue
             found = re.match(r"write (.*?)(; |$)", problem.hint)
             assert found, said
-            example = parse_yaml(f"it: {{ {found[1]} }}" if "{" not in found[1] else found[1])
+            example = parse_yaml(f"it: {{ {found[1]} }}" if "{" not in found[1] else found[1]).data
             assert example is not None, said
     assert heard, "nothing is refused here"
 
@@ -145,7 +145,7 @@ def corrected(problem: Problem, data: Any) -> Any:
     for step in problem.path[:-1]:
         at = at[step]
     last = problem.path[-1]
-    example = parse_yaml(found[1])
+    example = parse_yaml(found[1]).data
     is_key = "name" in problem.reason and isinstance(at, dict) and last in at and isinstance(example, str)
     if isinstance(last, int):
         at[last] = example
@@ -175,7 +175,8 @@ def test_the_example_of_each_hint_is_accepted_where_the_problem_is(path: Path) -
 def test_each_problem_has_its_line(path: Path) -> None:
     for value in ("a b", -1, {"zzz": 1}):
         text = yaml.safe_dump(put(path, value), sort_keys=False)
-        for problem in with_lines(text, problems_of(parse_yaml(text))):
+        document = parse_yaml(text)
+        for problem in map(document.locate, problems_of(document.data)):
             line = text.splitlines()[problem.line - 1]
             last = problem.path[-2 if "is missing" in problem.reason else -1]
             assert problem.line and (f"{last}:" in line or (isinstance(last, int) and "- " in line)), problem
@@ -398,5 +399,5 @@ def test_a_text_without_a_secret_stays_to_the_character() -> None:
     ids=str,
 )  # fmt: skip
 def test_what_is_written_in_yaml_is_read_as_it_was(value: Any) -> None:
-    assert parse_yaml(f"a: {flow(value, inside=False)}") == {"a": value}
-    assert parse_yaml(f"a: [{flow(value)}]") == {"a": [value]}
+    assert parse_yaml(f"a: {flow(value, inside=False)}").data == {"a": value}
+    assert parse_yaml(f"a: [{flow(value)}]").data == {"a": [value]}
