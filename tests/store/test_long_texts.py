@@ -20,6 +20,7 @@ from gateway.store.model.collection import CollectionSettings, Index
 from gateway.store.model.document import UNCONDITIONAL
 from gateway.store.model.indexing import ENTRY_TEXT
 from gateway.store.model.sort import SortKey, rank
+from gateway.store.model.write import Replace
 from gateway.store.mongo.read import order
 from gateway.store.mongo.read.order import Beginning, First
 from gateway.store.sqlite import collections
@@ -76,8 +77,7 @@ def text_of(number: int) -> str:
 
 
 def write(identifier: str, text: str) -> Operation:
-    prepared = operations.Prepared({"a": text})
-    return Operation(operations.replace("c", identifier, prepared, UNCONDITIONAL))
+    return Operation(operations.operation("c", Replace(identifier, {"a": text})))
 
 
 def listed(*sort: SortKey) -> Listed:

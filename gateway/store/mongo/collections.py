@@ -27,7 +27,6 @@ from gateway.store.mongo.rows import (
     scope,
 )
 from gateway.store.mongo.state import State
-from gateway.store.mongo.write.plan import Plan
 from gateway.store.mongo.write.writes import Undo, Writes
 
 _ATTEMPTS = 20
@@ -199,8 +198,7 @@ async def _claim(writes: Writes, state: State, identifier: str, new: frozenset[s
             return
         has = await writes.rows.claims(state, row)
         wanted = {claim: token for claim, token in has.items() if token in new}
-        plan = Plan(identifier, "updated", "", None, row, row, wanted, {}, 0, 0)
-        await writes.claim(session, [], state, plan)
+        await writes.claim(session, [], state, identifier, wanted)
 
     await writes.run(work)
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from gateway.runtime.fair_seats import FairSeats, Seat
+from gateway.store.decide import Decision
 from gateway.store.filter.matcher import matches
 from gateway.store.filter.nodes import Node
 from gateway.store.json.large import LIGHT_BYTES, Jobs, no_collector
@@ -160,9 +161,7 @@ class Rows:
         schema = None if state.schema is None else state.schema.text
         of = self._tenant, state.apart, schema
         plan, text, new = await self.jobs.run(self._tenant, plan_of, *of, small, text, identifier, old, now)
-        assert plan.written is not None
-        made = dataclasses.replace(plan.written, document=_with_text(plan.written.document, text))
-        return dataclasses.replace(plan, old=row, new=new, written=made)
+        return dataclasses.replace(plan, decision=_with_document(plan.decision, text), old=row, new=new)
 
 
 def light_document(row: Row, fields: Projection = WHOLE) -> Document:
@@ -185,6 +184,15 @@ def _with_text(made: Document, text: bytes) -> Document:
     if len(text) > LIGHT_BYTES:
         return dataclasses.replace(made, encoded=text)
     return dataclasses.replace(made, text=text.decode())
+
+
+def _with_document(decision: Decision, text: bytes) -> Decision:
+    """The decision with this text in the document that it makes."""
+    written = decision.written
+    assert written is not None
+    return decision._replace(
+        written=dataclasses.replace(written, document=_with_text(written.document, text))
+    )
 
 
 def _cut(write: Write) -> tuple[Write, bytes]:
@@ -290,10 +298,9 @@ def plan_of(
 
     asked = None if schema is None else check
     plan = mongo_plan.plan(tenant, state, write, identifier, row, had, now, asked, own=True)
-    written, new = plan.written, plan.new
+    written, new = plan.decision.written, plan.new
     assert written is not None and isinstance(new, dict)
     made = written.document.text.encode()
-    head = dataclasses.replace(written, document=dataclasses.replace(written.document, text=""))
-    plan = dataclasses.replace(plan, written=head, old=None, new=None)
     del written
+    plan = dataclasses.replace(plan, decision=_with_document(plan.decision, b""), old=None, new=None)
     return plan, made, mongo_raw.encode(new)

@@ -11,9 +11,10 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, TypeVar
 
-from gateway.core.errors import BadRequest, NotFound, NotSupportedByStore, TenantLimit
+from gateway.core.errors import NotFound, NotSupportedByStore, TenantLimit
 from gateway.core.model import TenantId
 from gateway.runtime.fair_seats import FairSeats
+from gateway.store.bulk import check_count
 from gateway.store.filter import nodes
 from gateway.store.filter.nodes import EVERYTHING, Node
 from gateway.store.json.large import Jobs
@@ -140,8 +141,7 @@ class MongoTenantStore:
         idempotency: IdempotencyKey | None = None,
         most: int = MAX_BULK,
     ) -> tuple[Outcome, ...]:
-        if len(writes) > most:
-            raise BadRequest(f"A bulk has at most {most} operations.")
+        check_count(writes, most)
         if atomic and not self._writes.transactions:
             raise NotSupportedByStore(
                 "The MongoDB server is no replica set, so a bulk cannot be atomic. Make it one (a single "

@@ -18,7 +18,7 @@ from gateway.store.model.document import Document
 from gateway.store.sqlite import documents
 from gateway.store.sqlite.files.open_files import Files
 from gateway.store.sqlite.read.reads import Reads
-from gateway.store.sqlite.write.transaction import CREATED, KINDS, UPDATED
+from gateway.store.sqlite.write.transaction import KINDS
 from gateway.store.wakes import Wakes
 
 POLL_SECONDS = 0.025
@@ -174,7 +174,7 @@ def _read_batch(connection: sqlite3.Connection, collection: str, seq: int) -> _B
         size = 0
         for number, kind, identifier, tag, at in rows:
             document: Document | None = None
-            if kind in (CREATED, UPDATED):
+            if KINDS[kind] in ("created", "updated"):
                 document = documents.read(connection, collection, identifier, time.time())
             size += document.size if document else 0
             items.append((number, Change("", KINDS[kind], identifier, tag, at, document)))

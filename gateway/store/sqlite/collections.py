@@ -19,7 +19,7 @@ from gateway.store.model.document import Precondition, merge_patch
 from gateway.store.sqlite.write import alterations, trash
 from gateway.store.sqlite.write.alterations import Begun
 from gateway.store.sqlite.write.state import State, read_state
-from gateway.store.sqlite.write.transaction import COLLECTION_DELETED, Pace, Transaction
+from gateway.store.sqlite.write.transaction import Pace, Transaction
 
 _LIST = """
     SELECT name, incarnation, version, settings, documents, bytes FROM collections
@@ -77,7 +77,7 @@ def delete(
             trash.put_index(transaction, stored.n)
         trash.put_documents(transaction, state)
         connection.execute("DELETE FROM collections WHERE name = ?", (name,))
-        transaction.record(state, COLLECTION_DELETED)
+        transaction.record(state, "collection_deleted")
         return trash.clear(pace)(transaction)
 
     return operation

@@ -8,8 +8,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapp
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
-from gateway.core.errors import BadRequest, IdempotencyRunning, NotFound, forget_traces
+from gateway.core.errors import IdempotencyRunning, NotFound, forget_traces
 from gateway.core.model import TenantId
+from gateway.store.bulk import AtomicFailure, check_count
 from gateway.store.filter import nodes
 from gateway.store.filter import parse as filters
 from gateway.store.filter.nodes import EVERYTHING, Node
@@ -24,7 +25,17 @@ from gateway.store.model.idempotency import IdempotencyKey
 from gateway.store.model.patch import MergePatch, Patch
 from gateway.store.model.projection import WHOLE, project
 from gateway.store.model.query import DEFAULT_LIMIT, Page, Query
-from gateway.store.model.write import MAX_BULK, Outcome, Quota, Write, Written
+from gateway.store.model.write import (
+    MAX_BULK,
+    Create,
+    Delete,
+    Outcome,
+    Quota,
+    Replace,
+    Update,
+    Write,
+    Written,
+)
 from gateway.store.schema.checks import Checks, with_checks, with_schemas
 from gateway.store.sqlite import collections as sqlite_collections
 from gateway.store.sqlite import documents as sqlite_documents
@@ -37,7 +48,6 @@ from gateway.store.sqlite.read.query import Listed
 from gateway.store.sqlite.read.reads import Reading, Reads
 from gateway.store.sqlite.write import idempotency as sqlite_idempotency
 from gateway.store.sqlite.write import operations
-from gateway.store.sqlite.write.operations import AtomicFailure, Prepared
 from gateway.store.sqlite.write.slices import Slices
 from gateway.store.sqlite.write.transaction import Operation, Transaction
 
@@ -79,8 +89,7 @@ class SQLiteTenantStore:
     async def create(
         self, collection: str, data: Members, *, idempotency: IdempotencyKey | None = None
     ) -> Document:
-        operation = operations.create(collection, Prepared(data))
-        written: Written = await self._write(collection, operation, idempotency)
+        written: Written = await self._write(collection, Create(data), idempotency)
         return written.document
 
     def read_now(self, collection: str, identifier: str) -> Document | None:
@@ -111,8 +120,8 @@ class SQLiteTenantStore:
         *,
         idempotency: IdempotencyKey | None = None,
     ) -> Written:
-        operation = operations.replace(collection, identifier, Prepared(data), precondition)
-        written: Written = await self._write(collection, operation, idempotency)
+        write = Replace(identifier, data, precondition)
+        written: Written = await self._write(collection, write, idempotency)
         return written
 
     async def patch(
@@ -124,8 +133,8 @@ class SQLiteTenantStore:
         *,
         idempotency: IdempotencyKey | None = None,
     ) -> Document:
-        operation = operations.patch(collection, identifier, patch, precondition)
-        written: Written = await self._write(collection, operation, idempotency)
+        write = Update(identifier, patch, precondition)
+        written: Written = await self._write(collection, write, idempotency)
         return written.document
 
     async def delete(
@@ -136,8 +145,7 @@ class SQLiteTenantStore:
         *,
         idempotency: IdempotencyKey | None = None,
     ) -> None:
-        operation = operations.delete(collection, identifier, precondition)
-        await self._write(collection, operation, idempotency)
+        await self._write(collection, Delete(identifier, precondition), idempotency)
 
     async def bulk(
         self,
@@ -148,11 +156,10 @@ class SQLiteTenantStore:
         idempotency: IdempotencyKey | None = None,
         most: int = MAX_BULK,
     ) -> tuple[Outcome, ...]:
-        if len(writes) > most:
-            raise BadRequest(f"A bulk has at most {most} operations.")
+        check_count(writes, most)
         operation = operations.bulk(collection, writes, atomic=atomic)
         try:
-            outcomes: tuple[Outcome, ...] = await self._write(collection, operation, idempotency)
+            outcomes: tuple[Outcome, ...] = await self._run(collection, operation, idempotency)
         except AtomicFailure as failure:
             forget_traces(failure)
             return failure.outcomes
@@ -250,7 +257,10 @@ class SQLiteTenantStore:
 
     # --- writing ---
 
-    async def _write(
+    async def _write(self, collection: str, write: Write, idempotency: IdempotencyKey | None) -> Any:
+        return await self._run(collection, operations.operation(collection, write), idempotency)
+
+    async def _run(
         self,
         collection: str,
         operation: Callable[[Transaction], Any],

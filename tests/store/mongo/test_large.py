@@ -490,17 +490,19 @@ def test_a_plan_of_a_worker_process_is_the_plan_that_is_made_here() -> None:
             here = plan.plan("a", state, write, "x", given, had, 9.0, None)
             sent = None if given is None else bson.encode(row)
             there, body, made = mongo_large.plan_of("a", state.apart, None, apart, text, "x", sent, 9.0)
-            assert here.written is not None and there.written is not None
-            assert body.decode() == here.written.document.text
-            fresh = ("i",) if here.written.created else ()
+            assert here.decision.written is not None and there.decision.written is not None
+            assert body.decode() == here.decision.written.document.text
+            fresh = ("i",) if here.decision.written.created else ()
             assert isinstance(here.new, dict)
             left, right = mongo_raw.decode(made), dict(here.new)
             for name in fresh:
                 left.pop(name), right.pop(name)
             assert left == right
-            assert (here.kind, here.ended, here.claims, here.dropped) == (
-                *(there.kind, there.ended, there.claims, there.dropped),
+            assert (here.decision.kind, here.ended, here.claims, here.dropped) == (
+                *(there.decision.kind, there.ended, there.claims, there.dropped),
             )
-            assert (here.documents, here.bytes, here.size) == (there.documents, there.bytes, there.size)
+            assert (here.decision.documents, here.decision.bytes, here.size) == (
+                *(there.decision.documents, there.decision.bytes, there.size),
+            )
             plans += 1
     assert plans > 300

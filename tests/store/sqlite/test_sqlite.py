@@ -26,7 +26,7 @@ from gateway.store.filter import parse as filters
 from gateway.store.model.collection import NO_SETTINGS
 from gateway.store.model.document import ANY, Precondition
 from gateway.store.model.query import Query
-from gateway.store.model.write import Replace
+from gateway.store.model.write import Create, Replace
 from gateway.store.sqlite import documents, errors
 from gateway.store.sqlite.engine import SQLiteDocumentStore
 from gateway.store.sqlite.files import tables
@@ -64,7 +64,7 @@ async def opened(folder: Path, **options: Any) -> SQLiteDocumentStore:
 
 
 def creation(data: dict[str, Any]) -> Operation:
-    return Operation(operations.create("orders", operations.Prepared(data)))
+    return Operation(operations.operation("orders", Create(data)))
 
 
 def open_databases() -> set[str]:
@@ -293,7 +293,7 @@ async def test_a_bug_in_a_write_is_an_answer_and_a_log_line_and_the_next_write_w
 
     tenant = store.tenant(ACME)
     with pytest.raises(GatewayError) as caught:
-        await asyncio.wait_for(tenant._write("orders", bug, None), 30)
+        await asyncio.wait_for(tenant._run("orders", bug, None), 30)
     assert caught.value.status == 500 and "bug" not in caught.value.detail
     assert "acme.db" in caplog.text and "KeyError: 'bug'" in caplog.text
     assert (await tenant.create("orders", {})).version == 1

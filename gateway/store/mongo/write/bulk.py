@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.core.errors import GatewayError, RolledBack, StoreUnavailable, forget_traces
+from gateway.core.errors import GatewayError, StoreUnavailable, forget_traces
+from gateway.store.bulk import AtomicFailure, BulkOutcomes
 from gateway.store.model.document import new_id
 from gateway.store.model.write import BulkBudget, Outcome, Write, failed, id_of, succeeded
 from gateway.store.mongo.write.ahead import Ahead
@@ -36,33 +37,31 @@ class Bulk:
             if finish is not None:
                 await finish(None, tuple(outcomes))
             return tuple(outcomes)
-        except _AtomicFailure as failure:
+        except AtomicFailure as failure:
             forget_traces(failure)
             return failure.outcomes
 
     async def _together(
         self, session: Any, finish: Finish | None, budget: BulkBudget, atomic: bool
     ) -> tuple[Outcome, ...]:
-        outcomes: list[Outcome] = []
+        found = BulkOutcomes(self._items, budget, atomic=atomic)
         before = self._writes.cost
         tally = await self._writes.begin(session, self._collection)
-        for index, (item, new) in enumerate(zip(self._items, self._new_ids, strict=True)):
+        for item, new in zip(self._items, self._new_ids, strict=True):
             try:
-                budget.check(self._writes.cost - before)
+                found.check(self._writes.cost - before)
                 # What fails by itself fails before it has written anything.
                 written = await self._writes.write(session, [], self._collection, item, new, tally)
             except StoreUnavailable:
                 raise
             except GatewayError as error:
-                if atomic:
-                    raise _AtomicFailure(self._rolled_back(index, error)) from None
-                outcomes.append(failed(error, id_of(item)))
+                found.failed(error)
             else:
-                outcomes.append(succeeded(written, id_of(item)))
+                found.succeeded(written)
         await self._writes.end(session, tally)
         if finish is not None:
-            await finish(session, tuple(outcomes))
-        return tuple(outcomes)
+            await finish(session, found.outcomes)
+        return found.outcomes
 
     async def _alone(self, index: int, budget: BulkBudget, before: int) -> Outcome:
         item, ahead = self._items[index], Ahead()
@@ -80,17 +79,3 @@ class Bulk:
             return failed(error, id_of(item))
         finally:
             ahead.close()
-
-    def _rolled_back(self, at: int, error: GatewayError) -> tuple[Outcome, ...]:
-        others = RolledBack(f"Operation {at} of the bulk failed, so nothing was written.")
-        return tuple(
-            failed(error if index == at else others, id_of(item)) for index, item in enumerate(self._items)
-        )
-
-
-class _AtomicFailure(GatewayError):
-    """Carries the outcomes of an atomic bulk out of its transaction."""
-
-    def __init__(self, outcomes: tuple[Outcome, ...]) -> None:
-        super().__init__()
-        self.outcomes = outcomes

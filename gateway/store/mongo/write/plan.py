@@ -7,20 +7,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.core.errors import NotFound, PreconditionRequired
+from gateway.store import decide
+from gateway.store.decide import Decision
 from gateway.store.json.large import LIGHT_PATCH
 from gateway.store.model.change import Kind
 from gateway.store.model.document import (
     Document,
     LargeMembers,
-    Members,
-    Precondition,
-    new_incarnation,
     to_text,
 )
 from gateway.store.model.indexing import Room, check_unique, unique_key
 from gateway.store.model.patch import apply
-from gateway.store.model.write import Create, Delete, Replace, Update, Write, Written
+from gateway.store.model.write import Create, Delete, Replace, Update, Write
 from gateway.store.mongo.rows import Row, derived, heading, is_live, joined
 from gateway.store.mongo.state import State
 
@@ -36,23 +34,19 @@ class Plan:
     claims, dropped: values of unique indexes, _id and token, to take and to let go. ended: the tag of a
     document that has expired, and that this write ends."""
 
-    id: str
-    kind: Kind
-    etag: str
-    written: Written | None
+    decision: Decision
     old: Row | None
     new: Row | bytes | None
     claims: Mapping[str, str]
     dropped: Mapping[str, str]
-    documents: int
-    bytes: int
     size: int = 0
     ended: str = ""
 
     @property
     def changes(self) -> tuple[tuple[Kind, str], ...]:
-        """What a feed tells, with the tags."""
-        return ((("deleted", self.ended),) if self.ended else ()) + ((self.kind, self.etag),)
+        """What feeds are told, with the tags."""
+        own = (self.decision.kind, self.decision.etag)
+        return (("deleted", self.ended), own) if self.ended else (own,)
 
 
 def plan(
@@ -73,33 +67,28 @@ def plan(
 
     Raises NotFound, PreconditionFailed, PreconditionRequired, BodyTooLarge, Unprocessable for too many
     entries, what the check raises, and what a patch raises; of what is not `own` BeyondBounds too."""
-    current = heading(row) if row is not None and is_live(row, now) else None
-    data = _members(state, write, current, row, own)
+    current = _current(row, now)
+    decide.require(write, current, if_match=state.settings.require_if_match)
+    data = _members(write, row, own)
     if data is None:
-        assert current is not None and row is not None
-        return _removal(row, current, had)
+        assert row is not None
+        return removal(row, had)
     text, size = to_text(data)
     if check is not None:
         check(data, text)
-    if current is None:
-        made = Document(identifier, 1, new_incarnation(), now, now, text)
-    else:
-        made = Document(identifier, current.version + 1, current.incarnation, current.created, now, text)
-    new = _row(tenant, state, made, size, data, now)
+    held = None if row is None else row["s"]
+    decision = decide.stored(current, identifier, text, size, now, held)
+    assert decision.written is not None
+    new = _row(tenant, state, decision.written.document, size, data, now)
     for index in state.unique.values():
         check_unique(index, data)
     wanted = claims(tenant, state, data)
     return Plan(
-        id=identifier,
-        kind="created" if current is None else "updated",
-        etag=made.etag,
-        written=Written(made, current is None),
+        decision,
         old=row,
         new=new,
         claims={name: token for name, token in wanted.items() if name not in had},
         dropped={name: token for name, token in had.items() if name not in wanted},
-        documents=1 if row is None else 0,
-        bytes=size - (0 if row is None else row["s"]),
         size=size,
         ended=heading(row).etag if row is not None and current is None else "",
     )
@@ -107,12 +96,12 @@ def plan(
 
 def require(state: State, write: Write, row: Row | None, now: float) -> None:
     """Raise, of what `plan` raises, what can be told without the members of a document."""
-    current = heading(row) if row is not None and is_live(row, now) else None
-    match write:
-        case Update(_, _, precondition) | Delete(_, precondition):
-            _require(state, current, precondition)
-        case Replace(_, _, precondition):
-            _require_replaced(state, current, precondition)
+    decide.require(write, _current(row, now), if_match=state.settings.require_if_match)
+
+
+def _current(row: Row | None, now: float) -> Document | None:
+    """The document of a row, without its members, unless it has expired."""
+    return heading(row) if row is not None and is_live(row, now) else None
 
 
 def _row(tenant: str, state: State, made: Document, size: int, data: dict[str, Any], now: float) -> Row:
@@ -133,9 +122,9 @@ def _row(tenant: str, state: State, made: Document, size: int, data: dict[str, A
     }
 
 
-def expiry(row: Row, had: Mapping[str, str]) -> Plan:
-    """The removal of a document that has ended. had: its claims."""
-    return _removal(row, heading(row), had)
+def removal(row: Row, had: Mapping[str, str]) -> Plan:
+    """The removal of a document, also of one that has ended. had: its claims."""
+    return Plan(decide.deleted(heading(row), row["s"]), row, None, {}, had)
 
 
 def claims(tenant: str, state: State, data: Mapping[str, Any]) -> dict[str, str]:
@@ -148,50 +137,15 @@ def claims(tenant: str, state: State, data: Mapping[str, Any]) -> dict[str, str]
     return found
 
 
-def _removal(row: Row, current: Document, had: Mapping[str, str]) -> Plan:
-    return Plan(current.id, "deleted", current.etag, None, row, None, {}, had, -1, -row["s"])
-
-
-def _members(
-    state: State, write: Write, current: Document | None, row: Row | None, own: bool
-) -> dict[str, Any] | None:
+def _members(write: Write, row: Row | None, own: bool) -> dict[str, Any] | None:
     """What the document shall hold; None: it goes."""
     match write:
-        case Create(data):
-            return _parsed(data)
-        case Replace(_, data, precondition):
-            _require_replaced(state, current, precondition)
-            return _parsed(data)
-        case Update(_, patch, precondition):
-            there = _require(state, current, precondition)
+        case Create(data) | Replace(_, data):
+            return json.loads(data.text) if isinstance(data, LargeMembers) else dict(data)
+        case Update(identifier, patch):
             assert row is not None
             if own:
-                return apply(patch, row.pop("d"), there.id, own=True)
-            return apply(patch, row["d"], there.id, bounds=LIGHT_PATCH)
-        case Delete(_, precondition):
-            _require(state, current, precondition)
+                return apply(patch, row.pop("d"), identifier, own=True)
+            return apply(patch, row["d"], identifier, bounds=LIGHT_PATCH)
+        case Delete():
             return None
-
-
-def _require_replaced(state: State, current: Document | None, precondition: Precondition) -> None:
-    precondition.require(current.etag if current else None)
-    if current is not None:
-        _require_if_match(state, precondition)
-
-
-def _parsed(data: Members) -> dict[str, Any]:
-    return json.loads(data.text) if isinstance(data, LargeMembers) else dict(data)
-
-
-def _require(state: State, current: Document | None, precondition: Precondition) -> Document:
-    """A missing document is NotFound whatever was asked of it (RFC 9110 section 13.2.1)."""
-    if current is None:
-        raise NotFound()
-    precondition.require(current.etag)
-    _require_if_match(state, precondition)
-    return current
-
-
-def _require_if_match(state: State, precondition: Precondition) -> None:
-    if state.settings.require_if_match and precondition.match is None:
-        raise PreconditionRequired("This collection wants If-Match with every change of a document.")

@@ -103,6 +103,6 @@ async def remove_ended(writes: Writes, collection: str, identifier: str) -> None
         known = await writes.driver.find_one(COLLECTIONS, query, session)
         state = mongo_state.read(collection, known)
         had = await writes.rows.claims(state, row)
-        await writes.do(session, undo, state, plan.expiry(row, had))
+        await writes.do(session, undo, state, plan.removal(row, had))
 
     await writes.run(work)

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from gateway.core.errors import SchemaTooCostly, StoreUnavailable, UniqueConflict
+from gateway.store.decide import Decision
 from gateway.store.model import instants
 from gateway.store.model.change import RETAINED_SECONDS
 from gateway.store.model.document import new_id
@@ -40,7 +41,6 @@ from gateway.store.mongo.rows import (
 from gateway.store.mongo.state import State
 from gateway.store.mongo.write.ahead import Ahead, PlanAhead
 from gateway.store.mongo.write.plan import Plan
-from gateway.store.mongo.write.tally import Tally, check
 from gateway.store.schema.checks import ROUNDS, Checks, Postponed
 
 T = TypeVar("T")
@@ -54,6 +54,39 @@ _PAUSE, _LONGEST_PAUSE = 0.001, 0.1  # seconds
 
 class _NewTenant(Exception):
     """The tenant has no row yet."""
+
+
+class Tally:
+    """What a transaction of many writes to one collection counts and records: stored once, at its end.
+
+    state: of the collection. tenant: the tenant's row, which the transaction has written already, so that
+    no other one can count meanwhile."""
+
+    def __init__(self, state: State, tenant: Row, quota: Quota) -> None:
+        self.state = state
+        self.documents = 0
+        self.bytes = 0
+        self.changes: list[Row] = []
+        self._tenant = tenant
+        self._quota = quota
+
+    def reserve(self, documents: int, size: int) -> int:
+        """Count a write; the number of its change. Raises QuotaExceeded, and nothing was counted."""
+        row = self._tenant
+        held = row["documents"] + self.documents, row["bytes"] + self.bytes
+        _check_quota(self._quota, *held, documents, size)
+        self.documents += documents
+        self.bytes += size
+        return int(row["q"]) + len(self.changes) + 1
+
+
+def _check_quota(quota: Quota, documents: int, size: int, more: int, larger: int) -> None:
+    """Whether so much more fits beside what is there. Raises QuotaExceeded."""
+    too_many = more > 0 and quota.documents is not None and documents + more > quota.documents
+    if too_many:
+        raise quota.exceeded("documents")
+    if larger > 0 and quota.bytes is not None and size + larger > quota.bytes:
+        raise quota.exceeded("bytes")
 
 
 class Writes:
@@ -145,10 +178,10 @@ class Writes:
         of = state, write, identifier, row
         plan = await (self.plan(*of) if ahead is None else ahead.plan(self, *of))
         self.cost += plan.size
-        if plan.documents > 0 and not state.stored and not (tally and tally.changes):
+        if plan.decision.documents > 0 and not state.stored and not (tally and tally.changes):
             await self.require_collection()
         await self.do(session, undo, state, plan, tally)
-        return plan.written
+        return plan.decision.written
 
     async def plan(self, state: State, write: Write, identifier: str, row: Row | None) -> Plan:
         """The plan, once what is costly of it was checked."""
@@ -182,24 +215,25 @@ class Writes:
         """Carry a plan out."""
         if plan.new is not None:
             self.driver.check_size(plan.new)
-        stale = await self._check_claims(session, state, plan)
+        decision = plan.decision
+        stale = await self._check_claims(session, state, decision.id, plan.claims)
         if tally is not None:
-            number = tally.reserve(plan.documents, plan.bytes)
+            number = tally.reserve(decision.documents, decision.bytes)
         else:
-            last = await self._reserve(session, undo, plan.documents, plan.bytes, len(plan.changes))
+            last = await self._reserve(session, undo, decision, len(plan.changes))
             number = last - len(plan.changes) + 1
-        await self._take(session, undo, state, plan, stale)
+        await self._take(session, undo, state, decision.id, plan.claims, stale)
         await self._store(session, undo, state, plan)
         if plan.dropped:
-            query = scope(self.tenant, state.name, {"_id": {"$in": list(plan.dropped)}}, {"o": plan.id})
+            query = scope(self.tenant, state.name, {"_id": {"$in": list(plan.dropped)}}, {"o": decision.id})
             await self.driver.delete(CLAIMS, query, session)
         if tally is not None:
             for at, (kind, etag) in enumerate(plan.changes, number):
-                tally.changes.append(self._change(at, state.name, kind, plan.id, etag))
+                tally.changes.append(self._change(at, state.name, kind, decision.id, etag))
             return
-        await self._count(session, state, plan.documents, plan.bytes, plan.id)
+        await self._count(session, state, decision.documents, decision.bytes, decision.id)
         for at, (kind, etag) in enumerate(plan.changes, number):
-            await self.record(session, at, state.name, kind, plan.id, etag)
+            await self.record(session, at, state.name, kind, decision.id, etag)
 
     async def record(
         self, session: Any, number: int, collection: str, kind: str, identifier: str = "", etag: str = ""
@@ -230,7 +264,7 @@ class Writes:
             return int(row["q"])
         row = await self.driver.find_one(TENANTS, own, session)
         if row is not None:
-            check(self._quota, row["documents"], row["bytes"], documents, size)
+            _check_quota(self._quota, row["documents"], row["bytes"], documents, size)
             raise Lost()  # it came, or there was room, a moment later
         raise _NewTenant()
 
@@ -258,25 +292,26 @@ class Writes:
             await self._make_tenant()
             await self.driver.update(TENANTS, own, change, session)
 
-    async def _reserve(
-        self, session: Any, undo: Undo, documents: int, size: int, changes: int
-    ) -> int:
+    async def _reserve(self, session: Any, undo: Undo, decision: Decision, changes: int) -> int:
+        documents, size = decision.documents, decision.bytes
         number = await self.reserve(session, documents, size, changes)
         own = {"$and": [{"_id": self.tenant}, {"t": self.tenant}]}
         back = {"$inc": {"documents": -documents, "bytes": -size}}
         undo.append(partial(self.driver.update, TENANTS, own, back))
         return number
 
-    async def _check_claims(self, session: Any, state: State, plan: Plan) -> Mapping[str, str]:
-        """Who has the values that are wanted but has no right to them. Raises UniqueConflict."""
-        if not plan.claims:
+    async def _check_claims(
+        self, session: Any, state: State, identifier: str, claims: Mapping[str, str]
+    ) -> Mapping[str, str]:
+        """The owners of the wanted values that have no right to them. Raises UniqueConflict."""
+        if not claims:
             return {}
         stale = {}
-        query = scope(self.tenant, state.name, {"_id": {"$in": list(plan.claims)}})
+        query = scope(self.tenant, state.name, {"_id": {"$in": list(claims)}})
         found = [claim async for claim in self.driver.find(CLAIMS, query, session=session)]
         for claim in found:
             owner = claim["o"]
-            if owner != plan.id:
+            if owner != identifier:
                 await self._check_owner(session, state, claim, owner)
             stale[claim["_id"]] = owner
         return stale
@@ -292,20 +327,29 @@ class Writes:
             detail = f"Another document has the same value in the unique index {name}."
             raise UniqueConflict(detail, extra={"index": name})
 
-    async def claim(self, session: Any, undo: Undo, state: State, plan: Plan) -> None:
-        """Only take the values that the plan wants. Raises UniqueConflict."""
-        await self._take(session, undo, state, plan, await self._check_claims(session, state, plan))
+    async def claim(
+        self, session: Any, undo: Undo, state: State, identifier: str, claims: Mapping[str, str]
+    ) -> None:
+        """Only take these values of unique indexes for a document. Raises UniqueConflict."""
+        stale = await self._check_claims(session, state, identifier, claims)
+        await self._take(session, undo, state, identifier, claims, stale)
 
     async def _take(
-        self, session: Any, undo: Undo, state: State, plan: Plan, stale: Mapping[str, str]
+        self,
+        session: Any,
+        undo: Undo,
+        state: State,
+        identifier: str,
+        claims: Mapping[str, str],
+        stale: Mapping[str, str],
     ) -> None:
-        for claim, token in plan.claims.items():
-            mine = scope(self.tenant, state.name, {"_id": claim}, {"o": plan.id})
+        for claim, token in claims.items():
+            mine = scope(self.tenant, state.name, {"_id": claim}, {"o": identifier})
             if claim not in stale:
-                row = {"_id": claim, "t": self.tenant, "c": state.name, "n": token, "o": plan.id}
+                row = {"_id": claim, "t": self.tenant, "c": state.name, "n": token, "o": identifier}
                 await self.driver.insert(CLAIMS, {**row, "at": instants.now()}, session)
-            elif stale[claim] != plan.id:
-                change = {"$set": {"o": plan.id, "at": instants.now()}}
+            elif stale[claim] != identifier:
+                change = {"$set": {"o": identifier, "at": instants.now()}}
                 theirs = scope(self.tenant, state.name, {"_id": claim}, {"o": stale[claim]})
                 if not await self.driver.update(CLAIMS, theirs, change, session):
                     raise Lost()

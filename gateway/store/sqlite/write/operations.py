@@ -10,37 +10,33 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gateway.core.errors import GatewayError, NotFound, PreconditionRequired, RolledBack
+from gateway.core.errors import GatewayError
+from gateway.store import decide
+from gateway.store.bulk import BulkOutcomes
 from gateway.store.json.large import LIGHT_BYTES, LIGHT_PATCH, change, is_light
 from gateway.store.model.document import (
     Document,
     LargeMembers,
     Members,
-    Precondition,
     new_id,
-    new_incarnation,
     to_text,
 )
 from gateway.store.model.patch import BeyondBounds, LargePatch, Patch, apply
 from gateway.store.model.write import (
     BulkBudget,
     Create,
-    Delete,
     Outcome,
     Replace,
     Update,
     Write,
     Written,
     brings_much,
-    failed,
-    id_of,
-    succeeded,
 )
 from gateway.store.schema.checks import Postponed
-from gateway.store.sqlite.documents import DELETE, INSERT, UPDATE, from_row, read_any
+from gateway.store.sqlite.documents import DELETE, INSERT, UPDATE, read_any
 from gateway.store.sqlite.write import index as sqlite_index
 from gateway.store.sqlite.write.state import State
-from gateway.store.sqlite.write.transaction import CREATED, DELETED, UPDATED, Transaction
+from gateway.store.sqlite.write.transaction import Transaction
 
 Data = dict[str, Any]
 ENTRY_COST = 256  # bytes that an entry of an index counts in the cost of a bulk
@@ -63,66 +59,29 @@ class Prepared:
             self.text, self.size = to_text(data)
 
 
-def prepare(collection: str, write: Write) -> Callable[[Transaction], Written | None]:
-    """A write as an operation; None is the result of a deletion. Raises BodyTooLarge."""
-    match write:
-        case Create(data):
-            return create(collection, Prepared(data))
-        case Replace(identifier, data, precondition):
-            return replace(collection, identifier, Prepared(data), precondition)
-        case Update(identifier, change, precondition):
-            return patch(collection, identifier, change, precondition)
-        case Delete(identifier, precondition):
-            return delete(collection, identifier, precondition)
+def operation(collection: str, write: Write) -> Callable[[Transaction], Written | None]:
+    """A write as a function of a transaction; None is the result of a deletion. Raises BodyTooLarge."""
+    prepared = Prepared(write.data) if isinstance(write, (Create, Replace)) else None
 
-
-def create(collection: str, prepared: Prepared) -> Callable[[Transaction], Written]:
-    def operation(transaction: Transaction) -> Written:
+    def run(transaction: Transaction) -> Written | None:
         state = transaction.states.get(collection)
-        return Written(_insert(transaction, state, new_id(), prepared), True)
-
-    return operation
-
-
-def replace(
-    collection: str, identifier: str, prepared: Prepared, precondition: Precondition
-) -> Callable[[Transaction], Written]:
-    def operation(transaction: Transaction) -> Written:
-        state = transaction.states.get(collection)
-        current = _current(transaction, state, identifier)
-        precondition.require(current.etag if current else None)
-        if current is None:
-            return Written(_insert(transaction, state, identifier, prepared), True)
-        _require_if_match(state, precondition)
-        made = _made(transaction, state, current, prepared)
-        return Written(_update(transaction, state, current, made), False)
-
-    return operation
-
-
-def patch(
-    collection: str, identifier: str, wanted: Patch, precondition: Precondition
-) -> Callable[[Transaction], Written]:
-    def operation(transaction: Transaction) -> Written:
-        state, current = _require(transaction, collection, identifier, precondition)
-        patched = _patched(current, wanted)
-        if patched is None:
-            made = _worked(transaction, state, current, None, wanted)
+        if isinstance(write, Create):
+            identifier, current = new_id(), None
         else:
-            made = _made(transaction, state, current, patched)
-        return Written(_update(transaction, state, current, made), False)
+            identifier, current = write.id, _current(transaction, state, write.id)
+            decide.require(write, current, if_match=state.settings.require_if_match)
+        if prepared is not None:
+            made = _made(transaction, state, current, prepared, identifier)
+        elif isinstance(write, Update):
+            assert current is not None
+            made = _patched(transaction, state, current, write.patch)
+        else:
+            assert current is not None
+            remove(transaction, state, current)
+            return None
+        return _store(transaction, state, current, identifier, made)
 
-    return operation
-
-
-def delete(
-    collection: str, identifier: str, precondition: Precondition
-) -> Callable[[Transaction], None]:
-    def operation(transaction: Transaction) -> None:
-        state, current = _require(transaction, collection, identifier, precondition)
-        remove(transaction, state, current)
-
-    return operation
+    return run
 
 
 def bulk(
@@ -131,42 +90,25 @@ def bulk(
     """Each write in a savepoint of its own; an atomic bulk raises AtomicFailure when one fails. What comes
     when its budget is used up fails too."""
 
-    def operation(transaction: Transaction) -> tuple[Outcome, ...]:
-        outcomes: list[Outcome] = []
+    def run(transaction: Transaction) -> tuple[Outcome, ...]:
         budget = BulkBudget(atomic=atomic, clock=transaction.worked)
+        found = BulkOutcomes(writes, budget, atomic=atomic)
         before = transaction.cost
         for write in writes:
             transaction.step()
             try:
-                budget.check(transaction.cost - before)
-                written = transaction.attempt(prepare(collection, write))
+                found.check(transaction.cost - before)
+                written = transaction.attempt(operation(collection, write))
             except Postponed as error:  # the others are looked at too, so that all are checked together
-                outcomes.append(failed(error, id_of(write)))
+                found.failed(error, final=False)
             except GatewayError as error:
-                if atomic and not transaction.checks.postponed:
-                    raise AtomicFailure(_rolled_back(writes, len(outcomes), error)) from None
-                outcomes.append(failed(error, id_of(write)))
+                found.failed(error, final=not transaction.checks.postponed)
             else:
-                outcomes.append(succeeded(written, id_of(write)))
+                found.succeeded(written)
         transaction.checks.require()
-        return tuple(outcomes)
+        return found.outcomes
 
-    return operation
-
-
-class AtomicFailure(GatewayError):
-    """Carries the outcomes of an atomic bulk out of its savepoint."""
-
-    def __init__(self, outcomes: tuple[Outcome, ...]) -> None:
-        super().__init__()
-        self.outcomes = outcomes
-
-
-def _rolled_back(writes: Sequence[Write], at: int, error: GatewayError) -> tuple[Outcome, ...]:
-    others = RolledBack(f"Operation {at} of the bulk failed, so nothing was written.")
-    return tuple(
-        failed(error if index == at else others, id_of(write)) for index, write in enumerate(writes)
-    )
+    return run
 
 
 def remove(transaction: Transaction, state: State, current: Document) -> None:
@@ -175,8 +117,9 @@ def remove(transaction: Transaction, state: State, current: Document) -> None:
         before = current.data if _light(current) else _worked(transaction, state, current, None).before
         _leave(transaction, state, current.id, before)
     transaction.connection.execute(DELETE, (state.key, current.id))
-    transaction.count(state, -1, -current.size)
-    transaction.record(state, DELETED, current.id, current.etag)
+    decision = decide.deleted(current, current.size)
+    transaction.count(state, decision.documents, decision.bytes)
+    transaction.record(state, decision.kind, decision.id, decision.etag)
 
 
 def _current(transaction: Transaction, state: State, identifier: str) -> Document | None:
@@ -187,24 +130,6 @@ def _current(transaction: Transaction, state: State, identifier: str) -> Documen
         remove(transaction, state, current)
         return None
     return current
-
-
-def _require(
-    transaction: Transaction, collection: str, identifier: str, precondition: Precondition
-) -> tuple[State, Document]:
-    """The document. A missing one is NotFound whatever was asked of it (RFC 9110 section 13.2.1)."""
-    state = transaction.states.get(collection)
-    current = _current(transaction, state, identifier)
-    if current is None:
-        raise NotFound()
-    precondition.require(current.etag)
-    _require_if_match(state, precondition)
-    return state, current
-
-
-def _require_if_match(state: State, precondition: Precondition) -> None:
-    if state.settings.require_if_match and precondition.match is None:
-        raise PreconditionRequired("This collection wants If-Match with every change of a document.")
 
 
 class Made:
@@ -222,14 +147,17 @@ def _light(current: Document) -> bool:
     return not current.encoded and is_light(current.text)
 
 
-def _patched(current: Document, wanted: Patch) -> Prepared | None:
-    """A document as its patch makes it; None where that is no work for this thread."""
-    if not _light(current) or brings_much(wanted):
-        return None
-    try:
-        return Prepared(apply(wanted, current.data, current.id, bounds=LIGHT_PATCH))
-    except BeyondBounds:
-        return None
+def _patched(transaction: Transaction, state: State, current: Document, patch: Patch) -> Made:
+    """What a patch makes of the document that is there; by a worker process where that is no work for this
+    thread."""
+    if _light(current) and not brings_much(patch):
+        try:
+            members = apply(patch, current.data, current.id, bounds=LIGHT_PATCH)
+        except BeyondBounds:
+            pass
+        else:
+            return _made(transaction, state, current, Prepared(members), current.id)
+    return _worked(transaction, state, current, None, patch)
 
 
 def _made(
@@ -237,14 +165,14 @@ def _made(
     state: State,
     current: Document | None,
     prepared: Prepared,
-    identifier: str = "",
+    identifier: str,
 ) -> Made:
-    """identifier: of a new document. Raises SchemaViolation."""
+    """What members make of a document, or of what is there. Raises SchemaViolation."""
     if prepared.is_large or (current is not None and state.indexes and not _light(current)):
         return _worked(transaction, state, current, prepared, identifier=identifier)
     data = prepared.data
     if data is None:
-        wanted = state.shape_of(current.id if current is not None else identifier)
+        wanted = state.shape_of(identifier)
         data = {} if wanted.empty else json.loads(prepared.text)
     if state.schema is not None:
         transaction.checks.check(state.schema, data, _decoded(prepared.text))
@@ -284,33 +212,29 @@ def _encoded(text: str | bytes) -> bytes:
     return text if isinstance(text, bytes) else text.encode()
 
 
-def _insert(transaction: Transaction, state: State, identifier: str, prepared: Prepared) -> Document:
-    made = _made(transaction, state, None, prepared, identifier)
-    transaction.count(state, 1, made.size)
+def _store(
+    transaction: Transaction, state: State, current: Document | None, identifier: str, made: Made
+) -> Written:
+    """Write a document over the current one, or a new one. Raises QuotaExceeded, and Conflict."""
+    now, held = transaction.now, None if current is None else current.size
+    decision = decide.stored(current, identifier, made.text, made.size, now, held)
+    transaction.count(state, decision.documents, decision.bytes)
     transaction.cost += made.size
-    now = transaction.now
-    document = from_row(identifier, 1, new_incarnation(), now, now, made.text)
-    row = (state.key, identifier, 1, document.incarnation, now, now, made.size, made.text)
-    transaction.connection.execute(INSERT, (*row, _expires(state, identifier, now, made.data)))
+    written = decision.written
+    assert written is not None
+    document, expires = written.document, _expires(state, identifier, now, made.data)
+    if current is None:
+        row = (state.key, identifier, 1, document.incarnation, now, now, made.size, made.text, expires)
+        transaction.connection.execute(INSERT, row)
+    else:
+        if state.indexes:
+            _leave(transaction, state, identifier, made.before)
+        change = (document.version, now, made.size, made.text, expires, state.key, identifier)
+        transaction.connection.execute(UPDATE, change)
     if state.indexes:
         _enter(transaction, state, identifier, made.data)
-    transaction.record(state, CREATED, identifier, document.etag)
-    return document
-
-
-def _update(transaction: Transaction, state: State, current: Document, made: Made) -> Document:
-    transaction.count(state, 0, made.size - current.size)
-    transaction.cost += made.size
-    version, now = current.version + 1, transaction.now
-    if state.indexes:
-        _leave(transaction, state, current.id, made.before)
-    row = (version, now, made.size, made.text, _expires(state, current.id, now, made.data))
-    transaction.connection.execute(UPDATE, (*row, state.key, current.id))
-    if state.indexes:
-        _enter(transaction, state, current.id, made.data)
-    document = from_row(current.id, version, current.incarnation, current.created, now, made.text)
-    transaction.record(state, UPDATED, current.id, document.etag)
-    return document
+    transaction.record(state, decision.kind, identifier, decision.etag)
+    return written
 
 
 def _enter(transaction: Transaction, state: State, identifier: str, data: Data) -> None:

@@ -20,8 +20,9 @@ from gateway.store.sqlite.write.writers import Manners
 P = ParamSpec("P")
 T = TypeVar("T")
 
+# As they are stored, by their numbers.
 KINDS: tuple[Kind, ...] = ("created", "updated", "deleted", "collection_deleted")
-CREATED, UPDATED, DELETED, COLLECTION_DELETED = range(len(KINDS))
+_NUMBERS: dict[Kind, int] = {kind: number for number, kind in enumerate(KINDS)}
 
 _CHANGE = "INSERT INTO changes (collection, kind, id, tag, at) VALUES (?, ?, ?, ?, ?)"
 
@@ -154,9 +155,9 @@ class Transaction:
         if self.states.totals().collections + len(new) > limit:
             raise self.quota.exceeded("collections")
 
-    def record(self, state: State, kind: int, identifier: str = "", tag: str = "") -> None:
-        """Tell the feeds."""
-        self.connection.execute(_CHANGE, (state.name, kind, identifier, tag, self.now))
+    def record(self, state: State, kind: Kind, identifier: str = "", tag: str = "") -> None:
+        """Add a change for the feeds."""
+        self.connection.execute(_CHANGE, (state.name, _NUMBERS[kind], identifier, tag, self.now))
         self.changed = True
 
 

@@ -38,12 +38,13 @@ from gateway.store.model import collection, instants
 from gateway.store.model.document import UNCONDITIONAL
 from gateway.store.model.patch import MergePatch
 from gateway.store.model.sort import SortKey, sort_value
+from gateway.store.model.write import Delete, Replace, Update
 from gateway.store.sqlite import collections
 from gateway.store.sqlite.files.connections import open_writer, regex_search
 from gateway.store.sqlite.read import plan as plans
 from gateway.store.sqlite.read import query
 from gateway.store.sqlite.write.group_commit import run_group
-from gateway.store.sqlite.write.operations import Prepared, delete, patch, replace
+from gateway.store.sqlite.write.operations import operation
 from gateway.store.sqlite.write.state import States
 from gateway.store.sqlite.write.transaction import Operation, Pace
 
@@ -168,17 +169,17 @@ def store(connection: sqlite3.Connection, data: list[dict[str, Any]], *, indexed
     run_group(connection, states, [write(str(2 * n), members) for n, members in enumerate(early)])
     if indexed:  # some documents are there before the indexes, some come and go after
         run_group(connection, states, declare)
-        gone = Operation(delete("c", "gone", UNCONDITIONAL))
+        gone = Operation(operation("c", Delete("gone")))
         run_group(connection, states, [write("gone", data[0]), write("gone", data[-1]), gone])
     run_group(connection, states, [write(str(2 * n + 1), members) for n, members in enumerate(late)])
-    change = Operation(patch("c", "0", MergePatch(canonical(data[-1])), UNCONDITIONAL))
+    change = Operation(operation("c", Update("0", MergePatch(canonical(data[-1])))))
     run_group(connection, states, [change])
     rows = connection.execute("SELECT id, data, created, modified FROM documents ORDER BY id").fetchall()
     return {name: (canonical(strict.json.loads(text)), made, last) for name, text, made, last in rows}
 
 
 def write(identifier: str, members: dict[str, Any]) -> Operation:
-    return Operation(replace("c", identifier, Prepared(canonical(members)), UNCONDITIONAL))
+    return Operation(operation("c", Replace(identifier, canonical(members))))
 
 
 def with_indexes() -> collection.CollectionSettings:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from gateway.core.errors import InsufficientStorage, TenantLimit
-from gateway.store.model.write import NO_QUOTA, Quota, Replace
+from gateway.store.model.write import NO_QUOTA, Create, Quota, Replace
 from gateway.store.sqlite.engine import SQLiteDocumentStore
 from gateway.store.sqlite.files.connections import PAGE_BYTES, open_reader, open_writer
 from gateway.store.sqlite.write.group_commit import FILE_BYTES, FILE_FACTOR, run_group
-from gateway.store.sqlite.write.operations import Prepared, create
+from gateway.store.sqlite.write.operations import operation
 from gateway.store.sqlite.write.state import States
 from gateway.store.sqlite.write.transaction import Operation
 from tests.eventually import takes
@@ -97,7 +97,7 @@ def test_a_quota_of_bytes_limits_the_file_too_and_its_end_ends_that(tmp_path: Pa
     states = States(connection)
 
     def limit_after(quota: Quota) -> int:
-        group = run_group(connection, states, [Operation(create("c", Prepared({})), quota)])
+        group = run_group(connection, states, [Operation(operation("c", Create({})), quota)])
         assert group.settled[0].error is None
         return int(connection.execute("PRAGMA max_page_count").fetchone()[0])
 

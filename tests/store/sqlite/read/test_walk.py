@@ -17,6 +17,7 @@ from gateway.store.model import sort as sorts
 from gateway.store.model.collection import CollectionSettings, Index
 from gateway.store.model.document import UNCONDITIONAL
 from gateway.store.model.sort import sort_value
+from gateway.store.model.write import Replace
 from gateway.store.sqlite import collections
 from gateway.store.sqlite.files.connections import open_writer
 from gateway.store.sqlite.read import plan as sqlite_plan
@@ -49,9 +50,7 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Con
     random.Random(1).shuffle(ids)
     waiting = [
         Operation(
-            operations.replace(
-                "c", identifier, operations.Prepared(DOCUMENTS[identifier]), UNCONDITIONAL
-            )
+            operations.operation("c", Replace(identifier, DOCUMENTS[identifier]))
         )
         for identifier in ids
     ]

@@ -1,0 +1,68 @@
+"""What a write makes of the document that is there, decided once for all engines, which carry it out. Pure.
+
+An engine reads what is there, asks `require`, works out the text of the new document (a patch is applied, a
+schema checked, both by a worker process where they are large), asks `stored` or `deleted`, and applies what
+these decide: the row, the entries of indexes, the counters, the feed.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gateway.core.errors import NotFound, PreconditionRequired
+from gateway.store.model.change import Kind
+from gateway.store.model.document import Document, new_incarnation
+from gateway.store.model.write import Create, Replace, Write, Written
+
+
+class Decision(NamedTuple):
+    """kind, id, etag: what feeds are told; the tag is that of the version that the write makes, of a deletion
+    the one that it ends. written: the result of the write, None of a deletion. documents, bytes: by how much
+    the counters of the collection and of the tenant change, which is what its quota is asked for."""
+
+    kind: Kind
+    id: str
+    etag: str
+    written: Written | None
+    documents: int
+    bytes: int
+
+
+def require(write: Write, current: Document | None, *, if_match: bool) -> None:
+    """Whether the write may be done to the document that is there, None when there is none that has not
+    expired. Its text is not looked at. if_match: the collection's require_if_match.
+
+    Raises NotFound for a patch or a deletion of what is not there, whatever was asked of it (RFC 9110 section
+    13.2.1), PreconditionFailed, and PreconditionRequired."""
+    if isinstance(write, Create):
+        return
+    if current is None:
+        if not isinstance(write, Replace):
+            raise NotFound()
+        write.precondition.require(None)
+        return
+    write.precondition.require(current.etag)
+    if if_match and write.precondition.match is None:
+        raise PreconditionRequired("This collection wants If-Match with every change of a document.")
+
+
+def stored(
+    current: Document | None, identifier: str, text: str | bytes, size: int, now: float, held: int | None
+) -> Decision:
+    """A new document, or the next version of the current one, with this text: bytes where it is large. size:
+    bytes of the text. now: seconds since the epoch. held: bytes of the text that is replaced, which may be
+    that of a document that has expired; None when nothing is there."""
+    light, encoded = (text, b"") if isinstance(text, str) else ("", text)
+    if current is None:
+        document = Document(identifier, 1, new_incarnation(), now, now, light, encoded)
+    else:
+        version, incarnation, created = current.version + 1, current.incarnation, current.created
+        document = Document(identifier, version, incarnation, created, now, light, encoded)
+    kind: Kind = "created" if current is None else "updated"
+    documents, more = (1, size) if held is None else (0, size - held)
+    return Decision(kind, identifier, document.etag, Written(document, current is None), documents, more)
+
+
+def deleted(current: Document, held: int) -> Decision:
+    """The document is gone. held: bytes of its text."""
+    return Decision("deleted", current.id, current.etag, None, -1, -held)
