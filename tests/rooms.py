@@ -222,6 +222,47 @@ def _name(node: ast.expr) -> str:
     return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
 
 
+_NAMEDTUPLE = frozenset({"_replace", "_asdict", "_fields", "_make"})
+# Attributes that are public but for their names: of the os module, and of the log records that asab makes.
+_PUBLIC = frozenset({"os._exit", "record._struct_data"})
+
+
+def private(modules: list[Module]) -> Iterator[str]:
+    """No module reads or sets a private attribute of an object, unless it defines that name itself."""
+    for module in modules:
+        own = set(_defined(module.tree))
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ImportFrom):
+                found = [alias.name for alias in node.names if _is_private(alias.name)]
+            elif isinstance(node, ast.Attribute) and _is_private(node.attr):
+                name = ast.unparse(node)
+                allowed = _is_own(node.value) or node.attr in own or node.attr in _NAMEDTUPLE
+                found = [] if allowed or name in _PUBLIC else [name]
+            else:
+                continue
+            for name in found:
+                yield f"{module.file}:{node.lineno}: {name} is private to another module (give it a method)"
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
+def _defined(tree: ast.Module) -> Iterator[str]:
+    """The names of all that the module defines, attributes of its classes included."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and _is_own(node.value):
+            yield node.attr
+
+
+def _is_own(owner: ast.expr) -> bool:
+    return isinstance(owner, ast.Name) and owner.id in ("self", "cls")
+
+
 def sizes(modules: list[Module]) -> Iterator[str]:
     """A file up to 500 lines, a function up to 60, or a reason. Migrations are generated."""
     for module in modules:

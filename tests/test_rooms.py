@@ -16,6 +16,7 @@ LAWS = {
     "core is pure": lambda modules: rooms.purity(modules, STDLIB),
     "one broad except, in life.py": rooms.broad_excepts,
     "a file gets its name where its folder is synced": rooms.naming,
+    "private attributes stay in their module": rooms.private,
 }
 
 
@@ -90,6 +91,9 @@ TYPES = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from gateway.a
         (rooms.naming, "gateway.limits.x", "os.replace(beside, path)\n", 1),
         (rooms.naming, "gateway.limits.x", "os.link(beside, path)\n", 1),
         (rooms.naming, "gateway.limits.x", "path.hardlink_to(beside)\n", 1),
+        (rooms.private, "gateway.edge.x", "def f(pool):\n    return pool._idle\n", 2),
+        (rooms.private, "gateway.edge.x", "pool.client._exchange = None\n", 1),
+        (rooms.private, "gateway.edge.x", "from gateway.edge.y import _helper\n", 1),
         (rooms.separate, "gateway.edge.x", "from backends import data\n", 1),
         (rooms.separate, "backends.x", "import gateway.core.model\n", 1),
         (rooms.mocks, "tests.x", "from unittest.mock import patch\n", 1),
@@ -126,6 +130,8 @@ def test_a_breach_is_named_with_its_file_and_line(law, name: str, text: str, lin
         (rooms.broad_excepts, "gateway.edge.x", "try:\n    f()\nexcept BaseException:\n    g()\n    raise\n"),
         (rooms.naming, "gateway.x", 'durable.rename(a, b)\ntext.replace("a", "b")\nreplace(a, b=1)\n'),
         (rooms.naming, "gateway.runtime.durable", "os.link(a, b)\n"),
+        (rooms.private, "gateway.x", "import os\nos._exit(1)\npair._replace(a=1)\nself._x = x.__class__\n"),
+        (rooms.private, "gateway.x", "def f(self, other):\n    self._x = other._x\n"),
         (rooms.sizes, "gateway.x", "x = 1\n" * 500),
         (rooms.sizes, "gateway.x", "def f():\n" + "    x = 1\n" * 59),
         (

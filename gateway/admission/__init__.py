@@ -1,1 +1,1 @@
-"""Who may be inside a backend now: seats, the queues for them, and their view."""
+"""Which calls may be inside a backend now: the seats, their queues, and what is shown of them."""

@@ -1,4 +1,4 @@
-"""What admission shows: a state for people, and instruments for whoever scrapes."""
+"""What admission shows: the state of each backend as JSON for people, and instruments for /metrics."""
 
 from __future__ import annotations
 
@@ -8,60 +8,60 @@ from heapq import nlargest
 from operator import itemgetter
 from typing import Any
 
-from gateway.admission.seats import Line
+from gateway.admission.backend_queue import BackendQueue
 from gateway.core.openmetrics import OTHER, Gauge, Instrument, escape, head, labels
 
 _SHOWN = 100  # tenants by backend, of those that wait
-_AT_ONCE = 1000  # tenants that are looked at in one step
-Lines = Mapping[str, Line]
+_STEP = 1000  # tenants that are counted in one step
+Queues = Mapping[str, BackendQueue]
 Values = Mapping[tuple[str, ...], float]
 
 
-def named_state(name: str, line: Line) -> Iterator[tuple[str, dict[str, Any]] | None]:
-    """Steps of work (None), and then the name and the state of a backend."""
-    waiting = yield from waiting_by_tenant(line)
-    yield name, state(line, waiting)
+def named_state(name: str, queue: BackendQueue) -> Iterator[tuple[str, dict[str, Any]] | None]:
+    """Yields None after each step of work, and then the name and the state of a backend."""
+    waiting = yield from waiting_by_tenant(queue)
+    yield name, state(queue, waiting)
 
 
-def state(line: Line, waiting: Mapping[str, int]) -> dict[str, Any]:
-    """One backend's seats, for people. Times in seconds; None is no limit, or nothing to say yet. waiting:
-    how many wait of which tenants."""
-    fair, waits = line.fair, sorted(line.recent_waits)
+def state(queue: BackendQueue, waiting: Mapping[str, int]) -> dict[str, Any]:
+    """The state of one backend as JSON. Times in seconds; None: no limit, or not measured yet. waiting: how
+    many calls wait, by tenant."""
+    fair, waits = queue.fair, sorted(queue.recent_waits)
     return {
         "seats": _finite(fair.seats),
         "in_use": fair.inside,
         "reserve": fair.reserve,
-        "streams": {"seats": _finite(line.streams.each), "in_use": sum(line.streams.held.values())},
+        "streams": {"seats": _finite(queue.streams.each), "in_use": sum(queue.streams.held.values())},
         "addresses": {
             address.text: {
-                "in_use": line.short.get(address.text, 0),
-                "streams": line.streams.held.get(address.text, 0),
-                "usable": line.usable(address),
+                "in_use": queue.requests.get(address.text, 0),
+                "streams": queue.streams.held.get(address.text, 0),
+                "usable": queue.usable(address),
             }
-            for address in line.backend.addresses
+            for address in queue.backend.addresses
         },
         "waiting": fair.waiting,
         "waiting_by_tenant": waiting,
         "waits": {"p50": _percentile(waits, 0.5), "p99": _percentile(waits, 0.99)},
-        "refused": dict(line.refused),
+        "refused": dict(queue.refused),
         "virtual_time": round(fair.virtual, 6),
         "service_time": round(fair.service.mean, 6) or None,
         "active_tenants": len(fair.flows),
     }
 
 
-def waiting_by_tenant(line: Line) -> Generator[None, None, dict[str, int]]:
-    """How many wait of the tenants with the longest queues; all the others as one, `(other)`. In steps, for
-    there may be many tenants."""
-    if not line.fair.waiting:
+def waiting_by_tenant(queue: BackendQueue) -> Generator[None, None, dict[str, int]]:
+    """How many calls wait, by tenant, of those with the longest queues; all other tenants as `(other)`.
+    Yields None between two steps, because there may be many tenants."""
+    if not queue.fair.waiting:
         return {}
-    flows = list(line.fair.flows.values())
+    flows = list(queue.fair.flows.values())
     longest: list[tuple[int, str]] = []
     total = 0
-    for begin in range(0, len(flows), _AT_ONCE):
+    for begin in range(0, len(flows), _STEP):
         if begin:
             yield None
-        queues = [(len(f.queue), f.key) for f in flows[begin : begin + _AT_ONCE] if f.queue]
+        queues = [(len(f.queue), f.key) for f in flows[begin : begin + _STEP] if f.queue]
         total += sum(length for length, _ in queues)
         longest = nlargest(_SHOWN, longest + queues, key=itemgetter(0))
     shown = {key: length for length, key in longest}
@@ -69,25 +69,28 @@ def waiting_by_tenant(line: Line) -> Generator[None, None, dict[str, int]]:
     return shown | {f"({OTHER})": rest} if rest else shown
 
 
-def instruments(lines: Lines) -> Iterable[Instrument]:
-    """For /metrics. Tenants are told apart only while they wait, and only the first hundred of a backend."""
+def instruments(queues: Queues) -> Iterable[Instrument]:
+    """For /metrics. A tenant has a series of its own only while it waits, and only the first hundred of a
+    backend."""
 
-    def each(read: Callable[[Line], float]) -> Callable[[], Values]:
-        return lambda: {(name,): read(line) for name, line in lines.items() if line.fair.seats < math.inf}
+    def each(read: Callable[[BackendQueue], float]) -> Callable[[], Values]:
+        return lambda: {(name,): read(queue) for name, queue in queues.items() if queue.fair.seats < math.inf}
 
     def waiting() -> Iterator[tuple[tuple[str, ...], float] | None]:
-        for name, line in list(lines.items()):
-            by_tenant = yield from waiting_by_tenant(line)
+        for name, queue in list(queues.items()):
+            by_tenant = yield from waiting_by_tenant(queue)
             for tenant, count in by_tenant.items():
                 yield (name, tenant), count
 
     return (
-        Gauge("gateway_seats", "Seats for short requests.", each(lambda line: line.fair.seats), ("backend",)),
-        Gauge("gateway_seats_in_use", "Seats taken.", each(lambda line: line.fair.inside), ("backend",)),
+        Gauge(
+            "gateway_seats", "Seats for short requests.", each(lambda queue: queue.fair.seats), ("backend",)
+        ),
+        Gauge("gateway_seats_in_use", "Seats taken.", each(lambda queue: queue.fair.inside), ("backend",)),
         Gauge(
             "gateway_streams_in_use",
             "Event streams and WebSockets inside the backend.",
-            lambda: {(name,): sum(line.streams.held.values()) for name, line in lines.items()},
+            lambda: {(name,): sum(queue.streams.held.values()) for name, queue in queues.items()},
             ("backend",),
         ),
         Gauge(
@@ -100,43 +103,43 @@ def instruments(lines: Lines) -> Iterable[Instrument]:
         Gauge(
             "gateway_virtual_time",
             "Seat time by weight that a tenant has been served which always waited.",
-            each(lambda line: line.fair.virtual),
+            each(lambda queue: queue.fair.virtual),
             ("backend",),
         ),
         Gauge(
             "gateway_service_time_seconds",
             "How long a request holds its seat, a moving average.",
-            each(lambda line: line.fair.service.mean),
+            each(lambda queue: queue.fair.service.mean),
             ("backend",),
             unit="seconds",
         ),
-        _Waits(lines),
-        _Refused(lines),
+        _Waits(queues),
+        _Refused(queues),
     )
 
 
 class _Waits:
     name = "gateway_queue_seconds"
 
-    def __init__(self, lines: Lines) -> None:
-        self._lines = lines
+    def __init__(self, queues: Queues) -> None:
+        self._queues = queues
 
     def lines(self) -> Iterator[str]:
-        yield head(self.name, "histogram", "Time in line, of those that had to wait.", "seconds")
-        for backend, line in list(self._lines.items()):
-            yield line.waits.text(self.name, f'backend="{escape(backend)}"')
+        yield head(self.name, "histogram", "Time in the queue, of the requests that had to wait.", "seconds")
+        for backend, queue in list(self._queues.items()):
+            yield queue.waits.text(self.name, f'backend="{escape(backend)}"')
 
 
 class _Refused:
     name = "gateway_admission_refused"
 
-    def __init__(self, lines: Lines) -> None:
-        self._lines = lines
+    def __init__(self, queues: Queues) -> None:
+        self._queues = queues
 
     def lines(self) -> Iterator[str]:
         yield head(self.name, "counter", "Requests that got no seat.")
-        for backend, line in list(self._lines.items()):
-            for code, count in list(line.refused.items()):
+        for backend, queue in list(self._queues.items()):
+            for code, count in list(queue.refused.items()):
                 yield f"{self.name}_total{labels(('backend', 'code'), (backend, code))} {count}\n"
 
 
@@ -145,5 +148,5 @@ def _finite(number: float) -> int | None:
 
 
 def _percentile(ordered: list[float], part: float) -> float | None:
-    """By the nearest rank; None of nothing."""
+    """By the nearest rank; None of an empty list."""
     return round(ordered[max(0, math.ceil(part * len(ordered)) - 1)], 6) if ordered else None

@@ -136,9 +136,9 @@ def test_ten_thousand_tenants_that_wait_are_looked_at_in_steps() -> None:
     queues = {f"t{n}": OrderedDict.fromkeys(range(1 + n % 7), 0.0) for n in range(10_000)}
     flows = {key: SimpleNamespace(key=key, queue=queue) for key, queue in queues.items()}
     waiting = sum(map(len, queues.values()))
-    line: Any = SimpleNamespace(fair=SimpleNamespace(waiting=waiting, flows=flows))
+    queue: Any = SimpleNamespace(fair=SimpleNamespace(waiting=waiting, flows=flows))
     steps = 0
-    looking = view.waiting_by_tenant(line)
+    looking = view.waiting_by_tenant(queue)
     while True:
         try:
             next(looking)
@@ -153,5 +153,5 @@ def test_ten_thousand_tenants_that_wait_are_looked_at_in_steps() -> None:
 
 
 def test_while_nobody_waits_no_tenant_is_looked_at() -> None:
-    line: Any = SimpleNamespace(fair=SimpleNamespace(waiting=0, flows=None))
-    assert list(view.waiting_by_tenant(line)) == []
+    queue: Any = SimpleNamespace(fair=SimpleNamespace(waiting=0, flows=None))
+    assert list(view.waiting_by_tenant(queue)) == []

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from gateway.admission.seats import Line, Place, Seat
+from gateway.admission.backend_queue import BackendQueue, Seat, Waiter
 from gateway.core.errors import GatewayError
 from gateway.core.fairness.flow import Flow
 from gateway.core.model import Address, Backend
@@ -41,7 +41,7 @@ class Outcome:
     late: set[int] = field(default_factory=set)
 
 
-class _Place:
+class _Waiter:
     """Stands for the future of a call that waits."""
 
     def __init__(self, sit: Callable[[Seat], None]) -> None:
@@ -66,8 +66,8 @@ class Simulation:
         self._refuses = refuses
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
-        self.line = Line(
-            backend, 1.0, lambda a: True, _unavailable, lambda: self.now, lambda: 0.5, lambda line: None
+        self.queue = BackendQueue(
+            backend, 1.0, lambda a: True, _unavailable, lambda: self.now, lambda: 0.5, lambda queue: None
         )
         for number, request in enumerate(self._requests):
             self.at(request.at, lambda number=number: self._arrive(number))
@@ -84,31 +84,31 @@ class Simulation:
             while ticked + _TICK <= when:
                 ticked = max(ticked + _TICK, when - 20 * _TICK)  # of a long pause its end is enough
                 self.now = ticked
-                self.line.tick()
+                self.queue.tick()
             self.now = when
             what()
         return self.outcome
 
     def _arrive(self, number: int) -> None:
-        request, line = self._requests[number], self.line
-        seat = line.try_take(request.tenant, request.weight)
+        request, queue = self._requests[number], self.queue
+        seat = queue.try_take(request.tenant, request.weight)
         if seat is not None:
             self._sit(number, seat)
             return
         if self._refuses:
             try:
-                line.check(request.tenant, request.weight, PATIENCE)
+                queue.check(request.tenant, request.weight, PATIENCE)
             except GatewayError as error:
                 self.outcome.refused[number] = error
                 return
-        place = cast(Place, _Place(lambda seat: self._sit(number, seat)))
-        flow = line.fair.wait(place, request.tenant, request.weight, self.now)
-        self.at(self.now + PATIENCE, lambda: self._give_up(number, flow, place))
-        line.wake()
+        waiter = cast(Waiter, _Waiter(lambda seat: self._sit(number, seat)))
+        flow = queue.fair.wait(waiter, request.tenant, request.weight, self.now)
+        self.at(self.now + PATIENCE, lambda: self._give_up(number, flow, waiter))
+        queue.wake()
 
-    def _give_up(self, number: int, flow: Flow[Any], place: Place) -> None:
-        if not place.done():
-            self.line.fair.leave(flow, place)
+    def _give_up(self, number: int, flow: Flow[Any], waiter: Waiter) -> None:
+        if not waiter.done():
+            self.queue.fair.leave(flow, waiter)
             self.outcome.late.add(number)
 
     def _sit(self, number: int, seat: Seat) -> None:

@@ -69,7 +69,7 @@ async def test_never_more_inside_than_seats_times_addresses_whatever_happens() -
     assert gone
     assert admission.in_use() == {"b": 0}
     assert waiting(admission) == 0
-    assert not list(admission._lines["b"].fair.items())
+    assert not list(admission._queues["b"].fair.items())
 
 
 async def test_first_come_first_served() -> None:
@@ -123,7 +123,7 @@ async def test_those_who_leave_take_no_place_and_no_memory() -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert len(list(admission._lines["b"].fair.items())) == 1
+    assert len(list(admission._queues["b"].fair.items())) == 1
     seat.release()
     (await last).release()
     assert admission.in_use() == {"b": 0}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.admission.admission import PUBLIC, Admission, Seat
+from gateway.admission.backend_queue import two_choices
 from gateway.core.errors import (
     BackendSaturated,
     BackendUnavailable,
@@ -212,11 +213,11 @@ async def test_who_waited_in_vain_while_it_holds_more_than_its_share_did_it_itse
 
 async def test_those_who_are_sent_away_are_told_different_times() -> None:
     admission, where = Admission(random=random.Random(1).random), backend(1, queue_length=0)
-    line = admission._lines["b"] if take(admission, "a", where, 1) else None
-    assert line is not None
-    assert len({line.later(20.0) for _ in range(20)}) == 20
-    assert all(line.later(1.0) >= 0.5 for _ in range(20))
-    assert all(10 <= line.later(20.0) <= 30 for _ in range(20))
+    queue = admission._queues["b"] if take(admission, "a", where, 1) else None
+    assert queue is not None
+    assert len({queue.retry_after(20.0) for _ in range(20)}) == 20
+    assert all(queue.retry_after(1.0) >= 0.5 for _ in range(20))
+    assert all(10 <= queue.retry_after(20.0) <= 30 for _ in range(20))
 
 
 async def test_who_leaves_frees_its_place_in_the_queue() -> None:
@@ -261,7 +262,18 @@ async def test_a_tenant_has_no_more_calls_under_way_than_it_may_at_all_backends_
     for seat in (*seats, stream):
         assert seat is not None
         seat.release()
-    assert not admission._held
+    assert not admission._calls
+
+
+def test_of_two_addresses_drawn_by_lot_the_less_used_is_taken() -> None:
+    used = {"a": 2, "b": 1, "c": 3}
+    lots = random.Random(1)
+    taken = [two_choices("abc", used.__getitem__, lots.random, 0) for _ in range(300)]
+    assert set(taken) == {"a", "b"}, "the most used of three is never the less used of two"
+    assert taken.count("b") > taken.count("a")
+    assert two_choices("a", lambda a: 99, lots.random, 5) == "a"
+    assert {two_choices("ab", used.__getitem__, lots.random, turn) for turn in range(20)} == {"b"}
+    assert [two_choices("ab", lambda a: 0, lots.random, turn) for turn in range(4)] == ["a", "b", "a", "b"]
 
 
 # --- streams ---------------------------------------------------------------------------------------

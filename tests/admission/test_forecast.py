@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.core.errors import BackendSaturated, TenantQueueFull
-from gateway.core.fairness.estimate import Estimate
+from gateway.core.fairness.flow import Estimate
 from gateway.core.fairness.queue import FairQueue
 from gateway.core.model import Address
 from tests.admission.simulation import PATIENCE, Request, Simulation, threaded, wrong
@@ -264,7 +264,7 @@ def test_seats_that_a_reload_takes_away_are_not_taken_for_stuck_ones() -> None:
     known = learnt(0.05, rng)
     at = end(known) + 600
     simulation = Simulation([*known, *burst(at, 1, 0.05, rng), *burst(at + 0.02, 50, 0.05, rng)], threaded(8))
-    simulation.at(at + 0.01, lambda: simulation.line.configure(threaded(1)))
+    simulation.at(at + 0.01, lambda: simulation.queue.configure(threaded(1)))
     outcome = simulation.run()
     assert not outcome.refused and not outcome.late
 
@@ -277,5 +277,5 @@ def test_what_was_measured_of_other_servers_is_forgotten() -> None:
         at = end(known) + 1
         simulation = Simulation([*known, *burst(at, 100, 0.05, rng)], threaded(2))
         new = replace(threaded(2), addresses=addresses)
-        simulation.at(at - 0.1, lambda simulation=simulation, new=new: simulation.line.configure(new))
+        simulation.at(at - 0.1, lambda simulation=simulation, new=new: simulation.queue.configure(new))
         assert bool(simulation.run().refused) is refused

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from gateway.admission.admission import Admission
-from gateway.admission.seats import Line
+from gateway.admission.backend_queue import BackendQueue
 from gateway.app import Gateway
 from gateway.core.model import Address
 from gateway.core.model import Backend as ModelBackend
@@ -125,8 +125,8 @@ async def check_nothing_is_held(gateway: Gateway) -> None:
     await eventually(lambda: admission.in_use() == {"app": 0})
     await eventually(lambda: not gateway.life.inside)
     assert admission.waiting() == {"app": 0}
-    assert not admission._held
-    assert not list(admission._lines["app"].fair.items())
+    assert not admission._calls
+    assert not list(admission._queues["app"].fair.items())
     await eventually(lambda: gateway.pools.under_way == 0)
     assert len(gateway.tunnels) == 0
     assert all(a["state"] == "closed" for b in gateway.health.states() for a in b["addresses"])
@@ -136,7 +136,7 @@ async def check_nothing_is_held(gateway: Gateway) -> None:
 
 DIRECT = [
     (Health, "is_closed"),
-    (Admission, "_hold"),
+    (Admission, "_count_call"),
     (Pools, "of"),
     (Pool, "take"),
     (Requests, "whole"),
@@ -159,7 +159,7 @@ async def test_a_bug_on_the_short_way_keeps_nothing(
     async with through(tmp_path, retry="idempotent") as gateway:
         assert await ask(gateway) == "200"  # now there is a warm connection
         await eventually(lambda: gateway.admission.in_use() == {"app": 0})
-        after = after and name not in ("_hold", "__init__")  # there is nothing behind what these do
+        after = after and name not in ("_count_call", "__init__")  # there is nothing behind what these do
         done = breaks(monkeypatch, owner, name, after)
         assert await ask(gateway) in ("500", "200")
         assert done
@@ -171,8 +171,8 @@ async def test_a_bug_on_the_short_way_keeps_nothing(
 WAITING = [
     (Health, "require"),
     (Admission, "check"),
-    (Admission, "_hold"),
-    (Line, "try_take"),
+    (Admission, "_count_call"),
+    (BackendQueue, "try_take"),
     (Spool, "fill"),
     (Health, "enter"),
     (Pools, "of"),
@@ -219,10 +219,10 @@ async def test_a_bug_before_waiting_leaves_no_place_in_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with through(tmp_path) as gateway:
-        line = gateway.admission._lines["app"]
+        line = gateway.admission._queues["app"]
         seat = line.try_take("globex", 1.0)
         assert seat is not None
-        done = breaks(monkeypatch, Line, "wake")
+        done = breaks(monkeypatch, BackendQueue, "wake")
         assert await ask(gateway, body=b"x") == "500"
         assert done
         seat.release()
@@ -237,7 +237,7 @@ ANSWER = [
     (Pool, "give_back"),
     (Exchange, "resume"),
     (Health, "answered"),
-    (Line, "give_back"),
+    (BackendQueue, "give_back"),
 ]
 
 
@@ -251,12 +251,12 @@ async def test_a_bug_while_an_answer_comes_keeps_nothing_and_nobody_waiting(
     async with through(tmp_path) as gateway:
         assert await ask(gateway, body=body) == "200"
         await eventually(lambda: gateway.admission.in_use() == {"app": 0})
-        after = (owner, name) == (Line, "give_back")
+        after = (owner, name) == (BackendQueue, "give_back")
         done = breaks(monkeypatch, owner, name, after)
         assert await ask(gateway, body=body) in ("500", "502", "200", "")
         assert done
         await eventually(lambda: gateway.admission.in_use() == {"app": 0})
-        assert not gateway.admission._held
+        assert not gateway.admission._calls
         await eventually(lambda: not gateway.life.inside)
         assert await ask(gateway, body=body) == "200"
         await eventually(lambda: not gateway.life.inside)
@@ -369,7 +369,7 @@ async def test_a_trial_that_a_retry_leaves_for_another_address_is_free_again(
             (route,) = gateway.live.current.table.routes
             call = cast(Any, SimpleNamespace(route=route, method="GET", started=0.0))
             proxy = cast(Proxy, call.route.target)
-            line = gateway.admission._lines["app"]
+            line = gateway.admission._queues["app"]
             seat = line.take_at(ill, "acme")
             assert seat is not None and gateway.health.enter(ill, call)
             monkeypatch.setattr("gateway.proxy.target._left", lambda call, timeouts, most: most)

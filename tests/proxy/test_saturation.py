@@ -335,7 +335,7 @@ async def test_a_burst_after_a_pause_is_served(tmp_path: Path, idle: float, coun
     # The one time that is real: no load makes a test wait so long, and each pause would add up to more.
     patient = {"timeouts": {"queue": "300s", "total": "600s", "first_byte": "300s"}}
     async with through(tmp_path, script, patient, threads=4) as (gateway, _):
-        gateway.admission._lines["app"]._now = clock
+        gateway.admission._queues["app"]._now = clock
         for _ in range(5):
             client = await ask(gateway)
             assert (await client.head()).startswith("HTTP/1.1 200 ")

@@ -372,8 +372,8 @@ async def test_probes_and_ticks_go_on_with_the_next_backend(monkeypatch: pytest.
         asked.append("tick")
         raise Bug
 
-    monkeypatch.setattr(seats._lines["broken"].fair, "tick", lambda now: tick())
-    good = seats._lines["good"]
+    monkeypatch.setattr(seats._queues["broken"].fair, "tick", lambda now: tick())
+    good = seats._queues["good"]
     monkeypatch.setattr(good.fair, "tick", lambda now: asked.append("good tick"))
     watches = [
         asyncio.create_task(watch) for watch in (Probes(health, Seats(), Pools()).watch(), seats.watch())

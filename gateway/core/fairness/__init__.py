@@ -1,1 +1,1 @@
-"""Who goes next: the fair queue, its forecast, and turns of the event loop."""
+"""Fair order among tenants: the fair queue, its forecast, and turns of the event loop."""

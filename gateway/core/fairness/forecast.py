@@ -1,8 +1,8 @@
-"""How long a call would have to wait for a seat: what goes before it by the order of core/fairness/queue.py,
-at the rate at which seats are given back.
+"""The forecast of a fair queue: how long a request would wait for a seat, from the tenants that go before it
+in the order of core/fairness/queue.py and the rate at which seats are given back.
 
-It decides whether a call that would wait for seconds is refused at once. So it counts what is really there (a
-tenant with two requests in its queue delays nobody by more than these), and what those who are there will go
+It decides whether a request that would wait for seconds is refused at once. So it counts what really waits (a
+tenant with two requests in its queue delays nobody by more than these), and what the active tenants will go
 on asking for.
 """
 
@@ -12,19 +12,18 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from gateway.core.fairness.flow import Flow
-from gateway.core.fairness.usage import WINDOW
+from gateway.core.fairness.flow import WINDOW, Flow
 
-_SAMPLE = 32  # tenants looked at, in each lane
-_FRESH = 0.02  # seconds for which a look is good enough, unless the queues change much
-_ROUNDS = 3
-_SILENCE = 4.0  # of one seat, in times that a request takes
-_BUSY_LOOP = 1.0  # seconds
+_SAMPLE = 32  # tenants that are sampled in each lane
+_FRESH = 0.02  # seconds for which a sample is used, unless the queues change much
+_ITERATIONS = 3
+_SILENCE = 4.0  # of one seat, in service times
+_BUSY_LOOP = 1.0  # seconds that our own event loop may be late
 
 
 class Rival(NamedTuple):
-    """A tenant that waits, or some of them, where there are too many to look at all. tag: of its next
-    request. service: seat time of one request of each. backlog: what waits. rate: seats used of late."""
+    """A tenant that waits, or several, of which one was sampled. tag: of its next request. service: seat time
+    of one request of each. backlog: seat time that waits. rate: seats used of late, on average."""
 
     flow: Flow[Any]
     tag: float
@@ -34,11 +33,11 @@ class Rival(NamedTuple):
     rate: float
 
 
-class Outlook:
-    """A look at all tenants that wait, for the forecasts of the next moment.
+class WaitingTenants:
+    """A sample of the tenants that wait and of those that are active, for the forecasts of some milliseconds.
 
-    lanes: heaps of (tag, number, flow). active: those that hold or held a seat of late, in any order.
-    service: of who was not measured yet.
+    lanes: heaps of (tag, number, flow). active: tenants that hold or held a seat of late, in any order.
+    service: service time of tenants not measured yet. waiting: requests that wait now.
     """
 
     __slots__ = ("_at", "_waiting", "active", "rivals")
@@ -61,16 +60,16 @@ class Outlook:
                     self.rivals.append(_rival(entry[2], step, service, now))
         self.active = [(flow, _recent(flow, now)) for flow in islice(active, _SAMPLE)]
 
-    def holds(self, waiting: int, now: float) -> bool:
-        """Whether it still tells how things are."""
+    def is_current(self, waiting: int, now: float) -> bool:
+        """Whether the sample still describes the queues."""
         return now - self._at < _FRESH and abs(waiting - self._waiting) <= 1 + self._waiting // 16
 
-    def rate(self, own: Flow[Any] | None) -> float:
-        """Seats that the others that wait used of late."""
+    def seats_used(self, own: Flow[Any] | None) -> float:
+        """Seats that the waiting tenants other than `own` used of late, on average."""
         return sum(rival.rate for rival in self.rivals if rival.flow is not own)
 
-    def light_part(self, own: Flow[Any] | None) -> float:
-        """Of the seat time that the others used of late, the part of those that may use the reserve."""
+    def light_share(self, own: Flow[Any] | None) -> float:
+        """The part of the other tenants' recent seat time that light ones used, which may use the reserve."""
         light = total = 0.0
         for flow, recent in self.active:
             if flow is not own:
@@ -79,30 +78,32 @@ class Outlook:
         return light / total if total else 0.0
 
 
-def _rival(flow: Flow[Any], stands_for: int, service: float, now: float) -> Rival:
-    service = stands_for * (flow.service.mean or service)
-    rate = stands_for * flow.recent(now) / WINDOW
-    return Rival(flow, flow.tag, stands_for * flow.weight, service, len(flow.queue or ()) * service, rate)
+def _rival(flow: Flow[Any], number: int, service: float, now: float) -> Rival:
+    service = number * (flow.service.mean or service)
+    rate = number * flow.recent(now) / WINDOW
+    return Rival(flow, flow.tag, number * flow.weight, service, len(flow.queue or ()) * service, rate)
 
 
 def _recent(flow: Flow[Any], now: float) -> float:
     idle_since = flow.at
     recent = flow.recent(now)
     if not flow.inside:
-        flow.at = idle_since  # looking at it does not keep it from being forgotten
+        flow.at = idle_since  # reading it must not keep it from being forgotten
     return recent
 
 
 def first_free(service: float, seats: float, age: float, silence: float) -> tuple[float, float]:
-    """How many seconds a request takes, and how many until the first seat is free, all being taken.
+    """Returns how many seconds a request takes, and how many pass until the first seat is free, all being
+    taken.
 
-    age: for how long those inside have been there, on average. silence: for how long none began or ended.
-    When that is much longer than one takes, they are stuck, and what was measured before does not count: of
-    times that vary exponentially, so long a silence is a chance of 1 in 50. A short one may be our own.
+    age: mean time that the requests inside have been there. silence: time since one began or ended. When that
+    is much longer than a request takes, they are stuck and the measured times do not apply: with
+    exponentially distributed times so long a silence has a probability of 1 in 50. A short one may be our own
+    event loop's.
     """
     if silence > _BUSY_LOOP + service * (1.0 + _SILENCE / seats):
         return silence, silence
-    # Taken one by one, the first of many seats is free soon; taken all at once, after the whole time.
+    # Seats that were taken one by one are free one by one; those taken at once, after the whole time.
     left = max(service - age, service / 2.0)
     return service, left - service / 2.0 * (1.0 - 1.0 / seats)
 
@@ -110,11 +111,11 @@ def first_free(service: float, seats: float, age: float, silence: float) -> tupl
 def until_served(
     first: float, own: float, tag: float, rivals: Iterable[Rival], flow: Flow[Any] | None, free: float
 ) -> float:
-    """Seconds until a seat is free for a call with this tag.
+    """Seconds until a seat is free for a request with this tag.
 
-    first: until any is free. own: seat time that waits of its own tenant, whose flow it is. free: seats that
-    are left to those who wait. Before it goes what rivals have with a smaller tag, if it is there or will
-    come meanwhile.
+    first: until any seat is free. own: seat time that waits of the request's own tenant, whose flow it is.
+    free: seats that serve those who wait. What rivals have with a smaller tag goes first, if it waits already
+    or will arrive meanwhile.
     """
     bounds: list[tuple[float, float, float]] = []
     all_work = own
@@ -124,7 +125,7 @@ def until_served(
             all_work += most
             bounds.append((most, backlog, rate))
     wait = first + all_work / free
-    for _ in range(_ROUNDS):  # who has less than its share until then is known only by how long that is
+    for _ in range(_ITERATIONS):  # which rivals use less than their share depends on the wait itself
         work, rates = own, 0.0
         for most, backlog, rate in bounds:
             if backlog + rate * wait < most:

@@ -1,21 +1,22 @@
-"""Tenant-fair ordering: who goes next into a backend, by the seat time that each tenant has used.
+"""The fair queue in front of a backend: its seats go to the tenant that has used the least seat time.
 
-Start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queuing", SIGCOMM 1996) over several seats.
-Each tenant has a tag in virtual time, its seat time divided by its weight; of those that wait, the smallest
-tag goes next. An estimate is charged when a seat is taken and corrected by the measured time when it is given
-back. A tenant that comes begins at the virtual time, so that being idle earns nothing, or at its tag where
-that is ahead: a debt stays until virtual time passes it.
+Start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queuing", SIGCOMM 1996) over several seats. Each
+tenant has a tag in virtual time: its seat time divided by its weight. Of the tenants that wait, the one with
+the smallest tag goes next. When a seat is taken, an estimate is charged; when it is given back, the charge is
+corrected by the measured time. A tenant that arrives starts at the virtual time, so that being idle earns
+nothing, or at its tag where that is ahead: a debt remains until virtual time has passed it.
 
-A fair order does not help a quick tenant while all seats are inside another's slow requests. So a tenant is
-heavy while its seat time over the last 5 s, or what it would be charged for one more seat, exceeds half its
-fair share, or while it holds as many seats as that share is, and more than one: requests of many seconds
-have used nothing yet when they take the last seat. It is heavy too while its requests take, or, before one
-of them was measured, may take, many times as long as those of another active tenant that is not: the reserve
-is for who gives it back soon. While more than one tenant is active the heavy ones together hold at most
-`seats - reserve`. Active is who held or waited for a seat within that time. With a reserve of 0 no seat is
-idle while somebody waits, else at most `reserve` seats are.
+A fair order does not help a quick tenant while all seats are held by slow requests of another. So a tenant is
+heavy while its seat time over the last 5 s, or the charge for one more seat, exceeds half its fair share; or
+while it holds its whole fair share of the seats, and more than one (requests of many seconds have used
+nothing yet when they take the last seat). It is also heavy while its requests take, or before the first
+measurement may take, many times as long as those of another active tenant that uses little: the reserve is
+for those who give the seat back soon. While more than one tenant is active, the heavy ones together hold at
+most `seats - reserve`. Active means: held or waited for a seat within that time. With a reserve of 0 no seat
+is idle while a request waits; else at most `reserve` seats are.
 
-Times are seconds on any monotonic clock. A decision costs O(log n) in the tenants that wait, amortised.
+Times are seconds of any monotonic clock. A decision costs O(log n) in the number of tenants that wait,
+amortised.
 """
 
 from __future__ import annotations
@@ -27,81 +28,86 @@ from heapq import heapify, heappop, heappush, heapreplace
 from math import frexp
 from typing import Any, Generic, TypeVar
 
-from gateway.core.fairness.estimate import Estimate
-from gateway.core.fairness.flow import Flow
-from gateway.core.fairness.forecast import Outlook, first_free, until_served
-from gateway.core.fairness.usage import WINDOW
+from gateway.core.fairness.flow import WINDOW, Estimate, Flow
+from gateway.core.fairness.forecast import WaitingTenants, first_free, until_served
 
 T = TypeVar("T")
 _FIRST = 0.05  # seconds: charged before anything was measured
-_UNKNOWN = 1.0  # seconds that a request may take whose tenant is not known yet
-_LONG = 0.02  # seconds: what takes less is never slow
-_SLOWER = 3  # a power of two: so many times as long as another's is slow
-_LEARN = 0.125  # how far an estimate of a tenant moves towards a new measurement
-_LEARN_ALL = 0.0625  # and that of the backend
-_KINDS = 32  # of requests, by powers of two: from 2 ** -32 s
-_SLICES = 10  # of the window, each as long as the time between two ticks
-_REVIEWED = 64  # tenants looked at by a tick, at least
-_CROWD = 64  # tenants; a dict never gives back the room that so many took, so it is made anew after them
-LIGHT, HEAVY, NEW = range(3)  # lanes
+_UNKNOWN = 1.0  # seconds that the requests of a tenant not measured yet may take
+_LONG = 0.02  # seconds: a request that takes less is never slow
+_SLOWER = 3  # a power of two: a request that takes so many times as long as another's is slow
+_LEARN = 0.125  # weight of a new measurement in the estimate of a tenant
+_LEARN_ALL = 0.0625  # and in that of the backend
+_CLASSES = 32  # of durations, by powers of two, from 2 ** -32 s
+_TICKS = 10  # in the window
+_REVIEWED = 64  # tenants that a tick reviews, at least
+_MANY_FLOWS = 64  # a dict never shrinks, so it is rebuilt after it has held so many
+LIGHT, HEAVY, NEW = range(3)  # lanes, each with a heap
 
 
 class FairQueue(Generic[T]):
-    """The seats of one backend and who waits for them. seats: math.inf for no limit. T is hashable.
+    """The seats of one backend and what waits for them, by tenant.
 
-    estimate: what a request is charged for at first. service: what was measured of all. calm: a queue whose
-    next one waited no longer than that (seconds) begins anew; see Flow.began.
+    T: what waits, hashable. seats: math.inf for no limit. reserve: seats that heavy tenants leave free.
+    inside, waiting: how many hold a seat, and wait for one. virtual: the virtual time. estimate: the charge
+    for a tenant not measured yet. service: how long requests take. flows: the active tenants, by key.
     """
 
     def __init__(self, seats: float = math.inf, reserve: int = 0) -> None:
         self.inside = 0
         self.waiting = 0
         self.virtual = 0.0
-        self.calm = 0.0
+        self._short_wait = 0.0
         self.estimate = 0.0
         self.service = Estimate()
         self.flows: dict[str, Flow[T]] = {}
         self._heavy_inside = 0
-        self._kinds = 0  # which there are, a bit for each
-        self._of_kind: dict[int, int] = {}  # tenants, by bit
-        # Of light tenants, of heavy ones, and of those whose requests were not measured yet.
+        self._classes = 0  # a bit for each class of durations that a tenant has
+        self._flows_by_class: dict[int, int] = {}  # number of tenants, by bit
+        # By lane: of light tenants, of heavy ones, and of those whose requests were not measured yet.
         self._heaps: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
         self._number = 0
         self._queues = 0
-        self._crowd = 0
+        self._most_flows = 0
         self._weight = 0.0
         self._waiting_weight = 0.0
         self._per_weight = 0.0
-        self._horizon = 0.0  # no tag of those that hold no seat is beyond it
-        self._last_change = -math.inf  # a seat was taken, or given back after use
-        self._used = 0.0  # seat time of all, until then
+        self._horizon = 0.0  # the greatest tag of the tenants that hold no seat
+        self._last_change = -math.inf  # when a seat was taken, or given back after use
+        self._used = 0.0  # seat time of all tenants, until _used_at
         self._used_at = 0.0
-        self._past: deque[tuple[float, float]] = deque(maxlen=_SLICES)  # what it was, and when
-        self._outlook: Outlook | None = None
-        self._began = 0.0  # the sum of the moments when those inside began
-        self._debts: dict[str, float] = {}  # tags of tenants that are forgotten but for that
+        self._history: deque[tuple[float, float]] = deque(maxlen=_TICKS)  # (_used, when)
+        self._waiting_tenants: WaitingTenants | None = None
+        self._began = 0.0  # sum of the times at which the requests inside began
+        self._debts: dict[str, float] = {}  # tags of tenants of which all else was forgotten
         self._review: deque[Flow[T]] = deque()
         self.resize(seats, reserve)
 
     def forget_times(self) -> None:
-        """What was measured is no longer true: other servers stand behind the seats."""
+        """Discard the measured times: other servers are behind the seats now."""
         self.service.forget()
         for flow in self.flows.values():
             flow.service.forget()
 
     def resize(self, seats: float, reserve: int) -> None:
-        """What is inside stays; let those in who may go (`next`)."""
+        """Set the number of seats. Requests inside keep theirs; call `next` for those who wait."""
         self.seats = seats
         self.reserve = int(max(0, min(reserve, seats - 1)))
-        self._open = seats - self.reserve  # with fewer inside, anybody may take a seat
+        self._open = seats - self.reserve  # with fewer inside, any tenant may take a seat
+
+    def set_short_wait(self, seconds: float) -> None:
+        """A queue whose first request waited no longer than this counts as drained: Flow.standing_since
+        restarts."""
+        self._short_wait = seconds
 
     # --- seats ---
 
     def try_take(self, key: str, weight: float, now: float) -> Flow[T] | None:
-        """A seat for a tenant now, without overtaking anybody who could have it; None when there is none."""
+        """A seat for a tenant now, without overtaking any request that could have it; None when it must
+        wait."""
         flow = self.flows.get(key)
         if flow is None or flow.weight != weight:
-            flow = self._flow(key, weight, now)
+            flow = self._active(key, weight, now)
         if (self.inside >= self._open or self.waiting) and not self._may_take(flow, now):
             return None
         if flow.tag < self.virtual:
@@ -110,41 +116,41 @@ class FairQueue(Generic[T]):
         return flow
 
     def enter(self, key: str, weight: float, now: float) -> Flow[T]:
-        """A seat whoever waits, beyond what there are if need be."""
-        flow = self._flow(key, weight, now)
+        """A seat regardless of those who wait, and of the number of seats."""
+        flow = self._active(key, weight, now)
         flow.tag = max(flow.tag, self.virtual)
         self._begin(flow, now)
         return flow
 
     def must_wait(self, key: str, weight: float, now: float) -> bool:
-        """Whether `try_take` would give None."""
+        """Whether `try_take` would return None."""
         return (self.inside >= self._open or self.waiting > 0) and not self._may_take(
-            self._flow(key, weight, now), now
+            self._active(key, weight, now), now
         )
 
     def _may_take(self, flow: Flow[T], now: float) -> bool:
         if flow.queue or self.inside >= self.seats:
             return False
-        self._look(flow, now)
-        if flow.heavy and self._capped():
+        self._reassess(flow, now)
+        if flow.heavy and self._heavy_at_limit():
             return False
         if not self.waiting:
             return True
-        others_could = self._first_light(self._first_new(now), now) is not None or not self._capped()
+        others_could = self._first_light(self._first_new(now), now) is not None or not self._heavy_at_limit()
         return not others_could
 
     def end(self, flow: Flow[T], charged: float, since: float, now: float, *, learn: bool = True) -> None:
-        """A seat is free again. charged: what the flow was charged for it. learn: whether the time says how
-        long requests take."""
+        """Give a seat back. charged: `flow.charged` when it was taken, at the time `since`. learn: whether
+        the time measures how long requests take."""
         seconds = now - since
         flow.pending -= charged
-        flow.tag += (seconds - charged) * flow.per
+        flow.tag += (seconds - charged) * flow.per_weight
         self.virtual += seconds * self._per_weight
         if learn:
             known = flow.estimate
             flow.estimate = known = known + (seconds - known) * _LEARN if known else seconds
-            if (kind := frexp(known)[1]) != flow.kind and not flow.much:
-                self._classify(flow, kind)
+            if (duration_class := frexp(known)[1]) != flow.duration_class and not flow.uses_much:
+                self._set_duration_class(flow, duration_class)
             known = self.estimate
             self.estimate = known + (seconds - known) * _LEARN_ALL if known else seconds
             if not flow.service.mean and self.service.mean:
@@ -155,8 +161,8 @@ class FairQueue(Generic[T]):
         self._used += self.inside * (now - self._used_at)
         self._used_at = now
         self._began -= since
-        if now >= flow.slot_end:  # advance(), without the call
-            flow._roll(now)
+        if now >= flow.slot_end:  # Usage.advance, inlined
+            flow.close_slots(now)
         flow.slot += flow.inside * (now - flow.at)
         flow.at = now
         flow.inside -= 1
@@ -166,18 +172,18 @@ class FairQueue(Generic[T]):
         if flow.tag > self._horizon:
             self._horizon = flow.tag
         if self.waiting:
-            self._look(flow, now)
+            self._reassess(flow, now)
             if flow.entry is not None and flow.tag < flow.entry[0]:
-                self._push(flow)  # a tag that has risen is put right when it comes up
+                self._push(flow)  # an entry whose tag has risen is corrected when it comes up
         elif not self.inside and self.virtual < self._horizon:
-            self.virtual = self._horizon  # the busy period is over: nobody owes anything
+            self.virtual = self._horizon  # the busy period is over: all debts are paid
 
     def _begin(self, flow: Flow[T], now: float) -> None:
         flow.charged = charge = flow.estimate or self.estimate or _FIRST
         flow.pending += charge
-        flow.tag += charge * flow.per
-        if now >= flow.slot_end:  # advance(), without the call
-            flow._roll(now)
+        flow.tag += charge * flow.per_weight
+        if now >= flow.slot_end:  # Usage.advance, inlined
+            flow.close_slots(now)
         flow.slot += flow.inside * (now - flow.at)
         flow.at = now
         flow.inside += 1
@@ -188,20 +194,20 @@ class FairQueue(Generic[T]):
         if flow.heavy:
             self._heavy_inside += 1
         elif self.reserve and (flow.inside > 1 or not flow.estimate):
-            self._judge(flow, much=flow.inside > 1 and self._holds_much(flow))
+            self._set_heavy(flow, uses_much=flow.inside > 1 and self._holds_its_share(flow))
 
     # --- waiting ---
 
     def wait(self, item: T, key: str, weight: float, now: float) -> Flow[T]:
-        """Put an item in its tenant's queue, at the end."""
-        flow = self._flow(key, weight, now)
+        """Append an item to its tenant's queue. Returns the tenant's flow, for `leave`."""
+        flow = self._active(key, weight, now)
         if flow.queue is None:
             flow.queue = OrderedDict()
-            flow.began = now
+            flow.standing_since = now
             flow.tag = max(flow.tag, self.virtual)
             self._queues += 1
             self._waiting_weight += flow.weight
-            self._look(flow, now)
+            self._reassess(flow, now)
             flow.lane = int(flow.heavy) if self._is_known(flow) else NEW
             self._push(flow)
         flow.queue[item] = now
@@ -209,18 +215,18 @@ class FairQueue(Generic[T]):
         return flow
 
     def leave(self, flow: Flow[T], item: T) -> bool:
-        """Take an item out of its queue; False when it is not there any more."""
+        """Remove an item from its queue; False when it has left it already."""
         if flow.queue is None or item not in flow.queue:
             return False
         del flow.queue[item]
-        self._left(flow)
+        self._dequeued(flow)
         return True
 
     def next(self, now: float) -> tuple[T, Flow[T]] | None:
-        """Who goes next, with the seat that it takes; None when nobody waits or may go."""
+        """The item that goes next, with the flow that was charged for its seat; None when none may go."""
         if not self.waiting or self.inside >= self.seats:
             return None
-        new = self._first_new(now)  # before the others, for it puts into their lanes who is known by now
+        new = self._first_new(now)  # first: it moves tenants measured meanwhile to the other lanes
         light = self._first_light(new, now)
         heavy = self._first_heavy(new, now)
         flow = light or heavy
@@ -230,22 +236,22 @@ class FairQueue(Generic[T]):
             flow = heavy
         assert flow.queue is not None
         item, since = flow.queue.popitem(last=False)
-        if now - since <= self.calm:
-            flow.began = now
+        if now - since <= self._short_wait:
+            flow.standing_since = now
         self.virtual = max(self.virtual, flow.settled)
         self._begin(flow, now)
-        self._left(flow)
+        self._dequeued(flow)
         return item, flow
 
     def items(self) -> Iterator[tuple[Flow[T], T]]:
-        """All that wait, by tenant."""
+        """All items that wait, by tenant."""
         for flow in self.flows.values():
             for item in flow.queue or ():
                 yield flow, item
 
     def forecast(self, key: str, weight: float, now: float) -> tuple[float, float]:
-        """For how many seconds a call of this tenant would wait, and for how many without what the tenant has
-        asked for already. 0.0 while nothing was measured."""
+        """How many seconds a request of this tenant would wait, and how many without the tenant's own
+        requests before it. 0.0 while nothing was measured."""
         flow = self.flows.get(key)
         ahead = len(flow.queue) if flow is not None and flow.queue else 0
         service = (flow.service.mean if flow is not None else 0.0) or self.service.mean
@@ -257,134 +263,137 @@ class FairQueue(Generic[T]):
             silence = now - self._last_change if self.inside >= self.seats else 0.0
             service, first = first_free(service, self.seats, age, silence)
         own, tag = ahead * service, max(flow.tag, self.virtual) if flow is not None else self.virtual
-        look = self._outlook
-        if look is None or not look.holds(self.waiting, now):
-            look = Outlook(self._heaps, self._review, self.service.mean, self.waiting, now)
-            self._outlook = look
-        free = self._left_to_waiting(flow, weight, own, look, now)
-        wait = until_served(first, own, tag + own / weight, look.rivals, flow, free)
-        return wait, until_served(first, 0.0, self.virtual, look.rivals, flow, free)
+        waiting_tenants = self._waiting_tenants
+        if waiting_tenants is None or not waiting_tenants.is_current(self.waiting, now):
+            waiting_tenants = WaitingTenants(self._heaps, self._review, self.service.mean, self.waiting, now)
+            self._waiting_tenants = waiting_tenants
+        free = self._left_to_waiting(flow, weight, own, waiting_tenants, now)
+        wait = until_served(first, own, tag + own / weight, waiting_tenants.rivals, flow, free)
+        return wait, until_served(first, 0.0, self.virtual, waiting_tenants.rivals, flow, free)
 
     def _left_to_waiting(
-        self, own: Flow[T] | None, weight: float, work: float, look: Outlook, now: float
+        self, own: Flow[T] | None, weight: float, work: float, waiting_tenants: WaitingTenants, now: float
     ) -> float:
-        """The seats for those who wait and one more of this tenant, which has so much work: others go on
-        using what they used of late, up to their fair share, and heavy ones leave the reserve."""
+        """How many seats serve those who wait and one more request of `own`, which has `work` seconds of seat
+        time waiting. The other tenants go on using what they used of late, up to their fair share, and heavy
+        ones leave the reserve."""
         recent = own.recent(now) if own is not None else 0.0
         others = max(0.0, self._rate(now) - recent / WINDOW)
-        idle = max(0.0, others - look.rate(own))
+        idle = max(0.0, others - waiting_tenants.seats_used(own))
         total = self._weight + (weight if own is None else 0.0)
         waiting = self._waiting_weight + (0.0 if own is not None and own.queue else weight)
         seats = self.seats
         if self.reserve and total > weight and (
             recent + work > seats * WINDOW * weight / total / 2
-            or (own is not None and self._holds_much(own))
+            or (own is not None and self._holds_its_share(own))
             or self._is_slow(own.estimate if own is not None else 0.0)
         ):
-            seats -= max(0.0, self.reserve - others * look.light_part(own))
+            seats -= max(0.0, self.reserve - others * waiting_tenants.light_share(own))
         return max(seats - idle, seats * waiting / total, 1e-9)
 
     def _rate(self, now: float) -> float:
-        """How many seats were in use of late, on average."""
-        if not self._past:
+        """The mean number of seats in use over the last ticks."""
+        if not self._history:
             return 0.0
-        used, at = self._past[0]
+        used, at = self._history[0]
         return (self._used + self.inside * (now - self._used_at) - used) / (now - at) if now > at else 0.0
 
     def fair_seats(self, weight: float) -> float:
-        """How many seats are the fair share of an active tenant."""
+        """The fair share of an active tenant of this weight, in seats."""
         return self.seats * weight * self._per_weight
 
     # --- heavy or light ---
 
-    def _look(self, flow: Flow[T], now: float) -> None:
-        """Decide anew whether a tenant is heavy. It matters only where there is a reserve."""
+    def _reassess(self, flow: Flow[T], now: float) -> None:
+        """Update whether a tenant is heavy, which matters only where there is a reserve."""
         if not self.reserve:
             return
         fair = self.seats * WINDOW * flow.weight * self._per_weight
         used = max(flow.recent(now), flow.estimate)
-        self._judge(flow, much=used > fair / 2 or self._holds_much(flow))
+        self._set_heavy(flow, uses_much=used > fair / 2 or self._holds_its_share(flow))
 
-    def _judge(self, flow: Flow[T], *, much: bool) -> None:
-        if much is not flow.much:
-            flow.much = much
-            self._classify(flow, None if much or not flow.estimate else frexp(flow.estimate)[1])
-        heavy = much or self._is_slow(flow.estimate)
+    def _set_heavy(self, flow: Flow[T], *, uses_much: bool) -> None:
+        if uses_much is not flow.uses_much:
+            flow.uses_much = uses_much
+            uncounted = uses_much or not flow.estimate
+            self._set_duration_class(flow, None if uncounted else frexp(flow.estimate)[1])
+        heavy = uses_much or self._is_slow(flow.estimate)
         if heavy is not flow.heavy:
             flow.heavy = heavy
             self._heavy_inside += flow.inside if heavy else -flow.inside
 
-    def _holds_much(self, flow: Flow[T]) -> bool:
-        """Whether a tenant holds its fair share of the seats at this moment, and more than one; where only
-        the reserve is left, whether one more would be beyond it."""
+    def _holds_its_share(self, flow: Flow[T]) -> bool:
+        """Whether a tenant holds its fair share of the seats now, and more than one; where only the reserve
+        is left, whether one more would exceed the share."""
         fair = self.seats * flow.weight * self._per_weight
         if self.inside >= self._open and fair >= 1.0:
             return flow.inside > 0 and flow.inside + 1 > fair
         return flow.inside > 1 and flow.inside >= fair
 
     def _is_slow(self, estimate: float) -> bool:
-        """Whether requests of so many seconds, 0.0 if that is not known, take many times as long as those of
-        another active tenant that does not use much."""
+        """Whether requests of so many seconds (0.0: unknown) take many times as long as those of another
+        active tenant that uses little."""
         seconds = estimate or _UNKNOWN
         if seconds < _LONG:
             return False
-        quick = frexp(seconds)[1] - 1 - _SLOWER  # theirs are below two to this
-        return bool(self._kinds & ((2 << quick + _KINDS) - 1))
+        quick = frexp(seconds)[1] - 1 - _SLOWER  # quick ones take less than 2 ** quick seconds
+        return bool(self._classes & ((2 << quick + _CLASSES) - 1))
 
-    def _classify(self, flow: Flow[T], kind: int | None) -> None:
-        """kind: the power of two that its requests' seconds are below; None when it counts no more."""
-        for number, change in ((flow.kind, -1), (kind, 1)):
+    def _set_duration_class(self, flow: Flow[T], duration_class: int | None) -> None:
+        """duration_class: the power of two that its requests' seconds are below; None when the tenant is not
+        to be counted any more."""
+        for number, change in ((flow.duration_class, -1), (duration_class, 1)):
             if number is not None:
-                bit = max(0, number + _KINDS)
-                self._of_kind[bit] = self._of_kind.get(bit, 0) + change
-                self._kinds = self._kinds & ~(1 << bit) | (bool(self._of_kind[bit]) << bit)
-        flow.kind = kind
+                bit = max(0, number + _CLASSES)
+                self._flows_by_class[bit] = self._flows_by_class.get(bit, 0) + change
+                self._classes = self._classes & ~(1 << bit) | (bool(self._flows_by_class[bit]) << bit)
+        flow.duration_class = duration_class
 
-    def _capped(self) -> bool:
-        """Whether the heavy ones hold all that they may."""
+    def _heavy_at_limit(self) -> bool:
+        """Whether the heavy tenants hold all the seats that they may."""
         return len(self.flows) > 1 and self._heavy_inside >= self._open
 
     def _first_light(self, new: Flow[T] | None, now: float) -> Flow[T] | None:
         light = self._heaps[LIGHT]
-        while (flow := self._first(light)) is not None:
-            self._look(flow, now)
+        while (flow := self._top(light)) is not None:
+            self._reassess(flow, now)
             if not flow.heavy:
                 break
-            self._move(flow, light, HEAVY)
+            self._move_to(flow, light, HEAVY)
         return flow if self._is_slow(0.0) else _sooner(flow, new)
 
     def _first_heavy(self, new: Flow[T] | None, now: float) -> Flow[T] | None:
-        """The first in the lane of the heavy ones, if it may go: there is room, or it is heavy no more."""
-        flow = self._first(self._heaps[HEAVY])
-        if flow is not None and self._capped():
-            self._look(flow, now)
+        """The first in the heavy lane, if it may go: there is room, or it is not heavy any more."""
+        flow = self._top(self._heaps[HEAVY])
+        if flow is not None and self._heavy_at_limit():
+            self._reassess(flow, now)
             return None if flow.heavy else flow
-        if self._is_slow(0.0) and not self._capped():
+        if self._is_slow(0.0) and not self._heavy_at_limit():
             return _sooner(flow, new)
         return flow
 
     def _first_new(self, now: float) -> Flow[T] | None:
-        """The first one whose requests were not measured yet: whether they are slow is the same for all."""
+        """The first of the tenants not measured yet, all of which are slow, or none."""
         new = self._heaps[NEW]
-        while (flow := self._first(new)) is not None:
-            self._look(flow, now)
+        while (flow := self._top(new)) is not None:
+            self._reassess(flow, now)
             if not self._is_known(flow):
                 break
-            self._move(flow, new, int(flow.heavy))
+            self._move_to(flow, new, int(flow.heavy))
         return flow
 
     def _is_known(self, flow: Flow[T]) -> bool:
-        """Whether it depends on itself alone in which lane it waits."""
-        return not self.reserve or bool(flow.estimate) or self._holds_much(flow)
+        """Whether its lane depends on the tenant alone."""
+        return not self.reserve or bool(flow.estimate) or self._holds_its_share(flow)
 
-    def _move(self, flow: Flow[T], heap: list[Any], lane: int) -> None:
-        """From the top of a heap to another lane."""
+    def _move_to(self, flow: Flow[T], heap: list[Any], lane: int) -> None:
+        """Move the flow at the top of a heap to another lane."""
         flow.lane = lane
         heappush(self._heaps[lane], heappop(heap))
 
-    def _first(self, heap: list[Any]) -> Flow[T] | None:
-        """The one with the smallest tag. An entry that is void is dropped when it comes up, and one whose tag
-        has risen since is put where it belongs."""
+    def _top(self, heap: list[Any]) -> Flow[T] | None:
+        """The flow with the smallest tag. A void entry is dropped when it comes up, and one whose tag has
+        risen since is put back with the new tag."""
         while heap:
             entry = heap[0]
             flow: Flow[T] = entry[2]
@@ -399,57 +408,57 @@ class FairQueue(Generic[T]):
         return None
 
     def _push(self, flow: Flow[T]) -> None:
-        """Into its lane, where its tag puts it; an entry that it had before is void."""
+        """Add an entry with its tag to its lane; the entry that it had before becomes void."""
         self._number += 1
         flow.entry = (flow.tag, self._number, flow)
         heap = self._heaps[flow.lane]
         heappush(heap, flow.entry)
-        if len(heap) > 4 * self._queues + 1000:  # many left without anybody going
+        if len(heap) > 4 * self._queues + 1000:  # many left the queue without a seat
             heap[:] = [entry for entry in heap if entry[2].entry is entry]
             heapify(heap)
 
-    def _left(self, flow: Flow[T]) -> None:
+    def _dequeued(self, flow: Flow[T]) -> None:
         self.waiting -= 1
         if not flow.queue:
             flow.queue = flow.entry = None
             self._queues -= 1
             self._waiting_weight = self._waiting_weight - flow.weight if self._queues else 0.0
 
-    # --- who is known ---
+    # --- active tenants ---
 
-    def _flow(self, key: str, weight: float, now: float) -> Flow[T]:
-        """The tenant's, with the weight that it has now."""
+    def _active(self, key: str, weight: float, now: float) -> Flow[T]:
+        """The flow of a tenant, with the weight that it has now; made where there is none."""
         flow = self.flows.get(key)
         if flow is None:
             flow = self.flows[key] = Flow(key, weight, self._debts.pop(key, 0.0), now)
             self._review.append(flow)
-            self._weigh(weight)
+            self._add_weight(weight)
         elif flow.weight != weight:
             if flow.queue is not None:
                 self._waiting_weight += weight - flow.weight
-            self._weigh(weight - flow.weight)
-            flow.weight, flow.per = weight, 1.0 / weight
+            self._add_weight(weight - flow.weight)
+            flow.weight, flow.per_weight = weight, 1.0 / weight
         return flow
 
-    def _weigh(self, change: float) -> None:
+    def _add_weight(self, change: float) -> None:
         self._weight = self._weight + change if self.flows else 0.0
         self._per_weight = 1.0 / self._weight if self.flows else 0.0
 
     def tick(self, now: float) -> None:
-        """Call it about twice a second: who was idle for 5 s is forgotten, but for a debt that virtual time
-        has not passed; the others are looked at again."""
-        self._past.append((self._used + self.inside * (now - self._used_at), now))
+        """Call it about twice a second. Tenants idle for 5 s are forgotten, but for a debt that virtual time
+        has not passed; the others are reassessed."""
+        self._history.append((self._used + self.inside * (now - self._used_at), now))
         for _ in range(min(len(self._review), max(_REVIEWED, len(self._review) // 10))):
             flow = self._review.popleft()
             if flow.inside or flow.queue or now - flow.at < WINDOW:
                 idle_since = flow.at
-                self._look(flow, now)
+                self._reassess(flow, now)
                 flow.at = flow.at if flow.inside or flow.queue else idle_since
                 self._review.append(flow)
                 continue
             del self.flows[flow.key]
-            self._classify(flow, None)
-            self._weigh(-flow.weight)
+            self._set_duration_class(flow, None)
+            self._add_weight(-flow.weight)
             if flow.tag > self.virtual:
                 self._debts[flow.key] = flow.tag
         self._shrink()
@@ -462,15 +471,15 @@ class FairQueue(Generic[T]):
                 self._debts[key] = tag
 
     def _shrink(self) -> None:
-        """Give back the room of a crowd that has gone."""
-        self._crowd = max(self._crowd, len(self.flows))
-        if self._crowd >= _CROWD and len(self.flows) < self._crowd // 4:
+        """Free the memory of many flows that are gone."""
+        self._most_flows = max(self._most_flows, len(self.flows))
+        if self._most_flows >= _MANY_FLOWS and len(self.flows) < self._most_flows // 4:
             self.flows = dict(self.flows)
-            self._crowd = len(self.flows)
+            self._most_flows = len(self.flows)
 
 
 def _sooner(one: Flow[T] | None, other: Flow[T] | None) -> Flow[T] | None:
-    """Whose entry comes first."""
+    """The flow whose entry comes first."""
     if one is None or other is None:
         return one or other
     return one if one.entry < other.entry else other

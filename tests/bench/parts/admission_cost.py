@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from gateway.admission.admission import Admission
-from gateway.admission.seats import Line, Place, Seat
+from gateway.admission.backend_queue import BackendQueue, Seat, Waiter
 from gateway.call import Call
 from gateway.core.model import Address, Backend, Route, Tenant, TenantId
 from tests.bench.reports.bars import bar
@@ -75,74 +75,74 @@ def _call(tenant: str) -> Call:
 async def _decide(tenants: int) -> float:
     """A seat given back, and who is next found and told; one of each tenant waits all the time."""
     clock = _Clock()
-    line = _line(clock)
-    held = [line.try_take(f"first-{number}", 1.0) for number in range(8)]
+    queue = _queue(clock)
+    held = [queue.try_take(f"first-{number}", 1.0) for number in range(8)]
     seats = [seat for seat in held if seat is not None]
     loop = asyncio.get_running_loop()
-    places: list[Place] = [loop.create_future() for _ in range(2 * tenants)]
-    for number, place in enumerate(places):
-        line.fair.wait(place, f"tenant-{number % tenants}", 1.0, clock.now)
+    waiters: list[Waiter] = [loop.create_future() for _ in range(2 * tenants)]
+    for number, waiter in enumerate(waiters):
+        queue.fair.wait(waiter, f"tenant-{number % tenants}", 1.0, clock.now)
     spent = 0.0
-    waiting = iter(places)
+    waiting = iter(waiters)
     for _ in range(tenants):
         seat = seats.pop(0)
         clock.now += 0.15  # nobody is known to be so quick that newcomers would leave the reserve
         began = time.process_time()
         seat.release()
         spent += time.process_time() - began
-        place = next(waiting)
-        assert place.done(), "the first of each tenant go in the order in which they came"
-        seats.append(place.result())
+        waiter = next(waiting)
+        assert waiter.done(), "the first of each tenant go in the order in which they came"
+        seats.append(waiter.result())
     return 1e6 * spent / tenants
 
 
-def _line(clock: _Clock) -> Line:
-    """The line of the backend, as Admission makes it."""
+def _queue(clock: _Clock) -> BackendQueue:
+    """The queue of the backend, as Admission makes it."""
     admission = Admission(now=clock, random=lambda: 0.5)
     admission.reconcile({"b": _BACKEND})
-    return admission._lines["b"]
+    return admission._queues["b"]
 
 
 async def _idle(tenants: int) -> int:
     """Bytes that are left of tenants which waited, were served, and then were idle for a while."""
     clock = _Clock()
-    line = _line(clock)
-    await _crowd(line, clock, 1_000)  # Python's own free lists fill once
-    _pass(line, clock)
+    queue = _queue(clock)
+    await _crowd(queue, clock, 1_000)  # Python's own free lists fill once
+    _pass(queue, clock)
     gc.collect()
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
-    await _crowd(line, clock, tenants)
-    _pass(line, clock)
+    await _crowd(queue, clock, tenants)
+    _pass(queue, clock)
     gc.collect()
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return after - before
 
 
-async def _crowd(line: Line, clock: _Clock, tenants: int) -> None:
+async def _crowd(queue: BackendQueue, clock: _Clock, tenants: int) -> None:
     loop = asyncio.get_running_loop()
     inside: list[Seat] = []
-    places: list[Place] = []
+    waiters: list[Waiter] = []
     for number in range(tenants):
-        seat = line.try_take(f"tenant-{number}", 1.0)
+        seat = queue.try_take(f"tenant-{number}", 1.0)
         if seat is not None:
             inside.append(seat)
             continue
-        place: Place = loop.create_future()
-        line.fair.wait(place, f"tenant-{number}", 1.0, clock.now)
-        places.append(place)
+        waiter: Waiter = loop.create_future()
+        queue.fair.wait(waiter, f"tenant-{number}", 1.0, clock.now)
+        waiters.append(waiter)
     while inside:
         clock.now += 0.05 / 8
         inside.pop(0).release()
-        served = [place for place in places[:16] if place.done()]
-        inside += [place.result() for place in served]
-        places = [place for place in places[:16] if not place.done()] + places[16:]
-    assert not places
+        served = [waiter for waiter in waiters[:16] if waiter.done()]
+        inside += [waiter.result() for waiter in served]
+        waiters = [waiter for waiter in waiters[:16] if not waiter.done()] + waiters[16:]
+    assert not waiters
 
 
-def _pass(line: Line, clock: _Clock) -> None:
+def _pass(queue: BackendQueue, clock: _Clock) -> None:
     """Two minutes in which nobody comes."""
     for _ in range(240):
         clock.now += 0.5
-        line.tick()
+        queue.tick()

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.core.fairness.flow import WINDOW, Usage
 from gateway.core.fairness.queue import FairQueue
-from gateway.core.fairness.usage import WINDOW, Usage
 from tests.core.fairness.simulation import Sender, Simulation, evenly
 
 
@@ -447,20 +447,20 @@ def test_what_is_known_of_a_tenant_is_forgotten_with_it() -> None:
         flow = queue.try_take(key, 1.0, 0.0)
         assert flow is not None
         queue.end(flow, flow.charged, 0.0, seconds)
-    assert queue._kinds and sum(queue._of_kind.values()) == 3
+    assert queue._classes and sum(queue._flows_by_class.values()) == 3
     queue.tick(5.0 + 2 * WINDOW)
-    assert not queue.flows and not queue._kinds and not sum(queue._of_kind.values())
+    assert not queue.flows and not queue._classes and not sum(queue._flows_by_class.values())
 
 
 def test_a_heavy_tenant_is_heavy_no_more_once_its_seat_time_is_old() -> None:
     queue: FairQueue[str] = FairQueue(4, 1)
     seats = [queue.try_take("a", 1.0, 0.0) for _ in range(4)]
     queue.wait("b", "b", 1.0, 0.0)
-    queue._look(seats[0], 3.0)
+    queue._reassess(seats[0], 3.0)
     assert seats[0].heavy
     for flow in seats:
         queue.end(flow, flow.charged, 0.0, 3.0)
-    queue._look(seats[0], 3.0 + WINDOW)
+    queue._reassess(seats[0], 3.0 + WINDOW)
     assert not seats[0].heavy
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 
 import pytest
@@ -10,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.errors import Forbidden
-from gateway.core.fairness.balance import two_choices
 from gateway.core.model import Backend, Identity, Route, Tenant, TenantId
 from gateway.core.policy import access, tenancy
 from gateway.core.policy.limits import Rate, take
@@ -174,17 +172,6 @@ def test_a_raised_rate_counts_at_once() -> None:
 
 
 # --- balance ---------------------------------------------------------------------------------------
-
-
-def test_of_two_addresses_drawn_by_lot_the_less_used_is_taken() -> None:
-    used = {"a": 2, "b": 1, "c": 3}
-    lots = random.Random(1)
-    taken = [two_choices("abc", used.__getitem__, lots.random, 0) for _ in range(300)]
-    assert set(taken) == {"a", "b"}, "the most used of three is never the less used of two"
-    assert taken.count("b") > taken.count("a")
-    assert two_choices("a", lambda a: 99, lots.random, 5) == "a"
-    assert {two_choices("ab", used.__getitem__, lots.random, turn) for turn in range(20)} == {"b"}
-    assert [two_choices("ab", lambda a: 0, lots.random, turn) for turn in range(4)] == ["a", "b", "a", "b"]
 
 
 def test_a_backend_is_threaded_when_it_has_threads() -> None:
