@@ -20,6 +20,7 @@ from gateway.call import Call, Snapshot, Target
 from gateway.config import own_addresses
 from gateway.config.live import ConfigService, Refusal
 from gateway.core.errors import Draining
+from gateway.core.front_page import FrontPage
 from gateway.core.model import Backend
 from gateway.core.openmetrics import Gauge
 from gateway.core.policy.budget import Budget
@@ -33,6 +34,7 @@ from gateway.edge.client.holding import Memory
 from gateway.edge.client.listener import Listener, reachable
 from gateway.edge.client.places import public_room
 from gateway.edge.lifetimes import Lifetimes
+from gateway.edge.response.front_page import FrontPageTarget
 from gateway.edge.spool import Spools
 from gateway.edge.websocket.tunnel import Tunnels
 from gateway.health.circuits import Health
@@ -276,11 +278,13 @@ class Gateway:
         self._lose_calls()
         self.access_log.close(_LAST_LINES)
 
-    def _target(self, backend: Backend | None) -> Target:
-        if backend is None:
+    def _target(self, of: Backend | FrontPage | None) -> Target:
+        if of is None:
             return self.documents
+        if isinstance(of, FrontPage):
+            return FrontPageTarget(of)
         rooms = self.pools, self.admission, self.health, self.tunnels, self.retries, self.via
-        return Proxy(backend, *rooms, self.lifetimes, self.spools)
+        return Proxy(of, *rooms, self.lifetimes, self.spools)
 
     def _own_addresses(self, backends: Mapping[str, Backend]) -> list[Problem]:
         return own_addresses.problems(backends, own_addresses.of(self.config, self.listener.addresses))

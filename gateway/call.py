@@ -6,9 +6,8 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -16,32 +15,47 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from gateway.core.errors import GatewayError
 from gateway.core.http.head import Head
 from gateway.core.http.headers import is_trusted
-from gateway.core.model import Backend, CorsRule, Identity, Route, Tenant, TrustedProxies
+from gateway.core.model import CorsRule, Identity, Route, Tenant
 from gateway.core.policy.budget import Held
-from gateway.core.policy.limits import NO_LIMITS, Fields, LimitRules
-from gateway.core.routing.table import RoutingTable
+from gateway.core.policy.limits import Fields
+from gateway.core.routing import snapshot as compiled
 from gateway.runtime.loop_slices import LoopSlice
 
-Target = Callable[["Call"], Awaitable[web.StreamResponse]]
+
+class Target(Protocol):
+    """What answers the requests of a route: a backend, the document store, the front page."""
+
+    def try_serve(self, call: Call) -> bool:
+        """Serve a call that came whole, if nothing has to be waited for: at once, or by callbacks.
+
+        True: the call is on its way, and ends by `call.on_end`. False: nothing was done, and `serve` is to
+        do it. Raises GatewayError, which becomes the response.
+        """
+        ...
+
+    async def serve(self, call: Call) -> web.StreamResponse:
+        """Serve any call; may wait. Gives the response, or what says that it was sent (`reply.Sent`). Raises
+        GatewayError; ConnectionError or CancelledError when the client left."""
+        ...
+
+
 CallRoute = Route[Target]
+Snapshot = compiled.Snapshot[Target]
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The routing config as compiled, every name resolved. A request reads it once and keeps it.
+class Delivery(Protocol):
+    """What became of a response that was written by callbacks.
 
-    front: what answers at `/` where no route does.
+    error: why it was not completed, None when it was. begun: whether some of it has been written, so that no
+    other response can follow. keep_alive: whether the connection can carry another request.
     """
 
-    revision: int
-    loaded_at: float
-    digest: str
-    table: RoutingTable[Target]
-    backends: Mapping[str, Backend]
-    tenants: Mapping[str, Tenant]
-    trusted: TrustedProxies
-    limits: LimitRules = NO_LIMITS
-    front: Route[Target] | None = None
+    @property
+    def error(self) -> GatewayError | None: ...
+    @property
+    def begun(self) -> bool: ...
+    @property
+    def keep_alive(self) -> bool: ...
 
 
 class ResponseWriter(Protocol):
@@ -187,8 +201,8 @@ class Call:
     route's; of a 405 the path's), params (decoded), subpath (the path that the target sees), identity,
     tenant, limit_fields (header fields for the answer that tell how the limits stand), held (the memory
     of its body, where the target counts it), slice (its share of the event loop's time, where the target
-    needs much). draining: whether the gateway is about to end. on_end: called when an answer that was relayed
-    by callbacks has left.
+    needs much). draining: whether the gateway is about to end. on_end: called once, when a call that
+    `Target.try_serve` took is over.
     Kept for the log: status, code, address (the backend's, tried last), bytes_in, bytes_out, queue_s,
     backend_s.
     """
@@ -269,7 +283,7 @@ class Call:
         self.held: Held | None = None
         self.slice: LoopSlice | None = None
         self.draining: Callable[[], bool] = _never
-        self.on_end: Callable[[Call, Any], None] | None = None
+        self.on_end: Callable[[Call, Delivery], None] | None = None
         self.status = 0
         self.code = ""
         self.bytes_in = 0

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from aiohttp import web
 
-from gateway.call import Call, CallRoute, Snapshot
+from gateway.call import Call, CallRoute, Delivery, Snapshot, Target
 from gateway.core.errors import (
     BadRequest,
     ClientLimit,
@@ -117,9 +116,8 @@ class Life:
                 if call.route is None:
                     response = reply.empty(204)  # OPTIONS *
                 elif content is None:
-                    direct = getattr(call.route.target, "direct", None)
                     call.on_end = self._ended
-                    if direct is not None and direct(call):
+                    if call.route.target.try_serve(call):
                         return
         if wall.error is not None:
             response = reply.problem(call, wall.error)
@@ -129,17 +127,18 @@ class Life:
         call.on_end = None
         client.work(self._serve(call, client))
 
-    def _ended(self, call: Call, relay: Any) -> None:
-        """A call without a task is over: its answer has left, or an error is the answer."""
+    def _ended(self, call: Call, delivery: Delivery) -> None:
+        """A call without a task is over: its response has left, or an error is the response."""
         client = call.client
         assert isinstance(client, ClientConnection)
-        if relay.error is not None:
-            call.code = relay.error.code
-            if not relay.begun:
-                self._send(call, client, reply.problem(call, relay.error))
+        error = delivery.error
+        if error is not None:
+            call.code = error.code
+            if not delivery.begun:
+                self._send(call, client, reply.problem(call, error))
                 return
         self.observe(call)
-        client.done(keep_alive=relay.keep_alive)
+        client.done(keep_alive=delivery.keep_alive)
 
     def _send(self, call: Call, client: ClientConnection, response: web.StreamResponse) -> None:
         """Write an answer that has not left by itself. It says whether the connection ends with it."""
@@ -199,12 +198,10 @@ class Life:
         call.old, call.status = request.old, 499
         self.observe(call)
 
-    async def _answer(
-        self, call: Call, target: Callable[[Call], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        """The answer, or the problem that is it."""
+    async def _answer(self, call: Call, target: Target) -> web.StreamResponse:
+        """The response, or the problem that is it."""
         with _Wall(call) as wall:
-            return await target(call)
+            return await target.serve(call)
         assert wall.error is not None and call.client is not None
         transport = call.client.transport
         if transport is None or transport.is_closing():  # it had begun, and is cut

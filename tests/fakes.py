@@ -1,4 +1,4 @@
-"""Backends that do as they are told on the wire, and clients that speak raw bytes."""
+"""Backends that do as they are told on the wire, clients that speak raw bytes, and targets."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Self
 
+from aiohttp import web
+
+from gateway.call import Call
 from tests.eventually import END, takes
 
 
@@ -192,3 +195,23 @@ class RawClient:
 
     def close(self) -> None:
         self.writer.transport.abort()
+
+
+class FakeTarget:
+    """A target that serves each call by this function, and nothing at once."""
+
+    def __init__(self, serve: Callable[[Call], Awaitable[web.StreamResponse]]) -> None:
+        self._serve = serve
+
+    def try_serve(self, call: Call) -> bool:
+        return False
+
+    async def serve(self, call: Call) -> web.StreamResponse:
+        return await self._serve(call)
+
+
+async def _never(call: Call) -> web.StreamResponse:
+    raise AssertionError
+
+
+NOWHERE = FakeTarget(_never)

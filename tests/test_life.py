@@ -17,7 +17,7 @@ from gateway.app import Gateway
 from gateway.call import Call
 from tests import harness
 from tests.eventually import AT_ONCE, takes
-from tests.fakes import Backend, Heard, RawClient, always, answer
+from tests.fakes import Backend, FakeTarget, Heard, RawClient, always, answer
 
 pytestmark = pytest.mark.asyncio
 
@@ -389,7 +389,7 @@ async def test_a_bug_of_ours_is_500_says_nothing_and_is_logged(
         raise RuntimeError("secret-detail")
 
     async with harness.running(tmp_path, harness.routing([harness.route("svc", "documents")])) as gateway:
-        gateway.documents = broken  # type: ignore[assignment]
+        gateway.documents = FakeTarget(broken)  # type: ignore[assignment]
         gateway.live.path.write_text(gateway.live.path.read_text() + "\n# changed\n")
         assert await gateway.live.reload()
         with caplog.at_level(logging.ERROR):

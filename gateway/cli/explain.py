@@ -19,7 +19,7 @@ from aiohttp import hdrs
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.auth.keys import Keys
-from gateway.call import Call, Snapshot, Target
+from gateway.call import Call, Snapshot
 from gateway.core.errors import GatewayError, UnsupportedMediaType
 from gateway.core.http.head import Head
 from gateway.core.http.request_reader import Request, RequestReader
@@ -27,12 +27,10 @@ from gateway.core.http.via import Via
 from gateway.core.model import MANAGE, Identity, Route, TenantId
 from gateway.core.policy.budget import Budget
 from gateway.core.policy.limits import Rate
-from gateway.core.routing.compile import Compiled
 from gateway.documents.changes import Feeds
 from gateway.documents.target import Documents
 from gateway.edge.backend.pool import Pools
 from gateway.edge.lifetimes import Lifetimes
-from gateway.edge.response import front_page
 from gateway.edge.response.cors import is_preflight
 from gateway.edge.websocket.tunnel import Tunnels
 from gateway.life import Life, Policies
@@ -130,7 +128,7 @@ class _Noting(Route[Any]):
 
 
 def run(
-    compiled: Compiled[Target],
+    snapshot: Snapshot,
     keys: Keys,
     method: str,
     target: str,
@@ -143,7 +141,6 @@ def run(
     target: of the request line, or a URL. via: the gateway's own; None where it has none yet, for it never
     ran. Raises ValueError for a preflight.
     """
-    snapshot = _snapshot(compiled)
     reader = RequestReader()
     reader.feed(_written(method, target, given))
     refused: GatewayError | None = None
@@ -184,20 +181,6 @@ def _written(method: str, target: str, given: CIMultiDictProxy[str]) -> bytes:
     return "".join(f"{line}\r\n" for line in [*lines, ""]).encode("utf-8", "surrogateescape")
 
 
-def _snapshot(compiled: Compiled[Target]) -> Snapshot:
-    return Snapshot(
-        revision=0,
-        loaded_at=0.0,
-        digest="",
-        table=compiled.table,
-        backends=compiled.backends,
-        tenants=compiled.tenants,
-        trusted=compiled.trusted,
-        limits=compiled.limits,
-        front=front_page.route(compiled.front_page),
-    )
-
-
 def _policies(snapshot: Snapshot, keys: Keys, via: Via | None) -> Policies:
     return Policies(
         snapshot=lambda: snapshot,
@@ -235,7 +218,7 @@ def _go_on(call: _Unread) -> None:
 
 
 async def _ask(documents: Documents, call: Call) -> None:
-    await documents(call)
+    await documents.serve(call)
 
 
 # --- told ------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from aiohttp import web
 from rich.markup import escape
 
 from gateway.auth.keys import CURSOR_KEY, Keys, ensure_secret, ensure_signing_key, issue
-from gateway.call import Call, Target
+from gateway.call import Call, Snapshot
 from gateway.cli import console
 from gateway.config import own_addresses, strict_yaml
 from gateway.config.live import ConfigRefused, as_dict, compile_text, read
@@ -23,7 +23,6 @@ from gateway.core.model import Route
 from gateway.core.policy.access import ADMIN_SCOPE
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.amounts import parse_duration
-from gateway.core.routing.compile import Compiled
 from gateway.core.routing.problems import Problem, Problems
 from gateway.core.routing.settings import json_schema
 from gateway.process.folders import socket_folder
@@ -86,24 +85,32 @@ def _token_arguments(token: argparse.ArgumentParser) -> None:
     token.add_argument("--kid", default="", help="the key to sign with (default: the first that can)")
 
 
-def _compile(path: Path) -> Compiled[Target]:
+def _compile(path: Path) -> Snapshot:
     return _compile_text(path, read(path))
 
 
-def _compile_text(path: Path, text: str, own: Sequence[own_addresses.Own] = ()) -> Compiled[Target]:
+def _compile_text(path: Path, text: str, own: Sequence[own_addresses.Own] = ()) -> Snapshot:
     """own: the listeners of the process that it is for, to which no backend's address may lead."""
     sockets = socket_folder(".")  # all are of one length
     try:
         return compile_text(
-            text, lambda backend: _never, sockets, lambda backends: own_addresses.problems(backends, own)
+            text, lambda backend: _NEVER, sockets, lambda backends: own_addresses.problems(backends, own)
         )
     except Problems as found:
         raise ConfigRefused(path, found.items) from None
 
 
-async def _never(call: Call) -> web.StreamResponse:
+class _Never:
     """Stands for a target: these commands look at routes, and call none."""
-    raise AssertionError
+
+    def try_serve(self, call: Call) -> bool:
+        raise AssertionError
+
+    async def serve(self, call: Call) -> web.StreamResponse:
+        raise AssertionError
+
+
+_NEVER = _Never()
 
 
 # --- check -----------------------------------------------------------------------------------------
@@ -260,7 +267,7 @@ def _token(arguments: argparse.Namespace, config: ProcessConfig) -> int:
     return 0
 
 
-def _notes(compiled: Compiled[Target], tenant: str, scopes: list[str]) -> Iterable[str]:
+def _notes(compiled: Snapshot, tenant: str, scopes: list[str]) -> Iterable[str]:
     """What of a token nobody asks for, or nobody serves: it is valid all the same."""
     known = compiled.tenants.get(tenant)
     if known is None:

@@ -18,11 +18,10 @@ from typing import Any
 from gateway.call import Snapshot, Target
 from gateway.config import source, strict_yaml
 from gateway.config.strict_yaml import YamlDocument
+from gateway.core.front_page import FrontPage
 from gateway.core.model import Backend
 from gateway.core.routing.check import compile_data
-from gateway.core.routing.compile import Compiled
 from gateway.core.routing.problems import Problem, Problems, by_line
-from gateway.edge.response import front_page
 from gateway.runtime import files, threads
 from gateway.runtime.periodic import Boundary, PeriodicTask
 from gateway.runtime.watch import QUIET, RESTLESS, Look, Settling, Stamp, is_cut_off, stamp
@@ -36,7 +35,7 @@ _READ_AGAIN = 2.5
 _TRY_AGAIN = 5.0  # seconds after a failure that may pass by itself; each next one waits twice as long
 _TRY_AGAIN_AT_MOST = 300.0
 
-MakeTarget = Callable[[Backend | None], Target]
+MakeTarget = Callable[[Backend | FrontPage | None], Target]
 Judge = Callable[[Mapping[str, Backend]], list[Problem]]
 
 
@@ -71,20 +70,20 @@ def read(path: Path) -> str:
 
 def compile_text(
     text: str, target: MakeTarget, sockets: str, judge: Judge = lambda backends: []
-) -> Compiled[Target]:
-    """From text to what a snapshot is made of. judge: the problems that only this process can tell. Raises
+) -> Snapshot:
+    """From text to a snapshot, not live yet. judge: the problems that only this process can tell. Raises
     Problems, each with its line."""
     return _compile(strict_yaml.parse(text), target, sockets, judge)
 
 
-def _compile(document: YamlDocument, target: MakeTarget, sockets: str, judge: Judge) -> Compiled[Target]:
+def _compile(document: YamlDocument, target: MakeTarget, sockets: str, judge: Judge) -> Snapshot:
     try:
-        compiled = compile_data(document.data, target, sockets)
-        if found := judge(compiled.backends):
+        snapshot = compile_data(document.data, target, sockets)
+        if found := judge(snapshot.backends):
             raise Problems(found)
     except Problems as problems:
         raise Problems(by_line(map(document.locate, problems.items))) from None
-    return compiled
+    return snapshot
 
 
 class ConfigService:
@@ -265,24 +264,14 @@ class ConfigService:
             if digest_of(text) != self._read:
                 self._settling.doubt()
 
-    async def _compile(self, text: str) -> Compiled[Target]:
+    async def _compile(self, text: str) -> Snapshot:
         """As `compile_text`, while requests are served: nothing here holds the loop up for long."""
         document = await source.parse_apart(text)
         return await threads.run(threads.CONFIG, _compile, document, self._target, self._sockets, self._judge)
 
-    def _swap(self, compiled: Compiled[Target], text: str) -> Snapshot:
+    def _swap(self, compiled: Snapshot, text: str) -> Snapshot:
         old = self._current
-        new = Snapshot(
-            revision=old.revision + 1 if old else 1,
-            loaded_at=time.time(),
-            digest=digest_of(text),
-            table=compiled.table,
-            backends=compiled.backends,
-            tenants=compiled.tenants,
-            trusted=compiled.trusted,
-            limits=compiled.limits,
-            front=front_page.route(compiled.front_page),
-        )
+        new = compiled.made_live(old.revision + 1 if old else 1, time.time(), digest_of(text))
         self._current, self._text = new, text
         self.refusal = None
         L.info("Revision %d of %s is live: %d routes", new.revision, self.path, len(new.table.routes))

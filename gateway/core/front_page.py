@@ -16,6 +16,9 @@ from typing import Any
 from gateway.core.model import Route
 
 GIVEN_OUT = "Whoever runs this gateway gives out tokens."
+NAME = "front-page"  # of its route, and of its target
+PATH = "/"
+METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2330; --dim: #5c6675; --paper: #f6f7f9; --card: #fff;
   --line: #dfe3e9; --accent: #1b64c8; }

@@ -75,8 +75,8 @@ class Documents:
             "changes": ("GET, HEAD", None, feeds.answer),
         }
 
-    def direct(self, call: Call) -> bool:
-        """Answer a read by id at once, if it needs no waiting. True: it is answered. Raises GatewayError."""
+    def try_serve(self, call: Call) -> bool:
+        """Answer a read by id at once, if it needs no waiting; see `Target`. Raises GatewayError."""
         client = call.client
         if call.method not in _READS or call.query or call.body or client is None or client.writing_paused:
             return False
@@ -107,7 +107,8 @@ class Documents:
             reply.send(call, 200, lines, representation.body(document).encode())
         return True
 
-    async def __call__(self, call: Call) -> web.StreamResponse:
+    async def serve(self, call: Call) -> web.StreamResponse:
+        """Answer whatever may be asked of documents. Raises GatewayError."""
         left = total.seconds(call)
         segments = [paths.decode(segment) for segment in call.subpath.removeprefix("/").split("/")]
         tenant = call.tenant

@@ -1,7 +1,7 @@
 """The target that passes a call to a backend.
 
-`direct` takes what needs no waiting: a whole request in hand, a seat that is free, a warm connection. It
-runs by callbacks alone. `__call__` takes everything else, and ends in the same `ProxiedCall`.
+`try_serve` takes what needs no waiting: a whole request in hand, a seat that is free, a warm connection. It
+runs by callbacks alone. `serve` takes everything else, and ends in the same `ProxiedCall`.
 """
 
 from __future__ import annotations
@@ -84,9 +84,8 @@ class Proxy:
 
     # --- without waiting ---
 
-    def direct(self, call: Call) -> bool:
-        """Start at once if nothing has to be waited for. True: the call is on its way and will end by
-        `call.on_end`. False: nothing happened; take the other way. Raises GatewayError."""
+    def try_serve(self, call: Call) -> bool:
+        """Start at once if nothing has to be waited for; see `Target`. Raises GatewayError."""
         backend, route = self._backend, call.route
         assert route is not None and call.client is not None
         if call.head.timeouts or (call.head.upgrades and asked(call) is not None):
@@ -118,7 +117,8 @@ class Proxy:
 
     # --- with waiting ---
 
-    async def __call__(self, call: Call) -> web.StreamResponse:
+    async def serve(self, call: Call) -> web.StreamResponse:
+        """Start when all is there that it needs, and wait for its end. Raises GatewayError."""
         assert call.route is not None and call.client is not None
         if ends_here(call):
             host = request_target.host_of(call.head.hosts[0])

@@ -17,7 +17,7 @@ from gateway.core.errors import GatewayError
 from gateway.core.http.via import Via
 from gateway.core.routing.check import compile_data
 from tests import harness
-from tests.fakes import Backend, RawClient, always, answer
+from tests.fakes import NOWHERE, Backend, RawClient, always, answer
 
 SCOPES = {"read": ["d:read"], "write": ["d:write"], "DELETE": ["d:drop"], "manage": ["d:manage"]}
 ROUTES = [
@@ -67,14 +67,11 @@ async def asked(gateway: Gateway, method: str, path: str, scope: str) -> tuple[i
 def explained(
     gateway: Gateway, data: dict[str, Any], method: str, path: str, scope: str
 ) -> GatewayError | None:
-    async def nowhere(call: Any) -> Any:
-        raise AssertionError
-
     keys = Keys(Path(gateway.config.keys), harness.RULE)
     keys.load()
     length = {"Content-Length": "14"} if method in ("POST", "PUT", "PATCH", "QUERY") else {}
     headers = CIMultiDictProxy(CIMultiDict({**harness.bearer(gateway, scope=scope), **length}))
-    compiled = compile_data(data, lambda backend: nowhere, "/s")
+    compiled = compile_data(data, lambda backend: NOWHERE, "/s")
     call, refused = explain.run(compiled, keys, method, path.replace(" ", "%20"), headers)
     assert explain.story(call, refused)[-1][0] == "outcome"
     return refused
@@ -142,15 +139,12 @@ async def test_it_says_which_scopes_are_asked_for_what(
 def test_it_checks_a_websockets_handshake_too(
     tmp_path: Path, more: dict[str, str], outcome: int | None
 ) -> None:
-    async def nowhere(call: Any) -> Any:
-        raise AssertionError
-
     data = harness.routing(
         [harness.route("ws", "b", public=True, websocket=True)],
         backends={"b": {"kind": "asab", "addresses": ["unix:x"]}},
     )
     headers = CIMultiDictProxy(CIMultiDict({"Connection": "Upgrade", "Upgrade": "websocket", **more}))
-    compiled = compile_data(data, lambda backend: nowhere, "/s")
+    compiled = compile_data(data, lambda backend: NOWHERE, "/s")
     keys = Keys(tmp_path / "none", harness.RULE)
     call, refused = explain.run(compiled, keys, "GET", "/ws/x", headers)
     assert (refused.status if refused else None) == outcome

@@ -15,19 +15,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 
-from gateway.call import Call, Snapshot
+from gateway.call import Snapshot
 from gateway.config import source
 from gateway.config.live import POLL, ConfigRefused, ConfigService, Refusal, describe
 from gateway.core.routing.problems import Problem
 from gateway.runtime import files
 from gateway.runtime.watch import QUIET, RESTLESS, Look, Settling
 from tests.eventually import eventually, passes
-
-
-async def nowhere(call: Call) -> web.StreamResponse:
-    raise AssertionError
+from tests.fakes import NOWHERE
 
 
 def text(*names: str, **more: str) -> str:
@@ -47,7 +43,7 @@ class Setting:
         self.refused: list[Refusal] = []
         self.live = ConfigService(
             self.path,
-            lambda backend: nowhere,
+            lambda backend: NOWHERE,
             "/sockets",
             lambda new, old: self.applied.append((new, old)),
             self.refused.append,
@@ -62,7 +58,7 @@ class Setting:
         """A service whose time passes in `looks` alone."""
         self.live = ConfigService(
             self.path,
-            lambda backend: nowhere,
+            lambda backend: NOWHERE,
             "/sockets",
             lambda new, old: self.applied.append((new, old)),
             self.refused.append,
@@ -125,7 +121,7 @@ def test_without_a_good_config_nothing_begins(tmp_path: Path, content: bytes | N
     path = tmp_path / "routing.yaml"
     if content is not None:
         path.write_bytes(content)
-    live = ConfigService(path, lambda backend: nowhere, "")
+    live = ConfigService(path, lambda backend: NOWHERE, "")
     with pytest.raises(ConfigRefused) as caught:
         live.load_first()
     assert caught.value.path == path
@@ -266,7 +262,7 @@ async def test_what_is_no_regular_file_is_refused_by_its_kind_and_the_watch_goes
     ((problem,),) = [refusal.problems for refusal in setting.refused]
     assert kind in problem.reason and problem.hint
     with pytest.raises(ConfigRefused):
-        ConfigService(setting.path, lambda backend: nowhere, "").load_first()
+        ConfigService(setting.path, lambda backend: NOWHERE, "").load_first()
     if setting.path.is_dir():
         setting.path.rmdir()
     setting.path.unlink(missing_ok=True)
@@ -403,7 +399,7 @@ async def test_a_listener_that_raises_neither_undoes_a_swap_nor_ends_the_watch(
 
     path = tmp_path / "routing.yaml"
     path.write_text(text("a"))
-    live = ConfigService(path, lambda backend: nowhere, "", lambda new, old: old and raising(), raising)
+    live = ConfigService(path, lambda backend: NOWHERE, "", lambda new, old: old and raising(), raising)
     live.load_first()
     path.write_text(text("b"))
     assert await live.reload()
@@ -423,7 +419,7 @@ def test_a_listener_that_raises_at_the_first_load_ends_the_start(tmp_path: Path)
     path = tmp_path / "routing.yaml"
     path.write_text(text("a"))
     with pytest.raises(LookupError):
-        ConfigService(path, lambda backend: nowhere, "", raising).load_first()
+        ConfigService(path, lambda backend: NOWHERE, "", raising).load_first()
 
 
 async def test_a_file_that_is_still_being_written_is_not_read(setting: Setting) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from gateway.call import Call, Snapshot
+from gateway.call import Call
 from gateway.core.errors import ClientLimit, TenantLimit
 from gateway.core.http.head import Head
 from gateway.core.model import Route, Tenant, TenantId, TrustedProxies
 from gateway.core.policy.limits import FieldsForm, LimitRules, Rate
+from gateway.core.routing.snapshot import Snapshot
 from gateway.limits.quotas import Quotas
 from gateway.limits.rates import CLIENTS, Buckets, Limits
 

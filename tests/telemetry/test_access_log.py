@@ -13,9 +13,10 @@ from ipaddress import ip_network
 
 import pytest
 
-from gateway.call import Call, Snapshot
+from gateway.call import Call
 from gateway.core.http.head import Head, read
 from gateway.core.model import NOBODY, Identity, Route, Tenant, TenantId, TrustedProxies
+from gateway.core.routing.snapshot import Snapshot
 from gateway.telemetry import access_log as accesslog
 from gateway.telemetry.access_log import AccessLog
 from tests.eventually import poll

@@ -1,4 +1,4 @@
-"""Plain data to what a Snapshot is made of, or every problem at once.
+"""Plain data to a Snapshot, or every problem at once.
 
 Problems come in two kinds: of shape (settings.py) and of meaning (compile.py). A config with a misspelt
 key may also name a backend that is not there; so that one look finds both, the meaning is checked of what
@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from gateway.core.front_page import FrontPage
 from gateway.core.model import Backend
-from gateway.core.routing.compile import Compiled, compile_settings
+from gateway.core.routing.compile import compile_settings
 from gateway.core.routing.problems import Path, Problem, Problems
 from gateway.core.routing.settings import parse
+from gateway.core.routing.snapshot import Snapshot
 
 T = TypeVar("T")
 
 
-def compile_data(data: Any, target: Callable[[Backend | None], T], sockets: str) -> Compiled[T]:
+def compile_data(data: Any, target: Callable[[Backend | FrontPage | None], T], sockets: str) -> Snapshot[T]:
     """As `compile_settings`, from plain data. Raises Problems with all of them."""
     try:
         settings = parse(data)

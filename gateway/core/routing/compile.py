@@ -1,11 +1,10 @@
-"""Settings to what a Snapshot is made of: every name resolved, every pattern compiled, or all problems."""
+"""Settings to a Snapshot: every name resolved, every pattern compiled, or all problems."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from gateway.core import front_page
 from gateway.core.errors import BadRequest
@@ -25,7 +24,6 @@ from gateway.core.model import (
     WebSocketRule,
 )
 from gateway.core.policy.budget import LEAST
-from gateway.core.policy.limits import NO_LIMITS, LimitRules
 from gateway.core.routing import effects, table
 from gateway.core.routing.compile_seats import seat_problems, with_seats
 from gateway.core.routing.names import METHODS
@@ -37,6 +35,7 @@ from gateway.core.routing.settings import (
     Settings,
     TimeoutSettings,
 )
+from gateway.core.routing.snapshot import Snapshot
 
 T = TypeVar("T")
 DOCUMENTS = "documents"
@@ -52,19 +51,12 @@ _MANAGING = frozenset({"PUT", "PATCH", "DELETE"})  # methods that change a colle
 _METHODS = frozenset(METHODS)
 
 
-@dataclass(frozen=True, slots=True)
-class Compiled(Generic[T]):
-    table: table.RoutingTable[T]
-    backends: dict[str, Backend]
-    tenants: dict[str, Tenant]
-    trusted: TrustedProxies
-    limits: LimitRules = NO_LIMITS
-    front_page: FrontPage | None = None
-
-
-def compile_settings(settings: Settings, target: Callable[[Backend | None], T], sockets: str) -> Compiled[T]:
-    """Compile. target: the callable for a backend (None: documents). sockets: the folder that relative
-    unix: addresses are in. Raises Problems with all of them."""
+def compile_settings(
+    settings: Settings, target: Callable[[Backend | FrontPage | None], T], sockets: str
+) -> Snapshot[T]:
+    """The snapshot that the settings mean, not live yet. target: makes what answers for a backend, for a
+    front page, and (None) for documents. sockets: the folder that relative unix: addresses are in. Raises
+    Problems with all of them."""
     problems: list[Problem] = []
     backends = {
         name: _backend(name, written, sockets, problems) for name, written in settings.backends.items()
@@ -100,15 +92,35 @@ def compile_settings(settings: Settings, target: Callable[[Backend | None], T], 
     built = _table([route for route in routes if route is not None], settings, problems)
     if problems:
         raise Problems(problems)
-    trusted, limits = _trusted(settings.trusted_proxies), settings.limits()
-    return Compiled(built, backends, tenants, trusted, limits, _front_page(settings, built))
+    return Snapshot(
+        revision=0,
+        loaded_at=0.0,
+        digest="",
+        table=built,
+        backends=backends,
+        tenants=tenants,
+        trusted=_trusted(settings.trusted_proxies),
+        limits=settings.limits(),
+        front=_front(settings, built, target),
+    )
 
 
-def _front_page(settings: Settings, built: table.RoutingTable[T]) -> FrontPage | None:
+def _front(
+    settings: Settings, built: table.RoutingTable[T], target: Callable[[FrontPage], T]
+) -> Route[T] | None:
+    """The route that takes `/` when no other does; None when there is no page."""
     page = settings.front_page
     if page is None:
         return None
-    return front_page.make(page.title, page.token, page.links, built.routes if page.routes else None)
+    made = front_page.make(page.title, page.token, page.links, built.routes if page.routes else None)
+    return Route(
+        name=front_page.NAME,
+        path=front_page.PATH,
+        target_name=front_page.NAME,
+        target=target(made),
+        methods=front_page.METHODS,
+        public=True,
+    )
 
 
 def _backend(name: str, written: BackendSettings, sockets: str, problems: list[Problem]) -> Backend:

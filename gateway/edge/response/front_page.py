@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from aiohttp import hdrs, web
 
-from gateway.call import Call, CallRoute
-from gateway.core.front_page import CONTENT_SECURITY_POLICY, FrontPage, prefers_html
-from gateway.core.model import Route
+from gateway.call import Call
+from gateway.core.front_page import CONTENT_SECURITY_POLICY, METHODS, FrontPage, prefers_html
 from gateway.core.policy.forwarding import public_prefix
 from gateway.edge.response import reply
 
-NAME = "front-page"
-PATH = "/"
-METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
+class FrontPageTarget:
+    """The target of the route that takes `/` when no other does."""
 
-def route(page: FrontPage | None) -> CallRoute | None:
-    """The route that takes `/` when no other does; None when there is no page."""
-    if page is None:
-        return None
+    def __init__(self, page: FrontPage) -> None:
+        self._page = page
 
-    async def answer(call: Call) -> web.StreamResponse:
+    def try_serve(self, call: Call) -> bool:
+        """False, always: it is too rarely asked for to have a way of its own."""
+        return False
+
+    async def serve(self, call: Call) -> web.StreamResponse:
+        """The page in the form that the request prefers."""
         if call.method == "OPTIONS":
             return reply.empty(204, {hdrs.ALLOW: ", ".join(sorted(METHODS))})
         html = prefers_html(call.head.values(b"accept"))
         prefix = public_prefix(call.forwarded)
         response = web.Response(
-            body=page.html(prefix) if html else page.json(prefix),
+            body=self._page.html(prefix) if html else self._page.json(prefix),
             content_type="text/html" if html else "application/json",
             charset="utf-8" if html else None,
             headers={
@@ -39,12 +40,3 @@ def route(page: FrontPage | None) -> CallRoute | None:
         if html:
             response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
         return response
-
-    return Route(
-        name=NAME,
-        path=PATH,
-        target_name=NAME,
-        target=answer,
-        methods=METHODS,
-        public=True,
-    )

@@ -11,11 +11,11 @@ import jsonschema
 import pytest
 
 from gateway.config import strict_yaml
+from gateway.core.front_page import FrontPage
 from gateway.core.model import Backend, Timeouts, WebSocketRule
 from gateway.core.policy.circuit import HealthRule
 from gateway.core.policy.limits import LimitRules, Rate
 from gateway.core.routing.check import compile_data
-from gateway.core.routing.compile import Compiled
 from gateway.core.routing.problems import Problem, Problems
 from gateway.core.routing.settings import (
     BackendSettings,
@@ -25,6 +25,7 @@ from gateway.core.routing.settings import (
     json_schema,
     parse,
 )
+from gateway.core.routing.snapshot import Snapshot
 
 CONFIG = Path(__file__).parents[3] / "config"
 BACKENDS = {
@@ -33,9 +34,9 @@ BACKENDS = {
 }
 
 
-def compiled(data: Any) -> Compiled[str]:
-    def target(backend: Backend | None) -> str:
-        return backend.name if backend else "store"
+def compiled(data: Any) -> Snapshot[str]:
+    def target(backend: Backend | FrontPage | None) -> str:
+        return backend.name if isinstance(backend, Backend) else "store"
 
     return compile_data(data, target, "/sockets")
 

@@ -1,0 +1,36 @@
+"""What a routing config is compiled to: one immutable value that holds all that a request needs of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from gateway.core.model import Backend, Route, Tenant, TrustedProxies
+from gateway.core.policy.limits import NO_LIMITS, LimitRules
+from gateway.core.routing.table import RoutingTable
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot(Generic[T]):
+    """The routing config as compiled, every name resolved. A request reads it once and keeps it.
+
+    revision: 0 until it is live, then counted from 1. loaded_at: when it became live, in seconds since the
+    epoch. digest: of the text that it was compiled from. front: what answers at `/` where no route does.
+    """
+
+    revision: int
+    loaded_at: float
+    digest: str
+    table: RoutingTable[T]
+    backends: Mapping[str, Backend]
+    tenants: Mapping[str, Tenant]
+    trusted: TrustedProxies
+    limits: LimitRules = NO_LIMITS
+    front: Route[T] | None = None
+
+    def made_live(self, revision: int, loaded_at: float, digest: str) -> Snapshot[T]:
+        """The same config as a numbered revision."""
+        return replace(self, revision=revision, loaded_at=loaded_at, digest=digest)
