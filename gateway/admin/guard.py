@@ -16,6 +16,7 @@ from gateway.core.model import Identity, Tenant
 from gateway.core.policy import access, tenancy
 from gateway.core.process import listeners
 from gateway.edge.response import reply
+from gateway.edge.response.head import REQUEST_ID
 
 PROBES = frozenset({"/livez", "/readyz"})  # a prober holds no token
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -40,7 +41,7 @@ def make(
             if request.method == hdrs.METH_OPTIONS and request.path == "*":  # what aiohttp cannot route
                 return reply.empty(204)
             response = await handler(request)
-            response.headers.setdefault(reply.REQUEST_ID, os.urandom(16).hex())
+            response.headers.setdefault(REQUEST_ID, os.urandom(16).hex())
             return response
         except GatewayError as error:
             return problem(error)
@@ -86,7 +87,7 @@ def problem(error: GatewayError) -> web.Response:
         status=error.status,
         body=reply.problem_body(error, request_id),
         content_type=reply.PROBLEM_TYPE,
-        headers={**error.headers, reply.REQUEST_ID: request_id, hdrs.CACHE_CONTROL: "no-store"},
+        headers={**error.headers, REQUEST_ID: request_id, hdrs.CACHE_CONTROL: "no-store"},
     )
     if error.close:
         response.force_close()

@@ -27,6 +27,7 @@ from gateway.core.http.request_reader import Request
 from gateway.edge.client.body import RequestStream
 from gateway.edge.client.connection import ClientConnection
 from gateway.edge.response import reply
+from gateway.edge.response.head import REQUEST_ID
 from gateway.runtime.periodic import Boundary
 
 L = logging.getLogger("asab.web.al")
@@ -85,7 +86,7 @@ class AdminService:
                 response = await self._in_turn(client, request)
         if not isinstance(response, web.Response):
             response = reply.problem(call, InternalError())
-        call.id = response.headers.get(reply.REQUEST_ID, call.id)
+        call.id = response.headers.get(REQUEST_ID, call.id)
         if not (call.keep_alive and client.goes_on) or call.waits_for_word:
             response.force_close()
         raw = reply.as_bytes(call, response)

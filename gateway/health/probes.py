@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Protocol
 
 from gateway.core.errors import BackendSaturated, BackendUnavailable, GatewayError
-from gateway.core.http.response_head import AnswerHead
+from gateway.core.http.response_head import ResponseHead
 from gateway.core.model import Address, Backend, Timeouts
 from gateway.core.policy.circuit import HealthRule
 from gateway.edge.backend.connection import Connection
@@ -165,10 +165,10 @@ class _Probe:
 
     # --- the answer ---
 
-    def interim(self, head: AnswerHead) -> None:
+    def interim(self, head: ResponseHead) -> None:
         """The final answer counts."""
 
-    def begin(self, head: AnswerHead) -> None:
+    def begin(self, head: ResponseHead) -> None:
         self._judge("" if self._backend.health.expects(head.status) else f"status {head.status}")
 
     def write(self, data: bytes) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from gateway.call import Call, Client
 from gateway.core.errors import BackendReset, GatewayError, InternalError, RequestTimeout
-from gateway.core.http.response_head import AnswerHead
+from gateway.core.http.response_head import ResponseHead
 from gateway.core.http.via import Via
 from gateway.core.model import Address, Backend, Timeouts
 from gateway.core.policy.circuit import Failure
@@ -199,7 +199,7 @@ class ProxiedCall:
 
     # --- what the relay reports (relay.Observer) ---
 
-    def head_came(self, head: AnswerHead) -> None:
+    def head_came(self, head: ResponseHead) -> None:
         """A stream has seats of its own. Raises BackendSaturated, TenantLimit when none is free for it."""
         self._health.answered(self._seat.address, head.status)
         if head.stream and not head.bodyless:
@@ -207,7 +207,7 @@ class ProxiedCall:
         if self.call.identity is not None and self._may_last(head):
             self._lifetime = self._lifetimes.add(self.call, self._not_authorised_any_more, self.relay.cut)
 
-    def _may_last(self, head: AnswerHead) -> bool:
+    def _may_last(self, head: ResponseHead) -> bool:
         """Whether the response may go on without end: it is a stream, or nothing says when it is over."""
         return not head.bodyless and (head.stream or (not self._total and head.length < 0))
 
@@ -248,7 +248,7 @@ class ProxiedCall:
         exchange = self.exchange
         if exchange is None or exchange.done:
             return
-        head: AnswerHead | None = exchange.head
+        head: ResponseHead | None = exchange.head
         cancellable = not self.relay.threaded and self.call.method in ("GET", "HEAD")
         if cancellable or not exchange.sent or (head is not None and head.stream):
             exchange.abort()

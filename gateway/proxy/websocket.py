@@ -11,13 +11,14 @@ import time
 
 from gateway.call import Call
 from gateway.core.errors import BadRequest, Unauthenticated
-from gateway.core.http.response_head import AnswerHead
+from gateway.core.http.response_head import ResponseHead
+from gateway.core.http.via import Via
 from gateway.core.model import WebSocketRule
 from gateway.core.policy.forwarding import public_host
 from gateway.core.websocket import handshake
 from gateway.edge.backend.exchange import Exchange
 from gateway.edge.backend.pool import Pools
-from gateway.edge.response.reply import date_line
+from gateway.edge.response.head import upgrade_head
 from gateway.edge.websocket.tunnel import Tunnel, Tunnels
 from gateway.proxy.proxied_call import ProxiedCall
 
@@ -61,13 +62,13 @@ class Handshake:
     def follow(self, proxied: ProxiedCall, exchange: Exchange) -> None:
         """The request is on its way: take the 101, should it come."""
 
-        def upgraded(head: AnswerHead, raw: bytes, rest: bytes) -> None:
+        def upgraded(head: ResponseHead, raw: bytes, rest: bytes) -> None:
             handshake.check_answer(raw, self._key, self._offered)
             self._open(proxied, exchange, head, rest)
 
         exchange.on_upgrade = upgraded
 
-    def _open(self, proxied: ProxiedCall, exchange: Exchange, head: AnswerHead, rest: bytes) -> None:
+    def _open(self, proxied: ProxiedCall, exchange: Exchange, head: ResponseHead, rest: bytes) -> None:
         """The proxied call keeps its seat until the tunnel ends."""
         call, client = self._call, self._call.client
         assert client is not None
@@ -80,34 +81,25 @@ class Handshake:
 
         tunnel = Tunnel(call, exchange.connection, self._rule, ended, self._tunnels.turns)
         try:
-            answer = self._answer(head, proxied.relay.via.response(head.old))
+            response = self._response(head, proxied.relay.via)
             exchange.connection.exchange = tunnel
             self._pools.forget(exchange)
             self._pools.watch(tunnel, Tunnel.look)
             self._tunnels.add(tunnel)
             proxied.upgraded()
             early = client.begin_tunnel(tunnel)
-            tunnel.start(answer, early, rest)  # it may end at once
+            tunnel.start(response, early, rest)  # it may end at once
         except BaseException:
             tunnel.cut()
             raise
 
-    def _answer(self, head: AnswerHead, via: bytes) -> bytes:
+    def _response(self, head: ResponseHead, via: Via) -> bytes:
         """The client's 101: the backend's headers, but for what is of its own hop."""
         own = (b"sec-websocket-accept:", b"sec-websocket-version:")
         kept = [line for line in head.lines.splitlines(True) if not line.lower().startswith(own)]
-        return b"".join(
-            (
-                b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
-                f"Sec-WebSocket-Accept: {handshake.accept(self._client_key)}\r\n".encode(),
-                *kept,
-                via,
-                f"X-Request-ID: {self._call.id}\r\n".encode(),
-                b"" if head.dated else date_line(),
-                b"" if head.served else b"Server: gateway\r\n",
-                b"\r\n",
-            )
-        )
+        accept = f"Sec-WebSocket-Accept: {handshake.accept(self._client_key)}\r\n".encode()
+        lines = b"".join((b"Connection: Upgrade\r\nUpgrade: websocket\r\n", accept, *kept))
+        return upgrade_head(self._call, head, lines, via)
 
 
 def _require_fresh(call: Call) -> None:

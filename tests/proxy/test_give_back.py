@@ -265,7 +265,7 @@ async def test_a_bug_while_an_answer_comes_keeps_nothing_and_nobody_waiting(
 TUNNEL = [
     (websocket.Handshake, "follow"),
     (websocket.Handshake, "_open"),
-    (websocket.Handshake, "_answer"),
+    (websocket.Handshake, "_response"),
     (Tunnel, "__init__"),
     (Tunnels, "add"),
     (ProxiedCall, "upgraded"),

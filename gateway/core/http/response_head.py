@@ -55,7 +55,7 @@ _lines = Lines(_classify)
 _statuses: dict[bytes, tuple[int, bytes, bool]] = {}
 
 
-class AnswerHead:
+class ResponseHead:
     """A checked head. lines: what passes to the client, as bytes. length: of the body, -1 when it is not
     said. chunked, close: the framing on the backend's side. bodyless: no body follows, whatever is said.
     old: the backend speaks HTTP/1.0.
@@ -93,12 +93,12 @@ class AnswerHead:
         self.bodyless = False
 
 
-_heads: dict[tuple[bytes, bool], AnswerHead] = {}
+_heads: dict[tuple[bytes, bool], ResponseHead] = {}
 _MAX_HEADS = 512
 _MAX_REMEMBERED = 1024  # bytes of a head that is worth remembering
 
 
-def parse(raw: bytes, method: str) -> AnswerHead:
+def parse(raw: bytes, method: str) -> ResponseHead:
     """Read a head (without the empty line that ends it). Raises BackendMalformed.
 
     Equal heads give the same object: within a second a backend says the same again and again (measured:
@@ -117,7 +117,7 @@ def parse(raw: bytes, method: str) -> AnswerHead:
     return head
 
 
-def _parse(raw: bytes, method: str) -> AnswerHead:
+def _parse(raw: bytes, method: str) -> ResponseHead:
     first, *rest = raw.split(b"\r\n")
     head = _start(first)
     if len(rest) > MAX_HEADERS:
@@ -157,7 +157,7 @@ def _parse(raw: bytes, method: str) -> AnswerHead:
     return head
 
 
-def _start(line: bytes) -> AnswerHead:
+def _start(line: bytes) -> ResponseHead:
     known = _statuses.get(line)
     if known is None:
         found = _status_line(line)
@@ -167,22 +167,22 @@ def _start(line: bytes) -> AnswerHead:
         known = int(found[1]), passed, line.startswith(b"HTTP/1.0")
         if len(_statuses) < 256 and len(line) < 128:
             _statuses[line] = known
-    return AnswerHead(*known)
+    return ResponseHead(*known)
 
 
-def _set_length(head: AnswerHead, value: bytes) -> None:
+def _set_length(head: ResponseHead, value: bytes) -> None:
     if head.length >= 0 or not _length(value):
         raise BackendMalformed("The backend's answer has no single valid length.")
     head.length = int(value)
 
 
-def _set_coding(head: AnswerHead, value: bytes) -> None:
+def _set_coding(head: ResponseHead, value: bytes) -> None:
     if head.chunked or value != b"chunked":
         raise BackendMalformed("The backend's answer has a transfer coding that is not chunked.")
     head.chunked = True
 
 
-def _finish(head: AnswerHead, out: list[bytes], listed: bytes, method: str, first: bytes) -> None:
+def _finish(head: ResponseHead, out: list[bytes], listed: bytes, method: str, first: bytes) -> None:
     if head.chunked and (head.length >= 0 or head.old):
         raise BackendMalformed("The backend's answer has two framings.")
     tokens = {token.strip() for token in listed.split(b",")} if listed else frozenset()

@@ -21,7 +21,7 @@ from gateway.core.errors import (
 )
 from gateway.core.http import response_head
 from gateway.core.http.chunks import MAX_WORK, ChunkedReader
-from gateway.core.http.response_head import AnswerHead
+from gateway.core.http.response_head import ResponseHead
 from gateway.core.model import Timeouts
 from gateway.edge.backend.connection import USER, Connection
 
@@ -36,11 +36,11 @@ class Sink(Protocol):
     one is the client's relay (edge/response/relay.py).
     """
 
-    def interim(self, head: AnswerHead) -> None:
+    def interim(self, head: ResponseHead) -> None:
         """An interim response, before `begin`."""
         ...
 
-    def begin(self, head: AnswerHead) -> None:
+    def begin(self, head: ResponseHead) -> None:
         """The head. Raises the GatewayError that the exchange fails with instead."""
         ...
 
@@ -114,9 +114,9 @@ class Exchange:
         self._discarding = False
         self.ends = ends  # when the whole call must be over, 0.0 for never
         self.deadline = 0.0
-        self.head: AnswerHead | None = None
+        self.head: ResponseHead | None = None
         # Set when the request asks for an upgrade: takes a 101 (its head, raw too, and what follows it).
-        self.on_upgrade: Callable[[AnswerHead, bytes, bytes], None] | None = None
+        self.on_upgrade: Callable[[ResponseHead, bytes, bytes], None] | None = None
         self.done = False
         self.paused = False
         self.sent = True

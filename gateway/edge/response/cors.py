@@ -128,9 +128,9 @@ def headers(rule: CorsRule, origin: str) -> list[tuple[str, str]]:
     return [(hdrs.VARY, "Origin"), *_policy(rule).answer(origin)]
 
 
-def relayed(rule: CorsRule, origin: str, lines: bytes, *, speaks: bool) -> bytes:
-    """The header lines of a backend's answer with the gateway's fields in place of its own. speaks: whether
-    there is a line about other origins, or a Vary, among them."""
+def relayed(rule: CorsRule, origin: str, lines: bytes, *, speaks: bool) -> tuple[bytes, Fields]:
+    """The header lines of a backend's response without its own word on other origins, and the fields that say
+    the gateway's. speaks: whether there is a line about other origins, or a Vary, among them."""
     vary = "Origin"
     if speaks:
         kept, theirs = [], []
@@ -141,8 +141,7 @@ def relayed(rule: CorsRule, origin: str, lines: bytes, *, speaks: bool) -> bytes
             elif name != _PREFIX:
                 kept.append(line)
         lines, vary = b"".join(kept), _merged(b",".join(theirs))
-    fields = ((hdrs.VARY, vary), *_policy(rule).answer(origin))
-    return lines + "".join([f"{name}: {value}\r\n" for name, value in fields]).encode("latin-1")
+    return lines, ((hdrs.VARY, vary), *_policy(rule).answer(origin))
 
 
 def without(lines: bytes) -> bytes:

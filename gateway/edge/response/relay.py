@@ -8,36 +8,26 @@ thread is free while the slow client still reads.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
 from typing import Protocol
 
 from gateway.call import Call, Client
 from gateway.core.errors import GatewayError, InternalError
-from gateway.core.http.response_head import AnswerHead
+from gateway.core.http.response_head import ResponseHead
 from gateway.core.http.server_sent_events import EventEnds
 from gateway.core.http.via import Via
 from gateway.edge.backend.exchange import Exchange
 from gateway.edge.client.liveness import unsent
-from gateway.edge.response import cors
-from gateway.edge.response.reply import date_line, reset
+from gateway.edge.response.head import interim_head, relayed_head
+from gateway.edge.response.reply import reset
 from gateway.edge.spool import Outbox, Spools
 
 L = logging.getLogger(__name__)
-_LIMIT_FIELDS = frozenset(
-    {
-        b"ratelimit",
-        b"ratelimit-policy",
-        b"x-ratelimit-limit",
-        b"x-ratelimit-remaining",
-        b"x-ratelimit-reset",
-    }
-)
 
 
 class Observer(Protocol):
     """Who is told how a relayed response goes."""
 
-    def head_came(self, head: AnswerHead) -> None:
+    def head_came(self, head: ResponseHead) -> None:
         """The head is here; nothing of it has left. Raises the error that is to be the response instead."""
         ...
 
@@ -128,15 +118,14 @@ class Relay:
 
     # --- from the backend (exchange.Sink) ---
 
-    def interim(self, head: AnswerHead) -> None:
+    def interim(self, head: ResponseHead) -> None:
         """Passed on at once where the route says so, and never to HTTP/1.0, which has none (RFC 9110 section
         15.2)."""
         route = self.call.route
         if route is not None and route.interim and not self.old:
-            lines = cors.without(head.lines) if route.cors is not None and head.cors else head.lines
-            self._send(b"%b%b\r\n" % (head.status_line, lines))
+            self._send(interim_head(self.call, head))
 
-    def begin(self, head: AnswerHead) -> None:
+    def begin(self, head: ResponseHead) -> None:
         """The head is kept until there is something to send with it, or the loop turns."""
         if self._observer is not None:
             self._observer.head_came(head)
@@ -147,45 +136,14 @@ class Relay:
             self.keep_alive = False  # the rest of the request would be read as the next one
         if call.draining():
             self.keep_alive = False
-        framing = self._framing(head)
-        if head.stream and head.length < 0 and not head.bodyless and not head.encoded:
-            self._events = EventEnds()
-        lines, more = head.lines, b""
-        if call.cors is not None:
-            lines = cors.relayed(call.cors, call.origin, lines, speaks=head.cors)
-        if call.limit_fields:
-            lines = _without(lines, _LIMIT_FIELDS) if b"ratelimit" in lines.lower() else lines
-            more += b"".join(f"{n}: {v}\r\n".encode() for n, v in call.limit_fields)
-        self.head = b"".join(
-            (
-                head.status_line,
-                lines,
-                b"X-Request-ID: ",
-                call.id.encode(),
-                b"\r\n",
-                b"" if head.dated else date_line(),
-                b"" if head.served else b"Server: gateway\r\n",
-                self.via.response(head.old),
-                more,
-                framing,
-            )
-        )
-
-    def _framing(self, head: AnswerHead) -> bytes:
-        """The framing on the client's side, and the end of the head."""
-        if head.length >= 0 and head.status != 204:
-            text = b"Content-Length: %d\r\n" % head.length
-        elif head.bodyless:
-            text = b""
-        elif self.old:
-            self.keep_alive = False
-            text = b""
-        else:
-            self._chunked = True
-            text = b"Transfer-Encoding: chunked\r\n"
-        if not self.keep_alive:
-            return text + b"Connection: close\r\n\r\n"
-        return text + (b"Connection: keep-alive\r\n\r\n" if self.old else b"\r\n")
+        if head.length < 0 and not head.bodyless:
+            if self.old:
+                self.keep_alive = False  # the body ends with the connection
+            else:
+                self._chunked = True
+            if head.stream and not head.encoded:
+                self._events = EventEnds()
+        self.head = relayed_head(call, head, self.via, chunked=self._chunked, keep_alive=self.keep_alive)
 
     def write(self, data: bytes) -> None:
         if self._events is not None:
@@ -382,9 +340,3 @@ class Relay:
         observer, self._observer = self._observer, None  # breaks the reference cycle: it refers to this relay
         if observer is not None:
             observer.response_ended()
-
-
-def _without(lines: bytes, names: Collection[bytes]) -> bytes:
-    """Where the gateway says it all (limits), what a backend says about it is taken away."""
-    kept = [line for line in lines.splitlines(True) if line.partition(b":")[0].lower() not in names]
-    return b"".join(kept)

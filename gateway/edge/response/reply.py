@@ -7,36 +7,16 @@ import contextlib
 import json as jsonlib
 import socket
 import struct
-import time
 from collections.abc import Iterable, Mapping
-from http import HTTPStatus
 from typing import Any
 
 from aiohttp import hdrs, web
 
 from gateway.call import Call
 from gateway.core.errors import GatewayError
-from gateway.edge.response import cors
+from gateway.edge.response.head import direct_head, own_head, refusal_head
 
 PROBLEM_TYPE = "application/problem+json"
-REQUEST_ID = "X-Request-ID"
-SERVER = "gateway"
-
-
-def decorate(call: Call, response: web.StreamResponse) -> None:
-    """Set what every answer carries, before its head is written: the request id and the CORS headers; and
-    while the gateway drains, the word that the connection ends here."""
-    headers = response.headers
-    headers[REQUEST_ID] = call.id
-    headers.setdefault(hdrs.SERVER, SERVER)
-    headers.update(call.limit_fields)
-    if call.cors is not None:
-        cors.decorate(call, headers)
-    if call.draining():
-        response.force_close()
-    if hdrs.CONNECTION in headers and not (call.keep_alive and response.keep_alive is not False):
-        # It names the Upgrade of a 426.
-        headers[hdrs.CONNECTION] += ", close"
 
 
 def json(call: Call, status: int, body: Any, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -83,41 +63,16 @@ def as_bytes(call: Call, response: web.Response) -> bytes:
     body = response.body if isinstance(response.body, bytes) else b""
     if response.status not in _WITHOUT_LENGTH:
         response.headers[hdrs.CONTENT_LENGTH] = str(len(body))
-    head = head_as_bytes(call, response)
+    head = own_head(call, response)
     return head if call.method == "HEAD" else head + body
 
 
-def head_as_bytes(call: Call, response: web.StreamResponse) -> bytes:
-    """The head of an answer of ours. Its framing is set already."""
-    decorate(call, response)
-    headers = response.headers
-    if response.keep_alive is False:
-        headers.setdefault(hdrs.CONNECTION, "close")
-    elif call.old:
-        headers[hdrs.CONNECTION] = "keep-alive"
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    return f"HTTP/1.1 {response.status} {response.reason}\r\n{lines}".encode() + date_line() + b"\r\n"
-
-
 def refusal(error: GatewayError, request_id: str, fields: Iterable[tuple[str, str]] = ()) -> bytes:
-    """The whole answer to what never became a request; the connection ends with it. fields: header fields
+    """The whole response to what never became a request; the connection ends with it. fields: header fields
     beside those of the error."""
     body = problem_body(error, request_id)
-    more = "".join([f"{name}: {value}\r\n" for name, value in (*error.headers.items(), *fields)])
-    return (
-        b"%bContent-Type: %b\r\n%b: %b\r\n%bServer: gateway\r\nCache-Control: no-store\r\n%b"
-        b"Content-Length: %d\r\nConnection: close\r\n\r\n%b"
-        % (
-            _STATUS_LINES[error.status],
-            PROBLEM_TYPE.encode(),
-            REQUEST_ID.encode(),
-            request_id.encode(),
-            date_line(),
-            more.encode(),
-            len(body),
-            body,
-        )
-    )
+    more = (*error.headers.items(), *fields)
+    return refusal_head(error.status, request_id, PROBLEM_TYPE, len(body), more) + body
 
 
 # RFC 9110 section 8.6: never with 204; with 304 it would be that of the answer which is not there.
@@ -142,33 +97,13 @@ def send(call: Call, status: int, lines: bytes, body: bytes) -> None:
     client = call.client
     assert client is not None and call.on_end is not None
     keep_alive = call.keep_alive and not call.draining()
-    more = b""
-    fields = list(call.limit_fields)
-    if call.cors is not None:
-        fields += cors.headers(call.cors, call.origin)
-    if fields:
-        more = "".join([f"{name}: {value}\r\n" for name, value in fields]).encode()
-    if not keep_alive:
-        more += b"Connection: close\r\n"
-    elif call.old:
-        more += b"Connection: keep-alive\r\n"
-    if status != 304:  # its length would be that of the document, which is not here
-        more += b"Content-Length: %d\r\n" % len(body)
-    raw = b"%bX-Request-ID: %b\r\n%bServer: gateway\r\n%b%b\r\n%b" % (
-        _STATUS_LINES[status],
-        call.id.encode(),
-        date_line(),
-        lines,
-        more,
-        b"" if call.method == "HEAD" else body,
-    )
+    raw = direct_head(call, status, lines, len(body), keep_alive=keep_alive)
+    if call.method != "HEAD":
+        raw += body
     call.status, call.bytes_out = status, len(raw)
     if client.transport is not None:
         client.transport.write(raw)
     call.on_end(call, Direct(keep_alive))
-
-
-_STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 
 
 def reset(transport: asyncio.Transport) -> None:
@@ -180,19 +115,6 @@ def reset(transport: asyncio.Transport) -> None:
 
 
 _RESET = struct.pack("ii", 1, 0)  # on, 0 s
-
-
-def date_line() -> bytes:
-    """The Date header of now (RFC 9110 section 6.6.1), made once a second."""
-    global _date
-    now = int(time.time())
-    if _date[0] != now:
-        text = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(now))
-        _date = now, f"Date: {text}\r\n".encode()
-    return _date[1]
-
-
-_date: tuple[int, bytes] = (0, b"")
 
 
 class Sent(web.StreamResponse):

@@ -15,6 +15,7 @@ from aiohttp import hdrs, web
 from gateway.call import Call
 from gateway.core.errors import GatewayError, RequestTimeout
 from gateway.edge.response import reply
+from gateway.edge.response.head import own_head
 
 
 class Stream:
@@ -118,7 +119,7 @@ class Stream:
         if not self.keep_alive or call.draining():
             self.keep_alive = False
             response.force_close()
-        return reply.head_as_bytes(call, response)
+        return own_head(call, response)
 
     async def _send(self, data: bytes) -> None:
         client = self._client

@@ -6,12 +6,12 @@ import pytest
 
 from gateway.core.errors import BackendMalformed
 from gateway.core.http import response_head
-from gateway.core.http.response_head import AnswerHead, parse
+from gateway.core.http.response_head import ResponseHead, parse
 
 
 def head_of(
     *lines: str | bytes, status: str = "200 OK", method: str = "GET", version: str = "1.1"
-) -> AnswerHead:
+) -> ResponseHead:
     encoded = [line if isinstance(line, bytes) else line.encode() for line in lines]
     return parse(b"\r\n".join([f"HTTP/{version} {status}".encode(), *encoded]), method)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from gateway.core.errors import GatewayError
-from gateway.core.http.response_head import AnswerHead
+from gateway.core.http.response_head import ResponseHead
 from gateway.core.model import Address, Timeouts
 from gateway.edge.backend.connection import USER, Connection
 from gateway.edge.backend.exchange import Exchange
@@ -120,8 +120,8 @@ class Answer:
         self.error: GatewayError | None = None
         self.ended = False
 
-    def interim(self, head: AnswerHead) -> None: ...
-    def begin(self, head: AnswerHead) -> None: ...
+    def interim(self, head: ResponseHead) -> None: ...
+    def begin(self, head: ResponseHead) -> None: ...
     def flush(self) -> None: ...
 
     def write(self, data: bytes) -> None:

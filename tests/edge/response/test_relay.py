@@ -9,7 +9,7 @@ import pytest
 from gateway.call import Call, Snapshot
 from gateway.core.errors import BackendReset, GatewayError
 from gateway.core.http.head import Head
-from gateway.core.http.response_head import AnswerHead
+from gateway.core.http.response_head import ResponseHead
 from gateway.core.http.via import Via
 from gateway.core.model import Address, Timeouts
 from gateway.edge.backend.connection import Connection
@@ -28,10 +28,10 @@ class Copy:
         self._body = b""
         self.copies: list[bytes] = []
 
-    def interim(self, head: AnswerHead) -> None:
+    def interim(self, head: ResponseHead) -> None:
         self._following.interim(head)
 
-    def begin(self, head: AnswerHead) -> None:
+    def begin(self, head: ResponseHead) -> None:
         self._following.begin(head)
 
     def write(self, data: bytes) -> None:
@@ -82,7 +82,7 @@ class Observer:
     def __init__(self) -> None:
         self.heard: list[str] = []
 
-    def head_came(self, head: AnswerHead) -> None:
+    def head_came(self, head: ResponseHead) -> None:
         self.heard.append(f"head {head.status}")
 
     def exchange_failed(self, error: GatewayError) -> bool:
