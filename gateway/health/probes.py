@@ -7,32 +7,38 @@ taken is no illness), goes over the pool, and a thread that it hangs keeps its s
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
 from gateway.core.errors import BackendSaturated, BackendUnavailable, GatewayError
-from gateway.core.http.response_head import ResponseHead
 from gateway.core.model import Address, Backend, Timeouts
-from gateway.core.policy.circuit import HealthRule
 from gateway.edge.backend.connection import Connection
 from gateway.edge.backend.exchange import Exchange
+from gateway.edge.backend.faults import FAILURES
+from gateway.edge.backend.fetch import Fetch
 from gateway.edge.backend.pool import Pool, Pools
 from gateway.health.circuits import Health
 from gateway.runtime.periodic import Boundary, PeriodicTask
 
-_TICK = 0.05  # seconds between two looks at what is due
+_TICK = 0.05  # seconds between two checks of what is due
 _DISCARD = 60.0  # seconds for a thread to end a probe that nobody waits for any more
-_WHATS = {"backend_reset": "reset", "backend_malformed": "malformed", "backend_timeout": "timeout"}
 
 
 class Seat(Protocol):
+    """The right to have one request inside a backend."""
+
     def decline(self) -> None:
         """Give it back; what a probe takes says nothing about requests."""
         ...
 
 
 class Admission(Protocol):
-    def try_admit_at(self, backend: Backend, address: Address) -> Seat | None: ...
+    """Who may be inside a backend now."""
+
+    def try_admit_at(self, backend: Backend, address: Address) -> Seat | None:
+        """A seat at this address; None when none is free."""
+        ...
 
 
 class Probes:
@@ -47,138 +53,106 @@ class Probes:
         self.boundary = Boundary("probing the backends")
 
     async def watch(self) -> None:
-        """Look for what is due, for ever."""
-        await PeriodicTask(self.boundary.what, _TICK, self.look).run()
+        """Send what is due, for ever."""
+        await PeriodicTask(self.boundary.what, _TICK, self.send_due).run()
 
-    def look(self) -> None:
-        """Send what is due."""
+    def send_due(self) -> None:
+        """Send the probes that are due now."""
         for backend, address, _ in list(self._health.due()):
             if address.text not in self._out:
                 with self.boundary:
-                    self._send(backend, address)
+                    self._begin(backend, address)
 
-    def _send(self, backend: Backend, address: Address) -> None:
+    def close(self) -> None:
+        """Wait for none of them any more."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _begin(self, backend: Backend, address: Address) -> None:
         seat = self._admission.try_admit_at(backend, address)
         if seat is None:
             return
-        probe = _Probe(self, backend, address, seat)
         self._out.add(address.text)
         try:
-            self._health.probing(address, probe)
-            task = asyncio.create_task(probe.run(self._pools))
+            self._health.probing(address, seat)
+            task = asyncio.create_task(self._probe(backend, address, seat))
         except BaseException:
-            probe.release()
+            self._end(address, seat)
             raise
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-
-    def ended(self, address: Address, probe: object) -> None:
-        """It gave its seat back. Without a verdict, the trial that it had is another's."""
-        self._out.discard(address.text)
-        self._health.left(address, probe)
-
-    def judge(self, address: Address, what: str) -> None:
-        """what: how it failed, "" for a good one."""
-        if what:
-            self._health.failed(address, "probe", f"probe: {what}")
-        else:
-            self._health.probe_succeeded(address)
-
-
-class _Probe:
-    """One probe; the sink of its exchange. The head of the answer judges it, or what came instead."""
-
-    def __init__(self, probes: Probes, backend: Backend, address: Address, seat: Seat) -> None:
-        self.address = address
-        self._probes = probes
-        self._backend = backend
-        self._seat = seat
-        self._judged = False
-        self._released = False
-
-    async def run(self, pools: Pools) -> None:
-        """Connect and send; callbacks do the rest."""
-        connection: Connection | None = None
-        sent = False
+    async def _probe(self, backend: Backend, address: Address, seat: Seat) -> None:
+        """One probe, from the connection to the end of the exchange."""
         try:
-            with self._probes.boundary:
-                rule = self._backend.health
-                pool = pools.of(self.address, self._backend.reuse_idle)
-                ends = monotonic() + rule.timeout
+            with self.boundary:
+                ends = monotonic() + backend.health.timeout
+                pool = self._pools.of(address, backend.reuse_idle)
                 try:
-                    connection = pool.take(fresh=True) or await pool.connect(rule.timeout)
+                    connection = pool.take(fresh=True) or await pool.connect(backend.health.timeout)
                 except BackendUnavailable:
-                    self._judge("connect")
+                    self._health.failed(address, "probe", "probe: connect")
                 except BackendSaturated:
                     pass  # this process has no descriptor for it: that says nothing of the backend
                 else:
-                    self._send(pools, pool, connection, rule, ends)
-                    sent = True
+                    await self._ask(backend, pool, connection, ends)
         finally:
-            if not sent:
-                if connection is not None:
-                    connection.close()
-                self.release()
+            self._end(address, seat)
 
-    def _send(self, pools: Pools, pool: Pool, connection: Connection, rule: HealthRule, ends: float) -> None:
+    def _end(self, address: Address, seat: Seat) -> None:
+        """Give the seat back; and where there is no verdict, the trial too: it is another's."""
+        self._out.discard(address.text)
+        self._health.left(address, seat)
+        seat.decline()
+
+    async def _ask(self, backend: Backend, pool: Pool, connection: Connection, ends: float) -> None:
+        """The status judges the address, or what comes instead. Until the backend is done with the request,
+        for that long it has the seat."""
+        rule, address, finished = backend.health, connection.address, asyncio.Event()
+
         def done(exchange: Exchange, reusable: bool) -> None:
             try:
-                pools.forget(exchange)
+                self._pools.forget(exchange)
                 pool.give_back(connection, reusable=reusable)
             except BaseException:  # a bug: nobody has the connection now
                 connection.close()
                 raise
             finally:
-                self.release()
+                finished.set()
 
-        timeouts = Timeouts(first_byte=rule.timeout, idle=rule.timeout)
-        exchange = Exchange(connection, "GET", self, timeouts, ends, done)
-        pools.watch(exchange, self._late)
-        exchange.send(
-            f"GET {rule.path} HTTP/1.1\r\nHost: {rule.host}\r\nUser-Agent: gateway-probe\r\n\r\n".encode()
-        )
+        request: Fetch | None = None
+        try:
+            timeouts = Timeouts(first_byte=rule.timeout, idle=rule.timeout)
+            request = Fetch(connection, "GET", timeouts, 0, done, ends=ends)
+            self._pools.watch(request.exchange, _late(threaded=backend.threaded))
+            request.send(rule.path, (("Host", rule.host), ("User-Agent", "gateway-probe")))
+        except BaseException:
+            if request is not None:
+                request.exchange.abort()
+            connection.close()
+            raise
+        try:
+            status = (await request.response()).status
+        except GatewayError as error:
+            self._health.failed(address, "probe", f"probe: {FAILURES.get(error.code, error.code)}")
+        else:
+            if rule.expects(status):
+                self._health.probe_succeeded(address)
+            else:
+                self._health.failed(address, "probe", f"probe: status {status}")
+        await finished.wait()
 
-    def _late(self, exchange: Exchange) -> None:
+
+def _late(*, threaded: bool) -> Callable[[Exchange], None]:
+    """What is done when an exchange's deadline has passed: a thread cannot be cancelled."""
+
+    def late(exchange: Exchange) -> None:
         heard = exchange.heard
         if not exchange.expire():
             return
-        if self._backend.threaded and heard:
+        if threaded and heard:
             exchange.discard(monotonic() + _DISCARD)
         else:
             exchange.abort()
 
-    def _judge(self, what: str) -> None:
-        if not self._judged:
-            self._judged = True
-            self._probes.judge(self.address, what)
-
-    def release(self) -> None:
-        """Give the seat back, and the trial if it has one."""
-        if not self._released:
-            self._released = True
-            self._probes.ended(self.address, self)
-            self._seat.decline()
-
-    # --- the answer ---
-
-    def interim(self, head: ResponseHead) -> None:
-        """The final answer counts."""
-
-    def begin(self, head: ResponseHead) -> None:
-        self._judge("" if self._backend.health.expects(head.status) else f"status {head.status}")
-
-    def write(self, data: bytes) -> None:
-        """Only the status counts."""
-
-    def flush(self) -> None:
-        """Nothing is kept."""
-
-    def end(self) -> None:
-        """Judged by its head."""
-
-    def fail(self, error: GatewayError) -> None:
-        self._judge(_WHATS.get(error.code, error.code))
+    return late

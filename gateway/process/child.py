@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import re
 import socket
 import stat
 from collections.abc import Mapping, Sequence
@@ -12,7 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from gateway.edge.backend.resolver import Names, Unresolved
+from gateway.core.errors import BackendMalformed, BackendTimeout, GatewayError
+from gateway.core.model import Address
+from gateway.edge.backend.faults import ConnectTimeout, NameUnresolved, NothingListens
+from gateway.edge.backend.fetch import fetch
+from gateway.edge.backend.resolver import Names
 
 _HEALTH_TIMEOUT = 5.0  # seconds, for one try
 
@@ -69,38 +71,26 @@ class ChildFailed(Exception):
 
 
 async def ask_health(spec: ChildSpec, names: Names) -> str:
-    """One GET of the health path on a connection of its own (RFC 9112). Gives "" when a status of 2xx is the
-    answer, else what came instead. names: how the host of a child on TCP is resolved."""
+    """One GET of the health path on a connection of its own. Gives "" when a status of 2xx is the response,
+    else what came instead. names: how the host of a child on TCP is resolved."""
     url = urlsplit(spec.healthz)
-    target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    request = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    path = (url.path or "/") + (f"?{url.query}" if url.query else "")
+    where = spec.socket or url.netloc
+    address = Address(where, url.hostname or "", url.port or 0, spec.socket)
+    headers = (("Host", "localhost"), ("Connection", "close"))
     try:
-        async with asyncio.timeout(_HEALTH_TIMEOUT):
-            if spec.socket:
-                reader, writer = await asyncio.open_unix_connection(spec.socket)
-            else:
-                host, *_ = await names.find(url.hostname or "")
-                reader, writer = await asyncio.open_connection(host, url.port)
-            try:
-                writer.write(request.encode("ascii"))
-                status_line = await reader.readline()
-            finally:
-                writer.close()
-    except Unresolved as error:
-        return f"the name {url.hostname} has no address ({error})"
-    except (FileNotFoundError, ConnectionRefusedError):
-        return f"nothing listens on {spec.socket or url.netloc}"
-    except TimeoutError:
+        response = await fetch("GET", address, path, headers, _HEALTH_TIMEOUT, 0, names=names)
+    except NameUnresolved as error:
+        return f"the name {url.hostname} has no address ({error.reason})"
+    except NothingListens:
+        return f"nothing listens on {where}"
+    except (BackendTimeout, ConnectTimeout):
         return f"no answer within {_HEALTH_TIMEOUT:g} s"
-    except (OSError, ValueError):
-        return "the connection broke"
-    found = _STATUS(status_line)
-    if found is None:
+    except BackendMalformed:
         return "what answers there does not speak HTTP"
-    return "" if found[1].startswith(b"2") else f"it answered {found[1].decode()}"
-
-
-_STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])[ \r\n]").match
+    except GatewayError:
+        return "the connection broke"
+    return "" if 200 <= response.status < 300 else f"it answered {response.status}"
 
 
 def remove_stale_socket(path: str) -> bool:

@@ -16,6 +16,7 @@ from gateway.core.model import Address, Backend, Timeouts
 from gateway.core.policy.circuit import Failure
 from gateway.edge.backend.connection import Connection
 from gateway.edge.backend.exchange import Exchange
+from gateway.edge.backend.faults import FAILURES
 from gateway.edge.backend.pool import Pool, Pools
 from gateway.edge.backend.uploads import Turn
 from gateway.edge.lifetimes import Lifetime, Lifetimes
@@ -29,14 +30,6 @@ _DISCARD = 300.0  # seconds
 # to take so much of it between two checks.
 _SLOWEST = 16 * 1024  # bytes
 _CHECK = 1.0  # seconds
-
-
-# What an address is held to account for, by the code of the error.
-_FAILURES: dict[str, Failure] = {
-    "backend_reset": "reset",
-    "backend_malformed": "malformed",
-    "backend_timeout": "timeout",
-}
 
 
 class Seat(Protocol):
@@ -227,7 +220,7 @@ class ProxiedCall:
         """Hold the address to account, once for each exchange. A time-out counts only when the backend had
         the route's time for a first byte: a client may shorten its own, and could else have it shut for
         all."""
-        kind = _FAILURES.get(error.code)
+        kind = FAILURES.get(error.code)
         if kind is None or self.relay.begun or self._charged is self.exchange:
             return
         assert self.call.route is not None

@@ -15,13 +15,13 @@ from typing import Protocol
 from aiohttp import hdrs, web
 
 from gateway.call import Call
-from gateway.core.errors import BackendUnavailable, BadRequest, GatewayError, RequestTimeout
+from gateway.core.errors import BackendUnavailable, BadRequest, GatewayError
 from gateway.core.http import max_forwards, request_target
 from gateway.core.http.via import Via
 from gateway.core.model import Address, Backend, Timeouts
 from gateway.core.policy import deadline, retry
+from gateway.edge.backend import faults
 from gateway.edge.backend.connection import Connection
-from gateway.edge.backend.dial import NameUnresolved
 from gateway.edge.backend.exchange import Exchange
 from gateway.edge.backend.pool import Pool, Pools
 from gateway.edge.client import body
@@ -209,7 +209,7 @@ class Proxy:
                     await spool.fill(call)
             return await self._reach(call, timeouts, stream=stream)
         except TimeoutError:
-            raise RequestTimeout("The body did not come within the call's total time.", close=True) from None
+            raise faults.body_late() from None
         finally:
             call.client.when_gone(None)
 
@@ -270,7 +270,7 @@ class Proxy:
             except BackendUnavailable as error:
                 refused = error
                 if time >= own or perf_counter() - began < time:
-                    what = "its name is not resolved" if isinstance(error, NameUnresolved) else ""
+                    what = "its name is not resolved" if isinstance(error, faults.NameUnresolved) else ""
                     self._health.failed(address, "connect", what)
                 else:  # it had not the route's time to accept, only what the call had left of it
                     self._health.left(address, call)

@@ -402,12 +402,12 @@ async def test_a_probe_that_fails_by_a_bug_gives_back_its_seat_and_its_trial(
             health.failed(address, "connect")
         done = breaks(monkeypatch, owner, name)
         health.retry_now("app")
-        probes.look()
+        probes.send_due()
         await eventually(lambda: done and admission.in_use() == {"app": 0})
         assert not probes._out
         assert health.states()[0]["addresses"][0]["state"] == "open"
         health.retry_now("app")
-        probes.look()
+        probes.send_due()
         await eventually(lambda: health.is_closed(address))
         await eventually(lambda: admission.in_use() == {"app": 0})
         probes.close()

@@ -7,22 +7,16 @@ connection that comes second is closed: to a threaded server it would cost a thr
 from __future__ import annotations
 
 import asyncio
-import errno
 from collections.abc import Callable
 from typing import TypeVar
 
-from gateway.core.errors import BackendSaturated, BackendUnavailable
 from gateway.core.model import Address
-from gateway.edge.backend.resolver import Names, Unresolved
+from gateway.edge.backend import faults
+from gateway.edge.backend.resolver import Names
 
 _NEXT = 0.25  # seconds until the next address is tried beside the one before (RFC 8305 section 5)
-_NO_MORE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 P = TypeVar("P", bound=asyncio.Protocol)
-
-
-class NameUnresolved(BackendUnavailable):
-    """The backend's name has no address now."""
 
 
 async def dial(address: Address, names: Names, make: Callable[[], P], timeout: float) -> P:
@@ -37,17 +31,8 @@ async def dial(address: Address, names: Names, make: Callable[[], P], timeout: f
             found = await names.find(address.host)
             resolved = True
             return await _first(found, address, names, make)
-    except TimeoutError:
-        if not resolved and not address.path:
-            raise NameUnresolved("The backend's name was not resolved in time.") from None
-        raise BackendUnavailable("Connecting to the backend took too long.") from None
-    except Unresolved:
-        raise NameUnresolved("The backend's name cannot be resolved.") from None
-    except OSError as error:
-        if error.errno in _NO_MORE:
-            detail = "The gateway has no file descriptor left for a connection to the backend."
-            raise BackendSaturated(detail) from None
-        raise BackendUnavailable("The backend does not accept connections.") from None
+    except OSError as error:  # TimeoutError and Unresolved among them
+        raise faults.while_connecting(error, resolved=resolved or bool(address.path)) from None
 
 
 async def _first(found: tuple[str, ...], address: Address, names: Names, make: Callable[[], P]) -> P:

@@ -11,18 +11,12 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
-from gateway.core.errors import (
-    BackendMalformed,
-    BackendReset,
-    BackendTimeout,
-    GatewayError,
-    InternalError,
-    RequestTimeout,
-)
+from gateway.core.errors import BackendMalformed, GatewayError, InternalError
 from gateway.core.http import response_head
 from gateway.core.http.chunks import MAX_WORK, ChunkedReader
 from gateway.core.http.response_head import ResponseHead
 from gateway.core.model import Timeouts
+from gateway.edge.backend import faults
 from gateway.edge.backend.connection import USER, Connection
 
 _MAX_INTERIM = 16
@@ -259,11 +253,11 @@ class Exchange:
             return
         head = self.head
         if head is None:
-            self._fail(BackendReset("The backend closed the connection before it answered."))
+            self._fail(faults.connection_lost(head_came=False))
         elif not head.bodyless and head.length < 0 and not head.chunked:
             self._finish(surplus=False)  # a body that ends with the connection
         else:
-            self._fail(BackendReset("The backend's answer was cut off."))
+            self._fail(faults.connection_lost(head_came=True))
 
     @property
     def heard(self) -> bool:
@@ -283,12 +277,9 @@ class Exchange:
         if sink is not None:
             if self.head is None and not self.sent and self._connection.writable is None:
                 # The backend takes all that there is: it is the client who is late.
-                text = "The body did not come within the call's total time."
-                sink.fail(RequestTimeout(text, close=True))
-            elif self.head is None:
-                sink.fail(BackendTimeout("The backend's answer did not begin in time."))
+                sink.fail(faults.body_late())
             else:
-                sink.fail(BackendTimeout("The backend's answer stalled, or took too long in all."))
+                sink.fail(faults.response_late(head_came=self.head is not None))
         return not self.done
 
     def discard(self, until: float) -> None:

@@ -16,7 +16,8 @@ from gateway.core.errors import BackendUnavailable
 from gateway.core.model import Address
 from gateway.edge.backend import resolver
 from gateway.edge.backend.connection import Connection
-from gateway.edge.backend.dial import NameUnresolved, dial
+from gateway.edge.backend.dial import dial
+from gateway.edge.backend.faults import NameUnresolved, NothingListens
 from gateway.edge.backend.pool import Pools
 from gateway.edge.backend.resolver import FAILED, FRESH, STALE, Names, Unresolved
 from gateway.edge.reading import ReadTurns
@@ -210,7 +211,7 @@ async def test_all_that_refuse_are_one_refusal_and_a_name_without_an_address_is_
         pass
     server.addresses["many"] = ("127.0.0.1", "127.0.0.2")
     names = Names(server)
-    for host, kind in (("many", BackendUnavailable), ("nobody", NameUnresolved)):
+    for host, kind in (("many", NothingListens), ("nobody", NameUnresolved)):
         address = Address("x", host, port)
         with pytest.raises(BackendUnavailable) as raised:
             await dial(address, names, lambda address=address: Connection(address, ReadTurns()), END)  # type: ignore[misc]

@@ -14,7 +14,7 @@ from gateway.core.http.via import Via
 from gateway.core.model import Address, Timeouts
 from gateway.edge.backend.connection import Connection
 from gateway.edge.backend.exchange import Exchange, Sink
-from gateway.edge.reading import Reads
+from gateway.edge.reading import ReadTurns
 from gateway.edge.response.relay import Relay
 from gateway.edge.spool import Spools
 from tests.fakes import answer
@@ -115,7 +115,7 @@ class Chain:
             threaded=False,
         )
         self.copy = Copy(self.relay)
-        self.connection = Connection(Address("a", "127.0.0.1", 1), Reads())
+        self.connection = Connection(Address("a", "127.0.0.1", 1), ReadTurns())
         self.connection.connection_made(cast(Any, Transport()))
         exchange = Exchange(self.connection, "GET", self.copy, Timeouts(), 0.0, lambda _, keep: None)
         self.relay.follow(exchange)
