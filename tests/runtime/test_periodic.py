@@ -28,12 +28,13 @@ from gateway.limits import quotas
 from gateway.limits.quotas import Quotas
 from gateway.runtime import periodic
 from gateway.runtime.periodic import Boundary, PeriodicTask
+from gateway.store.feeds import Feeds
 from gateway.store.json.large import Jobs
-from gateway.store.mongo import changes as mongo_changes
+from gateway.store.mongo.changes import MongoChangeLog
 from gateway.store.mongo.large import Few
 from gateway.store.mongo.write import sweep as mongo_sweep
 from gateway.store.mongo.write.sweep import Sweeper as MongoSweeper
-from gateway.store.sqlite import changes as sqlite_changes
+from gateway.store.sqlite.changes import SQLiteChangeLog
 from gateway.store.sqlite.write import sweep as sqlite_sweep
 from tests import harness
 from tests.eventually import eventually
@@ -292,7 +293,7 @@ async def test_the_sweep_of_mongodb_goes_on_with_the_next_collection(monkeypatch
 
 
 async def test_the_poll_of_sqlites_feeds_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_changes, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(SQLiteChangeLog, "POLL_SECONDS", 0.001)
     asked: list[str] = []
 
     class Files:
@@ -302,7 +303,7 @@ async def test_the_poll_of_sqlites_feeds_goes_on(monkeypatch: pytest.MonkeyPatch
                 raise sqlite3.DatabaseError("the file is damaged")
             return len(asked)
 
-    feeds = sqlite_changes.Feeds(cast(Any, Files()), cast(Any, None))
+    feeds = Feeds(SQLiteChangeLog(cast(Any, Files()), cast(Any, None)))
     feeds._join("broken")
     event = feeds._join("good")
     for _ in range(3):
@@ -317,9 +318,9 @@ async def test_the_poll_of_sqlites_feeds_goes_on(monkeypatch: pytest.MonkeyPatch
 async def test_the_poll_of_mongodbs_feeds_goes_on(
     rows: list[dict[str, Any] | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mongo_changes, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(MongoChangeLog, "POLL_SECONDS", 0.001)
     driver = Driver(rows)
-    feeds = mongo_changes.Feeds(cast(Any, driver), Jobs(), Few(), supported=True)
+    feeds = Feeds(MongoChangeLog(cast(Any, driver), Jobs(), Few(), supported=True))
     event = feeds._join("good")
     await eventually(lambda: driver.asked > 3)
     driver.rows = [{"t": "good", "q": 7}]

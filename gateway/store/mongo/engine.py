@@ -17,11 +17,12 @@ from gateway.core.errors import StoreUnavailable
 from gateway.core.model import TenantId
 from gateway.runtime.fair_seats import FairSeats
 from gateway.runtime.periodic import PeriodicTask
+from gateway.store.feeds import Feeds
 from gateway.store.filter import regex
 from gateway.store.json.large import Jobs
 from gateway.store.model.cursor import MIN_KEY_BYTES
 from gateway.store.model.write import NO_QUOTA, Quota
-from gateway.store.mongo.changes import Feeds
+from gateway.store.mongo.changes import MongoChangeLog
 from gateway.store.mongo.driver import Driver, Server, Taken, Unusable
 from gateway.store.mongo.large import Few, Rows
 from gateway.store.mongo.rows import INDEXES, META
@@ -137,9 +138,9 @@ class MongoDocumentStore:
         for name, indexes in INDEXES.items():
             await self._driver.create(name, indexes)
         self._cursor_key = await self._shared_key(self._cursor_key)
-        feeds = Feeds(self._driver, self._jobs, self._few, supported=self._server.replica_set)
+        log = MongoChangeLog(self._driver, self._jobs, self._few, supported=self._server.replica_set)
         shared = self._writing, Counter[str](), self._query_seconds, self._jobs, self._seats
-        self._services = Services(feeds, *shared)
+        self._services = Services(Feeds(log), *shared)
         self._sweeper = Sweeper(self._driver, lambda name: self._writes(name, NO_QUOTA))
         self._sweeper.start()
 

@@ -15,6 +15,7 @@ from gateway.core.errors import NotFound, NotSupportedByStore, TenantLimit
 from gateway.core.model import TenantId
 from gateway.runtime.fair_seats import FairSeats
 from gateway.store.bulk import check_count
+from gateway.store.feeds import Feeds
 from gateway.store.filter import nodes
 from gateway.store.filter.nodes import EVERYTHING, Node
 from gateway.store.json.large import Jobs
@@ -31,7 +32,6 @@ from gateway.store.model.projection import WHOLE, Projection
 from gateway.store.model.query import DEFAULT_LIMIT, Page, Query
 from gateway.store.model.write import MAX_BULK, Create, Delete, Outcome, Replace, Update, Write, Written
 from gateway.store.mongo import collections as mongo_collections
-from gateway.store.mongo.changes import Feeds
 from gateway.store.mongo.read import query as mongo_query
 from gateway.store.mongo.read.query import LargeFound, Listed, Turn
 from gateway.store.mongo.rows import joined

@@ -17,12 +17,13 @@ from gateway.core.errors import StoreUnavailable
 from gateway.core.model import TenantId
 from gateway.runtime import durable, threads
 from gateway.runtime.scheduling import NICER, give_way, processors
+from gateway.store.feeds import Feeds
 from gateway.store.filter import regex
 from gateway.store.json.large import Jobs
 from gateway.store.model.cursor import MIN_KEY_BYTES
 from gateway.store.model.write import NO_QUOTA, Quota
 from gateway.store.port import Capability
-from gateway.store.sqlite.changes import Feeds
+from gateway.store.sqlite.changes import SQLiteChangeLog
 from gateway.store.sqlite.files.open_files import MAX_LOG_BYTES, Files
 from gateway.store.sqlite.read.export import Exports
 from gateway.store.sqlite.read.inline import Inline
@@ -119,7 +120,7 @@ class SQLiteDocumentStore:
         most, log = self._max_open_tenants, self._max_log_bytes
         files = Files(self._folder, self._writers, most, self._max_tenant_bytes, self._jobs, log)
         reads = Reads(files, self._readers, processors(), self._query_seconds)
-        exports, feeds = Exports(files, reads, max(1, most // 2)), Feeds(files, reads)
+        exports, feeds = Exports(files, reads, max(1, most // 2)), Feeds(SQLiteChangeLog(files, reads))
         files.on_changed, files.on_log_full = feeds.notify, exports.cut_off
         slices = Slices(files, self._pace)
         self._services = Services(files, reads, Inline(files), exports, feeds, slices, set(), self._jobs)

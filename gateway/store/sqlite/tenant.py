@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 from gateway.core.errors import IdempotencyRunning, NotFound, forget_traces
 from gateway.core.model import TenantId
 from gateway.store.bulk import AtomicFailure, check_count
+from gateway.store.feeds import Feeds
 from gateway.store.filter import nodes
 from gateway.store.filter import parse as filters
 from gateway.store.filter.nodes import EVERYTHING, Node
@@ -39,7 +40,6 @@ from gateway.store.model.write import (
 from gateway.store.schema.checks import Checks, with_checks, with_schemas
 from gateway.store.sqlite import collections as sqlite_collections
 from gateway.store.sqlite import documents as sqlite_documents
-from gateway.store.sqlite.changes import Feeds
 from gateway.store.sqlite.files.open_files import Files
 from gateway.store.sqlite.read import query as sqlite_query
 from gateway.store.sqlite.read.export import Exports

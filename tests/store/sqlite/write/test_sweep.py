@@ -5,11 +5,12 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import aclosing, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from gateway.core.errors import Gone, QuotaExceeded
+from gateway.store.feeds import EventIds
 from gateway.store.model import collection
 from gateway.store.model.change import RETAINED_CHANGES, RETAINED_SECONDS
 from gateway.store.model.idempotency import IDEMPOTENCY_SECONDS, IdempotencyKey
@@ -189,12 +190,13 @@ async def test_a_feed_does_not_join_a_reading_that_began_before_the_news(store: 
         await anext(feed)
         waiting = asyncio.ensure_future(anext(feed))  # so that the tenant has a feed to wake
         await head_start(0.02)
-        epoch, seq = await feeds._begin("acme", ("changes", "c"), tenant._cursors, None)
-        feeds._reads = Slow()  # type: ignore[assignment]
-        early = asyncio.ensure_future(feeds._read("acme", "c", epoch, seq, tenant._cursors))
+        log, ids = cast(Any, feeds._log), EventIds(tenant._cursors, "c")
+        position = await log.begin("acme", ids, None)
+        log._reads = Slow()
+        early = asyncio.ensure_future(feeds._read("acme", "c", ids, position))
         await read.wait()
         made = await tenant.create("c", {})
-        late = asyncio.ensure_future(feeds._read("acme", "c", epoch, seq, tenant._cursors))
+        late = asyncio.ensure_future(feeds._read("acme", "c", ids, position))
         go_on.set()
         assert (await early).changes.items == ()
         assert [change.id for change in (await late).changes.items] == [made.id]
