@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field
 from typing import Any
 
-from gateway.core.errors import BadRequest
+from gateway.core.errors import BadRequest, IdempotencyMismatch, IdempotencyRunning
 from gateway.store.json.strict import dumps
 from gateway.store.model.document import Document
 from gateway.store.model.write import Outcome, Written
@@ -47,6 +47,18 @@ class IdempotencyKey:
     def __post_init__(self) -> None:
         if not 1 <= len(self.key) <= MAX_KEY or not all(" " <= c <= "~" for c in self.key):
             raise BadRequest(f"An Idempotency-Key is 1 to {MAX_KEY} visible ASCII characters.")
+
+    def require_same(self, fingerprint: bytes) -> None:
+        """fingerprint: of the request that is remembered with the key. Raises IdempotencyMismatch for another
+        one than its own."""
+        if fingerprint != self.fingerprint:
+            detail = "This Idempotency-Key came with another request before. Choose a new one."
+            raise IdempotencyMismatch(detail)
+
+
+def still_running() -> IdempotencyRunning:
+    """The error of a key whose first request has not ended."""
+    return IdempotencyRunning("The first request with this Idempotency-Key has not ended.")
 
 
 def result_to_text(result: Result) -> str:

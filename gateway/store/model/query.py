@@ -6,13 +6,19 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from gateway.store.filter.nodes import EVERYTHING, Node
+from gateway.store.filter.nodes import canonical as canonical_filter
 from gateway.store.model.projection import WHOLE, Projection
 from gateway.store.model.sort import SortKey
+from gateway.store.model.sort import canonical as canonical_sort
 
 T = TypeVar("T")
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 1000
+PAGE_BYTES = 4 * 1024 * 1024  # a page ends early when its documents together are larger
+QUERY_SECONDS = 10.0  # after which a list is given up
+MAX_EXPORTS = 4  # of one tenant at a time
+EXPORT_CHUNK_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,10 @@ class Query:
     cursor: str | None = None
     fields: Projection = WHOLE
     count: bool = False
+
+    def scope(self, collection: str) -> tuple[str, ...]:
+        """What a cursor of this list of a collection is signed over."""
+        return "list", collection, canonical_filter(self.filter), canonical_sort(self.sort)
 
 
 @dataclass(frozen=True, slots=True)

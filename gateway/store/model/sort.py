@@ -28,6 +28,9 @@ class SortKey:
     descending: bool = False
 
 
+ID_KEY = SortKey(ID)
+
+
 def parse(text: str) -> tuple[SortKey, ...]:
     """The sort of a query, `-a,b.c`. Raises BadRequest."""
     keys = []
@@ -45,6 +48,27 @@ def parse(text: str) -> tuple[SortKey, ...]:
 def canonical(keys: tuple[SortKey, ...]) -> str:
     """One text for a sort, for what is signed over it."""
     return ",".join(("-" if key.descending else "+") + ".".join(key.path) for key in keys)
+
+
+def with_tie_breaker(sort: tuple[SortKey, ...]) -> tuple[SortKey, ...]:
+    """Keys that no two documents share, the last of which is the id; whatever stands behind the id in the
+    sort decides nothing."""
+    for index, key in enumerate(sort):
+        if key.path == ID:
+            return sort[: index + 1]
+    return (*sort, ID_KEY)
+
+
+def end_of_prefix(prefix: str) -> str | None:
+    """The first text behind all that begin with the prefix, by code point; None: there is none."""
+    while prefix:
+        following = ord(prefix[-1]) + 1
+        if 0xD800 <= following <= 0xDFFF:  # surrogates are no characters
+            following = 0xE000
+        if following <= 0x10FFFF:
+            return prefix[:-1] + chr(following)
+        prefix = prefix[:-1]
+    return None
 
 
 def sort_value(

@@ -38,8 +38,7 @@ from gateway.core.errors import (
 )
 from gateway.core.process import mongo_uri
 from gateway.store.mongo import raw as mongo_raw
-from gateway.store.mongo import refusals
-from gateway.store.mongo.log import Log
+from gateway.store.mongo import server_errors
 from gateway.store.mongo.rows import BATCH, Index, Row
 
 T = TypeVar("T")
@@ -92,7 +91,7 @@ class Driver:
         self.name = mongo_uri.without_secrets(uri)
         self._application = application or _NoApplication()
         self._service: Any = None
-        self._log = Log(self.name)
+        self._log = server_errors.ServerLog(self.name)
         self._away_until = 0.0
 
     @property
@@ -296,9 +295,9 @@ class Driver:
         except errors.PyMongoError as error:
             raise self._translate(error) from None
         except errors.DocumentTooLarge:
-            raise refusals.too_large() from None
+            raise server_errors.too_large() from None
         except (InvalidDocument, InvalidStringData, OverflowError, UnicodeEncodeError):
-            raise refusals.not_accepted() from None
+            raise server_errors.not_accepted() from None
         except BSONError as error:
             self._log.report(type(error).__name__, "a row cannot be encoded or decoded; report this")
             raise _away() from None
@@ -307,14 +306,14 @@ class Driver:
 
     def _translate(self, error: errors.PyMongoError) -> Exception:
         code = _code(error)
-        if code in refusals.DUPLICATE:
+        if code in server_errors.DUPLICATE:
             return Taken()
-        if error.has_error_label("TransientTransactionError") or code in refusals.CONFLICT:
+        if error.has_error_label("TransientTransactionError") or code in server_errors.CONFLICT:
             return Lost()
-        refusal = refusals.of(code)
+        refusal = server_errors.refusal(code)
         if refusal is not None:
             return refusal
-        if code in refusals.NO_SPACE:
+        if code in server_errors.NO_SPACE:
             self._log.report("OutOfDiskSpace", "the server's disk is full; make room")
             return InsufficientStorage("There is no room for this write. Nothing was changed.")
         self._log.report(*_reason(error))
@@ -357,7 +356,7 @@ def _away(kind: type[StoreUnavailable] = StoreUnavailable) -> GatewayError:
 
 def _is_refusal(error: Exception) -> bool:
     """Whether the server refuses who asks, and not what is asked."""
-    return _code(error) in refusals.REFUSED_USER
+    return _code(error) in server_errors.REFUSED_USER
 
 
 def _is_of_names(error: Exception) -> bool:

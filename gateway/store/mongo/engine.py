@@ -21,6 +21,7 @@ from gateway.store.feeds import Feeds
 from gateway.store.filter import regex
 from gateway.store.json.large import Jobs
 from gateway.store.model.cursor import MIN_KEY_BYTES
+from gateway.store.model.query import QUERY_SECONDS
 from gateway.store.model.write import NO_QUOTA, Quota
 from gateway.store.mongo.changes import MongoChangeLog
 from gateway.store.mongo.driver import Driver, Server, Taken, Unusable
@@ -34,7 +35,6 @@ from gateway.store.port import Capability
 _log = logging.getLogger(__name__)
 
 MIN_VERSION = (4, 4)
-QUERY_SECONDS = 10.0
 SEATS = 3  # lists that the event loop works for by turns, and for no longer than SEATS * STEP at a time
 CONNECT_SECONDS = 1.0  # between two looks whether a server that was away at the start is there
 _CURSOR_KEY = "cursor_key"

@@ -17,7 +17,7 @@ from bson.errors import InvalidBSON, InvalidDocument, InvalidStringData
 from bson.int64 import Int64
 
 from gateway.store.json.large import LIGHT_BYTES, LIGHT_VALUES
-from gateway.store.mongo import refusals
+from gateway.store.mongo import server_errors
 from gateway.store.mongo.rows import Row
 
 RAW = "raw"  # in the head of a large row: its bytes
@@ -68,9 +68,9 @@ def encode(row: Row) -> bytes:
     try:
         raw = bson.encode(row)
     except (InvalidDocument, InvalidStringData, OverflowError, UnicodeEncodeError):
-        raise refusals.not_accepted() from None
+        raise server_errors.not_accepted() from None
     if len(raw) > MAX_BYTES:
-        raise refusals.too_large()
+        raise server_errors.too_large()
     return raw
 
 

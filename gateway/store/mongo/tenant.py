@@ -16,12 +16,10 @@ from gateway.core.model import TenantId
 from gateway.runtime.fair_seats import FairSeats
 from gateway.store.bulk import check_count
 from gateway.store.feeds import Feeds
-from gateway.store.filter import nodes
 from gateway.store.filter.nodes import EVERYTHING, Node
 from gateway.store.json.large import Jobs
 from gateway.store.json.representation import line_parts
 from gateway.store.model import instants
-from gateway.store.model import sort as sorts
 from gateway.store.model.change import Changes
 from gateway.store.model.collection import Collection, CollectionSettings, from_data
 from gateway.store.model.cursor import Cursors
@@ -29,7 +27,8 @@ from gateway.store.model.document import UNCONDITIONAL, Document, Members, Preco
 from gateway.store.model.idempotency import IdempotencyKey, Result, renewed
 from gateway.store.model.patch import MergePatch, Patch
 from gateway.store.model.projection import WHOLE, Projection
-from gateway.store.model.query import DEFAULT_LIMIT, Page, Query
+from gateway.store.model.query import DEFAULT_LIMIT, EXPORT_CHUNK_BYTES, MAX_EXPORTS, Page, Query
+from gateway.store.model.sort import SortKey
 from gateway.store.model.write import MAX_BULK, Create, Delete, Outcome, Replace, Update, Write, Written
 from gateway.store.mongo import collections as mongo_collections
 from gateway.store.mongo.read import query as mongo_query
@@ -37,16 +36,13 @@ from gateway.store.mongo.read.query import LargeFound, Listed, Turn
 from gateway.store.mongo.rows import joined
 from gateway.store.mongo.write.ahead import Ahead
 from gateway.store.mongo.write.bulk import Bulk
-from gateway.store.mongo.write.idempotency import Finish, Once
+from gateway.store.mongo.write.idempotency import Finish, IdempotencyStore
 from gateway.store.mongo.write.writes import Undo, Writes
 from gateway.store.schema.checks import with_schemas
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-MAX_EXPORTS = 4
-CHUNK_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +68,7 @@ class MongoTenantStore:
         self._weight = weight
         self._writes = writes
         self._services = services
-        self._once = Once(writes)
+        self._idempotency = IdempotencyStore(writes)
         self._cursors = Cursors(cursor_key, tenant)
 
     async def work(self, function: Callable[P, R], *args: P.args, **more: P.kwargs) -> R:
@@ -151,7 +147,7 @@ class MongoTenantStore:
         if idempotency is None:
             return await self._finished(bulk.run(None, atomic=atomic))
         outcomes = await self._finished(
-            self._once.run(idempotency, lambda finish: bulk.run(finish, atomic=atomic))
+            self._idempotency.run(idempotency, lambda finish: bulk.run(finish, atomic=atomic))
         )
         assert isinstance(outcomes, tuple)
         return outcomes
@@ -159,7 +155,7 @@ class MongoTenantStore:
     # --- lists and changes ---
 
     async def list(self, collection: str, query: Query) -> Page[Document]:
-        scope = ("list", collection, nodes.canonical(query.filter), sorts.canonical(query.sort))
+        scope = query.scope(collection)
         position = None if query.cursor is None else self._cursors.open(scope, query.cursor)
         listed = await self._listed(collection, query.filter, query.sort, query.fields)
         try:
@@ -203,7 +199,7 @@ class MongoTenantStore:
             async for item in found:
                 for part in line_parts(item):
                     chunk += part
-                if len(chunk) >= CHUNK_BYTES:
+                if len(chunk) >= EXPORT_CHUNK_BYTES:
                     break
         listed.turn.sit(None)
         return bytes(chunk)
@@ -261,7 +257,7 @@ class MongoTenantStore:
         self,
         collection: str,
         node: Node,
-        sort: tuple[sorts.SortKey, ...],
+        sort: tuple[SortKey, ...],
         fields: Projection = WHOLE,
     ) -> Listed:
         deadline = time.monotonic() + self._services.query_seconds
@@ -294,7 +290,7 @@ class MongoTenantStore:
         if idempotency is None:
             return await self._finished(run(None))
         counts = not isinstance(write, Delete)
-        result: Result = await self._finished(self._once.run(idempotency, run, counts=counts))
+        result: Result = await self._finished(self._idempotency.run(idempotency, run, counts=counts))
         if idempotency.replayed and isinstance(result, Written) and not result.document.whole:
             result = renewed(result, await self._read(collection, result.document.id))
         assert result is None or isinstance(result, Written)

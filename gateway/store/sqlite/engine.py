@@ -21,6 +21,7 @@ from gateway.store.feeds import Feeds
 from gateway.store.filter import regex
 from gateway.store.json.large import Jobs
 from gateway.store.model.cursor import MIN_KEY_BYTES
+from gateway.store.model.query import QUERY_SECONDS
 from gateway.store.model.write import NO_QUOTA, Quota
 from gateway.store.port import Capability
 from gateway.store.sqlite.changes import SQLiteChangeLog
@@ -36,7 +37,6 @@ from gateway.store.sqlite.write.writers import Writers
 
 READER_THREADS = 4 * 64  # a read keeps its thread between two slices: of MAX_QUERIES of each open tenant
 MAX_OPEN_TENANTS = 64
-QUERY_SECONDS = 10.0
 LEFT_SECONDS = 600.0  # a file that was begun so long ago was left by a process that was killed
 PACE = Pace()
 MIN_SQLITE = (3, 38, 0)  # the JSON operators and STRICT tables

@@ -8,21 +8,19 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapp
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
-from gateway.core.errors import IdempotencyRunning, NotFound, forget_traces
+from gateway.core.errors import NotFound, forget_traces
 from gateway.core.model import TenantId
 from gateway.store.bulk import AtomicFailure, check_count
 from gateway.store.feeds import Feeds
-from gateway.store.filter import nodes
 from gateway.store.filter import parse as filters
 from gateway.store.filter.nodes import EVERYTHING, Node
 from gateway.store.json.large import Jobs, is_light
 from gateway.store.model import instants
-from gateway.store.model import sort as sorts
 from gateway.store.model.change import Changes
 from gateway.store.model.collection import Collection, CollectionSettings, from_data
 from gateway.store.model.cursor import Cursors
 from gateway.store.model.document import UNCONDITIONAL, Document, Members, Precondition
-from gateway.store.model.idempotency import IdempotencyKey
+from gateway.store.model.idempotency import IdempotencyKey, still_running
 from gateway.store.model.patch import MergePatch, Patch
 from gateway.store.model.projection import WHOLE, project
 from gateway.store.model.query import DEFAULT_LIMIT, Page, Query
@@ -39,14 +37,12 @@ from gateway.store.model.write import (
 )
 from gateway.store.schema.checks import Checks, with_checks, with_schemas
 from gateway.store.sqlite import collections as sqlite_collections
-from gateway.store.sqlite import documents as sqlite_documents
 from gateway.store.sqlite.files.open_files import Files
 from gateway.store.sqlite.read import query as sqlite_query
 from gateway.store.sqlite.read.export import Exports
 from gateway.store.sqlite.read.inline import MAX_BYTES, Inline, Look, may_be_short
 from gateway.store.sqlite.read.query import Listed
 from gateway.store.sqlite.read.reads import Reading, Reads
-from gateway.store.sqlite.write import idempotency as sqlite_idempotency
 from gateway.store.sqlite.write import operations
 from gateway.store.sqlite.write.slices import Slices
 from gateway.store.sqlite.write.transaction import Operation, Transaction
@@ -99,14 +95,7 @@ class SQLiteTenantStore:
         return document
 
     async def read(self, collection: str, identifier: str) -> Document:
-        document = self.read_now(collection, identifier)
-        if document is None:
-            now = instants.now()
-            document = await self._services.reads.query(
-                self._name,
-                lambda connection: sqlite_documents.read(connection, collection, identifier, now),
-                self._weight,
-            )
+        document = await self._services.reads.read(self._name, collection, identifier, self._weight)
         if document is None:
             raise NotFound()
         return document
@@ -168,7 +157,7 @@ class SQLiteTenantStore:
     # --- lists and changes ---
 
     async def list(self, collection: str, query: Query) -> Page[Document]:
-        scope = ("list", collection, nodes.canonical(query.filter), sorts.canonical(query.sort))
+        scope = query.scope(collection)
         position = None if query.cursor is None else self._cursors.open(scope, query.cursor)
         listed = Listed(collection, query.filter, query.sort, instants.now())
         large = filters.is_large(query.filter)
@@ -270,10 +259,10 @@ class SQLiteTenantStore:
             return await self._checked(operation)
         running, key = self._services.running, (self._name, idempotency.key)
         if key in running:
-            raise IdempotencyRunning("The first request with this Idempotency-Key has not ended.")
-        once = sqlite_idempotency.once(idempotency, collection, operation)
+            raise still_running()
+        remembered = operations.remembered(idempotency, collection, operation)
         running.add(key)
-        writing = self._checked(once)
+        writing = self._checked(remembered)
         return await _to_its_end(writing, lambda: running.discard(key))
 
     async def _checked(self, operation: Callable[[Transaction], Any]) -> Any:

@@ -11,10 +11,8 @@ from typing import Any
 
 from gateway.store.filter.nodes import Compare
 from gateway.store.model.indexing import ENTRY_TEXT, entry, is_cut
-from gateway.store.model.sort import RANK_NUMBER, RANK_TEXT, SortValue, rank
+from gateway.store.model.sort import RANK_NUMBER, RANK_TEXT, SortValue, end_of_prefix, rank
 
-_LAST = 0x10FFFF
-_SURROGATES = range(0xD800, 0xE000)
 _RESIDUE = 0x8000  # so that what is added stays positive
 
 
@@ -49,14 +47,9 @@ def between(node: Compare) -> dict[str, str]:
 def beginning_with(text: str) -> dict[str, str]:
     """The bounds of the keys of all texts that begin so."""
     text = text[:ENTRY_TEXT]
-    while text and ord(text[-1]) == _LAST:
-        text = text[:-1]
-    if not text:
-        return {"$gte": str(RANK_TEXT), "$lt": str(RANK_TEXT + 1)}
-    after = ord(text[-1]) + 1
-    if after in _SURROGATES:
-        after = _SURROGATES.stop
-    return {"$gte": f"{RANK_TEXT}{text}", "$lt": f"{RANK_TEXT}{text[:-1]}{chr(after)}"}
+    end = end_of_prefix(text)
+    behind = str(RANK_TEXT + 1) if end is None else f"{RANK_TEXT}{end}"
+    return {"$gte": f"{RANK_TEXT}{text}", "$lt": behind}
 
 
 def equal_to(value: Any) -> str:

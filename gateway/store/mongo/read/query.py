@@ -11,7 +11,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from gateway.core.errors import QueryTooSlow
 from gateway.runtime.fair_seats import Seat
 from gateway.store.filter import parse as filters
 from gateway.store.filter.matcher import matches
@@ -19,7 +18,9 @@ from gateway.store.filter.nodes import EVERYTHING, ID, Node, Path
 from gateway.store.json.large import Jobs
 from gateway.store.model.document import Document
 from gateway.store.model.projection import WHOLE, Projection
-from gateway.store.model.sort import SortKey
+from gateway.store.model.query import PAGE_BYTES
+from gateway.store.model.sort import ID_KEY, SortKey, with_tie_breaker
+from gateway.store.mongo import server_errors
 from gateway.store.mongo.driver import Driver
 from gateway.store.mongo.large import Rows, light_document
 from gateway.store.mongo.raw import RAW
@@ -31,13 +32,9 @@ from gateway.store.mongo.state import State
 
 T = TypeVar("T")
 
-# A page ends early when its documents together are larger, so that no page holds gigabytes.
-PAGE_BYTES = 4 * 1024 * 1024
-
 _META = ("id", "v", "i", "cr", "mo", "x")
 STEP = 0.002  # seconds of the event loop
 _FETCHED = 100  # documents that are read together by their ids
-_ID_KEY = SortKey(ID)
 
 
 class LargeFound(Exception):
@@ -100,11 +97,8 @@ class Listed:
 
     @property
     def keys(self) -> tuple[SortKey, ...]:
-        """Keys that no two documents share; whatever stands behind the id decides nothing."""
-        for index, sort_key in enumerate(self.sort):
-            if sort_key.path == ID:
-                return self.sort[: index + 1]
-        return (*self.sort, _ID_KEY)
+        """Those of the order, the last of which is the id."""
+        return with_tie_breaker(self.sort)
 
     def query(self, *conditions: Row) -> Row:
         narrowed = mongo_filter.narrow(self.node, self.state.usable)
@@ -124,7 +118,7 @@ class Listed:
     def require_time(self) -> None:
         """Raises QueryTooSlow past the deadline."""
         if time.monotonic() > self.deadline:
-            raise _too_slow()
+            raise server_errors.too_slow()
 
     async def in_time(self, work: Coroutine[Any, Any, T]) -> T:
         """What work in a worker process gives. Raises QueryTooSlow past the deadline, and LargeFound."""
@@ -135,7 +129,7 @@ class Listed:
             async with asyncio.timeout(self.seconds if self.deadline < math.inf else None):
                 return await self.turn.apart(work)
         except TimeoutError:
-            raise _too_slow() from None
+            raise server_errors.too_slow() from None
 
     async def position(self, row: Row, keys: Sequence[SortKey]) -> Position:
         """Where a row stands in these keys."""
@@ -290,7 +284,7 @@ def _server_fields(listed: Listed) -> list[str] | None:
     usable = listed.state.usable
     if len(listed.keys) > 2:
         return None
-    if listed.keys == (_ID_KEY,) or listed.keys == (SortKey(ID, True),):
+    if listed.keys == (ID_KEY,) or listed.keys == (SortKey(ID, True),):
         return ["_id"]
     for sort_key in listed.keys:
         if sort_key.path in OWN:
@@ -386,8 +380,3 @@ async def _read(driver: Driver, listed: Listed, wanted: Sequence[str]) -> Mappin
         async for row in held:
             found[row["id"]] = await listed.document(row)
     return found
-
-
-def _too_slow() -> QueryTooSlow:
-    detail = "The query took too long. Narrow it with a filter, declare an index, or sort by id."
-    return QueryTooSlow(detail, retry_after=5)

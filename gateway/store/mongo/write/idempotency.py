@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from gateway.core.errors import IdempotencyMismatch, IdempotencyRunning
 from gateway.store.model import instants
 from gateway.store.model.document import new_incarnation
 from gateway.store.model.idempotency import (
@@ -16,6 +15,7 @@ from gateway.store.model.idempotency import (
     remembered_size,
     result_from_text,
     result_to_text,
+    still_running,
 )
 from gateway.store.mongo.driver import Lost, Taken
 from gateway.store.mongo.rows import IDEMPOTENCY, Row, date, joined
@@ -27,8 +27,8 @@ LEASE_SECONDS = 90.0
 Finish = Callable[[Any, Result], Awaitable[None]]
 
 
-class Once:
-    """One tenant's keys."""
+class IdempotencyStore:
+    """The idempotency keys of one tenant."""
 
     def __init__(self, writes: Writes) -> None:
         self._writes = writes
@@ -55,7 +55,7 @@ class Once:
             held = self._query(key, {"lease": lease})
             change = {"$set": change, "$unset": {"x": ""}}
             if not await self._driver.update(IDEMPOTENCY, held, change, session):
-                raise _running()
+                raise still_running()
             await self._writes.hold(session, size)
 
         try:
@@ -87,16 +87,10 @@ class Once:
                     await self._writes.hold(None, -known.get("n", 0))
                     return None
                 continue
-            if bytes(known["f"]) != key.fingerprint:
-                detail = "This Idempotency-Key came with another request before. Choose a new one."
-                raise IdempotencyMismatch(detail)
+            key.require_same(bytes(known["f"]))
             if not known["result"]:
-                raise _running()
+                raise still_running()
             return str(known["result"])
 
     def _query(self, key: IdempotencyKey, *conditions: Row) -> Row:
         return {"$and": [{"_id": joined(self._tenant, key.key)}, {"t": self._tenant}, *conditions]}
-
-
-def _running() -> IdempotencyRunning:
-    return IdempotencyRunning("The first request with this Idempotency-Key has not ended.")

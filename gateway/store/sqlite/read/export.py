@@ -18,15 +18,13 @@ from gateway.core.errors import StoreUnavailable, TenantLimit
 from gateway.store.filter import parse as filters
 from gateway.store.filter.nodes import Node
 from gateway.store.json.representation import line_of
+from gateway.store.model.query import EXPORT_CHUNK_BYTES, MAX_EXPORTS
 from gateway.store.sqlite import errors
 from gateway.store.sqlite.files.connections import open_reader
 from gateway.store.sqlite.files.open_files import Files, TenantFile
 from gateway.store.sqlite.read.filter import Filter
 from gateway.store.sqlite.read.reads import STEPS, Reading, Reads, Use
 from gateway.store.sqlite.read.statement import Bound, key_of
-
-MAX_OPEN = 4  # exports of one tenant: each keeps the log from being moved into the file
-CHUNK_SIZE = 256 * 1024  # bytes of documents
 
 
 class Exports:
@@ -42,9 +40,9 @@ class Exports:
     async def export(
         self, name: str, collection: str, node: Node, now: float, weight: float = 1.0
     ) -> AsyncGenerator[bytes, None]:
-        """See port.TenantStore.export."""
-        if self._open[name] >= MAX_OPEN:
-            raise TenantLimit(f"{MAX_OPEN} exports of the tenant are open already.", retry_after=10)
+        """See port.TenantStore.export. Each keeps the log from being moved into the file."""
+        if self._open[name] >= MAX_EXPORTS:
+            raise TenantLimit(f"{MAX_EXPORTS} exports of the tenant are open already.", retry_after=10)
         if len(+self._open) >= self._most and not self._open[name]:
             raise StoreUnavailable("Too many exports are open.", retry_after=10)
         self._open[name] += 1
@@ -123,7 +121,7 @@ class _Export:
         for identifier, data in self._rows:
             lines += line_of(identifier, data)
             size += len(data)
-            if size >= CHUNK_SIZE:
+            if size >= EXPORT_CHUNK_BYTES:
                 break
         return b"".join(lines)
 

@@ -28,14 +28,12 @@ from gateway.store.model.sort import (
     RANK_TEXT,
     SortKey,
     SortValue,
+    end_of_prefix,
     rank,
     sort_value,
 )
-from gateway.store.sqlite.read.plan import after_all_with
 from gateway.store.sqlite.read.statement import WHOLE_TEXT, Bound, apart, json_path, key_of
 from gateway.store.sqlite.read.texts import PIECE, Texts
-
-_ID_KEY = SortKey(ID)
 
 
 class Place(NamedTuple):
@@ -53,14 +51,6 @@ class Place(NamedTuple):
 
 
 Position = Sequence[Place]
-
-
-def with_tie_breaker(sort: tuple[SortKey, ...]) -> tuple[SortKey, ...]:
-    """Keys that no two documents share; whatever stands behind the id decides nothing."""
-    for index, key in enumerate(sort):
-        if key.path == ID:
-            return sort[: index + 1]
-    return (*sort, _ID_KEY)
 
 
 class Order:
@@ -157,7 +147,7 @@ class Order:
         if not key.descending:
             value = self._bound.bind(begin)
             return here, ">=", value if walked else f"({RANK_TEXT}, {value})"
-        end = after_all_with(begin)
+        end = end_of_prefix(begin)
         if end is None:
             return ("1", "=", "1") if walked else (here, "<", f"({RANK_TEXT + 1}, -1)")
         value = self._bound.bind(end)

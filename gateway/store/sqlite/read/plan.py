@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.store.filter.nodes import ID, Compare, Eq, In, Node, Or, Text, conjuncts
 from gateway.store.model.indexing import ENTRY_TEXT, entry
-from gateway.store.model.sort import RANK_TEXT, SortKey, SortValue, rank
+from gateway.store.model.sort import RANK_TEXT, SortKey, SortValue, end_of_prefix, rank
 from gateway.store.sqlite.write.state import StoredIndex
 
 FEW = 2000  # so many documents are sorted sooner than an order is walked
@@ -167,19 +167,7 @@ def _range(index: StoredIndex, comparisons: list[Compare]) -> Condition:
 
 def _prefix(index: StoredIndex, text: str) -> Condition:
     begin = text[:ENTRY_TEXT]
-    end = after_all_with(begin)
+    end = end_of_prefix(begin)
     if end is None:
         return Condition(index, "e.r = ? AND e.val >= ?", (RANK_TEXT, begin))
     return Condition(index, "e.r = ? AND e.val >= ? AND e.val < ?", (RANK_TEXT, begin, end))
-
-
-def after_all_with(begin: str) -> str | None:
-    """The first text behind all that begin with `begin`; None: there is none."""
-    while begin:
-        following = ord(begin[-1]) + 1
-        if 0xD800 <= following <= 0xDFFF:  # surrogates are no characters
-            following = 0xE000
-        if following <= 0x10FFFF:
-            return begin[:-1] + chr(following)
-        begin = begin[:-1]
-    return None

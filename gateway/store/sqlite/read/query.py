@@ -14,23 +14,20 @@ from typing import Any
 
 from gateway.store.filter.nodes import EVERYTHING, Node
 from gateway.store.model.document import Document
-from gateway.store.model.query import Page
-from gateway.store.model.sort import SortKey, SortValue
+from gateway.store.model.query import PAGE_BYTES, Page
+from gateway.store.model.sort import SortKey, SortValue, with_tie_breaker
 from gateway.store.sqlite import documents as sqlite_documents
 from gateway.store.sqlite import errors
 from gateway.store.sqlite.read import order as sqlite_order
 from gateway.store.sqlite.read import plan as sqlite_plan
 from gateway.store.sqlite.read import walk as sqlite_walk
 from gateway.store.sqlite.read.filter import Filter
-from gateway.store.sqlite.read.order import Order, Position, with_tie_breaker
+from gateway.store.sqlite.read.order import Order, Position
 from gateway.store.sqlite.read.plan import SCAN, Condition, Plan, Union
 from gateway.store.sqlite.read.statement import Bound, json_path, key_of
 from gateway.store.sqlite.read.texts import Texts
 from gateway.store.sqlite.read.walk import bind_all
 from gateway.store.sqlite.write.state import StoredIndex, read_indexes
-
-# A page ends early when its documents together are larger, so that no page holds gigabytes.
-PAGE_BYTES = 4 * 1024 * 1024
 
 # The writer counts; what has expired since is few, and found by its index.
 _COUNT_ALL = f"""

@@ -22,6 +22,7 @@ from gateway.runtime.fair_seats import FairSeats, Seat
 from gateway.runtime.process_pool import JobTooCostly
 from gateway.store.filter import regex
 from gateway.store.json.large import Jobs
+from gateway.store.model import instants
 from gateway.store.model.document import Document
 from gateway.store.sqlite import documents, errors
 from gateway.store.sqlite.files.open_files import MAX_WAITING, Files, TenantFile
@@ -248,6 +249,17 @@ class Reads:
             if errors.primary_code(error) == sqlite3.SQLITE_BUSY:
                 return False, None
             raise self._failure(error, file) from None
+
+    async def read(self, name: str, collection: str, identifier: str, weight: float) -> Document | None:
+        """A document, on the event loop where that settles it, and else in a reader thread. Raises as query
+        does."""
+        settled, document = self.read_inline(name, collection, identifier)
+        if settled:
+            return document
+        now = instants.now()
+        return await self.query(
+            name, lambda connection: documents.read(connection, collection, identifier, now), weight
+        )
 
     async def query(self, name: str, work: Callable[[sqlite3.Connection], T], weight: float = 1.0) -> T:
         """Run `work` in a reader thread. It ends when the caller is cancelled. Raises TenantQueueFull,

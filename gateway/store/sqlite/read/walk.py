@@ -77,11 +77,7 @@ class Walk:
         if not self._straight:
             return self._find_opposite(found, limit, here)
         if len(found) < limit:
-            matching = self._next(here, after, limit - len(found))
-            if [1 for _, value in matching if type(value) is str and len(value) >= ENTRY_TEXT]:
-                self._take(found, matching, limit)
-            else:
-                found += [identifier for identifier, _ in matching]
+            self._take(found, self._next(here, after, limit - len(found)), limit)
         return found
 
     def _find_opposite(self, found: list[str], limit: int, here: SortValue | None) -> list[str]:
@@ -100,12 +96,9 @@ class Walk:
             if not is_last:
                 del groups[-1]  # there may be more of it
             identifiers = [row[2] for _, group in groups for row in reversed(group)]
+            values = {identifier: value for _, value, identifier in rows}
             matching = self._matching(identifiers, limit - len(found))
-            long = {row[2]: row[1] for row in rows if type(row[1]) is str and len(row[1]) >= ENTRY_TEXT}
-            if long:
-                self._take(found, [(identifier, long.get(identifier)) for identifier in matching], limit)
-            else:
-                found += matching
+            self._take(found, [(identifier, values[identifier]) for identifier in matching], limit)
             if is_last:
                 break
             here = groups[-1][0]
@@ -115,10 +108,13 @@ class Walk:
     def _take(self, found: list[str], matching: list[tuple[str, Any]], limit: int) -> None:
         """Add documents that match, each with the value of its entry: all that have these values, or as many
         as there may be."""
+        cut = {value for _, value in matching if type(value) is str and len(value) >= ENTRY_TEXT}
+        if not cut:
+            found += [identifier for identifier, _ in matching]
+            return
         for value, group in groupby(matching, key=itemgetter(1)):
             identifiers = [identifier for identifier, _ in group]
-            may_be_cut = type(value) is str and len(value) >= ENTRY_TEXT
-            if may_be_cut and (len(identifiers) > 1 or len(found) + 1 == limit):
+            if value in cut and (len(identifiers) > 1 or len(found) + 1 == limit):
                 identifiers = self._alike((RANK_TEXT, value), limit - len(found), None)
             found += identifiers
 

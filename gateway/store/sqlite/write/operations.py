@@ -21,6 +21,15 @@ from gateway.store.model.document import (
     new_id,
     to_text,
 )
+from gateway.store.model.idempotency import (
+    IDEMPOTENCY_SECONDS,
+    IdempotencyKey,
+    Result,
+    remembered_size,
+    renewed,
+    result_from_text,
+    result_to_text,
+)
 from gateway.store.model.patch import BeyondBounds, LargePatch, Patch, apply
 from gateway.store.model.write import (
     BulkBudget,
@@ -39,7 +48,13 @@ from gateway.store.sqlite.write.state import State
 from gateway.store.sqlite.write.transaction import Transaction
 
 Data = dict[str, Any]
+
 ENTRY_COST = 256  # bytes that an entry of an index counts in the cost of a bulk
+
+_READ_KEY = "SELECT fingerprint, result FROM idempotency WHERE key = ? AND at > ?"
+_FORGET_KEY = "DELETE FROM idempotency WHERE key = ?"  # an old one; REPLACE would not count it off
+_STORE_KEY = "INSERT INTO idempotency (key, fingerprint, at, result) VALUES (?, ?, ?, ?)"
+
 
 
 class Prepared:
@@ -109,6 +124,43 @@ def bulk(
         return found.outcomes
 
     return run
+
+
+def remembered(
+    key: IdempotencyKey, collection: str, operation: Callable[[Transaction], Any]
+) -> Callable[[Transaction], Any]:
+    """An operation on a collection that is done once however often it is sent: it gives its result, which is
+    stored in its transaction, or the one that was stored before. Raises IdempotencyMismatch, and
+    QuotaExceeded when there is no room to store it, unless it was a deletion."""
+
+    def run(transaction: Transaction) -> Any:
+        known = transaction.connection.execute(
+            _READ_KEY, (key.key, transaction.now - IDEMPOTENCY_SECONDS)
+        ).fetchone()
+        if known is None:
+            result = operation(transaction)
+            text = result_to_text(result)
+            if result is not None:
+                transaction.require_bytes(remembered_size(key, text))
+            transaction.connection.execute(_FORGET_KEY, (key.key,))
+            transaction.connection.execute(_STORE_KEY, (key.key, key.fingerprint, transaction.now, text))
+            transaction.states.recount()
+            return result
+        fingerprint, text = known
+        key.require_same(fingerprint)
+        key.replayed = True
+        result = result_from_text(text)
+        return renewed(result, _unchanged(transaction, collection, result))
+
+    return run
+
+
+def _unchanged(transaction: Transaction, collection: str, result: Result) -> Document | None:
+    if not isinstance(result, Written) or result.document.whole:
+        return None
+    state = transaction.states.get(collection)
+    current, expires = read_any(transaction.connection, state.key, result.document.id)
+    return None if expires is not None and expires <= transaction.now else current
 
 
 def remove(transaction: Transaction, state: State, current: Document) -> None:
