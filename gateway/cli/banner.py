@@ -15,7 +15,7 @@ from gateway.auth.keys import KeysUnusable
 from gateway.cli import console
 from gateway.cli import demo as trying
 from gateway.core.errors import GatewayError
-from gateway.core.routing.compile import DOCUMENTS
+from gateway.core.routing.compile_routes import DOCUMENTS
 from gateway.edge.client.listener import reachable
 
 L = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from gateway.config import source, strict_yaml
 from gateway.config.strict_yaml import YamlDocument
 from gateway.core.front_page import FrontPage
 from gateway.core.model import Backend
-from gateway.core.routing.check import compile_data
+from gateway.core.routing.compile import compile_data
 from gateway.core.routing.problems import Problem, Problems, by_line
 from gateway.runtime import files, threads
 from gateway.runtime.periodic import Boundary, PeriodicTask

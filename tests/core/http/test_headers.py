@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.core.errors import BadRequest
 from gateway.core.http import head, headers, response_head
 from gateway.core.model import Identity, TenantId, TrustedProxies
-from gateway.core.routing.check import compile_data
+from gateway.core.routing.compile import compile_data
 
 HOP_BY_HOP = ["Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection",
               "TE", "Trailer", "Transfer-Encoding", "Upgrade"]  # fmt: skip

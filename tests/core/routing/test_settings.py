@@ -15,7 +15,7 @@ from gateway.core.front_page import FrontPage
 from gateway.core.model import Backend, Timeouts, WebSocketRule
 from gateway.core.policy.circuit import HealthRule
 from gateway.core.policy.limits import LimitRules, Rate
-from gateway.core.routing.check import compile_data
+from gateway.core.routing.compile import compile_data
 from gateway.core.routing.problems import Problem, Problems
 from gateway.core.routing.settings import (
     BackendSettings,

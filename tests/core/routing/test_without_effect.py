@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from gateway.core.model import Backend, Route
-from gateway.core.routing.check import compile_data
+from gateway.core.routing.compile import compile_data
 from gateway.core.routing.problems import Problem, Problems
 from gateway.core.routing.settings import (
     BackendSettings,
