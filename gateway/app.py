@@ -30,9 +30,9 @@ from gateway.core.routing.problems import Problem
 from gateway.documents.changes import Feeds
 from gateway.documents.target import Documents
 from gateway.edge.backend.pool import Pools
-from gateway.edge.client.holding import Memory
 from gateway.edge.client.listener import Listener, reachable
-from gateway.edge.client.places import public_room
+from gateway.edge.client.memory import RequestMemory
+from gateway.edge.client.slots import public_limits
 from gateway.edge.lifetimes import Lifetimes
 from gateway.edge.response.front_page import FrontPageTarget
 from gateway.edge.spool import Spools
@@ -124,12 +124,12 @@ class Gateway:
         self.store = document_store(config.store_uri, secret, application, patient=True, jobs=jobs)
         self.via = config.own_via(secret)
         self.feeds = Feeds(self.lifetimes)
-        bodies, self.memory = Budget(config.body_memory), Memory(config.memory)
+        bodies, self.memory = Budget(config.body_memory), RequestMemory(config.memory)
         self.documents = Documents(self.store, self.feeds, bodies, self.admission.enter)
         told, routing = (self._applied, self._refused), Path(config.routing)
         self.live = ConfigService(routing, self._target, self.sockets, *told, judge=self._own_addresses)
         self.life = Life(self._policies())
-        self.listener = Listener(self.life, public_room(interpreter.descriptors()), memory=self.memory)
+        self.listener = Listener(self.life, public_limits(interpreter.descriptors()), memory=self.memory)
         self._commands = config.commands if supervise else ()
         self.supervisor = Supervisor([])
         self._instrument()

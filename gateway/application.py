@@ -22,7 +22,7 @@ from gateway.admin.serve import AdminService
 from gateway.app import Gateway
 from gateway.call import Snapshot
 from gateway.core.process.settings import parse_process
-from gateway.edge.client import places
+from gateway.edge.client import slots
 from gateway.edge.client.listener import Listener, ListenError, bind_all
 from gateway.process import interpreter, signals
 from gateway.process.last_resort import LastResort
@@ -132,7 +132,7 @@ class GatewayApplication(asab.Application):
         gateway = self.gateway
         pages = AdminService(container.WebApp, lambda: gateway.draining, lambda: gateway.live.current)
         await pages.setup()
-        self._admin = Listener(pages, places.admin_room(interpreter.descriptors()), accept_at_once=1)
+        self._admin = Listener(pages, slots.admin_limits(interpreter.descriptors()), accept_batch=1)
         self._admin.take(sockets, self._admin_key)
         await self._admin.open()
 

@@ -125,7 +125,7 @@ class Life:
             self._send(call, client, response)
             return
         call.on_end = None
-        client.work(self._serve(call, client))
+        client.run(self._serve(call, client))
 
     def _ended(self, call: Call, delivery: Delivery) -> None:
         """A call without a task is over: its response has left, or an error is the response."""
@@ -143,7 +143,7 @@ class Life:
     def _send(self, call: Call, client: ClientConnection, response: web.StreamResponse) -> None:
         """Write an answer that has not left by itself. It says whether the connection ends with it."""
         if isinstance(response, web.Response):
-            if not (call.keep_alive and client.goes_on) or call.waits_for_word:
+            if not (call.keep_alive and client.can_keep_alive) or call.waits_for_word:
                 response.force_close()
             raw = reply.as_bytes(call, response)
             call.status, call.bytes_out = response.status, len(raw)

@@ -60,7 +60,7 @@ class AdminService:
         self, client: ClientConnection, request: Request, request_body: bytes, content: RequestStream | None
     ) -> None:
         """Answer it. No page takes a body: one that is there is thrown away, as long as that is worth it."""
-        client.work(self._serve(client, request, content))
+        client.run(self._serve(client, request, content))
 
     def holder(self, request: Request, peer: str) -> str:
         return peer
@@ -87,7 +87,7 @@ class AdminService:
         if not isinstance(response, web.Response):
             response = reply.problem(call, InternalError())
         call.id = response.headers.get(REQUEST_ID, call.id)
-        if not (call.keep_alive and client.goes_on) or call.waits_for_word:
+        if not (call.keep_alive and client.can_keep_alive) or call.waits_for_word:
             response.force_close()
         raw = reply.as_bytes(call, response)
         if client.transport is not None:

@@ -22,7 +22,7 @@ from gateway.app import Gateway
 from gateway.core.model import Address, Backend
 from gateway.core.process import listeners
 from gateway.edge.client.listener import Listener
-from gateway.edge.client.places import EVERYTHING, Room
+from gateway.edge.client.slots import UNLIMITED, ConnectionLimits
 from tests import harness
 from tests.eventually import eventually
 from tests.fakes import RawClient
@@ -55,13 +55,13 @@ class Admin:
 
 
 @asynccontextmanager
-async def admin_of(folder: Path, room: Room = EVERYTHING, **more: Any) -> AsyncIterator[Admin]:
+async def admin_of(folder: Path, limits: ConnectionLimits = UNLIMITED, **more: Any) -> AsyncIterator[Admin]:
     async with harness.running(folder, ROUTING, **more) as gateway:
         app = web.Application()
         admin.install(app, gateway)
         service = AdminService(app, lambda: gateway.draining, lambda: gateway.live.current)
         await service.setup()
-        listener = Listener(service, room)
+        listener = Listener(service, limits)
         listener.bind([("127.0.0.1", 0)])
         await listener.open()
         async with aiohttp.ClientSession() as session:
@@ -449,7 +449,7 @@ async def test_pages_are_made_one_at_a_time_and_probes_do_not_wait_for_them(tmp_
 
 
 async def test_heads_that_never_end_keep_nobody_from_the_admin_listener(tmp_path: Path) -> None:
-    async with admin_of(tmp_path, Room(8, 2**20)) as asked:
+    async with admin_of(tmp_path, ConnectionLimits(8, 2**20)) as asked:
         held = [await RawClient.connect(asked.address) for _ in range(40)]
         for client in held:
             client.send(b"GET /livez HTTP/1.1\r\nX: ")

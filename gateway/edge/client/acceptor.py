@@ -17,14 +17,14 @@ import sys
 from collections.abc import Callable
 from time import monotonic
 
-from gateway.edge.client.places import Places
+from gateway.edge.client.slots import ConnectionSlots
 
 L = logging.getLogger(__name__)
 _PAUSE = 0.1  # seconds without accepting, once the process has no descriptor left
-_SAID_AGAIN = 60.0  # seconds between two lines about that
+_LOG_INTERVAL = 60.0  # seconds between two lines about that
 # Seconds for handshakes under way at the end: their last packet is still on its way to us.
 _HANDSHAKES = 0.1
-_NO_MORE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 MakeProtocol = Callable[[], asyncio.Protocol]
 
@@ -32,63 +32,65 @@ MakeProtocol = Callable[[], asyncio.Protocol]
 class Acceptor:
     """Accepts on one socket, from `start` to `stop`, which closes it.
 
-    make: a connection's protocol. places: whether it may stay; else it is closed at once. at_once:
-    connections in a turn of the loop, some 50 µs each.
+    make: makes the protocol of a connection. slots: say whether it may stay; else it is closed at once.
+    batch: connections in a turn of the loop, some 50 µs each.
     """
 
-    def __init__(self, sock: socket.socket, make: MakeProtocol, places: Places, at_once: int) -> None:
+    def __init__(self, sock: socket.socket, make: MakeProtocol, slots: ConnectionSlots, batch: int) -> None:
         self._sock = sock
         self._make = make
-        self._places = places
-        self._at_once = at_once
+        self._slots = slots
+        self._batch = batch
         self._loop = asyncio.get_running_loop()
-        self._begun: set[asyncio.Task[object]] = set()
-        self._again: asyncio.TimerHandle | None = None
-        self._said_at = 0.0
-        self._open = False
+        self._beginning: set[asyncio.Task[object]] = set()
+        self._retry: asyncio.TimerHandle | None = None
+        self._logged_at = 0.0
+        self._is_open = False
 
     def start(self) -> None:
-        self._open = True
-        self._loop.add_reader(self._sock, self._accept, self._at_once)
+        """Accept from now on. The socket listens already."""
+        self._is_open = True
+        self._loop.add_reader(self._sock, self._accept, self._batch)
 
     async def stop(self) -> None:
-        """Take what the kernel has accepted, and close the socket: who comes later is refused."""
-        if not self._open:
+        """Take what the kernel has accepted, and close the socket: clients that come later are refused."""
+        if not self._is_open:
             self._sock.close()
             return
-        self._open = False
-        _begin_no_handshake(self._sock)
+        self._is_open = False
+        _ignore_new_handshakes(self._sock)
         self._accept(sys.maxsize)
         if not _is_loopback(self._sock):
             await asyncio.sleep(_HANDSHAKES)
         else:
             await asyncio.sleep(0)
         self._loop.remove_reader(self._sock)
-        if self._again is not None:
-            self._again.cancel()
+        if self._retry is not None:
+            self._retry.cancel()
         self._accept(sys.maxsize)
         self._sock.close()
-        if self._begun:
-            await asyncio.wait(self._begun)
+        if self._beginning:
+            await asyncio.wait(self._beginning)
 
     def _accept(self, most: int) -> None:
+        """Take up to so many connections."""
         for _ in range(most):
             try:
                 connection, _ = self._sock.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                if error.errno not in _NO_MORE:
+                if error.errno not in _OUT_OF_RESOURCES:
                     continue  # that connection is gone already (accept(2): ECONNABORTED and others)
                 self._pause(error)
                 return
-            if not self._places.has_room():
+            if not self._slots.admit():
                 connection.close()
                 continue
             connection.setblocking(False)
             made = self._loop.create_task(self._begin(connection))
-            self._begun.add(made)
-            made.add_done_callback(self._begun.discard)
+            self._beginning.add(made)
+            made.add_done_callback(self._beginning.discard)
 
     async def _begin(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError):  # its client has reset it by now
@@ -97,22 +99,22 @@ class Acceptor:
     def _pause(self, error: OSError) -> None:
         """The socket stays readable as long as somebody waits there: to try again at once, again and again,
         would leave no time for the connections whose end gives a descriptor back."""
-        self._places.make_room()
+        self._slots.evict()
         now = monotonic()
-        if not self._said_at or now - self._said_at >= _SAID_AGAIN:
-            self._said_at = now
+        if not self._logged_at or now - self._logged_at >= _LOG_INTERVAL:
+            self._logged_at = now
             L.error(
                 "no new connection can be taken (%s): idle ones are closed for it. Raise the limit of open"
                 " files of this process (ulimit -n, LimitNOFILE, ulimits)",
                 error.strerror,
             )
-        if self._open and self._again is None:
+        if self._is_open and self._retry is None:
             self._loop.remove_reader(self._sock)
-            self._again = self._loop.call_later(_PAUSE, self._go_on)
+            self._retry = self._loop.call_later(_PAUSE, self._resume)
 
-    def _go_on(self) -> None:
-        self._again = None
-        if self._open:
+    def _resume(self) -> None:
+        self._retry = None
+        if self._is_open:
             self.start()
 
 
@@ -135,7 +137,7 @@ _NO_SYN = b"".join(
 )
 
 
-def _begin_no_handshake(sock: socket.socket) -> None:
+def _ignore_new_handshakes(sock: socket.socket) -> None:
     """Let the kernel ignore new clients from now on, and finish with those whose handshake has begun.
 
     Between the last accept(2) and the close of the socket one more could come, and would be reset. A client

@@ -15,15 +15,18 @@ from gateway.core.errors import BodyTooLarge, RequestTimeout
 from gateway.core.http.head import check_expect
 from gateway.core.policy.deadline import BodyAllowance
 
-MOST = 128 * 1024  # bytes that wait for who reads; beyond it the client has to wait
+_STREAM_LIMIT = 128 * 1024  # bytes that wait to be read; beyond it the client has to wait
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class RequestStream:
-    """What was fed waits until it is read. on_full: called when the client has to wait; on_room: when it was
-    read, and the client may go on. fed: bytes so far. waiting: those of them that nobody has read."""
+    """What was fed waits until it is read.
 
-    __slots__ = ("_ended", "_error", "_full", "_on_full", "_on_room", "_pieces", "_reading", "fed", "waiting")
+    on_full: called when the client has to wait. on_room: called when all of it was read, so that the client
+    may go on. fed: bytes so far. waiting: those of them that nobody has read.
+    """
+
+    __slots__ = ("_ended", "_error", "_full", "_on_full", "_on_room", "_pieces", "_wakeup", "fed", "waiting")
 
     def __init__(self, on_full: Callable[[], None], on_room: Callable[[], None]) -> None:
         self._on_full = on_full
@@ -31,19 +34,20 @@ class RequestStream:
         self._pieces: list[bytes] = []
         self._error: Exception | None = None
         self._ended = self._full = False
-        self._reading: asyncio.Future[None] | None = None
+        self._wakeup: asyncio.Future[None] | None = None
         self.fed = self.waiting = 0
 
     # --- for the connection ---
 
     def feed(self, piece: bytes) -> None:
+        """A piece of the body came; it may be empty."""
         if not piece:
             return
         self._pieces.append(piece)
         self.fed += len(piece)
         self.waiting += len(piece)
         self._wake()
-        if self.waiting > MOST and not self._full:
+        if self.waiting > _STREAM_LIMIT and not self._full:
             self._full = True
             self._on_full()
 
@@ -60,10 +64,10 @@ class RequestStream:
         self._wake()
 
     def _wake(self) -> None:
-        if self._reading is not None and not self._reading.done():
-            self._reading.set_result(None)
+        if self._wakeup is not None and not self._wakeup.done():
+            self._wakeup.set_result(None)
 
-    # --- for who reads ---
+    # --- for the task that reads ---
 
     @property
     def has_ended(self) -> bool:
@@ -71,20 +75,20 @@ class RequestStream:
         return self._ended
 
     async def read(self) -> bytes:
-        """What has come since the last time, at least a byte; empty at the end. Raises what `fail` was told,
-        once, and ConnectionResetError after that."""
+        """What has come since the last time, at least a byte; empty at the end. Raises the error given to
+        `fail`, once, and ConnectionResetError after that."""
         while not (self._pieces or self._ended or self._error is not None):
-            self._reading = asyncio.get_running_loop().create_future()
+            self._wakeup = asyncio.get_running_loop().create_future()
             try:
-                await self._reading
+                await self._wakeup
             finally:
-                self._reading = None
+                self._wakeup = None
         if self._error is not None:
             error, self._error = self._error, ConnectionResetError("The body has ended before its end.")
             try:
                 raise error
             finally:
-                del error  # it names this frame
+                del error  # breaks the reference cycle of the error, its traceback and this frame
         pieces, self._pieces = self._pieces, []
         self.waiting = 0
         self._full = False
@@ -100,8 +104,8 @@ def announced_length(call: Call) -> int | None:
 
 
 def check(call: Call) -> None:
-    """Refuse by the head, before a byte is read, and by what came whole. Raises BodyTooLarge,
-    ExpectationFailed."""
+    """Refuse a body by the head, before a byte is read, or by its size when it came whole. Raises
+    BodyTooLarge, ExpectationFailed."""
     assert call.route is not None
     head = call.head
     if head.expect:
@@ -114,7 +118,7 @@ def check(call: Call) -> None:
 async def chunks(call: Call) -> AsyncIterator[bytes]:
     """The body as it arrives. Raises BodyTooLarge, RequestTimeout (between two chunks, or it comes too
     slowly), BadRequest, and ConnectionError when the client left: that is nobody's error, the call ends as
-    499. The time in which nobody asks for the next chunk is not the client's."""
+    499. Only the time in which a chunk is waited for counts as the client's."""
     content, route = call.content, call.route
     assert route is not None
     if content is None:
@@ -122,7 +126,7 @@ async def chunks(call: Call) -> AsyncIterator[bytes]:
         if call.body:
             yield call.body
         return
-    _continue(call)
+    _send_continue(call)
     allowance = BodyAllowance(route.timeouts.body, route.timeouts.body_rate)
     while True:
         began = monotonic()
@@ -130,7 +134,7 @@ async def chunks(call: Call) -> AsyncIterator[bytes]:
             async with asyncio.timeout(allowance.left):
                 chunk = await content.read()
         except TimeoutError:
-            if content.fed > call.bytes_in:  # they came, and it is we who were late to look
+            if content.fed > call.bytes_in:  # bytes came, and it is we who were late to read them
                 continue
             raise RequestTimeout(allowance.too_slow(), close=True) from None
         if not chunk:
@@ -143,8 +147,8 @@ async def chunks(call: Call) -> AsyncIterator[bytes]:
 
 
 async def read(call: Call) -> bytes:
-    """The whole body. Errors as in `chunks`, and where its memory is counted as of Held.grow: before a byte
-    is read, if its length is announced."""
+    """The whole body. Raises as `chunks` does; where its memory is counted (call.held), also as Held.grow
+    does: before a byte is read, if its length is announced."""
     held = call.held
     if call.content is None:
         if held is not None:
@@ -162,8 +166,8 @@ async def read(call: Call) -> bytes:
     return whole.getvalue()
 
 
-def _continue(call: Call) -> None:
-    """RFC 9110 section 10.1.1: the client waits for our word before it sends its body."""
+def _send_continue(call: Call) -> None:
+    """100 Continue, if the client waits for it before it sends its body (RFC 9110 section 10.1.1)."""
     client = call.client
     if call.waits_for_word and client is not None and client.transport is not None:
         call.continued = True

@@ -1,4 +1,4 @@
-"""One client's connection: its bytes become requests, one at a time, and the answers keep their order.
+"""One client's connection: its bytes become requests, one at a time, and the responses keep their order.
 
 Requests are read by our own reader (intake.py), so that what a client sends has one reading, and are handed
 over whole or with a stream of their body. What one client sends holds up no other: what was sent ahead, and
@@ -20,36 +20,43 @@ from gateway.core.errors import GatewayError, RequestTimeout
 from gateway.core.fairness.turns import Turns
 from gateway.core.http.request_reader import Request
 from gateway.edge.client.body import RequestStream
-from gateway.edge.client.holding import SMALL, Memory
 from gateway.edge.client.intake import AHEAD, BODY, TURN, Intake
 from gateway.edge.client.linger import Lingering
-from gateway.edge.client.liveness import Unread, may_still_read, waiting
+from gateway.edge.client.liveness import StallWatch, receive_queue, watch_half_closed
+from gateway.edge.client.memory import SMALL, RequestMemory
 from gateway.edge.reading import ReadTurns
 from gateway.edge.response import reply
 
 L = logging.getLogger(__name__)
 KEEP_ALIVE = 65.0  # seconds that a client's idle connection stays open
 HEAD_TIME = 10.0  # seconds that a request's head may take from its first byte
-REST_TIME = 10.0  # seconds that the rest of a body may take whose request is answered
+REST_TIME = 10.0  # seconds that the rest of a body may take whose request has its response
 READ_TIME = 60.0  # seconds that a client may take no byte of what waits for it
 _FEW = 16 * 1024  # bytes sent ahead, from which on more is read: each read moves what is left together once
 
 
 class Service(Protocol):
-    """Who serves requests.
-
-    serve: one request. request_body: all of its body; or content: the body as it comes. It ends with
-    `ClientConnection.done`. holder: whose request it is, for taking turns. gone: told of a request whose
-    client left before its turn. refused: told of what never became a request: why, the peer, and the request
-    as far as it could be read; gives the whole answer.
-    """
+    """Serves the requests of a listener."""
 
     def serve(
         self, client: ClientConnection, request: Request, request_body: bytes, content: RequestStream | None
-    ) -> None: ...
-    def holder(self, request: Request, peer: str) -> str: ...
-    def gone(self, request: Request, peer: str) -> None: ...
-    def refused(self, error: GatewayError, peer: str, request: Request | None) -> bytes: ...
+    ) -> None:
+        """One request, with all of its body, or (content) with a stream of it. It ends with
+        `ClientConnection.done`."""
+        ...
+
+    def holder(self, request: Request, peer: str) -> str:
+        """The tenant or the address that a request counts for, where requests take turns."""
+        ...
+
+    def gone(self, request: Request, peer: str) -> None:
+        """The client left before its request had its turn."""
+        ...
+
+    def refused(self, error: GatewayError, peer: str, request: Request | None) -> bytes:
+        """What came never became a request. request: as far as it could be read. Gives the whole
+        response."""
+        ...
 
 
 class ClientConnection(Intake):
@@ -59,12 +66,12 @@ class ClientConnection(Intake):
     connections while it is open. keep_alive: seconds that it may be idle.
     peer: the client's address, "" of a unix socket. writing_paused: what was written waits for the client.
     serving: the task that serves the request in hand, if it needs one. idle_since: when the last request
-    ended, on the monotonic clock. on_gone: see `when_gone`.
+    ended, on the monotonic clock.
     """
 
     __slots__ = (
-        "_connections", "_ending", "_has_turn", "_keep_alive", "_service", "_unread", "_wants_to_go_on",
-        "idle_since", "on_gone", "peer", "serving", "writing_paused",
+        "_connections", "_ending", "_has_turn", "_keep_alive", "_next_waits", "_on_gone", "_service",
+        "_stall", "idle_since", "peer", "serving", "writing_paused",
     )  # fmt: skip
 
     def __init__(
@@ -74,7 +81,7 @@ class ClientConnection(Intake):
         reads: ReadTurns,
         connections: set[ClientConnection],
         keep_alive: float = KEEP_ALIVE,
-        memory: Memory | None = None,
+        memory: RequestMemory | None = None,
     ) -> None:
         super().__init__(turns, reads, memory)
         self.peer = ""
@@ -83,12 +90,12 @@ class ClientConnection(Intake):
         self._connections = connections
         self._keep_alive = keep_alive
         self.idle_since = monotonic()
-        self._unread = Unread()
+        self._stall = StallWatch()
         self._ending = False
-        self._wants_to_go_on = False  # what was sent ahead waits until the client has read
+        self._next_waits = False  # what was sent ahead waits until the client has read
         self._has_turn = False  # the next request waited for its turn already
         self.serving: asyncio.Task[None] | None = None
-        self.on_gone: Callable[[], object] | None = None
+        self._on_gone: Callable[[], object] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
@@ -106,12 +113,12 @@ class ClientConnection(Intake):
         self.request = request
         if len(body) > SMALL:
             self._body_size = len(body)
-            if (error := self._count()) is not None:
+            if (error := self._count_memory()) is not None:
                 self._refuse(error, request)
                 return
         if self._has_turn:
             self._has_turn = False
-        elif not self._turns.is_free():
+        elif not self._turns.try_begin():
             holder = self._service.holder(request, self.peer)
             self._turns.later(holder, partial(self._begin, request, body, content))
             return
@@ -127,35 +134,75 @@ class ClientConnection(Intake):
         else:
             self._service.gone(request, self.peer)
 
-    # --- who serves the request in hand (as in gateway.call.Client) ---
+    def done(self, *, keep_alive: bool, expected: bool = True) -> None:
+        """The request in hand has its response (or its client is gone). keep_alive: the response lets the
+        connection go on. expected: the client expects its end, so it may be closed at once if all of the
+        request has come."""
+        request = self.request
+        if request is None:
+            return
+        self.busy = False
+        self.serving = self.request = self._content = None
+        self._body_size = 0
+        if self._memory.size:
+            self._count_memory()
+        if self.transport is None:
+            return
+        whole = self._reader.whole and not self.broken
+        if not (keep_alive and self.can_keep_alive):
+            if expected and whole and not self._reader.held:
+                self._close_transport()
+            else:
+                self.linger()
+        elif whole:
+            self._request_over(request)
+        else:
+            self._discarding_since = monotonic()
+            self.resume_reading(BODY | AHEAD)
+            if not self._rest_scheduled:
+                self._discard_rest()  # the end of a body may be there by now
 
-    def attach(self, writer: ResponseWriter) -> None:
-        self.writer = writer
+    def _request_over(self, request: Request | None) -> None:
+        """This request is over, and its body; what was sent ahead comes next, when it is its turn."""
+        self.idle_since = monotonic()
+        held = self._reader.held
+        if self.half_closed is not None and not held:
+            self._close_transport()
+            return
+        self.busy = bool(held) or self.writing_paused
+        if self.busy:  # what comes before the turn is held behind it
+            self._turns.later(self._holder(request), self._next_request)
+        else:
+            self.resume_reading(BODY | AHEAD)
 
-    def detach(self, writer: ResponseWriter) -> None:
-        if self.writer is writer:
-            self.writer = None
+    def _next_request(self) -> None:
+        """Not before the client has read: responses of ours, too, would pile up. More is read when almost
+        nothing is left of what is here: if each request admitted a read, they would pile up likewise. A
+        request of which only a part is here gets the rest, however large that part is."""
+        if self.writing_paused:
+            self._next_waits = True
+            return
+        self.busy = False
+        if self.transport is None or self.transport.is_closing():
+            return
+        self.resume_reading(BODY)
+        self._has_turn = True
+        self._read_head()
+        self._has_turn = False
+        if not self.busy or self._content is not None or self._reader.held <= _FEW:
+            self.resume_reading(AHEAD)
 
-    def when_gone(self, callback: Callable[[], object] | None) -> None:
-        self.on_gone = callback
+    def _is_idle(self) -> bool:
+        return not (self.busy or self.head_since or self._discarding_since or self._pending is not None)
 
-    def cancel_call(self) -> None:
-        if self.on_gone is not None:
-            self.on_gone()
+    # --- for the call in hand (see gateway.call.Client) ---
 
-    def begin_tunnel(self, tunnel: ClientTunnel) -> bytes:
-        """The connection is no longer HTTP, to its end. Gives what came behind the request."""
-        self.tunnel = self.writer = tunnel
-        early = self._reader.take()
-        self.resume_reading(BODY | AHEAD | TURN)
-        return early
-
-    def work(self, coroutine: Coroutine[None, None, None]) -> None:
-        """Go on with the request in hand in a task, which ends with `done`."""
+    def run(self, coroutine: Coroutine[None, None, None]) -> None:
+        """Serve the request in hand in a task, which ends with `done`."""
         self.serving = asyncio.get_running_loop().create_task(coroutine)
-        self.serving.add_done_callback(self._worked)
+        self.serving.add_done_callback(self._task_done)
 
-    def _worked(self, task: asyncio.Task[None]) -> None:
+    def _task_done(self, task: asyncio.Task[None]) -> None:
         """Whatever became of the task, no client waits for ever."""
         bug = None if task.cancelled() else task.exception()
         if bug is not None:
@@ -163,91 +210,61 @@ class ClientConnection(Intake):
         if task is self.serving:
             self.done(keep_alive=False)
 
+    def attach(self, writer: ResponseWriter) -> None:
+        """It writes the response to the request in hand, and is told what becomes of the client."""
+        self.writer = writer
+
+    def detach(self, writer: ResponseWriter) -> None:
+        """It is done. Nothing happens when it is not the one that is attached."""
+        if self.writer is writer:
+            self.writer = None
+
+    def when_gone(self, callback: Callable[[], object] | None) -> None:
+        """Have it called when the client leaves while no writer is attached; None: nothing any more."""
+        self._on_gone = callback
+
+    def cancel_call(self) -> None:
+        """Call what `when_gone` was given."""
+        if self._on_gone is not None:
+            self._on_gone()
+
     @property
-    def goes_on(self) -> bool:
+    def awaits_response(self) -> bool:
+        """Whether a call is in hand, and no byte of its response was written yet."""
+        return not self.writer.begun if self.writer is not None else self._on_gone is not None
+
+    @property
+    def can_keep_alive(self) -> bool:
         """Whether anything may follow the request in hand."""
         return not self.broken and not self._ending
 
-    def done(self, *, keep_alive: bool, expected: bool = True) -> None:
-        """The request in hand is answered (or its client gone). expected: an end of the connection is no
-        surprise to the client, if it has sent all of its request."""
-        request = self.request
-        if request is None:
-            return
-        self.busy = False
-        self.serving = self.request = self._content = None
-        self._body_size = 0
-        if self._holding.size:
-            self._count()
-        if self.transport is None:
-            return
-        whole = self._reader.whole and not self.broken
-        if not (keep_alive and self.goes_on):
-            if expected and whole and not self._reader.held:
-                self._end()
-            else:
-                self.linger()
-        elif whole:
-            self._next(request)
-        else:
-            self._rest_since = monotonic()
-            self.resume_reading(BODY | AHEAD)
-            if not self._reads_on:
-                self._throw_rest_away()  # the end of a body may be there by now
-
-    def _next(self, request: Request | None) -> None:
-        """This request is over, and its body; what was sent ahead comes next, when it is its turn."""
-        self.idle_since = monotonic()
-        held = self._reader.held
-        if self.half_closed is not None and not held:
-            self._end()
-            return
-        self.busy = bool(held) or self.writing_paused
-        if self.busy:  # what comes before the turn is held behind it
-            self._turns.later(self._holder(request), self._go_on)
-        else:
-            self.resume_reading(BODY | AHEAD)
-
-    def _go_on(self) -> None:
-        """Not before the client has read: answers of ours, too, would pile up. More is read when almost
-        nothing is left of what is here: if each request admitted a read, they would pile up likewise. A
-        request of which only a part is here gets the rest, however large that part is."""
-        if self.writing_paused:
-            self._wants_to_go_on = True
-            return
-        self.busy = False
-        if self.transport is None or self.transport.is_closing():
-            return
-        self.resume_reading(BODY)
-        self._has_turn = True
-        self._take()
-        self._has_turn = False
-        if not self.busy or self._content is not None or self._reader.held <= _FEW:
-            self.resume_reading(AHEAD)
-
-    def _is_idle(self) -> bool:
-        return not (self.busy or self.head_since or self._rest_since or self._gathering is not None)
+    def begin_tunnel(self, tunnel: ClientTunnel) -> bytes:
+        """The connection is no longer HTTP, to its end. Gives the bytes that came behind the request."""
+        self.tunnel = self.writer = tunnel
+        early = self._reader.take()
+        self.resume_reading(BODY | AHEAD | TURN)
+        return early
 
     # --- refusals, and the end ---
 
     def _refuse(self, error: GatewayError, request: Request | None = None) -> None:
         """What is no request: nothing of it is echoed, nothing behind it is read. request: of a bad body."""
-        answer = self._service.refused(error, self.peer, request or self._reader.begun())
+        response = self._service.refused(error, self.peer, request or self._reader.begun())
         if self.transport is not None:
-            self.transport.write(answer)
+            self.transport.write(response)
         self.linger()
 
     def linger(self) -> None:
         """End the connection after what was written; what the client may still be sending must not keep it
         from reading that."""
         self.busy = False
-        self.head_since = self._rest_since = 0.0
-        if self._gathering is not None:
-            self._gathering.forget()
-            self._gathering = None
+        self.head_since = self._discarding_since = 0.0
+        if self._pending is not None:
+            self._pending.cancel()
+            self._pending = None
         self._reader.take()
         self._body_size = 0
-        self._holding.clear()
+        self._memory.clear()
         transport = self.transport
         if transport is None or self.lingering is not None:
             return
@@ -257,7 +274,7 @@ class ClientConnection(Intake):
         self.lingering = Lingering(transport)
         self.resume_reading(BODY | AHEAD | TURN)
 
-    def _end(self) -> None:
+    def _close_transport(self) -> None:
         """Nothing more is read; what was written still leaves."""
         self._reader.take()
         if self.transport is not None:
@@ -267,21 +284,23 @@ class ClientConnection(Intake):
         """The connection ends with the request in hand."""
         self._ending = True
         if self._is_idle() and self.lingering is None:
-            self._end()
+            self._close_transport()
 
     def drain(self, *, keeps_idle: bool = False) -> None:
-        """Close it if it is idle (and not to be kept so). What has begun to come is served whole."""
-        if self._gathering is not None:
-            self._gathering.give_up()
+        """The gateway drains: close the connection if it is idle (and idle ones are not kept yet). What has
+        begun to come is served whole."""
+        if self._pending is not None:
+            self._pending.stop_waiting()
         if self.lingering is not None:
-            self.lingering.look(monotonic(), draining=True)
-        elif self._rest_since:
+            self.lingering.check_timeouts(monotonic(), draining=True)
+        elif self._discarding_since:
             self.linger()
-        elif self._is_idle() and not keeps_idle and self.transport and not waiting(self.transport):
-            self._end()
+        elif self._is_idle() and not keeps_idle and self.transport and not receive_queue(self.transport):
+            self._close_transport()
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:
-        """The time to drain is over: what is not answered is cut off."""
+        """The time to drain is over: a request without its whole response is cut off. timeout: seconds that
+        its task may take to end."""
         self._ending = True
         if self.serving is not None:
             self.serving.cancel()
@@ -292,26 +311,26 @@ class ClientConnection(Intake):
             else:
                 self.transport.close()
 
-    # --- what the sweep looks at, and bytes to the client ---
-
-    def look(self, now: float) -> None:
-        """Once a second: refuse a head that takes too long, cut off who reads no more, end what is over.
-        now: on the monotonic clock."""
+    def check_timeouts(self, now: float) -> None:
+        """Once a second: refuse a head that takes too long, cut off a client that reads no more, end what is
+        over. now: on the monotonic clock, in seconds."""
         transport = self.transport
         if transport is None:
             return
-        if self._unread.look(transport, now, READ_TIME):
+        if self._stall.is_stalled(transport, now, READ_TIME):
             reply.reset(transport)
         elif self.lingering is not None:
-            self.lingering.look(now)
+            self.lingering.check_timeouts(now)
         elif self.head_since:
             if now - self.head_since >= HEAD_TIME:
                 self._refuse(RequestTimeout("The request's head did not come in time."))
-        elif self._rest_since:
-            if now - self._rest_since >= REST_TIME:
+        elif self._discarding_since:
+            if now - self._discarding_since >= REST_TIME:
                 self.linger()
-        elif self._is_idle() and now - self.idle_since >= self._keep_alive and not waiting(transport):
-            self._end()
+        elif self._is_idle() and now - self.idle_since >= self._keep_alive and not receive_queue(transport):
+            self._close_transport()
+
+    # --- what the transport says (asyncio.Protocol) ---
 
     def pause_writing(self) -> None:
         self.writing_paused = True
@@ -320,34 +339,32 @@ class ClientConnection(Intake):
         self.writing_paused = False
         if self.writer is not None:  # a turn later: see Connection.resume_writing
             asyncio.get_running_loop().call_soon(self._resume_writer)
-        if self._wants_to_go_on:
-            self._wants_to_go_on = False
-            self._turns.later(self.peer, self._go_on)
+        if self._next_waits:
+            self._next_waits = False
+            self._turns.later(self.peer, self._next_request)
 
     def _resume_writer(self) -> None:
         if self.writer is not None:
             self.writer.resume()
 
-    # --- the client's end ---
-
     def eof_received(self) -> bool:
-        """The client has ended its side; True keeps ours open, for who still waits for an answer to what came
-        whole."""
+        """The client has ended its side. True keeps ours open, for one that still waits for the response to
+        what came whole."""
         if self.half_closed is not None:
             return True  # asyncio says so again when reading was paused meanwhile
         whole = self.busy and self._reader.whole and not self.broken
         if self.lingering is None and self.tunnel is None and self.transport is not None and whole:
-            self.half_closed = may_still_read(self, is_last=not self._reader.held)
+            self.half_closed = watch_half_closed(self, is_last=not self._reader.held)
         return self.half_closed is not None
 
     def connection_lost(self, exc: BaseException | None) -> None:
         content = self._content
         self._connections.discard(self)
-        if self._gathering is not None:
-            self._gathering.forget()
+        if self._pending is not None:
+            self._pending.cancel()
         self.transport = None
         self._reader.take()
-        self._holding.clear()
+        self._memory.clear()
         if content is not None:
             content.fail(ConnectionResetError("The client left."))
         if self.writer is not None:

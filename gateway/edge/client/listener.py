@@ -16,50 +16,53 @@ from gateway.core.fairness.turns import Turns
 from gateway.core.process import listeners
 from gateway.edge.client.acceptor import Acceptor
 from gateway.edge.client.connection import KEEP_ALIVE, ClientConnection, Service
-from gateway.edge.client.holding import Memory
-from gateway.edge.client.places import EVERYTHING, Descriptors, Places, Room
+from gateway.edge.client.memory import RequestMemory
+from gateway.edge.client.slots import UNLIMITED, ConnectionLimits, ConnectionSlots, OpenDescriptors
 from gateway.edge.reading import CLIENTS_TURN, ReadTurns
 from gateway.runtime.periodic import PeriodicTask
 from gateway.runtime.ports import holder
 
-_LOOK = 0.02  # seconds between two looks at what a drain waits for
-_SWEEP = 1.0  # and between two at all connections
+_DRAIN_INTERVAL = 0.02  # seconds between two checks of what a drain waits for
+_SWEEP_INTERVAL = 1.0  # and between two of all connections
 IDLE_GRACE = 0.25  # seconds that idle connections are kept in a drain
-_CUT = 0.2  # seconds that the end of a request may take which is cut off
+_CUT_TIME = 0.2  # seconds that the end of a request may take which is cut off
 
 
 class ListenError(OSError):
-    """A listener that cannot be opened; the text says which, why and how to mend it."""
+    """A listener that cannot be opened; the text says which, why, and what to do about it."""
 
 
 class Listener:
     """One side that clients connect to: opens sockets, hands each request to the service, drains.
 
-    room: how many connections, and which descriptors, there are for its clients. With all of them taken, a
-    new client takes the place of one that has been waiting longest without a request (see Places).
-    accept_at_once: new connections in a turn of the event loop. memory: for what their clients have begun to
-    send; None for any amount.
+    limits: how many connections, and which descriptors, there are for its clients. With all of them taken, a
+    new client takes the slot of one that has been without a request for longest (see ConnectionSlots).
+    accept_batch: new connections in a turn of the event loop. memory: for what clients have begun to send;
+    None for any amount.
+    connections: those that are open. addresses: host and port of each socket. is_open: it serves.
     """
 
     def __init__(
         self,
         service: Service,
-        room: Room = EVERYTHING,
+        limits: ConnectionLimits = UNLIMITED,
         *,
-        accept_at_once: int = 4,
-        memory: Memory | None = None,
+        accept_batch: int = 4,
+        memory: RequestMemory | None = None,
     ) -> None:
         self._service = service
-        self._room = room
+        self._limits = limits
         self._memory = memory
-        self._accept_at_once = accept_at_once
+        self._accept_batch = accept_batch
         self._acceptors: list[Acceptor] = []
         self.connections: set[ClientConnection] = set()
         self.is_open = False
         self._sockets: list[socket.socket] = []
         self._key = ""
-        self._descriptors: Descriptors | None = None  # while it is open
-        self._sweep = PeriodicTask("the sweep of clients' connections", _SWEEP, self._look)
+        self._descriptors: OpenDescriptors | None = None  # while it is open
+        self._sweep = PeriodicTask(
+            "the sweep of clients' connections", _SWEEP_INTERVAL, self._sweep_connections
+        )
         self.addresses: list[tuple[str, int]] = []
 
     def bind(self, addresses: Iterable[tuple[str, int]], key: str = "") -> None:
@@ -86,41 +89,42 @@ class Listener:
         self.is_open = True
         for sock in self._sockets:
             listen(sock, self._key, backlog)
-        self._descriptors = Descriptors()
-        places = Places(self._room, self.connections, self._key, self._descriptors)
+        self._descriptors = OpenDescriptors()
+        slots = ConnectionSlots(self._limits, self.connections, self._key, self._descriptors)
         for sock in self._sockets:
-            acceptor = Acceptor(sock, partial(self._connection, turns, reads), places, self._accept_at_once)
+            acceptor = Acceptor(sock, partial(self._connection, turns, reads), slots, self._accept_batch)
             self._acceptors.append(acceptor)
             acceptor.start()
         self._sweep.start()
 
-    def _look(self) -> None:
-        """Refuse heads that take too long, cut off who reads no more, end what lingers."""
+    def _sweep_connections(self) -> None:
+        """Refuse heads that take too long, cut off clients that read no more, end what lingers."""
         now = monotonic()
-        self._sweep.boundary.each(list(self.connections), lambda connection: connection.look(now))
+        self._sweep.boundary.each(list(self.connections), lambda connection: connection.check_timeouts(now))
 
     async def stop_accepting(self) -> None:
         """Close the listening sockets, and serve what the kernel had accepted; connections stay."""
         acceptors, self._acceptors = self._acceptors, []
         await asyncio.gather(*(acceptor.stop() for acceptor in acceptors))
 
-    async def drain(self, goes_on: Callable[[int], bool]) -> None:
+    async def drain(self, keep_waiting: Callable[[int], bool]) -> None:
         """Close idle connections, let active ones finish, then cut them. One is active until its last byte
-        has left. goes_on(connections): asked again and again, while there are any, whether to wait for them.
+        has left. keep_waiting(connections): called every 20 ms while any are left, with their number; False
+        ends the wait.
 
         An idle one is kept for a moment: what its client is just about to send is served, and told that the
         connection ends. Closed under a request that is on its way, it would lose it.
         """
         await self.stop_accepting()
         if self.is_open:
-            await asyncio.sleep(_LOOK)  # what has just come is in progress a few turns later
+            await asyncio.sleep(_DRAIN_INTERVAL)  # what has just come is in progress a few turns later
             kept_until = monotonic() + IDLE_GRACE
-            while self.connections and goes_on(len(self.connections)):
+            while self.connections and keep_waiting(len(self.connections)):
                 keeps = monotonic() < kept_until
                 for connection in list(self.connections):
                     connection.drain(keeps_idle=keeps)
-                await asyncio.sleep(_LOOK)
-            await asyncio.gather(*[connection.shutdown(_CUT) for connection in list(self.connections)])
+                await asyncio.sleep(_DRAIN_INTERVAL)
+            await asyncio.gather(*[connection.shutdown(_CUT_TIME) for connection in list(self.connections)])
         await self._sweep.stop()
         self.is_open = False
         if self._descriptors is not None:
@@ -130,8 +134,8 @@ class Listener:
 
 
 def listen(sock: socket.socket, key: str, backlog: int = 128) -> None:
-    """Listen on what `bind` gave. That fails where two have bound one port before either listened, and the
-    event loop (uvloop) would keep it to itself. Raises ListenError."""
+    """Listen on what `bind` gave. key: where the address is written. Raises ListenError: two sockets may have
+    been bound to one port before either listened (the event loop, uvloop, would not report that)."""
     try:
         sock.listen(backlog)
     except OSError as error:
@@ -140,7 +144,8 @@ def listen(sock: socket.socket, key: str, backlog: int = 128) -> None:
 
 
 def bind(host: str, port: int, key: str = "") -> socket.socket:
-    """A bound TCP socket, not listening yet. key: where the address is written. Raises ListenError."""
+    """A bound TCP socket, not blocking and not listening yet. key: where the address is written. Raises
+    ListenError."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             listeners.plain(host), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -160,16 +165,16 @@ def bind(host: str, port: int, key: str = "") -> socket.socket:
 
 def bind_all(addresses: Iterable[tuple[str, int]], key: str = "") -> list[socket.socket]:
     """As `bind`, all of them or none. The ListenError has a line for each that cannot be taken."""
-    taken, wrong = [], []
+    taken, problems = [], []
     for host, port in addresses:
         try:
             taken.append(bind(host, port, key))
         except ListenError as error:
-            wrong.append(str(error))
-    if wrong:
+            problems.append(str(error))
+    if problems:
         for sock in taken:
             sock.close()
-        raise ListenError("\n".join(wrong))
+        raise ListenError("\n".join(problems))
     return taken
 
 
@@ -177,8 +182,8 @@ def listen_problem(host: str, port: int, error: OSError, key: str = "") -> str:
     """Why a port cannot be listened on, who holds it, and where another one can be chosen."""
     where, at = listeners.text((host, port)), f" ({key})" if key else ""
     if error.errno == errno.EADDRINUSE:
-        who = holder(port)
-        by, it = (f" by {who}", "stop it") if who else ("", "stop what uses it")
+        process = holder(port)
+        by, it = (f" by {process}", "stop it") if process else ("", "stop what uses it")
         return f"cannot listen on {where}: the port is in use{by}; {it}, or choose another port{at}"
     if error.errno == errno.EACCES:
         return f"cannot listen on {where}: not permitted; choose a port above 1023{at}"

@@ -16,7 +16,7 @@ from gateway.core.http.response_head import ResponseHead
 from gateway.core.http.server_sent_events import EventEnds
 from gateway.core.http.via import Via
 from gateway.edge.backend.exchange import Exchange
-from gateway.edge.client.liveness import unsent
+from gateway.edge.client.liveness import send_queue
 from gateway.edge.response.head import interim_head, relayed_head
 from gateway.edge.response.reply import reset
 from gateway.edge.spool import Outbox, Spools
@@ -239,7 +239,7 @@ class Relay:
         transport = self._client.transport
         if transport is None or transport.is_closing():
             return self._taken
-        return self._taken - transport.get_write_buffer_size() - unsent(transport)
+        return self._taken - transport.get_write_buffer_size() - send_queue(transport)
 
     def _disk_moved(self) -> None:
         """There may be more to give to the client, or room for more of the answer."""

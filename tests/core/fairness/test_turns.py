@@ -45,20 +45,20 @@ class Site:
 def test_requests_begin_at_once_until_the_share_of_a_turn_is_used() -> None:
     site = Site()
     begun = 0
-    while site.turns.is_free():
+    while site.turns.try_begin():
         begun += 1
         site.loop.time += SHARE / 20
         assert begun < 100
     assert 20 <= begun <= 40, "the clock is read for every eighth one"
-    assert not site.turns.is_free()
+    assert not site.turns.try_begin()
     site.loop.turn()
-    assert site.turns.is_free(), "another turn, another share"
+    assert site.turns.try_begin(), "another turn, another share"
 
 
 def test_a_loop_that_turns_between_them_never_makes_a_request_wait() -> None:
     site = Site()
     for _ in range(200):
-        assert site.turns.is_free()
+        assert site.turns.try_begin()
         site.loop.time += SHARE / 2
         site.loop.turn()
 
@@ -66,9 +66,9 @@ def test_a_loop_that_turns_between_them_never_makes_a_request_wait() -> None:
 def test_nobody_begins_at_once_while_others_wait_for_their_turn() -> None:
     site = Site()
     site.turns.later("a", site.work("a"))
-    assert not site.turns.is_free()
+    assert not site.turns.try_begin()
     site.loop.turn()
-    assert site.turns.is_free()
+    assert site.turns.try_begin()
 
 
 def test_holders_take_turns_however_much_each_has() -> None:

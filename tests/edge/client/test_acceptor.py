@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from gateway.edge.client.acceptor import Acceptor
-from gateway.edge.client.places import EVERYTHING, Places
+from gateway.edge.client.slots import UNLIMITED, ConnectionSlots
 from tests.eventually import eventually, head_start
 
 
@@ -30,7 +30,7 @@ async def test_what_the_kernel_had_accepted_is_served_and_who_comes_later_is_ref
     listening.setblocking(False)
     address = ("127.0.0.1", listening.getsockname()[1])
     heard: list[bytes] = []
-    acceptor = Acceptor(listening, lambda: Said(heard), Places(EVERYTHING, (), "x", lambda: 0), 1)
+    acceptor = Acceptor(listening, lambda: Said(heard), ConnectionSlots(UNLIMITED, (), "x", lambda: 0), 1)
     acceptor.start()
     clients = [socket.create_connection(address) for _ in range(50)]  # the loop does not turn meanwhile
     for number, client in enumerate(clients):
@@ -48,13 +48,13 @@ async def test_a_turn_of_the_loop_takes_no_more_than_its_part() -> None:
     listening.setblocking(False)
     taken = 0
 
-    class Counting(Places):
-        def has_room(self) -> bool:
+    class Counting(ConnectionSlots):
+        def admit(self) -> bool:
             nonlocal taken
             taken += 1
             return False
 
-    acceptor = Acceptor(listening, asyncio.Protocol, Counting(EVERYTHING, (), "x", lambda: 0), 3)
+    acceptor = Acceptor(listening, asyncio.Protocol, Counting(UNLIMITED, (), "x", lambda: 0), 3)
     acceptor.start()
     clients = [socket.create_connection(listening.getsockname()) for _ in range(10)]
     before = 0
@@ -90,7 +90,8 @@ async def test_without_descriptors_it_waits_between_two_tries(caplog: pytest.Log
     listening.setblocking(False)
     full = Full(listening)
     made: list[bytes] = []
-    acceptor = Acceptor(cast(Any, full), lambda: Said(made), Places(EVERYTHING, (), "x", lambda: 0), 8)
+    slots = ConnectionSlots(UNLIMITED, (), "x", lambda: 0)
+    acceptor = Acceptor(cast(Any, full), lambda: Said(made), slots, 8)
     acceptor.start()
     client = socket.create_connection(listening.getsockname())
     client.sendall(b"1")

@@ -197,7 +197,7 @@ async def test_requests_of_many_connections_wait_by_whose_they_are(
 ) -> None:
     """With no share left for anybody, so that all of them wait: a hundred of one tenant, one of another. They
     may not read, so that they are answered in the order in which they begin."""
-    monkeypatch.setattr(Turns, "is_free", lambda self: False)
+    monkeypatch.setattr(Turns, "try_begin", lambda self: False)
     async with Backend(always(answer())) as backend, harness.running(tmp_path, config(backend)) as gateway:
         wires = {name: [await Wire.connect(harness.address(gateway)) for _ in range(n)] for name, n in
                  (("acme", 100), ("globex", 1))}  # fmt: skip

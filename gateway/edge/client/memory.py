@@ -1,4 +1,4 @@
-"""What one client's connection holds in memory, counted against the budget of all of them.
+"""Memory that unfinished requests hold in clients' connections, counted against one budget for all of them.
 
 Counted is what came and waits: an unfinished head, a body of which more is to come, one that waits with its
 request for a seat, what was sent ahead. Most requests come whole and are read at once; they are never
@@ -16,22 +16,26 @@ from gateway.core.policy.budget import Budget
 
 L = logging.getLogger(__name__)
 SMALL = 4 * 1024  # bytes that a connection may hold uncounted
-_SAID_AGAIN = 60.0  # seconds between two lines that say the same
+_LOG_INTERVAL = 60.0  # seconds between two lines that say the same
 
 
-class Memory:
-    """The budget of all connections of a listener. key: the setting, for the log."""
+class RequestMemory:
+    """The budget of all connections of a listener.
+
+    total: bytes. key: the setting, for the log. budget: by holder, a tenant or a client's address (see
+    `Service.holder`).
+    """
 
     def __init__(self, total: int, key: str = "[gateway] memory") -> None:
         self.budget = Budget(total)
         self._key = key
-        self._said_at = 0.0
+        self._logged_at = 0.0
 
     def refusal(self, holder: str) -> GatewayError:
-        """What to tell a holder that may have no more, and the log, once a minute."""
+        """The error for a holder that may have no more. It is logged, once a minute."""
         held, total, now = self.budget.held(holder), self.budget.total, monotonic()
-        if not self._said_at or now - self._said_at >= _SAID_AGAIN:
-            self._said_at = now
+        if not self._logged_at or now - self._logged_at >= _LOG_INTERVAL:
+            self._logged_at = now
             text = (
                 "%s: unfinished requests hold %d of %d bytes, those of %s %d; the newest are refused."
                 " Clients send slowly, or more than backends take; raise it if they are meant to"
@@ -43,19 +47,19 @@ class Memory:
         return kind(f"Your unfinished requests hold {held} bytes: finish some of them first.", close=True)
 
 
-class Holding:
+class ConnectionMemory:
     """What one connection holds. memory: None where nothing is counted. size: bytes that are counted."""
 
     __slots__ = ("_holder", "_memory", "size")
 
-    def __init__(self, memory: Memory | None) -> None:
+    def __init__(self, memory: RequestMemory | None) -> None:
         self._memory = memory
         self.size = 0
         self._holder = ""
 
     def set(self, size: int, holder: Callable[[], str]) -> GatewayError | None:
-        """It holds so many bytes now. holder: whose they are, asked for the first of them. Gives the error
-        that is to be the answer when they are too many."""
+        """It holds so many bytes now. holder: gives whose they are, called for the first of them. Gives the
+        error that is to be the response when they are too many; then nothing has changed."""
         if size <= SMALL:
             size = 0
         more = size - self.size
@@ -73,6 +77,7 @@ class Holding:
         return None
 
     def clear(self) -> None:
+        """It holds nothing any more."""
         if self.size and self._memory is not None:
             self._memory.budget.give_back(self._holder, self.size)
             self.size = 0
