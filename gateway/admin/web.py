@@ -118,8 +118,8 @@ class _Pages:
 def _is_known(request: web.Request, etag: str) -> bool:
     """Whether the client has it already (RFC 9110 section 13.2.2). Raises BadRequest, PreconditionFailed."""
     given = request.headers
-    said = preconditions.of(given.getall(hdrs.IF_MATCH, []), given.getall(hdrs.IF_NONE_MATCH, []))
-    return preconditions.is_known(said, etag)
+    said = preconditions.from_values(given.getall(hdrs.IF_MATCH, []), given.getall(hdrs.IF_NONE_MATCH, []))
+    return preconditions.is_current(said, etag)
 
 
 async def _json(body: Any) -> web.Response:

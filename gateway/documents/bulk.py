@@ -1,12 +1,13 @@
-"""Many writes in one request: a line of NDJSON for each, and a line for what became of it, in order.
+"""Many writes in one request: a line of NDJSON for each, and in the response a line with its outcome, in
+order.
 
     {"op": "create", "data": {...}}
     {"op": "replace", "id": "a", "data": {...}, "if_match": "\"tag\"", "if_none_match": "*"}
     {"op": "patch", "id": "a", "data": {...}}     an object is a merge patch, an array a JSON patch
     {"op": "delete", "id": "a", "if_match": "\"tag\""}
 
-At most MAX_BULK of them. Each stands for itself; with `?atomic=true` all are done or none, and the answer is
-then the problem of the one that failed, with its `line`.
+At most MAX_BULK of them. Each succeeds or fails by itself; with `?atomic=true` all are done or none, and the
+response is then the problem of the one that failed, with its `line`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from aiohttp import web
 from gateway.call import Call
 from gateway.core.errors import BadRequest, BodyTooLarge, GatewayError, Unprocessable
 from gateway.documents.request import content, idempotency, parameters, preconditions, scopes
-from gateway.documents.request.kept import kept, step
+from gateway.documents.request.execution import give_way, run_to_end
 from gateway.documents.request.parameters import in_body
 from gateway.store.json import large, strict
 from gateway.store.json.large import is_light
@@ -49,12 +50,12 @@ _MEMBERS = {
 
 _ACTIONS = ("POST", "PUT", "PATCH", "DELETE")
 
-# A line that was parsed, or the error that it is; and which line of the body it is, from 1.
+# The number of a line in the body, from 1; and the line parsed, or why it is refused.
 _Item = tuple[int, Write | GatewayError]
 
 
-async def answer(call: Call, store: TenantStore, collection: str) -> web.Response:
-    """200 with a line for each operation; a problem when an atomic one failed."""
+async def write_many(call: Call, store: TenantStore, collection: str) -> web.Response:
+    """200 with a line for each operation; a problem when an atomic bulk failed."""
     atomic = parameters.flag(parameters.read(call, ("atomic",)), "atomic")
     if not any(scopes.may(call, collection, action) for action in _ACTIONS):
         scopes.require(call, collection, *_ACTIONS)  # before a byte of it is read
@@ -69,32 +70,33 @@ async def answer(call: Call, store: TenantStore, collection: str) -> web.Respons
         if not isinstance(item, GatewayError):
             writes.append(item)
         elif atomic:
-            raise _at(line, item)
+            raise _with_line(item, line)
     outcomes: tuple[Outcome, ...] = ()
     if writes:
-        outcomes = await kept(call, store.bulk(collection, writes, atomic=atomic, idempotency=key))
+        outcomes = await run_to_end(call, store.bulk(collection, writes, atomic=atomic, idempotency=key))
     if atomic:
-        _check(items, outcomes)
+        _raise_failure(items, outcomes)
     results = iter(outcomes)
-    told = []
+    lines = []
     for _, item in items:
-        await step(call)
+        await give_way(call)
         outcome = failed(item) if isinstance(item, GatewayError) else next(results)
-        told.append(dumps(outcome.data) + "\n")
+        lines.append(dumps(outcome.data) + "\n")
     return web.Response(
-        body="".join(told).encode(), content_type=content.NDJSON_TYPE, headers=idempotency.replayed(key)
+        body="".join(lines).encode(), content_type=content.NDJSON_TYPE, headers=idempotency.replayed(key)
     )
 
 
-def _check(items: list[_Item], outcomes: tuple[Outcome, ...]) -> None:
-    """Raises the error of an atomic bulk: that of the write which failed, not of those it took with it."""
+def _raise_failure(items: list[_Item], outcomes: tuple[Outcome, ...]) -> None:
+    """Raises the error of an atomic bulk: that of the write which failed, not of those that were rolled
+    back."""
     for (line, _), outcome in zip(items, outcomes, strict=True):
         if outcome.error is not None and outcome.status != 424:
-            raise _Failed(outcome, line)
+            raise _BulkFailed(outcome, line)
 
 
-class _Failed(GatewayError):
-    """What became of one write, as the answer to all of them."""
+class _BulkFailed(GatewayError):
+    """An atomic bulk failed: the outcome of the write that failed, as the problem of the request."""
 
     def __init__(self, outcome: Outcome, line: int) -> None:
         error = dict(outcome.error or {})
@@ -105,20 +107,20 @@ class _Failed(GatewayError):
         super().__init__(detail, extra=extra)
 
 
-def _at(line: int, error: GatewayError) -> GatewayError:
+def _with_line(error: GatewayError, line: int) -> GatewayError:
     error.detail = f"Nothing was written, because line {line} failed: {error.detail}"
     error.extra = {"line": line, **error.extra}
     return error
 
 
 def _actions(item: Write | GatewayError) -> tuple[str, ...]:
-    """The methods that would do the same; what cannot be parsed does nothing."""
+    """The methods that would do the same as this line, for its scopes; none for a line that was refused."""
     if isinstance(item, Create):
         return ("POST",)
     if isinstance(item, Replace):
         return ("PUT",)
     if isinstance(item, Update):
-        # Its tests and its paths tell what is there.
+        # Its tests and its paths say what is there.
         tests = isinstance(item.patch, JsonPatch) or (isinstance(item.patch, LargePatch) and item.patch.array)
         return ("PATCH", "GET") if tests else ("PATCH",)
     return ("DELETE",) if isinstance(item, Delete) else ()
@@ -127,28 +129,29 @@ def _actions(item: Write | GatewayError) -> tuple[str, ...]:
 async def _parse(call: Call, store: TenantStore, raw: bytes) -> list[_Item]:
     splitter = LineSplitter()
     lines = []
-    await step(call)
+    await give_way(call)
     for found in chain(splitter.split(raw), splitter.end()):
         lines.append(found)
         if len(lines) > MAX_BULK:
             raise BodyTooLarge(f"A bulk has at most {MAX_BULK} operations; an import has no such limit.")
-        await step(call)
+        await give_way(call)
     if not lines:
         raise BadRequest("A bulk has one operation or more, a line each.")
     as_text = not is_light(raw)
     items: list[_Item] = []
     for number, line in lines:
-        await step(call)  # before each: to refuse one takes longer than to read some
+        await give_way(call)  # before each line: to refuse one takes longer than to read some
         try:
             items.append((number, await _operation(store, line, as_text=as_text)))
         except GatewayError as error:
-            items.append((number, error.with_traceback(None)))  # which leads to these items: a cycle
+            # Without its traceback, which leads back to these items: a reference cycle.
+            items.append((number, error.with_traceback(None)))
     return items
 
 
 async def _operation(store: TenantStore, raw: bytes, *, as_text: bool) -> Write:
-    """as_text: what it brings is held as text. The values of a thousand lines of 9 KiB take 70 MiB, and to
-    let go of them at once takes the event loop 30 ms."""
+    """A line as a write. as_text: its data is held as text, for the values of a thousand lines of 9 KiB take
+    70 MiB, and freeing them at once takes the event loop 30 ms. Raises Unprocessable, BadRequest."""
     if is_light(raw):
         given = strict.read(raw, "line", "The operation is not accepted.")
         write = _write(given)
@@ -162,7 +165,7 @@ async def _operation(store: TenantStore, raw: bytes, *, as_text: bool) -> Write:
 
 
 def _held_as_text(write: Create | Replace | Update, data: Any) -> Write:
-    """The same with what it brings, which was checked, as text."""
+    """The same write with its data, which was checked, as text."""
     text = dumps(data).encode()
     if isinstance(write, Update):
         return replace(write, patch=LargePatch(isinstance(data, list), text))
@@ -170,7 +173,7 @@ def _held_as_text(write: Create | Replace | Update, data: Any) -> Write:
 
 
 def _write(given: Any) -> Write:
-    """Raises Unprocessable, BadRequest."""
+    """An operation as a write. Raises Unprocessable, BadRequest."""
     if not isinstance(given, dict):
         raise _refused("", "an operation is an object")
     op = given.pop("op", None)

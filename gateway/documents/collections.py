@@ -1,7 +1,7 @@
 """Collections and their settings over HTTP.
 
-A collection is answered as its settings, its `name`, and what is the gateway's own: `_etag`, `_declared`,
-`_documents`, `_bytes`. What is answered can be sent back: those are left out of what is read.
+A collection is represented by its settings, its `name`, and the gateway's own members: `_etag`, `_declared`,
+`_documents`, `_bytes`. A representation can be sent back as it is: the gateway's own members are ignored.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from gateway.call import Call
-from gateway.core.errors import BadRequest, MethodNotAllowed, Unprocessable
+from gateway.core.errors import BadRequest, Unprocessable
 from gateway.core.model import MANAGE
-from gateway.documents import large_answer
-from gateway.documents.listing import json_text, link, prefix
 from gateway.documents.request import content, idempotency, parameters, preconditions, scopes
-from gateway.documents.request.kept import step
+from gateway.documents.request.execution import give_way
 from gateway.documents.request.parameters import in_parameter
+from gateway.documents.responses import base_path, json_response, page_headers, page_response
 from gateway.edge.response import reply
 from gateway.store.json.strict import dumps
 from gateway.store.model import collection as settings
@@ -25,63 +24,44 @@ from gateway.store.model.collection import Collection
 from gateway.store.model.patch import MergePatch
 from gateway.store.port import TenantStore
 
-METHODS = "GET, HEAD, PUT, PATCH, DELETE"
 _SENT_AGAIN = "Settings can be sent again without it; with If-Match only while they are the same."
 _OWN = frozenset({"_etag", "_declared", "_documents", "_bytes"})
 
 
-async def answer_all(call: Call, store: TenantStore) -> web.StreamResponse:
-    """200 `{"items": [...], "next": "..."}`: those that the token may read. A page may hold fewer than its
-    limit, also because settings may be large; `next` says whether there are more."""
+async def list_collections(call: Call, store: TenantStore) -> web.StreamResponse:
+    """200 `{"items": [...], "next": "..."}`: the collections that the token may read. A page may hold fewer
+    than its limit, also because settings may be large; `next` says whether there are more."""
     given = parameters.read(call, ("limit", "cursor"))
     scopes.require_somewhere(call, "GET")
     limit, cursor = parameters.limit(given), given.get("cursor")
     with in_parameter("cursor"):
         page = await store.collections(limit, cursor)
-    shown: list[bytes] = []
+    texts: list[bytes] = []
     for one in page.items:
-        await step(call)
+        await give_way(call)
         if scopes.may(call, one.name, "GET"):
-            shown.append(_text(one).encode())
+            texts.append(_text(one).encode())
     following = "" if page.next is None else f',"next":{dumps(page.next)}'
-    parts = [b'{"items":[', *(part for one in shown for part in (one, b",")), f"]{following}}}".encode()]
-    if shown:
+    parts = [b'{"items":[', *(part for one in texts for part in (one, b",")), f"]{following}}}".encode()]
+    if texts:
         del parts[-2]
-    return large_answer.page(call, parts, link(f"{prefix(call)}/", given, page.next))
+    return page_response(call, parts, page_headers(f"{base_path(call)}/", given, page.next))
 
 
-async def answer_one(call: Call, store: TenantStore, name: str) -> web.Response:
-    """One collection's settings, by any method but POST."""
-    method = call.method
-    if method in ("GET", "HEAD"):
-        return await _read(call, store, name)
-    if method == "PUT":
-        return await _put(call, store, name)
-    if method == "PATCH":
-        return await _patch(call, store, name)
-    if method == "DELETE":
-        return await _delete(call, store, name)
-    tells = {str(hdrs.ALLOW): f"{METHODS}, POST, OPTIONS", **content.MERGE_PATCH.line}
-    if method == "OPTIONS":
-        return reply.empty(204, tells)
-    error = MethodNotAllowed(f"{METHODS}, POST")
-    error.headers = tells
-    raise error
-
-
-async def _read(call: Call, store: TenantStore, name: str) -> web.Response:
-    """For who may read the documents, and for who may change the settings."""
+async def read(call: Call, store: TenantStore, name: str) -> web.Response:
+    """200 with the settings, or 304; for a token that may read the documents, or change the settings."""
     parameters.read(call)
     if not scopes.may(call, name, MANAGE):
         scopes.require(call, name, "GET")
     precondition = preconditions.read(call.head)
     one = await store.collection(name)
-    if preconditions.is_known(precondition, one.etag):
+    if preconditions.is_current(precondition, one.etag):
         return reply.empty(304, _headers(one))
-    return json_text(200, _text(one), _headers(one))
+    return json_response(200, _text(one), _headers(one))
 
 
-async def _put(call: Call, store: TenantStore, name: str) -> web.Response:
+async def put(call: Call, store: TenantStore, name: str) -> web.Response:
+    """201 when the collection was not declared before, else 200."""
     parameters.read(call)
     scopes.require(call, name, MANAGE)
     idempotency.refuse(call, _SENT_AGAIN)
@@ -91,11 +71,12 @@ async def _put(call: Call, store: TenantStore, name: str) -> web.Response:
     one, new = await store.put_collection(name, await store.settings(given), precondition)
     headers = _headers(one)
     if new:
-        headers[hdrs.LOCATION] = f"{prefix(call)}/{name}"
-    return json_text(201 if new else 200, _text(one), headers)
+        headers[hdrs.LOCATION] = f"{base_path(call)}/{name}"
+    return json_response(201 if new else 200, _text(one), headers)
 
 
-async def _patch(call: Call, store: TenantStore, name: str) -> web.Response:
+async def patch(call: Call, store: TenantStore, name: str) -> web.Response:
+    """200: the settings with a merge patch applied."""
     parameters.read(call)
     scopes.require(call, name, MANAGE)
     idempotency.refuse(call, _SENT_AGAIN)
@@ -103,11 +84,11 @@ async def _patch(call: Call, store: TenantStore, name: str) -> web.Response:
     raw = await content.read(call, content.MERGE_PATCH)
     given = _settings(await content.parse(store, raw, settings.parse_data), name)
     one = await store.patch_collection(name, MergePatch(given), precondition)
-    return json_text(200, _text(one), _headers(one))
+    return json_response(200, _text(one), _headers(one))
 
 
-async def _delete(call: Call, store: TenantStore, name: str) -> web.Response:
-    """`?documents=delete` deletes what it holds too, which needs the scopes to delete documents."""
+async def delete(call: Call, store: TenantStore, name: str) -> web.Response:
+    """204. `?documents=delete` deletes its documents too, which needs the scope to delete documents."""
     given = parameters.read(call, ("documents",))
     documents = "documents" in given
     scopes.require(call, name, MANAGE)
@@ -121,7 +102,7 @@ async def _delete(call: Call, store: TenantStore, name: str) -> web.Response:
 
 
 def _settings(given: dict[str, Any], name: str) -> dict[str, Any]:
-    """What a client may set of what it sent."""
+    """The members that a client may set, of those that it sent. Raises Unprocessable."""
     own = given.pop("name", name)
     if own != name:
         errors = [{"pointer": "/name", "detail": "differs from the name in the path"}]
@@ -137,7 +118,7 @@ def _headers(one: Collection) -> dict[str, str]:
 
 
 def _text(one: Collection) -> str:
-    """As JSON. The settings are text already, and may be large."""
+    """As JSON. The settings are text already, and may be large, so they are not parsed and encoded again."""
     declared = "true" if one.declared else "false"
     own = f'"name":{dumps(one.name)},"_etag":{dumps(one.etag)},"_declared":{declared}'
     counts = f'"_documents":{one.documents},"_bytes":{one.bytes}'

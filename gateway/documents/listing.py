@@ -7,17 +7,15 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, TypeVar
-from urllib.parse import urlencode
 from weakref import WeakValueDictionary
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from gateway.call import Call
 from gateway.core.errors import BadRequest
-from gateway.core.policy.forwarding import public_prefix
-from gateway.documents import large_answer
 from gateway.documents.request import content, parameters, scopes
 from gateway.documents.request.parameters import Parameters, in_body, in_parameter
+from gateway.documents.responses import LARGE_PAGE, base_path, json_response, page_headers, page_response
 from gateway.runtime import threads
 from gateway.store.filter import parse as filters
 from gateway.store.filter import regex
@@ -32,108 +30,84 @@ from gateway.store.model.query import DEFAULT_LIMIT, MAX_LIMIT, Page, Query
 from gateway.store.model.sort import SortKey
 from gateway.store.port import TenantStore
 
-_turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by tenant, of compiling patterns
+_compile_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by tenant
 
 R = TypeVar("R")
 S = TypeVar("S", str, bytes)
 
-# A Link header is left out when its value would be longer: `next` is in the body too, and many clients
-# refuse header lines of more than 8 KiB.
-MAX_LINK = 7000
-# Characters of a filter or a query that the event loop reads itself, in half a millisecond, if it has no more
-# than a few small patterns.
-HERE = 2048
+# Characters of a filter or a query that the event loop parses itself, in half a millisecond, if it has no
+# more than a few small patterns.
+INLINE_CHARACTERS = 2048
 
-_NOT_ACCEPTED = "The query is not accepted; see errors."
-NAMES = ("filter", "sort", "fields", "limit", "cursor", "count")
+_REFUSED = "The query is not accepted; see errors."
+PARAMETERS = ("filter", "sort", "fields", "limit", "cursor", "count")
 
 
-async def answer_documents(call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
+async def list_documents(call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
     """200 `{"items": [...], "next": "...", "count": 2}`; `next` is absent on the last page, `count` unless
     asked for."""
     scopes.require(call, collection, "GET")
-    given = parameters.read(call, NAMES)
+    given = parameters.read(call, PARAMETERS)
     query = await _from_parameters(store, given)
-    with in_parameter("cursor"), await compiled(call, query.filter):
+    with in_parameter("cursor"), await compiled_patterns(call, query.filter):
         page = await store.list(collection, query)
-    return _page(call, page, link(f"{prefix(call)}/{collection}/", given, page.next))
+    return _page(call, page, page_headers(f"{base_path(call)}/{collection}/", given, page.next))
 
 
-async def answer_query(call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
-    """The same, asked by a body (the QUERY method, draft-ietf-httpbis-safe-method-w-body)."""
+async def query_documents(call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
+    """As list_documents, asked by a body (the QUERY method, draft-ietf-httpbis-safe-method-w-body)."""
     scopes.require(call, collection, "GET")
     parameters.read(call)
     raw = await content.read(call, content.QUERY)
-    query = await _quickly(store, _from_body, raw)
-    with in_body("/cursor"), await compiled(call, query.filter):
+    query = await _parsed(store, _from_body, raw)
+    with in_body("/cursor"), await compiled_patterns(call, query.filter):
         page = await store.list(collection, query)
-    return _page(call, page, link("", {}, None))
-
-
-def json_text(status: int, text: str, headers: Mapping[str, str]) -> web.Response:
-    """An answer whose JSON is already text: what is stored is not parsed and written anew."""
-    return web.Response(status=status, body=text.encode(), content_type="application/json", headers=headers)
-
-
-def prefix(call: Call) -> str:
-    """What stands before our paths in public: what proxies before us have stripped, and what we do."""
-    assert call.route is not None
-    return public_prefix(call.forwarded) + call.route.strip.rstrip("/")
-
-
-def link(path: str, given: Parameters, cursor: str | None) -> dict[str, str]:
-    """The headers of a page. RFC 8288: where the next one is, as a path."""
-    headers: dict[str, str] = {hdrs.CACHE_CONTROL: "private, no-cache"}
-    if cursor is not None:
-        value = f'<{path}?{urlencode({**given, "cursor": cursor})}>; rel="next"'
-        if len(value) <= MAX_LINK:
-            headers[hdrs.LINK] = value
-    return headers
+    return _page(call, page, page_headers("", {}, None))
 
 
 def _page(call: Call, page: Page[Document], headers: Mapping[str, str]) -> web.StreamResponse:
     following = "" if page.next is None else f',"next":{dumps(page.next)}'
     count = "" if page.count is None else f',"count":{page.count}'
     end = f"]{following}{count}}}"
-    if sum(len(document.text) + len(document.encoded) for document in page.items) <= large_answer.LARGE_PAGE:
+    if sum(len(document.text) + len(document.encoded) for document in page.items) <= LARGE_PAGE:
         items = ",".join([representation.item(document) for document in page.items])
-        return json_text(200, f'{{"items":[{items}{end}', headers)
+        return json_response(200, f'{{"items":[{items}{end}', headers)
     parts: list[bytes | memoryview] = [b'{"items":[']
     for number, document in enumerate(page.items):
         parts += ([b","] if number else []) + list(representation.item_parts(document))
     parts.append(end.encode())
-    return large_answer.page(call, parts, headers)
+    return page_response(call, parts, headers)
 
 
 async def parse_filter(store: TenantStore, given: Parameters) -> Node:
-    """The filter's nodes. Raises BadRequest."""
+    """The nodes of `?filter=`; EVERYTHING without one. Raises BadRequest."""
     text = given.get("filter")
     if text is None:
         return EVERYTHING
     with in_parameter("filter"):
-        return await _quickly(store, filters.parse, text)
+        return await _parsed(store, filters.parse, text)
 
 
-async def _quickly(store: TenantStore, parse: Callable[..., R], given: S) -> R:
-    """What `parse` makes of a filter or a query: read here, or by a worker where that takes longer."""
-    if len(given) <= HERE:
+async def _parsed(store: TenantStore, parse: Callable[..., R], given: S) -> R:
+    """The result of `parse` for a filter or a query: here, or in a worker process where it takes longer."""
+    if len(given) <= INLINE_CHARACTERS:
         with suppress(filters.NotQuick):
             return parse(given, quick=True)
     return await store.work(parse, given)
 
 
-async def compiled(call: Call, node: Node) -> AbstractContextManager[object]:
-    """The patterns of a filter stay compiled, and are it before a query asks for them: on the event loop that
-    would hold up all others, and so it does for each document again where many queries have many patterns.
-    Each tenant has one filter at a time in the thread that compiles."""
+async def compiled_patterns(call: Call, node: Node) -> AbstractContextManager[object]:
+    """Compile the patterns of a filter in a thread before the query asks for them; they stay compiled while
+    the result is held. On the event loop, compiling would block all others, and would do so again for each
+    document where many queries have many patterns. Each tenant has one filter at a time in the thread."""
     patterns = filters.patterns(node)
     if not patterns:
         return nullcontext()
     if all(map(regex.is_known, patterns)):
         return nullcontext(regex.compiled_all(patterns))
     assert call.tenant is not None
-    turn = _turns.setdefault(call.tenant.id.value, asyncio.Lock())
-    async with turn:
+    lock = _compile_locks.setdefault(call.tenant.id.value, asyncio.Lock())
+    async with lock:
         return nullcontext(await threads.run(threads.PATTERNS, regex.compiled_all, patterns))
 
 
@@ -148,12 +122,12 @@ async def _from_parameters(store: TenantStore, given: Parameters) -> Query:
 
 
 def _from_body(raw: bytes, *, quick: bool = False) -> Query:
-    given = strict.read(raw, "body", _NOT_ACCEPTED)
+    given = strict.read(raw, "body", _REFUSED)
     if not isinstance(given, dict):
-        raise _refused("", f"a query is an object of {', '.join(NAMES)}")
+        raise _refused("", f"a query is an object of {', '.join(PARAMETERS)}")
     for name in given:
-        if name not in NAMES:
-            raise _refused(strict.pointer(name), f"not known here; known are {', '.join(NAMES)}")
+        if name not in PARAMETERS:
+            raise _refused(strict.pointer(name), f"not known here; known are {', '.join(PARAMETERS)}")
     node: Node = EVERYTHING
     keys: tuple[SortKey, ...] = ()
     fields = WHOLE
@@ -177,7 +151,7 @@ def _from_body(raw: bytes, *, quick: bool = False) -> Query:
 
 
 def _names(value: Any, what: str) -> str:
-    """A sort or fields: as in a parameter, or an array of its parts."""
+    """A sort or fields of a body as a parameter has it: text, or an array of its parts."""
     if isinstance(value, list) and all(isinstance(item, str) and "," not in item for item in value):
         return ",".join(value)
     if not isinstance(value, str):
@@ -187,4 +161,4 @@ def _names(value: Any, what: str) -> str:
 
 def _refused(pointer: str, detail: str) -> BadRequest:
     errors = [{"pointer": pointer, "detail": detail}]
-    return BadRequest(_NOT_ACCEPTED, extra={"errors": errors})
+    return BadRequest(_REFUSED, extra={"errors": errors})

@@ -1,22 +1,15 @@
-"""The gateway's own documents over HTTP: which path and method is whose.
+"""The gateway's own documents over HTTP: which handler serves which path and method. See `Resources`.
 
-    GET    /                    the tenant's collections
-    GET    /{c}                 a collection's settings; PUT declares it, PATCH and DELETE (collections.py)
-    GET    /{c}/                list; QUERY, or POST /{c}/query (listing.py)
-    POST   /{c}/                create, the id is ours; POST /{c} too
-    GET    /{c}/{id}            read; PUT replaces or creates, PATCH, DELETE (writes.py)
-    POST   /{c}/bulk            many writes (bulk.py)
-    GET    /{c}/export          all of it; POST /{c}/import (transfer.py)
-    GET    /{c}/changes         what changes (changes.py)
-
-A document is answered as its own members and `id`; its entity tag is in ETag, and in a list in `_etag`.
-Scopes are asked for here, with the collection's name: filtering and sorting is reading.
+A document is represented by its own members and `id`; its entity tag is in ETag, and in a list in `_etag`.
+Scopes are checked by the handlers, with the collection's name: filtering and sorting is reading.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from aiohttp import hdrs, web
 
@@ -25,29 +18,125 @@ from gateway.core.errors import MethodNotAllowed, NotFound
 from gateway.core.http import paths
 from gateway.core.model import Tenant
 from gateway.core.policy.budget import Budget, Held
-from gateway.documents import bulk, collections, large_answer, listing, writes
+from gateway.documents import bulk, collections, document, listing
 from gateway.documents.changes import Feeds
-from gateway.documents.large_answer import LargeAnswer
-from gateway.documents.request import content, parameters, preconditions, scopes, total
+from gateway.documents.request import content, preconditions, scopes
 from gateway.documents.request.content import Accepted
+from gateway.documents.request.execution import seconds_left, within
+from gateway.documents.responses import LargeResponse
 from gateway.documents.transfer import Transfers
 from gateway.edge.response import reply
 from gateway.runtime.loop_slices import LoopSlices
 from gateway.store.json import representation
-from gateway.store.model.document import (
-    RESERVED_IDS,
-    Document,
-    Precondition,
-    check_collection,
-    check_id,
-)
+from gateway.store.model.document import RESERVED_IDS, check_collection, check_id
 from gateway.store.model.write import Quota
 from gateway.store.port import DocumentStore, TenantStore
 
-Handler = Callable[[Call, TenantStore, str], Awaitable[web.StreamResponse]]
+Response = Awaitable[web.StreamResponse]
+TenantHandler = Callable[[Call, TenantStore], Response]
+CollectionHandler = Callable[[Call, TenantStore, str], Response]
+DocumentHandler = Callable[[Call, TenantStore, str, str], Response]
+H = TypeVar("H", TenantHandler, CollectionHandler, DocumentHandler)
 
 _READS = frozenset({"GET", "HEAD"})
-_STREAMS = frozenset({"export", "import", "changes"})  # they have no total time of their own
+_STREAMS = frozenset({"export", "import", "changes"})  # the total time does not bound them
+
+
+@dataclass(frozen=True, slots=True)
+class Resource(Generic[H]):
+    """One kind of path. methods: who serves which, in the order of Allow. accepted: media types of bodies."""
+
+    methods: Mapping[str, H]
+    accepted: Accepted | None = None
+
+    def other(self, call: Call) -> web.Response:
+        """The response to a method that nothing serves: OPTIONS lists what is served; any other raises
+        MethodNotAllowed, with the same headers."""
+        methods = ", ".join(self.methods)
+        headers = {str(hdrs.ALLOW): f"{methods}, OPTIONS"}
+        if self.accepted is not None:
+            headers |= self.accepted.headers
+        if call.method == "OPTIONS":
+            return reply.empty(204, headers)
+        error = MethodNotAllowed(methods)
+        error.headers = headers
+        raise error
+
+
+class Resources:
+    """Which handler serves which path and method below the route."""
+
+    def __init__(self, feeds: Feeds, transfers: Transfers) -> None:
+        # /
+        self.tenant: Resource[TenantHandler] = Resource(
+            {"GET": collections.list_collections, "HEAD": collections.list_collections}
+        )
+        # /{collection}
+        self.collection: Resource[CollectionHandler] = Resource(
+            {
+                "GET": collections.read,
+                "HEAD": collections.read,
+                "PUT": collections.put,
+                "PATCH": collections.patch,
+                "DELETE": collections.delete,
+                "POST": document.create,
+            },
+            content.MERGE_PATCH,
+        )
+        # /{collection}/
+        self.list: Resource[CollectionHandler] = Resource(
+            {
+                "GET": listing.list_documents,
+                "HEAD": listing.list_documents,
+                "QUERY": listing.query_documents,
+                "POST": document.create,
+            },
+            content.QUERY,
+        )
+        # /{collection}/{identifier}
+        self.document: Resource[DocumentHandler] = Resource(
+            {
+                "GET": document.read,
+                "HEAD": document.read,
+                "PUT": document.replace,
+                "PATCH": document.patch,
+                "DELETE": document.delete,
+            },
+            content.PATCH,
+        )
+        # /{collection}/{name}, a name that no document has (RESERVED_IDS)
+        self.named: Mapping[str, Resource[CollectionHandler]] = {
+            "query": Resource({"POST": listing.query_documents}, content.QUERY),
+            "bulk": Resource({"POST": bulk.write_many}, content.NDJSON),
+            "export": Resource({"GET": transfers.serve_export, "HEAD": transfers.serve_export}),
+            "import": Resource({"POST": transfers.serve_import}, content.NDJSON),
+            "changes": Resource({"GET": feeds.serve, "HEAD": feeds.serve}),
+        }
+
+    async def serve(self, call: Call, store: TenantStore, segments: list[str]) -> web.StreamResponse:
+        """The response of the handler for these segments of the path, decoded. Raises NotFound,
+        MethodNotAllowed, BadRequest for a name or an id that is not one, and what handlers raise."""
+        if segments == [""]:
+            list_collections = self.tenant.methods.get(call.method)
+            return await list_collections(call, store) if list_collections else self.tenant.other(call)
+        collection, *rest = segments
+        if len(rest) > 1:
+            raise NotFound()
+        check_collection(collection)
+        if not rest:
+            resource = self.collection
+        elif rest == [""]:
+            resource = self.list
+        elif rest[0] in self.named:
+            resource = self.named[rest[0]]
+        else:
+            check_id(rest[0])
+            serve_document = self.document.methods.get(call.method)
+            if serve_document is None:
+                return self.document.other(call)
+            return await serve_document(call, store, collection, rest[0])
+        serve = resource.methods.get(call.method)
+        return await serve(call, store, collection) if serve else resource.other(call)
 
 
 class Documents:
@@ -65,18 +154,11 @@ class Documents:
         self._store = store
         self._enter = enter
         self.memory = memory
-        transfers = Transfers(feeds.lifetimes)
         self._slices = LoopSlices(lambda: store.is_reading)
-        self._below: dict[str, tuple[str, Accepted | None, Handler]] = {
-            "query": ("POST", content.QUERY, listing.answer_query),
-            "bulk": ("POST", content.NDJSON, bulk.answer),
-            "export": ("GET, HEAD", None, transfers.answer_export),
-            "import": ("POST", content.NDJSON, transfers.answer_import),
-            "changes": ("GET, HEAD", None, feeds.answer),
-        }
+        self._resources = Resources(feeds, Transfers(feeds.lifetimes))
 
     def try_serve(self, call: Call) -> bool:
-        """Answer a read by id at once, if it needs no waiting; see `Target`. Raises GatewayError."""
+        """Serve a read by id at once, if nothing has to be waited for; see `Target`. Raises GatewayError."""
         client = call.client
         if call.method not in _READS or call.query or call.body or client is None or client.writing_paused:
             return False
@@ -96,20 +178,20 @@ class Documents:
             self._enter(call.tenant)()
         tenant = call.tenant
         assert tenant is not None
-        document = self._store.tenant(tenant.id).read_now(collection, rest[0])
-        if document is None:
+        found = self._store.tenant(tenant.id).read_now(collection, rest[0])
+        if found is None:
             return False
         precondition = preconditions.read(call.head)
-        if preconditions.is_known(precondition, document.etag):
-            reply.send(call, 304, b"ETag: %b\r\n%b" % (document.etag.encode(), _PRIVATE), b"")
+        if preconditions.is_current(precondition, found.etag):
+            reply.send(call, 304, b"ETag: %b\r\n%b" % (found.etag.encode(), _PRIVATE), b"")
         else:
-            lines = b"ETag: %b\r\n%b" % (document.etag.encode(), _PRIVATE_JSON)
-            reply.send(call, 200, lines, representation.body(document).encode())
+            lines = b"ETag: %b\r\n%b" % (found.etag.encode(), _PRIVATE_JSON)
+            reply.send(call, 200, lines, representation.body(found).encode())
         return True
 
     async def serve(self, call: Call) -> web.StreamResponse:
-        """Answer whatever may be asked of documents. Raises GatewayError."""
-        left = total.seconds(call)
+        """Serve any request to documents; see `Target`. Raises GatewayError."""
+        seconds = seconds_left(call)
         segments = [paths.decode(segment) for segment in call.subpath.removeprefix("/").split("/")]
         tenant = call.tenant
         assert tenant is not None
@@ -117,48 +199,22 @@ class Documents:
         leave = self._enter(tenant) if counted else None
         call.held = Held(self.memory, tenant.id.value, tenant.body_memory)
         call.slice = self._slices.of(tenant.id.value)
-        answer = self._answer(call, self._tenant(call), segments)
+        store = self._store.tenant(tenant.id, _quota(tenant), tenant.weight)
+        serving = self._resources.serve(call, store, segments)
         client, task = call.client, asyncio.current_task()
         if client is not None and task is not None and _only_reads(call.method, segments):
-            client.when_gone(task.cancel)  # nobody is left to be answered: the query ends too
+            client.when_gone(task.cancel)  # nobody is left to read the response: the query ends too
         try:
             if segments[1:2] and segments[1] in _STREAMS:
-                return await answer
-            response = await total.within(call, left, answer)
-            return await response.send(call) if isinstance(response, LargeAnswer) else response
+                return await serving
+            response = await within(call, seconds, serving)
+            return await response.send(call) if isinstance(response, LargeResponse) else response
         finally:
             call.held.shrink(0)
             if leave is not None:
                 leave()
             if client is not None:
                 client.when_gone(None)
-
-    async def _answer(self, call: Call, store: TenantStore, segments: list[str]) -> web.StreamResponse:
-        if segments == [""]:
-            if call.method not in _READS:
-                return _other(call, "GET, HEAD")
-            return await collections.answer_all(call, store)
-        collection, *rest = segments
-        if len(rest) > 1:
-            raise NotFound()
-        check_collection(collection)
-        if not rest and call.method != "POST":
-            return await collections.answer_one(call, store, collection)
-        if rest in ([], [""]):
-            return await _collection(call, store, collection)
-        below = self._below.get(rest[0])
-        if below is not None:
-            methods, accepted, handler = below
-            if call.method not in methods.split(", "):
-                return _other(call, methods, [accepted] if accepted is not None else [])
-            return await handler(call, store, collection)
-        check_id(rest[0])
-        return await _document(call, store, collection, rest[0])
-
-    def _tenant(self, call: Call) -> TenantStore:
-        tenant = call.tenant
-        assert tenant is not None
-        return self._store.tenant(tenant.id, _quota(tenant), tenant.weight)
 
 
 _PRIVATE = b"Cache-Control: private, no-cache\r\n"
@@ -169,54 +225,6 @@ def _quota(tenant: Tenant) -> Quota:
     return Quota(tenant.max_documents, tenant.max_bytes, tenant.max_collections)
 
 
-async def _collection(call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
-    method = call.method
-    if method in _READS:
-        return await listing.answer_documents(call, store, collection)
-    if method == "QUERY":
-        return await listing.answer_query(call, store, collection)
-    if method != "POST":
-        return _other(call, "GET, HEAD, QUERY, POST", (content.QUERY,))
-    return await writes.create(call, store, collection)
-
-
-async def _document(
-    call: Call, store: TenantStore, collection: str, identifier: str
-) -> web.StreamResponse:
-    if call.method in _READS:
-        parameters.read(call)
-        scopes.require(call, collection, "GET")
-        precondition = preconditions.read(call.head)
-        return _read_answer(call, await store.read(collection, identifier), precondition)
-    write = writes.METHODS.get(call.method)
-    if write is None:
-        return _other(call, "GET, HEAD, PUT, PATCH, DELETE", (content.PATCH,))
-    return await write(call, store, collection, identifier)
-
-
 def _only_reads(method: str, segments: list[str]) -> bool:
-    """A write goes on when its client has left; see Keeping."""
+    """Whether nothing is written, so that the call may end when its client leaves; see run_to_end."""
     return method in _READS or method == "QUERY" or segments[1:] == ["query"]
-
-
-def _other(call: Call, methods: str, accepted: Iterable[Accepted] = ()) -> web.Response:
-    """OPTIONS tells what may be done here; any other method is refused, and is told the same."""
-    tells = {str(hdrs.ALLOW): f"{methods}, OPTIONS"}
-    for one in accepted:
-        tells |= one.line
-    if call.method == "OPTIONS":
-        return reply.empty(204, tells)
-    error = MethodNotAllowed(methods)
-    error.headers = tells
-    raise error
-
-
-
-def _read_answer(call: Call, document: Document, precondition: Precondition) -> web.StreamResponse:
-    headers: dict[str, str] = {hdrs.ETAG: document.etag, hdrs.CACHE_CONTROL: "private, no-cache"}
-    if preconditions.is_known(precondition, document.etag):
-        return reply.empty(304, headers)
-    if document.encoded:
-        large_answer.count(call, document)
-        return LargeAnswer(200, document, headers)
-    return listing.json_text(200, representation.body(document), headers)

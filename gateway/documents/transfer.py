@@ -1,15 +1,15 @@
 """Export and import of a collection as NDJSON, both streamed with back-pressure: memory stays flat.
 
-An import answers while it reads. Lines of the body are numbered from 1; blank ones are skipped.
+An import responds while it reads. Lines of the body are numbered from 1; blank ones are skipped.
 
     {"line":17,"status":422,"id":"a","error":{...}}                          a line that failed
     {"lines":200,"created":150,"replaced":40,"skipped":9,"failed":1}         all lines up to here are settled
     {"done":true,"lines":1234,...}                                           the end, the same counts
-    {"done":false,"lines":400,...,"error":{...}}                             it ended early: go on behind 400
+    {"done":false,"lines":400,...,"error":{...}}                             it ended early: resume behind 400
 
 Lines with an `id` may be sent again without harm. With `?replace=false` documents that are there stay as they
-are, and count as skipped. It ends early after MAX_FAILURES failed lines, when there is no room, and when its
-token or tenant is not valid any more; an export breaks off then, and does not look complete.
+are, and count as skipped. It ends early after MAX_FAILURES failed lines, when the quota is used up, and when
+its token or tenant is not valid any more; an export is cut off then, so that it does not look complete.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from aiohttp import web
 
 from gateway.call import Call
 from gateway.core.errors import GatewayError, Unprocessable, forget_traces
-from gateway.documents.listing import compiled, parse_filter
-from gateway.documents.request import content, idempotency, parameters, scopes, total
-from gateway.documents.request.kept import Keeping, step
+from gateway.documents.listing import compiled_patterns, parse_filter
+from gateway.documents.request import content, idempotency, parameters, scopes
+from gateway.documents.request.execution import RunToEnd, give_way, seconds_left, within
 from gateway.edge.client import body
 from gateway.edge.lifetimes import Ending, Lifetimes, cut_off
 from gateway.edge.response.stream import Stream
@@ -34,27 +34,28 @@ from gateway.store.filter.nodes import Node
 from gateway.store.json.strict import dumps
 from gateway.store.model.write import Outcome, failed
 from gateway.store.port import TenantStore
-from gateway.store.transfer import ImportCounts, Lines, import_lines
+from gateway.store.transfer import ImportCounts, NumberedLines, import_lines
 
-MAX_FAILURES = 1000  # whoever sends all before it reads would else be stuck, and so would we
+MAX_FAILURES = 1000  # a client that sends all before it reads would else block, and the gateway with it
 _HEADERS = {"Cache-Control": "private, no-store", "X-Accel-Buffering": "no"}
 
 
 class Transfers:
-    """They end with the token, its key and the tenant."""
+    """Serves exports and imports. They end when the token expires or is revoked, or the tenant is
+    disabled."""
 
     def __init__(self, lifetimes: Lifetimes) -> None:
         self._lifetimes = lifetimes
 
-    async def answer_export(self, call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
-        """Every document that `?filter=` matches, a line each, as they were at one instant."""
+    async def serve_export(self, call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
+        """200: every document that `?filter=` matches, a line each, as they were at one instant."""
         scopes.require(call, collection, "GET")
         node = await parse_filter(store, parameters.read(call, ("filter",)))
-        with await compiled(call, node), self._ending(call) as ending:
+        with await compiled_patterns(call, node), self._ending(call) as ending:
             return await _export(call, store, collection, node, ending)
 
-    async def answer_import(self, call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
-        """200 as soon as the first lines are written; an error before that is the answer."""
+    async def serve_import(self, call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
+        """200 as soon as the first lines are written; an error before that is the response."""
         replacing = parameters.flag(parameters.read(call, ("replace",)), "replace", default=True)
         scopes.require(call, collection, "POST", "PUT")
         idempotency.refuse(call, "Give each line its id, and it can be sent again.")
@@ -64,7 +65,7 @@ class Transfers:
 
     @contextmanager
     def _ending(self, call: Call) -> Iterator[Ending]:
-        """A body that is waited for ends with the error."""
+        """What ends the transfer early; a read of the body that waits then fails with the error."""
         body = call.content
         ending = Ending(call) if body is None else Ending(call, body.fail)
         lifetime = self._lifetimes.add(call, ending.tell, lambda: cut_off(call))
@@ -78,7 +79,7 @@ async def _export(
     call: Call, store: TenantStore, collection: str, node: Node, ending: Ending
 ) -> web.StreamResponse:
     async with aclosing(store.export(collection, node)) as chunks:
-        first = await total.within(call, total.seconds(call), anext(chunks, b""))
+        first = await within(call, seconds_left(call), anext(chunks, b""))
         with Stream(call, content.NDJSON_TYPE, _HEADERS) as stream:
             if call.method != "HEAD":
                 await stream.write(first)
@@ -91,17 +92,21 @@ async def _export(
 async def _import(
     call: Call, store: TenantStore, collection: str, replacing: bool, ending: Ending
 ) -> web.StreamResponse:
-    lines = Lines(_counted(call))
+    lines = NumberedLines(_counted(call))
     written = import_lines(
-        Keeping(call, store), collection, lines.read(), replacing=replacing, step=partial(step, call)
+        RunToEnd(call, store),
+        collection,
+        lines.read(),
+        replacing=replacing,
+        give_way=partial(give_way, call),
     )
     counts = ImportCounts()
     with Stream(call, content.NDJSON_TYPE, _HEADERS) as stream:
         try:
             async with aclosing(written) as batches:
                 async for outcomes in batches:
-                    told, end = await _settle(call, outcomes, lines.numbers, counts, replacing)
-                    await stream.write(told.encode())
+                    report, end = await _settle(call, outcomes, lines.numbers, counts, replacing)
+                    await stream.write(report.encode())
                     if end is not None:
                         return await _end(stream, counts, end)
                     ending.check()
@@ -115,34 +120,35 @@ async def _import(
 
 
 async def _counted(call: Call) -> AsyncIterator[bytes]:
-    """The body, each piece counted before it is parsed. What a batch holds is its own from then on; see
-    Keeping."""
+    """The chunks of the body, each counted in the memory of the tenant before it is parsed. A batch that is
+    written takes over what it holds; see RunToEnd."""
     held = call.held
     async for chunk in body.chunks(call):
         if held is not None:
             held.grow(len(chunk))
-        await step(call)
+        await give_way(call)
         yield chunk
 
 
 async def _settle(
     call: Call, outcomes: tuple[Outcome, ...], numbers: deque[int], counts: ImportCounts, replacing: bool
 ) -> tuple[str, Outcome | None]:
-    """What is told of a batch, and why the import ends with it, if it does."""
-    told: list[str] = []
+    """The lines that report a batch, and the failure that the import ends with, if it does. numbers: of the
+    lines that are not settled yet."""
+    report: list[str] = []
     end: Outcome | None = None
     for outcome in outcomes:
-        await step(call)
+        await give_way(call)
         number = numbers.popleft()
         if not counts.add(number, outcome, replacing=replacing):
-            told.append(dumps({"line": number, **outcome.data}))
+            report.append(dumps({"line": number, **outcome.data}))
             if outcome.status == 507:
                 end = outcome
     if end is None and counts.failed >= MAX_FAILURES:
         end = failed(Unprocessable(f"{counts.failed} lines failed: mend them first."))
     if end is None:
-        told.append(dumps(asdict(counts)))
-    return "".join(line + "\n" for line in told), end
+        report.append(dumps(asdict(counts)))
+    return "".join(line + "\n" for line in report), end
 
 
 async def _end(stream: Stream, counts: ImportCounts, end: Outcome | None) -> web.StreamResponse:

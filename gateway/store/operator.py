@@ -1,7 +1,7 @@
-"""The operator's port: what `gateway documents` asks of an engine, beside a gateway that runs or without one.
+"""The operator's port: what `gateway documents` asks of an engine, while a gateway runs or without one.
 
 Exporting and importing are TenantStore.export and transfer.import_lines. Everything here is asynchronous and
-may take long. Raises StoreUnavailable with what is wrong and how to mend it.
+may take long. Any method may raise StoreUnavailable, which says what is wrong and how to fix it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from gateway.core.model import TenantId
 
 @dataclass(frozen=True, slots=True)
 class TenantSize:
-    """documents, bytes: of the documents' JSON. stored_bytes: what the engine uses for them in all."""
+    """What a tenant holds. bytes: of its documents' JSON. stored_bytes: what the engine uses for them in
+    all."""
 
     tenant: TenantId
     collections: int
@@ -25,29 +26,31 @@ class TenantSize:
 
 
 class Operator(Protocol):
-    """An engine's side for its operator; made by itself, without a DocumentStore that has started."""
+    """What an operator may do with an engine; needs no DocumentStore that has started."""
 
     async def tenants(self) -> tuple[TenantId, ...]:
-        """Those with data, in order."""
+        """The tenants with data, in order."""
         ...
 
     async def size(self, tenant: TenantId) -> TenantSize:
-        """Raises NotFound for a tenant without data."""
+        """What the tenant holds. Raises NotFound for one without data."""
         ...
 
     async def backup(self, tenant: TenantId, target: Path) -> int:
-        """Write everything of a tenant to a new file (mode 0600), as of one instant, while writes go on; the
-        bytes written. The file is an engine's own format. Raises NotFound, and FileExistsError."""
+        """Write everything of a tenant to a new file (mode 0600), as of one instant, while writes go on;
+        gives the bytes written. The format is the engine's own. Raises NotFound, and FileExistsError."""
         ...
 
     async def restore(self, tenant: TenantId, source: Path, *, replace: bool = False) -> TenantSize:
-        """Put a backup in place of a tenant's data; what is there is only replaced when told so, and as a
-        whole or not at all. The file is verified first. Raises Conflict when there is data, BadRequest when
-        the file is not a whole backup of this engine. No gateway may have the tenant's data open."""
+        """Put a backup in place of a tenant's data, as a whole or not at all; existing data is only replaced
+        with `replace`. The file is verified first. Raises Conflict when there is data, BadRequest when the
+        file is not a whole backup of this engine. No gateway may have the tenant's data open."""
         ...
 
     async def verify(self, tenant: TenantId) -> tuple[str, ...]:
-        """What is wrong with a tenant's data, a sentence each; empty when nothing is. Raises NotFound."""
+        """What is wrong with a tenant's data, one sentence each; empty when nothing is. Raises NotFound."""
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Release what the engine holds: connections, threads."""
+        ...

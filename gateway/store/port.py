@@ -28,7 +28,8 @@ T = TypeVar("T")
 
 
 class Capability(StrEnum):
-    """What an engine may lack. The conformance suite skips, and the port answers 501, where it does."""
+    """What an engine may lack. Where it does, the conformance suite skips the test, and the port raises
+    NotSupportedByStore (501)."""
 
     ATOMIC_BULK = "atomic bulk"
     CHANGES = "changes"
@@ -37,20 +38,20 @@ class Capability(StrEnum):
 
 
 class TenantStore(Protocol):
-    """One tenant's documents. Collections come to be with their first document, or are declared.
+    """One tenant's documents. A collection exists from its first document on, or is declared.
 
     A write is durable when its method returns. Cancelling the caller does not take back a write: it
-    happens once, or (if the store refuses it) not at all. Expired documents (TTL) are never seen.
+    happens once, or (if the store refuses it) not at all. Expired documents (TTL) are never returned.
 
     Names and ids were checked by check_collection and check_id, members by parse_members or parse_line.
 
     Every write of a document may raise UniqueConflict (409), SchemaViolation (422), BodyTooLarge (413), and
-    where its collection has require_if_match and the document is there, PreconditionRequired (428).
+    where its collection has require_if_match and the document exists, PreconditionRequired (428).
     """
 
     async def work(self, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
-        """What a function of json/large.py gives: what takes long of a large document, in a worker process
-        where there are some."""
+        """The result of a module-level function, such as those of json/large.py, for work on a large
+        document; it runs in a worker process where there are some."""
         ...
 
     # --- documents ---
@@ -58,16 +59,16 @@ class TenantStore(Protocol):
     async def create(
         self, collection: str, data: Members, *, idempotency: IdempotencyKey | None = None
     ) -> Document:
-        """Store a new document under an id that the store makes (UUIDv7)."""
+        """Store a new document under an id that the store makes (UUIDv7). Gives the document."""
         ...
 
     async def read(self, collection: str, identifier: str) -> Document:
-        """Raises NotFound."""
+        """The document. Raises NotFound."""
         ...
 
     def read_now(self, collection: str, identifier: str) -> Document | None:
-        """As read, where that needs no waiting: a few microseconds. None: it does, so await read. Raises
-        NotFound."""
+        """As read, where nothing has to be waited for: a few microseconds. None: something has, so await
+        read. Raises NotFound."""
         ...
 
     async def replace(
@@ -79,7 +80,7 @@ class TenantStore(Protocol):
         *,
         idempotency: IdempotencyKey | None = None,
     ) -> Written:
-        """Store a document under this id, over what was there. Raises PreconditionFailed."""
+        """Store a document under this id, in place of the one that was there. Raises PreconditionFailed."""
         ...
 
     async def patch(
@@ -91,7 +92,8 @@ class TenantStore(Protocol):
         *,
         idempotency: IdempotencyKey | None = None,
     ) -> Document:
-        """Apply a patch. Raises NotFound, PreconditionFailed, PatchConflict (409), Unprocessable (422)."""
+        """Apply a patch; gives the document after it. Raises NotFound, PreconditionFailed, PatchConflict
+        (409), Unprocessable (422)."""
         ...
 
     async def delete(
@@ -102,7 +104,7 @@ class TenantStore(Protocol):
         *,
         idempotency: IdempotencyKey | None = None,
     ) -> None:
-        """Raises NotFound, PreconditionFailed."""
+        """Delete a document. Raises NotFound, PreconditionFailed."""
         ...
 
     async def bulk(
@@ -114,11 +116,11 @@ class TenantStore(Protocol):
         idempotency: IdempotencyKey | None = None,
         most: int = MAX_BULK,
     ) -> tuple[Outcome, ...]:
-        """Some writes, at most so many (`most`), in their order; an outcome for each, failures too. When they
-        have cost what one bulk may (BulkBudget), those that are left are TenantLimit (429).
+        """Do some writes, at most `most`, in their order; gives an outcome for each, failures too. When they
+        have used up the BulkBudget, the remaining ones fail with TenantLimit (429).
 
         atomic: when one fails nothing is written; its outcome says why, those of the others are RolledBack
-        (424). Otherwise each stands for itself.
+        (424). Otherwise each succeeds or fails by itself.
         """
         ...
 
@@ -135,7 +137,7 @@ class TenantStore(Protocol):
     def export(self, collection: str, node: Node = EVERYTHING) -> AsyncGenerator[bytes, None]:
         """The documents that match as NDJSON, ordered by id, some lines in each chunk, as they were at one
         instant. A line is representation.line(document), which parse_line of an import reads. Nothing is
-        read ahead of the consumer but a chunk. Close it (aclose) when it is not read to its end.
+        read ahead of the consumer but one chunk. Close it (aclose) when it is not read to its end.
 
         Raises TenantLimit (429), at the first chunk, when too many exports of the tenant are open.
         Importing is transfer.import_lines, over `bulk`.
@@ -145,7 +147,7 @@ class TenantStore(Protocol):
     # --- changes ---
 
     def changes(self, collection: str, after: str | None = None) -> AsyncGenerator[Changes, None]:
-        """What changes from now on, or from behind an event id, without end; close it (aclose) to leave.
+        """The changes from now on, or from behind an event id, without end; close it (aclose) to leave.
 
         Raises, at the first step, BadRequest for an event id that is not of this collection, and Gone (410)
         for one older than what is kept (RETAINED_SECONDS, RETAINED_CHANGES); Gone also later, for a
@@ -156,7 +158,7 @@ class TenantStore(Protocol):
     # --- collections ---
 
     async def collections(self, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Page[Collection]:
-        """Those that are declared or hold documents, by name. Raises BadRequest as list does."""
+        """The collections that are declared or hold documents, by name. Raises BadRequest as list does."""
         ...
 
     async def collection(self, name: str) -> Collection:
@@ -164,15 +166,16 @@ class TenantStore(Protocol):
         ...
 
     async def settings(self, data: Mapping[str, Any]) -> CollectionSettings:
-        """As collection.from_data; a schema that takes long is read in a worker process."""
+        """Settings from JSON, as collection.from_data makes them; a schema that takes long is read in a
+        worker process."""
         ...
 
     async def put_collection(
         self, name: str, settings: CollectionSettings, precondition: Precondition = UNCONDITIONAL
     ) -> tuple[Collection, bool]:
-        """Declare a collection, or replace its settings; whether it was not declared before.
+        """Declare a collection, or replace its settings; gives also whether it was not declared before.
 
-        Declaring an index or a ttl reads every document once. A schema is asked of later writes only.
+        Declaring an index or a ttl reads every document once. A schema applies to later writes only.
         Raises PreconditionFailed, and UniqueConflict when documents break a new unique index.
         """
         ...
@@ -204,18 +207,18 @@ class DocumentStore(Protocol):
 
     @property
     def is_reading(self) -> bool:
-        """Whether threads of this process are at short reads now: what takes long on the event loop leaves
-        them the interpreter in between."""
+        """Whether threads of this process are at short reads now: long work on the event loop then leaves the
+        interpreter to them in between."""
         ...
 
     def tenant(self, tenant: TenantId, quota: Quota = NO_QUOTA, weight: float = 1.0) -> TenantStore:
-        """weight: the tenant's share of the readers, against the other tenants'."""
+        """The documents of one tenant. weight: its share of the readers, relative to the other tenants'."""
         ...
 
     async def start(self) -> None:
-        """Raises StoreUnavailable, with what is wrong and how to mend it, when the engine cannot serve."""
+        """Open the engine. Raises StoreUnavailable, which says what is wrong and how to fix it."""
         ...
 
     async def close(self) -> None:
-        """End every feed, finish every write that was taken, then let go of files and threads."""
+        """End every feed, finish every write that was begun, then release files and threads."""
         ...

@@ -1,4 +1,4 @@
-"""Importing documents: lines of NDJSON become writes, written in batches with back-pressure."""
+"""Importing documents: lines of NDJSON are parsed as writes, which are done in batches with back-pressure."""
 
 from __future__ import annotations
 
@@ -47,26 +47,27 @@ BATCH_LINES = 200  # of the first batch; see Batches
 MAX_BATCH_LINES = 4000
 MAX_BATCH_SECONDS = 0.25
 BATCH_BYTES = 1024 * 1024
-_SMALL_LINES = 1000  # so many are written in small batches, for who looks whether it goes well
+_SMALL_LINES = 1000  # written in small batches at first, for a client that checks whether they succeed
 MAX_LINE = MAX_DOCUMENT_BYTES + 64 * 1024  # bytes; a document and the white space in it
 MAX_BLANK = 64 * 1024  # bytes of white space, line ends too, before a document or between two
-SLICE = 16 * 1024  # bytes of a body whose lines are looked for in one turn of the loop
-LINE = 256  # bytes that every line counts besides its own: to refuse one takes longer than to read some
+SLICE = 16 * 1024  # bytes of a body that are split into lines in one turn of the event loop
+LINE_COST = 256  # bytes that every line counts besides its own: to refuse one takes longer than to read some
 _BLANK = b" \t\r\n"
 _white_space = re.compile(rb"[ \t\r\n]+").match
-_NO_ROOM = frozenset({TenantQueueFull.code, StoreSaturated.code})
-_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, *(3.0,) * 9)  # seconds before a line that found no room is tried again
+_STORE_FULL = frozenset({TenantQueueFull.code, StoreSaturated.code})
+_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, *(3.0,) * 9)  # seconds before each new attempt when the store was full
 _ONLY_NEW = Precondition(none_match=frozenset({ANY}))
 
 
 def parse_line(raw: bytes, *, replacing: bool = True) -> Write:
     """A line of an import: an object with an `id` replaces or creates that document (not replacing: only
-    creates it), one without gets an id. Raises BadRequest and Unprocessable."""
+    creates it), one without gets an id from the store. Raises BadRequest and Unprocessable."""
     return _write_of(*_members(raw), replacing)
 
 
 def line_text(raw: bytes) -> tuple[str | None, bytes]:
-    """The same of a large line: its id, and the text of its members. For a worker process."""
+    """As parse_line, of a large line: its id, None without one, and the text of its members. A job of a
+    worker process."""
     identifier, data = _members(raw)
     return identifier, to_text(data)[0].encode()
 
@@ -90,27 +91,32 @@ def _write_of(identifier: str | None, data: Members, replacing: bool) -> Write:
     return Replace(identifier, data) if replacing else Replace(identifier, data, _ONLY_NEW)
 
 
-class Bulk(Protocol):
-    """What an import needs of a store; see port.TenantStore."""
+class BulkStore(Protocol):
+    """What an import needs of a store."""
 
-    async def work(self, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T: ...
+    async def work(self, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
+        """As port.TenantStore.work."""
+        ...
+
     async def bulk(
         self, collection: str, writes: Sequence[Write], *, most: int = MAX_BULK
-    ) -> tuple[Outcome, ...]: ...
+    ) -> tuple[Outcome, ...]:
+        """As port.TenantStore.bulk."""
+        ...
 
 
 class BatchSize:
-    """How many lines a batch has. Indexes are written in their order, batch by batch, so few large batches
-    write much less than many small ones; but what else the tenant writes waits for one. So a batch is about
-    as large as is written in MAX_BATCH_SECONDS."""
+    """How many lines the next batch has. Indexes are written in their order, batch by batch, so few large
+    batches write much less than many small ones; but the tenant's other writes wait for one. So a batch is
+    about as large as can be written in MAX_BATCH_SECONDS."""
 
     def __init__(self) -> None:
         self.lines = BATCH_LINES
         self._written = 0
 
     def learn(self, lines: int, seconds: float) -> None:
-        """What a batch took. lines: those of it that were written; where some fail, batches stay small, so
-        that an import with many failures ends soon."""
+        """Adapt to a batch that was written. lines: those that succeeded; where some fail, batches stay
+        small, so that an import with many failures ends soon. seconds: that the batch took."""
         self._written += lines
         if seconds > MAX_BATCH_SECONDS:
             self.lines = max(BATCH_LINES, self.lines // 2)
@@ -119,20 +125,20 @@ class BatchSize:
 
 
 async def import_lines(
-    store: Bulk,
+    store: BulkStore,
     collection: str,
     lines: AsyncIterable[bytes],
     *,
     replacing: bool = True,
-    step: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0),
+    give_way: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0),
     pauses: Sequence[float] = _PAUSES,
 ) -> AsyncGenerator[tuple[Outcome, ...], None]:
-    """Write each line, an outcome for each, in order, a batch at a time; blank lines have none. step: lets
-    others have the event loop, also when nothing else here waits; called about every SLICE bytes. pauses:
-    seconds before each new attempt to write what the store had no room for at that moment.
+    """Write each line; gives the outcomes of a batch at a time, one for each line in order, none for a blank
+    one. give_way: lets others have the event loop, also when nothing else here waits; called about every
+    SLICE bytes. pauses: seconds before each new attempt at a write that the store was too full for.
 
-    The next lines are read when the outcomes before were taken. A line that fails stands for itself. Raises
-    StoreUnavailable; the lines of that batch were not written.
+    The next lines are read when the outcomes before were taken. A line that fails does not affect the others.
+    Raises StoreUnavailable; the lines of that batch were not written.
     """
     writer = _Writer(store, collection, replacing, pauses)
     batch: list[Write | Outcome] = []
@@ -144,10 +150,10 @@ async def import_lines(
             continue
         batch.append(await writer.parsed(raw))
         size += len(raw)
-        turn += len(raw) + LINE
+        turn += len(raw) + LINE_COST
         if turn > SLICE:
             turn = 0
-            await step()
+            await give_way()
         if len(batch) >= most.lines or size >= BATCH_BYTES:
             began = monotonic()
             outcomes = await writer.write(batch)
@@ -160,7 +166,8 @@ async def import_lines(
 
 @dataclass(slots=True)
 class ImportCounts:
-    """What became of the lines. lines: the number of the last one that is settled, blank ones counted."""
+    """How many lines of an import had which outcome. lines: the number of the last line that is settled;
+    blank lines are numbered too."""
 
     lines: int = 0
     created: int = 0
@@ -169,7 +176,7 @@ class ImportCounts:
     failed: int = 0
 
     def add(self, number: int, outcome: Outcome, *, replacing: bool) -> bool:
-        """Count a line; whether it did not fail."""
+        """Count a line; gives whether it succeeded or was skipped."""
         self.lines = number
         if outcome.status == 201:
             self.created += 1
@@ -184,7 +191,7 @@ class ImportCounts:
 
 
 class LineSplitter:
-    """Cuts NDJSON into its lines, in pieces of any size; those that are blank are only counted."""
+    """Splits NDJSON, which comes in pieces of any size, into lines; blank lines are only counted."""
 
     def __init__(self) -> None:
         self._number = 1
@@ -193,8 +200,8 @@ class LineSplitter:
         self._size = 0
 
     def split(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """The lines that end in this piece, with their numbers from 1. Raises BodyTooLarge for a line that no
-        document fits in, and Unprocessable for more than MAX_BLANK of white space without a document."""
+        """The lines that end in this piece, with their numbers from 1. Raises BodyTooLarge for a line that is
+        longer than MAX_LINE, Unprocessable for more than MAX_BLANK of white space without a document."""
         at = 0
         while at < len(data):
             if not self._pieces:
@@ -213,7 +220,7 @@ class LineSplitter:
             at = end + 1
 
     def end(self) -> Iterator[tuple[int, bytes]]:
-        """The line that ends here, unless it is blank."""
+        """The line that ends here, at the end of the body too, unless it is blank."""
         line = b"".join(self._pieces).strip(_BLANK)
         self._pieces, self._size = [], 0
         if line:
@@ -221,7 +228,7 @@ class LineSplitter:
             yield self._number, line
 
     def _skip(self, data: bytes, at: int) -> int:
-        """The length of the white space that begins here, counted and not looked at line by line."""
+        """The length of the white space that begins here, which is counted as a whole, not line by line."""
         found = _white_space(data, at, at + MAX_BLANK + 1)
         if found is None:
             return 0
@@ -234,17 +241,17 @@ class LineSplitter:
         return size
 
 
-class Lines:
-    """The lines of a body as it comes that are not blank. numbers: of those that were read and not settled
-    yet, from 1."""
+class NumberedLines:
+    """The lines of a body, as its chunks come, that are not blank. numbers: of the lines, from 1, that were
+    read; the reader removes those that are settled."""
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
         self._chunks = chunks
         self.numbers: deque[int] = deque()
 
     async def read(self) -> AsyncIterator[bytes]:
-        """Raises what the chunks and LineSplitter.split raise. Between two turns of the loop no more than
-        SLICE bytes are looked at, however many lines they are."""
+        """The lines. Between two turns of the event loop no more than SLICE bytes are split, however many
+        lines they are. Raises what the chunks and LineSplitter.split raise."""
         splitter = LineSplitter()
         async for chunk in self._chunks:
             for at in range(0, len(chunk), SLICE):
@@ -258,13 +265,13 @@ class Lines:
 
 
 class _Writer:
-    """Writes the lines of one import, and waits where the tenant's own work, or everybody's, is in the way.
+    """Writes the lines of one import, and waits while the store is too full for them.
 
-    Whoever sends an import only has to wait for its answer. A line that was refused for want of room would
-    be lost for good, while it can be written a moment later.
+    The client of an import only waits for its response. A line that was refused because a queue was full
+    would be lost for good, while it can be written a moment later.
     """
 
-    def __init__(self, store: Bulk, collection: str, replacing: bool, pauses: Sequence[float]) -> None:
+    def __init__(self, store: BulkStore, collection: str, replacing: bool, pauses: Sequence[float]) -> None:
         self._store = store
         self._collection = collection
         self._replacing = replacing
@@ -282,9 +289,9 @@ class _Writer:
             return failed(error)
 
     async def write(self, batch: Sequence[Write | Outcome]) -> tuple[Outcome, ...]:
-        """The outcomes of a batch, those of the lines that were refused in their places."""
+        """The outcomes of a batch, in its order, those of the lines that were refused included."""
         outcomes: dict[int, Outcome] = {}
-        left: list[_Placed] = []
+        left: list[_Indexed] = []
         for at, item in enumerate(batch):
             if isinstance(item, Outcome):
                 outcomes[at] = item
@@ -295,7 +302,7 @@ class _Writer:
             settled = await self._bulk([write for _, write in left])
             tried, untried = left[: len(settled)], left[len(settled) :]
             outcomes |= {at: outcome for (at, _), outcome in zip(tried, settled, strict=True)}
-            again = _refused_for_want_of_room(tried, settled)
+            again = _to_retry(tried, settled)
             if len(again) < len(tried):
                 pauses = iter(self._pauses)
             if again:
@@ -308,7 +315,7 @@ class _Writer:
         return tuple(outcomes[at] for at in range(len(batch)))
 
     async def _bulk(self, writes: Sequence[Write]) -> tuple[Outcome, ...]:
-        """The outcomes of those for which the bulk's budget was enough: the first ones, one at least."""
+        """The outcomes of the writes that the bulk's budget was enough for: the first ones, at least one."""
         outcomes = await self._patiently(
             lambda: self._store.bulk(self._collection, writes, most=MAX_BATCH_LINES)
         )
@@ -326,15 +333,16 @@ class _Writer:
         return await attempt()
 
 
-_Placed = tuple[int, Write]  # the place of a line in its batch, and the line
+_Indexed = tuple[int, Write]  # the index of a line in its batch, and the line
 
 
-def _refused_for_want_of_room(tried: Sequence[_Placed], outcomes: Sequence[Outcome]) -> list[_Placed]:
-    """Those to be written again, in their order: not what a later line has overwritten already."""
-    found: list[_Placed] = []
+def _to_retry(tried: Sequence[_Indexed], outcomes: Sequence[Outcome]) -> list[_Indexed]:
+    """The writes that were refused because the store was full, in their order, but for those that a later
+    line has overwritten already."""
+    found: list[_Indexed] = []
     overwritten: set[str] = set()
     for (at, write), outcome in zip(reversed(tried), reversed(outcomes), strict=True):
-        if outcome.error is None or outcome.error["code"] not in _NO_ROOM:
+        if outcome.error is None or outcome.error["code"] not in _STORE_FULL:
             overwritten.add(id_of(write))
         elif isinstance(write, Create) or write.id not in overwritten:
             found.append((at, write))

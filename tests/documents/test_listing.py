@@ -238,7 +238,7 @@ async def test_large_patterns_are_read_by_a_worker_and_compiled_in_a_thread() ->
     text = json.dumps({"$or": [{"a": {"$regex": pattern}} for pattern in patterns]})
     node = await listing.parse_filter(cast(Any, workers), {"filter": text})
     assert workers.asked == 1 and not any(map(regex.is_known, patterns))
-    with await listing.compiled(_call_of("acme"), node):
+    with await listing.compiled_patterns(_call_of("acme"), node):
         assert all(map(regex.is_known, patterns))
     assert await listing.parse_filter(cast(Any, workers), {"filter": text}) == node
     assert workers.asked == 1  # it is quick now
@@ -250,7 +250,7 @@ async def test_who_compiles_one_filter_waits_for_one_of_another_tenant_and_not_f
 
     async def ask(tenant: str, number: int) -> None:
         patterns = [Text(("a",), "regex", rf"\pL{{3}}{tenant}{number}_{n}") for n in range(3)]
-        with await listing.compiled(_call_of(tenant), And(tuple(patterns))):
+        with await listing.compiled_patterns(_call_of(tenant), And(tuple(patterns))):
             ended.append(tenant)
 
     await asyncio.gather(*(ask("noisy", number) for number in range(6)), ask("quiet", 0))

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.core.errors import BodyTooLarge, Unprocessable
 from gateway.store import transfer
-from gateway.store.transfer import LINE, MAX_BLANK, MAX_LINE, SLICE, Lines, LineSplitter
+from gateway.store.transfer import LINE_COST, MAX_BLANK, MAX_LINE, SLICE, LineSplitter, NumberedLines
 
 
 def split(*pieces: bytes) -> list[tuple[int, bytes]]:
@@ -72,7 +72,7 @@ class Turns:
 async def test_between_two_turns_of_the_loop_a_slice_is_looked_at() -> None:
     document = b" " * 60_000 + b"{}\n"
     with Turns() as turns:
-        found = [line async for line in Lines(sent(document * 20)).read()]
+        found = [line async for line in NumberedLines(sent(document * 20)).read()]
     assert len(found) == 20
     assert turns.count >= len(document) * 20 // SLICE
 
@@ -89,7 +89,7 @@ async def test_lines_that_all_fail_give_the_loop_its_turns() -> None:
 
     body = b"{x:1}\n" * 20_000
     with Turns() as turns:
-        lines = Lines(sent(body)).read()
+        lines = NumberedLines(sent(body)).read()
         failed = [one async for batch in transfer.import_lines(Nothing(), "c", lines) for one in batch]
     assert {one.status for one in failed} == {400} and len(failed) == 20_000
-    assert turns.count >= (len(body) + 20_000 * LINE) // SLICE, "a short line counts more than its bytes"
+    assert turns.count >= (len(body) + 20_000 * LINE_COST) // SLICE, "a short line counts more than its bytes"

@@ -24,7 +24,7 @@ from gateway.store.model import collection as collections
 from gateway.store.model.document import check_collection
 from gateway.store.model.write import Outcome
 from gateway.store.port import TenantStore
-from gateway.store.transfer import ImportCounts, Lines, import_lines
+from gateway.store.transfer import ImportCounts, NumberedLines, import_lines
 
 DEFAULT_MAX_ERRORS = 100
 _CHUNK = 256 * 1024  # bytes
@@ -135,7 +135,7 @@ class _Import:
     async def run(self, store: TenantStore) -> None:
         loop = asyncio.get_running_loop()
         self._meter.begin(f"importing {self._arguments.collection}")
-        lines = Lines(self._source.chunks())
+        lines = NumberedLines(self._source.chunks())
         replacing = self._arguments.replace
         written = import_lines(store, self._arguments.collection, self._from(lines), replacing=replacing)
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -158,7 +158,7 @@ class _Import:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
 
-    async def _from(self, lines: Lines) -> AsyncIterator[bytes]:
+    async def _from(self, lines: NumberedLines) -> AsyncIterator[bytes]:
         async for line in lines.read():
             if lines.numbers[-1] >= self._arguments.from_line:
                 yield line

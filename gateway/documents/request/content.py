@@ -1,4 +1,4 @@
-"""What comes in a body: its media type, its bytes, and parsing them without holding up other calls."""
+"""The body of a request: its media type, its bytes, and parsing them without blocking the event loop."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ _UTF_8 = frozenset({"utf-8", "utf8"})
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """Media types that a method takes. header: the one that tells of them (Accept-Patch is RFC 5789's,
-    Accept-Query that of the QUERY method)."""
+    """The media types that a method takes. header: the response header that lists them (Accept-Patch is from
+    RFC 5789, Accept-Query from the QUERY method)."""
 
     types: tuple[str, ...]
     header: str
 
     @property
-    def line(self) -> dict[str, str]:
+    def headers(self) -> dict[str, str]:
+        """The response header that lists the types."""
         return {self.header: ", ".join(self.types)}
 
 
@@ -47,9 +48,9 @@ NDJSON = Accepted((NDJSON_TYPE, "application/ndjson", "application/jsonl"), str(
 
 
 def check(call: Call, accepted: Accepted) -> str:
-    """The body's media type. Its parameters say nothing here, but for a charset, which JSON has none of
-    (RFC 8259 section 11): UTF-8 is meant all the same. Raises UnsupportedMediaType, with what is accepted.
-    Accept-Encoding is there only where the coding was the reason (RFC 9110 section 12.5.3)."""
+    """The body's media type, checked. Its parameters are ignored, but for a charset other than UTF-8 (JSON
+    has no such parameter, RFC 8259 section 11). Raises UnsupportedMediaType with the headers that list what
+    is accepted; Accept-Encoding is there only where the coding was the reason (RFC 9110 section 12.5.3)."""
     lines = call.head.values(b"content-type")
     if len(lines) == 1 and lines[0] in accepted.types and not call.head.values(b"content-encoding"):
         return lines[0]
@@ -67,12 +68,12 @@ def check(call: Call, accepted: Accepted) -> str:
     else:
         return given.name
     detail = f"{why} Send {' or '.join(accepted.types)} in UTF-8, without a content coding."
-    tells = dict(accepted.line)
+    headers = accepted.headers
     if call.method == "POST":
-        tells["Accept-Post"] = ", ".join(accepted.types)
+        headers["Accept-Post"] = ", ".join(accepted.types)
     if coded:
-        tells[hdrs.ACCEPT_ENCODING] = "identity"
-    raise UnsupportedMediaType(detail, headers=tells)
+        headers[hdrs.ACCEPT_ENCODING] = "identity"
+    raise UnsupportedMediaType(detail, headers=headers)
 
 
 async def read(call: Call, accepted: Accepted) -> bytes:
@@ -82,15 +83,16 @@ async def read(call: Call, accepted: Accepted) -> bytes:
 
 
 async def members(store: TenantStore, raw: bytes, identifier: str | None) -> Members:
-    """A body as a document's members. Raises as parse_members."""
+    """A body as the members of the document with this id; None: the store makes the id. Raises as
+    parse_members."""
     if is_light(raw):
         return parse_members(raw, identifier)
     return LargeMembers(await store.work(large.members_text, raw, identifier))
 
 
-async def patch(store: TenantStore, raw: bytes, identifier: str, given: str) -> Patch:
-    """A body as a patch of a document. Raises as parse_members and parse_json_patch."""
-    array = given == JSON_PATCH_TYPE
+async def patch(store: TenantStore, raw: bytes, identifier: str, media_type_name: str) -> Patch:
+    """A body of this media type as a patch of a document. Raises as parse_members and parse_json_patch."""
+    array = media_type_name == JSON_PATCH_TYPE
     if is_light(raw):
         return parse_json_patch(raw) if array else MergePatch(parse_members(raw, identifier))
     if array:
@@ -99,5 +101,6 @@ async def patch(store: TenantStore, raw: bytes, identifier: str, given: str) -> 
 
 
 async def parse(store: TenantStore, raw: bytes, parser: Callable[[bytes], T]) -> T:
-    """What `parser`, a function of a module, makes of a body that holds no document: small, whatever came."""
+    """The result of `parser`, a module-level function, for a body that holds no document. The result is
+    small, however large the body is."""
     return parser(raw) if is_light(raw) else await store.work(parser, raw)

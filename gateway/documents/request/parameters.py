@@ -1,4 +1,4 @@
-"""The query's parameters, and where in a request an error belongs."""
+"""The parameters of a query, and the place in a request that an error is about."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _MAX_NAME = 64  # characters of a parameter's name that an error repeats
 
 
 def read(call: Call, known: tuple[str, ...] = ()) -> Parameters:
-    """The parameters, each at most once and known. Raises BadRequest, with `parameter` where it is one's."""
+    """The parameters by name, each at most once and one of `known`. Raises BadRequest; its member `parameter`
+    names the one that is wrong."""
     if not call.query:
         return {}
     pairs = []
@@ -31,18 +32,18 @@ def read(call: Call, known: tuple[str, ...] = ()) -> Parameters:
     for name, value in pairs:
         if name not in known:
             allowed = f"Known here: {', '.join(known)}." if known else "None is known here."
-            raise _of(name, f"A query parameter is unknown. {allowed}")
+            raise _wrong(name, f"A query parameter is unknown. {allowed}")
         if name in parameters:
-            raise _of(name, "A query parameter is there more than once.")
+            raise _wrong(name, "A query parameter is there more than once.")
         parameters[name] = value
     return parameters
 
 
 def limit(parameters: Parameters) -> int:
-    """How many items a page may hold. Raises BadRequest."""
+    """How many items a page may hold, from 1 to MAX_LIMIT. Raises BadRequest."""
     text = parameters.get("limit", str(DEFAULT_LIMIT))
     if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= MAX_LIMIT):
-        raise _of("limit", f"limit is a number from 1 to {MAX_LIMIT}.")
+        raise _wrong("limit", f"limit is a number from 1 to {MAX_LIMIT}.")
     return int(text)
 
 
@@ -50,13 +51,13 @@ def flag(parameters: Parameters, name: str, default: bool = False) -> bool:
     """A parameter that is true or false. Raises BadRequest."""
     text = parameters.get(name, "true" if default else "false")
     if text not in ("true", "false"):
-        raise _of(name, f"{name} is true or false.")
+        raise _wrong(name, f"{name} is true or false.")
     return text == "true"
 
 
 @contextmanager
 def in_parameter(name: str) -> Iterator[None]:
-    """What is refused meanwhile is refused because of this parameter (or header)."""
+    """A BadRequest raised meanwhile names this parameter (or header) in its member `parameter`."""
     try:
         yield
     except BadRequest as error:
@@ -66,7 +67,8 @@ def in_parameter(name: str) -> Iterator[None]:
 
 @contextmanager
 def in_body(pointer: str) -> Iterator[None]:
-    """What is refused meanwhile stands in the body, at or below this JSON pointer."""
+    """The errors of a BadRequest or Unprocessable raised meanwhile are at or below this JSON pointer into the
+    body."""
     try:
         yield
     except (BadRequest, Unprocessable) as error:
@@ -76,5 +78,5 @@ def in_body(pointer: str) -> Iterator[None]:
         raise
 
 
-def _of(name: str, detail: str) -> BadRequest:
+def _wrong(name: str, detail: str) -> BadRequest:
     return BadRequest(detail, extra={"parameter": name[:_MAX_NAME]})

@@ -17,12 +17,13 @@ _empty = re.compile(r"[ \t]*(?:,|$)")
 
 
 def read(head: Head) -> Precondition:
-    """The precondition of a request. Raises BadRequest for a header that is not a list of entity tags."""
-    return of(head.values(b"if-match"), head.values(b"if-none-match"))
+    """The precondition of a request; UNCONDITIONAL without one. Raises BadRequest for a header that is not a
+    list of entity tags."""
+    return from_values(head.values(b"if-match"), head.values(b"if-none-match"))
 
 
-def of(match: Sequence[str], none_match: Sequence[str]) -> Precondition:
-    """The same of the values of both headers."""
+def from_values(match: Sequence[str], none_match: Sequence[str]) -> Precondition:
+    """As read, of the values of both headers."""
     if not match and not none_match:
         return UNCONDITIONAL
     return Precondition(
@@ -31,17 +32,17 @@ def of(match: Sequence[str], none_match: Sequence[str]) -> Precondition:
     )
 
 
-def is_known(precondition: Precondition, etag: str) -> bool:
-    """Whether who asks for what has this tag has it already: If-Match first (raises PreconditionFailed), then
-    If-None-Match, which is 304 on a read (RFC 9110 section 13.2.2)."""
+def is_current(precondition: Precondition, etag: str) -> bool:
+    """Whether the client of a read has the version with this tag already, so that the response is 304:
+    If-Match is evaluated first (raises PreconditionFailed), then If-None-Match (RFC 9110 section 13.2.2)."""
     if precondition.match is not None:
         Precondition(match=precondition.match).require(etag)
     return precondition.none_match is not None and names(precondition.none_match, etag)
 
 
 def parse(header: str, lines: Sequence[str], *, weak: bool) -> frozenset[str]:
-    """The opaque tags of a header's values; weak ones only where a weak comparison is asked. Raises
-    BadRequest, which calls it `header`."""
+    """The opaque tags in the values of a header, or ANY. weak: weak tags count too, as a weak comparison has
+    it; else they are left out. Raises BadRequest, whose detail names the header."""
     value = ", ".join(lines).strip(" \t")
     if value == ANY:
         return frozenset({ANY})

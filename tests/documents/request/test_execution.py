@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from gateway.core.errors import Conflict
-from gateway.documents.request.kept import kept
+from gateway.documents.request.execution import run_to_end
 
 
 class Held:
@@ -39,7 +39,7 @@ async def test_a_bug_in_it_is_logged_when_nobody_is_left_to_be_told(
         await go_on.wait()
         raise error
 
-    task = asyncio.create_task(kept(cast(Any, call), write()))
+    task = asyncio.create_task(run_to_end(cast(Any, call), write()))
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait([task])

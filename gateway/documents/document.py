@@ -1,0 +1,125 @@
+"""One document: reading it by its id, and writing it.
+
+The response of a write has the document; with `Prefer: return=minimal` (RFC 7240), and for a token that may
+not read the collection, only its entity tag and its location.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from aiohttp import hdrs, web
+
+from gateway.call import Call
+from gateway.documents import responses
+from gateway.documents.request import content, idempotency, parameters, preconditions, scopes
+from gateway.documents.request.execution import run_to_end
+from gateway.edge.client import body
+from gateway.edge.response import reply
+from gateway.store.json import representation
+from gateway.store.model.document import Document
+from gateway.store.port import TenantStore
+
+
+async def read(call: Call, store: TenantStore, collection: str, identifier: str) -> web.StreamResponse:
+    """200 with the document, or 304 when the client has it already."""
+    parameters.read(call)
+    scopes.require(call, collection, "GET")
+    precondition = preconditions.read(call.head)
+    document = await store.read(collection, identifier)
+    headers: dict[str, str] = {hdrs.ETAG: document.etag, hdrs.CACHE_CONTROL: "private, no-cache"}
+    if preconditions.is_current(precondition, document.etag):
+        return reply.empty(304, headers)
+    if document.encoded:
+        responses.hold_document(call, document)
+        return responses.large_document(200, document, headers)
+    return responses.json_response(200, representation.body(document), headers)
+
+
+async def create(call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
+    """201, under an id that the store makes."""
+    _check(call, collection, "POST")
+    raw = await content.read(call, content.JSON)
+    key = await idempotency.read(call, raw)
+    data = await content.members(store, raw, None)
+    document = await run_to_end(call, store.create(collection, data, idempotency=key))
+    return _written(call, collection, document, idempotency.replayed(key), created=True)
+
+
+async def replace(call: Call, store: TenantStore, collection: str, identifier: str) -> web.StreamResponse:
+    """201 for a new document, 200 for one that was there."""
+    _check(call, collection, "PUT")
+    precondition = preconditions.read(call.head)
+    raw = await content.read(call, content.JSON)
+    key = await idempotency.read(call, raw)
+    data = await content.members(store, raw, identifier)
+    written = await run_to_end(
+        call, store.replace(collection, identifier, data, precondition, idempotency=key)
+    )
+    more = idempotency.replayed(key)
+    return _written(call, collection, written.document, more, created=written.created)
+
+
+async def patch(call: Call, store: TenantStore, collection: str, identifier: str) -> web.StreamResponse:
+    """200 with the patched document. A JSON patch needs the scope to read, too: its tests and its paths say
+    what is there."""
+    _check(call, collection, "PATCH")
+    precondition = preconditions.read(call.head)
+    media_type = content.check(call, content.PATCH)
+    if media_type == content.JSON_PATCH_TYPE:
+        _check(call, collection, "GET")
+    raw = await body.read(call)
+    key = await idempotency.read(call, raw)
+    changes = await content.patch(store, raw, identifier, media_type)
+    document = await run_to_end(
+        call, store.patch(collection, identifier, changes, precondition, idempotency=key)
+    )
+    return _written(call, collection, document, idempotency.replayed(key), created=False)
+
+
+async def delete(call: Call, store: TenantStore, collection: str, identifier: str) -> web.StreamResponse:
+    """204."""
+    _check(call, collection, "DELETE")
+    precondition = preconditions.read(call.head)
+    key = await idempotency.read(call, b"")
+    await store.delete(collection, identifier, precondition, idempotency=key)
+    return reply.empty(204, idempotency.replayed(key))
+
+
+def _check(call: Call, collection: str, action: str) -> None:
+    """What is checked of a write before a byte of its body is read."""
+    parameters.read(call)
+    scopes.require(call, collection, action)
+    idempotency.check(call)
+
+
+def _written(
+    call: Call, collection: str, document: Document, more: Mapping[str, str], *, created: bool
+) -> web.StreamResponse:
+    """The response of a write. more: its other headers. Without the document also where it is a replay's and
+    has changed since, and where there is no memory for a large one."""
+    headers: dict[str, str] = {hdrs.ETAG: document.etag, **more}
+    if created:
+        headers[hdrs.LOCATION] = f"{responses.base_path(call)}/{collection}/{quote(document.id, safe='')}"
+    preferred = _preferred(call)
+    if preferred and (document.whole or preferred == "minimal"):
+        headers["Preference-Applied"] = f"return={preferred}"
+    if preferred == "minimal" or not document.whole or not scopes.may(call, collection, "GET"):
+        return reply.empty(201 if created else 204, headers)
+    if document.encoded:
+        if not responses.try_hold_document(call, document):
+            return reply.empty(201 if created else 204, headers)
+        return responses.large_document(201 if created else 200, document, headers)
+    return responses.json_response(201 if created else 200, representation.body(document), headers)
+
+
+def _preferred(call: Call) -> str:
+    """`minimal` or `representation` when Prefer asks for it; anything else in it is ignored, as it must be
+    (RFC 7240 section 2)."""
+    for line in call.head.values(b"prefer"):
+        for preference in line.lower().split(","):
+            name, _, value = preference.partition(";")[0].partition("=")
+            if name.strip() == "return" and value.strip(' \t"') in ("minimal", "representation"):
+                return value.strip(' \t"')
+    return ""
