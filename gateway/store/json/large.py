@@ -24,7 +24,7 @@ from gateway.store.filter.nodes import Path
 from gateway.store.json import strict
 from gateway.store.model.collection import TTL, Index
 from gateway.store.model.document import name_problem, parse_members, to_text
-from gateway.store.model.indexing import Room, check_unique, other_entries
+from gateway.store.model.indexing import EntryBudget, check_unique, other_entries
 from gateway.store.model.patch import Bounds, LargePatch, Patch, apply, parse_json_patch
 from gateway.store.schema import checks
 
@@ -281,12 +281,12 @@ def change(
 
 def _check_entries(data: Mapping[str, Any], wanted: Shape) -> None:
     """Refuse here what the indexes will not take, before it is sent. Raises Unprocessable."""
-    room = Room(wanted.identifier)
+    budget = EntryBudget(wanted.identifier)
     for index in wanted.indexes:
         if index.unique:
             check_unique(index, data)
         if len(index.fields) == 1:
-            other_entries(index.fields[0], data, room)
+            other_entries(index.fields[0], data, budget)
 
 
 def skeleton(data: Mapping[str, Any], wanted: Shape) -> dict[str, Any]:

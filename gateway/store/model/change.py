@@ -15,10 +15,10 @@ Kind = Literal["created", "updated", "deleted", "collection_deleted"]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change. event: its event id; `changes(after=...)` goes on behind it. It is signed, and counts for
-    its tenant and collection alone. etag names the version that the change made (deleted: the one that it
+    """One change. event: its event id; `changes(after=...)` resumes behind it. The id is signed, and valid
+    for its tenant and collection only. etag: of the version that the change made (deleted: of the one that it
     ended); id and etag are empty for `collection_deleted`. document: as it is now, which may be newer; None
-    when it is gone. at: seconds since the epoch.
+    when it is deleted. at: seconds since the epoch.
     """
 
     event: str
@@ -31,9 +31,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What came together. position: the event id to resume behind after these; the first Changes of a feed
-    come at once, mostly empty, so that a subscriber has a position before anything happens, and empty ones
-    come now and then later, so that the position of a quiet collection does not grow too old."""
+    """Changes that a feed got together. position: the event id to resume behind after these. The first
+    Changes of a feed come at once, mostly empty, so that a subscriber has a position before anything happens;
+    later, empty ones come from time to time, so that the position of a quiet collection does not grow too
+    old."""
 
     items: tuple[Change, ...]
     position: str

@@ -27,13 +27,14 @@ PAGE_BYTES = 4 * 1024 * 1024  # of a page of collections, which ends early when 
 NO_TEXT = "{}"  # of the settings of a collection that is not declared
 MAX_TTL_SECONDS = 100 * 366 * 86400
 _index_name = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_NO_DOCUMENTS_HAVE = "id, _created and _modified need no index"
+_NOT_INDEXED = "id, _created and _modified need no index"
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index. One that is not unique has one field, and finds and sorts by it. A unique one also refuses a
-    second document with the same values; documents in which a field is missing or null are not in it."""
+    """A declared index. One that is not unique has one field, and serves filters and sorts by it. A unique
+    one also refuses a second document with the same values; documents in which a field is missing or null are
+    not in it."""
 
     name: str
     fields: tuple[Path, ...]
@@ -42,14 +43,14 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class TTL:
-    """When documents end: `seconds` after the instant in `field` (RFC 3339, or seconds since the epoch;
-    without such a value the document stays), or without a field after the last modification."""
+    """When documents expire: `seconds` after the instant in `field` (RFC 3339, or seconds since the epoch;
+    without such a value the document does not expire), or without a field after the last modification."""
 
     seconds: float
     field: Path | None = None
 
     def expires(self, modified: float, data: Mapping[str, Any]) -> float | None:
-        """The instant at which a document ends; None: it stays."""
+        """When a document expires, in seconds since the epoch; None: never. modified: likewise."""
         if self.field is None:
             return modified + self.seconds
         value: Any = data
@@ -64,8 +65,9 @@ class TTL:
 
 @dataclass(frozen=True, slots=True)
 class CollectionSettings:
-    """schema: the JSON Schema as the client wrote it. require_if_match: whether replacing, patching and
-    deleting a document needs If-Match (428 without it; making a new one does not)."""
+    """What a collection is declared with. schema: the JSON Schema as the client wrote it. require_if_match:
+    whether replacing, patching and deleting a document needs If-Match (428 without it; creating one does
+    not)."""
 
     schema: Mapping[str, Any] | None = None
     indexes: tuple[Index, ...] = ()
@@ -96,9 +98,9 @@ NO_SETTINGS = CollectionSettings()
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """A collection: declared, or come to be with its first document. text: its settings as JSON, in one
-    canonical form; they may be large, and a page holds many. documents and bytes count what it holds (bytes
-    of the documents' JSON, expired ones until they are swept)."""
+    """A collection that is declared, or has documents. text: its settings as JSON, in one canonical form;
+    they may be large, and a page holds many. documents, bytes: what it holds, in bytes of the documents'
+    JSON; expired documents count until they are swept."""
 
     name: str
     text: str
@@ -109,18 +111,19 @@ class Collection:
 
     @property
     def settings(self) -> CollectionSettings:
-        """Read from the text each time that they are asked for."""
+        """The settings, parsed from the text at each access."""
         return from_data(json.loads(self.text), stored=True)
 
 
 def parse(raw: bytes) -> CollectionSettings:
-    """The body of a PUT. Raises BadRequest (not JSON), Unprocessable (not settings; with pointers)."""
+    """The settings in the body of a PUT. Raises BadRequest (not JSON), Unprocessable (not settings; with
+    pointers)."""
     return from_data(parse_data(raw))
 
 
 def parse_data(raw: bytes) -> dict[str, Any]:
-    """The body of a PUT, or of a merge patch, as JSON. Raises as parse does, and BodyTooLarge for what is no
-    settings by its size."""
+    """The body of a PUT, or of a merge patch, as JSON. Raises as parse does, and BodyTooLarge for what is too
+    large to be settings."""
     if len(raw) > 2 * MAX_SETTINGS_BYTES:
         raise BodyTooLarge(f"The settings of a collection have at most {MAX_SETTINGS_BYTES} bytes.")
     value = strict.read(raw, "body", "The settings are not accepted.")
@@ -130,14 +133,15 @@ def parse_data(raw: bytes) -> dict[str, Any]:
 
 
 def from_data(data: Mapping[str, Any], *, stored: bool = False, apart: bool = False) -> CollectionSettings:
-    """Settings from JSON, all of it checked, unless they were `stored` and so checked before. apart: a schema
-    that takes long to read is not read here. Raises Unprocessable, and Unread; see schema_checks."""
+    """Settings from JSON, checked, unless they were `stored` and so checked before. apart: a schema that
+    takes long to read is left to a worker process, and Unread is raised (see schema/checks.py). Raises
+    Unprocessable."""
     if len(strict.dumps(data)) > MAX_SETTINGS_BYTES:
         raise _refused("", f"settings are at most {MAX_SETTINGS_BYTES} bytes")
-    _only(data, ("schema", "indexes", "ttl", "require_if_match"), "")
-    wanted = data.get("schema")
-    if wanted is not None and not stored:
-        problems = schema.problems_now(wanted) if apart else schema.problems(wanted)
+    _check_names(data, ("schema", "indexes", "ttl", "require_if_match"), "")
+    declared = data.get("schema")
+    if declared is not None and not stored:
+        problems = schema.problems_now(declared) if apart else schema.problems(declared)
         if problems:
             errors = [{"pointer": f"/schema{pointer}", "detail": detail} for pointer, detail in problems]
             raise Unprocessable("The schema is not accepted; see errors.", extra={"errors": errors})
@@ -152,13 +156,13 @@ def from_data(data: Mapping[str, Any], *, stored: bool = False, apart: bool = Fa
     require = data.get("require_if_match")
     if require is not None and not isinstance(require, bool):
         raise _refused("/require_if_match", "true or false")
-    return CollectionSettings(wanted, parsed, None if ttl is None else _ttl(ttl), bool(require))
+    return CollectionSettings(declared, parsed, None if ttl is None else _ttl(ttl), bool(require))
 
 
 def _index(item: Any, at: str) -> Index:
     if not isinstance(item, dict):
         raise _refused(at, "an index is an object")
-    _only(item, ("name", "fields", "unique"), at)
+    _check_names(item, ("name", "fields", "unique"), at)
     name, fields, unique = item.get("name"), item.get("fields"), item.get("unique", False)
     if not isinstance(name, str) or not _index_name.fullmatch(name):
         raise _refused(f"{at}/name", "1 to 64 letters, digits, hyphens and underscores")
@@ -177,7 +181,7 @@ def _index(item: Any, at: str) -> Index:
 def _ttl(item: Any) -> TTL:
     if not isinstance(item, dict):
         raise _refused("/ttl", "ttl is an object")
-    _only(item, ("field", "seconds"), "/ttl")
+    _check_names(item, ("field", "seconds"), "/ttl")
     field, seconds = item.get("field"), item.get("seconds", 0 if "field" in item else None)
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise _refused("/ttl/seconds", "a number of seconds")
@@ -194,11 +198,11 @@ def _path(text: Any, at: str) -> Path:
     except ValueError as error:
         raise _refused(at, str(error)) from None
     if path == ID or path in META:
-        raise _refused(at, _NO_DOCUMENTS_HAVE)
+        raise _refused(at, _NOT_INDEXED)
     return path
 
 
-def _only(data: Mapping[str, Any], known: tuple[str, ...], at: str) -> None:
+def _check_names(data: Mapping[str, Any], known: tuple[str, ...], at: str) -> None:
     for name in data:
         if name not in known:
             raise _refused(at + strict.pointer(name), f"not known here; known are {', '.join(known)}")

@@ -1,4 +1,4 @@
-"""The values of the store: documents, their names, versions, preconditions and merge patches."""
+"""Documents as values: their ids, members, versions, entity tags and preconditions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.store.json import strict
 
 MAX_ID_BYTES = 200
 MAX_DOCUMENT_BYTES = 10 * 1024 * 1024
-RESERVED_IDS = frozenset({"query", "bulk", "export", "import", "changes"})  # paths of a collection's own
+RESERVED_IDS = frozenset({"query", "bulk", "export", "import", "changes"})  # paths of the collection itself
 ANY = "*"  # what `If-Match: *` names; never an entity tag, those are quoted
 
 _collection = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -42,7 +42,8 @@ class Document:
 
     @property
     def whole(self) -> bool:
-        """Whether the members are here: not of a write that is replayed, when they have changed since."""
+        """Whether it has its members; the result of a replayed write has not, when they have changed
+        since."""
         return bool(self.text or self.encoded)
 
     @property
@@ -57,14 +58,14 @@ class Document:
 
     @property
     def data(self) -> dict[str, Any]:
-        """The members, parsed anew at each call."""
+        """The members, parsed at each access."""
         data: dict[str, Any] = json.loads(self.encoded or self.text)
         return data
 
 
 @dataclass(frozen=True, slots=True)
 class LargeMembers:
-    """The members of a document that is large (see json/large.py), or one of many, as their canonical text in
+    """The members of a large document (see json/large.py), or of one of many, as their canonical text in
     UTF-8, which was checked."""
 
     text: bytes
@@ -75,7 +76,7 @@ Members = Mapping[str, Any] | LargeMembers
 
 @dataclass(frozen=True, slots=True)
 class Precondition:
-    """If-Match and If-None-Match (RFC 9110 section 13.1) as sets of strong tags; None: not asked.
+    """If-Match and If-None-Match (RFC 9110 section 13.1) as sets of strong tags; None: absent.
 
     A weak tag never matches If-Match, so the reader of the header leaves it out of `match`.
     """
@@ -84,7 +85,7 @@ class Precondition:
     none_match: frozenset[str] | None = None
 
     def require(self, etag: str | None) -> None:
-        """Check against the current tag, None when there is no document. Raises PreconditionFailed."""
+        """Check against the current tag; None when there is no document. Raises PreconditionFailed."""
         if self.match is not None and not names(self.match, etag):
             raise PreconditionFailed("The document is not the one that If-Match names. Read it again.")
         if self.none_match is not None and names(self.none_match, etag):
@@ -100,11 +101,12 @@ def names(tags: frozenset[str], etag: str | None) -> bool:
 
 
 def entity_tag(incarnation: str, version: int) -> str:
+    """The entity tag of a version, in its quotes."""
     return f'"{incarnation}-{version}"'
 
 
 def new_incarnation() -> str:
-    """80 random bits, 20 characters."""
+    """A name for the next life of an id: 80 random bits as 20 characters."""
     return os.urandom(10).hex()
 
 
@@ -113,7 +115,7 @@ def new_id() -> str:
     milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
     fraction = nanoseconds * 4096 // 1_000_000
     tail = int.from_bytes(os.urandom(8)) & (2**62 - 1)
-    # Written out here: uuid.UUID takes three times as long.
+    # Formatted here: uuid.UUID takes three times as long.
     text = f"{milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | tail:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
@@ -126,7 +128,7 @@ def check_collection(name: str) -> None:
 
 def check_id(identifier: str) -> None:
     """Raises BadRequest unless it is a document's id: text that the path of a URL can hold, and that is not
-    the name of something else there. One rule, wherever ids come in."""
+    one of RESERVED_IDS. The same rule for a path, a bulk, an import and the operator's commands."""
     try:
         size = len(identifier.encode())
     except UnicodeEncodeError:
@@ -141,7 +143,8 @@ def check_id(identifier: str) -> None:
 
 
 def name_problem(name: str, top: bool) -> str:
-    """What is wrong with a member's name in a document; empty when nothing is."""
+    """What is wrong with the name of a document's member; empty when nothing is. top: it is a member of the
+    document itself, not of an object in it. A NameRule of json/strict.py."""
     if name.startswith("$"):
         return "must not begin with $"
     if "." in name:
@@ -152,7 +155,7 @@ def name_problem(name: str, top: bool) -> str:
 
 
 def parse_members(raw: bytes, identifier: str | None) -> dict[str, Any]:
-    """A request's body as a document's members, without `id`. Also right for a merge patch.
+    """A request's body as a document's members, without `id`. A merge patch is read in the same way.
 
     identifier: the id that a member `id` must equal; None where the store chooses it. Raises BadRequest
     (not JSON) or Unprocessable (JSON that cannot be a document, each problem with its pointer).
@@ -170,14 +173,14 @@ def parse_members(raw: bytes, identifier: str | None) -> dict[str, Any]:
 
 
 def check_members(data: Mapping[str, Any]) -> None:
-    """Check members that were put together by a patch. Raises Unprocessable, as parse_members does."""
+    """Check the members that a patch results in. Raises Unprocessable, as parse_members does."""
     if "id" in data:
         raise _unprocessable("/id", "the id of a document cannot be changed")
     strict.require(data, "The result cannot be a document; see errors.", name_problem)
 
 
 def to_text(data: Mapping[str, Any]) -> tuple[str, int]:
-    """The members as stored, and their size in bytes. Raises BodyTooLarge."""
+    """The members as the text that is stored, and its size in bytes. Raises BodyTooLarge."""
     text = strict.dumps(data)
     size = len(text.encode())
     if size > MAX_DOCUMENT_BYTES:

@@ -1,4 +1,4 @@
-"""Instants: inside as seconds since the epoch, outside as RFC 3339 in UTC with microseconds."""
+"""Instants: internally seconds since the epoch, in representations RFC 3339 in UTC with microseconds."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _CYCLE_YEARS = 400
 _CYCLE_DAYS = 146_097
 _LEAP = 60
-_DIGITS = 20  # of a fraction that can matter: seconds are kept with 16 digits in all
+_DIGITS = 20  # of a fraction that can matter: a double has 16 digits in all
 _DAY = 86400
 
 
 def now() -> float:
-    """This instant, to the microsecond, so that its text is exactly it."""
+    """The current instant, rounded to the microsecond, so that its text is exact."""
     return round(time.time(), 6)
 
 
 def to_text(seconds: float) -> str:
-    """`2026-11-22T09:45:18.123456Z`."""
+    """Seconds since the epoch as text: `2026-11-22T09:45:18.123456Z`."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")[:-6] + "Z"  # not +00:00
 
 
 def parse(text: str) -> float | None:
     """Seconds since the epoch of an RFC 3339 date and time; None when it is not one.
 
-    A leap second is the first second of the next day, as POSIX counts; it may be where one was ever inserted:
-    at the end of a month in UTC (RFC 3339 section 5.7). Two instants that differ by less than a quarter of a
-    microsecond may come out as one.
+    A leap second is the first second of the next day, as POSIX counts; it is accepted where one may be
+    inserted: at the end of a month in UTC (RFC 3339 section 5.7). Two instants that differ by less than a
+    quarter of a microsecond may become one.
     """
     found = _rfc3339.fullmatch(text)
     if found is None:
@@ -60,13 +60,13 @@ def parse(text: str) -> float | None:
 
 def _days(year: int, month: int, day: int) -> int | None:
     """Days since the epoch of a date of the Gregorian calendar, from year 0 on, which `date` does not know;
-    None when there is no such date. The calendar comes again every 400 years."""
-    again = year < MINYEAR
+    None when there is no such date. The calendar repeats every 400 years."""
+    before = year < MINYEAR
     try:
-        days = date(year + _CYCLE_YEARS if again else year, month, day).toordinal() - _EPOCH_DAY
+        days = date(year + _CYCLE_YEARS if before else year, month, day).toordinal() - _EPOCH_DAY
     except ValueError:
         return None
-    return days - _CYCLE_DAYS if again else days
+    return days - _CYCLE_DAYS if before else days
 
 
 def _begins_month(days: int) -> bool:

@@ -1,4 +1,4 @@
-"""Changes of a document as values: JSON Merge Patch (RFC 7396) and JSON Patch (RFC 6902)."""
+"""Patches of a document: JSON Merge Patch (RFC 7396) and JSON Patch (RFC 6902)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KNOWN = _WITH_VALUE | _WITH_FROM | {"remove"}
 
 @dataclass(frozen=True, slots=True)
 class MergePatch:
-    """RFC 7396."""
+    """A merge patch (RFC 7396)."""
 
     members: Mapping[str, Any]
 
@@ -37,15 +37,15 @@ class JsonPatchOperation:
 
 @dataclass(frozen=True, slots=True)
 class JsonPatch:
-    """RFC 6902: all of its operations or none."""
+    """A JSON patch (RFC 6902): all of its operations are applied, or none."""
 
     operations: tuple[JsonPatchOperation, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class LargePatch:
-    """A patch that is large (see json/large.py), or one of many, as its text, which was checked. array: it is
-    a JSON patch."""
+    """A large patch (see json/large.py), or one of many, as its text, which was checked. array: it is a JSON
+    patch, else a merge patch."""
 
     array: bool
     text: bytes
@@ -56,14 +56,14 @@ Patch = MergePatch | JsonPatch | LargePatch
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What the operations of a patch may copy and move at most, in bytes of JSON and in values."""
+    """How much the operations of a patch may copy and move at most, in bytes of JSON and in values."""
 
     bytes: int
     values: int
 
 
 class BeyondBounds(Exception):
-    """A patch copies or moves more than what it was applied with allows. Nothing was changed."""
+    """A patch copies or moves more than the Bounds that it was applied with. Nothing was changed."""
 
 
 def apply(
@@ -76,12 +76,12 @@ def apply(
 ) -> dict[str, Any]:
     """The members after the patch; `data` is not changed, unless it is the caller's `own` to lose.
 
-    identifier: the document's. A JSON patch sees it as the member `id`, as who reads the document does; it
-    may test and copy it, and must leave it as it is. Raises PatchConflict, Unprocessable, BodyTooLarge (RFC
+    identifier: the document's id. A JSON patch sees it as the member `id`, as readers of the document do; it
+    may test and copy it, and must not change it. Raises PatchConflict, Unprocessable, BodyTooLarge (RFC
     5789 section 2.2 has the statuses).
 
-    bounds: for where the interpreter must not be held for long. A few copies of the whole double a document
-    with each of them, so a patch of some bytes is no promise. Raises BeyondBounds.
+    bounds: for callers that must not hold the interpreter for long. Each copy of the whole document doubles
+    it, so the size of a patch does not bound its work. Raises BeyondBounds.
     """
     if isinstance(patch, LargePatch):
         patch = parse_json_patch(patch.text) if patch.array else MergePatch(json.loads(patch.text))
@@ -89,7 +89,7 @@ def apply(
         merged: dict[str, Any] = merge_patch(data, patch.members)
         return merged
     whole = {"id": identifier, **data} if identifier else dict(data)
-    result = _Run(whole if own else copy.deepcopy(whole), bounds).run(patch.operations)
+    result = _Application(whole if own else copy.deepcopy(whole), bounds).run(patch.operations)
     if not isinstance(result, dict):
         raise _refused("", "the patch leaves something else than an object")
     if identifier and result.get("id") == identifier:
@@ -137,9 +137,9 @@ def _pointer(item: dict[str, Any], name: str, at: str) -> tuple[str, ...]:
     return names
 
 
-class _Run:
-    """One application. What `copy` adds is weighed, or a thousand of them would double a document each; and
-    what `move` takes elsewhere, for its depth is looked at each time."""
+class _Application:
+    """One application of a JSON patch. What `copy` adds is measured, since a thousand copies would double a
+    document each; and what `move` moves, since its depth is checked each time."""
 
     def __init__(self, data: Mapping[str, Any], bounds: Bounds | None) -> None:
         self._root: Any = data
@@ -169,20 +169,20 @@ class _Run:
             self._get(path)
             self._replace(path, copy.deepcopy(operation.value))
         elif op == "copy":
-            text = self._weigh(self._get(operation.source))
+            text = self._measure(self._get(operation.source))
             self._added += len(text)
             if self._added > MAX_DOCUMENT_BYTES:
                 raise BodyTooLarge(f"A document is at most {MAX_DOCUMENT_BYTES} bytes.")
             self._add(path, json.loads(text))  # in a third of the time of a deep copy
         elif path != operation.source:
             if self._bounds is not None:
-                self._weigh(self._get(operation.source))
+                self._measure(self._get(operation.source))
             self._add(path, self._remove(operation.source))
         else:
             self._get(path)
 
-    def _weigh(self, value: Any) -> str:
-        """What is copied or moved, as text. Raises BeyondBounds."""
+    def _measure(self, value: Any) -> str:
+        """The text of a value that is copied or moved, counted. Raises BeyondBounds."""
         text = strict.dumps(value)
         if self._bounds is not None:
             self._bytes += len(text)
@@ -212,7 +212,7 @@ class _Run:
             _object(parent)[path[-1]] = value
 
     def _replace(self, path: tuple[str, ...], value: Any) -> None:
-        """In its place, so that the order of the members stays."""
+        """Replace a value where it is, which keeps the order of the members."""
         _check_depth(path, value)
         if not path:
             self._root = value
@@ -240,7 +240,7 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _position(name: str, last: int) -> int:
-    """RFC 6901 section 4: digits without a leading zero."""
+    """The index that a reference token names: digits without a leading zero (RFC 6901 section 4)."""
     if not (name.isascii() and name.isdigit() and len(name) < 9) or (name[0] == "0" and name != "0"):
         raise IndexError
     if int(name) > last:

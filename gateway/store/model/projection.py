@@ -1,6 +1,6 @@
-"""Which members of a document are answered: `fields=a,b.c` these alone, `fields=-a,-b.c` all but these.
+"""Which members of a document a response has: `fields=a,b.c` only these, `fields=-a,-b.c` all but these.
 
-A path looks into objects, and into the objects in an array on its way. The id is always there.
+A path leads into objects, and into the objects in an array on its way. The id is always there.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ MAX_FIELDS = 50
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """paths: the members that are left, or (exclude) left out. WHOLE leaves everything."""
+    """paths: the members that are kept, or (exclude) left out. WHOLE keeps everything."""
 
     paths: tuple[Path, ...]
     exclude: bool = False
 
     def members(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """What is left of a document's members, in their order."""
+        """The members that are kept, in their order."""
         tree = _tree(self.paths)
         return _without(data, tree) if self.exclude else _only(data, tree)
 
     def document(self, document: Document) -> Document:
-        """The document with what is left of its members; itself for WHOLE. Its tag stays the whole one's."""
+        """The document with the members that are kept; itself for WHOLE. Its entity tag does not change."""
         if self == WHOLE:
             return document
         return dataclasses.replace(document, text=strict.dumps(self.members(document.data)))
@@ -43,8 +43,10 @@ WHOLE = Projection((), exclude=True)
 
 
 def projected_text(raw: bytes, projection: Projection) -> bytes:
-    """What is left of a large document's text: a job of a worker process, see json/large.py."""
+    """The members of a large document's text that are kept, as text: a job of a worker process, see
+    json/large.py."""
     return strict.dumps(projection.members(json.loads(raw))).encode()
+
 
 _Tree = dict[str, "_Tree"]  # an empty one ends a path
 
@@ -52,7 +54,7 @@ _Tree = dict[str, "_Tree"]  # an empty one ends a path
 async def project(
     jobs: Jobs, tenant: str, documents: Sequence[Document], projection: Projection
 ) -> tuple[Document, ...]:
-    """The documents, of which the light ones have been projected already: what is left of the others, too."""
+    """Project the large ones of some documents; the light ones have been projected already."""
     if projection == WHOLE:
         return tuple(documents)
     items = []
@@ -85,7 +87,7 @@ def parse(text: str) -> Projection:
 
 
 def _tree(paths: tuple[Path, ...]) -> _Tree:
-    """The paths as a tree; one that goes on behind the end of another adds nothing to it."""
+    """The paths as a tree; a path that continues another one adds nothing to it."""
     root: _Tree = {}
     for path in sorted(paths, key=len):
         branch = root

@@ -1,4 +1,4 @@
-"""What is asked of a list, and its answer."""
+"""A query of a list, and a page of its result."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ EXPORT_CHUNK_BYTES = 256 * 1024
 class Query:
     """What to list. `cursor` is the `next` of an earlier page with the same filter and sort.
 
-    fields: what of each document is answered; it may differ from page to page. count: also count the
-    documents that the filter matches, all pages together.
+    fields: the members that each document is returned with; they may differ from page to page. count: also
+    count the documents that match the filter, on all pages together.
     """
 
     filter: Node = EVERYTHING
@@ -43,7 +43,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """A page of a list. `next` continues it; None: this was the last one. count: see Query."""
+    """A page of a list. next: the cursor of the next page; None: this is the last one. count: see Query."""
 
     items: tuple[T, ...]
     next: str | None = None

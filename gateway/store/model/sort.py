@@ -1,7 +1,7 @@
 """The order of a list: total over every type, the same in every engine.
 
 null and missing < numbers < strings < objects < arrays < false < true. Numbers compare by value, strings
-by code point, to their ends; objects are equal among each other, and so are arrays. Whatever is equal is
+by code point, to their ends; objects are equal among each other, and so are arrays. Equal values are
 ordered by id, ascending. A path leads through objects only: where an array is on the way, the member counts
 as missing.
 """
@@ -24,6 +24,8 @@ SortValue = tuple[int, int | float | str]
 
 @dataclass(frozen=True, slots=True)
 class SortKey:
+    """One key of an order: a member, ascending or descending."""
+
     path: Path
     descending: bool = False
 
@@ -46,7 +48,7 @@ def parse(text: str) -> tuple[SortKey, ...]:
 
 
 def canonical(keys: tuple[SortKey, ...]) -> str:
-    """One text for a sort, for what is signed over it."""
+    """One text for a sort, to be signed in cursors."""
     return ",".join(("-" if key.descending else "+") + ".".join(key.path) for key in keys)
 
 
@@ -74,7 +76,8 @@ def end_of_prefix(prefix: str) -> str | None:
 def sort_value(
     path: Path, identifier: str, data: Mapping[str, Any], created: float = 0, modified: float = 0
 ) -> SortValue:
-    """Where a document stands under a path: the reference for every engine."""
+    """The sort value of a document under a path: the reference for every engine. created, modified: seconds
+    since the epoch."""
     if path == ID:
         return RANK_TEXT, identifier
     if path in META:
@@ -86,7 +89,7 @@ def sort_value(
 
 
 def rank(value: Any) -> SortValue:
-    """Where a value stands among all values; what is missing is None."""
+    """The sort value of a JSON value; None for a missing one."""
     if value is None:
         return RANK_NULL, 0
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Writes as values, and what becomes of them."""
+"""Writes as values, their outcomes, and what they may cost: the budget of a bulk, the quota of a tenant."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ MAX_BULK_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """A new document; the store makes its id."""
+    """Create a document; the store makes its id."""
 
     data: Members
 
 
 @dataclass(frozen=True, slots=True)
 class Replace:
-    """A document under this id, over what was there. With `If-None-Match: *`: only if nothing was."""
+    """Store a document under this id, in place of the one that was there. With `If-None-Match: *` only if
+    there was none."""
 
     id: str
     data: Members
@@ -35,7 +36,7 @@ class Replace:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """A patch of a document that is there."""
+    """Patch a document that exists."""
 
     id: str
     patch: Patch
@@ -44,6 +45,8 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
+    """Delete a document that exists."""
+
     id: str
     precondition: Precondition = UNCONDITIONAL
 
@@ -53,7 +56,7 @@ Write = Create | Replace | Update | Delete
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The document after a write, and whether the write made it."""
+    """The document after a write, and whether the write created it."""
 
     document: Document
     created: bool
@@ -61,9 +64,9 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one write of many, as JSON could say it. id is empty when none is known, etag when there
-    is no document. error: the problem's members (RFC 9457) code, title, detail and extensions. untried: the
-    bulk had used up its budget before this write; all that come behind it are untried too."""
+    """The outcome of one write of many. status: as of an HTTP response. id: empty when none is known. etag:
+    empty when there is no document. error: code, title, detail and extensions of a problem (RFC 9457).
+    untried: the bulk had used up its budget before this write; all later ones are untried too."""
 
     status: int
     id: str = ""
@@ -73,48 +76,50 @@ class Outcome:
 
     @property
     def data(self) -> dict[str, Any]:
-        """As a line of an answer."""
+        """As a line of a response, in JSON."""
         parts = {"status": self.status, "id": self.id, "etag": self.etag, "error": self.error}
         return {name: part for name, part in parts.items() if part}
 
 
 def succeeded(written: Written | None, identifier: str) -> Outcome:
-    """The outcome of a write that was done; None: a deletion."""
+    """The outcome of a write that was done; written is None for a deletion."""
     if written is None:
         return Outcome(204, identifier)
     return Outcome(201 if written.created else 200, written.document.id, written.document.etag)
 
 
 def failed(error: GatewayError, identifier: str = "") -> Outcome:
+    """The outcome of a write that failed with this error."""
     members = {"code": error.code, "title": error.title, "detail": error.detail, **error.extra}
     return Outcome(error.status, identifier, error=members, untried=isinstance(error, BudgetUsedUp))
 
 
 def is_large(write: Write) -> bool:
-    """Whether what it brings is large."""
-    brought = write.patch if isinstance(write, Update) else None if isinstance(write, Delete) else write.data
-    return brings_much(brought)
+    """Whether the data or the patch of a write is large (see json/large.py)."""
+    content = write.patch if isinstance(write, Update) else None if isinstance(write, Delete) else write.data
+    return is_large_content(content)
 
 
-def brings_much(brought: Members | Patch | None) -> bool:
-    """The same of the members or of the patch."""
-    return isinstance(brought, LargeMembers | LargePatch) and not is_light(brought.text)
+def is_large_content(content: Members | Patch | None) -> bool:
+    """As is_large, of the members or the patch of a write."""
+    return isinstance(content, LargeMembers | LargePatch) and not is_light(content.text)
 
 
 def id_of(write: Write) -> str:
+    """The id that a write names; empty for a Create."""
     return "" if isinstance(write, Create) else write.id
 
 
 class BudgetUsedUp(TenantLimit):
-    """A bulk had cost what one may before this operation of it."""
+    """A bulk had used up its budget before this operation."""
 
 
 class BulkBudget:
-    """What one bulk may cost, for it is one transaction: others wait for its writer, and the end of the
-    process for both. The first operation is always done; those that come when the budget is used up are
-    refused.
+    """How much one bulk may cost, since it is one transaction: other writes wait for its writer, and the
+    shutdown of the process waits for both. The first operation is always done; later ones are refused when
+    the budget is used up.
 
-    A thousand patches of a document of 10 MB would else read and write 20 GB.
+    Without it, a thousand patches of a document of 10 MB would read and write 20 GB.
     """
 
     def __init__(
@@ -128,8 +133,8 @@ class BulkBudget:
 
     def check(self, cost: int) -> None:
         """Before each operation. cost: bytes of documents (and of entries of indexes) that were read and
-        written so far. Raises BudgetUsedUp (429), for a bulk that is atomic BodyTooLarge (413): sent again it
-        would fail again."""
+        written so far. Raises BudgetUsedUp (429); for an atomic bulk BodyTooLarge (413), since it would fail
+        again when it is sent again."""
         self._over = self._over or cost >= MAX_BULK_COST or (cost > 0 and self._clock() >= self._end)
         if not self._over:
             return
@@ -142,8 +147,8 @@ class BulkBudget:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """How much a tenant may hold, None: without a limit. bytes: of the documents' and the settings' JSON and
-    of remembered writes. A write that would pass it raises QuotaExceeded; one that makes the tenant's data
+    """How much a tenant may hold; None: no limit. bytes: of the JSON of documents and settings, and of
+    remembered writes. A write that would exceed it raises QuotaExceeded; one that makes the tenant's data
     smaller is always done."""
 
     documents: int | None = None
@@ -151,7 +156,7 @@ class Quota:
     collections: int | None = None
 
     def exceeded(self, what: str) -> QuotaExceeded:
-        """What is raised when this limit is passed."""
+        """The error for an exceeded limit. what: `documents`, `bytes` or `collections`."""
         if what == "collections":
             return QuotaExceeded(f"The tenant may have {self.collections} collections. Delete one first.")
         if what == "documents":

@@ -16,7 +16,7 @@ from gateway.store.json.large import LIGHT_BYTES, Jobs, no_collector
 from gateway.store.json.strict import dumps
 from gateway.store.model import instants
 from gateway.store.model.document import Document, LargeMembers
-from gateway.store.model.indexing import Room, other_entries
+from gateway.store.model.indexing import EntryBudget, other_entries
 from gateway.store.model.patch import BeyondBounds, LargePatch
 from gateway.store.model.projection import WHOLE, Projection
 from gateway.store.model.sort import SortKey
@@ -226,10 +226,10 @@ def _derived(state: State, row: Row) -> tuple[Row, bool]:
 
 
 def _check_fits(state: State, row: Row, tokens: frozenset[str]) -> None:
-    room = Room(row["id"])
+    budget = EntryBudget(row["id"])
     for index in state.ordered:
         if index.token in tokens:
-            other_entries(index.path, row["d"], room)
+            other_entries(index.path, row["d"], budget)
 
 
 # --- jobs: these run in a worker process ---

@@ -28,7 +28,7 @@ from gateway.store.filter.nodes import Path
 from gateway.store.json.strict import dumps
 from gateway.store.model.collection import MAX_INDEXES, TTL
 from gateway.store.model.document import Document, new_incarnation
-from gateway.store.model.indexing import Room, main_entry, other_entries
+from gateway.store.model.indexing import EntryBudget, main_entry, other_entries
 from gateway.store.mongo.read.keys import key
 
 DOCUMENTS, COLLECTIONS, CLAIMS = "documents", "collections", "claims"
@@ -131,15 +131,15 @@ def derived(
     ttl: TTL | None,
     modified: float,
     data: Mapping[str, Any],
-    room: Room | None = None,
+    budget: EntryBudget | None = None,
 ) -> Row:
-    """What the settings make of a document: ix, o and x. room: for its entries; without one there may be any
+    """What the settings make of a document: ix, o and x. budget: for its entries; without one there may be any
     number. Raises Unprocessable where they do not fit."""
     orders: Row = {}
     entries = []
     for index in indexes:
         here = orders[index.slot] = key(main_entry(index.path, data))
-        others = sorted(key(entry) for entry in other_entries(index.path, data, room))
+        others = sorted(key(entry) for entry in other_entries(index.path, data, budget))
         entries += [{"n": index.token, "v": value} for value in (here, *others)]
     made: Row = {"ix": entries, "o": orders}
     expires = None if ttl is None else ttl.expires(modified, data)

@@ -16,7 +16,7 @@ from gateway.store.model.document import (
     LargeMembers,
     to_text,
 )
-from gateway.store.model.indexing import Room, check_unique, unique_key
+from gateway.store.model.indexing import EntryBudget, check_unique, unique_key
 from gateway.store.model.patch import apply
 from gateway.store.model.write import Create, Delete, Replace, Update, Write
 from gateway.store.mongo.rows import Row, derived, heading, is_live, joined
@@ -117,7 +117,7 @@ def _row(tenant: str, state: State, made: Document, size: int, data: dict[str, A
         "mo": made.modified,
         "s": size,
         "g": state.version,
-        **derived(state.ordered, state.settings.ttl, now, data, Room(made.id)),
+        **derived(state.ordered, state.settings.ttl, now, data, EntryBudget(made.id)),
         "d": data,
     }
 

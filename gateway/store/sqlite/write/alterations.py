@@ -29,7 +29,7 @@ from gateway.core.errors import StoreUnavailable, Unprocessable
 from gateway.store.json.strict import dumps
 from gateway.store.model.collection import Collection, CollectionSettings
 from gateway.store.model.document import new_incarnation
-from gateway.store.model.indexing import Room
+from gateway.store.model.indexing import EntryBudget
 from gateway.store.sqlite.write import index as sqlite_index
 from gateway.store.sqlite.write import trash
 from gateway.store.sqlite.write.state import Alteration, State, StoredIndex, read_state, store_state
@@ -178,9 +178,9 @@ def _alter(transaction: Transaction, state: State, alteration: Alteration, rows:
     endings = []
     for rowid, identifier, modified, expires, text in rows:
         data = json.loads(text) if matters else {}
-        room = Room(identifier)
+        budget = EntryBudget(identifier)
         for stored in building:
-            _enter(transaction, stored, identifier, data, room)
+            _enter(transaction, stored, identifier, data, budget)
         ends = None if ttl is None else ttl.expires(modified, data)
         if ends != expires:
             endings.append((ends, rowid))
@@ -188,10 +188,10 @@ def _alter(transaction: Transaction, state: State, alteration: Alteration, rows:
 
 
 def _enter(
-    transaction: Transaction, stored: StoredIndex, identifier: str, data: dict[str, Any], room: Room
+    transaction: Transaction, stored: StoredIndex, identifier: str, data: dict[str, Any], budget: EntryBudget
 ) -> None:
     try:
-        sqlite_index.add_to(transaction.connection, transaction.entries, stored, identifier, data, room)
+        sqlite_index.add_to(transaction.connection, transaction.entries, stored, identifier, data, budget)
     except Unprocessable as error:
         error.detail = f"The index {stored.index.name} cannot be made: document {identifier}: {error.detail}"
         raise

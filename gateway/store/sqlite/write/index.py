@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.core.errors import UniqueConflict
 from gateway.store.model.collection import Index
-from gateway.store.model.indexing import Room, check_unique, main_entry, other_entries, unique_key
+from gateway.store.model.indexing import EntryBudget, check_unique, main_entry, other_entries, unique_key
 from gateway.store.sqlite.write.entries import Entries
 from gateway.store.sqlite.write.state import State, StoredIndex
 
@@ -32,10 +32,10 @@ def add(
     """Enter a document into every index. Raises Unprocessable for more entries than a document may have, and
     UniqueConflict, but not for an index that is being built: its rule does not hold yet. The write goes on,
     and the building of the index fails by it."""
-    room = Room(identifier)
+    budget = EntryBudget(identifier)
     for stored in state.indexes_of(identifier):
         try:
-            add_to(connection, entries, stored, identifier, data, room)
+            add_to(connection, entries, stored, identifier, data, budget)
         except UniqueConflict:
             if not stored.building:
                 raise
@@ -48,7 +48,7 @@ def add_to(
     stored: StoredIndex,
     identifier: str,
     data: Mapping[str, Any],
-    room: Room,
+    budget: EntryBudget,
 ) -> None:
     """Enter a document into one index. Raises UniqueConflict and Unprocessable."""
     if stored.index.unique:
@@ -59,7 +59,7 @@ def add_to(
     if len(stored.index.fields) > 1:
         return
     entries.put(stored.n, main_entry(stored.path, data), identifier, 1)
-    others = other_entries(stored.path, data, room)
+    others = other_entries(stored.path, data, budget)
     if others:
         for entry in others:
             entries.put(stored.n, entry, identifier, 0)

@@ -39,7 +39,7 @@ from gateway.store.model.write import (
     Update,
     Write,
     Written,
-    brings_much,
+    is_large_content,
 )
 from gateway.store.schema.checks import Postponed
 from gateway.store.sqlite.documents import DELETE, INSERT, UPDATE, read_any
@@ -66,7 +66,7 @@ class Prepared:
     def __init__(self, data: Members) -> None:
         self.data: Data | None = None
         self.text: str | bytes
-        self.is_large = brings_much(data)
+        self.is_large = is_large_content(data)
         if isinstance(data, LargeMembers):
             self.text, self.size = data.text if self.is_large else data.text.decode(), len(data.text)
         else:
@@ -202,7 +202,7 @@ def _light(current: Document) -> bool:
 def _patched(transaction: Transaction, state: State, current: Document, patch: Patch) -> Made:
     """What a patch makes of the document that is there; by a worker process where that is no work for this
     thread."""
-    if _light(current) and not brings_much(patch):
+    if _light(current) and not is_large_content(patch):
         try:
             members = apply(patch, current.data, current.id, bounds=LIGHT_PATCH)
         except BeyondBounds:
