@@ -133,8 +133,8 @@ def derived(
     data: Mapping[str, Any],
     budget: EntryBudget | None = None,
 ) -> Row:
-    """What the settings make of a document: ix, o and x. budget: for its entries; without one there may be any
-    number. Raises Unprocessable where they do not fit."""
+    """What the settings make of a document: ix, o and x. budget: for its entries; without one there may be
+    any number. Raises Unprocessable where they do not fit."""
     orders: Row = {}
     entries = []
     for index in indexes:
