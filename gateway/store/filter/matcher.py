@@ -1,4 +1,4 @@
-"""What a filter means, in plain Python: the reference that every engine must agree with."""
+"""What a filter means, in plain Python: the reference that every engine agrees with."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from gateway.store.filter.nodes import (
 from gateway.store.json import strict
 
 
-class Missing:
+class _Missing:
     """The value of a member that is not there."""
 
 
-_MISSING = Missing()
+_MISSING = _Missing()
 _COMPARE = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}
 _TEXT: dict[str, Callable[[str, str], bool]] = {
     "prefix": str.startswith,
@@ -46,7 +46,7 @@ _TEXT: dict[str, Callable[[str, str], bool]] = {
 def matches(
     node: Node, identifier: str, data: Mapping[str, Any], created: float = 0, modified: float = 0
 ) -> bool:
-    """Whether a document matches: the reference for every engine."""
+    """Whether a document matches a filter. data: its members. created, modified: seconds since the epoch."""
     return _matches(node, {**data, "id": identifier, "_created": created, "_modified": modified})
 
 
@@ -65,8 +65,8 @@ def _matches(node: Node, whole: Any) -> bool:
 
 
 def values_at(data: Mapping[str, Any], path: Path) -> Iterator[Any]:
-    """Every value that a path leads to, None where it ends too early."""
-    return (None if isinstance(value, Missing) else value for value in _values(data, path))
+    """Every value that a path leads to; None where it ends too early."""
+    return (None if isinstance(value, _Missing) else value for value in _values(data, path))
 
 
 def _values(data: Mapping[str, Any], path: Path) -> Iterator[Any]:
@@ -100,7 +100,7 @@ def _holds(node: Condition, value: Any) -> bool:
         return _equal(value, node.value)
     if isinstance(node, In):
         return any(_equal(value, item) for item in node.values)
-    if isinstance(value, Missing):
+    if isinstance(value, _Missing):
         return False
     match node:
         case Exists():
@@ -120,7 +120,7 @@ def _holds(node: Condition, value: Any) -> bool:
 
 
 def _equal(value: Any, operand: Any) -> bool:
-    return operand is None if isinstance(value, Missing) else same(value, operand)
+    return operand is None if isinstance(value, _Missing) else same(value, operand)
 
 
 def _remainder(value: float, divisor: int) -> int | None:
@@ -145,7 +145,7 @@ def type_of(value: Any) -> str:
 
 
 def same(left: Any, right: Any, *, ordered: bool = True) -> bool:
-    """Equality of JSON values, strict in type. ordered: the order of members counts."""
+    """Whether two JSON values are equal and of the same type. ordered: the order of members counts."""
     if isinstance(left, dict) and isinstance(right, dict):
         alike = list(left) == list(right) if ordered else left.keys() == right.keys()
         return alike and all(same(left[name], right[name], ordered=ordered) for name in left)

@@ -1,11 +1,11 @@
 """The filter as a tree of a closed set of nodes, and what the nodes mean.
 
-Engines render the nodes; nothing that a client sent goes further as a dict. matcher.py is the reference
-that every engine must agree with. The meaning is MongoDB's, where JSON has it:
+Engines render the nodes; no dict that a client sent goes further than the parser. matcher.py is the reference
+that every engine agrees with. The meaning is MongoDB's, as far as it concerns JSON:
 
 - a path looks into objects, and into the objects in an array on its way (not into arrays in arrays);
-- a condition on a value holds when it holds for the value, or for an element of it when it is an array
-  (Size, ElemMatch and Exists look at the value itself, Type at both);
+- a condition holds for a value, or for an element of it when the value is an array (Size, ElemMatch and
+  Exists apply to the value itself, Type to both);
 - null equals null and a missing member;
 - numbers are equal by value, true is not 1; objects are equal with equal members in equal order;
 - Compare compares within a type: numbers, strings (by code point), false before true.
@@ -28,13 +28,13 @@ ID: Path = ("id",)
 CREATED: Path = ("_created",)
 MODIFIED: Path = ("_modified",)
 META = frozenset({CREATED, MODIFIED})  # instants, in nodes as seconds since the epoch
-ITSELF: Path = ()  # in an ElemMatch: the element, and nothing that it holds
+ITSELF: Path = ()  # in an ElemMatch: the element itself
 
 Comparison = Literal["gt", "gte", "lt", "lte"]
 TypeName = Literal["null", "bool", "number", "string", "object", "array"]
 TextKind = Literal["prefix", "suffix", "contains", "regex"]
 
-_unfit = re.compile(r'[\x00-\x1f\x7f"\\]')
+_forbidden = re.compile(r'[\x00-\x1f\x7f"\\]')
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class In:
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """The value is of `value`'s type (a number, string or bool) and stands to it as `op` says."""
+    """The value has the type of `value` (a number, string or bool) and compares to it as `op` says."""
 
     path: Path
     op: Comparison
@@ -74,7 +74,7 @@ class Exists:
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """The value is there and of one of these types."""
+    """The member is there and has one of these types."""
 
     path: Path
     names: frozenset[TypeName]
@@ -82,7 +82,7 @@ class Type:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The value is an array of so many elements."""
+    """The value is an array of this many elements."""
 
     path: Path
     count: int
@@ -90,8 +90,8 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Mod:
-    """The value is a number that, cut to an integer towards zero, leaves this remainder (of the dividend's
-    sign). Numbers beyond 64 bits never do. The divisor is not 0."""
+    """The value is a number that, truncated to an integer, leaves this remainder (with the dividend's sign).
+    Numbers beyond 64 bits never match. The divisor is not 0."""
 
     path: Path
     divisor: int
@@ -100,8 +100,8 @@ class Mod:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """The value is a string that begins with, ends with, holds `value`, or (regex) is matched somewhere by
-    it; see regex.py."""
+    """The value is a string that begins with, ends with or contains `value`, or (regex) has a match of it;
+    see regex.py."""
 
     path: Path
     kind: TextKind
@@ -110,8 +110,8 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class ElemMatch:
-    """The value is an array with an element for which `node` holds. Paths in it begin at the element, where
-    id and names with _ mean nothing special; ITSELF is the element, and other paths ask for an object."""
+    """The value is an array with an element that matches `node`. Paths in the node begin at the element,
+    where id and names with _ have no special meaning; ITSELF is the element, other paths need an object."""
 
     path: Path
     node: Node
@@ -119,20 +119,22 @@ class ElemMatch:
 
 @dataclass(frozen=True, slots=True)
 class And:
-    """All of the nodes match; with none of them, every document does."""
+    """All of the nodes match; without nodes, every document matches."""
 
     nodes: tuple[Node, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Or:
-    """One of the nodes matches; with none of them, no document does."""
+    """At least one of the nodes matches; without nodes, no document matches."""
 
     nodes: tuple[Node, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Not:
+    """The node does not match."""
+
     node: Node
 
 
@@ -144,14 +146,14 @@ NOTHING = Or(())
 
 
 def parse_path(text: str, *, inner: bool = False) -> Path:
-    """A path, `a.b.c`, as the names on it. inner: in an element of an array. Raises ValueError with what is
-    wrong."""
+    """The names on a path, `a.b.c`. inner: the path begins at an element of an array. Raises ValueError,
+    which says what is wrong."""
     path = tuple(text.split("."))
     if len(path) > MAX_PATH:
         raise ValueError(f"a path has at most {MAX_PATH} names")
     if "" in path:
         raise ValueError("a path is names with one full stop between them")
-    if _unfit.search(text):
+    if _forbidden.search(text):
         raise ValueError("a path cannot hold quotes, backslashes or control characters")
     if not inner:
         _check_first(path)
@@ -174,7 +176,7 @@ def _check_first(path: Path) -> None:
 
 
 def conjuncts(node: Node) -> Iterator[Node]:
-    """The nodes that must all match for a node to match; none of them is an And."""
+    """The nodes that must all match for `node` to match; none of them is an And."""
     if isinstance(node, And):
         for part in node.nodes:
             yield from conjuncts(part)
@@ -194,7 +196,7 @@ def fields(node: Node) -> frozenset[Path]:
 
 
 def canonical(node: Node) -> str:
-    """One text for a node, for what is signed over it."""
+    """One text for a node, to be signed in cursors."""
     return strict.dumps(_parts(node))
 
 

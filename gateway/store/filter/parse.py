@@ -1,4 +1,4 @@
-"""The filter language: JSON text -> nodes. What is not accepted is told with a JSON pointer."""
+"""The filter language: from JSON text to nodes. Errors have a JSON pointer to what is not accepted."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from itertools import islice
 from typing import Any, NoReturn, cast, get_args
 
 from gateway.core.errors import BadRequest
-from gateway.store.filter import amount, regex
-from gateway.store.filter.amount import COMBINATIONS, is_of_values
+from gateway.store.filter import regex
+from gateway.store.filter.condition_count import COMBINATIONS, exceeds, is_of_values
 from gateway.store.filter.nodes import (
     ITSELF,
     META,
@@ -39,9 +39,9 @@ from gateway.store.model import instants
 MAX_CONDITIONS = 100
 MAX_VALUES = 1000  # of $in, $nin and $all
 MAX_VALUES_ALL = 2000  # of all $in and $nin of a filter
-LARGE = 16  # conditions, beyond which SQLite takes milliseconds to prepare a statement
+LARGE = 16  # conditions; with more of them SQLite takes milliseconds to prepare a statement
 MAX_TEXT = 1000  # characters of $prefix and $contains
-QUICK_PATTERNS = 4  # new and small ones of a filter that is read at once: compiling locks the interpreter
+QUICK_PATTERNS = 4  # new and small patterns of a quick filter: compiling them locks the interpreter
 SUPPORTED = (
     "$and $or $nor (of filters); $eq $ne $gt $gte $lt $lte $in $nin $not $exists $type $all $size $elemMatch "
     "$mod $prefix $contains $regex (of a field)"
@@ -53,18 +53,18 @@ _OF_INSTANTS = frozenset({"$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$n
 
 
 class NotQuick(Exception):
-    """To read it takes longer than a moment: a worker process has to."""
+    """Parsing the filter takes longer than a moment: a worker process has to do it."""
 
 
 def parse(text: str, *, quick: bool = False) -> Node:
-    """The filter of a query, `{"a": 1, "b.c": {"$gt": 2}}`. Raises BadRequest with a JSON pointer; and
-    NotQuick, where it should be `quick` and is not."""
+    """The nodes of a filter, `{"a": 1, "b.c": {"$gt": 2}}`. Raises BadRequest with a JSON pointer; and
+    NotQuick, when `quick` was asked for and parsing takes long."""
     return parse_value(strict.read(text, "filter", _REFUSED, problem=BadRequest), quick=quick)
 
 
 def parse_value(value: Any, *, quick: bool = False) -> Node:
-    """As parse, of a value that strict.read made, such as a member of a query's body."""
-    if amount.exceeds(value, MAX_CONDITIONS):
+    """As parse, of a value that strict.read gave, such as a member of a query's body."""
+    if exceeds(value, MAX_CONDITIONS):
         _refuse("", _TOO_MANY)
     if quick and not _is_quick(value):
         raise NotQuick
@@ -80,12 +80,12 @@ def parse_value(value: Any, *, quick: bool = False) -> Node:
 
 
 def patterns(node: Node) -> set[str]:
-    """What $regex asks for, but for what is literal."""
+    """The patterns of all $regex that are not literal."""
     return {part.value for part in conditions(node) if isinstance(part, Text) and part.kind == "regex"}
 
 
 def _is_quick(value: Any) -> bool:
-    """Whether no more than a few small patterns are to be compiled, wherever in the value they stand."""
+    """Whether no more than a few small patterns have to be compiled, wherever in the value they are."""
     count, left = 0, [value]
     while left:
         item = left.pop()
@@ -103,20 +103,20 @@ def _is_quick(value: Any) -> bool:
 
 
 def _flagged(pattern: Any, options: Any) -> str:
-    """With its $options; of what is no pattern it is told later."""
+    """A pattern with its $options in it; empty for what is no pattern, which is refused later."""
     if not isinstance(pattern, str):
         return ""
     return f"(?{options}){pattern}" if options else pattern
 
 
 def is_large(node: Node) -> bool:
-    """Whether it has so many conditions and empty branches that an engine should take it for work of its
-    own."""
+    """Whether a filter has more than LARGE conditions and empty branches, so that an engine should not
+    prepare it on the event loop."""
     return sum(1 for _ in islice(_leaves(node), LARGE + 1)) > LARGE
 
 
 def _leaves(node: Node) -> Iterator[Condition | And | Or]:
-    """Conditions, and branches without one; an ElemMatch counts, and so do those in it."""
+    """Conditions, and branches without one; an ElemMatch counts, and so do the conditions in it."""
     if isinstance(node, And | Or) and node.nodes:
         for part in node.nodes:
             yield from _leaves(part)
@@ -201,7 +201,7 @@ def _equal(path: Path, value: Any, at: str, *, inner: bool) -> Eq:
 
 
 def _instants(path: Path, value: Any, at: str, *, inner: bool) -> Any:
-    """The operand, for _created and _modified as seconds."""
+    """The operand; for _created and _modified in seconds since the epoch."""
     if inner or path not in META:
         return value
     if isinstance(value, list):
@@ -212,7 +212,7 @@ def _instants(path: Path, value: Any, at: str, *, inner: bool) -> Any:
     return int(seconds) if seconds.is_integer() else seconds
 
 
-# --- the operators: path, operand, where it stands -> node ----------------------------------------
+# --- the operators: path, operand, JSON pointer to it -> node --------------------------------------
 
 
 def _eq(path: Path, value: Any, at: str) -> Eq:
@@ -333,7 +333,7 @@ _OPERATORS: dict[str, Callable[[Path, Any, str], Node]] = {
 
 
 def _check_value(value: Any, at: str) -> None:
-    """Refuse a value that no document can hold: most likely an operator in the wrong place."""
+    """Refuse a value that no document can have: most likely it is an operator in the wrong place."""
     if isinstance(value, dict):
         for name, item in value.items():
             here = at + strict.pointer(name)

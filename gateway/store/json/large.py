@@ -1,9 +1,8 @@
-"""Documents that are large: their JSON is read, patched and written by worker processes.
+"""Large documents: their JSON is parsed, patched and encoded by worker processes.
 
-Reading ten megabytes of JSON takes a second, and all that time the interpreter is locked, whichever thread
-does it. So the event loop and the threads of the store only ever hold the text of a large document, as bytes;
-what must know its values is a job of the process pool, and what it gives is small again (the entries that
-indexes need) or bytes.
+Parsing ten megabytes of JSON takes a second, during which the interpreter is locked, whichever thread does
+it. So the event loop and the threads of the store only hold the text of a large document, as bytes; work that
+needs its values is a job of the process pool, whose result is small (the entries that indexes need) or bytes.
 """
 
 from __future__ import annotations
@@ -32,17 +31,17 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LIGHT_BYTES = 256 * 1024
-LIGHT_VALUES = 2048  # what takes the interpreter less than a millisecond to read, check and write
+LIGHT_VALUES = 2048  # values that the interpreter parses, checks and encodes in less than a millisecond
 LIGHT_PATCH = Bounds(LIGHT_BYTES, LIGHT_VALUES)
 # Ten megabytes of 600,000 members take 150 MiB, and three seconds.
 _LIMITS = Limits(memory=256 * 1024 * 1024, seconds=20.0, wall=60.0)
-_AT_ONCE = 8  # jobs of one tenant in the pool's queue; more of them wait here, and are not refused
-_END = 120.0  # seconds after which a thread waits no more, whatever has become of the event loop
+_CONCURRENT = 8  # jobs of one tenant in the pool's queue; more of them wait here instead of being refused
+_MAX_WAIT = 120.0  # seconds after which a thread stops waiting, whatever the event loop does
 
 
 def is_light(text: bytes | str) -> bool:
-    """Whether JSON may be worked on where the interpreter is locked: by its length, and by how many values it
-    has at most. A look at it is a matter of microseconds."""
+    """Whether JSON may be parsed in this process: by its length, and by how many values it has at most. Takes
+    microseconds."""
     if len(text) > LIGHT_BYTES:
         return False
     if len(text) <= LIGHT_VALUES:
@@ -51,28 +50,28 @@ def is_light(text: bytes | str) -> bool:
 
 
 class Jobs:
-    """Work on large documents, for all tenants. pool: None does it here, for a process that serves nobody
-    else. For one event loop, whose threads may `wait`."""
+    """Runs jobs on large documents, for all tenants. pool: the worker processes; None runs jobs in threads,
+    for a process that serves no requests. For one event loop, and threads beside it."""
 
     def __init__(self, pool: ProcessPool | None = None) -> None:
         self._pool = pool
-        self.pool = pool or ProcessPool()  # of costly schemas always, which could end this process
-        self._lanes: dict[str, asyncio.Semaphore] = {}
+        self.pool = pool or ProcessPool()  # costly schemas always go there: they could exhaust this process
+        self._slots: dict[str, asyncio.Semaphore] = {}
         self._users: dict[str, int] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
-        """On the event loop, before a thread waits for the first job."""
+        """To be called on the event loop, before a thread waits for the first job."""
         self._loop = asyncio.get_running_loop()
 
     async def close(self) -> None:
-        """End the processes that are its own."""
+        """End the worker processes that this object started."""
         if self._pool is None:
             await self.pool.close()
 
     async def run(self, tenant: str, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
-        """What a function of a module gives, which takes and gives large texts as bytes. Raises what it
-        raises, BodyTooLarge where it takes more time or memory than there is for one document, and what
+        """The result of a module-level function, which takes and gives large texts as bytes. Raises what it
+        raises, BodyTooLarge when it takes more time or memory than one document may, and what
         ProcessPool.run raises."""
         if self._pool is None:
             return await threads.run(threads.PARSE, function, *args, **more)
@@ -88,7 +87,7 @@ class Jobs:
         **more: P.kwargs,
     ) -> T:
         try:
-            return await self._in_lane(pool, _LIMITS, charge, tenant, function, *args, **more)
+            return await self._queued(pool, _LIMITS, charge, tenant, function, *args, **more)
         except JobTooCostly as error:
             checks.translate(error)
             detail = f"The document takes more {error.what} to work on than there is for one. Split it."
@@ -102,34 +101,34 @@ class Jobs:
         *args: P.args,
         **more: P.kwargs,
     ) -> T:
-        """As run, in a thread. charge: told the seconds of processor time that the job took elsewhere, also
-        when it failed, before that is known."""
+        """As run, for a thread, which blocks. charge: called with the seconds of processor time that the job
+        took in a worker process, before its result or error is known here."""
         if self._pool is None or self._loop is None:
             return function(*args, **more)
         job = self._run(self._pool, charge, tenant, function, *args, **more)
         work = asyncio.run_coroutine_threadsafe(job, self._loop)
         try:
-            return work.result(_END)
+            return work.result(_MAX_WAIT)
         except (TimeoutError, CancelledError):
             work.cancel()
             raise StoreUnavailable("The work on a large document did not come to its end.") from None
 
     @property
-    def are_apart(self) -> bool:
-        """Whether worker processes do them."""
+    def has_workers(self) -> bool:
+        """Whether jobs run in worker processes."""
         return self._pool is not None and self._loop is not None
 
-    def begin(
+    def submit(
         self, tenant: str, seconds: float, function: Callable[P, T], *args: P.args, **more: P.kwargs
     ) -> Future[T]:
-        """A job of so many seconds of processor time, for a thread to wait for, if they are apart. It raises
-        JobTooCostly, too, and ends soon when it is cancelled."""
+        """Start a job of at most so many seconds of processor time, for a thread to wait for; needs
+        has_workers. The future may also raise JobTooCostly; the job ends soon when it is cancelled."""
         assert self._pool is not None and self._loop is not None
         limits = Limits(_LIMITS.memory, seconds, _LIMITS.wall)
-        job = self._in_lane(self._pool, limits, no_meter, tenant, function, *args, **more)
+        job = self._queued(self._pool, limits, no_meter, tenant, function, *args, **more)
         return asyncio.run_coroutine_threadsafe(job, self._loop)
 
-    async def _in_lane(
+    async def _queued(
         self,
         pool: ProcessPool,
         limits: Limits,
@@ -139,60 +138,63 @@ class Jobs:
         *args: P.args,
         **more: P.kwargs,
     ) -> T:
-        async with self._lane(tenant):
+        async with self._slot(tenant):
             return await pool.run_metered(limits, charge, tenant, function, *args, **more)
 
     @asynccontextmanager
-    async def _lane(self, tenant: str) -> AsyncGenerator[None, None]:
-        lane = self._lanes.get(tenant)
-        if lane is None:
-            lane = self._lanes[tenant] = asyncio.Semaphore(_AT_ONCE)
+    async def _slot(self, tenant: str) -> AsyncGenerator[None, None]:
+        slots = self._slots.get(tenant)
+        if slots is None:
+            slots = self._slots[tenant] = asyncio.Semaphore(_CONCURRENT)
         self._users[tenant] = self._users.get(tenant, 0) + 1
         try:
-            async with lane:
+            async with slots:
                 yield
         finally:
             self._users[tenant] -= 1
             if not self._users[tenant]:
-                del self._users[tenant], self._lanes[tenant]
+                del self._users[tenant], self._slots[tenant]
 
 
-# --- jobs: these run in a worker process ---
+# --- jobs: functions that run in a worker process ---
 
 
 @contextmanager
 def no_collector() -> Iterator[None]:
-    """Values that are read hold no cycles, and to look for some takes a third of the time of reading."""
-    was = gc.isenabled()
+    """Meanwhile the garbage collector is off: parsed values have no reference cycles, and looking for some
+    takes a third of the time of parsing."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was:
+        if was_enabled:
             gc.enable()
 
 
 @no_collector()
 def members_text(raw: bytes, identifier: str | None) -> bytes:
-    """A request's body as the text of a document's members. Raises as parse_members and to_text."""
+    """The members in a request's body as text. identifier: see parse_members. Raises as parse_members and
+    to_text."""
     return to_text(parse_members(raw, identifier))[0].encode()
 
 
 @no_collector()
 def merge_patch_text(raw: bytes, identifier: str) -> bytes:
-    """The body of a merge patch, checked. Raises as parse_members."""
+    """The body of a merge patch, checked, as text. Raises as parse_members."""
     return strict.dumps(parse_members(raw, identifier)).encode()
 
 
 def json_patch_text(raw: bytes) -> bytes:
-    """The body of a JSON patch, checked. Raises as parse_json_patch."""
+    """The body of a JSON patch, checked, as it came. Raises as parse_json_patch."""
     parse_json_patch(raw)
     return raw
 
 
 def operation_parts(raw: bytes) -> tuple[dict[str, Any], str, bytes]:
-    """A line of a bulk: its members but `data`, what that is (`object`, `array` or nothing), and its text. An
-    object was checked as a document's members, with the operation's id. Raises BadRequest, Unprocessable."""
+    """A line of a bulk: its members but `data`, the type of that (`object`, `array` or empty), and its text.
+    An object was checked as a document's members, with the operation's id. Raises BadRequest,
+    Unprocessable."""
     given = strict.read(raw, "line", "The operation is not accepted.")
     if not isinstance(given, dict):
         return {}, "", b""
@@ -218,9 +220,9 @@ def operation_parts(raw: bytes) -> tuple[dict[str, Any], str, bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a collection must know of a document. paths: what its indexes and its ttl look at. unique: those
-    of them whose values are compared whole. indexes: that hold the document, identifier: its id. schema: as
-    JSON, asked of what is written."""
+    """What a collection needs to know of a document. paths: those that its indexes and its ttl use. unique:
+    those of them whose values are compared whole. indexes: that the document is in. identifier: its id.
+    schema: the collection's, as JSON; what is written is checked against it."""
 
     paths: tuple[Path, ...] = ()
     unique: frozenset[Path] = frozenset()
@@ -230,7 +232,7 @@ class Shape:
 
     @property
     def empty(self) -> bool:
-        """Nobody looks into the document."""
+        """Whether the collection needs nothing of the document."""
         return not self.paths and self.schema is None
 
 
@@ -240,7 +242,7 @@ def shape(
     wanted: str | None,
     identifier: str = "",
 ) -> Shape:
-    """The shape by these indexes and ttls, and this schema, as JSON."""
+    """The shape for these indexes and ttls. wanted: the schema, as JSON. identifier: of the document."""
     paths: dict[Path, None] = {}
     unique: set[Path] = set()
     for index in indexes:
@@ -256,9 +258,10 @@ def shape(
 def change(
     old: bytes | None, new: bytes | None, wanted: Shape, patch: Patch | None = None, patch_text: bytes = b""
 ) -> tuple[bytes, dict[str, Any], dict[str, Any]]:
-    """The text of the new document, where a patch made it; and the skeletons of the old and of the new one.
+    """A write of a large document: the text of the new document, empty unless a patch made it; and the
+    skeletons of the old and of the new one.
 
-    old, new: the texts of what is there and of what shall be; or, with a patch, that is the old one patched.
+    old, new: their texts, None where there is none; with a patch, the new document is the old one patched.
     patch_text: of a LargePatch. Raises what patches and schemas raise.
     """
     before: dict[str, Any] | None = None if old is None else json.loads(old)
@@ -280,7 +283,7 @@ def change(
 
 
 def _check_entries(data: Mapping[str, Any], wanted: Shape) -> None:
-    """Refuse here what the indexes will not take, before it is sent. Raises Unprocessable."""
+    """Check what the indexes will check, before the result is sent. Raises Unprocessable."""
     budget = EntryBudget(wanted.identifier)
     for index in wanted.indexes:
         if index.unique:
@@ -290,8 +293,8 @@ def _check_entries(data: Mapping[str, Any], wanted: Shape) -> None:
 
 
 def skeleton(data: Mapping[str, Any], wanted: Shape) -> dict[str, Any]:
-    """Of a document's members those at these paths; of objects and arrays at the end of one only that they
-    are there, and what is in an array, unless they are compared whole."""
+    """The members of a document at the paths of a shape. An object at the end of a path is left empty, and so
+    are the objects and arrays in an array there, unless the value is compared whole."""
     root = _Node()
     for path in wanted.paths:
         node = root

@@ -1,4 +1,5 @@
-"""A document as JSON text. What is stored is text already and is not parsed and written anew."""
+"""The JSON representations of a document. What is stored is text already, and is not parsed and encoded
+again."""
 
 from __future__ import annotations
 
@@ -10,12 +11,12 @@ from gateway.store.model.document import Document
 
 
 def body(document: Document) -> str:
-    """`{"id": ..., members}`."""
+    """The document itself: `{"id": ..., members}`."""
     return _object(f'{{"id":{quote(document.id)}', _text(document))
 
 
 def pieces(document: Document, size: int) -> Iterator[bytes]:
-    """The body of a large document, in UTF-8, without copying it as a whole."""
+    """The body of a large document in UTF-8, in pieces of `size` bytes, without copying it as a whole."""
     head = f'{{"id":{quote(document.id)},'.encode()
     text = memoryview(document.encoded)
     yield head + bytes(text[1:size])
@@ -24,19 +25,19 @@ def pieces(document: Document, size: int) -> Iterator[bytes]:
 
 
 def body_length(document: Document) -> int:
-    """Bytes of what `pieces` gives."""
+    """How many bytes `pieces` gives in all."""
     return len(f'{{"id":{quote(document.id)},'.encode()) + len(document.encoded) - 1
 
 
 def item_parts(document: Document) -> tuple[bytes | memoryview, ...]:
-    """As item, in UTF-8; what is large is not copied."""
+    """As item, in UTF-8; the text of a large document is not copied."""
     if not document.encoded:
         return (item(document).encode(),)
     return _item_head(document).encode() + b",", memoryview(document.encoded)[1:]
 
 
 def item(document: Document) -> str:
-    """As body, in a list: with `_etag`, `_created` and `_modified`."""
+    """As body, for a list: with `_etag`, `_created` and `_modified`."""
     return _object(_item_head(document), _text(document))
 
 
@@ -53,14 +54,14 @@ def line(document: Document) -> str:
 
 
 def line_parts(document: Document) -> tuple[bytes | memoryview, ...]:
-    """The same in UTF-8; what is large is not copied."""
+    """As line, in UTF-8; the text of a large document is not copied."""
     if not document.encoded:
         return (line(document).encode(),)
     return line_of(document.id, document.encoded)
 
 
 def line_of(identifier: str, data: bytes) -> tuple[bytes | memoryview, ...]:
-    """The same line in parts, of a document's id and its text in UTF-8: what may be large is not copied."""
+    """As line_parts, of a document's id and its text in UTF-8, which is not copied."""
     head = f'{{"id":{quote(identifier)}'.encode()
     return (head, b"}\n") if data == b"{}" else (head, b",", memoryview(data)[1:], b"\n")
 

@@ -1,4 +1,4 @@
-"""JSON as the store accepts it: RFC 8259 with every trap refused, and numbers in one canonical form.
+"""JSON as the store accepts it: RFC 8259 without its ambiguities, and numbers in one canonical form.
 
 Refused: bytes that are not UTF-8, duplicate member names, NaN and Infinity, numbers beyond a double,
 integers beyond 64 bits, NUL, lone surrogates, nesting beyond MAX_DEPTH. A number that is an integer is
@@ -20,7 +20,7 @@ MAX_DEPTH = 64
 MAX_PROBLEMS = 20
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 
-# Says what is wrong with a member's name, or nothing. `top` is true for members of the outermost object.
+# Says what is wrong with a member's name; empty when nothing is. top: it is a member of the outermost object.
 NameRule = Callable[[str, bool], str]
 
 
@@ -40,8 +40,8 @@ class JsonProblems(ValueError):
         return [{"pointer": pointer, "detail": detail} for pointer, detail in self.problems]
 
 
-class _Twice(dict[str, Any]):
-    """An object in whose text a member came more than once."""
+class _WithDuplicates(dict[str, Any]):
+    """An object in whose text some members occur more than once. names: theirs."""
 
     names: tuple[str, ...] = ()
 
@@ -62,7 +62,7 @@ def read(
     name_rule: NameRule = any_name,
     problem: type[GatewayError] = Unprocessable,
 ) -> Any:
-    """Parse and check what a client sent. what: its name in the error.
+    """Parse and check what a client sent. what: what it is called in the error.
 
     Raises BadRequest for what is not JSON, and `problem` with the detail `refused` for JSON that is not
     accepted, each fault with its pointer.
@@ -76,8 +76,8 @@ def read(
 
 
 def require(value: Any, refused: str, name_rule: NameRule) -> None:
-    """Check a value that was put together from parsed ones. Raises Unprocessable with the detail `refused`,
-    each fault with its pointer."""
+    """Check a value that was made from parsed ones. Raises Unprocessable with the detail `refused`, each
+    fault with its pointer."""
     try:
         check(value, name_rule)
     except JsonProblems as error:
@@ -102,7 +102,7 @@ def loads(raw: bytes | str, name_rule: NameRule) -> Any:
 
 
 def check(value: Any, name_rule: NameRule) -> None:
-    """Check a value that was put together from parsed ones. Raises JsonProblems."""
+    """Check a value that was made from parsed ones. Raises JsonProblems."""
     checker = _Checker(name_rule)
     checker.check(value, None, 1)
     if checker.problems:
@@ -110,14 +110,15 @@ def check(value: Any, name_rule: NameRule) -> None:
 
 
 def marks(text: bytes | str) -> int:
-    """How many values JSON has at most, but for one: its commas and brackets."""
+    """The number of commas and opening brackets in JSON, which has one value more at most."""
     if isinstance(text, str):
         return text.count(",") + text.count("[") + text.count("{")
     return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
 def dumps(value: Any) -> str:
-    """The one text of a value: compact, UTF-8 unescaped. Equal values (in equal order) have equal texts."""
+    """The canonical text of a value: compact, UTF-8 unescaped. Equal values (with members in equal order)
+    have equal texts."""
     return _encode(value)
 
 
@@ -127,7 +128,7 @@ def quote(text: str) -> str:
 
 
 def pointer(*names: str | int) -> str:
-    """A JSON pointer (RFC 6901); what cannot be encoded is replaced."""
+    """The JSON pointer (RFC 6901) through these names; characters that UTF-8 cannot encode are replaced."""
     parts = (str(name).replace("~", "~0").replace("/", "~1") for name in names)
     return "".join("/" + part.encode("utf-8", "replace").decode() for part in parts)
 
@@ -136,10 +137,10 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) == len(pairs):
         return members
-    twice = _Twice(members)
+    found = _WithDuplicates(members)
     counts = Counter(name for name, _ in pairs)
-    twice.names = tuple(name for name, count in counts.items() if count > 1)
-    return twice
+    found.names = tuple(name for name, count in counts.items() if count > 1)
+    return found
 
 
 def _float(text: str) -> int | float:
@@ -157,23 +158,24 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=
 _decoder = json.JSONDecoder(object_pairs_hook=_pairs, parse_float=_float, parse_constant=_constant)
 
 
-# Where a value stands: in what, and under which name or index; None for all of it. A pointer is made of it
-# only where there is a problem (made for each member, it was half of the time of parsing).
-_Place = tuple[Any, str | int] | None
+# Where a value is: the location of its container, and its name or index there; None for the outermost value.
+# A pointer is only made of it for a problem (made for each member, it was half of the time of parsing).
+_Location = tuple[Any, str | int] | None
 _NESTED = (dict, list)
-_NAMES_KNOWN = 1000  # at most so many names are looked at only once
+_NAMES_KNOWN = 1000  # names that are remembered as checked, at most
 
 
 class _Checker:
-    """One walk over a value, in document order, until there are MAX_PROBLEMS. What has no problem by its kind
-    alone is passed over where it stands: a call for each value was most of the time of reading a body."""
+    """One walk over a value, in document order, until there are MAX_PROBLEMS. Values that are fine by their
+    type alone are skipped inline: a call for each value was most of the time of parsing a body."""
 
     def __init__(self, name_rule: NameRule) -> None:
         self._name_rule = name_rule
         self._good_names: set[str] = set()  # below the top
         self.problems: list[tuple[str, str]] = []
 
-    def check(self, value: Any, at: _Place, depth: int) -> None:
+    def check(self, value: Any, at: _Location, depth: int) -> None:
+        """Add the problems of a value. depth: 1 for the outermost one."""
         if not isinstance(value, _NESTED):
             if problem := _scalar_problem(value):
                 self._add(at, problem)
@@ -198,8 +200,8 @@ class _Checker:
                     continue
                 self.check(item, (at, index), depth + 1)
 
-    def _check_object(self, value: dict[str, Any], at: _Place, depth: int) -> None:
-        if isinstance(value, _Twice):
+    def _check_object(self, value: dict[str, Any], at: _Location, depth: int) -> None:
+        if isinstance(value, _WithDuplicates):
             for name in value.names:
                 self._add((at, name), "this member is there more than once")
         good = self._good_names
@@ -221,7 +223,7 @@ class _Checker:
                 continue
             self.check(item, (at, name), depth + 1)
 
-    def _add(self, at: _Place, problem: str) -> None:
+    def _add(self, at: _Location, problem: str) -> None:
         if len(self.problems) >= MAX_PROBLEMS:
             return
         names: list[str | int] = []

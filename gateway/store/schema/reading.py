@@ -1,9 +1,9 @@
 """Reading a JSON Schema: whether it is accepted, what checking with it may cost, and its canonical form.
 
-The canonical form is what the validator gets: only the keywords that were understood here, and every
-reference one to a definition that was read here. So there is one resolver: what the validator follows is what
-was counted. References are local and never lead back to where they stand; identifiers and anchors, which give
-a reference a second meaning, and a second `$schema` are refused, except for an `$id` of the whole.
+The validator gets the canonical form: only the keywords that are known here, and every reference leads to a
+definition that was read here. So there is one resolver: the validator follows what was counted. References
+are local and not recursive; identifiers and anchors, which give a reference a second meaning, and a second
+`$schema` are refused, except for an `$id` of the whole.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ DRAFTS = {
     DRAFT_7: DRAFT_7,
 }
 
-# Keywords by what they hold: a schema for the same value, for a member or an item; many of them, in an array
-# or under names of their author's. What is in no set is left out of the canonical form.
+# Keywords by what they hold: a schema for the same value, for a member or an item; many schemas, in an array
+# or by names. Keywords in no set are left out of the canonical form.
 _SAME = frozenset({"not", "if", "then", "else"})
 _SAME_MANY = frozenset({"allOf", "anyOf", "oneOf"})
 _BELOW = frozenset({"additionalProperties", "additionalItems", "propertyNames", "contains"})
@@ -57,7 +57,7 @@ _FORMAT, _LENGTH, _CONTENT = 40.0, 1.0, 60.0  # ns for each byte of a string
 # Bytes that a pattern compiles to -> ns for each byte of a string, where each byte leads to a new state.
 _CLASSES = {1 << 10: 600.0, 1 << 12: 1600.0, 1 << 14: 8e3, 1 << 16: 8e3, 1 << 18: 1e4, 1 << 20: 1e4}
 _QUICK_CLASS = 1 << 16
-QUICK_PATTERNS = 8  # different ones of a schema that is read at once, all of them small: 0.3 ms for each
+QUICK_PATTERNS = 8  # different patterns of a quick schema, all of them small: 0.3 ms for each
 
 
 class Unfit(ValueError):
@@ -65,7 +65,7 @@ class Unfit(ValueError):
 
 
 class NotQuick(Exception):
-    """To read it takes longer than a moment."""
+    """Reading the schema takes longer than a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +91,8 @@ class _Read:
 
 
 def read(value: Any, *, quick: bool = False) -> Reading:
-    """Raises Unfit; and NotQuick, where it should be `quick` and is not. It is not yet known whether it is a
-    JSON Schema at all: wrong types are read as if they were not there."""
+    """Read a schema. Whether it is a JSON Schema at all is checked later: members of wrong types are ignored
+    here. Raises Unfit; and NotQuick, when `quick` was asked for and reading takes long."""
     if not isinstance(value, dict):
         raise Unfit("", "a schema is a JSON object")
     draft = value.get("$schema", LATEST)
@@ -110,8 +110,8 @@ def read(value: Any, *, quick: bool = False) -> Reading:
 
 
 class _Reader:
-    """definitions: what references lead to, by new names, to be put in `place`. sizes: of the patterns, in
-    bytes."""
+    """One reading of a schema. definitions: the targets of references, by new names, which belong in `place`.
+    sizes: of the patterns, in bytes."""
 
     def __init__(self, root: dict[str, Any], place: str, quick: bool) -> None:
         self.place = place
@@ -124,6 +124,7 @@ class _Reader:
         self._open: set[tuple[str, ...]] = set()
 
     def schema(self, node: Any, at: str, level: int) -> _Read:
+        """Read one schema. at: the pointer to it. level: how many schemas it is inside of."""
         _check_levels(level, at)
         if not isinstance(node, dict):
             return _Read(node, Weights((_VISIT,)), _count(node), 1)
@@ -133,7 +134,7 @@ class _Reader:
         return one.read()
 
     def reference(self, target: Any, at: str, level: int) -> tuple[str, _Read]:
-        """The definition's new name in the canonical form, and what it is."""
+        """The new name of the definition that a reference leads to, and what it was read as."""
         if not isinstance(target, str) or not target.startswith("#/"):
             raise Unfit(at, "a reference is local, such as #/$defs/address, and not to the whole schema")
         path = _path(target, at)
@@ -162,7 +163,7 @@ class _Reader:
         return node
 
     def pattern(self, pattern: str, at: str) -> float:
-        """ns for each byte of a string that is matched with it."""
+        """ns for each byte of a string that is matched with a pattern."""
         if pattern not in self.sizes:
             if self._quick and (len(self.sizes) >= QUICK_PATTERNS or not is_small(pattern)):
                 raise NotQuick
@@ -198,6 +199,7 @@ class _Object:
         self._again = 1.0  # how often the rest is done
 
     def take(self, name: str, value: Any) -> None:
+        """Read one keyword. Raises Unfit, NotQuick."""
         here = self._at + strict.pointer(name)
         if name in _NOT_LOCAL:
             raise Unfit(here, f"{name} is not supported here; refer with $ref to #/$defs/...")
@@ -228,6 +230,7 @@ class _Object:
         self._bounded(here)
 
     def read(self) -> _Read:
+        """The schema, after all of its keywords were taken."""
         members = self._members + self._patterned
         below = ((members | self._items) + self._every).below()
         whole = Weights((self._own,), (self._text,) if self._text else (), self._deep) + self._same + below
@@ -247,7 +250,7 @@ class _Object:
         return found.weights
 
     def _list(self, value: Any, at: str) -> tuple[Any, list[Weights]]:
-        """Of an array of schemas, or of one alone."""
+        """The forms and weights of an array of schemas, or of a single one."""
         if not isinstance(value, list):
             form, weights = self._inner(value, at)
             return form, [weights]
@@ -265,7 +268,7 @@ class _Object:
         self._form["$ref"] = f"#/{self._reader.place}/{name}"
 
     def _definitions(self, value: Any, at: str) -> None:
-        """What nobody refers to is read as well: it may be wrong, or large."""
+        """Definitions without a reference are read as well: they may be wrong, or large."""
         if isinstance(value, dict):
             for name, inner in value.items():
                 self._parts += self._reader.schema(
@@ -349,7 +352,7 @@ def _options(value: Any) -> float:
 
 
 def _count(value: Any) -> int:
-    """Of the values in a value, itself too."""
+    """How many values a value holds, itself included."""
     total, left = 0, [value]
     while left:
         item = left.pop()
@@ -371,7 +374,7 @@ def _path(target: str, at: str) -> tuple[str, ...]:
 
 
 def _class(pattern: str, at: str, quick: bool) -> int:
-    """How many bytes it compiles to, as the smallest of _CLASSES in which it does."""
+    """How many bytes a pattern compiles to, as the smallest of _CLASSES that is enough."""
     for size in _CLASSES:
         if quick and size > _QUICK_CLASS:
             raise NotQuick

@@ -2,8 +2,8 @@
 
 jsonschema-rs checks: patterns run on an engine whose time grows with the text alone, and nothing is ever
 fetched. But it holds the interpreter lock while it checks, and makes all errors before it gives the first. So
-what a check may cost is bounded before it begins (reading.py): what is cheap is done at once, all else
-in a worker process with limits of memory and time (checks.py).
+the cost of a check is bounded before it begins (reading.py): a cheap check is done at once, any other one in
+a worker process with limits of memory and time (checks.py).
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ __all__ = ["MAX_SIZE", "Schema", "Violations", "problems"]
 
 MAX_ERRORS = 20
 INLINE = 1_000_000.0  # ns: what a check may cost, at most, to be done at once
-TELLING = 5_000_000.0  # and what it may cost to tell all that is wrong
-MAX_KNOWN = 4096  # schemas of which the costs are kept
-MAX_PROBLEMS = 256  # schemas of which it is kept what a worker process found wrong
+REPORTING = 5_000_000.0  # ns: what listing the violations may cost, at most, to be done at once
+MAX_KNOWN = 4096  # schemas whose costs are kept
+MAX_PROBLEMS = 256  # schemas whose problems, as a worker process found them, are kept
 MAX_COMPILED = 64 * 1024 * 1024  # bytes of all compiled schemas of this process
 
-# Characters of a schema that is read at once, where its patterns are few and small: that takes 4 ms.
+# Characters of a schema that is read at once, if its patterns are few and small: that takes 4 ms.
 _INLINE_TEXT = 4 * 1024
 _COMPILED_TEXT = 32 * 1024  # and of one that is compiled at once
 # Of a schema that is compiled at once, in about 5 ms: parts, bytes of its patterns, and how many these are.
@@ -50,16 +50,24 @@ Problems = list[tuple[str, str]]
 
 
 class Validator(Protocol):
-    """What jsonschema-rs makes of a schema."""
+    """A schema as jsonschema-rs compiles it."""
 
-    def is_valid(self, instance: Any) -> bool: ...
-    def validate(self, instance: Any) -> None: ...
-    def iter_errors(self, instance: Any) -> Any: ...
+    def is_valid(self, instance: Any) -> bool:
+        """Whether a value is valid."""
+        ...
+
+    def validate(self, instance: Any) -> None:
+        """Raises the first jsonschema_rs.ValidationError."""
+        ...
+
+    def iter_errors(self, instance: Any) -> Any:
+        """All errors, which are made before the first is given."""
+        ...
 
 
 class _Compiled:
-    """A compiled schema; validator is None when its memory was wanted for others. used: since it was last
-    looked at for that."""
+    """A compiled schema. validator: None after it was dropped to free memory. size: its bytes. used: since it
+    was last considered for that."""
 
     __slots__ = ("size", "used", "validator")
 
@@ -73,7 +81,8 @@ _NOT_COMPILED = _Compiled(None, 0)
 
 
 class Schema:
-    """An accepted schema, as its collection's settings have it. Cheap to make, also of one that is costly."""
+    """An accepted schema, as in its collection's settings. Cheap to construct, however costly the schema
+    is."""
 
     def __init__(self, value: Mapping[str, Any]) -> None:
         self._value = value
@@ -82,37 +91,39 @@ class Schema:
 
     @cached_property
     def text(self) -> str:
+        """The schema as canonical JSON."""
         return strict.dumps(self._value)
 
     @cached_property
     def key(self) -> bytes:
+        """A digest of the text."""
         return sha256(self.text.encode()).digest()
 
     @property
     def costs(self) -> Costs | None:
-        """None: that is not known, and takes longer than a moment to tell."""
+        """What checks may cost. None: not known yet, and takes longer than a moment to find out."""
         if self._costs is None:
-            self._costs = _known.costs(self)
+            self._costs = _cache.costs(self)
         return self._costs
 
     def learn(self, costs: Costs) -> None:
-        """What a worker process found out."""
+        """Keep the costs that a worker process found."""
         self._costs = costs
-        _known.learn(self, costs)
+        _cache.learn(self, costs)
 
     def validator(self) -> Validator:
-        """Compiled; also of one whose costs say that this process should not."""
+        """The compiled schema, whatever its costs say."""
         compiled = self._compiled
         validator = compiled.validator
-        if validator is None:  # never compiled, or not used for long and let go
-            self._compiled, validator = _known.compiled(self)
+        if validator is None:  # not compiled yet, or dropped
+            self._compiled, validator = _cache.compiled(self)
         else:
             compiled.used = True
         return validator
 
     def check_now(self, data: Mapping[str, Any], size: int) -> tuple[bool, float]:
         """Whether the document, without its id, was checked here and now; and what that cost at most, in ns.
-        size: bytes of its text. False: it may be costly, or to tell what is wrong with it. Raises
+        size: bytes of its text. False: the check, or listing the violations, may be costly. Raises
         SchemaViolation with pointers and no values."""
         costs = self.costs
         if costs is None or not costs.inline:
@@ -123,38 +134,41 @@ class Schema:
         validator = self.validator()
         if validator.is_valid(data):
             return True, cost
-        if telling(cost, size) > TELLING:
+        if reporting_cost(cost, size) > REPORTING:
             return False, cost
-        raise violation(told(validator, data, MAX_ERRORS))
+        raise violation(list_violations(validator, data, MAX_ERRORS))
 
 
-def telling(cost: float, size: int) -> float:
-    """ns that it may take to tell what is wrong: an error for each step, with the document in it."""
+def reporting_cost(cost: float, size: int) -> float:
+    """ns that listing the violations may cost: an error for each step, with the document in it. cost: of the
+    check. size: bytes of the document."""
     return cost + cost / 100.0 * (_ERROR + _ERROR_BYTE * size)
 
 
-def told(validator: Validator, data: Any, most: int) -> Violations:
-    """What is wrong, `most` of it. Of more than one all are made first."""
+def list_violations(validator: Validator, data: Any, most: int) -> Violations:
+    """The violations of a document, `most` at most. For more than one, the validator makes all of them
+    first."""
     if most > 1:
-        return [_told(error) for error in islice(validator.iter_errors(data), most)]
+        return [_violation(error) for error in islice(validator.iter_errors(data), most)]
     try:
         validator.validate(data)
     except jsonschema_rs.ValidationError as error:
-        return [_told(error)]
+        return [_violation(error)]
     return []
 
 
-def _told(error: Any) -> Violation:
+def _violation(error: Any) -> Violation:
     return {"pointer": strict.pointer(*error.instance_path), "detail": _sentence(error)}
 
 
 def violation(errors: Violations) -> SchemaViolation:
+    """The error for a document with these violations."""
     detail = "The document does not fit its collection's schema; see errors."
     return SchemaViolation(detail, extra={"errors": errors})
 
 
 class Unread(SchemaTooCostly):
-    """A schema that takes long to read: a worker process has to."""
+    """A schema takes long to read: a worker process has to do it. key: see Schema. text: of the schema."""
 
     def __init__(self, key: bytes, text: str) -> None:
         super().__init__("The schema takes too much time or memory to be read.")
@@ -163,10 +177,10 @@ class Unread(SchemaTooCostly):
 
 
 def problems_now(value: Any) -> Problems:
-    """As problems. Raises Unread for a schema that takes long, unless `learn_problems` told of it."""
+    """As problems. Raises Unread for a schema that takes long, unless learn_problems was called for it."""
     text = strict.dumps(value)
     key = sha256(text.encode()).digest()
-    known = _known.problems(key)
+    known = _cache.problems(key)
     if known is not None:
         return known
     if not is_quick(value, text):
@@ -175,13 +189,13 @@ def problems_now(value: Any) -> Problems:
 
 
 def learn_problems(key: bytes, found: Problems) -> None:
-    """What a worker process found out."""
-    _known.learn_problems(key, found)
+    """Keep the problems that a worker process found. key: of the schema."""
+    _cache.learn_problems(key, found)
 
 
 def problems(value: Any) -> Problems:
-    """Why a schema is not accepted, as pairs of a JSON pointer and a sentence; empty when it is. It may take
-    long: see `is_quick`."""
+    """Why a schema is not accepted, as pairs of a JSON pointer and a sentence; empty when it is accepted. May
+    take long: see is_quick."""
     try:
         reading = schema_reading.read(value)
         _check_meta(value, reading)
@@ -196,7 +210,7 @@ def problems(value: Any) -> Problems:
 
 
 def is_quick(value: Any, text: str) -> bool:
-    """Whether `problems` of it takes no more than some milliseconds. text: of its JSON."""
+    """Whether `problems` takes no more than some milliseconds for a schema. text: its JSON."""
     if len(text) > _INLINE_TEXT:
         return False
     try:
@@ -209,7 +223,7 @@ def is_quick(value: Any, text: str) -> bool:
 
 
 def _check_meta(value: Mapping[str, Any], reading: Reading) -> None:
-    """Raises ValidationError for what is no schema of its draft."""
+    """Raises ValidationError for what is not a schema of its draft."""
     plain = {name: part for name, part in value.items() if name not in ("$id", "$schema")}
     draft = f"{DRAFT_7}#" if reading.draft == DRAFT_7 else reading.draft
     jsonschema_rs.meta.validate({**plain, "$schema": draft})
@@ -229,7 +243,7 @@ def _compile(reading: Reading) -> Validator:
 
 
 def _states(patterns: int) -> int:
-    """Bytes of the states that each of so many patterns may keep, for each of its two directions."""
+    """How many bytes of states each of so many patterns may keep, for each of its two directions."""
     return min(256 * 1024, _STATES // (2 * patterns or 1))
 
 
@@ -243,8 +257,8 @@ def _sentence(error: Any) -> str:
     return str(error.message)[:300]
 
 
-class _Known:
-    """The compiled schemas of this process, those that were used last; by any of its threads."""
+class _SchemaCache:
+    """The recently used schemas of this process, for all its threads: compiled, their costs and problems."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -293,28 +307,29 @@ class _Known:
         validator = _compile(reading)
         found = _Compiled(validator, costs_of(reading, len(schema.text)).size)
         with self._lock:
-            self._let_go(self._compiled.pop(schema.key, None))
+            self._drop(self._compiled.pop(schema.key, None))
             while self._compiled and self._size + found.size > MAX_COMPILED:
                 key, oldest = self._compiled.popitem(last=False)
                 if oldest.used:
                     oldest.used = False
                     self._compiled[key] = oldest
                 else:
-                    self._let_go(oldest)
+                    self._drop(oldest)
             self._compiled[schema.key] = found
             self._size += found.size
         return found, validator
 
-    def _let_go(self, compiled: _Compiled | None) -> None:
+    def _drop(self, compiled: _Compiled | None) -> None:
         if compiled is not None:
             self._size -= compiled.size
             compiled.validator = None
 
 
-_known = _Known()
+_cache = _SchemaCache()
 
 
 def costs_of(reading: Reading, length: int) -> Costs:
+    """The costs of a schema that was read. length: characters of its text."""
     count, patterns = reading.patterns
     size = _PART * reading.parts + 8 * length + patterns + 2 * count * _states(count)
     weights = reading.weights
@@ -323,8 +338,8 @@ def costs_of(reading: Reading, length: int) -> Costs:
 
 
 def all_costs(schema: Schema) -> Costs:
-    """The costs, however long it takes to find them."""
-    found = _known.costs(schema)
+    """The costs of a schema, however long it takes to find them."""
+    found = _cache.costs(schema)
     if found is None:
         found = costs_of(_read(schema, quick=False), len(schema.text))
         schema.learn(found)
@@ -332,7 +347,8 @@ def all_costs(schema: Schema) -> Costs:
 
 
 def _read(schema: Schema, *, quick: bool) -> Reading:
-    """Raises NotQuick; Unprocessable for one that was accepted by an earlier release alone."""
+    """Read an accepted schema again. Raises NotQuick; Unprocessable for one that only an earlier release
+    accepted."""
     try:
         return schema_reading.read(json.loads(schema.text), quick=quick)
     except Unfit as error:

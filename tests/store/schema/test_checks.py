@@ -249,7 +249,7 @@ async def test_a_schema_that_is_refused_in_a_worker_is_pointed_at(pool: ProcessP
 
 
 def test_compiled_schemas_are_let_go_when_they_are_too_many_and_compiled_again() -> None:
-    known = validate._Known()
+    known = validate._SchemaCache()
     made = [Schema({"properties": {f"p{n}": {"pattern": f"^\\d{{5}}{n}"}}}) for n in range(2)]
     first, validator = known.compiled(made[0])
     first.size = known._size = validate.MAX_COMPILED

@@ -41,7 +41,7 @@ from gateway.store.mongo.rows import (
 from gateway.store.mongo.state import State
 from gateway.store.mongo.write.ahead import Ahead, PlanAhead
 from gateway.store.mongo.write.plan import Plan
-from gateway.store.schema.checks import ROUNDS, Checks, Postponed
+from gateway.store.schema.checks import ATTEMPTS, Checks, Postponed
 
 T = TypeVar("T")
 Undo = list[Callable[[], Awaitable[Any]]]
@@ -185,7 +185,7 @@ class Writes:
 
     async def plan(self, state: State, write: Write, identifier: str, row: Row | None) -> Plan:
         """The plan, once what is costly of it was checked."""
-        for _ in range(ROUNDS):
+        for _ in range(ATTEMPTS):
             try:
                 return await self.rows.plan(state, write, identifier, row, instants.now(), self._checks)
             except Postponed:

@@ -32,7 +32,7 @@ class Matching:
         self.failed: Exception | None = None
 
     def search(self, pattern: str, text: str) -> bool:
-        """Whether the text holds a match; see regex.Here. For SQLite's functions."""
+        """Whether the text holds a match; see regex.delegate. For SQLite's functions."""
         known = self._known.get(text, {}).get(pattern)
         if known is not None:
             return known

@@ -117,7 +117,7 @@ class Reading:
             raise errors.interrupted()
         self.pause()
         self._loop.call_soon_threadsafe(self._leave)
-        job = self._job = self._jobs.begin(self._seat.key, left, match_each, asked)
+        job = self._job = self._jobs.submit(self._seat.key, left, match_each, asked)
         if self._cancelled:
             job.cancel()
         try:
@@ -180,7 +180,7 @@ class Reading:
     @property
     def elsewhere(self) -> Callable[[str, str], bool] | None:
         """See regex.Here."""
-        return self.matching.search if self._jobs.are_apart else None
+        return self.matching.search if self._jobs.has_workers else None
 
     @property
     def was_scan(self) -> bool:
@@ -380,7 +380,7 @@ class Reads:
 def _timed(work: Callable[[Reading], T], reading: Reading) -> T:
     reading.begin()
     here.turn = reading
-    regex.here.elsewhere = reading.elsewhere
+    regex.delegate(reading.elsewhere)
     try:
         return work(reading)
     except sqlite3.Error:
@@ -388,7 +388,8 @@ def _timed(work: Callable[[Reading], T], reading: Reading) -> T:
             raise reading.matching.failed from None
         raise
     finally:
-        here.turn = regex.here.elsewhere = None
+        here.turn = None
+        regex.delegate(None)
         reading.pause()
 
 

@@ -1,31 +1,33 @@
-"""How many conditions a filter has, before anything is made of it."""
+"""How many conditions a filter has, counted before it is parsed."""
 
 from __future__ import annotations
 
 from typing import Any
 
 COMBINATIONS = frozenset({"$and", "$or", "$nor"})
-_Left = list[tuple[Any, bool]]  # filters, and the operators of a field (True), to be counted
+_ToCount = list[tuple[Any, bool]]  # filters (False), and the operators of a field (True)
 
 
 def exceeds(value: Any, most: int) -> bool:
-    """Whether it has more conditions: each takes a parser, a cursor and an engine some work. A branch without
-    a condition counts as one. Whatever is wrong with the value is told by who parses it."""
+    """Whether a filter has more conditions than `most`: each costs the parser, a cursor and the engine some
+    work. A branch without a condition counts as one. Any JSON value is accepted; what is wrong with it is
+    reported by the parser."""
     counted = 0
-    left: _Left = [(value, False)]
-    while left and counted + len(left) <= most:  # each that is left is one at least
+    left: _ToCount = [(value, False)]
+    while left and counted + len(left) <= most:  # each one left counts at least one
         item, of_field = left.pop()
-        counted += _count(item, left, most) if of_field else _count_branch(item, left, most)
+        counted += _count_operators(item, left, most) if of_field else _count_branch(item, left, most)
     return counted + len(left) > most
 
 
 def is_of_values(operand: dict[str, Any]) -> bool:
-    """Whether an $elemMatch has operators on the elements, and is no filter on their members."""
+    """Whether the operand of an $elemMatch has operators on the elements, rather than a filter on their
+    members."""
     return all(name.startswith("$") and name not in COMBINATIONS for name in operand)
 
 
-def _count_branch(item: Any, left: _Left, most: int) -> int:
-    """The conditions of a filter, but for those that are left to be counted."""
+def _count_branch(item: Any, left: _ToCount, most: int) -> int:
+    """The conditions of a filter, but for those that are added to `left`."""
     if not isinstance(item, dict) or not item:
         return 1
     if len(item) > most:
@@ -43,8 +45,8 @@ def _count_branch(item: Any, left: _Left, most: int) -> int:
     return counted
 
 
-def _count(operand: Any, left: _Left, most: int) -> int:
-    """The same of what a field is asked."""
+def _count_operators(operand: Any, left: _ToCount, most: int) -> int:
+    """The conditions in the operators of a field, but for those that are added to `left`."""
     if not isinstance(operand, dict) or not operand or not any(name.startswith("$") for name in operand):
         return 1
     if len(operand) > most:
