@@ -100,7 +100,7 @@ class Gateway:
         self._ending = Boundary("the end of the gateway")
         with self._named("[gateway] data", config.data):
             data = data_folder(Path(config.data))  # first: whoever else makes it would not make it private
-            self._lock = lock.take(data, config.listen + config.admin, supervise=supervise)
+            self._lock = lock.acquire(data, config.listen + config.admin, supervise=supervise)
             secret = ensure_secret(data / CURSOR_KEY)
         self.sockets = socket_folder(config.data)
         self.metrics = Metrics()
@@ -129,7 +129,8 @@ class Gateway:
         told, routing = (self._applied, self._refused), Path(config.routing)
         self.live = ConfigService(routing, self._target, self.sockets, *told, judge=self._own_addresses)
         self.life = Life(self._policies())
-        self.listener = Listener(self.life, public_limits(interpreter.descriptors()), memory=self.memory)
+        slots = public_limits(interpreter.raise_nofile_limit())
+        self.listener = Listener(self.life, slots, memory=self.memory)
         self._commands = config.commands if supervise else ()
         self.supervisor = Supervisor([])
         self._instrument()
@@ -239,7 +240,7 @@ class Gateway:
             await asyncio.sleep(config.pre_stop)
         self.ready = False
         self._drain = Drain(self.life.inside, self._end_streams, time=config.drain, grace=config.stream_grace)
-        await self.listener.drain(self._drain.goes_on)
+        await self.listener.drain(self._drain.step)
 
     async def _end_tasks(self) -> None:
         for task in self._tasks:

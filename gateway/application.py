@@ -25,7 +25,6 @@ from gateway.core.process.settings import parse_process
 from gateway.edge.client import slots
 from gateway.edge.client.listener import Listener, ListenError, bind_all
 from gateway.process import interpreter, signals
-from gateway.process.last_resort import LastResort
 from gateway.runtime.periodic import Boundary
 from gateway.telemetry import process_metrics
 from gateway.telemetry.logs import LogThread
@@ -82,7 +81,7 @@ class GatewayApplication(asab.Application):
         self._admin_key = f"[admin] listen in {path}"
         self._reloads: set[asyncio.Task[None]] = set()
         self._told = 0  # signals to stop
-        self._last = LastResort(self._leave_nothing)
+        self._forced_exit = signals.ForcedExit(self._leave_nothing)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):  # the last as nginx
             self._hear(number, self._told_to_stop, self._count)
         self._hear(signal.SIGUSR1, self._on_usr1)
@@ -90,7 +89,7 @@ class GatewayApplication(asab.Application):
 
     async def initialize(self) -> None:
         """In our order; an exception here ends the process with exit code 1."""
-        signals.let_go()
+        signals.unblock()
         sockets = self._admin_ports()
         self._starting = asyncio.create_task(self.gateway.start())
         await self._starting
@@ -104,7 +103,7 @@ class GatewayApplication(asab.Application):
             self.gateway.ready = False  # no load balancer knows of it yet: nothing to wait for
             await self.gateway.drain()
             raise
-        interpreter.settle()
+        interpreter.tune_collector()
         with Boundary("telling that it is ready"):
             self._on_ready(self.gateway)
 
@@ -132,14 +131,14 @@ class GatewayApplication(asab.Application):
         gateway = self.gateway
         pages = AdminService(container.WebApp, lambda: gateway.draining, lambda: gateway.live.current)
         await pages.setup()
-        self._admin = Listener(pages, slots.admin_limits(interpreter.descriptors()), accept_batch=1)
+        self._admin = Listener(pages, slots.admin_limits(interpreter.raise_nofile_limit()), accept_batch=1)
         self._admin.take(sockets, self._admin_key)
         await self._admin.open()
 
     async def main(self) -> None:
         """Serve until a signal; then drain here, while /readyz can still say 503 (ASAB closes the admin
         listener before finalize())."""
-        signals.let_go()
+        signals.unblock()
         await self._stopping.wait()
         self._stop_event.set()  # ASAB forgets a signal that came before its own run time, and would run on
         await self.gateway.drain()
@@ -172,7 +171,7 @@ class GatewayApplication(asab.Application):
         """The second time: leave within a second, also when the loop stands still."""
         self._told += 1
         if self._told > 1:
-            self._last.now()
+            self._forced_exit.begin()
 
     def _told_to_stop(self) -> None:
         """The first time: drain. The second time: leave now, with nothing left running."""
@@ -264,14 +263,14 @@ def run(
     path: gateway.conf. Raises FolderUnusable, ListenError, ConfigRefused, KeysUnusable, Problems
     or GatewayError (the store) when it cannot start.
     """
-    signals.outlive_stray()
-    interpreter.keep_memory()
-    interpreter.use_fast_loop()
-    signals.hold()  # until initialize(), in the loop's first run
+    signals.survive_stray()
+    interpreter.tune_allocator()
+    interpreter.use_uvloop()
+    signals.block()  # until initialize(), in the loop's first run
     try:
         application = GatewayApplication(path, supervise=supervise, prepare=prepare, on_ready=on_ready)
     except BaseException:
-        signals.let_go()
+        signals.unblock()
         raise
     code = 1
     try:

@@ -24,7 +24,6 @@ from gateway.core.process import ini
 from gateway.core.process.settings import ProcessConfig, parse_process
 from gateway.core.routing.problems import Problems, by_line
 from gateway.process import signals
-from gateway.process.last_resort import leave_within
 from gateway.runtime.files import not_utf8, read_file
 from gateway.runtime.os_reasons import why
 
@@ -198,7 +197,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace, *, supervise: bool) -> int:
-    signals.outlive_stray()  # the import of ASAB below takes a second
+    signals.survive_stray()  # the import of ASAB below takes a second
     load_process(arguments.config)  # a clear message before anything begins
     from gateway import application
     from gateway.cli import banner  # the other commands need not wait for ASAB's import
@@ -210,7 +209,7 @@ def _run(arguments: argparse.Namespace, *, supervise: bool) -> int:
         on_ready=lambda gateway: banner.show(gateway, arguments.config, demo=supervise),
     )
     console.out.broken = False  # what serves is not ended by a reader that left
-    leave_within(_USUAL_END, code)
+    signals.exit_within(_USUAL_END, code)
     return code
 
 

@@ -1,4 +1,4 @@
-"""What is known about a supervised backend before it runs: its spec, its socket, its health path."""
+"""What the supervisor needs to know of a backend before it runs: its spec, its socket, its health check."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from gateway.core.errors import BackendMalformed, BackendTimeout, GatewayError
 from gateway.core.model import Address
+from gateway.core.process.settings import health_url_fault
 from gateway.edge.backend.faults import ConnectTimeout, NameUnresolved, NothingListens
 from gateway.edge.backend.fetch import fetch
 from gateway.edge.backend.resolver import Names
@@ -21,12 +22,12 @@ _HEALTH_TIMEOUT = 5.0  # seconds, for one try
 
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
-    """What to run. Raises ValueError when it could never be supervised.
+    """How a supervised backend is run. Raises ValueError when it could never be supervised.
 
     command: the expanded argv. env: added to the gateway's own environment. socket: the path of the unix
     socket that the child must listen on, or "" for a child on TCP. healthz: the path that answers 200 (or
-    another 2xx) when the child can serve; for a child on TCP a whole URL, `http://127.0.0.1:9001/healthz`.
-    start_timeout: seconds from its start until it has to.
+    another 2xx) once the child can serve; for a child on TCP a whole URL, `http://127.0.0.1:9001/healthz`.
+    start_timeout: seconds from its start until it must be healthy.
     """
 
     name: str
@@ -42,24 +43,16 @@ class ChildSpec:
             raise ValueError(f"backend {self.name}: there is no command to run")
         if len(os.fsencode(self.socket)) > 107:
             raise ValueError(f"backend {self.name}: the socket path {self.socket} is over 107 bytes")
-        if not self.socket and not _is_url(self.healthz):
+        if not self.socket and health_url_fault(self.healthz):
             raise ValueError(
                 f"backend {self.name}: without a unix socket, healthz must be a whole URL such as"
                 f" http://127.0.0.1:9001/healthz, not {self.healthz}"
             )
 
 
-def _is_url(healthz: str) -> bool:
-    try:
-        url = urlsplit(healthz)
-        return url.scheme == "http" and bool(url.hostname and url.port)
-    except ValueError:  # of an address in brackets, or of a port beyond 65535
-        return False
-
-
 class ChildFailed(Exception):
-    """A supervised backend does not run. reason: why; lines: the last ones that it printed; hint: what to do
-    about it; socket and health paths only, nothing of its environment or its arguments."""
+    """A supervised backend does not run. reason: why. lines: the last ones that it printed. hint: what to do
+    about it. Holds paths of socket and health check only, nothing of its environment or its arguments."""
 
     def __init__(self, name: str, reason: str, lines: Sequence[str] = (), hint: str = "") -> None:
         printed = "; it printed:" + "".join(f"\n    {line}" for line in lines) if lines else ""
@@ -94,7 +87,7 @@ async def ask_health(spec: ChildSpec, names: Names) -> str:
 
 
 def remove_stale_socket(path: str) -> bool:
-    """Remove what a dead process left at `path`. False when a live one listens there.
+    """Remove the socket that a dead process left at `path`. Returns False when a live one listens there.
 
     Raises OSError when something that is not a socket is in the way, or when it cannot be removed.
     """
@@ -113,6 +106,6 @@ def remove_stale_socket(path: str) -> bool:
             return True
         except FileNotFoundError:
             return True
-        except BlockingIOError:  # its backlog is full: somebody is there
+        except BlockingIOError:  # its backlog is full: a live process listens
             pass
     return False

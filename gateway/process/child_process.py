@@ -1,6 +1,6 @@
-"""One child process: in a process group of its own, tied to the gateway's life, its output in our log.
+"""One child process: in a process group of its own, ended with the gateway, its output in the gateway's log.
 
-Nothing here decides when to start or restart; that is the supervisor's.
+When to start and restart it is decided by the supervisor.
 """
 
 from __future__ import annotations
@@ -24,39 +24,41 @@ from gateway.core.redact import redact_line
 from gateway.process import interpreter
 from gateway.runtime import threads
 
-LINE_LIMIT = 64 * 1024  # bytes; a longer line is forwarded in pieces
-LAST_LINES = 20
-_ROUNDS = 10
-_FIRST_PAUSE, _LAST_PAUSE = 0.01, 0.2  # seconds between two looks at a group of processes
+LINE_LIMIT = 64 * 1024  # bytes; a longer line is logged in pieces
+LAST_LINES = 20  # kept for the message when the child fails
+_SWEEPS = 10  # through all processes, at most
+_FIRST_PAUSE, _LAST_PAUSE = 0.01, 0.2  # seconds between two checks of a process group
 
-_MARK = "GATEWAY_CHILD"  # in the environment of a child, and so of all that it starts
+_MARK = "GATEWAY_CHILD"  # in the environment of a child, inherited by all that it starts
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-# Bound here, once: the child may only call it, see _end_with().
+# Bound before any fork: the child may only call it, see _end_with_parent().
 _prctl = ctypes.PyDLL(None, use_errno=True).prctl if sys.platform == "linux" else None
 
 
-def _end_with(parent: int) -> Callable[[], None] | None:
-    """What the child runs between fork and exec, so that it gets SIGTERM when the gateway dies (prctl(2)).
+def _end_with_parent(parent: int) -> Callable[[], None] | None:
+    """Returns what the child runs between fork and exec, so that it gets SIGTERM when the gateway dies
+    (prctl(2)).
 
-    Code after a fork is dangerous when other threads may hold a lock (an import, an allocator) that then
-    nobody ever releases. This is safe: every name is bound before the fork, nothing is imported, PyDLL keeps
-    the interpreter lock, and the C library resets its allocator's locks in a forked child.
+    Code after a fork is dangerous when another thread holds a lock (of imports, of the allocator), which in
+    the child is never released. This is safe: every name is bound before the fork, nothing is imported, PyDLL
+    keeps the interpreter lock, and the C library resets its allocator's locks in a forked child.
 
     The kernel sends the signal when the *thread* that forked ends: spawn from the main thread, which lives
-    as long as the process. Elsewhere than on Linux there is no such call, and a gateway that is killed with
-    SIGKILL leaves its children.
+    as long as the process. Other systems than Linux have no such call, and a gateway that is killed with
+    SIGKILL leaves its children there.
     """
     prctl, getppid, leave = _prctl, os.getppid, os._exit
-    given, setrlimit, number = interpreter.given_descriptors(), resource.setrlimit, resource.RLIMIT_NOFILE
+    limit, setrlimit = interpreter.inherited_nofile_limit(), resource.setrlimit
+    number = resource.RLIMIT_NOFILE
     if prctl is None:
         return None
 
     def tie() -> None:
         prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
-        if getppid() != parent:  # it died before the call above: nobody will ever send the signal
+        if getppid() != parent:  # it died before the call above, so the signal will never be sent
             leave(1)
-        if given is not None:
-            setrlimit(number, given)
+        if limit is not None:
+            setrlimit(number, limit)
 
     return tie
 
@@ -92,11 +94,11 @@ class _LineForwarder(asyncio.Protocol):
 
 
 class ChildProcess:
-    """A running child. Make it on the loop of the main thread, then `await attach()`, then at last `end()`.
+    """A running child. Make it on the loop of the main thread, then `await attach()`, and at last `end()`.
 
     Raises OSError (no such command, no such folder, not executable) or SubprocessError.
     exited: set when the process is dead; what it forked may live on in its group until `end()`.
-    last_lines: the end of its stdout and stderr.
+    last_lines: the last lines of its stdout and stderr.
     """
 
     def __init__(self, name: str, command: Sequence[str], env: Mapping[str, str], cwd: str) -> None:
@@ -117,14 +119,14 @@ class ChildProcess:
             stderr=subprocess.STDOUT,
             bufsize=0,
             start_new_session=True,
-            preexec_fn=_end_with(os.getpid()),
+            preexec_fn=_end_with_parent(os.getpid()),
         )
         self.pid = self._popen.pid
         self._watch_exit()
 
     @property
     def exit_text(self) -> str:
-        """How it ended, for a person; after `end()`."""
+        """How it ended, as text: `exited with code 2`. Valid after `end()`."""
         code = self._popen.returncode
         if code is None:
             return "did not end"
@@ -136,14 +138,14 @@ class ChildProcess:
             return f"killed by signal {-code}"
 
     async def attach(self) -> None:
-        """Forward its output from now on."""
+        """Log its output from now on."""
         loop = asyncio.get_running_loop()
         self._output, _ = await loop.connect_read_pipe(
             lambda: _LineForwarder(self._log, self.last_lines, self._output_closed), self._popen.stdout
         )
 
     def signal_group(self, number: signal.Signals) -> None:
-        """Signal the process and all that it forked, unless they are gone."""
+        """Send a signal to the process and all that it forked, unless they are gone."""
         if self._group_is_gone:
             return
         try:
@@ -152,39 +154,39 @@ class ChildProcess:
             pass
 
     def kill(self) -> None:
-        """SIGKILL to its group, and to what has left it, without waiting. In any thread."""
+        """SIGKILL its group, and what has left the group, without waiting. May be called in any thread."""
         self.signal_group(signal.SIGKILL)
         _kill_marked(self._marked)
 
     def reap(self, until: float) -> None:
-        """After `kill`: collect what ends until then (time.monotonic()), so that no zombie is left to who may
-        not look for it. In any thread."""
+        """After `kill`: wait for the processes until `until` (time.monotonic()), so that no zombie is left to
+        a parent that does not reap. May be called in any thread."""
         while time.monotonic() < until:
             if self._popen.poll() is not None and not self._group_lives():
                 return
             time.sleep(_FIRST_PAUSE)
 
     async def end(self, grace: float) -> None:
-        """Give the whole group `grace` seconds to end, SIGKILL what is left, and collect it.
+        """Give the whole group `grace` seconds to end, SIGKILL what is left, and reap it.
 
         What has left the group, as a daemon does, is killed too.
         """
         try:
             async with asyncio.timeout(grace):
                 await self.exited.wait()
-                await self._group_gone()
+                await self._wait_for_group()
         except TimeoutError:
             pass
-        finally:  # also when we are cancelled ourselves
+        finally:  # also when this call is cancelled
             self.signal_group(signal.SIGKILL)
         try:
             async with asyncio.timeout(2.0):
                 await self.exited.wait()
-                await self._group_gone()
+                await self._wait_for_group()
                 await threads.run(threads.CHILDREN, _kill_marked, self._marked)
                 if self._output is not None:
                     await self._output_closed.wait()
-        except TimeoutError:  # it hangs inside the kernel, or one that left the group holds our pipe
+        except TimeoutError:  # it hangs inside the kernel, or a process that left the group holds the pipe
             pass
         finally:
             self._close_output()
@@ -196,8 +198,8 @@ class ChildProcess:
             self._popen.stdout.close()
 
     def _watch_exit(self) -> None:
-        """Set `exited` when the process is dead, without reaping it: until it is reaped, its number and its
-        group's cannot become another's, so that signalling the group is safe."""
+        """Set `exited` when the process is dead, without reaping it: until then its number and that of its
+        group are not reused, so that signalling the group is safe."""
         loop = asyncio.get_running_loop()
         try:
             watch = os.pidfd_open(self.pid)
@@ -218,9 +220,9 @@ class ChildProcess:
         else:
             self.exited.set()
 
-    async def _group_gone(self) -> None:
-        """Reap the process and wait until its group is empty. The kernel tells nobody when that is so; to see
-        it takes a look at every process of the machine, so it is done in a thread, and less often in time."""
+    async def _wait_for_group(self) -> None:
+        """Reap the process and wait until its group is empty. The kernel does not notify of that, and to
+        check it means to read the state of every process, so it is done in a thread, at growing intervals."""
         self._popen.poll()
         pause = _FIRST_PAUSE
         while await threads.run(threads.CHILDREN, self._group_lives):
@@ -231,7 +233,7 @@ class ChildProcess:
     def _group_lives(self) -> bool:
         try:
             while os.waitpid(-self.pid, os.WNOHANG)[0]:
-                pass  # an orphan that became ours: we are process 1 of a container
+                pass  # an orphan that we adopted as process 1 of a container
         except ChildProcessError:
             pass
         try:
@@ -244,16 +246,16 @@ class ChildProcess:
 
 
 def _kill_marked(mark: bytes) -> None:
-    """SIGKILL each process that has the mark in its environment: it is of a child that has ended.
+    """SIGKILL each process that has the mark in its environment: it was started by a child that has ended.
 
-    Each is held by a descriptor from before the look, so that its number cannot be another's by then. Only
-    Linux has both (proc(5), pidfd_open(2)).
+    Each is opened before its environment is read, so that its number cannot be reused meanwhile. Only Linux
+    has both (proc(5), pidfd_open(2)).
     """
     found = True
-    rounds = 0
-    while found and rounds < _ROUNDS:  # one may fork while it is looked at
+    sweeps = 0
+    while found and sweeps < _SWEEPS:  # a process may fork during a sweep
         found = False
-        rounds += 1
+        sweeps += 1
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError, AttributeError):  # it ended, or is another user's; no pidfd
                 held = os.pidfd_open(int(process.name))
@@ -266,13 +268,13 @@ def _kill_marked(mark: bytes) -> None:
 
 
 def _has_more_than_zombies(group: int) -> bool:
-    """Whether one of a group that exists still runs. The dead ones may wait long for process 1 to reap them,
-    and hold nothing. Without /proc (proc(5)) the answer is yes."""
+    """Whether a process of an existing group still runs. Dead ones may wait long for process 1 to reap them,
+    and hold nothing. True on a system without /proc (proc(5))."""
     stats = list(Path("/proc").glob("[0-9]*/stat"))
     for stat in stats:
         try:
             state, _, its_group, *_ = stat.read_text("utf-8", "replace").rpartition(")")[2].split()
-        except OSError:  # it ended since it was listed
+        except OSError:  # it ended meanwhile
             continue
         if int(its_group) == group and state not in "ZX":
             return True

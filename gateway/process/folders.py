@@ -1,4 +1,4 @@
-"""The folders of the process: for data, for sockets, for each backend that it runs."""
+"""The folders of the process: for data, for sockets, for each supervised backend."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pathlib import Path
 from gateway.runtime import durable
 from gateway.runtime.os_reasons import why
 
-_SHORT = 56  # bytes of the path of a temporary folder: with ours in it, room is left for a name of 20
+_SHORT = 56  # bytes of the path of a temporary folder, which leave room for a backend name of 20
 
 
 class FolderUnusable(OSError):
-    """A folder that cannot be used; the text says which, why and how to mend it."""
+    """A folder that cannot be used; the message says which, why, and what to do."""
 
 
 def socket_folder(data: str) -> str:
-    """Where supervised backends listen: short (a socket's path holds 107 bytes), one for each data folder,
-    and of the same length for all of them."""
+    """The folder of the sockets of supervised backends, one for each data folder. Its path is short (that of
+    a socket holds 107 bytes) and equally long for all of them."""
     mark = hashlib.sha256(os.path.realpath(data).encode()).hexdigest()[:10]
     folder = temporary_folder()
     if len(os.fsencode(folder)) > _SHORT and os.access("/tmp", os.W_OK):  # noqa: S108 - made for its owner alone
@@ -30,16 +30,17 @@ def socket_folder(data: str) -> str:
 
 
 def temporary_folder() -> str:
-    """Where sockets are, and what waits for slow clients. Raises FolderUnusable."""
+    """The folder for temporary files: sockets, and bodies that wait for slow clients. Raises
+    FolderUnusable."""
     try:
         return tempfile.gettempdir()
-    except OSError:  # it tries to write a file in each of them
+    except OSError:  # it tries to write a file in each candidate
         text = "no temporary folder can be written; make room in /tmp (see df -h and df -i), or set TMPDIR"
         raise FolderUnusable(text) from None
 
 
 def temporary_folder_problems(spool: int) -> Iterator[str]:
-    """What an operator should know of it before clients come. spool: bytes that it may have to hold."""
+    """Warnings about the temporary folder for the operator. spool: bytes that it may have to hold."""
     folder, asked = temporary_folder(), os.environ.get("TMPDIR")
     if asked and os.path.realpath(asked) != os.path.realpath(folder):
         yield f"TMPDIR={asked} cannot be written (is it there, full, or read-only?): {folder} is used instead"
@@ -52,23 +53,23 @@ def temporary_folder_problems(spool: int) -> Iterator[str]:
 
 
 def data_folder(path: Path) -> Path:
-    """Make the folder, for its owner alone, where there is none. Gives its absolute path.
+    """Make the folder (mode 0700) where there is none. Returns its absolute path. Raises FolderUnusable.
 
-    One that is there keeps its mode: it may be shared on purpose, or hold the config too. What is secret in
-    it has a file of mode 0600 or a folder of its own. Raises FolderUnusable.
+    One that exists keeps its mode: it may be shared on purpose, or hold the config too. Secrets in it are in
+    files of mode 0600 or folders of their own.
     """
-    path = _made(path)
+    path = _ensure_folder(path)
     if path.stat().st_uid != os.getuid():
         raise FolderUnusable(f"{path} belongs to another user; set another data folder")
     return path
 
 
 def private_folder(path: Path) -> Path:
-    """Make a folder that is ours alone (mode 0700), whatever it was before. Gives its absolute path.
+    """Make a folder of mode 0700, or change the mode of one that exists. Returns its absolute path.
 
-    Raises FolderUnusable when it is somebody else's, or a link to elsewhere.
+    Raises FolderUnusable when it belongs to another user, or is a symbolic link.
     """
-    path = _made(path)
+    path = _ensure_folder(path)
     status = path.lstat()
     if status.st_uid != os.getuid() or path.is_symlink():
         raise FolderUnusable(f"{path} is not a folder of this user; remove it, or set another data folder")
@@ -77,7 +78,7 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-def _made(path: Path) -> Path:
+def _ensure_folder(path: Path) -> Path:
     path = Path(os.path.abspath(path))  # noqa: PTH100 - `..` is resolved, a link is not
     try:
         durable.make_folder(path)

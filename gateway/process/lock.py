@@ -1,10 +1,10 @@
-"""One `gateway up` for each data folder: it runs backends on the folder's sockets and with its data.
+"""The lock of a data folder: one `gateway up` for each, which runs backends with its sockets and its data.
 
-Several `gateway serve` may share a folder: they need ports of their own, and nothing else is theirs alone.
-They may stand beside one `up`, and so reach the backends that it runs.
+Several `gateway serve` may share a folder, also with one `up` whose backends they reach: they need ports of
+their own, and nothing else is exclusive to them.
 
-The lock is the system's (flock(2)), so it dies with its process, however that ends. Who holds it is written
-in the file; what a dead process left there means nothing.
+The lock is the system's (flock(2)), so it ends with its process, however that ends. The file says who holds
+it; the content that a dead process left has no meaning.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from gateway.core.process.listeners import Listen, clash, text
 
 L = logging.getLogger(__name__)
 _NAME = "up.lock"
-_TRIES, _PAUSE = 10, 0.02  # and seconds
+_TRIES, _PAUSE = 10, 0.02  # pause in seconds
 
 
 class FolderInUse(OSError):
-    """Another gateway runs on this data folder; the text says which, and what to do."""
+    """Another gateway runs on this data folder; the message says which, and what to do."""
 
 
 class FolderLock:
-    """The right to run backends for a data folder, until `release` or the end of the process.
+    """The right to run backends for a data folder, until `release` or the end of the process. listen: the
+    addresses of this gateway, for the message to others.
 
     Raises FolderInUse when another process has it.
     """
@@ -39,36 +40,38 @@ class FolderLock:
     def __init__(self, folder: Path, listen: Iterable[Listen]) -> None:
         self._fd = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            for _ in range(_TRIES):  # who only looks (see `beside`) holds it for a moment
+            for _ in range(_TRIES):  # `check_shared` holds it for a moment
                 if _try_lock(self._fd, fcntl.LOCK_EX):
                     break
                 time.sleep(_PAUSE)
             else:
-                raise FolderInUse(_told(folder, _read(self._fd)))
+                raise FolderInUse(_in_use_message(folder, _read(self._fd)))
         except OSError:
             os.close(self._fd)
             raise
-        who = {"pid": os.getpid(), "listen": [list(one) for one in listen]}
+        holder = {"pid": os.getpid(), "listen": [list(one) for one in listen]}
         os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, json.dumps(who).encode(), 0)
+        os.pwrite(self._fd, json.dumps(holder).encode(), 0)
 
     def release(self) -> None:
+        """Give it up; a second call does nothing."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
 
-def take(folder: Path, listen: Iterable[Listen], *, supervise: bool) -> FolderLock | None:
-    """What a gateway does with its data folder before all else. Raises FolderInUse."""
+def acquire(folder: Path, listen: Iterable[Listen], *, supervise: bool) -> FolderLock | None:
+    """Lock the data folder for a gateway that supervises backends; for another one check that it may share
+    the folder (see check_shared). Raises FolderInUse."""
     if supervise:
         return FolderLock(folder, listen)
-    beside(folder, listen)
+    check_shared(folder, listen)
     return None
 
 
-def beside(folder: Path, listen: Iterable[Listen]) -> None:
-    """What `serve` asks before it begins: whether a `gateway up` runs on the folder. That is said; with the
-    same address to listen on it raises FolderInUse."""
+def check_shared(folder: Path, listen: Iterable[Listen]) -> None:
+    """Check whether a `gateway up` runs on the folder, and log that. Raises FolderInUse when it listens on
+    one of the same addresses."""
     try:
         fd = os.open(folder / _NAME, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -76,17 +79,17 @@ def beside(folder: Path, listen: Iterable[Listen]) -> None:
     try:
         if _try_lock(fd, fcntl.LOCK_SH):
             return
-        who = _read(fd)
+        holder = _read(fd)
     finally:
         os.close(fd)
-    taken = [(str(host), int(port)) for host, port in who.get("listen", [])]
+    taken = [(str(host), int(port)) for host, port in holder.get("listen", [])]
     if any(clash(one, other) for one in listen for other in taken):
-        raise FolderInUse(_told(folder, who))
-    L.info("shares the data folder %s with gateway up (pid %s)", folder, who.get("pid", "unknown"))
+        raise FolderInUse(_in_use_message(folder, holder))
+    L.info("shares the data folder %s with gateway up (pid %s)", folder, holder.get("pid", "unknown"))
 
 
 def _try_lock(fd: int, kind: int) -> bool:
-    """False when another process has it. A file system without locks is said, and taken for a free one."""
+    """False when another process has it. A file system without locks is logged, and counts as not locked."""
     try:
         fcntl.flock(fd, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -106,9 +109,9 @@ def _read(fd: int) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _told(folder: Path, who: dict[str, Any]) -> str:
-    pid = who.get("pid")
-    where = ", ".join(text((str(host), int(port))) for host, port in who.get("listen", []))
+def _in_use_message(folder: Path, holder: dict[str, Any]) -> str:
+    pid = holder.get("pid")
+    where = ", ".join(text((str(host), int(port))) for host, port in holder.get("listen", []))
     serves = f", listening on {where}" if where else ""
     name = f"gateway up (pid {pid}{serves})" if pid else "another gateway up"
     end = f"end it (kill {pid})" if pid else "end it"

@@ -1,7 +1,7 @@
 """Supervised backends: child processes that are started, restarted and stopped with the gateway.
 
-Plain asyncio. A child is healthy when GET on its health path answers 200 within its start_timeout. One that
-is not, or dies, is started again after a back-off, while all else is served; when the gateway ends, nothing
+A child is healthy when GET of its health path has the status 200 within its start_timeout. One that is not,
+or dies, is started again after a back-off, while everything else is served. When the gateway ends, no process
 of a child is left.
 """
 
@@ -28,26 +28,27 @@ __all__ = ["ChildFailed", "ChildSpec", "Supervisor"]
 
 L = logging.getLogger("gateway.supervisor")
 
-BACK_OFF_FIRST = 0.1  # seconds
-BACK_OFF_MOST = 10.0
+BACK_OFF_FIRST, BACK_OFF_MOST = 0.1, 10.0  # seconds
 _HEALTH_INTERVAL = 0.05
-_HANGS = 0.2  # seconds without an answer, beyond which it is more than slow
-_SAY_AFTER = 1.0  # seconds of waiting in silence
-_REAPED = 0.2  # seconds for processes that were killed to be gone
-_SAID_AGAIN = 60.0  # seconds between two lines that say the same
+_HANGS = 0.2  # seconds without a response, beyond which a child is said to hang
+_REPORT_AFTER = 1.0  # seconds of waiting, after which it is logged
+_REAPED = 0.2  # seconds to wait for killed processes
+_REPEATED = 60.0  # seconds between two lines of the log about the same failure
 
 OnEvent = Callable[[str, str], None]
 
 
 def back_off(previous: float, ran: float) -> float:
-    """Seconds to wait before the next start, given the wait before this one and how long it was healthy."""
+    """Seconds to wait before the next start. previous: the wait before this start, 0.0 for the first. ran:
+    how long the child was healthy, in seconds."""
     if previous == 0.0 or ran >= BACK_OFF_MOST:
         return BACK_OFF_FIRST
     return min(previous * 2, BACK_OFF_MOST)
 
 
 class _Child:
-    """One backend from the first start to the end. failure: why it does not run, None while it does."""
+    """One supervised backend from the first start to the end. failure: why it does not run, None while it
+    does."""
 
     def __init__(self, spec: ChildSpec, on_event: OnEvent, grace: float) -> None:
         self.spec = spec
@@ -61,13 +62,13 @@ class _Child:
         self._grace = grace
         self._task: asyncio.Task[None] | None = None
         self._first: asyncio.Future[None] | None = None
-        self._reports = _Reports(spec.name)
+        self._log = _FailureLog(spec.name)
         self._names = Names()
         self._boundary = Boundary(f"supervising backend {spec.name}")
 
-    def begin(self) -> asyncio.Future[None]:
-        """Start it and keep it running. The future is done once it is known what became of the first start:
-        it is healthy, or has failed and will be tried again."""
+    def start(self) -> asyncio.Future[None]:
+        """Start it and keep it running. The future is done once the first start has an outcome: the child is
+        healthy, or has failed and will be started again."""
         self.state = "starting"
         self._first = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._run(), name=f"supervise {self.spec.name}")
@@ -75,7 +76,7 @@ class _Child:
         return self._first
 
     async def stop(self) -> None:
-        """SIGTERM to its group, SIGKILL after the grace; nothing is left afterwards."""
+        """SIGTERM to its group, SIGKILL after the grace; no process is left afterwards."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -83,49 +84,51 @@ class _Child:
         await self._end_process(SIGTERM, self._grace)
         if self.state != "stopped":
             self.state = "stopped"
-            self._tell("stopped")
+            self._notify("stopped")
 
     async def _run(self) -> None:
         delay = 0.0
         while True:
             failure, ran = ChildFailed(self.spec.name, "a bug in the gateway, which is in its log"), 0.0
             with self._boundary:
-                failure, ran = await self._life()
+                failure, ran = await self._run_once()
             delay = back_off(delay, ran)
             with self._boundary:
                 await self._end_process(SIGKILL, 0.0)  # only a bug leaves one
-                self._reports.failed(failure, delay)
+                self._log.failed(failure, delay)
             self.state = "backing-off"
-            self._settled(failure)
-            self._tell("exited")
+            self._set_outcome(failure)
+            self._notify("exited")
             await asyncio.sleep(delay)
             self.restarts += 1
-            self._tell("restarting")
+            self._notify("restarting")
 
-    async def _life(self) -> tuple[ChildFailed, float]:
-        """From a start to the end of it: why it ended, and for how long it was healthy."""
+    async def _run_once(self) -> tuple[ChildFailed, float]:
+        """From a start to the end of the process. Returns why it ended, and for how many seconds it was
+        healthy."""
         try:
-            process = await self._start()
+            process = await self._spawn()
         except ChildFailed as failed:
             return failed, 0.0
         healthy_at = time.monotonic()
-        self._settled(None)
+        self._set_outcome(None)
         await process.exited.wait()
         await self._end_process(SIGKILL, 0.0)
         failure = ChildFailed(self.spec.name, self._exit(), process.last_lines)
         return failure, time.monotonic() - healthy_at
 
-    def _tell(self, event: str) -> None:
+    def _notify(self, event: str) -> None:
         with self._boundary:
             self._on_event(self.spec.name, event)
 
-    def _settled(self, failure: ChildFailed | None) -> None:
+    def _set_outcome(self, failure: ChildFailed | None) -> None:
         self.failure = failure
         if self._first is not None and not self._first.done():
             self._first.set_result(None)
 
-    async def _start(self) -> ChildProcess:
-        """Spawn it and wait until it is healthy; ChildFailed when it is not, and then nothing of it runs."""
+    async def _spawn(self) -> ChildProcess:
+        """Spawn it and wait until it is healthy. Raises ChildFailed when it is not; then no process of it is
+        left."""
         spec = self.spec
         self.state = "starting"
         try:
@@ -143,13 +146,13 @@ class _Child:
         last = await self._becomes_healthy(process)
         if not last:
             self.state = "running"
-            self._reports.healthy(process.pid)
-            self._tell("healthy")
+            self._log.healthy(process.pid)
+            self._notify("healthy")
             return process
         if process.exited.is_set():
             await self._end_process(SIGKILL, 0.0)
             reason = f"{self._exit()} before {spec.healthz} answered 200"
-            hint = f"mend what it printed, or {self._keys('command')}"
+            hint = f"correct what it printed, or {self._keys('command')}"
             if self.last_exit == "exited with code 0":
                 hint = f"it must stay in the foreground, and be no daemon: {self._keys('command')}"
         else:
@@ -171,7 +174,8 @@ class _Child:
         return await threads.run(threads.CHILDREN, remove_stale_socket, self.spec.socket)
 
     async def _free_socket(self) -> None:
-        """A child of a gateway that was just killed may still be ending: it gets as long as a start does."""
+        """Remove a stale socket. A child of a gateway that was just killed may still be ending: it gets as
+        long as a start does."""
         deadline = time.monotonic() + self.spec.start_timeout
         while self.spec.socket and not await self._remove_stale_socket():
             if time.monotonic() > deadline:
@@ -180,7 +184,8 @@ class _Child:
             await asyncio.sleep(_HEALTH_INTERVAL)
 
     async def _becomes_healthy(self, process: ChildProcess) -> str:
-        """Gives "" when it is; else what was seen last, when it is dead or its time is over."""
+        """Returns "" once it is healthy; else the result of the last check, when it is dead or its time is
+        over."""
         last, asked_at = "it was not asked", math.inf
         try:
             async with asyncio.timeout(self.spec.start_timeout):
@@ -212,34 +217,35 @@ class _Child:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
-        if error is not None:  # a bug of ours: a backend that nobody watches must be seen
+        if error is not None:  # a bug of the gateway: that a backend is not supervised must be seen
             L.error("backend %s is no longer supervised", self.spec.name, exc_info=error)
         reason = "it is no longer supervised" if error is not None else "it was stopped"
-        self._settled(ChildFailed(self.spec.name, reason))
+        self._set_outcome(ChildFailed(self.spec.name, reason))
 
 
-class _Reports:
-    """What the log says of one backend that fails again and again: each reason whole, once; its repetition in
-    a line, and that at most once a minute; and when it is over."""
+class _FailureLog:
+    """Logs the failures of one backend that fails repeatedly: each reason in full once, its repetition in one
+    line at most once a minute, and when the backend is healthy again."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._since: float | None = None
         self._tries = 0
         self._reason = ""
-        self._said_at = 0.0
+        self._logged_at = 0.0
 
     def failed(self, failure: ChildFailed, delay: float) -> None:
+        """delay: seconds until the next start."""
         now = time.monotonic()
         self._tries += 1
         if self._since is None:
             self._since = now
         if failure.reason != self._reason:
-            self._reason, self._said_at = failure.reason, now
+            self._reason, self._logged_at = failure.reason, now
             hint = f"\n    hint: {failure.hint}" if failure.hint else ""
             L.warning("%s%s\n    all else is served; it is started again in %.1f s", failure, hint, delay)
-        elif now - self._said_at >= _SAID_AGAIN:
-            self._said_at = now
+        elif now - self._logged_at >= _REPEATED:
+            self._logged_at = now
             L.warning(
                 "backend %s still does not run, %.0f s and %d tries later: %s",
                 *(self._name, now - self._since, self._tries, failure.reason),
@@ -257,15 +263,15 @@ class _Reports:
         self._since, self._tries, self._reason = None, 0, ""
 
 
-def _nothing(name: str, event: str) -> None:
+def _ignore(name: str, event: str) -> None:
     pass
 
 
 class Supervisor:
-    """Runs the children of `specs`. Use it on the main thread's loop.
+    """Runs the children of `specs`, on the loop of the main thread.
 
-    on_event(name, event) is called with "healthy", "exited", "restarting" and "stopped"; it must not raise.
-    grace: seconds from SIGTERM to SIGKILL.
+    on_event(name, event) is called with "healthy", "exited", "restarting" and "stopped". grace: seconds from
+    SIGTERM to SIGKILL. Raises ValueError when two specs have one name.
     """
 
     def __init__(
@@ -275,14 +281,14 @@ class Supervisor:
         if len(set(names)) != len(names):
             raise ValueError(f"two supervised backends have one name: {', '.join(names)}")
         self._grace = grace
-        self._children = [_Child(spec, on_event or _nothing, grace) for spec in specs]
+        self._children = [_Child(spec, on_event or _ignore, grace) for spec in specs]
 
     async def start(self) -> None:
-        """Start all at once; returns when it is known of each whether it is healthy (see `failures`). One
-        that is not is tried again, with a back-off, until `stop`."""
-        waiting = {child.begin(): child for child in self._children}
+        """Start all at once. Returns when each is healthy or has failed (see `failures`). One that has failed
+        is started again, with a back-off, until `stop`."""
+        waiting = {child.start(): child for child in self._children}
         try:
-            _, left = await asyncio.wait(waiting, timeout=_SAY_AFTER) if waiting else (set(), set())
+            _, left = await asyncio.wait(waiting, timeout=_REPORT_AFTER) if waiting else (set(), set())
             if left:
                 longest = max(waiting[first].spec.start_timeout for first in left)
                 names = _names(waiting[first] for first in left)
@@ -297,13 +303,13 @@ class Supervisor:
         stops = {asyncio.ensure_future(child.stop()): child for child in self._children}
         if not stops:
             return
-        _, left = await asyncio.wait(stops, timeout=_SAY_AFTER)
+        _, left = await asyncio.wait(stops, timeout=_REPORT_AFTER)
         if left:
             L.info("waiting for %s to end, at most %g s", _names(stops[stop] for stop in left), self._grace)
         await asyncio.gather(*stops)
 
     def kill(self) -> None:
-        """SIGKILL to all that runs of them, at once, and reap it as far as it ends at once. In any thread."""
+        """SIGKILL all their processes and reap those that end at once. May be called in any thread."""
         processes = [child.process for child in self._children if child.process is not None]
         for process in processes:
             process.kill()
@@ -313,12 +319,12 @@ class Supervisor:
 
     @property
     def failures(self) -> list[ChildFailed]:
-        """Of those that do not run."""
+        """The failures of the children that do not run."""
         return [child.failure for child in self._children if child.failure is not None]
 
     def states(self) -> list[dict[str, Any]]:
-        """name, pid, state (starting, running, backing-off, stopped), restarts, started_at (seconds since the
-        epoch), last_exit and failure (why it does not run, None while it does) of each child."""
+        """For each child: name, pid, state (starting, running, backing-off, stopped), restarts, started_at
+        (seconds since the epoch), last_exit and failure (why it does not run, None while it does)."""
         return [
             {
                 "name": child.spec.name,

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.call import Call
 from gateway.core.http.head import Head
-from gateway.process.drain import ENDING, Drain, endless, waiting_for
+from gateway.process.drain import ENDING, Drain, is_endless, waiting_for
 
 
 class Client:
@@ -40,7 +40,7 @@ class World:
         self.said: list[str] = []
         self.streams_told = 0
         self.drain = Drain(
-            self.calls, self._tell, time=time, grace=grace, now=lambda: self.now, say=self.said.append
+            self.calls, self._tell, time=time, grace=grace, now=lambda: self.now, report=self.said.append
         )
 
     def _tell(self) -> None:
@@ -53,7 +53,7 @@ class World:
 
     def at(self, passed: float, connections: int = 1) -> bool:
         self.now = 100.0 + passed
-        return self.drain.goes_on(connections)
+        return self.drain.step(connections)
 
 
 def test_streams_go_on_for_the_grace_and_are_then_told_and_then_cut() -> None:
@@ -108,7 +108,7 @@ def test_it_says_what_it_waits_for_when_that_changes_and_at_most_once_a_second()
     assert world.said == [
         "waiting for 1 request and 1 stream, at most 25 s; Ctrl-C or SIGTERM again ends it now"
     ]
-    stream = next(call for call in world.calls if endless(call))
+    stream = next(call for call in world.calls if is_endless(call))
     world.calls.remove(stream)
     world.at(1.0)
     assert len(world.said) == 1

@@ -17,7 +17,7 @@ _HEAPS = """
 import ctypes, sys, threading
 from gateway.process import interpreter
 if sys.argv[1] == "told":
-    interpreter.keep_memory()
+    interpreter.tune_allocator()
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 libc.fdopen.restype, libc.malloc_info.argtypes = ctypes.c_void_p, [ctypes.c_int, ctypes.c_void_p]

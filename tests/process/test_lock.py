@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.process.lock import FolderInUse, FolderLock, take
+from gateway.process.lock import FolderInUse, FolderLock, acquire
 
 LISTEN = (("127.0.0.1", 8080),)
 HOLD = """
@@ -49,7 +49,7 @@ def test_the_lock_of_a_killed_process_is_gone_and_what_it_wrote_means_nothing(tm
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert json.loads((tmp_path / "up.lock").read_text())["pid"] == process.pid
-    take(tmp_path, LISTEN, supervise=False)
+    acquire(tmp_path, LISTEN, supervise=False)
     lock = FolderLock(tmp_path, LISTEN)
     assert json.loads((tmp_path / "up.lock").read_text())["pid"] == os.getpid()
     lock.release()
@@ -61,7 +61,7 @@ def test_whatever_is_in_the_file_a_held_lock_is_a_message(tmp_path: Path, left: 
     (tmp_path / "up.lock").write_text(left)
     with pytest.raises(FolderInUse, match="runs on the data folder"):
         FolderLock(tmp_path, LISTEN)
-    take(tmp_path, LISTEN, supervise=False)
+    acquire(tmp_path, LISTEN, supervise=False)
     lock.release()
 
 
@@ -69,14 +69,14 @@ def test_serve_may_share_the_folder_but_not_the_address(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    assert take(tmp_path, LISTEN, supervise=False) is None
+    assert acquire(tmp_path, LISTEN, supervise=False) is None
     assert not (tmp_path / "up.lock").exists()
-    lock = take(tmp_path, LISTEN, supervise=True)
+    lock = acquire(tmp_path, LISTEN, supervise=True)
     assert lock is not None
-    assert take(tmp_path, (("127.0.0.1", 9090),), supervise=False) is None
+    assert acquire(tmp_path, (("127.0.0.1", 9090),), supervise=False) is None
     assert f"shares the data folder {tmp_path} with gateway up (pid {os.getpid()})" in caplog.text
     with pytest.raises(FolderInUse, match="8080"):
-        take(tmp_path, (("0.0.0.0", 8080),), supervise=False)
+        acquire(tmp_path, (("0.0.0.0", 8080),), supervise=False)
     lock.release()
 
 

@@ -319,7 +319,7 @@ async def test_one_that_is_never_healthy_waits_longer_and_longer(folder, supervi
     """However long each start took: it is the time in health that says that a child is well."""
     waits = []
     supervisor = supervise(spec(folder, "one", "sick", start_timeout=0.1))
-    supervisor._children[0]._reports.failed = lambda failure, delay: waits.append(delay)
+    supervisor._children[0]._log.failed = lambda failure, delay: waits.append(delay)
     await supervisor.start()
     await until(lambda: len(waits) >= 3)
     assert waits[:3] == [0.1, 0.2, 0.4]

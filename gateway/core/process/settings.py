@@ -378,7 +378,7 @@ def _commands(read: _Reader) -> list[Command]:
     return found
 
 
-def _health_url_fault(text: str) -> str:
+def health_url_fault(text: str) -> str:
     """Why it is no URL that a backend on TCP can be asked by; "" when it is one."""
     found = _HEALTH_URL(text)
     if found is None:
@@ -392,7 +392,7 @@ def _health_url_fault(text: str) -> str:
 def _health(read: _Reader, section: str) -> tuple[str, float]:
     """Where a backend is asked whether it can serve, and for how long it may start."""
     health = read.text(section, "health", "/healthz")
-    fault = "" if _HEALTH_PATH(health) else _health_url_fault(health)
+    fault = "" if _HEALTH_PATH(health) else health_url_fault(health)
     if fault:
         hint = "write a path, as /healthz, or for a backend on TCP http://127.0.0.1:9001/healthz"
         read.wrong(section, "health", fault, hint)
