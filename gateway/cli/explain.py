@@ -22,8 +22,8 @@ from gateway.auth.keys import Keys
 from gateway.call import Call, Snapshot
 from gateway.core.errors import GatewayError, UnsupportedMediaType
 from gateway.core.http.head import Head
+from gateway.core.http.hops import Via
 from gateway.core.http.request_reader import Request, RequestReader
-from gateway.core.http.via import Via
 from gateway.core.model import MANAGE, Identity, Route, TenantId
 from gateway.core.policy.budget import Budget
 from gateway.core.policy.limits import Rate

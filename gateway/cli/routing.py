@@ -18,7 +18,7 @@ from gateway.call import Call, Snapshot
 from gateway.cli import console
 from gateway.config import own_addresses, strict_yaml
 from gateway.config.live import ConfigRefused, as_dict, compile_text, read
-from gateway.core.http.via import Via
+from gateway.core.http.hops import Via
 from gateway.core.model import Route
 from gateway.core.policy.access import ADMIN_SCOPE
 from gateway.core.process.settings import ProcessConfig

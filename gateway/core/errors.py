@@ -301,7 +301,7 @@ class InsufficientStorage(GatewayError):
 
 
 class LoopDetected(GatewayError):
-    """The request has passed this gateway before; core/http/via.py."""
+    """The request has passed this gateway before; core/http/hops.py."""
 
     status, code, title = 508, "loop", "The request runs in a circle"
 

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from gateway.call import Call, Client
 from gateway.core.errors import BackendReset, GatewayError, InternalError, RequestTimeout
+from gateway.core.http.hops import Via
 from gateway.core.http.response_head import ResponseHead
-from gateway.core.http.via import Via
 from gateway.core.model import Address, Backend, Timeouts
 from gateway.core.policy.circuit import Failure
 from gateway.edge.backend.connection import Connection

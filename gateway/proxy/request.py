@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from gateway.call import Call
-from gateway.core.http import max_forwards
 from gateway.core.http.headers import is_trusted
-from gateway.core.http.via import Via
+from gateway.core.http.hops import Via, counted_down, hops_left
 from gateway.core.policy import forwarding
 
 _MAX_ORIGINS = 1024  # remembered blocks of forwarding headers
@@ -33,8 +32,8 @@ class Requests:
         if made is None or made[0] is not call.route or made[1] is not call.identity:
             call.head.made = made = (call.route, call.identity, self._lines(call))
         lines = made[2]
-        if call.method == "OPTIONS" and (left := max_forwards.hops(call.head)):
-            lines = max_forwards.counted_down(lines, left)
+        if call.method == "OPTIONS" and (left := hops_left(call.head)):
+            lines = counted_down(lines, left)
         return b"".join(
             (
                 f"{call.method} {target} HTTP/1.1\r\n".encode("utf-8", "surrogateescape"),

@@ -16,8 +16,8 @@ from aiohttp import hdrs, web
 
 from gateway.call import Call
 from gateway.core.errors import BackendUnavailable, BadRequest, GatewayError
-from gateway.core.http import max_forwards, request_target
-from gateway.core.http.via import Via
+from gateway.core.http import request_target
+from gateway.core.http.hops import Via, hops_left
 from gateway.core.model import Address, Backend, Timeouts
 from gateway.core.policy import deadline, retry
 from gateway.edge.backend import faults
@@ -352,7 +352,7 @@ def _left(call: Call, timeouts: Timeouts, most: float) -> float:
 
 def ends_here(call: Call) -> bool:
     """Whether it is this hop that an OPTIONS asks about."""
-    return call.method == "OPTIONS" and max_forwards.hops(call.head) == 0
+    return call.method == "OPTIONS" and hops_left(call.head) == 0
 
 
 def accept(call: Call, pools: Pools, tunnels: Tunnels) -> tuple[Timeouts, Handshake | None]:

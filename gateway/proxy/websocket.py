@@ -11,8 +11,8 @@ import time
 
 from gateway.call import Call
 from gateway.core.errors import BadRequest, Unauthenticated
+from gateway.core.http.hops import Via
 from gateway.core.http.response_head import ResponseHead
-from gateway.core.http.via import Via
 from gateway.core.model import WebSocketRule
 from gateway.core.policy.forwarding import public_host
 from gateway.core.websocket import handshake

@@ -14,7 +14,7 @@ from gateway.app import Gateway
 from gateway.auth.keys import Keys
 from gateway.cli import explain
 from gateway.core.errors import GatewayError
-from gateway.core.http.via import Via
+from gateway.core.http.hops import Via
 from gateway.core.routing.compile import compile_data
 from tests import harness
 from tests.fakes import NOWHERE, Backend, RawClient, always, answer

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
+from gateway.core.http.hops import Via, pseudonym, pseudonym_pattern
 from gateway.core.http.request_target import authority
-from gateway.core.http.via import Via, pseudonym, pseudonym_pattern
 from gateway.core.jwt.keys import ALGORITHMS, OFFERED
 from gateway.core.jwt.verify import TokenRule
 from gateway.core.policy import budget

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from ipaddress import IPv6Address, ip_network
 from typing import Any
 
-from gateway.core.http import origin
 from gateway.core.model import TENANT_PATTERN
 from gateway.core.routing.problems import Wrong
 
@@ -179,7 +178,7 @@ def check_origin(value: Any) -> str:
         raise Wrong(
             "is the origin of any sandboxed page, whoever made it", "list origins of your own, or * for any"
         )
-    meant = origin.serialized(value) if isinstance(value, str) else None
+    meant = serialized_origin(value) if isinstance(value, str) else None
     if meant is None:
         if "*" in str(value):
             reason = "is no origin: a * stands alone, it is no part of one"
@@ -219,9 +218,45 @@ def _origins(value: Any) -> Iterable[str]:
     elif not _OTHER.match(text) and "@" not in text:
         text = f"{'http' if _LOCAL.match(text) else 'https'}://{text}"
     for guess in (text, re.sub(r"(?<=[^/:]):[0-9]+(?=[/?#]|$)", "", text, count=1)):
-        meant = origin.serialized(guess)
+        meant = serialized_origin(guess)
         if meant is not None:
             yield meant
+
+
+# The origin of a page (the Fetch standard, section 3.2; RFC 6454 section 6.2).
+_origin_parts = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?:[^/?#@\s]*@)?"
+    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]*]+)(?::(?P<port>[0-9]{0,5}))?(?:[/?#]\S*)?"
+).fullmatch
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_host_name = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?").fullmatch
+_DEFAULT_PORTS = {"http": 80, "https": 443, "ftp": 21}
+_OF_PAGES = {"ws": "http", "wss": "https"}  # a page is never of these: they are what it opens
+
+
+def serialized_origin(text: str) -> str | None:
+    """The origin that this text means, as a browser sends it: scheme and host in lower case, the host in
+    ASCII, no default port, no path. None when it is none: no scheme, no host, a pattern."""
+    found = _origin_parts(text)
+    if found is None:
+        return None
+    scheme = found["scheme"].lower()
+    scheme = _OF_PAGES.get(scheme, scheme)
+    host = _ascii_host(found["host"])
+    port = int(found["port"] or 0)
+    if host is None or port > 65535 or (found["port"] and not port):
+        return None
+    return f"{scheme}://{host}" + (f":{port}" if port and port != _DEFAULT_PORTS.get(scheme) else "")
+
+
+def _ascii_host(host: str) -> str | None:
+    try:
+        if host.startswith("["):
+            return f"[{IPv6Address(host[1:-1])}]"
+        text = host.lower() if host.isascii() else host.encode("idna").decode().lower()
+    except ValueError:  # no address, or no name that IDNA knows
+        return None
+    return text if len(text) <= 253 and _host_name(text) else None
 
 
 def check_link(value: str) -> str:

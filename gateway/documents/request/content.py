@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -10,7 +11,6 @@ from aiohttp import hdrs
 
 from gateway.call import Call
 from gateway.core.errors import UnsupportedMediaType
-from gateway.core.http import media_type
 from gateway.edge.client import body
 from gateway.store.json import large
 from gateway.store.json.large import is_light
@@ -47,6 +47,41 @@ QUERY = Accepted(("application/json",), "Accept-Query")
 NDJSON = Accepted((NDJSON_TYPE, "application/ndjson", "application/jsonl"), str(hdrs.ACCEPT))
 
 
+# Media types as RFC 9110 section 8.3.1 writes them: `application/json; charset="utf-8"; version=1;`.
+_WORD = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_media_type = re.compile(rf"[ \t]*({_WORD}/{_WORD})[ \t]*(?:;|\Z)")
+# RFC 9110 section 5.6.6: a parameter may be left out between two semicolons, and behind the last one.
+_QUOTED = r"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\U0010ffff]|\\[\t \x21-\x7e\x80-\U0010ffff])*"
+_parameter = re.compile(rf'[ \t]*(?:({_WORD})=(?:({_WORD})|"({_QUOTED})"))?[ \t]*(?:;|\Z)')
+_escaped = re.compile(r"\\(.)")
+
+
+@dataclass(frozen=True, slots=True)
+class MediaType:
+    """name: in small letters. parameters: their names in small letters, their values as they were meant."""
+
+    name: str
+    parameters: tuple[tuple[str, str], ...] = ()
+
+
+def parse_media_type(value: str) -> MediaType | None:
+    """The media type that a header's value tells; None when it is not one."""
+    found = _media_type.match(value)
+    if found is None:
+        return None
+    name, position = found[1].lower(), found.end()
+    parameters = []
+    while position < len(value):
+        found = _parameter.match(value, position)
+        if found is None or found.end() == position:
+            return None
+        position = found.end()
+        if found[1] is not None:
+            text = found[2] if found[2] is not None else _escaped.sub(r"\1", found[3])
+            parameters.append((found[1].lower(), text))
+    return MediaType(name, tuple(parameters))
+
+
 def check(call: Call, accepted: Accepted) -> str:
     """The body's media type, checked. Its parameters are ignored, but for a charset other than UTF-8 (JSON
     has no such parameter, RFC 8259 section 11). Raises UnsupportedMediaType with the headers that list what
@@ -54,7 +89,7 @@ def check(call: Call, accepted: Accepted) -> str:
     lines = call.head.values(b"content-type")
     if len(lines) == 1 and lines[0] in accepted.types and not call.head.values(b"content-encoding"):
         return lines[0]
-    given = media_type.parse(", ".join(lines))
+    given = parse_media_type(", ".join(lines))
     codings = call.head.values(b"content-encoding")
     coded = bool(codings) and [coding.lower() for coding in codings] != ["identity"]
     if given is None:

@@ -15,8 +15,8 @@ from http import HTTPStatus
 from aiohttp import hdrs, web
 
 from gateway.call import Call
+from gateway.core.http.hops import Via
 from gateway.core.http.response_head import ResponseHead
-from gateway.core.http.via import Via
 from gateway.edge.response import cors
 
 REQUEST_ID = "X-Request-ID"

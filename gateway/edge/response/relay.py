@@ -12,9 +12,9 @@ from typing import Protocol
 
 from gateway.call import Call, Client
 from gateway.core.errors import GatewayError, InternalError
+from gateway.core.http.hops import Via
 from gateway.core.http.response_head import ResponseHead
 from gateway.core.http.server_sent_events import EventEnds
-from gateway.core.http.via import Via
 from gateway.edge.backend.exchange import Exchange
 from gateway.edge.client.liveness import send_queue
 from gateway.edge.response.head import interim_head, relayed_head

@@ -9,8 +9,8 @@ import pytest
 from gateway.call import Call, Snapshot
 from gateway.core.errors import BackendReset, GatewayError
 from gateway.core.http.head import Head
+from gateway.core.http.hops import Via
 from gateway.core.http.response_head import ResponseHead
-from gateway.core.http.via import Via
 from gateway.core.model import Address, Timeouts
 from gateway.edge.backend.connection import Connection
 from gateway.edge.backend.exchange import Exchange, Sink

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.http.origin import serialized
+from gateway.core.routing.names import serialized_origin
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,8 @@ from gateway.core.http.origin import serialized
     ],
 )
 def test_an_origin_has_the_form_that_browsers_write(text: str, origin: str) -> None:
-    assert serialized(text) == origin
-    assert serialized(origin) == origin
+    assert serialized_origin(text) == origin
+    assert serialized_origin(origin) == origin
 
 
 @pytest.mark.parametrize(
@@ -42,4 +42,4 @@ def test_an_origin_has_the_form_that_browsers_write(text: str, origin: str) -> N
     ],
 )  # fmt: skip
 def test_what_is_none_is_none(text: str) -> None:
-    assert serialized(text) is None
+    assert serialized_origin(text) is None

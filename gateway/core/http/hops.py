@@ -1,8 +1,13 @@
-"""Via (RFC 9110 section 7.6.3): through whom a message came, and so whether it runs in a circle.
+"""Hops: through whom a message came, and how many more it may pass.
 
-A gateway's pseudonym is its installation's own. A request that comes back with it is sent round by a backend,
-or by a proxy before us: it is refused, before it takes every seat there is. An application that calls the
-gateway on its own makes a new request, without a Via; only an intermediary copies the one that it received.
+Via (RFC 9110 section 7.6.3) tells whether a request runs in a circle. A gateway's pseudonym is its
+installation's own. A request that comes back with it is sent round by a backend, or by a proxy before us: it
+is refused, before it takes every seat there is. An application that calls the gateway on its own makes a new
+request, without a Via; only an intermediary copies the one that it received.
+
+Max-Forwards (section 7.6.2) is for following an OPTIONS from hop to hop: it is sent with 0, 1, 2 and so on;
+each intermediary counts it down, and at 0 it is the recipient. (TRACE, the other method that it is for, ends
+here always.)
 """
 
 from __future__ import annotations
@@ -12,9 +17,13 @@ import re
 from collections.abc import Sequence
 
 from gateway.core.errors import LoopDetected
+from gateway.core.http.head import Head
 
 _comment = re.compile(r"\([^()]*\)")
 pseudonym_pattern = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII).fullmatch
+_MOST_FORWARDS = 2**31 - 1  # the largest number that is passed on
+_forwards_line = re.compile(rb"^max-forwards:.*\r\n", re.IGNORECASE | re.MULTILINE)
+_digits = re.compile(r"0*+([0-9]*+)", re.ASCII).fullmatch
 
 
 def pseudonym(secret: bytes) -> str:
@@ -60,3 +69,19 @@ def _without_comments(value: str) -> str:
             return value.partition("(")[0]
         value = shorter
     return value
+
+
+def hops_left(head: Head) -> int | None:
+    """How many more hops the request may make. None when it does not say, or not in digits."""
+    if "max-forwards" not in head.once:
+        return None
+    value = head.values(b"max-forwards")[0]
+    found = _digits(value)
+    if not value or found is None:
+        return None
+    return int(found[1] or 0) if len(found[1]) <= 10 else _MOST_FORWARDS
+
+
+def counted_down(lines: bytes, left: int) -> bytes:
+    """The header lines for the next hop. left: the hops that the request may make, at least 1."""
+    return _forwards_line.sub(b"Max-Forwards: %d\r\n" % min(left - 1, _MOST_FORWARDS), lines)

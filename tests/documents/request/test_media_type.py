@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.http.media_type import MediaType, parse
+from gateway.documents.request.content import MediaType, parse_media_type
 
 TOKEN = st.text("!#$%&'*+-.^_`|~09AZaz", min_size=1, max_size=8)
 SPACE = st.sampled_from(["", " ", "\t", "  "])
@@ -28,7 +28,7 @@ CASES = [
 def test_parameters_are_read_as_they_are_meant(
     value: str, name: str, parameters: tuple[tuple[str, str], ...]
 ) -> None:
-    assert parse(value) == MediaType(name, parameters)
+    assert parse_media_type(value) == MediaType(name, parameters)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_parameters_are_read_as_they_are_meant(
      "a/b; x= 1", 'a/b; x="', 'a/b; x="a" b', "a/b; x=a b", 'a/b; x="\\', 'a/b; x="\x00"', "a/b x=1"],
 )  # fmt: skip
 def test_what_is_no_media_type_is_none(value: str) -> None:
-    assert parse(value) is None
+    assert parse_media_type(value) is None
 
 
 @st.composite
@@ -64,12 +64,12 @@ def written(draw: st.DrawFn) -> tuple[str, MediaType]:
 @given(written())
 def test_any_way_of_writing_one_is_read(case: tuple[str, MediaType]) -> None:
     line, expected = case
-    assert parse(line) == expected
+    assert parse_media_type(line) == expected
 
 
-@given(st.text(st.sampled_from("aB/;=\" \\\t,é"), max_size=20))
+@given(st.text(st.sampled_from('aB/;=" \\\t,é'), max_size=20))
 def test_any_text_is_read_or_refused_and_the_library_of_mail_sees_the_same_type(text: str) -> None:
-    found = parse(text)
+    found = parse_media_type(text)
     if found is not None:
         message = Message()
         message["Content-Type"] = text.strip()

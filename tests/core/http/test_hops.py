@@ -1,4 +1,5 @@
-"""Via: what is added, and which requests have been here before."""
+"""Via: what is added, and which requests have been here before. Max-Forwards: how it is read, and what the
+next hop gets."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ import time
 import pytest
 
 from gateway.core.errors import LoopDetected
-from gateway.core.http.via import Via, pseudonym, pseudonym_pattern
+from gateway.core.http.head import Head, read
+from gateway.core.http.hops import Via, counted_down, hops_left, pseudonym, pseudonym_pattern
 
 OWN = "gateway-3f9a"
 
@@ -89,3 +91,41 @@ def test_the_name_of_an_installation_is_its_own_and_tells_nothing_of_its_secret(
     assert len(names) == 50
     assert all(pseudonym_pattern(name) for name in names)
     assert pseudonym(b"a" * 32) == pseudonym(b"a" * 32)
+
+
+# --- Max-Forwards ---
+
+
+def head(*lines: str) -> Head:
+    return read("".join(f"\r\n{line}" for line in lines).encode())
+
+
+@pytest.mark.parametrize(
+    ("value", "hops", "passed_on"),
+    [
+        ("0", 0, None),
+        ("000", 0, None),
+        ("1", 1, "0"),
+        ("10", 10, "9"),
+        ("012", 12, "11"),
+        ("2147483648", 2**31, "2147483647"),
+        ("9999999999", 9_999_999_999, "2147483647"),
+        ("9" * 21, 2**31 - 1, "2147483646"),
+        ("9" * 5000, 2**31 - 1, "2147483646"),
+        ("", None, None),
+        ("-1", None, None),
+        ("1.5", None, None),
+        ("1, 2", None, None),
+        ("\u0663", None, None),
+    ],
+)
+def test_it_is_counted_down(value: str, hops: int | None, passed_on: str | None) -> None:
+    made = head("Host: a", f"MAX-forwards: {value}", "X-Max-Forwards: 7")
+    assert hops_left(made) == hops
+    if hops:
+        lines = counted_down(made.block(), hops)
+        assert lines == f"Max-Forwards: {passed_on}\r\nX-Max-Forwards: 7\r\n".encode()
+
+
+def test_who_does_not_say_it_does_not_count() -> None:
+    assert hops_left(head("Host: a", "X-Max-Forwards: 0")) is None
