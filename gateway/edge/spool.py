@@ -31,7 +31,7 @@ MEMORY = 64 * 1024
 OUTBOX_LIMIT = 64 * 1024 * 1024
 _PIECE = 64 * 1024
 _UNWRITTEN = 1024 * 1024  # bytes that wait for a slow disk; more, and the backend has to wait
-_RING = OUTBOX_LIMIT + 4 * 1024 * 1024  # bytes of an answer's file: the limit, and what was read beyond it
+_RING = OUTBOX_LIMIT + 4 * 1024 * 1024  # bytes of a response's file: the limit, and what was read beyond it
 
 
 class _TemporaryFile:
@@ -69,7 +69,7 @@ class _TemporaryFile:
         self._working -= 1
         if self._closed:
             if not future.cancelled():
-                future.exception()  # nobody waits for it any more
+                future.exception()  # it is not awaited any more
             self._close_when_idle()
 
     def _close_when_idle(self) -> None:
@@ -107,7 +107,7 @@ def _read_at(file: IO[bytes], at: int, size: int) -> bytes:
 
 
 class Spools:
-    """The room on disk for all bodies and answers. size: bytes."""
+    """The room on disk for all bodies and responses. size: bytes."""
 
     def __init__(self, size: int = DEFAULT_SIZE) -> None:
         about = "Bodies and answers that found no room on disk: refused, or the backend had to wait."
@@ -194,12 +194,13 @@ class Spool:
             yield piece
 
     def close(self) -> None:
+        """Free the room that it takes, on disk too."""
         self._file.close()
         self._use.close()
 
 
 class Outbox:
-    """An answer that waits for a slow client: first in, first out; in memory up to 64 KiB, then in a
+    """A response that waits for a slow client: first in, first out; in memory up to 64 KiB, then in a
     temporary file.
 
     What was put goes through three places in this order: `_ready` (memory, to be taken), the file,
@@ -208,7 +209,7 @@ class Outbox:
     disk is slow or has no room, so that the rest stays in memory. use: what the file takes of the budget for
     all; where that has no room, neither has the disk.
 
-    The file is a ring: what was read makes room for what is written, so it does not grow with the answer.
+    The file is a ring: what was read makes room for what is written, so it does not grow with the response.
     """
 
     __slots__ = (
@@ -251,6 +252,7 @@ class Outbox:
 
     @property
     def full(self) -> bool:
+        """Whether the backend has to wait."""
         waits = self._unwritten_size + len(self._writing)
         return self._in_file + waits >= OUTBOX_LIMIT or waits >= _UNWRITTEN or self._refused
 
@@ -259,6 +261,7 @@ class Outbox:
         return self._written - self._read_at
 
     def put(self, data: bytes) -> None:
+        """Behind all that was put before."""
         behind = self._in_file or self._writing or self._unwritten or self._reading
         if not behind and self._size + len(data) <= MEMORY:
             self._ready.append(data)
@@ -286,6 +289,7 @@ class Outbox:
         return data
 
     def close(self) -> None:
+        """Free the room that it takes, on disk too; nothing is called any more."""
         self._closed = True
         self._file.close()
         self._use.close()

@@ -22,7 +22,7 @@ class Health:
     """The circuits of all addresses. on_change(backend's name): which of its addresses are usable has
     changed.
 
-    What costs time is done for circuits that are not closed only: while all are, nobody pays for it.
+    What costs time is done for circuits that are not closed only: while all are, it costs nothing.
     """
 
     def __init__(
@@ -58,17 +58,17 @@ class Health:
         if self._broken and not any(self.usable(address) for address in backend.addresses):
             raise self.unavailable(backend)
 
-    def enter(self, address: Address, who: object) -> bool:
-        """Somebody has a seat there and is about to use it. False: the address is not healthy, and the trial
-        is somebody else's. Once it ends without `answered` or `failed`, say `left`."""
+    def enter(self, address: Address, holder: object) -> bool:
+        """A holder of a seat there is about to use it. False: the address is not healthy, and the trial is
+        not to be had. When it ends without `responded` or `failed`, `end_trial` has to be called."""
         circuit = self._broken.get(address.text)
         if circuit is None:
             return True
         now = self._now()
-        return circuit.fit(now) and self._changed(address, circuit.begin_trial(who, now))
+        return circuit.fit(now) and self._changed(address, circuit.begin_trial(holder, now))
 
-    def answered(self, address: Address, status: int) -> None:
-        """An answer began."""
+    def responded(self, address: Address, status: int) -> None:
+        """A response has begun."""
         circuit = self._circuits.get(address.text)
         if circuit is None:
             return  # gone from the config
@@ -85,14 +85,14 @@ class Health:
         if circuit is not None:
             self._changed(address, circuit.failed(kind, self._now(), self._chance(), detail))
 
-    def left(self, address: Address, who: object) -> None:
-        """He goes, whatever became of it; when he had the trial, it is free again."""
+    def end_trial(self, address: Address, holder: object) -> None:
+        """The holder goes, whatever became of its request: when it had the trial, that is free again."""
         circuit = self._broken.get(address.text)
         if circuit is not None:
-            self._changed(address, circuit.left(who, self._now(), self._chance()))
+            self._changed(address, circuit.left(holder, self._now(), self._chance()))
 
     def unavailable(self, backend: Backend) -> BackendUnavailable:
-        """The error for who asks for it: come back when the next trial is due."""
+        """The error for a client: it may come back when the next trial is due."""
         now = self._now()
         circuits = [self._broken[a.text] for a in backend.addresses if a.text in self._broken]
         wait = min((circuit.retry_at - now for circuit in circuits), default=0.0)
@@ -101,7 +101,7 @@ class Health:
 
     # --- probes ---
 
-    def due(self) -> Iterator[tuple[Backend, Address, Circuit]]:
+    def due_probes(self) -> Iterator[tuple[Backend, Address, Circuit]]:
         """Where a probe should go now."""
         now = self._now()
         for backend in self._backends.values():
@@ -110,13 +110,14 @@ class Health:
                 if circuit.probe_due(now):
                     yield backend, address, circuit
 
-    def probing(self, address: Address, who: object) -> None:
-        """A probe leaves."""
+    def begin_probe(self, address: Address, holder: object) -> None:
+        """A probe leaves; it has the trial, if one is due."""
         circuit, now = self._circuits[address.text], self._now()
         circuit.probed(now)
-        self._changed(address, circuit.begin_trial(who, now))
+        self._changed(address, circuit.begin_trial(holder, now))
 
     def probe_succeeded(self, address: Address) -> None:
+        """A probe had the status that it is to have."""
         circuit = self._circuits.get(address.text)
         if circuit is not None:
             self._changed(address, circuit.probe_succeeded(self._now(), self._chance()))
@@ -185,7 +186,7 @@ class Health:
         ), (self._transitions)
 
     def _changed(self, address: Address, changed: bool) -> bool:
-        """Tell those who want to know that a circuit changed, if it did."""
+        """Report that a circuit changed, if it did: in the metrics, the log, and to `on_change`."""
         if not changed:
             return False
         circuit, backend = self._circuits[address.text], self._owners[address.text]

@@ -22,7 +22,7 @@ from gateway.health.circuits import Health
 from gateway.runtime.periodic import Boundary, PeriodicTask
 
 _TICK = 0.05  # seconds between two checks of what is due
-_DISCARD = 60.0  # seconds for a thread to end a probe that nobody waits for any more
+_DISCARD = 60.0  # seconds for a thread to end a probe whose time is over
 
 
 class Seat(Protocol):
@@ -34,7 +34,7 @@ class Seat(Protocol):
 
 
 class Admission(Protocol):
-    """Who may be inside a backend now."""
+    """Decides which requests may be inside a backend now."""
 
     def try_admit_at(self, backend: Backend, address: Address) -> Seat | None:
         """A seat at this address; None when none is free."""
@@ -58,7 +58,7 @@ class Probes:
 
     def send_due(self) -> None:
         """Send the probes that are due now."""
-        for backend, address, _ in list(self._health.due()):
+        for backend, address, _ in list(self._health.due_probes()):
             if address.text not in self._out:
                 with self.boundary:
                     self._begin(backend, address)
@@ -74,7 +74,7 @@ class Probes:
             return
         self._out.add(address.text)
         try:
-            self._health.probing(address, seat)
+            self._health.begin_probe(address, seat)
             task = asyncio.create_task(self._probe(backend, address, seat))
         except BaseException:
             self._end(address, seat)
@@ -102,7 +102,7 @@ class Probes:
     def _end(self, address: Address, seat: Seat) -> None:
         """Give the seat back; and where there is no verdict, the trial too: it is another's."""
         self._out.discard(address.text)
-        self._health.left(address, seat)
+        self._health.end_trial(address, seat)
         seat.decline()
 
     async def _ask(self, backend: Backend, pool: Pool, connection: Connection, ends: float) -> None:
@@ -114,7 +114,7 @@ class Probes:
             try:
                 self._pools.forget(exchange)
                 pool.give_back(connection, reusable=reusable)
-            except BaseException:  # a bug: nobody has the connection now
+            except BaseException:  # a bug: the connection has no owner now
                 connection.close()
                 raise
             finally:

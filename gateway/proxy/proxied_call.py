@@ -24,7 +24,8 @@ from gateway.edge.response.relay import Relay
 from gateway.edge.spool import Spools
 
 L = logging.getLogger(__name__)
-# A backend whose response nobody wants any more may take this long to end it when the route has no limit.
+# A backend whose response no client waits for any more may take this long to end it when the route has no
+# limit.
 _DISCARD = 300.0  # seconds
 # A client that holds a thread, because there is no more room for its response, while others wait for one, has
 # to take so much of it between two checks.
@@ -42,7 +43,10 @@ class Seat(Protocol):
         """Whether other tenants wait for one."""
         ...
 
-    def release(self) -> None: ...
+    def release(self) -> None:
+        """Give it back after use."""
+        ...
+
     def become_stream(self) -> None:
         """Take a seat for streams instead. Raises BackendSaturated, TenantLimit when none is free."""
         ...
@@ -51,12 +55,29 @@ class Seat(Protocol):
 class Health(Protocol):
     """What is known of the addresses; it is told how each exchange went."""
 
-    def is_closed(self, address: Address) -> bool: ...
-    def require(self, backend: Backend) -> None: ...
-    def enter(self, address: Address, who: object) -> bool: ...
-    def answered(self, address: Address, status: int) -> None: ...
-    def failed(self, address: Address, kind: Failure, detail: str = "") -> None: ...
-    def left(self, address: Address, who: object) -> None: ...
+    def is_closed(self, address: Address) -> bool:
+        """Whether its circuit is closed: it is healthy."""
+        ...
+
+    def require(self, backend: Backend) -> None:
+        """Raises BackendUnavailable when no address of the backend may get a request."""
+        ...
+
+    def enter(self, address: Address, holder: object) -> bool:
+        """A request is about to be sent there. False: it must not be. holder: has the trial, if it is one."""
+        ...
+
+    def responded(self, address: Address, status: int) -> None:
+        """A response has begun."""
+        ...
+
+    def failed(self, address: Address, kind: Failure, detail: str = "") -> None:
+        """A request failed by the address's doing."""
+        ...
+
+    def end_trial(self, address: Address, holder: object) -> None:
+        """The request ended without a verdict: if it was a trial, that is free again."""
+        ...
 
 
 class ProxiedCall:
@@ -142,7 +163,7 @@ class ProxiedCall:
         self.retry = None
         self._cancel_tasks()
         if self.exchange is not None:
-            self._health.left(self._seat.address, self.call)
+            self._health.end_trial(self._seat.address, self.call)
             self.exchange.abort()
 
     def turn(self) -> Turn | None:
@@ -155,7 +176,7 @@ class ProxiedCall:
 
     def upgraded(self) -> None:
         """The response was a 101: what follows is a tunnel."""
-        self._health.answered(self._seat.address, 101)
+        self._health.responded(self._seat.address, 101)
         self.relay.upgraded()
 
     async def finished(self) -> None:
@@ -180,7 +201,7 @@ class ProxiedCall:
         self._tasks = (*self._tasks, task)
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
-        """Nobody awaits it, so what went wrong in it has to be reported here."""
+        """It is not awaited, so a bug in it has to be reported here."""
         if not task.cancelled() and (bug := task.exception()) is not None:
             L.error("A bug in the gateway failed request %s", self.call.id, exc_info=bug)
             self.relay.give_up(InternalError())
@@ -194,7 +215,7 @@ class ProxiedCall:
 
     def head_came(self, head: ResponseHead) -> None:
         """A stream has seats of its own. Raises BackendSaturated, TenantLimit when none is free for it."""
-        self._health.answered(self._seat.address, head.status)
+        self._health.responded(self._seat.address, head.status)
         if head.stream and not head.bodyless:
             self._seat.become_stream()
         if self.call.identity is not None and self._may_last(head):
@@ -233,7 +254,7 @@ class ProxiedCall:
         """Check after a while whether the thread should wait on."""
         if self.exchange is not None:
             self._delivered = self.relay.delivered
-            self.exchange.look_at(monotonic() + _CHECK)
+            self.exchange.expire_at(monotonic() + _CHECK)
 
     def client_lost(self) -> None:
         """What may be cancelled is; the rest goes on and is discarded, but never a stream, which might have
@@ -257,7 +278,7 @@ class ProxiedCall:
         if self._tasks:
             self._cancel_tasks()
         if not self.relay.begun:
-            self._health.left(self._seat.address, self.call)
+            self._health.end_trial(self._seat.address, self.call)
         if self._finished is not None and not self._finished.done():
             self._finished.set_result(None)
         elif self.call.on_end is not None:
@@ -270,7 +291,7 @@ class ProxiedCall:
         try:
             self._pools.forget(exchange)
             self._pool.give_back(exchange.connection, reusable=reusable)
-        except BaseException:  # a bug: nobody has the connection now
+        except BaseException:  # a bug: the connection has no owner now
             exchange.connection.close()
             raise
         finally:
@@ -290,14 +311,14 @@ class ProxiedCall:
                 exchange.abort()
 
     def _check_client(self, exchange: Exchange) -> None:
-        """The thread waits for a slow client: it may, while nobody else wants it. Else a few clients that do
-        not read would take all threads from all tenants."""
+        """The thread waits for a slow client: it may, while no other tenant wants it. Else a few clients that
+        do not read would take all threads from all tenants."""
         before, self._delivered = self._delivered, self.relay.delivered
         if self._delivered - before < _SLOWEST and self._seat.wanted:
             self.call.code = RequestTimeout.code
             self.relay.cut()
         else:
-            exchange.look_at(monotonic() + _CHECK)
+            exchange.expire_at(monotonic() + _CHECK)
 
     def _discard(self, exchange: Exchange) -> None:
         used = perf_counter() - self._started

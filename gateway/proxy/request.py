@@ -24,9 +24,9 @@ class Requests:
         return self.head(call, length, b"", total) + call.body
 
     def head(self, call: Call, length: int, coding: bytes, total: float) -> bytes:
-        """The head as the backend gets it: Host, the client's headers, who calls, where from, and until when
-        (seconds since the epoch, as X-Request-Start). length: -1 for no Content-Length. total: seconds, 0.0
-        for no deadline."""
+        """The head as the backend gets it: Host, the client's headers, the identity, where it comes from, and
+        the deadline (seconds since the epoch, as X-Request-Start). length: -1 for no Content-Length. total:
+        seconds, 0.0 for no deadline."""
         target = f"{call.subpath}?{call.query}" if call.query else call.subpath
         made = call.head.made
         if made is None or made[0] is not call.route or made[1] is not call.identity:

@@ -13,11 +13,19 @@ from gateway.proxy.proxied_call import ProxiedCall, Seat
 
 
 class Retries(Protocol):
-    """How many requests of a backend, by its name, may be tried again."""
+    """The budget of retries of each backend, by its name."""
 
-    def deposit(self, backend: str) -> None: ...
-    def withdraw(self, backend: str) -> bool: ...
-    def refund(self, backend: str) -> None: ...
+    def deposit(self, backend: str) -> None:
+        """A request was sent: a part of a retry is added to the budget."""
+        ...
+
+    def withdraw(self, backend: str) -> bool:
+        """Take a retry from the budget; False when there is none."""
+        ...
+
+    def refund(self, backend: str) -> None:
+        """A retry was not made."""
+        ...
 
 
 class Retry:
@@ -54,7 +62,8 @@ class Retry:
         return allowed
 
     async def _again(self, error: BackendReset) -> None:
-        """If nothing can be reached, what the first try met is the answer: it may have been executed."""
+        """If nothing can be reached, the error of the first try is the response: it may have been
+        executed."""
         proxied = self._proxied
         assert proxied.exchange is not None
         before = proxied.exchange
@@ -71,7 +80,7 @@ class Retry:
             proxied.take(seat, pool)
             self._send(connection)
         except BaseException:
-            if proxied.exchange is before:  # nobody has them yet
+            if proxied.exchange is before:  # they have no owner yet
                 connection.close()
                 seat.release()
             else:

@@ -38,6 +38,8 @@ _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "QUERY"})
 
 
 class MovingSeat(Seat, Protocol):
+    """A seat that was not used yet."""
+
     def move(self, address: Address) -> bool:
         """Sit at another address, if there is room."""
         ...
@@ -48,12 +50,26 @@ class MovingSeat(Seat, Protocol):
 
 
 class Admission(Protocol):
-    """Who may be inside a backend now."""
+    """Decides which calls may be inside a backend now. timeout: seconds that a call may wait for a seat.
 
-    def try_admit(self, call: Call, backend: Backend) -> MovingSeat | None: ...
-    def check(self, call: Call, backend: Backend, timeout: float) -> None: ...
-    async def admit(self, call: Call, backend: Backend, timeout: float) -> MovingSeat: ...
-    def admit_stream(self, call: Call, backend: Backend) -> MovingSeat: ...
+    Those that raise: BackendSaturated, and TenantLimit where it is the tenant's own doing.
+    """
+
+    def try_admit(self, call: Call, backend: Backend) -> MovingSeat | None:
+        """A seat that is free now, at an address that is healthy; else None."""
+        ...
+
+    def check(self, call: Call, backend: Backend, timeout: float) -> None:
+        """Raises where a seat cannot be had in time."""
+        ...
+
+    async def admit(self, call: Call, backend: Backend, timeout: float) -> MovingSeat:
+        """A seat, when it is this call's turn. Raises when that is not in time."""
+        ...
+
+    def admit_stream(self, call: Call, backend: Backend) -> MovingSeat:
+        """A seat for what has no end in sight. Raises when none is free: there is no waiting for these."""
+        ...
 
 
 class Proxy:
@@ -166,7 +182,7 @@ class Proxy:
         try:
             if connection is not None:
                 connection.close()
-            self._health.left(seat.address, call)
+            self._health.end_trial(seat.address, call)
         finally:
             seat.decline()
 
@@ -227,7 +243,7 @@ class Proxy:
             return seat, *await self._connect(call, seat, timeouts, failed)
         except BaseException:
             try:
-                self._health.left(seat.address, call)
+                self._health.end_trial(seat.address, call)
             finally:
                 seat.decline()
             raise
@@ -261,7 +277,7 @@ class Proxy:
             if address is not (before := seat.address):
                 if not (self._health.is_closed(address) and seat.move(address)):
                     continue
-                self._health.left(before, call)  # a trial that it may have had there is another's
+                self._health.end_trial(before, call)  # a trial that it may have had there is another's
             pool = self._pools.of(address, backend.reuse_idle)
             warm = pool.take(fresh=call.method not in _IDEMPOTENT) if failed is None else None
             time, began = _left(call, timeouts, timeouts.connect), perf_counter()
@@ -273,13 +289,13 @@ class Proxy:
                     what = "its name is not resolved" if isinstance(error, faults.NameUnresolved) else ""
                     self._health.failed(address, "connect", what)
                 else:  # it had not the route's time to accept, only what the call had left of it
-                    self._health.left(address, call)
+                    self._health.end_trial(address, call)
         raise refused
 
     def _allow_retry(
         self, call: Call, proxied: ProxiedCall, timeouts: Timeouts, send: Callable[[Connection], object]
     ) -> None:
-        """`send` is called again should the backend reset the connection before any byte of an answer."""
+        """`send` is called again should the backend reset the connection before any byte of a response."""
         name = self._backend.name
         self._retries.deposit(name)
         if call.method in retry.METHODS:
@@ -288,8 +304,8 @@ class Proxy:
     def _start(
         self, call: Call, proxied: ProxiedCall, spool: Spool, timeouts: Timeouts, connection: Connection
     ) -> None:
-        """Send the head and what is in hand of the body; the rest follows beside. A backend may answer by the
-        head alone: what could have left with it must, or neither connection can be used again."""
+        """Send the head and what is in hand of the body; the rest follows beside. A backend may respond to
+        the head alone: what could have left with it must, or neither connection can be used again."""
         if call.content is None:
             proxied.start(connection, self._requests.whole(call, timeouts.total), timeouts)
             return
@@ -326,7 +342,7 @@ async def _upload(
                 return
             connection.transport.write(chunk if length >= 0 else b"%x\r\n%b\r\n" % (len(chunk), chunk))
             if sent == length:
-                exchange.sent_all()  # the answer may come before the stream says that it has ended
+                exchange.sent_all()  # the response may come before the stream says that it has ended
                 return
             await (connection.drained() if turn is None else turn.drained(connection))
         if exchange.done or connection.transport is None:

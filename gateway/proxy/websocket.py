@@ -1,6 +1,6 @@
 """A WebSocket on its way to a backend: the handshake on both sides, each with its own key; then a tunnel.
 
-By then the request was authorised as any other. A backend's refusal of the upgrade passes as any answer.
+By then the request was authorised as any other. A backend's refusal of the upgrade passes as any response.
 """
 
 from __future__ import annotations

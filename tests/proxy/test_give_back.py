@@ -236,7 +236,7 @@ ANSWER = [
     (Pools, "forget"),
     (Pool, "give_back"),
     (Exchange, "resume"),
-    (Health, "answered"),
+    (Health, "responded"),
     (BackendQueue, "give_back"),
 ]
 
@@ -383,7 +383,7 @@ async def test_a_trial_that_a_retry_leaves_for_another_address_is_free_again(
 
 @pytest.mark.parametrize(
     ("owner", "name"),
-    [(Health, "probing"), (Pools, "of"), (Pool, "connect"), (Exchange, "__init__"), (Exchange, "send")],
+    [(Health, "begin_probe"), (Pools, "of"), (Pool, "connect"), (Exchange, "__init__"), (Exchange, "send")],
     ids=lambda value: getattr(value, "__name__", value),
 )
 async def test_a_probe_that_fails_by_a_bug_gives_back_its_seat_and_its_trial(

@@ -13,15 +13,15 @@ _size = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?").f
 _MAX_LINE = 4096
 _MAX_TRAILER = 16 * 1024
 # What size lines may hold beyond what the data that they announce makes up for: extensions and zeros without
-# end cost whoever reads them, and nobody sees them (Go's net/http bounds them in the same way).
+# end cost the reader, and no user sees them (Go's net/http bounds them in the same way).
 _MAX_EXCESS = 16 * 1024
 _FREE = 16  # bytes of a size line that cost nothing
 # What a body may hold of framing beyond three times its data: a body of single bytes takes many times the
-# processor that one of the same length in one piece does, and who sends it pays a sixth of it. Half a MiB of
+# processor that one of the same length in one piece does, and its sender pays a sixth of it. Half a MiB of
 # them is let through: a program that passes the characters of a text one by one means no harm.
 MAX_FRAMING = 1024 * 1024
 # Size lines that are read in one go, a small chunk counting a quarter: about a millisecond of one core. A
-# read from a socket holds up to 43,000 chunks, and who else is to be served must not wait for them all.
+# read from a socket holds up to 43,000 chunks, and other connections must not wait for them all.
 MAX_WORK = 512
 _TOO_SMALL = "The chunks are too small: there is more framing than data."
 # Small chunks one after the other, at a fifth of what reading them one by one costs.
@@ -38,7 +38,7 @@ class ChunkedReader:
     """Takes the coding apart as it comes. `done` once the last chunk and the trailers were read; then
     `surplus` is what came after.
 
-    fault: makes the error of a sentence that says what is broken; it knows whose message this is.
+    fault: makes the error of a sentence that says what is broken; it names the sender.
     max_framing: bytes that the framing may have beyond three times the data; None for any number. max_work:
     size lines that one `feed` may read; then it leaves off and `has_more` is true: feed it b"". None for any
     number.

@@ -41,7 +41,7 @@ _MEANINGS = {
     b"x-request-id": _ID,
     # Of a WebSocket draft whose request ends with eight bytes that no length announces.
     b"sec-websocket-key1": _AMBIGUOUS,
-    # What is no list has one value (RFC 9110 section 5.3): of two, who reads it next takes either.
+    # What is no list has one value (RFC 9110 section 5.3): of two, the next reader takes either.
     b"content-location": _ONCE,
     b"content-range": _ONCE,
     b"content-type": _ONCE,

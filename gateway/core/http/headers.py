@@ -25,7 +25,7 @@ HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-# Set by us or by nobody, never by the client; and every other X-Forwarded-*, see `is_ours`.
+# Set by us or not at all, never by the client; and every other X-Forwarded-*, see `is_ours`.
 OURS = frozenset(
     {
         "x-request-id",
@@ -63,7 +63,7 @@ def is_ours(name: str) -> bool:
 
 def network(text: str) -> IPv4Network | IPv6Network:
     """A network as `is_trusted` compares it: one of IPv4 addresses written as IPv6 ones
-    (::ffff:10.0.0.0/104) is that of the IPv4 addresses, for so peers are told. Raises ValueError."""
+    (::ffff:10.0.0.0/104) is that of the IPv4 addresses, for so the system tells peers. Raises ValueError."""
     parsed = ip_network(text)
     if isinstance(parsed, IPv6Network) and parsed.prefixlen >= _MAPPED:
         first = parsed.network_address.ipv4_mapped

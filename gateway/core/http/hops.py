@@ -32,8 +32,8 @@ def pseudonym(secret: bytes) -> str:
 
 
 class Via:
-    """What this gateway adds, and its loop check. responses: whether answers carry it too. loops: how often a
-    request may come back; 0 for never."""
+    """What this gateway adds, and its loop check. responses: whether responses carry it too. loops: how often
+    a request may come back; 0 for never."""
 
     __slots__ = ("_lines", "_own", "_responses", "loops", "name")
 

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from gateway.core.errors import BadRequest
 
-# The common case in one look: nothing encoded, no dot segment, no empty segment.
+# The common case in one search: nothing encoded, no dot segment, no empty segment.
 _canonical = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9\-._~!$&'()*+,;=:@]+)*/?").fullmatch
 
 _unreserved = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")

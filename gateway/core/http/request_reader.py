@@ -66,7 +66,7 @@ class RequestReader:
         self._data = b""
         self._start = 0  # where what is not read begins
         self._at = 0  # behind it: where the first line of a head begins that was not checked
-        self._searched = 0  # behind it: how much of that line was looked at
+        self._searched = 0  # behind it: how much of that line was searched
         self._lines = 0  # lines of the head before that
         self._empty = 0  # empty lines before the head
         self._left = 0  # bytes of the body that are to come, without a coding
@@ -87,6 +87,7 @@ class RequestReader:
         return self._chunks is not None and self._chunks.has_more
 
     def feed(self, data: bytes) -> None:
+        """Bytes from the client, behind those that came before."""
         start = self._start
         if start == len(self._data):
             self._data = data
@@ -103,7 +104,7 @@ class RequestReader:
         return data
 
     def begun(self) -> Request | None:
-        """The request whose head is being read, for what is told of one that is refused: the beginning of its
+        """The request whose head is being read, for the report of one that is refused: the beginning of its
         target (MAX_LINE bytes), and of its header lines the page that it came from, if they are here. None
         when the request line is not here whole, or is none."""
         data, start = self._data, self._start
@@ -178,7 +179,7 @@ class RequestReader:
         """RFC 9112 section 2.2: some clients end a body with a line break that it does not have."""
         while self._data.startswith(b"\r\n", self._start):
             self._pass(self._start + 2)
-            self._searched = 0  # what was looked at was the half of this
+            self._searched = 0  # what was searched was the half of this
             self._empty += 1
             if self._empty > _MAX_EMPTY:
                 raise BadRequest("Empty lines stand where a request was to begin.", close=True)
@@ -204,7 +205,7 @@ class RequestReader:
 
     def _check(self) -> None:
         """Refuse the first line that cannot be one, of those that have come and of the one that is coming. No
-        byte is looked at twice, however small the pieces are in which they come."""
+        byte is searched twice, however small the pieces are in which they come."""
         data, start = self._data, self._start
         size = len(data) - start
         while True:

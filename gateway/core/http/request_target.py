@@ -18,8 +18,8 @@ _absolute = re.compile(r"(https?)://([^/?#]+)(.*)", re.IGNORECASE | re.DOTALL).f
 _query = re.compile(r"[^\x00-\x20\x7f]*").fullmatch
 _COMMON = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "QUERY"})
 _method = re.compile(r"[A-Z][A-Z0-9-]{0,31}").fullmatch
-# The IANA registry of HTTP methods, and what caches and devices use beside it. Of any other one nobody knows
-# what it does: it takes a route that lists it.
+# The IANA registry of HTTP methods, and what caches and devices use beside it. Of any other one it is not
+# known what it does: it takes a route that lists it.
 _RARE = """
     ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT COPY LABEL LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL
     MKREDIRECTREF MKWORKSPACE MOVE NOTIFY ORDERPATCH PROPFIND PROPPATCH PURGE REBIND REPORT SEARCH SOURCE
@@ -69,7 +69,7 @@ def resolve(method: str, target: str, hosts: Sequence[str]) -> tuple[str, str, s
     """The host (lower case, no port), the canonical path and the raw query of a request.
 
     hosts: the values of all Host headers. Absolute-form names the same authority as Host: a backend that
-    looks at the other one would serve another host than was matched. The path `*` is given only for OPTIONS.
+    takes the other one would serve another host than was matched. The path `*` is given only for OPTIONS.
     Raises BadRequest, NotImplementedByGateway (CONNECT), MethodNotAllowed (TRACE).
     """
     if method not in _COMMON:

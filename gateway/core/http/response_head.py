@@ -1,4 +1,4 @@
-"""The head of a backend's answer: checked before use, and turned into what the client gets (RFC 9112)."""
+"""The head of a backend's response: checked before use, and turned into what the client gets (RFC 9112)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _status_line = re.compile(rb"HTTP/1\.[01] ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80
 _length = re.compile(rb"[0-9]{1,18}").fullmatch
 _NO_BODY = frozenset({204, 304})
 _UPGRADE_REQUIRED = 426  # RFC 9110 section 15.5.22: it MUST say to what
-# What a line means for the answer.
+# What a line means for the response.
 _KEEP, _DROP, _LENGTH, _CODING, _CONNECTION, _STREAM, _DATE, _SERVER, _CORS, _ENCODED, _UPGRADE = range(11)
 
 
@@ -152,7 +152,7 @@ def _parse(raw: bytes, method: str) -> ResponseHead:
             head.cors |= meaning == _CORS
             out.append(kind.out)
     _finish(head, out, listed, method, first)
-    if upgrade:  # of one hop, and yet what a 426 is about: the client is told in our name
+    if upgrade:  # of one hop, and yet what a 426 is about: we say it to the client in our name
         head.lines += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % b", ".join(upgrade)
     return head
 
@@ -197,4 +197,4 @@ def _finish(head: ResponseHead, out: list[bytes], listed: bytes, method: str, fi
     if not head.bodyless and head.length < 0 and not head.chunked:
         head.close = True  # the body ends with the connection
     if head.status == 204 and (head.chunked or head.length > 0):
-        head.close = True  # it has no body; what was announced all the same would be read as the next answer
+        head.close = True  # what was announced, although it has no body, would be read as the next response

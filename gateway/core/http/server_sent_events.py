@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class EventEnds:
-    """Fed with a stream as it passes. whole: nobody waits for the rest of an event.
+    """Fed with a stream as it passes. whole: no event has begun and not ended.
 
     An event ends with an empty line; lines end with CR LF, LF or CR. A comment is no part of an event, so the
     stream is whole behind each line of comments too, if no event has begun.
@@ -22,9 +22,9 @@ class EventEnds:
         self._after_cr = False  # a line feed that comes next belongs to the line that has ended
 
     def feed(self, data: bytes) -> int:
-        """How much of `data` passes until the last place in it where the stream is whole, -1 without one.
+        """How much of `data` passes until the last position in it where the stream is whole, -1 without one.
 
-        Looks at the end of the data first, so what is before the last empty line costs a search only.
+        Searches the end of the data first, so what is before the last empty line costs a search only.
         """
         if not data:
             return -1
@@ -55,7 +55,7 @@ class EventEnds:
         """To the end of the line, or of the data; and whether the line has ended."""
         self._line = self._line or data[at : at + 1]
         feed, carriage = data.find(b"\n", at), data.find(b"\r", at)
-        ends = [place for place in (feed, carriage) if place >= 0]
+        ends = [end for end in (feed, carriage) if end >= 0]
         if not ends:
             if self._line != b":":
                 self._empty = False

@@ -1,8 +1,8 @@
 """A connection to a backend, and what it tells whoever uses it.
 
-One read from a socket holds up to 256 KiB, and libuv makes up to 32 of them before it looks at another
+One read from a socket holds up to 256 KiB, and libuv makes up to 32 of them before it serves another
 socket: a fast backend's downloads would keep all others waiting. So after a large read the next one is left
-to another turn of the loop; and so it is after a small one of an answer that goes on, when there are many.
+to another turn of the loop; and so it is after a small one of a response that goes on, when there are many.
 """
 
 from __future__ import annotations
@@ -17,15 +17,23 @@ USER, TURN, REST = 1, 2, 4  # why nothing is read at the moment; any of them is 
 
 
 class User(Protocol):
-    """What a connection carries. writable: the backend takes more again."""
+    """What a connection carries: an exchange or a tunnel."""
 
-    def feed(self, data: bytes) -> None: ...
-    def connection_lost(self) -> None: ...
-    def writable(self) -> None: ...
+    def feed(self, data: bytes) -> None:
+        """Bytes from the backend; none at all when it is time for the rest of what came before."""
+        ...
+
+    def connection_lost(self) -> None:
+        """The connection is gone."""
+        ...
+
+    def writable(self) -> None:
+        """The backend takes more again."""
+        ...
 
 
 class Connection(PausableReader):
-    """A connection to a backend. It carries one exchange at a time; bytes that nobody asked for end it.
+    """A connection to a backend. It carries one exchange at a time; bytes that no request asked for end it.
 
     reads: of all connections to backends, in a turn of the loop.
     """
@@ -39,12 +47,14 @@ class Connection(PausableReader):
         self.exchange: User | None = None
         self.idle_since = 0.0
         self.lost = False
-        self.writable: asyncio.Event | None = None  # there while somebody waits to write
+        self.writable: asyncio.Event | None = None  # there while the backend takes no more
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is open."""
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
 
     def data_received(self, data: bytes) -> None:
+        """Feeds its user; ends the connection when there is none."""
         exchange = self.exchange
         if exchange is None:
             self.abort()
@@ -79,6 +89,7 @@ class Connection(PausableReader):
         self.lost = True
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Wakes the task that waits to write, and tells its user."""
         self.lost = True
         if self.writable is not None:
             self.writable.set()
@@ -86,6 +97,7 @@ class Connection(PausableReader):
             self.exchange.connection_lost()
 
     def pause_writing(self) -> None:
+        """The backend takes no more for now."""
         self.writable = asyncio.Event()
 
     def resume_writing(self) -> None:
@@ -107,11 +119,13 @@ class Connection(PausableReader):
             await self.writable.wait()
 
     def abort(self) -> None:
+        """End it now; what was written and has not left is lost."""
         if self.transport is not None:
             self.transport.abort()
         self.lost = True
 
     def close(self) -> None:
+        """End it when what was written has left."""
         if self.transport is not None:
             self.transport.close()
         self.lost = True

@@ -1,8 +1,8 @@
 """One conversation with a backend, driven by the bytes that come: no task, no future.
 
-The request goes out, the answer's head is checked before use (core/http/response_head.py), its body is taken
-apart by its framing and handed to a Sink. The connection is kept only when the answer ended exactly where it
-said, nothing came after it, and the whole request was sent.
+The request goes out, the response's head is checked before use (core/http/response_head.py), its body is
+taken apart by its framing and handed to a Sink. The connection is kept only when the response ended exactly
+where it said, nothing came after it, and the whole request was sent.
 """
 
 from __future__ import annotations
@@ -55,13 +55,14 @@ class Sink(Protocol):
         ...
 
 
-def _nobody(exchange: Exchange, reusable: bool) -> None:
+def _done_already(exchange: Exchange, reusable: bool) -> None:
     """Takes the place of an `on_done` that was called. Breaks the reference cycle with its owner, so that
     refcounting frees both: finding them was 8 % of the time of a gateway under load (py-spy)."""
 
 
 class Exchange:
-    """A request on a connection. `deadline` is on the monotonic clock; whoever sweeps calls `expire`.
+    """A request on a connection. `deadline` is on the monotonic clock, 0.0 for none; the owner calls `expire`
+    when it has passed.
 
     on_done(exchange, reusable) is called exactly once, when the backend has nothing more to do with it:
     then its seat is free.
@@ -118,6 +119,7 @@ class Exchange:
 
     @property
     def connection(self) -> Connection:
+        """The one that carries it; its owner again after `on_done`."""
         return self._connection
 
     # --- the request ---
@@ -145,7 +147,7 @@ class Exchange:
         deadline = monotonic() + seconds
         self.deadline = min(deadline, self.ends) if self.ends else deadline
 
-    # --- the answer ---
+    # --- the response ---
 
     def feed(self, data: bytes) -> None:
         """Bytes from the backend."""
@@ -161,7 +163,7 @@ class Exchange:
                 self._read_body(data)
         except GatewayError as error:
             self._fail(error)
-        except BaseException:  # a bug: who waits for the answer hears of it before asyncio does
+        except BaseException:  # a bug: the sink hears of it before asyncio does
             self.drop()
             raise
 
@@ -211,7 +213,7 @@ class Exchange:
                 self._pass(pieces[0] if len(pieces) == 1 else b"".join(pieces))
             if self._chunks.done:
                 self._finish(surplus=bool(self._chunks.surplus))
-            elif self._chunks.has_more:  # tiny chunks: who else is to be served must not wait for all of them
+            elif self._chunks.has_more:  # tiny chunks: other connections must not wait for all of them
                 self._connection.rest_later()
         elif self._left > 0:
             piece = data[: self._left]
@@ -234,7 +236,7 @@ class Exchange:
         reusable = self.sent and not surplus and not self.head.close and not self._connection.lost
         try:
             self._release(reusable)
-        except BaseException:  # a bug: the answer has left, and its end is still to be told
+        except BaseException:  # a bug: the response has left, and the sink does not know of its end
             self._tell(InternalError())
             raise
         sink, self._sink = self._sink, None
@@ -261,12 +263,12 @@ class Exchange:
 
     @property
     def heard(self) -> bool:
-        """Whether somebody still waits for the answer."""
+        """Whether the response still has a sink."""
         return self._sink is not None
 
     @property
     def silent(self) -> bool:
-        """Whether no byte of an answer has come."""
+        """Whether no byte of a response has come."""
         return self.head is None and not self._interim and not self._buffer
 
     def expire(self) -> bool:
@@ -276,15 +278,15 @@ class Exchange:
         sink, self._sink = self._sink, None
         if sink is not None:
             if self.head is None and not self.sent and self._connection.writable is None:
-                # The backend takes all that there is: it is the client who is late.
+                # The backend takes all that there is: it is the client that is late.
                 sink.fail(faults.body_late())
             else:
                 sink.fail(faults.response_late(head_came=self.head is not None))
         return not self.done
 
     def discard(self, until: float) -> None:
-        """Nobody listens any more: read on to the end, at most until then (monotonic clock), for a thread
-        that cannot be cancelled."""
+        """The response is not wanted any more: read on to the end, at most until then (monotonic clock), for
+        a thread that cannot be cancelled."""
         self._sink = None
         self.resume()
         self.ends = self.deadline = until
@@ -295,7 +297,7 @@ class Exchange:
         self._fail(InternalError())
 
     def abort(self) -> None:
-        """Stop now; nobody is told."""
+        """Stop now; the sink is told nothing."""
         self._sink = None
         if not self.done:
             self._release(False)
@@ -305,7 +307,7 @@ class Exchange:
             return
         try:
             self._release(False)
-        finally:  # a bug in there keeps nobody waiting
+        finally:  # a bug in there keeps no client waiting
             self._tell(error)
 
     def _tell(self, error: GatewayError) -> None:
@@ -317,7 +319,7 @@ class Exchange:
         self.done = True
         self.on_upgrade = None  # breaks the reference cycle: it names this exchange
         self._connection.exchange = None
-        on_done, self._on_done = self._on_done, _nobody
+        on_done, self._on_done = self._on_done, _done_already
         try:
             self.resume()
         finally:  # whatever happens, the seat is given back
@@ -326,7 +328,7 @@ class Exchange:
     # --- back-pressure ---
 
     def writable(self) -> None:
-        """Who sends a body waits by `Connection.drained`."""
+        """A body is sent by a task, which waits in `Connection.drained`."""
 
     def pause(self) -> None:
         """Read no more from the backend for now; its idle time stands still."""
@@ -335,12 +337,13 @@ class Exchange:
             self.deadline = self.ends
             self._connection.pause_reading(USER)
 
-    def look_at(self, moment: float) -> None:
-        """Whoever sweeps calls then, while it is paused. moment: on the monotonic clock."""
+    def expire_at(self, moment: float) -> None:
+        """Set the deadline of a paused exchange. moment: on the monotonic clock."""
         if self.paused and not self.done:
             self.deadline = min(moment, self.ends) if self.ends else moment
 
     def resume(self) -> None:
+        """Read on after a pause; the idle time begins anew."""
         if self.paused:
             self.paused = False
             self._connection.resume_reading(USER)

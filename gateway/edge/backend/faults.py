@@ -1,6 +1,7 @@
 """What goes wrong on the way to a backend, as errors of ours: the one map for names, dialing and exchanges.
 
-Exceptions of the system end here: nothing of their text reaches a client, and nobody else has to know them.
+Exceptions of the system end here: nothing of their text reaches a client, and no other module has to know
+them.
 """
 
 from __future__ import annotations

@@ -103,11 +103,13 @@ class Fetch:
         """The final response counts."""
 
     def begin(self, head: ResponseHead) -> None:
+        """The response, where no body is wanted."""
         self._head = head
         if not self._limit:
             self._settle()
 
     def write(self, data: bytes) -> None:
+        """Raises BackendMalformed beyond the limit."""
         if self._limit:
             if len(self._body) + len(data) > self._limit:
                 raise BackendMalformed("The response is longer than it may be.")
@@ -117,9 +119,11 @@ class Fetch:
         """Nothing is passed on."""
 
     def end(self) -> None:
+        """The response is whole."""
         self._settle()
 
     def fail(self, error: GatewayError) -> None:
+        """There is no response."""
         if not self._result.done():
             self._result.set_exception(error)
 

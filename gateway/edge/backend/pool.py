@@ -2,7 +2,7 @@
 
 A connection is opened only when there is a request to write (an idle one would hold a thread of some
 servers), and let go before its server would close it. Timers are not kept for each exchange: one sweep
-looks at all of them every 50 ms (a timer each would cost 1.5 µs a request).
+checks all of them every 50 ms (a timer each would cost 1.5 µs a request).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ T = TypeVar("T", bound=Timed)
 
 
 class Pool:
-    """The connections to one address. uploads: whose body is sent there now, where that is by turns."""
+    """The connections to one address. uploads: the bodies that are sent there, where that is by turns."""
 
     __slots__ = ("_closed", "_idle", "_names", "_reads", "address", "reuse_idle", "uploads")
 
@@ -104,12 +104,14 @@ class Pools:
     def __init__(self, names: Names | None = None) -> None:
         self._names = names or Names()
         self._reads = ReadTurns()
-        self._pools: dict[tuple[str, float], Pool] = {}  # by the address's text, whose hash is made once
+        self._pools: dict[tuple[str, float], Pool] = {}  # by the address's text, which remembers its hash
         self._timed: dict[Any, Callable[[Any], None]] = {}
-        self._sweep = PeriodicTask("the sweep of connections to backends", _SWEEP, self._look)
+        self._sweep = PeriodicTask("the sweep of connections to backends", _SWEEP, self._check)
         self._failures: dict[Any, int] = {}  # sweeps in which `on_late` of one failed
 
     def of(self, address: Address, reuse_idle: float) -> Pool:
+        """The pool of an address. reuse_idle: seconds that a connection may have been idle and be used
+        again."""
         key = (address.text, reuse_idle)
         pool = self._pools.get(key)
         if pool is None:
@@ -123,11 +125,12 @@ class Pools:
         self._timed[timed] = on_late
 
     def forget(self, timed: Timed) -> None:
+        """It has ended: its deadline counts no more."""
         self._timed.pop(timed, None)
         if self._failures:
             self._failures.pop(timed, None)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         now, boundary = monotonic(), self._sweep.boundary
         late = [item for item in self._timed.items() if 0.0 < item[0].deadline <= now]
         for timed, on_late in late:
@@ -160,7 +163,7 @@ class Pools:
         return len(self._timed)
 
     def close(self) -> None:
-        """Close all; what a thread still works on for nobody is let go."""
+        """Close all; what a thread still works on, and no client waits for, is let go."""
         for timed in list(self._timed):
             if isinstance(timed, Exchange):
                 timed.abort()

@@ -1,11 +1,11 @@
-"""The names of backends, looked up beside the event loop, each in a thread of its own.
+"""The names of backends, resolved beside the event loop, each in a thread of its own.
 
 getaddrinfo(3) blocks for as long as a name server keeps silent, tens of seconds, and cannot be cancelled. In
 threads that all names share, one slow name would make all the others wait. Here no name has more than one
 thread, and none waits for another's; their number is that of the config's names. The threads are daemons: the
 process ends without them.
 
-The system tells no time to live. An answer is taken for FRESH seconds; then it goes on to be used while it is
+The system tells no time to live. A result is taken for FRESH seconds; then it goes on to be used while it is
 asked for again, also when that fails: a name server that is away stops nothing that was known.
 """
 
@@ -24,8 +24,8 @@ from gateway.core.process.listeners import is_address
 
 L = logging.getLogger(__name__)
 FRESH = 10.0  # seconds
-STALE = 3600.0  # seconds that an old answer is used when there is no new one
-FAILED = 1.0  # seconds that a failure is an answer
+STALE = 3600.0  # seconds that an old result is used when there is no new one
+FAILED = 1.0  # seconds that a failure is the result
 _MOST = 16  # addresses of a name
 _HOSTS = Path("/etc/hosts")
 _HOSTS_BYTES = 4 * 1024 * 1024
@@ -47,7 +47,7 @@ class _Name:
 
 
 class Unresolved(OSError):
-    """The name has no address, or nobody could be asked."""
+    """The name has no address, or no server could be asked."""
 
 
 def lookup(host: str) -> tuple[str, ...]:
@@ -135,11 +135,11 @@ class Names:
             failure = getattr(error, "strerror", None) or str(error)
         finally:
             try:
-                loop.call_soon_threadsafe(partial(self._told, name, addresses, failure))
+                loop.call_soon_threadsafe(partial(self._looked_up, name, addresses, failure))
             except RuntimeError:  # the loop is closed: the process is ending
                 return
 
-    def _told(self, name: _Name, addresses: tuple[str, ...], failure: str) -> None:
+    def _looked_up(self, name: _Name, addresses: tuple[str, ...], failure: str) -> None:
         if addresses:
             name.addresses, name.at, name.failure = addresses, self._now(), ""
         else:

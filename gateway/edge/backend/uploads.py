@@ -1,4 +1,4 @@
-"""Whose body is sent to a threaded backend now.
+"""Bodies take turns on their way to a threaded backend.
 
 The threads of a backend in Python share one interpreter. Eight bodies that reach it at once come no sooner
 than one after the other; but whoever else is inside then waits for all of them with each of its turns at the
@@ -66,6 +66,7 @@ class Turn:
             self.end()
 
     def end(self) -> None:
+        """Let the next body go on."""
         if self._held:
             self._held = False
             self._free.release()

@@ -1,9 +1,9 @@
-"""CORS (the Fetch standard, section 3.3): which pages of other origins may read what a route answers.
+"""CORS (the Fetch standard, section 3.3): which pages of other origins may read the responses of a route.
 
 aiohttp-cors' resource options hold what a rule allows. Its preflight handler is private and not used: it
 answers with the requested method alone, sends no Vary, and echoes any origin for `*`. Each field is set
-exactly once: a browser refuses an answer that names its origin twice. On a route with a rule the gateway's
-word replaces the backend's.
+exactly once: a browser refuses a response that names its origin twice. On a route with a rule the gateway's
+fields replace the backend's.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _name = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch
 
 
 class _Policy:
-    """A rule, ready to use. fields: what an answer tells each allowed origin. any: what it tells others."""
+    """A rule, ready to use. fields: of a response to each allowed origin. any: to others."""
 
     __slots__ = ("any", "fields", "options")
 
@@ -50,8 +50,8 @@ class _Policy:
         }
         self.any: Fields = self.fields.get("*", ())
 
-    def answer(self, origin: str) -> Fields:
-        """What an answer to a page of this origin says; "" for a request without one."""
+    def response_fields(self, origin: str) -> Fields:
+        """The fields of a response to a page of this origin; "" for a request without one."""
         return self.fields.get(origin, self.any) if origin else ()
 
 
@@ -64,15 +64,16 @@ def is_preflight(call: Call) -> bool:
 
 
 def preflight(rule: CorsRule | None, call: Call, methods: Iterable[str]) -> web.Response:
-    """The answer to a preflight on a route with this rule. methods: those that come to the route on the path.
+    """The response to a preflight on a route with this rule. methods: those that come to the route on the
+    path.
 
-    Its Access-Control-Allow-Origin is set by `decorate`, as on every answer. Raises Forbidden when it is
+    Its Access-Control-Allow-Origin is set by `decorate`, as on every response. Raises Forbidden when it is
     denied, BadRequest when it cannot be understood.
     """
     if rule is None:
         raise Forbidden("This route does not allow requests from other origins.")
     policy, head = _policy(rule), call.head
-    if not policy.answer(call.origin):
+    if not policy.response_fields(call.origin):
         raise Forbidden("This route does not allow requests from that origin.")
     asked = head.values(b"access-control-request-method")
     if len(asked) != 1:
@@ -112,20 +113,20 @@ def _wanted(values: Collection[str]) -> list[str]:
 
 
 def decorate(call: Call, to: CIMultiDict[str]) -> None:
-    """Set the fields of an answer of ours, errors included, in place of any that are there."""
+    """Set the fields of a response of ours, errors included, in place of any that are there."""
     rule = call.cors
     if rule is None:
         return
     asked = is_preflight(call)
-    for name, value in _policy(rule).answer(call.origin):
-        if not (asked and name == hdrs.ACCESS_CONTROL_EXPOSE_HEADERS):  # it is about answers with content
+    for name, value in _policy(rule).response_fields(call.origin):
+        if not (asked and name == hdrs.ACCESS_CONTROL_EXPOSE_HEADERS):  # it is about responses with content
             to[name] = value
     to[hdrs.VARY] = _vary(to.getall(hdrs.VARY, ()), _ASKED if asked else _ORIGIN)
 
 
 def headers(rule: CorsRule, origin: str) -> list[tuple[str, str]]:
-    """All fields of an answer that has none of them yet; origin "" for a request without one."""
-    return [(hdrs.VARY, "Origin"), *_policy(rule).answer(origin)]
+    """All fields of a response that has none of them yet; origin "" for a request without one."""
+    return [(hdrs.VARY, "Origin"), *_policy(rule).response_fields(origin)]
 
 
 def relayed(rule: CorsRule, origin: str, lines: bytes, *, speaks: bool) -> tuple[bytes, Fields]:
@@ -141,7 +142,7 @@ def relayed(rule: CorsRule, origin: str, lines: bytes, *, speaks: bool) -> tuple
             elif name != _PREFIX:
                 kept.append(line)
         lines, vary = b"".join(kept), _merged(b",".join(theirs))
-    return lines, ((hdrs.VARY, vary), *_policy(rule).answer(origin))
+    return lines, ((hdrs.VARY, vary), *_policy(rule).response_fields(origin))
 
 
 def without(lines: bytes) -> bytes:

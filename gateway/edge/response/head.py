@@ -83,8 +83,8 @@ def interim_head(call: Call, head: ResponseHead) -> bytes:
 
 
 def upgrade_head(call: Call, head: ResponseHead, lines: bytes, via: Via) -> bytes:
-    """The whole 101 that begins a tunnel. head: of the backend's. lines: all that the client is told of it,
-    and of the protocol."""
+    """The whole 101 that begins a tunnel. head: of the backend's. lines: the client's own, those of the
+    handshake among them."""
     return b"".join(
         (
             _STATUS_LINES[101],

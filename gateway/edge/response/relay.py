@@ -25,14 +25,14 @@ L = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
-    """Who is told how a relayed response goes."""
+    """What is told how a relayed response goes."""
 
     def head_came(self, head: ResponseHead) -> None:
         """The head is here; nothing of it has left. Raises the error that is to be the response instead."""
         ...
 
     def exchange_failed(self, error: GatewayError) -> bool:
-        """True: there will be another exchange (`Relay.follow`), and the client is told nothing yet."""
+        """True: there will be another exchange (`Relay.follow`), and the client gets nothing yet."""
         ...
 
     def waits_for_client(self) -> None:
@@ -40,7 +40,7 @@ class Observer(Protocol):
         ...
 
     def client_lost(self) -> None:
-        """Nobody listens any more; the exchange may still be under way."""
+        """The client is gone; the exchange may still be under way."""
         ...
 
     def response_ended(self) -> None:
@@ -107,7 +107,7 @@ class Relay:
         self.exchange = exchange
 
     def abandon(self) -> None:
-        """Nothing comes, and the client is answered by somebody else."""
+        """Nothing comes; the client gets its response by other means."""
         self.ended = True
         self._observer = None
         self._client.detach(self)
@@ -146,6 +146,7 @@ class Relay:
         self.head = relayed_head(call, head, self.via, chunked=self._chunked, keep_alive=self.keep_alive)
 
     def write(self, data: bytes) -> None:
+        """A piece of the body. A stream that is to end is ended behind its last event in it."""
         if self._events is not None:
             last = self._events.feed(data)
             if self._leaving and last >= 0:
@@ -168,7 +169,7 @@ class Relay:
 
     def end(self) -> None:
         """The backend has given all of it. A client that has not read what came before waits with its next
-        request: else it could have as many answers in our memory as it sends requests."""
+        request: else it could have as many responses in our memory as it sends requests."""
         data, self.head = self.head, b""
         if self._chunked:
             data += b"0\r\n\r\n"
@@ -242,7 +243,7 @@ class Relay:
         return self._taken - transport.get_write_buffer_size() - send_queue(transport)
 
     def _disk_moved(self) -> None:
-        """There may be more to give to the client, or room for more of the answer."""
+        """There may be more to give to the client, or room for more of the response."""
         if not self.ended:
             self.resume()
 
@@ -285,7 +286,7 @@ class Relay:
         observer = self._observer
         if not self.ended:
             if not self.begun:
-                self.call.status = 499  # nginx's word for it
+                self.call.status = 499  # nginx's code for it
             self.finish()
         if observer is not None:
             observer.client_lost()
@@ -307,7 +308,7 @@ class Relay:
         return head is not None and head.stream and not head.bodyless
 
     def leave_off(self) -> None:
-        """End an event stream behind an event. One whose end nobody could see is cut."""
+        """End an event stream behind an event. One whose end no client could see is cut."""
         if self._events is None:
             self.cut()
         elif not self._over:

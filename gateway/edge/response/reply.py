@@ -1,4 +1,4 @@
-"""Answers that the gateway makes itself: problem+json (RFC 9457), JSON, and what every answer carries."""
+"""Responses that the gateway makes itself: problem+json (RFC 9457), JSON, and none at all."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PROBLEM_TYPE = "application/problem+json"
 
 
 def json(call: Call, status: int, body: Any, headers: Mapping[str, str] | None = None) -> web.Response:
-    """An answer with a JSON body, compact, UTF-8."""
+    """A response with a JSON body, compact, UTF-8."""
     raw = jsonlib.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
     response = web.Response(status=status, body=raw, content_type="application/json", headers=headers)
     return response
 
 
 def empty(status: int, headers: Mapping[str, str] | None = None) -> web.Response:
-    """An answer without a body."""
+    """A response without a body."""
     return web.Response(status=status, headers=headers)
 
 
@@ -48,7 +48,7 @@ def problem_body(error: GatewayError, instance: str) -> bytes:
 
 
 def problem(call: Call, error: GatewayError) -> web.Response:
-    """The answer for an error of ours. A HEAD request gets the head alone (aiohttp leaves the body out)."""
+    """The response for an error of ours. A HEAD request gets the head alone (aiohttp leaves the body out)."""
     response = web.Response(status=error.status, body=problem_body(error, call.id), content_type=PROBLEM_TYPE)
     response.headers.update(error.headers)
     response.headers[hdrs.CACHE_CONTROL] = "no-store"
@@ -59,7 +59,7 @@ def problem(call: Call, error: GatewayError) -> web.Response:
 
 
 def as_bytes(call: Call, response: web.Response) -> bytes:
-    """A whole answer of ours, ready to write."""
+    """A whole response of ours, ready to write."""
     body = response.body if isinstance(response.body, bytes) else b""
     if response.status not in _WITHOUT_LENGTH:
         response.headers[hdrs.CONTENT_LENGTH] = str(len(body))
@@ -75,12 +75,12 @@ def refusal(error: GatewayError, request_id: str, fields: Iterable[tuple[str, st
     return refusal_head(error.status, request_id, PROBLEM_TYPE, len(body), more) + body
 
 
-# RFC 9110 section 8.6: never with 204; with 304 it would be that of the answer which is not there.
+# RFC 9110 section 8.6: never with 204; with 304 it would be that of the response which is not there.
 _WITHOUT_LENGTH = frozenset({204, 304})
 
 
 class Direct:
-    """What `Call.on_end` is told of an answer of ours that has left in one piece."""
+    """What `Call.on_end` gets of a response of ours that has left in one piece."""
 
     __slots__ = ("keep_alive",)
 
@@ -92,8 +92,8 @@ class Direct:
 
 
 def send(call: Call, status: int, lines: bytes, body: bytes) -> None:
-    """Answer a direct call at once (see Life.serve): nothing waits, nothing is made by aiohttp. lines: the
-    answer's own header lines, without a Content-Length."""
+    """Respond to a direct call at once (see Life.serve): nothing waits, nothing is made by aiohttp. lines:
+    the response's own header lines, without a Content-Length."""
     client = call.client
     assert client is not None and call.on_end is not None
     keep_alive = call.keep_alive and not call.draining()
@@ -107,8 +107,8 @@ def send(call: Call, status: int, lines: bytes, body: bytes) -> None:
 
 
 def reset(transport: asyncio.Transport) -> None:
-    """End a connection whose answer began and cannot be completed. It must not look complete: one of HTTP/1.0
-    may end with its connection, so this is no ordinary end, but a reset (socket(7), SO_LINGER)."""
+    """End a connection whose response began and cannot be completed. It must not look complete: one of
+    HTTP/1.0 may end with its connection, so this is no ordinary end, but a reset (socket(7), SO_LINGER)."""
     with contextlib.suppress(OSError):
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     transport.abort()
@@ -118,7 +118,7 @@ _RESET = struct.pack("ii", 1, 0)  # on, 0 s
 
 
 class Sent(web.StreamResponse):
-    """Stands for an answer that has left already, for aiohttp, which wants a response to every request."""
+    """Stands for a response that has left already, for aiohttp, which wants a response to every request."""
 
     def __init__(self, status: int, *, keep_alive: bool) -> None:
         super().__init__(status=status or 500)
@@ -126,6 +126,7 @@ class Sent(web.StreamResponse):
 
     @property
     def prepared(self) -> bool:
+        """Its head has left."""
         return True
 
     async def prepare(self, request: web.BaseRequest) -> None:

@@ -1,7 +1,7 @@
-"""An answer of ours that comes bit by bit, with back-pressure: whoever writes it waits for a slow client.
+"""A response of ours that comes bit by bit, with back-pressure: its writer waits for a slow client.
 
 Once it has begun an error can only cut the connection. A client that leaves, or takes nothing for as long as
-the route lets an answer stand still, ends the task that writes.
+the route lets a response stand still, ends the task that writes.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Stream:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """An answer that cannot be completed must not look complete."""
+        """A response that cannot be completed must not look complete."""
         self._client.detach(self)
         if kind is not None and self.begun:
             self.cut()
@@ -62,24 +62,28 @@ class Stream:
     # --- what the connection says ---
 
     def is_stream(self) -> bool:
+        """Whether it has no end of its own."""
         return self.endless
 
     def resume(self) -> None:
+        """The client has taken what was written: the writer goes on."""
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
 
     def close_after(self) -> None:
+        """The connection ends with this response."""
         self.keep_alive = False
 
     def client_lost(self) -> None:
+        """The client left: the task that writes is cancelled."""
         if self._task is not None:
             self._task.cancel()
 
     def leave_off(self) -> None:
-        """Who writes it is told elsewhere, and ends it."""
+        """Its writer is told by other means, and ends it."""
 
     def give_up(self, error: GatewayError) -> None:
-        """It has begun, so nothing can be the answer instead."""
+        """It has begun, so nothing can be the response instead."""
         self.cut()
 
     def cut(self) -> None:
@@ -87,7 +91,7 @@ class Stream:
         if self._client.transport is not None:
             reply.reset(self._client.transport)
 
-    # --- for who writes ---
+    # --- for the writer ---
 
     async def write(self, data: bytes) -> None:
         """Send, and wait until the client has taken most of it. Raises ConnectionError when it left,

@@ -328,7 +328,7 @@ async def test_the_budget_ends_a_storm_and_a_reload_does_not_fill_it(tmp_path: P
     async with Backend(dying(999)) as backend, harness.running(tmp_path, config(backend)) as gateway:
         (address,) = gateway.live.current.backends["app"].addresses
         for number in range(20):
-            gateway.health.answered(address, 200)  # else the circuit would end the storm
+            gateway.health.responded(address, 200)  # else the circuit would end the storm
             client = await warm(gateway, way)
             client.send(request())
             assert (await client.head()).startswith("HTTP/1.1 502 ")
