@@ -15,6 +15,7 @@ from time import monotonic, perf_counter, time
 from typing import Any
 
 from gateway.admission.admission import Admission
+from gateway.auth.chain import AuthenticationChain
 from gateway.auth.keys import CURSOR_KEY, Keys, ensure_secret, ensure_signing_key
 from gateway.call import Call, Snapshot, Target
 from gateway.config import own_addresses
@@ -119,6 +120,7 @@ class Gateway:
         self.quotas = Quotas(data / "quotas.sqlite", wall)
         self.limits = Limits(self.quotas, now)
         self.keys = Keys(Path(config.keys), config.tokens, self.metrics.token)
+        self.authentication = AuthenticationChain(self.keys, self.limits.take_client)
         self.pool = ProcessPool()
         jobs = Jobs(self.pool)
         self.store = document_store(config.store_uri, secret, application, patient=True, jobs=jobs)
@@ -140,11 +142,13 @@ class Gateway:
 
     def _policies(self) -> Policies:
         """What the life of a request asks of them."""
+        chain = self.authentication
         return Policies(
             snapshot=lambda: self.live.current,
-            known=self.keys.known,
-            peek=self.keys.peek,
-            verify=self.keys.verify,
+            try_authenticate=chain.try_authenticate,
+            authenticate=chain.authenticate,
+            known=chain.known,
+            peek=chain.peek,
             limit=self.limits.take,
             limit_client=self.limits.take_client,
             observe=self._observe,

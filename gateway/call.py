@@ -233,6 +233,7 @@ class Call:
         "peer",
         "query",
         "queue_s",
+        "received_at",
         "route",
         "scheme",
         "slice",
@@ -242,7 +243,6 @@ class Call:
         "subpath",
         "target",
         "tenant",
-        "wall",
     )
 
     def __init__(
@@ -258,7 +258,7 @@ class Call:
     ) -> None:
         self.id = (head.ids and _given_id(head, peer, snapshot)) or new_id()
         self.started = time.perf_counter()
-        self.wall = time.time()
+        self.received_at = time.time()
         self.head = head
         self.method = method
         self.target = target

@@ -1,16 +1,16 @@
-"""The life of a request: a straight line from head to answer, and the only error wall."""
+"""The life of a request: a straight line from head to response, and the only error boundary."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from aiohttp import web
 
-from gateway.call import Call, CallRoute, Delivery, Snapshot, Target
+from gateway.call import Call, CallRoute, Delivery, Snapshot
 from gateway.core.errors import (
     BadRequest,
     ClientLimit,
@@ -21,14 +21,12 @@ from gateway.core.errors import (
     MethodNotAllowed,
     NoRoute,
     NotImplementedByGateway,
-    Unauthenticated,
     forget_traces,
 )
 from gateway.core.http import paths
 from gateway.core.http import request_target as target
 from gateway.core.http.head import Head
 from gateway.core.http.request_reader import Request
-from gateway.core.jwt.verify import bearer
 from gateway.core.model import Identity
 from gateway.core.policy import access, tenancy
 from gateway.core.policy.client_address import client_key
@@ -43,19 +41,19 @@ L = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """What a life asks of the services, as plain functions.
+    """What a life asks of the other rooms, as plain functions.
 
-    snapshot: the live one. known: the identity of a token that was verified before; peek: the same, without
-    counting that it was asked for. verify: a token to an
-    identity (Unauthenticated). limit: count a call of a tenant (TenantLimit). limit_client: count one of
-    nobody known, by the client's address (ClientLimit). observe: a call that has ended. draining: whether
-    connections should end. check_via: a request's Via (LoopDetected).
+    snapshot: the live one. try_authenticate, authenticate, known, peek: who calls, see
+    `auth.chain.AuthenticationChain`. limit: count a call of a tenant (TenantLimit). limit_client: count one
+    of a client that is not known, by its address (ClientLimit). observe: a call that has ended. draining:
+    whether connections should end. check_via: a request's Via (LoopDetected).
     """
 
     snapshot: Callable[[], Snapshot]
-    known: Callable[[str], Identity | None]
-    peek: Callable[[str], Identity | None]
-    verify: Callable[[str], Identity]
+    try_authenticate: Callable[[Call], Identity | None]
+    authenticate: Callable[[Call], Awaitable[Identity]]
+    known: Callable[[Head], Identity | None]
+    peek: Callable[[Head], Identity | None]
     limit: Callable[[Call], None]
     limit_client: Callable[[Call], None]
     observe: Callable[[Call], None]
@@ -63,9 +61,13 @@ class Policies:
     check_via: Callable[[Sequence[str]], None]
 
 
-class _Wall:
-    """The only error wall: an error of ours is kept for the client, a bug is logged and becomes one. What is
-    no error (a client that left, a cancellation) passes. `with` costs the direct way less than a call."""
+class ErrorBoundary:
+    """The only error boundary of requests: an error of ours is kept for the client, a bug is logged and
+    becomes one. What is no error (a client that left, a cancellation) passes. A context manager, because
+    `with` costs a request less than a call.
+
+    error: what is to be the response, None when nothing went wrong.
+    """
 
     __slots__ = ("_call", "error")
 
@@ -73,7 +75,7 @@ class _Wall:
         self._call = call
         self.error: GatewayError | None = None
 
-    def __enter__(self) -> _Wall:
+    def __enter__(self) -> ErrorBoundary:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
@@ -91,7 +93,7 @@ class _Wall:
 
 class Life:
     """Serves each request of the public listener: without a task where nothing has to be waited for, else in
-    one. Both begin in `begin`, behind the same wall.
+    one. Both begin in `begin`, within the same error boundary.
 
     inside: the calls that have begun and not ended.
     """
@@ -108,19 +110,18 @@ class Life:
         callbacks; else in a task."""
         call = self._call(client, request, request_body, content)
         response: web.StreamResponse | None = None
-        with _Wall(call) as wall:
+        with ErrorBoundary(call) as boundary:
             if cors.is_preflight(call):
                 response = self._preflight(call)
-            else:
-                self.begin(call)
+            elif self.begin(call):
                 if call.route is None:
                     response = reply.empty(204)  # OPTIONS *
                 elif content is None:
                     call.on_end = self._ended
                     if call.route.target.try_serve(call):
                         return
-        if wall.error is not None:
-            response = reply.problem(call, wall.error)
+        if boundary.error is not None:
+            response = reply.problem(call, boundary.error)
         if response is not None:
             self._send(call, client, response)
             return
@@ -156,10 +157,9 @@ class Life:
         client.done(keep_alive=response.keep_alive is not False, expected=expected)
 
     async def _serve(self, call: Call, client: ClientConnection) -> None:
-        """What has to wait: for a seat, for a connection, for the store, for the rest of a body."""
-        assert call.route is not None
+        """What has to wait: for an issuer of tokens, a seat, a connection, the store, the rest of a body."""
         try:
-            response = await self._answer(call, call.route.target)
+            response = await self._respond(call, client)
         except (ConnectionError, asyncio.CancelledError):
             response = self._abandoned(call)
         self._send(call, client, response)
@@ -182,15 +182,10 @@ class Life:
     def holder(self, request: Request, peer: str) -> str:
         """Whose request it is, as far as that costs nothing: the tenant of a token that is known, else the
         client's address."""
-        head = request.head
-        try:
-            token = head.token or bearer(head.authorization)
-        except Unauthenticated:
-            token = ""
-        identity = self._policies.peek(token) if token else None
+        identity = self._policies.peek(request.head)
         if identity is not None:
             return f"tenant {identity.tenant.value}"
-        return client_key(peer, head.forwarded, self._policies.snapshot().trusted)
+        return client_key(peer, request.head.forwarded, self._policies.snapshot().trusted)
 
     def gone(self, request: Request, peer: str) -> None:
         """A client left before its request had its turn: it is counted and logged as any that left."""
@@ -198,15 +193,29 @@ class Life:
         call.old, call.status = request.old, 499
         self.observe(call)
 
-    async def _answer(self, call: Call, target: Target) -> web.StreamResponse:
-        """The response, or the problem that is it."""
-        with _Wall(call) as wall:
-            return await target.serve(call)
-        assert wall.error is not None and call.client is not None
-        transport = call.client.transport
-        if transport is None or transport.is_closing():  # it had begun, and is cut
+    async def _respond(self, call: Call, client: ClientConnection) -> web.StreamResponse:
+        """The target's response, or the problem that takes its place."""
+        route = call.route
+        assert route is not None
+        with ErrorBoundary(call) as boundary:
+            if call.identity is None and not route.public:
+                self._authorize(call, route, await self._authenticate(call, client))
+            return await route.target.serve(call)
+        assert boundary.error is not None
+        if client.transport is None or client.transport.is_closing():  # it had begun, and is cut
             return reply.Sent(call.status or 499, keep_alive=False)
-        return reply.problem(call, wall.error)
+        return reply.problem(call, boundary.error)
+
+    async def _authenticate(self, call: Call, client: ClientConnection) -> Identity:
+        """The identity that `begin` could not tell. A client that leaves meanwhile, and a drain whose time is
+        over, cancel the wait."""
+        task = asyncio.current_task()
+        assert task is not None
+        client.when_gone(task.cancel)
+        try:
+            return await self._policies.authenticate(call)
+        finally:
+            client.when_gone(None)
 
     def _call(
         self, client: ClientConnection, request: Request, body: bytes, content: RequestStream | None
@@ -235,8 +244,11 @@ class Life:
                 return reply.problem(call, Draining(close=True))
         return reply.Sent(call.status, keep_alive=False)
 
-    def begin(self, call: Call) -> None:
-        """All that need not wait: loops, match, verify, tenant, access, limits, size."""
+    def begin(self, call: Call) -> bool:
+        """All that need not wait: loops, match, identity, tenant, access, limits, size. Raises GatewayError.
+
+        False when only `_authenticate` can tell who calls: what comes after the identity is still to be done.
+        """
         try:
             if call.head.via:
                 self._policies.check_via(call.head.via)
@@ -251,45 +263,32 @@ class Life:
         route = call.route
         if route is None:
             self._policies.limit_client(call)
-            return
-        if route.public:
+        elif route.public:
             self._policies.limit_client(call)
+            body.check(call)
         else:
-            head = call.head
-            call.identity = identity = self._authenticate(call)
-            named = head.tenants
-            if "tenant" in call.params:
-                named = [*named, call.params["tenant"]]
-            call.tenant = tenancy.resolve(identity, call.snapshot.tenants, named)
-            access.require(route, call.method, identity)
-            self._policies.limit(call)
+            identity = self._policies.try_authenticate(call)
+            if identity is None:
+                return False
+            self._authorize(call, route, identity)
+        return True
+
+    def _authorize(self, call: Call, route: CallRoute, identity: Identity) -> None:
+        """All that depends on who calls: tenant, access, limits, size. Raises GatewayError."""
+        call.identity = identity
+        named = call.head.tenants
+        if "tenant" in call.params:
+            named = [*named, call.params["tenant"]]
+        call.tenant = tenancy.resolve(identity, call.snapshot.tenants, named)
+        access.require(route, call.method, identity)
+        self._policies.limit(call)
         body.check(call)
 
     def _count_refused(self, call: Call) -> None:
         """What is refused before anybody is asked for a token (no such path, no such method, a bad request)
         counts as a call of nobody known, unless it came with a token that is. Raises ClientLimit."""
-        try:
-            token = call.head.token or bearer(call.head.authorization)
-        except Unauthenticated:
-            token = ""
-        if not token or self._policies.known(token) is None:
+        if self._policies.known(call.head) is None:
             self._policies.limit_client(call)
-
-    def _authenticate(self, call: Call) -> Identity:
-        """Who calls. Before a token is verified, and when there is none, the client's address is counted: so
-        that nobody can keep us verifying what they make up."""
-        head = call.head
-        try:
-            if not head.token:
-                head.token = bearer(head.authorization)
-        except Unauthenticated:
-            self._policies.limit_client(call)
-            raise
-        known = self._policies.known(head.token)
-        if known is not None:
-            return known
-        self._policies.limit_client(call)
-        return self._policies.verify(head.token)
 
     def _let_read(self, call: Call, method: str) -> None:
         """What is refused before its route is known, by a page that the route would let read it, can be read

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from aiohttp import hdrs
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from gateway.auth.chain import AuthenticationChain
 from gateway.auth.keys import Keys
 from gateway.call import Call, Snapshot
 from gateway.core.errors import GatewayError, UnsupportedMediaType
@@ -182,11 +183,13 @@ def _written(method: str, target: str, given: CIMultiDictProxy[str]) -> bytes:
 
 
 def _policies(snapshot: Snapshot, keys: Keys, via: Via | None) -> Policies:
+    chain = AuthenticationChain(keys, lambda call: None)
     return Policies(
         snapshot=lambda: snapshot,
-        known=keys.known,
-        peek=keys.peek,
-        verify=keys.verify,
+        try_authenticate=chain.try_authenticate,
+        authenticate=chain.authenticate,
+        known=chain.known,
+        peek=chain.peek,
         limit=lambda call: None,
         limit_client=lambda call: None,
         observe=lambda call: None,

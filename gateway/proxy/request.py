@@ -39,8 +39,8 @@ class Requests:
                 f"{call.method} {target} HTTP/1.1\r\n".encode("utf-8", "surrogateescape"),
                 lines,
                 self._via.request(call.old),
-                f"X-Request-ID: {call.id}\r\nX-Request-Start: t={call.wall:.3f}\r\n".encode(),
-                b"X-Request-Deadline: t=%.3f\r\n" % (call.wall + total) if total else b"",
+                f"X-Request-ID: {call.id}\r\nX-Request-Start: t={call.received_at:.3f}\r\n".encode(),
+                b"X-Request-Deadline: t=%.3f\r\n" % (call.received_at + total) if total else b"",
                 coding,
                 b"Content-Length: %d\r\n\r\n" % length if length >= 0 else b"\r\n",
             )

@@ -106,7 +106,8 @@ class AccessLog:
         field, if asked for. address: the backend's that was tried last. ms_queue: waiting for a seat;
         ms_backend: until its answer ended; ms_total: from the head to the end of the answer.
         """
-        second = int(call.wall)
+        received = call.received_at
+        second = int(received)
         if second != self._second:
             self._second = second
             self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
@@ -117,7 +118,7 @@ class AccessLog:
             tenant_name = identity.tenant.value if identity is not None else ""
         # By hand, at less than half the cost of json.dumps; strings get the JSON encoder's own quoting.
         return (
-            f'{{"time":"{self._second_text}.{int((call.wall - second) * 1000):03d}Z","id":{quoted(call.id)}'
+            f'{{"time":"{self._second_text}.{int((received - second) * 1000):03d}Z","id":{quoted(call.id)}'
             f'{self._who(call)},"method":{quoted(call.method)},"protocol":{_protocol(call)}'
             f'{self._where(call)}'
             f',"tenant":{quoted(tenant_name) if tenant_name else "null"}'

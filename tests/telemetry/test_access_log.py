@@ -55,7 +55,7 @@ def lines(log, tmp_path):
 
 
 def test_a_line_holds_what_is_known_of_a_call(log, lines):
-    made = call(bytes_in=3, bytes_out=70000, queue_s=0.0015, backend_s=0.25, wall=1700000000.0429)
+    made = call(bytes_in=3, bytes_out=70000, queue_s=0.0015, backend_s=0.25, received_at=1700000000.0429)
     made.address = "unix:a.sock"
     log.write(made)
     (line,) = lines()
