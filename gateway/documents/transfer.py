@@ -68,7 +68,7 @@ class Transfers:
         """What ends the transfer early; a read of the body that waits then fails with the error."""
         body = call.content
         ending = Ending(call) if body is None else Ending(call, body.fail)
-        lifetime = self._lifetimes.add(call, ending.tell, lambda: cut_off(call))
+        lifetime = self._lifetimes.add(call, ending.request, lambda: cut_off(call))
         try:
             yield ending
         finally:

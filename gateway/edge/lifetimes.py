@@ -1,9 +1,9 @@
 """How long a stream may go on: no longer than the token that opened it, its key and its tenant.
 
 A request is authorised once, when it comes. That is enough for what is over soon; what may have no end (event
-streams, WebSockets, feeds of documents, exports, imports, answers without a time limit and a length) is told
-here when it is over, all by the same rule: when the token expires, when its key is taken away, and when its
-tenant is disabled or removed. A download or a long poll that `timeouts.total` ends anyway is finished.
+streams, WebSockets, feeds of documents, exports, imports, responses without a time limit and a length) is
+ended here, all by the same rule: when the token expires, when its key is taken away, and when its tenant is
+disabled or removed. A download or a long poll that `timeouts.total` ends anyway is finished.
 """
 
 from __future__ import annotations
@@ -16,33 +16,39 @@ from gateway.call import Call
 from gateway.core.errors import Forbidden, GatewayError, Unauthenticated
 from gateway.core.model import Tenant
 
-ENDING = 1.0  # seconds that a stream may take to end once it was told: the rest of an event
-_AT_ONCE = 20  # tokens that are verified again in one turn of the loop
+ENDING = 1.0  # seconds that a stream may take to end once it was asked to: the rest of an event
+_BATCH = 20  # tokens that are verified again in one turn of the loop
 _LONGEST = 86_400.0  # seconds that a timer is set to: event loops take no number of them
 EXPIRED = "The token has expired."
 REVOKED = "The token is not valid any more."
 DISABLED = "The tenant is disabled."
 
-Tell = Callable[[str], None]
+# Ends a stream in a way that its client understands; gets the reason, for the client.
+EndStream = Callable[[str], None]
 
 
 class Lifetime:
-    """One stream's. over: it was told to end, and why its call did is in the log. Close it at its end."""
+    """How long one stream may go on. Close it when the stream has ended.
 
-    __slots__ = ("_all", "_cut", "_tell", "_timer", "call", "over")
+    call: that opened it. is_over: the stream was asked to end, or has ended.
+    """
 
-    def __init__(self, call: Call, tell: Tell, cut: Callable[[], None] | None, all_: set[Lifetime]) -> None:
+    __slots__ = ("_cut", "_end_stream", "_lifetimes", "_timer", "call", "is_over")
+
+    def __init__(
+        self, call: Call, end_stream: EndStream, cut: Callable[[], None] | None, lifetimes: set[Lifetime]
+    ) -> None:
         self.call = call
-        self._tell = tell
+        self._end_stream = end_stream
         self._cut = cut
-        self._all = all_
+        self._lifetimes = lifetimes
         self._timer: asyncio.TimerHandle | None = None
-        self.over = False
+        self.is_over = False
         if call.identity is not None:
             self._later(min(_LONGEST, max(0.0, call.identity.expires - time.time())), self._expired)
 
-    def _later(self, seconds: float, what: Callable[[], None]) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds, what)
+    def _later(self, seconds: float, action: Callable[[], None]) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, action)
 
     def _expired(self) -> None:
         assert self.call.identity is not None
@@ -52,58 +58,61 @@ class Lifetime:
             return
         self.end(Unauthenticated.code, EXPIRED)
 
-    def end(self, code: str, why: str) -> None:
-        """It is told, once. What has not ended soon after that is cut."""
-        if self.over:
+    def end(self, code: str, reason: str) -> None:
+        """Ask the stream to end, once; if it has not soon after that, it is cut. code: of the error, for the
+        log. reason: for the client."""
+        if self.is_over:
             return
-        self.over = True
-        self._stop()
+        self.is_over = True
+        self._cancel_timer()
         self.call.code = code
         if self._cut is not None:
             self._later(ENDING, self._cut)
-        self._tell(why)
+        self._end_stream(reason)
 
-    def _stop(self) -> None:
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def close(self) -> None:
-        """The stream has ended, whoever ended it."""
-        self.over = True
-        self._stop()
-        self._all.discard(self)
+        """The stream has ended, for whatever reason."""
+        self.is_over = True
+        self._cancel_timer()
+        self._lifetimes.discard(self)
 
 
 def cut_off(call: Call) -> None:
-    """End the connection on which the call is answered, if that has begun: its client does not read, so that
-    it would not hear of the end."""
+    """End the connection if the response to the call has begun: a client that does not read would not notice
+    another end."""
     if call.client is not None and call.client.writer is not None:
         call.client.writer.cut()
 
 
 class Ending:
-    """For a call that ends itself with an error, once it was told to. told: called then, with that error."""
+    """For a call that ends itself with an error, once it is asked to. on_request: called then, with that
+    error."""
 
-    def __init__(self, call: Call, told: Callable[[GatewayError], None] = lambda error: None) -> None:
+    def __init__(self, call: Call, on_request: Callable[[GatewayError], None] = lambda error: None) -> None:
         self._call = call
-        self._told = told
-        self._why = ""
+        self._on_request = on_request
+        self._reason = ""
 
-    def tell(self, why: str) -> None:
-        """What Lifetimes.add takes."""
-        self._why = why
-        self._told(self._error())
+    def request(self, reason: str) -> None:
+        """Ask the call to end (see Lifetimes.add)."""
+        self._reason = reason
+        self._on_request(self._error())
 
     def check(self) -> None:
-        """Raises the error."""
-        if self._why:
+        """Raise the error, if the call was asked to end: Unauthenticated, or Forbidden where the tenant is
+        disabled."""
+        if self._reason:
             raise self._error()
 
     def _error(self) -> GatewayError:
-        """Another one each time: one that is raised holds the frames that hold this."""
+        """A new one each time: a raised error keeps its frames alive, and these keep this object alive."""
         disabled = self._call.code == Forbidden.code
-        error = Forbidden(self._why) if disabled else Unauthenticated(self._why)
+        error = Forbidden(self._reason) if disabled else Unauthenticated(self._reason)
         error.close = True
         return error
 
@@ -118,17 +127,18 @@ class Lifetimes:
     def __len__(self) -> int:
         return len(self._open)
 
-    def add(self, call: Call, tell: Tell, cut: Callable[[], None] | None = None) -> Lifetime:
-        """A stream that begins. tell(why): it is to end, in a way that its client understands; called a turn
-        later at the earliest. cut: end it now, should that take too long."""
-        lifetime = Lifetime(call, tell, cut, self._open)
+    def add(self, call: Call, end_stream: EndStream, cut: Callable[[], None] | None = None) -> Lifetime:
+        """A stream that begins. end_stream: called a turn of the loop later at the earliest. cut: ends the
+        stream at once, should that take too long."""
+        lifetime = Lifetime(call, end_stream, cut, self._open)
         self._open.add(lifetime)
-        if not self._has_tenant(lifetime):  # it is gone since the request began
+        if not self._has_tenant(lifetime):  # it was removed after the request began
             asyncio.get_running_loop().call_soon(self._check, lifetime)
         return lifetime
 
     def reconcile(self, tenants: Mapping[str, Tenant]) -> None:
-        """A snapshot was swapped: end those whose tenant is gone or disabled."""
+        """A snapshot was swapped: end the streams whose tenant is removed or disabled. tenants: of the new
+        one."""
         self._tenants = tenants
         for lifetime in list(self._open):
             self._check(lifetime)
@@ -145,13 +155,13 @@ class Lifetimes:
             lifetime.end(Forbidden.code, DISABLED)
 
     async def verify(self, verify: Callable[[str], object]) -> None:
-        """The keys have changed: end those whose token is not valid any more. verify raises Unauthenticated
-        for such a token."""
+        """The keys have changed: end the streams whose token is not valid any more. verify raises
+        Unauthenticated for such a token."""
         for number, lifetime in enumerate(list(self._open), 1):
-            if lifetime.call.identity is not None and not lifetime.over:
+            if lifetime.call.identity is not None and not lifetime.is_over:
                 try:
                     verify(lifetime.call.head.token)
                 except Unauthenticated:
                     lifetime.end(Unauthenticated.code, REVOKED)
-            if not number % _AT_ONCE:
+            if not number % _BATCH:
                 await asyncio.sleep(0)

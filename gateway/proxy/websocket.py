@@ -63,7 +63,7 @@ class Handshake:
         """The request is on its way: take the 101, should it come."""
 
         def upgraded(head: ResponseHead, raw: bytes, rest: bytes) -> None:
-            handshake.check_answer(raw, self._key, self._offered)
+            handshake.check_response(raw, self._key, self._offered)
             self._open(proxied, exchange, head, rest)
 
         exchange.on_upgrade = upgraded
@@ -84,7 +84,7 @@ class Handshake:
             response = self._response(head, proxied.relay.via)
             exchange.connection.exchange = tunnel
             self._pools.forget(exchange)
-            self._pools.watch(tunnel, Tunnel.look)
+            self._pools.watch(tunnel, Tunnel.check_timeouts)
             self._tunnels.add(tunnel)
             proxied.upgraded()
             early = client.begin_tunnel(tunnel)

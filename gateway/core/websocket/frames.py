@@ -49,8 +49,9 @@ class FrameReader:
     """Frames from one peer. masked: whether it must mask them (a client must, a server must not).
     max_message: bytes that a message may hold, over all its fragments.
 
-    `feed` takes bytes, `next` gives what can be said of them, as many frames at a time as whoever asks has
-    time for: a frame of nothing is 6 bytes, so that 256 KiB may hold 40,000 of them.
+    `feed` takes bytes, `next` gives them as parts, of as many frames at a time as the caller has time for: an
+    empty frame is 6 bytes, so that 256 KiB may hold 40,000 of them. waiting: `next` may give more before more
+    is fed.
     """
 
     __slots__ = (
@@ -64,25 +65,26 @@ class FrameReader:
         self._head_size = 6 if masked else 2
         self._max_message = max_message
         self._data = b""
-        self._at = 0  # what is before it was given
+        self._at = 0  # what is before it was given out
         self._left = 0  # bytes of a data frame's payload that are still to come
         self._fragmented = False  # a message has begun and its last fragment has not
         self._size = 0  # bytes of that message up to here
-        self.waiting = False  # `next` may give more before more is fed
+        self.waiting = False
 
     def feed(self, data: bytes) -> None:
+        """Bytes came from the peer."""
         self._data = self._data[self._at :] + data if self._at < len(self._data) else data
         self._at = 0
         self.waiting = True
 
     def take(self) -> bytes:
-        """What was fed and not given; nothing of it is waited for any more."""
+        """What was fed and not given out; it is forgotten here."""
         rest, self._data, self._at, self.waiting = self._data[self._at :], b"", 0, False
         return rest
 
     def next(self, most: int) -> Part | None:
-        """The next part, of at most so many frames that begin in it (1 or more); None when more bytes are
-        needed. Raises FrameError, always between two frames, behind all that is good."""
+        """The next part; None when more bytes are needed. most: frames that may begin in it, 1 or more.
+        Raises FrameError, always between two frames: all that came before was given out."""
         data, start, size = self._data, self._at, len(self._data)
         at, first = start, 0
         if self._left:
@@ -128,9 +130,9 @@ class FrameReader:
         """The lengths of a frame's head and of its payload; (0, 0) when the head is not whole yet. Two bytes
         of it are there."""
         first, second = data[at], data[at + 1]
-        kind = _KINDS[first]
-        if kind is not None:
-            raise FrameError(PROTOCOL_ERROR, kind)
+        fault = _FAULTS[first]
+        if fault is not None:
+            raise FrameError(PROTOCOL_ERROR, fault)
         if second & 0x80 != self._mask_bit:
             raise FrameError(PROTOCOL_ERROR, "Frames of a client are masked, those of a server are not.")
         length, head = second & 0x7F, self._head_size
@@ -174,11 +176,11 @@ def _fault(first: int) -> str | None:
     return None if first & 0x0F in known else "The opcode is unknown."
 
 
-_KINDS = tuple(map(_fault, range(256)))
+_FAULTS = tuple(map(_fault, range(256)))
 
 
 def mask(payload: bytes, key: bytes) -> bytes:
-    """Mask or unmask a short payload (section 5.3)."""
+    """Mask or unmask a short payload (section 5.3). key: 4 bytes."""
     size = len(payload)
     keys = (key * (size // 4 + 1))[:size]
     return (int.from_bytes(payload) ^ int.from_bytes(keys)).to_bytes(size)
@@ -197,9 +199,10 @@ def close_payload(code: int, reason: str) -> bytes:
 
 
 def ends_in_close(data: bytes) -> bool:
-    """Whether the last bytes of a stream in which nobody knows where frames begin are a close frame."""
+    """Whether a stream of which it is not known where its frames begin ends in a close frame. data: its last
+    bytes, at most MAX_CLOSE."""
     for size in range(_MAX_CONTROL + 1):
-        for key in (0, 4):  # bytes; who breaks the protocol may be one that does not mask
+        for key in (0, 4):  # bytes; a peer that breaks the protocol may be one that does not mask
             at = len(data) - 2 - key - size
             if at < 0 or data[at] != 0x80 | CLOSE or data[at + 1] != (0x80 if key else 0) | size:
                 continue
@@ -213,7 +216,7 @@ def ends_in_close(data: bytes) -> bool:
 
 
 def check_close(payload: bytes) -> None:
-    """Whether a close frame's payload is one (section 5.5.1). Raises FrameError."""
+    """Check the payload of a close frame (section 5.5.1). Raises FrameError."""
     if not payload:
         return
     code = int.from_bytes(payload[:2])

@@ -16,12 +16,13 @@ VERSION = "13"
 
 
 def accept(key: str) -> str:
-    """What answers a Sec-WebSocket-Key (section 4.2.2, point 5.4)."""
+    """The Sec-WebSocket-Accept for a Sec-WebSocket-Key (section 4.2.2, point 5.4)."""
     return base64.b64encode(hashlib.sha1(key.encode() + _GUID).digest()).decode()  # noqa: S324 - RFC's choice
 
 
 def check_key(keys: Sequence[str], versions: Sequence[str]) -> str:
-    """The client's key. Raises UpgradeRequired for another version, BadRequest."""
+    """The client's key. keys, versions: the values of Sec-WebSocket-Key and Sec-WebSocket-Version. Raises
+    UpgradeRequired for another version, BadRequest."""
     if list(versions) != [VERSION]:
         raise UpgradeRequired(
             "Only version 13 of the WebSocket protocol is spoken here.",
@@ -37,8 +38,9 @@ def check_key(keys: Sequence[str], versions: Sequence[str]) -> str:
 
 
 def check_origin(origins: Sequence[str], host: str, allowed: Sequence[str]) -> None:
-    """A browser lets any page open a WebSocket, so what Origin says is judged here (section 10.2). Without
-    one it is no browser. host: the public one. Raises Forbidden."""
+    """Refuse pages of other origins: a browser lets any page open a WebSocket (section 10.2). A request
+    without an Origin is no browser's. origins: the values of Origin. host: the public one. allowed: the
+    route's origins, `*` for any. Raises Forbidden."""
     if not origins:
         return
     origin = origins[0]
@@ -50,17 +52,17 @@ def check_origin(origins: Sequence[str], host: str, allowed: Sequence[str]) -> N
 def _same_host(origin: str, host: str) -> bool:
     """Whatever the scheme: TLS may end before us."""
     try:
-        said, own = urlsplit(origin), urlsplit(f"//{host}")
-        default = _DEFAULT_PORTS.get(said.scheme)
-        same_port = (said.port or default) == (own.port or default)
+        given, own = urlsplit(origin), urlsplit(f"//{host}")
+        default = _DEFAULT_PORTS.get(given.scheme)
+        same_port = (given.port or default) == (own.port or default)
     except ValueError:
         return False
-    return default is not None and bool(said.hostname) and said.hostname == own.hostname and same_port
+    return default is not None and bool(given.hostname) and given.hostname == own.hostname and same_port
 
 
-def check_answer(raw: bytes, key: str, offered: Sequence[str]) -> None:
-    """Whether a backend's 101 (its head) answers our key, and chose nothing that was not offered
-    (section 4.1). Raises BackendMalformed."""
+def check_response(raw: bytes, key: str, offered: Sequence[str]) -> None:
+    """Check that a backend's 101 is for our key, and chose nothing that was not offered (section 4.1). raw:
+    its head. offered: subprotocols. Raises BackendMalformed."""
     found: dict[str, list[str]] = {}
     for line in raw.decode("latin-1").split("\r\n")[1:]:
         name, _, value = line.partition(":")
