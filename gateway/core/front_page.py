@@ -1,7 +1,6 @@
-"""What is at `/` where no route takes it: a page for a person, the same as JSON for a program.
+"""The front page, at `/` unless a route takes it: HTML for a browser, the same as JSON for a program.
 
-It says how to get a token and where to read on. Names and paths of routes are told only where the routing
-config says so.
+It says how to get a token and where to read more. Routes are listed only if the routing config says so.
 """
 
 from __future__ import annotations
@@ -53,29 +52,29 @@ CONTENT_SECURITY_POLICY = (
 )
 
 
-# Where a prefix belongs, while a page is made: before each address of ours. It is a noncharacter, which no
-# text has (Unicode, section 23.7).
-_HERE = "\uffff"
+# Marks, while a page is made, where the public prefix belongs: before each address of the gateway. It is a
+# noncharacter, which no text has (Unicode, section 23.7).
+_PREFIX_MARK = "\uffff"
 
 
 class _Form:
-    """One form of the page, as the texts between which a prefix belongs."""
+    """One form of the page, split where the public prefix belongs."""
 
     __slots__ = ("_plain", "_texts")
 
     def __init__(self, text: str) -> None:
-        self._texts = text.split(_HERE)
+        self._texts = text.split(_PREFIX_MARK)
         self._plain = "".join(self._texts).encode()
 
     def below(self, prefix: str) -> bytes:
-        """prefix: as the form writes it. What it takes is to put the texts together, however often a client
-        behind a proxy asks for another one."""
+        """The page below a public prefix, encoded as the form needs it. Cheap: any client of a trusted proxy
+        may ask with another prefix."""
         return prefix.join(self._texts).encode() if prefix else self._plain
 
 
 class FrontPage:
-    """Both forms of the page, ready to send but for what proxies before us have stripped of its addresses
-    (`forwarding.public_prefix`)."""
+    """Both forms of the page, ready to send but for the prefix that proxies before the gateway strip
+    (`forwarding.public_prefix`). html, json: with _PREFIX_MARK where it belongs."""
 
     __slots__ = ("_html", "_json")
 
@@ -83,24 +82,26 @@ class FrontPage:
         self._html, self._json = _Form(html), _Form(json)
 
     def html(self, prefix: str = "") -> bytes:
+        """The page as HTML, below a public prefix."""
         return self._html.below(escape(prefix))
 
     def json(self, prefix: str = "") -> bytes:
-        return self._json.below(prefix)  # nothing that a prefix may hold is escaped there
+        """The page as JSON, below a public prefix, of which JSON escapes no character."""
+        return self._json.below(prefix)
 
 
 def make(
     title: str, token: str, links: Mapping[str, str], routes: Iterable[Route[Any]] | None = None
 ) -> FrontPage:
-    """The page. token: how to get one, as lines of text with `code`. links: name to address. routes: those
-    that it tells, None for none."""
-    told = None if routes is None else [_told(route) for route in routes]
+    """The page. token: how to get one, as lines of text with `code`. links: name to address. routes: those to
+    list; None: no list."""
+    listed = None if routes is None else [_listed(route) for route in routes]
     title, token = _text(title), _text(token)
     links = {_text(name): _address(_text(address)) for name, address in links.items()}
     data: dict[str, Any] = {"title": title, "token": token, "links": links}
-    if told is not None:
-        data["routes"] = told
-    body = "".join([_lead(title), _token(token), _links(links), _routes(told or [])])
+    if listed is not None:
+        data["routes"] = listed
+    body = "".join([_lead(title), _token(token), _links(links), _routes(listed or [])])
     html = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -111,15 +112,15 @@ def make(
 
 
 def _text(given: str) -> str:
-    return given.replace(_HERE, "\ufffd")
+    return given.replace(_PREFIX_MARK, "\ufffd")
 
 
 def _address(given: str) -> str:
-    """One of another host stays what it is."""
-    return _HERE + given if given.startswith("/") and not given.startswith("//") else given
+    """An address of this gateway with _PREFIX_MARK; one of another host unchanged."""
+    return _PREFIX_MARK + given if given.startswith("/") and not given.startswith("//") else given
 
 
-def _told(route: Route[Any]) -> dict[str, Any]:
+def _listed(route: Route[Any]) -> dict[str, Any]:
     host = {"host": route.host} if route.host else {}
     return {
         "name": route.name, **host, "path": _address(_text(route.path)), "methods": sorted(route.methods),
@@ -144,7 +145,7 @@ def _token(token: str) -> str:
 
 
 def _with_code(line: str) -> str:
-    """What stands between two backticks is code."""
+    """A line as HTML, where text between two backticks is code."""
     parts = [escape(part) for part in line.split("`")]
     if len(parts) % 2 == 0:
         return escape(line)
@@ -160,30 +161,30 @@ def _links(links: Mapping[str, str]) -> str:
     return f"<section>\n<h2>Links</h2>\n<ul>\n{items}</ul>\n</section>\n"
 
 
-def _routes(told: list[dict[str, Any]]) -> str:
-    if not told:
+def _routes(listed: list[dict[str, Any]]) -> str:
+    if not listed:
         return ""
     rows = "".join(
         f"<tr><td>{escape(route['name'])}</td>"
         f"<td><code>{escape(route.get('host', '') + route['path'])}</code></td>"
         f"<td>{escape(' '.join(route['methods'])) or '<span class=dim>any</span>'}</td>"
         f"<td>{'yes' if route['token'] else '<span class=dim>no</span>'}</td></tr>\n"
-        for route in told
+        for route in listed
     )
     head = "<tr><th>Route</th><th>Path</th><th>Methods</th><th>Token</th></tr>\n"
     return f"<section>\n<h2>Routes</h2>\n<table>\n{head}{rows}</table>\n</section>\n"
 
 
 def prefers_html(accepts: Sequence[str]) -> bool:
-    """Whether these values of Accept ask for HTML rather than for JSON (RFC 9110 section 12.5.1). A client
-    that does not say gets JSON: `*/*` is what programs send."""
+    """Whether these values of Accept prefer HTML to JSON (RFC 9110 section 12.5.1). A client without a
+    preference gets JSON: `*/*` is what programs send."""
     ranges = [item for value in accepts for item in value.lower().split(",")]
-    html, plain = _wish("text/html", ranges), _wish("application/json", ranges)
+    html, plain = _preference("text/html", ranges), _preference("application/json", ranges)
     return html > plain and html[0] > 0
 
 
-def _wish(kind: str, ranges: list[str]) -> tuple[float, int]:
-    """The weight of a type, and how exactly it was named."""
+def _preference(kind: str, ranges: list[str]) -> tuple[float, int]:
+    """The weight of a media type, and how specifically it was named."""
     family = kind.partition("/")[0] + "/*"
     exactness = {kind: 3, family: 2, "*/*": 1}
     best: tuple[int, float] = (0, 0.0)

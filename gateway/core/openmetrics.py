@@ -1,7 +1,7 @@
 """Counters, gauges and histograms, and their text form: OpenMetrics 1.0, which Prometheus scrapes.
 
-Pure: nothing here asks for the time or does I/O. Counting is cheap, all the work is done when rendered. Every
-instrument is bounded: past `limit` sets of label values, what is new counts under `other`.
+Pure: no clock, no I/O. Counting is cheap; the work is done when the metrics are rendered. Every instrument is
+bounded: beyond `limit` sets of label values, new ones count under `other`.
 """
 
 from __future__ import annotations
@@ -24,16 +24,19 @@ _HELP_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n"})
 
 
 class Instrument(Protocol):
-    """A metric family. `lines()` gives its metadata and samples, each ending with a newline; an empty text
-    stands for work that was done towards the next one."""
+    """A metric family."""
 
     name: str
 
-    def lines(self) -> Iterator[str]: ...
+    def lines(self) -> Iterator[str]:
+        """The metadata and samples, each line with its newline; an empty text is a step of work towards the
+        next line."""
+        ...
 
 
 def escape(value: str) -> str:
-    """A label value as it stands between quotes; what UTF-8 cannot hold (a lone surrogate) becomes `?`."""
+    """A label value as it is written between quotes; what UTF-8 cannot encode (a lone surrogate) becomes
+    `?`."""
     if not _needs_escape(value):
         return value
     return value.translate(_ESCAPES).encode("utf-8", "replace").decode("utf-8")
@@ -46,13 +49,14 @@ def labels(names: Iterable[str], values: Iterable[str]) -> str:
 
 
 def head(name: str, kind: str, help_text: str, unit: str = "") -> str:
-    """The metadata of a family. `unit` must be the last part of the name."""
+    """The metadata of a family. unit: must be the last part of the name."""
     units = f"# UNIT {name} {unit}\n" if unit else ""
     return f"# TYPE {name} {kind}\n{units}# HELP {name} {help_text.translate(_HELP_ESCAPES)}\n"
 
 
 class Counter:
-    """A number that only grows, one for each set of label values. `name` is without `_total`."""
+    """A number that only grows, one for each set of label values. name: without `_total`. names: of the
+    labels."""
 
     def __init__(
         self, name: str, help_text: str, names: tuple[str, ...] = (), limit: int = SERIES_LIMIT
@@ -65,7 +69,7 @@ class Counter:
         self._counts: dict[tuple[str, ...], float] = {}
 
     def add(self, *values: str, amount: float = 1) -> None:
-        """Count; `amount` 0 makes the series appear."""
+        """Add to the series of these label values; an amount of 0 makes it appear."""
         try:
             self._counts[values] += amount
         except KeyError:
@@ -74,14 +78,15 @@ class Counter:
             self._counts[values] = self._counts.get(values, 0) + amount
 
     def lines(self) -> Iterator[str]:
+        """See Instrument."""
         yield head(self.name, "counter", self._help)
         for values, count in list(self._counts.items()):
             yield f"{self.name}_total{labels(self._names, values)} {count}\n"
 
 
 class Gauge:
-    """A number read when rendered: `read()` gives it for each set of label values, at once or one by one;
-    then None is a step of work towards the next one."""
+    """A number that is read when it is rendered. read: gives it for each set of label values, as a mapping or
+    one by one; then None is a step of work towards the next one."""
 
     def __init__(
         self,
@@ -100,6 +105,7 @@ class Gauge:
         self._limit = limit
 
     def lines(self) -> Iterator[str]:
+        """See Instrument."""
         yield head(self.name, "gauge", self._help, self._unit)
         found, left = self._read(), self._limit
         for item in list(found.items()) if isinstance(found, Mapping) else found:
@@ -111,7 +117,7 @@ class Gauge:
 
 
 class Info:
-    """Facts that do not change, as labels; `name` is without `_info`."""
+    """Facts that do not change, as labels. name: without `_info`."""
 
     def __init__(self, name: str, help_text: str, facts: Mapping[str, str]) -> None:
         self.name = name
@@ -119,12 +125,14 @@ class Info:
         self._labels = labels(facts.keys(), facts.values())
 
     def lines(self) -> Iterator[str]:
+        """See Instrument."""
         yield head(self.name, "info", self._help)
         yield f"{self.name}_info{self._labels} 1\n"
 
 
 class Series:
-    """One histogram's state: how many fell into each bucket (the last is +Inf; not cumulative), their sum."""
+    """The state of one histogram. bounds: upper ones of the buckets, inclusive. counts: of values in each
+    bucket, not cumulative; the last bucket is +Inf. sum: of all values."""
 
     __slots__ = ("bounds", "counts", "sum")
 
@@ -134,12 +142,12 @@ class Series:
         self.sum = 0.0
 
     def observe(self, value: float) -> None:
-        """A bucket holds what is at most its bound."""
+        """Count a value."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
     def text(self, name: str, label_text: str) -> str:
-        """Its samples, with cumulative buckets; `label_text` is non-empty and without braces."""
+        """The samples, with cumulative buckets. label_text: not empty, without braces."""
         bucket = f'{name}_bucket{{{label_text},le="'
         totals = list(accumulate(self.counts))
         lines = [f"{bucket}{le} {total}\n" for le, total in zip(_le_texts(self.bounds), totals, strict=True)]
@@ -149,5 +157,5 @@ class Series:
 
 @cache
 def _le_texts(bounds: tuple[float, ...]) -> tuple[str, ...]:
-    """Printing a float costs more than the rest of a line does: once for all series."""
+    """The bounds as text, cached for all series: formatting a float costs more than the rest of a line."""
     return tuple(f'{bound}"}}' for bound in (*bounds, "+Inf"))

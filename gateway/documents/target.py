@@ -44,7 +44,8 @@ _STREAMS = frozenset({"export", "import", "changes"})  # the total time does not
 
 @dataclass(frozen=True, slots=True)
 class Resource(Generic[H]):
-    """One kind of path. methods: who serves which, in the order of Allow. accepted: media types of bodies."""
+    """One kind of path. methods: the handlers by method, in the order of Allow. accepted: media types of
+    bodies."""
 
     methods: Mapping[str, H]
     accepted: Accepted | None = None

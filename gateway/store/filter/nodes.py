@@ -3,7 +3,7 @@
 Engines render the nodes; no dict that a client sent goes further than the parser. matcher.py is the reference
 that every engine agrees with. The meaning is MongoDB's, as far as it concerns JSON:
 
-- a path looks into objects, and into the objects in an array on its way (not into arrays in arrays);
+- a path leads into objects, and into the objects in an array on its way (not into arrays in arrays);
 - a condition holds for a value, or for an element of it when the value is an array (Size, ElemMatch and
   Exists apply to the value itself, Type to both);
 - null equals null and a missing member;
@@ -185,7 +185,7 @@ def conjuncts(node: Node) -> Iterator[Node]:
 
 
 def fields(node: Node) -> frozenset[Path]:
-    """Every path that a filter looks at: whoever filters on a field reads it."""
+    """Every path that a filter reads."""
     if isinstance(node, And | Or):
         return frozenset[Path]().union(*map(fields, node.nodes))
     if isinstance(node, Not):

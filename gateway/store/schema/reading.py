@@ -102,19 +102,19 @@ def read(value: Any, *, quick: bool = False) -> Reading:
     if not isinstance(identifier, str) or "#" in identifier.removesuffix("#"):
         raise Unfit("/$id", "a URI without a fragment")
     root = {name: part for name, part in value.items() if name not in ("$schema", "$id")}
-    place = "definitions" if DRAFTS[draft] == DRAFT_7 else "$defs"
-    reader = _Reader(root, place, quick)
+    keyword = "definitions" if DRAFTS[draft] == DRAFT_7 else "$defs"
+    reader = _Reader(root, keyword, quick)
     whole = reader.schema(root, "", 0)
-    form = {**whole.form, place: reader.definitions} if reader.definitions else whole.form
+    form = {**whole.form, keyword: reader.definitions} if reader.definitions else whole.form
     return Reading(DRAFTS[draft], form, whole.weights, whole.parts, (len(reader.sizes), reader.pattern_bytes))
 
 
 class _Reader:
-    """One reading of a schema. definitions: the targets of references, by new names, which belong in `place`.
-    sizes: of the patterns, in bytes."""
+    """One reading of a schema. definitions: the targets of references, by new names. keyword: that they are
+    under in the form. sizes: of the patterns, in bytes."""
 
-    def __init__(self, root: dict[str, Any], place: str, quick: bool) -> None:
-        self.place = place
+    def __init__(self, root: dict[str, Any], keyword: str, quick: bool) -> None:
+        self.keyword = keyword
         self.definitions: dict[str, Any] = {}
         self.sizes: dict[str, int] = {}
         self.pattern_bytes = 0
@@ -265,7 +265,7 @@ class _Object:
     def _reference(self, value: Any, at: str) -> None:
         name, found = self._reader.reference(value, at, self._level)
         self._same += self._counted(found)
-        self._form["$ref"] = f"#/{self._reader.place}/{name}"
+        self._form["$ref"] = f"#/{self._reader.keyword}/{name}"
 
     def _definitions(self, value: Any, at: str) -> None:
         """Definitions without a reference are read as well: they may be wrong, or large."""
