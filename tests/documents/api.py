@@ -47,10 +47,10 @@ class Api:
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> Answer:
         """As `raw`, with the body parsed: JSON, or a list of the lines of NDJSON."""
-        status, answered, content = await self.raw(method, path, body, headers)
-        if answered.get("Content-Type") == "application/x-ndjson":
-            return status, answered, [json.loads(line) for line in content.splitlines()]
-        return status, answered, json.loads(content) if content else None
+        status, received, content = await self.raw(method, path, body, headers)
+        if received.get("Content-Type") == "application/x-ndjson":
+            return status, received, [json.loads(line) for line in content.splitlines()]
+        return status, received, json.loads(content) if content else None
 
     async def raw(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
@@ -63,9 +63,9 @@ class Api:
             sent.setdefault("Content-Type", "application/json")
         async with self.session.request(method, self.url(path), data=body, headers=sent) as response:
             content = await response.read()
-            answered = response.headers.copy()
-            request_id = answered.popone("X-Request-ID")
-            return response.status, answered, content.replace(request_id.encode(), b"")
+            received = response.headers.copy()
+            request_id = received.popone("X-Request-ID")
+            return response.status, received, content.replace(request_id.encode(), b"")
 
 
 @asynccontextmanager

@@ -49,10 +49,10 @@ async def test_an_atomic_bulk_is_done_whole_or_says_which_line_failed(api: Api) 
         ({"op": "replace", "id": "a", "data": {}, "if_match": '"other"'}, 412, "precondition_failed"),
         ({"op": "replace", "id": "$", "data": {"$set": 1}}, 422, "unprocessable"),
     ):
-        answered, headers, problem = await bulk(
+        actual, headers, problem = await bulk(
             api, {"op": "replace", "id": "c", "data": {}}, broken, query="?atomic=true"
         )
-        assert (answered, problem["code"], problem["line"]) == (status, code, 2)
+        assert (actual, problem["code"], problem["line"]) == (status, code, 2)
         assert (
             headers["Content-Type"].startswith("application/problem+json") and "line 2" in problem["detail"]
         )
@@ -85,11 +85,11 @@ async def test_a_line_does_the_same_in_a_bulk_that_is_large_as_a_whole(api: Api)
         assert (await api("PUT", f"/{name}", settings))[0] == 201
         raw = ndjson(*lines).replace(b"\n", b" " * pad + b"\n")
         assert is_light(raw) != bool(pad)
-        status, _, told = await api("POST", f"/{name}/bulk", raw, NDJSON)
-        assert status == 200, told
+        status, _, received = await api("POST", f"/{name}/bulk", raw, NDJSON)
+        assert status == 200, received
         pages = [await api("GET", f"/{name}/?{query}") for query in ("sort=n", "filter=" + quote('{"n":7}'))]
         items = [[cut(item) for item in page[2]["items"]] for page in pages]
-        found.append(([(one["status"], one.get("error")) for one in told], items))
+        found.append(([(one["status"], one.get("error")) for one in received], items))
     assert found[0] == found[1]
     statuses = [status for status, _ in found[0][0]]
     assert statuses == [201, 422, 409, 201, 200, 200, 409, 422, 404, 422, 201, 404]
@@ -137,12 +137,12 @@ async def test_a_line_that_is_no_operation_stands_for_itself(
     api: Api, line: bytes, status: int, pointer: str | None
 ) -> None:
     good = ndjson({"op": "replace", "id": "good", "data": {}})
-    answered, _, lines = await api("POST", "/orders/bulk", line + b"\n\n" + good, NDJSON)
-    assert (answered, lines[0]["status"], lines[1]["status"]) == (200, status, 201)
+    actual, _, lines = await api("POST", "/orders/bulk", line + b"\n\n" + good, NDJSON)
+    assert (actual, lines[0]["status"], lines[1]["status"]) == (200, status, 201)
     if pointer is not None:
         assert [error["pointer"] for error in lines[0]["error"]["errors"]] == [pointer]
-    answered, _, problem = await api("POST", "/orders/bulk?atomic=true", good + line, NDJSON)
-    assert (answered, problem["line"]) == (status, 2)
+    actual, _, problem = await api("POST", "/orders/bulk?atomic=true", good + line, NDJSON)
+    assert (actual, problem["line"]) == (status, 2)
     assert [item["id"] for item in (await api("GET", "/orders/"))[2]["items"]] == ["good"]
 
 

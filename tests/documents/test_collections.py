@@ -118,8 +118,8 @@ async def test_settings_that_cannot_be_are_pointed_at_and_change_nothing(
 ) -> None:
     before = (await api("PUT", "/users", SETTINGS))[2]
     for method, headers in (("PUT", {}), ("PATCH", MERGE)):
-        answered, _, problem = await api(method, "/users", body, headers)
-        assert answered == status, problem
+        actual, _, problem = await api(method, "/users", body, headers)
+        assert actual == status, problem
         if pointer is not None:
             assert [error["pointer"] for error in problem["errors"]] == [pointer]
     assert (await api("GET", "/users"))[2] == before

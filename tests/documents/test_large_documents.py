@@ -79,8 +79,8 @@ async def test_what_is_wrong_with_a_large_body_is_told(
     tmp_path: Path, extra: dict[str, Any], pointer: str
 ) -> None:
     async with serving(tmp_path, body_limit="10MiB") as api:
-        told = await api("PUT", "/c/x", {**MANY, **extra})
-        assert (told[0], told[2]["errors"][0]["pointer"]) == (422, pointer)
+        received = await api("PUT", "/c/x", {**MANY, **extra})
+        assert (received[0], received[2]["errors"][0]["pointer"]) == (422, pointer)
         assert (await api("PUT", "/c/x", json.dumps(MANY).encode()[:-1]))[0] == 400
 
 
@@ -96,14 +96,15 @@ async def test_large_lines_of_bulks_and_imports(tmp_path: Path) -> None:
             {"op": "replace", "id": "a", "data": {**MANY, "$x": 1}},
             {"op": "delete", "id": "a"},
         ]
-        status, _, told = await api("POST", "/c/bulk", ndjson(*operations), NDJSON)
-        assert (status, [one["status"] for one in told]) == (200, [201, 201, 200, 200, 200, 422, 422, 204])
-        assert [told[at]["error"]["errors"][0]["pointer"] for at in (5, 6)] == ["/data/id", "/data/$x"]
+        status, _, received = await api("POST", "/c/bulk", ndjson(*operations), NDJSON)
+        statuses = [one["status"] for one in received]
+        assert (status, statuses) == (200, [201, 201, 200, 200, 200, 422, 422, 204])
+        assert [received[at]["error"]["errors"][0]["pointer"] for at in (5, 6)] == ["/data/id", "/data/$x"]
         body = ndjson({"id": "a", **MANY}, MANY, {"id": 1, **MANY})
-        status, _, told = await api("POST", "/c/import", body, NDJSON)
-        assert (told[-1]["created"], told[-1]["failed"]) == (2, 1)
-        status, _, told = await api("POST", "/c/import", ndjson({"id": "b", **BIG}), NDJSON)
-        assert told[-1]["created"] == 1
+        status, _, received = await api("POST", "/c/import", body, NDJSON)
+        assert (received[-1]["created"], received[-1]["failed"]) == (2, 1)
+        status, _, received = await api("POST", "/c/import", ndjson({"id": "b", **BIG}), NDJSON)
+        assert received[-1]["created"] == 1
         assert (await api("GET", "/c/b"))[2] == {"id": "b", **BIG}
 
 

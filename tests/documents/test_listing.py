@@ -126,8 +126,8 @@ async def test_a_query_in_a_body_that_is_not_understood_is_pointed_at(
     api: Api, body: Any, status: int, pointer: str | None
 ) -> None:
     for method, path in (("QUERY", "/orders/"), ("POST", "/orders/query")):
-        answered, _, problem = await api(method, path, body)
-        assert answered == status
+        actual, _, problem = await api(method, path, body)
+        assert actual == status
         if pointer is not None:
             assert [error["pointer"] for error in problem["errors"]] == [pointer]
 

@@ -52,9 +52,9 @@ async def test_put_makes_and_then_replaces(api: Api) -> None:
 async def test_patch_merges(api: Api) -> None:
     await api("PUT", "/orders/x", {"a": {"b": 1, "c": 2}, "d": 1})
     for headers in (MERGE, {"Content-Type": "application/json; charset=UTF-8"}):
-        status, answered, document = await api("PATCH", "/orders/x", {"a": {"b": None}}, headers)
+        status, received, document = await api("PATCH", "/orders/x", {"a": {"b": None}}, headers)
         assert (status, document) == (200, {"id": "x", "a": {"c": 2}, "d": 1})
-        assert (await api("GET", "/orders/x"))[1]["ETag"] == answered["ETag"]
+        assert (await api("GET", "/orders/x"))[1]["ETag"] == received["ETag"]
 
 
 async def test_delete_leaves_nothing(api: Api) -> None:
@@ -227,10 +227,10 @@ async def test_other_content_is_415_with_what_is_accepted(api: Api, headers: dic
         ("PUT", "/orders/x", "Accept"),
         ("PATCH", "/orders/x", "Accept-Patch"),
     ):
-        status, answered, problem = await api(method, path, {}, headers)
+        status, received, problem = await api(method, path, {}, headers)
         assert (status, problem["code"]) == (415, "unsupported_media_type")
-        assert "application/json" in answered[name]
-        assert ("application/merge-patch+json" in answered[name]) is (method == "PATCH")
+        assert "application/json" in received[name]
+        assert ("application/merge-patch+json" in received[name]) is (method == "PATCH")
 
 
 async def test_a_merge_patch_is_no_document(api: Api) -> None:
@@ -255,8 +255,8 @@ async def test_bad_bodies_are_clear_and_change_nothing(
     await api("PUT", "/orders/x", {"a": 1})
     writes = (("POST", "/new/", {}), ("PUT", "/orders/x", {}), ("PATCH", "/orders/x", MERGE))
     for method, path, headers in writes:
-        answered, _, problem = await api(method, path, body, headers)
-        assert answered == status and problem["detail"]
+        actual, _, problem = await api(method, path, body, headers)
+        assert actual == status and problem["detail"]
         if pointer is not None:
             assert [error["pointer"] for error in problem["errors"]] == [pointer]
     assert (await api("GET", "/orders/x"))[2] == {"id": "x", "a": 1}

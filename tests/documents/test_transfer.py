@@ -101,10 +101,10 @@ async def test_an_import_that_ends_early_tells_where_to_go_on(api: Api, monkeypa
         return await bulk(self, *args, **more)
 
     monkeypatch.setattr(SQLiteTenantStore, "bulk", failing)
-    status, _, told = await api("POST", "/orders/import", lines(), NDJSON)
-    assert status == 200 and told[-1]["done"] is False
-    assert (told[-1]["lines"], told[-1]["created"]) == (200, 200)
-    assert told[-1]["error"]["code"] == "store_unavailable"
+    status, _, received = await api("POST", "/orders/import", lines(), NDJSON)
+    assert status == 200 and received[-1]["done"] is False
+    assert (received[-1]["lines"], received[-1]["created"]) == (200, 200)
+    assert received[-1]["error"]["code"] == "store_unavailable"
     assert len((await api("GET", "/orders/?limit=1000"))[2]["items"]) == 200
 
 

@@ -50,15 +50,15 @@ async def test_a_json_patch_that_cannot_be_done_changes_nothing(
     api: Api, patch: Any, status: int, code: str
 ) -> None:
     before = await api("PUT", "/orders/x", {"a": 1})
-    answered, _, problem = await api("PATCH", "/orders/x", patch, JSON_PATCH)
-    assert (answered, problem["code"]) == (status, code) and problem["detail"]
+    actual, _, problem = await api("PATCH", "/orders/x", patch, JSON_PATCH)
+    assert (actual, problem["code"]) == (status, code) and problem["detail"]
     if status == 422:
         assert all("pointer" in error for error in problem["errors"])
     after = await api("GET", "/orders/x")
     assert (after[1]["ETag"], after[2]) == (before[1]["ETag"], before[2])
 
 
-# --- what is answered ----------------------------------------------------------------------------
+# --- what is returned ----------------------------------------------------------------------------
 
 
 async def test_who_prefers_little_gets_the_tag_and_the_place(api: Api) -> None:

@@ -67,11 +67,11 @@ def bodies(value: str) -> list[tuple[str, str, str, dict[str, str]]]:
 async def test_a_value_in_any_place_of_a_body_is_taken_or_refused_clearly(api: Api, kind: str) -> None:
     await api("PUT", "/orders/x", {"a": 1})
     for method, path, body, headers in bodies(VALUES[kind]):
-        status, answered, problem = await api(method, path, body.encode(), headers)
+        status, received, problem = await api(method, path, body.encode(), headers)
         where = (method, path, body[:100], problem)
         assert status < 500, where
         if status >= 400:
-            assert answered["Content-Type"].startswith("application/problem+json"), where
+            assert received["Content-Type"].startswith("application/problem+json"), where
             assert problem["detail"] and problem["code"] != "internal", where
             errors = problem.get("errors", ())
             assert all(e["detail"] and (e["pointer"] == "" or e["pointer"][0] == "/") for e in errors), where

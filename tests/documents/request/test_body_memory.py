@@ -146,8 +146,8 @@ async def test_an_import_of_any_size_takes_what_a_batch_takes(tmp_path: Path) ->
             for number in range(400):
                 yield json.dumps({"id": str(number), "text": "x" * 20_000}).encode() + b"\n"
 
-        status, _, told = await api("POST", "/c/import", lines(), NDJSON)  # 8 MB
-        assert (status, told[-1]["done"], told[-1]["created"]) == (200, True, 400)
+        status, _, received = await api("POST", "/c/import", lines(), NDJSON)  # 8 MB
+        assert (status, received[-1]["done"], received[-1]["created"]) == (200, True, 400)
         assert api.gateway.documents.memory.used == 0
 
 

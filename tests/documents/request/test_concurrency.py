@@ -26,8 +26,8 @@ async def refused(api: Api) -> list[tuple[int, str]]:
         ("POST", "/c/import", NDJSON),
     ]:
         body = None if method == "GET" else b"{}"
-        status, _, told = await api(method, path, body, headers)
-        found.append((status, told["code"] if isinstance(told, dict) and status >= 400 else ""))
+        status, _, received = await api(method, path, body, headers)
+        found.append((status, received["code"] if isinstance(received, dict) and status >= 400 else ""))
     return found
 
 

@@ -45,9 +45,9 @@ async def began(api: Api, line: str, *headers: str) -> RawClient:
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 20", "Transfer-Encoding: chunked"])
-@pytest.mark.parametrize("whose", ["route", "client"])
-async def test_a_body_must_come_within_the_total_time(tmp_path: Path, framing: str, whose: str) -> None:
-    route, more = (SHORT, []) if whose == "route" else ({}, ["X-Request-Timeout: 0.3"])
+@pytest.mark.parametrize("set_by", ["route", "client"])
+async def test_a_body_must_come_within_the_total_time(tmp_path: Path, framing: str, set_by: str) -> None:
+    route, more = (SHORT, []) if set_by == "route" else ({}, ["X-Request-Timeout: 0.3"])
     async with serving(tmp_path, **route) as api:
         before = monotonic()
         client = await began(api, "PUT /documents/c/x", framing, *more)
@@ -63,9 +63,9 @@ async def test_a_body_must_come_within_the_total_time(tmp_path: Path, framing: s
         client.close()
 
 
-@pytest.mark.parametrize("whose", ["route", "client"])
-async def test_a_write_that_the_store_does_not_do_in_time_is_504(tmp_path: Path, whose: str) -> None:
-    route, headers = (SHORT, None) if whose == "route" else ({}, {"X-Request-Timeout": "0.3"})
+@pytest.mark.parametrize("set_by", ["route", "client"])
+async def test_a_write_that_the_store_does_not_do_in_time_is_504(tmp_path: Path, set_by: str) -> None:
+    route, headers = (SHORT, None) if set_by == "route" else ({}, {"X-Request-Timeout": "0.3"})
     async with serving(tmp_path, **route) as api:
         assert (await api("PUT", "/c/x", {"a": 1}))[0] == 201
         with locked(tmp_path):
@@ -108,8 +108,8 @@ async def test_an_import_may_take_longer_than_the_total_time(tmp_path: Path) -> 
                 yield ndjson({"id": str(number)})
                 await head_start(0.1)
 
-        status, _, told = await api("POST", "/c/import", lines(), NDJSON)
-        assert (status, told[-1]["done"], told[-1]["created"]) == (200, True, 10)
+        status, _, received = await api("POST", "/c/import", lines(), NDJSON)
+        assert (status, received[-1]["done"], received[-1]["created"]) == (200, True, 10)
 
 
 async def test_an_export_may_take_longer_than_the_total_time(tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def test_too_many_branches_are_refused_before_they_are_walked() -> None:
 
 
 def test_what_has_too_many_fields_is_refused_before_any_of_them_is_looked_at() -> None:
-    """The last one, which is wrong, is not told of."""
+    """The last one, which is wrong, is not reported."""
     with pytest.raises(BadRequest) as refused:
         filters.parse_value({"$and": [*({"a": n} for n in range(10_000)), {"$nothing": 1}]})
     assert [error["pointer"] for error in refused.value.extra["errors"]] == [""]

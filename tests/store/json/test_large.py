@@ -97,12 +97,12 @@ def test_what_is_light_is_told_by_its_length_and_by_how_many_values_it_may_have(
 
 @pytest.mark.parametrize("raw", [b"{", b'{"a":1,"a":2}', b'{"$a":1}', b'{"id":"y"}', b"[]", b'{"a":NaN}'])
 def test_a_worker_refuses_what_is_refused_elsewhere(raw: bytes) -> None:
-    told = []
+    received = []
     for parse in (parse_members, large.members_text, large.merge_patch_text):
         with pytest.raises(GatewayError) as refused:
             parse(raw, "x")
-        told.append((refused.value.status, refused.value.detail, refused.value.extra))
-    assert told[0] == told[1] == told[2]
+        received.append((refused.value.status, refused.value.detail, refused.value.extra))
+    assert received[0] == received[1] == received[2]
 
 
 def test_a_line_of_a_bulk_is_cut_into_what_is_small_and_its_text() -> None:

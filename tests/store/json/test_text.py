@@ -109,6 +109,6 @@ def test_a_quoted_string_is_its_json(text: str) -> None:
 @given(moments, moments)
 def test_an_item_of_a_list_tells_both_instants(created: float, modified: float) -> None:
     found = json.loads(representation.item(Document("a", 2, "b", created, modified, '{"c":1}')))
-    told = found.pop("_created"), found.pop("_modified")
-    assert told == (instants.to_text(created), instants.to_text(modified))
+    received = found.pop("_created"), found.pop("_modified")
+    assert received == (instants.to_text(created), instants.to_text(modified))
     assert found == {"id": "a", "_etag": '"b-2"', "c": 1}
