@@ -19,7 +19,7 @@ from gateway.auth.chain import AuthenticationChain
 from gateway.auth.keys import CURSOR_KEY, Keys, ensure_secret, ensure_signing_key
 from gateway.call import Call, Snapshot, Target
 from gateway.config import own_addresses
-from gateway.config.live import ConfigService, Refusal
+from gateway.config.live import LiveConfig, Refusal
 from gateway.core.errors import Draining
 from gateway.core.front_page import FrontPage
 from gateway.core.model import Backend
@@ -129,7 +129,7 @@ class Gateway:
         bodies, self.memory = Budget(config.body_memory), RequestMemory(config.memory)
         self.documents = Documents(self.store, self.feeds, bodies, self.admission.enter)
         told, routing = (self._applied, self._refused), Path(config.routing)
-        self.live = ConfigService(routing, self._target, self.sockets, *told, judge=self._own_addresses)
+        self.live = LiveConfig(routing, self._target, self.sockets, *told, check_backends=self._own_addresses)
         self.life = Life(self._policies())
         slots = public_limits(interpreter.raise_nofile_limit())
         self.listener = Listener(self.life, slots, memory=self.memory)

@@ -36,7 +36,7 @@ def named_by(setting: str, conf: str, path: str) -> Iterator[None]:
             p if p.path or p.line else replace(p, hint=f"{p.hint}; {place} names it")
             for p in refused.problems
         ]
-        raise ConfigRefused(refused.path, items, passing=refused.passing) from None
+        raise ConfigRefused(refused.path, items, transient=refused.transient) from None
     except OSError as error:
         if error.errno is None:
             if type(error) is OSError:

@@ -12,7 +12,7 @@ from gateway.admin import guard
 from gateway.admin.pieces import Members, gathered, json_pieces
 from gateway.admission.admission import Admission
 from gateway.auth.keys import Keys
-from gateway.config.live import ConfigService
+from gateway.config.live import LiveConfig
 from gateway.core.model import Tenant
 from gateway.core.process.listeners import is_loopback
 from gateway.core.process.settings import ProcessConfig
@@ -31,7 +31,7 @@ class View(Protocol):
     ready: bool
     draining: bool
     config: ProcessConfig
-    live: ConfigService
+    live: LiveConfig
     keys: Keys
     health: Health
     metrics: Metrics

@@ -89,7 +89,7 @@ def _compile(path: Path) -> Snapshot:
     return _compile_text(path, read(path))
 
 
-def _compile_text(path: Path, text: str, own: Sequence[own_addresses.Own] = ()) -> Snapshot:
+def _compile_text(path: Path, text: str, own: Sequence[own_addresses.OwnListener] = ()) -> Snapshot:
     """own: the listeners of the process that it is for, to which no backend's address may lead."""
     sockets = socket_folder(".")  # all are of one length
     try:

@@ -27,33 +27,33 @@ from gateway.runtime.periodic import Boundary, PeriodicTask
 from gateway.runtime.watch import QUIET, RESTLESS, Look, Settling, Stamp, is_cut_off, stamp
 
 L = logging.getLogger(__name__)
-POLL = 0.05  # seconds between two looks at the file
-_TRIES = 20  # to read a file that changes while it is read
-# Seconds after which a file that was read is read once more: there are file systems that count time in steps
-# of two seconds, and two edits of one length within such a step leave one stamp.
-_READ_AGAIN = 2.5
-_TRY_AGAIN = 5.0  # seconds after a failure that may pass by itself; each next one waits twice as long
-_TRY_AGAIN_AT_MOST = 300.0
+POLL = 0.05  # seconds between two checks of the file
+_TRIES = 20  # attempts to read a file that changes while it is read
+# Seconds after which a file that was read is read once more: some file systems count time in steps of two
+# seconds, and two edits of one length within such a step leave one stamp.
+_RECHECK = 2.5
+_RETRY = 5.0  # seconds after a transient failure; each next one waits twice as long
+_MAX_RETRY = 300.0
 
 MakeTarget = Callable[[Backend | FrontPage | None], Target]
-Judge = Callable[[Mapping[str, Backend]], list[Problem]]
+BackendCheck = Callable[[Mapping[str, Backend]], list[Problem]]
 
 
 class ConfigRefused(Exception):
-    """A routing config that cannot be used, with all its problems. passing: another try may work although
-    nobody edits the file."""
+    """A routing config that cannot be used, with all its problems. transient: another try may work
+    without an edit."""
 
-    def __init__(self, path: Path, problems: list[Problem], *, passing: bool = False) -> None:
+    def __init__(self, path: Path, problems: list[Problem], *, transient: bool = False) -> None:
         super().__init__(f"{path}: {len(problems)} problem(s)")
         self.path = path
         self.problems = problems
-        self.passing = passing
+        self.transient = transient
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A try to load that changed nothing. at: seconds since the epoch. digest: of the text, "" when it could
-    not be read."""
+    """A reload that failed, and left the live snapshot as it was. at: seconds since the epoch. digest: of the
+    text, "" when it could not be read."""
 
     at: float
     digest: str
@@ -65,33 +65,35 @@ def read(path: Path) -> str:
     try:
         return files.read_text(path, strict_yaml.MAX_BYTES)
     except files.FileUnusable as error:
-        raise ConfigRefused(path, [Problem((), error.reason, error.hint)], passing=error.passing) from None
+        raise ConfigRefused(path, [Problem((), error.reason, error.hint)], transient=error.passing) from None
 
 
 def compile_text(
-    text: str, target: MakeTarget, sockets: str, judge: Judge = lambda backends: []
+    text: str, target: MakeTarget, sockets: str, check_backends: BackendCheck = lambda backends: []
 ) -> Snapshot:
-    """From text to a snapshot, not live yet. judge: the problems that only this process can tell. Raises
-    Problems, each with its line."""
-    return _compile(strict_yaml.parse(text), target, sockets, judge)
+    """From text to a snapshot, not live yet. check_backends: finds the problems that depend on this process.
+    Raises Problems, each with its line."""
+    return _compile_document(strict_yaml.parse(text), target, sockets, check_backends)
 
 
-def _compile(document: YamlDocument, target: MakeTarget, sockets: str, judge: Judge) -> Snapshot:
+def _compile_document(
+    document: YamlDocument, target: MakeTarget, sockets: str, check_backends: BackendCheck
+) -> Snapshot:
     try:
         snapshot = compile_data(document.data, target, sockets)
-        if found := judge(snapshot.backends):
+        if found := check_backends(snapshot.backends):
             raise Problems(found)
     except Problems as problems:
         raise Problems(by_line(map(document.locate, problems.items))) from None
     return snapshot
 
 
-class ConfigService:
+class LiveConfig:
     """Holds the live snapshot and replaces it when the file changes.
 
     on_applied(new, old) runs after each swap, on the loop; old is None the first time, and what it raises
-    then ends the start. on_refused runs after each refusal. Later what they raise is logged: a swap stays.
-    now: a clock that never goes back, in seconds. judge: as of `compile_text`.
+    then ends the start. on_refused runs after each refusal. Later their exceptions are logged: a swap stays.
+    now: a monotonic clock, in seconds. check_backends: as for `compile_text`.
     """
 
     def __init__(
@@ -102,10 +104,10 @@ class ConfigService:
         on_applied: Callable[[Snapshot, Snapshot | None], None] = lambda new, old: None,
         on_refused: Callable[[Refusal], None] = lambda refusal: None,
         now: Callable[[], float] = time.monotonic,
-        judge: Judge = lambda backends: [],
+        check_backends: BackendCheck = lambda backends: [],
     ) -> None:
         self.path = path
-        self._judge = judge
+        self._check_backends = check_backends
         self._target = target
         self._sockets = sockets
         self._on_applied = on_applied
@@ -114,38 +116,39 @@ class ConfigService:
         self._current: Snapshot | None = None
         self._text = ""
         self._settling = Settling(None)
-        self._read = ""  # the digest of what was read last, "" for nothing
+        self._read_digest = ""  # digest of the text read last, "" when it could not be read
         self._cut_off = False
-        self._again_at: float | None = None
-        self._again_after = _TRY_AGAIN
+        self._recheck_at: float | None = None
+        self._retry_after = _RETRY
         self._lock = asyncio.Lock()
         self.refusal: Refusal | None = None
 
     @property
     def current(self) -> Snapshot:
+        """The live snapshot. A request reads it once, and keeps it to its end."""
         assert self._current is not None, "load_first() comes first"
         return self._current
 
     @property
     def text(self) -> str:
-        """The text that is live, to the character."""
+        """The live config's text, to the character."""
         return self._text
 
     def load_first(self) -> None:
-        """Load at the start. Raises ConfigRefused: without a good config nothing begins."""
+        """Load at the start. Raises ConfigRefused: the gateway does not start without a good config."""
         before = stamp(self.path)
         text = read(self.path)
-        self._tell_cut_off(is_cut_off(self.path))
-        self._took(before, text)
+        self._warn_when_cut_off(is_cut_off(self.path))
+        self._mark_read(before, text)
         try:
-            compiled = compile_text(text, self._target, self._sockets, self._judge)
+            compiled = compile_text(text, self._target, self._sockets, self._check_backends)
         except Problems as found:
             raise ConfigRefused(self.path, found.items) from None
         self._on_applied(self._swap(compiled, text), None)
 
     async def reload_when_quiet(self) -> bool:
-        """As `reload`, once the file has been left alone for QUIET seconds: a signal may come while somebody
-        writes. Left to the watch when it is never left alone."""
+        """As `reload`, once the file has not changed for QUIET seconds: a signal may come while it is being
+        written. Left to `watch` when it does not come to rest."""
         deadline = self._now() + RESTLESS
         before = await self._stamp()
         while self._now() < deadline:
@@ -158,10 +161,10 @@ class ConfigService:
         return False
 
     async def reload(self) -> bool:
-        """Load the file now, off the loop, quiet or not. True when the running snapshot is what the file
-        says.
+        """Load the file now, off the loop, even while it changes. True when the live snapshot is that of the
+        file.
 
-        A bug of ours on the way is logged and refuses the file: nothing ends the watch.
+        An exception that nobody expected is logged and refuses the file; the watch goes on.
         """
         async with self._lock:
             with Boundary(f"loading {self.path}"):
@@ -173,17 +176,17 @@ class ConfigService:
     async def _load(self) -> bool:
         digest = ""
         try:
-            text = await self._read_now()
+            text = await self._read_unchanged()
             digest = digest_of(text)
             if digest == self.current.digest:
-                self._undone()
+                self._unchanged()
                 return True
             compiled = await self._compile(text)
         except ConfigRefused as refused:
-            self._failed(digest, refused.problems, passing=refused.passing)
+            self._failed(digest, refused.problems, transient=refused.transient)
             return False
         except Problems as found:
-            self._failed(digest, found.items, passing=isinstance(found, source.NotNow))
+            self._failed(digest, found.items, transient=isinstance(found, source.TransientProblems))
             return False
         old = self.current
         new = self._swap(compiled, text)
@@ -192,27 +195,27 @@ class ConfigService:
         return True
 
     async def _stamp(self) -> Stamp | None:
-        """In a thread: a file system that hangs must not take the event loop with it."""
+        """In a thread: a file system that hangs must not block the event loop."""
         return await threads.run(threads.CONFIG, stamp, self.path)
 
-    async def _read_now(self) -> str:
-        """The text, as it was when nobody wrote it. Raises ConfigRefused."""
+    async def _read_unchanged(self) -> str:
+        """The text, read while the file did not change. Raises ConfigRefused."""
         for _ in range(_TRIES):
             before = await self._stamp()
             try:
                 text = await threads.run(threads.CONFIG, read, self.path)
             except ConfigRefused:
-                self._took(before, None)
+                self._mark_read(before, None)
                 raise
             if await self._stamp() == before:
-                self._tell_cut_off(await threads.run(threads.CONFIG, is_cut_off, self.path))
-                self._took(before, text)
+                self._warn_when_cut_off(await threads.run(threads.CONFIG, is_cut_off, self.path))
+                self._mark_read(before, text)
                 return text
             await asyncio.sleep(POLL)
         problem = Problem((), "it changes while it is read, again and again", "end what writes it")
         raise ConfigRefused(self.path, [problem])
 
-    def _tell_cut_off(self, cut_off: bool) -> None:
+    def _warn_when_cut_off(self, cut_off: bool) -> None:
         if cut_off and not self._cut_off:
             L.warning(
                 "%s was replaced outside of this container, where another file has its name now: no edit is"
@@ -221,17 +224,17 @@ class ConfigService:
             )
         self._cut_off = cut_off
 
-    def _took(self, stamp: Stamp | None, text: str | None) -> None:
+    def _mark_read(self, stamp: Stamp | None, text: str | None) -> None:
         self._settling.take(stamp)
-        self._read = "" if text is None else digest_of(text)
-        self._again_at = None if text is None else self._now() + _READ_AGAIN
+        self._read_digest = "" if text is None else digest_of(text)
+        self._recheck_at = None if text is None else self._now() + _RECHECK
 
     async def watch(self) -> None:
-        """Follow the file until cancelled."""
-        await PeriodicTask(f"watching {self.path}", POLL, self.look).run()
+        """Poll the file until cancelled."""
+        await PeriodicTask(f"watching {self.path}", POLL, self.poll).run()
 
-    async def look(self) -> None:
-        """One look at the file: load it when it changed and has been left alone since (see Settling)."""
+    async def poll(self) -> None:
+        """Check the file once: load it when it has changed and come to rest since."""
         now = self._now()
         seen = await self._stamp()
         match self._settling.look(now, self._now(), seen):
@@ -245,15 +248,15 @@ class ConfigService:
                     now - (began if began is not None else now),
                     self.current.revision,
                 )
-            case Look.SAME if self._again_at is not None and now >= self._again_at:
-                await self._read_again()
+            case Look.SAME if self._recheck_at is not None and now >= self._recheck_at:
+                await self._recheck()
             case _:
                 pass
 
-    async def _read_again(self) -> None:
-        """What the stamp does not tell: whether another text is there, and whether a failure is over."""
-        self._again_at = None
-        if not self._read:
+    async def _recheck(self) -> None:
+        """Find what the stamp does not show: another text under the same stamp, or the end of a failure."""
+        self._recheck_at = None
+        if not self._read_digest:
             await self.reload()
             return
         try:
@@ -261,13 +264,15 @@ class ConfigService:
         except ConfigRefused:
             self._settling.doubt()
         else:
-            if digest_of(text) != self._read:
+            if digest_of(text) != self._read_digest:
                 self._settling.doubt()
 
     async def _compile(self, text: str) -> Snapshot:
-        """As `compile_text`, while requests are served: nothing here holds the loop up for long."""
+        """As `compile_text`, without blocking the loop for long."""
         document = await source.parse_apart(text)
-        return await threads.run(threads.CONFIG, _compile, document, self._target, self._sockets, self._judge)
+        return await threads.run(
+            threads.CONFIG, _compile_document, document, self._target, self._sockets, self._check_backends
+        )
 
     def _swap(self, compiled: Snapshot, text: str) -> Snapshot:
         old = self._current
@@ -277,22 +282,22 @@ class ConfigService:
         L.info("Revision %d of %s is live: %d routes", new.revision, self.path, len(new.table.routes))
         return new
 
-    def _undone(self) -> None:
-        """The file says what is live. Whoever reads the log after a refusal must hear that it is over."""
+    def _unchanged(self) -> None:
+        """The file is as the live revision. After a refusal the log says that it is over."""
         if self.refusal is not None:
             self.refusal = None
             revision = self.current.revision
             L.info("%s is as the live revision %d again: what was refused is undone", self.path, revision)
 
-    def _failed(self, digest: str, problems: list[Problem], *, passing: bool) -> None:
-        if passing:
-            self._read = ""
-            self._again_at = self._now() + self._again_after
-            self._again_after = min(2 * self._again_after, _TRY_AGAIN_AT_MOST)
+    def _failed(self, digest: str, problems: list[Problem], *, transient: bool) -> None:
+        if transient:
+            self._read_digest = ""
+            self._recheck_at = self._now() + self._retry_after
+            self._retry_after = min(2 * self._retry_after, _MAX_RETRY)
             if self.refusal is not None and self.refusal.problems == problems:
-                return  # it was said
+                return  # already logged
         else:
-            self._again_after = _TRY_AGAIN
+            self._retry_after = _RETRY
         self._refuse(digest, problems)
 
     def _refuse(self, digest: str, problems: list[Problem]) -> None:
@@ -305,7 +310,7 @@ class ConfigService:
             self._on_refused(self.refusal)
 
     def status(self) -> dict[str, Any]:
-        """What GET /admin/config shows."""
+        """The JSON of GET /admin/config."""
         current, began = self.current, self._settling.began
         return {
             "path": str(self.path),
@@ -328,17 +333,17 @@ class ConfigService:
 
 
 def digest_of(text: str) -> str:
-    """What tells one text from another."""
+    """SHA-256 of the text, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def as_dict(problem: Problem) -> dict[str, Any]:
-    """A problem as JSON."""
+    """A problem as the admin API and `gateway check --json` show it."""
     return {"path": problem.where, "line": problem.line, "reason": problem.reason, "hint": problem.hint}
 
 
 def describe(path: Path, problems: list[Problem]) -> str:
-    """Problems as text, one a line: file:line, path, reason, hint."""
+    """Problems for the log, one a line: file:line, path, reason, hint."""
     lines = []
     for p in problems:
         at = f"{path}:{p.line}" if p.line else str(path)

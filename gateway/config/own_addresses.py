@@ -1,4 +1,4 @@
-"""Addresses of backends that are this gateway's own: a request to one would come back to it."""
+"""Finds backends whose address is a listener of this gateway: a request to one would come back to it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.problems import Problem
 from gateway.edge.backend import resolver
 
-_PATIENCE = 2.0  # seconds for a name server; one that keeps silent proves nothing
+_LOOKUP_TIMEOUT = 2.0  # seconds; a name that is not resolved by then counts as another host's
 
-# The key that a listener is written under, and its address.
-Own = tuple[str, Listen]
+# The section of gateway.conf that a listener is written in, and its address.
+OwnListener = tuple[str, Listen]
 
 
-def of(config: ProcessConfig, bound: Iterable[Listen] = ()) -> list[Own]:
-    """The listeners of a process; none where requests may come round. bound: the public ones as they were
-    bound, where a port was any free one."""
+def of(config: ProcessConfig, bound: Iterable[Listen] = ()) -> list[OwnListener]:
+    """The listeners of a process; none where requests may loop (via_loops). bound: the public listeners as
+    they were bound, where the config says port 0."""
     if config.via_loops:
         return []
     public = [("[gateway]", listen) for listen in (*config.listen, *bound)]
@@ -29,20 +29,20 @@ def of(config: ProcessConfig, bound: Iterable[Listen] = ()) -> list[Own]:
 
 def problems(
     backends: Mapping[str, Backend],
-    own: Iterable[Own],
+    own: Iterable[OwnListener],
     find: Callable[[str], tuple[str, ...]] = resolver.lookup,
 ) -> list[Problem]:
-    """A problem for each address that leads to one of these listeners. Blocks while names are looked up: only
-    those with the port of a listener are."""
+    """A problem for each address that leads to one of these listeners. find: resolves a name to IP addresses.
+    Blocks while names are resolved, which happens only for addresses with the port of a listener."""
     listeners = list(own)
     found = []
     for name, backend in backends.items():
         for index, address in enumerate(backend.addresses):
             same_port = [one for one in listeners if one[1][1] == address.port and not address.path]
             hosts = _hosts(address.host, find) if same_port else ()
-            for key, listen in same_port:
-                if any(_leads(host, listen, find) for host in hosts):
-                    reason = f"it is this gateway's own address ({key} listen = {text(listen)})"
+            for section, listen in same_port:
+                if any(_leads_to(host, listen, find) for host in hosts):
+                    reason = f"it is this gateway's own address ({section} listen = {text(listen)})"
                     hint = (
                         "write the backend's address; if requests are to come round, set [gateway] via_loops"
                     )
@@ -51,30 +51,30 @@ def problems(
     return found
 
 
-def _leads(host: str, listen: Listen, find: Callable[[str], tuple[str, ...]]) -> bool:
+def _leads_to(host: str, listen: Listen, find: Callable[[str], tuple[str, ...]]) -> bool:
     return any(reaches(host, bound, _is_ours) for bound in _hosts(plain(listen[0]), find))
 
 
 def _hosts(host: str, find: Callable[[str], tuple[str, ...]]) -> tuple[str, ...]:
-    """The addresses of a host, as far as they are told in time."""
+    """The IP addresses of a host; none when they are not resolved in time."""
     if is_address(host):
         return (host,)
-    told: list[tuple[str, ...]] = []
+    resolved: list[tuple[str, ...]] = []
 
-    def ask() -> None:
+    def resolve() -> None:
         try:
-            told.append(find(host))
+            resolved.append(find(host))
         except (OSError, UnicodeError):
             return
 
-    thread = threading.Thread(target=ask, name=f"resolve {host}", daemon=True)
+    thread = threading.Thread(target=resolve, name=f"resolve {host}", daemon=True)
     thread.start()
-    thread.join(_PATIENCE)
-    return told[0] if told else ()
+    thread.join(_LOOKUP_TIMEOUT)
+    return resolved[0] if resolved else ()
 
 
 def _is_ours(host: str) -> bool:
-    """Whether this machine has the address: only such a one can be bound."""
+    """Whether this machine has the IP address: only its own can be bound."""
     try:
         with socket(AF_INET6 if ":" in host else AF_INET, SOCK_DGRAM) as sock:
             sock.bind((host, 0))

@@ -22,12 +22,12 @@ _TIMEOUT = 30.0  # seconds
 _SMALL = 8 * 1024  # characters: 4 ms of a thread cost less than a process
 
 
-class NotNow(Problems):
+class TransientProblems(Problems):
     """The text could not be parsed: another try may work with the same text."""
 
 
 async def parse_apart(text: str) -> YamlDocument:
-    """As `strict_yaml.parse`, without holding the event loop up. Raises NotNow too."""
+    """As `strict_yaml.parse`, without holding the event loop up. Raises TransientProblems too."""
     if len(text) <= _SMALL:
         return await threads.run(threads.CONFIG, strict_yaml.parse, text)
     result = await threads.run(threads.CONFIG, json.loads, await _run_apart(text))
@@ -48,12 +48,16 @@ async def _run_apart(text: str) -> bytes:
         )
     except OSError as error:
         reason = f"it could not be read: no process could be started: {error.strerror}"
-        raise NotNow([Problem((), reason, "free memory or processes; it is tried again")]) from None
+        raise TransientProblems(
+            [Problem((), reason, "free memory or processes; it is tried again")]
+        ) from None
     try:
         async with asyncio.timeout(_TIMEOUT):
             output, _ = await process.communicate(json.dumps(text).encode())
     except TimeoutError:
-        raise NotNow([Problem((), "it could not be read in time", "make the file smaller")]) from None
+        raise TransientProblems(
+            [Problem((), "it could not be read in time", "make the file smaller")]
+        ) from None
     finally:
         if process.returncode is None:
             process.kill()
@@ -62,7 +66,7 @@ async def _run_apart(text: str) -> bytes:
         code = process.returncode
         how = f"exit code {code}" if code > 0 else f"signal {-code}"
         reason = f"it could not be read: the process that reads it ended with {how}"
-        raise NotNow([Problem((), reason, "its message is in the log; memory may be short")])
+        raise TransientProblems([Problem((), reason, "its message is in the log; memory may be short")])
     return output
 
 

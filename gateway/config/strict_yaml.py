@@ -86,7 +86,7 @@ def parse(text: str) -> YamlDocument:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         begin = mark
-        if isinstance(error, yaml.scanner.ScannerError):  # a quote that is not closed is told where it opens
+        if isinstance(error, yaml.scanner.ScannerError):  # an open quote is reported where it opens
             begin = error.context_mark or mark
         hint = _hint(text, [one.line for one in (begin, mark) if one is not None])
         raise _problem(f"it is not YAML: {error.problem}", hint, begin) from None
@@ -215,13 +215,13 @@ def _check_events(text: str) -> None:
     of which the constructors would make any exception), a second document, an alias of nothing or of what
     it stands in; YAMLError when it is not YAML."""
     loader = _Loader(text)
-    events = _Events()
+    check = _EventCheck()
     try:
         while loader.check_event():
-            events.take(cast(yaml.Event, loader.get_event()))
+            check.take(cast(yaml.Event, loader.get_event()))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        if mark is None or not events.too_deep(text[events.end : mark.index]):
+        if mark is None or not check.too_deep(text[check.end : mark.index]):
             raise
         raise _problem(_DEEP, "is it the right file?", mark) from None
 
@@ -253,17 +253,17 @@ _TRAPS = (
 
 
 def _hint(text: str, near: list[int]) -> str:
-    """What people do wrong in lines like those. near: their numbers, from 0; the one before may be it too."""
+    """What is probably wrong in these lines. near: their numbers, from 0; the line before may be it too."""
     conflict = _CONFLICT.search(text)
     if conflict is not None:
         number = len(_LINE_END.findall(text, 0, conflict.start())) + 1
         return f"line {number} marks a conflict of a merge ({conflict[0][:7]}): resolve it"
     lines = _LINE_END.split(text)
-    looked_at = [lines[n] for line in near for n in (line, line - 1) if 0 <= n < len(lines)]
+    candidates = [lines[n] for line in near for n in (line, line - 1) if 0 <= n < len(lines)]
     for pattern, hint in _ANYWHERE:
-        if any(map(pattern.search, looked_at)):
+        if any(map(pattern.search, candidates)):
             return hint
-    for line in looked_at:
+    for line in candidates:
         for pattern, hint in _TRAPS:
             if pattern.search(line):
                 return hint
@@ -273,18 +273,17 @@ def _hint(text: str, near: list[int]) -> str:
 _DEEP = f"it is nested too deep: more than {MAX_DEPTH} levels"
 
 
-class _Events:
-    """What has been read of a text, event by event. end: where the last of them ended in it."""
+class _EventCheck:
+    """Checks a text event by event. end: the index in it where the last event ended."""
 
     def __init__(self) -> None:
         self.end = 0
-        self._open: list[
-            str | None
-        ] = []  # the anchors, if they have one, of the mappings and lists that are open
+        self._open: list[str | None] = []  # the anchor, if any, of each mapping and list that is open
         self._anchors: set[str] = set()
         self._documents = 0
 
     def take(self, event: yaml.Event) -> None:
+        """Check the next event. Raises Problems."""
         self.end = event.end_mark.index if event.end_mark else 0
         if isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
@@ -320,9 +319,9 @@ class _Events:
                 raise _problem(_DEEP, "is it the right file?", event.start_mark)
 
     def too_deep(self, ahead: str) -> bool:
-        """Whether what could not be read is nested too deep, with the brackets of the text `ahead` of the
-        last event. libyaml has a limit of its own, and looks ahead: it may stop there before it has told of
-        one bracket. Which error that is only its sentence says, which is another one in every version."""
+        """Whether the text that libyaml failed on is nested too deep. ahead: the text behind the last event.
+        libyaml has a limit of its own and reads ahead: it may fail before it has reported one bracket. Its
+        message differs from version to version, so the brackets are counted here."""
         depth = len(self._open)
         for bracket in _BRACKETS.findall(ahead):
             depth += 1 if bracket in "[{" else -1
@@ -335,5 +334,5 @@ _BRACKETS = re.compile(r"[\[\]{}]")
 
 
 def _problem(reason: str, hint: str, mark: Any) -> Problems:
-    """mark: yaml's, of which there are two kinds, or None; where in the text it is."""
+    """One problem at a mark of yaml (of which there are two types), or None for no line."""
     return Problems([Problem((), reason, hint, mark.line + 1 if mark else 0)])

@@ -18,7 +18,7 @@ import pytest
 
 from gateway.call import Snapshot
 from gateway.config import source
-from gateway.config.live import POLL, ConfigRefused, ConfigService, Refusal, describe
+from gateway.config.live import POLL, ConfigRefused, LiveConfig, Refusal, describe
 from gateway.core.routing.problems import Problem
 from gateway.runtime import files
 from gateway.runtime.watch import QUIET, RESTLESS, Look, Settling
@@ -41,7 +41,7 @@ class Setting:
         self.clock = 1000.0
         self.applied: list[tuple[Snapshot, Snapshot | None]] = []
         self.refused: list[Refusal] = []
-        self.live = ConfigService(
+        self.live = LiveConfig(
             self.path,
             lambda backend: NOWHERE,
             "/sockets",
@@ -56,7 +56,7 @@ class Setting:
 
     def on_a_clock(self) -> None:
         """A service whose time passes in `looks` alone."""
-        self.live = ConfigService(
+        self.live = LiveConfig(
             self.path,
             lambda backend: NOWHERE,
             "/sockets",
@@ -71,7 +71,7 @@ class Setting:
         """The looks of a watch in this time."""
         for _ in range(round(seconds / POLL)):
             self.clock += POLL
-            await self.live.look()
+            await self.live.poll()
 
     def write(self, content: str) -> None:
         """In place, at a time that no write had before: some file systems count in coarse steps."""
@@ -121,7 +121,7 @@ def test_without_a_good_config_nothing_begins(tmp_path: Path, content: bytes | N
     path = tmp_path / "routing.yaml"
     if content is not None:
         path.write_bytes(content)
-    live = ConfigService(path, lambda backend: NOWHERE, "")
+    live = LiveConfig(path, lambda backend: NOWHERE, "")
     with pytest.raises(ConfigRefused) as caught:
         live.load_first()
     assert caught.value.path == path
@@ -262,7 +262,7 @@ async def test_what_is_no_regular_file_is_refused_by_its_kind_and_the_watch_goes
     ((problem,),) = [refusal.problems for refusal in setting.refused]
     assert kind in problem.reason and problem.hint
     with pytest.raises(ConfigRefused):
-        ConfigService(setting.path, lambda backend: NOWHERE, "").load_first()
+        LiveConfig(setting.path, lambda backend: NOWHERE, "").load_first()
     if setting.path.is_dir():
         setting.path.rmdir()
     setting.path.unlink(missing_ok=True)
@@ -318,7 +318,7 @@ async def test_a_failure_that_passes_by_itself_is_tried_again_and_said_once(
 
     def no_descriptors(path: Path) -> str:
         problem = Problem((), "it cannot be read: too many open files", "end some")
-        raise ConfigRefused(path, [problem], passing=True)
+        raise ConfigRefused(path, [problem], transient=True)
 
     setting.on_a_clock()
     with monkeypatch.context() as broken:
@@ -399,7 +399,7 @@ async def test_a_listener_that_raises_neither_undoes_a_swap_nor_ends_the_watch(
 
     path = tmp_path / "routing.yaml"
     path.write_text(text("a"))
-    live = ConfigService(path, lambda backend: NOWHERE, "", lambda new, old: old and raising(), raising)
+    live = LiveConfig(path, lambda backend: NOWHERE, "", lambda new, old: old and raising(), raising)
     live.load_first()
     path.write_text(text("b"))
     assert await live.reload()
@@ -419,7 +419,7 @@ def test_a_listener_that_raises_at_the_first_load_ends_the_start(tmp_path: Path)
     path = tmp_path / "routing.yaml"
     path.write_text(text("a"))
     with pytest.raises(LookupError):
-        ConfigService(path, lambda backend: NOWHERE, "", raising).load_first()
+        LiveConfig(path, lambda backend: NOWHERE, "", raising).load_first()
 
 
 async def test_a_file_that_is_still_being_written_is_not_read(setting: Setting) -> None:

@@ -15,7 +15,7 @@ import yaml
 
 from gateway.admission import admission
 from gateway.admission.admission import Admission
-from gateway.config.live import ConfigService
+from gateway.config.live import LiveConfig
 from gateway.core.model import Address, Backend
 from gateway.core.policy.circuit import HealthRule
 from gateway.edge.backend import pool
@@ -386,16 +386,16 @@ async def test_probes_and_ticks_go_on_with_the_next_backend(monkeypatch: pytest.
 
 
 async def test_the_watch_of_the_config_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    service = ConfigService(tmp_path / "routing.yaml", cast(Any, None), "")
-    looks: list[int] = []
+    service = LiveConfig(tmp_path / "routing.yaml", cast(Any, None), "")
+    polls: list[int] = []
 
-    async def look() -> None:
-        looks.append(1)
+    async def poll() -> None:
+        polls.append(1)
         raise Bug
 
-    monkeypatch.setattr(service, "look", look)
+    monkeypatch.setattr(service, "poll", poll)
     watch = asyncio.create_task(service.watch())
-    await eventually(lambda: len(looks) > 2)
+    await eventually(lambda: len(polls) > 2)
     watch.cancel()
     await asyncio.gather(watch, return_exceptions=True)
 
