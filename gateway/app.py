@@ -25,6 +25,7 @@ from gateway.core.front_page import FrontPage
 from gateway.core.model import Backend
 from gateway.core.openmetrics import Gauge
 from gateway.core.policy.budget import Budget
+from gateway.core.policy.retry import RetryBudgets
 from gateway.core.process.command_line import Command
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.problems import Problem
@@ -43,7 +44,6 @@ from gateway.health.probes import Probes
 from gateway.life import Life, Policies
 from gateway.limits.quotas import Quotas
 from gateway.limits.rates import Limits
-from gateway.limits.retries import Retries
 from gateway.process import interpreter, lock
 from gateway.process.child import ChildSpec
 from gateway.process.drain import Drain
@@ -116,7 +116,7 @@ class Gateway:
             share=config.share, usable=self.health.usable, unavailable=self.health.unavailable
         )
         self.probes = Probes(self.health, self.admission, self.pools)
-        self.retries = Retries()
+        self.retries = RetryBudgets()
         self.quotas = Quotas(data / "quotas.sqlite", wall)
         self.limits = Limits(self.quotas, now)
         self.keys = Keys(Path(config.keys), config.tokens, self.metrics.token)

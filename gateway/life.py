@@ -27,6 +27,7 @@ from gateway.core.http import paths
 from gateway.core.http import request_target as target
 from gateway.core.http.head import Head
 from gateway.core.http.request_reader import Request
+from gateway.core.methods import KNOWN
 from gateway.core.model import Identity
 from gateway.core.policy import access, tenancy
 from gateway.core.policy.client_address import client_key
@@ -253,7 +254,7 @@ class Life:
             if call.head.via:
                 self._policies.check_via(call.head.via)
             self._match(call, call.method)
-            if call.method not in target.KNOWN and call.route is not None:
+            if call.method not in KNOWN and call.route is not None:
                 _require_listed(call.route, call.method)
         except GatewayError as error:
             if call.route is None and isinstance(error, BadRequest | LoopDetected):

@@ -25,6 +25,7 @@ from gateway.core.errors import GatewayError, UnsupportedMediaType
 from gateway.core.http.head import Head
 from gateway.core.http.hops import Via
 from gateway.core.http.request_reader import Request, RequestReader
+from gateway.core.methods import WITHOUT_BODY
 from gateway.core.model import MANAGE, Identity, Route, TenantId
 from gateway.core.policy.budget import Budget
 from gateway.core.policy.limits import Rate
@@ -315,7 +316,7 @@ def _limits(call: Call, route: Route[Any]) -> Iterator[tuple[str, str]]:
 
 
 def _has_body(method: str, head: Head) -> bool:
-    return method not in ("GET", "HEAD", "DELETE", "OPTIONS") or head.length > 0
+    return method not in WITHOUT_BODY or head.length > 0
 
 
 def _rate(rate: Rate) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from gateway.core import methods
 from gateway.core.policy.circuit import PASSIVE, HealthRule
 from gateway.core.policy.limits import Rate
 
@@ -21,7 +22,6 @@ T = TypeVar("T")
 TENANT_PATTERN = r"[a-z0-9][a-z0-9-]{0,62}"
 _tenant = re.compile(TENANT_PATTERN)
 
-READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "QUERY"})
 MANAGE = "manage"
 
 
@@ -228,7 +228,7 @@ class Route(Generic[T]):
             own = self.method_scopes.get("GET")
         if own is not None:
             return own
-        return self.read_scopes if method in READ_METHODS else self.write_scopes
+        return self.read_scopes if method in methods.SAFE else self.write_scopes
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from aiohttp import hdrs, web
 from gateway.call import Call
 from gateway.core.errors import MethodNotAllowed, NotFound
 from gateway.core.http import paths
+from gateway.core.methods import SAFE
 from gateway.core.model import Tenant
 from gateway.core.policy.budget import Budget, Held
 from gateway.documents import bulk, collections, document, listing
@@ -228,4 +229,4 @@ def _quota(tenant: Tenant) -> Quota:
 
 def _only_reads(method: str, segments: list[str]) -> bool:
     """Whether nothing is written, so that the call may end when its client leaves; see run_to_end."""
-    return method in _READS or method == "QUERY" or segments[1:] == ["query"]
+    return method in SAFE or segments[1:] == ["query"]

@@ -1,1 +1,1 @@
-"""Rates, quotas and budgets of retries, live."""
+"""Rates and quotas, live."""

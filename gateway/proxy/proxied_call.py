@@ -12,6 +12,7 @@ from gateway.call import Call, Client
 from gateway.core.errors import BackendReset, GatewayError, InternalError, RequestTimeout
 from gateway.core.http.hops import Via
 from gateway.core.http.response_head import ResponseHead
+from gateway.core.methods import SAFE
 from gateway.core.model import Address, Backend, Timeouts
 from gateway.core.policy.circuit import Failure
 from gateway.edge.backend.connection import Connection
@@ -263,7 +264,7 @@ class ProxiedCall:
         if exchange is None or exchange.done:
             return
         head: ResponseHead | None = exchange.head
-        cancellable = not self.relay.threaded and self.call.method in ("GET", "HEAD")
+        cancellable = not self.relay.threaded and self.call.method in SAFE
         if cancellable or not exchange.sent or (head is not None and head.stream):
             exchange.abort()
         else:

@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 from gateway.core.errors import BackendReset, GatewayError
 from gateway.core.model import Address
+from gateway.core.policy.retry import RetryBudgets
 from gateway.edge.backend.connection import Connection
 from gateway.edge.backend.pool import Pool
 from gateway.proxy.proxied_call import ProxiedCall, Seat
-
-
-class Retries(Protocol):
-    """The budget of retries of each backend, by its name."""
-
-    def deposit(self, backend: str) -> None:
-        """A request was sent: a part of a retry is added to the budget."""
-        ...
-
-    def withdraw(self, backend: str) -> bool:
-        """Take a retry from the budget; False when there is none."""
-        ...
-
-    def refund(self, backend: str) -> None:
-        """A retry was not made."""
-        ...
 
 
 class Retry:
@@ -40,7 +24,7 @@ class Retry:
         self,
         proxied: ProxiedCall,
         backend: str,
-        retries: Retries,
+        retries: RetryBudgets,
         reach: Callable[[Address], Awaitable[tuple[Seat, Pool, Connection]]],
         send: Callable[[Connection], object],
     ) -> None:

@@ -18,8 +18,10 @@ from gateway.call import Call
 from gateway.core.errors import BackendUnavailable, BadRequest, GatewayError
 from gateway.core.http import request_target
 from gateway.core.http.hops import Via, hops_left
+from gateway.core.methods import IDEMPOTENT
 from gateway.core.model import Address, Backend, Timeouts
-from gateway.core.policy import deadline, retry
+from gateway.core.policy import deadline
+from gateway.core.policy.retry import RetryBudgets
 from gateway.edge.backend import faults
 from gateway.edge.backend.connection import Connection
 from gateway.edge.backend.exchange import Exchange
@@ -31,10 +33,8 @@ from gateway.edge.spool import Spool, Spools
 from gateway.edge.websocket.tunnel import Tunnels
 from gateway.proxy.proxied_call import Health, ProxiedCall, Seat
 from gateway.proxy.request import Requests
-from gateway.proxy.retry import Retries, Retry
+from gateway.proxy.retry import Retry
 from gateway.proxy.websocket import Handshake, asked
-
-_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "QUERY"})
 
 
 class MovingSeat(Seat, Protocol):
@@ -82,7 +82,7 @@ class Proxy:
         admission: Admission,
         health: Health,
         tunnels: Tunnels,
-        retries: Retries,
+        retries: RetryBudgets,
         via: Via,
         lifetimes: Lifetimes,
         spools: Spools,
@@ -116,7 +116,7 @@ class Proxy:
         try:
             if self._health.is_closed(seat.address):  # else it is a trial
                 pool = self._pools.of(seat.address, backend.reuse_idle)
-                connection = pool.take(fresh=call.method not in _IDEMPOTENT)
+                connection = pool.take(fresh=call.method not in IDEMPOTENT)
             if connection is not None:
                 request = self._requests.whole(call, route.timeouts.total)
                 proxied = self._proxied(call, seat, pool)
@@ -208,7 +208,7 @@ class Proxy:
         assert call.route is not None
         if call.content is None:
             return False  # it came whole
-        return self._backend.threaded or (call.route.retry and call.method in retry.METHODS)
+        return self._backend.threaded or (call.route.retry and call.method in IDEMPOTENT)
 
     async def _get_there(
         self, call: Call, spool: Spool, timeouts: Timeouts, stream: bool
@@ -279,7 +279,7 @@ class Proxy:
                     continue
                 self._health.end_trial(before, call)  # a trial that it may have had there is another's
             pool = self._pools.of(address, backend.reuse_idle)
-            warm = pool.take(fresh=call.method not in _IDEMPOTENT) if failed is None else None
+            warm = pool.take(fresh=call.method not in IDEMPOTENT) if failed is None else None
             time, began = _left(call, timeouts, timeouts.connect), perf_counter()
             try:
                 return pool, warm or await pool.connect(time)
@@ -298,7 +298,7 @@ class Proxy:
         """`send` is called again should the backend reset the connection before any byte of a response."""
         name = self._backend.name
         self._retries.deposit(name)
-        if call.method in retry.METHODS:
+        if call.method in IDEMPOTENT:
             proxied.retry = Retry(proxied, name, self._retries, partial(self._reach, call, timeouts), send)
 
     def _start(

@@ -19,6 +19,7 @@ from gateway.core.model import Address
 from gateway.core.model import Backend as ModelBackend
 from gateway.core.policy import retry
 from gateway.core.policy.circuit import HealthRule
+from gateway.core.policy.retry import RetryBudgets
 from gateway.edge.backend.exchange import Exchange
 from gateway.edge.backend.pool import Pool, Pools
 from gateway.edge.client.connection import ClientConnection
@@ -27,7 +28,6 @@ from gateway.edge.spool import Spool
 from gateway.edge.websocket.tunnel import Tunnel, Tunnels
 from gateway.health.circuits import Health
 from gateway.health.probes import Probes
-from gateway.limits.retries import Retries
 from gateway.proxy import websocket
 from gateway.proxy.proxied_call import ProxiedCall
 from gateway.proxy.request import Requests
@@ -143,7 +143,7 @@ DIRECT = [
     (Proxy, "_proxied"),
     (Relay, "__init__"),
     (Proxy, "_allow_retry"),
-    (Retries, "deposit"),
+    (RetryBudgets, "deposit"),
     (ProxiedCall, "start"),
     (Exchange, "__init__"),
     (Pools, "watch"),
@@ -313,14 +313,14 @@ async def test_a_retry_that_fails_by_a_bug_keeps_nothing(
         assert await ask(gateway) == "200"
         await eventually(lambda: gateway.admission.in_use() == {"app": 0})
         before = gateway.retries._budgets["app"]
-        withdraw = Retries.withdraw
+        withdraw = RetryBudgets.withdraw
         done: list[list[int]] = []
 
-        def withdraws(self: Retries, backend: str) -> bool:
+        def withdraws(self: RetryBudgets, backend: str) -> bool:
             done.append(breaks(monkeypatch, owner, name))
             return withdraw(self, backend)
 
-        monkeypatch.setattr(Retries, "withdraw", withdraws)
+        monkeypatch.setattr(RetryBudgets, "withdraw", withdraws)
         assert await ask(gateway, "/svc/reset") in ("500", "502", "")
         assert done and done[0]
         await check_nothing_is_held(gateway)

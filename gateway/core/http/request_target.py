@@ -9,6 +9,7 @@ from ipaddress import IPv6Address
 
 from gateway.core.errors import BadRequest, MethodNotAllowed, NotImplementedByGateway
 from gateway.core.http import paths
+from gateway.core.methods import KNOWN
 
 _authority = re.compile(
     r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9.])?|\[[0-9A-Fa-f:.]{2,45}\])"
@@ -16,17 +17,8 @@ _authority = re.compile(
 ).fullmatch
 _absolute = re.compile(r"(https?)://([^/?#]+)(.*)", re.IGNORECASE | re.DOTALL).fullmatch
 _query = re.compile(r"[^\x00-\x20\x7f]*").fullmatch
-_COMMON = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "QUERY"})
 _method = re.compile(r"[A-Z][A-Z0-9-]{0,31}").fullmatch
-# The IANA registry of HTTP methods, and what caches and devices use beside it. Of any other one it is not
-# known what it does: it takes a route that lists it.
-_RARE = """
-    ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT COPY LABEL LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL
-    MKREDIRECTREF MKWORKSPACE MOVE NOTIFY ORDERPATCH PROPFIND PROPPATCH PURGE REBIND REPORT SEARCH SOURCE
-    SUBSCRIBE UNBIND UNCHECKOUT UNLINK UNLOCK UNSUBSCRIBE UPDATE UPDATEREDIRECTREF VERSION-CONTROL
-"""
 _LIKELY_SEGMENTS = 32  # what is below them is one
-KNOWN = _COMMON | frozenset(_RARE.split())
 
 
 def host_of(authority: str) -> str:
@@ -72,7 +64,7 @@ def resolve(method: str, target: str, hosts: Sequence[str]) -> tuple[str, str, s
     takes the other one would serve another host than was matched. The path `*` is given only for OPTIONS.
     Raises BadRequest, NotImplementedByGateway (CONNECT), MethodNotAllowed (TRACE).
     """
-    if method not in _COMMON:
+    if method not in KNOWN:
         _check_method(method)
     if len(hosts) != 1:
         raise BadRequest("A request has exactly one Host header.", close=True)

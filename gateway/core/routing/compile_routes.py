@@ -12,9 +12,8 @@ from typing import TypeVar
 
 from gateway.core.errors import BadRequest
 from gateway.core.http import paths
-from gateway.core.model import MANAGE, READ_METHODS, Backend, CorsRule, Route, Timeouts, WebSocketRule
-from gateway.core.policy import retry
-from gateway.core.routing.names import METHODS
+from gateway.core.methods import COMMON, IDEMPOTENT, SAFE
+from gateway.core.model import MANAGE, Backend, CorsRule, Route, Timeouts, WebSocketRule
 from gateway.core.routing.problems import Problem
 from gateway.core.routing.settings import CorsSettings, RouteSettings, TimeoutSettings
 from gateway.core.routing.table import compile_pattern
@@ -28,7 +27,7 @@ _METRIC_WORDS = frozenset({"none", "other"})  # what the metrics call a route th
 _SCOPE_WORDS = frozenset({"read", "write", MANAGE})
 _MANAGING = frozenset({"PUT", "PATCH", "DELETE"})  # methods that change a collection's settings
 # Others count only where the route lists them: a misspelt DELTE would leave DELETE without its scope.
-_METHODS = frozenset(METHODS)
+_METHODS = frozenset(COMMON)
 # What concerns how a backend is talked to. The store is in this process: there is nothing to connect to, to
 # wait for, or to pass on.
 _OF_BACKENDS = {
@@ -190,7 +189,7 @@ def _scope_hint(word: str) -> str:
 def _open_to_any_token(written: RouteSettings) -> Iterator[Problem]:
     """A route that names scopes for one kind of method and forgets the other: it fails closed."""
     for word, reads in (("read", True), ("write", False)):
-        takes = [m for m in written.methods if (m in READ_METHODS) is reads and m not in written.scopes]
+        takes = [m for m in written.methods if (m in SAFE) is reads and m not in written.scopes]
         if written.scopes and word not in written.scopes and (takes or not written.methods):
             reason = f"it says nothing of {word}, so any valid token could {word}"
             hint = f"add {word}: with its scopes, or {word}: [] if that is meant"
@@ -265,5 +264,5 @@ def _without_methods(written: RouteSettings, backend: Backend | None) -> Iterato
     if written.websocket is not None and "GET" not in methods:
         reason = f"{only}, and a WebSocket begins with GET"
         yield Problem(("websocket",), reason, "add GET to methods, or remove it")
-    if written.retry != "none" and methods.isdisjoint(retry.METHODS):
+    if written.retry != "none" and methods.isdisjoint(IDEMPOTENT):
         yield Problem(("retry",), f"{only}, which is never tried again", "remove it")

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from ipaddress import IPv6Address, ip_network
 from typing import Any
 
+from gateway.core.methods import COMMON
 from gateway.core.model import TENANT_PATTERN
 from gateway.core.routing.problems import Wrong
 
@@ -18,7 +19,6 @@ LINK = r"(https?://|mailto:|/)[\x21\x23-\x3b\x3d\x3f-\x7e]{0,1000}"
 METHOD = r"[A-Z][A-Z0-9-]{0,31}"
 HEADER_NAME = r"(\*|[A-Za-z0-9!#$%&'*+.^`|~-]+)"
 NEVER_SERVED = frozenset({"CONNECT", "TRACE"})  # refused by core/http/request_target.py
-METHODS = ("GET", "HEAD", "OPTIONS", "QUERY", "POST", "PUT", "PATCH", "DELETE")
 
 
 def check_name(value: str) -> str:
@@ -62,7 +62,7 @@ def check_method(value: str) -> str:
         else:
             hint = "a method has capital letters"
         raise Wrong("is not a method", hint, check_method, re.split(r"[\s,|]+", upper))
-    slip = [m for m in difflib.get_close_matches(value, METHODS, 1, 0.81) if m != value]
+    slip = [m for m in difflib.get_close_matches(value, COMMON, 1, 0.81) if m != value]
     if slip:
         raise Wrong("is not a method that anybody sends", f"did you mean {slip[0]}?", check_method, slip)
     return value

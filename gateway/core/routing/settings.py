@@ -303,8 +303,9 @@ class RouteSettings(_Strict):
     )
     retry: Literal["none", "idempotent"] = Field(
         default="none",
-        description="idempotent: GET, HEAD, OPTIONS, PUT and DELETE are buffered, and tried once more when"
-        " the backend ends the connection before any byte of its answer: they may run twice. Default: none",
+        description="idempotent: GET, HEAD, OPTIONS, QUERY, PUT and DELETE are buffered, and tried once more"
+        " when the backend ends the connection before any byte of its answer: they may run twice. Default:"
+        " none",
     )
     interim: Literal["drop", "relay"] = Field(
         default="drop", description="interim answers of the backend, such as 103 Early Hints; default drop"

@@ -17,12 +17,14 @@ from typing import Generic, TypeVar
 
 from gateway.core.errors import BadRequest, MethodNotAllowed, NoRoute
 from gateway.core.http import paths
+from gateway.core.methods import COMMON
 from gateway.core.model import Route
 
 T = TypeVar("T")
 Shape = tuple[tuple[str | None, ...], bool]  # the segments of a pattern, and whether it takes the rest
 _EMPTY: Mapping[str, str] = {}
-_COMMON_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "QUERY")
+# Beside those that a route lists, for Allow. OPTIONS is named only where it is listed.
+_ALLOWED = tuple(method for method in COMMON if method != "OPTIONS")
 _param = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(\*?)\}")
 
 
@@ -164,7 +166,7 @@ class RoutingTable(Generic[T]):
     def methods(self, route: Route[T], host: str, path: str) -> list[str]:
         """The methods that come to this route on this path; other routes may take others of the same path."""
         found = []
-        for method in dict.fromkeys([*_COMMON_METHODS, *sorted(route.methods)]):
+        for method in dict.fromkeys([*_ALLOWED, *sorted(route.methods)]):
             with suppress(MethodNotAllowed):
                 if self.match(method, host, path)[0] is route:
                     found.append(method)

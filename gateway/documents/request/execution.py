@@ -19,6 +19,7 @@ from typing import ParamSpec, TypeVar
 
 from gateway.call import Call
 from gateway.core.errors import GatewayError, RequestTimeout, StoreTimeout
+from gateway.core.methods import SAFE
 from gateway.core.policy import deadline
 from gateway.core.policy.budget import SMALL
 from gateway.store.model.write import MAX_BULK, Outcome, Write
@@ -28,7 +29,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 L = logging.getLogger(__name__)
 
-_SAFE = frozenset({"GET", "HEAD", "QUERY", "OPTIONS"})
 
 
 def seconds_left(call: Call) -> float | None:
@@ -52,7 +52,7 @@ async def within(call: Call, seconds: float | None, work: Awaitable[T]) -> T:
             raise
     if call.content is not None and not call.content.has_ended:
         raise RequestTimeout("The body did not come within the call's total time.", close=True)
-    if call.method in _SAFE:
+    if call.method in SAFE:
         raise StoreTimeout("The answer was not there within the call's total time.")
     raise StoreTimeout("The write was not done within the call's total time. It may be done all the same.")
 
