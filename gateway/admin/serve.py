@@ -1,7 +1,7 @@
 """The admin listener serves its aiohttp application on connections of our own.
 
 So its clients meet the public side's limits and its one strict reader: what a head may take in time and in
-bytes, what may be sent ahead, how long an answer may wait to be read. aiohttp's own server has none of them.
+bytes, what may be sent ahead, how long a response may wait to be read. aiohttp's own server has none of them.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from gateway.runtime.periodic import Boundary
 
 L = logging.getLogger("asab.web.al")
 _NOTICE = 25  # asab.log.LOG_NOTICE
-_REST = 0.5  # seconds at most between two pages
+_PAUSE = 0.5  # seconds at most between two pages
 _LONGEST = 2000  # characters of a field that a client chooses
 
 
 class AdminService:
-    """Serves the requests of the admin listener: those of one web.Application, in a task each. draining:
-    whether connections should end. snapshot: the live one."""
+    """Serves the requests of the admin listener (see edge.client.connection.Service) by one web.Application,
+    in a task each. draining: whether connections should end. snapshot: the live one."""
 
     def __init__(
         self, app: web.Application, draining: Callable[[], bool], snapshot: Callable[[], Snapshot]
@@ -54,21 +54,26 @@ class AdminService:
         await self._runner.setup()
 
     async def cleanup(self) -> None:
+        """Let the application end what it has started."""
         await self._runner.cleanup()
 
     def serve(
         self, client: ClientConnection, request: Request, request_body: bytes, content: RequestStream | None
     ) -> None:
-        """Answer it. No page takes a body: one that is there is thrown away, as long as that is worth it."""
+        """Write the response, in a task. No page takes a body: one that comes is discarded (see
+        ClientConnection.done)."""
         client.run(self._serve(client, request, content))
 
     def holder(self, request: Request, peer: str) -> str:
+        """Here only the address counts."""
         return peer
 
     def gone(self, request: Request, peer: str) -> None:
+        """Log a request whose client left before its turn."""
         _log(peer, request.method, request.target, 499, 0.0)
 
     def refused(self, error: GatewayError, peer: str, request: Request | None) -> bytes:
+        """Log what never became a request; gives the whole response."""
         method, path = (request.method, request.target) if request is not None else ("", "")
         _log(peer, method, path, error.status, 0.0)
         return reply.refusal(error, new_id())
@@ -81,7 +86,7 @@ class AdminService:
         response: web.StreamResponse | None = None
         with self._boundary:
             if request.target in guard.PROBES:
-                response = await self._answer(client, request)
+                response = await self._respond(client, request)
             else:
                 response = await self._in_turn(client, request)
         if not isinstance(response, web.Response):
@@ -98,16 +103,16 @@ class AdminService:
 
     async def _in_turn(self, client: ClientConnection, request: Request) -> web.StreamResponse:
         """Pages may be long: one is made at a time, and then the event loop is left alone for as long as that
-        took. So whoever asks for them without end has half of it at the most, and probes do not wait."""
+        took. So a client that asks for them without end has half of it at most, and probes do not wait."""
         async with self._turn:
             began = perf_counter()
             try:
-                return await self._answer(client, request)
+                return await self._respond(client, request)
             finally:
-                await asyncio.sleep(min(perf_counter() - began, _REST))
+                await asyncio.sleep(min(perf_counter() - began, _PAUSE))
 
-    async def _answer(self, client: ClientConnection, request: Request) -> web.StreamResponse:
-        """What the application answers."""
+    async def _respond(self, client: ClientConnection, request: Request) -> web.StreamResponse:
+        """The response of the application."""
         server, task = self._runner.server, asyncio.current_task()
         assert server is not None and task is not None
         try:
@@ -129,15 +134,15 @@ class AdminService:
         )
         protocol = cast(Any, _Protocol(client.transport))
         writer = StreamWriter(protocol, asyncio.get_running_loop())
-        asked = server.request_factory(message, EMPTY_PAYLOAD, protocol, writer, task)
+        page_request = server.request_factory(message, EMPTY_PAYLOAD, protocol, writer, task)
         try:
-            return await server.request_handler(asked)
+            return await server.request_handler(page_request)
         except web.HTTPException as error:
             return error
 
 
 class _Protocol:
-    """What a request of aiohttp's asks of its connection."""
+    """What a request of aiohttp's needs of its connection."""
 
     ssl_context = None
 
@@ -149,7 +154,7 @@ class _Protocol:
 
 def _headers(request: Request) -> CIMultiDictProxy[str]:
     """All header lines, as they came, but for two: the Host is the one that the request is for, which in
-    HTTP/1.0 the target alone may name; and Expect is judged already, for aiohttp would write the 100 itself,
+    HTTP/1.0 the target alone may name; and Expect is checked already, for aiohttp would write the 100 itself,
     on a connection that it does not have."""
     found: CIMultiDict[str] = CIMultiDict((hdrs.HOST, host) for host in request.head.hosts)
     for line in request.head.raw.split(b"\r\n"):
@@ -160,5 +165,5 @@ def _headers(request: Request) -> CIMultiDictProxy[str]:
 
 
 def _log(peer: str, method: str, path: str, status: int, seconds: float) -> None:
-    """Told where [logging] asks for notices."""
+    """Logged where [logging] asks for notices."""
     L.log(_NOTICE, "%s %s %s %d %.1f ms", peer, method, path[:_LONGEST], status, 1000 * seconds)

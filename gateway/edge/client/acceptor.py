@@ -97,7 +97,7 @@ class Acceptor:
             await self._loop.connect_accepted_socket(self._make, connection)
 
     def _pause(self, error: OSError) -> None:
-        """The socket stays readable as long as somebody waits there: to try again at once, again and again,
+        """The socket stays readable as long as a client waits there: to try again at once, again and again,
         would leave no time for the connections whose end gives a descriptor back."""
         self._slots.evict()
         now = monotonic()
@@ -141,8 +141,8 @@ def _ignore_new_handshakes(sock: socket.socket) -> None:
     """Let the kernel ignore new clients from now on, and finish with those whose handshake has begun.
 
     Between the last accept(2) and the close of the socket one more could come, and would be reset. A client
-    that is ignored asks again after a second (RFC 6298), and is then refused, or finds who listens by then.
-    Linux only; elsewhere that gap of some microseconds stays.
+    that is ignored tries again after a second (RFC 6298), and is then refused, or accepted by the process
+    that listens by then. Linux only; elsewhere that gap of some microseconds stays.
     """
     if sys.platform != "linux":
         return

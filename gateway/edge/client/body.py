@@ -117,7 +117,7 @@ def check(call: Call) -> None:
 
 async def chunks(call: Call) -> AsyncIterator[bytes]:
     """The body as it arrives. Raises BodyTooLarge, RequestTimeout (between two chunks, or it comes too
-    slowly), BadRequest, and ConnectionError when the client left: that is nobody's error, the call ends as
+    slowly), BadRequest, and ConnectionError when the client left: that is no error, the call ends as
     499. Only the time in which a chunk is waited for counts as the client's."""
     content, route = call.content, call.route
     assert route is not None

@@ -98,6 +98,7 @@ class ClientConnection(Intake):
         self._on_gone: Callable[[], object] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The client has connected (asyncio.Protocol, as the other events)."""
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
         name = transport.get_extra_info("peername")
         if isinstance(name, tuple) and name:
@@ -211,7 +212,7 @@ class ClientConnection(Intake):
             self.done(keep_alive=False)
 
     def attach(self, writer: ResponseWriter) -> None:
-        """It writes the response to the request in hand, and is told what becomes of the client."""
+        """It writes the response to the request in hand, and gets the events of the client's connection."""
         self.writer = writer
 
     def detach(self, writer: ResponseWriter) -> None:
@@ -333,9 +334,11 @@ class ClientConnection(Intake):
     # --- what the transport says (asyncio.Protocol) ---
 
     def pause_writing(self) -> None:
+        """So much waits for the client that no more should be written."""
         self.writing_paused = True
 
     def resume_writing(self) -> None:
+        """The client has read most of what waited."""
         self.writing_paused = False
         if self.writer is not None:  # a turn later: see Connection.resume_writing
             asyncio.get_running_loop().call_soon(self._resume_writer)
@@ -358,6 +361,7 @@ class ClientConnection(Intake):
         return self.half_closed is not None
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection is gone, whichever side ended it. exc: does not matter here."""
         content = self._content
         self._connections.discard(self)
         if self._pending is not None:

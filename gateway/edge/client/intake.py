@@ -134,6 +134,7 @@ class Intake(PausableReader):
     # --- bytes from the client ---
 
     def data_received(self, data: bytes) -> None:
+        """Bytes from the client: of requests, of a tunnel, or to be discarded."""
         if self.tunnel is not None:
             self.tunnel.from_client(data)
             return

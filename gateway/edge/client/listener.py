@@ -112,8 +112,8 @@ class Listener:
         has left. keep_waiting(connections): called every 20 ms while any are left, with their number; False
         ends the wait.
 
-        An idle one is kept for a moment: what its client is just about to send is served, and told that the
-        connection ends. Closed under a request that is on its way, it would lose it.
+        An idle one is kept for a moment: what its client is just about to send is served, and the response
+        says that the connection ends. Closed under a request that is on its way, it would lose it.
         """
         await self.stop_accepting()
         if self.is_open:

@@ -65,7 +65,7 @@ def admin_limits(descriptors: int) -> ConnectionLimits:
 
 
 class OpenDescriptors:
-    """Counts the descriptors that this process has open, as Linux tells since 6.2 (proc(5)); 0 elsewhere.
+    """Counts the descriptors that this process has open, which Linux gives since 6.2 (proc(5)); 0 elsewhere.
 
     Its own is opened once, before anybody is served: then the kernel is asked for a number of its own (2 µs),
     and no path is looked up.
@@ -93,7 +93,7 @@ class ConnectionSlots:
     """The slots of one listener.
 
     connections: those that are open now, live. key: the listener, for the log. open_descriptors: how many
-    the process has open, 0 when that cannot be told.
+    the process has open, 0 when that is not known.
     """
 
     def __init__(

@@ -381,6 +381,7 @@ class Tunnel:
     drop = cut  # what `Pools` calls it
 
     def is_stream(self) -> bool:
+        """Always."""
         return True
 
     def close_after(self) -> None:
@@ -390,7 +391,7 @@ class Tunnel:
         """`Tunnels.drain` closes it."""
 
     def give_up(self, error: GatewayError) -> None:
-        """It has begun, so nothing can be the answer instead."""
+        """It has begun, so no error can be the response instead."""
         self.cut()
 
     def check_timeouts(self) -> None:
