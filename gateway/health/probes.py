@@ -147,10 +147,10 @@ def _late(*, threaded: bool) -> Callable[[Exchange], None]:
     """What is done when an exchange's deadline has passed: a thread cannot be cancelled."""
 
     def late(exchange: Exchange) -> None:
-        heard = exchange.heard
+        has_sink = exchange.has_sink
         if not exchange.expire():
             return
-        if threaded and heard:
+        if threaded and has_sink:
             exchange.discard(monotonic() + _DISCARD)
         else:
             exchange.abort()

@@ -87,8 +87,7 @@ class ProxiedCall:
     The seat is given back when the backend is done with the exchange, be it long before the client has read
     all, or (a thread that cannot be cancelled) long after the client has left.
 
-    relay: to the client. exchange: the last one, None before the first. retry: set where the request may be
-    tried again: begins to, and says whether it did.
+    relay: to the client. exchange: the last one, None before the first.
     """
 
     __slots__ = (
@@ -100,6 +99,7 @@ class ProxiedCall:
         "_lifetimes",
         "_pool",
         "_pools",
+        "_retry",
         "_seat",
         "_started",
         "_tasks",
@@ -107,7 +107,6 @@ class ProxiedCall:
         "call",
         "exchange",
         "relay",
-        "retry",
     )
 
     def __init__(
@@ -138,7 +137,7 @@ class ProxiedCall:
         self._started = perf_counter()
         self._finished: asyncio.Future[None] | None = None
         self._tasks: tuple[asyncio.Task[None], ...] = ()
-        self.retry: Callable[[BackendReset], bool] | None = None
+        self._retry: Callable[[BackendReset], bool] | None = None
         self.exchange: Exchange | None = None
         self.relay = Relay(call, client, spools, self, via=via, threaded=threaded)
 
@@ -161,11 +160,15 @@ class ProxiedCall:
     def undo(self) -> None:
         """It could not be started: let go of the backend, and of the client, which is answered elsewhere."""
         self.relay.abandon()
-        self.retry = None
+        self._retry = None
         self._cancel_tasks()
         if self.exchange is not None:
             self._health.end_trial(self._seat.address, self.call)
             self.exchange.abort()
+
+    def retry_with(self, retry: Callable[[BackendReset], bool]) -> None:
+        """The request may be tried again: `retry` begins to, and says whether it did."""
+        self._retry = retry
 
     def turn(self) -> Turn | None:
         """For sending a body to where the exchange is. None: there they need no turns."""
@@ -232,10 +235,10 @@ class ProxiedCall:
     def exchange_failed(self, error: GatewayError) -> bool:
         """Try again, at most once, and never after a byte of a response. True: it does."""
         self._charge(error)
-        retry, exchange = self.retry, self.exchange
-        if retry is None or not isinstance(error, BackendReset) or exchange is None or not exchange.silent:
+        retry, exchange = self._retry, self.exchange
+        if retry is None or not isinstance(error, BackendReset) or exchange is None or not exchange.is_silent:
             return False
-        self.retry = None
+        self._retry = None
         return retry(error)
 
     def _charge(self, error: GatewayError) -> None:
@@ -272,7 +275,7 @@ class ProxiedCall:
 
     def response_ended(self) -> None:
         """Give back what the call had, and tell whoever waits for its end."""
-        self.retry = None
+        self._retry = None
         if self._lifetime is not None:
             self._lifetime.close()
             self._lifetime = None
@@ -304,9 +307,9 @@ class ProxiedCall:
         if exchange.paused and self.relay.buffers and not 0.0 < exchange.ends <= monotonic():
             self._check_client(exchange)
             return
-        heard = exchange.heard
+        has_sink = exchange.has_sink
         if exchange.expire():
-            if self.relay.threaded and heard:
+            if self.relay.threaded and has_sink:
                 self._discard(exchange)
             else:
                 exchange.abort()

@@ -299,7 +299,8 @@ class Proxy:
         name = self._backend.name
         self._retries.deposit(name)
         if call.method in IDEMPOTENT:
-            proxied.retry = Retry(proxied, name, self._retries, partial(self._reach, call, timeouts), send)
+            reach = partial(self._reach, call, timeouts)
+            proxied.retry_with(Retry(proxied, name, self._retries, reach, send))
 
     def _start(
         self, call: Call, proxied: ProxiedCall, spool: Spool, timeouts: Timeouts, connection: Connection
@@ -336,7 +337,7 @@ async def _upload(
     try:
         async for chunk in stream:
             if turn is not None:
-                await turn.come()
+                await turn.wait()
             sent += len(chunk)
             if exchange.done or connection.transport is None:
                 return

@@ -66,7 +66,7 @@ class Handshake:
             handshake.check_response(raw, self._key, self._offered)
             self._open(proxied, exchange, head, rest)
 
-        exchange.on_upgrade = upgraded
+        exchange.expect_upgrade(upgraded)
 
     def _open(self, proxied: ProxiedCall, exchange: Exchange, head: ResponseHead, rest: bytes) -> None:
         """The proxied call keeps its seat until the tunnel ends."""
@@ -82,7 +82,7 @@ class Handshake:
         tunnel = Tunnel(call, exchange.connection, self._rule, ended, self._tunnels.turns)
         try:
             response = self._response(head, proxied.relay.via)
-            exchange.connection.exchange = tunnel
+            exchange.connection.carry(tunnel)
             self._pools.forget(exchange)
             self._pools.watch(tunnel, Tunnel.check_timeouts)
             self._tunnels.add(tunnel)

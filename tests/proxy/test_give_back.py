@@ -131,7 +131,7 @@ async def check_nothing_is_held(gateway: Gateway) -> None:
     assert len(gateway.tunnels) == 0
     assert all(a["state"] == "closed" for b in gateway.health.states() for a in b["addresses"])
     for pool in gateway.pools._pools.values():
-        assert all(connection.exchange is None for connection in pool._idle)
+        assert all(connection.user is None for connection in pool._idle)
 
 
 DIRECT = [

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from gateway.core.errors import BadRequest, ExpectationFailed, HeadersTooLarge
 from gateway.core.http.headers import HOP_BY_HOP, is_ours
-from gateway.core.http.lines import MAX_LENGTH, Lines, is_long_line, line_pattern
+from gateway.core.http.lines import MAX_LENGTH, LineCache, is_long_line, line_pattern
 from gateway.core.http.request_target import without_empty_port
 
 _length = re.compile(r"[0-9]{1,20}", re.ASCII).fullmatch
@@ -80,7 +80,7 @@ def _classify(name: bytes, value: bytes, line: bytes) -> _Kind:
     return _Kind(meaning, out, text_name, text)
 
 
-_lines = Lines(_classify)
+_lines = LineCache(_classify)
 
 
 class Head:

@@ -32,7 +32,7 @@ def is_long_line(line: bytes) -> bool:
     return _name(line) is not None and len(line.translate(None, _NO_VALUE)) == len(line)
 
 
-class Lines(Generic[K]):
+class LineCache(Generic[K]):
     """A bounded memory of `classify(name, value, line)` by line. classify gets the name in lower case and the
     value without surrounding white space; it may raise ValueError."""
 

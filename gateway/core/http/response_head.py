@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from gateway.core.errors import BackendMalformed
 from gateway.core.http.headers import HOP_BY_HOP
-from gateway.core.http.lines import Lines
+from gateway.core.http.lines import LineCache
 
 MAX_HEAD = 64 * 1024  # bytes
 MAX_HEADERS = 128
@@ -51,7 +51,7 @@ def _classify(name: bytes, value: bytes, line: bytes) -> _Kind:
     return _Kind(_KEEP, out, name, value)
 
 
-_lines = Lines(_classify)
+_lines = LineCache(_classify)
 _statuses: dict[bytes, tuple[int, bytes, bool]] = {}
 
 

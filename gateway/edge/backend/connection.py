@@ -38,16 +38,20 @@ class Connection(PausableReader):
     reads: of all connections to backends, in a turn of the loop.
     """
 
-    __slots__ = ("_reads", "address", "exchange", "idle_since", "lost", "writable")
+    __slots__ = ("_reads", "address", "idle_since", "lost", "user", "writable")
 
     def __init__(self, address: Address, reads: ReadTurns) -> None:
         super().__init__()
         self._reads = reads
         self.address = address
-        self.exchange: User | None = None
+        self.user: User | None = None
         self.idle_since = 0.0
         self.lost = False
         self.writable: asyncio.Event | None = None  # there while the backend takes no more
+
+    def carry(self, user: User | None) -> None:
+        """From now on what comes is this user's; None: it carries nothing."""
+        self.user = user
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It is open."""
@@ -55,17 +59,17 @@ class Connection(PausableReader):
 
     def data_received(self, data: bytes) -> None:
         """Feeds its user; ends the connection when there is none."""
-        exchange = self.exchange
-        if exchange is None:
+        user = self.user
+        if user is None:
             self.abort()
             return
         if len(data) >= LARGE:
             self.pause_reading(TURN)
             self._reads.later(self._read_on, LARGE_COST)
-            exchange.feed(data)
+            user.feed(data)
             return
-        exchange.feed(data)
-        if exchange is self.exchange and not self._reads.has_room():
+        user.feed(data)
+        if user is self.user and not self._reads.has_room():
             self.pause_reading(TURN)
             self._reads.later(self._read_on, SMALL_COST)
 
@@ -81,8 +85,8 @@ class Connection(PausableReader):
 
     def _read_rest(self) -> None:
         self.resume_reading(REST)
-        if self.exchange is not None:
-            self.exchange.feed(b"")
+        if self.user is not None:
+            self.user.feed(b"")
 
     def eof_received(self) -> None:
         """The transport closes itself; connection_lost says the rest, a turn later."""
@@ -93,8 +97,8 @@ class Connection(PausableReader):
         self.lost = True
         if self.writable is not None:
             self.writable.set()
-        if self.exchange is not None:
-            self.exchange.connection_lost()
+        if self.user is not None:
+            self.user.connection_lost()
 
     def pause_writing(self) -> None:
         """The backend takes no more for now."""
@@ -106,12 +110,12 @@ class Connection(PausableReader):
         if self.writable is not None:
             self.writable.set()
             self.writable = None
-        if self.exchange is not None:
+        if self.user is not None:
             asyncio.get_running_loop().call_soon(self._tell_writable)
 
     def _tell_writable(self) -> None:
-        if self.exchange is not None:
-            self.exchange.writable()
+        if self.user is not None:
+            self.user.writable()
 
     async def drained(self) -> None:
         """Until what was written has left, down to the low-water mark."""

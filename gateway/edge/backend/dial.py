@@ -13,10 +13,11 @@ from typing import TypeVar
 from gateway.core.model import Address
 from gateway.edge.backend import faults
 from gateway.edge.backend.resolver import Names
+from gateway.edge.reading import PausableReader
 
 _NEXT = 0.25  # seconds until the next address is tried beside the one before (RFC 8305 section 5)
 
-P = TypeVar("P", bound=asyncio.Protocol)
+P = TypeVar("P", bound=PausableReader)
 
 
 async def dial(address: Address, names: Names, make: Callable[[], P], timeout: float) -> P:
@@ -71,6 +72,6 @@ async def _first(found: tuple[str, ...], address: Address, names: Names, make: C
 def _too_late(task: asyncio.Task[P]) -> None:
     """Another one was first."""
     if not task.cancelled() and task.exception() is None:
-        transport = getattr(task.result(), "transport", None)
+        transport = task.result().transport
         if transport is not None:
             transport.abort()

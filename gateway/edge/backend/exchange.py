@@ -77,13 +77,13 @@ class Exchange:
         "_left",
         "_method",
         "_on_done",
+        "_on_upgrade",
         "_sink",
         "_timeouts",
         "deadline",
         "done",
         "ends",
         "head",
-        "on_upgrade",
         "paused",
         "sent",
     )
@@ -110,12 +110,11 @@ class Exchange:
         self.ends = ends  # when the whole call must be over, 0.0 for never
         self.deadline = 0.0
         self.head: ResponseHead | None = None
-        # Set when the request asks for an upgrade: takes a 101 (its head, raw too, and what follows it).
-        self.on_upgrade: Callable[[ResponseHead, bytes, bytes], None] | None = None
+        self._on_upgrade: Callable[[ResponseHead, bytes, bytes], None] | None = None
         self.done = False
         self.paused = False
         self.sent = True
-        connection.exchange = self
+        connection.user = self
 
     @property
     def connection(self) -> Connection:
@@ -123,6 +122,15 @@ class Exchange:
         return self._connection
 
     # --- the request ---
+
+    def expect_upgrade(self, take: Callable[[ResponseHead, bytes, bytes], None]) -> None:
+        """The request asks for one: `take` gets a 101 (its head, the same as bytes, and what follows it)."""
+        self._on_upgrade = take
+
+    @property
+    def expects_upgrade(self) -> bool:
+        """Whether a 101 may come."""
+        return self._on_upgrade is not None
 
     def send(self, request: bytes, *, complete: bool = True) -> None:
         """Write the request, or its beginning (then say `sent_all` after the rest)."""
@@ -180,9 +188,9 @@ class Exchange:
                 return b""
             raw, data = data[:end], data[end + 4 :]
             head = response_head.parse(raw, self._method)
-            if head.status == 101 and self.on_upgrade is not None:
+            if head.status == 101 and self._on_upgrade is not None:
                 self._buffer = b""
-                self.on_upgrade(head, raw, data)
+                self._on_upgrade(head, raw, data)
                 return b""
             if head.status >= 200:
                 break
@@ -262,12 +270,12 @@ class Exchange:
             self._fail(faults.connection_lost(head_came=True))
 
     @property
-    def heard(self) -> bool:
+    def has_sink(self) -> bool:
         """Whether the response still has a sink."""
         return self._sink is not None
 
     @property
-    def silent(self) -> bool:
+    def is_silent(self) -> bool:
         """Whether no byte of a response has come."""
         return self.head is None and not self._interim and not self._buffer
 
@@ -317,8 +325,8 @@ class Exchange:
 
     def _release(self, reusable: bool) -> None:
         self.done = True
-        self.on_upgrade = None  # breaks the reference cycle: it names this exchange
-        self._connection.exchange = None
+        self._on_upgrade = None  # breaks the reference cycle: it names this exchange
+        self._connection.user = None
         on_done, self._on_done = self._on_done, _done_already
         try:
             self.resume()

@@ -45,7 +45,7 @@ class Turn:
         self._slow = False  # it goes on by itself, without turns
         self._until = 0.0
 
-    async def come(self) -> None:
+    async def wait(self) -> None:
         """Before each piece."""
         if not self._held and not self._slow:
             await self._free.acquire()

@@ -275,7 +275,7 @@ class Relay:
         exchange = self.exchange
         if exchange is None:
             return False
-        return exchange.on_upgrade is not None or (exchange.head is not None and exchange.head.stream)
+        return exchange.expects_upgrade or (exchange.head is not None and exchange.head.stream)
 
     def close_after(self) -> None:
         """The rest of the client's request cannot be read, or it sends no more."""

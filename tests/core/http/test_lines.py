@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from gateway.core.http.lines import MAX_LENGTH, MAX_REMEMBERED, Lines, is_long_line, line_pattern
+from gateway.core.http.lines import MAX_LENGTH, MAX_REMEMBERED, LineCache, is_long_line, line_pattern
 
 
-def memory() -> Lines[tuple[bytes, bytes, bytes]]:
-    return Lines(lambda name, value, line: (name, value, line))
+def memory() -> LineCache[tuple[bytes, bytes, bytes]]:
+    return LineCache(lambda name, value, line: (name, value, line))
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_other_lines_are_refused_and_not_remembered(line: bytes) -> None:
 
 def test_a_line_is_classified_once() -> None:
     seen = []
-    lines = Lines(lambda name, value, line: seen.append(line) or len(seen))
+    lines = LineCache(lambda name, value, line: seen.append(line) or len(seen))
     for _ in range(3):
         assert (lines.get(b"A: b") or lines.learn(b"A: b")) == 1
     assert seen == [b"A: b"]

@@ -42,7 +42,7 @@ async def drained(turn: Turn, connection: Drain) -> None:
 
 
 async def waiting(turn: Turn) -> asyncio.Task[None]:
-    task = asyncio.create_task(turn.come())
+    task = asyncio.create_task(turn.wait())
     for _ in range(3):
         await asyncio.sleep(0)
     return task
@@ -53,7 +53,7 @@ async def test_so_many_bodies_are_sent_at_once_and_the_next_one_when_one_has_end
     turns = [uploads.turn() for _ in range(AT_ONCE + 2)]
     tasks = [await waiting(turn) for turn in turns]
     assert [task.done() for task in tasks] == [True] * AT_ONCE + [False, False]
-    await turns[0].come()  # another piece of a body whose turn it is
+    await turns[0].wait()  # another piece of a body whose turn it is
     turns[0].end()
     turns[0].end()
     async with asyncio.timeout(END):
@@ -66,7 +66,7 @@ async def test_a_long_body_lets_the_others_have_their_turns() -> None:
     clock = Clock()
     uploads = Uploads(1, clock)
     long, other = uploads.turn(), uploads.turn()
-    await long.come()
+    await long.wait()
     task = await waiting(other)
     clock.now = SECONDS * 0.9
     await drained(long, Drain())
@@ -85,23 +85,23 @@ async def test_a_long_body_lets_the_others_have_their_turns() -> None:
 async def test_a_backend_that_takes_nothing_of_one_body_keeps_no_other_waiting() -> None:
     uploads = Uploads(1, Clock())
     stuck, other = uploads.turn(), uploads.turn()
-    await stuck.come()
+    await stuck.wait()
     connection = Drain(takes=False)
     stands = asyncio.create_task(drained(stuck, connection))
     async with asyncio.timeout(END):
-        await other.come()
+        await other.wait()
     assert not stands.done()
     assert connection.writable is not None
     connection.writable.set()
     await stands
     async with asyncio.timeout(END):
-        await stuck.come()  # a backend that reads slowly needs no protection from the body: it has no turns
+        await stuck.wait()  # a backend that reads slowly needs no protection from the body: it has no turns
 
 
 async def test_one_that_leaves_while_it_waits_takes_no_turn() -> None:
     uploads = Uploads(1, Clock())
     first, left, last = uploads.turn(), uploads.turn(), uploads.turn()
-    await first.come()
+    await first.wait()
     gone, task = await waiting(left), await waiting(last)
     gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
