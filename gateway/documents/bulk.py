@@ -19,7 +19,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.call import Call
-from gateway.core.errors import BadRequest, BodyTooLarge, GatewayError, Unprocessable
+from gateway.core.errors import BadRequest, BodyTooLarge, GatewayError
 from gateway.documents.request import content, idempotency, parameters, preconditions, scopes
 from gateway.documents.request.execution import give_way, run_to_end
 from gateway.documents.request.parameters import in_body
@@ -233,6 +233,5 @@ def _tags(given: dict[str, Any], name: str, *, weak: bool) -> frozenset[str] | N
         return preconditions.parse(name, [value], weak=weak)
 
 
-def _refused(pointer: str, detail: str) -> Unprocessable:
-    errors = [{"pointer": pointer, "detail": detail}]
-    return Unprocessable("The operation is not accepted; see errors.", extra={"errors": errors})
+def _refused(pointer: str, detail: str) -> GatewayError:
+    return strict.refusal("The operation is not accepted; see errors.", [(pointer, detail)])

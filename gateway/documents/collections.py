@@ -11,13 +11,14 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from gateway.call import Call
-from gateway.core.errors import BadRequest, Unprocessable
+from gateway.core.errors import BadRequest
 from gateway.core.model import MANAGE
 from gateway.documents.request import content, idempotency, parameters, preconditions, scopes
 from gateway.documents.request.execution import give_way
 from gateway.documents.request.parameters import in_parameter
 from gateway.documents.responses import base_path, json_response, page_headers, page_response
 from gateway.edge.response import reply
+from gateway.store.json import strict
 from gateway.store.json.strict import dumps
 from gateway.store.model import collection as settings
 from gateway.store.model.collection import Collection
@@ -105,8 +106,8 @@ def _settings(given: dict[str, Any], name: str) -> dict[str, Any]:
     """The members that a client may set, of those that it sent. Raises Unprocessable."""
     own = given.pop("name", name)
     if own != name:
-        errors = [{"pointer": "/name", "detail": "differs from the name in the path"}]
-        raise Unprocessable("The settings are not accepted; see errors.", extra={"errors": errors})
+        problems = [("/name", "differs from the name in the path")]
+        raise strict.refusal("The settings are not accepted; see errors.", problems)
     return {member: value for member, value in given.items() if member not in _OWN}
 
 

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 from aiohttp import web
 
 from gateway.call import Call
-from gateway.core.errors import BadRequest
+from gateway.core.errors import BadRequest, GatewayError
 from gateway.documents.request import content, parameters, scopes
 from gateway.documents.request.parameters import Parameters, in_body, in_parameter
 from gateway.documents.responses import LARGE_PAGE, base_path, json_response, page_headers, page_response
@@ -159,6 +159,5 @@ def _names(value: Any, what: str) -> str:
     return value
 
 
-def _refused(pointer: str, detail: str) -> BadRequest:
-    errors = [{"pointer": pointer, "detail": detail}]
-    return BadRequest(_REFUSED, extra={"errors": errors})
+def _refused(pointer: str, detail: str) -> GatewayError:
+    return strict.refusal(_REFUSED, [(pointer, detail)], BadRequest)

@@ -346,4 +346,4 @@ def _check_value(value: Any, at: str) -> None:
 
 
 def _refuse(pointer: str, detail: str) -> NoReturn:
-    raise BadRequest(_REFUSED, extra={"errors": [{"pointer": pointer, "detail": detail}]})
+    raise strict.refusal(_REFUSED, [(pointer, detail)], BadRequest)

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
-from gateway.core.errors import BodyTooLarge, StoreUnavailable, Unprocessable
+from gateway.core.errors import BodyTooLarge, StoreUnavailable
 from gateway.runtime import threads
 from gateway.runtime.process_pool import JobTooCostly, Limits, ProcessPool, no_meter
 from gateway.store.filter.nodes import Path
@@ -208,12 +208,11 @@ def operation_parts(raw: bytes) -> tuple[dict[str, Any], str, bytes]:
     try:
         strict.check(data, name_problem)
     except strict.JsonProblems as error:
-        errors = [{**one, "pointer": "/data" + one["pointer"]} for one in error.as_errors()]
-        raise Unprocessable("The data cannot be a document.", extra={"errors": errors}) from None
+        problems = [("/data" + pointer, sentence) for pointer, sentence in error.problems]
+        raise strict.refusal("The data cannot be a document.", problems) from None
     if "id" in data and (given.get("op") == "create" or data["id"] != given.get("id")):
         detail = "differs from the id of the operation, or is of a document to be made"
-        errors = [{"pointer": "/data/id", "detail": detail}]
-        raise Unprocessable("The operation is not accepted; see errors.", extra={"errors": errors})
+        raise strict.refusal("The operation is not accepted; see errors.", [("/data/id", detail)])
     data.pop("id", None)
     return given, "object", strict.dumps(data).encode()
 

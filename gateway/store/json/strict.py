@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from json.encoder import encode_basestring
 from math import isfinite
 from typing import Any
@@ -34,10 +34,6 @@ class JsonProblems(ValueError):
     def __init__(self, problems: list[tuple[str, str]]) -> None:
         super().__init__(f"{len(problems)} problems")
         self.problems = problems
-
-    def as_errors(self) -> list[dict[str, str]]:
-        """The `errors` member of a problem document."""
-        return [{"pointer": pointer, "detail": detail} for pointer, detail in self.problems]
 
 
 class _WithDuplicates(dict[str, Any]):
@@ -72,7 +68,7 @@ def read(
     except JsonSyntaxError as error:
         raise BadRequest(f"The {what} is not JSON: {error}.") from None
     except JsonProblems as error:
-        raise problem(refused, extra={"errors": error.as_errors()}) from None
+        raise refusal(refused, error.problems, problem) from None
 
 
 def require(value: Any, refused: str, name_rule: NameRule) -> None:
@@ -81,7 +77,7 @@ def require(value: Any, refused: str, name_rule: NameRule) -> None:
     try:
         check(value, name_rule)
     except JsonProblems as error:
-        raise Unprocessable(refused, extra={"errors": error.as_errors()}) from None
+        raise refusal(refused, error.problems) from None
 
 
 def loads(raw: bytes | str, name_rule: NameRule) -> Any:
@@ -107,6 +103,15 @@ def check(value: Any, name_rule: NameRule) -> None:
     checker.check(value, None, 1)
     if checker.problems:
         raise JsonProblems(checker.problems)
+
+
+def refusal(
+    detail: str, problems: Iterable[tuple[str, str]], kind: type[GatewayError] = Unprocessable
+) -> GatewayError:
+    """An error about places in JSON, which its member `errors` lists. problems: pairs of a JSON pointer and a
+    sentence."""
+    errors = [{"pointer": pointer, "detail": sentence} for pointer, sentence in problems]
+    return kind(detail, extra={"errors": errors})
 
 
 def marks(text: bytes | str) -> int:

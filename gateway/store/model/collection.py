@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.core.errors import BodyTooLarge, Unprocessable
+from gateway.core.errors import BodyTooLarge, GatewayError
 from gateway.store.filter.nodes import ID, META, Path, parse_path
 from gateway.store.json import strict
 from gateway.store.model import instants
@@ -143,8 +143,8 @@ def from_data(data: Mapping[str, Any], *, stored: bool = False, apart: bool = Fa
     if declared is not None and not stored:
         problems = schema.problems_now(declared) if apart else schema.problems(declared)
         if problems:
-            errors = [{"pointer": f"/schema{pointer}", "detail": detail} for pointer, detail in problems]
-            raise Unprocessable("The schema is not accepted; see errors.", extra={"errors": errors})
+            below = [(f"/schema{pointer}", detail) for pointer, detail in problems]
+            raise strict.refusal("The schema is not accepted; see errors.", below)
     indexes = [] if data.get("indexes") is None else data["indexes"]
     if not isinstance(indexes, list) or len(indexes) > MAX_INDEXES:
         raise _refused("/indexes", f"an array of at most {MAX_INDEXES} indexes")
@@ -208,6 +208,5 @@ def _check_names(data: Mapping[str, Any], known: tuple[str, ...], at: str) -> No
             raise _refused(at + strict.pointer(name), f"not known here; known are {', '.join(known)}")
 
 
-def _refused(pointer: str, detail: str) -> Unprocessable:
-    errors = [{"pointer": pointer, "detail": detail}]
-    return Unprocessable("The settings are not accepted; see errors.", extra={"errors": errors})
+def _refused(pointer: str, detail: str) -> GatewayError:
+    return strict.refusal("The settings are not accepted; see errors.", [(pointer, detail)])

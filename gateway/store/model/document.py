@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.core.errors import BadRequest, BodyTooLarge, PreconditionFailed, Unprocessable
+from gateway.core.errors import BadRequest, BodyTooLarge, GatewayError, PreconditionFailed
 from gateway.core.http import paths
 from gateway.store.json import strict
 
@@ -201,6 +201,5 @@ def merge_patch(target: Any, patch: Any) -> Any:
     return result
 
 
-def _unprocessable(pointer: str, detail: str) -> Unprocessable:
-    errors = [{"pointer": pointer, "detail": detail}]
-    return Unprocessable("The body cannot be a document; see errors.", extra={"errors": errors})
+def _unprocessable(pointer: str, detail: str) -> GatewayError:
+    return strict.refusal("The body cannot be a document; see errors.", [(pointer, detail)])

@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.core.errors import Unprocessable
+from gateway.core.errors import GatewayError
 from gateway.store.filter.matcher import values_at
 from gateway.store.filter.nodes import Path
 from gateway.store.json import strict
@@ -50,14 +50,14 @@ class EntryBudget:
             raise too_many(path)
 
 
-def too_many(path: Path) -> Unprocessable:
+def too_many(path: Path) -> GatewayError:
     """The error for a document with too many entries. path: the field where the limit was passed."""
     detail = (
         f"the document has more than {MAX_ENTRIES} values, or {MAX_ENTRY_BYTES // 1024} KiB of them, in "
         "arrays with an index: shorten them, or drop an index"
     )
-    errors = [{"pointer": strict.pointer(*path), "detail": detail}]
-    return Unprocessable("The document has too many values in indexes; see errors.", extra={"errors": errors})
+    problems = [(strict.pointer(*path), detail)]
+    return strict.refusal("The document has too many values in indexes; see errors.", problems)
 
 
 def entry(value: SortValue) -> SortValue:
@@ -110,9 +110,8 @@ def check_unique(index: Index, data: Mapping[str, Any]) -> None:
             left -= len(value) if isinstance(value, dict | list) else 0
             if left < 0:
                 detail = f"the unique index {index.name} takes at most {MAX_UNIQUE_VALUES} values in a value"
-                errors = [{"pointer": strict.pointer(*path), "detail": detail}]
                 text = "A value of a unique index is too large; see errors."
-                raise Unprocessable(text, extra={"errors": errors})
+                raise strict.refusal(text, [(strict.pointer(*path), detail)])
             if isinstance(value, dict):
                 values += value.values()
             elif isinstance(value, list):

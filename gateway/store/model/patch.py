@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.core.errors import BodyTooLarge, PatchConflict, Unprocessable
+from gateway.core.errors import BodyTooLarge, GatewayError, PatchConflict
 from gateway.store.filter.matcher import same
 from gateway.store.json import strict
 from gateway.store.model.document import MAX_DOCUMENT_BYTES, check_members, merge_patch
@@ -263,6 +263,5 @@ def _conflict(index: int, detail: str) -> PatchConflict:
     return PatchConflict(f"Operation {index} of the patch cannot be done: {detail}.")
 
 
-def _refused(pointer: str, detail: str) -> Unprocessable:
-    errors = [{"pointer": pointer, "detail": detail}]
-    return Unprocessable("The patch is not accepted; see errors.", extra={"errors": errors})
+def _refused(pointer: str, detail: str) -> GatewayError:
+    return strict.refusal("The patch is not accepted; see errors.", [(pointer, detail)])

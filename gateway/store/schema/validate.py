@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import jsonschema_rs
 
-from gateway.core.errors import SchemaTooCostly, SchemaViolation, Unprocessable
+from gateway.core.errors import SchemaTooCostly, SchemaViolation
 from gateway.store.json import strict
 from gateway.store.schema import reading as schema_reading
 from gateway.store.schema.costs import Costs
@@ -353,6 +353,5 @@ def _read(schema: Schema, *, quick: bool) -> Reading:
         return schema_reading.read(json.loads(schema.text), quick=quick)
     except Unfit as error:
         where, why = error.args
-        errors = [{"pointer": f"/schema{where}", "detail": why}]
         detail = "The collection's schema is not accepted any more; put other settings. See errors."
-        raise Unprocessable(detail, extra={"errors": errors}) from None
+        raise strict.refusal(detail, [(f"/schema{where}", why)]) from None
