@@ -11,7 +11,7 @@ from gateway.auth.keys import KeysUnusable
 from gateway.config.live import ConfigRefused
 from gateway.core.errors import StoreUnavailable
 from gateway.process.folders import FolderUnusable
-from gateway.runtime.os_reasons import why
+from gateway.runtime.os_errors import explain
 
 
 class SettingUnusable(OSError):
@@ -43,4 +43,4 @@ def named_by(setting: str, conf: str, path: str) -> Iterator[None]:
                 raise SettingUnusable(f"{place}: {error}") from None
             raise
         shown = os.path.abspath(path)  # noqa: PTH100 - `..` is resolved, a link is not
-        raise SettingUnusable(f"{place}: {shown}: {'; '.join(why(error))}") from None
+        raise SettingUnusable(f"{place}: {shown}: {'; '.join(explain(error))}") from None

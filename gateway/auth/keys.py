@@ -21,8 +21,8 @@ from gateway.core.jwt.verify import TokenRule, verify
 from gateway.core.model import Identity
 from gateway.runtime import durable, threads
 from gateway.runtime.files import FileUnusable, read_file, read_text
-from gateway.runtime.os_reasons import why
-from gateway.runtime.watch import Stamp, stamp
+from gateway.runtime.os_errors import explain
+from gateway.runtime.watch import FileStamp, file_stamp
 
 L = logging.getLogger(__name__)
 CACHE_SIZE = 10_000
@@ -53,22 +53,22 @@ class Keys:
         self._now = now
         self._keys = KeySet(())
         self._cache: dict[str, Identity] = {}
-        self._seen: Stamp | None = None
+        self._seen: FileStamp | None = None
 
     def load(self) -> None:
         """Read the key file, and log which of its keys are not used and why. Raises KeysUnusable; then the
         keys stay as they were."""
         self._take(*self._read())
 
-    def _read(self) -> tuple[Stamp | None, KeySet | KeysUnusable]:
+    def _read(self) -> tuple[FileStamp | None, KeySet | KeysUnusable]:
         """Blocks."""
-        seen = stamp(self.path)
+        seen = file_stamp(self.path)
         try:
             return seen, load_keys(self.path, self.rule)
         except KeysUnusable as error:
             return seen, error
 
-    def _take(self, seen: Stamp | None, keys: KeySet | KeysUnusable) -> None:
+    def _take(self, seen: FileStamp | None, keys: KeySet | KeysUnusable) -> None:
         self._seen = seen
         if isinstance(keys, KeysUnusable):
             raise keys
@@ -81,7 +81,7 @@ class Keys:
         """Read the key file again when it changed; a bad one is logged and the last good keys stay. It is
         read in a thread, and taken on the loop: so no token is verified with the old keys and kept after.
         Gives whether there are new keys."""
-        if await threads.run(threads.KEYS, stamp, self.path) == self._seen:
+        if await threads.run(threads.KEYS, file_stamp, self.path) == self._seen:
             return False
         read = await threads.run(threads.KEYS, self._read)
         try:
@@ -200,7 +200,7 @@ def ensure_secret(path: Path) -> bytes:
     except FileUnusable as error:
         raise KeysUnusable(f"{error}; or remove it: {_ANEW}") from None
     except OSError as error:
-        raise KeysUnusable(f"{path}: it cannot be made or read: {'; '.join(why(error))}") from None
+        raise KeysUnusable(f"{path}: it cannot be made or read: {'; '.join(explain(error))}") from None
     except binascii.Error:
         secret = b""
     if len(secret) < _SECRET_BYTES:

@@ -17,7 +17,7 @@ from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.settings import json_schema
 from gateway.process.folders import FolderUnusable, data_folder, socket_folder
 from gateway.runtime import durable
-from gateway.runtime.os_reasons import why
+from gateway.runtime.os_errors import explain
 
 CONFIG, ROUTING, BACKEND = "gateway.conf", "routing.yaml", "hello.py"
 _ABOUT = {
@@ -63,7 +63,7 @@ def make(folder: Path) -> list[Path]:
         nowhere = error.errno == errno.ENOENT
         if error.errno is None or (nowhere and not folder.is_absolute()):  # the one that we are in is gone
             raise
-        reasons = _NO_PLACE if nowhere else why(error)
+        reasons = _NO_PLACE if nowhere else explain(error)
         raise FolderUnusable(f"cannot make a gateway in {folder}: {'; '.join(reasons)}") from None
     return written
 

@@ -25,7 +25,7 @@ from gateway.core.process.settings import ProcessConfig, parse_process
 from gateway.core.routing.problems import Problems, by_line
 from gateway.process import signals
 from gateway.runtime.files import not_utf8, read_file
-from gateway.runtime.os_reasons import why
+from gateway.runtime.os_errors import explain
 
 CONFIGS = ("gateway.conf", "config/gateway.conf", "/etc/gateway/gateway.conf")  # the first there is
 _MAX_CONF = 1024 * 1024  # bytes
@@ -87,7 +87,7 @@ def _of_the_system(error: OSError) -> str:
     except FileNotFoundError:
         return "the folder that you are in was removed; cd to one that is there"
     path = f"{error.filename}: " if isinstance(error.filename, str) else ""
-    return path + "; ".join(why(error))
+    return path + "; ".join(explain(error))
 
 
 def _version() -> str:

@@ -24,7 +24,15 @@ from gateway.core.routing.compile import compile_data
 from gateway.core.routing.problems import Problem, Problems, by_line
 from gateway.runtime import files, threads
 from gateway.runtime.periodic import Boundary, PeriodicTask
-from gateway.runtime.watch import QUIET, RESTLESS, Look, Settling, Stamp, is_cut_off, stamp
+from gateway.runtime.watch import (
+    QUIET,
+    RESTLESS,
+    ChangeDebouncer,
+    FileStamp,
+    FileState,
+    file_stamp,
+    is_cut_off,
+)
 
 L = logging.getLogger(__name__)
 POLL = 0.05  # seconds between two checks of the file
@@ -115,7 +123,7 @@ class LiveConfig:
         self._now = now
         self._current: Snapshot | None = None
         self._text = ""
-        self._settling = Settling(None)
+        self._debouncer = ChangeDebouncer(None)
         self._read_digest = ""  # digest of the text read last, "" when it could not be read
         self._cut_off = False
         self._recheck_at: float | None = None
@@ -136,7 +144,7 @@ class LiveConfig:
 
     def load_first(self) -> None:
         """Load at the start. Raises ConfigRefused: the gateway does not start without a good config."""
-        before = stamp(self.path)
+        before = file_stamp(self.path)
         text = read(self.path)
         self._warn_when_cut_off(is_cut_off(self.path))
         self._mark_read(before, text)
@@ -194,9 +202,9 @@ class LiveConfig:
             self._on_applied(new, old)
         return True
 
-    async def _stamp(self) -> Stamp | None:
+    async def _stamp(self) -> FileStamp | None:
         """In a thread: a file system that hangs must not block the event loop."""
-        return await threads.run(threads.CONFIG, stamp, self.path)
+        return await threads.run(threads.CONFIG, file_stamp, self.path)
 
     async def _read_unchanged(self) -> str:
         """The text, read while the file did not change. Raises ConfigRefused."""
@@ -224,8 +232,8 @@ class LiveConfig:
             )
         self._cut_off = cut_off
 
-    def _mark_read(self, stamp: Stamp | None, text: str | None) -> None:
-        self._settling.take(stamp)
+    def _mark_read(self, stamp: FileStamp | None, text: str | None) -> None:
+        self._debouncer.mark_read(stamp)
         self._read_digest = "" if text is None else digest_of(text)
         self._recheck_at = None if text is None else self._now() + _RECHECK
 
@@ -237,18 +245,18 @@ class LiveConfig:
         """Check the file once: load it when it has changed and come to rest since."""
         now = self._now()
         seen = await self._stamp()
-        match self._settling.look(now, self._now(), seen):
-            case Look.QUIET:
+        match self._debouncer.observe(now, self._now(), seen):
+            case FileState.QUIET:
                 await self.reload()
-            case Look.RESTLESS:
-                began = self._settling.began
+            case FileState.RESTLESS:
+                began = self._debouncer.changing_since
                 L.warning(
                     "%s has been changing for %.0f s, so it was not read yet; revision %d stays live",
                     self.path,
                     now - (began if began is not None else now),
                     self.current.revision,
                 )
-            case Look.SAME if self._recheck_at is not None and now >= self._recheck_at:
+            case FileState.SAME if self._recheck_at is not None and now >= self._recheck_at:
                 await self._recheck()
             case _:
                 pass
@@ -262,10 +270,10 @@ class LiveConfig:
         try:
             text = await threads.run(threads.CONFIG, read, self.path)
         except ConfigRefused:
-            self._settling.doubt()
+            self._debouncer.invalidate()
         else:
             if digest_of(text) != self._read_digest:
-                self._settling.doubt()
+                self._debouncer.invalidate()
 
     async def _compile(self, text: str) -> Snapshot:
         """As `compile_text`, without blocking the loop for long."""
@@ -311,7 +319,7 @@ class LiveConfig:
 
     def status(self) -> dict[str, Any]:
         """The JSON of GET /admin/config."""
-        current, began = self.current, self._settling.began
+        current, began = self.current, self._debouncer.changing_since
         return {
             "path": str(self.path),
             "cut_off": self._cut_off,

@@ -23,11 +23,14 @@ from pathlib import Path
 from gateway.core.redact import redact_line
 from gateway.process import interpreter
 from gateway.runtime import threads
+from gateway.runtime.periodic import PeriodicTask
 
 LINE_LIMIT = 64 * 1024  # bytes; a longer line is logged in pieces
 LAST_LINES = 20  # kept for the message when the child fails
 _SWEEPS = 10  # through all processes, at most
 _FIRST_PAUSE, _LAST_PAUSE = 0.01, 0.2  # seconds between two checks of a process group
+
+_EXIT_POLL = 0.05  # seconds, where the kernel does not report the end of a process
 
 _MARK = "GATEWAY_CHILD"  # in the environment of a child, inherited by all that it starts
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -108,6 +111,7 @@ class ChildProcess:
         self._output: asyncio.ReadTransport | None = None
         self._output_closed = asyncio.Event()
         self._group_is_gone = False
+        self._exit_poll = PeriodicTask(f"waiting for the end of {name}", _EXIT_POLL, self._poll_exit)
         mark = f"{os.getpid()}-{secrets.token_hex(8)}"
         self._marked = f"{_MARK}={mark}".encode()
         self._popen = subprocess.Popen(
@@ -192,6 +196,7 @@ class ChildProcess:
             self._close_output()
 
     def _close_output(self) -> None:
+        self._exit_poll.cancel()
         if self._output is not None:
             self._output.close()
         elif self._popen.stdout is not None:
@@ -204,7 +209,7 @@ class ChildProcess:
         try:
             watch = os.pidfd_open(self.pid)
         except (AttributeError, OSError):  # not Linux, or a sandbox that refuses the call
-            self._poll_exit(loop)
+            self._exit_poll.start()
             return
 
         def dead() -> None:
@@ -214,11 +219,10 @@ class ChildProcess:
 
         loop.add_reader(watch, dead)
 
-    def _poll_exit(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._popen.poll() is None:
-            loop.call_later(0.05, self._poll_exit, loop)
-        else:
+    def _poll_exit(self) -> None:
+        if self._popen.poll() is not None:
             self.exited.set()
+            self._exit_poll.cancel()
 
     async def _wait_for_group(self) -> None:
         """Reap the process and wait until its group is empty. The kernel does not notify of that, and to

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gateway.runtime import durable
-from gateway.runtime.os_reasons import why
+from gateway.runtime.os_errors import explain
 
 _SHORT = 56  # bytes of the path of a temporary folder, which leave room for a backend name of 20
 
@@ -83,5 +83,5 @@ def _ensure_folder(path: Path) -> Path:
     try:
         durable.make_folder(path)
     except OSError as error:
-        raise FolderUnusable(f"cannot make the folder {path}: {'; '.join(why(error))}") from None
+        raise FolderUnusable(f"cannot make the folder {path}: {'; '.join(explain(error))}") from None
     return path

@@ -21,7 +21,7 @@ from gateway.edge.backend.resolver import Names
 from gateway.process.child import ChildFailed, ChildSpec, ask_health, remove_stale_socket
 from gateway.process.child_process import ChildProcess
 from gateway.runtime import threads
-from gateway.runtime.os_reasons import why_not_run
+from gateway.runtime.os_errors import explain_start_failure
 from gateway.runtime.periodic import Boundary
 
 __all__ = ["ChildFailed", "ChildSpec", "Supervisor"]
@@ -138,7 +138,7 @@ class _Child:
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             path = {**os.environ, **spec.env}.get("PATH", os.defpath)
             program = spec.command[0]
-            why = await threads.run(threads.CHILDREN, why_not_run, program, spec.cwd, path, error)
+            why = await threads.run(threads.CHILDREN, explain_start_failure, program, spec.cwd, path, error)
             reason = f"cannot run {program}: {why}"
             raise ChildFailed(spec.name, reason, hint=f"check {self._keys('command', 'cwd')}") from error
         self.process = process

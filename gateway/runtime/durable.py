@@ -1,8 +1,8 @@
-"""Files and names that outlive a loss of power.
+"""Files and names that survive a loss of power.
 
-What is written is on the disk after fsync(2) of the file; that it has its name only after an fsync of its
-folder. Everything in the gateway that gives a file a name (a new file, a link, a rename, a folder) does it
-here, so that no place can forget the second half. All of it blocks. Errors are OSErrors.
+The content of a file is durable after fsync(2) of the file; its name only after an fsync of its folder. All
+code of the gateway that gives a file a name (a new file, a link, a rename, a folder) does so here, so that
+the second fsync is never forgotten. All of it blocks. Errors are OSErrors.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 PRIVATE = 0o600
 PRIVATE_FOLDER = 0o700
-# What file systems without an fsync of folders answer (CIFS, some of FUSE): nothing more can be done there.
+# Errors of file systems without an fsync of folders (CIFS, some of FUSE), where nothing more can be done.
 _NO_SYNC_OF_FOLDERS = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
 
 
@@ -31,7 +31,7 @@ def sync(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Wait until the names in a folder are on the disk. One that we may not read cannot be asked to."""
+    """Wait until the names in a folder are on the disk. Does nothing for a folder that may not be read."""
     try:
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:
@@ -46,7 +46,8 @@ def sync_folder(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """A folder, mode 0700, where there is none; and those above it, as the umask wants them."""
+    """Make a folder of mode 0700 where there is none, and the missing ones above it with the mode of the
+    umask."""
     missing, above = [], path.absolute()
     while not above.is_dir():
         missing.append(above)
@@ -55,7 +56,7 @@ def make_folder(path: Path) -> None:
         try:
             folder.mkdir(mode=PRIVATE_FOLDER if folder is missing[0] else 0o777)
         except FileExistsError:
-            if not folder.is_dir():  # else another process made it meanwhile
+            if not folder.is_dir():  # else another process has made it meanwhile
                 if folder is missing[0]:
                     raise
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
@@ -63,7 +64,7 @@ def make_folder(path: Path) -> None:
 
 
 def create_empty(path: Path) -> bool:
-    """An empty file, mode 0600 from its first moment on. False when something has the name already."""
+    """Create an empty file of mode 0600. Returns False when the name exists already."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE))
     except FileExistsError:
@@ -73,9 +74,9 @@ def create_empty(path: Path) -> bool:
 
 
 def create(path: Path, content: bytes) -> bool:
-    """A file (mode 0600) that is there whole or not at all, even for who looks meanwhile. False when
-    something has the name already: then that stays, and of two who create at once one is told False."""
-    beside = _beside(path)
+    """Create a file (mode 0600) atomically: no reader sees a part of it. Returns False when the name exists
+    already, which then stays; of two concurrent calls one returns False."""
+    beside = _temporary_path(path)
     with _written(beside, path) as file:
         file.write(content)
     try:
@@ -89,9 +90,9 @@ def create(path: Path, content: bytes) -> bool:
 
 @contextmanager
 def making(path: Path) -> Iterator[Path]:
-    """Fill an empty file (mode 0600) beside `path`, given by its name, that takes the name when it is whole.
-    Where something has the name already, that stays."""
-    beside = _beside(path)
+    """A context manager that yields the path of an empty file (mode 0600) beside `path`, to be filled by
+    name. At the end it gets the name `path`, unless that exists already, which then stays."""
+    beside = _temporary_path(path)
     try:
         os.close(os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE))
         yield beside
@@ -105,8 +106,9 @@ def making(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Write a file (mode 0600) that takes the name when it is whole; after an error the old one has it."""
-    beside = _beside(path)
+    """A context manager that yields a new file (mode 0600), which replaces the one at `path` at the end.
+    After an error the old one stays."""
+    beside = _temporary_path(path)
     with _written(beside, path) as file:
         yield file
     try:
@@ -119,20 +121,20 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def link(source: Path, target: Path) -> None:
-    """A second name for a file. Raises FileExistsError."""
+    """Give a file a second name. Raises FileExistsError."""
     target.hardlink_to(source)
     sync_folder(target.absolute().parent)
 
 
 def rename(source: Path, target: Path) -> None:
-    """Another name for a file; whatever had it is gone. For names in one folder."""
+    """Rename a file, in place of one that has the name. Both names must be in one folder."""
     source.replace(target)
     sync_folder(target.absolute().parent)
 
 
 def sweep(folder: Path, older_than: float) -> None:
-    """Remove what a process that was killed left beside a file that it was making. older_than: seconds since
-    the epoch; what was made later may be under way."""
+    """Remove the unfinished files that killed processes left in a folder. older_than: seconds since the
+    epoch; later ones may still be being written."""
     for path in folder.glob(".*.part"):
         try:
             if path.stat().st_mtime < older_than:
@@ -141,17 +143,17 @@ def sweep(folder: Path, older_than: float) -> None:
             continue
 
 
-def _beside(path: Path) -> Path:
+def _temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
 
 
 @contextmanager
 def _written(beside: Path, path: Path) -> Iterator[BinaryIO]:
-    """A new file beside `path`; its content is on the disk at the end, and after an error it is not there."""
+    """Opens a new file at `beside`. Its content is durable at the end; after an error the file is removed."""
     try:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE)
     except OSError as error:
-        error.filename = str(path)  # what was asked for
+        error.filename = str(path)  # the name that the caller knows
         raise
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -1,8 +1,8 @@
-"""Files that are read by name: only regular ones, never more than a bound, and never a wait.
+"""Reading files by name: only regular ones, up to a limit, and without waiting for a writer.
 
-Opening a FIFO waits for a writer, and reading a terminal or a device may wait for ever or do something: a
-thread that waits so cannot be cancelled, and the process could not even end. Symbolic links are followed, as
-Kubernetes mounts its ConfigMaps by them.
+To open a FIFO waits for a writer, and to read a terminal or a device may wait for ever or have an effect. A
+thread that waits so cannot be cancelled, and the process could not exit. Symbolic links are followed:
+Kubernetes mounts ConfigMaps by them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ _PIECE = 1024 * 1024  # bytes
 
 
 class FileUnusable(OSError):
-    """A file that cannot be read. reason: a clause with `it` for the file. hint: how to mend it. passing:
-    another try may work although nobody touches the file (no descriptors left, a disk's fault)."""
+    """A file that cannot be read. reason: a clause with `it` for the file. hint: what to do about it.
+    passing: another try may succeed although the file stays the same (no descriptors left, an error of the
+    disk)."""
 
     def __init__(self, path: Path, reason: str, hint: str, *, passing: bool = False) -> None:
         super().__init__(f"{path}: {reason}; {hint}")
@@ -34,9 +35,9 @@ class FileUnusable(OSError):
 
 
 def read_file(path: Path, limit: int) -> bytes:
-    """The bytes of a regular file, at most `limit`. Raises FileUnusable."""
+    """The content of a regular file of at most `limit` bytes. Raises FileUnusable. Blocks."""
     try:
-        _check(path, path.stat(), limit)  # first: opening alone may do something to a device
+        _check(path, path.stat(), limit)  # before it is opened, which alone may have an effect on a device
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
         descriptor = os.open(path, flags)
         try:
@@ -64,7 +65,7 @@ def read_file(path: Path, limit: int) -> bytes:
 
 
 def read_text(path: Path, limit: int) -> str:
-    """As `read_file`, of UTF-8; a byte order mark is no part of the text. Raises FileUnusable."""
+    """As `read_file`, decoded from UTF-8 without a byte order mark. Raises FileUnusable. Blocks."""
     raw = read_file(path, limit)
     try:
         return raw.decode("utf-8-sig")
@@ -73,7 +74,7 @@ def read_text(path: Path, limit: int) -> str:
 
 
 def not_utf8(raw: bytes, at: int) -> tuple[str, str]:
-    """The reason, with `it` for the text, and a hint. at: of the first byte that is not UTF-8."""
+    """The reason, which calls the text `it`, and a hint. at: offset of the first byte that is not UTF-8."""
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "it is UTF-16, and not UTF-8", "save it as UTF-8"
     line = raw.count(b"\n", 0, at) + 1
@@ -95,7 +96,7 @@ def _too_large(path: Path, limit: int) -> FileUnusable:
 
 
 def _read(descriptor: int, limit: int) -> bytes:
-    """Up to one byte more than the limit: a file may grow, and those of /proc say that they are empty."""
+    """Up to one byte more than the limit: a file may grow, and those of /proc have the size 0."""
     pieces: list[bytes] = []
     left = limit + 1
     while left > 0 and (piece := os.read(descriptor, min(left, _PIECE))):

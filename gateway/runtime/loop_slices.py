@@ -1,9 +1,9 @@
-"""The event loop's time for what takes long on it: the lines of a bulk or an import, and their outcomes.
+"""Time slices of the event loop for long work on it: the lines of a bulk or an import, and their outcomes.
 
-A piece of a millisecond that then yields is not enough: a hundred requests that each do one in every turn of
-the loop make all others wait for a tenth of a second. So here a turn of the loop has one such slice, whoever
-has it, and the holders (tenants) take turns: many requests of one tenant share what one has. Work that finds
-nobody waiting begins at once.
+It is not enough that each request works for a millisecond and then yields: a hundred requests that do so in
+every turn of the loop make all others wait for a tenth of a second. So there is one slice in each turn of the
+loop, for all requests together, and the holders (tenants) take turns: the requests of one tenant share its
+slices. Work that finds no other waiting begins at once.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ CallSoon = Callable[[Callable[[], None]], object]
 
 
 class LoopSlices:
-    """The slices of one event loop. is_busy: whether threads need the interpreter's lock for something short;
-    while they do, the loop is let alone for as long between two slices. now: a monotonic clock, in seconds.
-    call_soon: has a function called in the loop's next turn; the running loop's unless said otherwise."""
+    """The time slices of one event loop.
+
+    is_busy: whether threads need the interpreter lock for short work; while they do, the loop rests for as
+    long as a slice between two of them. now: a monotonic clock, in seconds. call_soon: schedules a function
+    for the next turn of the loop; that of the running loop by default.
+    """
 
     def __init__(
         self,
@@ -32,24 +35,24 @@ class LoopSlices:
         self._is_busy = is_busy
         self.now = now
         self._call_soon = call_soon
-        self._taken = False  # whether this turn's slice is taken, or those that wait have the next ones
+        self._taken = False  # whether the slice of this turn is taken, or waiters have the next ones
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
     def of(self, holder: str) -> LoopSlice:
-        """For one request of a holder."""
+        """The slices for one request of a holder (a tenant)."""
         return LoopSlice(self, holder)
 
     async def take(self, holder: str) -> None:
-        """Wait for a slice."""
+        """Wait for a slice of a holder."""
         if not self._taken:
             self._taken = True
-            self._soon()
+            self._schedule()
             return
-        came: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(holder, deque()).append(came)
-        await came
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(holder, deque()).append(waiter)
+        await waiter
 
-    def _soon(self) -> None:
+    def _schedule(self) -> None:
         if self._waiting and self._is_busy():
             asyncio.get_running_loop().call_later(SLICE, self._next_turn)
             return
@@ -57,21 +60,21 @@ class LoopSlices:
 
     def _next_turn(self) -> None:
         while self._waiting:
-            # The first holder of the dict is the one whose last slice is the longest ago.
+            # The first holder in the dict is the one whose last slice is the longest ago.
             holder = next(iter(self._waiting))
             waiting = self._waiting.pop(holder)
-            came = waiting.popleft()
+            waiter = waiting.popleft()
             if waiting:
                 self._waiting[holder] = waiting
-            if not came.done():  # else its request was cancelled
-                came.set_result(None)
-                self._soon()
+            if not waiter.done():  # else its request was cancelled
+                waiter.set_result(None)
+                self._schedule()
                 return
         self._taken = False
 
 
 class LoopSlice:
-    """One request's use of them."""
+    """The time slices of one request."""
 
     __slots__ = ("_end", "_holder", "_slices")
 
@@ -81,7 +84,8 @@ class LoopSlice:
         self._end = 0.0
 
     async def step(self) -> None:
-        """Before each small piece of the work: goes on at once within a slice, else waits for the next."""
+        """To be awaited before each small piece of work: returns at once within a slice, else waits for the
+        next."""
         if self._slices.now() >= self._end:
             await self._slices.take(self._holder)
             self._end = self._slices.now() + SLICE

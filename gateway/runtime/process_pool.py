@@ -1,13 +1,13 @@
-"""A few worker processes for what would hold the event loop up, or could take more memory than there is.
+"""Worker processes for work that would block the event loop, or could use up the memory.
 
-A library that keeps the interpreter lock stops every thread, and an allocator that gives up ends the process.
-So such work is a job in a process of its own, with limits of memory and processor time: what goes beyond them
-ends that process alone, and the job's caller is told. Workers are started when they are first needed (a fresh
+A library that holds the interpreter lock stops every thread, and an allocator that fails ends the process. So
+such work is a job in a process of its own, with limits of memory and processor time: a job beyond them ends
+that process alone, and its caller gets an error. Workers are started when they are first needed (a fresh
 interpreter, never a fork of this one, whose threads may hold locks), stay warm for a while, run at a lower
-priority, and end with the gateway. See process_worker.py.
+priority, and end with the gateway. See process_worker.py for their side.
 
-Tenants get their turns fairly (fair_seats.py): none has all workers, also while nobody else wants one, so
-that the next one waits for no job of the first.
+Tenants take turns fairly (fair_seats.py). None has all workers, even while nobody else needs one, so that the
+next tenant does not wait for a job of the first.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ T = TypeVar("T")
 L = logging.getLogger(__name__)
 
 MAX_WAITING = 16  # jobs of one tenant, running and waiting
-MAX_WAITING_ALL = 512  # of all, beyond which a tenant has one
-KEPT_IDLE = 60.0  # seconds that a worker without a job is kept
-_GRACE = 0.25  # seconds that a job goes on without its caller: to start a worker costs more than most jobs
-_ENDING = 2.0  # seconds for a process that has closed its socket to be gone
+MAX_WAITING_ALL = 512  # jobs of all; beyond it a tenant may have one
+KEPT_IDLE = 60.0  # seconds for which a worker without a job is kept
+_GRACE = 0.25  # seconds that a job runs on without its caller: to start a worker costs more than most jobs
+_ENDING = 2.0  # seconds for a process that has closed its socket to exit
 _START = 30.0  # seconds for an interpreter to start, on a machine that is busy
-_QUIET = 60.0  # seconds between two lines of the log that say the same
-_IN_LINE = 30.0  # seconds that a job waits for a worker
-# Than the event loop, whose core a busy pool must not take; yet others must leave it some. Beside bulks that
-# are costly to check, the 99th percentile of another tenant is 40 to 50 ms with 8, 10 with 10; and with 12 a
-# busy machine leaves the pool next to nothing.
-_NICER = 10
+_QUIET = 60.0  # seconds between two lines of the log about the same failure
+_MAX_WAIT = 30.0  # seconds that a job waits for a worker
+# Relative to the event loop, whose core a busy pool must not take, while it needs some time beside other
+# processes. Beside bulks that are costly to check, the 99th percentile of another tenant is 40 to 50 ms with
+# 8, 10 with 10; with 12 a busy machine leaves the pool next to nothing.
+_NICENESS = 10
 _PIECE = 256 * 1024  # bytes that are received at a time
 _PROGRAM = f"""\
 import sys
 sys.path[:] = sys.argv[2:]
-from gateway.runtime.scheduling import give_way_as_session
-give_way_as_session({_NICER})
+from gateway.runtime.scheduling import lower_session_priority
+lower_session_priority({_NICENESS})
 from gateway.runtime.process_worker import main
 main(int(sys.argv[1]))
 """
@@ -61,20 +61,21 @@ main(int(sys.argv[1]))
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one job. memory: bytes of data of its process, about 10 MiB of which are the interpreter's. seconds:
-    of processor time. wall: seconds by the clock, after which the machine counts as too busy."""
+    """Limits of one job. memory: bytes of data of its process, of which the interpreter uses about 10 MiB.
+    seconds: of processor time. wall_time: seconds by the clock, after which the machine counts as too
+    busy."""
 
     memory: int = 256 * 1024 * 1024
     seconds: float = 2.0
-    wall: float = 60.0
+    wall_time: float = 60.0
 
 
 LIMITS = Limits()
 
 
 class JobTooCostly(Exception):
-    """A job reached a limit, and was ended. what: "memory" or "time". phase: see process_worker.phase; 0
-    before the first one."""
+    """A job reached a limit and was ended. what: "memory" or "time". phase: the job's phase then, see
+    process_worker.phase; 0 before the first one."""
 
     def __init__(self, what: str, phase: int = 0) -> None:
         super().__init__(f"the job takes too much {what}")
@@ -83,19 +84,19 @@ class JobTooCostly(Exception):
 
 
 def no_meter(seconds: float) -> None:
-    """Nobody wants to know."""
+    """A `charge` that does nothing."""
 
 
-class _Gone(Exception):
-    """A worker has ended."""
+class _WorkerEnded(Exception):
+    """A worker has closed its socket, or violated the protocol."""
 
 
 @dataclass(slots=True)
-class _Lane:
-    """The jobs of one tenant. users: running and waiting."""
+class _TenantJobs:
+    """The jobs of one tenant. free: the workers that it may use more. count: jobs, running and waiting."""
 
     free: asyncio.Semaphore
-    users: int = 0
+    count: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -104,8 +105,8 @@ class _Worker:
     socket: socket.socket
     retire: asyncio.TimerHandle | None = None
 
-    def is_there(self) -> bool:
-        """Whether it lives, of one that has nothing to say."""
+    def is_alive(self) -> bool:
+        """Whether an idle worker still runs."""
         try:
             self.socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -115,7 +116,7 @@ class _Worker:
         return False
 
     async def ended_by(self) -> str:
-        """Which limit ended it: processor time by its signal; all else is an allocator that gave up, or the
+        """The limit that ended it: "time" by its signal; anything else was an allocator that failed, or the
         kernel short of memory."""
         try:
             async with asyncio.timeout(_ENDING):
@@ -126,35 +127,35 @@ class _Worker:
 
 
 class ProcessPool:
-    """Runs jobs in worker processes. Cheap to make; nothing is started before the first job. For one event
-    loop; close() at the end.
+    """Runs jobs in worker processes, for one event loop. Nothing is started before the first job. `close` it
+    at the end.
 
-    workers: at most so many. limits: of a job, unless it brings its own.
+    workers: the most that run at a time. limits: those of a job without limits of its own.
     """
 
     def __init__(self, workers: int | None = None, limits: Limits = LIMITS) -> None:
         self.limits = limits
         self._workers = workers or min(2, os.cpu_count() or 1)
-        self._seats = FairSeats("processes for what takes long", self._workers, reserve=1, wait=_IN_LINE)
-        self._lanes: dict[str, _Lane] = {}
+        self._seats = FairSeats("processes for what takes long", self._workers, reserve=1, wait=_MAX_WAIT)
+        self._tenants: dict[str, _TenantJobs] = {}
         self._jobs: set[asyncio.Task[Any]] = set()
         self._idle: list[_Worker] = []
         self._alive: set[_Worker] = set()
         self._ends: set[asyncio.Task[None]] = set()
-        self._said = -_QUIET
+        self._logged_at = -_QUIET
         self._closed = False
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """Of the workers that run."""
+        """The process ids of the workers that run."""
         return tuple(worker.process.pid for worker in self._alive)
 
     async def run(self, tenant: str, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
-        """What a function of a module gives, run in a worker. Arguments and result are pickled, which holds
-        the interpreter lock: what is large should be `bytes`, which are sent as they are.
+        """Run a function of a module in a worker and return its result. Arguments and result are pickled,
+        which holds the interpreter lock: large ones should be `bytes`, which are sent without a copy.
 
-        Raises what the function raises; JobTooCostly; TenantQueueFull and StoreSaturated, at once, when the
-        tenant has or all have too many jobs; StoreSaturated too when the machine gives it no time;
+        Raises what the function raises; JobTooCostly; TenantQueueFull or StoreSaturated, at once, when the
+        tenant or all tenants have too many jobs; StoreSaturated also when the machine is too busy;
         StoreUnavailable when no process can be started. When the caller is cancelled, the job leaves the
         queue, or is ended soon.
         """
@@ -163,7 +164,7 @@ class ProcessPool:
     async def run_within(
         self, limits: Limits, tenant: str, function: Callable[P, T], *args: P.args, **more: P.kwargs
     ) -> T:
-        """As run, with limits of the job's own."""
+        """As `run`, with other limits."""
         return await self.run_metered(limits, no_meter, tenant, function, *args, **more)
 
     async def run_metered(
@@ -175,24 +176,24 @@ class ProcessPool:
         *args: P.args,
         **more: P.kwargs,
     ) -> T:
-        """As run_within. charge: told what the job took, in seconds of processor time, before it is known
-        what became of it; of one that was ended or waited in vain for a worker, how long it was there."""
+        """As `run_within`. charge: called before this returns or raises, with the seconds of processor time
+        that the job took; for one that was ended, or got no worker, with the seconds that it was there."""
         if self._closed:
             raise StoreUnavailable("The gateway is shutting down.")
-        lane = self._lanes.get(tenant)
-        if lane is None:
-            lane = self._lanes[tenant] = _Lane(asyncio.Semaphore(max(1, self._workers - 1)))
-        if lane.users >= MAX_WAITING:
+        tenant_jobs = self._tenants.get(tenant)
+        if tenant_jobs is None:
+            tenant_jobs = self._tenants[tenant] = _TenantJobs(asyncio.Semaphore(max(1, self._workers - 1)))
+        if tenant_jobs.count >= MAX_WAITING:
             raise TenantQueueFull(f"{MAX_WAITING} of the tenant's requests that take long are under way.")
-        if lane.users and len(self._jobs) >= MAX_WAITING_ALL:
+        if tenant_jobs.count and len(self._jobs) >= MAX_WAITING_ALL:
             raise StoreSaturated(f"{len(self._jobs)} requests that take long are under way.")
         frame = process_worker.pack(limits.memory, limits.seconds, function, args, more)
         running = asyncio.Event()
-        work = self._job(lane, tenant, limits, frame, running, charge)
+        work = self._job(tenant_jobs, tenant, limits, frame, running, charge)
         job = asyncio.create_task(work, name=f"job of {tenant}")
-        lane.users += 1
+        tenant_jobs.count += 1
         self._jobs.add(job)
-        job.add_done_callback(lambda job: self._end_job(job, tenant, lane))
+        job.add_done_callback(lambda job: self._end_job(job, tenant, tenant_jobs))
         try:
             result: T = await asyncio.shield(job)
             return result
@@ -205,32 +206,32 @@ class ProcessPool:
                 job.cancel()
             raise
         finally:
-            del job, work, frame  # an error leads here, and what it holds would lead to it
+            del job, work, frame  # breaks the cycle of an error's traceback, this frame and the job
 
     async def close(self) -> None:
-        """End all jobs and workers; nothing is left afterwards."""
+        """End all jobs and workers; no process is left afterwards."""
         self._closed = True
         jobs = list(self._jobs)
         for job in jobs:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
         for worker in list(self._alive):
-            self._let_go(worker)
+            self._discard(worker)
         await asyncio.gather(*self._ends)
 
     # --- turns ---
 
-    def _end_job(self, job: asyncio.Task[Any], tenant: str, lane: _Lane) -> None:
+    def _end_job(self, job: asyncio.Task[Any], tenant: str, tenant_jobs: _TenantJobs) -> None:
         self._jobs.discard(job)
-        lane.users -= 1
-        if not lane.users:
-            del self._lanes[tenant]
+        tenant_jobs.count -= 1
+        if not tenant_jobs.count:
+            del self._tenants[tenant]
         if not job.cancelled():
-            job.exception()  # nobody may be left to be told
+            job.exception()  # marks it as retrieved: the caller may have gone
 
     async def _job(
         self,
-        lane: _Lane,
+        tenant_jobs: _TenantJobs,
         tenant: str,
         limits: Limits,
         frame: Sequence[Piece],
@@ -239,50 +240,51 @@ class ProcessPool:
     ) -> Any:
         began, spent = monotonic(), None
         try:
-            async with lane.free, self._seats.seat(tenant):
+            async with tenant_jobs.free, self._seats.seat(tenant):
                 running.set()
-                kind, result, told, spent = await self._ask(limits, frame)
+                kind, result, trace, spent = await self._exchange(limits, frame)
         finally:
             charge(monotonic() - began if spent is None else spent)
         if kind == process_worker.NO_MEMORY:
             raise JobTooCostly("memory", result)
         if kind != process_worker.FAILED:
             return result
-        if told:
-            result.add_note(f"In a worker process:\n{told}")
+        if trace:
+            result.add_note(f"In a worker process:\n{trace}")
         try:
             raise result
         finally:
-            del result, frame  # the error leads here
+            del result, frame  # breaks the cycle of the error's traceback and this frame
 
     # --- workers ---
 
-    async def _ask(self, limits: Limits, frame: Sequence[Piece]) -> tuple[Any, ...]:
-        """A job, sent to a worker, and the values of its answer. Raises JobTooCostly, StoreUnavailable."""
+    async def _exchange(self, limits: Limits, frame: Sequence[Piece]) -> tuple[Any, ...]:
+        """Send a job to a worker and return the values of its result. Raises JobTooCostly,
+        StoreUnavailable."""
         worker = await self._worker()
         stays, phase = False, 0
         try:
-            async with asyncio.timeout(limits.wall):
+            async with asyncio.timeout(limits.wall_time):
                 loop = asyncio.get_running_loop()
                 for part in frame:
                     await loop.sock_sendall(worker.socket, part)
-                (told,) = await _receive(worker.socket, 1)
-                while told == process_worker.PHASE:
+                (kind_byte,) = await _receive(worker.socket, 1)
+                while kind_byte == process_worker.PHASE:
                     (phase,) = await _receive(worker.socket, 1)
-                    (told,) = await _receive(worker.socket, 1)
+                    (kind_byte,) = await _receive(worker.socket, 1)
                 parts = await _receive_frame(worker.socket, limits.memory)
-        except TimeoutError:  # of processor time it had less than its limit, which ends it otherwise
-            detail = f"What takes long got too little of the processors to be done in {limits.wall:g} s."
+        except TimeoutError:  # it used less processor time than its limit, which would have ended it
+            detail = f"What takes long got too little of the processors to be done in {limits.wall_time:g} s."
             raise StoreSaturated(detail, retry_after=5) from None
-        except (OSError, _Gone):
+        except (OSError, _WorkerEnded):
             raise JobTooCostly(await worker.ended_by(), phase) from None
         else:
-            stays = told == process_worker.STAYS and not self._closed
+            stays = kind_byte == process_worker.STAYS and not self._closed
         finally:
             if stays:
                 self._keep(worker)
             else:
-                self._let_go(worker)
+                self._discard(worker)
         kind, result, trace, seconds = process_worker.unpack(parts)
         return kind, phase if kind == process_worker.NO_MEMORY else result, trace, seconds
 
@@ -291,9 +293,9 @@ class ProcessPool:
             worker = self._idle.pop()
             if worker.retire is not None:
                 worker.retire.cancel()
-            if worker.is_there():
+            if worker.is_alive():
                 return worker
-            self._let_go(worker)
+            self._discard(worker)
         return await self._start()
 
     async def _start(self) -> _Worker:
@@ -306,7 +308,7 @@ class ProcessPool:
                 *(sys.executable, "-I", "-S", "-c", _PROGRAM, str(os.getpid()), *paths),
                 stdin=theirs.fileno(),
                 stdout=DEVNULL,
-                start_new_session=True,  # out of the reach of a terminal's signals
+                start_new_session=True,  # not in the group that a terminal signals
             )
         except BaseException as error:
             ours.close()
@@ -321,17 +323,17 @@ class ProcessPool:
             async with asyncio.timeout(_START):
                 await _receive_frame(ours, 1024)
         except BaseException as error:
-            self._let_go(worker)
+            self._discard(worker)
             if isinstance(error, TimeoutError):
                 raise self._no_process(f"it was not ready after {_START:g} s") from None
-            if isinstance(error, OSError | _Gone):
+            if isinstance(error, OSError | _WorkerEnded):
                 raise self._no_process("it ended at once; what it said is on standard error") from None
             raise
         return worker
 
     def _no_process(self, why: str) -> StoreUnavailable:
-        if monotonic() - self._said > _QUIET:
-            self._said = monotonic()
+        if monotonic() - self._logged_at > _QUIET:
+            self._logged_at = monotonic()
             L.error("no worker process could be started (for large documents and costly schemas): %s", why)
         return StoreUnavailable("No process could be started for what takes long.")
 
@@ -342,10 +344,10 @@ class ProcessPool:
     def _retire(self, worker: _Worker) -> None:
         if worker in self._idle:
             self._idle.remove(worker)
-            self._let_go(worker)
+            self._discard(worker)
 
-    def _let_go(self, worker: _Worker) -> None:
-        """End it and reap it, whatever it does."""
+    def _discard(self, worker: _Worker) -> None:
+        """Kill and reap a worker."""
         worker.socket.close()
         if worker.retire is not None:
             worker.retire.cancel()
@@ -361,22 +363,22 @@ class ProcessPool:
 
 
 async def _receive_frame(sock: socket.socket, most: int) -> list[bytes]:
-    """The parts of a frame. Raises _Gone, also for one of more bytes than `most`."""
+    """The parts of a frame. Raises _WorkerEnded, also for a frame of more bytes than `most`."""
     count = await _receive(sock, COUNT.size)
     head = await _receive(sock, min(most, LENGTH.size * COUNT.unpack(count)[0]))
     lengths = [length for (length,) in LENGTH.iter_unpack(head)]
     if sum(lengths) > most:
-        raise _Gone
+        raise _WorkerEnded
     return [await _receive(sock, length) for length in lengths]
 
 
 async def _receive(sock: socket.socket, length: int) -> bytes:
     loop = asyncio.get_running_loop()
-    whole = BytesIO()  # its value is no copy: one of ten megabytes would hold up the event loop
+    whole = BytesIO()  # getvalue does not copy, which for ten megabytes would block the event loop
     while length:
         piece = await loop.sock_recv(sock, min(length, _PIECE))
         if not piece:
-            raise _Gone
+            raise _WorkerEnded
         whole.write(piece)
         length -= len(piece)
     return whole.getvalue()

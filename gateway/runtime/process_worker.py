@@ -1,8 +1,8 @@
-"""What a process of the pool runs: one job after the other, each within its limits of memory and time.
+"""The program of a worker process: it runs one job after the other, within limits of memory and time.
 
 Little is imported here, so that a fresh process is ready soon; what a job needs is imported by its first one.
 A job and its result travel over a socket (standard input) as frames: the number of parts, their lengths, the
-parts. The first part is a pickle, the others are the large bytes in it, which are sent as they are.
+parts. The first part is a pickle, the others are large bytes in it, which are sent without a copy.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 DONE, FAILED, NO_MEMORY = "done", "failed", "no memory"
-STAYS, LEAVES, PHASE = 0, 1, 2  # the byte before a frame of a result, or before the number of a phase
-COUNT = struct.Struct("!I")  # of a frame's parts
-LENGTH = struct.Struct("!Q")  # of one part
+STAYS, LEAVES, PHASE = 0, 1, 2  # the byte before the frame of a result, or before the number of a phase
+COUNT = struct.Struct("!I")  # number of parts of a frame
+LENGTH = struct.Struct("!Q")  # of one part, in bytes
 
-_APART = 64 * 1024  # bytes, beyond which bytes are a part of their own
-_GROWN = 48 * 1024 * 1024  # bytes of memory more than at the start, beyond which a fresh process goes on
-_MAPPED = 1024 * 1024 * 1024  # bytes of address space beside the data: code, and what is only reserved
+_APART = 64 * 1024  # larger bytes objects are a part of their own
+_GROWN = 48 * 1024 * 1024  # bytes of growth after which the process is replaced by a fresh one
+_MAPPED = 1024 * 1024 * 1024  # bytes of address space beside the data: code, and reservations
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
 
@@ -37,7 +37,7 @@ Piece = bytes | memoryview
 
 
 def pack(*values: Any) -> list[Piece]:
-    """A frame, in pieces to be sent one after the other. Raises what pickle raises."""
+    """A frame with the values, as pieces to be sent in order. Raises what pickle raises."""
     large: list[pickle.PickleBuffer] = []
     whole = pickle.dumps(_apart(values), 5, buffer_callback=large.append)
     parts: list[Piece] = [whole, *(part.raw() for part in large)]
@@ -45,7 +45,7 @@ def pack(*values: Any) -> list[Piece]:
 
 
 def unpack(parts: Sequence[bytes]) -> tuple[Any, ...]:
-    """The values of a frame, of its parts."""
+    """The values of a frame, from its parts."""
     values: tuple[Any, ...] = pickle.loads(parts[0], buffers=parts[1:])  # noqa: S301 - of our own child or parent
     return values
 
@@ -57,27 +57,27 @@ def _apart(value: Any) -> Any:
 
 
 def main(parent: int) -> None:
-    """Serve jobs until the socket closes. parent: the process that started this one."""
-    _stay_apart(parent)
+    """Run jobs until the socket closes. parent: the id of the process that started this one."""
+    _detach(parent)
     _serving.append(parent)
     before = _memory()
     with open(0, "rb", closefd=False) as incoming:
         _send(pack("ready"))
-        os.dup2(1, 2)  # nothing: an allocator that gives up says so there
+        os.dup2(1, 2)  # to /dev/null: an allocator that fails writes to standard error
         while (parts := _receive(incoming)) is not None:
             frame = _run(parts)
             grown = _memory() - before > _GROWN
-            if grown and _trim is not None:  # what was freed, so that a start is not wanted after each job
+            if grown and _trim is not None:  # so that not every job is followed by a start
                 _trim(0)
                 grown = _memory() - before > _GROWN
             _send([bytes((LEAVES if grown else STAYS,)), *frame])
-            if grown:  # an allocator seldom gives back what it had
+            if grown:  # an allocator seldom returns its memory
                 return
 
 
 def phase(number: int, seconds: float) -> None:
-    """For a job: what follows is another part of it (0 to 255), with so many seconds of processor time of its
-    own. JobTooCostly tells which one the job was in. Outside of a worker nothing happens."""
+    """Called by a job when another phase (0 to 255) of it begins, with so many seconds of processor time of
+    its own. JobTooCostly tells in which phase the job was. Does nothing outside of a worker."""
     if _serving:
         _send([bytes((PHASE, number))])
         signal.setitimer(signal.ITIMER_PROF, seconds)
@@ -86,23 +86,23 @@ def phase(number: int, seconds: float) -> None:
 _serving: list[int] = []  # the parent, in a worker
 
 
-def _stay_apart(parent: int) -> None:
-    """No signal of a terminal or a service manager reaches it: the gateway ends it, after what is under way.
-    It ends with the gateway, however that ends, and the kernel takes it first when memory is short."""
+def _detach(parent: int) -> None:
+    """Ignore the signals of a terminal or a service manager: the gateway ends its workers after the jobs
+    under way. End with the gateway, however that ends, and be the first to be killed when memory is short."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         with contextlib.suppress(OSError), Path("/proc/self/oom_score_adj").open("w") as file:
             file.write("700")
-    if os.getppid() != parent:  # it ended before the call above
+    if os.getppid() != parent:  # the parent ended before the call above
         os._exit(1)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _run(parts: list[bytes]) -> list[Piece]:
-    """Do a job, and give the frame that tells what became of it: its kind, its result or error, an error's
-    traceback, and the seconds of processor time that it took."""
+    """Run a job. Returns the frame of its outcome: the kind, the result or error, the traceback of an error,
+    and the seconds of processor time that it took."""
     memory, seconds, function, args, more = unpack(parts)
     parts.clear()
     _limit(memory)
@@ -120,12 +120,12 @@ def _run(parts: list[bytes]) -> list[Piece]:
 
 
 def _failure(error: Exception, began: float) -> list[Piece]:
-    told = traceback.format_exc()
+    trace = traceback.format_exc()
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
     except Exception:  # noqa: BLE001 - whatever it is, it cannot be sent
         error = RuntimeError(f"{type(error).__qualname__}, which cannot be sent")
-    return pack(FAILED, error, told, time.process_time() - began)
+    return pack(FAILED, error, trace, time.process_time() - began)
 
 
 def _limit(memory: int) -> None:
@@ -135,7 +135,8 @@ def _limit(memory: int) -> None:
 
 
 def _memory() -> int:
-    """How much it has in memory, in bytes; where the kernel does not say that, the most that it ever had."""
+    """The resident memory of this process in bytes; the peak where the kernel does not tell the current
+    value."""
     try:
         return int(Path("/proc/self/statm").read_bytes().split()[1]) * resource.getpagesize()
     except OSError:

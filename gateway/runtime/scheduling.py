@@ -1,4 +1,4 @@
-"""The processors: how many there are, and that the event loop goes first (which only Linux is told)."""
+"""The processors: how many there are, and the priority of the event loop over other threads (on Linux)."""
 
 from __future__ import annotations
 
@@ -14,45 +14,46 @@ from pathlib import Path
 _SET_ATTRIBUTES = {"x86_64": 314, "aarch64": 274, "riscv64": 274}
 _ATTRIBUTES = struct.Struct("=IIQiIQQQ")  # size, policy, flags, nice, priority, runtime, deadline, period
 _SCHED_OTHER, _NICEST = 0, 19
-NICER = 5  # than the event loop are threads in the background
-# Nanoseconds. Of a thread, longer than what the event loop has (3 ms); of a process beside it, the most that
-# there is: a thread that waits behind one may hold the interpreter's lock, for which the event loop waits.
+NICENESS = 5  # of background threads, relative to the event loop
+# Time slices in nanoseconds. That of a thread is longer than the event loop's (3 ms), that of a worker
+# process the longest there is: a thread that waits for such a process may hold the interpreter lock, which
+# the event loop needs.
 THREAD_SLICE, PROCESS_SLICE = 5_000_000, 100_000_000
 
 
 def processors() -> int:
-    """How many this process may use."""
+    """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def give_way(nicer: int, piece: int = THREAD_SLICE) -> None:
-    """Make this thread nicer by so much, and let it be interrupted by whoever has less to do. piece: its
-    slice of processor time, in nanoseconds.
+def lower_priority(niceness: int, time_slice: int = THREAD_SLICE) -> None:
+    """Raise the niceness of this thread by so much, and let it be preempted by threads with a shorter time
+    slice. time_slice: in nanoseconds.
 
-    Niceness says how much of a processor a thread gets, and not when. Who wakes up has to wait until the
-    slice of the one that runs is over, and that is looked at every 4 ms; unless his own slice is the shorter
-    one (EEVDF). So this one gets a long slice. Beside two processes of the pool and the threads that write,
-    the event loop waited 235 ms of each second for its processor, up to 14 ms at a time; with this 80 ms, and
-    up to 7 (measured on one core; Linux 6.18). Where threads had as long a slice as the processes, the 99th
-    percentile beside lists of large documents was 90 to 116 ms, and 18 to 21 with theirs. Before Linux 6.12 a
-    thread has no slice of its own.
+    Niceness decides how much of a processor a thread gets, and not when. A thread that wakes up waits until
+    the slice of the running one is over, which is checked every 4 ms, unless its own slice is the shorter one
+    (EEVDF). So this thread gets a long slice. Beside two processes of the pool and the writer threads, the
+    event loop waited 235 ms of each second for its processor, up to 14 ms at a time; with this 80 ms, and up
+    to 7 (measured on one core; Linux 6.18). Where threads had as long a slice as the processes, the 99th
+    percentile beside lists of large documents was 90 to 116 ms, and 18 to 21 with their own. Before Linux
+    6.12 a thread has no slice of its own.
     """
     if not sys.platform.startswith("linux"):
         return
     thread = threading.get_native_id()
     with contextlib.suppress(OSError):
-        nice = min(os.getpriority(os.PRIO_PROCESS, thread) + nicer, _NICEST)
+        nice = min(os.getpriority(os.PRIO_PROCESS, thread) + niceness, _NICEST)
         os.setpriority(os.PRIO_PROCESS, thread, nice)
         number = _SET_ATTRIBUTES.get(os.uname().machine)
         if number is not None and ctypes.sizeof(ctypes.c_void_p) == 8:
-            wanted = _ATTRIBUTES.pack(_ATTRIBUTES.size, _SCHED_OTHER, 0, nice, 0, piece, 0, 0)
+            wanted = _ATTRIBUTES.pack(_ATTRIBUTES.size, _SCHED_OTHER, 0, nice, 0, time_slice, 0, 0)
             ctypes.CDLL(None).syscall(number, 0, wanted, 0)
 
 
-def give_way_as_session(nicer: int) -> None:
-    """The same for a process that leads a session: the kernel weighs the session, and not the process in it
+def lower_session_priority(niceness: int) -> None:
+    """The same for a process that leads a session: the kernel weighs sessions, not the processes in them
     (sched(7), autogroup)."""
     if sys.platform.startswith("linux"):
         with contextlib.suppress(OSError), Path("/proc/self/autogroup").open("w") as file:
-            file.write(str(nicer))
-    give_way(nicer, PROCESS_SLICE)
+            file.write(str(niceness))
+    lower_priority(niceness, PROCESS_SLICE)

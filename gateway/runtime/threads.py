@@ -1,9 +1,9 @@
-"""Threads for what blocks: the event loop touches no disk while it serves.
+"""Thread pools for blocking work: the event loop does no disk I/O while it serves.
 
-Each kind has threads of its own, so that a disk that hangs holds up only those who wait for it anyway. They
-are made when they are first needed. Nothing uses asyncio's default ones: what blocks there would be in the
-way of whatever else does. The store has its own (store/sqlite/engine.py), each name of a backend has one,
-while it is looked up (edge/backend/resolver.py), and each log has one.
+Each kind of work has a pool of its own, so that a disk that hangs blocks only what needs it anyway. Threads
+are started when they are first needed. Nothing uses the default pool of asyncio, where one kind of work would
+block another. The store has its own pools (store/sqlite/engine.py), as have the lookup of each backend's name
+(edge/backend/resolver.py) and each log.
 """
 
 from __future__ import annotations
@@ -17,39 +17,41 @@ from functools import partial
 from threading import Thread
 from typing import ParamSpec, TypeVar
 
-from gateway.runtime.scheduling import NICER, give_way
+from gateway.runtime.scheduling import NICENESS, lower_priority
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-SPOOL = ThreadPoolExecutor(8, "spool")  # bodies and answers in temporary files
-CONFIG = ThreadPoolExecutor(2, "config")  # routing.yaml: its stamp, its text, what it compiles to
+SPOOL = ThreadPoolExecutor(8, "spool")  # bodies and responses in temporary files
+CONFIG = ThreadPoolExecutor(2, "config")  # routing.yaml: stamp, text, compilation
 KEYS = ThreadPoolExecutor(2, "keys")  # the file of the keys
 QUOTAS = ThreadPoolExecutor(1, "quotas")  # their file
 CHILDREN = ThreadPoolExecutor(2, "children")  # the processes of backends
-# One, and it gives way to nobody: who waits for a processor with the interpreter locked holds up all others.
-PATTERNS = ThreadPoolExecutor(1, "patterns")  # of filters, that are compiled
-PARSE = ThreadPoolExecutor(4, "parse", give_way, (NICER,))  # large bodies and documents
+# One thread at normal priority: one that holds the interpreter lock and waits for a processor blocks all
+# others.
+PATTERNS = ThreadPoolExecutor(1, "patterns")  # of filters, compiled
+PARSE = ThreadPoolExecutor(4, "parse", lower_priority, (NICENESS,))  # large bodies and documents
 
 
 def run(threads: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **more: P.kwargs) -> Future[T]:
-    """What `work` gives, done in a thread. Cancelling the future does not end work that has begun."""
+    """Run `work` in a thread of the pool. The future has its result; to cancel it does not end work that has
+    begun."""
     return asyncio.get_running_loop().run_in_executor(threads, partial(work, *args, **more))
 
 
-async def end(threads: ThreadPoolExecutor) -> None:
-    """Wait for its threads to end. Beside the event loop: one that hangs must not stop that too."""
+async def shutdown(threads: ThreadPoolExecutor) -> None:
+    """Shut a pool down and wait for its threads, without blocking the event loop if one hangs."""
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
 
-    def tell() -> None:
+    def set_ended() -> None:
         if not ended.done():
             ended.set_result(None)
 
     def wait() -> None:
         threads.shutdown()
         with suppress(RuntimeError):  # the loop is closed by now
-            loop.call_soon_threadsafe(tell)
+            loop.call_soon_threadsafe(set_ended)
 
     Thread(target=wait, name="ending threads", daemon=True).start()
     await ended

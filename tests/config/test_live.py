@@ -21,7 +21,7 @@ from gateway.config import source
 from gateway.config.live import POLL, ConfigRefused, LiveConfig, Refusal, describe
 from gateway.core.routing.problems import Problem
 from gateway.runtime import files
-from gateway.runtime.watch import QUIET, RESTLESS, Look, Settling
+from gateway.runtime.watch import QUIET, RESTLESS, ChangeDebouncer, FileState
 from tests.eventually import eventually, passes
 from tests.fakes import NOWHERE
 
@@ -352,7 +352,7 @@ async def test_a_text_that_is_torn_under_every_reading_is_refused_in_the_end(
     from gateway.config import live as config
 
     count = itertools.count()
-    monkeypatch.setattr(config, "stamp", lambda path: (next(count),) * 5)
+    monkeypatch.setattr(config, "file_stamp", lambda path: (next(count),) * 5)
     async with asyncio.timeout(30):
         assert not await setting.live.reload()
     assert "changes while it is read" in setting.refused[0].problems[0].reason
@@ -447,15 +447,15 @@ async def test_it_is_read_once_it_has_been_left_alone_and_not_before(setting: Se
 
 def test_a_look_that_took_long_proves_no_rest() -> None:
     """What a hanging disk said at the end of a look may be what was there at its begin."""
-    settling = Settling((1, 1, 1, 1, 1))
+    settling = ChangeDebouncer((1, 1, 1, 1, 1))
     changed = (1, 1, 2, 2, 2)
-    assert settling.look(0, 0, changed) is Look.CHANGING
-    assert settling.look(0.05, 9, changed) is Look.CHANGING
-    assert settling.look(9, 9, changed) is Look.QUIET
-    settling.take(changed)
-    assert settling.look(10, 20, None) is Look.CHANGING
-    assert settling.look(20.1, 20.1, None) is Look.CHANGING
-    assert settling.look(20.3, 20.3, None) is Look.QUIET
+    assert settling.observe(0, 0, changed) is FileState.CHANGING
+    assert settling.observe(0.05, 9, changed) is FileState.CHANGING
+    assert settling.observe(9, 9, changed) is FileState.QUIET
+    settling.mark_read(changed)
+    assert settling.observe(10, 20, None) is FileState.CHANGING
+    assert settling.observe(20.1, 20.1, None) is FileState.CHANGING
+    assert settling.observe(20.3, 20.3, None) is FileState.QUIET
 
 
 async def test_a_file_that_never_rests_is_said_in_the_log_and_more_and_more_seldom(
@@ -567,7 +567,7 @@ async def test_an_edit_that_its_stamp_does_not_tell_is_found_all_the_same(
     """Two edits of one length within one step of the file system's clock (2 s on FAT, 1 s on some NFS)."""
     from gateway.config import live as config
 
-    monkeypatch.setattr(config, "stamp", lambda path: (1, 1, 1, 1, path.stat().st_size))
+    monkeypatch.setattr(config, "file_stamp", lambda path: (1, 1, 1, 1, path.stat().st_size))
     setting.on_a_clock()
     setting.path.write_text(text("bb"))
     await setting.looks(QUIET + 2 * POLL)
@@ -671,7 +671,7 @@ async def test_a_reload_that_a_signal_asks_for_does_not_take_half_a_file(
         path.write_text("".join(whole[:part]))
         return (part,) * 5
 
-    monkeypatch.setattr(config, "stamp", written_on)
+    monkeypatch.setattr(config, "file_stamp", written_on)
     assert await setting.live.reload_when_quiet()
     assert [len(new.table.routes) for new, _ in setting.applied] == [1, 20]
 
@@ -682,7 +682,7 @@ async def test_a_reload_of_a_file_that_never_rests_ends_and_says_so(
     from gateway.config import live as config
 
     count = itertools.count()
-    monkeypatch.setattr(config, "stamp", lambda path: (next(count),) * 5)
+    monkeypatch.setattr(config, "file_stamp", lambda path: (next(count),) * 5)
     monkeypatch.setattr(config, "QUIET", 0.001)
     monkeypatch.setattr(config, "RESTLESS", 0.05)
     assert not await setting.live.reload_when_quiet()

@@ -212,7 +212,7 @@ async def test_a_sweep_of_exchanges_goes_on_and_what_cannot_end_is_ended(
 async def test_a_sweep_of_clients_connections_goes_on(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(listener, "_SWEEP", 0.001)
+    monkeypatch.setattr(listener, "_SWEEP_INTERVAL", 0.001)
     sweep = listener.Listener(cast(Any, None))
     seen: list[str] = []
 
@@ -220,7 +220,7 @@ async def test_a_sweep_of_clients_connections_goes_on(
         def __init__(self, name: str) -> None:
             self.name = name
 
-        def look(self, now: float) -> None:
+        def check_timeouts(self, now: float) -> None:
             seen.append(self.name)
             if self.name == "broken":
                 raise Bug

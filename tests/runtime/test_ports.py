@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.edge.client.listener import ListenError, bind, listen
-from gateway.runtime.ports import holder
+from gateway.runtime.os_errors import port_holder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc/net/tcp")
 
@@ -51,21 +51,21 @@ def test_two_that_have_bound_a_port_before_either_listened_are_told_apart() -> N
 
 def test_a_port_of_our_own_is_named_as_that() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        assert holder(server.getsockname()[1]) == "this gateway itself"
+        assert port_holder(server.getsockname()[1]) == "this gateway itself"
 
 
 def test_nobody_holds_a_free_port() -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        assert holder(sock.getsockname()[1]) == ""
+        assert port_holder(sock.getsockname()[1]) == ""
 
 
 def test_without_proc_nobody_can_tell(tmp_path: Path) -> None:
-    assert holder(80, tmp_path) == ""
+    assert port_holder(80, tmp_path) == ""
 
 
 def test_a_process_that_hides_its_descriptors_is_named_by_its_user(tmp_path: Path) -> None:
     (tmp_path / "net").mkdir()
     fields = f"0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 {os.getuid()} 0 4242"
     (tmp_path / "net" / "tcp").write_text(f"head\n  {fields} 1\n")
-    assert holder(0x1F90, tmp_path).startswith("a process of the user ")
+    assert port_holder(0x1F90, tmp_path).startswith("a process of the user ")

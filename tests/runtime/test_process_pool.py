@@ -78,7 +78,7 @@ async def test_a_job_that_takes_too_much_time_ends_alone(pool: ProcessPool, tmp_
         await pool.run_within(quick, "a", jobs.spins)
     assert raised.value.what == "time"
     with pytest.raises(StoreSaturated):  # it had no time: the machine is to blame, and not the job
-        await pool.run_within(Limits(wall=0.1), "a", jobs.waits, tmp_path / "never")
+        await pool.run_within(Limits(wall_time=0.1), "a", jobs.waits, tmp_path / "never")
     for _ in range(5):  # the time is each job's own
         await pool.run_within(quick, "a", jobs.works, 0.05)
 

@@ -27,7 +27,7 @@ def test_a_thread_that_gives_way_is_nicer_and_has_a_long_slice_and_no_other_thre
     before, found = told(threading.get_native_id()), {}
 
     def work() -> None:
-        scheduling.give_way(3)
+        scheduling.lower_priority(3)
         found.update(told(threading.get_native_id()))
 
     thread = threading.Thread(target=work)
@@ -44,7 +44,7 @@ async def test_threads_that_parse_give_way() -> None:
 
 
 def test_a_session_that_gives_way_weighs_less() -> None:
-    code = "from gateway.runtime import scheduling as s; s.give_way_as_session(7)"
+    code = "from gateway.runtime import scheduling as s; s.lower_session_priority(7)"
     code += "; print(*open('/proc/self/autogroup'))"
     if not Path("/proc/self/autogroup").exists():
         pytest.skip("this kernel weighs no sessions")

@@ -19,8 +19,8 @@ from gateway.edge.client.connection import KEEP_ALIVE, ClientConnection, Service
 from gateway.edge.client.memory import RequestMemory
 from gateway.edge.client.slots import UNLIMITED, ConnectionLimits, ConnectionSlots, OpenDescriptors
 from gateway.edge.reading import CLIENTS_TURN, ReadTurns
+from gateway.runtime.os_errors import port_holder
 from gateway.runtime.periodic import PeriodicTask
-from gateway.runtime.ports import holder
 
 _DRAIN_INTERVAL = 0.02  # seconds between two checks of what a drain waits for
 _SWEEP_INTERVAL = 1.0  # and between two of all connections
@@ -182,7 +182,7 @@ def listen_problem(host: str, port: int, error: OSError, key: str = "") -> str:
     """Why a port cannot be listened on, who holds it, and where another one can be chosen."""
     where, at = listeners.text((host, port)), f" ({key})" if key else ""
     if error.errno == errno.EADDRINUSE:
-        process = holder(port)
+        process = port_holder(port)
         by, it = (f" by {process}", "stop it") if process else ("", "stop what uses it")
         return f"cannot listen on {where}: the port is in use{by}; {it}, or choose another port{at}"
     if error.errno == errno.EACCES:

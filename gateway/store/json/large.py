@@ -34,7 +34,7 @@ LIGHT_BYTES = 256 * 1024
 LIGHT_VALUES = 2048  # values that the interpreter parses, checks and encodes in less than a millisecond
 LIGHT_PATCH = Bounds(LIGHT_BYTES, LIGHT_VALUES)
 # Ten megabytes of 600,000 members take 150 MiB, and three seconds.
-_LIMITS = Limits(memory=256 * 1024 * 1024, seconds=20.0, wall=60.0)
+_LIMITS = Limits(memory=256 * 1024 * 1024, seconds=20.0, wall_time=60.0)
 _CONCURRENT = 8  # jobs of one tenant in the pool's queue; more of them wait here instead of being refused
 _MAX_WAIT = 120.0  # seconds after which a thread stops waiting, whatever the event loop does
 
@@ -124,7 +124,7 @@ class Jobs:
         """Start a job of at most so many seconds of processor time, for a thread to wait for; needs
         has_workers. The future may also raise JobTooCostly; the job ends soon when it is cancelled."""
         assert self._pool is not None and self._loop is not None
-        limits = Limits(_LIMITS.memory, seconds, _LIMITS.wall)
+        limits = Limits(_LIMITS.memory, seconds, _LIMITS.wall_time)
         job = self._queued(self._pool, limits, no_meter, tenant, function, *args, **more)
         return asyncio.run_coroutine_threadsafe(job, self._loop)
 

@@ -16,7 +16,7 @@ from typing import ClassVar
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import TenantId
 from gateway.runtime import durable, threads
-from gateway.runtime.scheduling import NICER, give_way, processors
+from gateway.runtime.scheduling import NICENESS, lower_priority, processors
 from gateway.store.feeds import Feeds
 from gateway.store.filter import regex
 from gateway.store.json.large import Jobs
@@ -79,7 +79,7 @@ class SQLiteDocumentStore:
         self._max_log_bytes = max_log_bytes
         self._jobs = jobs or Jobs()
         self._writers = Writers()
-        self._readers = ThreadPoolExecutor(READER_THREADS, "store-read", give_way, (NICER,))
+        self._readers = ThreadPoolExecutor(READER_THREADS, "store-read", lower_priority, (NICENESS,))
         self._services: Services | None = None
         self._sweeper: Sweeper | None = None
 
@@ -136,4 +136,4 @@ class SQLiteDocumentStore:
             await self._services.files.close()
         await self._jobs.close()
         await self._writers.close()
-        await threads.end(self._readers)
+        await threads.shutdown(self._readers)

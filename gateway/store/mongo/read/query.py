@@ -75,7 +75,7 @@ class Turn:
             return await work
         self._seat.release()
         found = await work
-        await self._seat.again()
+        await self._seat.reacquire()
         self._over = self._clock() + STEP
         return found
 

@@ -162,7 +162,7 @@ class Reading:
         if self._is_short:
             self._is_short = False
             self._short.count -= 1
-            self._seat = self._scans.absent(self._seat.key, self._seat.weight)
+            self._seat = self._scans.unheld(self._seat.key, self._seat.weight)
 
     def _come_back(self) -> None:
         if self._cancelled or self._ended:

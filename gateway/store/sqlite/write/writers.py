@@ -16,7 +16,7 @@ from threading import Lock
 
 from gateway.runtime import threads
 from gateway.runtime.fair_seats import FairSeats
-from gateway.runtime.scheduling import NICER, give_way, processors
+from gateway.runtime.scheduling import NICENESS, lower_priority, processors
 
 THREADS = 8  # some of them wait for a worker process
 OPENING_THREADS = 2
@@ -136,12 +136,12 @@ class Writers:
 
     def __init__(self) -> None:
         self.short_reads = ShortReads()
-        self.threads = ThreadPoolExecutor(THREADS, "store-write", give_way, (NICER,))
+        self.threads = ThreadPoolExecutor(THREADS, "store-write", lower_priority, (NICENESS,))
         self.opening = ThreadPoolExecutor(OPENING_THREADS, "store-open")
         self.seats = FairSeats("writers of the store", THREADS)
         self.baton = Baton(max(1, min(THREADS // 2, processors() // 2)))
 
     async def close(self) -> None:
         """Wait until what they do is done."""
-        await threads.end(self.threads)
-        await threads.end(self.opening)
+        await threads.shutdown(self.threads)
+        await threads.shutdown(self.opening)

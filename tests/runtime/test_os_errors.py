@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.runtime.os_reasons import why_not_run
+from gateway.runtime.os_errors import explain_start_failure
 
 
 def told(program: str, folder: Path, path: str = "/usr/bin:/bin") -> str:
@@ -16,7 +16,7 @@ def told(program: str, folder: Path, path: str = "/usr/bin:/bin") -> str:
     try:
         subprocess.run([program], cwd=folder, env={"PATH": path}, check=False, capture_output=True)
     except OSError as error:
-        return why_not_run(program, str(folder), path, error)
+        return explain_start_failure(program, str(folder), path, error)
     raise AssertionError("it ran")
 
 
@@ -51,6 +51,7 @@ def test_what_is_not_there_is_told_apart(tmp_path: Path) -> None:
     assert told("none-such", tmp_path) == "there is no such program on the PATH (/usr/bin:/bin)"
     assert told("./link", tmp_path) == "it is a link to what is not there"
     assert told("./folder", tmp_path) == "it is no file, and so no program"
-    assert "ulimit" in why_not_run("ls", "/", "/bin", OSError(errno.EMFILE, "x")), "it is not at fault"
-    assert why_not_run("ls", "/", "/bin", OSError("s.sock is in the way")) == "s.sock is in the way"
+    no_descriptors = OSError(errno.EMFILE, "x")
+    assert "ulimit" in explain_start_failure("ls", "/", "/bin", no_descriptors), "it is not at fault"
+    assert explain_start_failure("ls", "/", "/bin", OSError("s.sock is in the way")) == "s.sock is in the way"
     assert told("ls", tmp_path / "gone") == f"the folder {tmp_path / 'gone'} is not there, or is none"
