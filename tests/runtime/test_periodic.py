@@ -31,7 +31,7 @@ from gateway.runtime.periodic import Boundary, PeriodicTask
 from gateway.store.feeds import Feeds
 from gateway.store.json.large import Jobs
 from gateway.store.mongo.changes import MongoChangeLog
-from gateway.store.mongo.large import Few
+from gateway.store.mongo.large import LargeDocuments
 from gateway.store.mongo.write import sweep as mongo_sweep
 from gateway.store.mongo.write.sweep import Sweeper as MongoSweeper
 from gateway.store.sqlite.changes import SQLiteChangeLog
@@ -320,7 +320,7 @@ async def test_the_poll_of_mongodbs_feeds_goes_on(
 ) -> None:
     monkeypatch.setattr(MongoChangeLog, "POLL_SECONDS", 0.001)
     driver = Driver(rows)
-    feeds = Feeds(MongoChangeLog(cast(Any, driver), Jobs(), Few(), supported=True))
+    feeds = Feeds(MongoChangeLog(cast(Any, driver), Jobs(), LargeDocuments(), supported=True))
     event = feeds._join("good")
     await eventually(lambda: driver.asked > 3)
     driver.rows = [{"t": "good", "q": 7}]

@@ -26,7 +26,7 @@ from gateway.store.mongo.read.order import Beginning, First
 from gateway.store.sqlite import collections
 from gateway.store.sqlite.files.connections import open_writer
 from gateway.store.sqlite.read.query import Listed, read_page
-from gateway.store.sqlite.read.statement import WHOLE_TEXT, Bound, here
+from gateway.store.sqlite.read.statement import WHOLE_TEXT, Bound, this_thread
 from gateway.store.sqlite.read.texts import Texts
 from gateway.store.sqlite.write import operations
 from gateway.store.sqlite.write.group_commit import run_group
@@ -141,21 +141,21 @@ def test_a_cursor_of_mongodb_that_was_cut_leaves_nothing_out() -> None:
 class Ended:
     """A read that may not go on."""
 
-    def apart(self) -> nullcontext[None]:
+    def exclusively(self) -> nullcontext[None]:
         return nullcontext()
 
-    def may_not_go_on(self) -> bool:
+    def should_interrupt(self) -> bool:
         return True
 
 
 def test_comparing_long_texts_ends_with_the_time_of_the_query(connection: sqlite3.Connection) -> None:
-    here.turn = Ended()
+    this_thread.read = Ended()
     try:
         with pytest.raises(sqlite3.OperationalError) as told:
             statement = f"SELECT d.id FROM documents AS d ORDER BY '0 ' || d.rowid COLLATE {WHOLE_TEXT}"
             Texts(connection, ["$.a"]).rows(Bound(), statement)
     finally:
-        here.turn = None
+        this_thread.read = None
     assert told.value.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT
     assert connection.execute("SELECT count(*) FROM documents").fetchone() == (MANY,)
 

@@ -15,23 +15,23 @@ from gateway.store.json.large import Jobs
 from gateway.store.model import instants
 from gateway.store.model.change import RETAINED_CHANGES, RETAINED_SECONDS
 from gateway.store.model.document import Document
-from gateway.store.mongo.driver import Driver, Taken
-from gateway.store.mongo.large import Few, Rows
+from gateway.store.mongo.driver import Driver, DuplicateKey
+from gateway.store.mongo.large import LargeDocuments, Rows
 from gateway.store.mongo.rows import CHANGES, DOCUMENTS, TENANTS, Row, joined, new_tenant, one, scope
 
 AWAY_SECONDS = 1.0  # between two polls of a server that is away
 
 
 class MongoChangeLog:
-    """See feeds.ChangeLog. jobs, few: on large documents. supported: whether the server has the transactions
-    that keep the log in order."""
+    """See feeds.ChangeLog. jobs, large: for large documents. supported: whether the server has the
+    transactions that keep the log in order."""
 
     POLL_NAME: ClassVar[str] = "looking for what other gateways wrote"
     POLL_SECONDS: ClassVar[float] = 0.05
 
-    def __init__(self, driver: Driver, jobs: Jobs, few: Few, *, supported: bool) -> None:
+    def __init__(self, driver: Driver, jobs: Jobs, large: LargeDocuments, *, supported: bool) -> None:
         self._driver = driver
-        self._jobs, self._few = jobs, few
+        self._jobs, self._large = jobs, large
         self._supported = supported
 
     async def begin(self, tenant: str, ids: EventIds, after: str | None) -> Position:
@@ -98,7 +98,7 @@ class MongoChangeLog:
                 return Position(row["epoch"], row["q"], now)
             try:
                 await self._driver.insert(TENANTS, new_tenant(tenant))
-            except Taken:
+            except DuplicateKey:
                 continue
 
     async def _document(self, tenant: str, collection: str, change: Row) -> Document | None:
@@ -111,7 +111,7 @@ class MongoChangeLog:
             return self._driver.find_one(DOCUMENTS, query, raw=True)
 
         key = joined(tenant, collection, change["id"])
-        return await Rows(self._jobs, tenant, self._few).read(key, find)
+        return await Rows(self._jobs, tenant, self._large).read(key, find)
 
 
 def _instant(position: Position) -> float:

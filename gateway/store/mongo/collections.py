@@ -14,7 +14,7 @@ from gateway.store.model.collection import Collection, CollectionSettings
 from gateway.store.model.document import Precondition, merge_patch
 from gateway.store.model.patch import MergePatch
 from gateway.store.mongo import state as mongo_state
-from gateway.store.mongo.driver import Lost, Taken
+from gateway.store.mongo.driver import DuplicateKey, WriteConflict
 from gateway.store.mongo.rows import (
     CLAIMS,
     COLLECTIONS,
@@ -74,7 +74,7 @@ async def delete(writes: Writes, name: str, precondition: Precondition, *, docum
             raise Conflict("The collection holds documents. Delete them first, or add ?documents=delete.")
         number = await writes.reserve(session, -state.documents, -state.bytes)
         if not await writes.driver.delete(COLLECTIONS, _as_read(writes.tenant, state), session):
-            raise Lost()
+            raise WriteConflict()
         await writes.hold(session, -_size(state.settings_text))
         await writes.driver.delete(DOCUMENTS, scope(writes.tenant, name), session)
         await writes.driver.delete(CLAIMS, scope(writes.tenant, name), session)
@@ -153,7 +153,7 @@ async def _compare_and_set(writes: Writes, old: State, change: Row) -> bool:
         return True
     try:
         await writes.driver.insert(COLLECTIONS, {**mongo_state.new_row(writes.tenant, old), **change})
-    except Taken:
+    except DuplicateKey:
         return False
     return True
 

@@ -51,7 +51,7 @@ _MAYBE_TOO_LARGE = mongo_raw.MAX_BYTES // 10  # bytes of JSON: an array's elemen
 _RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
 
 
-class Taken(Exception):
+class DuplicateKey(Exception):
     """A unique key is there already. In a transaction, it is aborted."""
 
 
@@ -59,7 +59,7 @@ class Unusable(StoreUnavailable):
     """The server, or its URI, will not do however long one waits: somebody has to change something."""
 
 
-class Lost(Exception):
+class WriteConflict(Exception):
     """Another transaction was faster. Nothing of this one was done; try again."""
 
 
@@ -82,7 +82,7 @@ class Driver:
     """One connection pool. connect() first, from the event loop that uses it; close() at the end.
 
     uri: mongodb:// or mongodb+srv://; it is in no text that leaves this object. Unless said otherwise, a
-    method raises StoreUnavailable, and in a transaction Lost.
+    method raises StoreUnavailable, and in a transaction WriteConflict.
     """
 
     def __init__(self, uri: str, application: Any = None) -> None:
@@ -101,7 +101,7 @@ class Driver:
 
     async def connect(self) -> Server:
         """Look whether the server is there; again, as long as that raises StoreUnavailable. Raises Unusable
-        where waiting does not help. Both say what is wrong and how to mend it."""
+        where waiting does not help. Both say what is wrong, with a hint."""
         try:
             if self._service is None:
                 await self._resolve()
@@ -196,12 +196,12 @@ class Driver:
             return int(await self._rows(name).count_documents(query, maxTimeMS=milliseconds))
 
     async def insert(self, name: str, row: Row | bytes, session: Any = None) -> None:
-        """row: or its bytes. Raises Taken when its _id is there already, and BodyTooLarge."""
+        """row: or its bytes. Raises DuplicateKey when its _id is there already, and BodyTooLarge."""
         with self._translated():
             await self._rows(name).insert_one(_sent(row), session=session)
 
     async def insert_all(self, name: str, rows: Sequence[Row], session: Any = None) -> None:
-        """Raises Taken when an _id is there already."""
+        """Raises DuplicateKey when an _id is there already."""
         with self._translated():
             await self._rows(name).insert_many(rows, session=session)
 
@@ -235,7 +235,8 @@ class Driver:
     async def transaction(self, work: Callable[[Any], Awaitable[T]]) -> T:
         """Run `work(session)` and commit what it did with the session; abort when it raises.
 
-        Raises what work raises, and Lost. After StoreUnavailable from a commit, it may have been done."""
+        Raises what work raises, and WriteConflict. After StoreUnavailable from a commit, it may have been
+        done."""
         with self._translated():
             async with await self._service.Client.start_session() as session:
                 session.start_transaction(
@@ -307,9 +308,9 @@ class Driver:
     def _translate(self, error: errors.PyMongoError) -> Exception:
         code = _code(error)
         if code in server_errors.DUPLICATE:
-            return Taken()
+            return DuplicateKey()
         if error.has_error_label("TransientTransactionError") or code in server_errors.CONFLICT:
-            return Lost()
+            return WriteConflict()
         refusal = server_errors.refusal(code)
         if refusal is not None:
             return refusal
@@ -366,7 +367,7 @@ def _is_of_names(error: Exception) -> bool:
 
 
 def _reason(error: Exception) -> tuple[str, str]:
-    """An error's name, and how to mend it. Never its text: that may repeat values."""
+    """An error's name, and a hint. Never its text: that may repeat values."""
     code = _code(error)
     name = type(error).__name__ + (f" {code}" if code is not None else "")
     if isinstance(error, errors.ServerSelectionTimeoutError):
@@ -391,5 +392,5 @@ def _why_not(error: Exception, name: str) -> str:
     if isinstance(error, errors.ConfigurationError | ValueError):
         why = "it is too old (MongoDB 4.4 or newer is needed), or a mongodb+srv name does not lead to it"
         return f"The MongoDB server {name} cannot be used by this driver: {why}."
-    reason, mend = _reason(error)
-    return f"The MongoDB server {name} cannot be used ({reason}): {mend}."
+    reason, hint = _reason(error)
+    return f"The MongoDB server {name} cannot be used ({reason}): {hint}."

@@ -24,8 +24,8 @@ from gateway.store.model.cursor import MIN_KEY_BYTES
 from gateway.store.model.query import QUERY_SECONDS
 from gateway.store.model.write import NO_QUOTA, Quota
 from gateway.store.mongo.changes import MongoChangeLog
-from gateway.store.mongo.driver import Driver, Server, Taken, Unusable
-from gateway.store.mongo.large import Few, Rows
+from gateway.store.mongo.driver import Driver, DuplicateKey, Server, Unusable
+from gateway.store.mongo.large import LargeDocuments, Rows
 from gateway.store.mongo.rows import INDEXES, META
 from gateway.store.mongo.tenant import MongoTenantStore, Services
 from gateway.store.mongo.write.sweep import Sweeper
@@ -72,9 +72,9 @@ class MongoDocumentStore:
         self._seats = FairSeats("lists of the store", SEATS, reserve=1)
         self._patient = patient
         self._jobs = jobs or Jobs()
-        self._few = Few()
+        self._large = LargeDocuments()
         self._connecting = PeriodicTask("connecting to MongoDB", CONNECT_SECONDS, self._connect_again)
-        self._told = ""  # why there is no connection, as it was last logged
+        self._reported = ""  # why there is no connection, as it was last logged
         self._server = Server((), False)
         self._services: Services | None = None
         self._sweeper: Sweeper | None = None
@@ -105,12 +105,12 @@ class MongoDocumentStore:
             await self._open()
         except Unusable as error:
             self._driver.close()
-            raise Unusable(_why(error)) from None
+            raise Unusable(_reason_of(error)) from None
         except StoreUnavailable as error:
             if not self._patient:
                 self._driver.close()
-                raise StoreUnavailable(_why(error)) from None
-            self._tell(error)
+                raise StoreUnavailable(_reason_of(error)) from None
+            self._report(error)
             self._connecting.start()
         except BaseException:
             self._driver.close()
@@ -138,7 +138,7 @@ class MongoDocumentStore:
         for name, indexes in INDEXES.items():
             await self._driver.create(name, indexes)
         self._cursor_key = await self._shared_key(self._cursor_key)
-        log = MongoChangeLog(self._driver, self._jobs, self._few, supported=self._server.replica_set)
+        log = MongoChangeLog(self._driver, self._jobs, self._large, supported=self._server.replica_set)
         shared = self._writing, Counter[str](), self._query_seconds, self._jobs, self._seats
         self._services = Services(Feeds(log), *shared)
         self._sweeper = Sweeper(self._driver, lambda name: self._writes(name, NO_QUOTA))
@@ -149,24 +149,24 @@ class MongoDocumentStore:
         try:
             await self._open()
         except StoreUnavailable as error:
-            self._tell(error)
+            self._report(error)
             return
         self._connecting.cancel()
 
-    def _tell(self, error: StoreUnavailable) -> None:
-        """Log why there is no connection, when it is another reason than before."""
-        why = _why(error)
-        if why != self._told:
-            self._told = why
+    def _report(self, error: StoreUnavailable) -> None:
+        """Log why there is no connection, when it is for another reason than before."""
+        reason = _reason_of(error)
+        if reason != self._reported:
+            self._reported = reason
             text = "documents: %s Documents are answered 503 until then; all else is served. It is tried"
-            _log.error(text + " again every %g s.", why, CONNECT_SECONDS)
+            _log.error(text + " again every %g s.", reason, CONNECT_SECONDS)
 
     async def _shared_key(self, own: bytes) -> bytes:
         """The key of the first gateway that started on this database: cursors count in all of them."""
         try:
             await self._driver.insert(META, {"_id": _CURSOR_KEY, "key": own})
             return own
-        except Taken:
+        except DuplicateKey:
             row = await self._driver.find_one(META, {"_id": _CURSOR_KEY})
         if row is None:
             raise StoreUnavailable("The key for cursors was removed from the database. Start again.")
@@ -178,9 +178,9 @@ class MongoDocumentStore:
             lock = self._locks.get(tenant)
             if lock is None:
                 lock = self._locks[tenant] = asyncio.Lock()
-        return Writes(self._driver, tenant, quota, lock, Rows(self._jobs, tenant, self._few))
+        return Writes(self._driver, tenant, quota, lock, Rows(self._jobs, tenant, self._large))
 
 
-def _why(error: StoreUnavailable) -> str:
+def _reason_of(error: StoreUnavailable) -> str:
     """What was noted for the operator, if anything was."""
     return " ".join(getattr(error, "__notes__", [error.detail]))

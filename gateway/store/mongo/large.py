@@ -36,7 +36,7 @@ _WAIT = 30.0  # seconds for which one waits for such a seat, as it would for a w
 _KNOWN = 10_000  # documents
 
 
-class Few:
+class LargeDocuments:
     """Who holds large documents, of all tenants of a store: as many as there are seats. Who waits for one
     holds nothing, and reads anew what it has seen to be large."""
 
@@ -58,28 +58,28 @@ class Few:
 
 
 class Rows:
-    """One tenant's rows. Every method raises what Jobs.run raises. few: whom it shares with others."""
+    """One tenant's rows. Every method raises what Jobs.run raises. large: which it shares with others."""
 
-    def __init__(self, jobs: Jobs, tenant: str, few: Few | None = None) -> None:
+    def __init__(self, jobs: Jobs, tenant: str, large: LargeDocuments | None = None) -> None:
         self.jobs = jobs
-        self.few = few or Few()
+        self.large = large or LargeDocuments()
         self._tenant = tenant
 
     async def seat(self) -> Seat:
         """The right to hold a large document; release it. Raises what FairSeats.take raises."""
-        return await self.few.seats.take(self._tenant)
+        return await self.large.seats.take(self._tenant)
 
     async def read(self, key: str, find: Callable[[], Awaitable[Row | None]]) -> Document | None:
         """The document of a row that has not expired. key: its _id. find: asks for the row, of a large one
         again when others are at large ones."""
-        seat = await self.seat() if self.few.knows(key) else None
+        seat = await self.seat() if self.large.knows(key) else None
         try:
             row = await find()
             if row is None or not is_live(row, instants.now()):
                 return None
-            self.few.learn(key, large=RAW in row)
+            self.large.learn(key, large=RAW in row)
             if RAW in row and seat is None:
-                seat = self.few.seats.try_take(self._tenant)
+                seat = self.large.seats.try_take(self._tenant)
                 if seat is None:
                     row = None
                     seat = await self.seat()
@@ -98,25 +98,25 @@ class Rows:
         text = await self.jobs.run(self._tenant, text_of, row[RAW], fields)
         return _with_text(heading(row), text)
 
-    async def look(self, row: Row, node: Node, keys: Sequence[SortKey] = ()) -> list[Any] | None:
+    async def position(self, row: Row, node: Node, keys: Sequence[SortKey] = ()) -> list[Any] | None:
         """Where the document stands in the keys of an order; None: it does not match."""
         if RAW in row:
-            return await self.jobs.run(self._tenant, look_at, row[RAW], node, tuple(keys))
-        return _look(row, node, keys)
+            return await self.jobs.run(self._tenant, position_of, row[RAW], node, tuple(keys))
+        return _position(row, node, keys)
 
     async def claims(self, state: State, row: Row | None) -> Mapping[str, str]:
         """The document's values in unique indexes; see mongo_plan.claims."""
         if row is None or not state.unique:
             return {}
         if RAW in row:
-            return await self.jobs.run(self._tenant, claims_of, row[RAW], self._tenant, state.apart)
+            return await self.jobs.run(self._tenant, claims_of, row[RAW], self._tenant, state.for_worker)
         return mongo_plan.claims(self._tenant, state, row["d"])
 
     async def derived(self, state: State, row: Row) -> tuple[Row | bytes, bool]:
         """What the settings make of the document (`ix`, `o`, `x`) and their version (`g`), to be set; and
         whether it has an end."""
         if RAW in row:
-            return await self.jobs.run(self._tenant, derived_of, row[RAW], state.apart)
+            return await self.jobs.run(self._tenant, derived_of, row[RAW], state.for_worker)
         return _derived(state, row)
 
     async def check_fits(self, state: State, row: Row, tokens: frozenset[str]) -> None:
@@ -124,7 +124,7 @@ class Rows:
         if not tokens:
             return
         if RAW in row:
-            await self.jobs.run(self._tenant, check_fits_of, row[RAW], state.apart, tokens)
+            await self.jobs.run(self._tenant, check_fits_of, row[RAW], state.for_worker, tokens)
         else:
             _check_fits(state, row, tokens)
 
@@ -134,7 +134,7 @@ class Rows:
         """See mongo_plan.plan; raises also what the checks raise."""
         mongo_plan.require(state, write, row, now)
         if not _is_light(write, row):
-            return await self._plan_apart(state, write, identifier, row, now)
+            return await self._plan_in_worker(state, write, identifier, row, now)
         had = await self.claims(state, row)
         schema = state.schema
 
@@ -146,20 +146,20 @@ class Rows:
         try:
             return mongo_plan.plan(self._tenant, state, write, identifier, row, had, now, asked)
         except BeyondBounds:
-            return await self._plan_apart(state, write, identifier, row, now)
+            return await self._plan_in_worker(state, write, identifier, row, now)
 
-    def is_plan_apart(self, state: State, write: Write, row: Row | None) -> bool:
+    def is_planned_in_worker(self, state: State, write: Write, row: Row | None) -> bool:
         """Whether a worker process has a part in the plan."""
         looks = row is not None and RAW in row and bool(state.unique)
         return looks or not _is_light(write, row)
 
-    async def _plan_apart(
+    async def _plan_in_worker(
         self, state: State, write: Write, identifier: str, row: Row | None, now: float
     ) -> Plan:
         small, text = _cut(write)
         old = None if row is None else _needed(state, write, row)
         schema = None if state.schema is None else state.schema.text
-        of = self._tenant, state.apart, schema
+        of = self._tenant, state.for_worker, schema
         plan, text, new = await self.jobs.run(self._tenant, plan_of, *of, small, text, identifier, old, now)
         return dataclasses.replace(plan, decision=_with_document(plan.decision, text), old=row, new=new)
 
@@ -214,7 +214,7 @@ def _needed(state: State, write: Write, row: Row) -> bytes:
     return mongo_raw.encode({name: row[name] for name in row if name not in (RAW, "d", "ix", "o")})
 
 
-def _look(row: Row, node: Node, keys: Sequence[SortKey]) -> list[Any] | None:
+def _position(row: Row, node: Node, keys: Sequence[SortKey]) -> list[Any] | None:
     if not matches(node, row["id"], row.get("d", {}), row["cr"], row["mo"]):
         return None
     return [member(key, row) for key in keys]
@@ -243,9 +243,9 @@ def text_of(raw: bytes, fields: Projection) -> bytes:
 
 
 @no_collector()
-def look_at(raw: bytes, node: Node, keys: tuple[SortKey, ...]) -> list[Any] | None:
-    """See Rows.look."""
-    return _look(mongo_raw.decode(raw), node, keys)
+def position_of(raw: bytes, node: Node, keys: tuple[SortKey, ...]) -> list[Any] | None:
+    """See Rows.position."""
+    return _position(mongo_raw.decode(raw), node, keys)
 
 
 @no_collector()

@@ -53,7 +53,7 @@ class State:
         return max(1, min(BATCH, BATCH_BYTES // max(each, 1)))
 
     @property
-    def apart(self) -> State:
+    def for_worker(self) -> State:
         """What a worker process must know of it; the schema goes as text."""
         settings = replace(self.settings, schema=None)
         return replace(self, settings=settings, settings_text=None, schema=None)

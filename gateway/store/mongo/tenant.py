@@ -34,7 +34,7 @@ from gateway.store.mongo import collections as mongo_collections
 from gateway.store.mongo.read import query as mongo_query
 from gateway.store.mongo.read.query import LargeFound, Listed, Turn
 from gateway.store.mongo.rows import joined
-from gateway.store.mongo.write.ahead import Ahead
+from gateway.store.mongo.write.ahead import PlanAhead
 from gateway.store.mongo.write.bulk import Bulk
 from gateway.store.mongo.write.idempotency import Finish, IdempotencyStore
 from gateway.store.mongo.write.writes import Undo, Writes
@@ -161,7 +161,7 @@ class MongoTenantStore:
         try:
             found, end, total = await self._page(listed, query, position)
         except LargeFound:  # what was read is let go, and read again when few others hold any
-            async with self._writes.rows.few.seats.seat(self._name, self._weight):
+            async with self._writes.rows.large.seats.seat(self._name, self._weight):
                 listed = replace(listed, turn=Turn(holds_large=True))
                 found, end, total = await self._page(listed, query, position)
         return Page(found, None if end is None else self._cursors.seal(scope, end), total)
@@ -273,7 +273,7 @@ class MongoTenantStore:
         identifier = new_id()  # of a Create; one for all attempts
 
         async def run(finish: Finish | None) -> Written | None:
-            ahead = Ahead()
+            ahead = PlanAhead()
 
             async def work(session: Any, undo: Undo) -> Written | None:
                 of = collection, write, identifier
@@ -306,5 +306,5 @@ class MongoTenantStore:
     def _end(self, task: asyncio.Task[Any]) -> None:
         self._services.writing.discard(task)
         if not task.cancelled():
-            task.exception()  # nobody may be left to be told
+            task.exception()  # its caller may be gone
         self._services.feeds.notify(self._name)

@@ -1,6 +1,6 @@
 """Collections and their settings: the writes as functions of a transaction, and reading them.
 
-The writes are the first slices of what may take more (sqlite/write/slices.py). They give None while the
+The writes are the first slices of what may take more (sqlite/write/long_writes.py). They give None while the
 settings of the collection are being altered: then they are to be tried again.
 """
 

@@ -30,7 +30,7 @@ from gateway.store.sqlite.read.export import Exports
 from gateway.store.sqlite.read.inline import Inline
 from gateway.store.sqlite.read.reads import Reads
 from gateway.store.sqlite.tenant import Services, SQLiteTenantStore
-from gateway.store.sqlite.write.slices import Slices
+from gateway.store.sqlite.write.long_writes import LongWrites
 from gateway.store.sqlite.write.sweep import Sweeper
 from gateway.store.sqlite.write.transaction import Pace
 from gateway.store.sqlite.write.writers import Writers
@@ -122,9 +122,9 @@ class SQLiteDocumentStore:
         reads = Reads(files, self._readers, processors(), self._query_seconds)
         exports, feeds = Exports(files, reads, max(1, most // 2)), Feeds(SQLiteChangeLog(files, reads))
         files.on_changed, files.on_log_full = feeds.notify, exports.cut_off
-        slices = Slices(files, self._pace)
-        self._services = Services(files, reads, Inline(files), exports, feeds, slices, set(), self._jobs)
-        self._sweeper = Sweeper(files, slices)
+        long_writes = LongWrites(files, self._pace)
+        self._services = Services(files, reads, Inline(files), exports, feeds, long_writes, set(), self._jobs)
+        self._sweeper = Sweeper(files, long_writes)
         self._sweeper.start()
 
     async def close(self) -> None:

@@ -24,7 +24,7 @@ _BROKEN = frozenset({
 RESTORE = "put a backup in its place (gateway documents restore BACKUPS {tenant} --force)"
 
 # {tenant} is whose file it is.
-_MEND = {
+_HINTS = {
     sqlite3.SQLITE_CORRUPT: f"it is damaged; {RESTORE}, or run `sqlite3 FILE .recover`",
     sqlite3.SQLITE_NOTADB: f"it is not a database; {RESTORE}, or move it away to begin empty",
     sqlite3.SQLITE_IOERR: "reading or writing it failed; look at the disk and at the kernel's log",
@@ -60,9 +60,9 @@ def is_broken(error: sqlite3.Error) -> bool:
     return primary_code(error) in _BROKEN
 
 
-def mend(error: sqlite3.Error, path: Path) -> str:
+def hint(error: sqlite3.Error, path: Path) -> str:
     """What an operator can do about it."""
-    return _mend(primary_code(error), path)
+    return _hint(primary_code(error), path)
 
 
 def translate(error: sqlite3.Error, path: Path) -> GatewayError:
@@ -72,29 +72,29 @@ def translate(error: sqlite3.Error, path: Path) -> GatewayError:
         detail = "The query took too long. Declare an index for it, narrow it with a filter, or sort by id."
         return QueryTooSlow(detail, retry_after=5)
     name = getattr(error, "sqlite_errorname", type(error).__name__)
-    _report(path, code, f"{name} ({error}): {_mend(code, path)}")
-    return _for_client(code, f"{path}: {error}: {_mend(code, path)}")
+    _report(path, code, f"{name} ({error}): {_hint(code, path)}")
+    return _for_client(code, f"{path}: {error}: {_hint(code, path)}")
 
 
 def translate_os(error: OSError, path: Path) -> GatewayError:
     """As translate, for an error of the operating system while making a file."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     code = sqlite3.SQLITE_FULL if full else sqlite3.SQLITE_CANTOPEN
-    _report(path, code, f"{type(error).__name__} ({error}): {_mend(code, path)}")
-    return _for_client(code, f"{path}: {error.strerror}: {_mend(code, path)}")
+    _report(path, code, f"{type(error).__name__} ({error}): {_hint(code, path)}")
+    return _for_client(code, f"{path}: {error.strerror}: {_hint(code, path)}")
 
 
 def unusable(path: Path, problem: str) -> StoreUnavailable:
-    """As translate, for what cannot be a tenant's file. problem: why not, and how to mend it."""
-    told = problem.replace("{tenant}", _tenant(path))
-    _report(path, problem, told)
+    """As translate, for what cannot be a tenant's file. problem: why not, with a hint."""
+    text = problem.replace("{tenant}", _tenant(path))
+    _report(path, problem, text)
     error = StoreUnavailable("The tenant's documents cannot be reached at the moment.", retry_after=60)
-    error.add_note(f"{path}: {told}")
+    error.add_note(f"{path}: {text}")
     return error
 
 
-def _mend(code: int, path: Path) -> str:
-    return _MEND.get(code, _UNEXPECTED).replace("{tenant}", _tenant(path))
+def _hint(code: int, path: Path) -> str:
+    return _HINTS.get(code, _UNEXPECTED).replace("{tenant}", _tenant(path))
 
 
 def _tenant(path: Path) -> str:

@@ -74,8 +74,8 @@ class SQLiteOperator:
         except FileNotFoundError:
             return ()
         except OSError as error:
-            mend = "it must be a folder that belongs to the user who runs this"
-            raise StoreUnavailable(f"{self._folder}: {error.strerror}: {mend}.") from None
+            hint = "it must be a folder that belongs to the user who runs this"
+            raise StoreUnavailable(f"{self._folder}: {error.strerror}: {hint}.") from None
         for name in names:
             file, _, log = name.rpartition(".db")
             try:
@@ -115,7 +115,7 @@ class SQLiteOperator:
             with _current(path) as connection:
                 return tuple(problems(connection))
         except sqlite3.Error as error:
-            return (f"{path} cannot be read: {error}: {errors.mend(error, path)}.",)
+            return (f"{path} cannot be read: {error}: {errors.hint(error, path)}.",)
         except StoreUnavailable as error:
             return (f"{_reason(error)}.",)
 
@@ -136,7 +136,7 @@ def _current(path: Path) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def _mapped(path: Path, target: Path | None = None) -> Iterator[None]:
-    """What goes wrong with SQLite as StoreUnavailable, with the file and how to mend it.
+    """What goes wrong with SQLite as StoreUnavailable, with the file and a hint.
 
     target: the file that is written; all but damage is about it.
     """
@@ -144,8 +144,8 @@ def _mapped(path: Path, target: Path | None = None) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         damaged = errors.primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-        place = path if damaged or target is None else target
-        raise StoreUnavailable(f"{place}: {error}: {errors.mend(error, place)}.") from None
+        file = path if damaged or target is None else target
+        raise StoreUnavailable(f"{file}: {error}: {errors.hint(error, file)}.") from None
     except StoreUnavailable as error:
         raise StoreUnavailable(f"{_reason(error)}.") from None
 

@@ -40,11 +40,11 @@ from gateway.store.sqlite import collections as sqlite_collections
 from gateway.store.sqlite.files.open_files import Files
 from gateway.store.sqlite.read import query as sqlite_query
 from gateway.store.sqlite.read.export import Exports
-from gateway.store.sqlite.read.inline import MAX_BYTES, Inline, Look, may_be_short
+from gateway.store.sqlite.read.inline import MAX_BYTES, Inline, InlineRead, may_be_short
 from gateway.store.sqlite.read.query import Listed
 from gateway.store.sqlite.read.reads import Reading, Reads
 from gateway.store.sqlite.write import operations
-from gateway.store.sqlite.write.slices import Slices
+from gateway.store.sqlite.write.long_writes import LongWrites
 from gateway.store.sqlite.write.transaction import Operation, Transaction
 
 P = ParamSpec("P")
@@ -60,7 +60,7 @@ class Services:
     inline: Inline
     exports: Exports
     feeds: Feeds
-    slices: Slices
+    long_writes: LongWrites
     running: set[tuple[str, str]]
     jobs: Jobs
 
@@ -163,9 +163,9 @@ class SQLiteTenantStore:
         large = filters.is_large(query.filter)
 
         def work(
-            connection: sqlite3.Connection, reading: Reading | Look
+            connection: sqlite3.Connection, reading: Reading | InlineRead
         ) -> tuple[Page[Document], list[Any] | None]:
-            most = MAX_BYTES if isinstance(reading, Look) else None
+            most = MAX_BYTES if isinstance(reading, InlineRead) else None
             if large and isinstance(reading, Reading):
                 reading.begin_large()
             page, end = sqlite_query.read_page(
@@ -222,27 +222,27 @@ class SQLiteTenantStore:
     async def put_collection(
         self, name: str, settings: CollectionSettings, precondition: Precondition = UNCONDITIONAL
     ) -> tuple[Collection, bool]:
-        slices = self._services.slices
-        begin = sqlite_collections.put(name, settings, precondition, slices.pace)
-        return await _to_its_end(slices.alter(self._name, begin, self._quota))
+        long_writes = self._services.long_writes
+        begin = sqlite_collections.put(name, settings, precondition, long_writes.pace)
+        return await _to_its_end(long_writes.alter(self._name, begin, self._quota))
 
     async def patch_collection(
         self, name: str, patch: MergePatch, precondition: Precondition = UNCONDITIONAL
     ) -> Collection:
-        slices = self._services.slices
-        begin = sqlite_collections.patch(name, patch.members, precondition, slices.pace)
+        long_writes = self._services.long_writes
+        begin = sqlite_collections.patch(name, patch.members, precondition, long_writes.pace)
 
         def attempt() -> Awaitable[tuple[Collection, bool]]:
-            return _to_its_end(slices.alter(self._name, begin, self._quota))
+            return _to_its_end(long_writes.alter(self._name, begin, self._quota))
 
         return (await with_schemas(self._services.jobs.pool, self._name, attempt))[0]
 
     async def delete_collection(
         self, name: str, precondition: Precondition = UNCONDITIONAL, *, documents: bool = False
     ) -> None:
-        slices = self._services.slices
-        begin = sqlite_collections.delete(name, precondition, slices.pace, documents=documents)
-        await _to_its_end(slices.delete(self._name, begin))
+        long_writes = self._services.long_writes
+        begin = sqlite_collections.delete(name, precondition, long_writes.pace, documents=documents)
+        await _to_its_end(long_writes.delete(self._name, begin))
 
     # --- writing ---
 
@@ -287,7 +287,7 @@ async def _to_its_end(work: Coroutine[Any, Any, T], ended: Callable[[], None] = 
     def end(task: asyncio.Future[T]) -> None:
         ended()
         if not task.cancelled():
-            task.exception()  # nobody may be left to be told
+            task.exception()  # its caller may be gone
 
     task.add_done_callback(end)
     return await asyncio.shield(task)

@@ -489,7 +489,7 @@ def test_a_plan_of_a_worker_process_is_the_plan_that_is_made_here() -> None:
             had = plan.claims("a", state, row["d"]) if given else {}
             here = plan.plan("a", state, write, "x", given, had, 9.0, None)
             sent = None if given is None else bson.encode(row)
-            there, body, made = mongo_large.plan_of("a", state.apart, None, apart, text, "x", sent, 9.0)
+            there, body, made = mongo_large.plan_of("a", state.for_worker, None, apart, text, "x", sent, 9.0)
             assert here.decision.written is not None and there.decision.written is not None
             assert body.decode() == here.decision.written.document.text
             fresh = ("i",) if here.decision.written.created else ()

@@ -30,7 +30,7 @@ from gateway.store.model.idempotency import IdempotencyKey
 from gateway.store.model.patch import MergePatch
 from gateway.store.model.query import Query
 from gateway.store.model.write import Create, Delete, Replace
-from gateway.store.mongo.driver import Driver, Lost, Taken, Unusable
+from gateway.store.mongo.driver import Driver, DuplicateKey, Unusable, WriteConflict
 from gateway.store.mongo.engine import MongoDocumentStore
 from tests import harness
 from tests.eventually import head_start
@@ -119,8 +119,8 @@ async def test_cursors_of_one_gateway_count_in_the_others(server: str) -> None:
 
 REFUSALS = {
     10334: BodyTooLarge, 17419: BodyTooLarge, 17280: BodyTooLarge, 15: Unprocessable, 22: Unprocessable,
-    57: Unprocessable, 121: Unprocessable, 11000: Taken, 112: Lost, 50: QueryTooSlow, 292: QueryTooSlow,
-    14031: InsufficientStorage, 13: Unusable, 6: StoreUnavailable, 11600: StoreUnavailable,
+    57: Unprocessable, 121: Unprocessable, 11000: DuplicateKey, 112: WriteConflict, 50: QueryTooSlow,
+    292: QueryTooSlow, 14031: InsufficientStorage, 13: Unusable, 6: StoreUnavailable, 11600: StoreUnavailable,
 }  # fmt: skip
 
 

@@ -104,7 +104,7 @@ async def test_a_list_that_waits_for_a_worker_process_leaves_its_seat_to_others(
 
     async def large() -> int:
         async with seats.seat("noisy") as seat:
-            found = await Turn(seat).apart(worked)
+            found = await Turn(seat).in_worker(worked)
             assert seat.held
         return found
 

@@ -19,7 +19,7 @@ from gateway.store.sqlite.operator import SQLiteOperator
 from gateway.store.sqlite.write import alterations, sweep
 from tests.eventually import eventually, meanwhile
 from tests.store.conformance import ACME, ids
-from tests.store.sqlite.write.slices_writer import SETTINGS as ALTERED
+from tests.store.sqlite.write.long_writer import SETTINGS as ALTERED
 
 ROUNDS = 20
 ROUNDS_OF_SLICES = 6
@@ -120,7 +120,7 @@ async def test_long_work_that_kill_9_ended_is_right_at_once_and_brought_to_its_e
     midway = 0
     for turn in range(ROUNDS_OF_SLICES):
         seconds = chance.uniform(0.05, 0.5)
-        said = await asyncio.to_thread(write_and_kill, folder, str(turn), seconds, "write.slices_writer")
+        said = await asyncio.to_thread(write_and_kill, folder, str(turn), seconds, "write.long_writer")
         words = [line.split() for line in said]
         acknowledged |= {word[1]: word[2] for word in words if word[0] == "ack"}
         assert await operator.verify(ACME) == ()

@@ -68,29 +68,29 @@ def is_behind(keys: Keys, here: Position, position: Position) -> bool:
 def to_cursor(keys: Keys, position: Position) -> list[Any]:
     """A position as a cursor holds it: of a text that an index would cut, and one that is cut here, also the
     digest, which is empty for what is whole."""
-    told: list[Any] = []
+    held: list[Any] = []
     for sort_key, found in zip(keys, position, strict=True):
         if sort_key.path not in OWN and is_cut(found):
             begin, digest = cursor.shorten(found[len(_TEXT) :], len(keys) - 1)
-            told.append([_TEXT + begin, digest])
+            held.append([_TEXT + begin, digest])
         else:
-            told.append(found)
-    return told
+            held.append(found)
+    return held
 
 
 async def from_cursor(
-    keys: Keys, told: list[Any], read: Callable[[SortKey, str], Awaitable[Any]]
+    keys: Keys, held: list[Any], read: Callable[[SortKey, str], Awaitable[Any]]
 ) -> Position:
     """The position that a cursor holds. A text with a digest is taken from the document, as long as it is
     there: read gives where it stands in one key, by its id, or None. A long text without one is a cursor's of
     an older gateway, which may have cut it."""
     position: Position = []
-    for sort_key, found in zip(keys, told, strict=True):
+    for sort_key, found in zip(keys, held, strict=True):
         text, digest = found if isinstance(found, list) else (found, None)
         if digest == "" or sort_key.path in OWN or not is_cut(text):
             position.append(text)
             continue
-        whole = await read(sort_key, told[-1]) if digest else None
+        whole = await read(sort_key, held[-1]) if digest else None
         if whole is None or not is_cut(whole) or cursor.digest(whole[len(_TEXT) :]) != digest:
             return [*position, Beginning(text)]
         position.append(whole)

@@ -69,7 +69,7 @@ class Turn:
         await (self._seat.turn() if self._seat is not None else asyncio.sleep(0))
         self._over = self._clock() + STEP
 
-    async def apart(self, work: Awaitable[T]) -> T:
+    async def in_worker(self, work: Awaitable[T]) -> T:
         """What comes from another process. Others have the seat meanwhile."""
         if self._seat is None:
             return await work
@@ -111,8 +111,8 @@ class Listed:
         """Whether a row is of the list."""
         if not is_live(row, self.now):
             return False
-        if RAW in row and self._looks_inside:
-            return await self.in_time(self.rows.look(row, self.node)) is not None
+        if RAW in row and self._asks_members:
+            return await self.in_time(self.rows.position(row, self.node)) is not None
         return matches(self.node, row["id"], row.get("d", {}), row["cr"], row["mo"])
 
     def require_time(self) -> None:
@@ -127,14 +127,14 @@ class Listed:
             raise LargeFound
         try:
             async with asyncio.timeout(self.seconds if self.deadline < math.inf else None):
-                return await self.turn.apart(work)
+                return await self.turn.in_worker(work)
         except TimeoutError:
             raise server_errors.too_slow() from None
 
     async def position(self, row: Row, keys: Sequence[SortKey]) -> Position:
         """Where a row stands in these keys."""
         if RAW in row and any(key.path not in OWN for key in keys):
-            found = await self.in_time(self.rows.look(row, EVERYTHING, keys))
+            found = await self.in_time(self.rows.position(row, EVERYTHING, keys))
             assert found is not None
             return found
         return [member(key, row) for key in keys]
@@ -149,24 +149,24 @@ class Listed:
         return self.deadline - time.monotonic()
 
     @property
-    def _looks_inside(self) -> bool:
+    def _asks_members(self) -> bool:
         return any(condition.path not in OWN for condition in filters.conditions(self.node))
 
 
 async def read_page(
-    driver: Driver, listed: Listed, limit: int, told: list[Any] | None
+    driver: Driver, listed: Listed, limit: int, held: list[Any] | None
 ) -> tuple[list[Document], list[Any] | None]:
-    """A page and the position of its end, as a cursor holds it; None at the end of the list. told: of an
+    """A page and the position of its end, as a cursor holds it; None at the end of the list. held: of an
     earlier page."""
     position = None
-    if told is not None:
+    if held is not None:
         of = listed.tenant, listed.state.name
 
         async def read(sort_key: SortKey, name: str) -> Any:
             row = await driver.find_one(DOCUMENTS, one(*of, name), raw=True)
             return None if row is None else (await listed.position(row, [sort_key]))[0]
 
-        position = await mongo_order.from_cursor(listed.keys, told, read)
+        position = await mongo_order.from_cursor(listed.keys, held, read)
     fields = _server_fields(listed)
     if fields is None:
         documents, end = await _sorted_here(driver, listed, limit, position)

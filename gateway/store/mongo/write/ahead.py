@@ -30,7 +30,7 @@ class Planner(Protocol):
     async def plan(self, state: State, write: Write, identifier: str, row: Row | None) -> Plan: ...
 
 
-class PlanAhead(Exception):
+class NotPlannedYet(Exception):
     """A plan takes so long that it is made while there is no transaction, by `make`. Nothing of this one was
     done."""
 
@@ -39,7 +39,7 @@ class PlanAhead(Exception):
         self.make = make
 
 
-class Ahead:
+class PlanAhead:
     """Of one write. It holds large documents, for which it has a seat: close() it."""
 
     def __init__(self) -> None:
@@ -57,14 +57,14 @@ class Ahead:
         self, planner: Planner, state: State, write: Write, identifier: str, row: Row | None
     ) -> Plan:
         """The plan that was made ahead, if it is one of what is there still; or one that needs no worker
-        process. Raises PlanAhead, and what the planner raises."""
-        if not planner.rows.is_plan_apart(state, write, row):
+        process. Raises NotPlannedYet, and what the planner raises."""
+        if not planner.rows.is_planned_in_worker(state, write, row):
             return await planner.plan(state, write, identifier, row)
         if self._plan is not None and self._of == _of(state, row):
             return self._plan
         if self.tries >= _TRIES:  # what is changed all the time is planned where nobody else changes it
             return await planner.plan(state, write, identifier, row)
-        raise PlanAhead(partial(self._make, planner, state.name, write, identifier))
+        raise NotPlannedYet(partial(self._make, planner, state.name, write, identifier))
 
     async def _make(self, planner: Planner, collection: str, write: Write, identifier: str) -> None:
         self.tries += 1
@@ -73,7 +73,7 @@ class Ahead:
         state, row = await planner.state(collection), await planner.row(collection, identifier)
         plan = await planner.plan(state, write, identifier, row)
         key = joined(planner.tenant, collection, identifier)
-        planner.rows.few.learn(key, large=isinstance(plan.new, bytes))
+        planner.rows.large.learn(key, large=isinstance(plan.new, bytes))
         old = None if row is None else {name: row[name] for name in row if name not in (RAW, "d")}
         self._plan, self._of = replace(plan, old=old), _of(state, row)
 

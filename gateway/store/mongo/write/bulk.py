@@ -9,7 +9,7 @@ from gateway.core.errors import GatewayError, StoreUnavailable, forget_traces
 from gateway.store.bulk import AtomicFailure, BulkOutcomes
 from gateway.store.model.document import new_id
 from gateway.store.model.write import BulkBudget, Outcome, Write, failed, id_of, succeeded
-from gateway.store.mongo.write.ahead import Ahead
+from gateway.store.mongo.write.ahead import PlanAhead
 from gateway.store.mongo.write.idempotency import Finish
 from gateway.store.mongo.write.writes import Undo, Writes
 
@@ -46,25 +46,25 @@ class Bulk:
     ) -> tuple[Outcome, ...]:
         found = BulkOutcomes(self._items, budget, atomic=atomic)
         before = self._writes.cost
-        tally = await self._writes.begin(session, self._collection)
+        counters = await self._writes.begin(session, self._collection)
         for item, new in zip(self._items, self._new_ids, strict=True):
             try:
                 found.check(self._writes.cost - before)
                 # What fails by itself fails before it has written anything.
-                written = await self._writes.write(session, [], self._collection, item, new, tally)
+                written = await self._writes.write(session, [], self._collection, item, new, counters)
             except StoreUnavailable:
                 raise
             except GatewayError as error:
                 found.failed(error)
             else:
                 found.succeeded(written)
-        await self._writes.end(session, tally)
+        await self._writes.end(session, counters)
         if finish is not None:
             await finish(session, found.outcomes)
         return found.outcomes
 
     async def _alone(self, index: int, budget: BulkBudget, before: int) -> Outcome:
-        item, ahead = self._items[index], Ahead()
+        item, ahead = self._items[index], PlanAhead()
 
         async def work(session: Any, undo: Undo) -> Outcome:
             of = self._collection, item, self._new_ids[index]

@@ -17,7 +17,7 @@ from gateway.store.model.idempotency import (
     result_to_text,
     still_running,
 )
-from gateway.store.mongo.driver import Lost, Taken
+from gateway.store.mongo.driver import DuplicateKey, WriteConflict
 from gateway.store.mongo.rows import IDEMPOTENCY, Row, date, joined
 from gateway.store.mongo.write.writes import Writes
 
@@ -77,7 +77,7 @@ class IdempotencyStore:
                 row = {"_id": joined(self._tenant, key.key), "t": self._tenant, **held}
                 await self._driver.insert(IDEMPOTENCY, row)
                 return None
-            except (Taken, Lost):
+            except (DuplicateKey, WriteConflict):
                 known = await self._driver.find_one(IDEMPOTENCY, self._query(key))
             if known is None:
                 continue  # let go in between

@@ -22,7 +22,7 @@ from gateway.store.model.change import RETAINED_SECONDS
 from gateway.store.model.document import new_id
 from gateway.store.model.write import Create, Quota, Write, Written
 from gateway.store.mongo import state as mongo_state
-from gateway.store.mongo.driver import Driver, Lost, Taken
+from gateway.store.mongo.driver import Driver, DuplicateKey, WriteConflict
 from gateway.store.mongo.large import Rows
 from gateway.store.mongo.rows import (
     CHANGES,
@@ -39,7 +39,7 @@ from gateway.store.mongo.rows import (
     scope,
 )
 from gateway.store.mongo.state import State
-from gateway.store.mongo.write.ahead import Ahead, PlanAhead
+from gateway.store.mongo.write.ahead import NotPlannedYet, PlanAhead
 from gateway.store.mongo.write.plan import Plan
 from gateway.store.schema.checks import ATTEMPTS, Checks, Postponed
 
@@ -56,7 +56,7 @@ class _NewTenant(Exception):
     """The tenant has no row yet."""
 
 
-class Tally:
+class BulkCounters:
     """What a transaction of many writes to one collection counts and records: stored once, at its end.
 
     state: of the collection. tenant: the tenant's row, which the transaction has written already, so that
@@ -111,7 +111,8 @@ class Writes:
 
     async def run(self, work: Callable[[Any, Undo], Awaitable[T]]) -> T:
         """Do `work(session, undo)` as a whole: in a transaction, or taking back what it put into `undo` when
-        it fails. Tried anew after Lost and Taken. Raises what work raises, and StoreUnavailable."""
+        it fails. Tried again after WriteConflict and DuplicateKey. Raises what work raises, and
+        StoreUnavailable."""
         make: Callable[[], Awaitable[None]] | None = None
         for attempt in range(_ATTEMPTS):
             if make is not None:  # not where it was asked for: what was read there is let go
@@ -124,9 +125,9 @@ class Writes:
                     return await self.driver.transaction(lambda session: work(session, []))
             except _NewTenant:
                 await self._make_tenant()
-            except PlanAhead as ahead:
+            except NotPlannedYet as ahead:
                 make = ahead.make
-            except (Lost, Taken):
+            except (WriteConflict, DuplicateKey):
                 longest = min(_LONGEST_PAUSE, _PAUSE * 2**attempt)
                 await asyncio.sleep(longest * random.random())  # noqa: S311
         raise StoreUnavailable("Too many writes to the same documents at once. Nothing was changed.")
@@ -144,7 +145,7 @@ class Writes:
         """The tenant's row, beside any transaction: two that make it at once would abort each other."""
         try:
             await self.driver.insert(TENANTS, new_tenant(self.tenant))
-        except Taken:
+        except DuplicateKey:
             return  # another gateway was first
 
     async def state(self, collection: str, session: Any = None) -> State:
@@ -163,24 +164,24 @@ class Writes:
         collection: str,
         write: Write,
         identifier: str = "",
-        tally: Tally | None = None,
-        ahead: Ahead | None = None,
+        counters: BulkCounters | None = None,
+        ahead: PlanAhead | None = None,
     ) -> Written | None:
         """One write. identifier: the new one for a Create. ahead: its plan may be made ahead of the
         transaction, which then is short, and not lost to what others wrote while a worker process was at a
-        large document. In a transaction: whatever is raised but Lost and StoreUnavailable is raised before
-        anything was written."""
+        large document. In a transaction: whatever is raised but WriteConflict and StoreUnavailable is raised
+        before anything was written."""
         identifier = (identifier or new_id()) if isinstance(write, Create) else write.id
-        state = tally.state if tally else await self.state(collection, session)
+        state = counters.state if counters else await self.state(collection, session)
         row = await self.row(collection, identifier, session)
         if row is not None and (ahead is None or not ahead.tries):  # else it was counted
             self.cost += row["s"]
         of = state, write, identifier, row
         plan = await (self.plan(*of) if ahead is None else ahead.plan(self, *of))
         self.cost += plan.size
-        if plan.decision.documents > 0 and not state.stored and not (tally and tally.changes):
+        if plan.decision.documents > 0 and not state.stored and not (counters and counters.changes):
             await self.require_collection()
-        await self.do(session, undo, state, plan, tally)
+        await self.do(session, undo, state, plan, counters)
         return plan.decision.written
 
     async def plan(self, state: State, write: Write, identifier: str, row: Row | None) -> Plan:
@@ -192,33 +193,33 @@ class Writes:
                 await self._checks.settle(self.rows.jobs.pool, self.tenant)
         raise SchemaTooCostly()
 
-    async def begin(self, session: Any, collection: str) -> Tally:
+    async def begin(self, session: Any, collection: str) -> BulkCounters:
         """For many writes to one collection in this transaction; end() is called behind them."""
         own = {"$and": [{"_id": self.tenant}, {"t": self.tenant}]}
         row = await self.driver.modify(TENANTS, own, {"$inc": {"bulks": 1}}, session)
         if row is None:
             raise _NewTenant()
-        return Tally(await self.state(collection, session), row, self._quota)
+        return BulkCounters(await self.state(collection, session), row, self._quota)
 
-    async def end(self, session: Any, tally: Tally) -> None:
-        if not tally.changes:
+    async def end(self, session: Any, counters: BulkCounters) -> None:
+        if not counters.changes:
             return
         own = {"$and": [{"_id": self.tenant}, {"t": self.tenant}]}
-        counted = {"q": len(tally.changes), "documents": tally.documents, "bytes": tally.bytes}
+        counted = {"q": len(counters.changes), "documents": counters.documents, "bytes": counters.bytes}
         await self.driver.update(TENANTS, own, {"$inc": counted}, session)
-        await self._count(session, tally.state, tally.documents, tally.bytes)
-        await self.driver.insert_all(CHANGES, tally.changes, session)
+        await self._count(session, counters.state, counters.documents, counters.bytes)
+        await self.driver.insert_all(CHANGES, counters.changes, session)
 
     async def do(
-        self, session: Any, undo: Undo, state: State, plan: Plan, tally: Tally | None = None
+        self, session: Any, undo: Undo, state: State, plan: Plan, counters: BulkCounters | None = None
     ) -> None:
         """Carry a plan out."""
         if plan.new is not None:
             self.driver.check_size(plan.new)
         decision = plan.decision
         stale = await self._check_claims(session, state, decision.id, plan.claims)
-        if tally is not None:
-            number = tally.reserve(decision.documents, decision.bytes)
+        if counters is not None:
+            number = counters.reserve(decision.documents, decision.bytes)
         else:
             last = await self._reserve(session, undo, decision, len(plan.changes))
             number = last - len(plan.changes) + 1
@@ -227,9 +228,9 @@ class Writes:
         if plan.dropped:
             query = scope(self.tenant, state.name, {"_id": {"$in": list(plan.dropped)}}, {"o": decision.id})
             await self.driver.delete(CLAIMS, query, session)
-        if tally is not None:
+        if counters is not None:
             for at, (kind, etag) in enumerate(plan.changes, number):
-                tally.changes.append(self._change(at, state.name, kind, decision.id, etag))
+                counters.changes.append(self._change(at, state.name, kind, decision.id, etag))
             return
         await self._count(session, state, decision.documents, decision.bytes, decision.id)
         for at, (kind, etag) in enumerate(plan.changes, number):
@@ -265,7 +266,7 @@ class Writes:
         row = await self.driver.find_one(TENANTS, own, session)
         if row is not None:
             _check_quota(self._quota, row["documents"], row["bytes"], documents, size)
-            raise Lost()  # it came, or there was room, a moment later
+            raise WriteConflict()  # it came, or there was room, a moment later
         raise _NewTenant()
 
     async def require_bytes(self, more: int) -> None:
@@ -352,7 +353,7 @@ class Writes:
                 change = {"$set": {"o": identifier, "at": instants.now()}}
                 theirs = scope(self.tenant, state.name, {"_id": claim}, {"o": stale[claim]})
                 if not await self.driver.update(CLAIMS, theirs, change, session):
-                    raise Lost()
+                    raise WriteConflict()
             undo.append(partial(self.driver.delete, CLAIMS, mine))
 
     async def _store(self, session: Any, undo: Undo, state: State, plan: Plan) -> None:
@@ -368,7 +369,7 @@ class Writes:
             else:
                 done = await self.driver.replace(DOCUMENTS, query, plan.new, session)
         if not done:
-            raise Lost()
+            raise WriteConflict()
         undo.clear()  # the document is as it shall be; what follows only counts
 
     async def _count(
@@ -380,7 +381,7 @@ class Writes:
         if row is None:
             try:
                 await self.driver.insert(COLLECTIONS, mongo_state.new_row(self.tenant, state), session)
-            except Taken:
+            except DuplicateKey:
                 if session is not None:
                     raise
             row = await self.driver.modify(COLLECTIONS, query, change, session)
@@ -389,7 +390,7 @@ class Writes:
             await self.driver.delete(COLLECTIONS, {"$and": [query, *gone]}, session)
         elif row is not None and row["v"] != state.version:
             if session is not None:
-                raise Lost()
+                raise WriteConflict()
             written = await self.row(state.name, identifier)
             await self.derive(mongo_state.read(state.name, row), written)
 

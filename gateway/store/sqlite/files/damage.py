@@ -11,7 +11,7 @@ LOG_SUFFIXES = ("-wal", "-journal")
 
 
 def of_file(path: Path) -> str:
-    """What is wrong with what has the name, and how to mend it; empty when nothing is. Raises OSError."""
+    """What is wrong with what has the name, with a hint; empty when nothing is. Raises OSError."""
     if path.is_dir():
         return "it is a folder and not a tenant's file; move it away, and " + RESTORE
     if not path.is_file():

@@ -77,7 +77,7 @@ class TenantFile:
             on_changed=lambda: files.on_changed(self.path.stem),
             on_log_full=lambda: files.on_log_full(self.path.stem),
             max_log=files.max_log,
-            apart=partial(files.jobs.wait, self.path.stem),
+            run_job=partial(files.jobs.wait, self.path.stem),
         )
 
     def write(self, operation: Operation) -> asyncio.Future[Any]:

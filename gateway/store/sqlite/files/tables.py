@@ -183,7 +183,7 @@ def bring_up(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def problem(connection: sqlite3.Connection) -> str:
-    """Why a file is not ours to use, and how to mend it; empty when it is."""
+    """Why a file is not ours to use, with a hint; empty when it is."""
     with _transaction(connection, "BEGIN"):  # one view of it
         version = _version(connection)
         (application,) = connection.execute("PRAGMA application_id").fetchone()

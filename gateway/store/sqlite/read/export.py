@@ -4,7 +4,7 @@ An export has a connection of its own with a statement that stays open, and with
 reader thread only while a chunk is read; so a slow client holds no thread, and nothing is read ahead of it.
 
 What is written meanwhile stays in the log, for as long as the snapshot is held. So an export whose client is
-so slow that the log is full (sqlite_writes.Log) is cut off: its client's
+so slow that the log is full (write/group_commit.py) is cut off: its client's
 connection ends early, and no export ever shows two instants.
 """
 
@@ -113,7 +113,7 @@ class _Export:
             reading.begin_large()
         if self._connection is None:
             self._connection = open_reader(self._file.path)
-        self._connection.set_progress_handler(reading.may_not_go_on, STEPS)
+        self._connection.set_progress_handler(reading.should_interrupt, STEPS)
         if self._rows is None:
             self._rows = self._bound.execute(self._connection, self._statement)
         lines: list[bytes | memoryview] = []

@@ -19,7 +19,7 @@ from gateway.store.filter.nodes import Compare, Eq, Exists, In, Node, Size, Text
 from gateway.store.model.query import Query
 from gateway.store.sqlite import errors
 from gateway.store.sqlite.files.open_files import Files, TenantFile
-from gateway.store.sqlite.read.statement import here
+from gateway.store.sqlite.read.statement import this_thread
 
 T = TypeVar("T")
 MOST = 0.002  # seconds of the processor: three times what a page takes whose data is in no cache of it
@@ -55,7 +55,7 @@ def _is_plain(node: Node) -> bool:
     return isinstance(node, _PLAIN)
 
 
-class Look:
+class InlineRead:
     """One query, and how much time it has. See sqlite_statement.Turn."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -63,16 +63,16 @@ class Look:
         self.began = clock()
         self._until = self.began + MOST
 
-    def may_not_go_on(self) -> bool:
+    def should_interrupt(self) -> bool:
         """SQLite's progress handler: true ends the statement."""
         return self._clock() > self._until
 
     def step(self) -> None:
-        if self.may_not_go_on():
+        if self.should_interrupt():
             raise errors.interrupted()
 
     @contextmanager
-    def apart(self) -> Iterator[None]:
+    def exclusively(self) -> Iterator[None]:
         raise errors.interrupted()
         yield
 
@@ -94,30 +94,30 @@ class Inline:
         self._now = now
         self._clock = clock
 
-    def query(self, name: str, work: Callable[[sqlite3.Connection, Look], T]) -> T | None:
+    def query(self, name: str, work: Callable[[sqlite3.Connection, InlineRead], T]) -> T | None:
         """What `work` gives; None where it has to be done in a thread: the tenant's file is not open, queries
         of it wait, it had one here just now, or this one takes longer. Raises what `work` raises but for
         sqlite3.Error: the thread meets that again and tells it."""
         file = self._files.get(name)
         if file is None or file.queries.locked() or self._now() < file.inline_from:
             return None
-        look, given_up = Look(self._clock), True
+        read, given_up = InlineRead(self._clock), True
         connection = file.inline
-        connection.set_progress_handler(look.may_not_go_on, _STEPS)
-        before, here.turn = here.turn, look
+        connection.set_progress_handler(read.should_interrupt, _STEPS)
+        before, this_thread.read = this_thread.read, read
         try:
-            found = work(connection, look)
+            found = work(connection, read)
             given_up = False
             return found
         except sqlite3.Error as error:
             given_up = errors.primary_code(error) != sqlite3.SQLITE_BUSY
             return None
         finally:
-            here.turn = before
+            this_thread.read = before
             connection.set_progress_handler(None, 0)
             if connection.in_transaction:  # its end was held up too; reads would go on seeing what was then
                 connection.rollback()
-            pause = self._pause(file, self._clock() - look.began, given_up)
+            pause = self._pause(file, self._clock() - read.began, given_up)
             file.inline_from = max(file.inline_from, self._now() - CREDIT) + pause
 
     def _pause(self, file: TenantFile, used: float, given_up: bool) -> float:

@@ -67,8 +67,8 @@ class Matching:
         except (GatewayError, sqlite3.Error) as error:
             self.failed = error
             raise
-        for (text, patterns), told in zip(wanted.items(), verdicts, strict=True):
-            self._known.setdefault(text, {}).update(zip(patterns, told, strict=True))
+        for (text, patterns), found in zip(wanted.items(), verdicts, strict=True):
+            self._known.setdefault(text, {}).update(zip(patterns, found, strict=True))
 
 
 def match_each(asked: Asked) -> Verdicts:

@@ -32,11 +32,11 @@ from gateway.store.model.sort import (
     rank,
     sort_value,
 )
-from gateway.store.sqlite.read.statement import WHOLE_TEXT, Bound, apart, json_path, key_of
+from gateway.store.sqlite.read.statement import WHOLE_TEXT, Bound, exclusively, json_path, key_of
 from gateway.store.sqlite.read.texts import PIECE, Texts
 
 
-class Place(NamedTuple):
+class KeyPosition(NamedTuple):
     """Where a position is in one key. cut: behind it is what is not before all texts that begin so, and the
     keys behind this one decide nothing."""
 
@@ -50,7 +50,7 @@ class Place(NamedTuple):
         return entry((self.rank, self.value))
 
 
-Position = Sequence[Place]
+Position = Sequence[KeyPosition]
 
 
 class Order:
@@ -112,7 +112,7 @@ class Order:
                 found = f"({here} {sign}= {limit} AND {found})"
         return found
 
-    def _steps(self, index: int, key: SortKey, place: Place) -> list[tuple[str, str, str]]:
+    def _steps(self, index: int, key: SortKey, place: KeyPosition) -> list[tuple[str, str, str]]:
         """The expressions of a key, each with what is behind the position, and the position."""
         sign, bind = "<" if key.descending else ">", self._bound.bind
         if key.path == ID:
@@ -223,19 +223,19 @@ def position_of(
 
 
 def position_from(
-    connection: sqlite3.Connection, collection: str, keys: tuple[SortKey, ...], told: list[Any]
+    connection: sqlite3.Connection, collection: str, keys: tuple[SortKey, ...], held: list[Any]
 ) -> Position:
     """The position that a cursor holds. A text with a digest is taken from the document, as long as it is
     there. A long text without one is a cursor's of an older gateway, which may have cut it."""
-    position: list[Place] = []
-    for key, (kind, value, *more) in zip(keys, told, strict=True):
+    position: list[KeyPosition] = []
+    for key, (kind, value, *more) in zip(keys, held, strict=True):
         if key.path == ID or not is_cut((kind, value)) or more == [""]:
-            position.append(Place(kind, value))
+            position.append(KeyPosition(kind, value))
             continue
-        found = _read_value(connection, collection, told[-1][1], key.path) if more else None
+        found = _read_value(connection, collection, held[-1][1], key.path) if more else None
         if found is None or found[0] != RANK_TEXT or cursor.digest(str(found[1])) != more[0]:
-            return [*position, Place(kind, value, cut=True)]
-        position.append(Place(*found))
+            return [*position, KeyPosition(kind, value, cut=True)]
+        position.append(KeyPosition(*found))
     return position
 
 
@@ -255,7 +255,7 @@ def _read_value(
     sizes = connection.execute(f"SELECT d.size {source}", bound.values).fetchall()
     if not sizes:
         return None
-    with apart() if sizes[0][0] > LIGHT_BYTES else nullcontext():
+    with exclusively() if sizes[0][0] > LIGHT_BYTES else nullcontext():
         ((found, value),) = connection.execute(f"SELECT {kind}, {text} {source}", bound.values).fetchall()
     if found in ("integer", "real"):
         return rank(json.loads(value))

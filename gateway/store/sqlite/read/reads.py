@@ -27,7 +27,7 @@ from gateway.store.model.document import Document
 from gateway.store.sqlite import documents, errors
 from gateway.store.sqlite.files.open_files import MAX_WAITING, Files, TenantFile
 from gateway.store.sqlite.read.matching import Asked, Matching, Verdicts, match_each
-from gateway.store.sqlite.read.statement import here
+from gateway.store.sqlite.read.statement import this_thread
 from gateway.store.sqlite.write.writers import ShortReads
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class Reading:
         self._loop = asyncio.get_running_loop()
         self._until = time.monotonic() + seconds
         self._resumed = Event()
-        self._apart = False
+        self._exclusive = False
         self._worked = 0.0  # seconds of processor time of its thread, when it last took up work
         self._used = 0.0
         self._cancelled = self._ended = False
@@ -71,14 +71,14 @@ class Reading:
         self.is_large = True
         if self._is_short:
             self._let_others()
-        if self.may_not_go_on():
+        if self.should_interrupt():
             raise errors.interrupted()
 
-    def may_not_go_on(self) -> bool:
+    def should_interrupt(self) -> bool:
         """SQLite's progress handler: true ends the statement."""
         if self._cancelled or time.monotonic() > self._until:
             return True
-        if self._apart:
+        if self._exclusive:
             return False
         if self._seat.is_over if self._is_short else self._seat.due:
             self._let_others()
@@ -88,22 +88,22 @@ class Reading:
         """Between two steps of work in Python: the event loop and the other reads go first. Raises
         sqlite3.OperationalError, as an interrupted statement does, when it is to end."""
         time.sleep(0)  # lets go of the interpreter's lock, for which the event loop would else wait 5 ms
-        if self.may_not_go_on():
+        if self.should_interrupt():
             raise errors.interrupted()
 
     @contextmanager
-    def apart(self) -> Iterator[None]:
+    def exclusively(self) -> Iterator[None]:
         """Around work on one large document. Nobody else does that at the time, for the memory that it takes,
         and it is not laid down in the middle; so it counts as a scan from the beginning, and others go first.
         """
         if self._is_short or self._seat.due:
             self._let_others()
         with _LARGE:
-            self._apart = True
+            self._exclusive = True
             try:
                 yield
             finally:
-                self._apart = False
+                self._exclusive = False
 
     def of_one(self, ask: Callable[[], Any]) -> Any:
         """See Matching.of_one."""
@@ -304,7 +304,7 @@ class Reads:
 
         def end(running: asyncio.Future[T]) -> None:
             if not running.cancelled():
-                running.exception()  # nobody may be left to be told
+                running.exception()  # its caller may be gone
             self._running.discard(reading)
             reading.end()
             if reading.was_scan:
@@ -360,7 +360,7 @@ class Reads:
     def _run(self, file: TenantFile, work: Callable[[sqlite3.Connection, Reading], T], reading: Reading) -> T:
         connection = file.take_reader()
         try:
-            connection.set_progress_handler(reading.may_not_go_on, STEPS)
+            connection.set_progress_handler(reading.should_interrupt, STEPS)
             return work(connection, reading)
         finally:
             connection.set_progress_handler(None, 0)
@@ -379,7 +379,7 @@ class Reads:
 
 def _timed(work: Callable[[Reading], T], reading: Reading) -> T:
     reading.begin()
-    here.turn = reading
+    this_thread.read = reading
     regex.delegate(reading.elsewhere)
     try:
         return work(reading)
@@ -388,7 +388,7 @@ def _timed(work: Callable[[Reading], T], reading: Reading) -> T:
             raise reading.matching.failed from None
         raise
     finally:
-        here.turn = None
+        this_thread.read = None
         regex.delegate(None)
         reading.pause()
 

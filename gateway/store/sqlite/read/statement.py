@@ -16,14 +16,14 @@ from gateway.store.json.large import LIGHT_BYTES
 from gateway.store.json.strict import dumps
 
 
-class Turn(Protocol):
-    """What a read in this thread is told of; see sqlite_reads.Reading."""
+class CurrentRead(Protocol):
+    """What is asked of the read that this thread works for; see reads.Reading and inline.InlineRead."""
 
-    def apart(self) -> AbstractContextManager[None]:
+    def exclusively(self) -> AbstractContextManager[None]:
         """Around work on a single large document, which nobody else does at the time."""
         ...
 
-    def may_not_go_on(self) -> bool:
+    def should_interrupt(self) -> bool:
         """Whether the read is to end; it may wait until others had their turn."""
         ...
 
@@ -37,17 +37,17 @@ TABLES = 4  # of elements, in an expression over documents of LIGHT_BYTES
 WHOLE_TEXT = "whole_text"  # the collation
 
 
-class _Here(threading.local):
-    turn: Turn | None = None  # of the read that this thread works for
+class _ThisThread(threading.local):
+    read: CurrentRead | None = None  # of the read that this thread works for
 
 
-here = _Here()
+this_thread = _ThisThread()
 
 
-def apart() -> AbstractContextManager[None]:
+def exclusively() -> AbstractContextManager[None]:
     """Around what SQLite does with the JSON of a single large document: it takes ten times the text's memory,
     and long, without asking whether it may go on."""
-    return nullcontext() if here.turn is None else here.turn.apart()
+    return nullcontext() if this_thread.read is None else this_thread.read.exclusively()
 
 
 class Connection(sqlite3.Connection):
@@ -146,12 +146,12 @@ class Bound:
         inner.values[f"p{len(inner.values) - 1}"] = row
 
         def ask() -> tuple[Any, ...]:
-            with apart():
+            with exclusively():
                 values: tuple[Any, ...] = connection.execute(statement, inner.values).fetchone()
             return values
 
         try:
-            asked.values = ask() if here.turn is None else here.turn.of_one(ask)
+            asked.values = ask() if this_thread.read is None else this_thread.read.of_one(ask)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
                 raise

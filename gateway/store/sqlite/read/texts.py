@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.store.json.large import LIGHT_BYTES
 from gateway.store.sqlite import errors
-from gateway.store.sqlite.read.statement import Bound, apart, here
+from gateway.store.sqlite.read.statement import Bound, exclusively, this_thread
 
 PIECE = 1000  # characters
 _KEPT_BYTES = 8 * 1024 * 1024  # of texts that were read
@@ -80,12 +80,13 @@ class Texts:
         return text
 
     def _load(self, path: str, row: int) -> bytes:
-        if here.turn is not None and here.turn.may_not_go_on():  # the statement asks only between its steps
+        read = this_thread.read
+        if read is not None and read.should_interrupt():  # the statement asks only between its steps
             raise errors.interrupted()
         ((size,),) = self._connection.execute(_SIZE, (row,)).fetchall()
         if size <= LIGHT_BYTES:
             ((text,),) = self._connection.execute(_READ, (path, row)).fetchall()
         else:
-            with apart():
+            with exclusively():
                 ((text,),) = self._connection.execute(_READ, (path, row)).fetchall()
         return bytes(text)

@@ -100,17 +100,17 @@ def _is_one_of(bound: Bound, values: tuple[Any, ...], texts: tuple[str, ...], va
     whole = [item for item in values if type(item) is int]
     if whole:
         found.append(f"({value.is_kind('integer', 'real')} AND {value.atom} IN {bound.each(whole)})")
-    told = list(zip(values, texts, strict=True))
+    pairs = list(zip(values, texts, strict=True))
     if value.text:
         for kind, of_type in (("real", float), ("object", dict), ("array", list)):
-            alike = [text for item, text in told if isinstance(item, of_type)]
+            alike = [text for item, text in pairs if isinstance(item, of_type)]
             if alike:
                 found.append(f"({value.is_kind(kind)} AND {value.text} IN {bound.each(alike)})")
     else:
         # Each bound by itself: in a JSON list SQLite would read them less exactly.
         real = [bound.bind(item) for item in values if isinstance(item, float)]
         found.append(f"({value.is_kind('real')} AND {value.atom} IN ({', '.join(real)}))")
-    bare = [pair for pair in told if pair[1] in ("null", "true", "false")]
+    bare = [pair for pair in pairs if pair[1] in ("null", "true", "false")]
     found += [_equals(bound, item, text, value) for item, text in bare]
     return f"({' OR '.join(found) or '0'})"
 

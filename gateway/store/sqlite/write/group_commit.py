@@ -28,7 +28,7 @@ from gateway.store.sqlite import errors
 from gateway.store.sqlite.files.connections import begin_write, limit_size
 from gateway.store.sqlite.write.state import States
 from gateway.store.sqlite.write.transaction import Operation, Transaction
-from gateway.store.sqlite.write.writers import Baton, Manners, ShortReads, Writers
+from gateway.store.sqlite.write.writers import FifoSemaphore, ShortReads, WriterPacing, Writers
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Writes:
     on_settled: called once for each submitted write, after its outcome is known. on_broken: called when
     the file should be let go. on_changed: called after a commit that feeds have something to read of.
     on_log_full: called when the log has more than max_log bytes beside those of the file: whoever reads it
-    for long should end. apart: does a job on a large document (see Transaction.apart).
+    for long should end. run_job: does a job on a large document (see Transaction.run_job).
     """
 
     def __init__(
@@ -82,19 +82,19 @@ class Writes:
         on_changed: Callable[[], None],
         on_log_full: Callable[[], None],
         max_log: int,
-        apart: Callable[..., Any] | None = None,
+        run_job: Callable[..., Any] | None = None,
     ) -> None:
         self._connection = connection
         self._states = States(connection)
         self._path = path
         self._writers = writers
-        self._line: asyncio.Task[None] | None = None
+        self._seat_task: asyncio.Task[None] | None = None
         self._on_settled = on_settled
         self._on_broken = on_broken
         self._on_changed = on_changed
         self._on_log_full = on_log_full
-        self._log = Log(path, max_log)
-        self._apart = apart
+        self._log = WriteAheadLog(path, max_log)
+        self._run_job = run_job
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[Operation, asyncio.Future[Any]]] = deque()
         self._busy = False
@@ -120,11 +120,11 @@ class Writes:
     def _begin_group(self) -> None:
         seat = self._writers.seats.try_take(self._path.stem)
         if seat is None:
-            self._line = self._loop.create_task(self._wait_in_line())
+            self._seat_task = self._loop.create_task(self._wait_for_seat())
         else:
             self._run_group(seat)
 
-    async def _wait_in_line(self) -> None:
+    async def _wait_for_seat(self) -> None:
         self._run_group(await self._writers.seats.take(self._path.stem, wait=_WAIT))
 
     def _run_group(self, seat: Seat) -> None:
@@ -140,8 +140,8 @@ class Writes:
     def _run_in_thread(self, operations: list[Operation]) -> Group:
         if not self._log.has_room(self._connection):
             return Group([], is_log_full=True)
-        manners = Manners(self._writers.short_reads, self._writers.baton)
-        return run_group(self._connection, self._states, operations, self._apart, manners)
+        pacing = WriterPacing(self._writers.short_reads, self._writers.semaphore)
+        return run_group(self._connection, self._states, operations, self._run_job, pacing)
 
     def _end_group(
         self, taken: list[tuple[Operation, asyncio.Future[Any]]], seat: Seat, work: Future[Group]
@@ -181,7 +181,7 @@ class Writes:
         return InternalError()
 
 
-class Log:
+class WriteAheadLog:
     """The log of a file, which grows as long as somebody reads what was before its newest pages. It can begin
     anew in a moment without such readers, and where reads overlap there never is one. So when it is full,
     writes wait until those end that began before; they end in seconds, as a query has a time limit."""
@@ -214,27 +214,27 @@ def run_group(
     connection: sqlite3.Connection,
     states: States,
     operations: list[Operation],
-    apart: Callable[..., Any] | None = None,
-    manners: Manners | None = None,
+    run_job: Callable[..., Any] | None = None,
+    pacing: WriterPacing | None = None,
 ) -> Group:
-    """Run operations in one transaction, in a writer thread, for GROUP_SECONDS. manners: those of a thread
+    """Run operations in one transaction, in a writer thread, for GROUP_SECONDS. pacing: those of a thread
     that is not alone. Raises when nothing was committed."""
-    manners = manners or Manners(ShortReads(), Baton())
+    pacing = pacing or WriterPacing(ShortReads(), FifoSemaphore())
     _limit_file(connection, states, operations)
     begin_write(connection)
-    with manners.working():
+    with pacing.working():
         try:
             states.begin()
-            transaction = Transaction(connection, states, apart, manners)
+            transaction = Transaction(connection, states, run_job, pacing)
             settled = []
             for operation in operations:
                 settled.append(_run(transaction, operation))
-                manners.step()
+                pacing.step()
                 if transaction.seconds >= GROUP_SECONDS:
                     break
             transaction.entries.flush()
             states.flush()
-            with manners.waiting():
+            with pacing.waiting():
                 connection.execute("COMMIT")
         except BaseException:
             states.forget()

@@ -250,7 +250,7 @@ def _worked(
     patch_text = b""
     if isinstance(patch, LargePatch):
         patch, patch_text = LargePatch(patch.array, b""), patch.text
-    text, before, data = transaction.apart(change, old, new, wanted, patch, patch_text)
+    text, before, data = transaction.run_job(change, old, new, wanted, patch, patch_text)
     text = text or new or b""
     whole = text if len(text) > LIGHT_BYTES else text.decode()
     return Made(whole, len(text), data, before)

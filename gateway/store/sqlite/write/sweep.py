@@ -19,8 +19,8 @@ from gateway.store.sqlite.documents import COLUMNS, DATA, from_row
 from gateway.store.sqlite.files.open_files import Files, TenantFile
 from gateway.store.sqlite.read.statement import name_of
 from gateway.store.sqlite.write.alterations import is_left
+from gateway.store.sqlite.write.long_writes import LongWrites
 from gateway.store.sqlite.write.operations import remove
-from gateway.store.sqlite.write.slices import Slices
 from gateway.store.sqlite.write.transaction import Operation, Transaction
 
 SWEEP_SECONDS = 5.0
@@ -42,10 +42,10 @@ _EXPIRED = f"""
 class Sweeper(PeriodicTask):
     """Sweeps the open files of a store from time to time."""
 
-    def __init__(self, files: Files, slices: Slices) -> None:
+    def __init__(self, files: Files, long_writes: LongWrites) -> None:
         super().__init__("clearing away old documents", SWEEP_SECONDS, self.round)
         self._files = files
-        self._slices = slices
+        self._long_writes = long_writes
 
     async def round(self) -> None:
         for file in self._files.open_files():
@@ -56,7 +56,7 @@ class Sweeper(PeriodicTask):
         if self._files.is_open(file.path.stem, file) and is_left(file.inline, instants.now()):
             self._files.retain(file)
             try:
-                await self._slices.resume(file)
+                await self._long_writes.resume(file)
             finally:
                 self._files.release(file)
         while self._files.is_open(file.path.stem, file) and is_needed(file.inline):

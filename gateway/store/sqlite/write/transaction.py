@@ -15,7 +15,7 @@ from gateway.store.model.write import NO_QUOTA, Quota
 from gateway.store.schema.checks import Checks
 from gateway.store.sqlite.write.entries import Entries
 from gateway.store.sqlite.write.state import State, States
-from gateway.store.sqlite.write.writers import Manners
+from gateway.store.sqlite.write.writers import WriterPacing
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,17 +45,17 @@ class Transaction:
         self,
         connection: sqlite3.Connection,
         states: States,
-        apart: Callable[..., Any] | None,
-        manners: Manners,
+        run_job: Callable[..., Any] | None,
+        pacing: WriterPacing,
     ) -> None:
         self.connection = connection
         self.states = states
-        self._apart = apart
-        self._manners = manners
-        self.step = self._manners.step
+        self._run_job = run_job
+        self._pacing = pacing
+        self.step = self._pacing.step
         self.now = instants.now()
         self._began = monotonic()
-        self._worked_apart = 0.0
+        self._job_seconds = 0.0
         self.changed = False
         self.cost = 0
         self.entries = Entries(connection)
@@ -64,23 +64,23 @@ class Transaction:
         self._pending: list[tuple[State, int, int]] = []  # counted by operations that may yet fail
         self._depth = 0
 
-    def apart(self, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
+    def run_job(self, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
         """A job on a large document (see json/large.py), done by a worker process while this transaction
         waits."""
-        if self._apart is None:
+        if self._run_job is None:
             return function(*args, **more)
-        with self._manners.waiting():
-            result: T = self._apart(self._charge, function, *args, **more)
+        with self._pacing.waiting():
+            result: T = self._run_job(self._charge, function, *args, **more)
         return result
 
     def _charge(self, seconds: float) -> None:
         """Called on the event loop, while the writer's thread waits."""
-        self._worked_apart += seconds
+        self._job_seconds += seconds
 
     def worked(self) -> float:
         """Seconds of processor time of this thread, and of the worker processes that it waited for: not what
         others take of a busy machine. To be compared with another one only."""
-        return thread_time() + self._worked_apart
+        return thread_time() + self._job_seconds
 
     def has_time(self, pace: Pace) -> bool:
         """Whether a slice may go on. The slices of one group share its time."""

@@ -35,7 +35,7 @@ class ShortReads:
         self.count = 0
 
 
-class Baton:
+class FifoSemaphore:
     """Who of the writers' threads works: a few at a time, in the order in which they came.
 
     All of them want the interpreter's lock and the processor, and the event loop has to get both back each
@@ -46,14 +46,14 @@ class Baton:
     def __init__(self, at_once: int = 1) -> None:
         self._free = at_once
         self._lock = Lock()
-        self._line: deque[Lock] = deque()
+        self._waiters: deque[Lock] = deque()
 
     @property
-    def is_wanted(self) -> bool:
+    def has_waiters(self) -> bool:
         """Whether somebody waits for it."""
-        return bool(self._line)
+        return bool(self._waiters)
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Wait for it."""
         with self._lock:
             if self._free:
@@ -61,19 +61,19 @@ class Baton:
                 return
             turn = Lock()
             turn.acquire()
-            self._line.append(turn)
-        turn.acquire()  # until `give` lets go of it
+            self._waiters.append(turn)
+        turn.acquire()  # until `release` lets go of it
 
-    def give(self) -> None:
+    def release(self) -> None:
         """Let the next one work."""
         with self._lock:
-            if self._line:
-                self._line.popleft().release()
+            if self._waiters:
+                self._waiters.popleft().release()
             else:
                 self._free += 1
 
 
-class Manners:
+class WriterPacing:
     """Those of one group of writes: while there are short reads, it works half of the time, and never longer
     than TURN while another group waits.
 
@@ -81,16 +81,16 @@ class Manners:
     threads that always want it that takes longer than the read. now: a clock, and sleep, in seconds.
     """
 
-    __slots__ = ("_baton", "_now", "_reads", "_since", "_sleep", "_turn")
+    __slots__ = ("_now", "_reads", "_semaphore", "_since", "_sleep", "_turn")
 
     def __init__(
         self,
         reads: ShortReads,
-        baton: Baton,
+        semaphore: FifoSemaphore,
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        self._reads, self._baton, self._now, self._sleep = reads, baton, now, sleep
+        self._reads, self._semaphore, self._now, self._sleep = reads, semaphore, now, sleep
         self._since = self._turn = now()
 
     @contextmanager
@@ -100,12 +100,12 @@ class Manners:
         try:
             yield
         finally:
-            self._baton.give()
+            self._semaphore.release()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Around what is no work of the thread: the disk's, or a worker process's."""
-        self._baton.give()
+        self._semaphore.release()
         try:
             yield
         finally:
@@ -118,28 +118,28 @@ class Manners:
         if worked < WORK:
             return
         if self._reads.count:
-            self._sleep(min(worked, MAX_REST))  # with the baton: nobody else shall work meanwhile
+            self._sleep(min(worked, MAX_REST))  # with the semaphore: nobody else shall work meanwhile
             now = self._now()
         self._since = now
-        if self._baton.is_wanted and now - self._turn >= TURN:
+        if self._semaphore.has_waiters and now - self._turn >= TURN:
             with self.waiting():
                 pass
 
     def _begin(self) -> None:
-        self._baton.take()
+        self._semaphore.acquire()
         self._since = self._turn = self._now()
 
 
 class Writers:
     """seats: the right to use one of `threads`. short_reads: those that the threads let go first. On the
-    event loop only, but for the baton, which is the threads'."""
+    event loop only, but for the semaphore, which is the threads'."""
 
     def __init__(self) -> None:
         self.short_reads = ShortReads()
         self.threads = ThreadPoolExecutor(THREADS, "store-write", lower_priority, (NICENESS,))
         self.opening = ThreadPoolExecutor(OPENING_THREADS, "store-open")
         self.seats = FairSeats("writers of the store", THREADS)
-        self.baton = Baton(max(1, min(THREADS // 2, processors() // 2)))
+        self.semaphore = FifoSemaphore(max(1, min(THREADS // 2, processors() // 2)))
 
     async def close(self) -> None:
         """Wait until what they do is done."""

@@ -23,7 +23,7 @@ from gateway.store.sqlite.read.inline import (
     MOST,
     WAIT,
     Inline,
-    Look,
+    InlineRead,
     may_be_short,
 )
 
@@ -56,7 +56,7 @@ class Bench:
         return self.used
 
     def ask(self, statement: str = "SELECT 1", spends: float = 0.0) -> Any:
-        def work(connection: sqlite3.Connection, look: Look) -> Any:
+        def work(connection: sqlite3.Connection, read: InlineRead) -> Any:
             self.used += spends
             return connection.execute(statement).fetchone()[0]
 
@@ -101,13 +101,13 @@ def test_a_long_query_is_given_up_and_each_one_behind_it_costs_twice_as_much(ben
 def test_what_python_does_between_two_rows_counts_and_a_large_document_is_left_to_a_thread(
     bench: Bench,
 ) -> None:
-    def slow(connection: sqlite3.Connection, look: Look) -> int:
+    def slow(connection: sqlite3.Connection, read: InlineRead) -> int:
         bench.used += 2 * MOST
-        look.step()
+        read.step()
         return 1
 
-    def large(connection: sqlite3.Connection, look: Look) -> int:
-        with look.apart():
+    def large(connection: sqlite3.Connection, read: InlineRead) -> int:
+        with read.exclusively():
             return 1
 
     assert bench.inline.query("acme", slow) is None
@@ -125,7 +125,7 @@ async def test_tenants_whose_queries_wait_or_whose_file_is_not_open_have_none_he
 def test_no_transaction_is_left_open_whatever_holds_its_end_up(bench: Bench) -> None:
     """Else reads by id would see what was then, for ever."""
 
-    def held_up(connection: sqlite3.Connection, look: Look) -> int:
+    def held_up(connection: sqlite3.Connection, read: InlineRead) -> int:
         connection.execute("BEGIN")
         raise errors.interrupted()
 
@@ -188,7 +188,7 @@ def test_a_reader_is_given_back_without_a_transaction(tmp_path: Path) -> None:
 
 
 def test_a_bug_of_the_work_is_the_callers(bench: Bench) -> None:
-    def broken(connection: sqlite3.Connection, look: Look) -> int:
+    def broken(connection: sqlite3.Connection, read: InlineRead) -> int:
         raise ValueError("a bug")
 
     with pytest.raises(ValueError, match="a bug"):

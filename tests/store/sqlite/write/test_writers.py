@@ -25,9 +25,9 @@ from gateway.store.sqlite.write.writers import (
     THREADS,
     TURN,
     WORK,
-    Baton,
-    Manners,
+    FifoSemaphore,
     ShortReads,
+    WriterPacing,
     Writers,
 )
 from tests.eventually import eventually, poll
@@ -92,10 +92,10 @@ class Clock:
 def worked(reads: ShortReads, pieces: int, seconds: float) -> float:
     """How long a group rested beside so many pieces of work."""
     clock = Clock()
-    manners = Manners(reads, Baton(), clock, clock.sleep)
+    pacing = WriterPacing(reads, FifoSemaphore(), clock, clock.sleep)
     for _ in range(pieces):
         clock.time += seconds
-        manners.step()
+        pacing.step()
     return clock.rested
 
 
@@ -108,44 +108,44 @@ def test_a_group_works_half_of_the_time_while_there_are_short_reads_and_no_less(
 
 
 def test_groups_work_one_at_a_time_and_take_turns_in_the_order_in_which_they_came() -> None:
-    baton, told, working = Baton(), [], 0
+    semaphore, told, working = FifoSemaphore(), [], 0
 
     def group(name: str) -> None:
         nonlocal working
         clock = Clock()
-        manners = Manners(ShortReads(), baton, clock, clock.sleep)
-        with manners.working():
+        pacing = WriterPacing(ShortReads(), semaphore, clock, clock.sleep)
+        with pacing.working():
             for _ in range(6):
                 working += 1
                 assert working == 1
                 told.append(name)
                 working -= 1
                 clock.time += TURN * 0.6
-                manners.step()
+                pacing.step()
 
     threads = [Thread(target=group, args=(name,)) for name in "abc"]
-    baton.take()
+    semaphore.acquire()
     for number, thread in enumerate(threads, 1):
         thread.start()
-        poll(lambda number=number: len(baton._line) == number)  # type: ignore[misc]
-    baton.give()
+        poll(lambda number=number: len(semaphore._waiters) == number)  # type: ignore[misc]
+    semaphore.release()
     for thread in threads:
         thread.join()
     assert "".join(told) == "aabbcc" * 3
 
 
 def test_a_group_that_waits_for_the_disk_or_a_worker_process_lets_others_work() -> None:
-    baton = Baton()
-    manners = Manners(ShortReads(), baton)
-    with manners.working():
-        with manners.waiting():
-            baton.take()
-            assert not baton.is_wanted
-            baton.give()
-        with pytest.raises(ZeroDivisionError), manners.waiting():
+    semaphore = FifoSemaphore()
+    pacing = WriterPacing(ShortReads(), semaphore)
+    with pacing.working():
+        with pacing.waiting():
+            semaphore.acquire()
+            assert not semaphore.has_waiters
+            semaphore.release()
+        with pytest.raises(ZeroDivisionError), pacing.waiting():
             raise ZeroDivisionError
-    baton.take()
-    baton.give()
+    semaphore.acquire()
+    semaphore.release()
 
 
 async def test_a_bulk_looks_at_who_waits_before_each_of_its_writes(tmp_path: Path) -> None:
@@ -157,10 +157,10 @@ async def test_a_bulk_looks_at_who_waits_before_each_of_its_writes(tmp_path: Pat
         steps.append(0.0)
         return 0.0
 
-    manners = Manners(ShortReads(), Baton(), clock)
+    pacing = WriterPacing(ShortReads(), FifoSemaphore(), clock)
     writes = [Update(f"not there {number}", MergePatch({})) for number in range(300)]
     operations = [Operation(bulk("c", writes, atomic=False))]
-    (settled,) = run_group(connection, States(connection), operations, None, manners).settled
+    (settled,) = run_group(connection, States(connection), operations, None, pacing).settled
     assert [outcome.status for outcome in settled.result] == [404] * 300
     assert len(steps) >= 300
     connection.close()

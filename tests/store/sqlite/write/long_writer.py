@@ -1,5 +1,5 @@
 """A process that alters and deletes collections, and writes, until it is killed:
-`python -m tests.store.sqlite.write.slices_writer FOLDER PREFIX`.
+`python -m tests.store.sqlite.write.long_writer FOLDER PREFIX`.
 
 It says `ack KEY ID` once it was told that a document is there, and `work` after each alteration and deletion.
 """

@@ -24,7 +24,7 @@ TURN_SECONDS = 0.05  # between two looks whether another alteration of the colle
 PAUSE_SECONDS = 0.003  # after a slice, for other processes: they look every 2 ms whether they can write
 
 
-class Slices:
+class LongWrites:
     """The long work of a store. Nothing of it ends with its caller: run it in a task of its own."""
 
     def __init__(self, files: Files, pace: Pace) -> None:
