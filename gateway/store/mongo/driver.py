@@ -356,12 +356,13 @@ def _away(kind: type[StoreUnavailable] = StoreUnavailable) -> GatewayError:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Whether the server refuses who asks, and not what is asked."""
+    """Whether the server refuses the user, and not what is asked."""
     return _code(error) in server_errors.REFUSED_USER
 
 
 def _is_of_names(error: Exception) -> bool:
-    """Whether the name service did not tell the hosts of a mongodb+srv name: it, or the name, may come."""
+    """Whether the hosts of a mongodb+srv name could not be resolved: the name service, or the name, may
+    come."""
     cause = error.__cause__ or error.__context__
     return cause is not None and type(cause).__module__.partition(".")[0] == "dns"
 

@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 MIN_VERSION = (4, 4)
 SEATS = 3  # lists that the event loop works for by turns, and for no longer than SEATS * STEP at a time
-CONNECT_SECONDS = 1.0  # between two looks whether a server that was away at the start is there
+CONNECT_SECONDS = 1.0  # between two attempts to reach a server that was away at the start
 _CURSOR_KEY = "cursor_key"
 
 
@@ -45,8 +45,8 @@ class MongoDocumentStore:
 
     cursor_key: the secret that signs cursors, 32 bytes or more; once the database has one, that one counts.
     query_seconds: after how long a list is given up. patient: a server that is away when the store starts is
-    waited for beside, and documents are StoreUnavailable meanwhile; else the start fails. On a server that is
-    no replica set, CHANGES and ATOMIC_BULK are answered 501.
+    waited for in the background, and documents are StoreUnavailable meanwhile; else the start fails. On a
+    server that is no replica set, CHANGES and ATOMIC_BULK are answered 501.
     """
 
     CAPABILITIES: ClassVar[frozenset[Capability]] = (
@@ -145,7 +145,7 @@ class MongoDocumentStore:
         self._sweeper.start()
 
     async def _connect_again(self) -> None:
-        """A round of connecting. What would have ended the start ends nothing that serves already."""
+        """Try to connect. What would have ended the start ends nothing that serves already."""
         try:
             await self._open()
         except StoreUnavailable as error:

@@ -32,13 +32,13 @@ from gateway.store.schema import checks as schema_checks
 from gateway.store.schema.checks import Checks
 
 SEATS = 3  # works on large documents that hold some at once: each has its bytes more than once
-_WAIT = 30.0  # seconds for which one waits for such a seat, as it would for a worker process
+_WAIT = 30.0  # seconds to wait for such a seat, as it would for a worker process
 _KNOWN = 10_000  # documents
 
 
 class LargeDocuments:
-    """Who holds large documents, of all tenants of a store: as many as there are seats. Who waits for one
-    holds nothing, and reads anew what it has seen to be large."""
+    """Which documents are known to be large, and the seats for work that holds some, of all tenants of a
+    store. Work that waits for a seat holds none, and reads again what it has seen to be large."""
 
     def __init__(self, seats: int = SEATS) -> None:
         self.seats = FairSeats("seats for large documents", seats, reserve=1, wait=_WAIT)
@@ -49,6 +49,7 @@ class LargeDocuments:
         return key in self._known
 
     def learn(self, key: str, *, large: bool) -> None:
+        """Remember whether a document was large. key: its _id."""
         if not large:
             self._known.pop(key, None)
             return
@@ -150,8 +151,8 @@ class Rows:
 
     def is_planned_in_worker(self, state: State, write: Write, row: Row | None) -> bool:
         """Whether a worker process has a part in the plan."""
-        looks = row is not None and RAW in row and bool(state.unique)
-        return looks or not _is_light(write, row)
+        has_claims = row is not None and RAW in row and bool(state.unique)
+        return has_claims or not _is_light(write, row)
 
     async def _plan_in_worker(
         self, state: State, write: Write, identifier: str, row: Row | None, now: float
@@ -172,7 +173,7 @@ def light_document(row: Row, fields: Projection = WHOLE) -> Document:
 
 
 def _is_light(write: Write, row: Row | None) -> bool:
-    """Whether a write is planned here. What it replaces or deletes is not looked into, but for claims."""
+    """Whether a write is planned here. What it replaces or deletes is not parsed, but for claims."""
     if is_large(write):
         return False
     if not isinstance(write, Update) or row is None:
@@ -207,7 +208,7 @@ def _cut(write: Write) -> tuple[Write, bytes]:
 
 
 def _needed(state: State, write: Write, row: Row) -> bytes:
-    """What a plan must know of the row that is there: its members, where something looks into them."""
+    """What a plan must know of the row that is there: its members, where they are needed."""
     if state.unique or isinstance(write, Update):
         raw: bytes = row.get(RAW) or mongo_raw.encode(row)
         return raw

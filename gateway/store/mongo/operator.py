@@ -40,12 +40,14 @@ class MongoOperator:
         self._connected = False
 
     async def tenants(self) -> tuple[TenantId, ...]:
+        """See operator.Operator.tenants."""
         await self._connect()
         rows = self._driver.find(COLLECTIONS, {})
         found = {row["t"] async for row in rows if mongo_state.read(row["c"], row).stored}
         return tuple(TenantId(name) for name in sorted(found))
 
     async def size(self, tenant: TenantId) -> TenantSize:
+        """See operator.Operator.size."""
         await self._connect()
         states = [state async for state in self._states(tenant.value)]
         if not states:
@@ -58,12 +60,15 @@ class MongoOperator:
         return TenantSize(tenant, len(states), documents, size, stored)
 
     async def backup(self, tenant: TenantId, target: Path) -> int:
+        """See operator.Operator.backup."""
         _by_the_server()
 
     async def restore(self, tenant: TenantId, source: Path, *, replace: bool = False) -> TenantSize:
+        """See operator.Operator.restore."""
         _by_the_server()
 
     async def verify(self, tenant: TenantId) -> tuple[str, ...]:
+        """See operator.Operator.verify."""
         await self._connect()
         found: list[str] = []
         documents = size = 0
@@ -85,6 +90,7 @@ class MongoOperator:
         return tuple(found[:_MAX_SENTENCES])
 
     async def close(self) -> None:
+        """See operator.Operator.close."""
         self._driver.close()
 
     async def _connect(self) -> None:

@@ -2,7 +2,7 @@
 
 The driver gives rows as bytes. A light one is decoded at once. Of a large one, the process that serves only
 decodes the head: the row without the client's members (`d`) and the entries of indexes (`ix`), which are
-passed over by their lengths; beside it stand the bytes. What is in them, worker processes see
+passed over by their lengths; the head has the bytes too. What is in them, worker processes see
 (mongo/large.py).
 """
 
@@ -28,13 +28,13 @@ _LENGTH = Struct("<i")
 _NAME = 64  # bytes, beyond which no member of a row has its name
 _OBJECT, _ARRAY = 0x03, 0x04
 _PASSED_OVER = frozenset({b"d", b"ix"})
-# The sizes of values, by their type: fixed ones, and what stands beside a length before them.
+# The sizes of values, by their type: fixed ones, and what comes with a length before them.
 _FIXED = {0x01: 8, 0x06: 0, 0x07: 12, 0x08: 1, 0x09: 8, 0x0A: 0, 0x10: 4, 0x11: 8, 0x12: 8, 0x13: 16}
 _MEASURED = {0x02: 4, _OBJECT: 0, _ARRAY: 0, 0x05: 5}
 
 
 class _Plain(TypeDecoder):
-    """Whole numbers of 64 bits as any other: a subclass of int is not to all who see it a number."""
+    """Whole numbers of 64 bits as any other: not all code takes a subclass of int for a number."""
 
     bson_type = Int64
 
@@ -99,8 +99,8 @@ def _size(raw: bytes | memoryview, kind: int, begin: int) -> int:
     fixed = _FIXED.get(kind)
     if fixed is not None:
         return fixed
-    beside = _MEASURED.get(kind)
-    if beside is None or begin > len(raw) - _LENGTH.size:
+    prefix = _MEASURED.get(kind)
+    if prefix is None or begin > len(raw) - _LENGTH.size:
         raise InvalidBSON("a row has a value of a kind that no row has")
     (length,) = _LENGTH.unpack_from(raw, begin)
-    return max(int(length), 0) + beside
+    return max(int(length), 0) + prefix

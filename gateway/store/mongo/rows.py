@@ -7,7 +7,7 @@ collections  _id tenant US collection         t c, i incarnation, v version, dec
              tokens, building, documents and bytes that it holds, sweep whether they may end
 claims       _id tenant US collection US token US values   t c, n token, o the id that has the values, at
 tenants      _id tenant                       t, epoch, q the last change's number, documents, bytes of all
-             that counts, beside those of them that are no document's, bulks
+             that counts, beside those of them that are not of documents, bulks
 changes      _id tenant US number             t c q kind id etag at, x when it is forgotten
 meta         _id cursor_key                   key
 idempotency  _id tenant US key                t, f fingerprint, lease, until, result, n the bytes that it
@@ -78,7 +78,7 @@ def joined(*parts: str) -> str:
 
 
 def scope(tenant: str, collection: str, *conditions: Mapping[str, Any]) -> dict[str, Any]:
-    """A query in one collection of one tenant. The conditions stand beside the scope and cannot widen it."""
+    """A query in one collection of one tenant. The conditions are and-ed to the scope and cannot widen it."""
     return {"$and": [{"t": tenant}, {"c": collection}, *conditions]}
 
 
@@ -114,6 +114,7 @@ def document(row: Row) -> Document:
 
 
 def date(seconds: float) -> datetime:
+    """An instant, in seconds since the epoch, as a BSON date."""
     return datetime.fromtimestamp(seconds, UTC)
 
 

@@ -1,4 +1,4 @@
-"""A collection as its row tells it: its settings, and which of its indexes lie in which slots."""
+"""A collection as its row has it: its settings, and which of its indexes lie in which slots."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ class State:
 
     @property
     def collection(self) -> Collection:
+        """The collection as its clients see it."""
         text = self.settings_text
         etag = entity_tag(self.incarnation, self.declared_at)
         return Collection(
@@ -79,7 +80,7 @@ class State:
 
 
 def read(name: str, row: Row | None) -> State:
-    """The state that a row tells; a new one for a collection that has none."""
+    """The state in a row; a new one for a collection that has none."""
     if row is None:
         return State(name, False, new_incarnation(), 0, 0, None, 0, 0, NO_SETTINGS, None, {}, {}, False)
     text = row.get("settings")
@@ -103,7 +104,7 @@ def read(name: str, row: Row | None) -> State:
 
 
 def listed(row: Row) -> Collection | None:
-    """The collection that a row tells, its settings unread; None for one that does not count."""
+    """The collection in a row, its settings not parsed; None for one that does not count."""
     text, documents = row.get("settings"), max(0, row["documents"])
     if text is None and not documents:
         return None

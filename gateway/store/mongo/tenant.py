@@ -72,6 +72,7 @@ class MongoTenantStore:
         self._cursors = Cursors(cursor_key, tenant)
 
     async def work(self, function: Callable[P, R], *args: P.args, **more: P.kwargs) -> R:
+        """See port.TenantStore.work."""
         return await self._services.jobs.run(self._name, function, *args, **more)
 
     # --- documents ---
@@ -79,17 +80,20 @@ class MongoTenantStore:
     async def create(
         self, collection: str, data: Members, *, idempotency: IdempotencyKey | None = None
     ) -> Document:
+        """See port.TenantStore.create."""
         written = await self._write(collection, Create(data), idempotency)
         assert written is not None
         return written.document
 
     async def read(self, collection: str, identifier: str) -> Document:
+        """See port.TenantStore.read."""
         found = await self._read(collection, identifier)
         if found is None:
             raise NotFound()
         return found
 
     def read_now(self, collection: str, identifier: str) -> Document | None:
+        """See port.TenantStore.read_now."""
         return None  # the server is always to be waited for
 
     async def replace(
@@ -101,6 +105,7 @@ class MongoTenantStore:
         *,
         idempotency: IdempotencyKey | None = None,
     ) -> Written:
+        """See port.TenantStore.replace."""
         written = await self._write(collection, Replace(identifier, data, precondition), idempotency)
         assert written is not None
         return written
@@ -114,6 +119,7 @@ class MongoTenantStore:
         *,
         idempotency: IdempotencyKey | None = None,
     ) -> Document:
+        """See port.TenantStore.patch."""
         written = await self._write(collection, Update(identifier, patch, precondition), idempotency)
         assert written is not None
         return written.document
@@ -126,6 +132,7 @@ class MongoTenantStore:
         *,
         idempotency: IdempotencyKey | None = None,
     ) -> None:
+        """See port.TenantStore.delete."""
         await self._write(collection, Delete(identifier, precondition), idempotency)
 
     async def bulk(
@@ -137,6 +144,7 @@ class MongoTenantStore:
         idempotency: IdempotencyKey | None = None,
         most: int = MAX_BULK,
     ) -> tuple[Outcome, ...]:
+        """See port.TenantStore.bulk."""
         check_count(writes, most)
         if atomic and not self._writes.transactions:
             raise NotSupportedByStore(
@@ -155,12 +163,13 @@ class MongoTenantStore:
     # --- lists and changes ---
 
     async def list(self, collection: str, query: Query) -> Page[Document]:
+        """See port.TenantStore.list."""
         scope = query.scope(collection)
         position = None if query.cursor is None else self._cursors.open(scope, query.cursor)
         listed = await self._listed(collection, query.filter, query.sort, query.fields)
         try:
             found, end, total = await self._page(listed, query, position)
-        except LargeFound:  # what was read is let go, and read again when few others hold any
+        except LargeFound:  # what was read is dropped, and read again when few others hold any
             async with self._writes.rows.large.seats.seat(self._name, self._weight):
                 listed = replace(listed, turn=Turn(holds_large=True))
                 found, end, total = await self._page(listed, query, position)
@@ -177,6 +186,7 @@ class MongoTenantStore:
         return tuple(found), end, total
 
     async def export(self, collection: str, node: Node = EVERYTHING) -> AsyncGenerator[bytes, None]:
+        """See port.TenantStore.export."""
         open_ones = self._services.exports
         if open_ones[self._name] >= MAX_EXPORTS:
             raise TenantLimit(f"{MAX_EXPORTS} exports of the tenant are open already.", retry_after=10)
@@ -205,23 +215,27 @@ class MongoTenantStore:
         return bytes(chunk)
 
     def changes(self, collection: str, after: str | None = None) -> AsyncGenerator[Changes, None]:
+        """See port.TenantStore.changes."""
         return self._services.feeds.changes(self._name, collection, self._cursors, after)
 
     # --- collections ---
 
     async def collections(self, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Page[Collection]:
+        """See port.TenantStore.collections."""
         scope = ("collections",)
         after = "" if cursor is None else self._cursors.open(scope, cursor)[0]
         found, end = await mongo_collections.read_page(self._writes, after, limit)
         return Page(found, None if end is None else self._cursors.seal(scope, [end]))
 
     async def collection(self, name: str) -> Collection:
+        """See port.TenantStore.collection."""
         state = await self._writes.state(name)
         if not state.stored:
             raise NotFound()
         return state.collection
 
     async def settings(self, data: Mapping[str, Any]) -> CollectionSettings:
+        """See port.TenantStore.settings."""
         async def attempt() -> CollectionSettings:
             return from_data(data, apart=True)
 
@@ -230,11 +244,13 @@ class MongoTenantStore:
     async def put_collection(
         self, name: str, settings: CollectionSettings, precondition: Precondition = UNCONDITIONAL
     ) -> tuple[Collection, bool]:
+        """See port.TenantStore.put_collection."""
         return await self._finished(mongo_collections.put(self._writes, name, settings, precondition))
 
     async def patch_collection(
         self, name: str, patch: MergePatch, precondition: Precondition = UNCONDITIONAL
     ) -> Collection:
+        """See port.TenantStore.patch_collection."""
         def attempt() -> Awaitable[Collection]:
             return self._finished(mongo_collections.patch(self._writes, name, patch, precondition))
 
@@ -243,6 +259,7 @@ class MongoTenantStore:
     async def delete_collection(
         self, name: str, precondition: Precondition = UNCONDITIONAL, *, documents: bool = False
     ) -> None:
+        """See port.TenantStore.delete_collection."""
         await self._finished(
             mongo_collections.delete(self._writes, name, precondition, documents=documents)
         )
@@ -297,7 +314,7 @@ class MongoTenantStore:
         return result
 
     async def _finished(self, writing: Awaitable[T]) -> T:
-        """The result of a write, which goes on when its caller is gone."""
+        """The result of a write, which continues when its caller is gone."""
         task = asyncio.ensure_future(writing)
         self._services.writing.add(task)
         task.add_done_callback(self._end)

@@ -31,6 +31,7 @@ _HAS_LIVE = """
 def put(
     name: str, settings: CollectionSettings, precondition: Precondition, pace: Pace
 ) -> Callable[[Transaction], Begun | None]:
+    """See port.TenantStore.put_collection."""
     def operation(transaction: Transaction) -> Begun | None:
         state = _fresh(transaction, name)
         if state.alteration is not None:
@@ -45,6 +46,7 @@ def put(
 def patch(
     name: str, members: Any, precondition: Precondition, pace: Pace
 ) -> Callable[[Transaction], Begun | None]:
+    """See port.TenantStore.patch_collection. members: of the merge patch."""
     def operation(transaction: Transaction) -> Begun | None:
         state = _fresh(transaction, name)
         if state.alteration is not None:
@@ -99,6 +101,7 @@ def _fresh(transaction: Transaction, name: str) -> State:
 
 
 def read(connection: sqlite3.Connection, name: str) -> Collection | None:
+    """A collection, None when it is neither declared nor holds documents."""
     state = read_state(connection, name)
     return state.collection if state.stored else None
 

@@ -38,6 +38,7 @@ _READ_MANY_SMALL = f"{_MANY_COLUMNS}, CASE WHEN size <= {INLINE_BYTES} THEN data
 
 
 def read(connection: sqlite3.Connection, collection: str, identifier: str, now: float) -> Document | None:
+    """A document that has not expired at `now` (seconds since the epoch), None when there is none."""
     rows = connection.execute(_READ, (collection, collection, identifier, now)).fetchall()
     return from_row(*rows[0]) if rows else None
 

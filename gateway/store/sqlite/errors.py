@@ -1,4 +1,4 @@
-"""What an error of SQLite means: a status for the client, and for the operator a line on how to mend it."""
+"""What an error of SQLite means: a status for the client, and for the operator a line with a hint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 _PRIMARY = 0xFF  # an extended result code holds the primary one in its low byte (sqlite.org/rescode.html)
 
-# Result codes after which the open file is let go, so that the next call finds what the operator mended.
+# Result codes after which the open file is let go, so that the next call finds what the operator repaired.
 _BROKEN = frozenset({
     sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM,
@@ -23,7 +23,7 @@ _BROKEN = frozenset({
 
 RESTORE = "put a backup in its place (gateway documents restore BACKUPS {tenant} --force)"
 
-# {tenant} is whose file it is.
+# {tenant} is the tenant whose file it is.
 _HINTS = {
     sqlite3.SQLITE_CORRUPT: f"it is damaged; {RESTORE}, or run `sqlite3 FILE .recover`",
     sqlite3.SQLITE_NOTADB: f"it is not a database; {RESTORE}, or move it away to begin empty",

@@ -31,7 +31,7 @@ _SIZE = "SELECT count(*), ifnull(sum(documents), 0), ifnull(sum(bytes), 0) FROM 
 class SQLiteOperator:
     """See operator.Operator; `folder` is the store's.
 
-    on_progress: told pages done and pages in all while a file is copied, from another thread.
+    on_progress: called with pages done and pages in all while a file is copied, from another thread.
     """
 
     def __init__(
@@ -41,18 +41,23 @@ class SQLiteOperator:
         self._on_progress = on_progress
 
     async def tenants(self) -> tuple[TenantId, ...]:
+        """See operator.Operator.tenants."""
         return await asyncio.to_thread(self._tenants)
 
     async def size(self, tenant: TenantId) -> TenantSize:
+        """See operator.Operator.size."""
         return await asyncio.to_thread(self._size, tenant)
 
     async def backup(self, tenant: TenantId, target: Path) -> int:
+        """See operator.Operator.backup."""
         return await asyncio.to_thread(self._backup, tenant, target)
 
     async def restore(self, tenant: TenantId, source: Path, *, replace: bool = False) -> TenantSize:
+        """See operator.Operator.restore."""
         return await asyncio.to_thread(self._restore, tenant, source, replace)
 
     async def verify(self, tenant: TenantId) -> tuple[str, ...]:
+        """See operator.Operator.verify."""
         return await asyncio.to_thread(self._verify, tenant)
 
     async def close(self) -> None:

@@ -78,6 +78,7 @@ class SQLiteTenantStore:
         self._cursors = Cursors(cursor_key, tenant)
 
     async def work(self, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
+        """See port.TenantStore.work."""
         return await self._services.jobs.run(self._name, function, *args, **more)
 
     # --- documents ---
@@ -85,16 +86,19 @@ class SQLiteTenantStore:
     async def create(
         self, collection: str, data: Members, *, idempotency: IdempotencyKey | None = None
     ) -> Document:
+        """See port.TenantStore.create."""
         written: Written = await self._write(collection, Create(data), idempotency)
         return written.document
 
     def read_now(self, collection: str, identifier: str) -> Document | None:
+        """See port.TenantStore.read_now."""
         settled, document = self._services.reads.read_inline(self._name, collection, identifier)
         if settled and document is None:
             raise NotFound()
         return document
 
     async def read(self, collection: str, identifier: str) -> Document:
+        """See port.TenantStore.read."""
         document = await self._services.reads.read(self._name, collection, identifier, self._weight)
         if document is None:
             raise NotFound()
@@ -109,6 +113,7 @@ class SQLiteTenantStore:
         *,
         idempotency: IdempotencyKey | None = None,
     ) -> Written:
+        """See port.TenantStore.replace."""
         write = Replace(identifier, data, precondition)
         written: Written = await self._write(collection, write, idempotency)
         return written
@@ -122,6 +127,7 @@ class SQLiteTenantStore:
         *,
         idempotency: IdempotencyKey | None = None,
     ) -> Document:
+        """See port.TenantStore.patch."""
         write = Update(identifier, patch, precondition)
         written: Written = await self._write(collection, write, idempotency)
         return written.document
@@ -134,6 +140,7 @@ class SQLiteTenantStore:
         *,
         idempotency: IdempotencyKey | None = None,
     ) -> None:
+        """See port.TenantStore.delete."""
         await self._write(collection, Delete(identifier, precondition), idempotency)
 
     async def bulk(
@@ -145,6 +152,7 @@ class SQLiteTenantStore:
         idempotency: IdempotencyKey | None = None,
         most: int = MAX_BULK,
     ) -> tuple[Outcome, ...]:
+        """See port.TenantStore.bulk."""
         check_count(writes, most)
         operation = operations.bulk(collection, writes, atomic=atomic)
         try:
@@ -157,6 +165,7 @@ class SQLiteTenantStore:
     # --- lists and changes ---
 
     async def list(self, collection: str, query: Query) -> Page[Document]:
+        """See port.TenantStore.list."""
         scope = query.scope(collection)
         position = None if query.cursor is None else self._cursors.open(scope, query.cursor)
         listed = Listed(collection, query.filter, query.sort, instants.now())
@@ -188,14 +197,17 @@ class SQLiteTenantStore:
         return Page(items, None if end is None else self._cursors.seal(scope, end), page.count)
 
     def export(self, collection: str, node: Node = EVERYTHING) -> AsyncGenerator[bytes, None]:
+        """See port.TenantStore.export."""
         return self._services.exports.export(self._name, collection, node, instants.now(), self._weight)
 
     def changes(self, collection: str, after: str | None = None) -> AsyncGenerator[Changes, None]:
+        """See port.TenantStore.changes."""
         return self._services.feeds.changes(self._name, collection, self._cursors, after)
 
     # --- collections ---
 
     async def collections(self, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Page[Collection]:
+        """See port.TenantStore.collections."""
         scope = ("collections",)
         after = "" if cursor is None else self._cursors.open(scope, cursor)[0]
         found, end = await self._services.reads.query(
@@ -206,6 +218,7 @@ class SQLiteTenantStore:
         return Page(found, None if end is None else self._cursors.seal(scope, [end]))
 
     async def collection(self, name: str) -> Collection:
+        """See port.TenantStore.collection."""
         found = await self._services.reads.query(
             self._name, lambda connection: sqlite_collections.read(connection, name), self._weight
         )
@@ -214,6 +227,7 @@ class SQLiteTenantStore:
         return found
 
     async def settings(self, data: Mapping[str, Any]) -> CollectionSettings:
+        """See port.TenantStore.settings."""
         async def attempt() -> CollectionSettings:
             return from_data(data, apart=True)
 
@@ -222,6 +236,7 @@ class SQLiteTenantStore:
     async def put_collection(
         self, name: str, settings: CollectionSettings, precondition: Precondition = UNCONDITIONAL
     ) -> tuple[Collection, bool]:
+        """See port.TenantStore.put_collection."""
         long_writes = self._services.long_writes
         begin = sqlite_collections.put(name, settings, precondition, long_writes.pace)
         return await _to_its_end(long_writes.alter(self._name, begin, self._quota))
@@ -229,6 +244,7 @@ class SQLiteTenantStore:
     async def patch_collection(
         self, name: str, patch: MergePatch, precondition: Precondition = UNCONDITIONAL
     ) -> Collection:
+        """See port.TenantStore.patch_collection."""
         long_writes = self._services.long_writes
         begin = sqlite_collections.patch(name, patch.members, precondition, long_writes.pace)
 
@@ -240,6 +256,7 @@ class SQLiteTenantStore:
     async def delete_collection(
         self, name: str, precondition: Precondition = UNCONDITIONAL, *, documents: bool = False
     ) -> None:
+        """See port.TenantStore.delete_collection."""
         long_writes = self._services.long_writes
         begin = sqlite_collections.delete(name, precondition, long_writes.pace, documents=documents)
         await _to_its_end(long_writes.delete(self._name, begin))
@@ -281,7 +298,7 @@ class SQLiteTenantStore:
 
 
 async def _to_its_end(work: Coroutine[Any, Any, T], ended: Callable[[], None] = lambda: None) -> T:
-    """The work goes on when the caller is gone. ended: called at its end."""
+    """The result of work that continues when its caller is gone. ended: called at its end."""
     task = asyncio.ensure_future(work)
 
     def end(task: asyncio.Future[T]) -> None:

@@ -1,4 +1,5 @@
-"""What of a filter MongoDB looks at: conditions that hold for each document that matches, and maybe for more.
+"""The part of a filter that MongoDB evaluates: conditions that hold for each document that matches, and maybe
+for more.
 
 The reference matcher decides what matches, so both engines mean the same; the server only makes it few. So
 nothing depends on where BSON's comparison differs from ours, and no pattern of a client runs in the server.

@@ -122,6 +122,7 @@ class First(Generic[T]):
             self._let_go()
 
     def in_order(self) -> list[tuple[Position, int, T]]:
+        """Positions, sizes and items of the first ones."""
         self._let_go()
         return self._found
 

@@ -58,14 +58,17 @@ class Turn:
         self.sit(seat)
 
     def sit(self, seat: Seat | None) -> None:
+        """A turn begins, with this seat; None: without one."""
         self._seat = seat
         self._over = self._clock() + STEP
 
     @property
     def is_over(self) -> bool:
+        """Whether STEP seconds have passed."""
         return self._clock() > self._over
 
     async def let_others(self) -> None:
+        """Give way to other lists and the event loop; then the next turn begins."""
         await (self._seat.turn() if self._seat is not None else asyncio.sleep(0))
         self._over = self._clock() + STEP
 
@@ -82,8 +85,8 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """Which documents, in which order, as of when. deadline: when it is given up (monotonic clock). rows: who
-    looks into the tenant's. fields: what is given of the documents."""
+    """Which documents, in which order, as of when. deadline: when it is given up (monotonic clock). rows:
+    reads those of the tenant. fields: what is given of the documents."""
 
     tenant: str
     state: State
@@ -101,6 +104,7 @@ class Listed:
         return with_tie_breaker(self.sort)
 
     def query(self, *conditions: Row) -> Row:
+        """The query for candidates: of the collection, and what indexes and these conditions narrow."""
         narrowed = mongo_filter.narrow(self.node, self.state.usable)
         own = [{"_id": ids(self.tenant, self.state.name)}] if not conditions else []
         return scope(
@@ -140,12 +144,14 @@ class Listed:
         return [member(key, row) for key in keys]
 
     async def document(self, row: Row) -> Document:
+        """The document of a row, with the fields that are asked for. Raises QueryTooSlow, and LargeFound."""
         if RAW in row:
             return await self.in_time(self.rows.document(row, self.fields))
         return light_document(row, self.fields)
 
     @property
     def seconds(self) -> float:
+        """Those left until the deadline."""
         return self.deadline - time.monotonic()
 
     @property
@@ -274,7 +280,7 @@ async def scan(driver: Driver, listed: Listed) -> AsyncGenerator[Document, None]
 
 
 def _members_of(node: Node) -> set[Path]:
-    """The paths into the client's members that a filter looks at."""
+    """The paths into the client's members that a filter asks for."""
     return {condition.path for condition in filters.conditions(node) if condition.path not in {(), *OWN}}
 
 
@@ -330,7 +336,7 @@ async def _sorted_here(
     driver: Driver, listed: Listed, limit: int, position: Position | None
 ) -> tuple[list[Document], Position | None]:
     """As read_page, for an order that no declared index has: of each candidate only what the filter and the
-    sort look at is read, and the first ones are kept."""
+    sort ask for is read, and the first ones are kept."""
     paths = _members_of(listed.node) | {k.path for k in listed.keys if k.path not in OWN}
     fields = [*_META, *sorted({f"d.{path[0]}" for path in paths})]
     rows = driver.find(DOCUMENTS, listed.query(), fields=fields, seconds=listed.seconds, raw=True)

@@ -25,9 +25,15 @@ class Planner(Protocol):
     tenant: str
     rows: Rows
 
-    async def state(self, collection: str) -> State: ...
-    async def row(self, collection: str, identifier: str) -> Row | None: ...
-    async def plan(self, state: State, write: Write, identifier: str, row: Row | None) -> Plan: ...
+    async def state(self, collection: str) -> State:
+        """The state of a collection as it is now."""
+        ...
+    async def row(self, collection: str, identifier: str) -> Row | None:
+        """A document's row as it is now, of a large one its head."""
+        ...
+    async def plan(self, state: State, write: Write, identifier: str, row: Row | None) -> Plan:
+        """See Writes.plan."""
+        ...
 
 
 class NotPlannedYet(Exception):
@@ -49,6 +55,7 @@ class PlanAhead:
         self._seat: Seat | None = None
 
     def close(self) -> None:
+        """Let go of the plan and release the seat."""
         self._plan = None
         if self._seat is not None:
             self._seat.release()

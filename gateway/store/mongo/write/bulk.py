@@ -18,6 +18,7 @@ BULK_SECONDS = 20.0
 
 
 class Bulk:
+    """The writes of one bulk, `items`, to one collection."""
     def __init__(self, writes: Writes, collection: str, items: Sequence[Write]) -> None:
         self._writes = writes
         self._collection = collection
@@ -25,7 +26,7 @@ class Bulk:
         self._new_ids = [new_id() for _ in items]  # one for all attempts
 
     async def run(self, finish: Finish | None, *, atomic: bool) -> tuple[Outcome, ...]:
-        """See port.TenantStore.bulk. finish: told the outcomes of what was written."""
+        """See port.TenantStore.bulk. finish: called with the outcomes of what was written."""
         budget = BulkBudget(atomic=atomic, seconds=BULK_SECONDS)  # one for all attempts
         before = self._writes.cost
         try:

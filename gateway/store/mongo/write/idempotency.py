@@ -63,7 +63,7 @@ class IdempotencyStore:
                 await self._writes.require_bytes(remembered_size(key, ""))
             return await work(finish)
         except BaseException:
-            # Not one with a result: a commit may have been done although its answer was lost.
+            # Not one with a result: a commit may have been done although its response was lost.
             await self._driver.delete(IDEMPOTENCY, self._query(key, {"lease": lease}, {"result": ""}))
             raise
 

@@ -1,4 +1,5 @@
-"""What a write does to the document as it is: pure, so that a write which loses a race is planned anew."""
+"""What a write does to the document as it is: pure, so that a write which loses a race can be planned
+again."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ Check = Callable[[Mapping[str, Any], str], None]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """old: the row that is there, expired or not. new: the row to put in its place, or the bytes of it; None:
+    """old: the row that is there, expired or not. new: the row that replaces it, or the bytes of it; None:
     none. size: of the new text, in bytes.
 
     claims, dropped: values of unique indexes, _id and token, to take and to let go. ended: the tag of a
@@ -62,8 +63,8 @@ def plan(
     own: bool = False,
 ) -> Plan:
     """identifier: of the document; for a Create a new one. row: what is there under it; its members are only
-    looked at for an Update, and then lost if they are the caller's `own`, who may take long. had: its claims.
-    check: asked of what is written.
+    looked at for an Update, and then lost if they are the caller's `own`, which is a worker process. had: its
+    claims. check: asked of what is written.
 
     Raises NotFound, PreconditionFailed, PreconditionRequired, BodyTooLarge, Unprocessable for too many
     entries, what the check raises, and what a patch raises; of what is not `own` BeyondBounds too."""
@@ -95,7 +96,7 @@ def plan(
 
 
 def require(state: State, write: Write, row: Row | None, now: float) -> None:
-    """Raise, of what `plan` raises, what can be told without the members of a document."""
+    """Raises what `plan` raises, as far as it takes no members of a document to find out."""
     decide.require(write, _current(row, now), if_match=state.settings.require_if_match)
 
 

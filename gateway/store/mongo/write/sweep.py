@@ -28,24 +28,24 @@ from gateway.store.mongo.write import plan
 from gateway.store.mongo.write.writes import Undo, Writes
 
 SWEEP_SECONDS = 15.0
-_STEP = 500  # documents of one collection in one round
+_STEP = 500  # documents of one collection in one sweep
 
 
 class Sweeper(PeriodicTask):
     """writes(tenant): the writes of a tenant, without a quota."""
 
     def __init__(self, driver: Driver, writes: Callable[[str], Writes]) -> None:
-        super().__init__("clearing away old documents", SWEEP_SECONDS, self.round)
+        super().__init__("clearing away old documents", SWEEP_SECONDS, self._sweep_or_report)
         self._driver = driver
         self._writes = writes
         self._each = Boundary(self.boundary.what, reraises=(StoreUnavailable,))
 
-    async def round(self) -> None:
-        with suppress(GatewayError):  # told already; the next round tries again
+    async def _sweep_or_report(self) -> None:
+        with suppress(GatewayError):  # reported already; the next sweep tries again
             await self.sweep()
 
     async def sweep(self) -> None:
-        """One round. Raises StoreUnavailable."""
+        """Remove some of everything that has ended. Raises StoreUnavailable."""
         async for row in self._driver.find(COLLECTIONS, {"sweep": True}, fields=["t", "c"]):
             await self._one(self._sweep_collection(self._writes(row["t"]), row["c"]))
         ended = self._driver.find(IDEMPOTENCY, {"until": {"$lte": instants.now()}}, limit=_STEP)
@@ -65,7 +65,7 @@ class Sweeper(PeriodicTask):
             except StoreUnavailable:
                 raise
             except GatewayError:
-                return  # told already; the next round tries again
+                return  # reported already; the next sweep tries again
 
     async def _forget_changes(self, tenant: str, last: int) -> None:
         first = joined(tenant, f"{last - RETAINED_CHANGES:020d}")

@@ -1,10 +1,10 @@
-"""Writes of one tenant: planned on what is there, then done by compare-and-set, and tried anew when another
+"""Writes of one tenant: planned on what is there, then done by compare-and-set, and tried again when another
 write was faster.
 
 On a replica set a write is one transaction. On a single server it is the same steps one after the other, of
 which a failing one takes back those before it; what a killed gateway leaves half done there is a claim of a
-unique value without a document that has it, which the next who wants the value takes over, and counters that
-are off by that write.
+unique value without a document that has it, which the next write that wants the value takes over, and
+counters that are off by that write.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class BulkCounters:
 
 
 def _check_quota(quota: Quota, documents: int, size: int, more: int, larger: int) -> None:
-    """Whether so much more fits beside what is there. Raises QuotaExceeded."""
+    """Whether so much more fits into the quota. Raises QuotaExceeded."""
     too_many = more > 0 and quota.documents is not None and documents + more > quota.documents
     if too_many:
         raise quota.exceeded("documents")
@@ -92,7 +92,7 @@ def _check_quota(quota: Quota, documents: int, size: int, more: int, larger: int
 class Writes:
     """The writes of one tenant, for one call. lock: the tenant's own, in this process, for transactions that
     meet in the server abort; None where there are no transactions. cost: the bytes of documents that were
-    read and written so far. rows: who looks into large ones."""
+    read and written so far. rows: reads and plans large ones."""
 
     def __init__(
         self, driver: Driver, tenant: str, quota: Quota, lock: asyncio.Lock | None, rows: Rows
@@ -107,6 +107,7 @@ class Writes:
 
     @property
     def transactions(self) -> bool:
+        """Whether the server has transactions."""
         return self._lock is not None
 
     async def run(self, work: Callable[[Any, Undo], Awaitable[T]]) -> T:
@@ -142,13 +143,14 @@ class Writes:
             raise
 
     async def _make_tenant(self) -> None:
-        """The tenant's row, beside any transaction: two that make it at once would abort each other."""
+        """The tenant's row, outside of any transaction: two that make it at once would abort each other."""
         try:
             await self.driver.insert(TENANTS, new_tenant(self.tenant))
         except DuplicateKey:
             return  # another gateway was first
 
     async def state(self, collection: str, session: Any = None) -> State:
+        """The state of a collection; a new one where there is none."""
         query = scope(self.tenant, collection, {"_id": joined(self.tenant, collection)})
         return mongo_state.read(collection, await self.driver.find_one(COLLECTIONS, query, session))
 
@@ -202,6 +204,7 @@ class Writes:
         return BulkCounters(await self.state(collection, session), row, self._quota)
 
     async def end(self, session: Any, counters: BulkCounters) -> None:
+        """Store what was counted. See begin."""
         if not counters.changes:
             return
         own = {"$and": [{"_id": self.tenant}, {"t": self.tenant}]}
@@ -395,7 +398,7 @@ class Writes:
             await self.derive(mongo_state.read(state.name, row), written)
 
     async def derive(self, state: State, row: Row | None) -> None:
-        """Make a document's entries anew, by settings that came after it was written. row: as it was read."""
+        """Update the entries of a document to settings that are newer than it. row: as it was read."""
         while row is not None and row["g"] != state.version:
             made, ends = await self.rows.derived(state, row)
             change: Row = {"$set": made}

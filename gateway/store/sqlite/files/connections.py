@@ -80,7 +80,7 @@ def _make(path: Path) -> None:
 
 def limit_size(connection: sqlite3.Connection, most_pages: int, most_bytes: int | None) -> None:
     """How large the file may grow: to so many pages, and to so many bytes; a file that is larger stays as it
-    is. SQLite answers SQLITE_FULL beyond that."""
+    is. SQLite fails with SQLITE_FULL beyond that."""
     pages = most_pages if most_bytes is None else min(most_pages, max(1, most_bytes // PAGE_BYTES))
     connection.execute(f"PRAGMA max_page_count={pages}")
 
@@ -91,7 +91,7 @@ def begin_write(connection: sqlite3.Connection) -> None:
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
-    """SQLite does not wait when two make a new file a WAL file at once: one of them is told that it is locked
+    """SQLite does not wait when two make a new file a WAL file at once: one of them fails with SQLITE_BUSY
     (https://www.sqlite.org/c3ref/busy_handler.html, on what would else be a deadlock). Blocks."""
     _patiently(connection, "PRAGMA journal_mode=WAL", _BUSY_PAUSE)
 

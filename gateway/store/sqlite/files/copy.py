@@ -16,7 +16,7 @@ _PAGES = 1024  # between two reports of progress
 def copy(source: sqlite3.Connection, target: Path, progress: Callable[[int, int], None]) -> None:
     """A new file, mode 0600, of one instant, on the disk. Raises FileExistsError.
 
-    progress: told pages copied, and pages in all.
+    progress: called with the pages copied, and those in all.
     """
     if not durable.create_empty(target):
         raise FileExistsError(errno.EEXIST, "it is there already", str(target))

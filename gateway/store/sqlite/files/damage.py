@@ -1,4 +1,4 @@
-"""What lies in the place of a tenant's file and cannot be one, told before SQLite looks at it: that would
+"""What has the name of a tenant's file and cannot be one, found before SQLite opens it: that would
 take an empty file for a new database, and delete the log that belongs to it."""
 
 from __future__ import annotations

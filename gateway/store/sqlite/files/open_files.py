@@ -122,7 +122,7 @@ def _read_schema(inline: sqlite3.Connection) -> None:
 
 
 class _Opening:
-    """A file on its way: who waits for it, and the file once it is there."""
+    """A file that is being opened: how many wait for it, and the file once it is there."""
 
     def __init__(self) -> None:
         self.task: asyncio.Task[TenantFile] | None = None
@@ -155,7 +155,7 @@ class Files:
         self._closing: set[asyncio.Future[None]] = set()
         self._freed = asyncio.Event()
         self._closed = False
-        # With the tenant's name: after a commit of what feeds tell, and when the log is full.
+        # With the tenant's name: after a commit of changes for feeds, and when the log is full.
         self.on_changed: Callable[[str], None] = lambda name: None
         self.on_log_full: Callable[[str], None] = lambda name: None
 
@@ -172,6 +172,7 @@ class Files:
         return file
 
     def open_files(self) -> list[TenantFile]:
+        """Those that are open now."""
         return list(self._open.values())
 
     def is_open(self, name: str, file: TenantFile | None = None) -> bool:
@@ -208,6 +209,7 @@ class Files:
         file.users += 1
 
     def release(self, file: TenantFile) -> None:
+        """One user less of a file; see acquire."""
         file.users -= 1
         if file.users == 0:
             self._freed.set()
@@ -239,7 +241,7 @@ class Files:
             await asyncio.wait(self._closing)
 
     async def _join(self, name: str) -> TenantFile:
-        """Open a file, or wait with those who wait for it already. It comes with this user counted."""
+        """Open a file, or wait for it with others. It comes with this user counted."""
         opening = self._opening.get(name)
         if opening is None:
             opening = self._opening[name] = _Opening()
@@ -261,7 +263,7 @@ class Files:
                 self.writers.opening, TenantFile.open, path, self._max_bytes
             )
             file.start(self, self.writers)
-            # Counted here and not by those who wait: until they run, the file might be closed again.
+            # Counted here and not by the waiters: until they run, the file might be closed again.
             file.users = opening.waiting
             opening.file = self._open[name] = file
             return file

@@ -1,9 +1,9 @@
 """Putting a backup in a tenant's place: made beside and verified, then renamed, so that after a crash the
 tenant's file is the old one or the new one.
 
-What must not happen is that somebody goes on writing to the old file, whose log would then be taken for the
-new one's (sqlite.org/howtocorrupt.html, 2.4 and 4). So the old file gets back what is in its log, which
-SQLite does only for the last who has it open; then it is locked, where SQLite locks it, until after the
+What must not happen is that another process continues to write to the old file, whose log would then be taken
+for the new one's (sqlite.org/howtocorrupt.html, 2.4 and 4). So the old file gets back what is in its log,
+which SQLite does only for the last connection; then it is locked, where SQLite locks it, until after the
 rename. Who opened it meanwhile finds that it was moved (SQLITE_READONLY_DBMOVED), and opens the new one.
 """
 
@@ -31,7 +31,7 @@ _BUSY_SECONDS = 1.0
 def put(path: Path, source: Path, *, replace: bool, progress: Callable[[int, int], None]) -> None:
     """Raises BadRequest (no whole backup), Conflict (data is there, or is open), sqlite3.Error, OSError.
 
-    progress: as of `copy`, and told once more before anything is replaced; what it raises stops the work.
+    progress: as of `copy`, and called once more before anything is replaced; what it raises stops the work.
     """
     durable.make_folder(path.parent)
     new = path.with_suffix(".restoring")

@@ -10,7 +10,7 @@ keep, of what counts for the tenant's quota; settings and remembered are bytes.
 documents.collection is the collection's key: its name, unless aliases has another for it. indexes.building: 1
 for an index that is not complete. alterations: see sqlite/write/alterations.py. trash: see
 sqlite/write/trash.py; the key of documents, or the number of an index, that nobody sees any more. Both have
-`at`, when they were last worked on: what was left behind is told by it.
+`at`, when they were last worked on, by which what was left behind is recognised.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ An export has a connection of its own with a statement that stays open, and with
 reader thread only while a chunk is read; so a slow client holds no thread, and nothing is read ahead of it.
 
 What is written meanwhile stays in the log, for as long as the snapshot is held. So an export whose client is
-so slow that the log is full (write/group_commit.py) is cut off: its client's
-connection ends early, and no export ever shows two instants.
+so slow that the log is full (write/group_commit.py) is cut off: its client's connection
+ends early, and no export ever shows two instants.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Exports:
             export.cut_off()
 
     async def _step(self, file: TenantFile, export: _Export, weight: float) -> bytes:
-        """It ends with the client, but not at once: `export.reading` tells when no thread is in it."""
+        """It ends with the client, but not at once: `export.reading` knows when no thread is in it."""
         if export.is_cut_off:
             detail = "It was read so slowly that too much was written meanwhile. Begin the export again."
             raise TenantLimit(detail, retry_after=10)

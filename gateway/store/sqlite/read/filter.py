@@ -28,7 +28,7 @@ from gateway.store.filter.nodes import (
 from gateway.store.sqlite.read.statement import Bound, json_path
 from gateway.store.sqlite.read.values import Value, holds
 
-# Of the documents in a statement, whose alias is always d.
+# Of the documents in a statement; their alias is always d.
 _COLUMNS: dict[Path, Value] = {
     ID: Value("'text'", "d.id", ""),
     CREATED: Value("'real'", "d.created", ""),
@@ -58,7 +58,7 @@ class Filter:
         return f"({' AND '.join(rendered or ['1'])})"
 
     def _render(self, node: Node, element: str | None) -> str:
-        """element: the alias of the element that an ElemMatch looks at."""
+        """element: the alias of the element that an ElemMatch is about."""
         if isinstance(node, And):
             parts = [self._render(part, element) for part in conjuncts(node)]
             return f"({' AND '.join(parts or ['1'])})"

@@ -30,7 +30,7 @@ MAX_BYTES = 64 * 1024  # of documents of a page
 MAX_CONDITIONS = 8
 MAX_VALUES = 50  # of $in
 GIVEN_UP = 1.0  # seconds at most without another try, behind many that were given up one after the other
-_STEPS = 500  # of SQLite's virtual machine between two looks at the clock: 0.05 ms
+_STEPS = 500  # of SQLite's virtual machine between two readings of the clock: 0.05 ms
 
 
 # What SQLite itself decides, of one document, in microseconds; patterns and deep filters are Python's.
@@ -38,7 +38,7 @@ _PLAIN = (Eq, In, Compare, Exists, Type, Size, Text)
 
 
 def may_be_short(query: Query) -> bool:
-    """Whether a query is worth a try. SQLite asks whether it may go on between the steps of its machine, and
+    """Whether a query is worth a try. SQLite calls the progress handler between the steps of its machine, and
     one step may be a pattern against a long text."""
     if query.count or query.limit > MAX_ITEMS:
         return False
@@ -56,7 +56,7 @@ def _is_plain(node: Node) -> bool:
 
 
 class InlineRead:
-    """One query, and how much time it has. See sqlite_statement.Turn."""
+    """One query on the event loop, and how much time it has. See statement.CurrentRead."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -68,15 +68,18 @@ class InlineRead:
         return self._clock() > self._until
 
     def step(self) -> None:
+        """Between two steps of work in Python. Raises sqlite3.OperationalError when the time is up."""
         if self.should_interrupt():
             raise errors.interrupted()
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
+        """Ends the read: large documents are read in threads."""
         raise errors.interrupted()
         yield
 
     def of_one(self, ask: Callable[[], Any]) -> Any:
+        """Ends the read: large documents are read in threads."""
         raise errors.interrupted()
 
 
@@ -97,7 +100,7 @@ class Inline:
     def query(self, name: str, work: Callable[[sqlite3.Connection, InlineRead], T]) -> T | None:
         """What `work` gives; None where it has to be done in a thread: the tenant's file is not open, queries
         of it wait, it had one here just now, or this one takes longer. Raises what `work` raises but for
-        sqlite3.Error: the thread meets that again and tells it."""
+        sqlite3.Error: the thread meets that again and raises it."""
         file = self._files.get(name)
         if file is None or file.queries.locked() or self._now() < file.inline_from:
             return None

@@ -37,7 +37,7 @@ from gateway.store.sqlite.read.texts import PIECE, Texts
 
 
 class KeyPosition(NamedTuple):
-    """Where a position is in one key. cut: behind it is what is not before all texts that begin so, and the
+    """A position within one key. cut: behind it is what is not before all texts that begin so, and the
     keys behind this one decide nothing."""
 
     rank: int

@@ -1,8 +1,8 @@
 """Reads of the tenants' files: small documents on the event loop, everything else in reader threads.
 
 A reader thread works while its read has a seat (runtime/fair_seats.py), in slices: where SQLite asks whether
-it may go on, a read whose slice is over lets the others have theirs, and its thread sleeps with all that it
-has found. So a page waits for a slice of a long scan and never for the scan, whoever asked for it.
+it may continue, a read whose slice is over lets the others have theirs, and its thread sleeps with all that
+it has found. So a page waits for a slice of a long scan and never for the scan, whoever asked for it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from gateway.store.sqlite.write.writers import ShortReads
 
 T = TypeVar("T")
 
-# Of SQLite's virtual machine, between two questions whether it may go on: some 0.1 ms over small documents,
+# Of SQLite's virtual machine, between two calls of the progress handler: some 0.1 ms over small documents,
 # and over those that are just not large (json/large.py) some 10 ms.
 STEPS = 1000
 _LARGE = Lock()
@@ -41,9 +41,9 @@ _trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc, which else 
 
 
 class Reading:
-    """One read in a thread: whether it goes on. seat: for its first slice. scans: the seats for the others.
-    short: where it counts until it turns out to be a scan. seconds: after how long it is given up. jobs: of
-    worker processes. cancel() and end() are called on the event loop, the others by the thread."""
+    """One read in a thread, and when it pauses or ends. seat: for its first slice. scans: the seats for the
+    others. short: where it counts until it turns out to be a scan. seconds: after how long it is given up.
+    jobs: of worker processes. cancel() and end() are called on the event loop, the others by the thread."""
 
     def __init__(
         self, seat: Seat, scans: FairSeats, short: ShortReads, seconds: float, jobs: Jobs
@@ -111,7 +111,7 @@ class Reading:
 
     def _match_each(self, asked: Asked) -> Verdicts:
         """By a worker process, with the time that is left; others have the seat meanwhile. Raises
-        sqlite3.OperationalError, as an interrupted statement does, and what Jobs.begin tells of."""
+        sqlite3.OperationalError, as an interrupted statement does, and what Jobs.begin raises."""
         left = self._until - time.monotonic()
         if left <= 0 or self._cancelled:
             raise errors.interrupted()
@@ -184,9 +184,11 @@ class Reading:
 
     @property
     def was_scan(self) -> bool:
+        """Whether it took more than its first slice."""
         return not self._is_short
 
     def end(self) -> None:
+        """Release the seat."""
         self._ended = True
         if self._is_short:
             self._short.count -= 1
@@ -201,9 +203,11 @@ class Use:
         self._then: Callable[[], None] | None = None
 
     def begin(self) -> None:
+        """A thread begins to use it."""
         self._used = True
 
     def end(self) -> None:
+        """The thread has ended."""
         self._used = False
         if self._then is not None:
             self._then()
@@ -346,7 +350,7 @@ class Reads:
             reading.cancel()
 
     def _give_back_soon(self) -> None:
-        """Once no scan is under way. It takes milliseconds, in which who allocates may wait."""
+        """Once no scan is under way. It takes milliseconds, in which other threads that allocate may wait."""
         if self._giving_back is None and _trim is not None and not self._closed:
             self._giving_back = asyncio.get_running_loop().call_later(_REST, self._give_back)
 

@@ -24,7 +24,7 @@ class CurrentRead(Protocol):
         ...
 
     def should_interrupt(self) -> bool:
-        """Whether the read is to end; it may wait until others had their turn."""
+        """Whether the read is to end. May block until others had their turn."""
         ...
 
     def of_one(self, ask: Callable[[], Any]) -> Any:
@@ -38,7 +38,7 @@ WHOLE_TEXT = "whole_text"  # the collation
 
 
 class _ThisThread(threading.local):
-    read: CurrentRead | None = None  # of the read that this thread works for
+    read: CurrentRead | None = None  # None outside of reads
 
 
 this_thread = _ThisThread()
@@ -46,7 +46,7 @@ this_thread = _ThisThread()
 
 def exclusively() -> AbstractContextManager[None]:
     """Around what SQLite does with the JSON of a single large document: it takes ten times the text's memory,
-    and long, without asking whether it may go on."""
+    and long, without calling the progress handler."""
     return nullcontext() if this_thread.read is None else this_thread.read.exclusively()
 
 
@@ -57,6 +57,7 @@ class Connection(sqlite3.Connection):
     running: weakref.ref[Bound] | None = None
 
     def make_functions(self) -> None:
+        """Once, before the first statement."""
         this = weakref.ref(self)  # SQLite keeps what it is given, where the collector does not see it
 
         def running() -> tuple[Connection, Bound]:
@@ -172,6 +173,7 @@ class Bound:
         return matcher.matches(self._nodes[number], identifier, json.loads(data), created, modified)
 
     def bind(self, value: Any) -> str:
+        """A parameter with this value, as SQL."""
         name = f"p{len(self.values)}"
         self.values[name] = value
         return f":{name}"
@@ -185,6 +187,7 @@ class Bound:
         return f"(SELECT value FROM json_each({self.bind(dumps(list(values)))}))"  # noqa: S608
 
     def alias(self) -> str:
+        """A name for a table that no other in the statement has."""
         self._aliases += 1
         return f"j{self._aliases}"
 

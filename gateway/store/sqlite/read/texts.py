@@ -52,7 +52,7 @@ class Texts:
         return f"={len(self._added) - 1}"
 
     def compare(self, left: str, right: str) -> int:
-        """For SQLite, which is told of no error: the statement ends at one, and `rows` raises it."""
+        """For SQLite, which cannot be given an error: the statement ends at one, and `rows` raises it."""
         if self._error is not None:
             return 0
         try:

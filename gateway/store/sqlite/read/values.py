@@ -43,6 +43,7 @@ class Value:
     text: str
 
     def is_kind(self, *kinds: str) -> str:
+        """Whether its type is one of these, by SQLite's names, as SQL."""
         if len(kinds) == 1:
             return f"{self.kind} = '{kinds[0]}'"
         return f"{self.kind} IN ({', '.join(repr(kind) for kind in kinds)})"

@@ -2,7 +2,7 @@
 write when each document ends.
 
 That goes in slices, in the order of the ids; each is a transaction of its own, so that other writes get
-their turn. An alteration, a row in the file, tells how far it has come: the documents up to `position` are
+their turn. An alteration, a row in the file, has how far it has come: the documents up to `position` are
 in the new indexes and end by the new ttl, and so do those behind `until`, the last id when it began, so
 that it need not follow what is appended. Every write of a document keeps to that (State.indexes_of,
 State.ttl_of), in this process and in others. The collection has its old settings until the last slice puts
@@ -13,7 +13,7 @@ One that was left behind, by a process that was killed, is turned back by the sw
 
 A unique index that is being built refuses no write: until the new settings are in force, only the old
 rules are. A write that breaks it makes the alteration fail, as documents do that broke it before; also
-when they are mended before it ends. A new ttl takes hold document by document. Nothing is swept meanwhile,
+when that is repaired before it ends. A new ttl takes hold document by document. Nothing is swept meanwhile,
 so that turning back brings the documents back.
 """
 
@@ -35,7 +35,8 @@ from gateway.store.sqlite.write import trash
 from gateway.store.sqlite.write.state import Alteration, State, StoredIndex, read_state, store_state
 from gateway.store.sqlite.write.transaction import Pace, Transaction
 
-LEFT_SECONDS = 10.0  # without a slice for so long, work was left behind; one that goes on finds out and ends
+# Without a slice for so long, work was left behind; a process that continues it after all finds out and ends.
+LEFT_SECONDS = 10.0
 _BATCH_BYTES = 256 * 1024
 
 _ADD_INDEX = "INSERT INTO indexes (collection, name, fields, is_unique, building) VALUES (?, ?, ?, ?, 1)"

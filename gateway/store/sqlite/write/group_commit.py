@@ -1,10 +1,10 @@
 """Group commit: the writes of one tenant that arrive together share one transaction and one fsync.
 
-Each operation has a savepoint of its own, so one that fails leaves the others as they are. Nobody is told
-of a write before COMMIT has returned.
+Each operation has a savepoint of its own, so one that fails leaves the others as they are. No write has a
+result before COMMIT has returned.
 
-A group has a writer's seat. The writers are shared by all tenants, each of whom has one at most; whose groups
-take long waits for the others when there are more tenants than writers, and leaves them a reserve.
+A group has a writer's seat. The writers are shared by all tenants, each of whom has one at most; a tenant
+with long groups waits for the others when there are more tenants than writers, and leaves them a reserve.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MAX_WAITING = 4096
 # How large a tenant's file may be, by its quota of bytes of documents. Small documents in many indexes take
 # some ten times their size.
 FILE_FACTOR, FILE_BYTES = 16, 64 * 1024 * 1024
-# Where the log is full: how long writes wait for readers at most, and how long between two looks.
+# Where the log is full: how long writes wait for readers at most, and how long between two checks.
 LOG_SECONDS, LOG_PAUSE = 15.0, 0.05
 _WAIT = 7 * 86400.0  # seconds: a write that was taken is never given up for want of a writer
 
@@ -134,7 +134,7 @@ class Writes:
         work = self._writers.threads.submit(
             self._run_in_thread, operations
         )
-        # Not by run_in_executor: its future takes two more turns of the loop to tell.
+        # Not by run_in_executor: its future takes two more turns of the loop.
         work.add_done_callback(partial(self._loop.call_soon_threadsafe, end))
 
     def _run_in_thread(self, operations: list[Operation]) -> Group:
@@ -200,7 +200,7 @@ class WriteAheadLog:
                 self._waits_until = 0.0
                 return True
         except OSError:
-            return True  # whoever uses the file is told
+            return True  # the next statement on the file fails
         (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         now = monotonic()
         if not busy:
@@ -217,8 +217,8 @@ def run_group(
     run_job: Callable[..., Any] | None = None,
     pacing: WriterPacing | None = None,
 ) -> Group:
-    """Run operations in one transaction, in a writer thread, for GROUP_SECONDS. pacing: those of a thread
-    that is not alone. Raises when nothing was committed."""
+    """Run operations in one transaction, in a writer thread, for GROUP_SECONDS. pacing: of a thread
+    that is not the only writer. Raises when nothing was committed."""
     pacing = pacing or WriterPacing(ShortReads(), FifoSemaphore())
     _limit_file(connection, states, operations)
     begin_write(connection)

@@ -30,7 +30,7 @@ def add(
     connection: sqlite3.Connection, entries: Entries, state: State, identifier: str, data: Mapping[str, Any]
 ) -> None:
     """Enter a document into every index. Raises Unprocessable for more entries than a document may have, and
-    UniqueConflict, but not for an index that is being built: its rule does not hold yet. The write goes on,
+    UniqueConflict, but not for an index that is being built: its rule does not hold yet. The write is done,
     and the building of the index fails by it."""
     budget = EntryBudget(identifier)
     for stored in state.indexes_of(identifier):
@@ -74,7 +74,7 @@ def _add_unique(connection: sqlite3.Connection, stored: StoredIndex, key: str, i
 
 
 def conflict(index: Index) -> UniqueConflict:
-    """What is told of a document that has the same values as another."""
+    """The error of a document that has the same values as another."""
     fields = [".".join(path) for path in index.fields]
     detail = f"Another document has the same {', '.join(fields)}, which the index {index.name} wants unique."
     return UniqueConflict(detail, extra={"index": index.name, "fields": fields})

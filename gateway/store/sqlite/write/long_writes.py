@@ -20,8 +20,8 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-TURN_SECONDS = 0.05  # between two looks whether another alteration of the collection has ended
-PAUSE_SECONDS = 0.003  # after a slice, for other processes: they look every 2 ms whether they can write
+TURN_SECONDS = 0.05  # between two attempts while another alteration of the collection is under way
+PAUSE_SECONDS = 0.003  # after a slice, for other processes, which try every 2 ms to write
 
 
 class LongWrites:

@@ -114,7 +114,7 @@ def bulk(
             try:
                 found.check(transaction.cost - before)
                 written = transaction.attempt(operation(collection, write))
-            except Postponed as error:  # the others are looked at too, so that all are checked together
+            except Postponed as error:  # the others are tried too, so that all are checked together
                 found.failed(error, final=False)
             except GatewayError as error:
                 found.failed(error, final=not transaction.checks.postponed)
@@ -186,7 +186,7 @@ def _current(transaction: Transaction, state: State, identifier: str) -> Documen
 
 class Made:
     """What is to be written. data: the members, or of a large document its skeleton: what its indexes and its
-    ttl look at; before: the same of what is there."""
+    ttl need; before: the same of what is there."""
 
     __slots__ = ("before", "data", "size", "text")
 
@@ -240,7 +240,7 @@ def _worked(
     patch: Patch | None = None,
     identifier: str = "",
 ) -> Made:
-    """The same of a large document, by a worker process, unless nobody looks into it."""
+    """The same of a large document, by a worker process, unless nothing needs its members."""
     identifier = current.id if current is not None else identifier
     wanted = state.shape_of(identifier)
     new = None if prepared is None else _encoded(prepared.text)

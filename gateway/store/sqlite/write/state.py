@@ -1,6 +1,6 @@
 """What the writer of a file knows of its collections, so that a write need not read it each time.
 
-It is true as long as no other connection has written, which SQLite tells for next to nothing (PRAGMA
+It is true as long as no other connection has written, which SQLite knows for next to nothing (PRAGMA
 data_version), and nothing was rolled back.
 """
 
@@ -108,6 +108,7 @@ class State:
 
     @property
     def collection(self) -> Collection:
+        """The collection as its clients see it."""
         text = self.settings_text
         etag = entity_tag(self.incarnation, self.version)
         return Collection(
@@ -231,12 +232,14 @@ def _read_alteration(connection: sqlite3.Connection, state: State) -> Alteration
 
 
 def store_state(connection: sqlite3.Connection, state: State) -> None:
+    """Write the row of a collection, which then is stored."""
     row = (state.name, state.incarnation, state.version, state.settings_text, state.documents, state.bytes)
     connection.execute(_STORE, row)
     state.stored = True
 
 
 def read_indexes(connection: sqlite3.Connection, name: str) -> tuple[StoredIndex, ...]:
+    """The indexes of a collection, those too that are being built."""
     return tuple(
         StoredIndex(n, Index(title, _paths(fields), bool(unique)), bool(many), bool(building))
         for n, title, fields, unique, many, building in connection.execute(_INDEXES, (name,)).fetchall()

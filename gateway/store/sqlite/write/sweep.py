@@ -43,13 +43,13 @@ class Sweeper(PeriodicTask):
     """Sweeps the open files of a store from time to time."""
 
     def __init__(self, files: Files, long_writes: LongWrites) -> None:
-        super().__init__("clearing away old documents", SWEEP_SECONDS, self.round)
+        super().__init__("clearing away old documents", SWEEP_SECONDS, self._sweep_all)
         self._files = files
         self._long_writes = long_writes
 
-    async def round(self) -> None:
+    async def _sweep_all(self) -> None:
         for file in self._files.open_files():
-            with self.boundary, suppress(GatewayError, sqlite3.Error):  # of these, its users are told
+            with self.boundary, suppress(GatewayError, sqlite3.Error):  # its users get these too
                 await self._sweep(file)
 
     async def _sweep(self, file: TenantFile) -> None:
@@ -64,6 +64,7 @@ class Sweeper(PeriodicTask):
 
 
 def is_needed(connection: sqlite3.Connection) -> bool:
+    """Whether there is anything to sweep in a file."""
     now = instants.now()
     limits = (now, now - IDEMPOTENCY_SECONDS, RETAINED_CHANGES + BATCH, now - RETAINED_SECONDS)
     return bool(connection.execute(_NEEDED, limits).fetchone()[0])

@@ -30,15 +30,16 @@ _CHANGE = "INSERT INTO changes (collection, kind, id, tag, at) VALUES (?, ?, ?, 
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How much of a long work one transaction does. seconds: after so long the next slice begins, in the next
-    transaction, so that other writes get their turn. rows: at most so many between two looks at the clock."""
+    transaction, so that other writes get their turn. rows: at most so many between two readings of the
+    clock."""
 
     seconds: float = 0.05
     rows: int = 64
 
 
 class Transaction:
-    """One transaction of a group of operations. `now` is its instant; `changed`, whether anything changed
-    that a feed tells; `cost`, the bytes of documents and entries that were read and written so far; `step` is
+    """One transaction of a group of operations. `now` is its instant; `changed`, whether there is a change
+    for feeds; `cost`, the bytes of documents and entries that were read and written so far; `step` is
     called between the pieces of an operation that has many: others may go first."""
 
     def __init__(
@@ -83,7 +84,7 @@ class Transaction:
         return thread_time() + self._job_seconds
 
     def has_time(self, pace: Pace) -> bool:
-        """Whether a slice may go on. The slices of one group share its time."""
+        """Whether a slice may continue. The slices of one group share its time."""
         return monotonic() - self._began < pace.seconds
 
     @property
@@ -164,7 +165,7 @@ class Transaction:
 @dataclass(frozen=True, slots=True)
 class Operation:
     """A write for the queue. alone: it changes a collection itself, and forgets what the writer knows of it.
-    taken: it goes on with what was taken before; so it is first in the queue, and not refused where that is
+    taken: it continues what was taken before; so it is first in the queue, and not refused where that is
     long."""
 
     run: Callable[[Transaction], Any]

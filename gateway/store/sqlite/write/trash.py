@@ -22,6 +22,7 @@ _INDEX = (("entries", "n", "r, val, id"), ("uniques", "n", "key"))
 
 
 def put_index(transaction: Transaction, n: int) -> None:
+    """The entries of an index. It is dropped."""
     transaction.connection.execute("DELETE FROM indexes WHERE n = ?", (n,))
     transaction.connection.execute("INSERT INTO trash (n, at) VALUES (?, ?)", (n, transaction.now))
 

@@ -1,4 +1,4 @@
-"""The threads that write the tenants' files, and who gets them.
+"""The threads that write the tenants' files, and the order in which tenants get them.
 
 A tenant has one at a time. With more tenants than threads, those that have written for long of late wait
 behind the others, and leave one thread to them. What writes much lets short reads go first. Files are opened
@@ -20,14 +20,14 @@ from gateway.runtime.scheduling import NICENESS, lower_priority, processors
 
 THREADS = 8  # some of them wait for a worker process
 OPENING_THREADS = 2
-WORK = 0.0005  # seconds of work between two looks at who waits
+WORK = 0.0005  # seconds of work between two checks for waiters
 MAX_REST = 0.005  # seconds
 TURN = 0.002  # seconds of work while another writer waits
 
 
 class ShortReads:
     """How many reads in threads are under way that have not turned out to be scans. Changed on the event loop
-    only; writers look at it."""
+    only; read by writers."""
 
     __slots__ = ("count",)
 
@@ -36,7 +36,7 @@ class ShortReads:
 
 
 class FifoSemaphore:
-    """Who of the writers' threads works: a few at a time, in the order in which they came.
+    """Lets a few of the writers' threads work at a time, in the order in which they came.
 
     All of them want the interpreter's lock and the processor, and the event loop has to get both back each
     time. Beside eight threads that wrote it waited 76 of 125 ms for a processor alone, with one it does not.
@@ -50,7 +50,7 @@ class FifoSemaphore:
 
     @property
     def has_waiters(self) -> bool:
-        """Whether somebody waits for it."""
+        """Whether a thread waits for it."""
         return bool(self._waiters)
 
     def acquire(self) -> None:
@@ -65,7 +65,7 @@ class FifoSemaphore:
         turn.acquire()  # until `release` lets go of it
 
     def release(self) -> None:
-        """Let the next one work."""
+        """Let the next thread work."""
         with self._lock:
             if self._waiters:
                 self._waiters.popleft().release()
@@ -74,7 +74,7 @@ class FifoSemaphore:
 
 
 class WriterPacing:
-    """Those of one group of writes: while there are short reads, it works half of the time, and never longer
+    """Paces one group of writes: while there are short reads, it works half of the time, and never longer
     than TURN while another group waits.
 
     A read asks SQLite for each of its documents, and has to get the interpreter's lock back each time: beside
@@ -118,7 +118,7 @@ class WriterPacing:
         if worked < WORK:
             return
         if self._reads.count:
-            self._sleep(min(worked, MAX_REST))  # with the semaphore: nobody else shall work meanwhile
+            self._sleep(min(worked, MAX_REST))  # with the semaphore: no other group shall work
             now = self._now()
         self._since = now
         if self._semaphore.has_waiters and now - self._turn >= TURN:
