@@ -23,13 +23,13 @@ from gateway.store.model import instants
 from gateway.store.model.change import Changes
 from gateway.store.model.collection import Collection, CollectionSettings, from_data
 from gateway.store.model.cursor import Cursors
-from gateway.store.model.document import UNCONDITIONAL, Document, Members, Precondition, new_id
+from gateway.store.model.document import UNCONDITIONAL, Document, Precondition, new_id
 from gateway.store.model.idempotency import IdempotencyKey, Result, renewed
-from gateway.store.model.patch import MergePatch, Patch
+from gateway.store.model.patch import MergePatch
 from gateway.store.model.projection import WHOLE, Projection
 from gateway.store.model.query import DEFAULT_LIMIT, EXPORT_CHUNK_BYTES, MAX_EXPORTS, Page, Query
 from gateway.store.model.sort import SortKey
-from gateway.store.model.write import MAX_BULK, Create, Delete, Outcome, Replace, Update, Write, Written
+from gateway.store.model.write import MAX_BULK, Delete, Outcome, Write, Written
 from gateway.store.mongo import collections as mongo_collections
 from gateway.store.mongo.read import query as mongo_query
 from gateway.store.mongo.read.query import LargeFound, Listed, Turn
@@ -39,6 +39,7 @@ from gateway.store.mongo.write.bulk import Bulk
 from gateway.store.mongo.write.idempotency import Finish, IdempotencyStore
 from gateway.store.mongo.write.writes import Undo, Writes
 from gateway.store.schema.checks import with_schemas
+from gateway.store.writes import DocumentWrites
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -58,7 +59,7 @@ class Services:
     seats: FairSeats
 
 
-class MongoTenantStore:
+class MongoTenantStore(DocumentWrites):
     """One tenant's documents; see port.TenantStore."""
 
     def __init__(
@@ -77,14 +78,6 @@ class MongoTenantStore:
 
     # --- documents ---
 
-    async def create(
-        self, collection: str, data: Members, *, idempotency: IdempotencyKey | None = None
-    ) -> Document:
-        """See port.TenantStore.create."""
-        written = await self._write(collection, Create(data), idempotency)
-        assert written is not None
-        return written.document
-
     async def read(self, collection: str, identifier: str) -> Document:
         """See port.TenantStore.read."""
         found = await self._read(collection, identifier)
@@ -95,45 +88,6 @@ class MongoTenantStore:
     def read_now(self, collection: str, identifier: str) -> Document | None:
         """See port.TenantStore.read_now."""
         return None  # the server is always to be waited for
-
-    async def replace(
-        self,
-        collection: str,
-        identifier: str,
-        data: Members,
-        precondition: Precondition = UNCONDITIONAL,
-        *,
-        idempotency: IdempotencyKey | None = None,
-    ) -> Written:
-        """See port.TenantStore.replace."""
-        written = await self._write(collection, Replace(identifier, data, precondition), idempotency)
-        assert written is not None
-        return written
-
-    async def patch(
-        self,
-        collection: str,
-        identifier: str,
-        patch: Patch,
-        precondition: Precondition = UNCONDITIONAL,
-        *,
-        idempotency: IdempotencyKey | None = None,
-    ) -> Document:
-        """See port.TenantStore.patch."""
-        written = await self._write(collection, Update(identifier, patch, precondition), idempotency)
-        assert written is not None
-        return written.document
-
-    async def delete(
-        self,
-        collection: str,
-        identifier: str,
-        precondition: Precondition = UNCONDITIONAL,
-        *,
-        idempotency: IdempotencyKey | None = None,
-    ) -> None:
-        """See port.TenantStore.delete."""
-        await self._write(collection, Delete(identifier, precondition), idempotency)
 
     async def bulk(
         self,

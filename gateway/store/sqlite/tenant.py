@@ -19,19 +19,15 @@ from gateway.store.model import instants
 from gateway.store.model.change import Changes
 from gateway.store.model.collection import Collection, CollectionSettings, from_data
 from gateway.store.model.cursor import Cursors
-from gateway.store.model.document import UNCONDITIONAL, Document, Members, Precondition
+from gateway.store.model.document import UNCONDITIONAL, Document, Precondition
 from gateway.store.model.idempotency import IdempotencyKey, still_running
-from gateway.store.model.patch import MergePatch, Patch
+from gateway.store.model.patch import MergePatch
 from gateway.store.model.projection import WHOLE, project
 from gateway.store.model.query import DEFAULT_LIMIT, Page, Query
 from gateway.store.model.write import (
     MAX_BULK,
-    Create,
-    Delete,
     Outcome,
     Quota,
-    Replace,
-    Update,
     Write,
     Written,
 )
@@ -46,6 +42,7 @@ from gateway.store.sqlite.read.reads import Reading, Reads
 from gateway.store.sqlite.write import operations
 from gateway.store.sqlite.write.long_writes import LongWrites
 from gateway.store.sqlite.write.transaction import Operation, Transaction
+from gateway.store.writes import DocumentWrites
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -65,7 +62,7 @@ class Services:
     jobs: Jobs
 
 
-class SQLiteTenantStore:
+class SQLiteTenantStore(DocumentWrites):
     """One tenant's documents; see port.TenantStore."""
 
     def __init__(
@@ -83,13 +80,6 @@ class SQLiteTenantStore:
 
     # --- documents ---
 
-    async def create(
-        self, collection: str, data: Members, *, idempotency: IdempotencyKey | None = None
-    ) -> Document:
-        """See port.TenantStore.create."""
-        written: Written = await self._write(collection, Create(data), idempotency)
-        return written.document
-
     def read_now(self, collection: str, identifier: str) -> Document | None:
         """See port.TenantStore.read_now."""
         settled, document = self._services.reads.read_inline(self._name, collection, identifier)
@@ -103,45 +93,6 @@ class SQLiteTenantStore:
         if document is None:
             raise NotFound()
         return document
-
-    async def replace(
-        self,
-        collection: str,
-        identifier: str,
-        data: Members,
-        precondition: Precondition = UNCONDITIONAL,
-        *,
-        idempotency: IdempotencyKey | None = None,
-    ) -> Written:
-        """See port.TenantStore.replace."""
-        write = Replace(identifier, data, precondition)
-        written: Written = await self._write(collection, write, idempotency)
-        return written
-
-    async def patch(
-        self,
-        collection: str,
-        identifier: str,
-        patch: Patch,
-        precondition: Precondition = UNCONDITIONAL,
-        *,
-        idempotency: IdempotencyKey | None = None,
-    ) -> Document:
-        """See port.TenantStore.patch."""
-        write = Update(identifier, patch, precondition)
-        written: Written = await self._write(collection, write, idempotency)
-        return written.document
-
-    async def delete(
-        self,
-        collection: str,
-        identifier: str,
-        precondition: Precondition = UNCONDITIONAL,
-        *,
-        idempotency: IdempotencyKey | None = None,
-    ) -> None:
-        """See port.TenantStore.delete."""
-        await self._write(collection, Delete(identifier, precondition), idempotency)
 
     async def bulk(
         self,
@@ -263,8 +214,12 @@ class SQLiteTenantStore:
 
     # --- writing ---
 
-    async def _write(self, collection: str, write: Write, idempotency: IdempotencyKey | None) -> Any:
-        return await self._run(collection, operations.operation(collection, write), idempotency)
+    async def _write(
+        self, collection: str, write: Write, idempotency: IdempotencyKey | None
+    ) -> Written | None:
+        operation = operations.operation(collection, write)
+        written: Written | None = await self._run(collection, operation, idempotency)
+        return written
 
     async def _run(
         self,
