@@ -191,9 +191,8 @@ def _with_document(decision: Decision, text: bytes) -> Decision:
     """The decision with this text in the document that it makes."""
     written = decision.written
     assert written is not None
-    return decision._replace(
-        written=dataclasses.replace(written, document=_with_text(written.document, text))
-    )
+    made = dataclasses.replace(written, document=_with_text(written.document, text))
+    return dataclasses.replace(decision, written=made)
 
 
 def _cut(write: Write) -> tuple[Write, bytes]:

@@ -48,6 +48,9 @@ from gateway.store.sqlite.write.state import State
 from gateway.store.sqlite.write.transaction import Transaction
 
 Data = dict[str, Any]
+# What is to be written: the text and its size in bytes; the members, or of a large document its skeleton,
+# which is what its indexes and its ttl need; and the same of what is there. A tuple: every write makes one.
+Made = tuple[str | bytes, int, Data, Data]
 
 ENTRY_COST = 256  # bytes that an entry of an index counts in the cost of a bulk
 
@@ -166,7 +169,7 @@ def _unchanged(transaction: Transaction, collection: str, result: Result) -> Doc
 def remove(transaction: Transaction, state: State, current: Document) -> None:
     """Delete a document that is there."""
     if state.indexes:
-        before = current.data if _light(current) else _worked(transaction, state, current, None).before
+        before = current.data if _light(current) else _worked(transaction, state, current, None)[3]
         _leave(transaction, state, current.id, before)
     transaction.connection.execute(DELETE, (state.key, current.id))
     decision = decide.deleted(current, current.size)
@@ -182,16 +185,6 @@ def _current(transaction: Transaction, state: State, identifier: str) -> Documen
         remove(transaction, state, current)
         return None
     return current
-
-
-class Made:
-    """What is to be written. data: the members, or of a large document its skeleton: what its indexes and its
-    ttl need; before: the same of what is there."""
-
-    __slots__ = ("before", "data", "size", "text")
-
-    def __init__(self, text: str | bytes, size: int, data: Data, before: Data) -> None:
-        self.text, self.size, self.data, self.before = text, size, data, before
 
 
 def _light(current: Document) -> bool:
@@ -229,7 +222,7 @@ def _made(
     if state.schema is not None:
         transaction.checks.check(state.schema, data, _decoded(prepared.text))
     before = current.data if current is not None and state.indexes else {}
-    return Made(prepared.text, prepared.size, data, before)
+    return prepared.text, prepared.size, data, before
 
 
 def _worked(
@@ -245,7 +238,7 @@ def _worked(
     wanted = state.shape_of(identifier)
     new = None if prepared is None else _encoded(prepared.text)
     if patch is None and new is not None and wanted.empty:
-        return Made(new, len(new), {}, {})
+        return new, len(new), {}, {}
     old = None if current is None else current.encoded or current.text.encode()
     patch_text = b""
     if isinstance(patch, LargePatch):
@@ -253,7 +246,7 @@ def _worked(
     text, before, data = transaction.run_job(change, old, new, wanted, patch, patch_text)
     text = text or new or b""
     whole = text if len(text) > LIGHT_BYTES else text.decode()
-    return Made(whole, len(text), data, before)
+    return whole, len(text), data, before
 
 
 def _decoded(text: str | bytes) -> str:
@@ -268,23 +261,25 @@ def _store(
     transaction: Transaction, state: State, current: Document | None, identifier: str, made: Made
 ) -> Written:
     """Write a document over the current one, or a new one. Raises QuotaExceeded, and Conflict."""
+    text, size, data, before = made
     now, held = transaction.now, None if current is None else current.size
-    decision = decide.stored(current, identifier, made.text, made.size, now, held)
+    decision = decide.stored(current, identifier, text, size, now, held)
     transaction.count(state, decision.documents, decision.bytes)
-    transaction.cost += made.size
+    transaction.cost += size
     written = decision.written
     assert written is not None
-    document, expires = written.document, _expires(state, identifier, now, made.data)
+    document, ttl = written.document, state.ttl_of(identifier)
+    expires = None if ttl is None else ttl.expires(now, data)
     if current is None:
-        row = (state.key, identifier, 1, document.incarnation, now, now, made.size, made.text, expires)
+        row = (state.key, identifier, 1, document.incarnation, now, now, size, text, expires)
         transaction.connection.execute(INSERT, row)
     else:
         if state.indexes:
-            _leave(transaction, state, identifier, made.before)
-        change = (document.version, now, made.size, made.text, expires, state.key, identifier)
+            _leave(transaction, state, identifier, before)
+        change = (document.version, now, size, text, expires, state.key, identifier)
         transaction.connection.execute(UPDATE, change)
     if state.indexes:
-        _enter(transaction, state, identifier, made.data)
+        _enter(transaction, state, identifier, data)
     transaction.record(state, decision.kind, identifier, decision.etag)
     return written
 
@@ -306,8 +301,3 @@ def _leave(transaction: Transaction, state: State, identifier: str, data: Data) 
     mark = transaction.entries.mark()
     sqlite_index.remove(transaction.connection, transaction.entries, state, identifier, data)
     transaction.cost += ENTRY_COST * (transaction.entries.mark() - mark)
-
-
-def _expires(state: State, identifier: str, modified: float, data: Data) -> float | None:
-    ttl = state.ttl_of(identifier)
-    return None if ttl is None else ttl.expires(modified, data)
