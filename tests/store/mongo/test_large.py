@@ -336,7 +336,7 @@ async def test_large_documents_are_held_by_few_at_once_whoever_asks_for_them(
     done = await asyncio.gather(*work)
     assert 0 < jobs.most <= SEATS and len(done) == len(work)
     assert all(len(page.items) == 1 for page in done if isinstance(page, Page))
-    assert not store._few.seats.fair.inside and not store._few.seats.waiting
+    assert not store._large.seats.fair.inside and not store._large.seats.waiting
     await store.close()
 
 
