@@ -1,4 +1,4 @@
-"""The command `gateway`, and python -m gateway."""
+"""The command `gateway`, and `python -m gateway`. `main` is public; see gateway.cli for all that is."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from gateway.cli import requirements
 
 
 def main() -> int:
-    """Run the command line, unless the packages under it are not those that it is made for. Gives the exit
-    code, EX_CONFIG for that."""
+    """Run the command line. Returns the exit code: EX_CONFIG (78) when an installed package has a version
+    that the gateway does not support."""
     _open_standard()
     try:
-        unfit = requirements.unfit()
-        if unfit:
-            sys.stderr.write(unfit + "\n")
+        mismatch = requirements.fatal_mismatch()
+        if mismatch:
+            sys.stderr.write(mismatch + "\n")
             return requirements.EXIT_CODE
-        from gateway.cli import main as cli  # not before: what it imports may be what is missing
+        from gateway.cli import main as cli  # only now: it imports the packages that were checked
 
         return cli.main()
     except KeyboardInterrupt:  # while it imports, which takes half a second
@@ -25,9 +25,9 @@ def main() -> int:
 
 
 def _open_standard() -> None:
-    """Open those of the standard streams that are closed (`>&-`, some supervisors) to nowhere.
+    """Open the standard streams that are closed (`>&-`, some supervisors) to /dev/null.
 
-    Else the next file or connection gets the number, and what is printed goes into it.
+    Otherwise the next file or connection would get the number, and everything printed would be written to it.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:

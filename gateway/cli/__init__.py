@@ -1,1 +1,5 @@
-"""The command line. Public are `gateway.cli.main.main` and the entry point `gateway`; all else may change."""
+"""The command line.
+
+The public import surface of the whole package is small: `gateway.cli.main.main`, `gateway.__main__.main`, and
+the entry point `gateway`. Everything else may change without notice.
+"""

@@ -1,4 +1,4 @@
-"""What is printed once the gateway serves: the addresses, where the config is, and commands to try."""
+"""What `gateway up` and `serve` print once the gateway is ready: addresses, config files, commands to try."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from rich.text import Text
 
 from gateway.app import Gateway
 from gateway.auth.keys import KeysUnusable
-from gateway.cli import console
-from gateway.cli import demo as trying
+from gateway.cli import console, demo
 from gateway.core.errors import GatewayError
 from gateway.core.routing.compile_routes import DOCUMENTS
 from gateway.edge.client.listener import reachable
@@ -23,28 +22,28 @@ _LAST_LINES = 10
 
 
 async def prepare(gateway: Gateway) -> None:
-    """Put something into a demo that has a seed. What cannot be done is told in the log, and ends nothing."""
+    """Post the demo's seed, if the config names one. Failures are logged, and end nothing."""
     tenant = _tenant(gateway)
     if not gateway.config.seed or tenant is None:
         return
     try:
-        seed = trying.read_seed(Path(gateway.config.seed))
-        header = trying.header_file(gateway.config, tenant, gateway.live.current.table.routes)
-        wrong = await trying.sow(seed, f"http://{reachable(*gateway.listener.addresses[0])}", header)
+        seed = demo.read_seed(Path(gateway.config.seed))
+        header = demo.header_file(gateway.config, tenant, gateway.live.current.table.routes)
+        failures = await demo.post_seed(seed, f"http://{reachable(*gateway.listener.addresses[0])}", header)
     except (KeysUnusable, GatewayError, OSError, ValueError) as error:
-        wrong = [str(error)]
-    for text in wrong:
+        failures = [str(error)]
+    for text in failures:
         L.warning("Not in the demo: %s", text)
 
 
 def _tenant(gateway: Gateway) -> str | None:
-    """Whose the demo is: the first that may call."""
+    """The tenant of the demo: the first that is not disabled."""
     tenants = gateway.live.current.tenants
     return next((name for name, tenant in tenants.items() if not tenant.disabled), None)
 
 
-def show(gateway: Gateway, config_path: str, *, demo: bool) -> None:
-    """Print it to standard output. demo: also make a demo token, and show a curl for each backend."""
+def show(gateway: Gateway, config_path: str, *, with_demo: bool) -> None:
+    """Print the banner to standard output. with_demo: with a demo token, and a curl for each backend."""
     config = gateway.config
     public = f"http://{reachable(*config.listen[0])}"
     rows = [("public", public), ("admin", f"http://{reachable(*config.admin[0])}/admin/config")]
@@ -54,7 +53,7 @@ def show(gateway: Gateway, config_path: str, *, demo: bool) -> None:
     out = console.out
     out.print(Rule("The gateway is ready", style="green"))
     out.print(console.pairs(rows))
-    if demo:
+    if with_demo:
         try:
             _show_curls(list(_curls(gateway, public)))
         except (KeysUnusable, GatewayError, OSError) as error:
@@ -67,7 +66,7 @@ def show(gateway: Gateway, config_path: str, *, demo: bool) -> None:
 
 
 def _show_failures(gateway: Gateway) -> None:
-    """The backends that do not run, each with its reason, the end of what it printed, and what to do."""
+    """Print the backends that do not run, each with the reason, the end of its output, and a hint."""
     for failure in gateway.supervisor.failures:
         text = Text(f"\nBackend {failure.name} does not run: {failure.reason}\n", style="bold red")
         for line in failure.lines[-_LAST_LINES:]:
@@ -96,7 +95,7 @@ def _curls(gateway: Gateway, public: str) -> Iterable[str]:
     tenant = _tenant(gateway)
     if tenant is None:
         return
-    header = trying.header_file(gateway.config, tenant, snapshot.table.routes)
+    header = demo.header_file(gateway.config, tenant, snapshot.table.routes)
     documents = [route for route in snapshot.table.routes if route.target_name == DOCUMENTS]
     paths = [route.strip + "/" for route in documents if not route.methods or "GET" in route.methods]
     running = {s["name"] for s in gateway.supervisor.states() if s["state"] == "running"}

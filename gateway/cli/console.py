@@ -1,4 +1,4 @@
-"""What the command line shows a person: tables, problems, progress."""
+"""Output of the command line for people: tables, problems, progress."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from rich.text import Text
 from gateway.core.model import Route
 from gateway.core.routing.problems import Problem
 
-BROKEN_PIPE = 128 + signal.SIGPIPE  # the exit code, as a shell tells it
+BROKEN_PIPE = 128 + signal.SIGPIPE  # the exit code, as a shell reports it
 
 
 class _Output(Console):
-    """broken: nobody reads any more."""
+    """A console that outlives its reader. broken: whether the pipe behind it was closed."""
 
     broken = False
 
     def on_broken_pipe(self) -> None:
-        """Rich would end the process, and with it what it serves."""
+        """Drop all further output. Rich would end the process, which may be serving."""
         self.quiet = self.broken = True
         _discard(self.file.fileno())
 
 
 def _discard(descriptor: int) -> None:
-    """What is left in the buffer goes nowhere at the end, and without a word."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, descriptor)
-    os.close(nowhere)
+    """Point the descriptor to /dev/null, so that flushing the buffer at exit raises nothing."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, descriptor)
+    os.close(null)
 
 
 def discard_output() -> None:
-    """Nobody reads standard output any more."""
+    """Drop all further standard output, whose reader is gone."""
     if sys.stdout is not None:
         _discard(sys.stdout.fileno())
 
@@ -54,14 +54,14 @@ err = _Output(stderr=True, highlight=False, soft_wrap=True)
 
 
 def short(path: Path | str) -> str:
-    """The path as a person would write it from here: relative when it lies below."""
+    """The path for messages: relative when it is below the current folder, else absolute."""
     absolute, here = Path(os.path.abspath(path)), Path.cwd()  # noqa: PTH100 - a link stays as it is written
     return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
 
 
 def program(*, absolute: bool = False) -> str:
-    """What to write in a shell to run this gateway: `gateway` only where the PATH leads to this one, else its
-    path. absolute: for a shell that is in another folder than we."""
+    """The words that run this gateway in a shell: `gateway` where PATH leads to this one, else its path.
+    absolute: for a shell in another folder."""
     called = Path(sys.argv[0])
     written = os.path.abspath if absolute else short
     if called.name != "gateway":  # python -m gateway
@@ -73,15 +73,15 @@ def program(*, absolute: bool = False) -> str:
 
 
 def fail(message: str) -> None:
-    """An error, in red where the terminal can."""
+    """Print an error to standard error."""
     err.print(Text("error: ", style="bold red").append(message, style="not bold default"))
 
 
 def problems(path: Path | str, found: Iterable[Problem]) -> None:
-    """Each problem: where in the file, where in the document, why, and the hint."""
+    """Print each problem to standard error: file and line, path in the document, reason, hint."""
     for problem in found:
-        place = f"{path}:{problem.line}" if problem.line else str(path)
-        line = Text(place, style="bold").append(f"  {problem.where}\n", style="cyan")
+        at = f"{path}:{problem.line}" if problem.line else str(path)
+        line = Text(at, style="bold").append(f"  {problem.where}\n", style="cyan")
         line.append(f"    {problem.reason}\n", style="red").append(f"    hint: {problem.hint}", style="green")
         err.print(line)
 
@@ -92,21 +92,21 @@ def routes(rows: Sequence[Route[Any]]) -> Table:
     for title in ("NAME", "METHODS", "HOST", "PATH", "TARGET", "READ NEEDS", "WRITE NEEDS", "TOTAL"):
         table.add_column(title, overflow="fold")
     for route in rows:
-        who = ("public",) * 2 if route.public else (_names(route.read_scopes), _names(route.write_scopes))
+        scopes = ("public",) * 2 if route.public else (_names(route.read_scopes), _names(route.write_scopes))
         table.add_row(
             route.name,
             " ".join(sorted(route.methods)) or "any",
             route.host or "any",
             Text(route.path, style="cyan"),
             route.target_name,
-            *who,
+            *scopes,
             f"{route.timeouts.total:g} s" if route.timeouts.total else "none",
         )
     return table
 
 
 def amount(size: int) -> str:
-    """Bytes for a person."""
+    """A number of bytes with its unit, such as `1.5 MB`."""
     for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if size >= factor:
             return f"{size / factor:.1f} {unit}"
@@ -114,22 +114,22 @@ def amount(size: int) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """`1 line`, `1,200 lines`."""
+    """A number with its noun: `1 line`, `1,200 lines`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 class Meter:
-    """How far long work has come: on stderr where it is a terminal, gone when the work is done."""
+    """A progress bar on stderr, where that is a terminal; removed when the work is done."""
 
     def __init__(self) -> None:
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[text]}"),
             TimeElapsedColumn(),
             console=err,
             transient=True,
-            redirect_stdout=False,  # what is printed must go where it was sent
+            redirect_stdout=False,  # standard output stays what the caller made it
             disable=not err.is_interactive,
         )
         self._task: TaskID | None = None
@@ -143,7 +143,7 @@ class Meter:
         self.end()
 
     def end(self) -> None:
-        """Show nothing until the next begin, so that others can write to the terminal."""
+        """Remove the bar until the next begin, so that others can write to the terminal."""
         if self._task is not None:
             self._progress.remove_task(self._task)
             self._task = None
@@ -151,17 +151,17 @@ class Meter:
                 self._progress.stop()
 
     def begin(self, text: str) -> None:
-        """The next piece of work, instead of the one before."""
+        """Show the next piece of work instead of the one before. text: what is done."""
         self.end()
         if not self._progress.disable:
             self._progress.start()
-        self._task = self._progress.add_task(escape(text), total=None, told="")
+        self._task = self._progress.add_task(escape(text), total=None, text="")
 
-    def show(self, done: int, total: int | None, told: str = "") -> None:
-        """From any thread. total: None when nobody knows. told: beside the bar."""
+    def show(self, done: int, total: int | None, text: str = "") -> None:
+        """Update the bar, from any thread. total: None when unknown. text: beside the bar."""
         task = self._task
         if task is not None:
-            self._progress.update(task, completed=done, total=total, told=told)
+            self._progress.update(task, completed=done, total=total, text=text)
 
 
 def _names(scopes: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""What `gateway up` does for a newcomer: a token in a file, and a few things to look at."""
+"""What `gateway up` prepares for trying it out: a token in a file, and the demo's seed."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from gateway.runtime import durable
 from gateway.runtime.files import read_text
 
 TOKEN_TIME = 12 * 3600.0  # seconds
-_OPERATORS = "gateway:"  # scopes of this kind rule the gateway itself: never in a file for trying things out
-_ANSWER_TIME = 5.0  # seconds that a backend may take for an answer
-_TIME = 10.0  # seconds for all of it
+_OPERATORS = "gateway:"  # the scopes that begin so are for operators: never in a demo token
+_REQUEST_TIMEOUT = 5.0  # seconds
+_TIMEOUT = 10.0  # seconds, of all requests together
 _MAX_BYTES = 1024 * 1024
 
 
 def scopes(routes: Iterable[Route[Any]]) -> list[str]:
-    """What a demo token may do: all that the routes ask for, and nothing that rules the gateway."""
+    """The scopes of a demo token: all that the routes require, but none of an operator."""
     found = {scope for route in routes for scope in route.all_scopes()}
     return sorted(scope for scope in found if not scope.startswith(_OPERATORS))
 
 
 def header_file(config: ProcessConfig, tenant: str, routes: Iterable[Route[Any]]) -> Path:
-    """A token with every scope that the routes ask for but those of operators, as a header in a file of mode
-    0600: it is on no screen, in no shell history and in no process list.
+    """Write a demo token (12 h) for the tenant, and return the path of its file (mode 0600), which holds it
+    as a header for curl: so it is on no screen, in no shell history and in no process list.
 
     Raises KeysUnusable, GatewayError, OSError.
     """
@@ -50,7 +50,8 @@ Seed = Mapping[str, list[Any]]
 
 
 def read_seed(path: Path) -> Seed:
-    """The file: a public path to a list of JSON bodies. Raises OSError, ValueError."""
+    """The seed in a YAML file: from a public path to the list of JSON bodies to POST there. Raises OSError,
+    ValueError."""
     try:
         data = strict_yaml.parse(read_text(path, _MAX_BYTES)).data
     except Problems as found:
@@ -63,42 +64,42 @@ def read_seed(path: Path) -> Seed:
     return data
 
 
-async def sow(seed: Seed, base: str, header: Path) -> list[str]:
-    """Send each path what the seed has for it, unless there is something already. Nothing is replaced, and
-    what is there is not sent again. base: the address of the public listener.
+async def post_seed(seed: Seed, base: str, header: Path) -> list[str]:
+    """POST the bodies of each path whose list is empty. base: the URL of the public listener. header: the
+    file with the demo token.
 
-    Gives what did not work, as text, after some seconds at most.
+    Returns the failures as text, after 10 s at most.
     """
     name, _, token = header.read_text().strip().partition(": ")
-    wrong: list[str] = []
-    timeout = aiohttp.ClientTimeout(total=_ANSWER_TIME)
+    failures: list[str] = []
+    timeout = aiohttp.ClientTimeout(total=_REQUEST_TIMEOUT)
     try:
-        async with asyncio.timeout(_TIME):
+        async with asyncio.timeout(_TIMEOUT):
             async with aiohttp.ClientSession(base, headers={name: token}, timeout=timeout) as client:
                 for path, bodies in seed.items():
-                    wrong += [text async for text in _sow_one(client, path, bodies)]
+                    failures += [text async for text in _post_one(client, path, bodies)]
     except TimeoutError:
-        wrong.append(f"there was no time left after {_TIME:.0f} s")
-    return wrong
+        failures.append(f"there was no time left after {_TIMEOUT:.0f} s")
+    return failures
 
 
-async def _sow_one(client: aiohttp.ClientSession, path: str, bodies: list[Any]) -> AsyncIterator[str]:
+async def _post_one(client: aiohttp.ClientSession, path: str, bodies: list[Any]) -> AsyncIterator[str]:
     try:
-        async with client.get(path) as answer:
-            there = answer.status == 200 and not is_empty(await answer.read())
-        if answer.status not in (200, 404):
-            yield f"GET {path} was answered {answer.status}"
+        async with client.get(path) as response:
+            exists = response.status == 200 and not is_empty(await response.read())
+        if response.status not in (200, 404):
+            yield f"GET {path} was answered {response.status}"
             return
-        for body in () if there else bodies:
-            async with client.post(path, json=body) as answer:
-                if answer.status >= 300:
-                    yield f"POST {path} was answered {answer.status}"
+        for body in () if exists else bodies:
+            async with client.post(path, json=body) as response:
+                if response.status >= 300:
+                    yield f"POST {path} was answered {response.status}"
     except aiohttp.ClientError as error:
         yield f"{path}: {type(error).__name__}"
 
 
 def is_empty(raw: bytes) -> bool:
-    """Whether a list in JSON, or an object with a list, holds nothing. What is neither is something."""
+    """Whether JSON is an empty list, or an object whose lists are all empty; False for anything else."""
     try:
         data = json.loads(raw)
     except ValueError:

@@ -1,6 +1,6 @@
-"""What would happen to a request, and why: its life run up to where its body or its target would be needed.
+"""gateway explain: what would happen to a request, and why.
 
-Nothing is decided here: what serves is run, with a store and a body at which it stops.
+Nothing is decided here: the code that serves is run, up to where it needs the body, the store or a backend.
 """
 
 from __future__ import annotations
@@ -45,12 +45,13 @@ _MAX_FILE = 256 * 1024  # bytes of a file of headers
 _BEARER = re.compile(r"(?:authorization\s*:\s*)?(?:bearer\s+)?(\S+)", re.IGNORECASE)
 
 
-# --- what was asked --------------------------------------------------------------------------------
+# --- the request -----------------------------------------------------------------------------------
 
 
 def read_token(given: str) -> str:
-    """A token as people have it: itself, `Bearer ...`, `Authorization: Bearer ...`, `-` for what standard
-    input says, @file for a file with any of these. Raises ValueError, FileUnusable; neither repeats it."""
+    """The token in the argument of --token: itself, `Bearer ...`, `Authorization: Bearer ...`, `-` for
+    standard input, @file for a file with any of these. Raises ValueError, FileUnusable; neither repeats the
+    token."""
     text = _content(given) if given == "-" or given.startswith("@") else given
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     named = [line for line in lines if line.lower().startswith("authorization:")]
@@ -82,16 +83,15 @@ def parse_headers(lines: Iterable[str], token: str | None) -> CIMultiDictProxy[s
     return CIMultiDictProxy(headers)
 
 
-# --- its life --------------------------------------------------------------------------------------
+# --- running it ------------------------------------------------------------------------------------
 
 
 class _Reached(Exception):
-    """Nothing refused it before this."""
+    """The call came to the part that is left out, so nothing refused it."""
 
 
 class _Unread(Call):
-    """A call of which there is only the head: who needs the body has refused nothing by then. read: whether
-    it came to that."""
+    """A call that ends where its body would be read. read: whether it came to that."""
 
     read = False
 
@@ -106,7 +106,7 @@ class _Unread(Call):
 
 
 class _NoStore:
-    """The store of documents: whoever asks it for anything has refused nothing by then."""
+    """A document store that ends the call at its first use."""
 
     def tenant(self, tenant: TenantId, quota: Quota | None = None, weight: float = 1.0) -> Any:
         return self
@@ -119,13 +119,13 @@ class _NoStore:
 
 
 @dataclass(frozen=True, slots=True)
-class _Noting(Route[Any]):
-    """A route that notes for which methods scopes were asked."""
+class _RecordingRoute(Route[Any]):
+    """A route that records for which methods its scopes were required."""
 
-    asked: list[str] = field(default_factory=list)
+    required: list[str] = field(default_factory=list)
 
     def scopes_for(self, method: str) -> frozenset[str]:
-        self.asked.append(method)
+        self.required.append(method)
         return Route.scopes_for(self, method)
 
 
@@ -137,10 +137,10 @@ def run(
     given: CIMultiDictProxy[str],
     via: Via | None = None,
 ) -> tuple[Call, GatewayError | None]:
-    """The call as far as it came, and what refused it. The request is written as a client writes it, and read
-    by the reader that serves, so that its framing and its length are judged as there.
+    """The call as far as it came, and the error that refused it. The request is serialised and read by the
+    reader that serves, so that its framing and length are checked too.
 
-    target: of the request line, or a URL. via: the gateway's own; None where it has none yet, for it never
+    target: of the request line, or a URL. via: the gateway's own; None when it has none because it never
     ran. Raises ValueError for a preflight.
     """
     reader = RequestReader()
@@ -156,21 +156,21 @@ def run(
         return _Unread(begun.method, begun.target, begun.head, "127.0.0.1", snapshot), refused
     call = _Unread(request.method, request.target, request.head, "127.0.0.1", snapshot)
     if is_preflight(call):
-        asked = call.head.asked
+        method = call.head.asked
         raise ValueError(
-            f"a CORS preflight is answered from the route's cors, before any token; explain the {asked}"
+            f"a CORS preflight is answered from the route's cors, before any token; explain the {method}"
         )
     try:
         with suppress(_Reached):
             Life(_policies(call.snapshot, keys, via)).begin(call)
-        _go_on(call)
+        _continue_at_target(call)
     except GatewayError as error:
         return call, error
     return call, None
 
 
 def _written(method: str, target: str, given: CIMultiDictProxy[str]) -> bytes:
-    """The head as it is on the wire. Raises ValueError where a line break would make it another one."""
+    """The head as bytes on the wire. Raises ValueError when a value holds a line break."""
     headers = CIMultiDict(given)
     if "://" in target:
         parts = urlsplit(target)
@@ -199,8 +199,8 @@ def _policies(snapshot: Snapshot, keys: Keys, via: Via | None) -> Policies:
     )
 
 
-def _go_on(call: _Unread) -> None:
-    """What the target refuses by the head alone. Raises GatewayError."""
+def _continue_at_target(call: _Unread) -> None:
+    """Let the target check the head. Raises GatewayError when it refuses it."""
     route = call.route
     if route is None:
         return
@@ -210,31 +210,27 @@ def _go_on(call: _Unread) -> None:
         return
     if not route.by_collection:
         return
-    call.route = _Noting(**{one.name: getattr(route, one.name) for one in fields(route)})
+    call.route = _RecordingRoute(**{one.name: getattr(route, one.name) for one in fields(route)})
     documents = Documents(_NoStore(), Feeds(Lifetimes()), Budget(sys.maxsize))  # type: ignore[arg-type]
     try:
         with suppress(_Reached):
-            asyncio.run(_ask(documents, call))
+            asyncio.run(documents.serve(call))
     except UnsupportedMediaType:
         if call.headers.get(hdrs.CONTENT_TYPE):
             raise
-        call.read = True  # the body, and its type with it, is what was left out
+        call.read = True  # only because there is no body, and no type of it
 
 
-async def _ask(documents: Documents, call: Call) -> None:
-    await documents.serve(call)
+# --- the explanation -------------------------------------------------------------------------------
 
 
-# --- told ------------------------------------------------------------------------------------------
-
-
-def story(call: Call, refused: GatewayError | None) -> list[tuple[str, str]]:
-    """Names and values for a person."""
-    rows = [*_route(call), *_who(call)]
+def explanation(call: Call, refused: GatewayError | None) -> list[tuple[str, str]]:
+    """Names and values to print: route, target, scopes, tenant, limits, outcome."""
+    rows = [*_route(call), *_identity(call)]
     if call.route is not None and refused is None:
         rows += _limits(call, call.route)
         if isinstance(call, _Unread) and call.read:
-            rows.append(("body", "not looked at; in a bulk each line needs the scopes of its own operation"))
+            rows.append(("body", "not read; in a bulk each line needs the scopes of its own operation"))
     if refused is None:
         rows.append(("outcome", "passed on"))
     else:
@@ -264,9 +260,9 @@ def _route(call: Call) -> Iterator[tuple[str, str]]:
 def _needs(call: Call, route: Route[Any]) -> str:
     if route.public:
         return "nothing: it is public"
-    if not isinstance(route, _Noting):
+    if not isinstance(route, _RecordingRoute):
         return " ".join(sorted(route.scopes_for(call.method))) or "any valid token"
-    actions = list(dict.fromkeys(route.asked)) or [call.method]
+    actions = list(dict.fromkeys(route.required)) or [call.method]
     named = [f"{_scopes(route, action)} to {_verb(action)}" for action in actions]
     collection = call.subpath.strip("/").partition("/")[0]
     behind = f" (for one collection with its name behind, as in :{collection or 'orders'})"
@@ -281,7 +277,7 @@ def _verb(action: str) -> str:
     return "manage the collection" if action == MANAGE else action
 
 
-def _who(call: Call) -> Iterator[tuple[str, str]]:
+def _identity(call: Call) -> Iterator[tuple[str, str]]:
     identity: Identity | None = call.identity
     if identity is not None:
         yield "token", f"subject {identity.subject}, scopes {identity.scope_text or 'none'}"
@@ -289,7 +285,7 @@ def _who(call: Call) -> Iterator[tuple[str, str]]:
 
 
 def _limits(call: Call, route: Route[Any]) -> Iterator[tuple[str, str]]:
-    """What may still refuse it, when there are too many or it takes too long."""
+    """The limits that may still refuse the call when it is made."""
     tenant, head = call.tenant, call.head
     found: list[str] = []
     if tenant is not None:

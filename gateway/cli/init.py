@@ -1,4 +1,4 @@
-"""`gateway init`: a folder that works, for somebody who has nothing but the installed package."""
+"""gateway init: make a folder with a config, keys, a token and an example backend, ready to run."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _ABOUT = {
     BACKEND: "an example backend, to be replaced by yours",
     ".gitignore": "var/ holds keys and data: never commit it",
 }
-# What a system has that was made in another way: a gateway.conf beside it would be found first.
-_OF_A_SYSTEM = ("config/gateway.conf", "var")
+# Parts of a gateway that was set up in another way: a new gateway.conf beside it would be found first.
+_EXISTING = ("config/gateway.conf", "var")
 _NO_PLACE = "nothing can be made there", "name another folder"
 
 
@@ -42,13 +42,13 @@ def files() -> Iterator[tuple[str, str]]:
 
 
 def make(folder: Path) -> list[Path]:
-    """Write the files. Nothing that is there is touched, and no system that is there is changed: not its keys
-    and its token (var), nor which config it is run with. Raises FileExistsError, which names what is there,
-    before anything is written; FolderUnusable."""
+    """Write the files of a new folder, and return their paths. Nothing that exists is touched, neither a file
+    nor the keys (var) and the config of another gateway: then FileExistsError names it before anything is
+    written. Raises FolderUnusable too."""
     made = list(files())
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (*(name for name, _ in made if name != ".gitignore"), *_OF_A_SYSTEM):
+        for name in (*(name for name, _ in made if name != ".gitignore"), *_EXISTING):
             if os.path.lexists(folder / name):
                 raise FileExistsError(
                     f"{folder / name} is there already, and stays as it is; choose another folder, as in"
@@ -61,7 +61,7 @@ def make(folder: Path) -> list[Path]:
                 written.append(folder / name)
     except OSError as error:
         nowhere = error.errno == errno.ENOENT
-        if error.errno is None or (nowhere and not folder.is_absolute()):  # the one that we are in is gone
+        if error.errno is None or (nowhere and not folder.is_absolute()):  # the current folder is gone
             raise
         reasons = _NO_PLACE if nowhere else explain(error)
         raise FolderUnusable(f"cannot make a gateway in {folder}: {'; '.join(reasons)}") from None
@@ -75,7 +75,8 @@ def _umask() -> int:
 
 
 def token(config: ProcessConfig) -> Path:
-    """The keys, and a token for the first tenant in a file (12 h). Raises Problems, KeysUnusable, OSError."""
+    """Make the keys, and a token (12 h) for the first tenant in a file; returns its path. Raises Problems,
+    KeysUnusable, OSError."""
     text = Path(config.routing).read_text("utf-8")
     compiled = compile_text(text, lambda backend: None, socket_folder("."))  # type: ignore[arg-type,return-value]
     data_folder(Path(config.data))
@@ -84,7 +85,7 @@ def token(config: ProcessConfig) -> Path:
 
 
 def show(folder: Path, written: list[Path], header: Path) -> None:
-    """What was made, and what to do next."""
+    """Print what was made, and what to do next."""
     rows = [(console.short(path), _ABOUT[path.name]) for path in written]
     rows.append((console.short(header), "a token for the tenant acme (12 h), beside the keys that signed it"))
     console.out.print(console.pairs(rows))

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway.auth.keys import KeysUnusable
-from gateway.cli import console, routing
-from gateway.cli import init as new
-from gateway.cli.documents import commands as documents_cli
+from gateway.cli import commands, console, init
+from gateway.cli.documents import commands as documents_commands
 from gateway.config.live import ConfigRefused
 from gateway.core.errors import GatewayError
 from gateway.core.process import ini
@@ -27,10 +26,14 @@ from gateway.process import signals
 from gateway.runtime.files import not_utf8, read_file
 from gateway.runtime.os_errors import explain
 
-CONFIGS = ("gateway.conf", "config/gateway.conf", "/etc/gateway/gateway.conf")  # the first there is
+CONFIGS = (
+    "gateway.conf",
+    "config/gateway.conf",
+    "/etc/gateway/gateway.conf",
+)  # the first that exists is used
 _MAX_CONF = 1024 * 1024  # bytes
-_USUAL_END = 1.0  # seconds that the end of a process that served may take
-_INTERRUPTED = 128 + signal.SIGINT  # as a shell tells it
+_USUAL_END = 1.0  # seconds that the interpreter's shutdown may take after serving
+_INTERRUPTED = 128 + signal.SIGINT  # as a shell reports it
 _EXIT_CODES = """\
 exit codes:
   0    done
@@ -42,13 +45,14 @@ exit codes:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command. Gives the exit code, as `gateway --help` lists them."""
+    """Run a command and return its exit code; `gateway --help` lists them. argv: without the program's name;
+    None for that of the process."""
     try:
         try:
             code = _run_command(argv)
         finally:
             if sys.stdout is not None:
-                sys.stdout.flush()  # while it can still be told that nobody reads
+                sys.stdout.flush()  # here, where a broken pipe can still be reported
     except BrokenPipeError:
         console.discard_output()
         return console.BROKEN_PIPE
@@ -72,14 +76,14 @@ def _run_command(argv: Sequence[str] | None) -> int:
     except ConfigRefused as refused:
         console.problems(console.short(refused.path), refused.problems)
     except OSError as error:
-        console.fail(_of_the_system(error))
+        console.fail(_system_error(error))
     except (KeysUnusable, ValueError, GatewayError) as error:
         console.fail(str(error))
     return 1
 
 
-def _of_the_system(error: OSError) -> str:
-    """An error without a text of ours, told with its path, the reason and a hint."""
+def _system_error(error: OSError) -> str:
+    """The text of an error: our own where it has one, else its path, the reason and a hint."""
     if error.errno is None:
         return str(error)
     try:
@@ -98,7 +102,7 @@ def _version() -> str:
 
 
 def find_config() -> str | None:
-    """The process config when none is named; None when there is none."""
+    """The path of the process config that is used when none is named; None when there is none."""
     return next((path for path in CONFIGS if os.path.lexists(path)), None)
 
 
@@ -110,16 +114,16 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"gateway {_version()}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    add = partial(_command, commands)
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add = partial(_command, subparsers)
     about, example = "make a folder that works: config, keys, a token, a backend", "gateway init shop"
-    init = _command(commands, "init", _init, about, example, config=False)
-    init.add_argument("folder", nargs="?", default=".", help="it may be new (default: this one)")
+    made = _command(subparsers, "init", _init, about, example, config=False)
+    made.add_argument("folder", nargs="?", default=".", help="it may be new (default: this one)")
     add("up", _up, "serve, and run the supervised backends", "gateway up -c config/gateway.conf")
     add("serve", _serve, "serve alone", "gateway serve -c config/gateway.conf")
-    routing.add_commands(add, load_process)
+    commands.add_commands(add, load_process)
     about = "look after the stored documents: sizes, export, import, backup, restore, verify"
-    documents = commands.add_parser(
+    documents = subparsers.add_parser(
         "documents",
         help=about,
         description=about,
@@ -127,12 +131,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     below = documents.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    documents_cli.add_commands(partial(_command, below), load_process)
+    documents_commands.add_commands(partial(_command, below), load_process)
     return parser
 
 
 def _command(
-    commands: Any,
+    subparsers: Any,
     name: str,
     run: Callable[[argparse.Namespace], int],
     about: str,
@@ -140,7 +144,7 @@ def _command(
     *,
     config: bool = True,
 ) -> argparse.ArgumentParser:
-    added: argparse.ArgumentParser = commands.add_parser(
+    added: argparse.ArgumentParser = subparsers.add_parser(
         name,
         help=about,
         description=about,
@@ -158,8 +162,8 @@ def load_process(path: str | None) -> ProcessConfig:
     """Read gateway.conf without starting anything. path: None when none was named and none found. Raises
     Problems, OSError."""
     if path is None:
-        looked = ", ".join(CONFIGS[:-1])
-        reason = f"there is no process config: looked for {looked} in {Path.cwd()}, and for {CONFIGS[-1]}"
+        tried = ", ".join(CONFIGS[:-1])
+        reason = f"there is no process config: looked for {tried} in {Path.cwd()}, and for {CONFIGS[-1]}"
         raise OSError(f"{reason}; name it with -c, or make one: gateway init")
     if not os.path.lexists(path):
         raise OSError(f"there is no {path}; name the process config with -c, or make one: gateway init")
@@ -182,23 +186,23 @@ def _init(arguments: argparse.Namespace) -> int:
     if not arguments.folder.strip():
         raise ValueError("the folder's name is empty; name one, or leave it out for the one that you are in")
     folder = Path(arguments.folder)
-    written = new.make(folder)
-    header = new.token(load_process(str(folder / new.CONFIG)))
-    new.show(folder, written, header)
+    written = init.make(folder)
+    header = init.token(load_process(str(folder / init.CONFIG)))
+    init.show(folder, written, header)
     return 0
 
 
 def _up(arguments: argparse.Namespace) -> int:
-    return _run(arguments, supervise=True)
+    return _run_gateway(arguments, supervise=True)
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    return _run(arguments, supervise=False)
+    return _run_gateway(arguments, supervise=False)
 
 
-def _run(arguments: argparse.Namespace, *, supervise: bool) -> int:
+def _run_gateway(arguments: argparse.Namespace, *, supervise: bool) -> int:
     signals.survive_stray()  # the import of ASAB below takes a second
-    load_process(arguments.config)  # a clear message before anything begins
+    load_process(arguments.config)  # reports problems before anything starts
     from gateway import application
     from gateway.cli import banner  # the other commands need not wait for ASAB's import
 
@@ -206,9 +210,9 @@ def _run(arguments: argparse.Namespace, *, supervise: bool) -> int:
         arguments.config,
         supervise=supervise,
         prepare=banner.prepare if supervise else None,
-        on_ready=lambda gateway: banner.show(gateway, arguments.config, demo=supervise),
+        on_ready=lambda gateway: banner.show(gateway, arguments.config, with_demo=supervise),
     )
-    console.out.broken = False  # what serves is not ended by a reader that left
+    console.out.broken = False  # a closed standard output does not end a gateway that serves
     signals.exit_within(_USUAL_END, code)
     return code
 

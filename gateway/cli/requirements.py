@@ -1,8 +1,8 @@
-"""What is used of other packages beyond their public interface, and whether the installed ones have it.
+"""Private names of other packages that the gateway uses, and whether the installed versions have them.
 
-Looked at before anything else is imported: a package of another version ends the start with one clear text,
-not a request with an AttributeError. A test derives the names from the classes that inherit, so none is
-forgotten and none stays when its use is gone.
+Checked before anything else is imported: a package of another version ends the start with one clear text,
+not a request with an AttributeError. A test derives the names from the classes that inherit, so the list is
+complete, and shrinks when a use is gone.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ PYTHON = (3, 11)
 
 @dataclass(frozen=True)
 class Need:
-    """A package, the version that pyproject.toml pins, and what is used: a class (`module:name`) and the
-    names of its attributes, those that its instances get in `__init__` too."""
+    """What is needed of a package. version: as pyproject.toml pins it. used: a class (`module:name`). names:
+    of its attributes, including those that instances get in `__init__`."""
 
     package: str
     version: str
@@ -37,7 +37,7 @@ NEEDS = (
 
 @dataclass(frozen=True)
 class Mismatch:
-    """What is wrong with a package. fatal: the gateway cannot run with it."""
+    """What is wrong with an installed package. fatal: the gateway cannot run with it."""
 
     text: str
     package: str
@@ -50,14 +50,14 @@ def mismatches(needs: Iterable[Need] = NEEDS) -> Iterator[Mismatch]:
     by_package: dict[str, list[Need]] = {}
     for need in needs:
         by_package.setdefault(need.package, []).append(need)
-    for package, all_of_it in by_package.items():
-        wanted = all_of_it[0].version
+    for package, its_needs in by_package.items():
+        wanted = its_needs[0].version
         try:
             found = metadata.version(package)
         except metadata.PackageNotFoundError:
             yield Mismatch(f"{package} is not installed; {wanted} is wanted.", package, wanted)
             continue
-        missing = [text for need in all_of_it for text in _missing(need)]
+        missing = [text for need in its_needs for text in _missing(need)]
         if not missing and found == wanted:
             continue
         said = f"{package} {found} is installed, and {wanted} is wanted."
@@ -84,9 +84,9 @@ def _has(used: type, name: str) -> bool:
     return any(name in code.co_names for code in made if code is not None)
 
 
-def unfit() -> str:
-    """Why the gateway cannot run with this Python and these packages, and what to do; "" when it can. What
-    may be harmless is a warning on standard error."""
+def fatal_mismatch() -> str:
+    """Why the gateway cannot run with this Python and these packages, with a hint; "" when it can. Mismatches
+    that may be harmless are warnings on standard error."""
     if sys.version_info < PYTHON:
         this, oldest = (".".join(map(str, version[:3])) for version in (sys.version_info, PYTHON))
         return f"gateway: this is Python {this}, and {oldest} or newer is wanted. Make an environment of it."

@@ -35,7 +35,7 @@ async def test_a_demo_token_may_do_all_that_routes_ask_for_but_not_rule_the_gate
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with harness.running(tmp_path, ROUTING) as gateway:
-        out = shown(gateway, capsys, demo=True)
+        out = shown(gateway, capsys, with_demo=True)
         (curl,) = re.findall("^curl .*$", out, re.MULTILINE)
         assert f"-H @{header(gateway)}" in curl
         assert stat.S_IMODE(header(gateway).stat().st_mode) == 0o600
@@ -49,7 +49,7 @@ async def test_without_demo_only_the_addresses_are_shown_and_no_token_is_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with harness.running(tmp_path, ROUTING) as gateway:
-        out = shown(gateway, capsys, demo=False)
+        out = shown(gateway, capsys, with_demo=False)
         assert "http://127.0.0.1" in out
         assert "curl" not in out
         assert not header(gateway).exists()
@@ -63,7 +63,7 @@ async def test_keys_that_cannot_sign_leave_the_curls_out_and_one_line_says_why(
         document = json.loads(path.read_text())
         del document["keys"][0]["d"]
         path.write_text(json.dumps(document))
-        out = shown(gateway, capsys, demo=True)
+        out = shown(gateway, capsys, with_demo=True)
         assert "curl" not in out
         (line,) = [line for line in out.splitlines() if "demo" in line]
         assert line == "No commands to try, for there is no demo token: no key can sign"
@@ -75,7 +75,7 @@ async def test_a_header_file_that_cannot_be_written_leaves_the_curls_out_too(
 ) -> None:
     async with harness.running(tmp_path, ROUTING) as gateway:
         header(gateway).mkdir()
-        out = shown(gateway, capsys, demo=True)
+        out = shown(gateway, capsys, with_demo=True)
         assert "curl" not in out
         assert "no demo token: " in out.replace("\n", "")
         assert "Ctrl-C stops" in out

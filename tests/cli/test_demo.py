@@ -34,7 +34,7 @@ def routing(app: Backend) -> dict[str, Any]:
 
 async def sown(gateway: Gateway, seed: Any = SEED) -> list[str]:
     header = demo.header_file(gateway.config, "acme", gateway.live.current.table.routes)
-    return await demo.sow(seed, harness.url(gateway, ""), header)
+    return await demo.post_seed(seed, harness.url(gateway, ""), header)
 
 
 async def items(gateway: Gateway, path: str) -> list[dict[str, Any]]:

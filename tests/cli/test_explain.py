@@ -73,7 +73,7 @@ def explained(
     headers = CIMultiDictProxy(CIMultiDict({**harness.bearer(gateway, scope=scope), **length}))
     compiled = compile_data(data, lambda backend: NOWHERE, "/s")
     call, refused = explain.run(compiled, keys, method, path.replace(" ", "%20"), headers)
-    assert explain.story(call, refused)[-1][0] == "outcome"
+    assert explain.explanation(call, refused)[-1][0] == "outcome"
     return refused
 
 
@@ -118,7 +118,7 @@ async def test_it_says_which_scopes_are_asked_for_what(
         headers = CIMultiDictProxy(CIMultiDict(harness.bearer(gateway, scope=TOKENS[-1])))
         compiled = compile_data(data, lambda backend: gateway.documents, "/s")
         call, refused = await asyncio.to_thread(explain.run, compiled, keys, method, path, headers)
-    rows = dict(explain.story(call, refused))
+    rows = dict(explain.explanation(call, refused))
     assert refused is None
     assert rows["needs"].startswith(needs)
     for limit in ("the tenant's rate 5/s (burst 5)", "its quota 9/day", "its 7 documents", "300 s in all"):
@@ -148,7 +148,7 @@ def test_it_checks_a_websockets_handshake_too(
     keys = Keys(tmp_path / "none", harness.RULE)
     call, refused = explain.run(compiled, keys, "GET", "/ws/x", headers)
     assert (refused.status if refused else None) == outcome
-    assert dict(explain.story(call, refused))["upgrade"] == "to a WebSocket"
+    assert dict(explain.explanation(call, refused))["upgrade"] == "to a WebSocket"
 
 
 # --- as it is on the wire ---

@@ -118,7 +118,7 @@ def test_the_versions_are_those_that_are_pinned() -> None:
 
 def test_the_installed_packages_fit() -> None:
     assert list(mismatches()) == []
-    assert requirements.unfit() == ""
+    assert requirements.fatal_mismatch() == ""
 
 
 HAS, LACKS = "aiohttp.web_protocol:RequestHandler", "aiohttp.web_protocol:_NeverThere"

@@ -1,1 +1,1 @@
-"""gateway documents: the operator's verbs on the document store."""
+"""gateway documents: the operator's commands on the document store."""

@@ -1,4 +1,4 @@
-"""gateway documents: tenants | export | import | backup | restore | verify."""
+"""gateway documents tenants | export | import | backup | restore | verify: the parser, and the short ones."""
 
 from __future__ import annotations
 
@@ -50,40 +50,40 @@ class _Add(Protocol):
 
 
 def add_commands(add: _Add, load: Callable[[str], ProcessConfig]) -> None:
-    """The commands below `gateway documents`. load: reads the process config."""
+    """Add the commands below `gateway documents`. load: reads the process config."""
 
     def command(name: str, work: Work, about: str, example: str) -> argparse.ArgumentParser:
         return add(name, lambda a: _run(work, a, load(a.config)), about, f"gateway documents {example}")
 
-    def machine(parser: argparse.ArgumentParser) -> None:
+    def add_json(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="the outcome as JSON")
 
-    def tenants_of(parser: argparse.ArgumentParser, about: str) -> None:
+    def add_tenants(parser: argparse.ArgumentParser, about: str) -> None:
         parser.add_argument("tenants", nargs="*", metavar="TENANT", type=tenant_id, help=about)
 
-    machine(command("tenants", tenants, "show who has documents, and how much", "tenants"))
+    add_json(command("tenants", tenants, "show the tenants that have documents, and how much", "tenants"))
     about = "write documents as NDJSON, as they are at one instant"
     _export_arguments(command("export", export, about, "export acme orders -o orders.ndjson"))
     about = "read documents from NDJSON; those that are there stay, unless --replace says otherwise"
     made = command("import", import_, about, "import acme orders orders.ndjson")
     _import_arguments(made)
-    machine(made)
+    add_json(made)
     about = "copy tenants' data, each as of one instant, while the gateway goes on writing"
     made = command("backup", backup, about, "backup /backups/2026-11-22")
     help_ = "a folder for TENANT.db files (made if need be), or a file NAME.db for one tenant"
     made.add_argument("target", metavar="DIR|FILE.db", help=help_)
-    tenants_of(made, "whose data (default: all)")
-    machine(made)
+    add_tenants(made, "the tenants (default: all)")
+    add_json(made)
     about = "put backups in place: each as a whole or not at all, with the gateway stopped"
     made = command("restore", restore, about, "restore /backups/2026-11-22 acme")
     made.add_argument("source", metavar="DIR|FILE.db", help="a folder or a file that backup made")
-    tenants_of(made, "whose data (default: all in the folder; a file needs one)")
+    add_tenants(made, "the tenants (default: all in the folder; a file needs one)")
     made.add_argument("--force", action="store_true", help="replace documents that are there")
-    machine(made)
+    add_json(made)
     about = "check files, documents, indexes and counters; exit code 1 when something is wrong"
     made = command("verify", verify, about, "verify")
-    tenants_of(made, "whose data (default: all)")
-    machine(made)
+    add_tenants(made, "the tenants (default: all)")
+    add_json(made)
 
 
 def _export_arguments(made: argparse.ArgumentParser) -> None:
@@ -113,7 +113,7 @@ def _positive(text: str) -> int:
 
 
 def _run(work: Work, arguments: argparse.Namespace, config: ProcessConfig) -> int:
-    logging.getLogger("gateway").addHandler(logging.NullHandler())  # the errors say it already
+    logging.getLogger("gateway").addHandler(logging.NullHandler())  # the command prints errors itself
 
     async def run() -> int:
         engine = open_engine(config, meter)
@@ -139,8 +139,8 @@ def _run(work: Work, arguments: argparse.Namespace, config: ProcessConfig) -> in
 
 
 def _interrupt(task: asyncio.Task[Any], engine: Engine) -> None:
-    """At the first Ctrl-C a copy that is under way undoes itself; at the second all ends where it is, which
-    does no harm but may leave a file beside."""
+    """The first Ctrl-C cancels the work, and a copy that runs is undone; the second ends the process at once,
+    which does no harm but may leave a temporary file."""
     if engine.stopped.is_set():
         os._exit(_INTERRUPTED)
     engine.stopped.set()
@@ -148,14 +148,14 @@ def _interrupt(task: asyncio.Task[Any], engine: Engine) -> None:
 
 
 async def tenants(arguments: argparse.Namespace, engine: Engine) -> int:
-    """Everybody with documents. 1 when somebody's cannot be read."""
+    """Print the tenants with documents, and their sizes. Returns 1 when one cannot be read."""
     sizes: list[TenantSize] = []
     broken: dict[str, str] = {}
     for tenant in await engine.operator.tenants():
         engine.meter.begin(f"reading {tenant}")
         try:
             sizes.append(await engine.operator.size(tenant))
-        except NotFound:  # gone meanwhile
+        except NotFound:  # deleted meanwhile
             continue
         except StoreUnavailable as error:
             broken[tenant.value] = reason(error)
@@ -194,17 +194,17 @@ def _table(sizes: list[TenantSize]) -> Table:
 
 
 async def verify(arguments: argparse.Namespace, engine: Engine) -> int:
-    """Everybody's, or that of some. 1 when something is wrong."""
+    """Verify the data of the named tenants, or of all. Returns 1 when something is wrong."""
     found: dict[str, tuple[str, ...]] = {}
     for tenant in await engine.chosen(arguments.tenants):
         engine.meter.begin(f"verifying {tenant}")
         try:
             found[tenant.value] = await engine.operator.verify(tenant)
-        except NotFound:  # gone meanwhile
+        except NotFound:  # deleted meanwhile
             continue
         engine.meter.end()
         if not arguments.json:
-            _tell(tenant.value, found[tenant.value])
+            _print_verdict(tenant.value, found[tenant.value])
     wrong = any(found.values())
     if arguments.json:
         rows = [{"tenant": name, "problems": list(problems)} for name, problems in found.items()]
@@ -214,7 +214,7 @@ async def verify(arguments: argparse.Namespace, engine: Engine) -> int:
     return 1 if wrong else 0
 
 
-def _tell(tenant: str, problems: tuple[str, ...]) -> None:
+def _print_verdict(tenant: str, problems: tuple[str, ...]) -> None:
     if not problems:
         console.out.print(Text("whole ", style="bold green").append(tenant, style="not bold default"))
         return

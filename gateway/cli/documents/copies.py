@@ -18,7 +18,8 @@ SUFFIX = ".db"
 
 
 async def backup(arguments: argparse.Namespace, engine: Engine) -> int:
-    """Who cannot be copied does not keep the others from it; then 1."""
+    """Copy the named tenants' data, or everybody's, to files. Returns 1 when a tenant could not be copied;
+    the others are."""
     chosen = await engine.chosen(arguments.tenants)
     if not chosen:
         raise Unusable(f"no tenant has documents in {engine.place}: there is nothing to copy")
@@ -42,7 +43,7 @@ async def backup(arguments: argparse.Namespace, engine: Engine) -> int:
         done.append({"tenant": tenant.value, "file": str(target), "bytes": size})
         engine.meter.end()
         if not arguments.json:
-            _told("copied", f"{tenant}  {target}  {console.amount(size)}")
+            _print_done("copied", f"{tenant}  {target}  {console.amount(size)}")
     if arguments.json:
         print(json.dumps({"copied": done, "failed": failed}, indent=2))
     else:
@@ -64,7 +65,8 @@ def _targets(target: Path, chosen: tuple[TenantId, ...]) -> dict[TenantId, Path]
 
 
 async def restore(arguments: argparse.Namespace, engine: Engine) -> int:
-    """What would replace documents is refused for all before any is touched. It ends at the first failure."""
+    """Put backups in place. Without --force nothing is touched when a tenant has documents already. Ends at
+    the first failure, and returns 1."""
     sources = _sources(Path(arguments.source), arguments.tenants)
     if not arguments.force:
         await _refuse_data(engine, sources)
@@ -85,7 +87,7 @@ async def restore(arguments: argparse.Namespace, engine: Engine) -> int:
         done.append({"tenant": tenant.value, "collections": size.collections, "documents": size.documents})
         engine.meter.end()
         if not arguments.json:
-            _told("restored", f"{tenant}  {console.count(size.documents, 'document')}  from {source}")
+            _print_done("restored", f"{tenant}  {console.count(size.documents, 'document')}  from {source}")
     names = [tenant.value for tenant in left]
     if arguments.json:
         print(json.dumps({"restored": done, "not_restored": names, "reason": why}, indent=2))
@@ -124,7 +126,7 @@ def _owner(path: Path) -> TenantId:
 
 
 async def _refuse_data(engine: Engine, sources: dict[TenantId, Path]) -> None:
-    """Raises Unusable when somebody has documents already."""
+    """Raises Unusable when a tenant has documents already."""
     holders = []
     for tenant in sources:
         try:
@@ -143,5 +145,5 @@ async def _refuse_data(engine: Engine, sources: dict[TenantId, Path]) -> None:
         )
 
 
-def _told(done: str, text: str) -> None:
+def _print_done(done: str, text: str) -> None:
     console.out.print(Text(f"{done} ", style="bold green").append(text, style="not bold default"))

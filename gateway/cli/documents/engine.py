@@ -1,4 +1,4 @@
-"""What `gateway documents` works with: the store that gateway.conf names, beside a gateway or without one."""
+"""The store that gateway.conf names, opened for an operator's command; a gateway may be running on it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from gateway.store.sqlite.operator import SQLiteOperator
 
 
 class Unusable(Exception):
-    """What was asked for cannot be done: the text says what, why, and what to do."""
+    """The command cannot be run. The text says what, why, and a hint."""
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """place: where the data is, for messages; no secrets. store: makes the store that serves tenants.
-    stopped: set when a copy shall not go on."""
+    """An open store. place: where the data is, for messages; no secrets. store: makes the store that serves
+    tenants. stopped: set to end a copy that runs."""
 
     place: str
     operator: Operator
@@ -56,7 +56,7 @@ class Engine:
 
 
 def open_engine(config: ProcessConfig, meter: console.Meter) -> Engine:
-    """Raises Unusable."""
+    """Open the store that the config names. meter: shows the progress of copies. Raises Unusable."""
     uri, stopped = config.store_uri, Event()
 
     def store() -> DocumentStore:
@@ -83,7 +83,8 @@ def open_engine(config: ProcessConfig, meter: console.Meter) -> Engine:
 
 
 def _check_owner(folder: Path) -> None:
-    """What another user, above all root, makes in the folder, the gateway could not open."""
+    """Raises Unusable for another user than the folder's owner: the gateway could not open the files that
+    this command would make."""
     if folder.exists() and (owner := folder.stat().st_uid) != os.geteuid():
         try:
             name = pwd.getpwuid(owner).pw_name
@@ -93,7 +94,7 @@ def _check_owner(folder: Path) -> None:
 
 
 def tenant_id(text: str) -> TenantId:
-    """For argparse."""
+    """A tenant's name, as a type for argparse."""
     try:
         return TenantId(text)
     except ValueError as error:
@@ -101,7 +102,7 @@ def tenant_id(text: str) -> TenantId:
 
 
 def reason(error: Exception) -> str:
-    """What is wrong, with what was noted for the operator instead of what a client would be told."""
+    """The text of an error: its notes, which are for the operator, rather than the detail for a client."""
     notes = getattr(error, "__notes__", None)
     if notes:
         return "; ".join(notes)

@@ -21,11 +21,12 @@ from gateway.store.model.collection import Collection
 from gateway.store.model.query import MAX_LIMIT
 from gateway.store.port import TenantStore
 
-_BROKEN_PIPE = 128 + signal.SIGPIPE  # as a shell tells it
+_BROKEN_PIPE = 128 + signal.SIGPIPE  # as a shell reports it
 
 
 async def export(arguments: argparse.Namespace, engine: Engine) -> int:
-    """One collection to a file, or all of them into a folder, with their settings."""
+    """Write one collection to a file, or all of them into a folder, with their settings. Returns the exit
+    code."""
     tenant, output = arguments.tenant, arguments.output
     await engine.chosen([tenant])
     async with engine.tenant(tenant) as store:
@@ -42,11 +43,11 @@ async def export(arguments: argparse.Namespace, engine: Engine) -> int:
             with _output(output) as file:
                 exported = await _export(store, known[arguments.collection], file, engine)
                 file.flush()
-        except BrokenPipeError:  # who reads has enough
+        except BrokenPipeError:  # the reader has enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return _BROKEN_PIPE
         if output != "-":
-            _told(f"{console.count(exported, 'document')} of {arguments.collection} to {output}")
+            _print_done(f"{console.count(exported, 'document')} of {arguments.collection} to {output}")
     return 0
 
 
@@ -61,13 +62,13 @@ async def _export_all(store: TenantStore, known: list[Collection], folder: Path,
         if collection.declared:
             with _output(str(folder / f"{collection.name}.settings.json")) as file:
                 file.write(json.dumps(collection.settings.data, indent=2).encode() + b"\n")
-        _told(f"{console.count(exported, 'document')} of {collection.name} to {path}")
+        _print_done(f"{console.count(exported, 'document')} of {collection.name} to {path}")
 
 
 async def _export(store: TenantStore, collection: Collection, file: BinaryIO, engine: Engine) -> int:
-    """The number of documents."""
+    """Write the documents as NDJSON; returns their number."""
     lines = 0
-    if not file.isatty():  # else the bar and the lines would be in each other's way
+    if not file.isatty():  # else the bar and the lines would overwrite each other
         engine.meter.begin(f"exporting {collection.name}")
     async with aclosing(store.export(collection.name)) as chunks:
         async for chunk in chunks:
@@ -90,7 +91,7 @@ async def _collections(store: TenantStore) -> AsyncIterator[Collection]:
 
 @contextmanager
 def _output(name: str) -> Iterator[BinaryIO]:
-    """Standard output, a pipe or device, or a file (mode 0600) that has its name when it is whole."""
+    """Standard output, a pipe or device, or a file (mode 0600) that gets its name when it is complete."""
     path = Path(name)
     if name == "-":
         yield sys.stdout.buffer
@@ -102,5 +103,5 @@ def _output(name: str) -> Iterator[BinaryIO]:
             yield file
 
 
-def _told(text: str) -> None:
+def _print_done(text: str) -> None:
     console.err.print(Text("exported ", style="bold green").append(text, style="not bold default"))

@@ -1,4 +1,4 @@
-"""gateway documents import: lines of NDJSON become documents; where it stopped, it can go on."""
+"""gateway documents import: lines of NDJSON become documents; an import that stopped can be resumed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CHUNK = 256 * 1024  # bytes
 
 
 class _Stopped(Exception):
-    """A signal asked to stop; nothing is under way."""
+    """A signal asked to stop. number: of the signal."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"a signal ({signal.Signals(number).name}) stopped it")
@@ -39,7 +39,7 @@ class _Stopped(Exception):
 
 
 class _Source:
-    """A file or standard input, in chunks; `stop` ends it between two writes."""
+    """A file or standard input, in chunks. read: bytes so far. size: bytes in all, None when unknown."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -49,11 +49,12 @@ class _Source:
         self.size = status.st_size or None  # none of a pipe or terminal
 
     def stop(self, number: int) -> None:
+        """End the chunks, for a signal of this number."""
         if not self._stopped.done():
             self._stopped.set_result(number)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Raises _Stopped."""
+        """What is read, until the end. Raises _Stopped between two chunks."""
         while True:
             await self._readable()
             if self._stopped.done():
@@ -65,7 +66,7 @@ class _Source:
             yield chunk
 
     async def _readable(self) -> None:
-        """Until there is something to read, or stop was called."""
+        """Wait until there is something to read, or stop was called."""
         loop, descriptor = asyncio.get_running_loop(), self._file.fileno()
         ready: asyncio.Future[None] = loop.create_future()
         try:
@@ -85,7 +86,8 @@ def _set(ready: asyncio.Future[None]) -> None:
 
 
 async def import_(arguments: argparse.Namespace, engine: Engine) -> int:
-    """0: every line was written or skipped. 1: some failed, or it stopped. 130, 143: after a signal."""
+    """Import a file or standard input. Returns 0 when every line was written or skipped, 1 when some failed
+    or it stopped, 130 or 143 after a signal."""
     try:
         check_collection(arguments.collection)
     except GatewayError as error:
@@ -119,7 +121,7 @@ def _input(name: str) -> Iterator[BinaryIO]:
 
 
 class _Import:
-    """One import, and what is told of it."""
+    """One import, and its report."""
 
     def __init__(self, arguments: argparse.Namespace, engine: Engine, source: _Source) -> None:
         self._arguments = arguments
@@ -128,11 +130,12 @@ class _Import:
         self._name = "standard input" if arguments.source == "-" else arguments.source
         self._counts = ImportCounts(lines=arguments.from_line - 1)
         self._failures: list[dict[str, Any]] = []
-        self._why = ""  # it stopped before the end
-        self._unwritten = 0  # the first line for which there was no room
+        self._why = ""  # the reason why it stopped before the end
+        self._unwritten = 0  # the first line that the disk had no room for
         self._code = 1
 
     async def run(self, store: TenantStore) -> None:
+        """Import all lines, or stop with a reason. Raises NotFound, NotSupportedByStore."""
         loop = asyncio.get_running_loop()
         self._meter.begin(f"importing {self._arguments.collection}")
         lines = NumberedLines(self._source.chunks())
@@ -175,11 +178,11 @@ class _Import:
             return
         self._failures.append({"line": number, **outcome.data})
         if not self._arguments.json:
-            self._tell(number, outcome.error or {})
+            self._print_failure(number, outcome.error or {})
         if self._counts.failed >= self._arguments.max_errors:
             self._why = f"{console.count(self._counts.failed, 'line')} failed (--max-errors)"
 
-    def _tell(self, number: int, error: Mapping[str, Any]) -> None:
+    def _print_failure(self, number: int, error: Mapping[str, Any]) -> None:
         text = Text(f"{self._name}:{number}", style="bold")
         text.append(f"\n    {_detail(str(error.get('detail')), error)}", style="red")
         console.err.print(text)
@@ -188,13 +191,13 @@ class _Import:
         self._meter.show(self._source.read, self._source.size, f"line {self._counts.lines:,}")
 
     def end(self) -> int:
-        """Tell how it ended; the exit code."""
+        """Print the report; returns the exit code."""
         self._meter.end()
         counts, done = self._counts, not self._why
         code = self._code if self._why or counts.failed else 0
         if self._arguments.json:
-            told = {"done": done, **asdict(counts), "next_line": self._next, "errors": self._failures}
-            print(json.dumps({**told, "reason": self._why}, indent=2))
+            report = {"done": done, **asdict(counts), "next_line": self._next, "errors": self._failures}
+            print(json.dumps({**report, "reason": self._why}, indent=2))
             return code
         figures = f"{counts.created:,} created, {counts.replaced:,} replaced,"
         figures += f" {counts.skipped:,} skipped (there already), {counts.failed:,} failed"
@@ -202,7 +205,7 @@ class _Import:
         console.out.print(Text("imported ", style=style).append(figures, style="not bold default"))
         if self._why:
             console.fail(f"{self._name}: stopped before line {self._next}: {self._why}")
-            console.err.print(Text(f"    go on with: {self._again()}", style="green"))
+            console.err.print(Text(f"    go on with: {self._resume_command()}", style="green"))
         elif counts.failed:
             hint = "correct those lines, import them alone; lines with an id may be sent again without harm"
             console.err.print(Text(f"    hint: {hint}", style="green"))
@@ -213,7 +216,7 @@ class _Import:
         """The first line that is not settled."""
         return self._unwritten or self._counts.lines + 1
 
-    def _again(self) -> str:
+    def _resume_command(self) -> str:
         arguments = self._arguments
         words = ["gateway", "documents", "import", "-c", arguments.config]
         words += ["--replace"] * arguments.replace + ["--from-line", str(self._next)]
@@ -221,7 +224,7 @@ class _Import:
 
 
 def _detail(detail: str, members: Mapping[str, Any]) -> str:
-    """What is wrong with a line: the detail, and each place in it."""
+    """The detail of an error, and each place in the line that it is about."""
     places = [f"{item.get('pointer') or '/'} {item.get('detail')}" for item in members.get("errors", ())]
     if not places:
         return detail

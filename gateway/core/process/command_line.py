@@ -1,8 +1,8 @@
 """The command line of a backend, as gateway.conf has it: split into words as a shell would, and run without
 one.
 
-What only a shell understands would be handed to the program as it stands, or be looked for as a program: it
-is refused. In quotes it is meant: `sh -c '...'` takes it there.
+What only a shell understands would reach the program literally, or be taken for the program: it is refused
+outside of quotes. `sh -c '...'` takes it in quotes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 _PLACES = frozenset({"python", "socket", "data"})
 _LITERAL = re.compile(r"'[^']*'|\"(?:[^\"\\]|\\.)*\"|\\[^\n]", re.DOTALL)  # quoted, or behind a backslash
-_OPERATOR = re.compile(  # a single & or ( inside a word, as in a URL, is taken as it stands
+_OPERATOR = re.compile(  # a single & or ( inside a word, as in a URL, is literal
     r"[0-9]*(?:&>>?|>>|>\||>&|<<<?|<&|<>|[<>])&?[0-9-]*|&&|\|\|?&?|;+|(?<!\S)&|&(?!\S)|(?<!\S)\("
 )
 _SUBSTITUTION = re.compile(r"`|\$\(")
@@ -53,7 +53,7 @@ class Command:
 
 
 def read(text: str) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
-    """The words, and what is wrong with them: reasons with hints."""
+    """The words, and the problems with them: pairs of reason and hint."""
     try:
         argv = tuple(shlex.split(text))
     except ValueError as error:
@@ -64,7 +64,7 @@ def read(text: str) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
 
 
 def _of_shells(text: str) -> Iterator[tuple[str, str]]:
-    """The first thing that only a shell understands."""
+    """The first construct that only a shell understands."""
     bare = _LITERAL.sub(lambda found: "'" * len(found[0]), text)  # of the same length, and of no meaning
     first, *_ = words = bare.split()
     if re.search(r"\\\n", bare):
@@ -94,7 +94,7 @@ def _of_shells(text: str) -> Iterator[tuple[str, str]]:
 def _placeholders(argv: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     for word in argv:
         if "${" in word:
-            return  # told
+            return  # reported by _of_shells
         for place in _PLACEHOLDER.findall(word):
             if place not in _PLACES:
                 yield f"{{{place}}} is unknown", "use {python} {socket} {data}"

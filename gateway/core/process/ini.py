@@ -1,6 +1,6 @@
 """The text of an ini file: its sections, and on which line each key stands.
 
-Errors are in words of ours and quote no line: what is broken may be a line with a password.
+The messages of configparser are not used: they quote the broken line, which may hold a password.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from gateway.core.routing.problems import Problem, Problems
 
-# A section's head, and what stands behind it that is no comment.
+# A section's head, and the first character behind it that begins no comment.
 _HEAD = re.compile(r"\s*\[[^\]]+\](?:\s*[#;]|\s*(\S?))")
 _SECTION = re.compile(r"\[(.+)\]")
 _KEY = re.compile(r"([^\s=:#;\[][^=:]*?)\s*(?:[=:]|$)")
@@ -21,14 +21,14 @@ _NO_KEY = "write key = value; a value that goes on is indented on its next line"
 
 @dataclass(frozen=True, slots=True)
 class Ini:
-    """sections: the keys of each, in small letters, with their values. lines: of (section, key), and of
-    (section, "") for its head; 1-based."""
+    """An ini file as read. sections: the keys of each, in lower case, with their values. lines: of (section,
+    key), and of (section, "") for its head; 1-based."""
 
     sections: dict[str, dict[str, str]]
     lines: dict[tuple[str, str], int]
 
     def locate(self, problem: Problem) -> Problem:
-        """The problem of `[section]`, key with its line, where one is known."""
+        """The problem with its line, where the line of its path (`[section]`, key) is known."""
         section, key = (*map(str, problem.path), "", "")[:2]
         name = section.removeprefix("[").removesuffix("]")
         line = self.lines.get((name, key)) or self.lines.get((name, ""), 0)
@@ -36,22 +36,22 @@ class Ini:
 
 
 def read(text: str) -> Ini:
-    """Raises Problems, each with its line."""
+    """Parse the text of an ini file. Raises Problems, each with its line."""
     alone = re.search(r"\r(?!\n)", text)
     if alone is not None:
         reason = "a carriage return stands alone there: what follows would be part of the same line"
         hint = "save it with line feeds as the ends of lines, as editors call it: LF"
         raise Problems([Problem((), reason, hint, text.count("\n", 0, alone.start()) + 1)])
-    goes_on = False  # an indented line with the value of a key
+    in_value = False  # whether an indented line would continue the value of a key
     for number, line in enumerate(text.split("\n"), 1):
         head = _HEAD.match(line)
-        if head is not None and not (goes_on and line[0].isspace()):
-            goes_on = False
+        if head is not None and not (in_value and line[0].isspace()):
+            in_value = False
             if head[1]:
                 reason = "what stands behind the section's name would be ignored"
                 raise Problems([Problem((), reason, "begin it on a line of its own", number)])
         elif _KEY.match(line):
-            goes_on = True
+            in_value = True
         if _CONFLICT.match(line):
             raise Problems([Problem((), "it marks a conflict of a merge", "resolve it", number)])
     parser = configparser.ConfigParser(interpolation=None)

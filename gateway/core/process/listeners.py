@@ -1,5 +1,5 @@
-"""Addresses to listen on: how they are written, and whether two would take the same port. Pure: no name is
-looked up."""
+"""Addresses to listen on: how they are written, and whether two would take the same port. No name is
+resolved."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ def is_address(host: str) -> bool:
 
 
 def _lacks_zone(host: str) -> bool:
-    """Whether nobody knows at which network an address of any link is meant (RFC 4007 section 11)."""
+    """Whether it is a link-local address without the zone that says which link (RFC 4007 section 11)."""
     return ":" in host and "%" not in host and IPv6Address(host).is_link_local
 
 
 def name_of(host: str) -> str:
-    """A host, in its one spelling, as clients name it, in ASCII; "" when it is no name that can be looked up.
+    """A host, in its one spelling, as clients name it, in ASCII; "" when it is no name that can be resolved.
     What ends with a number is none (the URL standard, section 3.5)."""
     try:
         name = host if host.isascii() else host.encode("idna").decode().lower()
@@ -91,7 +91,7 @@ def name_of(host: str) -> str:
 
 
 def _fault(entry: str) -> str:
-    """Why it is no address; nothing of it is said, for a URL may hold a password."""
+    """Why it is no address; the text is not repeated, for a URL may hold a password."""
     scheme, is_url, _ = entry.partition("://")
     if is_url:
         return f"{scheme}:// is no part of it" if scheme.isalnum() else "a scheme is no part of it"
@@ -149,8 +149,8 @@ def clash(one: Listen, other: Listen) -> bool:
 
 def reaches(host: str, bound: str, is_ours: Callable[[str], bool]) -> bool:
     """Whether a connection to an address arrives at a listener on the same port that is bound to another one,
-    both IPv4 or IPv6. is_ours: whether this machine has an address. No address at all (0.0.0.0, ::) is this
-    machine for who connects, and every one of its addresses for who listens; `::` takes IPv4 too."""
+    both IPv4 or IPv6. is_ours: whether this machine has an address. 0.0.0.0 and :: mean this
+    machine to a client, and every address of it to a listener; `::` takes IPv4 too."""
     target, listens = plain(host), plain(bound)
     if listens in (ANY4, ANY6):
         if target in (ANY4, ANY6) or ip_address(target.partition("%")[0]).is_loopback:
@@ -185,7 +185,7 @@ def is_loopback(host: str) -> bool:
 
 
 def reachable(listen: Listen) -> Listen:
-    """Where a listener is called from this machine: one that takes all addresses, on loopback."""
+    """The address at which this machine reaches a listener: loopback, for one on all addresses."""
     host = plain(listen[0])
     return {ANY4: "127.0.0.1", ANY6: "::1"}.get(host, host), listen[1]
 

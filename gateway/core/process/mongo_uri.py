@@ -1,4 +1,4 @@
-"""The URI of a MongoDB server: what is added to it, and what of it may be shown."""
+"""The URI of a MongoDB server: its default options, its problems, and the part that is no secret."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def with_defaults(uri: str) -> str:
 
 
 def database(uri: str) -> str:
-    """The name of the database."""
+    """The name of the database that a URI names, or the default."""
     _, _, after = uri.partition("?")[0].partition("://")
     return unquote(after.partition("/")[2]) or DATABASE
 
 
 def without_secrets(uri: str) -> str:
-    """Scheme, hosts and database alone."""
+    """Scheme, hosts and database of a URI, for messages."""
     scheme, _, after = uri.partition("?")[0].partition("://")
     return f"{scheme}://{after.partition('/')[0].rpartition('@')[2]}/{database(uri)}"
 
@@ -54,7 +54,7 @@ def _is_host(host: str) -> bool:
 
 
 def problem(uri: str) -> str:
-    """What is wrong with it, without repeating it; empty when nothing is known to be."""
+    """What is wrong with a URI, without repeating it; "" when nothing is found."""
     _, _, after = uri.partition("?")[0].partition("://")
     authority, _, name = after.partition("/")
     user, at, hosts = authority.rpartition("@")

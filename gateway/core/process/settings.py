@@ -44,8 +44,10 @@ _ASAB = frozenset(
 _BACKEND_KEYS = frozenset({"command", "cwd", "try", "health", "start_timeout"})
 _YES, _NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
 _PATHS = frozenset({"routing", "data", "keys", "access", "cwd", "seed"})
-_SEVERAL = frozenset({"command", "listen", "hosts", "algorithms"})  # values that may go on on the next line
-_FREE = frozenset({"command", "uri", "issuer", "audience"})  # whose values may hold ; and #
+_SEVERAL = frozenset(
+    {"command", "listen", "hosts", "algorithms"}
+)  # values that may continue on the next line
+_FREE = frozenset({"command", "uri", "issuer", "audience"})  # keys whose values may hold ; and #
 _HEALTH_PATH = re.compile(r"/[\x21-\x22\x24-\x7e]*").fullmatch
 _HEALTH_URL = re.compile(r"http://([^/?#]+)(/[\x21-\x22\x24-\x7e]*)?").fullmatch
 
@@ -59,7 +61,7 @@ class ProcessConfig:
     access_log: a path, `-` for standard output, empty for none. log_query: see `redact_query`. pre_stop,
     drain, stream_grace: seconds. path: of the file itself, for messages. share: of the backends' seats, for
     one of several gateway processes.
-    via: this installation's name in Via, empty for one made of its secret; via_responses: whether answers
+    via: this installation's name in Via, empty for one made of its secret; via_responses: whether responses
     carry it; via_loops: how often a request may come back here.
     body_memory, memory, spool: bytes of documents' bodies, of all that is unfinished, and on disk, at once.
     seed: the file of what `gateway up` puts into the demo, empty for none.
@@ -90,19 +92,19 @@ class ProcessConfig:
     seed: str = ""
 
     def own_via(self, secret: bytes) -> Via:
-        """What this installation adds to Via. secret: of its own, in `data`."""
+        """This installation's entry in Via. secret: of its own, in `data`; makes the default name."""
         name = self.via or pseudonym(secret)
         return Via(name, responses=self.via_responses, loops=self.via_loops)
 
 
 class _Reader:
-    """Reads values, and collects what is wrong with them."""
+    """Reads values, and collects the problems with them."""
 
     def __init__(self, sections: Sections, folder: str) -> None:
         self.sections = sections
         self.folder = PurePath(folder)
         self.problems: list[Problem] = []
-        self.settled: frozenset[Path] = frozenset()  # what has a problem that explains any other
+        self.settled: frozenset[Path] = frozenset()  # keys with a problem that explains any other
 
     def wrong(self, section: str, key: str, reason: str, hint: str) -> None:
         if (f"[{section}]", key) not in self.settled:
@@ -262,7 +264,7 @@ def _check_listeners(read: _Reader, config: ProcessConfig) -> None:
 
 
 def _admin_hosts(read: _Reader) -> list[str]:
-    """The names, as the Host of a request is compared with them."""
+    """The names in the form in which the Host of a request is compared with them."""
     found = []
     for entry in read.text("admin", "hosts", "").replace(",", " ").split():
         host = listeners.plain(entry)
@@ -326,7 +328,7 @@ def _unknown_keys(read: _Reader) -> None:
 
 
 def _known_section(section: str) -> str:
-    """The hint for a section that neither we nor ASAB know."""
+    """The hint for a section that neither the gateway nor ASAB knows."""
     word, _, rest = section.replace(" ", ":").partition(":")
     near = difflib.get_close_matches(word.lower(), [*_KEYS, "backend", "general", "logging"], 1, 0.6)
     if near:
@@ -336,7 +338,7 @@ def _known_section(section: str) -> str:
 
 
 def _habits(read: _Reader) -> None:
-    """What people bring from other formats, and an ini file takes to the letter."""
+    """Habits from other formats that an ini file takes literally: quotes, trailing comments, variables."""
     for section, values in read.sections.items():
         known = _BACKEND_KEYS if section.startswith("backend:") else _KEYS.get(section, frozenset())
         inner = re.compile(rf"\n\s*({'|'.join(sorted(known))})\s*[=:]") if known else None
@@ -379,7 +381,7 @@ def _commands(read: _Reader) -> list[Command]:
 
 
 def health_url_fault(text: str) -> str:
-    """Why it is no URL that a backend on TCP can be asked by; "" when it is one."""
+    """Why it is no URL for the health check of a backend on TCP; "" when it is one."""
     found = _HEALTH_URL(text)
     if found is None:
         return "it is neither a path nor http:// with host, port and path"
@@ -390,7 +392,7 @@ def health_url_fault(text: str) -> str:
 
 
 def _health(read: _Reader, section: str) -> tuple[str, float]:
-    """Where a backend is asked whether it can serve, and for how long it may start."""
+    """The path or URL of the health check, and the seconds that the start may take."""
     health = read.text(section, "health", "/healthz")
     fault = "" if _HEALTH_PATH(health) else health_url_fault(health)
     if fault:

@@ -19,7 +19,7 @@ _BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _DAY = 86400
 _MAX_RATE = 1_000_000  # per second
 _AMOUNT = re.compile(r"\s*([0-9]+(?:[._][0-9]+)*)\s*(?:/|per\b|)\s*([A-Za-z]*)\s*")
-# What people write for a unit, by its first letters in lower case; the longest that fits counts.
+# Units that people write, by their first letters in lower case; the longest match counts.
 _TIMES = {"ms": "ms", "msec": "ms", "milli": "ms", "s": "s", "m": "m", "h": "h"}
 _SIZES = {"b": "B", "k": "KiB", "m": "MiB", "g": "GiB"}
 
@@ -41,14 +41,14 @@ def parse_duration(value: Any) -> float:
 
 
 def above_zero(seconds: float) -> float:
-    """Of a duration that has no use at 0."""
+    """The seconds, for a duration that has no use at 0. Raises Wrong."""
     if seconds <= 0:
         raise Wrong("cannot be 0 here: nothing could be done in that time", "choose a duration above 0")
     return seconds
 
 
 def whole_seconds(value: Any) -> int:
-    """A duration that is told to others in whole seconds."""
+    """Whole seconds of a duration, rounded down. Raises Wrong below 1 s."""
     seconds = int(parse_duration(value))
     if not seconds:
         raise Wrong("is less than 1 s, and it is told in whole seconds", "choose a longer time")

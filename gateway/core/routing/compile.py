@@ -76,7 +76,7 @@ def _backends(parts: Parts, sockets: str, problems: list[Problem]) -> dict[str, 
 
 
 def _under(path: Path, problems: Iterable[Problem]) -> Iterator[Problem]:
-    """Problems of a part, with the path at which the part stands before their own."""
+    """Problems of a part, with the path of the part before their own."""
     return (replace(problem, path=(*path, *problem.path)) for problem in problems)
 
 
@@ -112,7 +112,7 @@ def _table(
             reason = f"the name {written.name!r} is taken by routes[{first}]"
             problems.append(Problem(("routes", position, "name"), reason, "give each route its own name"))
         if position not in parts.incomplete and (written.target in known or written.target == DOCUMENTS):
-            # One left out has a problem, so that what stands for it is never called.
+            # A backend that is left out has a problem, so this stand-in is never called.
             made = targets.get(written.target, targets[DOCUMENTS])
             routes.append(compile_route(written, known.get(written.target), made))
     built, clashes = table.build(routes)

@@ -1,7 +1,6 @@
 """A backend of the routing config as compiled, and what is wrong with it.
 
-What could never have an effect is refused, so that nobody relies on it: a limit that is not kept is found out
-in the worst of moments.
+A setting that can never have an effect is refused, so that nobody relies on a limit that is not kept.
 """
 
 from __future__ import annotations

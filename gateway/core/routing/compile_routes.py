@@ -1,7 +1,7 @@
 """A route of the routing config as compiled, and what is wrong with it.
 
-What could never have an effect is refused, so that nobody relies on it: a header that is not sent is found
-out in the worst of moments. Such a problem says why there is no effect, and what was probably meant.
+A setting that can never have an effect is refused, so that nobody relies on it. Such a problem says why there
+is no effect, and what was probably meant.
 """
 
 from __future__ import annotations

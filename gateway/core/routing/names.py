@@ -1,5 +1,5 @@
-"""Names as the routing config writes them: of routes, tenants, scopes, methods, headers, hosts, origins and
-addresses. A name that is not accepted is told why, with the nearest one that is."""
+"""Checks of the names in the routing config: of routes, tenants, scopes, methods, headers, hosts, origins and
+addresses. Each gives the name back, or raises Wrong with the reason and the nearest name that is accepted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NEVER_SERVED = frozenset({"CONNECT", "TRACE"})  # refused by core/http/request_t
 
 
 def check_name(value: str) -> str:
-    """Of a route or a backend."""
+    """The name of a route or a backend."""
     if not re.fullmatch(NAME, value):
         hint = "1 to 63 letters, digits, dots, underscores and hyphens, a letter or digit first"
         near = re.sub(r"[^A-Za-z0-9._-]+", "-", value).strip("._-")[:63]
@@ -40,7 +40,7 @@ def check_tenant(value: str) -> str:
 
 
 def check_scope(value: str) -> str:
-    """RFC 6749 section 3.3."""
+    """One scope (RFC 6749 section 3.3)."""
     if not re.fullmatch(SCOPE, value):
         many = len(value.split()) > 1
         hint = "each scope is an entry of its own" if many else "1 to 100 visible ASCII characters, no quotes"
@@ -50,7 +50,7 @@ def check_scope(value: str) -> str:
 
 
 def check_method(value: str) -> str:
-    """RFC 9110 section 9.1: a method is case-sensitive."""
+    """A method, which is case-sensitive (RFC 9110 section 9.1)."""
     upper = value.strip().upper()
     if upper in ("*", "ANY", "ALL"):
         raise Wrong("is not a method", "remove `methods` to take any method, or name each")
@@ -69,7 +69,7 @@ def check_method(value: str) -> str:
 
 
 def check_header_name(value: str) -> str:
-    """RFC 9110 section 5.1; or * for any."""
+    """The name of a header (RFC 9110 section 5.1), or * for any."""
     if not re.fullmatch(HEADER_NAME, value):
         near = re.split(r"[:,\s]+", value.strip())
         raise Wrong("is not the name of a header", "one name, without its value", check_header_name, near)
@@ -85,7 +85,7 @@ URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(?:[^@/?#]*@)?([^/?#]*)(.*)", re.
 
 
 def is_host(host: str) -> bool:
-    """Whether a host can be looked up: labels of 1 to 63 characters (RFC 1035 section 2.3.4), 253 in all, or
+    """Whether a host can be resolved: labels of 1 to 63 characters (RFC 1035 section 2.3.4), 253 in all, or
     an IPv6 address in brackets."""
     if host.startswith("["):
         try:
@@ -96,13 +96,13 @@ def is_host(host: str) -> bool:
 
 
 def split_authority(value: str) -> tuple[str, str]:
-    """The host and the port ("" without one)."""
+    """The host and the port ("" without one) of host:port."""
     host, colon, port = value.rpartition(":")
     return (host, port) if colon and not port.endswith("]") else (value, "")
 
 
 def check_host(value: str) -> str:
-    """The one host that a route is for, as the Host header of its requests names it."""
+    """The host of a route, as the Host header of its requests names it."""
     if re.fullmatch(HOST, value) and is_host(value):
         return value
     hint = "one host name in small letters, without scheme and port"

@@ -1,7 +1,7 @@
 """What of a config with problems of shape can still be compiled, so that all problems are found at once.
 
 A config with a misspelt key may also name a backend that is not there. The compiler runs once, on the parts
-whose shape is right, and is told what is missing, so that one mistake is not reported as two.
+whose shape is right, and knows what is missing, so that one mistake is not reported as two.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from gateway.core.routing.settings import RouteSettings, Settings, parse
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What is compiled. routes: by their positions in the file. incomplete: the positions of routes of which
-    a key is left out, so that nobody knows which requests they take. unknown: the names of backends that are
-    there and left out."""
+    a key is left out, so that it is unknown which requests they take. unknown: the names of backends that
+    are left out."""
 
     settings: Settings
     routes: Mapping[int, RouteSettings]

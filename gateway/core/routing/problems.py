@@ -1,4 +1,4 @@
-"""Problems of a config: where, why, and a hint at what to do; all of them at once."""
+"""Problems of a config: each with its path, line, reason and hint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with the config. line: 1-based, 0 when unknown."""
+    """One thing that is wrong with the config. reason: why it is refused. hint: what to write or to do. line:
+    1-based, 0 when unknown."""
 
     path: Path
     reason: str
@@ -49,9 +50,9 @@ def by_line(problems: Iterable[Problem]) -> list[Problem]:
 class Wrong(ValueError):
     """A value that is not accepted.
 
-    reason: goes on with the sentence that the value begins. hint: what is accepted, or what to do, in words.
-    check: what refused the value. candidates: what may have been meant, the likeliest first; they are only
-    looked at when a person is told.
+    reason: the rest of a sentence that begins with the value (`is not a name`). hint: what is accepted, or
+    what to do. check: the function that refused the value. candidates: values that may have been meant, the
+    likeliest first; read only when `example` is called.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Wrong(ValueError):
         self._candidates = candidates
 
     def example(self) -> Any:
-        """A value that is accepted and near to the one that was not; None when none can be told."""
+        """The first candidate that is accepted; None without one."""
         check = self._check
         if check is None:
             return None

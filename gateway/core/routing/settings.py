@@ -57,17 +57,19 @@ class _Strict(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _says_something(cls, value: Any) -> Any:
-        """A key whose value was forgotten must not mean "no limit" or "any host"."""
+        """A key with a forgotten value must not mean "no limit" or "any host"."""
         if value is None:
             raise PydanticCustomError("empty", "an empty value says nothing")
         return value
 
 
 class HealthSettings(_Strict):
+    """How the health of a backend's addresses is found: probes, and responses to requests."""
+
     path: ProbePath | None = Field(default=None, description="what probes ask for; default: there are none")
     host: HostHeader | None = Field(default=None, description="Host of a probe; default localhost")
     interval: Duration | None = Field(default=None, description="between two probes; default 5s")
-    timeout: Duration | None = Field(default=None, description="until a probe's answer begins; default 2s")
+    timeout: Duration | None = Field(default=None, description="until a probe's response begins; default 2s")
     rise: int | None = Field(
         default=None, ge=1, le=100, description="good probes until it is healthy; default 2"
     )
@@ -76,14 +78,17 @@ class HealthSettings(_Strict):
     )
     expect: Statuses | None = Field(default=None, description="statuses of a good probe; default 200-399")
     server_errors: bool | None = Field(
-        default=None, description="whether five answers of 5xx in a row are a failure too; default: no"
+        default=None, description="whether five 5xx responses in a row are a failure too; default: no"
     )
 
     def compiled(self) -> HealthRule:
+        """The rule, with the defaults of what is not written."""
         return HealthRule(**{name: value for name, value in self if value is not None})
 
 
 class QueueSettings(_Strict):
+    """How requests wait for a seat of a backend."""
+
     length: int | None = Field(
         default=None,
         ge=0,
@@ -131,18 +136,21 @@ class BackendSettings(_Strict):
         default=None,
         ge=0,
         le=64_000,
-        description="seats that tenants who use much leave free for the others; default: an eighth of all",
+        description="seats that heavy tenants leave free for the others; default: an eighth of all",
     )
     queue: QueueSettings = QueueSettings()
 
 
 class RateLimitSettings(_Strict):
+    """A token bucket: its rate, and how many requests may come at once."""
+
     rate: PerSecond
     burst: int | None = Field(
         default=None, ge=1, le=1_000_000, description="default: one second's worth", examples=[200]
     )
 
     def compiled(self) -> Rate:
+        """The rate, with its default burst."""
         return Rate(self.rate, self.burst if self.burst is not None else max(1, round(self.rate)))
 
 
@@ -206,6 +214,8 @@ class TenantSettings(_Strict):
 
 
 class TimeoutSettings(_Strict):
+    """How long each step of a call may take."""
+
     body: Duration | None = Field(default=None, description="between chunks of the request; default 30s")
     body_rate: Size | None = Field(
         default=None, description="bytes a second of the request, after 10 s; default 1KiB, 0 for any"
@@ -214,28 +224,32 @@ class TimeoutSettings(_Strict):
         default=None, description="waiting for a seat; default: the backend's, or 5s"
     )
     connect: Duration | None = Field(default=None, description="connecting to the backend; default 2s")
-    first_byte: Duration | None = Field(default=None, description="until the answer begins; default 30s")
-    idle: Duration | None = Field(default=None, description="between two chunks of the answer; default 60s")
+    first_byte: Duration | None = Field(default=None, description="until the response begins; default 30s")
+    idle: Duration | None = Field(default=None, description="between two chunks of the response; default 60s")
     total: DurationOrNone | None = Field(
         default=None, description="the whole call, not streams; default 300s"
     )
 
 
 class CorsSettings(_Strict):
+    """What pages of other origins may do on a route (the Fetch standard, CORS)."""
+
     origins: list[Origin] = Field(min_length=1, description="of pages, such as https://app.example; or *")
     methods: list[Method] = Field(default=[], min_length=1, description="default: the route's")
     headers: list[HeaderName] = Field(
         default=["Authorization", "Content-Type"],
         description="that a page may send; * for any. Default: Authorization and Content-Type",
     )
-    expose: list[HeaderName] = Field(default=[], description="of the answer, that a page may read")
+    expose: list[HeaderName] = Field(default=[], description="headers of the response that a page may read")
     credentials: bool = Field(
         default=False, description="whether pages may send cookies; a token in Authorization is none"
     )
-    max_age: WholeSeconds | None = Field(default=None, description="of a preflight answer; default 10m")
+    max_age: WholeSeconds | None = Field(default=None, description="of a preflight response; default 10m")
 
 
 class WebSocketSettings(_Strict):
+    """The limits of the WebSockets of a route."""
+
     max_message: Size | None = Field(default=None, description="default 1MiB")
     idle: Duration | None = Field(default=None, description="without a sign of life; default 60s")
     frames: RateLimit | None = Field(
@@ -304,11 +318,11 @@ class RouteSettings(_Strict):
     retry: Literal["none", "idempotent"] = Field(
         default="none",
         description="idempotent: GET, HEAD, OPTIONS, QUERY, PUT and DELETE are buffered, and tried once more"
-        " when the backend ends the connection before any byte of its answer: they may run twice. Default:"
+        " when the backend ends the connection before any byte of its response: they may run twice. Default:"
         " none",
     )
     interim: Literal["drop", "relay"] = Field(
-        default="drop", description="interim answers of the backend, such as 103 Early Hints; default drop"
+        default="drop", description="interim responses of the backend, such as 103 Early Hints; default drop"
     )
 
 
@@ -321,7 +335,7 @@ class FrontPageSettings(_Strict):
     )
     links: dict[str, Link] = Field(default={}, description="name and address")
     routes: bool = Field(
-        default=False, description="whether it tells the names and paths of all routes to everybody"
+        default=False, description="whether everybody may read the names and paths of all routes"
     )
 
 
@@ -354,12 +368,12 @@ class Settings(_Strict):
     client_limit: RateLimit | None = Field(
         default=None,
         description="for each client address (IPv6: each /64), of calls to public routes and of calls without"
-        " a token that was verified before, also where they match no route or are bad; looked at before a"
+        " a token that was verified before, also where they match no route or are bad; checked before a"
         " token is verified. As many preflights (CORS) again",
     )
     rate_limit_headers: Literal["draft", "legacy", "none"] = Field(
         default="none",
-        description="whether answers tell how the limits stand: RateLimit and RateLimit-Policy (draft), or"
+        description="whether responses report the limits' status: RateLimit and RateLimit-Policy (draft), or"
         " X-RateLimit-Limit, -Remaining and -Reset (legacy)",
     )
     front_page: FrontPage = Field(
@@ -368,6 +382,7 @@ class Settings(_Strict):
     )
 
     def limits(self) -> LimitRules:
+        """The limits that are not of one tenant or route."""
         client = self.client_limit.compiled() if self.client_limit else None
         return LimitRules(client, self.rate_limit_headers)
 
@@ -396,7 +411,7 @@ def json_schema() -> dict[str, Any]:
 
 def _accepts(slot: Slot, value: Any) -> bool:
     try:
-        made: Any = Annotated[slot.type, *slot.beside, ...]  # it must hold something
+        made: Any = Annotated[slot.type, *slot.metadata, ...]  # it must hold something
         TypeAdapter(made, config=_config_for(slot.type)).validate_python(value)
     except ValidationError:
         return False

@@ -1,7 +1,7 @@
-"""What each field of the routing config takes, in words, and problems of a config told by them.
+"""Turns validation errors into problems that the operator understands.
 
-The library that validates the config has sentences of its own, about its types. Here each problem says the
-value that was given, what the field takes, and one that would be accepted, which is tried before it is told.
+pydantic's messages are about its types. A Problem says which value was given, what the field takes, and an
+example that was checked to be accepted.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _NO = frozenset({"no", "off", "n", "false", "0", "disabled"})
 _NEGATIVES = frozenset({"none", "drop", "refuse"})  # choices that say no
 
 
-@dataclass(frozen=True, slots=True, eq=False)  # types hash what stands beside them
+@dataclass(frozen=True, slots=True, eq=False)  # typing hashes the metadata of a type
 class Word:
-    """What a type takes. what: with its article, `a duration`. example: one that is accepted. schema: its
-    JSON Schema, where the library's own would not say it."""
+    """What a type takes. what: with its article, `a duration`. example: an accepted value. schema: its JSON
+    Schema, where that of pydantic is not enough."""
 
     what: str
     example: Any
@@ -47,10 +47,10 @@ class Word:
 
 
 class Slot(NamedTuple):
-    """A place in the config: its type, and what is known beside the type (bounds, a Word)."""
+    """A place in the config: its type, the metadata of the type (bounds, a Word), and examples."""
 
     type: Any
-    beside: tuple[Any, ...] = ()
+    metadata: tuple[Any, ...] = ()
     examples: tuple[Any, ...] = ()
 
 
@@ -58,7 +58,8 @@ Accepts = Callable[[Slot, Any], bool]
 
 
 def problem(item: Mapping[str, Any], root: type[Any], accepts: Accepts) -> Problem:
-    """The problem that an error of the validation is. accepts: whether a slot takes a value."""
+    """The problem for one of pydantic's errors. root: the model that was validated. accepts: whether a slot
+    takes a value."""
     loc: tuple[str | int, ...] = tuple(item["loc"])
     path: Path = tuple(step for step in loc if step != "[key]")
     slot, given = _slot(Slot(root), loc), item["input"]
@@ -83,7 +84,8 @@ def problem(item: Mapping[str, Any], root: type[Any], accepts: Accepts) -> Probl
 
 
 def _other_choices(slot: Slot, example: Any) -> str:
-    """What else may be written, where it is one of a few words: one alone would be taken for the answer."""
+    """The other choices of a slot that takes one of a few words: one example alone would look like the only
+    one."""
     kind = bare(slot).type
     choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
     others = [flow(choice) for choice in choices if choice != example]
@@ -91,7 +93,7 @@ def _other_choices(slot: Slot, example: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as a person recognises it, without the secrets that may stand in it."""
+    """A value for a message: shortened, and without the secrets that it may hold."""
     if value is None:
         return "an empty value"
     if isinstance(value, bool):
@@ -107,7 +109,7 @@ def shown(value: Any) -> str:
 
 
 def flow(value: Any, *, inside: bool = True) -> str:
-    """A value in YAML, on one line. inside: whether brackets stand around it."""
+    """A value in YAML, on one line. inside: whether it is within brackets."""
     if isinstance(value, Mapping):
         return f"{{ {', '.join(f'{flow(k)}: {flow(v)}' for k, v in value.items())} }}" if value else "{}"
     if isinstance(value, list | tuple):
@@ -126,7 +128,7 @@ def _write(path: Path, example: Any) -> str:
 
 
 def without_null(schema: Any) -> Any:
-    """None is what a key has that is not there; nobody may write it."""
+    """A JSON Schema without null: None is the value of an absent key, and may not be written."""
     if isinstance(schema, list):
         return [without_null(one) for one in schema if one != {"type": "null"}]
     if not isinstance(schema, dict):
@@ -145,16 +147,16 @@ def without_null(schema: Any) -> Any:
 
 
 def bare(slot: Slot) -> Slot:
-    """Without what is wrapped around the type: Annotated, and None as a choice."""
-    kind, beside, examples = slot
+    """The slot without Annotated and without the choice of None."""
+    kind, metadata, examples = slot
     while True:
         origin, arguments = typing.get_origin(kind), typing.get_args(kind)
         if origin is Annotated:
-            kind, beside = arguments[0], (*beside, *arguments[1:])
+            kind, metadata = arguments[0], (*metadata, *arguments[1:])
         elif origin in (typing.Union, types.UnionType):
             kind = next(one for one in arguments if one is not types.NoneType)
         else:
-            return Slot(kind, beside, examples)
+            return Slot(kind, metadata, examples)
 
 
 def _fields(kind: Any) -> dict[str, Any]:
@@ -201,17 +203,17 @@ def _places(kind: Any, above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
             yield from _places(bare(Slot(arguments[0])).type if origin is list else inner, (*above, name))
 
 
-# --- what it takes ---------------------------------------------------------------------------------
+# --- what a slot takes ---------------------------------------------------------------------------------
 
 
 def _bound(slot: Slot, name: str) -> Any:
-    return next((getattr(one, name) for one in slot.beside if getattr(one, name, None) is not None), None)
+    return next((getattr(one, name) for one in slot.metadata if getattr(one, name, None) is not None), None)
 
 
 def _words(slot: Slot) -> tuple[str, Any]:
     """What a slot takes, and an example."""
     slot = bare(slot)
-    word = next((one for one in slot.beside if isinstance(one, Word)), None)
+    word = next((one for one in slot.metadata if isinstance(one, Word)), None)
     what, example = (word.what, word.example) if word is not None else _words_of_type(slot)
     return what, slot.examples[0] if slot.examples else example
 
@@ -234,8 +236,8 @@ def _words_of_type(slot: Slot) -> tuple[str, Any]:
         return f"a {'whole ' if kind is int else ''}number{_range(low, high)}", max(low or 0, 1)
     if _fields(kind):
         needed = [name for name, field in _fields(kind).items() if field.is_required()]
-        told = needed or list(_fields(kind))[:1]  # one that may be left out shows how the others are written
-        words = {name: _words(_slot(Slot(kind), (name,)))[1] for name in told}
+        shown_fields = needed or list(_fields(kind))[:1]  # an optional one shows how the others are written
+        words = {name: _words(_slot(Slot(kind), (name,)))[1] for name in shown_fields}
         return f"a mapping of {', '.join(needed or _fields(kind))}", words
     return f"a text{_range(least, most, 'characters')}", "text"
 
@@ -250,7 +252,7 @@ def _range(low: Any, high: Any, noun: str = "") -> str:
 
 
 def _trap(given: Any, slot: Slot) -> str:
-    """What YAML made of a value that was meant in another way."""
+    """Why YAML read a value in another way than it was meant; "" when that is not known."""
     kind, text = bare(slot).type, given if isinstance(given, str) else ""
     if kind is bool and text:
         return "yes, no, on and off are texts, and so is what stands in quotes"
@@ -266,7 +268,7 @@ def _trap(given: Any, slot: Slot) -> str:
 
 
 def _near(slot: Slot, given: Any) -> Iterable[Any]:
-    """What may have been meant, the likeliest first; some of it may be wrong too."""
+    """Values that may have been meant, the likeliest first; not all of them are accepted."""
     slot = bare(slot)
     kind, origin, text = slot.type, typing.get_origin(slot.type), given if isinstance(given, str) else ""
     if kind is bool:
@@ -292,8 +294,8 @@ def _near(slot: Slot, given: Any) -> Iterable[Any]:
 
 
 def _repaired(slot: Slot, given: Any) -> Any:
-    """The value, or what its own check says is near to it."""
-    for one in bare(slot).beside if isinstance(given, str) else ():
+    """The value, or the example that its own check gives."""
+    for one in bare(slot).metadata if isinstance(given, str) else ():
         try:
             getattr(one, "func", str)(given)
         except Wrong as wrong:

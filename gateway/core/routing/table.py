@@ -2,8 +2,8 @@
 
 Whole literal paths are in one dict per host, patterns in a trie of path segments. At each segment a literal
 beats `{param}`, which beats `{rest*}`; the deepest match wins. A host's own routes beat those of any host.
-The method is part of the match: a path that only answers other methods is 405 with Allow, a path that
-nothing answers is 404.
+The method is part of the match: a path whose routes only take other methods is 405 with Allow, a path without
+a route is 404.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ def _walk(
 
 
 def _pick(entries: tuple[_Entry[T], ...], method: str, allowed: dict[str, Route[T]]) -> _Entry[T] | None:
-    """The entry for this method; the one for any method stands last."""
+    """The entry for this method; the one for any method is last."""
     for entry in entries:
         if not entry.methods or method in entry.methods:
             return entry
@@ -319,7 +319,7 @@ def _taker(built: _Built[T], host: str, shape: Shape, method: str) -> str | None
 def _seal(entries: dict[str, _Entry[T]]) -> tuple[_Entry[T], ...]:
     """One entry for each route, with the methods that it takes; the one for any method comes last."""
     if "GET" in entries:
-        entries.setdefault("HEAD", entries["GET"])  # RFC 9110 section 9.1: who answers GET answers HEAD
+        entries.setdefault("HEAD", entries["GET"])  # RFC 9110 section 9.1: GET implies HEAD
     last = entries.pop("", None)
     sealed = [
         replace(entry, methods=frozenset(method for method, other in entries.items() if other is entry))

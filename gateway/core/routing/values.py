@@ -45,7 +45,7 @@ WholeSeconds = Annotated[
     Word(
         "a duration of at least 1 s",
         "10m",
-        _either(_DURATION, "seconds (whole ones are told), or a text such as 5s, 2m", minimum=1),
+        _either(_DURATION, "seconds (rounded down to whole ones), or a text such as 5s, 2m", minimum=1),
     ),
 ]
 Size = Annotated[

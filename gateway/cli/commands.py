@@ -1,4 +1,4 @@
-"""gateway check | routes | explain | token | schema: what the routing config says, and tokens for it."""
+"""gateway check | routes | explain | token | schema: commands about the routing config, and tokens for it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class _Add(Protocol):
 
 
 def add_commands(add: _Add, load: Callable[[str | None], ProcessConfig]) -> None:
-    """The commands. load: reads the process config."""
+    """Add these commands to the parser. load: reads the process config."""
 
     def command(
         name: str, run: Callable[[argparse.Namespace, ProcessConfig], int], about: str, example: str
@@ -90,7 +90,7 @@ def _compile(path: Path) -> Snapshot:
 
 
 def _compile_text(path: Path, text: str, own: Sequence[own_addresses.OwnListener] = ()) -> Snapshot:
-    """own: the listeners of the process that it is for, to which no backend's address may lead."""
+    """Raises ConfigRefused. own: the listeners of the process, which no backend's address may lead to."""
     sockets = socket_folder(".")  # all are of one length
     try:
         return compile_text(
@@ -123,7 +123,7 @@ def _check(arguments: argparse.Namespace, load: Callable[[str | None], ProcessCo
     except (Problems, OSError, ValueError):
         if not given:
             raise
-        path, own = Path(given), []  # nobody says for which process it is
+        path, own = Path(given), []  # for an unknown process
     else:
         path, own = Path(given or config.routing), own_addresses.of(config)
     name = _STDIN if given == "-" else console.short(path)
@@ -146,8 +146,8 @@ def _check(arguments: argparse.Namespace, load: Callable[[str | None], ProcessCo
 
 
 def _given(path: Path) -> str:
-    """A text that somebody at a terminal names: `-` is standard input, and a pipe that is open already
-    (`<(helm template ...)`) is read to its end."""
+    """The text of a file named on the command line: `-` is standard input, and a pipe that is open already
+    (`<(helm template ...)`) is read to its end. Raises ConfigRefused."""
     if str(path) == "-":
         raw = sys.stdin.buffer.read(strict_yaml.MAX_BYTES + 1)
     elif str(path).startswith(("/dev/fd/", "/proc/self/fd/")) and path.is_fifo():
@@ -172,26 +172,23 @@ def _routes(arguments: argparse.Namespace, config: ProcessConfig) -> int:
     if not arguments.live:
         _show(_compile(path).table.routes, arguments)
         return 0
-    from gateway.cli import (  # not for the other commands: the gateway's own modules take a while
-        explain,
-        live,
-    )
+    from gateway.cli import explain, running  # only here: importing the gateway's modules takes a while
 
     token = explain.read_token(arguments.token) if arguments.token is not None else None
-    found = live.ask(config, token)
+    found = running.fetch(config, token)
     try:
         compiled = _compile_text(Path(found.status["path"]), found.text)
     except ConfigRefused as refused:
         console.fail("what is live is no config for this version of the command; is it the gateway's?")
         raise refused from None
     _show(compiled.table.routes, arguments)
-    console.err.print(escape(live.title(found)), style="dim")
-    told = list(live.differences(found, path))
-    for sentence in told:
+    console.err.print(escape(found.title()), style="dim")
+    differences = list(found.differences(path))
+    for sentence in differences:
         console.err.print(f"[bold yellow]the file differs:[/] {escape(sentence)}")
-    if told:
-        console.problems(console.short(path), live.refused(found))
-    return 1 if told else 0
+    if differences:
+        console.problems(console.short(path), found.problems())
+    return 1 if differences else 0
 
 
 def _show(routes: Iterable[Route[Any]], arguments: argparse.Namespace) -> None:
@@ -230,7 +227,7 @@ def _explain(arguments: argparse.Namespace, config: ProcessConfig) -> int:
     compiled = _compile(Path(config.routing))
     via = _own_via(config) if "Via" in headers else None
     call, refused = explain.run(compiled, keys, arguments.method, arguments.path, headers, via)
-    console.out.print(console.pairs(explain.story(call, refused)))
+    console.out.print(console.pairs(explain.explanation(call, refused)))
     return 0 if refused is None else 1
 
 
@@ -268,17 +265,17 @@ def _token(arguments: argparse.Namespace, config: ProcessConfig) -> int:
 
 
 def _notes(compiled: Snapshot, tenant: str, scopes: list[str]) -> Iterable[str]:
-    """What of a token nobody asks for, or nobody serves: it is valid all the same."""
+    """Warnings about a valid token: an unknown or disabled tenant, scopes that no route requires."""
     known = compiled.tenants.get(tenant)
     if known is None:
         yield f"the routing config has no tenant {tenant!r}{_near(tenant, compiled.tenants)}"
     elif known.disabled:
         yield f"the tenant {tenant!r} is disabled: its tokens are refused"
-    asked, collections = _asked(compiled.table.routes)
+    required, collections = _required_scopes(compiled.table.routes)
     for scope in scopes:
-        there = scope in asked or any(scope.startswith(f"{one}:") for one in collections)
+        there = scope in required or any(scope.startswith(f"{one}:") for one in collections)
         if not there and scope != ADMIN_SCOPE:
-            near = _near(scope, [*asked, ADMIN_SCOPE])
+            near = _near(scope, [*required, ADMIN_SCOPE])
             yield f"no route asks for the scope {scope!r}; a backend may{near}"
 
 
@@ -287,15 +284,15 @@ def _near(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-def _asked(routes: Iterable[Route[Any]]) -> tuple[set[str], set[str]]:
-    """The scopes that routes ask for, and those of them which count with a collection's name behind them."""
-    asked: set[str] = set()
+def _required_scopes(routes: Iterable[Route[Any]]) -> tuple[set[str], set[str]]:
+    """The scopes that routes require, and those of them that may be followed by a collection's name."""
+    required: set[str] = set()
     collections: set[str] = set()
     for route in routes:
         scopes = route.all_scopes()
-        asked |= scopes
+        required |= scopes
         collections |= scopes if route.by_collection else set()
-    return asked, collections
+    return required, collections
 
 
 def _schema(arguments: argparse.Namespace) -> int:
