@@ -69,7 +69,7 @@ _ENDING = 4.0  # seconds that each part may take at the end
 _BACKENDS_END = 14.0  # and the backends: they have 8 s themselves
 _LAST_LINES = 0.3  # seconds that the access log may take when the process ends at once
 _REOPENING = 5.0  # seconds that are waited for it
-_KEYS_POLL = 1.0  # seconds between two looks at the key file
+_KEYS_POLL = 1.0  # seconds between two checks of the key file
 _BACKEND_CODES = ("backend_", "store_unavailable")
 
 
@@ -128,8 +128,10 @@ class Gateway:
         self.feeds = Feeds(self.lifetimes)
         bodies, self.memory = Budget(config.body_memory), RequestMemory(config.memory)
         self.documents = Documents(self.store, self.feeds, bodies, self.admission.enter)
-        told, routing = (self._applied, self._refused), Path(config.routing)
-        self.live = LiveConfig(routing, self._target, self.sockets, *told, check_backends=self._own_addresses)
+        follow = self._applied, self._refused
+        self.live = LiveConfig(
+            Path(config.routing), self._target, self.sockets, *follow, check_backends=self._own_addresses
+        )
         self.life = Life(self._policies())
         slots = public_limits(interpreter.raise_nofile_limit())
         self.listener = Listener(self.life, slots, memory=self.memory)

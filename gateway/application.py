@@ -80,10 +80,10 @@ class GatewayApplication(asab.Application):
         self._process: process_metrics.ProcessMetrics | None = None
         self._admin_key = f"[admin] listen in {path}"
         self._reloads: set[asyncio.Task[None]] = set()
-        self._told = 0  # signals to stop
+        self._stop_signals = 0  # signals to stop
         self._forced_exit = signals.ForcedExit(self._leave_nothing)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):  # the last as nginx
-            self._hear(number, self._told_to_stop, self._count)
+            self._hear(number, self._on_stop_signal, self._count)
         self._hear(signal.SIGUSR1, self._on_usr1)
         self._hear(signal.SIGHUP, self._on_sighup)
 
@@ -108,7 +108,7 @@ class GatewayApplication(asab.Application):
             self._on_ready(self.gateway)
 
     def _admin_ports(self) -> list[socket.socket]:
-        """Raises ListenError: where these cannot be taken, it also tells of the public ones."""
+        """Raises ListenError: where these cannot be taken, it also names the public ones."""
         config = self.gateway.config
         try:
             return bind_all(config.admin, self._admin_key)
@@ -150,32 +150,33 @@ class GatewayApplication(asab.Application):
             self._process.close()  # ASAB waits three seconds for a task that is left
 
     def _hear(
-        self, number: int, told: Callable[[], None], at_once: Callable[[], None] = lambda: None
+        self, number: int, call: Callable[[], None], at_once: Callable[[], None] = lambda: None
     ) -> None:
         """Call this once for each signal of this number, in the event loop, in place of what ASAB does; and
         at_once before, in the signal's handler, whatever the loop does.
 
-        By Python's handlers and not by the loop's: uvloop's tells a signal twice that comes while another is
-        being told, and not at all, until the next one, what comes while the loop stands still.
+        By Python's handlers and not by the loop's: uvloop's delivers a signal twice that comes while
+        another is being delivered, and not at all, until the next one, what comes while the loop stands
+        still.
         """
 
         def handler(number: int, frame: object) -> None:
             at_once()
             if not self.Loop.is_closed():
-                self.Loop.call_soon_threadsafe(told)
+                self.Loop.call_soon_threadsafe(call)
 
         self.Loop.add_signal_handler(number, lambda: None)
         signal.signal(number, handler)
 
     def _count(self) -> None:
         """The second time: leave within a second, also when the loop stands still."""
-        self._told += 1
-        if self._told > 1:
+        self._stop_signals += 1
+        if self._stop_signals > 1:
             self._forced_exit.begin()
 
-    def _told_to_stop(self) -> None:
+    def _on_stop_signal(self) -> None:
         """The first time: drain. The second time: leave now, with nothing left running."""
-        if self._told > 1:
+        if self._stop_signals > 1:
             self.gateway.kill()
             self._leave_nothing()
             os._exit(1)
@@ -279,5 +280,5 @@ def run(
         code = 0  # told to stop before it was up
     finally:
         if not application.log.finish(application.Logging.RootLogger):
-            os._exit(code)  # all is done, and the usual way out would wait for who reads the log
+            os._exit(code)  # all is done, and the usual way out would wait for a slow reader of the log
     return code

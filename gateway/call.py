@@ -106,7 +106,7 @@ class ClientTunnel(ResponseWriter, Protocol):
 
 
 class Client(Protocol):
-    """The client's connection, as those see it who serve its call.
+    """The client's connection, as the code that serves its call sees it.
 
     transport: None once it is gone. writer: the response that is being written by callbacks, None when none
     is. tunnel: what the connection carries once it is no longer HTTP. writing_paused: what was written waits
@@ -157,7 +157,7 @@ class Content(Protocol):
         ...
 
     def fail(self, error: Exception) -> None:
-        """Who reads is told this, and nothing of it is read any more."""
+        """Its reader gets this error, and nothing of it is read any more."""
         ...
 
 
@@ -199,7 +199,7 @@ class Call:
     HTTP/1.0. keep_alive: its connection may go on after this.
     Found on the way, in this order: path and query (canonical path, query byte for byte), route, cors (the
     route's; of a 405 the path's), params (decoded), subpath (the path that the target sees), identity,
-    tenant, limit_fields (header fields for the answer that tell how the limits stand), held (the memory
+    tenant, limit_fields (header fields of the response that tell the status of limits), held (the memory
     of its body, where the target counts it), slice (its share of the event loop's time, where the target
     needs much). draining: whether the gateway is about to end. on_end: called once, when a call that
     `Target.try_serve` took is over.
@@ -312,7 +312,7 @@ class Call:
 
     @property
     def forwarded(self) -> Sequence[tuple[str, str]]:
-        """The X-Forwarded-* lines that count: those of a trusted proxy (see core/forwarding)."""
+        """The X-Forwarded-* lines that count: those of a trusted proxy (see core/policy/forwarding)."""
         said = self.head.forwarded
         return said if said and is_trusted(self.peer, self.snapshot.trusted) else ()
 

@@ -107,7 +107,7 @@ class Life:
     def serve(
         self, client: ClientConnection, request: Request, request_body: bytes, content: RequestStream | None
     ) -> None:
-        """One request, with all of its body or (content) with a stream of it: answer it at once, or by
+        """One request, with all of its body or (content) with a stream of it: respond at once, or by
         callbacks; else in a task."""
         call = self._call(client, request, request_body, content)
         response: web.StreamResponse | None = None
@@ -143,7 +143,7 @@ class Life:
         client.done(keep_alive=delivery.keep_alive)
 
     def _send(self, call: Call, client: ClientConnection, response: web.StreamResponse) -> None:
-        """Write an answer that has not left by itself. It says whether the connection ends with it."""
+        """Write a response that has not left by itself. It says whether the connection ends with it."""
         if isinstance(response, web.Response):
             if not (call.keep_alive and client.can_keep_alive) or call.waits_for_word:
                 response.force_close()
@@ -174,14 +174,14 @@ class Life:
             call = Call("", "", Head(), peer, self._policies.snapshot())
         call.status, call.code = error.status, error.code
         self._let_read(call, call.method)
-        with suppress(ClientLimit):  # it is answered already; the next one is refused
+        with suppress(ClientLimit):  # this one has its response already; the next one is refused
             self._policies.limit_client(call)
         self.observe(call)
         fields = cors.headers(call.cors, call.origin) if call.cors is not None else ()
         return reply.refusal(error, call.id, fields)
 
     def holder(self, request: Request, peer: str) -> str:
-        """Whose request it is, as far as that costs nothing: the tenant of a token that is known, else the
+        """The holder of a request, as far as that costs nothing: the tenant of a known token, else the
         client's address."""
         identity = self._policies.peek(request.head)
         if identity is not None:
@@ -232,13 +232,13 @@ class Life:
     def observe(self, call: Call) -> None:
         """The call has ended: it is counted and logged, once."""
         self.inside.discard(call)
-        with self._observing:  # its client has its answer, and may want the next one
+        with self._observing:  # its client has its response, and may want the next one
             self._policies.observe(call)
 
     def _abandoned(self, call: Call) -> web.StreamResponse:
         """What becomes of a call that was given up: its client left, or the time to drain is over."""
         if call.code != Draining.code:
-            call.status = 499  # the client left before its answer (nginx's word for it)
+            call.status = 499  # the client left before its response (nginx's word for it)
         elif not call.status:
             call.status = Draining.status
             if call.client is not None and call.client.transport is not None:

@@ -20,27 +20,28 @@ class SettingUnusable(OSError):
 
 @contextmanager
 def named_by(setting: str, conf: str, path: str) -> Iterator[None]:
-    """Errors in it are told with their setting. setting: as `[log] access`. conf: gateway.conf as the
+    """Errors in it name their setting. setting: as `[log] access`. conf: gateway.conf as the
     operator named it. path: what the setting says, as it was resolved.
 
     Raises SettingUnusable; FolderUnusable, KeysUnusable and StoreUnavailable stay what they are, and so does
-    an OSError of another class of ours (a folder in use). A ConfigRefused for the whole file gets the place.
+    an OSError of another class of ours (a folder in use). A ConfigRefused for the whole file gets the
+    setting's place.
     """
-    place = f"{setting} in {conf}"
+    where = f"{setting} in {conf}"
     try:
         yield
     except (FolderUnusable, KeysUnusable, StoreUnavailable) as error:
-        raise type(error)(f"{place}: {error}") from None
+        raise type(error)(f"{where}: {error}") from None
     except ConfigRefused as refused:
         items = [
-            p if p.path or p.line else replace(p, hint=f"{p.hint}; {place} names it")
+            p if p.path or p.line else replace(p, hint=f"{p.hint}; {where} names it")
             for p in refused.problems
         ]
         raise ConfigRefused(refused.path, items, transient=refused.transient) from None
     except OSError as error:
         if error.errno is None:
             if type(error) is OSError:
-                raise SettingUnusable(f"{place}: {error}") from None
+                raise SettingUnusable(f"{where}: {error}") from None
             raise
         shown = os.path.abspath(path)  # noqa: PTH100 - `..` is resolved, a link is not
-        raise SettingUnusable(f"{place}: {shown}: {'; '.join(explain(error))}") from None
+        raise SettingUnusable(f"{where}: {shown}: {'; '.join(explain(error))}") from None

@@ -57,9 +57,9 @@ def make(
 
 
 def _check_host(request: web.Request, hosts: Collection[str]) -> None:
-    """No foreign name: that of the Host, or of the target where HTTP/1.0 has no Host. Who names none (in
-    HTTP/1.0, or by an empty Host, RFC 9112 section 3.2) is no browser that was told that a name of its page's
-    is this machine. Raises BadRequest, Forbidden."""
+    """No foreign name: that of the Host, or of the target where HTTP/1.0 has no Host. A client that names
+    none (in HTTP/1.0, or by an empty Host, RFC 9112 section 3.2) is no browser that was told that a name of
+    its page's is this machine. Raises BadRequest, Forbidden."""
     values = request.headers.getall(hdrs.HOST, ())
     if len(values) != 1:
         raise BadRequest("A request has exactly one Host header.", close=True)
@@ -81,7 +81,7 @@ def _check_token(
 
 
 def problem(error: GatewayError) -> web.Response:
-    """The answer to a request that is refused."""
+    """The response to a request that is refused."""
     request_id = os.urandom(16).hex()
     response = web.Response(
         status=error.status,

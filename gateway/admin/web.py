@@ -86,7 +86,7 @@ class _Pages:
 
     async def config(self, request: web.Request) -> web.Response:
         """The live revision, and what was refused after it with all its problems; `?text`: its very text, but
-        for what looks like a secret in it (in a comment; no key of the config holds one)."""
+        for what resembles a secret in it (in a comment; no key of the config holds one)."""
         live = self._view.live
         if "text" not in request.query:
             return await _json(live.status())
@@ -111,7 +111,7 @@ class _Pages:
         return await _json({"backends": self._view.health.each_state()})
 
     async def admission(self, request: web.Request) -> web.Response:
-        """The seats of each backend, who waits for one, and who got none."""
+        """The seats of each backend, the requests that wait for one, and those that got none."""
         return await _json({"backends": Members(self._view.admission.each_state())})
 
 

@@ -1,1 +1,2 @@
-"""Who calls: the keys of issuers, and a cache of tokens that were verified with them."""
+"""Who calls: the authentication chain, the keys of issuers, and a cache of tokens that were verified with
+them."""

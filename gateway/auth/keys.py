@@ -34,7 +34,7 @@ Result = Literal["cached", "verified", "refused"]
 
 
 class KeysUnusable(Exception):
-    """The key file cannot be used; the text names the file, the reason and how to mend it."""
+    """The key file cannot be used; the text names the file, the reason and what to do."""
 
 
 class Keys:
@@ -93,7 +93,7 @@ class Keys:
         return True
 
     def known(self, token: str) -> Identity | None:
-        """Who a token that was verified before says is calling: a look, no signature. None for any other."""
+        """The identity of a token that was verified before; verifies no signature. None for any other."""
         identity = self._cache.get(token)
         if identity is not None:
             if identity.expires > self._now() - self.rule.leeway:
@@ -103,11 +103,11 @@ class Keys:
         return None
 
     def peek(self, token: str) -> Identity | None:
-        """As `known`, where nobody is let in by it: nothing is counted, and it may have expired."""
+        """As `known`, where no access follows from it: nothing is counted, and it may have expired."""
         return self._cache.get(token)
 
     def verify(self, token: str) -> Identity:
-        """Who the token says is calling. Raises Unauthenticated."""
+        """The identity that the token states. Raises Unauthenticated."""
         identity = self.known(token)
         if identity is not None:
             return identity

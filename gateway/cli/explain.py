@@ -281,7 +281,9 @@ def _identity(call: Call) -> Iterator[tuple[str, str]]:
     identity: Identity | None = call.identity
     if identity is not None:
         yield "token", f"subject {identity.subject}, scopes {identity.scope_text or 'none'}"
-        yield "tenant", identity.tenant.value
+        name = call.tenant.name if call.tenant is not None else ""
+        tenant = identity.tenant.value
+        yield "tenant", f"{tenant} ({name})" if name not in ("", tenant) else tenant
 
 
 def _limits(call: Call, route: Route[Any]) -> Iterator[tuple[str, str]]:

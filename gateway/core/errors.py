@@ -1,4 +1,4 @@
-"""Every error that the gateway itself answers with, and the one table error -> status.
+"""Every error that the gateway itself responds with, and the one table error -> status.
 
 Pure: values only. The edge turns an error into RFC 9457 problem+json; `code` is stable for clients,
 `detail` is written for the person who reads it and never holds a stack, an address, a secret or an echo
@@ -20,11 +20,11 @@ def whole_seconds(seconds: float) -> int:
     return math.ceil(seconds - ROUNDING)
 
 
-REALM = "gateway"  # of the challenge to who sends no token (RFC 9110 section 11.5)
+REALM = "gateway"  # of the challenge to a client that sends no token (RFC 9110 section 11.5)
 
 
 class GatewayError(Exception):
-    """The base of all answers that are errors of ours.
+    """The base of all responses that are errors of ours.
 
     detail: one sentence for a person. headers: extra response headers (Allow, Retry-After, ...).
     extra: RFC 9457 extension members. close: the connection cannot be used further.
@@ -60,6 +60,8 @@ class _Retryable(GatewayError):
 
 
 class BadRequest(GatewayError):
+    """The request breaks RFC 9112 or 9110, or a parameter of it is wrong."""
+
     status, code, title = 400, "bad_request", "Bad request"
 
 
@@ -75,15 +77,20 @@ class Unauthenticated(GatewayError):
 
 
 class Forbidden(GatewayError):
+    """The identity is known and may not do this."""
+
     status, code, title = 403, "forbidden", "Forbidden"
 
 
 class NoRoute(GatewayError):
+    """No route takes the path."""
+
     status, code, title = 404, "no_route", "No route"
 
 
 class NotFound(GatewayError):
-    """A document or collection that is not there, or is another tenant's: the same answer, byte for byte."""
+    """A document or collection that is not there, or is another tenant's: the same response, byte for
+    byte."""
 
     status, code, title = 404, "not_found", "Not found"
 
@@ -108,6 +115,8 @@ class RequestTimeout(GatewayError):
 
 
 class Conflict(GatewayError):
+    """The state of what is written to does not allow the write."""
+
     status, code, title = 409, "conflict", "Conflict"
 
 
@@ -136,26 +145,38 @@ class Gone(GatewayError):
 
 
 class PreconditionFailed(GatewayError):
+    """A precondition of the request does not hold (RFC 9110 section 13)."""
+
     status, code, title = 412, "precondition_failed", "Precondition failed"
 
 
 class BodyTooLarge(GatewayError):
+    """The body is larger than its route or its use allows."""
+
     status, code, title = 413, "body_too_large", "The request body is too large"
 
 
 class TargetTooLong(GatewayError):
+    """The request line is longer than the gateway reads."""
+
     status, code, title = 414, "target_too_long", "The request target is too long"
 
 
 class UnsupportedMediaType(GatewayError):
+    """The Content-Type or Content-Encoding is none that is taken here."""
+
     status, code, title = 415, "unsupported_media_type", "Unsupported media type"
 
 
 class ExpectationFailed(GatewayError):
+    """Expect holds something else than 100-continue."""
+
     status, code, title = 417, "expectation_failed", "Only Expect: 100-continue is understood"
 
 
 class Unprocessable(GatewayError):
+    """The content is well-formed and cannot be processed."""
+
     status, code, title = 422, "unprocessable", "The content cannot be processed"
 
 
@@ -195,22 +216,32 @@ class UpgradeRequired(GatewayError):
 
 
 class PreconditionRequired(GatewayError):
+    """The write needs If-Match or If-None-Match (RFC 6585 section 3)."""
+
     status, code, title = 428, "precondition_required", "A precondition is required"
 
 
 class HeadersTooLarge(GatewayError):
+    """The header section is larger than the gateway reads (RFC 6585 section 5)."""
+
     status, code, title = 431, "headers_too_large", "The request's header section is too large"
 
 
 class TenantLimit(_Retryable):
+    """The tenant is beyond a limit of its own."""
+
     status, code, title = 429, "tenant_limit", "The tenant's rate limit is exceeded"
 
 
 class ClientLimit(_Retryable):
+    """The client address is beyond its rate limit."""
+
     status, code, title = 429, "client_limit", "The client address's rate limit is exceeded"
 
 
 class TenantQueueFull(_Retryable):
+    """As many requests of the tenant wait for a backend as may."""
+
     status, code, title = 429, "tenant_queue_full", "The tenant's queue is full"
 
 
@@ -224,6 +255,8 @@ class BackendReset(GatewayError):
 
 
 class BackendMalformed(GatewayError):
+    """What the backend sent is not HTTP as RFC 9112 has it."""
+
     status, code, title = 502, "backend_malformed", "The backend's answer is not valid HTTP"
 
 
@@ -234,10 +267,14 @@ class BackendUnavailable(_Retryable):
 
 
 class BackendSaturated(_Retryable):
+    """No seat of the backend is free in time."""
+
     status, code, title = 503, "backend_saturated", "The backend is saturated"
 
 
 class BackendTimeout(GatewayError):
+    """The backend did not respond within the time of the route."""
+
     status, code, title = 504, "backend_timeout", "The backend did not answer in time"
 
 
@@ -249,10 +286,14 @@ class InternalError(GatewayError):
 
 
 class NotImplementedByGateway(GatewayError):
+    """A method or a coding that the gateway does not serve."""
+
     status, code, title = 501, "not_implemented", "Not implemented"
 
 
 class Draining(_Retryable):
+    """The time to drain was over before the response."""
+
     status, code, title = 503, "draining", "The gateway is shutting down"
 
 
@@ -263,6 +304,8 @@ class Saturated(_Retryable):
 
 
 class StoreUnavailable(_Retryable):
+    """The document store cannot be reached."""
+
     status, code, title = 503, "store_unavailable", "The document store is unavailable"
 
 
@@ -291,12 +334,14 @@ class NotSupportedByStore(GatewayError):
 
 
 class SpoolSaturated(_Retryable):
-    """Bodies and answers that wait for who is slower take all the room on disk for them."""
+    """Bodies and responses that wait for a slower peer take all the room on disk for them."""
 
     status, code, title = 503, "spool_saturated", "There is no room to buffer the request"
 
 
 class InsufficientStorage(GatewayError):
+    """There is no room on disk for what is to be written."""
+
     status, code, title = 507, "insufficient_storage", "Insufficient storage"
 
 
@@ -321,7 +366,7 @@ class QuotaExceeded(InsufficientStorage):
 def forget_traces(error: BaseException) -> None:
     """Breaks the reference cycles of an error that goes no further: its traceback names the frames that it
     came through, one of which holds the error, or a future with it. With it go what the frames hold,
-    documents of 9 MB, now, and not when the garbage collector looks."""
+    documents of 9 MB, now, and not when the garbage collector runs."""
     step: BaseException | None = error
     while step is not None:
         before, step.__context__ = step.__context__, None

@@ -44,7 +44,7 @@ class TenantId:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who is calling: the verified claims of a token. `expires` is in seconds since the epoch.
+    """The caller: the verified claims of a token. `expires` is in seconds since the epoch.
 
     `scope_text` is the claim as one header value, `lines` are the header lines that tell a backend who calls
     (every value was validated with the token). Both are built once per token and not per request.
@@ -59,8 +59,8 @@ class Identity:
     lines: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        who = f"X-Tenant: {self.tenant.value}\r\nX-Subject: {self.subject}\r\n"
-        lines = f"{who}X-Scopes: {self.scope_text}\r\n".encode("utf-8", "replace")
+        first = f"X-Tenant: {self.tenant.value}\r\nX-Subject: {self.subject}\r\n"
+        lines = f"{first}X-Scopes: {self.scope_text}\r\n".encode("utf-8", "replace")
         object.__setattr__(self, "lines", lines)
 
 
@@ -123,6 +123,7 @@ class Backend:
 
     @property
     def threaded(self) -> bool:
+        """Whether each request holds one of its threads."""
         return self.threads > 0
 
     @property
@@ -164,8 +165,8 @@ SMALL_FRAMES = Rate(1000.0, 5000)
 @dataclass(frozen=True, slots=True)
 class WebSocketRule:
     """What a WebSocket on a route may do. max_message: bytes, over all fragments. idle: seconds without a
-    sign of life. origins: whose pages may open one, besides those of the request's own host. frames: small
-    ones (see core.frames.SMALL), control frames among them, in each direction."""
+    sign of life. origins: those whose pages may open one, besides those of the request's own host. frames:
+    small ones (see core.frames.SMALL), control frames among them, in each direction."""
 
     max_message: int
     idle: float
@@ -181,7 +182,7 @@ class Route(Generic[T]):
     encoded_slash: whether `%2F` may stand in the path.
     strip: the leading part of the path that the target does not see. read_scopes / write_scopes /
     method_scopes: all of them are required of the token. websocket: None when the route has none. retry:
-    whether a request that may be is tried again. interim: whether interim answers pass. rate: for each
+    whether a request that may be is tried again. interim: whether interim responses pass. rate: for each
     tenant on this route (each client address on a public one). by_collection: the target asks for the
     scopes itself, of the collection (see core/policy/access.py); manage_scopes: for its settings.
     """

@@ -14,7 +14,7 @@ from typing import NoReturn
 from gateway.call import Call
 from gateway.core.errors import ClientLimit, GatewayError, TenantLimit
 from gateway.core.policy.client_address import client_key
-from gateway.core.policy.limits import Rate, Standing, fields, later, standing, take
+from gateway.core.policy.limits import LimitStatus, Rate, fields, later, limit_status, take
 from gateway.edge.response.cors import is_preflight
 from gateway.limits.quotas import DAY, Quotas
 
@@ -41,16 +41,18 @@ class Buckets:
         return len(self._buckets)
 
     def get(self, key: str) -> float | None:
+        """The bucket of a key, None for a full one."""
         return self._buckets.get(key)
 
     def put(self, key: str, bucket: float, now: float) -> None:
+        """Keep the bucket of a key that was taken from at `now`."""
         buckets = self._buckets
         if buckets.pop(key, None) is None:
             self._forget(now)
         buckets[key] = bucket
 
     def _forget(self, now: float) -> None:
-        """Two looks for each new key: more than enough to keep up with them."""
+        """Checks two old keys for each new one: more than enough to keep up with them."""
         for _ in range(2):
             oldest = next(iter(self._buckets), None)
             if oldest is None:
@@ -132,34 +134,34 @@ class Limits:
             bucket, wait = take(buckets.get(key), now, rate)
             if wait > 0:
                 buckets.put(key, bucket, now)  # nothing is taken, but a raised rate counts from now on
-                self._refuse(call, error, detail, standing(name, bucket, now, rate), wait)
+                self._refuse(call, error, detail, limit_status(name, bucket, now, rate), wait)
             taken.append((buckets, key, bucket, rate, name))
         if quota:
             used = self._quotas.used(tenant)
             if used >= quota:
                 wait = self._quotas.left_today
-                self._refuse(call, error, _QUOTA, Standing("quota", quota, DAY, 0, wait), wait)
+                self._refuse(call, error, _QUOTA, LimitStatus("quota", quota, DAY, 0, wait), wait)
             self._quotas.count(tenant)
         for buckets, key, bucket, _, _ in taken:
             buckets.put(key, bucket, now)
         form = call.snapshot.limits.fields
         if form != "none":
-            stand = [standing(name, bucket, now, rate) for _, _, bucket, rate, name in taken]
+            statuses = [limit_status(name, bucket, now, rate) for _, _, bucket, rate, name in taken]
             if quota:
-                stand.append(Standing("quota", quota, DAY, quota - used - 1, self._quotas.left_today))
-            call.limit_fields = fields(form, stand)
+                statuses.append(LimitStatus("quota", quota, DAY, quota - used - 1, self._quotas.left_today))
+            call.limit_fields = fields(form, statuses)
 
     def _refuse(
         self,
         call: Call,
         error: type[TenantLimit | ClientLimit],
         detail: str,
-        stands: Standing,
+        status: LimitStatus,
         wait: float,
     ) -> NoReturn:
-        """The error, with how the limit stands: its reset is the moment that Retry-After names."""
+        """The error, with the status of its limit: the reset is the moment that Retry-After names."""
         wait = later(wait, self._chance())
         refusal: GatewayError = error(detail, retry_after=wait)
         reset = float(refusal.headers["Retry-After"])
-        call.limit_fields = fields(call.snapshot.limits.fields, [stands._replace(left=0, reset=reset)])
+        call.limit_fields = fields(call.snapshot.limits.fields, [status._replace(left=0, reset=reset)])
         raise refusal

@@ -104,7 +104,7 @@ class AccessLog:
         time: when the head had arrived (RFC 3339, UTC). peer: the other end of the connection; client: whose
         request a trusted proxy says it is. path: in its canonical form, as it was matched; query: its own
         field, if asked for. address: the backend's that was tried last. ms_queue: waiting for a seat;
-        ms_backend: until its answer ended; ms_total: from the head to the end of the answer.
+        ms_backend: until its response ended; ms_total: from the head to the end of the response.
         """
         received = call.received_at
         second = int(received)
@@ -119,7 +119,7 @@ class AccessLog:
         # By hand, at less than half the cost of json.dumps; strings get the JSON encoder's own quoting.
         return (
             f'{{"time":"{self._second_text}.{int((received - second) * 1000):03d}Z","id":{quoted(call.id)}'
-            f'{self._who(call)},"method":{quoted(call.method)},"protocol":{_protocol(call)}'
+            f'{self._client(call)},"method":{quoted(call.method)},"protocol":{_protocol(call)}'
             f'{self._where(call)}'
             f',"tenant":{quoted(tenant_name) if tenant_name else "null"}'
             f',"subject":{quoted(identity.subject) if identity is not None else "null"}'
@@ -132,7 +132,7 @@ class AccessLog:
             f',"ms_total":{(time.perf_counter() - call.started) * 1000:.3f}}}\n'
         )
 
-    def _who(self, call: Call) -> str:
+    def _client(self, call: Call) -> str:
         """What the head says of the client: made once for all requests with the same head."""
         head = call.head
         trusted = call.snapshot.trusted if call.snapshot is not None else NOBODY

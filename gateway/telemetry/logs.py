@@ -62,14 +62,14 @@ class LogThread(QueueHandler):
         return record
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        """Never waits. What is dropped is told as soon as there is room again."""
+        """Never waits. What was dropped is reported as soon as there is room again."""
         if self._items.qsize() >= self._limit:
             self._dropped += 1
             return
         dropped, self._dropped = self._dropped, 0
         if dropped:
-            told = f"{dropped} lines of this log were dropped: whoever reads it was too slow"
-            self._items.put(logging.LogRecord(__name__, logging.WARNING, __file__, 0, told, None, None))
+            message = f"{dropped} lines of this log were dropped: whoever reads it was too slow"
+            self._items.put(logging.LogRecord(__name__, logging.WARNING, __file__, 0, message, None, None))
         self._items.put(record)
 
     def call(self, work: Callable[[], object]) -> None:

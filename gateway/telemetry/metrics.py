@@ -152,9 +152,11 @@ class Metrics:
         self._requests.keep(routes)
 
     def config_reload(self, result: Literal["applied", "refused"]) -> None:
+        """Count a change of the routing config."""
         self._reloads.add(result)
 
     def token(self, result: Literal["cached", "verified", "refused"]) -> None:
+        """Count a token that came with a request."""
         self._tokens.add(result)
 
     def backend_error(self, backend: str, code: str) -> None:
@@ -162,6 +164,7 @@ class Metrics:
         self._backend_errors.add(backend, code)
 
     def child_restarted(self, backend: str) -> None:
+        """Count a restart of a supervised backend."""
         self._restarts.add(backend)
 
     def backend_gauges(

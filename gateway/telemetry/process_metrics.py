@@ -55,6 +55,7 @@ class LoopLag:
         return max(self._late, default=0.0)
 
     def close(self) -> None:
+        """Stop measuring."""
         self._periodic.cancel()
 
     def _measure(self) -> None:
@@ -86,6 +87,7 @@ class ProcessMetrics:
         return "".join(_families(self._service.Storage.Metrics, self._service.Tags))
 
     def close(self) -> None:
+        """Stop measuring the event loop."""
         self._lag.close()
 
 

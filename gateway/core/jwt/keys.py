@@ -46,7 +46,7 @@ _quotable = re.compile(r"[A-Za-z0-9+._-]{1,24}", re.ASCII).fullmatch
 
 
 class KeySetError(ValueError):
-    """A key set that cannot be used; the text says which key, why and how to mend it, never its value."""
+    """A key set that cannot be used; the text says which key, why and what to do, never its value."""
 
 
 class _Unusable(Exception):

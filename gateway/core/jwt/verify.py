@@ -3,8 +3,8 @@
 The algorithm is never the token's choice: it must be pinned, and one that the key may do. A token has one
 spelling: each part is canonical base64url without padding (RFC 7515 section 2), and header and claims are
 objects of strict JSON without a member twice (RFC 8725 section 2.4), so that nobody reads another token than
-we do, and who has one token cannot make many of it for the cache of verified tokens. (An ECDSA signature has
-a mirror image, so such a token has two.)
+we do, and a client that has one token cannot make many of it for the cache of verified tokens. (An ECDSA
+signature has a mirror image, so such a token has two.)
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def bearer(values: Sequence[str]) -> str:
 
 
 def verify(token: str, keys: KeySet, rule: TokenRule, now: float) -> Identity:
-    """Who the token says is calling. Raises Unauthenticated with the reason, never with the token."""
+    """The identity that the token states. Raises Unauthenticated with the reason, never with the token."""
     parts = token.split(".")
     if len(parts) != 3 or not token.isascii():
         raise Unauthenticated(_NO_TOKEN)

@@ -60,6 +60,7 @@ class Budget:
         return True
 
     def give_back(self, tenant: str, size: int) -> None:
+        """Return `size` bytes that the tenant holds."""
         if size:
             self.used -= size
             decrement(self._held, tenant, size)

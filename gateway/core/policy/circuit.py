@@ -14,8 +14,9 @@ from typing import Literal
 State = Literal["closed", "open", "half-open"]
 Failure = Literal["connect", "reset", "malformed", "timeout", "status", "probe"]
 
-# How much a failure counts towards 1. Who refuses connections is away for sure; an exchange may break because
-# of its request; a view that takes too long says little of the others. `probe` counts by the rule's fall.
+# How much a failure counts towards 1. An address that refuses connections is away for sure; an exchange may
+# break because of its request; a view that takes too long says little of the others. `probe` counts by the
+# rule's fall.
 _WEIGHTS: dict[Failure, float] = {
     "connect": 1 / 3,
     "reset": 1 / 5,
@@ -33,7 +34,7 @@ _STEADY = 10.0  # seconds closed after which an opening counts as the first one 
 class HealthRule:
     """How a backend's addresses are judged. path: what a probe asks for, "" for no probes; host: its Host.
     interval and timeout: seconds. rise and fall: probes in a row that close and open a circuit. expect: the
-    statuses of a good one. server_errors: whether an answer of 5xx to a request is a failure."""
+    statuses of a good one. server_errors: whether a response of 5xx to a request is a failure."""
 
     path: str = ""
     host: str = "localhost"
@@ -45,6 +46,7 @@ class HealthRule:
     server_errors: bool = False
 
     def expects(self, status: int) -> bool:
+        """Whether a probe with this status succeeded."""
         return any(low <= status <= high for low, high in self.expect)
 
 
@@ -96,22 +98,22 @@ class Circuit:
             return True
         return self.state == "open" and not self.rule.path and now >= self.retry_at
 
-    def begin_trial(self, who: object, now: float) -> bool:
+    def begin_trial(self, holder: object, now: float) -> bool:
         """The trial is his now, if it is due and nobody has it."""
         if self.state != "open" or now < self.retry_at:
             return False
-        self._trial = who
+        self._trial = holder
         return self._become("half-open", now)
 
-    def left(self, who: object, now: float, chance: float) -> bool:
+    def left(self, holder: object, now: float, chance: float) -> bool:
         """His trial, if it is his, ended without a verdict: the next one is due after the same pause."""
-        if self.state != "half-open" or self._trial is not who:
+        if self.state != "half-open" or self._trial is not holder:
             return False
         self.retry_at = now + self._pause(chance)
         return self._become("open", now)
 
     def succeeded(self, now: float) -> bool:
-        """A request was answered."""
+        """A response to a request came."""
         self.heard = True
         if self.state == "closed":
             self._clear()
@@ -158,6 +160,7 @@ class Circuit:
         self._probe_at = now + self.rule.interval
 
     def probe_succeeded(self, now: float, chance: float) -> bool:
+        """Gives whether the circuit changed its state. chance: random, 0 to 1."""
         if self.state == "closed":
             self._clear()
             return False

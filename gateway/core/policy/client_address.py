@@ -1,4 +1,4 @@
-"""Whose address a request comes from, when a limit is to be kept for each client."""
+"""The address of the client of a request, where a limit is to be kept for each client."""
 
 from __future__ import annotations
 

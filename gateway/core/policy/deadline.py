@@ -37,8 +37,8 @@ class BodyAllowance:
     A leaky bucket: it begins with BODY_GRACE, each byte adds the time that it may take at `rate` bytes a
     second, waiting uses it up, and it holds `patience` seconds at most. So a body that stands still is given
     up after `patience`, one that drips when its grace is used up, and no fast beginning pays for a drip
-    without end. Only the time in which the next bytes are waited for counts: who is held back by us (a
-    backend that takes no more, a disk) is not slow. rate: 0 leaves the patience alone.
+    without end. Only the time in which the next bytes are waited for counts: a client that is held back by
+    us (a backend that takes no more, a disk) is not slow. rate: 0 leaves the patience alone.
     """
 
     __slots__ = ("_patience", "_rate", "left")

@@ -1,4 +1,4 @@
-"""How many bytes of temporary files there may be: request bodies and answers that wait for who is slower.
+"""How many bytes of temporary files there may be: request bodies and responses that wait for a slower peer.
 
 No number for each tenant would be right: a small one wastes the disk, a large one lets a few tenants fill it.
 So a tenant may hold as much as is still free (dynamic thresholds, as in shared switch buffers; Choudhury and
@@ -46,6 +46,7 @@ class DiskBudget:
         return held > 0 and held * len(self._held) >= self.used
 
     def give_back(self, key: str, size: int) -> None:
+        """Return `size` bytes that the key holds."""
         if size:
             self.used -= size
             decrement(self._held, key, size)

@@ -26,7 +26,7 @@ _PORTS = {"http": 80, "https": 443}
 _port = re.compile(r"[0-9]{1,5}", re.ASCII).fullmatch
 _MAX_PREFIX = 512  # characters: a page of ours may hold it many times
 # It becomes the start of addresses that we and the backends write: `//` at its start would be another host's.
-# An encoded slash, backslash, dot, NUL or line break would be another path to who decodes it.
+# An encoded slash, backslash, dot, NUL or line break would be another path to a reader that decodes it.
 _prefix = re.compile(
     r"(?:/(?!\.{1,2}(?:/|$))(?:[A-Za-z0-9._~!$&'()*+;=:@-]|%(?!00|0[ADad]|2[EFef]|5[Cc])[0-9A-Fa-f]{2})+)+",
     re.ASCII,
@@ -37,7 +37,8 @@ def chain(peer: str, said: Said, trusted: TrustedProxies) -> list[str]:
     """The addresses that the request came through, from the client to the peer ("" for a unix socket).
 
     The client is the rightmost of X-Forwarded-For that is not a trusted proxy's: all to the left of it is the
-    client's own word, and left out. An entry that is no address ends the search at who passed it on.
+    client's own word, and left out. An entry that is no address ends the search at the proxy that passed it
+    on.
     """
     found = [plain(peer)]
     if not said:

@@ -29,7 +29,7 @@ class Rate:
 @dataclass(frozen=True, slots=True)
 class LimitRules:
     """What holds for all tenants. client: for each client address, of calls whose token was not verified
-    before. fields: the form in which answers tell how the limits stand."""
+    before. fields: the form in which responses tell the status of limits."""
 
     client: Rate | None = None
     fields: FieldsForm = "none"
@@ -38,9 +38,9 @@ class LimitRules:
 NO_LIMITS = LimitRules()
 
 
-class Standing(NamedTuple):
-    """How one limit stands. quota: so many in `window` seconds. left: so many more now. reset: seconds until
-    all of it is there again; of a limit that refuses, until it takes the next one."""
+class LimitStatus(NamedTuple):
+    """What is left of one limit. quota: so many in `window` seconds. left: so many more now. reset: seconds
+    until all of it is there again; of a limit that refuses, until it takes the next one."""
 
     name: str
     quota: int
@@ -65,7 +65,7 @@ def take(bucket: float | None, now: float, rate: Rate) -> tuple[float, float]:
 
 
 class Pace:
-    """A rate that is looked at behind what was done: whoever went beyond it stops, or waits."""
+    """A rate that is checked after the work was done: a caller that went beyond it stops, or waits."""
 
     __slots__ = ("_arrival", "_rate")
 
@@ -81,12 +81,12 @@ class Pace:
         return max(0.0, self._arrival - now - self._rate.burst * each)
 
 
-def standing(name: str, bucket: float, now: float, rate: Rate) -> Standing:
-    """How a bucket stands at `now`."""
+def limit_status(name: str, bucket: float, now: float, rate: Rate) -> LimitStatus:
+    """The status of a rate limit whose bucket is `bucket` at `now` (seconds)."""
     used = max(0.0, bucket - now)
     left = math.floor(rate.burst - used * rate.per_second + ROUNDING)
     window = max(1, whole_seconds(rate.burst / rate.per_second))
-    return Standing(name, rate.burst, window, max(0, left), used)
+    return LimitStatus(name, rate.burst, window, max(0, left), used)
 
 
 def later(wait: float, chance: float) -> float:
@@ -95,19 +95,19 @@ def later(wait: float, chance: float) -> float:
     return wait + chance * max(1.0, min(wait * 0.25, _MAX_JITTER))
 
 
-def fields(form: FieldsForm, standings: Sequence[Standing]) -> Fields:
-    """The header fields that tell how limits stand.
+def fields(form: FieldsForm, statuses: Sequence[LimitStatus]) -> Fields:
+    """The header fields of a response that tell the status of limits.
 
     draft: draft-ietf-httpapi-ratelimit-headers-10, all of them. legacy: X-RateLimit-*, the one with the
     least left; its reset is in seconds from now.
     """
-    if form == "none" or not standings:
+    if form == "none" or not statuses:
         return ()
     if form == "draft":
-        policies = ", ".join(f'"{s.name}";q={s.quota};w={s.window}' for s in standings)
-        state = ", ".join(f'"{s.name}";r={s.left};t={whole_seconds(s.reset)}' for s in standings)
+        policies = ", ".join(f'"{s.name}";q={s.quota};w={s.window}' for s in statuses)
+        state = ", ".join(f'"{s.name}";r={s.left};t={whole_seconds(s.reset)}' for s in statuses)
         return ("RateLimit-Policy", policies), ("RateLimit", state)
-    least = min(standings, key=lambda s: (s.left, -s.reset))
+    least = min(statuses, key=lambda s: (s.left, -s.reset))
     return (
         ("X-RateLimit-Limit", str(least.quota)),
         ("X-RateLimit-Remaining", str(least.left)),
