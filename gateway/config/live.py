@@ -172,7 +172,7 @@ class LiveConfig:
         """Load the file now, off the loop, even while it changes. True when the live snapshot is that of the
         file.
 
-        An exception that nobody expected is logged and refuses the file; the watch goes on.
+        An unexpected exception is logged and refuses the file; the watch continues.
         """
         async with self._lock:
             with Boundary(f"loading {self.path}"):
