@@ -110,7 +110,7 @@ class Spools:
     """The room on disk for all bodies and responses. size: bytes."""
 
     def __init__(self, size: int = DEFAULT_SIZE) -> None:
-        about = "Bodies and answers that found no room on disk: refused, or the backend had to wait."
+        about = "Bodies and responses that found no room on disk: refused, or the backend had to wait."
         self.refused = Counter("gateway_spool_refused", about)
         self.refused.add(amount=0)
         self.budget = DiskBudget(size, self.refused.add)
@@ -121,8 +121,8 @@ class Spools:
 
     def instruments(self) -> Iterable[Instrument]:
         """For /metrics."""
-        used = "Bytes of temporary files that bodies and answers take."
-        most = "Bytes of temporary files that bodies and answers may take."
+        used = "Bytes of temporary files that bodies and responses take."
+        most = "Bytes of temporary files that bodies and responses may take."
         yield Gauge("gateway_spool_bytes", used, lambda: {(): self.budget.used})
         yield Gauge("gateway_spool_limit_bytes", most, lambda: {(): self.budget.total})
         yield self.refused
@@ -177,7 +177,7 @@ class Spool:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body again, in pieces, as often as it is asked for. Raises InternalError when the disk does not
-        give it back: whoever sent it is not at fault, and more room would not help."""
+        give it back: its client is not at fault, and more room would not help."""
         if self.small:
             yield self.small
             return

@@ -252,7 +252,7 @@ class Relay:
         outbox, client = self._outbox, self._client
         while outbox is not None and client.transport is not None and not client.writing_paused:
             if outbox.failed is not None:
-                L.error("The buffered answer of request %s cannot be read: %s", self.call.id, outbox.failed)
+                L.error("The buffered response of request %s cannot be read: %s", self.call.id, outbox.failed)
                 self.error = InternalError()
                 self.cut()
                 self.client_lost()
