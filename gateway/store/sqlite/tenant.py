@@ -89,7 +89,10 @@ class SQLiteTenantStore(DocumentWrites):
 
     async def read(self, collection: str, identifier: str) -> Document:
         """See port.TenantStore.read."""
-        document = await self._services.reads.read(self._name, collection, identifier, self._weight)
+        document = self.read_now(collection, identifier)
+        if document is None:
+            reads = self._services.reads
+            document = await reads.read_in_thread(self._name, collection, identifier, self._weight)
         if document is None:
             raise NotFound()
         return document
@@ -214,12 +217,10 @@ class SQLiteTenantStore(DocumentWrites):
 
     # --- writing ---
 
-    async def _write(
+    def _write(
         self, collection: str, write: Write, idempotency: IdempotencyKey | None
-    ) -> Written | None:
-        operation = operations.operation(collection, write)
-        written: Written | None = await self._run(collection, operation, idempotency)
-        return written
+    ) -> Coroutine[Any, Any, Written | None]:  # what _run gives, without one more coroutine around it
+        return self._run(collection, operations.operation(collection, write), idempotency)
 
     async def _run(
         self,

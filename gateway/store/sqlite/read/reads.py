@@ -254,12 +254,10 @@ class Reads:
                 return False, None
             raise self._failure(error, file) from None
 
-    async def read(self, name: str, collection: str, identifier: str, weight: float) -> Document | None:
-        """A document, on the event loop where that settles it, and else in a reader thread. Raises as query
-        does."""
-        settled, document = self.read_inline(name, collection, identifier)
-        if settled:
-            return document
+    async def read_in_thread(
+        self, name: str, collection: str, identifier: str, weight: float
+    ) -> Document | None:
+        """A document, where read_inline does not settle it. Raises as query does."""
         now = instants.now()
         return await self.query(
             name, lambda connection: documents.read(connection, collection, identifier, now), weight
