@@ -102,7 +102,9 @@ class ResponseWriter(Protocol):
 class ClientTunnel(ResponseWriter, Protocol):
     """What a connection carries that is no longer HTTP. It gets all bytes that the client sends."""
 
-    def from_client(self, data: bytes) -> None: ...
+    def from_client(self, data: bytes) -> None:
+        """Bytes that the client sent."""
+        ...
 
 
 class Client(Protocol):

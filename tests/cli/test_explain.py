@@ -231,3 +231,19 @@ def test_a_header_with_a_line_break_is_not_taken_for_two(tmp_path: Path, line: s
     with pytest.raises(ValueError, match="line break"):
         headers = explain.parse_headers([line], None)
         explain.run(compiled, Keys(tmp_path / "none", harness.RULE), "GET", "/", headers)
+
+
+async def test_it_shows_the_display_name_of_the_tenant(tmp_path: Path) -> None:
+    tenants = {"acme": {"name": "Acme Corporation"}, "globex": {}}
+    data = harness.routing([harness.route("own", "documents", scopes=OPEN)], tenants=tenants)
+    async with harness.running(tmp_path, data) as gateway:
+        keys = Keys(Path(gateway.config.keys), harness.RULE)
+        keys.load()
+        for tenant, shown in (("acme", "acme (Acme Corporation)"), ("globex", "globex")):
+            headers = CIMultiDictProxy(CIMultiDict(harness.bearer(gateway, tenant)))
+            run = explain.run, gateway.live.current, keys, "PATCH", "/own/", headers
+            call, refused = await asyncio.to_thread(*run)
+            assert dict(explain.explanation(call, refused))["tenant"] == shown
+
+
+OPEN: dict[str, list[str]] = {"read": [], "write": [], "manage": []}
