@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from time import monotonic, perf_counter, time
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.admission.admission import Admission
 from gateway.auth.chain import AuthenticationChain
@@ -71,6 +71,15 @@ _LAST_LINES = 0.3  # seconds that the access log may take when the process ends 
 _REOPENING = 5.0  # seconds that are waited for it
 _KEYS_POLL = 1.0  # seconds between two checks of the key file
 _BACKEND_CODES = ("backend_", "store_unavailable")
+
+
+class _DrainStep(NamedTuple):
+    """One step of the drain. name: for the log, of one that may hang. seconds: after which it is left then,
+    0.0 for no limit."""
+
+    end: Callable[[], Awaitable[None] | None]
+    name: str = ""
+    seconds: float = 0.0
 
 
 class Gateway:
@@ -217,22 +226,22 @@ class Gateway:
     async def drain(self) -> None:
         """Refuse readiness, finish what is in flight, stop the backends, close the store."""
         self.draining = self.metrics.draining = True
-        steps: tuple[tuple[str, float, Callable[[], Awaitable[None] | None]], ...] = (
-            ("", 0.0, self._end_clients),
-            ("", 0.0, self._lose_calls),
-            ("what is done beside the requests", _ENDING, self._end_tasks),
-            ("a backend", _BACKENDS_END, self.supervisor.stop),
-            ("", 0.0, self.probes.close),
-            ("", 0.0, self.pools.close),
-            ("the file of the quotas", _ENDING, self.quotas.close),
-            ("the document store", _ENDING, self.store.close),
-            ("the worker processes", _ENDING, self.pool.close),
-            ("", 0.0, self.access_log.close),
+        steps = (
+            _DrainStep(self._end_clients),
+            _DrainStep(self._lose_calls),
+            _DrainStep(self._end_tasks, "what is done beside the requests", _ENDING),
+            _DrainStep(self.supervisor.stop, "a backend", _BACKENDS_END),
+            _DrainStep(self.probes.close),
+            _DrainStep(self.pools.close),
+            _DrainStep(self.quotas.close, "the file of the quotas", _ENDING),
+            _DrainStep(self.store.close, "the document store", _ENDING),
+            _DrainStep(self.pool.close, "the worker processes", _ENDING),
+            _DrainStep(self.access_log.close),
         )
-        for what, seconds, end in steps:
+        for step in steps:
             with self._ending:  # one that fails must not leave the others open, or a backend running
-                if (waits := end()) is not None:
-                    await _at_most(seconds, what, waits)
+                if (waits := step.end()) is not None:
+                    await _at_most(step.seconds, step.name, waits)
         self.supervisor.kill()  # nothing, unless its end failed or hung
         if self._lock is not None:
             self._lock.release()
