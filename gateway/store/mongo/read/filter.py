@@ -12,44 +12,24 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.store.filter.nodes import (
-    CREATED,
-    ID,
-    ITSELF,
-    MODIFIED,
-    And,
-    Compare,
-    Condition,
-    ElemMatch,
-    Eq,
-    Exists,
-    In,
-    Mod,
-    Node,
-    Not,
-    Or,
-    Path,
-    Size,
-    Text,
-    Type,
-)
+from gateway.store.filter import nodes
 from gateway.store.mongo.read import keys as mongo_keys
 from gateway.store.mongo.rows import Ordered
 
 Query = dict[str, Any]
-Indexes = Mapping[Path, Ordered]
+Indexes = Mapping[nodes.Path, Ordered]
 
-_OWN = {ID: "id", CREATED: "cr", MODIFIED: "mo"}
+_OWN = {nodes.ID: "id", nodes.CREATED: "cr", nodes.MODIFIED: "mo"}
 _MAX_ENTRIES = 200  # values of an $in that are looked up in an index
 
 
-def narrow(node: Node, indexes: Indexes, prefix: Path = ()) -> Query | None:
+def narrow(node: nodes.Node, indexes: Indexes, prefix: nodes.Path = ()) -> Query | None:
     """A query that every match fulfils; None: no condition is known. indexes: those that can be used."""
-    if isinstance(node, And):
+    if isinstance(node, nodes.And):
         found = [narrow(inner, indexes, prefix) for inner in node.nodes]
         known = [part for part in found if part is not None]
         return {"$and": known} if known else None
-    if isinstance(node, Or):
+    if isinstance(node, nodes.Or):
         parts = []
         for inner in node.nodes:
             part = narrow(inner, indexes, prefix)
@@ -57,13 +37,13 @@ def narrow(node: Node, indexes: Indexes, prefix: Path = ()) -> Query | None:
                 return None
             parts.append(part)
         return {"$or": parts} if parts else {"_id": {"$in": []}}
-    if isinstance(node, Not):
+    if isinstance(node, nodes.Not):
         return None
     if not prefix and node.path in _OWN:
         return _own(node, _OWN[node.path])
     path = prefix + node.path
-    if isinstance(node, ElemMatch):
-        inside = None if node.path == ITSELF else narrow(node.node, indexes, path)
+    if isinstance(node, nodes.ElemMatch):
+        inside = None if node.path == nodes.ITSELF else narrow(node.node, indexes, path)
         return _both(_typed(path, "array"), inside)
     if path in indexes:
         return _both(_entry(node, indexes[path].token), _member(node, path))
@@ -76,31 +56,31 @@ def _both(left: Query | None, right: Query | None) -> Query | None:
     return {"$and": [left, right]}
 
 
-def _own(node: Condition, name: str) -> Query | None:
+def _own(node: nodes.Condition, name: str) -> Query | None:
     """A condition on the id or an instant: never an array, never missing."""
     match node:
-        case Eq(_, value):
+        case nodes.Eq(_, value):
             return {name: {"$eq": value}} if _plain(value) else {"_id": {"$in": []}}
-        case In(_, values):
+        case nodes.In(_, values):
             return {name: {"$in": [value for value in values if _plain(value)]}}
-        case Compare(_, op, value) if isinstance(value, str) == (name == "id"):
+        case nodes.Compare(_, op, value) if isinstance(value, str) == (name == "id"):
             return {name: {f"${op}": value}}
-        case Compare():
+        case nodes.Compare():
             return {"_id": {"$in": []}}
     return None
 
 
-def _entry(node: Condition, token: str) -> Query | None:
+def _entry(node: nodes.Condition, token: str) -> Query | None:
     """A condition on the entries of a declared index."""
     match node:
-        case Eq(_, value):
+        case nodes.Eq(_, value):
             return _has(token, mongo_keys.equal_to(value))
-        case In(_, values):
+        case nodes.In(_, values):
             keys = sorted({mongo_keys.equal_to(value) for value in values})
             return {"$or": [_has(token, key) for key in keys]} if len(keys) <= _MAX_ENTRIES else None
-        case Compare():
+        case nodes.Compare():
             return _has(token, mongo_keys.between(node))
-        case Text(_, "prefix", text):
+        case nodes.Text(_, "prefix", text):
             return _has(token, mongo_keys.beginning_with(text))
     return None
 
@@ -109,28 +89,28 @@ def _has(token: str, value: Any) -> Query:
     return {"ix": {"$elemMatch": {"n": token, "v": value}}}
 
 
-def _member(node: Condition, path: Path) -> Query | None:
+def _member(node: nodes.Condition, path: nodes.Path) -> Query | None:
     """A condition on the client's members, where BSON is known to see at least what the matcher sees."""
     name = _name(path)
     match node:
-        case Eq(_, value):
+        case nodes.Eq(_, value):
             return {name: {"$eq": value}} if _plain(value) else _typed_as(value, path)
-        case In(_, values):
+        case nodes.In(_, values):
             return {name: {"$in": list(values)}} if all(map(_plain, values)) else None
-        case Compare(_, op, value):
+        case nodes.Compare(_, op, value):
             return {name: {f"${op}": value}}
-        case Exists():
+        case nodes.Exists():
             return {name: {"$exists": True}}
-        case Size(_, count) if node.path != ITSELF:  # of an element it is not the size of what holds it
+        case nodes.Size(_, count) if node.path != nodes.ITSELF:  # not of an element
             return {name: {"$size": count}}
-        case Mod():
+        case nodes.Mod():
             return _typed(path, "number")
-        case Text(_, "regex", _):
+        case nodes.Text(_, "regex", _):
             return _typed(path, "string")
-        case Text(_, kind, text):
+        case nodes.Text(_, kind, text):
             literal = re.escape(text)
             return {name: {"$regex": f"^{literal}" if kind == "prefix" else literal}}
-        case Type(_, names):
+        case nodes.Type(_, names):
             return {"$or": [_typed(path, kind) for kind in sorted(names)]}
     return None
 
@@ -139,16 +119,16 @@ def _plain(value: Any) -> bool:
     return isinstance(value, str | int | float)
 
 
-def _typed_as(value: Any, path: Path) -> Query | None:
+def _typed_as(value: Any, path: nodes.Path) -> Query | None:
     """For null: nothing, because what is missing behind an array is a case of its own in each server."""
     if value is None:
         return None
     return _typed(path, "object" if isinstance(value, dict) else "array")
 
 
-def _typed(path: Path, kind: str) -> Query:
+def _typed(path: nodes.Path, kind: str) -> Query:
     return {_name(path): {"$type": kind}}
 
 
-def _name(path: Path) -> str:
+def _name(path: nodes.Path) -> str:
     return ".".join(("d", *path))
