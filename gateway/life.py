@@ -112,7 +112,7 @@ class Life:
         call = self._call(client, request, request_body, content)
         response: web.StreamResponse | None = None
         with ErrorBoundary(call) as boundary:
-            if cors.is_preflight(call):
+            if call.method == "OPTIONS" and cors.is_preflight(call):
                 response = self._preflight(call)
             elif self.begin(call):
                 if call.route is None:
@@ -266,7 +266,8 @@ class Life:
             self._policies.limit_client(call)
         elif route.public:
             self._policies.limit_client(call)
-            body.check(call)
+            if call.head.length > 0 or call.head.codings or call.head.expect:
+                body.check(call)
         else:
             identity = self._policies.try_authenticate(call)
             if identity is None:
@@ -283,7 +284,8 @@ class Life:
         call.tenant = tenancy.resolve(identity, call.snapshot.tenants, named)
         access.require(route, call.method, identity)
         self._policies.limit(call)
-        body.check(call)
+        if call.head.length > 0 or call.head.codings or call.head.expect:  # most are GETs, and have none
+            body.check(call)
 
     def _count_refused(self, call: Call) -> None:
         """What is refused before anybody is asked for a token (no such path, no such method, a bad request)
