@@ -15,9 +15,10 @@ import pytest
 from rich.console import Console
 
 from gateway.config.live import compile_text
+from tests.bench import admission_cost
 from tests.bench.load import open as open_load
 from tests.bench.load.open import Answer, Seen, Stream
-from tests.bench.parts import admission, admission_cost
+from tests.bench.parts import admission
 from tests.bench.parts.admission import CASES, Case
 from tests.bench.reports import admission as report_admission
 from tests.bench.reports import admission_plot

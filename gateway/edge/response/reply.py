@@ -8,7 +8,6 @@ import json as jsonlib
 import socket
 import struct
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from aiohttp import hdrs, web
 
@@ -17,13 +16,6 @@ from gateway.core.errors import GatewayError
 from gateway.edge.response.head import direct_head, own_head, refusal_head
 
 PROBLEM_TYPE = "application/problem+json"
-
-
-def json(call: Call, status: int, body: Any, headers: Mapping[str, str] | None = None) -> web.Response:
-    """A response with a JSON body, compact, UTF-8."""
-    raw = jsonlib.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-    response = web.Response(status=status, body=raw, content_type="application/json", headers=headers)
-    return response
 
 
 def empty(status: int, headers: Mapping[str, str] | None = None) -> web.Response:

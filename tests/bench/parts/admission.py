@@ -13,12 +13,12 @@ from typing import Any
 
 import yaml
 
-from tests.bench import machine
+from tests.bench import admission_cost, machine
 from tests.bench.load import closed
 from tests.bench.load.closed import quantile
 from tests.bench.load.open import Answer, Seen, Stream
 from tests.bench.load.open import run as play
-from tests.bench.parts import admission_cost, shields
+from tests.bench.parts import shields
 from tests.bench.reports import admission_plot
 from tests.bench.reports.bars import bar
 from tests.bench.sites import contenders
