@@ -18,7 +18,7 @@ from gateway.core.counts import decrement
 from gateway.core.errors import BackendUnavailable, GatewayError, TenantLimit
 from gateway.core.model import Address, Backend, Tenant
 from gateway.core.openmetrics import Instrument
-from gateway.core.policy.limits import later
+from gateway.core.policy.limits import with_jitter
 from gateway.runtime.periodic import Boundary, PeriodicTask
 
 __all__ = ["Admission", "Seat"]
@@ -138,7 +138,7 @@ class Admission:
         """Count a call to documents, which needs no seat, of a tenant with a `concurrency`. Returns what is
         to be called at its end. Raises TenantLimit."""
         if self._calls.get(tenant.id.value, 0) >= tenant.concurrency:
-            raise TenantLimit(_over_concurrency(tenant), retry_after=later(1.0, self._random()))
+            raise TenantLimit(_over_concurrency(tenant), retry_after=with_jitter(1.0, self._random()))
         return self._count_call(tenant.id.value)
 
     def _check_limit(self, tenant: Tenant, queue: BackendQueue) -> None:

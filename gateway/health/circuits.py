@@ -13,7 +13,7 @@ from gateway.core.errors import BackendUnavailable
 from gateway.core.model import Address, Backend
 from gateway.core.openmetrics import Counter, Gauge, Instrument
 from gateway.core.policy.circuit import Circuit, Failure
-from gateway.core.policy.limits import later
+from gateway.core.policy.limits import with_jitter
 
 L = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class Health:
         now = self._now()
         circuits = [self._broken[a.text] for a in backend.addresses if a.text in self._broken]
         wait = min((circuit.retry_at - now for circuit in circuits), default=0.0)
-        retry_after = later(max(0.0, wait), self._chance())
+        retry_after = with_jitter(max(0.0, wait), self._chance())
         return BackendUnavailable("No address of the backend is healthy.", retry_after=retry_after)
 
     # --- probes ---

@@ -14,7 +14,7 @@ from typing import NoReturn
 from gateway.call import Call
 from gateway.core.errors import ClientLimit, GatewayError, TenantLimit
 from gateway.core.policy.client_address import client_key
-from gateway.core.policy.limits import LimitStatus, Rate, fields, later, limit_status, take
+from gateway.core.policy.limits import LimitStatus, Rate, fields, limit_status, take, with_jitter
 from gateway.edge.response.cors import is_preflight
 from gateway.limits.quotas import DAY, Quotas
 
@@ -160,7 +160,7 @@ class Limits:
         wait: float,
     ) -> NoReturn:
         """The error, with the status of its limit: the reset is the moment that Retry-After names."""
-        wait = later(wait, self._chance())
+        wait = with_jitter(wait, self._chance())
         refusal: GatewayError = error(detail, retry_after=wait)
         reset = float(refusal.headers["Retry-After"])
         call.limit_fields = fields(call.snapshot.limits.fields, [status._replace(left=0, reset=reset)])

@@ -89,7 +89,7 @@ def limit_status(name: str, bucket: float, now: float, rate: Rate) -> LimitStatu
     return LimitStatus(name, rate.burst, window, max(0, left), used)
 
 
-def later(wait: float, chance: float) -> float:
+def with_jitter(wait: float, chance: float) -> float:
     """`wait` seconds and up to a quarter (at least 1 s, at most 1 min) more, so that those who were refused
     together do not come back together. chance: random, 0 to 1."""
     return wait + chance * max(1.0, min(wait * 0.25, _MAX_JITTER))
