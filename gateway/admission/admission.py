@@ -150,7 +150,7 @@ class Admission:
         try:
             seat.when_released(self._count_call(key))
         except BaseException:
-            seat.decline()
+            seat.release(used=False)
             raise
 
     def _count_call(self, key: str) -> Callable[[], None]:

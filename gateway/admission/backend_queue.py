@@ -30,7 +30,7 @@ Waiter = asyncio.Future["Seat"]
 
 
 class Seat:
-    """The right to have one request inside a backend. Give it back exactly once, by release or decline.
+    """The right to have one request inside a backend. Give it back exactly once, by `release`.
 
     address: where the request goes. stream: whether it is a seat for streams.
     """
@@ -64,18 +64,10 @@ class Seat:
         """Call this when the seat is given back, in place of what was set before."""
         self._on_release = callback
 
-    def release(self) -> None:
-        """Give it back after use; the time is measured."""
+    def release(self, *, used: bool = True) -> None:
+        """Give it back. used: whether its time measures how long requests take."""
         try:
-            self._queue.give_back(self._flow, self.address, self._key, self._charged, self._since, used=True)
-        finally:
-            if self._on_release is not None:
-                self._on_release()
-
-    def decline(self) -> None:
-        """Give it back before any use: the time does not measure how long requests take."""
-        try:
-            self._queue.give_back(self._flow, self.address, self._key, self._charged, self._since, used=False)
+            self._queue.give_back(self._flow, self.address, self._key, self._charged, self._since, used=used)
         finally:
             if self._on_release is not None:
                 self._on_release()
@@ -241,7 +233,7 @@ class BackendQueue:
         except BaseException as error:
             self.fair.leave(flow, waiter)
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                waiter.result().decline()  # it got its seat in the moment that it left
+                waiter.result().release(used=False)  # it got its seat in the moment that it left
             waiter.cancel()
             self.settle()
             if isinstance(error, TimeoutError):

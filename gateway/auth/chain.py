@@ -30,7 +30,7 @@ class AuthenticationChain:
         head = call.head
         try:
             if not head.token:
-                head.token = bearer(head.authorization)
+                head.remember_token(bearer(head.authorization))
         except Unauthenticated:
             self._limit_client(call)
             raise

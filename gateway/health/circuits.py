@@ -75,7 +75,8 @@ class Health:
         if status >= 500 and circuit.rule.server_errors:
             self.failed(address, "status", f"status {status}")
             return
-        circuit.heard = True
+        if not circuit.heard:
+            circuit.heard_from()
         if circuit.failures:
             self._changed(address, circuit.succeeded(self._now()))
 
@@ -126,7 +127,7 @@ class Health:
         """There is reason to believe that it is back: the next trials are due now."""
         for text, circuit in self._broken.items():
             if self._owners[text] == backend:
-                circuit.retry_at = self._now()
+                circuit.retry_now(self._now())
 
     # --- the config, and what is shown ---
 
@@ -141,7 +142,7 @@ class Health:
             if circuit is None:
                 self._circuits[text] = Circuit(rule, now, self._chance())
             else:
-                circuit.rule = rule
+                circuit.follow(rule)
         for text in self._circuits.keys() - self._owners.keys():
             del self._circuits[text]
             self._broken.pop(text, None)

@@ -28,8 +28,8 @@ _DISCARD = 60.0  # seconds for a thread to end a probe whose time is over
 class Seat(Protocol):
     """The right to have one request inside a backend."""
 
-    def decline(self) -> None:
-        """Give it back; what a probe takes says nothing about requests."""
+    def release(self, *, used: bool = True) -> None:
+        """Give it back. used: whether its time measures requests: what a probe takes says nothing."""
         ...
 
 
@@ -103,7 +103,7 @@ class Probes:
         """Give the seat back; and where there is no verdict, the trial too: it is another's."""
         self._out.discard(address.text)
         self._health.end_trial(address, seat)
-        seat.decline()
+        seat.release(used=False)
 
     async def _ask(self, backend: Backend, pool: Pool, connection: Connection, ends: float) -> None:
         """The status judges the address, or what comes instead. Until the backend is done with the request,

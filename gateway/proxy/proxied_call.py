@@ -44,8 +44,8 @@ class Seat(Protocol):
         """Whether other tenants wait for one."""
         ...
 
-    def release(self) -> None:
-        """Give it back after use."""
+    def release(self, *, used: bool = True) -> None:
+        """Give it back. used: whether its time measures how long requests take."""
         ...
 
     def become_stream(self) -> None:

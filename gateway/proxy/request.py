@@ -29,9 +29,11 @@ class Requests:
         seconds, 0.0 for no deadline."""
         target = f"{call.subpath}?{call.query}" if call.query else call.subpath
         made = call.head.made
-        if made is None or made[0] is not call.route or made[1] is not call.identity:
-            call.head.made = made = (call.route, call.identity, self._lines(call))
-        lines = made[2]
+        if made is not None and made[0] is call.route and made[1] is call.identity:
+            lines = made[2]
+        else:
+            lines = self._lines(call)
+            call.head.remember_made(call.route, call.identity, lines)
         if call.method == "OPTIONS" and (left := hops_left(call.head)):
             lines = counted_down(lines, left)
         return b"".join(

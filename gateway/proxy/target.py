@@ -44,10 +44,6 @@ class MovingSeat(Seat, Protocol):
         """Sit at another address, if there is room."""
         ...
 
-    def decline(self) -> None:
-        """Give it back before any use."""
-        ...
-
 
 class Admission(Protocol):
     """Decides which calls may be inside a backend now. timeout: seconds that a call may wait for a seat.
@@ -128,7 +124,7 @@ class Proxy:
         except BaseException:
             self._take_back(call, seat, connection, proxied)
             raise
-        seat.decline()
+        seat.release(used=False)
         return False
 
     # --- with waiting ---
@@ -184,7 +180,7 @@ class Proxy:
                 connection.close()
             self._health.end_trial(seat.address, call)
         finally:
-            seat.decline()
+            seat.release(used=False)
 
     def _proxied(self, call: Call, seat: Seat, pool: Pool) -> ProxiedCall:
         assert call.route is not None and call.client is not None
@@ -245,7 +241,7 @@ class Proxy:
             try:
                 self._health.end_trial(seat.address, call)
             finally:
-                seat.decline()
+                seat.release(used=False)
             raise
 
     async def _sit(self, call: Call, timeouts: Timeouts, *, stream: bool) -> MovingSeat:
@@ -259,9 +255,9 @@ class Proxy:
                 if self._health.enter(seat.address, call):
                     return seat
             except BaseException:
-                seat.decline()
+                seat.release(used=False)
                 raise
-            seat.decline()
+            seat.release(used=False)
 
     async def _connect(
         self, call: Call, seat: MovingSeat, timeouts: Timeouts, failed: Address | None

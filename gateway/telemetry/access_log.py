@@ -147,7 +147,7 @@ class AccessLog:
             f',"host":{_text(head.hosts[0]) if head.hosts else "null"}'
             f',"user_agent":{_text(agents[0]) if agents else "null"},"referer":{_text(referer)}'
         )
-        head.logged = (trusted, call.peer, text)
+        head.remember_logged(trusted, call.peer, text)
         return text
 
     def _where(self, call: Call) -> str:

@@ -237,7 +237,7 @@ async def test_a_seat_that_was_not_used_says_nothing_of_how_long_requests_take()
     admission = learnt(clock, where, 1.0)
     for _ in range(50):
         for seat in take(admission, "acme", where, 1):
-            seat.decline()
+            seat.release(used=False)
     assert admission.state()["b"]["service_time"] == 1.0
 
 

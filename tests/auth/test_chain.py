@@ -31,7 +31,7 @@ class WaitingChain(AuthenticationChain):
         self.asked, self.answers = asyncio.Event(), asyncio.Event()
 
     def try_authenticate(self, call: Call) -> Identity | None:
-        call.head.token = bearer(call.head.authorization)
+        call.head.remember_token(bearer(call.head.authorization))
         known = self._keys.known(call.head.token)
         if known is None:
             self._limit_client(call)

@@ -144,6 +144,20 @@ class Head:
         self.ids: list[str] = []
         self._values: dict[bytes, list[str]] | None = None
 
+    # What is made of a head once is remembered for the requests that repeat it.
+
+    def remember_token(self, token: str) -> None:
+        """Sets `token`."""
+        self.token = token
+
+    def remember_made(self, route: object, identity: object, lines: bytes) -> None:
+        """Sets `made`: the lines for a backend, of this identity on this route."""
+        self.made = (route, identity, lines)
+
+    def remember_logged(self, trusted: object, peer: str, text: str) -> None:
+        """Sets `logged`: the text for the access log, with these trusted proxies and from this peer."""
+        self.logged = (trusted, peer, text)
+
     def values(self, name: bytes) -> list[str]:
         """The values of the lines with this name, in lower case, of those that a backend may see."""
         if self._values is None:

@@ -57,7 +57,7 @@ class Circuit:
     """One address's. Times: seconds on any monotonic clock; chance: random, 0 to 1.
 
     since: when it was closed, or ceased to be. failures: in a row. last_error: what the last one was.
-    retry_at: when the next trial is due. heard: a request succeeded since somebody set it to False. Methods
+    retry_at: when the next trial is due. heard: a request succeeded since the last probe was due. Methods
     that may change the state say whether they did.
     """
 
@@ -90,6 +90,10 @@ class Circuit:
         self._trial: object = None
         self._probe_at = now + rule.interval * chance  # not all in step
 
+    def follow(self, rule: HealthRule) -> None:
+        """Judge by another rule from now on; what is known of the address stays."""
+        self.rule = rule
+
     # --- requests ---
 
     def fit(self, now: float) -> bool:
@@ -111,6 +115,14 @@ class Circuit:
             return False
         self.retry_at = now + self._pause(chance)
         return self._become("open", now)
+
+    def retry_now(self, now: float) -> None:
+        """There is reason to believe that the address is back: the next trial is due."""
+        self.retry_at = now
+
+    def heard_from(self) -> None:
+        """A request succeeded: no probe is needed for an interval."""
+        self.heard = True
 
     def succeeded(self, now: float) -> bool:
         """A response to a request came."""

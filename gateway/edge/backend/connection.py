@@ -53,6 +53,10 @@ class Connection(PausableReader):
         """From now on what comes is this user's; None: it carries nothing."""
         self.user = user
 
+    def rest(self, now: float) -> None:
+        """It is idle from now on. now: on the monotonic clock."""
+        self.idle_since = now
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It is open."""
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it

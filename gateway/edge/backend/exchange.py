@@ -114,7 +114,7 @@ class Exchange:
         self.done = False
         self.paused = False
         self.sent = True
-        connection.user = self
+        connection.carry(self)
 
     @property
     def connection(self) -> Connection:
@@ -326,7 +326,7 @@ class Exchange:
     def _release(self, reusable: bool) -> None:
         self.done = True
         self._on_upgrade = None  # breaks the reference cycle: it names this exchange
-        self._connection.user = None
+        self._connection.carry(None)
         on_done, self._on_done = self._on_done, _done_already
         try:
             self.resume()

@@ -80,7 +80,7 @@ class Pool:
         if not reusable or self._closed or connection.lost:
             connection.close()
             return
-        connection.idle_since = monotonic()
+        connection.rest(monotonic())
         self._idle.append(connection)
 
     def drop_old(self, now: float) -> None:

@@ -44,7 +44,7 @@ class User:
 def connected(reads: ReadTurns) -> tuple[Connection, Transport]:
     connection, transport = Connection(Address("a", "127.0.0.1", 1), reads), Transport()
     connection.connection_made(cast(Any, transport))
-    connection.user = User()
+    connection.carry(User())
     return connection, transport
 
 
