@@ -185,7 +185,7 @@ class Gateway:
                 lambda: {(): 0 if self.live.refusal is not None else 1},
             )
         )
-        up = "1 while the documents' store can be reached; 0: documents are answered 503."
+        up = "1 while the documents' store can be reached; 0: requests to documents get 503."
         self.metrics.add(Gauge("gateway_store_up", up, lambda: {(): int(self.store.available)}))
         held = "Bytes of memory that the bodies of requests to documents take."
         unfinished = "Bytes of memory that unfinished heads and bodies take."

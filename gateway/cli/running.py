@@ -83,7 +83,7 @@ def _get(config: ProcessConfig, path: str, token: str | None) -> tuple[str, str]
         response = connection.getresponse()
         body = response.read(_MAX_BODY).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:
-        why = getattr(error, "strerror", None) or "no answer that can be read"
+        why = getattr(error, "strerror", None) or "no readable response"
         raise OSError(f"{where}: {why}; does the gateway run, with this process config?") from None
     finally:
         connection.close()

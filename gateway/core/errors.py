@@ -102,7 +102,7 @@ class MethodNotAllowed(GatewayError):
     cors: Any = None
 
     def __init__(self, allow: str, detail: str = "") -> None:
-        super().__init__(detail or f"This path answers {allow}.", headers={"Allow": allow})
+        super().__init__(detail or f"This path allows {allow}.", headers={"Allow": allow})
 
 
 class RequestTimeout(GatewayError):

@@ -145,7 +145,7 @@ async def _settle(
             if outcome.status == 507:
                 end = outcome
     if end is None and counts.failed >= MAX_FAILURES:
-        end = failed(Unprocessable(f"{counts.failed} lines failed: mend them first."))
+        end = failed(Unprocessable(f"{counts.failed} lines failed: correct them first."))
     if end is None:
         report.append(dumps(asdict(counts)))
     return "".join(line + "\n" for line in report), end

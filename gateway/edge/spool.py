@@ -162,10 +162,10 @@ class Spool:
         if not self._use.try_grow(self._written + len(data)):
             if self._use.is_own_doing and self._use.key != PUBLIC:
                 text = (
-                    "The tenant's bodies and answers under way take all the room that it may have for them."
+                    "The tenant's bodies and responses under way take all the room that it may have for them."
                 )
                 raise TenantLimit(text, close=True)
-            raise SpoolSaturated("Bodies and answers under way take all the room for them.", close=True)
+            raise SpoolSaturated("Bodies and responses under way take all the room for them.", close=True)
         try:
             # Shielded: a future that is cancelled is done before its thread is.
             await asyncio.shield(self._file.write("gateway-body-", self._written, data))
@@ -311,7 +311,7 @@ class Outbox:
         self._writing = b"".join(self._unwritten)
         self._unwritten.clear()
         self._unwritten_size = 0
-        writing = self._file.write("gateway-answer-", self._written % _RING, self._writing, _RING)
+        writing = self._file.write("gateway-response-", self._written % _RING, self._writing, _RING)
         writing.add_done_callback(self._wrote)
 
     def _wrote(self, writing: asyncio.Future[None]) -> None:

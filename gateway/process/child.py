@@ -78,9 +78,9 @@ async def ask_health(spec: ChildSpec, names: Names) -> str:
     except NothingListens:
         return f"nothing listens on {where}"
     except (BackendTimeout, ConnectTimeout):
-        return f"no answer within {_HEALTH_TIMEOUT:g} s"
+        return f"no response within {_HEALTH_TIMEOUT:g} s"
     except BackendMalformed:
-        return "what answers there does not speak HTTP"
+        return "what responds there does not speak HTTP"
     except GatewayError:
         return "the connection broke"
     return "" if 200 <= response.status < 300 else f"it answered {response.status}"

@@ -48,7 +48,7 @@ def temporary_folder_problems(spool: int) -> Iterator[str]:
     if free < spool:
         yield (
             f"{folder} has {free // 2**20} MiB free, less than the {spool // 2**20} MiB that bodies and"
-            " answers may take there ([gateway] spool): make room, set TMPDIR, or lower it"
+            " responses may take there ([gateway] spool): make room, set TMPDIR, or lower it"
         )
 
 

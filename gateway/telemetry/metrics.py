@@ -62,7 +62,7 @@ class _RequestSeconds:
         self.series = {key: series for key, series in self.series.items() if key[0] in kept}
 
     def lines(self) -> Iterator[str]:
-        yield head(self.name, "histogram", "Time from a request's head to the end of its answer.", "seconds")
+        yield head(self.name, "histogram", "Time from the request's head to the response's end.", "seconds")
         for (route, status_class), series in list(self.series.items()):
             label_text = f'route="{escape(route)}",status="{_class_name(status_class)}"'
             yield series.text(self.name, label_text)
@@ -87,7 +87,7 @@ class _TenantRequests:
         self.counts[key] = self.counts.get(key, 0) + 1
 
     def lines(self) -> Iterator[str]:
-        yield head(self.name, "counter", "Requests that were answered.")
+        yield head(self.name, "counter", "Requests that were given a response.")
         for (tenant, status_class), count in list(self.counts.items()):
             label_text = f'tenant="{escape(tenant)}",status="{_class_name(status_class)}"'
             yield f"{self.name}_total{{{label_text}}} {count}\n"

@@ -340,7 +340,7 @@ def test_explain_says_which_route_why_and_who(conf: str, capsys: pytest.CaptureF
         ("acme", "GET /nowhere", "refused: 404 no_route"),
         ("acme", "GET /open", "refused: 404 no_route"),
         ("", "GET /open -H Host:open.example", "passed on"),
-        ("acme", "PUT /fast/7", "refused: 405 method_not_allowed: This path answers DELETE, GET, HEAD."),
+        ("acme", "PUT /fast/7", "refused: 405 method_not_allowed: This path allows DELETE, GET, HEAD."),
         ("acme", "GET /fast/../x", "refused: 400 bad_request"),
         ("acme", "CONNECT h:1", "refused: 501 not_implemented"),
     ],

@@ -31,7 +31,7 @@ _many_small = re.compile(b"(?:%s){8,1024}+" % _small, re.IGNORECASE).match
 
 
 def _of_backend(what: str) -> GatewayError:
-    return BackendMalformed(f"The body of the backend's answer is broken. {what}")
+    return BackendMalformed(f"The body of the backend's response is broken. {what}")
 
 
 class ChunkedReader:

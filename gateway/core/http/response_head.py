@@ -121,7 +121,7 @@ def _parse(raw: bytes, method: str) -> ResponseHead:
     first, *rest = raw.split(b"\r\n")
     head = _start(first)
     if len(rest) > MAX_HEADERS:
-        raise BackendMalformed("The backend's answer has too many headers.")
+        raise BackendMalformed("The backend's response has too many headers.")
     out: list[bytes] = []
     listed = b""
     upgrade: list[bytes] = []
@@ -132,7 +132,7 @@ def _parse(raw: bytes, method: str) -> ResponseHead:
             try:
                 kind = _lines.learn(line)
             except ValueError:
-                raise BackendMalformed("The backend's answer holds a malformed header.") from None
+                raise BackendMalformed("The backend's response has a malformed header.") from None
         meaning = kind.meaning
         if meaning == _KEEP:
             out.append(kind.out)
@@ -162,7 +162,7 @@ def _start(line: bytes) -> ResponseHead:
     if known is None:
         found = _status_line(line)
         if found is None:
-            raise BackendMalformed("The backend's answer does not begin with a status line.")
+            raise BackendMalformed("The backend's response does not begin with a status line.")
         passed = b"HTTP/1.1 %b %b\r\n" % (found[1], found[2] or b"")
         known = int(found[1]), passed, line.startswith(b"HTTP/1.0")
         if len(_statuses) < 256 and len(line) < 128:
@@ -172,19 +172,19 @@ def _start(line: bytes) -> ResponseHead:
 
 def _set_length(head: ResponseHead, value: bytes) -> None:
     if head.length >= 0 or not _length(value):
-        raise BackendMalformed("The backend's answer has no single valid length.")
+        raise BackendMalformed("The backend's response has no single valid length.")
     head.length = int(value)
 
 
 def _set_coding(head: ResponseHead, value: bytes) -> None:
     if head.chunked or value != b"chunked":
-        raise BackendMalformed("The backend's answer has a transfer coding that is not chunked.")
+        raise BackendMalformed("The backend's response has a transfer coding that is not chunked.")
     head.chunked = True
 
 
 def _finish(head: ResponseHead, out: list[bytes], listed: bytes, method: str, first: bytes) -> None:
     if head.chunked and (head.length >= 0 or head.old):
-        raise BackendMalformed("The backend's answer has two framings.")
+        raise BackendMalformed("The backend's response has two framings.")
     tokens = {token.strip() for token in listed.split(b",")} if listed else frozenset()
     head.close = b"close" in tokens or (first.startswith(b"HTTP/1.0") and b"keep-alive" not in tokens)
     named = tokens - {b"", b"close", b"keep-alive", b"content-type", b"content-length"}

@@ -53,7 +53,7 @@ async def within(call: Call, seconds: float | None, work: Awaitable[T]) -> T:
     if call.content is not None and not call.content.has_ended:
         raise RequestTimeout("The body did not come within the call's total time.", close=True)
     if call.method in SAFE:
-        raise StoreTimeout("The answer was not there within the call's total time.")
+        raise StoreTimeout("The response was not ready within the call's total time.")
     raise StoreTimeout("The write was not done within the call's total time. It may be done all the same.")
 
 

@@ -181,9 +181,9 @@ class Exchange:
             end = data.find(_END_OF_HEAD)
             if end < 0 or end > response_head.MAX_HEAD:
                 if len(data) > response_head.MAX_HEAD:
-                    raise BackendMalformed("The head of the backend's answer is too long.")
+                    raise BackendMalformed("The head of the backend's response is too long.")
                 if not data.startswith(b"HTTP/1."[: len(data)]) or b"\n" in data.replace(b"\r\n", b""):
-                    raise BackendMalformed("The backend's answer is not HTTP/1.1.")
+                    raise BackendMalformed("The backend's response is not HTTP/1.1.")
                 self._buffer = data
                 return b""
             raw, data = data[:end], data[end + 4 :]
@@ -196,7 +196,7 @@ class Exchange:
                 break
             self._interim += 1
             if head.status == 101 or self._interim > _MAX_INTERIM:
-                raise BackendMalformed("The backend sent an interim answer that nobody asked for.")
+                raise BackendMalformed("The backend sent an interim response that nobody asked for.")
             if head.status != 100 and self._sink is not None:
                 self._sink.interim(head)
         self._buffer = b""

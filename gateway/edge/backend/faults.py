@@ -57,7 +57,7 @@ def while_connecting(error: OSError, *, resolved: bool) -> GatewayError:
         return NameUnresolved("The backend's name cannot be resolved.", str(error))
     if isinstance(error, TimeoutError):
         if not resolved:
-            return NameUnresolved("The backend's name was not resolved in time.", "no answer in time")
+            return NameUnresolved("The backend's name was not resolved in time.", "no response in time")
         return ConnectTimeout("Connecting to the backend took too long.")
     if error.errno in _NO_DESCRIPTOR:
         detail = "The gateway has no file descriptor left for a connection to the backend."
@@ -71,15 +71,15 @@ def while_connecting(error: OSError, *, resolved: bool) -> GatewayError:
 def connection_lost(*, head_came: bool) -> BackendReset:
     """The backend ended the connection before its response was whole."""
     if head_came:
-        return BackendReset("The backend's answer was cut off.")
+        return BackendReset("The backend's response was cut off.")
     return BackendReset("The backend closed the connection before it answered.")
 
 
 def response_late(*, head_came: bool) -> BackendTimeout:
     """The backend did not send the response, or the rest of it, in time."""
     if head_came:
-        return BackendTimeout("The backend's answer stalled, or took too long in all.")
-    return BackendTimeout("The backend's answer did not begin in time.")
+        return BackendTimeout("The backend's response stalled, or took too long in all.")
+    return BackendTimeout("The backend's response did not begin in time.")
 
 
 def body_late() -> RequestTimeout:

@@ -207,7 +207,7 @@ class ClientConnection(Intake):
         """Whatever became of the task, no client waits for ever."""
         bug = None if task.cancelled() else task.exception()
         if bug is not None:
-            L.error("A bug in the gateway left a request without an answer", exc_info=bug)
+            L.error("A bug in the gateway left a request without a response", exc_info=bug)
         if task is self.serving:
             self.done(keep_alive=False)
 

@@ -366,7 +366,7 @@ async def test_a_bug_where_the_answer_is_written_ends_the_connection_and_is_logg
         client = await RawClient.connect(harness.address(gateway))
         client.send(get("/x"))
         await client.rest()
-        assert "left a request without an answer" in caplog.text
+        assert "left a request without a response" in caplog.text
         client.close()
 
 
