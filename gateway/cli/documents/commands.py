@@ -163,12 +163,12 @@ async def tenants(arguments: argparse.Namespace, engine: Engine) -> int:
     if arguments.json:
         rows = [{**asdict(size), "tenant": size.tenant.value} for size in sizes]
         failed = [{"tenant": name, "reason": why} for name, why in broken.items()]
-        print(json.dumps({"store": engine.place, "tenants": rows, "failed": failed}, indent=2))
+        print(json.dumps({"store": engine.location, "tenants": rows, "failed": failed}, indent=2))
     else:
         if sizes:
             console.out.print(_table(sizes))
         elif not broken:
-            console.err.print(f"no tenant has documents in {engine.place}", markup=False)
+            console.err.print(f"no tenant has documents in {engine.location}", markup=False)
         for why in broken.values():
             console.fail(why)
     return 1 if broken else 0
@@ -208,9 +208,9 @@ async def verify(arguments: argparse.Namespace, engine: Engine) -> int:
     wrong = any(found.values())
     if arguments.json:
         rows = [{"tenant": name, "problems": list(problems)} for name, problems in found.items()]
-        print(json.dumps({"store": engine.place, "whole": not wrong, "tenants": rows}, indent=2))
+        print(json.dumps({"store": engine.location, "whole": not wrong, "tenants": rows}, indent=2))
     elif not found:
-        console.err.print(f"no tenant has documents in {engine.place}", markup=False)
+        console.err.print(f"no tenant has documents in {engine.location}", markup=False)
     return 1 if wrong else 0
 
 

@@ -22,7 +22,7 @@ async def backup(arguments: argparse.Namespace, engine: Engine) -> int:
     the others are."""
     chosen = await engine.chosen(arguments.tenants)
     if not chosen:
-        raise Unusable(f"no tenant has documents in {engine.place}: there is nothing to copy")
+        raise Unusable(f"no tenant has documents in {engine.location}: there is nothing to copy")
     targets = _targets(Path(arguments.target), chosen)
     for target in targets.values():
         if target.exists():
@@ -140,8 +140,8 @@ async def _refuse_data(engine: Engine, sources: dict[TenantId, Path]) -> None:
             holders.append(f"{tenant} ({console.count(size.documents, 'document')})")
     if holders:
         raise Unusable(
-            f"there is data already in {engine.place}: {', '.join(holders)}; nothing was changed. Add --force"
-            " to replace it, or name a tenant that has none"
+            f"there is data already in {engine.location}: {', '.join(holders)}; nothing was changed. Add"
+            " --force to replace it, or name a tenant that has none"
         )
 
 

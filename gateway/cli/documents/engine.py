@@ -26,10 +26,10 @@ class Unusable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """An open store. place: where the data is, for messages; no secrets. store: makes the store that serves
-    tenants. stopped: set to end a copy that runs."""
+    """An open store. location: where the data is, for messages; no secrets. store: makes the store that
+    serves tenants. stopped: set to end a copy that runs."""
 
-    place: str
+    location: str
     operator: Operator
     store: Callable[[], DocumentStore]
     meter: console.Meter
@@ -51,7 +51,7 @@ class Engine:
         for tenant in names:
             if tenant not in known:
                 there = ", ".join(map(str, known)) or "nobody"
-                raise Unusable(f"{tenant} has no documents in {self.place}; there are those of: {there}")
+                raise Unusable(f"{tenant} has no documents in {self.location}; there are those of: {there}")
         return tuple(dict.fromkeys(names)) or known
 
 

@@ -224,8 +224,8 @@ class _Import:
 
 
 def _detail(detail: str, members: Mapping[str, Any]) -> str:
-    """The detail of an error, and each place in the line that it is about."""
-    places = [f"{item.get('pointer') or '/'} {item.get('detail')}" for item in members.get("errors", ())]
-    if not places:
+    """The detail of an error, and what is wrong with each member of the line."""
+    problems = [f"{item.get('pointer') or '/'} {item.get('detail')}" for item in members.get("errors", ())]
+    if not problems:
         return detail
-    return f"{detail.removesuffix('.').removesuffix('; see errors')}: {'; '.join(places)}"
+    return f"{detail.removesuffix('.').removesuffix('; see errors')}: {'; '.join(problems)}"

@@ -15,7 +15,7 @@ MAX_LINES = 128
 
 # What a line means for the request.
 _PASS, _DROP, _HOST, _AUTHORIZATION, _TENANT, _ORIGIN, _LENGTH, _CONNECTION = range(8)
-_EXPECT, _TIMEOUT, _ASKED, _FORWARDED, _AMBIGUOUS, _CODING, _UPGRADE, _ONCE = range(8, 16)
+_EXPECT, _TIMEOUT, _ASKED, _FORWARDED, _AMBIGUOUS, _CODING, _UPGRADE, _SINGLETON = range(8, 16)
 
 _VIA = 16  # passes, and tells of loops
 _ID = 17
@@ -42,13 +42,13 @@ _MEANINGS = {
     # Of a WebSocket draft whose request ends with eight bytes that no length announces.
     b"sec-websocket-key1": _AMBIGUOUS,
     # What is no list has one value (RFC 9110 section 5.3): of two, the next reader takes either.
-    b"content-location": _ONCE,
-    b"content-range": _ONCE,
-    b"content-type": _ONCE,
-    b"etag": _ONCE,
-    b"max-forwards": _ONCE,
-    b"server": _ONCE,
-    b"user-agent": _ONCE,
+    b"content-location": _SINGLETON,
+    b"content-range": _SINGLETON,
+    b"content-type": _SINGLETON,
+    b"etag": _SINGLETON,
+    b"max-forwards": _SINGLETON,
+    b"server": _SINGLETON,
+    b"user-agent": _SINGLETON,
     # Of one hop, as the Upgrade that they belong to; the offered subprotocols pass.
     b"sec-websocket-key": _DROP,
     b"sec-websocket-version": _DROP,
@@ -76,7 +76,7 @@ def _classify(name: bytes, value: bytes, line: bytes) -> _Kind:
         meaning = _AMBIGUOUS  # some letters outside ASCII have one of ASCII as their lower case
     if meaning == _HOST:
         text = without_empty_port(text)
-    out = line + b"\r\n" if meaning in (_PASS, _ORIGIN, _ASKED, _ONCE, _VIA) else b""
+    out = line + b"\r\n" if meaning in (_PASS, _ORIGIN, _ASKED, _SINGLETON, _VIA) else b""
     return _Kind(meaning, out, text_name, text)
 
 
@@ -89,7 +89,7 @@ class Head:
     hosts, authorization, tenants, origins, via: the values of those headers; ids: of X-Request-ID.
     length: -1 when it is not said. lines: what a backend may see, ready to send. connection: what
     Connection lists, in lower case; listed: those of them that name headers. expect: what Expect lists,
-    in lower case. once: the names that were there of those that may be there once. raw: the lines as they
+    in lower case. singletons: names of the headers that came and may come only once. raw: the lines as they
     came, each after its line break. token: the bearer token, once read. made: what the target made of the
     lines for a backend, with what it made it from; logged: what the access log says of them, likewise;
     kept for the next request.
@@ -110,9 +110,9 @@ class Head:
         "listed",
         "logged",
         "made",
-        "once",
         "origins",
         "raw",
+        "singletons",
         "tenants",
         "timeouts",
         "token",
@@ -135,7 +135,7 @@ class Head:
         self.forwarded: list[tuple[str, str]] = []
         self.length = -1
         self.lines: list[bytes] = []
-        self.once: list[str] = []
+        self.singletons: list[str] = []
         self.connection: frozenset[str] = _NOTHING
         self.listed: frozenset[str] = _NOTHING
         self.codings: list[str] = []
@@ -178,10 +178,10 @@ class Head:
     def _add(self, kind: _Kind) -> None:
         """Everything but the lines that simply pass. Raises BadRequest."""
         meaning = kind.meaning
-        if meaning == _ONCE:
-            if kind.name in self.once:
+        if meaning == _SINGLETON:
+            if kind.name in self.singletons:
                 raise BadRequest("A header that has one value is there twice.", close=True)
-            self.once.append(kind.name)
+            self.singletons.append(kind.name)
             self.lines.append(kind.line)
         elif meaning == _HOST:
             self.hosts.append(kind.value)

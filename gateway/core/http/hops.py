@@ -73,7 +73,7 @@ def _without_comments(value: str) -> str:
 
 def hops_left(head: Head) -> int | None:
     """How many more hops the request may make. None when it does not say, or not in digits."""
-    if "max-forwards" not in head.once:
+    if "max-forwards" not in head.singletons:
         return None
     value = head.values(b"max-forwards")[0]
     found = _digits(value)

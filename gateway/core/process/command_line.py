@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
-_PLACES = frozenset({"python", "socket", "data"})
+_KNOWN = frozenset({"python", "socket", "data"})
 _LITERAL = re.compile(r"'[^']*'|\"(?:[^\"\\]|\\.)*\"|\\[^\n]", re.DOTALL)  # quoted, or behind a backslash
 _OPERATOR = re.compile(  # a single & or ( inside a word, as in a URL, is literal
     r"[0-9]*(?:&>>?|>>|>\||>&|<<<?|<&|<>|[<>])&?[0-9-]*|&&|\|\|?&?|;+|(?<!\S)&|&(?!\S)|(?<!\S)\("
@@ -48,8 +48,8 @@ class Command:
 
     def expand(self, *, python: str, socket: str, data: str) -> tuple[str, ...]:
         """The words to run, with the placeholders filled in."""
-        places = {"python": python, "socket": socket, "data": data}
-        return tuple(_PLACEHOLDER.sub(lambda found: places[found[1]], word) for word in self.argv)
+        values = {"python": python, "socket": socket, "data": data}
+        return tuple(_PLACEHOLDER.sub(lambda found: values[found[1]], word) for word in self.argv)
 
 
 def read(text: str) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
@@ -95,6 +95,6 @@ def _placeholders(argv: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     for word in argv:
         if "${" in word:
             return  # reported by _of_shells
-        for place in _PLACEHOLDER.findall(word):
-            if place not in _PLACES:
-                yield f"{{{place}}} is unknown", "use {python} {socket} {data}"
+        for name in _PLACEHOLDER.findall(word):
+            if name not in _KNOWN:
+                yield f"{{{name}}} is unknown", "use {python} {socket} {data}"

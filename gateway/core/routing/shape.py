@@ -184,23 +184,23 @@ def _near_key(path: Path, root: type[Any]) -> str:
     near = difflib.get_close_matches(key.lower().replace("-", "_"), known, 1)
     if near:
         return f"did you mean {near[0]!r}?"
-    places = [place for place in _places(root, ()) if place[-1] == key]
-    if places:
-        where = " or ".join(".".join(place) for place in places)
+    paths = [found for found in _key_paths(root, ()) if found[-1] == key]
+    if paths:
+        where = " or ".join(".".join(found) for found in paths)
         return f"remove it; there is {where}"
     return f"remove it; known here: {', '.join(known)}"
 
 
-def _places(kind: Any, above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+def _key_paths(kind: Any, above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     """Where each key of the config may stand, with NAME for what the config names itself."""
     for name, field in _fields(kind).items():
         yield (*above, name)
         inner = bare(Slot(field.annotation)).type
         arguments, origin = typing.get_args(inner), typing.get_origin(inner)
         if origin is dict:
-            yield from _places(bare(Slot(arguments[1])).type, (*above, name, "NAME"))
+            yield from _key_paths(bare(Slot(arguments[1])).type, (*above, name, "NAME"))
         else:
-            yield from _places(bare(Slot(arguments[0])).type if origin is list else inner, (*above, name))
+            yield from _key_paths(bare(Slot(arguments[0])).type if origin is list else inner, (*above, name))
 
 
 # --- what a slot takes ---------------------------------------------------------------------------------

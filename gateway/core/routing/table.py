@@ -98,7 +98,7 @@ class _Node(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class _Entry(Generic[T]):
-    """A route at its place. methods: those that it takes here, empty for any. params: each parameter's
+    """A route in the table. methods: those that it takes here, empty for any. params: each parameter's
     name and the index of its segment."""
 
     route: Route[T]
@@ -251,7 +251,7 @@ def build(routes: Iterable[Route[T]]) -> tuple[RoutingTable[T], list[Clash]]:
     clashes.extend(_covered(built))
     for (host, shape), entries in built.items():
         at = table._any if not host else table._hosts.setdefault(host, _Host())
-        _place(at, shape, _seal(entries))
+        _insert(at, shape, _seal(entries))
     table.routes = tuple(kept)
     return table, clashes
 
@@ -328,7 +328,7 @@ def _seal(entries: dict[str, _Entry[T]]) -> tuple[_Entry[T], ...]:
     return tuple(sealed) if last is None else (*sealed, last)
 
 
-def _place(host: _Host[T], shape: Shape, entries: tuple[_Entry[T], ...]) -> None:
+def _insert(host: _Host[T], shape: Shape, entries: tuple[_Entry[T], ...]) -> None:
     segments, has_rest = shape
     if not has_rest and None not in segments:
         host.literal["/" + "/".join(segment or "" for segment in segments)] = entries

@@ -115,7 +115,7 @@ class Side:
         self.broken = True
         self.close(error.code, error.reason)
 
-    def look_for_close(self, data: bytes) -> None:
+    def detect_close(self, data: bytes) -> None:
         """A broken one has responded to our close frame, or sent its own, when what came ends in one."""
         self.discarded += len(data)
         self.tail = (self.tail + data[-frames.MAX_CLOSE :])[-frames.MAX_CLOSE :]
@@ -235,7 +235,7 @@ class Tunnel:
         """A side that broke the protocol is read until it responds to our close frame, but not for ever."""
         self._turns.spend(self._holder, stream_turns.EACH)
         if one.broken and not one.close_seen:
-            one.look_for_close(data)
+            one.detect_close(data)
             if one.discarded > _MOST_DISCARDED:
                 one.cut()
         self._settle()
@@ -268,7 +268,7 @@ class Tunnel:
             self._close_other(other)
             rest = one.reader.take()
             if not one.close_seen:
-                one.look_for_close(rest)
+                one.detect_close(rest)
         if one is self._client:
             self.call.bytes_in += forwarded
         else:

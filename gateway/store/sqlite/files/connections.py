@@ -22,7 +22,7 @@ from gateway.store.sqlite.read.statement import Connection
 
 BUSY_SECONDS = 5.0
 _BUSY_PAUSE = 0.002  # seconds
-_BUSY_LOOK_MS = 2  # SQLite's own pauses grow to 100 ms: too long to hit the time between two slices of others
+_BUSY_TIMEOUT_MS = 2  # SQLite's own pauses grow to 100 ms, and would miss the time between others' slices
 PAGE_BYTES = 4096
 _WAL_KEPT_BYTES = 64 * 1024 * 1024
 # The log is moved into the file after so many pages. A page that is written again and again, such as one of
@@ -59,7 +59,7 @@ def open_writer(path: Path, max_bytes: int | None) -> sqlite3.Connection:
         if max_bytes is not None:
             connection.execute(f"PRAGMA max_page_count={max(1, max_bytes // PAGE_BYTES)}")
         tables.bring_up(connection, path)
-        connection.execute(f"PRAGMA busy_timeout={_BUSY_LOOK_MS}")
+        connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
     except (sqlite3.Error, StoreUnavailable):
         connection.close()
         raise

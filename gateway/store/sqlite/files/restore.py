@@ -45,7 +45,7 @@ def put(path: Path, source: Path, *, replace: bool, progress: Callable[[int, int
             if path.exists():
                 _exchange(path, new, replace)
             else:
-                _place(path, new)
+                _link_new(path, new)
         finally:
             remove(new)
 
@@ -137,7 +137,7 @@ def _exchange(path: Path, new: Path, replace: bool) -> None:
         os.close(descriptor)
 
 
-def _place(path: Path, new: Path) -> None:
+def _link_new(path: Path, new: Path) -> None:
     """The new file where there is none; a gateway that makes one meanwhile keeps its own."""
     for suffix in ("-journal", "-wal"):
         left = path.with_name(path.name + suffix)

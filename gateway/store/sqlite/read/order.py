@@ -99,8 +99,8 @@ class Order:
         """Whether a row stands behind a position: beyond it in the first expression that differs."""
         steps = [
             step
-            for index, (key, place) in enumerate(zip(self._keys, position, strict=False))
-            for step in self._steps(index, key, place)
+            for index, (key, part) in enumerate(zip(self._keys, position, strict=False))
+            for step in self._steps(index, key, part)
         ]
         here, sign, limit = steps.pop()
         found = f"{here} {sign} {limit}"
@@ -112,32 +112,32 @@ class Order:
                 found = f"({here} {sign}= {limit} AND {found})"
         return found
 
-    def _steps(self, index: int, key: SortKey, place: KeyPosition) -> list[tuple[str, str, str]]:
+    def _steps(self, index: int, key: SortKey, position: KeyPosition) -> list[tuple[str, str, str]]:
         """The expressions of a key, each with what is behind the position, and the position."""
         sign, bind = "<" if key.descending else ">", self._bound.bind
         if key.path == ID:
-            return [("id", sign, bind(place.value))]
+            return [("id", sign, bind(position.value))]
         walked = index == 0 and self._walked
         here = f"(r{index}, v{index})"
-        if place.rank != RANK_TEXT:
+        if position.rank != RANK_TEXT:
             # What is stored as a number is compared with just this one, what lies in JSON as SQLite reads it.
             exact = key.path in META or walked
-            value = bind(place.value) if exact else self._bound.real(place.value)
-            return [(here, sign, f"({bind(place.rank)}, {value})")]
+            value = bind(position.value) if exact else self._bound.real(position.value)
+            return [(here, sign, f"({bind(position.rank)}, {value})")]
         steps = []
         if walked:
-            begin = place.value[:ENTRY_TEXT]
+            begin = position.value[:ENTRY_TEXT]
             if not self._alike:
                 steps.append((here, sign, f"({RANK_TEXT}, {bind(begin)})"))
             if len(begin) < ENTRY_TEXT:
                 return steps
             here = "p0"
-        if place.cut:
-            return [*steps, self._beyond(here, key, place.value)]
-        piece = place.value[:PIECE]
+        if position.cut:
+            return [*steps, self._beyond(here, key, position.value)]
+        piece = position.value[:PIECE]
         steps.append((here, sign, bind(piece) if walked else f"({RANK_TEXT}, {bind(piece)})"))
         if len(piece) == PIECE:
-            token = self._texts.add(place.value) if len(place.value) > PIECE else ""
+            token = self._texts.add(position.value) if len(position.value) > PIECE else ""
             steps.append((f"ifnull(t{index}, '') COLLATE {WHOLE_TEXT}", sign, bind(token)))
         return steps
 

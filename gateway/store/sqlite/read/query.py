@@ -69,10 +69,10 @@ def read_page(
     try:
         indexes = [stored for stored in read_indexes(connection, listed.collection) if not stored.building]
         plan = sqlite_plan.choose(connection, indexes, listed.node, listed.sort)
-        place = None
+        after = None
         if position is not None:
-            place = sqlite_order.position_from(connection, listed.collection, listed.keys, position)
-        identifiers = _find_ids(connection, listed, limit + 1, place, plan)
+            after = sqlite_order.position_from(connection, listed.collection, listed.keys, position)
+        identifiers = _find_ids(connection, listed, limit + 1, after, plan)
         documents = _read_some(connection, listed, identifiers[:limit], most)
         total = _count(connection, listed, plan) if count else None
         is_last = len(documents) == len(identifiers)
