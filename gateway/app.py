@@ -139,7 +139,12 @@ class Gateway:
         self.documents = Documents(self.store, self.feeds, bodies, self.admission.enter)
         follow = self._applied, self._refused
         self.live = LiveConfig(
-            Path(config.routing), self._target, self.sockets, *follow, check_backends=self._own_addresses
+            Path(config.routing),
+            self._target,
+            self.sockets,
+            *follow,
+            check_backends=self._own_addresses,
+            authentication=self.authentication,
         )
         self.life = Life(self._policies())
         slots = public_limits(interpreter.raise_nofile_limit())
@@ -156,8 +161,6 @@ class Gateway:
         chain = self.authentication
         return Policies(
             snapshot=lambda: self.live.current,
-            try_authenticate=chain.try_authenticate,
-            authenticate=chain.authenticate,
             known=chain.known,
             peek=chain.peek,
             limit=self.limits.take,
@@ -367,7 +370,7 @@ class Gateway:
 
     async def _load_keys(self) -> None:
         if await self.keys.reload_if_changed():
-            await self.lifetimes.verify(self.keys.verify)
+            await self.lifetimes.reauthenticate()
 
 
 async def _at_most(seconds: float, what: str, end: Awaitable[None]) -> None:

@@ -39,8 +39,22 @@ class Target(Protocol):
         ...
 
 
-CallRoute = Route[Target]
-Snapshot = compiled.Snapshot[Target]
+class Authentication(Protocol):
+    """What tells who makes the calls of a route that is not public."""
+
+    def try_authenticate(self, call: Call) -> Identity | None:
+        """The identity, where that needs no waiting; None where only `authenticate` can tell. Raises
+        Unauthenticated, ClientLimit."""
+        ...
+
+    async def authenticate(self, call: Call) -> Identity:
+        """The identity of a call of which `try_authenticate` could not tell it, or (later, while its response
+        is a stream) whether its credential is still good. May wait. Raises Unauthenticated."""
+        ...
+
+
+CallRoute = Route[Target, Authentication]
+Snapshot = compiled.Snapshot[Target, Authentication]
 
 
 class Delivery(Protocol):

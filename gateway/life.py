@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -44,15 +44,13 @@ L = logging.getLogger(__name__)
 class Policies:
     """What a life asks of the other rooms, as plain functions.
 
-    snapshot: the live one. try_authenticate, authenticate, known, peek: who calls, see
-    `auth.chain.AuthenticationChain`. limit: count a call of a tenant (TenantLimit). limit_client: count one
+    snapshot: the live one. known, peek: whose credential a head holds, where no route was found to ask (see
+    `auth.chain.AuthenticationChain`). limit: count a call of a tenant (TenantLimit). limit_client: count one
     of a client that is not known, by its address (ClientLimit). observe: a call that has ended. draining:
     whether connections should end. check_via: a request's Via (LoopDetected).
     """
 
     snapshot: Callable[[], Snapshot]
-    try_authenticate: Callable[[Call], Identity | None]
-    authenticate: Callable[[Call], Awaitable[Identity]]
     known: Callable[[Head], Identity | None]
     peek: Callable[[Head], Identity | None]
     limit: Callable[[Call], None]
@@ -200,21 +198,21 @@ class Life:
         assert route is not None
         with ErrorBoundary(call) as boundary:
             if call.identity is None and not route.public:
-                self._authorize(call, route, await self._authenticate(call, client))
+                self._authorize(call, route, await self._authenticate(call, route, client))
             return await route.target.serve(call)
         assert boundary.error is not None
         if client.transport is None or client.transport.is_closing():  # it had begun, and is cut
             return reply.Sent(call.status or 499, keep_alive=False)
         return reply.problem(call, boundary.error)
 
-    async def _authenticate(self, call: Call, client: ClientConnection) -> Identity:
+    async def _authenticate(self, call: Call, route: CallRoute, client: ClientConnection) -> Identity:
         """The identity that `begin` could not tell. A client that leaves meanwhile, and a drain whose time is
         over, cancel the wait."""
         task = asyncio.current_task()
-        assert task is not None
+        assert task is not None and route.authentication is not None
         client.when_gone(task.cancel)
         try:
-            return await self._policies.authenticate(call)
+            return await route.authentication.authenticate(call)
         finally:
             client.when_gone(None)
 
@@ -269,7 +267,9 @@ class Life:
             if call.head.length > 0 or call.head.codings or call.head.expect:
                 body.check(call)
         else:
-            identity = self._policies.try_authenticate(call)
+            authentication = route.authentication
+            assert authentication is not None
+            identity = authentication.try_authenticate(call)
             if identity is None:
                 return False
             self._authorize(call, route, identity)

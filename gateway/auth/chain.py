@@ -13,7 +13,8 @@ from gateway.core.model import Identity
 
 
 class AuthenticationChain:
-    """Authenticates the calls of routes that are not public.
+    """Authenticates the calls of all routes that are not public: the snapshot is compiled with it
+    (`Route.authentication`).
 
     limit_client: counts a call against the rate limit of its client's address; raises ClientLimit. It is
     asked once for each call whose credential was not verified before, and before that is verified, so that

@@ -14,7 +14,7 @@ from aiohttp import web
 from rich.markup import escape
 
 from gateway.auth.keys import CURSOR_KEY, Keys, ensure_secret, ensure_signing_key, issue
-from gateway.call import Call, Snapshot
+from gateway.call import Authentication, Call, Snapshot
 from gateway.cli import console
 from gateway.config import own_addresses, strict_yaml
 from gateway.config.live import ConfigRefused, as_dict, compile_text, read
@@ -85,16 +85,25 @@ def _token_arguments(token: argparse.ArgumentParser) -> None:
     token.add_argument("--kid", default="", help="the key to sign with (default: the first that can)")
 
 
-def _compile(path: Path) -> Snapshot:
-    return _compile_text(path, read(path))
+def _compile(path: Path, authentication: Authentication | None = None) -> Snapshot:
+    return _compile_text(path, read(path), authentication=authentication)
 
 
-def _compile_text(path: Path, text: str, own: Sequence[own_addresses.OwnListener] = ()) -> Snapshot:
+def _compile_text(
+    path: Path,
+    text: str,
+    own: Sequence[own_addresses.OwnListener] = (),
+    authentication: Authentication | None = None,
+) -> Snapshot:
     """Raises ConfigRefused. own: the listeners of the process, which no backend's address may lead to."""
     sockets = socket_folder(".")  # all are of one length
     try:
         return compile_text(
-            text, lambda backend: _NEVER, sockets, lambda backends: own_addresses.problems(backends, own)
+            text,
+            lambda backend: _NEVER,
+            sockets,
+            lambda backends: own_addresses.problems(backends, own),
+            authentication,
         )
     except Problems as found:
         raise ConfigRefused(path, found.items) from None
@@ -191,7 +200,7 @@ def _routes(arguments: argparse.Namespace, config: ProcessConfig) -> int:
     return 1 if differences else 0
 
 
-def _show(routes: Iterable[Route[Any]], arguments: argparse.Namespace) -> None:
+def _show(routes: Iterable[Route[Any, Any]], arguments: argparse.Namespace) -> None:
     if not arguments.json:
         console.out.print(console.routes(list(routes)))
         return
@@ -224,9 +233,10 @@ def _explain(arguments: argparse.Namespace, config: ProcessConfig) -> int:
     headers = explain.parse_headers(arguments.header, arguments.token)
     if "Authorization" in headers:
         keys.load()
-    compiled = _compile(Path(config.routing))
+    chain = explain.authentication(keys)
+    compiled = _compile(Path(config.routing), chain)
     via = _own_via(config) if "Via" in headers else None
-    call, refused = explain.run(compiled, keys, arguments.method, arguments.path, headers, via)
+    call, refused = explain.run(compiled, chain, arguments.method, arguments.path, headers, via)
     console.out.print(console.pairs(explain.explanation(call, refused)))
     return 0 if refused is None else 1
 
@@ -284,7 +294,7 @@ def _near(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-def _required_scopes(routes: Iterable[Route[Any]]) -> tuple[set[str], set[str]]:
+def _required_scopes(routes: Iterable[Route[Any, Any]]) -> tuple[set[str], set[str]]:
     """The scopes that routes require, and those of them that may be followed by a collection's name."""
     required: set[str] = set()
     collections: set[str] = set()

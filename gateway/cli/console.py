@@ -86,7 +86,7 @@ def problems(path: Path | str, found: Iterable[Problem]) -> None:
         err.print(line)
 
 
-def routes(rows: Sequence[Route[Any]]) -> Table:
+def routes(rows: Sequence[Route[Any, Any]]) -> Table:
     """The compiled routes as a table."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("NAME", "METHODS", "HOST", "PATH", "TARGET", "READ NEEDS", "WRITE NEEDS", "TOTAL"):

@@ -26,13 +26,13 @@ _TIMEOUT = 10.0  # seconds, of all requests together
 _MAX_BYTES = 1024 * 1024
 
 
-def scopes(routes: Iterable[Route[Any]]) -> list[str]:
+def scopes(routes: Iterable[Route[Any, Any]]) -> list[str]:
     """The scopes of a demo token: all that the routes require, but none of an operator."""
     found = {scope for route in routes for scope in route.all_scopes()}
     return sorted(scope for scope in found if not scope.startswith(_OPERATORS))
 
 
-def header_file(config: ProcessConfig, tenant: str, routes: Iterable[Route[Any]]) -> Path:
+def header_file(config: ProcessConfig, tenant: str, routes: Iterable[Route[Any, Any]]) -> Path:
     """Write a demo token (12 h) for the tenant, and return the path of its file (mode 0600), which holds it
     as a header for curl: so it is on no screen, in no shell history and in no process list.
 

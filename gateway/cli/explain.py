@@ -119,7 +119,7 @@ class _NoStore:
 
 
 @dataclass(frozen=True, slots=True)
-class _RecordingRoute(Route[Any]):
+class _RecordingRoute(Route[Any, Any]):
     """A route that records for which methods its scopes were required."""
 
     required: list[str] = field(default_factory=list)
@@ -129,9 +129,14 @@ class _RecordingRoute(Route[Any]):
         return Route.scopes_for(self, method)
 
 
+def authentication(keys: Keys) -> AuthenticationChain:
+    """As the gateway's own, but it counts nobody's calls."""
+    return AuthenticationChain(keys, lambda call: None)
+
+
 def run(
     snapshot: Snapshot,
-    keys: Keys,
+    chain: AuthenticationChain,
     method: str,
     target: str,
     given: CIMultiDictProxy[str],
@@ -140,8 +145,8 @@ def run(
     """The call as far as it came, and the error that refused it. The request is serialised and read by the
     reader that serves, so that its framing and length are checked too.
 
-    target: of the request line, or a URL. via: the gateway's own; None when it has none because it never
-    ran. Raises ValueError for a preflight.
+    chain: what the snapshot was compiled with. target: of the request line, or a URL. via: the gateway's own;
+    None when it has none because it never ran. Raises ValueError for a preflight.
     """
     reader = RequestReader()
     reader.feed(_written(method, target, given))
@@ -162,7 +167,7 @@ def run(
         )
     try:
         with suppress(_Reached):
-            Life(_policies(call.snapshot, keys, via)).begin(call)
+            Life(_policies(call.snapshot, chain, via)).begin(call)
         _continue_at_target(call)
     except GatewayError as error:
         return call, error
@@ -183,12 +188,9 @@ def _written(method: str, target: str, given: CIMultiDictProxy[str]) -> bytes:
     return "".join(f"{line}\r\n" for line in [*lines, ""]).encode("utf-8", "surrogateescape")
 
 
-def _policies(snapshot: Snapshot, keys: Keys, via: Via | None) -> Policies:
-    chain = AuthenticationChain(keys, lambda call: None)
+def _policies(snapshot: Snapshot, chain: AuthenticationChain, via: Via | None) -> Policies:
     return Policies(
         snapshot=lambda: snapshot,
-        try_authenticate=chain.try_authenticate,
-        authenticate=chain.authenticate,
         known=chain.known,
         peek=chain.peek,
         limit=lambda call: None,
@@ -257,7 +259,7 @@ def _route(call: Call) -> Iterator[tuple[str, str]]:
         yield "upgrade", "to a WebSocket" if taken else "ignored: the route has none for such a request"
 
 
-def _needs(call: Call, route: Route[Any]) -> str:
+def _needs(call: Call, route: Route[Any, Any]) -> str:
     if route.public:
         return "nothing: it is public"
     if not isinstance(route, _RecordingRoute):
@@ -269,7 +271,7 @@ def _needs(call: Call, route: Route[Any]) -> str:
     return ", ".join(named) + behind
 
 
-def _scopes(route: Route[Any], action: str) -> str:
+def _scopes(route: Route[Any, Any], action: str) -> str:
     return " ".join(sorted(Route.scopes_for(route, action))) or "any valid token"
 
 
@@ -286,7 +288,7 @@ def _identity(call: Call) -> Iterator[tuple[str, str]]:
         yield "tenant", f"{tenant} ({name})" if name not in ("", tenant) else tenant
 
 
-def _limits(call: Call, route: Route[Any]) -> Iterator[tuple[str, str]]:
+def _limits(call: Call, route: Route[Any, Any]) -> Iterator[tuple[str, str]]:
     """The limits that may still refuse the call when it is made."""
     tenant, head = call.tenant, call.head
     found: list[str] = []

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway.call import Snapshot, Target
+from gateway.call import Authentication, Snapshot, Target
 from gateway.config import source, strict_yaml
 from gateway.config.strict_yaml import YamlDocument
 from gateway.core.front_page import FrontPage
@@ -77,18 +77,26 @@ def read(path: Path) -> str:
 
 
 def compile_text(
-    text: str, target: MakeTarget, sockets: str, check_backends: BackendCheck = lambda backends: []
+    text: str,
+    target: MakeTarget,
+    sockets: str,
+    check_backends: BackendCheck = lambda backends: [],
+    authentication: Authentication | None = None,
 ) -> Snapshot:
-    """From text to a snapshot, not live yet. check_backends: finds the problems that depend on this process.
-    Raises Problems, each with its line."""
-    return _compile_document(strict_yaml.parse(text), target, sockets, check_backends)
+    """From text to a snapshot, not live yet. target, sockets, authentication: as for `compile_data`.
+    check_backends: finds the problems that depend on this process. Raises Problems, each with its line."""
+    return _compile_document(strict_yaml.parse(text), target, sockets, check_backends, authentication)
 
 
 def _compile_document(
-    document: YamlDocument, target: MakeTarget, sockets: str, check_backends: BackendCheck
+    document: YamlDocument,
+    target: MakeTarget,
+    sockets: str,
+    check_backends: BackendCheck,
+    authentication: Authentication | None,
 ) -> Snapshot:
     try:
-        snapshot = compile_data(document.data, target, sockets)
+        snapshot = compile_data(document.data, target, sockets, authentication)
         if found := check_backends(snapshot.backends):
             raise Problems(found)
     except Problems as problems:
@@ -101,7 +109,7 @@ class LiveConfig:
 
     on_applied(new, old) runs after each swap, on the loop; old is None the first time, and what it raises
     then ends the start. on_refused runs after each refusal. Later their exceptions are logged: a swap stays.
-    now: a monotonic clock, in seconds. check_backends: as for `compile_text`.
+    now: a monotonic clock, in seconds. check_backends, authentication: as for `compile_text`.
     current: the live snapshot, there once `load_first` is done. A request reads it once, and keeps it to its
     end. An attribute, since each request reads it.
     """
@@ -117,11 +125,10 @@ class LiveConfig:
         on_refused: Callable[[Refusal], None] = lambda refusal: None,
         now: Callable[[], float] = time.monotonic,
         check_backends: BackendCheck = lambda backends: [],
+        authentication: Authentication | None = None,
     ) -> None:
         self.path = path
-        self._check_backends = check_backends
-        self._target = target
-        self._sockets = sockets
+        self._compile_with = target, sockets, check_backends, authentication
         self._on_applied = on_applied
         self._on_refused = on_refused
         self._now = now
@@ -146,7 +153,7 @@ class LiveConfig:
         self._warn_when_cut_off(is_cut_off(self.path))
         self._mark_read(before, text)
         try:
-            compiled = compile_text(text, self._target, self._sockets, self._check_backends)
+            compiled = compile_text(text, *self._compile_with)
         except Problems as found:
             raise ConfigRefused(self.path, found.items) from None
         self._on_applied(self._swap(compiled, text), None)
@@ -275,9 +282,7 @@ class LiveConfig:
     async def _compile(self, text: str) -> Snapshot:
         """As `compile_text`, without blocking the loop for long."""
         document = await source.parse_apart(text)
-        return await threads.run(
-            threads.CONFIG, _compile_document, document, self._target, self._sockets, self._check_backends
-        )
+        return await threads.run(threads.CONFIG, _compile_document, document, *self._compile_with)
 
     def _swap(self, compiled: Snapshot, text: str) -> Snapshot:
         old = self.current if self._text else None

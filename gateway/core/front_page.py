@@ -91,7 +91,7 @@ class FrontPage:
 
 
 def make(
-    title: str, token: str, links: Mapping[str, str], routes: Iterable[Route[Any]] | None = None
+    title: str, token: str, links: Mapping[str, str], routes: Iterable[Route[Any, Any]] | None = None
 ) -> FrontPage:
     """The page. token: how to get one, as lines of text with `code`. links: name to address. routes: those to
     list; None: no list."""
@@ -120,7 +120,7 @@ def _address(given: str) -> str:
     return _PREFIX_MARK + given if given.startswith("/") and not given.startswith("//") else given
 
 
-def _listed(route: Route[Any]) -> dict[str, Any]:
+def _listed(route: Route[Any, Any]) -> dict[str, Any]:
     host = {"host": route.host} if route.host else {}
     return {
         "name": route.name, **host, "path": _address(_text(route.path)), "methods": sorted(route.methods),

@@ -1,6 +1,6 @@
 """The values that the gateway is made of: frozen, named as in gateway/README.md, every name resolved.
 
-`Route` is generic in its target, so that this room knows nothing of what answers.
+`Route` is generic in its target and its authentication, so that this room knows nothing of what responds.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
 
 T = TypeVar("T")
+A = TypeVar("A")
 
 TENANT_PATTERN = r"[a-z0-9][a-z0-9-]{0,62}"
 _tenant = re.compile(TENANT_PATTERN)
@@ -175,9 +176,10 @@ class WebSocketRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Route(Generic[T]):
+class Route(Generic[T, A]):
     """A rule from request to target.
 
+    authentication: what tells who calls. None on a public route, and in a config that is only looked at.
     path: canonical pattern, `{name}` for one segment, `{name*}` for the rest. methods: empty is any.
     encoded_slash: whether `%2F` may stand in the path.
     strip: the leading part of the path that the target does not see. read_scopes / write_scopes /
@@ -191,6 +193,7 @@ class Route(Generic[T]):
     path: str
     target_name: str
     target: T
+    authentication: A | None = None
     host: str = ""
     methods: frozenset[str] = frozenset()
     strip: str = ""

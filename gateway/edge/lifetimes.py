@@ -154,13 +154,15 @@ class Lifetimes:
         if not self._has_tenant(lifetime):
             lifetime.end(Forbidden.code, DISABLED)
 
-    async def verify(self, verify: Callable[[str], object]) -> None:
-        """The keys have changed: end the streams whose token is not valid any more. verify raises
-        Unauthenticated for such a token."""
+    async def reauthenticate(self) -> None:
+        """The keys have changed: end the streams whose credential is not good any more, as the authentication
+        of their route says."""
         for number, lifetime in enumerate(list(self._open), 1):
-            if lifetime.call.identity is not None and not lifetime.is_over:
+            route = lifetime.call.route
+            authentication = route.authentication if route is not None else None
+            if authentication is not None and not lifetime.is_over:
                 try:
-                    verify(lifetime.call.head.token)
+                    await authentication.authenticate(lifetime.call)
                 except Unauthenticated:
                     lifetime.end(Unauthenticated.code, REVOKED)
             if not number % _BATCH:

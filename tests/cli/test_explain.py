@@ -69,10 +69,11 @@ def explained(
 ) -> GatewayError | None:
     keys = Keys(Path(gateway.config.keys), harness.RULE)
     keys.load()
+    chain = explain.authentication(keys)
     length = {"Content-Length": "14"} if method in ("POST", "PUT", "PATCH", "QUERY") else {}
     headers = CIMultiDictProxy(CIMultiDict({**harness.bearer(gateway, scope=scope), **length}))
-    compiled = compile_data(data, lambda backend: NOWHERE, "/s")
-    call, refused = explain.run(compiled, keys, method, path.replace(" ", "%20"), headers)
+    compiled = compile_data(data, lambda backend: NOWHERE, "/s", chain)
+    call, refused = explain.run(compiled, chain, method, path.replace(" ", "%20"), headers)
     assert explain.explanation(call, refused)[-1][0] == "outcome"
     return refused
 
@@ -115,9 +116,10 @@ async def test_it_says_which_scopes_are_asked_for_what(
     async with harness.running(tmp_path, data) as gateway:
         keys = Keys(Path(gateway.config.keys), harness.RULE)
         keys.load()
+        chain = explain.authentication(keys)
         headers = CIMultiDictProxy(CIMultiDict(harness.bearer(gateway, scope=TOKENS[-1])))
-        compiled = compile_data(data, lambda backend: gateway.documents, "/s")
-        call, refused = await asyncio.to_thread(explain.run, compiled, keys, method, path, headers)
+        compiled = compile_data(data, lambda backend: gateway.documents, "/s", chain)
+        call, refused = await asyncio.to_thread(explain.run, compiled, chain, method, path, headers)
     rows = dict(explain.explanation(call, refused))
     assert refused is None
     assert rows["needs"].startswith(needs)
@@ -144,9 +146,9 @@ def test_it_checks_a_websockets_handshake_too(
         backends={"b": {"kind": "asab", "addresses": ["unix:x"]}},
     )
     headers = CIMultiDictProxy(CIMultiDict({"Connection": "Upgrade", "Upgrade": "websocket", **more}))
-    compiled = compile_data(data, lambda backend: NOWHERE, "/s")
-    keys = Keys(tmp_path / "none", harness.RULE)
-    call, refused = explain.run(compiled, keys, "GET", "/ws/x", headers)
+    chain = explain.authentication(Keys(tmp_path / "none", harness.RULE))
+    compiled = compile_data(data, lambda backend: NOWHERE, "/s", chain)
+    call, refused = explain.run(compiled, chain, "GET", "/ws/x", headers)
     assert (refused.status if refused else None) == outcome
     assert dict(explain.explanation(call, refused))["upgrade"] == "to a WebSocket"
 
@@ -205,13 +207,14 @@ async def test_what_is_wrong_with_the_message_itself_is_told_too(tmp_path: Path)
         data = harness.routing(WIRE_ROUTES, backends=backends)
         async with harness.running(tmp_path, data, via="here") as gateway:
             keys.load()
-            compiled = compile_data(data, lambda backend: gateway.documents, "/s")
+            chain = explain.authentication(keys)
+            compiled = compile_data(data, lambda backend: gateway.documents, "/s", chain)
             for method, path, more in WIRE:
                 lines = [f"Authorization: {harness.bearer(gateway)['Authorization']}", *more]
                 if method in ("POST", "PUT", "PATCH") and not any("Content-Len" in line for line in more):
                     lines.append("Content-Length: 2")
                 headers = explain.parse_headers(lines, None)
-                _, refused = await asyncio.to_thread(explain.run, compiled, keys, method, path, headers, via)
+                _, refused = await asyncio.to_thread(explain.run, compiled, chain, method, path, headers, via)
                 said = [line for line in lines if not line.startswith("Host:")]
                 hosts = [line for line in lines if line.startswith("Host:")] or ["Host: localhost"]
                 head = "\r\n".join([f"{method} {path} HTTP/1.1", *hosts, *said, "\r\n"])
@@ -230,18 +233,17 @@ def test_a_header_with_a_line_break_is_not_taken_for_two(tmp_path: Path, line: s
     compiled = compile_data(harness.routing([]), lambda backend: None, "/s")  # type: ignore[arg-type,return-value]
     with pytest.raises(ValueError, match="line break"):
         headers = explain.parse_headers([line], None)
-        explain.run(compiled, Keys(tmp_path / "none", harness.RULE), "GET", "/", headers)
+        chain = explain.authentication(Keys(tmp_path / "none", harness.RULE))
+        explain.run(compiled, chain, "GET", "/", headers)
 
 
 async def test_it_shows_the_display_name_of_the_tenant(tmp_path: Path) -> None:
     tenants = {"acme": {"name": "Acme Corporation"}, "globex": {}}
     data = harness.routing([harness.route("own", "documents", scopes=OPEN)], tenants=tenants)
     async with harness.running(tmp_path, data) as gateway:
-        keys = Keys(Path(gateway.config.keys), harness.RULE)
-        keys.load()
         for tenant, shown in (("acme", "acme (Acme Corporation)"), ("globex", "globex")):
             headers = CIMultiDictProxy(CIMultiDict(harness.bearer(gateway, tenant)))
-            run = explain.run, gateway.live.current, keys, "PATCH", "/own/", headers
+            run = explain.run, gateway.live.current, gateway.authentication, "PATCH", "/own/", headers
             call, refused = await asyncio.to_thread(*run)
             assert dict(explain.explanation(call, refused))["tenant"] == shown
 

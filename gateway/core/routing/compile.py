@@ -24,12 +24,19 @@ from gateway.core.routing.settings import Settings, TenantSettings, parse
 from gateway.core.routing.snapshot import Snapshot
 
 T = TypeVar("T")
+A = TypeVar("A")
 _BODY_MEMORY = 64 * 1024 * 1024  # bytes, of a tenant that does not say
 
 
-def compile_data(data: Any, target: Callable[[Backend | FrontPage | None], T], sockets: str) -> Snapshot[T]:
+def compile_data(
+    data: Any,
+    target: Callable[[Backend | FrontPage | None], T],
+    sockets: str,
+    authentication: A | None = None,
+) -> Snapshot[T, A]:
     """The snapshot that the config means, not live yet. data: as YAML gives it. target: makes what serves a
     backend, a front page, and (None) documents. sockets: the folder that relative unix: addresses are in.
+    authentication: of the routes that are not public; without it they cannot be served, only looked at.
     Raises Problems with all of them."""
     problems: list[Problem] = []
     try:
@@ -47,7 +54,7 @@ def compile_data(data: Any, target: Callable[[Backend | FrontPage | None], T], s
             where = ("tenants", name, "documents", "body_memory")
             problems.append(Problem(where, "an import takes 2MiB at a time", "write 2MiB or more"))
     targets = {name: target(backend) for name, backend in backends.items()} | {DOCUMENTS: target(None)}
-    built = _table(parts, backends, targets, problems)
+    built = _table(parts, backends, targets, authentication, problems)
     if problems:
         raise Problems(problems)
     return Snapshot(
@@ -99,12 +106,16 @@ def _tenant(name: str, written: TenantSettings) -> Tenant:
 
 
 def _table(
-    parts: Parts, backends: Mapping[str, Backend], targets: Mapping[str, T], problems: list[Problem]
-) -> table.RoutingTable[T]:
+    parts: Parts,
+    backends: Mapping[str, Backend],
+    targets: Mapping[str, T],
+    authentication: A | None,
+    problems: list[Problem],
+) -> table.RoutingTable[T, A]:
     """The table of the complete routes that have a target."""
     known = parts.backends(backends)
     positions: dict[str, int] = {}
-    routes: list[Route[T]] = []
+    routes: list[Route[T, A]] = []
     for position, written in parts.routes.items():
         problems.extend(_under(("routes", position), route_problems(written, known)))
         first = positions.setdefault(written.name, position)
@@ -114,7 +125,7 @@ def _table(
         if position not in parts.incomplete and (written.target in known or written.target == DOCUMENTS):
             # A backend that is left out has a problem, so this stand-in is never called.
             made = targets.get(written.target, targets[DOCUMENTS])
-            routes.append(compile_route(written, known.get(written.target), made))
+            routes.append(compile_route(written, known.get(written.target), made, authentication))
     built, clashes = table.build(routes)
     for clash in clashes:
         which = "never matches" if clash.whole else f"never matches {', '.join(clash.methods)}"
@@ -125,8 +136,8 @@ def _table(
 
 
 def _front(
-    settings: Settings, built: table.RoutingTable[T], target: Callable[[FrontPage], T]
-) -> Route[T] | None:
+    settings: Settings, built: table.RoutingTable[T, A], target: Callable[[FrontPage], T]
+) -> Route[T, A] | None:
     """The route that takes `/` when no other does; None when there is no page."""
     page = settings.front_page
     if page is None:

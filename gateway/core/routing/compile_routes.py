@@ -19,6 +19,7 @@ from gateway.core.routing.settings import CorsSettings, RouteSettings, TimeoutSe
 from gateway.core.routing.table import compile_pattern
 
 T = TypeVar("T")
+A = TypeVar("A")
 DOCUMENTS = "documents"  # the target of that name is the gateway's own store
 _DEFAULT_BODY_LIMIT = 10 * 1024 * 1024
 _DEFAULT_MAX_MESSAGE = 1024 * 1024
@@ -43,14 +44,18 @@ _TIMES_OF_BACKENDS = {
 }
 
 
-def compile_route(written: RouteSettings, backend: Backend | None, target: T) -> Route[T]:
-    """The route, with the defaults of what is not written. backend: None for documents."""
+def compile_route(
+    written: RouteSettings, backend: Backend | None, target: T, authentication: A | None
+) -> Route[T, A]:
+    """The route, with the defaults of what is not written. backend: None for documents. authentication: for
+    when the route is not public."""
     scopes = {word: frozenset(names) for word, names in written.scopes.items()}
     return Route(
         name=written.name,
         path=written.path,
         target_name=written.target,
         target=target,
+        authentication=None if written.public else authentication,
         host=written.host or "",
         methods=frozenset(written.methods),
         strip=_strip(written.strip),

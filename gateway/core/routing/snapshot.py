@@ -11,10 +11,11 @@ from gateway.core.policy.limits import NO_LIMITS, LimitRules
 from gateway.core.routing.table import RoutingTable
 
 T = TypeVar("T")
+A = TypeVar("A")
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot(Generic[T]):
+class Snapshot(Generic[T, A]):
     """The routing config as compiled, every name resolved. A request reads it once and keeps it.
 
     revision: 0 until it is live, then counted from 1. loaded_at: when it became live, in seconds since the
@@ -24,13 +25,13 @@ class Snapshot(Generic[T]):
     revision: int
     loaded_at: float
     digest: str
-    table: RoutingTable[T]
+    table: RoutingTable[T, A]
     backends: Mapping[str, Backend]
     tenants: Mapping[str, Tenant]
     trusted: TrustedProxies
     limits: LimitRules = NO_LIMITS
-    front: Route[T] | None = None
+    front: Route[T, A] | None = None
 
-    def made_live(self, revision: int, loaded_at: float, digest: str) -> Snapshot[T]:
+    def made_live(self, revision: int, loaded_at: float, digest: str) -> Snapshot[T, A]:
         """The same config as a numbered revision."""
         return replace(self, revision=revision, loaded_at=loaded_at, digest=digest)

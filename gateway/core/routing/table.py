@@ -21,6 +21,7 @@ from gateway.core.methods import COMMON
 from gateway.core.model import Route
 
 T = TypeVar("T")
+A = TypeVar("A")
 Shape = tuple[tuple[str | None, ...], bool]  # the segments of a pattern, and whether it takes the rest
 _EMPTY: Mapping[str, str] = {}
 # Beside those that a route lists, for Allow. OPTIONS is named only where it is listed.
@@ -84,24 +85,24 @@ def _literal(part: str, *, last: bool) -> str:
         raise PatternError(f"{error.detail} ({part!r})") from None
 
 
-class _Node(Generic[T]):
+class _Node(Generic[T, A]):
     """One segment of the trie. Made small: with many routes what costs is memory that is not in the cache."""
 
     __slots__ = ("children", "leaf", "param", "rest")
 
     def __init__(self) -> None:
-        self.children: dict[str, _Node[T]] | None = None
-        self.param: _Node[T] | None = None
-        self.leaf: tuple[_Entry[T], ...] = ()
-        self.rest: tuple[_Entry[T], ...] = ()
+        self.children: dict[str, _Node[T, A]] | None = None
+        self.param: _Node[T, A] | None = None
+        self.leaf: tuple[_Entry[T, A], ...] = ()
+        self.rest: tuple[_Entry[T, A], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry(Generic[T]):
+class _Entry(Generic[T, A]):
     """A route in the table. methods: those that it takes here, empty for any. params: each parameter's
     name and the index of its segment."""
 
-    route: Route[T]
+    route: Route[T, A]
     methods: frozenset[str]
     params: tuple[tuple[str, int], ...]
     rest: str
@@ -117,33 +118,33 @@ class Clash:
     whole: bool
 
 
-class _Host(Generic[T]):
+class _Host(Generic[T, A]):
     """The routes of one host. literal: whole paths without a parameter, which beat all others."""
 
     __slots__ = ("literal", "root")
 
     def __init__(self) -> None:
-        self.literal: dict[str, tuple[_Entry[T], ...]] = {}
-        self.root: _Node[T] = _Node()
+        self.literal: dict[str, tuple[_Entry[T, A], ...]] = {}
+        self.root: _Node[T, A] = _Node()
 
 
-class RoutingTable(Generic[T]):
+class RoutingTable(Generic[T, A]):
     """Compiled routes. Made by `build`, then never changed."""
 
     __slots__ = ("_any", "_hosts", "routes")
 
     def __init__(self) -> None:
-        self.routes: tuple[Route[T], ...] = ()
-        self._any: _Host[T] = _Host()
-        self._hosts: dict[str, _Host[T]] = {}
+        self.routes: tuple[Route[T, A], ...] = ()
+        self._any: _Host[T, A] = _Host()
+        self._hosts: dict[str, _Host[T, A]] = {}
 
-    def match(self, method: str, host: str, path: str) -> tuple[Route[T], Mapping[str, str]]:
+    def match(self, method: str, host: str, path: str) -> tuple[Route[T, A], Mapping[str, str]]:
         """The route for a canonical path, and its decoded parameters.
 
         host: lower case, without port. Raises NoRoute, MethodNotAllowed, BadRequest (a parameter that is
         not UTF-8).
         """
-        allowed: dict[str, Route[T]] = {}
+        allowed: dict[str, Route[T, A]] = {}
         own = self._hosts.get(host) if self._hosts else None
         for routes in (self._any,) if own is None else (own, self._any):
             entries = routes.literal.get(path)
@@ -163,7 +164,7 @@ class RoutingTable(Generic[T]):
             raise error
         raise NoRoute("No route takes this path.")
 
-    def methods(self, route: Route[T], host: str, path: str) -> list[str]:
+    def methods(self, route: Route[T, A], host: str, path: str) -> list[str]:
         """The methods that come to this route on this path; other routes may take others of the same path."""
         found = []
         for method in dict.fromkeys([*_ALLOWED, *sorted(route.methods)]):
@@ -174,12 +175,12 @@ class RoutingTable(Generic[T]):
 
 
 # What a walk gives: the entry, and the index at which the rest began (-1 without one).
-_Found = tuple[_Entry[T], int]
+_Found = tuple[_Entry[T, A], int]
 
 
 def _walk(
-    node: _Node[T], segments: list[str], index: int, method: str, allowed: dict[str, Route[T]]
-) -> _Found[T] | None:
+    node: _Node[T, A], segments: list[str], index: int, method: str, allowed: dict[str, Route[T, A]]
+) -> _Found[T, A] | None:
     """Depth first, most specific first. Steps back happen only where patterns share a beginning."""
     if index == len(segments):
         if node.leaf:
@@ -205,7 +206,9 @@ def _walk(
     return None
 
 
-def _pick(entries: tuple[_Entry[T], ...], method: str, allowed: dict[str, Route[T]]) -> _Entry[T] | None:
+def _pick(
+    entries: tuple[_Entry[T, A], ...], method: str, allowed: dict[str, Route[T, A]]
+) -> _Entry[T, A] | None:
     """The entry for this method; the one for any method is last."""
     for entry in entries:
         if not entry.methods or method in entry.methods:
@@ -216,7 +219,7 @@ def _pick(entries: tuple[_Entry[T], ...], method: str, allowed: dict[str, Route[
     return None
 
 
-def _params(entry: _Entry[T], rest_at: int, segments: list[str], *, encoded: bool) -> dict[str, str]:
+def _params(entry: _Entry[T, A], rest_at: int, segments: list[str], *, encoded: bool) -> dict[str, str]:
     values: dict[str, str] = {}
     for name, index in entry.params:
         values[name] = segments[index]
@@ -229,20 +232,20 @@ def _params(entry: _Entry[T], rest_at: int, segments: list[str], *, encoded: boo
     return values
 
 
-_Built = Mapping[tuple[str, Shape], Mapping[str, _Entry[T]]]
+_Built = Mapping[tuple[str, Shape], Mapping[str, _Entry[T, A]]]
 
 
-def build(routes: Iterable[Route[T]]) -> tuple[RoutingTable[T], list[Clash]]:
+def build(routes: Iterable[Route[T, A]]) -> tuple[RoutingTable[T, A], list[Clash]]:
     """Compile routes into a table, and name those that can never match. Raises PatternError.
 
     A route is hidden by an equal pattern on the same host, for the methods they share: the first one written
     wins. One more specific pattern never hides another one whole (there is always a longer or a different
     path left), but several together do hide `/a/{rest*}`: see `_covered`.
     """
-    table: RoutingTable[T] = RoutingTable()
-    kept: list[Route[T]] = []
+    table: RoutingTable[T, A] = RoutingTable()
+    kept: list[Route[T, A]] = []
     clashes: list[Clash] = []
-    built: dict[tuple[str, Shape], dict[str, _Entry[T]]] = {}  # by host and shape, then by method
+    built: dict[tuple[str, Shape], dict[str, _Entry[T, A]]] = {}  # by host and shape, then by method
     for route in routes:
         pattern = compile_pattern(route.path)
         entries = built.setdefault((route.host, pattern.shape), {})
@@ -256,7 +259,7 @@ def build(routes: Iterable[Route[T]]) -> tuple[RoutingTable[T], list[Clash]]:
     return table, clashes
 
 
-def _enter(entries: dict[str, _Entry[T]], entry: _Entry[T]) -> list[Clash]:
+def _enter(entries: dict[str, _Entry[T, A]], entry: _Entry[T, A]) -> list[Clash]:
     """Take the methods ("" for any) that are free; a Clash names the others."""
     route = entry.route
     mine = route.methods or frozenset({""})
@@ -269,7 +272,7 @@ def _enter(entries: dict[str, _Entry[T]], entry: _Entry[T]) -> list[Clash]:
     return [Clash(route.name, winners, tuple(m or "any method" for m in taken), len(taken) == len(mine))]
 
 
-def _covered(built: _Built[T]) -> Iterator[Clash]:
+def _covered(built: _Built[T, A]) -> Iterator[Clash]:
     """What `/a/{rest*}` could take is taken whole by `/a`, `/a/` and `/a/{b}/{rest*}` together (at the root
     by `/` and `/{b}/{rest*}`), whatever else there is; and in place of the last, by those that cover it."""
     deepest = max((len(segments) for _, (segments, _) in built), default=0)
@@ -289,7 +292,7 @@ def _covered(built: _Built[T]) -> Iterator[Clash]:
 
 
 def _below(
-    built: _Built[T], host: str, segments: tuple[str | None, ...], method: str, deepest: int
+    built: _Built[T, A], host: str, segments: tuple[str | None, ...], method: str, deepest: int
 ) -> list[str] | None:
     """The routes that together take every path that begins with these segments, but for one `{rest*}` right
     behind them. None when some path is left."""
@@ -310,13 +313,13 @@ def _below(
     return None if rest is None else [*names, *rest]
 
 
-def _taker(built: _Built[T], host: str, shape: Shape, method: str) -> str | None:
+def _taker(built: _Built[T, A], host: str, shape: Shape, method: str) -> str | None:
     entries = built.get((host, shape), {})
     entry = entries.get(method) or entries.get("")
     return None if entry is None else entry.route.name
 
 
-def _seal(entries: dict[str, _Entry[T]]) -> tuple[_Entry[T], ...]:
+def _seal(entries: dict[str, _Entry[T, A]]) -> tuple[_Entry[T, A], ...]:
     """One entry for each route, with the methods that it takes; the one for any method comes last."""
     if "GET" in entries:
         entries.setdefault("HEAD", entries["GET"])  # RFC 9110 section 9.1: GET implies HEAD
@@ -328,7 +331,7 @@ def _seal(entries: dict[str, _Entry[T]]) -> tuple[_Entry[T], ...]:
     return tuple(sealed) if last is None else (*sealed, last)
 
 
-def _insert(host: _Host[T], shape: Shape, entries: tuple[_Entry[T], ...]) -> None:
+def _insert(host: _Host[T, A], shape: Shape, entries: tuple[_Entry[T, A], ...]) -> None:
     segments, has_rest = shape
     if not has_rest and None not in segments:
         host.literal["/" + "/".join(segment or "" for segment in segments)] = entries

@@ -30,7 +30,7 @@ _PATHS = 1_000  # matched in one repetition
 _Key = tuple[str, str, int]  # traffic, kind, size
 
 
-def table_of(size: int) -> RoutingTable[None]:
+def table_of(size: int) -> RoutingTable[None, None]:
     """A table of so many routes: of each service a static one, one with a parameter, one with a rest."""
     shapes = list(_SHAPES.items())
     routes = []
@@ -76,7 +76,7 @@ def _row(traffic: str, kind: str, spent: dict[_Key, list[float]]) -> dict[str, A
     return {"traffic": traffic, "kind": kind, "best_ns": best, "median_ns": median, "ratio": ratio}
 
 
-def _time(table: RoutingTable[None], paths: list[str]) -> float:
+def _time(table: RoutingTable[None, None], paths: list[str]) -> float:
     """Nanoseconds that one match takes, over all these paths."""
     match = table.match
     began = time.perf_counter_ns()

@@ -34,7 +34,7 @@ BACKENDS = {
 }
 
 
-def compiled(data: Any) -> Snapshot[str]:
+def compiled(data: Any) -> Snapshot[str, None]:
     def target(backend: Backend | FrontPage | None) -> str:
         return backend.name if isinstance(backend, Backend) else "store"
 

@@ -15,17 +15,17 @@ from gateway.core.model import Route
 from gateway.core.routing.table import Clash, PatternError, RoutingTable, build, compile_pattern
 
 
-def route(name: str, path: str, methods: str = "", host: str = "") -> Route[None]:
+def route(name: str, path: str, methods: str = "", host: str = "") -> Route[None, None]:
     return Route(name, path, "t", None, host=host, methods=frozenset(methods.split()))
 
 
-def table(*routes: Route[None]) -> RoutingTable[None]:
+def table(*routes: Route[None, None]) -> RoutingTable[None, None]:
     built, clashes = build(routes)
     assert not clashes
     return built
 
 
-def name_of(made: RoutingTable[None], path: str, method: str = "GET", host: str = "h") -> str:
+def name_of(made: RoutingTable[None, None], path: str, method: str = "GET", host: str = "h") -> str:
     return made.match(method, host, path)[0].name
 
 
@@ -170,7 +170,7 @@ def test_no_route_is_404_and_says_nothing_of_the_path() -> None:
     ],
 )
 def test_a_route_whose_requests_another_takes_is_a_clash(
-    first: Route[None], second: Route[None], clash: Clash
+    first: Route[None, None], second: Route[None, None], clash: Clash
 ) -> None:
     made, clashes = build([first, second])
     assert clashes == [clash]
@@ -236,7 +236,9 @@ def test_a_clash_names_all_who_won() -> None:
         (route("a", "/x/{y}"), route("b", "/x/{y*}")),
     ],
 )
-def test_routes_that_leave_each_other_requests_do_not_clash(pair: tuple[Route[None], Route[None]]) -> None:
+def test_routes_that_leave_each_other_requests_do_not_clash(
+    pair: tuple[Route[None, None], Route[None, None]],
+) -> None:
     assert build(pair)[1] == []
 
 
@@ -295,7 +297,7 @@ def _ranks(pattern: str, path: str) -> tuple[int, ...] | None:
     return (*ranks, 2) if len(parts) == len(segments) else None
 
 
-def reference(routes: list[Route[None]], method: str, host: str, path: str) -> str | set[str]:
+def reference(routes: list[Route[None, None]], method: str, host: str, path: str) -> str | set[str]:
     """The winner's name, or the allowed methods (empty: no route), by looking at all of them."""
     allowed: set[str] = set()
     for wanted_host in (host, ""):

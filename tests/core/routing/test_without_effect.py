@@ -100,7 +100,7 @@ BACKEND: dict[str, tuple[dict[str, Any], frozenset[str]]] = {
 }
 
 
-def made(target: str, backend: dict[str, Any] | None = None, **written: Any) -> Route[str]:
+def made(target: str, backend: dict[str, Any] | None = None, **written: Any) -> Route[str, None]:
     """The compiled route to a target of this kind. Raises Problems."""
     backends = {} if target == "documents" else {"b": {**BACKENDS[target], **(backend or {})}}
     route = {"name": "r", "path": "/r/{rest*}", "target": "b" if backends else target, **written}
