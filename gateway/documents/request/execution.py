@@ -30,7 +30,6 @@ T = TypeVar("T")
 L = logging.getLogger(__name__)
 
 
-
 def seconds_left(call: Call) -> float | None:
     """What is left of the call's total time; None when it has no end. Raises BadRequest for an
     X-Request-Timeout that is not one."""

@@ -111,7 +111,7 @@ class Reading:
 
     def _match_each(self, asked: Asked) -> Verdicts:
         """By a worker process, with the time that is left; others have the seat meanwhile. Raises
-        sqlite3.OperationalError, as an interrupted statement does, and what Jobs.begin raises."""
+        sqlite3.OperationalError, as an interrupted statement does, and what Jobs.submit raises."""
         left = self._until - time.monotonic()
         if left <= 0 or self._cancelled:
             raise errors.interrupted()

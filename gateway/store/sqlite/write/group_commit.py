@@ -131,9 +131,7 @@ class Writes:
         taken = [self._waiting.popleft() for _ in range(min(MAX_GROUP, len(self._waiting)))]
         operations = [operation for operation, _ in taken]
         end = partial(self._end_group, taken, seat)
-        work = self._writers.threads.submit(
-            self._run_in_thread, operations
-        )
+        work = self._writers.threads.submit(self._run_in_thread, operations)
         # Not by run_in_executor: its future takes two more turns of the loop.
         work.add_done_callback(partial(self._loop.call_soon_threadsafe, end))
 
