@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 ROUNDING = 1e-6  # what sums and quotients of doubles may be off by: seconds, or a part of a request
 
@@ -48,6 +48,28 @@ class GatewayError(Exception):
         self.extra: Mapping[str, Any] = extra or {}
         self.close = close
 
+    def with_headers(self, headers: Mapping[str, str]) -> Self:
+        """This error, with more headers of the response."""
+        self.headers = {**self.headers, **headers}
+        return self
+
+    def about(self, context: str) -> Self:
+        """This error, whose detail begins with what could not be done because of it."""
+        self.detail = f"{context}: {self.detail}"
+        return self
+
+    def with_members(self, **members: Any) -> Self:
+        """This error, with more members of the problem; those that it has come behind and are kept."""
+        self.extra = {**members, **self.extra}
+        return self
+
+    def below(self, pointer: str) -> Self:
+        """This error, whose `errors` are at or below this JSON pointer; without any, its detail is one."""
+        errors = self.extra.get("errors") or [{"pointer": "", "detail": self.detail}]
+        moved = [{**item, "pointer": pointer + item["pointer"]} for item in errors]
+        self.extra = {**self.extra, "errors": moved}
+        return self
+
 
 class _Retryable(GatewayError):
     """An error that tells the client when to come back: `Retry-After` in whole seconds, at least 1."""
@@ -71,9 +93,9 @@ class Unauthenticated(GatewayError):
 
     status, code, title = 401, "unauthenticated", "Authentication is required"
 
-    def __init__(self, detail: str = "", *, error: str = "invalid_token") -> None:
-        said = f'error="{error}"' if error else f'realm="{REALM}"'
-        super().__init__(detail, headers={"WWW-Authenticate": f"Bearer {said}"})
+    def __init__(self, detail: str = "", *, error: str = "invalid_token", close: bool = False) -> None:
+        challenge = f'error="{error}"' if error else f'realm="{REALM}"'
+        super().__init__(detail, headers={"WWW-Authenticate": f"Bearer {challenge}"}, close=close)
 
 
 class Forbidden(GatewayError):

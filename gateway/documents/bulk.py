@@ -108,9 +108,7 @@ class _BulkFailed(GatewayError):
 
 
 def _with_line(error: GatewayError, line: int) -> GatewayError:
-    error.detail = f"Nothing was written, because line {line} failed: {error.detail}"
-    error.extra = {"line": line, **error.extra}
-    return error
+    return error.about(f"Nothing was written, because line {line} failed").with_members(line=line)
 
 
 def _actions(item: Write | GatewayError) -> tuple[str, ...]:

@@ -111,10 +111,8 @@ class Ending:
 
     def _error(self) -> GatewayError:
         """A new one each time: a raised error keeps its frames alive, and these keep this object alive."""
-        disabled = self._call.code == Forbidden.code
-        error = Forbidden(self._reason) if disabled else Unauthenticated(self._reason)
-        error.close = True
-        return error
+        kind = Forbidden if self._call.code == Forbidden.code else Unauthenticated
+        return kind(self._reason, close=True)
 
 
 class Lifetimes:

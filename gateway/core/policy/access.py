@@ -52,16 +52,18 @@ def require_in_some(route: ScopeRule, action: str, identity: Identity) -> None:
 
 def require_in(route: ScopeRule, actions: Iterable[str], collection: str, identity: Identity) -> None:
     """Raises Forbidden unless the token may do all of these in a collection."""
-    lacking = [action for action in actions if not allows(route, action, collection, identity)]
-    if lacking:
-        scopes = identity.scopes
-        needed = {scope for action in lacking for scope in route.scopes_for(action)}
-        raise lacks(s for s in needed if s not in scopes and f"{s}:{collection}" not in scopes)
+    for action in actions:
+        if not allows(route, action, collection, identity):
+            break
+    else:
+        return
+    scopes = identity.scopes
+    needed = {scope for action in actions for scope in route.scopes_for(action)}
+    raise lacks(s for s in needed if s not in scopes and f"{s}:{collection}" not in scopes)
 
 
 def lacks(scopes: Iterable[str]) -> Forbidden:
     """The refusal of a token without these scopes, with a challenge that names them (RFC 6750, 3.1)."""
     missing = " ".join(sorted(scopes))
-    error = Forbidden(f"The token lacks the scope {missing}.")
-    error.headers = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{missing}"'}
-    return error
+    challenge = f'Bearer error="insufficient_scope", scope="{missing}"'
+    return Forbidden(f"The token lacks the scope {missing}.", headers={"WWW-Authenticate": challenge})

@@ -61,7 +61,7 @@ def in_parameter(name: str) -> Iterator[None]:
     try:
         yield
     except BadRequest as error:
-        error.extra = {"parameter": name, **error.extra}
+        error.with_members(parameter=name)
         raise
 
 
@@ -72,9 +72,7 @@ def in_body(pointer: str) -> Iterator[None]:
     try:
         yield
     except (BadRequest, Unprocessable) as error:
-        below = error.extra.get("errors") or [{"pointer": "", "detail": error.detail}]
-        errors = [{**item, "pointer": pointer + item["pointer"]} for item in below]
-        error.extra = {**error.extra, "errors": errors}
+        error.below(pointer)
         raise
 
 

@@ -185,7 +185,7 @@ async def _check_fits(writes: Writes, state: State, row: Row, new: frozenset[str
     try:
         await writes.rows.check_fits(state, row, new)
     except Unprocessable as error:
-        error.detail = f"The indexes cannot be made: document {row['id']}: {error.detail}"
+        error.about(f"The indexes cannot be made: document {row['id']}")
         raise
 
 

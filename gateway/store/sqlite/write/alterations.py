@@ -194,7 +194,7 @@ def _enter(
     try:
         sqlite_index.add_to(transaction.connection, transaction.entries, stored, identifier, data, budget)
     except Unprocessable as error:
-        error.detail = f"The index {stored.index.name} cannot be made: document {identifier}: {error.detail}"
+        error.about(f"The index {stored.index.name} cannot be made: document {identifier}")
         raise
 
 
