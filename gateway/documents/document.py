@@ -28,13 +28,14 @@ async def read(call: Call, store: TenantStore, collection: str, identifier: str)
     scopes.require(call, collection, "GET")
     precondition = preconditions.read(call.head)
     document = await store.read(collection, identifier)
-    headers: dict[str, str] = {hdrs.ETAG: document.etag, hdrs.CACHE_CONTROL: "private, no-cache"}
-    if preconditions.is_current(precondition, document.etag):
-        return reply.empty(304, headers)
+    status, lines, raw = responses.read(precondition, document)
+    headers = dict(line.split(": ", 1) for line in lines.decode().splitlines())
+    if status == 304:
+        return reply.empty(status, headers)
     if document.encoded:
         responses.hold_document(call, document)
-        return responses.large_document(200, document, headers)
-    return responses.json_response(200, representation.body(document), headers)
+        return responses.large_document(status, document, headers)
+    return web.Response(status=status, body=raw, headers=headers)
 
 
 async def create(call: Call, store: TenantStore, collection: str) -> web.StreamResponse:

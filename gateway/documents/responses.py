@@ -12,15 +12,31 @@ from aiohttp import hdrs, web
 from gateway.call import Call
 from gateway.core.errors import GatewayError
 from gateway.core.policy.forwarding import public_prefix
+from gateway.documents.request import preconditions
 from gateway.edge.response.stream import Stream
 from gateway.store.json import representation
-from gateway.store.model.document import Document
+from gateway.store.model.document import UNCONDITIONAL, Document, Precondition
 
 LARGE_PAGE = 256 * 1024  # bytes or characters, beyond which a page goes out in pieces
 # A Link header is left out when its value would be longer: `next` is in the body too, and many clients
 # refuse header lines of more than 8 KiB.
 MAX_LINK = 7000
 _PIECE = 64 * 1024  # bytes
+
+
+_PRIVATE = b"Cache-Control: private, no-cache\r\n"
+_PRIVATE_JSON = b"Content-Type: application/json\r\n" + _PRIVATE
+
+
+def read(precondition: Precondition, document: Document) -> tuple[int, bytes, bytes]:
+    """The response to a read by id: status, header lines, body. 200, or 304 when the client has the document
+    already; of a large document the body is left out, for it goes out in pieces (`large_document`). Raises
+    PreconditionFailed."""
+    etag = document.etag
+    if precondition is not UNCONDITIONAL and preconditions.is_current(precondition, etag):
+        return 304, b"ETag: %b\r\n%b" % (etag.encode(), _PRIVATE), b""
+    body = b"" if document.encoded else representation.body(document).encode()
+    return 200, b"ETag: %b\r\n%b" % (etag.encode(), _PRIVATE_JSON), body
 
 
 def json_response(status: int, text: str, headers: Mapping[str, str]) -> web.Response:

@@ -19,7 +19,7 @@ from gateway.core.http import paths
 from gateway.core.methods import SAFE
 from gateway.core.model import Tenant
 from gateway.core.policy.budget import Budget, Held
-from gateway.documents import bulk, collections, document, listing
+from gateway.documents import bulk, collections, document, listing, responses
 from gateway.documents.changes import Feeds
 from gateway.documents.request import content, preconditions, scopes
 from gateway.documents.request.content import Accepted
@@ -28,7 +28,6 @@ from gateway.documents.responses import LargeResponse
 from gateway.documents.transfer import Transfers
 from gateway.edge.response import reply
 from gateway.runtime.loop_slices import LoopSlices
-from gateway.store.json import representation
 from gateway.store.model.document import RESERVED_IDS, check_collection, check_id
 from gateway.store.model.write import Quota
 from gateway.store.port import DocumentStore, TenantStore
@@ -60,9 +59,7 @@ class Resource(Generic[H]):
             headers |= self.accepted.headers
         if call.method == "OPTIONS":
             return reply.empty(204, headers)
-        error = MethodNotAllowed(methods)
-        error.headers = headers
-        raise error
+        raise MethodNotAllowed(methods).with_headers(headers)
 
 
 class Resources:
@@ -174,21 +171,16 @@ class Documents:
             return False
         check_collection(collection)
         check_id(rest[0])
-        if not scopes.may(call, collection, "GET"):
-            scopes.require(call, collection, "GET")
-        if call.tenant is not None and call.tenant.concurrency:
-            self._enter(call.tenant)()
+        scopes.require(call, collection, "GET")
         tenant = call.tenant
         assert tenant is not None
+        if tenant.concurrency:
+            self._enter(tenant)()
         found = self._store.tenant(tenant.id).read_now(collection, rest[0])
         if found is None:
             return False
-        precondition = preconditions.read(call.head)
-        if preconditions.is_current(precondition, found.etag):
-            reply.send(call, 304, b"ETag: %b\r\n%b" % (found.etag.encode(), _PRIVATE), b"")
-        else:
-            lines = b"ETag: %b\r\n%b" % (found.etag.encode(), _PRIVATE_JSON)
-            reply.send(call, 200, lines, representation.body(found).encode())
+        status, lines, body = responses.read(preconditions.read(call.head), found)
+        reply.send(call, status, lines, body)
         return True
 
     async def serve(self, call: Call) -> web.StreamResponse:
@@ -217,10 +209,6 @@ class Documents:
                 leave()
             if client is not None:
                 client.when_gone(None)
-
-
-_PRIVATE = b"Cache-Control: private, no-cache\r\n"
-_PRIVATE_JSON = b"Content-Type: application/json\r\n" + _PRIVATE
 
 
 def _quota(tenant: Tenant) -> Quota:
