@@ -10,8 +10,7 @@ from typing import TypeVar
 
 from gateway.core.counts import decrement
 from gateway.core.errors import BackendSaturated, GatewayError, TenantLimit, TenantQueueFull
-from gateway.core.fairness.flow import Flow
-from gateway.core.fairness.queue import FairQueue
+from gateway.core.fairness.queue import FairQueue, Flow
 from gateway.core.model import Address, Backend, Timeouts
 from gateway.core.openmetrics import Series
 

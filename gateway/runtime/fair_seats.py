@@ -19,8 +19,8 @@ from time import monotonic
 
 from gateway.core.counts import decrement
 from gateway.core.errors import GatewayError, StoreSaturated, TenantQueueFull
-from gateway.core.fairness.flow import WINDOW, Flow
-from gateway.core.fairness.queue import FairQueue
+from gateway.core.fairness.queue import FairQueue, Flow
+from gateway.core.fairness.usage import WINDOW
 
 SLICE = 0.005  # seconds for which a seat is held while others wait
 _TICK = 0.5  # seconds between two calls of FairQueue.tick

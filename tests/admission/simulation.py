@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from gateway.admission.backend_queue import BackendQueue, Seat, Waiter
 from gateway.core.errors import GatewayError
-from gateway.core.fairness.flow import Flow
+from gateway.core.fairness.queue import Flow
 from gateway.core.model import Address, Backend
 
 PATIENCE = 5.0  # seconds that a call may wait

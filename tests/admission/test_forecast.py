@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from gateway.core.errors import BackendSaturated, TenantQueueFull
-from gateway.core.fairness.flow import Estimate
 from gateway.core.fairness.queue import FairQueue
+from gateway.core.fairness.usage import Estimate
 from gateway.core.model import Address
 from tests.admission.simulation import PATIENCE, Request, Simulation, threaded, wrong
 from tests.core.fairness.test_queue import _operations

@@ -8,11 +8,11 @@ on asking for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from gateway.core.fairness.flow import WINDOW, Flow
+from gateway.core.fairness.usage import WINDOW, Estimate
 
 _SAMPLE = 32  # tenants that are sampled in each lane
 _FRESH = 0.02  # seconds for which a sample is used, unless the queues change much
@@ -21,11 +21,34 @@ _SILENCE = 4.0  # of one seat, in service times
 _BUSY_LOOP = 1.0  # seconds that our own event loop may be late
 
 
+class Flow(Protocol):
+    """A tenant as the forecast reads it: what core/fairness/queue.py, which makes forecasts, calls a flow."""
+
+    @property
+    def tag(self) -> float: ...
+    @property
+    def weight(self) -> float: ...
+    @property
+    def heavy(self) -> bool: ...
+    @property
+    def service(self) -> Estimate: ...
+    @property
+    def queue(self) -> Sized | None: ...
+
+    def recent(self, now: float) -> float:
+        """Seat time of the last `WINDOW` seconds."""
+        ...
+
+    def peek(self, now: float) -> float:
+        """The same; reading it does not keep the tenant from being forgotten."""
+        ...
+
+
 class Rival(NamedTuple):
     """A tenant that waits, or several, of which one was sampled. tag: of its next request. service: seat time
     of one request of each. backlog: seat time that waits. rate: seats used of late, on average."""
 
-    flow: Flow[Any]
+    flow: Flow
     tag: float
     weight: float
     service: float
@@ -45,7 +68,7 @@ class WaitingTenants:
     def __init__(
         self,
         lanes: Iterable[Sequence[Any]],
-        active: Iterable[Flow[Any]],
+        active: Iterable[Flow],
         service: float,
         waiting: int,
         now: float,
@@ -58,17 +81,17 @@ class WaitingTenants:
             for entry in islice(lane, 0, None, step):
                 if entry[2].entry is entry:
                     self.rivals.append(_rival(entry[2], step, service, now))
-        self.active = [(flow, _recent(flow, now)) for flow in islice(active, _SAMPLE)]
+        self.active = [(flow, flow.peek(now)) for flow in islice(active, _SAMPLE)]
 
     def is_current(self, waiting: int, now: float) -> bool:
         """Whether the sample still describes the queues."""
         return now - self._at < _FRESH and abs(waiting - self._waiting) <= 1 + self._waiting // 16
 
-    def seats_used(self, own: Flow[Any] | None) -> float:
+    def seats_used(self, own: Flow | None) -> float:
         """Seats that the waiting tenants other than `own` used of late, on average."""
         return sum(rival.rate for rival in self.rivals if rival.flow is not own)
 
-    def light_share(self, own: Flow[Any] | None) -> float:
+    def light_share(self, own: Flow | None) -> float:
         """The part of the other tenants' recent seat time that light ones used, which may use the reserve."""
         light = total = 0.0
         for flow, recent in self.active:
@@ -78,18 +101,10 @@ class WaitingTenants:
         return light / total if total else 0.0
 
 
-def _rival(flow: Flow[Any], number: int, service: float, now: float) -> Rival:
+def _rival(flow: Flow, number: int, service: float, now: float) -> Rival:
     service = number * (flow.service.mean or service)
     rate = number * flow.recent(now) / WINDOW
     return Rival(flow, flow.tag, number * flow.weight, service, len(flow.queue or ()) * service, rate)
-
-
-def _recent(flow: Flow[Any], now: float) -> float:
-    idle_since = flow.at
-    recent = flow.recent(now)
-    if not flow.inside:
-        flow.at = idle_since  # reading it must not keep it from being forgotten
-    return recent
 
 
 def first_free(service: float, seats: float, age: float, silence: float) -> tuple[float, float]:
@@ -109,7 +124,7 @@ def first_free(service: float, seats: float, age: float, silence: float) -> tupl
 
 
 def until_served(
-    first: float, own: float, tag: float, rivals: Iterable[Rival], flow: Flow[Any] | None, free: float
+    first: float, own: float, tag: float, rivals: Iterable[Rival], flow: Flow | None, free: float
 ) -> float:
     """Seconds until a seat is free for a request with this tag.
 

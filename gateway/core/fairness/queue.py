@@ -28,8 +28,8 @@ from heapq import heapify, heappop, heappush, heapreplace
 from math import frexp
 from typing import Any, Generic, TypeVar
 
-from gateway.core.fairness.flow import WINDOW, Estimate, Flow
 from gateway.core.fairness.forecast import WaitingTenants, first_free, until_served
+from gateway.core.fairness.usage import WINDOW, Estimate, Usage
 
 T = TypeVar("T")
 _FIRST = 0.05  # seconds: charged before anything was measured
@@ -43,6 +43,58 @@ _TICKS = 10  # in the window
 _REVIEWED = 64  # tenants that a tick reviews, at least
 _MANY_FLOWS = 64  # a dict never shrinks, so it is rebuilt after it has held so many
 LIGHT, HEAVY, NEW = range(3)  # lanes, each with a heap
+
+
+class Flow(Usage, Generic[T]):
+    """The state of one active tenant in a fair queue; T is what waits.
+
+    tag: start tag in virtual time. pending: seat time charged and not measured yet. estimate: of the next
+    request's seat time, 0.0 while unknown. service: how long the tenant's requests take. charged: the last
+    charge. duration_class: of its requests, a power of two, while the tenant uses little.
+    standing_since: since when its queue has not been drained (see FairQueue.set_short_wait). queue: what
+    waits, and since when; None while nothing does. Times in seconds.
+    """
+
+    __slots__ = (
+        "charged",
+        "duration_class",
+        "entry",
+        "estimate",
+        "heavy",
+        "key",
+        "lane",
+        "pending",
+        "per_weight",
+        "queue",
+        "service",
+        "standing_since",
+        "tag",
+        "uses_much",
+        "weight",
+    )
+
+    def __init__(self, key: str, weight: float, tag: float, now: float) -> None:
+        super().__init__(now)
+        self.key = key
+        self.weight = weight
+        self.per_weight = 1.0 / weight
+        self.tag = tag
+        self.pending = 0.0
+        self.charged = 0.0
+        self.estimate = 0.0
+        self.duration_class: int | None = None
+        self.service = Estimate()
+        self.standing_since = now
+        self.heavy = False
+        self.uses_much = False  # whether it is heavy because of its own usage
+        self.lane = 0  # the heap with its entry; an entry in the wrong one is moved when it comes up
+        self.queue: OrderedDict[T, float] | None = None
+        self.entry: Any = None  # its entry in a heap: (tag, number, flow)
+
+    @property
+    def settled(self) -> float:
+        """The tag without what was charged and not measured yet."""
+        return self.tag - self.pending * self.per_weight
 
 
 class FairQueue(Generic[T]):

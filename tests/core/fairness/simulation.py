@@ -8,8 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from gateway.core.fairness.flow import Flow
-from gateway.core.fairness.queue import FairQueue
+from gateway.core.fairness.queue import FairQueue, Flow
 
 _TICK = 0.5
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.fairness.flow import WINDOW, Usage
 from gateway.core.fairness.queue import FairQueue
+from gateway.core.fairness.usage import WINDOW, Usage
 from tests.core.fairness.simulation import Sender, Simulation, evenly
 
 

@@ -1,12 +1,9 @@
-"""A flow: the state of one active tenant in a fair queue. Its recent seat time, an estimate of how long its
-requests take, its position in the order."""
+"""What is measured of a tenant in a fair queue: its recent seat time, and how long its requests take."""
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from typing import Any, Generic, TypeVar
+from collections import deque
 
-T = TypeVar("T")
 WINDOW = 5.0  # seconds
 _SLOTS = 10
 _SLOT = WINDOW / _SLOTS
@@ -52,6 +49,14 @@ class Usage:
             return self._past + self.slot
         covered = (self.slot_end - now) / _SLOT
         return self._past - self._slots[0] * (1.0 - covered) + self.slot
+
+    def peek(self, now: float) -> float:
+        """As `recent`; a tenant that holds no seat goes on counting as idle since it held one."""
+        idle_since = self.at
+        recent = self.recent(now)
+        if not self.inside:
+            self.at = idle_since
+        return recent
 
     def close_slots(self, now: float) -> None:
         """Close the slots that ended before now. Part of `advance`, which the fair queue inlines."""
@@ -113,55 +118,3 @@ class Estimate:
     def forget(self) -> None:
         """Discard all measurements."""
         self.mean, self._count, self._run = 0.0, 0, 0
-
-
-class Flow(Usage, Generic[T]):
-    """The state of one active tenant in a fair queue; T is what waits.
-
-    tag: start tag in virtual time. pending: seat time charged and not measured yet. estimate: of the next
-    request's seat time, 0.0 while unknown. service: how long the tenant's requests take. charged: the last
-    charge. duration_class: of its requests, a power of two, while the tenant uses little.
-    standing_since: since when its queue has not been drained (see FairQueue.set_short_wait). queue: what
-    waits, and since when; None while nothing does. Times in seconds.
-    """
-
-    __slots__ = (
-        "charged",
-        "duration_class",
-        "entry",
-        "estimate",
-        "heavy",
-        "key",
-        "lane",
-        "pending",
-        "per_weight",
-        "queue",
-        "service",
-        "standing_since",
-        "tag",
-        "uses_much",
-        "weight",
-    )
-
-    def __init__(self, key: str, weight: float, tag: float, now: float) -> None:
-        super().__init__(now)
-        self.key = key
-        self.weight = weight
-        self.per_weight = 1.0 / weight
-        self.tag = tag
-        self.pending = 0.0
-        self.charged = 0.0
-        self.estimate = 0.0
-        self.duration_class: int | None = None
-        self.service = Estimate()
-        self.standing_since = now
-        self.heavy = False
-        self.uses_much = False  # whether it is heavy because of its own usage
-        self.lane = 0  # the heap with its entry; an entry in the wrong one is moved when it comes up
-        self.queue: OrderedDict[T, float] | None = None
-        self.entry: Any = None  # its entry in a heap: (tag, number, flow)
-
-    @property
-    def settled(self) -> float:
-        """The tag without what was charged and not measured yet."""
-        return self.tag - self.pending * self.per_weight
