@@ -226,9 +226,15 @@ class Gateway:
             await self.drain()
             raise
 
+    async def give_up(self) -> None:
+        """Drain before anybody was told that it serves: no load balancer has to learn first that it ends."""
+        self.ready = False
+        await self.drain()
+
     async def drain(self) -> None:
         """Refuse readiness, finish what is in flight, stop the backends, close the store."""
-        self.draining = self.metrics.draining = True
+        self.draining = True
+        self.metrics.drain_begins()
         steps = (
             _DrainStep(self._end_clients),
             _DrainStep(self._lose_calls),
@@ -325,7 +331,7 @@ class Gateway:
     def _applied(self, new: Snapshot, old: Snapshot | None) -> None:
         """Reconcile: what is gone from the config is closed after its last use; the rest lives on."""
         addresses = [(a, b.reuse_idle) for b in new.backends.values() for a in b.addresses]
-        self.metrics.revision, self.metrics.loaded_at = new.revision, new.loaded_at
+        self.metrics.config_loaded(new.revision, new.loaded_at)
         steps: tuple[Callable[[], None], ...] = (
             lambda: self.pools.reconcile(addresses),
             lambda: self.health.reconcile(new.backends),

@@ -100,8 +100,7 @@ class GatewayApplication(asab.Application):
                     await self._starting
             await self._open_admin(sockets)
         except BaseException:
-            self.gateway.ready = False  # no load balancer knows of it yet: nothing to wait for
-            await self.gateway.drain()
+            await self.gateway.give_up()
             raise
         interpreter.tune_collector()
         with Boundary("telling that it is ready"):

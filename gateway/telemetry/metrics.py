@@ -99,11 +99,7 @@ def _class_name(status_class: int) -> str:
 
 
 class Metrics:
-    """All counters of the gateway, and what others add with `add` and `add_source`.
-
-    revision, loaded_at (seconds since the epoch) and draining are read when rendered: whoever knows better
-    sets them.
-    """
+    """All counters of the gateway, and what others add with `add` and `add_source`."""
 
     def __init__(self) -> None:
         self.revision = 0
@@ -127,6 +123,14 @@ class Metrics:
             *(self._backend_errors, self._websockets, self._restarts, *self._own_instruments()),
         ]
         self._sources: list[Callable[[], str]] = []
+
+    def config_loaded(self, revision: int, loaded_at: float) -> None:
+        """Another revision of the config is in use. loaded_at: seconds since the epoch."""
+        self.revision, self.loaded_at = revision, loaded_at
+
+    def drain_begins(self) -> None:
+        """The gateway shuts down."""
+        self.draining = True
 
     def observe(self, route: str, status: int, tenant: str, seconds: float) -> None:
         """Count a request that ended. route and tenant: names, "" for none. status: 0 when none was sent."""

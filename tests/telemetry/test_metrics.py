@@ -162,7 +162,8 @@ def test_gauges_are_read_at_each_scrape():
     metrics.backend_gauges(lambda: in_use, lambda: {"catalog": 7})
     metrics.render()
     in_use["catalog"] = 4
-    metrics.revision, metrics.loaded_at, metrics.draining = 12, 1700000000.5, True
+    metrics.config_loaded(12, 1700000000.5)
+    metrics.drain_begins()
     text = metrics.render()
     assert samples(text, "gateway_backend_in_use") == {key(backend="catalog"): 4}
     assert samples(text, "gateway_backend_waiting") == {key(backend="catalog"): 7}

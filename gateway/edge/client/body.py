@@ -14,9 +14,9 @@ from gateway.call import Call
 from gateway.core.errors import BodyTooLarge, RequestTimeout
 from gateway.core.http.head import check_expect
 from gateway.core.policy.deadline import BodyAllowance
+from gateway.edge.response.head import CONTINUE
 
 _STREAM_LIMIT = 128 * 1024  # bytes that wait to be read; beyond it the client has to wait
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class RequestStream:
@@ -171,4 +171,4 @@ def _send_continue(call: Call) -> None:
     client = call.client
     if call.waits_for_word and client is not None and client.transport is not None:
         call.continued = True
-        client.transport.write(_CONTINUE)
+        client.transport.write(CONTINUE)

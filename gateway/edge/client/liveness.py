@@ -16,8 +16,8 @@ from typing import Protocol
 
 from gateway.call import ResponseWriter
 from gateway.core.http.request_reader import Request
+from gateway.edge.response.head import CONTINUE
 
-_PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _KEEPALIVE = 5  # seconds between two probes by the kernel
 _FIRST_CHECK, _LAST_CHECK = 0.02, 0.5  # seconds between two checks, doubled each time
 
@@ -135,4 +135,4 @@ class HalfClosed:
         if connection.awaits_response and not self._probed and (request is None or not request.old):
             assert connection.transport is not None
             self._probed = True
-            connection.transport.write(_PROBE)
+            connection.transport.write(CONTINUE)

@@ -1,4 +1,5 @@
-"""The heads of responses, in bytes: the only place that writes a status line and what every response carries.
+"""The heads of responses, in bytes: the only place that writes a status line of ours and what every response
+carries. (That of a backend's response comes from core/http/response_head.py, in its canonical form.)
 
 A response comes from a backend (`relayed_head`, `interim_head`, `upgrade_head`), is made of aiohttp's parts
 (`own_head`), or is written without them where that would cost too much (`direct_head`) or there is no request
@@ -21,6 +22,7 @@ from gateway.edge.response import cors
 
 REQUEST_ID = "X-Request-ID"
 SERVER = "gateway"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"  # the whole interim response
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 _CHUNKED = b"Transfer-Encoding: chunked\r\n"
 _CLOSE = b"Connection: close\r\n"

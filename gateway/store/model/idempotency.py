@@ -37,7 +37,7 @@ class IdempotencyKey:
     its request: a digest of whatever makes two requests the same one (subject, method, path, preconditions,
     body).
 
-    replayed: set by the store when the result that it gives is a remembered one.
+    replayed: whether the result that the store gives is a remembered one.
     """
 
     key: str
@@ -47,6 +47,10 @@ class IdempotencyKey:
     def __post_init__(self) -> None:
         if not 1 <= len(self.key) <= MAX_KEY or not all(" " <= c <= "~" for c in self.key):
             raise BadRequest(f"An Idempotency-Key is 1 to {MAX_KEY} visible ASCII characters.")
+
+    def mark_replayed(self) -> None:
+        """Called by the store: the result that it gives is a remembered one."""
+        self.replayed = True
 
     def require_same(self, fingerprint: bytes) -> None:
         """fingerprint: of the request that is remembered with the key. Raises IdempotencyMismatch for another

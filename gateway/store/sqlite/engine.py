@@ -121,7 +121,7 @@ class SQLiteDocumentStore:
         files = Files(self._folder, self._writers, most, self._max_tenant_bytes, self._jobs, log)
         reads = Reads(files, self._readers, processors(), self._query_seconds)
         exports, feeds = Exports(files, reads, max(1, most // 2)), Feeds(SQLiteChangeLog(files, reads))
-        files.on_changed, files.on_log_full = feeds.notify, exports.cut_off
+        files.report(changed=feeds.notify, log_full=exports.cut_off)
         long_writes = LongWrites(files, self._pace)
         self._services = Services(files, reads, Inline(files), exports, feeds, long_writes, set(), self._jobs)
         self._sweeper = Sweeper(files, long_writes)

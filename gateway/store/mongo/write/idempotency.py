@@ -45,7 +45,7 @@ class IdempotencyStore:
         lease = new_incarnation()
         remembered = await self._take(key, lease)
         if remembered is not None:
-            key.replayed = True
+            key.mark_replayed()
             return result_from_text(remembered)
 
         async def finish(session: Any, result: Result) -> None:

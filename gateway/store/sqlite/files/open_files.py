@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gateway.core.errors import StoreUnavailable
+from gateway.core.errors import StoreUnavailable, TenantQueueFull
 from gateway.store.json.large import Jobs
 from gateway.store.sqlite import documents, errors
 from gateway.store.sqlite.files.connections import open_reader, open_writer
@@ -37,7 +37,7 @@ class TenantFile:
         self.inline = inline
         self.users = 0
         self.queries = asyncio.Semaphore(MAX_QUERIES)
-        self.waiting_queries = 0
+        self._waiting_queries = 0
         self.inline_from = 0.0  # see sqlite/read/inline.py
         self.inline_given_up = 0  # how many, one after the other
         self._writer = writer
@@ -74,8 +74,8 @@ class TenantFile:
             writers,
             on_settled=lambda: files.release(self),
             on_broken=lambda: files.detach(self),
-            on_changed=lambda: files.on_changed(self.path.stem),
-            on_log_full=lambda: files.on_log_full(self.path.stem),
+            on_changed=lambda: files.changed(self.path.stem),
+            on_log_full=lambda: files.log_full(self.path.stem),
             max_log=files.max_log,
             run_job=partial(files.jobs.wait, self.path.stem),
         )
@@ -86,6 +86,30 @@ class TenantFile:
         future = self._writes.submit(operation)
         self.users += 1
         return future
+
+    async def begin_query(self, timeout: float) -> None:
+        """Wait, for so many seconds at most, until few of the tenant's queries have begun; `end_query` ends
+        it. Raises TenantQueueFull."""
+        if self._waiting_queries >= MAX_WAITING:
+            raise TenantQueueFull(f"{MAX_WAITING} queries of the tenant wait already.", retry_after=2)
+        self._waiting_queries += 1
+        try:
+            async with asyncio.timeout(timeout):
+                await self.queries.acquire()
+        except TimeoutError:
+            detail = "The tenant's own queries, which have not ended, were in the way all the time."
+            raise TenantQueueFull(detail, retry_after=5) from None
+        finally:
+            self._waiting_queries -= 1
+
+    def end_query(self) -> None:
+        """Another query of the tenant may begin."""
+        self.queries.release()
+
+    def pause_inline(self, until: float, given_up: int) -> None:
+        """No query is tried on the event loop until then (monotonic clock). given_up: of those that were
+        tried, the last ones that took too long."""
+        self.inline_from, self.inline_given_up = until, given_up
 
     def take_reader(self) -> sqlite3.Connection:
         """A read-only connection for this thread alone. Raises sqlite3.Error."""
@@ -155,9 +179,13 @@ class Files:
         self._closing: set[asyncio.Future[None]] = set()
         self._freed = asyncio.Event()
         self._closed = False
-        # With the tenant's name: after a commit of changes for feeds, and when the log is full.
-        self.on_changed: Callable[[str], None] = lambda name: None
-        self.on_log_full: Callable[[str], None] = lambda name: None
+        self.changed: Callable[[str], None] = lambda name: None
+        self.log_full: Callable[[str], None] = lambda name: None
+
+    def report(self, *, changed: Callable[[str], None], log_full: Callable[[str], None]) -> None:
+        """Call these from now on, with the tenant's name: after a commit of changes for feeds, and when the
+        log is full."""
+        self.changed, self.log_full = changed, log_full
 
     @property
     def closed(self) -> bool:

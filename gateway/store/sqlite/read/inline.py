@@ -107,7 +107,7 @@ class Inline:
         read, given_up = InlineRead(self._clock), True
         connection = file.inline
         connection.set_progress_handler(read.should_interrupt, _STEPS)
-        before, this_thread.read = this_thread.read, read
+        before = this_thread.serve(read)
         try:
             found = work(connection, read)
             given_up = False
@@ -116,15 +116,15 @@ class Inline:
             given_up = errors.primary_code(error) != sqlite3.SQLITE_BUSY
             return None
         finally:
-            this_thread.read = before
+            this_thread.serve(before)
             connection.set_progress_handler(None, 0)
             if connection.in_transaction:  # its end was held up too; reads would go on seeing what was then
                 connection.rollback()
-            pause = self._pause(file, self._clock() - read.began, given_up)
-            file.inline_from = max(file.inline_from, self._now() - CREDIT) + pause
+            self._pause(file, self._clock() - read.began, given_up)
 
-    def _pause(self, file: TenantFile, used: float, given_up: bool) -> float:
-        """Seconds that it costs. Twice as many each time that one is given up: a page whose data was in
-        no cache may take too long once, and a tenant of long queries soon has none tried in vain."""
-        file.inline_given_up = file.inline_given_up + 1 if given_up else 0
-        return min(GIVEN_UP, WAIT * used * 2.0 ** max(file.inline_given_up - 1, 0))
+    def _pause(self, file: TenantFile, used: float, given_up: bool) -> None:
+        """Put off the file's next one. Twice as long each time that one is given up: a page whose data was
+        in no cache may take too long once, and a tenant of long queries soon has none tried in vain."""
+        in_a_row = file.inline_given_up + 1 if given_up else 0
+        pause = min(GIVEN_UP, WAIT * used * 2.0 ** max(in_a_row - 1, 0))
+        file.pause_inline(max(file.inline_from, self._now() - CREDIT) + pause, in_a_row)

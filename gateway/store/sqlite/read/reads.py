@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from threading import Event, Lock
 from typing import Any, TypeVar
 
-from gateway.core.errors import StoreUnavailable, TenantQueueFull
+from gateway.core.errors import StoreUnavailable
 from gateway.runtime.fair_seats import FairSeats, Seat
 from gateway.runtime.process_pool import JobTooCostly
 from gateway.store.filter import regex
@@ -25,7 +25,7 @@ from gateway.store.json.large import Jobs
 from gateway.store.model import instants
 from gateway.store.model.document import Document
 from gateway.store.sqlite import documents, errors
-from gateway.store.sqlite.files.open_files import MAX_WAITING, Files, TenantFile
+from gateway.store.sqlite.files.open_files import Files, TenantFile
 from gateway.store.sqlite.read.matching import Asked, Matching, Verdicts, match_each
 from gateway.store.sqlite.read.statement import this_thread
 from gateway.store.sqlite.write.writers import ShortReads
@@ -55,7 +55,7 @@ class Reading:
         self._scans = scans
         self._short = short
         self._is_short = True
-        short.count += 1
+        short.begin()
         self._loop = asyncio.get_running_loop()
         self._until = time.monotonic() + seconds
         self._resumed = Event()
@@ -161,7 +161,7 @@ class Reading:
         self._seat.release(self._used)
         if self._is_short:
             self._is_short = False
-            self._short.count -= 1
+            self._short.end()
             self._seat = self._scans.unheld(self._seat.key, self._seat.weight)
 
     def _come_back(self) -> None:
@@ -191,7 +191,7 @@ class Reading:
         """Release the seat."""
         self._ended = True
         if self._is_short:
-            self._short.count -= 1
+            self._short.end()
         self._seat.release(self._used)
 
 
@@ -294,7 +294,7 @@ class Reads:
             raise
         if self._closed:
             seat.release()
-            file.queries.release()
+            file.end_query()
             self._files.release(file)
             raise _closing()
         use = use or Use()
@@ -312,7 +312,7 @@ class Reads:
             if reading.was_scan:
                 self._give_back_soon()
             use.end()
-            file.queries.release()
+            file.end_query()
             self._files.release(file)
 
         running.add_done_callback(end)
@@ -322,21 +322,11 @@ class Reads:
 
     async def _turn(self, file: TenantFile, weight: float) -> Seat:
         """A seat for one more of the tenant's reads, which it gets when few of its own have begun."""
-        if file.waiting_queries >= MAX_WAITING:
-            raise TenantQueueFull(f"{MAX_WAITING} queries of the tenant wait already.", retry_after=2)
-        file.waiting_queries += 1
-        try:
-            async with asyncio.timeout(self._query_seconds):
-                await file.queries.acquire()
-        except TimeoutError:
-            detail = "The tenant's own queries, which have not ended, were in the way all the time."
-            raise TenantQueueFull(detail, retry_after=5) from None
-        finally:
-            file.waiting_queries -= 1
+        await file.begin_query(self._query_seconds)
         try:
             return await self.seats.take(file.path.stem, weight, max(self._query_seconds, 1.0))
         except BaseException:
-            file.queries.release()
+            file.end_query()
             raise
 
     def close(self) -> None:
@@ -381,7 +371,7 @@ class Reads:
 
 def _timed(work: Callable[[Reading], T], reading: Reading) -> T:
     reading.begin()
-    this_thread.read = reading
+    this_thread.serve(reading)
     regex.delegate(reading.elsewhere)
     try:
         return work(reading)
@@ -390,7 +380,7 @@ def _timed(work: Callable[[Reading], T], reading: Reading) -> T:
             raise reading.matching.failed from None
         raise
     finally:
-        this_thread.read = None
+        this_thread.serve(None)
         regex.delegate(None)
         reading.pause()
 

@@ -40,6 +40,11 @@ WHOLE_TEXT = "whole_text"  # the collation
 class _ThisThread(threading.local):
     read: CurrentRead | None = None  # None outside of reads
 
+    def serve(self, read: CurrentRead | None) -> CurrentRead | None:
+        """What the thread does from now on is for this read. Returns the one before."""
+        before, self.read = self.read, read
+        return before
+
 
 this_thread = _ThisThread()
 
@@ -111,6 +116,10 @@ class Bound:
         self._aliases = 0
         self._nodes: list[Node] = [] if outer is None else outer._nodes
         self._ones: list[_OfOne] = []
+
+    def compare_with(self, texts: Comparing) -> None:
+        """Sets `texts`."""
+        self.texts = texts
 
     def execute(self, connection: sqlite3.Connection, statement: str) -> sqlite3.Cursor:
         """Raises sqlite3.Error. Keep this as long as the cursor is read, and run no other in between."""

@@ -40,7 +40,7 @@ class Texts:
 
     def rows(self, bound: Bound, statement: str) -> list[Any]:
         """What a statement gives that compares them. Raises sqlite3.Error."""
-        bound.texts = self
+        bound.compare_with(self)
         found = bound.execute(self._connection, statement).fetchall()
         if self._error is not None:
             raise self._error

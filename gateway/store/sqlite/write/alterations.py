@@ -208,8 +208,7 @@ def _finish(transaction: Transaction, state: State, alteration: Alteration) -> N
         if stored.index not in alteration.settings.indexes:
             trash.put_index(transaction, stored.n)
     connection.execute("UPDATE indexes SET building = 0 WHERE collection = ?", (state.name,))
-    state.version += 1
-    state.settings_text = dumps(alteration.settings.data)
+    state.redeclare(dumps(alteration.settings.data))
     store_state(connection, state)
 
 

@@ -250,7 +250,7 @@ def _limit_file(connection: sqlite3.Connection, states: States, operations: list
     if quota != states.file_quota:
         most = None if quota is None else FILE_FACTOR * quota + FILE_BYTES
         limit_size(connection, states.max_pages, most)
-        states.file_quota = quota
+        states.remember_file_quota(quota)
 
 
 def _run(transaction: Transaction, operation: Operation) -> Settled:
@@ -260,7 +260,7 @@ def _run(transaction: Transaction, operation: Operation) -> Settled:
         transaction.states.flush()
     if operation.quota is not NO_QUOTA:
         transaction.states.totals()
-    transaction.quota, transaction.checks = operation.quota, operation.checks
+    transaction.begin(operation.quota, operation.checks)
     try:
         return Settled(transaction.attempt(operation.run))
     except GatewayError as error:

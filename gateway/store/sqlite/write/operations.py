@@ -151,7 +151,7 @@ def remembered(
             return result
         fingerprint, text = known
         key.require_same(fingerprint)
-        key.replayed = True
+        key.mark_replayed()
         result = result_from_text(text)
         return renewed(result, _unchanged(transaction, collection, result))
 
@@ -180,7 +180,7 @@ def remove(transaction: Transaction, state: State, current: Document) -> None:
 def _current(transaction: Transaction, state: State, identifier: str) -> Document | None:
     """The document that is there; one that has expired is deleted first."""
     current, expires = read_any(transaction.connection, state.key, identifier)
-    transaction.cost += 0 if current is None else len(current.encoded) or len(current.text)
+    transaction.add_cost(0 if current is None else len(current.encoded) or len(current.text))
     if current is not None and expires is not None and expires <= transaction.now:
         remove(transaction, state, current)
         return None
@@ -265,7 +265,7 @@ def _store(
     now, held = transaction.now, None if current is None else current.size
     decision = decide.stored(current, identifier, text, size, now, held)
     transaction.count(state, decision.documents, decision.bytes)
-    transaction.cost += size
+    transaction.add_cost(size)
     written = decision.written
     assert written is not None
     document, ttl = written.document, state.ttl_of(identifier)
@@ -293,11 +293,11 @@ def _enter(transaction: Transaction, state: State, identifier: str, data: Data) 
                 _current(transaction, state, holder)
     mark = transaction.entries.mark()
     sqlite_index.add(transaction.connection, transaction.entries, state, identifier, data)
-    transaction.cost += ENTRY_COST * (transaction.entries.mark() - mark)
+    transaction.add_cost(ENTRY_COST * (transaction.entries.mark() - mark))
 
 
 def _leave(transaction: Transaction, state: State, identifier: str, data: Data) -> None:
     """Take a document out of the indexes."""
     mark = transaction.entries.mark()
     sqlite_index.remove(transaction.connection, transaction.entries, state, identifier, data)
-    transaction.cost += ENTRY_COST * (transaction.entries.mark() - mark)
+    transaction.add_cost(ENTRY_COST * (transaction.entries.mark() - mark))

@@ -87,6 +87,11 @@ class State:
     schema: Schema | None = None
     stored: bool = field(default=False, compare=False)
 
+    def redeclare(self, settings_text: str) -> None:
+        """Other settings are in force from now on."""
+        self.version += 1
+        self.settings_text = settings_text
+
     def indexes_of(self, identifier: str) -> tuple[StoredIndex, ...]:
         """The indexes that hold a document of this id."""
         if self.alteration is None or self.alteration.covers(identifier):
@@ -137,6 +142,10 @@ class States:
         self.file_quota: int | None = None
         (self.max_pages,) = connection.execute("PRAGMA max_page_count").fetchone()
         self._totals: Totals | None = None
+
+    def remember_file_quota(self, quota: int | None) -> None:
+        """The file's size is limited by this quota now. In bytes; None for none."""
+        self.file_quota = quota
 
     def begin(self) -> None:
         """At the begin of a transaction: forget what another process may have changed."""

@@ -65,6 +65,14 @@ class Transaction:
         self._pending: list[tuple[State, int, int]] = []  # counted by operations that may yet fail
         self._depth = 0
 
+    def begin(self, quota: Quota, checks: Checks) -> None:
+        """The next operation of the group begins: its quota, and where its schema is checked."""
+        self.quota, self.checks = quota, checks
+
+    def add_cost(self, size: int) -> None:
+        """Count bytes that the operation read or wrote."""
+        self.cost += size
+
     def run_job(self, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
         """A job on a large document (see json/large.py), done by a worker process while this transaction
         waits."""

@@ -34,6 +34,14 @@ class ShortReads:
     def __init__(self) -> None:
         self.count = 0
 
+    def begin(self) -> None:
+        """One more; `end` it."""
+        self.count += 1
+
+    def end(self) -> None:
+        """One less: it has ended, or turns out to be a scan."""
+        self.count -= 1
+
 
 class FifoSemaphore:
     """Lets a few of the writers' threads work at a time, in the order in which they came.

@@ -39,6 +39,9 @@ class File:
         self.inline_from = 0.0
         self.inline_given_up = 0
 
+    def pause_inline(self, until: float, given_up: int) -> None:
+        self.inline_from, self.inline_given_up = until, given_up
+
 
 class Bench:
     """time: by the clock. used: by the processor's, which `work` moves on."""
