@@ -116,7 +116,7 @@ class FairQueue(Generic[T]):
         self._heavy_inside = 0
         self._classes = 0  # a bit for each class of durations that a tenant has
         self._flows_by_class: dict[int, int] = {}  # number of tenants, by bit
-        # By lane: of light tenants, of heavy ones, and of those whose requests were not measured yet.
+        # By lane: of light tenants, of heavy ones, and of those with no measured request yet.
         self._heaps: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
         self._number = 0
         self._queues = 0
@@ -148,8 +148,8 @@ class FairQueue(Generic[T]):
         self._open = seats - self.reserve  # with fewer inside, any tenant may take a seat
 
     def set_short_wait(self, seconds: float) -> None:
-        """A queue whose first request waited no longer than this counts as drained: Flow.standing_since
-        restarts."""
+        """Set the wait of the first request up to which a queue counts as drained: Flow.standing_since
+        then restarts."""
         self._short_wait = seconds
 
     # --- seats ---
@@ -226,7 +226,7 @@ class FairQueue(Generic[T]):
         if self.waiting:
             self._reassess(flow, now)
             if flow.entry is not None and flow.tag < flow.entry[0]:
-                self._push(flow)  # an entry whose tag has risen is corrected when it comes up
+                self._push(flow)  # an entry with a tag that has risen is corrected when it comes up
         elif not self.inside and self.virtual < self._horizon:
             self.virtual = self._horizon  # the busy period is over: all debts are paid
 
@@ -275,7 +275,7 @@ class FairQueue(Generic[T]):
         return True
 
     def next(self, now: float) -> tuple[T, Flow[T]] | None:
-        """The item that goes next, with the flow that was charged for its seat; None when none may go."""
+        """The item that gets the next seat, with the flow charged for it; None when none may have one."""
         if not self.waiting or self.inside >= self.seats:
             return None
         new = self._first_new(now)  # first: it moves tenants measured meanwhile to the other lanes
@@ -327,8 +327,8 @@ class FairQueue(Generic[T]):
         self, own: Flow[T] | None, weight: float, work: float, waiting_tenants: WaitingTenants, now: float
     ) -> float:
         """How many seats serve those who wait and one more request of `own`, which has `work` seconds of seat
-        time waiting. The other tenants go on using what they used of late, up to their fair share, and heavy
-        ones leave the reserve."""
+        time waiting. Assumes that the other tenants keep using what they used of late, up to their fair
+        share, and that heavy ones leave the reserve."""
         recent = own.recent(now) if own is not None else 0.0
         others = max(0.0, self._rate(now) - recent / WINDOW)
         idle = max(0.0, others - waiting_tenants.seats_used(own))
@@ -415,7 +415,7 @@ class FairQueue(Generic[T]):
         return flow if self._is_slow(0.0) else _sooner(flow, new)
 
     def _first_heavy(self, new: Flow[T] | None, now: float) -> Flow[T] | None:
-        """The first in the heavy lane, if it may go: there is room, or it is not heavy any more."""
+        """The first in the heavy lane, if it may take a seat: there is room, or it is not heavy any more."""
         flow = self._top(self._heaps[HEAVY])
         if flow is not None and self._heavy_at_limit():
             self._reassess(flow, now)
@@ -444,8 +444,8 @@ class FairQueue(Generic[T]):
         heappush(self._heaps[lane], heappop(heap))
 
     def _top(self, heap: list[Any]) -> Flow[T] | None:
-        """The flow with the smallest tag. A void entry is dropped when it comes up, and one whose tag has
-        risen since is put back with the new tag."""
+        """The flow with the smallest tag. A void entry is dropped when it comes up; when its flow's tag has
+        risen since, the entry is put back with the new tag."""
         while heap:
             entry = heap[0]
             flow: Flow[T] = entry[2]
@@ -531,7 +531,7 @@ class FairQueue(Generic[T]):
 
 
 def _sooner(one: Flow[T] | None, other: Flow[T] | None) -> Flow[T] | None:
-    """The flow whose entry comes first."""
+    """Of two flows, the one with the earlier entry."""
     if one is None or other is None:
         return one or other
     return one if one.entry < other.entry else other

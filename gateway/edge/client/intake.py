@@ -1,9 +1,9 @@
-"""What one client sends, as requests: heads, and bodies whole or as streams.
+"""Turns what one client sends into requests: heads, and bodies whole or as streams.
 
 Reading takes turns too. One read from a socket holds up to 256 KiB, libuv makes up to 32 of them before it
 looks at another socket, and a read of tiny chunks takes a hundred times the time of one that is a single
-piece. So after a large read the next one is left to another turn of the loop, and so is the rest of what
-takes long to be taken apart; meanwhile nothing more is read.
+piece. So after a large read the next one waits for another turn of the loop, and so does the rest of what
+takes long to parse; meanwhile nothing more is read.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from gateway.edge.reading import LARGE, LARGE_COST, PausableReader, ReadTurns
 BODY, AHEAD, TURN = 1, 2, 4
 
 _READ_AHEAD = 64 * 1024  # bytes that a client may send ahead while its request is served, and one read more
-# Many clients send head and body apart. A small body that is whole a moment later is served as what came in
-# one piece: without a stream, and to the backend in one write.
+# Many clients send head and body in separate packets. A small body that is complete a moment later is handled
+# as if it had come in one piece: without a stream, and to the backend in one write.
 _SMALL_BODY = 64 * 1024  # bytes
 _SMALL_BODY_TIME = 0.05  # seconds that its parts may take to come
 
 
 class PendingBody:
-    """The small body of a request that is not served before it is whole. request: whose it is. size: bytes of
-    it that are here. on_late(request, pieces): called when it is not waited for any longer."""
+    """A small body that a request waits for before it is served. request: that request. size: bytes of the
+    body received so far. on_late(request, pieces): called when the wait is given up."""
 
     __slots__ = ("_on_late", "_pieces", "_timer", "request", "size")
 
@@ -46,7 +46,7 @@ class PendingBody:
         self._timer = asyncio.get_running_loop().call_later(_SMALL_BODY_TIME, self.stop_waiting)
 
     def add(self, piece: bytes) -> None:
-        """A part of the body. It is not waited for when it is a large one, or the client waits for 100
+        """Add a part of the body. The wait ends when the body is large, or the client waits for 100
         Continue."""
         self._pieces.append(piece)
         self.size += len(piece)
@@ -55,12 +55,12 @@ class PendingBody:
             self.stop_waiting()
 
     def complete(self, piece: bytes) -> bytes:
-        """The body, with its last part."""
+        """Returns the whole body, given its last part."""
         self._timer.cancel()
         return b"".join([*self._pieces, piece])
 
     def stop_waiting(self) -> None:
-        """Have the request served with what is here; the rest takes its time."""
+        """Have the request served with what has arrived; the rest follows as a stream."""
         self._timer.cancel()
         self._on_late(self.request, self._pieces)
 
@@ -73,10 +73,10 @@ class Intake(PausableReader):
     """Reads the requests of one connection; `ClientConnection` serves them.
 
     turns, reads: of the listener. memory: its budget for unfinished requests, None for any amount.
-    busy: a request is being served, or waits for its turn; what comes behind it is not read before that is
-    over. request: the one that is served. broken: its body is, so that nothing behind it can be read.
+    busy: a request is being served, or waits for its turn; what comes after it is not read before that is
+    over. request: the one being served. broken: its body cannot be read, nor what comes after.
     half_closed: the client sends no more. lingering: all responses are written, and what still comes is
-    discarded. head_since: when the first byte of a head came that is not here whole. writer, tunnel: as in
+    discarded. head_since: when the first byte of an incomplete head came. writer, tunnel: as in
     gateway.call.Client.
     """
 
@@ -89,14 +89,14 @@ class Intake(PausableReader):
     def __init__(self, turns: Turns, reads: ReadTurns, memory: RequestMemory | None = None) -> None:
         super().__init__()
         self._memory = ConnectionMemory(memory)
-        self._body_size = 0  # of the request that is served, where it came whole
+        self._body_size = 0  # of the request being served, where it came whole
         self._turns = turns
         self._reads = reads
         self._reader = RequestReader()
-        self._content: RequestStream | None = None  # of the request that is served, until its end has come
+        self._content: RequestStream | None = None  # of the request being served, until its end has come
         self._pending: PendingBody | None = None
-        self._rest_scheduled = False  # the rest of what is here of a body waits for its turn
-        self._discarding_since = 0.0  # when a request was responded to, the rest of whose body is discarded
+        self._rest_scheduled = False  # the unread rest of a received body waits for its turn
+        self._discarding_since = 0.0  # since when the rest of a body is discarded, after the response
         self.busy = self.broken = False
         self.request: Request | None = None
         self.writer: ResponseWriter | None = None
@@ -108,11 +108,11 @@ class Intake(PausableReader):
     # --- for the connection that serves them ---
 
     def _serve(self, request: Request, body: bytes, content: RequestStream | None) -> None:
-        """A request is here: with all of its body, or with a stream of it."""
+        """Serve a request: with its whole body, or with a stream of it."""
         raise NotImplementedError
 
     def _refuse(self, error: GatewayError, request: Request | None = None) -> None:
-        """What came is no request. request: the one whose body is none."""
+        """Respond to what is no valid request. request: given when only its body is invalid."""
         raise NotImplementedError
 
     def _request_over(self, request: Request | None) -> None:
@@ -120,15 +120,15 @@ class Intake(PausableReader):
         raise NotImplementedError
 
     def _holder(self, request: Request | None) -> str:
-        """The tenant or the address that a request counts for."""
+        """The tenant or the address that a request is charged to."""
         raise NotImplementedError
 
     def _close_transport(self) -> None:
-        """Nothing comes any more, and no response is to be written."""
+        """Close the connection: nothing more comes, and no response is to be written."""
         raise NotImplementedError
 
     def linger(self) -> None:
-        """Nothing more can be read."""
+        """Close the connection lingering: nothing more on it can be read."""
         raise NotImplementedError
 
     # --- bytes from the client ---
@@ -159,17 +159,17 @@ class Intake(PausableReader):
             self.resume_reading(TURN)
 
     def _read_ahead(self) -> None:
-        """What is here, while a request is served: more of its body, and then what is not its own."""
+        """Read while a request is served: more of its body, then what the client sent after it."""
         if self._content is not None:
             self._read_stream(self._content)
         if self._content is None and self._reader.held > _READ_AHEAD:
             self.pause_reading(AHEAD)
-        if self._count_memory() is not None:  # nothing behind the request in hand will be read
+        if self._count_memory() is not None:  # nothing after the current request will be read
             self.broken = True
             self._reader.take()
 
     def _read_next(self) -> None:
-        """What is here, while no request is served."""
+        """Read while no request is served."""
         if self._pending is not None:
             self._read_small_body(self._pending.request)
         elif self._discarding_since:
@@ -177,10 +177,10 @@ class Intake(PausableReader):
         else:
             self._read_head()
         if self.busy and self._content is None and self._reader.held > _READ_AHEAD:
-            self.pause_reading(AHEAD)  # behind the request that has just begun
+            self.pause_reading(AHEAD)  # after the request that has just begun
 
     def _schedule_rest(self, request: Request | None) -> None:
-        """Reading what is here of a body takes more than its turn. request: whose it is, if it is known."""
+        """Leave the rest of a received body to a later turn. request: the body's, None when not known."""
         if not self._rest_scheduled:
             self._rest_scheduled = True
             self.pause_reading(TURN)
@@ -196,7 +196,7 @@ class Intake(PausableReader):
         self._resume_turn()
 
     def _read_head(self) -> None:
-        """Serve the next request, if its head is here."""
+        """Serve the next request, if its head is complete."""
         reader = self._reader
         try:
             request = reader.read_head()
@@ -220,7 +220,7 @@ class Intake(PausableReader):
             self._read_small_body(request)
 
     def _read_small_body(self, request: Request) -> None:
-        """The body of a request, as far as it is here. What breaks before it is served is no request."""
+        """Read what has arrived of a request's body. The request is refused where that fails."""
         reader, pending = self._reader, self._pending
         try:
             piece = reader.read_body()
@@ -243,7 +243,7 @@ class Intake(PausableReader):
                 self._schedule_rest(request)
 
     def _serve_stream(self, request: Request, pieces: list[bytes]) -> None:
-        """Serve a request whose body takes its time."""
+        """Serve a request with its body as a stream: it is large, or slow."""
         self._pending = None
         self._content = content = RequestStream(self._pause_body, self._resume_body)
         for piece in pieces:
@@ -259,8 +259,8 @@ class Intake(PausableReader):
             self._count_memory()
 
     def _read_stream(self, content: RequestStream) -> None:
-        """More of the body of the request that is served. Where it breaks, its reader gets the error, and the
-        connection ends with the response."""
+        """Read more of the body of the request being served. Where it cannot be read, its reader gets the
+        error, and the connection closes after the response."""
         try:
             piece = self._reader.read_body()
         except GatewayError as error:
@@ -284,7 +284,7 @@ class Intake(PausableReader):
         content.fail(error.with_traceback(None))
 
     def _count_memory(self) -> GatewayError | None:
-        """Count what is held now; gives the error when it is too much."""
+        """Count the memory held now; returns the error when it is too much."""
         size = self._reader.held + self._body_size
         if self._pending is not None:
             size += self._pending.size
@@ -296,7 +296,7 @@ class Intake(PausableReader):
         return self._holder(self._pending.request if self._pending is not None else self.request)
 
     def _discard_rest(self) -> None:
-        """Of the body of a request that has its response; after it the connection can go on."""
+        """Discard the rest of the body of a request that has its response; then the next one is read."""
         try:
             self._reader.read_body()
         except GatewayError:

@@ -1,7 +1,7 @@
 """A backend's response on its way to the client, written to the client's connection as bytes.
 
 The head and what is already there of the body leave in one write. When the client reads slowly, an
-asynchronous backend is paused; the response of a threaded one is taken in (memory, then disk), so that its
+asynchronous backend is paused; the response of a threaded one is buffered (memory, then disk), so that its
 thread is free while the slow client still reads.
 """
 
@@ -25,35 +25,35 @@ L = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
-    """What is told how a relayed response goes."""
+    """Receives the events of a relayed response."""
 
     def head_came(self, head: ResponseHead) -> None:
-        """The head is here; nothing of it has left. Raises the error that is to be the response instead."""
+        """The head was read; nothing of it was sent. Raises the error that is to be the response instead."""
         ...
 
     def exchange_failed(self, error: GatewayError) -> bool:
-        """True: there will be another exchange (`Relay.follow`), and the client gets nothing yet."""
+        """Returns True when another exchange will follow (`Relay.follow`): the client gets nothing yet."""
         ...
 
     def waits_for_client(self) -> None:
-        """The buffer of a threaded backend's response is full: a thread waits for a slow client now."""
+        """The buffer of a threaded backend's response is full: its thread now waits for a slow client."""
         ...
 
     def client_lost(self) -> None:
-        """The client is gone; the exchange may still be under way."""
+        """The client's connection is lost; the exchange may still be under way."""
         ...
 
     def response_ended(self) -> None:
-        """Called once: the response has left, or `Relay.error` says why not."""
+        """Called once: the response was written, or `Relay.error` says why not."""
         ...
 
 
 class Relay:
-    """The sink at the client's end of one exchange, or of several in turn, and what writes to the client.
+    """The sink of one exchange, or of several in turn; it writes their response to the client.
 
-    keep_alive: whether the client's connection may go on; old: the client speaks HTTP/1.0. begun: the head
-    has left, so an error can only cut the connection. threaded: the backend is, so its response is buffered.
-    exchange: that whose response this is. observer: None once it was told of the end.
+    keep_alive: whether the client's connection may stay open; old: the client speaks HTTP/1.0. begun: the
+    head was sent, so an error can only cut the connection. threaded: the backend is threaded, so its response
+    is buffered. exchange: the one that produces the response. observer: None after `response_ended`.
     """
 
     __slots__ = (
@@ -93,40 +93,40 @@ class Relay:
         self.head = b""
         self._chunked = False
         self._outbox: Outbox | None = None
-        self._events: EventEnds | None = None  # of an event stream whose end a client can see
+        self._events: EventEnds | None = None  # of an event stream that the client can see ending
         self._leaving = False
-        self._taken = 0  # bytes that left the outbox
-        self._over = False  # the backend has given all
+        self._taken = 0  # bytes taken from the outbox
+        self._over = False  # the backend has sent everything
         self.begun = False
         self.ended = False
         self.error: GatewayError | None = None
         client.attach(self)
 
     def follow(self, exchange: Exchange) -> None:
-        """This exchange is the one whose response comes, and which is paused for a slow client."""
+        """Relay the response of this exchange from now on, and pause it while the client is slow."""
         self.exchange = exchange
 
     def abandon(self) -> None:
-        """Nothing comes; the client gets its response by other means."""
+        """No exchange will respond; something else writes the client's response."""
         self.ended = True
         self._observer = None
         self._client.detach(self)
 
     def upgraded(self) -> None:
-        """The response was a 101, which has left by other means."""
+        """The response was a 101, which something else has written."""
         self.call.status, self.begun, self.keep_alive = 101, True, False
 
     # --- from the backend (exchange.Sink) ---
 
     def interim(self, head: ResponseHead) -> None:
-        """Passed on at once where the route says so, and never to HTTP/1.0, which has none (RFC 9110 section
-        15.2)."""
+        """Forward an interim response at once where the route says so; never to an HTTP/1.0 client, which
+        knows none (RFC 9110 section 15.2)."""
         route = self.call.route
         if route is not None and route.interim and not self.old:
             self._send(interim_head(self.call, head))
 
     def begin(self, head: ResponseHead) -> None:
-        """The head is kept until there is something to send with it, or the loop turns."""
+        """Keep the head until there is something to send with it, or until the loop's next turn."""
         if self._observer is not None:
             self._observer.head_came(head)
         call = self.call
@@ -146,7 +146,7 @@ class Relay:
         self.head = relayed_head(call, head, self.via, chunked=self._chunked, keep_alive=self.keep_alive)
 
     def write(self, data: bytes) -> None:
-        """A piece of the body. A stream that is to end is ended behind its last event in it."""
+        """Send a piece of the body. A stream that is to end ends after the last whole event in it."""
         if self._events is not None:
             last = self._events.feed(data)
             if self._leaving and last >= 0:
@@ -162,14 +162,14 @@ class Relay:
         self._send(data)
 
     def flush(self) -> None:
-        """Send a head whose body keeps the client waiting."""
+        """Send the head alone: its body is not here yet."""
         if self.head:
             data, self.head = self.head, b""
             self._send(data)
 
     def end(self) -> None:
-        """The backend has given all of it. A client that has not read what came before waits with its next
-        request: else it could have as many responses in our memory as it sends requests."""
+        """The backend has sent the whole response. The next request of a client that has not read what came
+        before waits: else the client could have as many responses in our memory as it sends requests."""
         data, self.head = self.head, b""
         if self._chunked:
             data += b"0\r\n\r\n"
@@ -180,8 +180,8 @@ class Relay:
             self.finish()
 
     def fail(self, error: GatewayError) -> None:
-        """Unless it is tried again: before the head has left, the error is the response. After that the
-        connection is cut."""
+        """The exchange failed, and unless it is retried: before the head was sent the error is the response,
+        after that the connection is cut."""
         try:
             if self._observer is not None and self._observer.exchange_failed(error):
                 return
@@ -220,8 +220,8 @@ class Relay:
             self.exchange.pause()
 
     def _spool(self, data: bytes) -> None:
-        """A disk that has no room, or is slow, makes the thread wait for the client, as it would without
-        us."""
+        """Buffer data. When the disk is full or slow, the backend's thread waits for the client, as it would
+        without a gateway."""
         assert self._outbox is not None
         self._outbox.put(data)
         if self._outbox.full and self.exchange is not None:
@@ -231,19 +231,19 @@ class Relay:
 
     @property
     def buffers(self) -> bool:
-        """Whether what came is kept for a slow client."""
+        """Whether the response is being buffered for a slow client."""
         return self._outbox is not None
 
     @property
     def delivered(self) -> int:
-        """Bytes of what was buffered that the client's side of the connection has taken."""
+        """How many of the buffered bytes the client's kernel has acknowledged."""
         transport = self._client.transport
         if transport is None or transport.is_closing():
             return self._taken
         return self._taken - transport.get_write_buffer_size() - send_queue(transport)
 
     def _disk_moved(self) -> None:
-        """There may be more to give to the client, or room for more of the response."""
+        """There may be more to send to the client, or room for more of the response."""
         if not self.ended:
             self.resume()
 
@@ -278,7 +278,7 @@ class Relay:
         return exchange.expects_upgrade or (exchange.head is not None and exchange.head.stream)
 
     def close_after(self) -> None:
-        """The rest of the client's request cannot be read, or it sends no more."""
+        """Close the connection after the response: the rest of the request cannot be read, or is not sent."""
         self.keep_alive = False
 
     def client_lost(self) -> None:
@@ -292,8 +292,8 @@ class Relay:
             observer.client_lost()
 
     def give_up(self, error: GatewayError) -> None:
-        """The request cannot be completed (the client sent a bad body, or left): the backend is let go. A
-        response that is whole by then only waits for its reader."""
+        """The request cannot be completed (the client sent a bad body, or left): abort the exchange. A
+        response that is already complete is still delivered."""
         if self.exchange is not None:
             self.exchange.abort()
         if not self.ended and not self._over:
@@ -308,7 +308,7 @@ class Relay:
         return head is not None and head.stream and not head.bodyless
 
     def leave_off(self) -> None:
-        """End an event stream behind an event. One whose end no client could see is cut."""
+        """End an event stream after a whole event; cut one that the client could not see ending."""
         if self._events is None:
             self.cut()
         elif not self._over:
@@ -317,7 +317,7 @@ class Relay:
                 self._leave(b"")
 
     def _leave(self, last: bytes) -> None:
-        """The stream ends with these bytes, which end an event; the backend is let go."""
+        """End the stream with these bytes, which complete an event; the exchange is aborted."""
         if self.exchange is not None:
             self.exchange.abort()
         if last:
