@@ -137,6 +137,16 @@ class Client(Protocol):
     def tunnel(self) -> ClientTunnel | None: ...
     @property
     def writing_paused(self) -> bool: ...
+    @property
+    def can_keep_alive(self) -> bool:
+        """Whether anything may follow the request in hand."""
+        ...
+
+    def done(self, *, keep_alive: bool, expected: bool = True) -> None:
+        """The request in hand has its response (or its client is gone). keep_alive: the response lets the
+        connection go on. expected: the client expects its end, so it may be closed at once if all of the
+        request has come."""
+        ...
 
     def attach(self, writer: ResponseWriter) -> None:
         """This writer writes the response to the request in hand, and is told what becomes of the client."""
@@ -212,13 +222,12 @@ class Call:
 
     content: the body as it comes, None when the request came whole; then body is all of it.
     target: of the request line, as it came. peer: address, "" for a unix socket. old: the client speaks
-    HTTP/1.0. keep_alive: its connection may go on after this.
+    HTTP/1.0. keep_alive: its connection may go on after this. draining: whether the gateway is about to end.
     Found on the way, in this order: path and query (canonical path, query byte for byte), route, cors (the
     route's; of a 405 the path's), params (decoded), subpath (the path that the target sees), identity,
     tenant, limit_fields (header fields of the response that tell the status of limits), held (the memory
     of its body, where the target counts it), slice (its share of the event loop's time, where the target
-    needs much). draining: whether the gateway is about to end. on_end: called once, when a call that
-    `Target.try_serve` took is over.
+    needs much). on_end: called once, when a call that `Target.try_serve` took is over.
     Kept for the log: status, code, address (the backend's, tried last), bytes_in, bytes_out, queue_s,
     backend_s.
     """
@@ -251,7 +260,6 @@ class Call:
         "queue_s",
         "received_at",
         "route",
-        "scheme",
         "slice",
         "snapshot",
         "started",
@@ -271,6 +279,9 @@ class Call:
         content: Content | None = None,
         client: Client | None = None,
         body: bytes = b"",
+        old: bool = False,
+        keep_alive: bool = True,
+        draining: Callable[[], bool] = _never,
     ) -> None:
         self.id = (head.ids and _given_id(head, peer, snapshot)) or new_id()
         self.started = time.perf_counter()
@@ -279,14 +290,13 @@ class Call:
         self.method = method
         self.target = target
         self.peer = peer
-        self.scheme = "http"
         self.snapshot = snapshot
         self.content = content
         self.continued = False
         self.body = body
         self.client = client
-        self.old = False
-        self.keep_alive = True
+        self.old = old
+        self.keep_alive = keep_alive
         self.path = ""
         self.query = ""
         self.subpath = ""
@@ -298,7 +308,7 @@ class Call:
         self.limit_fields: Fields = ()
         self.held: Held | None = None
         self.slice: LoopSlice | None = None
-        self.draining: Callable[[], bool] = _never
+        self.draining = draining
         self.on_end: Callable[[Call, Delivery], None] | None = None
         self.status = 0
         self.code = ""

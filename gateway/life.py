@@ -1,4 +1,4 @@
-"""The life of a request: a straight line from head to response, and the only error boundary."""
+"""The life of a request: a straight line from head to response, and the only error boundary of requests."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Life:
         if boundary.error is not None:
             response = reply.problem(call, boundary.error)
         if response is not None:
-            self._send(call, client, response)
+            reply.finish(call, response, self.observe)
             return
         call.on_end = None
         client.run(self._serve(call, client))
@@ -130,30 +130,15 @@ class Life:
     def _ended(self, call: Call, delivery: Delivery) -> None:
         """A call without a task is over: its response has left, or an error is the response."""
         client = call.client
-        assert isinstance(client, ClientConnection)
+        assert client is not None
         error = delivery.error
         if error is not None:
             call.code = error.code
             if not delivery.begun:
-                self._send(call, client, reply.problem(call, error))
+                reply.finish(call, reply.problem(call, error), self.observe)
                 return
         self.observe(call)
         client.done(keep_alive=delivery.keep_alive)
-
-    def _send(self, call: Call, client: ClientConnection, response: web.StreamResponse) -> None:
-        """Write a response that has not left by itself. It says whether the connection ends with it."""
-        if isinstance(response, web.Response):
-            if not (call.keep_alive and client.can_keep_alive) or call.waits_for_word:
-                response.force_close()
-            raw = reply.as_bytes(call, response)
-            call.status, call.bytes_out = response.status, len(raw)
-            if client.transport is not None:
-                client.transport.write(raw)
-            else:
-                call.status = 499
-        self.observe(call)
-        expected = not call.keep_alive or call.draining()
-        client.done(keep_alive=response.keep_alive is not False, expected=expected)
 
     async def _serve(self, call: Call, client: ClientConnection) -> None:
         """What has to wait: for an issuer of tokens, a seat, a connection, the store, the rest of a body."""
@@ -161,13 +146,12 @@ class Life:
             response = await self._respond(call, client)
         except (ConnectionError, asyncio.CancelledError):
             response = self._abandoned(call)
-        self._send(call, client, response)
+        reply.finish(call, response, self.observe)
 
     def refused(self, error: GatewayError, peer: str, request: Request | None) -> bytes:
         """What never became a request is counted and logged all the same, with what could be read of it."""
         if request is not None:
-            call = Call(request.method, request.target, request.head, peer, self._policies.snapshot())
-            call.old = request.old
+            call = self._lost(request, peer)
         else:
             call = Call("", "", Head(), peer, self._policies.snapshot())
         call.status, call.code = error.status, error.code
@@ -188,9 +172,14 @@ class Life:
 
     def gone(self, request: Request, peer: str) -> None:
         """A client left before its request had its turn: it is counted and logged as any that left."""
-        call = Call(request.method, request.target, request.head, peer, self._policies.snapshot())
-        call.old, call.status = request.old, 499
+        call = self._lost(request, peer)
+        call.status = 499
         self.observe(call)
+
+    def _lost(self, request: Request, peer: str) -> Call:
+        """A call that is not served, for what is counted and logged of it."""
+        snapshot = self._policies.snapshot()
+        return Call(request.method, request.target, request.head, peer, snapshot, old=request.old)
 
     async def _respond(self, call: Call, client: ClientConnection) -> web.StreamResponse:
         """The target's response, or the problem that takes its place."""
@@ -219,11 +208,20 @@ class Life:
     def _call(
         self, client: ClientConnection, request: Request, body: bytes, content: RequestStream | None
     ) -> Call:
-        snapshot = self._policies.snapshot()
-        method, path, head = request.method, request.target, request.head
-        call = Call(method, path, head, client.peer, snapshot, content, client, body)
-        call.old, call.keep_alive = request.old, request.keep_alive
-        call.draining = self._policies.draining
+        policies = self._policies
+        call = Call(  # no keywords: they cost more
+            request.method,
+            request.target,
+            request.head,
+            client.peer,
+            policies.snapshot(),
+            content,
+            client,
+            body,
+            request.old,
+            request.keep_alive,
+            policies.draining,
+        )
         self.inside.add(call)
         return call
 

@@ -80,9 +80,18 @@ class AdminService:
 
     async def _serve(self, client: ClientConnection, request: Request, content: RequestStream | None) -> None:
         began = perf_counter()
-        snapshot = self._snapshot()
-        call = Call(request.method, request.target, request.head, client.peer, snapshot, content, client)
-        call.old, call.keep_alive, call.draining = request.old, request.keep_alive, self._draining
+        call = Call(
+            request.method,
+            request.target,
+            request.head,
+            client.peer,
+            self._snapshot(),
+            content,
+            client,
+            old=request.old,
+            keep_alive=request.keep_alive,
+            draining=self._draining,
+        )
         response: web.StreamResponse | None = None
         with self._boundary:
             if request.target in guard.PROBES:
@@ -92,14 +101,12 @@ class AdminService:
         if not isinstance(response, web.Response):
             response = reply.problem(call, InternalError())
         call.id = response.headers.get(REQUEST_ID, call.id)
-        if not (call.keep_alive and client.can_keep_alive) or call.waits_for_word:
-            response.force_close()
-        raw = reply.as_bytes(call, response)
-        if client.transport is not None:
-            client.transport.write(raw)
-        _log(client.peer, request.method, request.target, response.status, perf_counter() - began)
-        expected = not call.keep_alive or call.draining()
-        client.done(keep_alive=response.keep_alive is not False, expected=expected)
+        status = response.status
+
+        def observe(call: Call) -> None:
+            _log(call.peer, call.method, call.target, status, perf_counter() - began)
+
+        reply.finish(call, response, observe)
 
     async def _in_turn(self, client: ClientConnection, request: Request) -> web.StreamResponse:
         """Pages may be long: one is made at a time, and then the event loop is left alone for as long as that

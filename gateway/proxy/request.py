@@ -76,7 +76,7 @@ class Requests:
             return known
         said = call.head.forwarded if trusted else ()
         pairs = forwarding.pairs(
-            call.peer, said, call.snapshot.trusted, scheme=call.scheme, host=host, prefix=prefix
+            call.peer, said, call.snapshot.trusted, scheme="http", host=host, prefix=prefix
         )
         block = "".join(f"{name}: {value}\r\n" for name, value in pairs if value).encode(
             "utf-8", "surrogateescape"

@@ -185,6 +185,9 @@ class Late:
     def drop(self) -> None:
         self.dropped += 1
 
+    def abort(self) -> None:
+        pass
+
 
 async def test_a_sweep_of_exchanges_goes_on_and_what_cannot_end_is_ended(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

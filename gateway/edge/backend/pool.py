@@ -14,7 +14,6 @@ from typing import Any, Protocol, TypeVar
 from gateway.core.model import Address
 from gateway.edge.backend.connection import Connection
 from gateway.edge.backend.dial import dial
-from gateway.edge.backend.exchange import Exchange
 from gateway.edge.backend.resolver import Names
 from gateway.edge.backend.uploads import Uploads
 from gateway.edge.reading import ReadTurns
@@ -34,6 +33,10 @@ class Timed(Protocol):
 
     def drop(self) -> None:
         """End it at once, by no rule of its own."""
+        ...
+
+    def abort(self) -> None:
+        """The gateway ends, and no client waits for it: stop, and report to nobody."""
         ...
 
 
@@ -105,9 +108,9 @@ class Pools:
         self._names = names or Names()
         self._reads = ReadTurns()
         self._pools: dict[tuple[str, float], Pool] = {}  # by the address's text, which remembers its hash
-        self._timed: dict[Any, Callable[[Any], None]] = {}
+        self._timed: dict[Timed, Callable[[Any], None]] = {}  # each takes what it is stored with
         self._sweep = PeriodicTask("the sweep of connections to backends", _SWEEP, self._check)
-        self._failures: dict[Any, int] = {}  # sweeps in which `on_late` of one failed
+        self._failures: dict[Timed, int] = {}  # sweeps in which `on_late` of one failed
 
     def of(self, address: Address, reuse_idle: float) -> Pool:
         """The pool of an address. reuse_idle: seconds that a connection may have been idle and be used
@@ -165,7 +168,6 @@ class Pools:
     def close(self) -> None:
         """Close all; what a thread still works on, and no client waits for, is let go."""
         for timed in list(self._timed):
-            if isinstance(timed, Exchange):
-                timed.abort()
+            timed.abort()
         self.reconcile(())
         self._sweep.cancel()

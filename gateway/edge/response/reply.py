@@ -7,7 +7,7 @@ import contextlib
 import json as jsonlib
 import socket
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from aiohttp import hdrs, web
 
@@ -57,6 +57,26 @@ def as_bytes(call: Call, response: web.Response) -> bytes:
         response.headers[hdrs.CONTENT_LENGTH] = str(len(body))
     head = own_head(call, response)
     return head if call.method == "HEAD" else head + body
+
+
+def finish(call: Call, response: web.StreamResponse, observe: Callable[[Call], None]) -> None:
+    """Write a response of ours, unless it has left by itself (`Sent`); then the connection takes its next
+    request, or ends where the response, the client or the gateway wants that. observe: called in between, to
+    count and log the call."""
+    client = call.client
+    assert client is not None
+    if isinstance(response, web.Response):
+        if not (call.keep_alive and client.can_keep_alive) or call.waits_for_word:
+            response.force_close()
+        raw = as_bytes(call, response)
+        call.status, call.bytes_out = response.status, len(raw)
+        if client.transport is not None:
+            client.transport.write(raw)
+        else:
+            call.status = 499
+    observe(call)
+    expected = not call.keep_alive or call.draining()
+    client.done(keep_alive=response.keep_alive is not False, expected=expected)
 
 
 def refusal(error: GatewayError, request_id: str, fields: Iterable[tuple[str, str]] = ()) -> bytes:
@@ -110,19 +130,8 @@ _RESET = struct.pack("ii", 1, 0)  # on, 0 s
 
 
 class Sent(web.StreamResponse):
-    """Stands for a response that has left already, for aiohttp, which wants a response to every request."""
+    """Stands for a response that has left already."""
 
     def __init__(self, status: int, *, keep_alive: bool) -> None:
         super().__init__(status=status or 500)
         self._keep_alive = keep_alive
-
-    @property
-    def prepared(self) -> bool:
-        """Its head has left."""
-        return True
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        """Nothing is left to do."""
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Nothing is left to do."""
