@@ -219,7 +219,7 @@ class Admission:
         return {name: queue.fair.waiting for name, queue in self._queues.items()}
 
     def state(self) -> dict[str, Any]:
-        """The state of all backends by name, as JSON; see view.state."""
+        """The state of all backends by name, as JSON; see BackendQueue.state."""
         return dict(named for named in self.each_state() if named is not None)
 
     def each_state(self) -> Iterator[tuple[str, dict[str, Any]] | None]:

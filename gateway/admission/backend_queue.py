@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeVar
 
 from gateway.core.counts import decrement
 from gateway.core.errors import BackendSaturated, GatewayError, TenantLimit, TenantQueueFull
@@ -102,6 +102,11 @@ class StreamSeats:
         self.held: dict[str, int] = {}
         self._tenants: dict[str, int] = {}
 
+    @property
+    def inside(self) -> int:
+        """Streams inside, at all addresses."""
+        return sum(self.held.values())
+
     def resize(self, each: float) -> None:
         """Set the number of seats at each address. Streams inside keep theirs."""
         self.each = each
@@ -195,7 +200,7 @@ class BackendQueue:
     @property
     def inside(self) -> int:
         """Requests inside, streams included."""
-        return self.fair.inside + sum(self.streams.held.values())
+        return self.fair.inside + self.streams.inside
 
     # --- taking and giving back ---
 
@@ -412,6 +417,34 @@ class BackendQueue:
         if not self.requests and not self.streams.held and not self.fair.waiting:
             self._on_idle(self)
 
+    # --- what is shown ---
+
+    def state(self, waiting: Mapping[str, int]) -> dict[str, Any]:
+        """What people see of it, as JSON. Times in seconds; None: no limit, or not measured yet. waiting: how
+        many calls wait, by tenant."""
+        fair, waits = self.fair, sorted(self.recent_waits)
+        return {
+            "seats": _finite(fair.seats),
+            "in_use": fair.inside,
+            "reserve": fair.reserve,
+            "streams": {"seats": _finite(self.streams.each), "in_use": self.streams.inside},
+            "addresses": {
+                address.text: {
+                    "in_use": self.requests.get(address.text, 0),
+                    "streams": self.streams.held.get(address.text, 0),
+                    "usable": self.usable(address),
+                }
+                for address in self.backend.addresses
+            },
+            "waiting": fair.waiting,
+            "waiting_by_tenant": waiting,
+            "waits": {"p50": _percentile(waits, 0.5), "p99": _percentile(waits, 0.99)},
+            "refused": dict(self.refused),
+            "virtual_time": round(fair.virtual, 6),
+            "service_time": round(fair.service.mean, 6) or None,
+            "active_tenants": len(fair.flows),
+        }
+
     # --- refusing ---
 
     def check(self, key: str, weight: float, timeout: float) -> None:
@@ -479,3 +512,12 @@ def two_choices(
     one, other = addresses[min(first, second)], addresses[max(first, second)]
     more = inside(one) - inside(other)
     return other if more > 0 or (more == 0 and turn % 2) else one
+
+
+def _finite(number: float) -> int | None:
+    return None if number == math.inf else int(number)
+
+
+def _percentile(ordered: list[float], part: float) -> float | None:
+    """By the nearest rank; None of an empty list."""
+    return round(ordered[max(0, math.ceil(part * len(ordered)) - 1)], 6) if ordered else None

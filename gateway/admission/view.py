@@ -20,34 +20,7 @@ Values = Mapping[tuple[str, ...], float]
 def named_state(name: str, queue: BackendQueue) -> Iterator[tuple[str, dict[str, Any]] | None]:
     """Yields None after each step of work, and then the name and the state of a backend."""
     waiting = yield from waiting_by_tenant(queue)
-    yield name, state(queue, waiting)
-
-
-def state(queue: BackendQueue, waiting: Mapping[str, int]) -> dict[str, Any]:
-    """The state of one backend as JSON. Times in seconds; None: no limit, or not measured yet. waiting: how
-    many calls wait, by tenant."""
-    fair, waits = queue.fair, sorted(queue.recent_waits)
-    return {
-        "seats": _finite(fair.seats),
-        "in_use": fair.inside,
-        "reserve": fair.reserve,
-        "streams": {"seats": _finite(queue.streams.each), "in_use": sum(queue.streams.held.values())},
-        "addresses": {
-            address.text: {
-                "in_use": queue.requests.get(address.text, 0),
-                "streams": queue.streams.held.get(address.text, 0),
-                "usable": queue.usable(address),
-            }
-            for address in queue.backend.addresses
-        },
-        "waiting": fair.waiting,
-        "waiting_by_tenant": waiting,
-        "waits": {"p50": _percentile(waits, 0.5), "p99": _percentile(waits, 0.99)},
-        "refused": dict(queue.refused),
-        "virtual_time": round(fair.virtual, 6),
-        "service_time": round(fair.service.mean, 6) or None,
-        "active_tenants": len(fair.flows),
-    }
+    yield name, queue.state(waiting)
 
 
 def waiting_by_tenant(queue: BackendQueue) -> Generator[None, None, dict[str, int]]:
@@ -90,7 +63,7 @@ def instruments(queues: Queues) -> Iterable[Instrument]:
         Gauge(
             "gateway_streams_in_use",
             "Event streams and WebSockets inside the backend.",
-            lambda: {(name,): sum(queue.streams.held.values()) for name, queue in queues.items()},
+            lambda: {(name,): queue.streams.inside for name, queue in queues.items()},
             ("backend",),
         ),
         Gauge(
@@ -141,12 +114,3 @@ class _Refused:
         for backend, queue in list(self._queues.items()):
             for code, count in list(queue.refused.items()):
                 yield f"{self.name}_total{labels(('backend', 'code'), (backend, code))} {count}\n"
-
-
-def _finite(number: float) -> int | None:
-    return None if number == math.inf else int(number)
-
-
-def _percentile(ordered: list[float], part: float) -> float | None:
-    """By the nearest rank; None of an empty list."""
-    return round(ordered[max(0, math.ceil(part * len(ordered)) - 1)], 6) if ordered else None
