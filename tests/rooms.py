@@ -266,6 +266,52 @@ def _is_own(owner: ast.expr) -> bool:
     return isinstance(owner, ast.Name) and owner.id in ("self", "cls")
 
 
+# Records that everybody who handles them completes: a call, and an error on its way up.
+_RECORDS = frozenset({"call", "_call", "error"})
+# Attributes of other modules' objects that are set all the same: module, names, why.
+FOREIGN: dict[str, tuple[frozenset[str], str]] = {
+    "gateway.application": (frozenset({"UseColor", "stream"}), "ASAB's handlers of logs"),
+    "gateway.cli.main": (frozenset({"config"}), "argparse's namespace"),
+    "gateway.config.strict_yaml": (
+        frozenset({"yaml_implicit_resolvers", "yaml_constructors"}),
+        "its own kind of the library's loader",
+    ),
+    "gateway.core.fairness.queue": (frozenset({"at", "slot"}), "Usage.advance, inlined for each request"),
+    "gateway.edge.response.stream": (frozenset({"content_type"}), "aiohttp's response"),
+    "gateway.store.filter.regex": (frozenset({"log_errors", "max_mem", "never_nl"}), "the library's options"),
+    "gateway.telemetry.logs": (frozenset({"msg", "message", "_struct_data"}), "log records"),
+    "gateway.telemetry.metrics": (frozenset({"sum"}), "Series.observe, inlined for each request"),
+}
+
+
+def foreign(modules: list[Module]) -> Iterator[str]:
+    """No module sets or deletes an attribute of another module's object: one that no class of its own gives
+    itself. The owner has a method that says what happens."""
+    for module in modules:
+        own = set(_attributes(module.tree))
+        excepted, _ = FOREIGN.get(module.name, (frozenset[str](), ""))
+        for node in ast.walk(module.tree):
+            if not isinstance(node, ast.Attribute) or isinstance(node.ctx, ast.Load) or _is_own(node.value):
+                continue
+            if node.attr in own or _name(node.value) in _RECORDS or node.attr in excepted:
+                continue
+            if node.attr.startswith("__"):  # of the language: an exception's traceback
+                continue
+            text = f"{ast.unparse(node)} is set from outside (give its owner a method)"
+            yield f"{module.file}:{node.lineno}: {text}"
+
+
+def _attributes(tree: ast.Module) -> Iterator[str]:
+    """The names of the attributes that the module's classes give themselves."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and _is_own(node.value):
+            yield node.attr
+        elif isinstance(node, ast.ClassDef):
+            for part in node.body:
+                targets = part.targets if isinstance(part, ast.Assign) else [getattr(part, "target", None)]
+                yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
 def sizes(modules: list[Module]) -> Iterator[str]:
     """A file up to 500 lines, a function up to 60, or a reason. Migrations are generated."""
     for module in modules:

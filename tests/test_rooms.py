@@ -17,6 +17,7 @@ LAWS = {
     "one broad except, in life.py": rooms.broad_excepts,
     "a file gets its name where its folder is synced": rooms.naming,
     "private attributes stay in their module": rooms.private,
+    "attributes are set by their owner": rooms.foreign,
 }
 
 
@@ -94,6 +95,10 @@ TYPES = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from gateway.a
         (rooms.private, "gateway.edge.x", "def f(pool):\n    return pool._idle\n", 2),
         (rooms.private, "gateway.edge.x", "pool.client._exchange = None\n", 1),
         (rooms.private, "gateway.edge.x", "from gateway.edge.y import _helper\n", 1),
+        (rooms.foreign, "gateway.edge.x", "def f(pool):\n    pool.idle = None\n", 2),
+        (rooms.foreign, "gateway.edge.x", "class A:\n    def f(self):\n        self.pool.idle += 1\n", 3),
+        (rooms.foreign, "gateway.edge.x", "pool.idle, idle = 0, 1\n", 1),
+        (rooms.foreign, "gateway.edge.x", "del pool.idle\n", 1),
         (rooms.separate, "gateway.edge.x", "from backends import data\n", 1),
         (rooms.separate, "backends.x", "import gateway.core.model\n", 1),
         (rooms.mocks, "tests.x", "from unittest.mock import patch\n", 1),
@@ -132,6 +137,10 @@ def test_a_breach_is_named_with_its_file_and_line(law, name: str, text: str, lin
         (rooms.naming, "gateway.runtime.durable", "os.link(a, b)\n"),
         (rooms.private, "gateway.x", "import os\nos._exit(1)\npair._replace(a=1)\nself._x = x.__class__\n"),
         (rooms.private, "gateway.x", "def f(self, other):\n    self._x = other._x\n"),
+        (rooms.foreign, "gateway.x", "class A:\n    idle: int\n\ndef f(one):\n    one.idle = 2\n"),
+        (rooms.foreign, "gateway.x", "class A:\n    def f(self, other):\n        self.x = other.x = 1\n"),
+        (rooms.foreign, "gateway.x", "def f(call, error):\n    call.status = 200\n    error.detail = ''\n"),
+        (rooms.foreign, "gateway.telemetry.metrics", "series.sum += 1\n"),
         (rooms.sizes, "gateway.x", "x = 1\n" * 500),
         (rooms.sizes, "gateway.x", "def f():\n" + "    x = 1\n" * 59),
         (

@@ -34,6 +34,10 @@ class _Output(Console):
         self.quiet = self.broken = True
         _discard(self.file.fileno())
 
+    def forgive(self) -> None:
+        """That the pipe was closed is no failure: clears `broken`."""
+        self.broken = False
+
 
 def _discard(descriptor: int) -> None:
     """Point the descriptor to /dev/null, so that flushing the buffer at exit raises nothing."""

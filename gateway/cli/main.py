@@ -212,7 +212,7 @@ def _run_gateway(arguments: argparse.Namespace, *, supervise: bool) -> int:
         prepare=banner.prepare if supervise else None,
         on_ready=lambda gateway: banner.show(gateway, arguments.config, with_demo=supervise),
     )
-    console.out.broken = False  # a closed standard output does not end a gateway that serves
+    console.out.forgive()  # a closed standard output does not end a gateway that serves
     signals.exit_within(_USUAL_END, code)
     return code
 

@@ -175,8 +175,8 @@ async def tenants(arguments: argparse.Namespace, engine: Engine) -> int:
 
 
 def _table(sizes: list[TenantSize]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", footer_style="bold")
-    table.show_footer = len(sizes) > 1
+    footer = len(sizes) > 1
+    table = Table(box=None, pad_edge=False, show_footer=footer, header_style="bold", footer_style="bold")
     stored = console.amount(sum(size.stored_bytes for size in sizes))
     table.add_column("TENANT", footer=console.count(len(sizes), "tenant"), style="cyan")
     totals = (

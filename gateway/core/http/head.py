@@ -144,6 +144,13 @@ class Head:
         self.ids: list[str] = []
         self._values: dict[bytes, list[str]] | None = None
 
+    @classmethod
+    def of_origins(cls, origins: list[str]) -> Head:
+        """A head of which nothing else is known."""
+        head = cls()
+        head.origins = origins
+        return head
+
     # What is made of a head once is remembered for the requests that repeat it.
 
     def remember_token(self, token: str) -> None:

@@ -112,10 +112,9 @@ class RequestReader:
         found = _request_line(data, start, max(start, stop))
         if found is None:
             return None
-        head = Head()
         end = data.find(_END, stop, start + MAX_HEAD)
         origins = _origins(data, stop, end + 2 if end >= 0 else min(len(data), start + MAX_HEAD))
-        head.origins = [origin.decode("utf-8", "replace") for origin in origins]
+        head = Head.of_origins([origin.decode("utf-8", "replace") for origin in origins])
         return Request(found[1].decode(), found[2][:MAX_LINE].decode(), head, found[3] == b"0")
 
     # --- heads ---

@@ -115,7 +115,7 @@ class Driver:
             # Not `hello`: servers before 4.4.2 do not know it.
             hello = await self._service.Client.admin.command("isMaster")
         except (errors.PyMongoError, ValueError) as error:
-            self._log.away = True
+            self._log.went_away()
             hopeless = isinstance(error, errors.ConfigurationError | ValueError) or _is_refusal(error)
             kind = Unusable if hopeless else StoreUnavailable
             raise kind(_why_not(error, self.name)) from None
@@ -319,7 +319,7 @@ class Driver:
             return InsufficientStorage("There is no room for this write. Nothing was changed.")
         self._log.report(*_reason(error))
         if isinstance(error, errors.ConnectionFailure) or _is_refusal(error):
-            self._log.away = True
+            self._log.went_away()
         if isinstance(error, errors.ServerSelectionTimeoutError):
             self._away_until = time.monotonic() + _AWAY_SECONDS
         away = _away(Unusable if _is_refusal(error) else StoreUnavailable)

@@ -82,6 +82,10 @@ class ServerLog:
             self._reported[reason] = now
             _log.error("documents: %s: %s: %s", self._name, reason, hint)
 
+    def went_away(self) -> None:
+        """The server did not do what it was asked; `back` ends it."""
+        self.away = True
+
     def back(self) -> None:
         """The server did what it was asked for."""
         if self.away:
