@@ -35,8 +35,8 @@ _ADMIN_GOES = 0.5  # seconds for the admin listener's clients at the end
 
 
 class _AdminContainer(asab.web.WebContainer):
-    """ASAB's WebContainer, whose application is served by a listener of ours: on sockets that are bound
-    already (ASAB logs a port in use and goes on), and with limits for its clients (ASAB has none)."""
+    """ASAB's WebContainer, but its application is served by a listener of ours: on sockets that are bound
+    already (ASAB only logs a port in use), and with limits for its clients (ASAB has none)."""
 
     async def _start(self, app: asab.Application) -> None:
         return None
@@ -258,7 +258,7 @@ def run(
     prepare: Callable[[Gateway], Coroutine[Any, Any, None]] | None = None,
     on_ready: Callable[[Gateway], None] = lambda gateway: None,
 ) -> int:
-    """Run the gateway until it is told to stop. Gives the exit code.
+    """Run the gateway until a signal stops it. Returns the exit code.
 
     path: gateway.conf. Raises FolderUnusable, ListenError, ConfigRefused, KeysUnusable, Problems
     or GatewayError (the store) when it cannot start.

@@ -73,7 +73,7 @@ class Delivery(Protocol):
 
 
 class ResponseWriter(Protocol):
-    """A response that is written to a client's connection by callbacks: what it is told from outside.
+    """A response that is written to a client's connection by callbacks: what others call on it.
 
     begun: bytes of it have left, so an error can only cut the connection. endless: it has no end of its own
     (an event stream, a WebSocket), so a drain does not wait for it.
@@ -149,7 +149,7 @@ class Client(Protocol):
         ...
 
     def attach(self, writer: ResponseWriter) -> None:
-        """This writer writes the response to the request in hand, and is told what becomes of the client."""
+        """Let this writer write the current response, and call it when the client reads, or leaves."""
         ...
 
     def detach(self, writer: ResponseWriter) -> None:

@@ -195,8 +195,8 @@ class Life:
         return reply.problem(call, boundary.error)
 
     async def _authenticate(self, call: Call, route: CallRoute, client: ClientConnection) -> Identity:
-        """The identity that `begin` could not tell. A client that leaves meanwhile, and a drain whose time is
-        over, cancel the wait."""
+        """The identity that `begin` did not have at once. The wait is cancelled when the client leaves, or
+        when the time to drain is over."""
         task = asyncio.current_task()
         assert task is not None and route.authentication is not None
         client.when_gone(task.cancel)
@@ -293,7 +293,7 @@ class Life:
 
     def _let_read(self, call: Call, method: str) -> None:
         """What is refused before its route is known, by a page that the route would let read it, can be read
-        by that page. What it says is our own. Where not even the path can be told, nobody's page reads it."""
+        by that page. What it says is our own. Where not even the path is known, no page can read it."""
         if not call.head.origins:
             return
         try:

@@ -58,8 +58,8 @@ def make(
 
 def _check_host(request: web.Request, hosts: Collection[str]) -> None:
     """No foreign name: that of the Host, or of the target where HTTP/1.0 has no Host. A client that names
-    none (in HTTP/1.0, or by an empty Host, RFC 9112 section 3.2) is no browser that was told that a name of
-    its page's is this machine. Raises BadRequest, Forbidden."""
+    none (in HTTP/1.0, or by an empty Host, RFC 9112 section 3.2) is no browser that a page
+    has led here by DNS rebinding. Raises BadRequest, Forbidden."""
     values = request.headers.getall(hdrs.HOST, ())
     if len(values) != 1:
         raise BadRequest("A request has exactly one Host header.", close=True)

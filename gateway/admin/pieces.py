@@ -32,7 +32,7 @@ async def gathered(pieces: Iterable[str]) -> bytes:
 
 
 class Members:
-    """A JSON object whose members are made while it is written. pairs: (name, value); None is one step of
+    """A JSON object that makes its members while it is written. pairs: (name, value); None is one step of
     work towards the next."""
 
     def __init__(self, pairs: Iterable[tuple[str, Any] | None]) -> None:

@@ -70,7 +70,7 @@ class _Pages:
 
     async def readyz(self, request: web.Request) -> web.Response:
         """The snapshot is applied and the listeners are open; 503 as soon as draining begins. A store that is
-        away is told, and is no reason for 503: all else is served, and no other gateway would reach it."""
+        away is reported, but no reason for 503: all else is served, and no other gateway would reach it."""
         view = self._view
         if view.draining:
             return web.Response(status=503, text="draining\n")

@@ -17,8 +17,8 @@ class AuthenticationChain:
     (`Route.authentication`).
 
     limit_client: counts a call against the rate limit of its client's address; raises ClientLimit. It is
-    asked once for each call whose credential was not verified before, and before that is verified, so that
-    nobody can keep the gateway busy with tokens that they make up.
+    called once for each call with a credential not verified before, and before it is verified, so that
+    no client can keep the gateway busy with made-up tokens.
     """
 
     def __init__(self, keys: Keys, limit_client: Callable[[Call], None]) -> None:

@@ -110,7 +110,7 @@ def _compile_text(
 
 
 class _Never:
-    """Stands for a target: these commands look at routes, and call none."""
+    """A target that is never called: these commands only read routes."""
 
     def try_serve(self, call: Call) -> bool:
         raise AssertionError

@@ -237,8 +237,8 @@ class Route(Generic[T, A]):
 
 @dataclass(frozen=True, slots=True)
 class TrustedProxies:
-    """Peers whose forwarding headers count. Empty: nobody's do. known: what was found of addresses before,
-    for a proxy comes again with every request; see headers.is_trusted."""
+    """Peers with forwarding headers that count. Empty: no peer's do. known: results for addresses seen
+    before, as a proxy comes again with every request; see headers.is_trusted."""
 
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
     unix: bool = False

@@ -203,7 +203,7 @@ class Outbox:
     """A response that waits for a slow client: first in, first out; in memory up to 64 KiB, then in a
     temporary file.
 
-    What was put goes through three places in this order: `_ready` (memory, to be taken), the file,
+    What was put goes through three stages in this order: `_ready` (memory, to be taken), the file,
     `_unwritten` (memory, to be written). on_change: called when a thread has done something: there may be
     more to take, room again, or `failed`. full: the backend has to wait, at 64 MiB in the file, or when the
     disk is slow or has no room, so that the rest stays in memory. use: what the file takes of the budget for

@@ -1,7 +1,7 @@
 """The lock of a data folder: one `gateway up` for each, which runs backends with its sockets and its data.
 
-Several `gateway serve` may share a folder, also with one `up` whose backends they reach: they need ports of
-their own, and nothing else is exclusive to them.
+Several `gateway serve` may share a folder, also with one `up`, to use its backends: each needs its own ports,
+and nothing else is exclusive.
 
 The lock is the system's (flock(2)), so it ends with its process, however that ends. The file says who holds
 it; the content that a dead process left has no meaning.

@@ -54,7 +54,7 @@ class Seat(Protocol):
 
 
 class Health(Protocol):
-    """What is known of the addresses; it is told how each exchange went."""
+    """Which addresses are healthy; learns how each exchange went."""
 
     def is_closed(self, address: Address) -> bool:
         """Whether its circuit is closed: it is healthy."""
@@ -132,7 +132,7 @@ class ProxiedCall:
         self._lifetimes = lifetimes
         self._lifetime: Lifetime | None = None
         self._delivered = 0  # bytes that the client had taken at the last check
-        self._charged: Exchange | None = None  # the exchange whose failure the address was charged with
+        self._charged: Exchange | None = None  # the exchange that counted as a failure of its address
         self._total = total  # seconds, the route's own, which a client cannot shorten
         self._started = perf_counter()
         self._finished: asyncio.Future[None] | None = None
@@ -261,8 +261,8 @@ class ProxiedCall:
             self.exchange.expire_at(monotonic() + _CHECK)
 
     def client_lost(self) -> None:
-        """What may be cancelled is; the rest goes on and is discarded, but never a stream, which might have
-        no end."""
+        """Abort the exchange where it may be cancelled; else let it finish and discard the response. A stream
+        is always aborted: it might have no end."""
         exchange = self.exchange
         if exchange is None or exchange.done:
             return

@@ -103,6 +103,6 @@ class Handshake:
 
 
 def _require_fresh(call: Call) -> None:
-    """A token whose time is over is taken for a while (the clocks' leeway), but opens no WebSocket."""
+    """An expired token is accepted for a while (the clocks' leeway), but opens no WebSocket."""
     if call.identity is not None and call.identity.expires <= time.time():
         raise Unauthenticated("The token has expired, so it opens no WebSocket.")

@@ -17,9 +17,9 @@ from gateway.store.model.write import Create, Replace, Write, Written
 
 @dataclass(slots=True)  # not frozen: to make a frozen one takes twice as long
 class Decision:
-    """kind, id, etag: what feeds are told; the tag is that of the version that the write makes, of a deletion
-    the one that it ends. written: the result of the write, None of a deletion. documents, bytes: by how much
-    the counters of the collection and of the tenant change, which is what its quota is asked for."""
+    """kind, id, etag: what feeds report; the tag is that of the version that the write makes, for a deletion
+    that of the version that it ends. written: the result of the write, None of a deletion. documents,
+    bytes: by how much the counters of the collection and of the tenant change; checked against its quota."""
 
     kind: Kind
     id: str

@@ -39,7 +39,7 @@ _MEANINGS = {
     b"upgrade": _UPGRADE,
     b"via": _VIA,
     b"x-request-id": _ID,
-    # Of a WebSocket draft whose request ends with eight bytes that no length announces.
+    # Of a WebSocket draft: its request ends with eight bytes that no length announces.
     b"sec-websocket-key1": _AMBIGUOUS,
     # What is no list has one value (RFC 9110 section 5.3): of two, the next reader takes either.
     b"content-location": _SINGLETON,

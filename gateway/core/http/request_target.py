@@ -88,8 +88,8 @@ def resolve(method: str, target: str, hosts: Sequence[str]) -> tuple[str, str, s
 
 def likely(target: str, hosts: Sequence[str]) -> tuple[str, str]:
     """The host and the canonical path that a request most likely was about which `resolve`, or the reader,
-    refused: any other text stands for a segment that no path may hold. For what is told, never for what is
-    done."""
+    refused: any other text stands for a segment that no path may hold. For messages only, never for a
+    decision."""
     host = authority(hosts[0]) if len(hosts) == 1 else None
     absolute = _absolute(target)
     path = re.split(r"[?#]", absolute[3] if absolute is not None else target, maxsplit=1)[0]

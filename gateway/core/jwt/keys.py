@@ -190,7 +190,7 @@ def _is_private(entry: Mapping[str, Any]) -> bool:
 
 
 def _name(index: int, entry: Any) -> str:
-    """An entry as a message names it: its place, and its kid."""
+    """An entry as a message names it: its index, and its kid."""
     kid = entry.get("kid") if isinstance(entry, dict) else None
     return f"keys[{index}] (kid {kid[:64]!a})" if isinstance(kid, str) else f"keys[{index}] (no kid)"
 

@@ -54,7 +54,7 @@ class BodyAllowance:
             self.left = min(self._patience, max(0.0, self.left - waited) + size / self._rate)
 
     def too_slow(self) -> str:
-        """What the client is told when `left` has passed without a byte."""
+        """The detail for the client when `left` has passed without a byte."""
         if self.left >= self._patience:
             return f"No byte of the body came for {self._patience:g} s."
         return f"The body came at less than {self._rate} bytes a second for longer than {BODY_GRACE:g} s."

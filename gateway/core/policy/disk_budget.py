@@ -14,8 +14,8 @@ from gateway.core.counts import decrement
 
 
 class DiskBudget:
-    """The temporary files of one process. total: bytes of all tenants together. on_refused: told of each file
-    that may not grow."""
+    """The temporary files of one process. total: bytes of all tenants together. on_refused: called for each
+    file that may not grow."""
 
     __slots__ = ("_held", "_on_refused", "total", "used")
 

@@ -57,8 +57,8 @@ def chain(peer: str, said: Said, trusted: TrustedProxies) -> list[str]:
 
 
 def pairs(peer: str, said: Said, trusted: TrustedProxies, *, scheme: str, host: str, prefix: str) -> Pairs:
-    """What the backend is told. said: nothing, unless the peer is trusted. scheme, host: the request's own;
-    host may be empty in HTTP/1.0. prefix: what we strip."""
+    """The forwarding headers for the backend. said: nothing, unless the peer is trusted. scheme, host: the
+    request's own; host may be empty in HTTP/1.0. prefix: what we strip."""
     if said:
         scheme = _SCHEMES.get(_first(said, "x-forwarded-proto").lower(), scheme)
         host = public_host(said, host)

@@ -47,7 +47,7 @@ class Word:
 
 
 class Slot(NamedTuple):
-    """A place in the config: its type, the metadata of the type (bounds, a Word), and examples."""
+    """A position in the config: its type, the metadata of the type (bounds, a Word), and examples."""
 
     type: Any
     metadata: tuple[Any, ...] = ()

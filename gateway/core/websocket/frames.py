@@ -32,7 +32,7 @@ class Part(NamedTuple):
     """Bytes as they came: one close or pong frame whole, or a run of all other frames.
 
     ends: they end where a frame does. first: how many of them end the frame that had begun before, 0 when
-    none had, or it goes on. frames: how many began in them; small: those that hold less than SMALL bytes.
+    none had, or it continues. frames: how many began in them; small: those that hold less than SMALL bytes.
     payload: of a close or pong frame, unmasked.
     """
 

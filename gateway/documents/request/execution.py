@@ -57,7 +57,7 @@ async def within(call: Call, seconds: float | None, work: Awaitable[T]) -> T:
 
 
 async def run_to_end(call: Call, work: Awaitable[T]) -> T:
-    """The result of `work`, which goes on when the call is cancelled. The memory that the call's body takes
+    """The result of `work`, which continues when the call is cancelled. The memory that the call's body takes
     is given back when the work ends, not before."""
     held = call.held
     if held is None or held.size <= SMALL:

@@ -1,4 +1,4 @@
-"""The parameters of a query, and the place in a request that an error is about."""
+"""The parameters of a query, and the part of a request that an error is about."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A connection to a backend, and what it tells whoever uses it.
 
 One read from a socket holds up to 256 KiB, and libuv makes up to 32 of them before it serves another
-socket: a fast backend's downloads would keep all others waiting. So after a large read the next one is left
-to another turn of the loop; and so it is after a small one of a response that goes on, when there are many.
+socket: a fast backend's downloads would keep all others waiting. So after a large read the next one waits
+for another turn of the loop; with many connections, also after a small read of an unfinished response.
 """
 
 from __future__ import annotations

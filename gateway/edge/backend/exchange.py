@@ -305,7 +305,7 @@ class Exchange:
         self._fail(InternalError())
 
     def abort(self) -> None:
-        """Stop now; the sink is told nothing."""
+        """Stop now; the sink is not called any more."""
         self._sink = None
         if not self.done:
             self._release(False)

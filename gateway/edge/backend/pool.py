@@ -79,7 +79,7 @@ class Pool:
         return await dial(address, self._names, lambda: Connection(address, self._reads), timeout)
 
     def give_back(self, connection: Connection, *, reusable: bool) -> None:
-        """A connection whose exchange has ended."""
+        """Return a connection after its exchange. reusable: whether another request may use it."""
         if not reusable or self._closed or connection.lost:
             connection.close()
             return

@@ -5,8 +5,8 @@ threads that all names share, one slow name would make all the others wait. Here
 thread, and none waits for another's; their number is that of the config's names. The threads are daemons: the
 process ends without them.
 
-The system tells no time to live. A result is taken for FRESH seconds; then it goes on to be used while it is
-asked for again, also when that fails: a name server that is away stops nothing that was known.
+The system tells no time to live. A result is taken for FRESH seconds; after that it is still used while the
+name is resolved again, also when that fails: a name server that is away stops no name that was known.
 """
 
 from __future__ import annotations

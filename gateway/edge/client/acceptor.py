@@ -98,7 +98,7 @@ class Acceptor:
 
     def _pause(self, error: OSError) -> None:
         """The socket stays readable as long as a client waits there: to try again at once, again and again,
-        would leave no time for the connections whose end gives a descriptor back."""
+        would leave no time for the connections that free a descriptor when they end."""
         self._slots.evict()
         now = monotonic()
         if not self._logged_at or now - self._logged_at >= _LOG_INTERVAL:

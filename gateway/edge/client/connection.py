@@ -30,8 +30,8 @@ from gateway.edge.response import reply
 L = logging.getLogger(__name__)
 KEEP_ALIVE = 65.0  # seconds that a client's idle connection stays open
 HEAD_TIME = 10.0  # seconds that a request's head may take from its first byte
-REST_TIME = 10.0  # seconds that the rest of a body may take whose request has its response
-READ_TIME = 60.0  # seconds that a client may take no byte of what waits for it
+REST_TIME = 10.0  # seconds for the rest of a body after the response to its request
+READ_TIME = 60.0  # seconds that a client may go without reading any of what waits for it
 _FEW = 16 * 1024  # bytes sent ahead, from which on more is read: each read moves what is left together once
 
 

@@ -1,6 +1,6 @@
-"""Lingering close: the end of a connection whose client may still be sending (RFC 9112 section 9.6).
+"""Lingering close: the end of a connection while its client may still be sending (RFC 9112 section 9.6).
 
-Bytes that come for a closed socket are answered with a reset, and a client that is reset may never read the
+The kernel responds with a reset to bytes for a closed socket, and a client that is reset may never read the
 response that came before. So our side is ended first, and what comes is read and discarded.
 """
 

@@ -58,8 +58,9 @@ class ConnectionMemory:
         self._holder = ""
 
     def set(self, size: int, holder: Callable[[], str]) -> GatewayError | None:
-        """It holds so many bytes now. holder: gives whose they are, called for the first of them. Gives the
-        error that is to be the response when they are too many; then nothing has changed."""
+        """Set how many bytes the connection holds now. holder: returns the tenant or address that they
+        count for, called for the first of them. Returns the error when they are too many; then nothing has
+        changed."""
         if size <= SMALL:
             size = 0
         more = size - self.size

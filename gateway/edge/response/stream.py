@@ -54,7 +54,7 @@ class Stream:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """A response that cannot be completed must not look complete."""
+        """Cut a response that cannot be completed: it must not look complete."""
         self._client.detach(self)
         if kind is not None and self.begun:
             self.cut()
@@ -66,7 +66,7 @@ class Stream:
         return self.endless
 
     def resume(self) -> None:
-        """The client has taken what was written: the writer goes on."""
+        """The client has taken what was written: the writer continues."""
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
 
@@ -80,7 +80,7 @@ class Stream:
             self._task.cancel()
 
     def leave_off(self) -> None:
-        """Its writer is told by other means, and ends it."""
+        """Does nothing: its writer learns of the drain by other means, and ends it."""
 
     def give_up(self, error: GatewayError) -> None:
         """It has begun, so nothing can be the response instead."""

@@ -1,12 +1,12 @@
 """What open WebSockets may do in one turn of the event loop, shared fairly by the tenants.
 
-One read brings up to 256 KiB, and that may be 40,000 frames: worked off at once they would keep all others
-waiting. So a connection with more to do than fits goes on in a later turn (and reads no more meanwhile), and
+One read brings up to 256 KiB, and that may be 40,000 frames: forwarded at once they would delay all others.
+So a connection with more to do than fits continues in a later turn (and reads no more meanwhile), and
 the tenants take turns at what a turn has room for: however many connections one of them floods, another's
 message waits for the end of the turn that it comes in.
 
 Requests have turns of their own (core/fairness/turns.py). What waits of both shares one turn of the loop: 1
-ms of requests and some 2 ms of this, so about 3 ms together, and whoever changes one bound looks at the
+ms of requests and some 2 ms of this, so about 3 ms together, and who changes one bound checks the
 other.
 
 Work is counted in units of about 2 µs, not measured, so that the same bytes always take the same turns.

@@ -116,7 +116,7 @@ class Side:
         self.close(error.code, error.reason)
 
     def detect_close(self, data: bytes) -> None:
-        """A broken one has responded to our close frame, or sent its own, when what came ends in one."""
+        """Set `close_seen` when what a broken side sent ends in a close frame, in response to ours or not."""
         self.discarded += len(data)
         self.tail = (self.tail + data[-frames.MAX_CLOSE :])[-frames.MAX_CLOSE :]
         self.close_seen = frames.ends_in_close(self.tail)

@@ -37,7 +37,7 @@ class JsonProblems(ValueError):
 
 
 class _WithDuplicates(dict[str, Any]):
-    """An object in whose text some members occur more than once. names: theirs."""
+    """An object with members that occur more than once in its text. names: of these members."""
 
     names: tuple[str, ...] = ()
 

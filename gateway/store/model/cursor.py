@@ -6,8 +6,8 @@ forged one is.
 
 A cursor is short enough for a URL. Of a long text it holds the beginning and a digest. The next page takes
 the whole text from the document that the position names, as long as it has that text. When it was changed or
-deleted meanwhile, the list goes on before all documents whose text begins so: some may come twice, and none
-is left out.
+deleted meanwhile, the list continues before all documents with a text that begins so: some may come twice,
+and none is left out.
 """
 
 from __future__ import annotations

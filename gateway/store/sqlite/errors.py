@@ -98,7 +98,7 @@ def _hint(code: int, path: Path) -> str:
 
 
 def _tenant(path: Path) -> str:
-    """Whose file it is, by its name: that of a copy, or of one being made, has more behind it."""
+    """The tenant of a file, from its name; a copy, or a file being made, has a suffix behind the tenant."""
     return path.name.lstrip(".").partition(".")[0]
 
 

@@ -45,7 +45,7 @@ class Plan:
 
     @property
     def changes(self) -> tuple[tuple[Kind, str], ...]:
-        """What feeds are told, with the tags."""
+        """The changes for the feeds: pairs of kind and tag."""
         own = (self.decision.kind, self.decision.etag)
         return (("deleted", self.ended), own) if self.ended else (own,)
 

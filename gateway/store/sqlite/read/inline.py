@@ -22,7 +22,7 @@ from gateway.store.sqlite.files.open_files import Files, TenantFile
 from gateway.store.sqlite.read.statement import this_thread
 
 T = TypeVar("T")
-MOST = 0.002  # seconds of the processor: three times what a page takes whose data is in no cache of it
+MOST = 0.002  # seconds of the processor: three times what a page takes when its data is in no cache
 CREDIT = 0.15  # seconds: some fifteen pages, one right behind the other
 WAIT = 15  # so that a tenant has about a sixteenth of the event loop's time for its queries
 MAX_ITEMS = 100

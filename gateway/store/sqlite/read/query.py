@@ -62,8 +62,8 @@ def read_page(
 ) -> tuple[Page[Document], list[Any] | None]:
     """A page of a list and the position of its end, None at the end of the list.
 
-    position: what an earlier page ended with. All is read in one snapshot. most: a page whose documents have
-    more bytes than that, or of which one is not small, is given up as if it were interrupted.
+    position: what an earlier page ended with. All is read in one snapshot. most: a page with more
+    bytes of documents than that, or with one that is not small, is given up as if it were interrupted.
     """
     connection.execute("BEGIN")
     try:

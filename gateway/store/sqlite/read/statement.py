@@ -112,7 +112,7 @@ class Bound:
     texts: Comparing | None = None
 
     def __init__(self, outer: Bound | None = None) -> None:
-        self.values: dict[str, Any] = {}  # by name: a text may stand at several places
+        self.values: dict[str, Any] = {}  # by name: a text may occur several times
         self._aliases = 0
         self._nodes: list[Node] = [] if outer is None else outer._nodes
         self._ones: list[_OfOne] = []

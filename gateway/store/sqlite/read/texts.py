@@ -27,7 +27,7 @@ class Texts:
     """Those that a statement compares. paths: SQLite's path to the text of each sort key.
 
     A token is the number of a path and the row of a document, or `=` and the number of a text that was added.
-    The empty one stands for the empty text. Texts are compared as UTF-8, whose order is that of code points.
+    The empty one stands for the empty text. Texts are compared as UTF-8, so in the order of code points.
     """
 
     def __init__(self, connection: sqlite3.Connection, paths: Sequence[str]) -> None:
