@@ -21,6 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from gateway.runtime import memory
+
 DONE, FAILED, NO_MEMORY = "done", "failed", "no memory"
 STAYS, LEAVES, PHASE = 0, 1, 2  # the byte before the frame of a result, or before the number of a phase
 COUNT = struct.Struct("!I")  # number of parts of a frame
@@ -30,8 +32,6 @@ _APART = 64 * 1024  # larger bytes objects are a part of their own
 _GROWN = 48 * 1024 * 1024  # bytes of growth after which the process is replaced by a fresh one
 _MAPPED = 1024 * 1024 * 1024  # bytes of address space beside the data: code, and reservations
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
-
 
 Piece = bytes | memoryview
 
@@ -67,8 +67,8 @@ def main(parent: int) -> None:
         while (parts := _receive(incoming)) is not None:
             frame = _run(parts)
             grown = _memory() - before > _GROWN
-            if grown and _trim is not None:  # so that not every job is followed by a start
-                _trim(0)
+            if grown:  # so that not every job is followed by a start
+                memory.return_free()
                 grown = _memory() - before > _GROWN
             _send([bytes((LEAVES if grown else STAYS,)), *frame])
             if grown:  # an allocator seldom returns its memory
@@ -103,9 +103,9 @@ def _detach(parent: int) -> None:
 def _run(parts: list[bytes]) -> list[Piece]:
     """Run a job. Returns the frame of its outcome: the kind, the result or error, the traceback of an error,
     and the seconds of processor time that it took."""
-    memory, seconds, function, args, more = unpack(parts)
+    most, seconds, function, args, more = unpack(parts)
     parts.clear()
-    _limit(memory)
+    _limit(most)
     began = time.process_time()
     signal.setitimer(signal.ITIMER_PROF, seconds)  # SIGPROF ends the process, whatever it does
     try:
@@ -128,8 +128,8 @@ def _failure(error: Exception, began: float) -> list[Piece]:
     return pack(FAILED, error, trace, time.process_time() - began)
 
 
-def _limit(memory: int) -> None:
-    for kind, most in ((resource.RLIMIT_DATA, memory), (resource.RLIMIT_AS, memory + _MAPPED)):
+def _limit(data: int) -> None:
+    for kind, most in ((resource.RLIMIT_DATA, data), (resource.RLIMIT_AS, data + _MAPPED)):
         hard = resource.getrlimit(kind)[1]
         resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 

@@ -8,7 +8,6 @@ it has found. So a page waits for a slice of a long scan and never for the scan,
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from threading import Event, Lock
 from typing import Any, TypeVar
 
 from gateway.core.errors import StoreUnavailable
+from gateway.runtime import memory
 from gateway.runtime.fair_seats import FairSeats, Seat
 from gateway.runtime.process_pool import JobTooCostly
 from gateway.store.filter import regex
@@ -37,7 +37,6 @@ T = TypeVar("T")
 STEPS = 1000
 _LARGE = Lock()
 _REST = 2.0  # seconds behind a scan, after which the memory that scans freed goes back to the system
-_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc, which else keeps it
 
 
 class Reading:
@@ -338,16 +337,16 @@ class Reads:
             reading.cancel()
 
     def _give_back_soon(self) -> None:
-        """Once no scan is under way. It takes milliseconds, in which other threads that allocate may wait."""
-        if self._giving_back is None and _trim is not None and not self._closed:
+        """Once no scan is under way."""
+        if self._giving_back is None and not self._closed:
             self._giving_back = asyncio.get_running_loop().call_later(_REST, self._give_back)
 
     def _give_back(self) -> None:
         self._giving_back = None
         if self.scans.fair.inside or self.scans.waiting:
             self._give_back_soon()
-        elif _trim is not None:
-            self._threads.submit(_trim, 0)
+        else:
+            self._threads.submit(memory.return_free)
 
     def _run(self, file: TenantFile, work: Callable[[sqlite3.Connection, Reading], T], reading: Reading) -> T:
         connection = file.take_reader()

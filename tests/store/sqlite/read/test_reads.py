@@ -13,6 +13,7 @@ import pytest
 
 from gateway.core.errors import StoreUnavailable, TenantQueueFull
 from gateway.core.model import TenantId
+from gateway.runtime import memory
 from gateway.store.filter import parse as filters
 from gateway.store.filter.parse import LARGE
 from gateway.store.model.query import Query
@@ -140,7 +141,7 @@ async def test_what_scans_freed_goes_back_to_the_system_once_none_is_under_way(
 ) -> None:
     given_back: list[int] = []
     monkeypatch.setattr(sqlite_reads, "_REST", 0.0)
-    monkeypatch.setattr(sqlite_reads, "_trim", given_back.append)
+    monkeypatch.setattr(memory, "return_free", lambda: given_back.append(0))
     scans = reads_of(store).scans
     first, second = scan(store, "a"), scan(store, "b")
     await eventually(lambda: scans.fair.inside + scans.waiting == 2)
