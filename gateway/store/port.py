@@ -26,6 +26,9 @@ from gateway.store.model.write import MAX_BULK, NO_QUOTA, Outcome, Quota, Write,
 P = ParamSpec("P")
 T = TypeVar("T")
 
+# The detail of StoreUnavailable where a fault of the engine is in the way, which only the operator is told.
+UNREACHABLE = "The tenant's documents cannot be reached at the moment."
+
 
 class Capability(StrEnum):
     """What an engine may lack. Where it does, the conformance suite skips the test, and the port raises

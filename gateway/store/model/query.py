@@ -17,7 +17,6 @@ DEFAULT_LIMIT = 50
 MAX_LIMIT = 1000
 PAGE_BYTES = 4 * 1024 * 1024  # a page ends early when its documents together are larger
 QUERY_SECONDS = 10.0  # after which a list is given up
-MAX_EXPORTS = 4  # of one tenant at a time
 EXPORT_CHUNK_BYTES = 256 * 1024
 
 

@@ -40,6 +40,7 @@ from gateway.core.process import mongo_uri
 from gateway.store.mongo import raw as mongo_raw
 from gateway.store.mongo import server_errors
 from gateway.store.mongo.rows import BATCH, Index, Row
+from gateway.store.port import UNREACHABLE
 
 T = TypeVar("T")
 Query = Mapping[str, Any]
@@ -352,7 +353,7 @@ def _model(index: Index) -> pymongo.IndexModel:
 
 
 def _away(kind: type[StoreUnavailable] = StoreUnavailable) -> GatewayError:
-    return kind("The tenant's documents cannot be reached at the moment.", retry_after=2)
+    return kind(UNREACHABLE, retry_after=2)
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
@@ -17,6 +16,7 @@ from gateway.core.errors import StoreUnavailable
 from gateway.core.model import TenantId
 from gateway.runtime.fair_seats import FairSeats
 from gateway.runtime.periodic import PeriodicTask
+from gateway.store.exports import OpenExports
 from gateway.store.feeds import Feeds
 from gateway.store.filter import regex
 from gateway.store.json.large import Jobs
@@ -139,8 +139,8 @@ class MongoDocumentStore:
             await self._driver.create(name, indexes)
         self._cursor_key = await self._shared_key(self._cursor_key)
         log = MongoChangeLog(self._driver, self._jobs, self._large, supported=self._server.replica_set)
-        shared = self._writing, Counter[str](), self._query_seconds, self._jobs, self._seats
-        self._services = Services(Feeds(log), *shared)
+        shared = Feeds(log), self._jobs, self._writing
+        self._services = Services(*shared, OpenExports(), self._query_seconds, self._seats)
         self._sweeper = Sweeper(self._driver, lambda name: self._writes(name, NO_QUOTA))
         self._sweeper.start()
 

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
-from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
-from gateway.core.errors import NotFound, NotSupportedByStore, TenantLimit
+from gateway.core.errors import NotFound, NotSupportedByStore
 from gateway.core.model import TenantId
 from gateway.runtime.fair_seats import FairSeats
-from gateway.store.bulk import check_count
-from gateway.store.feeds import Feeds
+from gateway.store.exports import OpenExports
 from gateway.store.filter.nodes import EVERYTHING, Node
-from gateway.store.json.large import Jobs
 from gateway.store.json.representation import line_parts
 from gateway.store.model import instants
-from gateway.store.model.change import Changes
-from gateway.store.model.collection import Collection, CollectionSettings, from_data
+from gateway.store.model.collection import Collection, CollectionSettings
 from gateway.store.model.cursor import Cursors
 from gateway.store.model.document import UNCONDITIONAL, Document, Precondition, new_id
 from gateway.store.model.idempotency import IdempotencyKey, Result, renewed
 from gateway.store.model.patch import MergePatch
 from gateway.store.model.projection import WHOLE, Projection
-from gateway.store.model.query import DEFAULT_LIMIT, EXPORT_CHUNK_BYTES, MAX_EXPORTS, Page, Query
+from gateway.store.model.query import EXPORT_CHUNK_BYTES, Page, Query
 from gateway.store.model.sort import SortKey
-from gateway.store.model.write import MAX_BULK, Delete, Outcome, Write, Written
+from gateway.store.model.write import Delete, Outcome, Write, Written
 from gateway.store.mongo import collections as mongo_collections
 from gateway.store.mongo.read import query as mongo_query
 from gateway.store.mongo.read.query import LargeFound, Listed, Turn
@@ -39,28 +34,25 @@ from gateway.store.mongo.write.bulk import Bulk
 from gateway.store.mongo.write.idempotency import Finish, IdempotencyStore
 from gateway.store.mongo.write.writes import Undo, Writes
 from gateway.store.schema.checks import with_schemas
-from gateway.store.writes import DocumentWrites
+from gateway.store.tenant import BaseTenantStore, SharedServices
 
-P = ParamSpec("P")
-R = TypeVar("R")
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Services:
-    """What the tenants of a store share. writing: the writes that have not ended. exports: how many are open,
-    by tenant. seats: of lists and exports, which decide on the event loop what matches."""
+class Services(SharedServices):
+    """What the tenants of a store share. seats: of lists and exports, which decide on the event loop what
+    matches."""
 
-    feeds: Feeds
-    writing: set[asyncio.Task[Any]]
-    exports: Counter[str]
+    exports: OpenExports
     query_seconds: float
-    jobs: Jobs
     seats: FairSeats
 
 
-class MongoTenantStore(DocumentWrites):
+class MongoTenantStore(BaseTenantStore):
     """One tenant's documents; see port.TenantStore."""
+
+    _services: Services
 
     def __init__(
         self, tenant: TenantId, writes: Writes, services: Services, cursor_key: bytes, weight: float = 1.0
@@ -71,10 +63,6 @@ class MongoTenantStore(DocumentWrites):
         self._services = services
         self._idempotency = IdempotencyStore(writes)
         self._cursors = Cursors(cursor_key, tenant)
-
-    async def work(self, function: Callable[P, R], *args: P.args, **more: P.kwargs) -> R:
-        """See port.TenantStore.work."""
-        return await self._services.jobs.run(self._name, function, *args, **more)
 
     # --- documents ---
 
@@ -89,17 +77,9 @@ class MongoTenantStore(DocumentWrites):
         """See port.TenantStore.read_now."""
         return None  # the server is always to be waited for
 
-    async def bulk(
-        self,
-        collection: str,
-        writes: Sequence[Write],
-        *,
-        atomic: bool = False,
-        idempotency: IdempotencyKey | None = None,
-        most: int = MAX_BULK,
+    async def _bulk(
+        self, collection: str, writes: Sequence[Write], idempotency: IdempotencyKey | None, *, atomic: bool
     ) -> tuple[Outcome, ...]:
-        """See port.TenantStore.bulk."""
-        check_count(writes, most)
         if atomic and not self._writes.transactions:
             raise NotSupportedByStore(
                 "The MongoDB server is no replica set, so a bulk cannot be atomic. Make it one (a single "
@@ -141,19 +121,13 @@ class MongoTenantStore(DocumentWrites):
 
     async def export(self, collection: str, node: Node = EVERYTHING) -> AsyncGenerator[bytes, None]:
         """See port.TenantStore.export."""
-        open_ones = self._services.exports
-        if open_ones[self._name] >= MAX_EXPORTS:
-            raise TenantLimit(f"{MAX_EXPORTS} exports of the tenant are open already.", retry_after=10)
-        open_ones[self._name] += 1
-        try:
+        with self._services.exports.count(self._name):
             listed = await self._listed(collection, node, ())
             # Of one export it is one step of rows, and a tenant has few of these.
             listed = replace(listed, deadline=math.inf, turn=Turn(holds_large=True))
             async with aclosing(mongo_query.scan(self._writes.driver, listed)) as found:
                 while chunk := await self._chunk(found, listed):
                     yield chunk
-        finally:
-            open_ones[self._name] -= 1
 
     async def _chunk(self, found: AsyncGenerator[Document, None], listed: Listed) -> bytes:
         """The next lines of an export; empty at the end. A client that reads slowly holds no seat."""
@@ -168,18 +142,10 @@ class MongoTenantStore(DocumentWrites):
         listed.turn.sit(None)
         return bytes(chunk)
 
-    def changes(self, collection: str, after: str | None = None) -> AsyncGenerator[Changes, None]:
-        """See port.TenantStore.changes."""
-        return self._services.feeds.changes(self._name, collection, self._cursors, after)
-
     # --- collections ---
 
-    async def collections(self, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Page[Collection]:
-        """See port.TenantStore.collections."""
-        scope = ("collections",)
-        after = "" if cursor is None else self._cursors.open(scope, cursor)[0]
-        found, end = await mongo_collections.read_page(self._writes, after, limit)
-        return Page(found, None if end is None else self._cursors.seal(scope, [end]))
+    async def _collections(self, after: str, limit: int) -> tuple[Sequence[Collection], str | None]:
+        return await mongo_collections.read_page(self._writes, after, limit)
 
     async def collection(self, name: str) -> Collection:
         """See port.TenantStore.collection."""
@@ -187,13 +153,6 @@ class MongoTenantStore(DocumentWrites):
         if not state.stored:
             raise NotFound()
         return state.collection
-
-    async def settings(self, data: Mapping[str, Any]) -> CollectionSettings:
-        """See port.TenantStore.settings."""
-        async def attempt() -> CollectionSettings:
-            return from_data(data, apart=True)
-
-        return await with_schemas(self._services.jobs.pool, self._name, attempt)
 
     async def put_collection(
         self, name: str, settings: CollectionSettings, precondition: Precondition = UNCONDITIONAL
@@ -267,15 +226,6 @@ class MongoTenantStore(DocumentWrites):
         assert result is None or isinstance(result, Written)
         return result
 
-    async def _finished(self, writing: Awaitable[T]) -> T:
-        """The result of a write, which continues when its caller is gone."""
-        task = asyncio.ensure_future(writing)
-        self._services.writing.add(task)
-        task.add_done_callback(self._end)
-        return await asyncio.shield(task)
-
-    def _end(self, task: asyncio.Task[Any]) -> None:
-        self._services.writing.discard(task)
-        if not task.cancelled():
-            task.exception()  # its caller may be gone
-        self._services.feeds.notify(self._name)
+    def _finished(self, writing: Awaitable[T]) -> Coroutine[Any, Any, T]:
+        """As _to_its_end; then feeds look for what was written."""
+        return self._to_its_end(writing, lambda: self._services.feeds.notify(self._name))

@@ -123,7 +123,9 @@ class SQLiteDocumentStore:
         exports, feeds = Exports(files, reads, max(1, most // 2)), Feeds(SQLiteChangeLog(files, reads))
         files.report(changed=feeds.notify, log_full=exports.cut_off)
         long_writes = LongWrites(files, self._pace)
-        self._services = Services(files, reads, Inline(files), exports, feeds, long_writes, set(), self._jobs)
+        self._services = Services(
+            feeds, self._jobs, set(), files, reads, Inline(files), exports, long_writes, set()
+        )
         self._sweeper = Sweeper(files, long_writes)
         self._sweeper.start()
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from gateway.core.errors import GatewayError, InsufficientStorage, QueryTooSlow, StoreUnavailable
+from gateway.store.port import UNREACHABLE
 
 _log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ def unusable(path: Path, problem: str) -> StoreUnavailable:
     """As translate, for what cannot be a tenant's file. problem: why not, with a hint."""
     text = problem.replace("{tenant}", _tenant(path))
     _report(path, problem, text)
-    error = StoreUnavailable("The tenant's documents cannot be reached at the moment.", retry_after=60)
+    error = StoreUnavailable(UNREACHABLE, retry_after=60)
     error.add_note(f"{path}: {text}")
     return error
 
@@ -108,7 +109,7 @@ def _for_client(code: int, note: str) -> GatewayError:
     if code == sqlite3.SQLITE_FULL:
         made = InsufficientStorage("There is no room for this write. Nothing was changed.")
     else:
-        made = StoreUnavailable("The tenant's documents cannot be reached at the moment.", retry_after=2)
+        made = StoreUnavailable(UNREACHABLE, retry_after=2)
     made.add_note(note)
     return made
 

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from gateway.core.errors import NotFound, forget_traces
 from gateway.core.model import TenantId
-from gateway.store.bulk import AtomicFailure, check_count
-from gateway.store.feeds import Feeds
+from gateway.store.bulk import AtomicFailure
 from gateway.store.filter import parse as filters
 from gateway.store.filter.nodes import EVERYTHING, Node
-from gateway.store.json.large import Jobs, is_light
+from gateway.store.json.large import is_light
 from gateway.store.model import instants
-from gateway.store.model.change import Changes
-from gateway.store.model.collection import Collection, CollectionSettings, from_data
+from gateway.store.model.collection import Collection, CollectionSettings
 from gateway.store.model.cursor import Cursors
 from gateway.store.model.document import UNCONDITIONAL, Document, Precondition
 from gateway.store.model.idempotency import IdempotencyKey, still_running
 from gateway.store.model.patch import MergePatch
 from gateway.store.model.projection import WHOLE, project
-from gateway.store.model.query import DEFAULT_LIMIT, Page, Query
-from gateway.store.model.write import (
-    MAX_BULK,
-    Outcome,
-    Quota,
-    Write,
-    Written,
-)
+from gateway.store.model.query import Page, Query
+from gateway.store.model.write import Outcome, Quota, Write, Written
 from gateway.store.schema.checks import Checks, with_checks, with_schemas
 from gateway.store.sqlite import collections as sqlite_collections
 from gateway.store.sqlite.files.open_files import Files
@@ -42,28 +33,25 @@ from gateway.store.sqlite.read.reads import Reading, Reads
 from gateway.store.sqlite.write import operations
 from gateway.store.sqlite.write.long_writes import LongWrites
 from gateway.store.sqlite.write.transaction import Operation, Transaction
-from gateway.store.writes import DocumentWrites
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from gateway.store.tenant import BaseTenantStore, SharedServices
 
 
 @dataclass(frozen=True, slots=True)
-class Services:
+class Services(SharedServices):
     """What the tenants of a store share. running: the idempotency keys of writes that have not ended."""
 
     files: Files
     reads: Reads
     inline: Inline
     exports: Exports
-    feeds: Feeds
     long_writes: LongWrites
     running: set[tuple[str, str]]
-    jobs: Jobs
 
 
-class SQLiteTenantStore(DocumentWrites):
+class SQLiteTenantStore(BaseTenantStore):
     """One tenant's documents; see port.TenantStore."""
+
+    _services: Services
 
     def __init__(
         self, tenant: TenantId, quota: Quota, services: Services, cursor_key: bytes, weight: float = 1.0
@@ -73,10 +61,6 @@ class SQLiteTenantStore(DocumentWrites):
         self._quota = quota
         self._services = services
         self._cursors = Cursors(cursor_key, tenant)
-
-    async def work(self, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
-        """See port.TenantStore.work."""
-        return await self._services.jobs.run(self._name, function, *args, **more)
 
     # --- documents ---
 
@@ -97,17 +81,9 @@ class SQLiteTenantStore(DocumentWrites):
             raise NotFound()
         return document
 
-    async def bulk(
-        self,
-        collection: str,
-        writes: Sequence[Write],
-        *,
-        atomic: bool = False,
-        idempotency: IdempotencyKey | None = None,
-        most: int = MAX_BULK,
+    async def _bulk(
+        self, collection: str, writes: Sequence[Write], idempotency: IdempotencyKey | None, *, atomic: bool
     ) -> tuple[Outcome, ...]:
-        """See port.TenantStore.bulk."""
-        check_count(writes, most)
         operation = operations.bulk(collection, writes, atomic=atomic)
         try:
             outcomes: tuple[Outcome, ...] = await self._run(collection, operation, idempotency)
@@ -154,22 +130,14 @@ class SQLiteTenantStore(DocumentWrites):
         """See port.TenantStore.export."""
         return self._services.exports.export(self._name, collection, node, instants.now(), self._weight)
 
-    def changes(self, collection: str, after: str | None = None) -> AsyncGenerator[Changes, None]:
-        """See port.TenantStore.changes."""
-        return self._services.feeds.changes(self._name, collection, self._cursors, after)
-
     # --- collections ---
 
-    async def collections(self, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Page[Collection]:
-        """See port.TenantStore.collections."""
-        scope = ("collections",)
-        after = "" if cursor is None else self._cursors.open(scope, cursor)[0]
-        found, end = await self._services.reads.query(
+    async def _collections(self, after: str, limit: int) -> tuple[Sequence[Collection], str | None]:
+        return await self._services.reads.query(
             self._name,
             lambda connection: sqlite_collections.read_page(connection, after, limit),
             self._weight,
         )
-        return Page(found, None if end is None else self._cursors.seal(scope, [end]))
 
     async def collection(self, name: str) -> Collection:
         """See port.TenantStore.collection."""
@@ -180,20 +148,13 @@ class SQLiteTenantStore(DocumentWrites):
             raise NotFound()
         return found
 
-    async def settings(self, data: Mapping[str, Any]) -> CollectionSettings:
-        """See port.TenantStore.settings."""
-        async def attempt() -> CollectionSettings:
-            return from_data(data, apart=True)
-
-        return await with_schemas(self._services.jobs.pool, self._name, attempt)
-
     async def put_collection(
         self, name: str, settings: CollectionSettings, precondition: Precondition = UNCONDITIONAL
     ) -> tuple[Collection, bool]:
         """See port.TenantStore.put_collection."""
         long_writes = self._services.long_writes
         begin = sqlite_collections.put(name, settings, precondition, long_writes.pace)
-        return await _to_its_end(long_writes.alter(self._name, begin, self._quota))
+        return await self._to_its_end(long_writes.alter(self._name, begin, self._quota))
 
     async def patch_collection(
         self, name: str, patch: MergePatch, precondition: Precondition = UNCONDITIONAL
@@ -203,7 +164,7 @@ class SQLiteTenantStore(DocumentWrites):
         begin = sqlite_collections.patch(name, patch.members, precondition, long_writes.pace)
 
         def attempt() -> Awaitable[tuple[Collection, bool]]:
-            return _to_its_end(long_writes.alter(self._name, begin, self._quota))
+            return self._to_its_end(long_writes.alter(self._name, begin, self._quota))
 
         return (await with_schemas(self._services.jobs.pool, self._name, attempt))[0]
 
@@ -213,7 +174,7 @@ class SQLiteTenantStore(DocumentWrites):
         """See port.TenantStore.delete_collection."""
         long_writes = self._services.long_writes
         begin = sqlite_collections.delete(name, precondition, long_writes.pace, documents=documents)
-        await _to_its_end(long_writes.delete(self._name, begin))
+        await self._to_its_end(long_writes.delete(self._name, begin))
 
     # --- writing ---
 
@@ -236,7 +197,7 @@ class SQLiteTenantStore(DocumentWrites):
         remembered = operations.remembered(idempotency, collection, operation)
         running.add(key)
         writing = self._checked(remembered)
-        return await _to_its_end(writing, lambda: running.discard(key))
+        return await self._to_its_end(writing, lambda: running.discard(key))
 
     async def _checked(self, operation: Callable[[Transaction], Any]) -> Any:
         def attempt(checks: Checks) -> Awaitable[Any]:
@@ -251,16 +212,3 @@ class SQLiteTenantStore(DocumentWrites):
         finally:
             self._services.files.release(file)
         return await settled
-
-
-async def _to_its_end(work: Coroutine[Any, Any, T], ended: Callable[[], None] = lambda: None) -> T:
-    """The result of work that continues when its caller is gone. ended: called at its end."""
-    task = asyncio.ensure_future(work)
-
-    def end(task: asyncio.Future[T]) -> None:
-        ended()
-        if not task.cancelled():
-            task.exception()  # its caller may be gone
-
-    task.add_done_callback(end)
-    return await asyncio.shield(task)

@@ -11,14 +11,14 @@ ends early, and no export ever shows two instants.
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from collections.abc import AsyncGenerator
 
-from gateway.core.errors import StoreUnavailable, TenantLimit
+from gateway.core.errors import TenantLimit
+from gateway.store.exports import OpenExports
 from gateway.store.filter import parse as filters
 from gateway.store.filter.nodes import Node
 from gateway.store.json.representation import line_of
-from gateway.store.model.query import EXPORT_CHUNK_BYTES, MAX_EXPORTS
+from gateway.store.model.query import EXPORT_CHUNK_BYTES
 from gateway.store.sqlite import errors
 from gateway.store.sqlite.files.connections import open_reader
 from gateway.store.sqlite.files.open_files import Files, TenantFile
@@ -33,20 +33,14 @@ class Exports:
     def __init__(self, files: Files, reads: Reads, most: int) -> None:
         self._files = files
         self._reads = reads
-        self._most = most
-        self._open: Counter[str] = Counter()
+        self._open = OpenExports(most)
         self._under_way: dict[str, set[_Export]] = {}
 
     async def export(
         self, name: str, collection: str, node: Node, now: float, weight: float = 1.0
     ) -> AsyncGenerator[bytes, None]:
         """See port.TenantStore.export. Each keeps the log from being moved into the file."""
-        if self._open[name] >= MAX_EXPORTS:
-            raise TenantLimit(f"{MAX_EXPORTS} exports of the tenant are open already.", retry_after=10)
-        if len(+self._open) >= self._most and not self._open[name]:
-            raise StoreUnavailable("Too many exports are open.", retry_after=10)
-        self._open[name] += 1
-        try:
+        with self._open.count(name):
             file = await self._files.acquire(name)
             export = _Export(file, collection, node, now)
             self._under_way.setdefault(name, set()).add(export)
@@ -58,13 +52,11 @@ class Exports:
                     self._files.detach(file)
                 raise errors.translate(error, file.path) from None
             finally:
-                self._under_way[name].discard(export)
+                under_way = self._under_way[name]
+                under_way.discard(export)
+                if not under_way:
+                    del self._under_way[name]
                 self._let_go(file, export)
-        finally:
-            self._open[name] -= 1
-            if not self._open[name]:
-                del self._open[name]
-                self._under_way.pop(name, None)
 
     def cut_off(self, name: str) -> None:
         """End a tenant's exports, for the log of its file is full."""
