@@ -59,7 +59,7 @@ def _page(session: requests.Session, url: str, query: dict[str, Any]) -> dict[st
     except requests.Timeout:
         raise FetchFailed(504, "The documents did not come in time.") from None
     except (KeyError, TypeError, AttributeError, requests.JSONDecodeError):
-        raise FetchFailed(502, "The gateway's answer is not a list of documents.") from None
+        raise FetchFailed(502, "The gateway's response is not a list of documents.") from None
     except requests.RequestException as error:
         raise FetchFailed(
             502, f"The gateway's documents cannot be reached ({type(error).__name__})."

@@ -166,7 +166,7 @@ SMALL_FRAMES = Rate(1000.0, 5000)
 @dataclass(frozen=True, slots=True)
 class WebSocketRule:
     """What a WebSocket on a route may do. max_message: bytes, over all fragments. idle: seconds without a
-    sign of life. origins: those whose pages may open one, besides those of the request's own host. frames:
+    sign of life. origins: their pages may open one, besides those of the request's own host. frames:
     small ones (see core.frames.SMALL), control frames among them, in each direction."""
 
     max_message: int

@@ -101,10 +101,10 @@ class AccessLog:
     def _line(self, call: Call) -> str:
         """The call as a JSON object (RFC 8259), in ASCII. What is not known is null.
 
-        time: when the head had arrived (RFC 3339, UTC). peer: the other end of the connection; client: whose
-        request a trusted proxy says it is. path: in its canonical form, as it was matched; query: its own
-        field, if asked for. address: the backend's that was tried last. ms_queue: waiting for a seat;
-        ms_backend: until its response ended; ms_total: from the head to the end of the response.
+        time: when the head had arrived (RFC 3339, UTC). peer: the other end of the connection; client: the
+        one that a trusted proxy names, else the peer. path: in its canonical form, as it was matched; query:
+        its own field, if asked for. address: the backend's that was tried last. ms_queue: waiting for a
+        seat; ms_backend: until its response ended; ms_total: from the head to the end of the response.
         """
         received = call.received_at
         second = int(received)

@@ -102,7 +102,7 @@ def _sources(source: Path, named: list[TenantId]) -> dict[TenantId, Path]:
         raise Unusable(f"there is no {source}; name a folder or a file that `gateway documents backup` made")
     if not source.is_dir():
         if len(named) != 1:
-            hint = f"say whose: gateway documents restore {source} TENANT"
+            hint = f"name the tenant: gateway documents restore {source} TENANT"
             raise Unusable(f"{source} is one tenant's data; {hint}")
         return {named[0]: source}
     if named:
@@ -121,7 +121,7 @@ def _owner(path: Path) -> TenantId:
     try:
         return TenantId(path.stem)
     except ValueError:
-        hint = f"move it away, or say whose it is: gateway documents restore {path} TENANT"
+        hint = f"move it away, or name the tenant: gateway documents restore {path} TENANT"
         raise Unusable(f"{path} is not called after a tenant; {hint}") from None
 
 

@@ -51,7 +51,7 @@ def whole_seconds(value: Any) -> int:
     """Whole seconds of a duration, rounded down. Raises Wrong below 1 s."""
     seconds = int(parse_duration(value))
     if not seconds:
-        raise Wrong("is less than 1 s, and it is told in whole seconds", "choose a longer time")
+        raise Wrong("is less than 1 s, and it is counted in whole seconds", "choose a longer time")
     return seconds
 
 

@@ -237,7 +237,7 @@ def test_an_import_that_stops_says_where_and_goes_on_from_there(operator: Operat
         ("restore {tmp}/none", "there is no {tmp}/none"),
         ("restore {tmp}/empty", "{tmp}/empty holds no backups (TENANT.db)"),
         ("restore {tmp}/empty acme", "there is no {tmp}/empty/acme.db"),
-        ("restore {tmp}/file", "say whose: gateway documents restore {tmp}/file TENANT"),
+        ("restore {tmp}/file", "name the tenant: gateway documents restore {tmp}/file TENANT"),
         ("restore {tmp}/file new", "{tmp}/file is not a whole backup of documents ("),
     ],
 )
