@@ -24,9 +24,9 @@ LEVELS = {
     "process": 4, "telemetry": 4, "admin": 5, "app": 6, "cli": 7,
 }  # fmt: skip
 APP_FILES = frozenset({"app", "application", "setting_errors"})
-# Where a broad except may stand: the boundary of requests, and that of what is done again and again. (A
-# job in a worker process has one of its own: what it raises is sent to its caller.)
-WALLS = frozenset({"gateway.life", "gateway.runtime.periodic"})
+# Where an error boundary may stand: that of requests, and that of periodic tasks. (A job in a worker process
+# has one of its own: what it raises is sent to its caller.)
+ERROR_BOUNDARIES = frozenset({"gateway.life", "gateway.runtime.periodic"})
 WORKER = "gateway.runtime.process_worker"
 ASAB_ROOMS = frozenset({"config", "admin", "telemetry"})
 WITHOUT_AIOHTTP = frozenset(
@@ -198,21 +198,36 @@ def purity(modules: list[Module], stdlib: frozenset[str]) -> Iterator[str]:
 
 
 def broad_excepts(modules: list[Module]) -> Iterator[str]:
-    """One `except Exception` on the path of a request, in life.py, and one in runtime/periodic.py.
-    Elsewhere a broad handler must end by raising again."""
-    walls: set[str] = set()
+    """One error boundary of requests, in life.py, and one of periodic tasks, in runtime/periodic.py: a broad
+    except, or a context manager that may suppress what is raised. Elsewhere a broad except must end by
+    raising again."""
+    found: set[str] = set()
     for module in modules:
         for node in ast.walk(module.tree):
             called = _name(node.func) if isinstance(node, ast.Call) else ""
             if called == "suppress" and any(map(_is_broad, node.args)):
-                yield f"{module.file}:{node.lineno}: suppress of everything (the wall is in life.py)"
-            if not isinstance(node, ast.ExceptHandler) or not (node.type is None or _is_broad(node.type)):
-                continue
-            if isinstance(node.body[-1], ast.Raise) or module.name == WORKER:
-                continue
-            if module.name not in WALLS or module.name in walls:
-                yield f"{module.file}:{node.lineno}: a broad except (one, in life.py; catch what you mean)"
-            walls.add(module.name)
+                yield f"{module.file}:{node.lineno}: suppress of everything (one boundary, in life.py)"
+            if _is_error_boundary(node) and module.name != WORKER:
+                if module.name not in ERROR_BOUNDARIES or module.name in found:
+                    is_except = isinstance(node, ast.ExceptHandler)
+                    what = "a broad except" if is_except else "an __exit__ that suppresses"
+                    yield f"{module.file}:{node.lineno}: {what} (one, in life.py; catch what you mean)"
+                found.add(module.name)
+
+
+def _is_error_boundary(node: ast.AST) -> bool:
+    """Whether it may keep an exception of any type: a broad handler that does not raise again at its end, or
+    the `__exit__` of a context manager that may return something true."""
+    if isinstance(node, ast.ExceptHandler):
+        return (node.type is None or _is_broad(node.type)) and not isinstance(node.body[-1], ast.Raise)
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    if node.name not in ("__exit__", "__aexit__"):
+        return False
+    values = (inner.value for inner in ast.walk(node) if isinstance(inner, ast.Return))
+    return any(
+        value is not None and not (isinstance(value, ast.Constant) and not value.value) for value in values
+    )
 
 
 def _is_broad(node: ast.expr) -> bool:
@@ -387,9 +402,9 @@ def waits(modules: list[Module]) -> Iterator[str]:
         if module.name == WAITS_HERE or module.name.startswith(PACED):
             continue
         for node in ast.walk(module.tree):
-            told = _waits(node)
-            if told:
-                yield f"{module.file}:{node.lineno}: {told} ({WAITS_HERE} has the waits)"  # type: ignore[attr-defined]
+            breach = _waits(node)
+            if breach:
+                yield f"{module.file}:{node.lineno}: {breach} ({WAITS_HERE} has the waits)"  # type: ignore[attr-defined]
 
 
 def _waits(node: ast.AST) -> str:

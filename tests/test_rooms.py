@@ -14,7 +14,7 @@ LAWS = {
     "no import cycles": rooms.cycles,
     "third-party libraries stay in their rooms": rooms.third_party,
     "core is pure": lambda modules: rooms.purity(modules, STDLIB),
-    "one broad except, in life.py": rooms.broad_excepts,
+    "one error boundary of requests, in life.py": rooms.broad_excepts,
     "a file gets its name where its folder is synced": rooms.naming,
     "private attributes stay in their module": rooms.private,
     "attributes are set by their owner": rooms.foreign,
@@ -60,6 +60,8 @@ def module(name: str, text: str) -> rooms.Module:
 
 HIDDEN = "def f():\n    from gateway.auth.keys import Keys\n"
 TWO_EXCEPTS = "try:\n    f()\nexcept Exception:\n    g()\n" * 2
+SUPPRESSES = "class A:\n    def __exit__(self, kind, error, trace):\n        return {}\n"
+SUPPRESSES_LATER = SUPPRESSES.format("True").replace("def __", "async def __a")
 TYPES = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from gateway.app import Gateway\n"
 
 
@@ -87,6 +89,11 @@ TYPES = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from gateway.a
         (rooms.broad_excepts, "gateway.edge.x", "try:\n    f()\nexcept:\n    return_()\n", 3),
         (rooms.broad_excepts, "gateway.edge.x", "with suppress(BaseException):\n    f()\n", 1),
         (rooms.broad_excepts, "gateway.runtime.periodic", TWO_EXCEPTS, 7),
+        (rooms.broad_excepts, "gateway.edge.x", SUPPRESSES.format("True"), 2),
+        (rooms.broad_excepts, "gateway.edge.x", SUPPRESSES.format("self.failed(error)"), 2),
+        (rooms.broad_excepts, "gateway.edge.x", SUPPRESSES_LATER, 2),
+        (rooms.broad_excepts, "gateway.life", SUPPRESSES.format("True") * 2, 5),
+        (rooms.broad_excepts, "gateway.runtime.periodic", SUPPRESSES.format("True") + TWO_EXCEPTS[:38], 6),
         (rooms.naming, "gateway.limits.x", "path.rename(other)\n", 1),
         (rooms.naming, "gateway.limits.x", "beside.replace(path)\n", 1),
         (rooms.naming, "gateway.limits.x", "os.replace(beside, path)\n", 1),
@@ -133,6 +140,9 @@ def test_a_breach_is_named_with_its_file_and_line(law, name: str, text: str, lin
         (rooms.broad_excepts, "gateway.life", "try:\n    f()\nexcept Exception:\n    g()\n"),
         (rooms.broad_excepts, "gateway.runtime.periodic", "try:\n    f()\nexcept Exception:\n    g()\n"),
         (rooms.broad_excepts, "gateway.edge.x", "try:\n    f()\nexcept BaseException:\n    g()\n    raise\n"),
+        (rooms.broad_excepts, "gateway.life", SUPPRESSES.format("True")),
+        (rooms.broad_excepts, "gateway.edge.x", SUPPRESSES.format("False")),
+        (rooms.broad_excepts, "gateway.edge.x", SUPPRESSES.format("None") + SUPPRESSES.format("")),
         (rooms.naming, "gateway.x", 'durable.rename(a, b)\ntext.replace("a", "b")\nreplace(a, b=1)\n'),
         (rooms.naming, "gateway.runtime.durable", "os.link(a, b)\n"),
         (rooms.private, "gateway.x", "import os\nos._exit(1)\npair._replace(a=1)\nself._x = x.__class__\n"),

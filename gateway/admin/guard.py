@@ -3,12 +3,12 @@ loopback."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
+from gateway.call import new_id
 from gateway.core.errors import BadRequest, Forbidden, GatewayError, MethodNotAllowed, NoRoute
 from gateway.core.http.request_target import host_of
 from gateway.core.jwt.verify import bearer
@@ -40,9 +40,7 @@ def make(
                 _check_token(request, verify, tenants())
             if request.method == hdrs.METH_OPTIONS and request.path == "*":  # what aiohttp cannot route
                 return reply.empty(204)
-            response = await handler(request)
-            response.headers.setdefault(REQUEST_ID, os.urandom(16).hex())
-            return response
+            return await handler(request)
         except GatewayError as error:
             return problem(error)
         except web.HTTPNotFound:
@@ -81,14 +79,8 @@ def _check_token(
 
 
 def problem(error: GatewayError) -> web.Response:
-    """The response to a request that is refused."""
-    request_id = os.urandom(16).hex()
-    response = web.Response(
-        status=error.status,
-        body=reply.problem_body(error, request_id),
-        content_type=reply.PROBLEM_TYPE,
-        headers={**error.headers, REQUEST_ID: request_id, hdrs.CACHE_CONTROL: "no-store"},
-    )
-    if error.close:
-        response.force_close()
+    """The response to a request that is refused, with an id of its own."""
+    request_id = new_id()
+    response = reply.problem_response(error, request_id)
+    response.headers[REQUEST_ID] = request_id
     return response

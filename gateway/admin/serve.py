@@ -95,9 +95,9 @@ class AdminService:
         response: web.StreamResponse | None = None
         with self._boundary:
             if request.target in guard.PROBES:
-                response = await self._respond(client, request)
+                response = await self._respond(call)
             else:
-                response = await self._in_turn(client, request)
+                response = await self._in_turn(call)
         if not isinstance(response, web.Response):
             response = reply.problem(call, InternalError())
         call.id = response.headers.get(REQUEST_ID, call.id)
@@ -108,32 +108,32 @@ class AdminService:
 
         reply.finish(call, response, observe)
 
-    async def _in_turn(self, client: ClientConnection, request: Request) -> web.StreamResponse:
+    async def _in_turn(self, call: Call) -> web.StreamResponse:
         """Pages may be long: one is made at a time, and then the event loop is left alone for as long as that
         took. So a client that asks for them without end has half of it at most, and probes do not wait."""
         async with self._turn:
             began = perf_counter()
             try:
-                return await self._respond(client, request)
+                return await self._respond(call)
             finally:
                 await asyncio.sleep(min(perf_counter() - began, _PAUSE))
 
-    async def _respond(self, client: ClientConnection, request: Request) -> web.StreamResponse:
+    async def _respond(self, call: Call) -> web.StreamResponse:
         """The response of the application."""
-        server, task = self._runner.server, asyncio.current_task()
-        assert server is not None and task is not None
+        server, task, client = self._runner.server, asyncio.current_task(), call.client
+        assert server is not None and task is not None and client is not None
         try:
-            _, path, query = request_target.resolve(request.method, request.target, request.head.hosts)
-            check_expect(request.head, old=request.old)
+            _, path, query = request_target.resolve(call.method, call.target, call.head.hosts)
+            check_expect(call.head, old=call.old)
         except GatewayError as error:
             return guard.problem(error)
         message = RawRequestMessage(
-            request.method,
-            request.target,
-            HttpVersion10 if request.old else HttpVersion11,
-            _headers(request),
+            call.method,
+            call.target,
+            HttpVersion10 if call.old else HttpVersion11,
+            _headers(call),
             (),
-            not request.keep_alive,
+            not call.keep_alive,
             None,
             upgrade=False,
             chunked=False,
@@ -159,15 +159,15 @@ class _Protocol:
         self.sockname = transport.get_extra_info("sockname") if transport is not None else None
 
 
-def _headers(request: Request) -> CIMultiDictProxy[str]:
+def _headers(call: Call) -> CIMultiDictProxy[str]:
     """All header lines, as they came, but for two: the Host is the one that the request is for, which in
     HTTP/1.0 the target alone may name; and Expect is checked already, for aiohttp would write the 100 itself,
     on a connection that it does not have."""
-    found: CIMultiDict[str] = CIMultiDict((hdrs.HOST, host) for host in request.head.hosts)
-    for line in request.head.raw.split(b"\r\n"):
-        name, colon, value = line.partition(b":")
-        if colon and name.lower() not in (b"host", b"expect"):
-            found.add(name.decode("ascii"), value.decode("utf-8", "surrogateescape").strip(" \t"))
+    found = CIMultiDict(call.headers)
+    found.popall(hdrs.EXPECT, None)
+    found.popall(hdrs.HOST, None)
+    for host in call.head.hosts:
+        found.add(hdrs.HOST, host)
     return CIMultiDictProxy(found)
 
 

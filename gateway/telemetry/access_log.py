@@ -16,7 +16,6 @@ from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
 
 from gateway.call import Call
-from gateway.core.model import NOBODY
 from gateway.core.policy.forwarding import chain
 from gateway.core.redact import Queries, redact_query, redact_url
 from gateway.runtime.periodic import Boundary
@@ -135,7 +134,7 @@ class AccessLog:
     def _client(self, call: Call) -> str:
         """What the head says of the client: made once for all requests with the same head."""
         head = call.head
-        trusted = call.snapshot.trusted if call.snapshot is not None else NOBODY
+        trusted = call.snapshot.trusted
         made = head.logged
         if made is not None and made[0] is trusted and made[1] == call.peer:
             return made[2]

@@ -21,11 +21,12 @@ from gateway.telemetry import access_log as accesslog
 from gateway.telemetry.access_log import AccessLog
 from tests.eventually import poll
 
+SNAPSHOT = Snapshot(1, 0.0, "", None, {}, {}, NOBODY)
 ROUTE = Route(name="list products", path="/catalog/{rest*}", target_name="catalog", target=None)
 
 
 def call(subject="alice", **found):
-    made = Call("GET", "/catalog/x?secret=1", Head(), "192.0.2.7", None)
+    made = Call("GET", "/catalog/x?secret=1", Head(), "192.0.2.7", SNAPSHOT)
     tenant = TenantId("acme")
     made.route = ROUTE
     made.identity = Identity(tenant, subject, frozenset(), 0.0)
@@ -184,7 +185,7 @@ def test_requests_that_share_a_head_share_what_it_says_but_not_their_peers(tmp_p
 
 
 def test_what_never_became_a_request_has_no_protocol_and_no_path(tmp_path):
-    made = Call("", "", Head(), "192.0.2.7", None)
+    made = Call("", "", Head(), "192.0.2.7", SNAPSHOT)
     (line,) = written(tmp_path, made)
     assert (line["protocol"], line["path"], line["host"], line["user_agent"]) == (None,) * 4
 
@@ -380,8 +381,11 @@ def test_a_minus_is_stdout():
         "from gateway.telemetry.access_log import AccessLog\n"
         "from gateway.call import Call\n"
         "from gateway.core.http.head import Head\n"
+        "from gateway.core.model import NOBODY\n"
+        "from gateway.core.routing.snapshot import Snapshot\n"
+        "snapshot = Snapshot(1, 0.0, '', None, {}, {}, NOBODY)\n"
         "log = AccessLog('-')\n"
-        "log.write(Call('GET', '/', Head(), '', None))\n"
+        "log.write(Call('GET', '/', Head(), '', snapshot))\n"
         "log.reopen()\n"
         "log.close()\n"
         "print('still open')\n"

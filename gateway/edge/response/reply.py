@@ -40,13 +40,20 @@ def problem_body(error: GatewayError, instance: str) -> bytes:
 
 
 def problem(call: Call, error: GatewayError) -> web.Response:
-    """The response for an error of ours. A HEAD request gets the head alone (aiohttp leaves the body out)."""
-    response = web.Response(status=error.status, body=problem_body(error, call.id), content_type=PROBLEM_TYPE)
+    """The response for an error of ours, which the call keeps for the log. A HEAD request gets the head alone
+    (see `as_bytes`)."""
+    call.code = error.code
+    return problem_response(error, call.id)
+
+
+def problem_response(error: GatewayError, request_id: str) -> web.Response:
+    """The response for an error of ours, where there is no call."""
+    body = problem_body(error, request_id)
+    response = web.Response(status=error.status, body=body, content_type=PROBLEM_TYPE)
     response.headers.update(error.headers)
     response.headers[hdrs.CACHE_CONTROL] = "no-store"
     if error.close:
         response.force_close()
-    call.code = error.code
     return response
 
 
