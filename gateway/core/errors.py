@@ -279,7 +279,7 @@ class BackendReset(GatewayError):
 class BackendMalformed(GatewayError):
     """What the backend sent is not HTTP as RFC 9112 has it."""
 
-    status, code, title = 502, "backend_malformed", "The backend's answer is not valid HTTP"
+    status, code, title = 502, "backend_malformed", "The backend's response is not valid HTTP"
 
 
 class BackendUnavailable(_Retryable):

@@ -76,7 +76,7 @@ def parse(text: str) -> Projection:
     if len(names) > MAX_FIELDS:
         raise BadRequest(f"fields names at most {MAX_FIELDS} members.")
     if any(name.startswith("-") != exclude for name in names):
-        raise BadRequest("fields names members to answer, or with - before each one members to leave out.")
+        raise BadRequest("fields names members to return, or with - before each one members to leave out.")
     try:
         paths = tuple(parse_path(name[exclude:]) for name in names)
     except ValueError as error:

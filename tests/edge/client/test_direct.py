@@ -17,6 +17,7 @@ import pytest
 from gateway.app import Gateway
 from gateway.call import Call
 from gateway.edge.backend.exchange import Exchange
+from gateway.edge.response import reply
 from gateway.edge.response.relay import Relay
 from gateway.life import Life
 from gateway.proxy.proxied_call import ProxiedCall
@@ -361,7 +362,7 @@ async def test_drain_waits_for_a_direct_request(tmp_path: Path, ways: list[str])
 async def test_a_bug_where_the_answer_is_written_ends_the_connection_and_is_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(Life, "_send", None)
+    monkeypatch.setattr(reply, "finish", None)
     async with Backend(echo) as backend, harness.running(tmp_path, config(backend)) as gateway:
         client = await RawClient.connect(harness.address(gateway))
         client.send(get("/x"))
