@@ -171,15 +171,16 @@ class Documents:
             return False
         check_collection(collection)
         check_id(rest[0])
-        scopes.require(call, collection, "GET")
         tenant = call.tenant
         assert tenant is not None
-        if tenant.concurrency:
+        if tenant.concurrency:  # what is checked first is the same both ways
             self._enter(tenant)()
+        scopes.require(call, collection, "GET")
+        precondition = preconditions.read(call.head)
         found = self._store.tenant(tenant.id).read_now(collection, rest[0])
         if found is None:
             return False
-        status, lines, body = responses.read(preconditions.read(call.head), found)
+        status, lines, body = responses.read(precondition, found)
         reply.send(call, status, lines, body)
         return True
 

@@ -16,6 +16,7 @@ from tests.fakes import RawClient
 
 # Whoever asks with a body has it read, and that may have to wait.
 LONG_WAY = "Content-Length: 1\r\n"
+NDJSON = "Content-Type: application/x-ndjson\r\n"
 
 
 @pytest.fixture
@@ -69,6 +70,7 @@ async def test_both_ways_answer_alike(api: Api, ways: list[bool]) -> None:
         (api, "/orders/x", 'If-None-Match: "other"\r\n', True),
         (api, "/orders/x", f"If-Match: {tag}\r\n", True),
         (api, "/orders/x", 'If-Match: "other"\r\n', True), (api, "/orders/x", "If-Match: x\r\n", True),
+        (api, "/orders/none", "If-Match: x\r\n", True), (api, "/orders/none", 'If-None-Match: "\r\n', True),
         (other, "/orders/x", "", True), (api.of("globex"), "/orders/x", "", True),
         (api, "/a.b/x", "", True), (api, "/orders/" + "i" * 201, "", True), (api, "/orders/%20", "", False),
         (api, "/orders/x?a=1", "", False), (api, "/orders/", "", False), (api, "/orders", "", False),
@@ -84,6 +86,20 @@ async def test_both_ways_answer_alike(api: Api, ways: list[bool]) -> None:
             assert short == long, path
     client.close()
     with_body.close()
+
+
+async def test_both_ways_check_in_the_same_order(tmp_path: Path, ways: list[bool]) -> None:
+    """A tenant whose requests are as many as may be, and a token that lacks the scope: 429 both ways."""
+    async with serving(tmp_path, tenants={"acme": {"concurrency": 1}}) as api:
+        client, feeding = [await RawClient.connect(harness.address(api.gateway)) for _ in range(2)]
+        feeding.send(request(api, "/orders/import", "Content-Length: 9\r\n" + NDJSON, "POST"))
+        await eventually(lambda: api.gateway.life.inside)
+        other = api.of("acme", "documents:write")
+        short = await answer(client, request(other, "/orders/x"))
+        long = await answer(client, request(other, "/orders/x", LONG_WAY) + b"x")
+        assert short[0][0] == long[0][0] == "HTTP/1.1 429 Too Many Requests"
+        client.close()
+        feeding.close()
 
 
 async def test_a_direct_answer_carries_cors_and_limits_and_is_logged(
