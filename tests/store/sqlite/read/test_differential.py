@@ -117,13 +117,16 @@ def conditions(path: FieldPath, operands: st.SearchStrategy[Any]) -> st.SearchSt
 @st.composite
 def filters(draw: st.DrawFn, operands: st.SearchStrategy[Any]) -> Node:
     def on_path(path: FieldPath) -> st.SearchStrategy[Node]:
-        inner = st.sampled_from([ITSELF, ("a",), ("b",)]).flatmap(lambda at: conditions(at, operands))
-        elements = st.builds(
-            lambda node, of_objects: ElemMatch(
-                path, And((Type(ITSELF, frozenset({"object"})), node)) if of_objects else node
-            ),
-            inner | inner.map(Not), st.booleans(),
-        )  # fmt: skip
+        def element(at: FieldPath, node: Node, negated: bool, of_objects: bool) -> Node:
+            """As the language makes it: only what is asked of the element itself is asked of every kind."""
+            node = Not(node) if negated else node
+            is_object = Type(ITSELF, frozenset({"object"}))
+            return ElemMatch(path, And((is_object, node)) if of_objects or at != ITSELF else node)
+
+        inner = st.sampled_from([ITSELF, ("a",), ("b",)])
+        elements = inner.flatmap(
+            lambda at: st.builds(element, st.just(at), conditions(at, operands), st.booleans(), st.booleans())
+        )
         return conditions(path, operands) | elements
 
     leaf = paths.flatmap(on_path)
