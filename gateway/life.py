@@ -110,7 +110,7 @@ class Life:
         call = self._call(client, request, request_body, content)
         response: web.StreamResponse | None = None
         with ErrorBoundary(call) as boundary:
-            if call.method == "OPTIONS" and cors.is_preflight(call):
+            if cors.is_preflight(call):
                 response = self._preflight(call)
             elif self.begin(call):
                 if call.route is None:
@@ -262,8 +262,7 @@ class Life:
             self._policies.limit_client(call)
         elif route.public:
             self._policies.limit_client(call)
-            if call.head.length > 0 or call.head.codings or call.head.expect:
-                body.check(call)
+            body.check(call)
         else:
             authentication = route.authentication
             assert authentication is not None
@@ -282,8 +281,7 @@ class Life:
         call.tenant = tenancy.resolve(identity, call.snapshot.tenants, named)
         access.require(route, call.method, identity)
         self._policies.limit(call)
-        if call.head.length > 0 or call.head.codings or call.head.expect:  # most are GETs, and have none
-            body.check(call)
+        body.check(call)
 
     def _count_refused(self, call: Call) -> None:
         """What is refused before anybody is asked for a token (no such path, no such method, a bad request)

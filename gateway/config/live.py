@@ -110,11 +110,7 @@ class LiveConfig:
     on_applied(new, old) runs after each swap, on the loop; old is None the first time, and what it raises
     then ends the start. on_refused runs after each refusal. Later their exceptions are logged: a swap stays.
     now: a monotonic clock, in seconds. check_backends, authentication: as for `compile_text`.
-    current: the live snapshot, there once `load_first` is done. A request reads it once, and keeps it to its
-    end. An attribute, since each request reads it.
     """
-
-    current: Snapshot
 
     def __init__(
         self,
@@ -132,6 +128,7 @@ class LiveConfig:
         self._on_applied = on_applied
         self._on_refused = on_refused
         self._now = now
+        self._current: Snapshot | None = None
         self._text = ""
         self._debouncer = ChangeDebouncer(None)
         self._read_digest = ""  # digest of the text read last, "" when it could not be read
@@ -140,6 +137,12 @@ class LiveConfig:
         self._retry_after = _RETRY
         self._lock = asyncio.Lock()
         self.refusal: Refusal | None = None
+
+    @property
+    def current(self) -> Snapshot:
+        """The live snapshot. A request reads it once, and keeps it to its end."""
+        assert self._current is not None, "load_first() comes first"
+        return self._current
 
     @property
     def text(self) -> str:
@@ -285,9 +288,9 @@ class LiveConfig:
         return await threads.run(threads.CONFIG, _compile_document, document, *self._compile_with)
 
     def _swap(self, compiled: Snapshot, text: str) -> Snapshot:
-        old = self.current if self._text else None
+        old = self._current
         new = compiled.made_live(old.revision + 1 if old else 1, time.time(), digest_of(text))
-        self.current, self._text = new, text
+        self._current, self._text = new, text
         self.refusal = None
         L.info("Revision %d of %s is live: %d routes", new.revision, self.path, len(new.table.routes))
         return new
