@@ -7,7 +7,6 @@ taken is no illness), goes over the pool, and a thread that it hangs keeps its s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
@@ -112,19 +111,18 @@ class Probes:
 
         def done(exchange: Exchange, reusable: bool) -> None:
             try:
-                self._pools.forget(exchange)
-                pool.give_back(connection, reusable=reusable)
-            except BaseException:  # a bug: the connection has no owner now
-                connection.close()
-                raise
+                self._pools.finish(exchange, pool, connection, reusable=reusable)
             finally:
                 finished.set()
+
+        def late(exchange: Exchange) -> None:
+            exchange.expire(monotonic() + _DISCARD if backend.threaded else None)
 
         request: Fetch | None = None
         try:
             timeouts = Timeouts(first_byte=rule.timeout, idle=rule.timeout)
             request = Fetch(connection, "GET", timeouts, 0, done, ends=ends)
-            self._pools.watch(request.exchange, _late(threaded=backend.threaded))
+            self._pools.watch(request.exchange, late)
             request.send(rule.path, (("Host", rule.host), ("User-Agent", "gateway-probe")))
         except BaseException:
             if request is not None:
@@ -141,18 +139,3 @@ class Probes:
             else:
                 self._health.failed(address, "probe", f"probe: status {status}")
         await finished.wait()
-
-
-def _late(*, threaded: bool) -> Callable[[Exchange], None]:
-    """What is done when an exchange's deadline has passed: a thread cannot be cancelled."""
-
-    def late(exchange: Exchange) -> None:
-        has_sink = exchange.has_sink
-        if not exchange.expire():
-            return
-        if threaded and has_sink:
-            exchange.discard(monotonic() + _DISCARD)
-        else:
-            exchange.abort()
-
-    return late

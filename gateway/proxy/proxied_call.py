@@ -271,7 +271,7 @@ class ProxiedCall:
         if cancellable or not exchange.sent or (head is not None and head.stream):
             exchange.abort()
         else:
-            self._discard(exchange)
+            exchange.discard(self._discard_until())
 
     def response_ended(self) -> None:
         """Give back what the call had, and tell whoever waits for its end."""
@@ -293,11 +293,7 @@ class ProxiedCall:
     def _backend_done(self, exchange: Exchange, reusable: bool) -> None:
         self.call.backend_s = perf_counter() - self._started
         try:
-            self._pools.forget(exchange)
-            self._pool.give_back(exchange.connection, reusable=reusable)
-        except BaseException:  # a bug: the connection has no owner now
-            exchange.connection.close()
-            raise
+            self._pools.finish(exchange, self._pool, exchange.connection, reusable=reusable)
         finally:
             self._seat.release()
 
@@ -307,12 +303,7 @@ class ProxiedCall:
         if exchange.paused and self.relay.buffers and not 0.0 < exchange.ends <= monotonic():
             self._check_client(exchange)
             return
-        has_sink = exchange.has_sink
-        if exchange.expire():
-            if self.relay.threaded and has_sink:
-                self._discard(exchange)
-            else:
-                exchange.abort()
+        exchange.expire(self._discard_until() if self.relay.threaded else None)
 
     def _check_client(self, exchange: Exchange) -> None:
         """The thread waits for a slow client: it may, while no other tenant wants it. Else a few clients that
@@ -324,6 +315,7 @@ class ProxiedCall:
         else:
             exchange.expire_at(monotonic() + _CHECK)
 
-    def _discard(self, exchange: Exchange) -> None:
+    def _discard_until(self) -> float:
+        """Until when a response that nobody wants is read: the route's total time counts on."""
         used = perf_counter() - self._started
-        exchange.discard(monotonic() + max(0.0, (self._total or _DISCARD) - used))
+        return monotonic() + max(0.0, (self._total or _DISCARD) - used)

@@ -270,19 +270,14 @@ class Exchange:
             self._fail(faults.connection_lost(head_came=True))
 
     @property
-    def has_sink(self) -> bool:
-        """Whether the response still has a sink."""
-        return self._sink is not None
-
-    @property
     def is_silent(self) -> bool:
         """Whether no byte of a response has come."""
         return self.head is None and not self._interim and not self._buffer
 
-    def expire(self) -> bool:
+    def expire(self, discard_until: float | None) -> None:
         """The deadline has passed: whoever waits gets BackendTimeout, or RequestTimeout while the client's
-        body is not here. True when the backend may still be at work: the caller decides whether to `discard`
-        or to `abort`."""
+        body is not here. Then the backend is let go. discard_until: a time on the monotonic clock, for a
+        thread, which cannot be cancelled: its response is discarded first, at most until then."""
         sink, self._sink = self._sink, None
         if sink is not None:
             if self.head is None and not self.sent and self._connection.writable is None:
@@ -290,7 +285,12 @@ class Exchange:
                 sink.fail(faults.body_late())
             else:
                 sink.fail(faults.response_late(head_came=self.head is not None))
-        return not self.done
+        if self.done:
+            return
+        if sink is not None and discard_until is not None:
+            self.discard(discard_until)
+        else:
+            self.abort()
 
     def discard(self, until: float) -> None:
         """The response is not wanted any more: read on to the end, at most until then (monotonic clock), for

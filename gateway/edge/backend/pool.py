@@ -133,6 +133,15 @@ class Pools:
         if self._failures:
             self._failures.pop(timed, None)
 
+    def finish(self, timed: Timed, pool: Pool, connection: Connection, *, reusable: bool) -> None:
+        """An exchange has ended: forget it, and return its connection to its pool, or close it."""
+        try:
+            self.forget(timed)
+            pool.give_back(connection, reusable=reusable)
+        except BaseException:  # a bug: the connection has no owner now
+            connection.close()
+            raise
+
     def _check(self) -> None:
         now, boundary = monotonic(), self._sweep.boundary
         late = [item for item in self._timed.items() if 0.0 < item[0].deadline <= now]
