@@ -14,6 +14,7 @@ from gateway.call import Call
 from gateway.core.errors import BadRequest
 from gateway.core.model import MANAGE
 from gateway.documents.request import content, idempotency, parameters, preconditions, scopes
+from gateway.documents.request.content import Accepted
 from gateway.documents.request.execution import give_way
 from gateway.documents.request.parameters import in_parameter
 from gateway.documents.responses import base_path, json_response, page_headers, page_response
@@ -22,6 +23,7 @@ from gateway.store.json import strict
 from gateway.store.json.strict import dumps
 from gateway.store.model import collection as settings
 from gateway.store.model.collection import Collection
+from gateway.store.model.document import Precondition
 from gateway.store.model.patch import MergePatch
 from gateway.store.port import TenantStore
 
@@ -63,12 +65,7 @@ async def read(call: Call, store: TenantStore, name: str) -> web.Response:
 
 async def put(call: Call, store: TenantStore, name: str) -> web.Response:
     """201 when the collection was not declared before, else 200."""
-    parameters.read(call)
-    scopes.require(call, name, MANAGE)
-    idempotency.refuse(call, _SENT_AGAIN)
-    precondition = preconditions.read(call.head)
-    raw = await content.read(call, content.JSON)
-    given = _settings(await content.parse(store, raw, settings.parse_data), name)
+    precondition, given = await _proposed(call, store, name, content.JSON)
     one, new = await store.put_collection(name, await store.settings(given), precondition)
     headers = _headers(one)
     if new:
@@ -78,12 +75,7 @@ async def put(call: Call, store: TenantStore, name: str) -> web.Response:
 
 async def patch(call: Call, store: TenantStore, name: str) -> web.Response:
     """200: the settings with a merge patch applied."""
-    parameters.read(call)
-    scopes.require(call, name, MANAGE)
-    idempotency.refuse(call, _SENT_AGAIN)
-    precondition = preconditions.read(call.head)
-    raw = await content.read(call, content.MERGE_PATCH)
-    given = _settings(await content.parse(store, raw, settings.parse_data), name)
+    precondition, given = await _proposed(call, store, name, content.MERGE_PATCH)
     one = await store.patch_collection(name, MergePatch(given), precondition)
     return json_response(200, _text(one), _headers(one))
 
@@ -100,6 +92,18 @@ async def delete(call: Call, store: TenantStore, name: str) -> web.Response:
         scopes.require(call, name, "DELETE")
     await store.delete_collection(name, preconditions.read(call.head), documents=documents)
     return reply.empty(204)
+
+
+async def _proposed(
+    call: Call, store: TenantStore, name: str, accepted: Accepted
+) -> tuple[Precondition, dict[str, Any]]:
+    """The precondition and the settings of a request that changes settings, for which its token is checked."""
+    parameters.read(call)
+    scopes.require(call, name, MANAGE)
+    idempotency.refuse(call, _SENT_AGAIN)
+    precondition = preconditions.read(call.head)
+    raw = await content.read(call, accepted)
+    return precondition, _settings(await content.parse(store, raw, settings.parse_data), name)
 
 
 def _settings(given: dict[str, Any], name: str) -> dict[str, Any]:
