@@ -97,7 +97,7 @@ async def delete(call: Call, store: TenantStore, name: str) -> web.Response:
 async def _proposed(
     call: Call, store: TenantStore, name: str, accepted: Accepted
 ) -> tuple[Precondition, dict[str, Any]]:
-    """The precondition and the settings of a request that changes settings, for which its token is checked."""
+    """The precondition and the settings of a request that changes settings, once its token is checked."""
     parameters.read(call)
     scopes.require(call, name, MANAGE)
     idempotency.refuse(call, _SENT_AGAIN)
