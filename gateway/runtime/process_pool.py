@@ -30,6 +30,7 @@ from typing import Any, ParamSpec, TypeVar
 from gateway.core.errors import StoreSaturated, StoreUnavailable, TenantQueueFull
 from gateway.runtime import process_worker
 from gateway.runtime.fair_seats import FairSeats
+from gateway.runtime.log_interval import LogInterval
 from gateway.runtime.process_worker import COUNT, LENGTH, Piece
 
 P = ParamSpec("P")
@@ -42,7 +43,6 @@ KEPT_IDLE = 60.0  # seconds for which a worker without a job is kept
 _GRACE = 0.25  # seconds that a job runs on without its caller: to start a worker costs more than most jobs
 _ENDING = 2.0  # seconds for a process that has closed its socket to exit
 _START = 30.0  # seconds for an interpreter to start, on a machine that is busy
-_QUIET = 60.0  # seconds between two lines of the log about the same failure
 _MAX_WAIT = 30.0  # seconds that a job waits for a worker
 # Relative to the event loop, whose core a busy pool must not take, while it needs some time beside other
 # processes. Beside bulks that are costly to check, the 99th percentile of another tenant is 40 to 50 ms with
@@ -142,7 +142,7 @@ class ProcessPool:
         self._idle: list[_Worker] = []
         self._alive: set[_Worker] = set()
         self._ends: set[asyncio.Task[None]] = set()
-        self._logged_at = -_QUIET
+        self._log_interval = LogInterval()
         self._closed = False
 
     @property
@@ -332,8 +332,7 @@ class ProcessPool:
         return worker
 
     def _no_process(self, why: str) -> StoreUnavailable:
-        if monotonic() - self._logged_at > _QUIET:
-            self._logged_at = monotonic()
+        if self._log_interval.is_over():
             L.error("no worker process could be started (for large documents and costly schemas): %s", why)
         return StoreUnavailable("No process could be started for what takes long.")
 

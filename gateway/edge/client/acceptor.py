@@ -15,13 +15,12 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
-from time import monotonic
 
 from gateway.edge.client.slots import ConnectionSlots
+from gateway.runtime.log_interval import LogInterval
 
 L = logging.getLogger(__name__)
 _PAUSE = 0.1  # seconds without accepting, once the process has no descriptor left
-_LOG_INTERVAL = 60.0  # seconds between two lines about that
 # Seconds for handshakes under way at the end: their last packet is still on its way to us.
 _HANDSHAKES = 0.1
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -44,7 +43,7 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._beginning: set[asyncio.Task[object]] = set()
         self._retry: asyncio.TimerHandle | None = None
-        self._logged_at = 0.0
+        self._log_interval = LogInterval()
         self._is_open = False
 
     def start(self) -> None:
@@ -100,9 +99,7 @@ class Acceptor:
         """The socket stays readable as long as a client waits there: to try again at once, again and again,
         would leave no time for the connections that free a descriptor when they end."""
         self._slots.evict()
-        now = monotonic()
-        if not self._logged_at or now - self._logged_at >= _LOG_INTERVAL:
-            self._logged_at = now
+        if self._log_interval.is_over():
             L.error(
                 "no new connection can be taken (%s): idle ones are closed for it. Raise the limit of open"
                 " files of this process (ulimit -n, LimitNOFILE, ulimits)",

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from time import monotonic
 
 from gateway.core.errors import ClientLimit, GatewayError, Saturated, TenantLimit
 from gateway.core.policy.budget import Budget
+from gateway.runtime.log_interval import LogInterval
 
 L = logging.getLogger(__name__)
 SMALL = 4 * 1024  # bytes that a connection may hold uncounted
-_LOG_INTERVAL = 60.0  # seconds between two lines that say the same
 
 
 class RequestMemory:
@@ -29,13 +28,12 @@ class RequestMemory:
     def __init__(self, total: int, key: str = "[gateway] memory") -> None:
         self.budget = Budget(total)
         self._key = key
-        self._logged_at = 0.0
+        self._log_interval = LogInterval()
 
     def refusal(self, holder: str) -> GatewayError:
         """The error for a holder that may have no more. It is logged, once a minute."""
-        held, total, now = self.budget.held(holder), self.budget.total, monotonic()
-        if not self._logged_at or now - self._logged_at >= _LOG_INTERVAL:
-            self._logged_at = now
+        held, total = self.budget.held(holder), self.budget.total
+        if self._log_interval.is_over():
             text = (
                 "%s: unfinished requests hold %d of %d bytes, those of %s %d; the newest are refused."
                 " Clients send slowly, or more than backends take; raise it if they are meant to"

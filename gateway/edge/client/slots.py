@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
 
+from gateway.runtime.log_interval import LogInterval
+
 L = logging.getLogger(__name__)
 _SCAN_INTERVAL = 0.05  # seconds between two scans of all connections, when none could be closed
 _SCAN_PART = 8  # of the idle connections, one in so many may be closed after a scan, which shares its cost
 _DESCRIPTORS_EACH = 2  # of a client, with its connection to a backend, where they cannot be counted
 _DESCRIPTORS_AT_MOST = 4  # and with files for its body and its response
-_LOG_INTERVAL = 60.0  # seconds between two lines that say the same
 _OWN_DESCRIPTORS = "/proc/self/fd"
 _RESERVE, _RESERVE_AT_MOST = 4, 256  # a quarter of the descriptors, at most that many
 ADMIN_CONNECTIONS = 64
@@ -109,7 +110,8 @@ class ConnectionSlots:
         self._open_descriptors = open_descriptors
         self._evictable: deque[Connection] = deque()
         self._uncounted = 0  # new clients that certainly find a descriptor, so that none are counted for them
-        self._scan_at = self._logged_at = 0.0
+        self._scan_at = 0.0
+        self._log_interval = LogInterval()
 
     def admit(self) -> bool:
         """Whether a new connection may stay; if need be another one is closed for it."""
@@ -145,10 +147,8 @@ class ConnectionSlots:
         return False
 
     def _log(self, *, full: bool, evicted: bool) -> None:
-        now = monotonic()
-        if self._logged_at and now - self._logged_at < _LOG_INTERVAL:
+        if not self._log_interval.is_over():
             return
-        self._logged_at = now
         what = f"all {self._limits.connections} connections" if full else "all file descriptors for clients"
         hint = "" if full else "; raise the limit of open files of this process (ulimit -n, LimitNOFILE)"
         done = "the longest idle ones are closed for new ones" if evicted else "new ones are refused"
