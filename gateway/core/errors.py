@@ -325,6 +325,12 @@ class Saturated(_Retryable):
     status, code, title = 503, "saturated", "The gateway is saturated"
 
 
+class IssuerUnavailable(_Retryable):
+    """The keys of a token's issuer, or its word on the token, cannot be had. The token may be good."""
+
+    status, code, title = 503, "issuer_unavailable", "The token's issuer is unavailable"
+
+
 class StoreUnavailable(_Retryable):
     """The document store cannot be reached."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from gateway.core import methods
 from gateway.core.policy.circuit import PASSIVE, HealthRule
@@ -43,12 +43,21 @@ class TenantId:
         return self.value
 
 
+CredentialKind = Literal["jwt", "api_key"]  # a token of an issuer, or a key that the gateway gave out
+IdentityForm = Literal["signed", "headers", "both"]  # how a backend is told who calls
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The caller: the verified claims of a token. `expires` is in seconds since the epoch.
+    """The caller: what a verified credential says. `expires`, `issued` and `good_until` are in seconds since
+    the epoch.
 
-    `scope_text` is the claim as one header value, `lines` are the header lines that tell a backend who calls
-    (every value was validated with the token). Both are built once per token and not per request.
+    `scope_text` is the scopes as one header value, `lines` are the header lines that tell a backend who calls
+    (every value was validated with the credential). Both are built once per credential and not per request.
+    issuer: its name in routing.yaml, "" of an API key. credential_id: a token's `jti`, an API key's id, ""
+    without. good_until: when it is refused, which clocks that differ move behind `expires`. claims: all that
+    the token says. signed: what a backend is told of it in signed form, by the backend's name, kept here
+    because it lives as long.
     """
 
     tenant: TenantId
@@ -56,13 +65,44 @@ class Identity:
     scopes: frozenset[str]
     expires: float
     scope_text: str = ""
+    issuer: str = ""
+    kind: CredentialKind = "jwt"
+    credential_id: str = ""
+    issued: float = 0.0
+    good_until: float = 0.0
+    claims: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     lines: bytes = field(init=False, repr=False, compare=False)
+    signed: dict[str, SignedLines] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         first = f"X-Tenant: {self.tenant.value}\r\nX-Subject: {self.subject}\r\n"
         lines = f"{first}X-Scopes: {self.scope_text}\r\n".encode("utf-8", "replace")
         object.__setattr__(self, "lines", lines)
+        object.__setattr__(self, "signed", {})
+        if not self.good_until:
+            object.__setattr__(self, "good_until", self.expires)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedLines:
+    """Header lines with a signed identity, to be made anew from `renew_at` on (seconds since the epoch)."""
+
+    lines: bytes = field(repr=False)
+    renew_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class CallerRule:
+    """Which callers a route takes, beside scopes. Empty: any.
+
+    kinds: of credentials. issuers: by their names. claims: of each claim (a dotted path), the values of which
+    one must be there.
+    """
+
+    kinds: frozenset[CredentialKind] = frozenset()
+    issuers: frozenset[str] = frozenset()
+    claims: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +149,7 @@ class Backend:
     streams: how many event streams and WebSockets at most; they hold some of the threads, but come on top of
     `concurrency`. None is no limit. reserve: seats kept from heavy tenants; None is an eighth of all.
     queue_length: requests of one tenant that may wait. queue_timeout: seconds, for routes that do not say.
+    identity: how it is told who calls.
     """
 
     name: str
@@ -121,6 +162,7 @@ class Backend:
     reserve: int | None = None
     queue_length: int = 1000
     queue_timeout: float | None = None
+    identity: IdentityForm = "headers"
 
     @property
     def threaded(self) -> bool:
@@ -186,7 +228,8 @@ class Route(Generic[T, A]):
     method_scopes: all of them are required of the token. websocket: None when the route has none. retry:
     whether a request that may be is tried again. interim: whether interim responses pass. rate: for each
     tenant on this route (each client address on a public one). by_collection: the target asks for the
-    scopes itself, of the collection (see core/policy/access.py); manage_scopes: for its settings.
+    scopes itself, of the collection (see core/policy/access.py); manage_scopes: for its settings. callers:
+    None takes all. bind: whether a signed identity names the request's method and path.
     """
 
     name: str
@@ -214,6 +257,8 @@ class Route(Generic[T, A]):
     rate: Rate | None = None
     retry: bool = False
     interim: bool = False
+    callers: CallerRule | None = None
+    bind: bool = False
 
     def all_scopes(self) -> frozenset[str]:
         """Every scope that some request on the route needs."""

@@ -24,12 +24,13 @@ TABLE = {
     "unprocessable": 422, "schema_violation": 422, "schema_too_costly": 422,
     "idempotency_mismatch": 422, "rolled_back": 424,
     "precondition_required": 428, "not_supported_by_store": 501, "store_unavailable": 503,
-    "query_too_slow": 503, "insufficient_storage": 507, "quota_exceeded": 507, "loop": 508,
+    "issuer_unavailable": 503, "query_too_slow": 503, "insufficient_storage": 507,
+    "quota_exceeded": 507, "loop": 508,
     "spool_saturated": 503, "saturated": 503,
 }  # fmt: skip
 RETRYABLE = {
     "client_limit", "tenant_limit", "tenant_queue_full", "backend_unavailable", "backend_saturated",
-    "draining", "store_saturated", "store_unavailable", "query_too_slow",
+    "draining", "store_saturated", "store_unavailable", "issuer_unavailable", "query_too_slow",
     "spool_saturated", "saturated",
 }  # fmt: skip
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from gateway.core.errors import Forbidden
-from gateway.core.model import Identity
+from gateway.core.errors import Forbidden, Unauthenticated
+from gateway.core.jwt.claims import claim_texts
+from gateway.core.model import CallerRule, Identity
 
 ADMIN_SCOPE = "gateway:admin"  # what a token needs at the admin listener
 
@@ -20,18 +21,32 @@ class ScopeRule(Protocol):
 
     @property
     def by_collection(self) -> bool: ...
+    @property
+    def callers(self) -> CallerRule | None: ...
     def scopes_for(self, method: str) -> frozenset[str]:
         """The scopes that a token needs for this method."""
         ...
 
 
 def require(route: ScopeRule, method: str, identity: Identity) -> None:
-    """Nothing when allowed, or when the target asks. Raises Forbidden naming the missing scopes (RFC 6750
-    section 3.1)."""
+    """Nothing when allowed, or when the target asks for the scopes. Raises Forbidden naming the missing ones
+    (RFC 6750 section 3.1) or the claim; Unauthenticated where such a credential is not taken here."""
+    if route.callers is not None:
+        _require_caller(route.callers, identity)
     needed = route.scopes_for(method)
     if needed <= identity.scopes or route.by_collection:
         return
     raise lacks(needed - identity.scopes)
+
+
+def _require_caller(rule: CallerRule, identity: Identity) -> None:
+    if rule.kinds and identity.kind not in rule.kinds:
+        raise Unauthenticated(f"This path takes {' or '.join(sorted(rule.kinds))}, and not {identity.kind}.")
+    if rule.issuers and identity.kind == "jwt" and identity.issuer not in rule.issuers:
+        raise Unauthenticated("This path takes no tokens of this issuer.")
+    for path, wanted in rule.claims.items():
+        if wanted.isdisjoint(claim_texts(identity.claims, path)):
+            raise Forbidden(f"The token's claim {path} does not allow it.")
 
 
 def allows(route: ScopeRule, action: str, collection: str, identity: Identity) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
+from gateway.core.jwt.issuer import Issuer
 from gateway.core.model import Backend, Route, Tenant, TrustedProxies
 from gateway.core.policy.limits import NO_LIMITS, LimitRules
 from gateway.core.routing.table import RoutingTable
@@ -20,6 +21,7 @@ class Snapshot(Generic[T, A]):
 
     revision: 0 until it is live, then counted from 1. loaded_at: when it became live, in seconds since the
     epoch. digest: of the text that it was compiled from. front: what answers at `/` where no route does.
+    issuers: of tokens, by name, beside the local one of gateway.conf.
     """
 
     revision: int
@@ -31,6 +33,7 @@ class Snapshot(Generic[T, A]):
     trusted: TrustedProxies
     limits: LimitRules = NO_LIMITS
     front: Route[T, A] | None = None
+    issuers: Mapping[str, Issuer] = field(default_factory=dict)
 
     def made_live(self, revision: int, loaded_at: float, digest: str) -> Snapshot[T, A]:
         """The same config as a numbered revision."""
