@@ -23,7 +23,6 @@ from gateway.core.errors import (
     NotImplementedByGateway,
     forget_traces,
 )
-from gateway.core.http import paths
 from gateway.core.http import request_target as target
 from gateway.core.http.head import Head
 from gateway.core.http.request_reader import Request
@@ -321,7 +320,7 @@ class Life:
             call.route = front
         call.cors = call.route.cors
         if not call.route.encoded_slash:
-            paths.refuse_encoded_slash(call.path)
+            target.refuse_encoded_slash(call.path)
         strip = call.route.strip
         call.subpath = (call.path[len(strip) :] or "/") if strip else call.path
 

@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 
 from gateway.call import Call
 from gateway.core.errors import MethodNotAllowed, NotFound
-from gateway.core.http import paths
+from gateway.core.http.request_target import decode_segment
 from gateway.core.methods import SAFE
 from gateway.core.model import Tenant
 from gateway.core.policy.budget import Budget, Held
@@ -187,7 +187,7 @@ class Documents:
     async def serve(self, call: Call) -> web.StreamResponse:
         """Serve any request to documents; see `Target`. Raises GatewayError."""
         seconds = seconds_left(call)
-        segments = [paths.decode(segment) for segment in call.subpath.removeprefix("/").split("/")]
+        segments = [decode_segment(segment) for segment in call.subpath.removeprefix("/").split("/")]
         tenant = call.tenant
         assert tenant is not None
         counted = tenant.concurrency and segments[1:] != ["changes"]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
 from gateway.core.errors import BadRequest
-from gateway.core.http import paths
+from gateway.core.http.request_target import canonical_path
 from gateway.core.methods import COMMON, IDEMPOTENT, SAFE
 from gateway.core.model import MANAGE, Backend, CorsRule, Route, Timeouts, WebSocketRule
 from gateway.core.routing.problems import Problem
@@ -101,7 +101,7 @@ def _passes_slash(written: RouteSettings) -> bool:
 def _strip(written: str) -> str:
     """The part to strip in canonical form, as the path of a request has; empty when it has none."""
     try:
-        return paths.canonical(written).rstrip("/") if written else ""
+        return canonical_path(written).rstrip("/") if written else ""
     except BadRequest:
         return written
 

@@ -16,7 +16,7 @@ from sys import intern
 from typing import Generic, TypeVar
 
 from gateway.core.errors import BadRequest, MethodNotAllowed, NoRoute
-from gateway.core.http import paths
+from gateway.core.http.request_target import canonical_path, decode_path_loosely, decode_segment
 from gateway.core.methods import COMMON
 from gateway.core.model import Route
 
@@ -80,7 +80,7 @@ def _literal(part: str, *, last: bool) -> str:
     if not part and not last:
         raise PatternError("it holds an empty segment (two slashes in a row)")
     try:
-        return paths.canonical("/" + part)[1:]
+        return canonical_path("/" + part)[1:]
     except BadRequest as error:
         raise PatternError(f"{error.detail} ({part!r})") from None
 
@@ -224,11 +224,11 @@ def _params(entry: _Entry[T, A], rest_at: int, segments: list[str], *, encoded: 
     for name, index in entry.params:
         values[name] = segments[index]
     if encoded:
-        values = {name: paths.decode(value) for name, value in values.items()}
+        values = {name: decode_segment(value) for name, value in values.items()}
     if entry.rest:
         # Nobody needs it as text, and the backend gets the path as it came: it may be of another charset.
         rest = "/".join(segments[rest_at:])
-        values[entry.rest] = paths.decode_loosely(rest) if encoded else rest
+        values[entry.rest] = decode_path_loosely(rest) if encoded else rest
     return values
 
 

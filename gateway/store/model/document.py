@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.core.errors import BadRequest, BodyTooLarge, GatewayError, PreconditionFailed
-from gateway.core.http import paths
+from gateway.core.http.request_target import unreachable
 from gateway.store.json import strict
 
 MAX_ID_BYTES = 200
@@ -135,7 +135,7 @@ def check_id(identifier: str) -> None:
         raise BadRequest("A document's id is text that UTF-8 can hold.") from None
     if not 1 <= size <= MAX_ID_BYTES or _control.search(identifier):
         raise BadRequest(f"A document's id is 1 to {MAX_ID_BYTES} bytes of UTF-8 without control characters.")
-    why = paths.unreachable(identifier)
+    why = unreachable(identifier)
     if why:
         raise BadRequest(f"No URL could reach a document with this id: {why}.")
     if identifier in RESERVED_IDS:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.errors import BadRequest
-from gateway.core.http.paths import canonical, decode, refuse_encoded_slash, unreachable
+from gateway.core.http.request_target import canonical_path, decode_segment, refuse_encoded_slash, unreachable
 
 PIECES = st.sampled_from(
     ["/", ".", "..", "a", "B", "%2F", "%2f", "%2e", "%2E", "%41", "%7e", "%25", "%00", "%0a", "%5C",
@@ -45,7 +45,7 @@ PATHS = st.one_of(st.lists(PIECES, max_size=12).map("".join), st.text(max_size=3
     ],
 )
 def test_canonical_form(path: str, expected: str) -> None:
-    assert canonical(path) == expected
+    assert canonical_path(path) == expected
 
 
 @pytest.mark.parametrize(
@@ -90,17 +90,17 @@ def test_canonical_form(path: str, expected: str) -> None:
 )
 def test_what_could_be_read_in_two_ways_is_refused_and_the_connection_closed(path: str, reason: str) -> None:
     with pytest.raises(BadRequest, match=reason) as caught:
-        canonical(path)
+        canonical_path(path)
     assert caught.value.close
 
 
 @given(PATHS)
 def test_canonical_is_idempotent_and_leaves_nothing_to_interpret(path: str) -> None:
     try:
-        result = canonical(path)
+        result = canonical_path(path)
     except BadRequest:
         return
-    assert canonical(result) == result
+    assert canonical_path(result) == result
     assert re.fullmatch(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-F]{2})+", result)
     assert "//" not in result
     assert not {b".", b".."} & set(unquote_to_bytes(result).split(b"/"))
@@ -110,7 +110,7 @@ def test_canonical_is_idempotent_and_leaves_nothing_to_interpret(path: str) -> N
 @given(PATHS)
 def test_canonical_means_the_same_bytes_and_the_same_segments(path: str) -> None:
     try:
-        result = canonical(path)
+        result = canonical_path(path)
     except BadRequest:
         return
     assert unquote_to_bytes(result) == unquote_to_bytes(path)
@@ -120,20 +120,20 @@ def test_canonical_means_the_same_bytes_and_the_same_segments(path: str) -> None
 @pytest.mark.parametrize("path", ["/admin%2Fusers", "/admin%2fusers", "/%2F", "/a/b%2F"])
 def test_an_encoded_slash_is_refused_where_the_route_does_not_pass_it(path: str) -> None:
     with pytest.raises(BadRequest, match="encoded slash") as caught:
-        refuse_encoded_slash(canonical(path))
+        refuse_encoded_slash(canonical_path(path))
     assert caught.value.close
 
 
 @pytest.mark.parametrize("path", ["/admin/users", "/a%252Fb", "/2F"])
 def test_what_holds_no_encoded_slash_is_not_refused(path: str) -> None:
-    refuse_encoded_slash(canonical(path))
+    refuse_encoded_slash(canonical_path(path))
 
 
 def test_decode_gives_text_and_refuses_other_bytes() -> None:
-    assert decode("plain") == "plain"
-    assert decode("%C3%A9%2F") == "é/"
+    assert decode_segment("plain") == "plain"
+    assert decode_segment("%C3%A9%2F") == "é/"
     with pytest.raises(BadRequest, match="UTF-8"):
-        decode("%FF")
+        decode_segment("%FF")
 
 
 PARTS = st.sampled_from(
@@ -148,9 +148,9 @@ TEXTS = st.one_of(
 def test_a_text_is_reachable_when_a_path_holds_it_as_a_segment(text: str) -> None:
     path = f"/c/{quote(text, safe='')}"
     try:
-        segments = canonical(path).split("/")
+        segments = canonical_path(path).split("/")
     except BadRequest:
         assert unreachable(text)
         return
     assert bool(unreachable(text)) == (text == "")
-    assert len(segments) == 3 and decode(segments[2]) == text
+    assert len(segments) == 3 and decode_segment(segments[2]) == text
