@@ -28,7 +28,7 @@ from gateway.core.http.head import Head
 from gateway.core.http.request_reader import Request
 from gateway.core.methods import KNOWN
 from gateway.core.model import Identity
-from gateway.core.policy import access, tenancy
+from gateway.core.policy import access
 from gateway.core.policy.client_address import client_key
 from gateway.edge.client import body
 from gateway.edge.client.body import RequestStream
@@ -277,7 +277,7 @@ class Life:
         named = call.head.tenants
         if "tenant" in call.params:
             named = [*named, call.params["tenant"]]
-        call.tenant = tenancy.resolve(identity, call.snapshot.tenants, named)
+        call.tenant = access.resolve_tenant(identity, call.snapshot.tenants, named)
         access.require(route, call.method, identity)
         self._policies.limit(call)
         body.check(call)

@@ -13,7 +13,7 @@ from gateway.core.errors import BadRequest, Forbidden, GatewayError, MethodNotAl
 from gateway.core.http.request_target import host_of
 from gateway.core.jwt.verify import bearer
 from gateway.core.model import Identity, Tenant
-from gateway.core.policy import access, tenancy
+from gateway.core.policy import access
 from gateway.core.process import listeners
 from gateway.edge.response import reply
 from gateway.edge.response.head import REQUEST_ID
@@ -73,7 +73,7 @@ def _check_token(
 ) -> None:
     """As on the public listener: one token, of a tenant that is served, with the scope."""
     identity = verify(bearer(request.headers.getall(hdrs.AUTHORIZATION, ())))
-    tenancy.resolve(identity, tenants, request.headers.getall("X-Tenant", ()))
+    access.resolve_tenant(identity, tenants, request.headers.getall("X-Tenant", ()))
     if access.ADMIN_SCOPE not in identity.scopes:
         raise access.lacks([access.ADMIN_SCOPE])
 

@@ -1,19 +1,36 @@
-"""Scopes: may this identity do this on this route?
+"""Which tenant a call is for, and whether its identity may do this on this route.
 
-Where documents are the target, a scope counts for every collection, or with a collection's name behind it
-(`documents:read:orders`) for that one: the target knows which, and asks.
+The token says which tenant; anything else may only agree. Where documents are the target, a scope counts for
+every collection, or with a collection's name behind it (`documents:read:orders`) for that one: the target
+knows which, and asks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from gateway.core.errors import Forbidden, Unauthenticated
 from gateway.core.jwt.claims import claim_texts
-from gateway.core.model import CallerRule, Identity
+from gateway.core.model import CallerRule, Identity, Tenant
 
 ADMIN_SCOPE = "gateway:admin"  # what a token needs at the admin listener
+
+
+def resolve_tenant(identity: Identity, tenants: Mapping[str, Tenant], named: Iterable[str]) -> Tenant:
+    """The tenant of the token. `named`: tenants named elsewhere (X-Tenant, a path parameter).
+
+    Raises Forbidden when one of them disagrees, and when the tenant is unknown or disabled (the same
+    answer for both: which tenants exist is nobody's business).
+    """
+    mine = identity.tenant.value
+    for other in named:
+        if other != mine:
+            raise Forbidden("The request names another tenant than the token does.")
+    tenant = tenants.get(mine)
+    if tenant is None or tenant.disabled:
+        raise Forbidden("The token's tenant is not served here.")
+    return tenant
 
 
 class ScopeRule(Protocol):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.core.errors import Forbidden
 from gateway.core.model import Backend, Identity, Route, Tenant, TenantId
-from gateway.core.policy import access, tenancy
+from gateway.core.policy import access
 from gateway.core.policy.limits import Rate, take
 
 ACME = TenantId("acme")
@@ -25,21 +25,21 @@ def who(tenant: str = "acme", *scopes: str) -> Identity:
 
 
 def test_the_token_says_which_tenant() -> None:
-    assert tenancy.resolve(who(), TENANTS, []) is TENANTS["acme"]
-    assert tenancy.resolve(who(), TENANTS, ["acme", "acme"]) is TENANTS["acme"]
+    assert access.resolve_tenant(who(), TENANTS, []) is TENANTS["acme"]
+    assert access.resolve_tenant(who(), TENANTS, ["acme", "acme"]) is TENANTS["acme"]
 
 
 @pytest.mark.parametrize("named", [["globex"], ["acme", "globex"], [""], ["ACME"], ["acme "], ["acme,acme"]])
 def test_a_tenant_named_elsewhere_must_agree(named: list[str]) -> None:
     with pytest.raises(Forbidden, match="another tenant"):
-        tenancy.resolve(who(), TENANTS, named)
+        access.resolve_tenant(who(), TENANTS, named)
 
 
 def test_an_unknown_and_a_disabled_tenant_get_the_same_answer() -> None:
     answers = set()
     for name in ("off", "nobody"):
         with pytest.raises(Forbidden) as caught:
-            tenancy.resolve(who(name), TENANTS, [])
+            access.resolve_tenant(who(name), TENANTS, [])
         answers.add((caught.value.detail, tuple(caught.value.headers)))
     assert len(answers) == 1
 
