@@ -14,9 +14,9 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.core.errors import GatewayError
 from gateway.core.http.head import Head
-from gateway.core.http.headers import is_trusted
 from gateway.core.model import CorsRule, Identity, Route, Tenant
 from gateway.core.policy.budget import Held
+from gateway.core.policy.forwarding import is_trusted
 from gateway.core.policy.limits import Fields
 from gateway.core.routing import snapshot as compiled
 from gateway.runtime.loop_slices import LoopSlice

@@ -29,7 +29,7 @@ from gateway.core.http.request_reader import Request
 from gateway.core.methods import KNOWN
 from gateway.core.model import Identity
 from gateway.core.policy import access
-from gateway.core.policy.client_address import client_key
+from gateway.core.policy.forwarding import client_key
 from gateway.edge.client import body
 from gateway.edge.client.body import RequestStream
 from gateway.edge.client.connection import ClientConnection

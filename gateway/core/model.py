@@ -283,7 +283,7 @@ class Route(Generic[T, A]):
 @dataclass(frozen=True, slots=True)
 class TrustedProxies:
     """Peers with forwarding headers that count. Empty: no peer's do. known: results for addresses seen
-    before, as a proxy comes again with every request; see headers.is_trusted."""
+    before, as a proxy comes again with every request; see forwarding.is_trusted."""
 
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
     unix: bool = False

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from gateway.call import Call
 from gateway.core.errors import ClientLimit, GatewayError, TenantLimit
-from gateway.core.policy.client_address import client_key
+from gateway.core.policy.forwarding import client_key
 from gateway.core.policy.limits import LimitStatus, Rate, fields, limit_status, take, with_jitter
 from gateway.edge.response.cors import is_preflight
 from gateway.limits.quotas import DAY, Quotas

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from gateway.call import Call
-from gateway.core.http.headers import is_trusted
 from gateway.core.http.hops import Via, counted_down, hops_left
 from gateway.core.policy import forwarding
 
@@ -69,7 +68,7 @@ class Requests:
 
     def _forwarding(self, call: Call, host: str, prefix: str) -> bytes:
         """The X-Forwarded lines; the same for all calls of a client, so they are remembered."""
-        trusted = is_trusted(call.peer, call.snapshot.trusted)
+        trusted = forwarding.is_trusted(call.peer, call.snapshot.trusted)
         key = (call.peer, host, prefix)
         known = self._origins.get(key) if not trusted else None
         if known is not None:

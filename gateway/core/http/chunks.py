@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from gateway.core.errors import BackendMalformed, GatewayError
-from gateway.core.http.lines import line_pattern
+from gateway.core.http.headers import line_pattern
 
 _size = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?").fullmatch
 _MAX_LINE = 4096

@@ -6,8 +6,7 @@ import re
 from typing import NamedTuple
 
 from gateway.core.errors import BadRequest, ExpectationFailed, HeadersTooLarge
-from gateway.core.http.headers import HOP_BY_HOP, is_ours
-from gateway.core.http.lines import MAX_LENGTH, LineCache, is_long_line, line_pattern
+from gateway.core.http.headers import HOP_BY_HOP, MAX_LENGTH, LineCache, is_long_line, is_ours, line_pattern
 from gateway.core.http.request_target import without_empty_port
 
 _length = re.compile(r"[0-9]{1,20}", re.ASCII).fullmatch

@@ -1,15 +1,33 @@
-"""Header rules: what a hop may not pass on, and what a client may not say.
+"""Header lines: read once, remembered. Peers send the same few lines again and again, so each distinct line
+is validated and classified the first time (RFC 9110 section 5.5, RFC 9112 section 5) and looked up after.
+What a line means depends on its bytes alone, so no peer changes how another's line is read.
 
-Values are latin-1/UTF-8 text as aiohttp gives it (surrogateescape). Names are compared in lower case.
+Strict: a name is a token, nothing stands before its colon, a value holds no control character but tab; bare
+CR, bare LF, NUL and folded lines are refused. Lines that may hold secrets are never remembered.
+
+And the rules for them: what a hop may not pass on, and what a client may not say. Names are compared in lower
+case.
 """
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+import re
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
-from gateway.core.model import TrustedProxies
+K = TypeVar("K")
 
-Pairs = list[tuple[str, str]]
+MAX_REMEMBERED = 4096  # lines
+MAX_LENGTH = 256  # bytes of a line that is worth remembering
+# Possessive: the white space and the value share characters, and 64 KiB of spaces before a NUL would be tried
+# in every way to divide them (15 s, measured).
+line_pattern = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++):[ \t]*+([\t\x20-\x7e\x80-\xff]*+)").fullmatch
+_name = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++:").match
+_NO_VALUE = bytes(byte for byte in range(128) if (byte < 0x20 and byte != 0x09) or byte == 0x7F)
+# By name (lower case), wherever a credential may stand: X-Api-Key, X-CSRF-Token; a Location may hold a code.
+_secret = re.compile(
+    rb"auth|cookie|token|secret|passw|session|signature|[cx]srf|jwt|key|location|referer"
+).search
 
 # RFC 9110 section 7.6.1, and what older peers still send.
 HOP_BY_HOP = frozenset(
@@ -52,39 +70,37 @@ OURS = frozenset(
     }
 )
 
-_MAPPED = 96  # bits before an IPv4 address in an IPv6 one (RFC 4291 section 2.5.5.2)
-_MAX_KNOWN = 4096  # addresses of which it is remembered whether they are trusted
+
+def is_long_line(line: bytes) -> bool:
+    """Whether `line_pattern` would match, for a long line: three times as fast as that (16 KiB: 16 µs)."""
+    return _name(line) is not None and len(line.translate(None, _NO_VALUE)) == len(line)
+
+
+class LineCache(Generic[K]):
+    """A bounded memory of `classify(name, value, line)` by line. classify gets the name in lower case and the
+    value without surrounding white space; it may raise ValueError."""
+
+    __slots__ = ("_classify", "_known", "get")
+
+    def __init__(self, classify: Callable[[bytes, bytes, bytes], K]) -> None:
+        self._classify = classify
+        self._known: dict[bytes, K] = {}
+        self.get = self._known.get
+
+    def learn(self, line: bytes) -> K:
+        """Classify a line that `get` does not know. Raises ValueError when it is not a header line."""
+        found = line_pattern(line)
+        if found is None:
+            raise ValueError("it is not a header line")
+        name = found[1].lower()
+        kind = self._classify(name, found[2].rstrip(b" \t"), line)
+        if len(line) <= MAX_LENGTH and _secret(name) is None:
+            if len(self._known) >= MAX_REMEMBERED:
+                self._known.clear()
+            self._known[line] = kind
+        return kind
 
 
 def is_ours(name: str) -> bool:
     """Whether a header is the gateway's to set, so that a client's is dropped. name: in lower case."""
     return name in OURS or name.startswith("x-forwarded-")
-
-
-def network(text: str) -> IPv4Network | IPv6Network:
-    """A network as `is_trusted` compares it: one of IPv4 addresses written as IPv6 ones
-    (::ffff:10.0.0.0/104) is that of the IPv4 addresses, for so the system tells peers. Raises ValueError."""
-    parsed = ip_network(text)
-    if isinstance(parsed, IPv6Network) and parsed.prefixlen >= _MAPPED:
-        first = parsed.network_address.ipv4_mapped
-        if first is not None:
-            return IPv4Network((first, parsed.prefixlen - _MAPPED))
-    return parsed
-
-
-def is_trusted(peer: str, trusted: TrustedProxies) -> bool:
-    """Whether a peer's forwarding headers count. An empty peer is a unix socket."""
-    if not peer:
-        return trusted.unix
-    if not trusted.networks:
-        return False
-    known = trusted.known.get(peer)
-    if known is None:
-        address = ip_address(peer.partition("%")[0])
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped  # an IPv4 peer of a dual-stack listener
-        known = any(address in network for network in trusted.networks)
-        if len(trusted.known) >= _MAX_KNOWN:
-            trusted.known.clear()
-        trusted.known[peer] = known
-    return known

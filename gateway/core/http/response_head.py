@@ -6,8 +6,7 @@ import re
 from typing import NamedTuple
 
 from gateway.core.errors import BackendMalformed
-from gateway.core.http.headers import HOP_BY_HOP
-from gateway.core.http.lines import LineCache
+from gateway.core.http.headers import HOP_BY_HOP, LineCache
 
 MAX_HEAD = 64 * 1024  # bytes
 MAX_HEADERS = 128

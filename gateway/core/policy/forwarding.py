@@ -12,14 +12,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-from gateway.core.http.headers import Pairs, is_trusted
 from gateway.core.http.request_target import authority, without_empty_port
 from gateway.core.model import TrustedProxies
 
 # The X-Forwarded-* of a request that count: by lower-case name, in the order that they came.
 Said = Sequence[tuple[str, str]]
+Pairs = list[tuple[str, str]]
 
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 _PORTS = {"http": 80, "https": 443}
@@ -31,6 +31,39 @@ _prefix = re.compile(
     r"(?:/(?!\.{1,2}(?:/|$))(?:[A-Za-z0-9._~!$&'()*+;=:@-]|%(?!00|0[ADad]|2[EFef]|5[Cc])[0-9A-Fa-f]{2})+)+",
     re.ASCII,
 ).fullmatch
+
+_MAPPED = 96  # bits before an IPv4 address in an IPv6 one (RFC 4291 section 2.5.5.2)
+_MAX_KNOWN = 4096  # addresses of which it is remembered whether they are trusted
+_SITE = 64  # bits: an IPv6 client has a network of them to choose its address from
+
+
+def network(text: str) -> IPv4Network | IPv6Network:
+    """A network as `is_trusted` compares it: one of IPv4 addresses written as IPv6 ones
+    (::ffff:10.0.0.0/104) is that of the IPv4 addresses, for so the system tells peers. Raises ValueError."""
+    parsed = ip_network(text)
+    if isinstance(parsed, IPv6Network) and parsed.prefixlen >= _MAPPED:
+        first = parsed.network_address.ipv4_mapped
+        if first is not None:
+            return IPv4Network((first, parsed.prefixlen - _MAPPED))
+    return parsed
+
+
+def is_trusted(peer: str, trusted: TrustedProxies) -> bool:
+    """Whether a peer's forwarding headers count. An empty peer is a unix socket."""
+    if not peer:
+        return trusted.unix
+    if not trusted.networks:
+        return False
+    known = trusted.known.get(peer)
+    if known is None:
+        address = ip_address(peer.partition("%")[0])
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped  # an IPv4 peer of a dual-stack listener
+        known = any(address in network for network in trusted.networks)
+        if len(trusted.known) >= _MAX_KNOWN:
+            trusted.known.clear()
+        trusted.known[peer] = known
+    return known
 
 
 def chain(peer: str, said: Said, trusted: TrustedProxies) -> list[str]:
@@ -54,6 +87,20 @@ def chain(peer: str, said: Said, trusted: TrustedProxies) -> list[str]:
         found.append(before)
     found.reverse()
     return found
+
+
+def client_key(peer: str, forwarded: Said, trusted: TrustedProxies) -> str:
+    """The client's address as a limit counts it: IPv4 whole, IPv6 by its /64; see `chain`.
+
+    peer: "" for a unix socket. forwarded: the request's X-Forwarded-* by lower-case name.
+    """
+    address = chain(peer, forwarded, trusted)[0]
+    if not address:
+        return "unix"
+    parsed = ip_address(address)
+    if not isinstance(parsed, IPv6Address):
+        return address
+    return f"{IPv6Address(int(parsed) >> _SITE << _SITE)}/{_SITE}"
 
 
 def pairs(peer: str, said: Said, trusted: TrustedProxies, *, scheme: str, host: str, prefix: str) -> Pairs:

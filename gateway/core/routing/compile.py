@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from gateway.core import front_page
 from gateway.core.front_page import FrontPage
-from gateway.core.http import headers
 from gateway.core.model import Backend, Route, Tenant, TenantId, TrustedProxies
+from gateway.core.policy import forwarding
 from gateway.core.policy.budget import LEAST
 from gateway.core.routing import table
 from gateway.core.routing.compile_backends import backend_problems, compile_backend, shared_addresses
@@ -155,5 +155,5 @@ def _front(
 
 def _trusted(networks: list[str]) -> TrustedProxies:
     return TrustedProxies(
-        tuple(headers.network(text) for text in networks if text != "unix"), unix="unix" in networks
+        tuple(forwarding.network(text) for text in networks if text != "unix"), unix="unix" in networks
     )

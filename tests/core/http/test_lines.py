@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from gateway.core.http.lines import MAX_LENGTH, MAX_REMEMBERED, LineCache, is_long_line, line_pattern
+from gateway.core.http.headers import MAX_LENGTH, MAX_REMEMBERED, LineCache, is_long_line, line_pattern
 
 
 def memory() -> LineCache[tuple[bytes, bytes, bytes]]:

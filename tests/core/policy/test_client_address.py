@@ -7,7 +7,7 @@ from ipaddress import ip_network
 import pytest
 
 from gateway.core.model import TrustedProxies
-from gateway.core.policy.client_address import client_key
+from gateway.core.policy.forwarding import client_key
 
 PROXIES = TrustedProxies((ip_network("10.0.0.0/8"), ip_network("fd00::/8")))
 

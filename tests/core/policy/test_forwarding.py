@@ -8,6 +8,7 @@ import pytest
 
 from gateway.core.model import TrustedProxies
 from gateway.core.policy import forwarding
+from gateway.core.routing.compile import compile_data
 
 PROXIES = TrustedProxies((ip_network("10.0.0.0/8"), ip_network("fd00::/8")), unix=True)
 FORGED = [
@@ -170,3 +171,36 @@ def test_the_first_of_the_chain_is_the_client_and_never_its_own_word(
 ) -> None:
     said = [("x-forwarded-for", chain) for chain in chains]
     assert told(*said, peer=peer)["For"] == expected
+
+
+@pytest.mark.parametrize(
+    ("peer", "trusted"),
+    [("10.1.2.3", True), ("11.0.0.1", False), ("fd00::1", True), ("fd00::1%eth0", True), ("fe80::1", False),
+     ("::ffff:10.1.2.3", True), ("::ffff:11.0.0.1", False), ("", True)],
+)  # fmt: skip
+def test_forwarding_headers_count_from_trusted_peers_alone(peer: str, trusted: bool) -> None:
+    assert forwarding.is_trusted(peer, PROXIES) is trusted
+    assert forwarding.is_trusted(peer, TrustedProxies()) is False
+
+
+@pytest.mark.parametrize(
+    ("written", "peer", "trusted"),
+    [("::ffff:127.0.0.0/104", "127.0.0.1", True), ("::ffff:127.0.0.0/104", "::ffff:127.9.9.9", True),
+     ("::ffff:7f00:0/104", "127.0.0.1", True), ("::ffff:127.0.0.0/104", "128.0.0.1", False),
+     ("::ffff:10.1.2.3", "10.1.2.3", True), ("::ffff:10.1.2.3", "10.1.2.4", False),
+     ("::ffff:0:0/96", "203.0.113.9", True), ("::ffff:0:0/96", "fd00::1", False),
+     ("10.0.0.0/8", "::ffff:10.0.0.1", True), ("::1", "::1", True), ("::1", "0.0.0.1", False)],
+)  # fmt: skip
+def test_a_network_counts_however_it_is_written(written: str, peer: str, trusted: bool) -> None:
+    made = compile_data({"version": 1, "trusted_proxies": [written]}, lambda backend: None, "/sockets")
+    assert forwarding.is_trusted(peer, made.trusted) is trusted
+
+
+def test_what_is_known_of_addresses_is_bounded_and_stays_right() -> None:
+    trusted = TrustedProxies((ip_network("10.0.0.0/8"),))
+    for number in range(10_000):
+        address = f"{10 + number % 2}.{number >> 8}.{number & 255}.1"
+        assert forwarding.is_trusted(address, trusted) is (number % 2 == 0)
+        assert forwarding.is_trusted("10.9.9.9", trusted)
+    assert len(trusted.known) <= 4096
+    assert trusted == TrustedProxies((ip_network("10.0.0.0/8"),))
