@@ -8,9 +8,9 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
@@ -124,7 +124,12 @@ class Keys:
 
 
 def load_keys(path: Path, rule: TokenRule) -> KeySet:
-    """The keys of a JWK set file. Raises KeysUnusable."""
+    """The keys of a JWK set file that verify tokens. Raises KeysUnusable."""
+    return read_keys(path, rule.algorithms)
+
+
+def read_keys(path: Path, algorithms: Sequence[str]) -> KeySet:
+    """The keys of a JWK set file. Raises KeysUnusable. Blocks."""
     try:
         text = read_text(path, _MAX_BYTES)
         mode = path.stat().st_mode & 0o777
@@ -133,7 +138,7 @@ def load_keys(path: Path, rule: TokenRule) -> KeySet:
     except OSError as error:
         raise KeysUnusable(f"{path}: it cannot be read: {error.strerror}") from None
     try:
-        keys = parse_keys(text, rule.algorithms)
+        keys = parse_keys(text, algorithms)
     except KeySetError as error:
         raise KeysUnusable(f"{path}: {error}") from None
     if mode & 0o077 and keys.private:
@@ -180,10 +185,19 @@ def ensure_signing_key(path: Path) -> bool:
     if path.exists():
         return False
     durable.make_folder(path.parent)
+    return durable.create(path, key_set_text([new_signing_key()]))
+
+
+def new_signing_key() -> dict[str, Any]:
+    """A new Ed25519 key, private half and all, as a JWK. Its kid begins with the day."""
     jwk = json.loads(OKPAlgorithm.to_jwk(Ed25519PrivateKey.generate()))
     kid = f"{time.strftime('%Y-%m-%d')}-{secrets.token_hex(4)}"
-    text = json.dumps({"keys": [{"kid": kid, "alg": "EdDSA", "use": "sig", **jwk}]}, indent=2) + "\n"
-    return durable.create(path, text.encode())
+    return {"kid": kid, "alg": "EdDSA", "use": "sig", **jwk}
+
+
+def key_set_text(entries: Sequence[Mapping[str, Any]]) -> bytes:
+    """A JWK set as it is written to a file."""
+    return (json.dumps({"keys": entries}, indent=2) + "\n").encode()
 
 
 def ensure_secret(path: Path) -> bytes:

@@ -1,0 +1,132 @@
+"""Keys that the gateway signs with: a JWK set in a file of its own, in which they follow each other.
+
+A key is published before it signs, and for as long as what it signed may be shown: so that whoever keeps a
+copy of the set has the new key in time, and a rotation refuses nobody. Two members of ours say when (seconds
+since the epoch): `gw_use_after`, before which a key does not sign, and `gw_retire_after`, from which on it is
+neither used nor published. Others ignore them (RFC 7517 section 4).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gateway.auth.keys import (
+    KeysUnusable,
+    ensure_signing_key,
+    key_set_text,
+    new_signing_key,
+    read_keys,
+)
+from gateway.core.jwt.keys import ALGORITHMS, Key, KeySet
+from gateway.runtime import durable, threads
+from gateway.runtime.files import FileUnusable, read_text
+from gateway.runtime.watch import FileStamp, file_stamp
+
+L = logging.getLogger(__name__)
+USE_AFTER = "gw_use_after"
+RETIRE_AFTER = "gw_retire_after"
+_MAX_BYTES = 1024 * 1024
+# What everybody may see of a key, by its type (RFC 7518 section 6, RFC 8037). A secret has no such half.
+_PUBLIC = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x")}
+
+
+class SigningKeys:
+    """The signing keys of one file. algorithms: that they may sign with."""
+
+    def __init__(self, path: Path, algorithms: Sequence[str] = ALGORITHMS) -> None:
+        self.path = path
+        self._algorithms = algorithms
+        self._keys: KeySet | None = None
+        self._seen: FileStamp | None = None
+
+    def ensure(self) -> None:
+        """Make the file with one new Ed25519 key where there is none, and read it. Raises KeysUnusable.
+        Blocks."""
+        ensure_signing_key(self.path)
+        self.load()
+
+    def load(self) -> None:
+        """Read the file. Raises KeysUnusable; then the keys stay as they were. Blocks."""
+        self._seen, self._keys = self._read()
+
+    def _read(self) -> tuple[FileStamp | None, KeySet]:
+        seen = file_stamp(self.path)
+        return seen, read_keys(self.path, self._algorithms)
+
+    async def reload_if_changed(self) -> bool:
+        """Read the file again when it changed; a bad one is logged once and the last good keys stay. Gives
+        whether there are new keys."""
+        stamp = await threads.run(threads.KEYS, file_stamp, self.path)
+        if stamp == self._seen:
+            return False
+        try:
+            self._seen, self._keys = await threads.run(threads.KEYS, self._read)
+        except KeysUnusable as error:
+            self._seen = stamp
+            L.error("The last good signing keys stay in use: %s", error)
+            return False
+        L.info("The signing keys in %s were loaded again", self.path)
+        return True
+
+    def current(self, now: float) -> Key:
+        """The key to sign with: of those that may, the one that began last; of several, the first in the
+        file. Raises KeysUnusable."""
+        usable = [key for key in self._live(now) if key.can_sign and _moment(key, USE_AFTER) <= now]
+        if not usable:
+            raise KeysUnusable(
+                f"{self.path}: none of its keys can sign now; add one with `gw_use_after` past"
+            )
+        return max(usable, key=lambda key: _moment(key, USE_AFTER))
+
+    def public(self, now: float) -> list[dict[str, Any]]:
+        """The public halves as JWKs, also of keys that do not sign yet; no retired ones, and no secrets."""
+        return [
+            {
+                "kty": key.jwk["kty"],
+                **({} if key.kid is None else {"kid": key.kid}),
+                "use": "sig",
+                "alg": key.algorithms[0],
+                **{name: key.jwk[name] for name in _PUBLIC[key.jwk["kty"]]},
+            }
+            for key in self._live(now)
+            if key.can_sign and key.jwk["kty"] in _PUBLIC
+        ]
+
+    def rotate(self, now: float, overlap: float) -> str:
+        """Add a new Ed25519 key, and give its kid. It is published at once and signs in `overlap` seconds;
+        the others stay published for as long again. So `overlap` is to be the longest that a token lives, or
+        that others keep the set. Removes what had retired before. Raises KeysUnusable, OSError. Blocks."""
+        self.load()  # whatever cannot be used is not written again
+        try:
+            document = json.loads(read_text(self.path, _MAX_BYTES))
+        except FileUnusable as error:
+            raise KeysUnusable(str(error)) from None
+        kept = [entry for entry in document["keys"] if not _is_over(entry, now)]
+        for entry in kept:
+            if isinstance(entry, dict) and "d" in entry:  # a secret, or a public half, is somebody else's too
+                entry.setdefault(RETIRE_AFTER, int(now + 2 * overlap))
+        new = {**new_signing_key(), USE_AFTER: int(now + overlap)}
+        with durable.replacing(self.path) as file:
+            file.write(key_set_text([*kept, new]))
+        self.load()
+        return str(new["kid"])
+
+    def _live(self, now: float) -> list[Key]:
+        if self._keys is None:
+            self.load()
+        return [key for key in self._keys or () if _moment(key, RETIRE_AFTER, float("inf")) > now]
+
+
+def _moment(key: Key, member: str, default: float = 0.0) -> float:
+    """A time that a key names; `default` where it names none."""
+    found = key.jwk.get(member, default)
+    return found if isinstance(found, float) else default
+
+
+def _is_over(entry: Any, now: float) -> bool:
+    retires = entry.get(RETIRE_AFTER) if isinstance(entry, dict) else None
+    return isinstance(retires, int | float) and retires <= now
