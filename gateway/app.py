@@ -11,13 +11,13 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from time import monotonic, perf_counter, time
+from time import monotonic, time
 from typing import Any, NamedTuple
 
 from gateway.admission.admission import Admission
 from gateway.auth.chain import AuthenticationChain
 from gateway.auth.keys import CURSOR_KEY, Keys, ensure_secret, ensure_signing_key
-from gateway.call import Call, Snapshot, Target
+from gateway.call import Snapshot, Target
 from gateway.config import own_addresses
 from gateway.config.live import LiveConfig, Refusal
 from gateway.core.errors import Draining
@@ -70,7 +70,6 @@ _BACKENDS_END = 14.0  # and the backends: they have 8 s themselves
 _LAST_LINES = 0.3  # seconds that the access log may take when the process ends at once
 _REOPENING = 5.0  # seconds that are waited for it
 _KEYS_POLL = 1.0  # seconds between two checks of the key file
-_BACKEND_CODES = ("backend_", "store_unavailable")
 
 
 class _DrainStep(NamedTuple):
@@ -90,8 +89,7 @@ class Gateway:
     of rate limits and circuits, wall: the clock of the daily quotas (since the epoch); both in seconds.
     """
 
-    ready = draining = False
-    _drain: Drain | None = None
+    ready = False
 
     def __init__(
         self,
@@ -153,6 +151,11 @@ class Gateway:
         self.supervisor = Supervisor([])
         self._instrument()
 
+    @property
+    def draining(self) -> bool:
+        """Whether the gateway is about to end."""
+        return self.life.draining
+
     def _named(self, setting: str, path: str) -> AbstractContextManager[None]:
         return named_by(setting, self.config.path, path)
 
@@ -160,13 +163,13 @@ class Gateway:
         """What the life of a request asks of them."""
         chain = self.authentication
         return Policies(
-            snapshot=lambda: self.live.current,
+            live=self.live,
             known=chain.known,
             peek=chain.peek,
             limit=self.limits.take,
             limit_client=self.limits.take_client,
-            observe=self._observe,
-            draining=lambda: self.draining,
+            count=self.metrics.call_ended,
+            log=self.access_log.write,
             check_via=self.via.check,
         )
 
@@ -233,7 +236,7 @@ class Gateway:
 
     async def drain(self) -> None:
         """Refuse readiness, finish what is in flight, stop the backends, close the store."""
-        self.draining = True
+        self.life.drain_begins()
         self.metrics.drain_begins()
         steps = (
             _DrainStep(self._end_clients),
@@ -263,8 +266,9 @@ class Gateway:
             L.info(text, config.pre_stop)
             await asyncio.sleep(config.pre_stop)
         self.ready = False
-        self._drain = Drain(self.life.inside, self._end_streams, time=config.drain, grace=config.stream_grace)
-        await self.listener.drain(self._drain.step)
+        calls = self.life.inside, self.life.drained
+        drain = Drain(*calls, self._end_streams, time=config.drain, grace=config.stream_grace)
+        await self.listener.drain(drain.step)
 
     async def _end_tasks(self) -> None:
         for task in self._tasks:
@@ -350,20 +354,6 @@ class Gateway:
 
     def _refused(self, refusal: Refusal) -> None:
         self.metrics.config_reload("refused")
-
-    def _observe(self, call: Call) -> None:
-        if self._drain is not None and call in self._drain.ended:
-            call.code = Draining.code
-        route = call.route
-        name = route.name if route is not None else ""
-        tenant = call.tenant.id.value if call.tenant is not None else ""
-        if call.status == 101:
-            self.metrics.websocket_ended(name, tenant)
-        else:
-            self.metrics.observe(name, call.status, tenant, perf_counter() - call.started)
-        if call.code and route is not None and call.code.startswith(_BACKEND_CODES):
-            self.metrics.backend_error(route.target_name, call.code)
-        self.access_log.write(call)
 
     def _child_event(self, name: str, event: str) -> None:
         if event == "healthy":

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 from aiohttp import web
 
@@ -39,23 +40,30 @@ from gateway.runtime.periodic import Boundary
 L = logging.getLogger(__name__)
 
 
+class Live(Protocol):
+    """What has the live snapshot (config/live.py): another one after each change of the config."""
+
+    @property
+    def current(self) -> Snapshot: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Policies:
     """What a life asks of the other rooms, as plain functions.
 
-    snapshot: the live one. known, peek: whose credential a head holds, where no route was found to ask (see
-    `auth.chain.AuthenticationChain`). limit: count a call of a tenant (TenantLimit). limit_client: count one
-    of a client that is not known, by its address (ClientLimit). observe: a call that has ended. draining:
-    whether connections should end. check_via: a request's Via (LoopDetected).
+    live: has the live snapshot. known, peek: whose credential a head holds, where no route was found to ask
+    (see `auth.chain.AuthenticationChain`). limit: count a call of a tenant (TenantLimit). limit_client: count
+    one of a client that is not known, by its address (ClientLimit). count, log: a call that has ended.
+    check_via: a request's Via (LoopDetected).
     """
 
-    snapshot: Callable[[], Snapshot]
+    live: Live
     known: Callable[[Head], Identity | None]
     peek: Callable[[Head], Identity | None]
     limit: Callable[[Call], None]
     limit_client: Callable[[Call], None]
-    observe: Callable[[Call], None]
-    draining: Callable[[], bool]
+    count: Callable[[Call], None]
+    log: Callable[[Call], None]
     check_via: Callable[[Sequence[str]], None]
 
 
@@ -93,12 +101,15 @@ class Life:
     """Serves each request of the public listener: without a task where nothing has to be waited for, else in
     one. Both begin in `begin`, within the same error boundary.
 
-    inside: the calls that have begun and not ended.
+    inside: the calls that have begun and not ended. drained: those that the drain ended, which is what is
+    logged of them. draining: the gateway is about to end, and connections should.
     """
 
     def __init__(self, policies: Policies) -> None:
         self._policies = policies
         self.inside: set[Call] = set()
+        self.drained: set[Call] = set()
+        self.draining = False
         self._observing = Boundary("counting and logging a call")
 
     def serve(
@@ -126,6 +137,14 @@ class Life:
         call.on_end = None
         client.run(self._serve(call, client))
 
+    def drain_begins(self) -> None:
+        """Sets `draining`."""
+        self.draining = True
+
+    def is_draining(self) -> bool:
+        """See `Call.draining`."""
+        return self.draining
+
     def _ended(self, call: Call, delivery: Delivery) -> None:
         """A call without a task is over: its response has left, or an error is the response."""
         client = call.client
@@ -152,7 +171,7 @@ class Life:
         if request is not None:
             call = self._lost(request, peer)
         else:
-            call = Call("", "", Head(), peer, self._policies.snapshot())
+            call = Call("", "", Head(), peer, self._policies.live.current)
         call.status, call.code = error.status, error.code
         self._let_read(call, call.method)
         with suppress(ClientLimit):  # this one has its response already; the next one is refused
@@ -167,7 +186,7 @@ class Life:
         identity = self._policies.peek(request.head)
         if identity is not None:
             return f"tenant {identity.tenant.value}"
-        return client_key(peer, request.head.forwarded, self._policies.snapshot().trusted)
+        return client_key(peer, request.head.forwarded, self._policies.live.current.trusted)
 
     def gone(self, request: Request, peer: str) -> None:
         """A client left before its request had its turn: it is counted and logged as any that left."""
@@ -177,7 +196,7 @@ class Life:
 
     def _lost(self, request: Request, peer: str) -> Call:
         """A call that is not served, for what is counted and logged of it."""
-        snapshot = self._policies.snapshot()
+        snapshot = self._policies.live.current
         return Call(request.method, request.target, request.head, peer, snapshot, old=request.old)
 
     async def _respond(self, call: Call, client: ClientConnection) -> web.StreamResponse:
@@ -213,13 +232,13 @@ class Life:
             request.target,
             request.head,
             client.peer,
-            policies.snapshot(),
+            policies.live.current,
             content,
             client,
             body,
             request.old,
             request.keep_alive,
-            policies.draining,
+            self.is_draining,
         )
         self.inside.add(call)
         return call
@@ -227,8 +246,11 @@ class Life:
     def observe(self, call: Call) -> None:
         """The call has ended: it is counted and logged, once."""
         self.inside.discard(call)
+        if self.drained and call in self.drained:
+            call.code = Draining.code
         with self._observing:  # its client has its response, and may want the next one
-            self._policies.observe(call)
+            self._policies.count(call)
+            self._policies.log(call)
 
     def _abandoned(self, call: Call) -> web.StreamResponse:
         """What becomes of a call that was given up: its client left, or the time to drain is over."""

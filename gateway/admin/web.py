@@ -29,7 +29,6 @@ class View(Protocol):
 
     store: DocumentStore
     ready: bool
-    draining: bool
     config: ProcessConfig
     live: LiveConfig
     keys: Keys
@@ -37,6 +36,9 @@ class View(Protocol):
     metrics: Metrics
     supervisor: Supervisor
     admission: Admission
+
+    @property
+    def draining(self) -> bool: ...
 
 
 def install(app: web.Application, view: View) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs
@@ -188,15 +188,21 @@ def _written(method: str, target: str, given: CIMultiDictProxy[str]) -> bytes:
     return "".join(f"{line}\r\n" for line in [*lines, ""]).encode("utf-8", "surrogateescape")
 
 
+class _Only(NamedTuple):
+    """Has one snapshot for ever (see `life.Live`)."""
+
+    current: Snapshot
+
+
 def _policies(snapshot: Snapshot, chain: AuthenticationChain, via: Via | None) -> Policies:
     return Policies(
-        snapshot=lambda: snapshot,
+        live=_Only(snapshot),
         known=chain.known,
         peek=chain.peek,
         limit=lambda call: None,
         limit_client=lambda call: None,
-        observe=lambda call: None,
-        draining=lambda: False,
+        count=lambda call: None,
+        log=lambda call: None,
         check_via=via.check if via is not None else lambda values: None,
     )
 

@@ -110,7 +110,10 @@ class LiveConfig:
     on_applied(new, old) runs after each swap, on the loop; old is None the first time, and what it raises
     then ends the start. on_refused runs after each refusal. Later their exceptions are logged: a swap stays.
     now: a monotonic clock, in seconds. check_backends, authentication: as for `compile_text`.
+    current: the live snapshot, from `load_first` on. A request reads it once, and keeps it to its end.
     """
+
+    current: Snapshot
 
     def __init__(
         self,
@@ -128,7 +131,6 @@ class LiveConfig:
         self._on_applied = on_applied
         self._on_refused = on_refused
         self._now = now
-        self._current: Snapshot | None = None
         self._text = ""
         self._debouncer = ChangeDebouncer(None)
         self._read_digest = ""  # digest of the text read last, "" when it could not be read
@@ -137,12 +139,6 @@ class LiveConfig:
         self._retry_after = _RETRY
         self._lock = asyncio.Lock()
         self.refusal: Refusal | None = None
-
-    @property
-    def current(self) -> Snapshot:
-        """The live snapshot. A request reads it once, and keeps it to its end."""
-        assert self._current is not None, "load_first() comes first"
-        return self._current
 
     @property
     def text(self) -> str:
@@ -159,7 +155,7 @@ class LiveConfig:
             compiled = compile_text(text, *self._compile_with)
         except Problems as found:
             raise ConfigRefused(self.path, found.items) from None
-        self._on_applied(self._swap(compiled, text), None)
+        self._on_applied(self._swap(None, compiled, text), None)
 
     async def reload_when_quiet(self) -> bool:
         """As `reload`, once the file has not changed for QUIET seconds: a signal may come while it is being
@@ -204,7 +200,7 @@ class LiveConfig:
             self._failed(digest, found.items, transient=isinstance(found, source.TransientProblems))
             return False
         old = self.current
-        new = self._swap(compiled, text)
+        new = self._swap(old, compiled, text)
         with Boundary(f"what follows from revision {new.revision}"):
             self._on_applied(new, old)
         return True
@@ -287,10 +283,9 @@ class LiveConfig:
         document = await source.parse_apart(text)
         return await threads.run(threads.CONFIG, _compile_document, document, *self._compile_with)
 
-    def _swap(self, compiled: Snapshot, text: str) -> Snapshot:
-        old = self._current
+    def _swap(self, old: Snapshot | None, compiled: Snapshot, text: str) -> Snapshot:
         new = compiled.made_live(old.revision + 1 if old else 1, time.time(), digest_of(text))
-        self._current, self._text = new, text
+        self.current, self._text = new, text
         self.refusal = None
         L.info("Revision %d of %s is live: %d routes", new.revision, self.path, len(new.table.routes))
         return new

@@ -23,14 +23,15 @@ _CUTTING = 0.3  # seconds for the last error responses to be sent
 class Drain:
     """One drain.
 
-    calls: a live view of the calls under way. end_streams: asks WebSockets and change feeds to end. time,
-    grace: seconds. now: a monotonic clock, in seconds. report(text): tells what is waited for. ended: the
-    calls that did not end by themselves.
+    calls: a live view of the calls under way. ended: gets those that did not end by themselves. end_streams:
+    asks WebSockets and change feeds to end. time, grace: seconds. now: a monotonic clock, in seconds.
+    report(text): tells what is waited for.
     """
 
     def __init__(
         self,
         calls: Collection[Call],
+        ended: set[Call],
         end_streams: Callable[[], None],
         *,
         time: float,
@@ -39,6 +40,7 @@ class Drain:
         report: Callable[[str], None] = lambda text: L.info("%s", text),
     ) -> None:
         self._calls = calls
+        self._ended = ended
         self._end_streams = end_streams
         self._now = now
         self._report = report
@@ -49,7 +51,6 @@ class Drain:
         self._reported = ""
         self._report_at = self._began + _SETTLED
         self._streams_ended = self._cut = False
-        self.ended: set[Call] = set()
 
     def step(self, connections: int) -> bool:
         """End what is due and report what is waited for. To be called some times a second. Returns False when
@@ -72,7 +73,7 @@ class Drain:
             self._streams_ended = True
             self._end_streams()
         for call in streams:
-            self.ended.add(call)
+            self._ended.add(call)
             call.code = Draining.code
             writer = call.client.writer if call.client is not None else None
             if writer is not None:
@@ -83,7 +84,7 @@ class Drain:
         if left:
             L.warning("the time to drain is over: %s cut", _counted(len(left), "request is", "requests are"))
         for call in left:
-            self.ended.add(call)
+            self._ended.add(call)
             call.code = Draining.code
             client = call.client
             if client is None:

@@ -9,8 +9,10 @@ import platform
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib.metadata import version
+from time import perf_counter
 from typing import Literal
 
+from gateway.call import Call
 from gateway.core.openmetrics import (
     CONTENT_TYPE,
     END,
@@ -34,6 +36,7 @@ LATENCY_BOUNDS = (
 ROUTE_LIMIT = 1000
 TENANT_LIMIT = 1000
 NONE = "none"
+_BACKEND_CODES = ("backend_", "store_unavailable")
 
 
 class _RequestSeconds:
@@ -131,6 +134,18 @@ class Metrics:
     def drain_begins(self) -> None:
         """The gateway shuts down."""
         self.draining = True
+
+    def call_ended(self, call: Call) -> None:
+        """Count a request that ended, and what failed of it."""
+        route = call.route
+        name = route.name if route is not None else ""
+        tenant = call.tenant.id.value if call.tenant is not None else ""
+        if call.status == 101:
+            self.websocket_ended(name, tenant)
+        else:
+            self.observe(name, call.status, tenant, perf_counter() - call.started)
+        if call.code and route is not None and call.code.startswith(_BACKEND_CODES):
+            self.backend_error(route.target_name, call.code)
 
     def observe(self, route: str, status: int, tenant: str, seconds: float) -> None:
         """Count a request that ended. route and tenant: names, "" for none. status: 0 when none was sent."""

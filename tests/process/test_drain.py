@@ -37,10 +37,15 @@ class World:
     def __init__(self, time: float = 25.0, grace: float = 2.0) -> None:
         self.now = 100.0
         self.calls: set[Call] = set()
+        self.ended: set[Call] = set()
         self.said: list[str] = []
         self.streams_told = 0
         self.drain = Drain(
-            self.calls, self._tell, time=time, grace=grace, now=lambda: self.now, report=self.said.append
+            *(self.calls, self.ended, self._tell),
+            time=time,
+            grace=grace,
+            now=lambda: self.now,
+            report=self.said.append,
         )
 
     def _tell(self) -> None:
@@ -67,7 +72,7 @@ def test_streams_go_on_for_the_grace_and_are_then_told_and_then_cut() -> None:
     assert world.streams_told == 1
     world.at(2.0 + ENDING)
     assert stream.told[-1] == "cut"
-    assert world.drain.ended == world.calls
+    assert world.ended == world.calls
     assert {call.code for call in world.calls} == {"draining"}  # its status stays that of its response
 
 
@@ -80,10 +85,10 @@ def test_a_request_gets_all_of_the_time_and_then_an_error_if_nothing_of_its_answ
     )
     assert world.at(24.9)
     assert download.told == silent.told == queued.told == []
-    assert world.drain.ended == set()
+    assert world.ended == set()
     assert world.at(25.0)  # the errors have to leave
     assert (download.told, silent.told, queued.told) == (["cut"], ["BackendTimeout"], ["gone"])
-    assert world.drain.ended == world.calls
+    assert world.ended == world.calls
     assert not world.at(26.0)
     assert {call.code for call in world.calls} == {"draining"}
 

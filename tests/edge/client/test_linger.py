@@ -332,7 +332,7 @@ async def test_an_end_by_a_drain_comes_at_once(
     body = b"0\r\n\r\n" if b"chunked" in more else b""
     async with Backend(always(answer())) as backend:
         async with refusing(tmp_path, backend, monkeypatch) as (gateway, client):
-            gateway.draining = True
+            gateway.life.drain_begins()
             await client.send(GOOD.replace(b"good", path)[:-2] + more + b"\r\n" + body)
             assert (await client.one_answer()).closes
             await ended(gateway)
