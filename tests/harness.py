@@ -12,11 +12,11 @@ import yaml
 
 from gateway.app import Gateway
 from gateway.auth.keys import load_keys, signing_key
+from gateway.core.jwt.issuer import local_issuer
 from gateway.core.jwt.keys import sign
-from gateway.core.jwt.verify import TokenRule
 from gateway.core.process.settings import ProcessConfig
 
-RULE = TokenRule("gateway", "gateway")
+RULE = local_issuer("")
 
 
 def route(name: str, target: str, **more: Any) -> dict[str, Any]:

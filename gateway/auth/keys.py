@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
 
 from gateway.core.errors import Unauthenticated
+from gateway.core.jwt.issuer import Issuer
 from gateway.core.jwt.keys import Key, KeySet, KeySetError, parse_keys, sign
-from gateway.core.jwt.verify import TokenRule, verify
+from gateway.core.jwt.verify import verify
 from gateway.core.model import Identity
 from gateway.runtime import durable, threads
 from gateway.runtime.files import FileUnusable, read_file, read_text
@@ -43,12 +44,12 @@ class Keys:
     def __init__(
         self,
         path: Path,
-        rule: TokenRule,
+        issuer: Issuer,
         on_result: Callable[[Result], None] = lambda result: None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.path = path
-        self.rule = rule
+        self.issuer = issuer
         self._on_result = on_result
         self._now = now
         self._keys = KeySet(())
@@ -64,7 +65,7 @@ class Keys:
         """Blocks."""
         seen = file_stamp(self.path)
         try:
-            return seen, load_keys(self.path, self.rule)
+            return seen, load_keys(self.path, self.issuer)
         except KeysUnusable as error:
             return seen, error
 
@@ -96,7 +97,7 @@ class Keys:
         """The identity of a token that was verified before; verifies no signature. None for any other."""
         identity = self._cache.get(token)
         if identity is not None:
-            if identity.expires > self._now() - self.rule.leeway:
+            if identity.good_until > self._now():
                 self._on_result("cached")
                 return identity
             del self._cache[token]
@@ -112,7 +113,7 @@ class Keys:
         if identity is not None:
             return identity
         try:
-            identity = verify(token, self._keys, self.rule, self._now())
+            identity = verify(token, self._keys, self.issuer, self._now())
         except Unauthenticated:
             self._on_result("refused")
             raise
@@ -123,9 +124,9 @@ class Keys:
         return identity
 
 
-def load_keys(path: Path, rule: TokenRule) -> KeySet:
+def load_keys(path: Path, issuer: Issuer) -> KeySet:
     """The keys of a JWK set file that verify tokens. Raises KeysUnusable."""
-    return read_keys(path, rule.algorithms)
+    return read_keys(path, issuer.algorithms)
 
 
 def read_keys(path: Path, algorithms: Sequence[str]) -> KeySet:
@@ -155,17 +156,17 @@ def signing_key(keys: Iterable[Key], kid: str = "") -> Key:
 
 
 def issue(
-    path: Path, rule: TokenRule, tenant: str, scope: str, subject: str, ttl: float, kid: str = ""
+    path: Path, issuer: Issuer, tenant: str, scope: str, subject: str, ttl: float, kid: str = ""
 ) -> str:
     """A token signed with a key of the file, for `ttl` seconds.
 
     Raises KeysUnusable, and Unauthenticated when the gateway would refuse it (a bad tenant's name, ...).
     """
-    keys = load_keys(path, rule)
+    keys = load_keys(path, issuer)
     now = int(time.time())
     claims = {
-        "iss": rule.issuer,
-        "aud": rule.audience,
+        "iss": issuer.issuer,
+        "aud": issuer.audiences[0],
         "tenant": tenant,
         "sub": subject,
         "scope": scope,
@@ -173,7 +174,7 @@ def issue(
         "exp": now + int(ttl),
     }
     token = sign(claims, signing_key(keys, kid))
-    verify(token, keys, rule, now)
+    verify(token, keys, issuer, now)
     return token
 
 

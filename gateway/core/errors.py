@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 ROUNDING = 1e-6  # what sums and quotients of doubles may be off by: seconds, or a part of a request
 
@@ -89,13 +89,22 @@ class BadRequest(GatewayError):
 
 class Unauthenticated(GatewayError):
     """A bad token. error: RFC 6750's word for it (section 3.1): `invalid_request` where there are two,
-    empty where none came at all, for then the challenge only says that one is needed."""
+    empty where none came at all, for then the challenge only says that one is needed. reason: `unknown_key`
+    or `bad_signature` where newer keys of its issuer might verify it."""
 
     status, code, title = 401, "unauthenticated", "Authentication is required"
 
-    def __init__(self, detail: str = "", *, error: str = "invalid_token", close: bool = False) -> None:
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        error: str = "invalid_token",
+        reason: Literal["", "unknown_key", "bad_signature"] = "",
+        close: bool = False,
+    ) -> None:
         challenge = f'error="{error}"' if error else f'realm="{REALM}"'
         super().__init__(detail, headers={"WWW-Authenticate": f"Bearer {challenge}"}, close=close)
+        self.reason = reason
 
 
 class Forbidden(GatewayError):

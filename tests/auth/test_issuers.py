@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from gateway.app import Gateway
 from gateway.auth.keys import Keys, KeysUnusable, load_keys
 from gateway.core.errors import Unauthenticated
-from gateway.core.jwt.verify import TokenRule
+from gateway.core.jwt.issuer import local_issuer
 from tests import harness
 from tests.eventually import eventually_await
 from tests.fakes import Backend, RawClient, always, answer
@@ -104,7 +104,7 @@ async def test_a_rotation_is_seen_without_a_signal_and_a_restart_serves_what_was
 def test_a_key_for_encryption_never_verifies_a_token(tmp_path: Path) -> None:
     path = tmp_path / "keys.jwks"
     publish(path, keycloak())
-    keys = Keys(path, TokenRule("gateway", "gateway"))
+    keys = Keys(path, local_issuer(""))
     keys.load()
     kid = keycloak().document["keys"][0]["kid"]
     for made in (token(RSA[1], "RS256", kid), token(RSA[1], "RS256", None)):

@@ -27,10 +27,10 @@ from gateway.auth.keys import (
     signing_key,
 )
 from gateway.core.errors import Unauthenticated
+from gateway.core.jwt.issuer import local_issuer
 from gateway.core.jwt.keys import sign
-from gateway.core.jwt.verify import TokenRule
 
-RULE = TokenRule("gateway", "gateway")
+RULE = local_issuer("")
 
 
 class Clock:

@@ -19,7 +19,7 @@ import pytest
 from gateway.auth.keys import Keys
 from gateway.cli import console
 from gateway.cli.main import main
-from gateway.core.jwt.verify import TokenRule
+from gateway.core.jwt.issuer import local_issuer
 from gateway.core.routing.settings import json_schema
 from tests.conf import write_conf
 from tests.eventually import poll
@@ -432,7 +432,7 @@ def test_token_prints_one_that_verifies_and_makes_the_key_on_the_first_use(
     code, out, err = run(capsys, "token", "-c", conf, *arguments)
     assert (code, err, out.count("\n")) == (0, "", 1)
     assert keys_path.stat().st_mode & 0o777 == 0o600
-    keys = Keys(keys_path, TokenRule("gateway", "gateway"))
+    keys = Keys(keys_path, local_issuer(""))
     keys.load()
     who = keys.verify(out.strip())
     assert (who.tenant.value, who.subject, who.scope_text) == ("acme", "operator", "fast:read fast:drop")

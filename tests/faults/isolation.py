@@ -28,7 +28,7 @@ import aiohttp
 import yaml
 
 from gateway.auth.keys import issue
-from gateway.core.jwt.verify import TokenRule
+from gateway.core.jwt.issuer import local_issuer
 from tests.bench import machine
 from tests.bench.sites.contenders import Site as Keys
 from tests.bench.sites.servers import Server
@@ -59,7 +59,7 @@ class Site:
 
     def token(self, tenant: str, scope: str = SCOPES, lifetime: float = 3600.0) -> str:
         """lifetime: seconds until it ends."""
-        rule = TokenRule("gateway", "gateway", ("HS256",))
+        rule = local_issuer("", algorithms=("HS256",))
         return issue(Path(self.folder) / "keys.jwks", rule, tenant, scope, "someone", lifetime)
 
     def client(self, tenant: str) -> aiohttp.ClientSession:

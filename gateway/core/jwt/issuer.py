@@ -89,3 +89,14 @@ class Issuer:
     tenants: TenantRule = ANY_TENANT
     leeway: float = 60.0
     allow_http: bool = False
+
+
+def local_issuer(
+    keys: str,
+    issuer: str = "gateway",
+    audience: str = "gateway",
+    algorithms: tuple[str, ...] = ALGORITHMS,
+    leeway: float = 60.0,
+) -> Issuer:
+    """The issuer that `gateway token` is. keys: the path of its key file."""
+    return Issuer(LOCAL, issuer, (audience,), KeyFile(keys), algorithms, leeway=leeway)

@@ -13,30 +13,38 @@ import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isinf
 from typing import Any
 
 from gateway.core.errors import Unauthenticated
-from gateway.core.jwt.keys import ALGORITHMS, KeySet
+from gateway.core.jwt.claims import one_value, scope_names, template
+from gateway.core.jwt.issuer import Introspection, Issuer, TenantRule
+from gateway.core.jwt.keys import KeySet
 from gateway.core.model import Identity, TenantId
 
-_subject = re.compile(r"[\x21-\x7e]{1,200}").fullmatch
-_scope = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*").fullmatch  # RFC 6749, 3.3
-_NO_TOKEN = "The token is not a JSON Web Token."  # noqa: S105 - a sentence
+MAX_TOKEN = 16 * 1024  # characters
+MAX_SCOPES = 8 * 1024  # characters of all scopes together: they are one header value for a backend
+_word = re.compile(r"[\x21-\x7e]{1,200}").fullmatch
 # Each of them changes what is signed or how it is read, and none is understood here (RFC 7515 section 4.1.11,
 # RFC 7797, RFC 7516).
 _NOT_UNDERSTOOD = ("crit", "b64", "zip", "enc")
+_TYPES = ("jwt", "at+jwt")  # RFC 7519 section 5.1, RFC 9068 section 2.1
+_ENCRYPTED = "The token is encrypted (it has five parts); its issuer must be told to only sign it."
 
 
 @dataclass(frozen=True, slots=True)
-class TokenRule:
-    """What a token must say. `leeway` in seconds, for clocks that differ."""
+class Token:
+    """A token as it came: nothing that it says is true yet.
 
-    issuer: str
-    audience: str
-    algorithms: tuple[str, ...] = ALGORITHMS
-    leeway: float = 60.0
+    message: the bytes that are signed.
+    """
+
+    algorithm: str
+    kid: str | None
+    claims: Mapping[str, Any] = field(repr=False)
+    message: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
 
 
 def bearer(values: Sequence[str]) -> str:
@@ -50,38 +58,56 @@ def bearer(values: Sequence[str]) -> str:
     return token
 
 
-def verify(token: str, keys: KeySet, rule: TokenRule, now: float) -> Identity:
-    """The identity that the token states. Raises Unauthenticated with the reason, never with the token."""
-    parts = token.split(".")
-    if len(parts) != 3 or not token.isascii():
-        raise Unauthenticated(_NO_TOKEN)
+def verify(text: str, keys: KeySet, issuer: Issuer, now: float) -> Identity:
+    """The identity that a token states. Raises Unauthenticated with the reason, never with the token."""
+    return verify_token(parse(text), keys, issuer, now)
+
+
+def parse(text: str) -> Token:
+    """A token in the compact form (RFC 7515 section 3.1), before any key is looked at. Raises
+    Unauthenticated."""
+    parts = text.split(".", 5)
+    if len(parts) != 3:
+        raise Unauthenticated(_ENCRYPTED if len(parts) == 5 else _malformed("has not three parts"))
+    if len(text) > MAX_TOKEN:
+        raise Unauthenticated(f"The token is longer than {MAX_TOKEN // 1024} KiB.")
+    if not text.isascii():
+        raise Unauthenticated(_malformed("holds characters that are not ASCII"))
     algorithm, kid = _header(parts[0])
-    if algorithm not in rule.algorithms:
+    claims = _object(_decoded(parts[1], "payload"), "payload")
+    message = text[: -1 - len(parts[2])].encode()
+    return Token(algorithm, kid, claims, message, _decoded(parts[2], "signature"))
+
+
+def verify_token(token: Token, keys: KeySet, issuer: Issuer, now: float) -> Identity:
+    """The identity that the token states, where its issuer's keys verify it. Raises Unauthenticated; its
+    `reason` says where newer keys might."""
+    _check_issuer(token.claims, issuer)
+    if token.algorithm not in issuer.algorithms:
         raise Unauthenticated("The token's algorithm is not allowed.")
-    candidates = keys.candidates(kid, algorithm)
+    candidates = keys.candidates(token.kid, token.algorithm)
     if candidates is None:
-        raise Unauthenticated("The token names no key that is known here.")
+        raise Unauthenticated("The token names no key that is known here.", reason="unknown_key")
     if not candidates:
-        raise Unauthenticated("The token's algorithm is not its key's.")
-    payload, signature = _decoded(parts[1]), _decoded(parts[2])
-    message = token[: -1 - len(parts[2])].encode()
-    if not any(key.verifies(algorithm, message, signature) for key in candidates):
-        raise Unauthenticated("The token's signature is not valid.")
-    claims = _object(payload)
-    _check_times(claims, rule, now)
-    _check_parties(claims, rule)
-    return _identity(claims)
+        raise Unauthenticated("The token's algorithm is not its key's.", reason="unknown_key")
+    if not any(key.verifies(token.algorithm, token.message, token.signature) for key in candidates):
+        raise Unauthenticated("The token's signature is not valid.", reason="bad_signature")
+    return identity_of(token.claims, issuer, now)
 
 
-def _decoded(part: str) -> bytes:
+def _malformed(what: str) -> str:
+    return f"The token is not a JSON Web Token: it {what}."
+
+
+def _decoded(part: str, name: str) -> bytes:
     """A part of a token. Raises Unauthenticated unless it is the one spelling of its bytes: the decoder
     skips what is not of its alphabet and ignores bits left over, so its result must give the part again."""
     try:
         raw = urlsafe_b64decode(part + "==")
     except ValueError:
-        raise Unauthenticated(_NO_TOKEN) from None
-    if urlsafe_b64encode(raw).rstrip(b"=") != part.encode():
-        raise Unauthenticated(_NO_TOKEN)
+        raw = None
+    if raw is None or urlsafe_b64encode(raw).rstrip(b"=") != part.encode():
+        raise Unauthenticated(_malformed(f"has a {name} that is not base64url (no padding, no spaces)"))
     return raw
 
 
@@ -106,14 +132,15 @@ def _float(text: str) -> float:
 _json = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_constant, parse_float=_float)
 
 
-def _object(raw: bytes) -> dict[str, Any]:
+def _object(raw: bytes, name: str) -> dict[str, Any]:
     """An object of strict JSON in UTF-8. Raises Unauthenticated."""
     try:
         found = _json.decode(raw.decode())
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise Unauthenticated(_NO_TOKEN)
+        how = "no member twice, every number finite, nothing around it"
+        raise Unauthenticated(_malformed(f"has a {name} that is not one JSON object ({how})"))
     return found
 
 
@@ -126,7 +153,7 @@ def _header(part: str) -> tuple[str, str | None]:
     remembered. Raises Unauthenticated."""
     known = _headers.get(part)
     if known is None:
-        known = _parse_header(_object(_decoded(part)))
+        known = _parse_header(_object(_decoded(part, "header"), "header"))
         if len(part) <= 512:
             if len(_headers) >= _MAX_HEADERS:
                 _headers.clear()
@@ -136,26 +163,83 @@ def _header(part: str) -> tuple[str, str | None]:
 
 def _parse_header(header: Mapping[str, Any]) -> tuple[str, str | None]:
     algorithm, kid, content = header.get("alg"), header.get("kid"), header.get("cty", "")
-    if not isinstance(algorithm, str) or not (isinstance(kid, str) or "kid" not in header):
-        raise Unauthenticated(_NO_TOKEN)
+    if not isinstance(algorithm, str):
+        raise Unauthenticated(_malformed("has a header without `alg`"))
+    if not isinstance(kid, str) and "kid" in header:
+        raise Unauthenticated(_malformed("has a header whose `kid` is not a text"))
     for name in _NOT_UNDERSTOOD:
         if name in header:
             raise Unauthenticated(f"The token's header holds `{name}`, which is not understood here.")
-    if not isinstance(content, str) or content.lower().removeprefix("application/") == "jwt":
+    if not isinstance(content, str) or _media_type(content) == "jwt":
         raise Unauthenticated("The token holds another token (`cty`), which is not understood here.")
+    kind = header.get("typ", "jwt")
+    if not isinstance(kind, str) or _media_type(kind) not in _TYPES:
+        raise Unauthenticated(
+            "The token's `typ` is neither JWT nor at+jwt: it is not made to call an API with."
+        )
     return algorithm, kid
 
 
-def _check_times(claims: Mapping[str, Any], rule: TokenRule, now: float) -> None:
+def _media_type(text: str) -> str:
+    """The name of a `typ` or `cty`, which may leave out what all begin with (RFC 7515 section 4.1.9)."""
+    return text.lower().removeprefix("application/")
+
+
+def identity_of(claims: Mapping[str, Any], issuer: Issuer, now: float) -> Identity:
+    """The identity that an issuer's claims state, whether they were signed or come from introspection;
+    there `iss`, `aud` and `exp` may be missing (RFC 7662 section 2.2), and a result counts for a while.
+    Claims become header values, so each is validated. Raises Unauthenticated."""
+    keep = issuer.keys.keep if isinstance(issuer.keys, Introspection) else None
+    if keep is None or "iss" in claims:
+        _check_issuer(claims, issuer)
+    expires = _check_times(claims, issuer, now, None if keep is None else now + keep)
+    if keep is None or "aud" in claims:
+        _check_audience(claims, issuer)
+    tenant = _tenant(claims, issuer)
+    subject = one_value(claims, issuer.claims.subject)
+    if not _word(subject):
+        path = template(issuer.claims.subject)[1]
+        raise Unauthenticated(f"The token's `{path}` must be 1 to 200 visible ASCII characters.")
+    scopes = scope_names(claims, issuer.claims.scopes)
+    text = " ".join(scopes)
+    if len(text) > MAX_SCOPES:
+        raise Unauthenticated(f"The token's scopes take more than {MAX_SCOPES // 1024} KiB: ask for fewer.")
+    good_until = expires + issuer.leeway
+    identifier = claims.get("jti")
+    return Identity(
+        tenant,
+        subject,
+        frozenset(scopes),
+        expires,
+        text,
+        issuer=issuer.name,
+        kind="jwt",
+        credential_id=identifier if isinstance(identifier, str) and _word(identifier) else "",
+        issued=_number(claims, "iat") or 0.0,
+        good_until=good_until if keep is None else min(good_until, now + keep),
+        claims=claims,
+    )
+
+
+def _check_issuer(claims: Mapping[str, Any], issuer: Issuer) -> None:
+    if claims.get("iss") != issuer.issuer:
+        raise Unauthenticated("The token's issuer (`iss`) is none that is trusted here, letter for letter.")
+
+
+def _check_times(claims: Mapping[str, Any], issuer: Issuer, now: float, without: float | None) -> float:
+    """When the token expires. without: what counts where it does not say."""
     expires = _number(claims, "exp")
     if expires is None:
+        expires = without
+    if expires is None:
         raise Unauthenticated("The token has no `exp`.")
-    if expires <= now - rule.leeway:
+    if expires + issuer.leeway <= now:
         raise Unauthenticated("The token has expired.")
     for name in ("nbf", "iat"):
         moment = _number(claims, name)
-        if moment is not None and moment > now + rule.leeway:
+        if moment is not None and moment > now + issuer.leeway:
             raise Unauthenticated(f"The token is not valid yet (`{name}` lies in the future).")
+    return expires
 
 
 def _number(claims: Mapping[str, Any], name: str) -> float | None:
@@ -167,23 +251,29 @@ def _number(claims: Mapping[str, Any], name: str) -> float | None:
     return float(value)
 
 
-def _check_parties(claims: Mapping[str, Any], rule: TokenRule) -> None:
-    if claims.get("iss") != rule.issuer:
-        raise Unauthenticated("The token's issuer is not the one trusted here.")
+def _check_audience(claims: Mapping[str, Any], issuer: Issuer) -> None:
     audience = claims.get("aud")
-    if audience != rule.audience and not (isinstance(audience, list) and rule.audience in audience):
-        raise Unauthenticated("The token is for another audience.")
+    named = audience if isinstance(audience, list) else [audience]
+    if not any(name in issuer.audiences for name in named):
+        wanted = " or ".join(f"`{name}`" for name in issuer.audiences)
+        raise Unauthenticated(f"The token is for another audience: its `aud` must hold {wanted}.")
 
 
-def _identity(claims: Mapping[str, Any]) -> Identity:
-    """Claims become header values, so each is validated (or the token is refused)."""
-    tenant, subject, scope = claims.get("tenant"), claims.get("sub"), claims.get("scope", "")
+def _tenant(claims: Mapping[str, Any], issuer: Issuer) -> TenantId:
+    rule = issuer.tenants
+    if rule.fixed:
+        return TenantId(rule.fixed)
+    path = template(issuer.claims.tenant)[1]
     try:
-        tenant_id = TenantId(tenant if isinstance(tenant, str) else "")
+        tenant = TenantId(one_value(claims, issuer.claims.tenant))
     except ValueError:
-        raise Unauthenticated("The token's `tenant` is missing or not a tenant's name.") from None
-    if not isinstance(subject, str) or not _subject(subject):
-        raise Unauthenticated("The token's `sub` must be 1 to 200 visible ASCII characters.")
-    if not isinstance(scope, str) or (scope and not _scope(scope)):
-        raise Unauthenticated("The token's `scope` must be names separated by single spaces.")
-    return Identity(tenant_id, subject, frozenset(scope.split()), float(claims["exp"]), scope)
+        raise Unauthenticated(
+            f"The token's `{path}` is not a tenant's name: 1 to 63 of a-z, 0-9 and -, the first no -."
+        ) from None
+    if not _may_speak_for(rule, tenant.value):
+        raise Unauthenticated(f"The token's issuer may not speak for the tenant in its `{path}`.")
+    return tenant
+
+
+def _may_speak_for(rule: TenantRule, tenant: str) -> bool:
+    return rule.any or tenant in rule.names or tenant.startswith(rule.prefixes)

@@ -13,8 +13,8 @@ from pathlib import PurePath
 
 from gateway.core.http.hops import Via, pseudonym, pseudonym_pattern
 from gateway.core.http.request_target import authority
+from gateway.core.jwt.issuer import Issuer, local_issuer
 from gateway.core.jwt.keys import ALGORITHMS, OFFERED
-from gateway.core.jwt.verify import TokenRule
 from gateway.core.policy import budget
 from gateway.core.process import command_line, listeners, mongo_uri
 from gateway.core.process.command_line import Command
@@ -73,7 +73,7 @@ class ProcessConfig:
     data: str
     keys: str
     store_uri: str = field(repr=False)  # it may hold a password
-    tokens: TokenRule
+    tokens: Issuer
     access_log: str
     commands: tuple[Command, ...]
     admin_hosts: tuple[str, ...] = ()
@@ -196,6 +196,7 @@ def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -
     _habits(read)
     read.settled = frozenset(problem.path for problem in read.problems)
     data = read.path("gateway", "data", "../var")
+    keys = read.path("tokens", "keys", "keys.jwks", data)
     access = read.text("log", "access", "access.log")
     config = ProcessConfig(
         listen=read.listen("gateway", "127.0.0.1:8080"),
@@ -203,9 +204,9 @@ def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -
         admin_hosts=tuple(_admin_hosts(read)),
         routing=read.path("gateway", "routing", "routing.yaml"),
         data=data,
-        keys=read.path("tokens", "keys", "keys.jwks", data),
+        keys=keys,
         store_uri=_store_uri(read, data),
-        tokens=_tokens(read),
+        tokens=_tokens(read, keys),
         path=path,
         log_query=_queries(read),
         access_log=access if access in ("", "-") else str(PurePath(data) / access),
@@ -228,7 +229,7 @@ def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -
     return config
 
 
-def _tokens(read: _Reader) -> TokenRule:
+def _tokens(read: _Reader, keys: str) -> Issuer:
     for name in ("issuer", "audience"):
         if not read.text("tokens", name, "gateway"):
             read.wrong("tokens", name, "it is empty", "write the text that tokens must carry")
@@ -238,7 +239,8 @@ def _tokens(read: _Reader) -> TokenRule:
             read.wrong("tokens", "algorithms", f"{name!r} is not offered", f"choose of {', '.join(OFFERED)}")
     if not algorithms:
         read.wrong("tokens", "algorithms", "it is empty", f"choose of {', '.join(OFFERED)}")
-    return TokenRule(
+    return local_issuer(
+        keys,
         read.text("tokens", "issuer", "gateway"),
         read.text("tokens", "audience", "gateway"),
         algorithms,

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from gateway.auth.keys import issue
-from gateway.core.jwt.verify import TokenRule
+from gateway.core.jwt.issuer import local_issuer
 from tests.eventually import END, poll
 from tests.support.ports import free_port
 
@@ -42,7 +42,7 @@ class Whole:
 
     def bearer(self, tenant: str = "acme", scope: str = SCOPES) -> dict[str, str]:
         token = issue(
-            self.folder / "var" / "keys.jwks", TokenRule("gateway", "gateway"), tenant, scope, "alice", 3600
+            self.folder / "var" / "keys.jwks", local_issuer(""), tenant, scope, "alice", 3600
         )
         return {"Authorization": f"Bearer {token}"}
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from gateway.auth.keys import issue
-from gateway.core.jwt.verify import TokenRule
+from gateway.core.jwt.issuer import local_issuer
 from tests.bench import machine
 from tests.bench.sites.backend import BODY, LARGE
 from tests.bench.sites.servers import Server
@@ -91,7 +91,7 @@ class Site:
 
     def token(self, scope: str = "bench:read bench:write", tenant: str = "acme") -> str:
         """A token that the gateway and HAProxy take alike. The gateway's keys must have been written."""
-        rule = TokenRule("gateway", "gateway", ("HS256",))
+        rule = local_issuer("", algorithms=("HS256",))
         return issue(self.folder / "keys.jwks", rule, tenant, scope, "bench", 3600.0)
 
     def write_keys(self) -> None:

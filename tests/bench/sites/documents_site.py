@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 import yaml
 
 from gateway.auth.keys import issue
-from gateway.core.jwt.verify import TokenRule
+from gateway.core.jwt.issuer import local_issuer
 from gateway.core.model import TenantId
 from gateway.store.model import collection as collections
 from gateway.store.model.write import Replace
@@ -103,7 +103,7 @@ class DocumentsSite:
 
     def headers(self, tenant: str) -> dict[str, str]:
         if tenant not in self._headers:
-            rule = TokenRule("gateway", "gateway", ("HS256",))
+            rule = local_issuer("", algorithms=("HS256",))
             token = issue(self.site.folder / "keys.jwks", rule, tenant, _SCOPES, "bench", 3600.0)
             self._headers[tenant] = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         return self._headers[tenant]

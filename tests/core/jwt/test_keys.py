@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from gateway.core.errors import Unauthenticated
+from gateway.core.jwt.issuer import local_issuer
 from gateway.core.jwt.keys import (
     ALGORITHMS,
     MAX_TRIES,
@@ -23,7 +24,7 @@ from gateway.core.jwt.keys import (
     parse_keys,
     sign,
 )
-from gateway.core.jwt.verify import TokenRule, verify
+from gateway.core.jwt.verify import verify
 
 NOW = 1_800_000_000.0
 CLAIMS = {"iss": "issuer", "aud": "audience", "exp": int(NOW) + 60, "tenant": "acme", "sub": "alice"}
@@ -88,7 +89,7 @@ def signed(entry: dict[str, Any], algorithm: str, kid: str | None = None) -> str
 
 def passes(made: str, keys: KeySet, algorithms: tuple[str, ...] = OFFERED) -> bool:
     try:
-        return verify(made, keys, TokenRule("issuer", "audience", algorithms), NOW).subject == "alice"
+        return verify(made, keys, local_issuer("", "issuer", "audience", algorithms), NOW).subject == "alice"
     except Unauthenticated:
         return False
 

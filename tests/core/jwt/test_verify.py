@@ -13,11 +13,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from gateway.core.errors import Unauthenticated
+from gateway.core.jwt.issuer import Issuer, local_issuer
 from gateway.core.jwt.keys import ALGORITHMS, KeySet, KeySetError, parse_keys, sign
-from gateway.core.jwt.verify import TokenRule, bearer, verify
+from gateway.core.jwt.verify import bearer, verify
 
 NOW = 1_800_000_000.0
-RULE = TokenRule("issuer", "audience")
+RULE = local_issuer("", "issuer", "audience")
 SECRET = b"0123456789abcdef0123456789abcdef"
 RSA_KEY = rsa.generate_private_key(65537, 2048)
 PUBLIC_PEM = RSA_KEY.public_key().public_bytes(
@@ -65,7 +66,7 @@ def forged(header: dict[str, Any], payload: bytes, secret: bytes = SECRET) -> st
     return f"{text}.{b64(hmac.digest(secret, text.encode(), 'sha256'))}"
 
 
-def refusal(made: str, now: float = NOW, rule: TokenRule = RULE, keys: KeySet = KEYS) -> str:
+def refusal(made: str, now: float = NOW, rule: Issuer = RULE, keys: KeySet = KEYS) -> str:
     with pytest.raises(Unauthenticated) as caught:
         verify(made, keys, rule, now)
     assert caught.value.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
@@ -150,7 +151,7 @@ def test_times_are_checked_with_the_leeway(claims: dict[str, Any], now: float) -
         ({"tenant": "-acme"}, NOW, "`tenant`"),
         ({"tenant": "acme\n"}, NOW, "`tenant`"),
         ({"tenant": "a" * 64}, NOW, "`tenant`"),
-        ({"tenant": ["acme"]}, NOW, "`tenant`"),
+        ({"tenant": ["acme", "globex"]}, NOW, "`tenant`"),
         ({"tenant": "acme\r\nX-Tenant: globex"}, NOW, "`tenant`"),
         ({"sub": None}, NOW, "`sub`"),
         ({"sub": ""}, NOW, "`sub`"),
@@ -162,7 +163,7 @@ def test_times_are_checked_with_the_leeway(claims: dict[str, Any], now: float) -
         ({"scope": " a"}, NOW, "`scope`"),
         ({"scope": 'a"b'}, NOW, "`scope`"),
         ({"scope": "a\nb"}, NOW, "`scope`"),
-        ({"scope": ["a"]}, NOW, "`scope`"),
+        ({"scope": {"a": 1}}, NOW, "`scope`"),
     ],
 )
 def test_a_bad_claim_is_refused_with_its_name(claims: dict[str, Any], now: float, reason: str) -> None:
@@ -196,7 +197,7 @@ def test_a_public_key_is_no_hmac_secret(secret: bytes) -> None:
 
 
 def test_a_key_whose_algorithm_is_not_in_the_rule_is_refused() -> None:
-    rule = TokenRule("issuer", "audience", ("RS256",))
+    rule = local_issuer("", "issuer", "audience", ("RS256",))
     assert "not allowed" in refusal(token("HS256"), rule=rule)
     assert verify(token("RS256"), KEYS, rule, NOW).subject == "alice"
 

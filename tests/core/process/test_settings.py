@@ -11,6 +11,7 @@ import asab.proactor
 import asab.web
 import pytest
 
+from gateway.core.jwt.issuer import local_issuer
 from gateway.core.process.command_line import Command
 from gateway.core.process.settings import ProcessConfig, parse_process
 from gateway.core.routing.problems import Problem, Problems
@@ -41,7 +42,12 @@ def test_an_empty_file_gives_the_defaults() -> None:
     assert config.keys == "/etc/gateway/../var/keys.jwks"
     assert config.store_uri == "sqlite:/etc/gateway/../var/documents"
     assert config.access_log == "/etc/gateway/../var/access.log"
-    assert (config.tokens.issuer, config.tokens.audience, config.tokens.leeway) == ("gateway", "gateway", 60)
+    assert config.tokens == local_issuer(config.keys)
+    assert (config.tokens.issuer, config.tokens.audiences, config.tokens.leeway) == (
+        "gateway",
+        ("gateway",),
+        60,
+    )
     assert (config.pre_stop, config.drain, config.commands, config.admin_hosts) == (0, 25, (), ())
 
 
