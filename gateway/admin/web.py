@@ -17,7 +17,7 @@ from gateway.core.model import Tenant
 from gateway.core.process.listeners import is_loopback
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.redact import redact_pieces
-from gateway.documents.request import preconditions
+from gateway.documents.request import head
 from gateway.health.circuits import Health
 from gateway.process.supervisor import Supervisor
 from gateway.store.port import DocumentStore
@@ -120,8 +120,8 @@ class _Pages:
 def _is_known(request: web.Request, etag: str) -> bool:
     """Whether the client has it already (RFC 9110 section 13.2.2). Raises BadRequest, PreconditionFailed."""
     given = request.headers
-    said = preconditions.from_values(given.getall(hdrs.IF_MATCH, []), given.getall(hdrs.IF_NONE_MATCH, []))
-    return preconditions.is_current(said, etag)
+    said = head.precondition_from(given.getall(hdrs.IF_MATCH, []), given.getall(hdrs.IF_NONE_MATCH, []))
+    return head.is_current(said, etag)
 
 
 async def _json(body: Any) -> web.Response:

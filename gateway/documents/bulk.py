@@ -20,9 +20,9 @@ from aiohttp import web
 
 from gateway.call import Call
 from gateway.core.errors import BadRequest, BodyTooLarge, GatewayError
-from gateway.documents.request import content, idempotency, parameters, preconditions, scopes
+from gateway.documents.request import content, head
+from gateway.documents.request.content import in_body
 from gateway.documents.request.execution import give_way, run_to_end
-from gateway.documents.request.parameters import in_body
 from gateway.store.json import large, strict
 from gateway.store.json.large import is_light
 from gateway.store.json.strict import dumps
@@ -56,15 +56,15 @@ _Item = tuple[int, Write | GatewayError]
 
 async def write_many(call: Call, store: TenantStore, collection: str) -> web.Response:
     """200 with a line for each operation; a problem when an atomic bulk failed."""
-    atomic = parameters.flag(parameters.read(call, ("atomic",)), "atomic")
-    if not any(scopes.may(call, collection, action) for action in _ACTIONS):
-        scopes.require(call, collection, *_ACTIONS)  # before a byte of it is read
-    idempotency.check(call)
+    atomic = head.flag(head.parameters(call, ("atomic",)), "atomic")
+    if not any(head.may(call, collection, action) for action in _ACTIONS):
+        head.require_scopes(call, collection, *_ACTIONS)  # before a byte of it is read
+    head.check_idempotency_key(call)
     raw = await content.read(call, content.NDJSON)
-    key = await idempotency.read(call, raw)
+    key = await head.idempotency_key(call, raw)
     items = await _parse(call, store, raw)
     # Each method once, however many lines there are.
-    scopes.require(call, collection, *{action: None for _, item in items for action in _actions(item)})
+    head.require_scopes(call, collection, *{action: None for _, item in items for action in _actions(item)})
     writes = []
     for line, item in items:
         if not isinstance(item, GatewayError):
@@ -83,7 +83,7 @@ async def write_many(call: Call, store: TenantStore, collection: str) -> web.Res
         outcome = failed(item) if isinstance(item, GatewayError) else next(results)
         lines.append(dumps(outcome.data) + "\n")
     return web.Response(
-        body="".join(lines).encode(), content_type=content.NDJSON_TYPE, headers=idempotency.replayed(key)
+        body="".join(lines).encode(), content_type=content.NDJSON_TYPE, headers=head.replayed(key)
     )
 
 
@@ -228,7 +228,7 @@ def _tags(given: dict[str, Any], name: str, *, weak: bool) -> frozenset[str] | N
     if not isinstance(value, str):
         raise _refused(f"/{name}", "a string, as in the header of that name")
     with in_body(f"/{name}"):
-        return preconditions.parse(name, [value], weak=weak)
+        return head.entity_tags(name, [value], weak=weak)
 
 
 def _refused(pointer: str, detail: str) -> GatewayError:

@@ -32,9 +32,9 @@ from gateway.core.errors import (
     TenantLimit,
 )
 from gateway.core.policy.budget import Held
-from gateway.documents.request import parameters, scopes
+from gateway.documents.request import head
 from gateway.documents.request.execution import give_way, seconds_left, within
-from gateway.documents.request.parameters import in_parameter
+from gateway.documents.request.head import in_parameter
 from gateway.documents.responses import cut
 from gateway.edge.lifetimes import ENDING, Lifetimes, cut_off
 from gateway.edge.response.stream import Stream
@@ -70,8 +70,8 @@ class Feeds:
 
     async def serve(self, call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
         """200 and events without end; 410 (Gone), 429 (TenantLimit)."""
-        after = parameters.read(call, ("after",)).get("after")
-        scopes.require(call, collection, "GET")
+        after = head.parameters(call, ("after",)).get("after")
+        head.require_scopes(call, collection, "GET")
         last = call.head.values(b"last-event-id")
         if len(last) > 1:
             raise BadRequest("Last-Event-ID is there more than once.")

@@ -13,10 +13,10 @@ from aiohttp import hdrs, web
 from gateway.call import Call
 from gateway.core.errors import BadRequest
 from gateway.core.model import MANAGE
-from gateway.documents.request import content, idempotency, parameters, preconditions, scopes
+from gateway.documents.request import content, head
 from gateway.documents.request.content import Accepted
 from gateway.documents.request.execution import give_way
-from gateway.documents.request.parameters import in_parameter
+from gateway.documents.request.head import in_parameter
 from gateway.documents.responses import base_path, json_response, page_headers, page_response
 from gateway.edge.response import reply
 from gateway.store.json import strict
@@ -34,15 +34,15 @@ _OWN = frozenset({"_etag", "_declared", "_documents", "_bytes"})
 async def list_collections(call: Call, store: TenantStore) -> web.StreamResponse:
     """200 `{"items": [...], "next": "..."}`: the collections that the token may read. A page may hold fewer
     than its limit, also because settings may be large; `next` says whether there are more."""
-    given = parameters.read(call, ("limit", "cursor"))
-    scopes.require_somewhere(call, "GET")
-    limit, cursor = parameters.limit(given), given.get("cursor")
+    given = head.parameters(call, ("limit", "cursor"))
+    head.require_scopes_somewhere(call, "GET")
+    limit, cursor = head.limit(given), given.get("cursor")
     with in_parameter("cursor"):
         page = await store.collections(limit, cursor)
     texts: list[bytes] = []
     for one in page.items:
         await give_way(call)
-        if scopes.may(call, one.name, "GET"):
+        if head.may(call, one.name, "GET"):
             texts.append(_text(one).encode())
     following = "" if page.next is None else f',"next":{dumps(page.next)}'
     parts = [b'{"items":[', *(part for one in texts for part in (one, b",")), f"]{following}}}".encode()]
@@ -53,12 +53,12 @@ async def list_collections(call: Call, store: TenantStore) -> web.StreamResponse
 
 async def read(call: Call, store: TenantStore, name: str) -> web.Response:
     """200 with the settings, or 304; for a token that may read the documents, or change the settings."""
-    parameters.read(call)
-    if not scopes.may(call, name, MANAGE):
-        scopes.require(call, name, "GET")
-    precondition = preconditions.read(call.head)
+    head.parameters(call)
+    if not head.may(call, name, MANAGE):
+        head.require_scopes(call, name, "GET")
+    precondition = head.precondition(call.head)
     one = await store.collection(name)
-    if preconditions.is_current(precondition, one.etag):
+    if head.is_current(precondition, one.etag):
         return reply.empty(304, _headers(one))
     return json_response(200, _text(one), _headers(one))
 
@@ -82,15 +82,15 @@ async def patch(call: Call, store: TenantStore, name: str) -> web.Response:
 
 async def delete(call: Call, store: TenantStore, name: str) -> web.Response:
     """204. `?documents=delete` deletes its documents too, which needs the scope to delete documents."""
-    given = parameters.read(call, ("documents",))
+    given = head.parameters(call, ("documents",))
     documents = "documents" in given
-    scopes.require(call, name, MANAGE)
-    idempotency.refuse(call, _SENT_AGAIN)
+    head.require_scopes(call, name, MANAGE)
+    head.refuse_idempotency_key(call, _SENT_AGAIN)
     if documents:
         if given["documents"] != "delete":
             raise BadRequest("documents is delete, or left out.", extra={"parameter": "documents"})
-        scopes.require(call, name, "DELETE")
-    await store.delete_collection(name, preconditions.read(call.head), documents=documents)
+        head.require_scopes(call, name, "DELETE")
+    await store.delete_collection(name, head.precondition(call.head), documents=documents)
     return reply.empty(204)
 
 
@@ -98,10 +98,10 @@ async def _proposed(
     call: Call, store: TenantStore, name: str, accepted: Accepted
 ) -> tuple[Precondition, dict[str, Any]]:
     """The precondition and the settings of a request that changes settings, once its token is checked."""
-    parameters.read(call)
-    scopes.require(call, name, MANAGE)
-    idempotency.refuse(call, _SENT_AGAIN)
-    precondition = preconditions.read(call.head)
+    head.parameters(call)
+    head.require_scopes(call, name, MANAGE)
+    head.refuse_idempotency_key(call, _SENT_AGAIN)
+    precondition = head.precondition(call.head)
     raw = await content.read(call, accepted)
     return precondition, _settings(await content.parse(store, raw, settings.parse_data), name)
 

@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 
 from gateway.call import Call
 from gateway.documents import responses
-from gateway.documents.request import content, idempotency, parameters, preconditions, scopes
+from gateway.documents.request import content, head
 from gateway.documents.request.execution import run_to_end
 from gateway.edge.client import body
 from gateway.edge.response import reply
@@ -24,9 +24,9 @@ from gateway.store.port import TenantStore
 
 async def read(call: Call, store: TenantStore, collection: str, identifier: str) -> web.StreamResponse:
     """200 with the document, or 304 when the client has it already."""
-    parameters.read(call)
-    scopes.require(call, collection, "GET")
-    precondition = preconditions.read(call.head)
+    head.parameters(call)
+    head.require_scopes(call, collection, "GET")
+    precondition = head.precondition(call.head)
     document = await store.read(collection, identifier)
     status, lines, raw = responses.read(precondition, document)
     headers = dict(line.split(": ", 1) for line in lines.decode().splitlines())
@@ -42,23 +42,23 @@ async def create(call: Call, store: TenantStore, collection: str) -> web.StreamR
     """201, under an id that the store makes."""
     _check(call, collection, "POST")
     raw = await content.read(call, content.JSON)
-    key = await idempotency.read(call, raw)
+    key = await head.idempotency_key(call, raw)
     data = await content.members(store, raw, None)
     document = await run_to_end(call, store.create(collection, data, idempotency=key))
-    return _written(call, collection, document, idempotency.replayed(key), created=True)
+    return _written(call, collection, document, head.replayed(key), created=True)
 
 
 async def replace(call: Call, store: TenantStore, collection: str, identifier: str) -> web.StreamResponse:
     """201 for a new document, 200 for one that was there."""
     _check(call, collection, "PUT")
-    precondition = preconditions.read(call.head)
+    precondition = head.precondition(call.head)
     raw = await content.read(call, content.JSON)
-    key = await idempotency.read(call, raw)
+    key = await head.idempotency_key(call, raw)
     data = await content.members(store, raw, identifier)
     written = await run_to_end(
         call, store.replace(collection, identifier, data, precondition, idempotency=key)
     )
-    more = idempotency.replayed(key)
+    more = head.replayed(key)
     return _written(call, collection, written.document, more, created=written.created)
 
 
@@ -66,33 +66,33 @@ async def patch(call: Call, store: TenantStore, collection: str, identifier: str
     """200 with the patched document. A JSON patch needs the scope to read, too: its tests and its paths say
     what is there."""
     _check(call, collection, "PATCH")
-    precondition = preconditions.read(call.head)
+    precondition = head.precondition(call.head)
     media_type = content.check(call, content.PATCH)
     if media_type == content.JSON_PATCH_TYPE:
         _check(call, collection, "GET")
     raw = await body.read(call)
-    key = await idempotency.read(call, raw)
+    key = await head.idempotency_key(call, raw)
     changes = await content.patch(store, raw, identifier, media_type)
     document = await run_to_end(
         call, store.patch(collection, identifier, changes, precondition, idempotency=key)
     )
-    return _written(call, collection, document, idempotency.replayed(key), created=False)
+    return _written(call, collection, document, head.replayed(key), created=False)
 
 
 async def delete(call: Call, store: TenantStore, collection: str, identifier: str) -> web.StreamResponse:
     """204."""
     _check(call, collection, "DELETE")
-    precondition = preconditions.read(call.head)
-    key = await idempotency.read(call, b"")
+    precondition = head.precondition(call.head)
+    key = await head.idempotency_key(call, b"")
     await store.delete(collection, identifier, precondition, idempotency=key)
-    return reply.empty(204, idempotency.replayed(key))
+    return reply.empty(204, head.replayed(key))
 
 
 def _check(call: Call, collection: str, action: str) -> None:
     """What is checked of a write before a byte of its body is read."""
-    parameters.read(call)
-    scopes.require(call, collection, action)
-    idempotency.check(call)
+    head.parameters(call)
+    head.require_scopes(call, collection, action)
+    head.check_idempotency_key(call)
 
 
 def _written(
@@ -106,7 +106,7 @@ def _written(
     preferred = _preferred(call)
     if preferred and (document.whole or preferred == "minimal"):
         headers["Preference-Applied"] = f"return={preferred}"
-    if preferred == "minimal" or not document.whole or not scopes.may(call, collection, "GET"):
+    if preferred == "minimal" or not document.whole or not head.may(call, collection, "GET"):
         return reply.empty(201 if created else 204, headers)
     if document.encoded:
         if not responses.try_hold_document(call, document):

@@ -13,8 +13,9 @@ from aiohttp import web
 
 from gateway.call import Call
 from gateway.core.errors import BadRequest, GatewayError
-from gateway.documents.request import content, parameters, scopes
-from gateway.documents.request.parameters import Parameters, in_body, in_parameter
+from gateway.documents.request import content, head
+from gateway.documents.request.content import in_body
+from gateway.documents.request.head import Parameters, in_parameter
 from gateway.documents.responses import LARGE_PAGE, base_path, json_response, page_headers, page_response
 from gateway.runtime import threads
 from gateway.store.filter import parse as filters
@@ -46,8 +47,8 @@ PARAMETERS = ("filter", "sort", "fields", "limit", "cursor", "count")
 async def list_documents(call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
     """200 `{"items": [...], "next": "...", "count": 2}`; `next` is absent on the last page, `count` unless
     asked for."""
-    scopes.require(call, collection, "GET")
-    given = parameters.read(call, PARAMETERS)
+    head.require_scopes(call, collection, "GET")
+    given = head.parameters(call, PARAMETERS)
     query = await _from_parameters(store, given)
     with in_parameter("cursor"), await compiled_patterns(call, query.filter):
         page = await store.list(collection, query)
@@ -56,8 +57,8 @@ async def list_documents(call: Call, store: TenantStore, collection: str) -> web
 
 async def query_documents(call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
     """As list_documents, asked by a body (the QUERY method, draft-ietf-httpbis-safe-method-w-body)."""
-    scopes.require(call, collection, "GET")
-    parameters.read(call)
+    head.require_scopes(call, collection, "GET")
+    head.parameters(call)
     raw = await content.read(call, content.QUERY)
     query = await _parsed(store, _from_body, raw)
     with in_body("/cursor"), await compiled_patterns(call, query.filter):
@@ -117,8 +118,8 @@ async def _from_parameters(store: TenantStore, given: Parameters) -> Query:
         keys = sorts.parse(given["sort"]) if "sort" in given else ()
     with in_parameter("fields"):
         fields = projection.parse(given["fields"]) if "fields" in given else WHOLE
-    count = parameters.flag(given, "count")
-    return Query(node, keys, parameters.limit(given), given.get("cursor"), fields, count)
+    count = head.flag(given, "count")
+    return Query(node, keys, head.limit(given), given.get("cursor"), fields, count)
 
 
 def _from_body(raw: bytes, *, quick: bool = False) -> Query:

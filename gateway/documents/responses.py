@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 from gateway.call import Call
 from gateway.core.errors import GatewayError
 from gateway.core.policy.forwarding import public_prefix
-from gateway.documents.request import preconditions
+from gateway.documents.request import head
 from gateway.edge.response.stream import Stream
 from gateway.store.json import representation
 from gateway.store.model.document import UNCONDITIONAL, Document, Precondition
@@ -33,7 +33,7 @@ def read(precondition: Precondition, document: Document) -> tuple[int, bytes, by
     already; of a large document the body is left out, for it goes out in pieces (`large_document`). Raises
     PreconditionFailed."""
     etag = document.etag
-    if precondition is not UNCONDITIONAL and preconditions.is_current(precondition, etag):
+    if precondition is not UNCONDITIONAL and head.is_current(precondition, etag):
         return 304, b"ETag: %b\r\n%b" % (etag.encode(), _PRIVATE), b""
     body = b"" if document.encoded else representation.body(document).encode()
     return 200, b"ETag: %b\r\n%b" % (etag.encode(), _PRIVATE_JSON), body

@@ -21,7 +21,7 @@ from gateway.core.model import Tenant
 from gateway.core.policy.budget import Budget, Held
 from gateway.documents import bulk, collections, document, listing, responses
 from gateway.documents.changes import Feeds
-from gateway.documents.request import content, preconditions, scopes
+from gateway.documents.request import content, head
 from gateway.documents.request.content import Accepted
 from gateway.documents.request.execution import seconds_left, within
 from gateway.documents.responses import LargeResponse
@@ -175,8 +175,8 @@ class Documents:
         assert tenant is not None
         if tenant.concurrency:  # what is checked first is the same both ways
             self._enter(tenant)()
-        scopes.require(call, collection, "GET")
-        precondition = preconditions.read(call.head)
+        head.require_scopes(call, collection, "GET")
+        precondition = head.precondition(call.head)
         found = self._store.tenant(tenant.id).read_now(collection, rest[0])
         if found is None:
             return False

@@ -25,7 +25,7 @@ from aiohttp import web
 from gateway.call import Call
 from gateway.core.errors import GatewayError, Unprocessable, forget_traces
 from gateway.documents.listing import compiled_patterns, parse_filter
-from gateway.documents.request import content, idempotency, parameters, scopes
+from gateway.documents.request import content, head
 from gateway.documents.request.execution import RunToEnd, give_way, seconds_left, within
 from gateway.edge.client import body
 from gateway.edge.lifetimes import Ending, Lifetimes, cut_off
@@ -49,16 +49,16 @@ class Transfers:
 
     async def serve_export(self, call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
         """200: every document that `?filter=` matches, a line each, as they were at one instant."""
-        scopes.require(call, collection, "GET")
-        node = await parse_filter(store, parameters.read(call, ("filter",)))
+        head.require_scopes(call, collection, "GET")
+        node = await parse_filter(store, head.parameters(call, ("filter",)))
         with await compiled_patterns(call, node), self._ending(call) as ending:
             return await _export(call, store, collection, node, ending)
 
     async def serve_import(self, call: Call, store: TenantStore, collection: str) -> web.StreamResponse:
         """200 as soon as the first lines are written; an error before that is the response."""
-        replacing = parameters.flag(parameters.read(call, ("replace",)), "replace", default=True)
-        scopes.require(call, collection, "POST", "PUT")
-        idempotency.refuse(call, "Give each line its id, and it can be sent again.")
+        replacing = head.flag(head.parameters(call, ("replace",)), "replace", default=True)
+        head.require_scopes(call, collection, "POST", "PUT")
+        head.refuse_idempotency_key(call, "Give each line its id, and it can be sent again.")
         content.check(call, content.NDJSON)
         with self._ending(call) as ending:
             return await _import(call, store, collection, replacing, ending)

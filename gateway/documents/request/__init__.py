@@ -1,1 +1,1 @@
-"""What a request to documents says: body, parameters, preconditions, keys, scopes, time."""
+"""What a request to documents says, in its head and in its content, and how the work of it is bounded."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 from aiohttp import hdrs
 
 from gateway.call import Call
-from gateway.core.errors import UnsupportedMediaType
+from gateway.core.errors import BadRequest, Unprocessable, UnsupportedMediaType
 from gateway.edge.client import body
 from gateway.store.json import large
 from gateway.store.json.large import is_light
@@ -139,3 +140,14 @@ async def parse(store: TenantStore, raw: bytes, parser: Callable[[bytes], T]) ->
     """The result of `parser`, a module-level function, for a body that holds no document. The result is
     small, however large the body is."""
     return parser(raw) if is_light(raw) else await store.work(parser, raw)
+
+
+@contextmanager
+def in_body(pointer: str) -> Iterator[None]:
+    """The errors of a BadRequest or Unprocessable raised meanwhile are at or below this JSON pointer into the
+    body."""
+    try:
+        yield
+    except (BadRequest, Unprocessable) as error:
+        error.below(pointer)
+        raise
