@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from gateway.core.errors import StoreUnavailable
-from gateway.store.wakes import Wakes
+from gateway.store.feeds import Wakes
 from tests.eventually import eventually
 
 pytestmark = pytest.mark.asyncio
