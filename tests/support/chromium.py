@@ -8,6 +8,7 @@ import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from aiohttp import web
 
@@ -25,6 +26,8 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server",
 )  # fmt: skip
 PATIENCE = 90.0  # seconds; a cold Chromium on a busy machine takes some twenty
+
+T = TypeVar("T")
 
 _SCRIPT = """
 const asks = %s, who = %s, base = %s;
@@ -92,23 +95,7 @@ class Chromium:
     async def fetch(self, base: str, asks: Sequence[Ask]) -> list[Seen]:
         """What a page saw of each. base: the gateway's address."""
         self._asks, self._base = asks, base
-        assert CHROMIUM is not None
-        process = await asyncio.create_subprocess_exec(
-            CHROMIUM, *FLAGS, f"--user-data-dir={self._profile}", f"{self.origin}/",
-            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        said = asyncio.create_task(_read(process.stderr))
-        try:
-            done, _ = await asyncio.wait({self._seen, said}, timeout=PATIENCE, return_when="FIRST_COMPLETED")
-            assert self._seen in done, (
-                f"Chromium told nothing: {said.result() if said.done() else 'it hangs'}"
-            )
-        finally:
-            if process.returncode is None:
-                process.terminate()
-            await process.wait()
-            await said
-        seen = self._seen.result()
+        seen = await visit(self._profile, f"{self.origin}/", self._seen)
         return [Seen(**seen[str(index)]) for index in range(len(asks))]  # type: ignore[arg-type]
 
     def _script(self, who: str) -> str:
@@ -123,6 +110,25 @@ class Chromium:
         else:
             text = _FRAME % self._script({"/stranger": STRANGER, "/null": NULL}[request.path])
         return web.Response(text=text, content_type="text/html")
+
+
+async def visit(profile: Path, page: str, seen: asyncio.Future[T]) -> T:
+    """Opens a page, and ends the browser when `seen` is done, which the page sees to. Gives its result."""
+    assert CHROMIUM is not None
+    process = await asyncio.create_subprocess_exec(
+        CHROMIUM, *FLAGS, f"--user-data-dir={profile}", page,
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    said = asyncio.create_task(_read(process.stderr))
+    try:
+        done, _ = await asyncio.wait({seen, said}, timeout=PATIENCE, return_when="FIRST_COMPLETED")
+        assert seen in done, f"Chromium told nothing: {said.result() if said.done() else 'it hangs'}"
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+        await said
+    return seen.result()
 
 
 async def _read(stream: asyncio.StreamReader | None) -> str:

@@ -12,13 +12,16 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
-from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 RSA = [rsa.generate_private_key(65537, 2048) for _ in range(3)]
-P256, P384 = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP384R1())
+P256, P384, P521 = (
+    ec.generate_private_key(curve) for curve in (ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1())
+)
+ED25519 = ed25519.Ed25519PrivateKey.generate()
 
 
 def b64(raw: bytes) -> str:
@@ -26,7 +29,8 @@ def b64(raw: bytes) -> str:
 
 
 def public(key: Any) -> dict[str, Any]:
-    library = RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else ECAlgorithm
+    kinds = {rsa.RSAPrivateKey: RSAAlgorithm, ec.EllipticCurvePrivateKey: ECAlgorithm}
+    library: Any = next((kinds[kind] for kind in kinds if isinstance(key, kind)), OKPAlgorithm)
     made: dict[str, Any] = library.to_jwk(key.public_key(), as_dict=True)
     made.pop("key_ops", None)
     return made
@@ -130,6 +134,16 @@ def dex() -> Issuer:
         for number, key in enumerate(RSA[:2])
     ]
     return Issuer({"keys": keys}, [(RSA[0], "RS256", "dex0"), (RSA[1], "RS256", "dex1")])
+
+
+def curves() -> Issuer:
+    """A key of each curve and one on RSA, none of which says its algorithm."""
+    named: list[tuple[Any, str, str | None]] = [
+        (P256, "ES256", "p256"), (P384, "ES384", "p384"), (P521, "ES512", "p521"), (ED25519, "EdDSA", "ed"),
+        (RSA[0], "PS256", "rsa"), (RSA[0], "RS512", "rsa"),
+    ]  # fmt: skip
+    published = {kid: {"kid": kid, "use": "sig", **public(key)} for key, _, kid in named}
+    return Issuer({"keys": list(published.values())}, named)
 
 
 def by_hand() -> Issuer:
