@@ -74,7 +74,7 @@ def test_a_new_key_file_is_for_its_owner_alone_whatever_the_umask(tmp_path: Path
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert [p.name for p in path.parent.iterdir()] == ["keys.jwks"]
-    assert signing_key(load_keys(path, RULE)).algorithms == ("EdDSA",)
+    assert signing_key(load_keys(path, RULE)).algorithms[0] == "EdDSA"
 
 
 def test_a_key_file_that_is_there_is_left_alone(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ _CAN: dict[tuple[str, str], tuple[str, ...]] = {
 }
 OFFERED = tuple(sorted(name for names in _CAN.values() for name in names))
 _LIBRARY_NAMES = {"Ed25519": "EdDSA"}
+_OTHER_NAME = {"Ed25519": "EdDSA", "EdDSA": "Ed25519"}  # whoever pins or writes one of them means both
 _TYPES = frozenset(kty for kty, _ in _CAN)
 _NEEDED = {"oct": ("k",), "RSA": ("n", "e"), "EC": ("x", "y"), "OKP": ("x",)}  # RFC 7518 section 6, RFC 8037
 _COORDINATE = {"P-256": 32, "P-384": 48, "P-521": 66}  # bytes
@@ -43,6 +44,7 @@ _PRIVATE = ("d", "k")  # a member that makes an entry one for its owner alone
 MAX_TRIES = 16  # keys that one token is tried with, where its `kid` does not say which
 # What may be quoted of an entry in a message: never long enough to be a secret.
 _quotable = re.compile(r"[A-Za-z0-9+._-]{1,24}", re.ASCII).fullmatch
+_base64url = re.compile(r"[A-Za-z0-9_-]+={0,2}", re.ASCII).fullmatch  # many issuers pad
 
 
 class KeySetError(ValueError):
@@ -72,6 +74,9 @@ class Key:
 
     def verifies(self, algorithm: str, message: bytes, signature: bytes) -> bool:
         """Whether the signature is this key's. algorithm: one of `algorithms`."""
+        # OpenSSL also takes a PSS signature without its leading zero bytes; RFC 8017 section 8.1.2 does not.
+        if self.jwk["kty"] == "RSA" and len(signature) != (self.material.key_size + 7) // 8:
+            return False
         return bool(_library[algorithm].verify(message, self.material, signature))
 
 
@@ -140,8 +145,14 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made if len(made) == len(pairs) else _Repeated(made)
 
 
-def parse_keys(text: str, algorithms: Sequence[str] = ALGORITHMS) -> KeySet:
-    """Read a JWK set. algorithms: those that are pinned. Raises KeySetError when no key can be used."""
+def is_pinned(algorithm: str, pinned: Sequence[str]) -> bool:
+    """Whether an algorithm, by any name of it, is one of these."""
+    return algorithm in pinned or _OTHER_NAME.get(algorithm) in pinned
+
+
+def parse_keys(text: str, algorithms: Sequence[str] = ALGORITHMS, *, published: bool = False) -> KeySet:
+    """Read a JWK set. algorithms: those that are pinned. published: it comes from a URL, where others read it
+    too, so that what signs is left out of it. Raises KeySetError when no key can be used."""
     try:
         # No member that is read here is a number, and others may be larger than Python reads as an int.
         document = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_members, parse_int=float)
@@ -156,6 +167,8 @@ def parse_keys(text: str, algorithms: Sequence[str] = ALGORITHMS) -> KeySet:
     for index, given in enumerate(entries):
         entry = _said(given)
         try:
+            if published and isinstance(entry, dict) and _is_private(entry):
+                raise _Unusable("what signs is published with it, so its issuer must replace it")
             key = _parse_key(entry, algorithms)
         except _Unusable as reason:
             warnings.append(f"{_name(index, entry)} is not used: {reason}")
@@ -215,6 +228,9 @@ def _parse_key(entry: Any, algorithms: Sequence[str]) -> Key:
     if missing:
         more = "; the certificate in `x5c` is not read for it" if "x5c" in entry else ""
         raise _Unusable(f"it has no {' and no '.join(missing)}{more}")
+    for name in _NEEDED[entry["kty"]]:  # the decoder skips what is not of its alphabet, which is another key
+        if not isinstance(entry[name], str) or not _base64url(entry[name]):
+            raise _Unusable(f"its `{name}` is not base64url")
     try:
         if entry["kty"] == "EC":
             numbers = [name for name in ("x", "y", "d") if name in entry]
@@ -272,10 +288,10 @@ def _algorithms(entry: Mapping[str, Any], pinned: Sequence[str]) -> tuple[str, .
         raise _Unusable(f"its `alg` is {_quoted(alg)}, which signs no token here")
     if alg is not None and alg not in can:
         raise _Unusable(f"its `alg` is `{alg}`, which is none of a key of its type and curve")
-    found = tuple(name for name in pinned if name in can and alg in (None, name))
+    found = tuple(name for name in pinned if name in can and alg in (None, name, _OTHER_NAME.get(name)))
     if not found:
         wanted = f"its `alg` is `{alg}`" if alg is not None else f"it can do {', '.join(can)}"
         raise _Unusable(
-            f"{wanted}, and [tokens] algorithms has {', '.join(pinned)}; add it there if it is due"
+            f"{wanted}, and its issuer's `algorithms` are {', '.join(pinned)}; add it there if it is due"
         )
-    return found
+    return found + tuple(_OTHER_NAME[name] for name in found if _OTHER_NAME.get(name, name) not in found)

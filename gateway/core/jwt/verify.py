@@ -20,11 +20,12 @@ from typing import Any
 from gateway.core.errors import Unauthenticated
 from gateway.core.jwt.claims import one_value, scope_names, template
 from gateway.core.jwt.issuer import Introspection, Issuer, TenantRule
-from gateway.core.jwt.keys import KeySet
+from gateway.core.jwt.keys import KeySet, is_pinned
 from gateway.core.model import Identity, TenantId
 
 MAX_TOKEN = 16 * 1024  # characters
 MAX_SCOPES = 8 * 1024  # characters of all scopes together: they are one header value for a backend
+MAX_TIME = 253_402_300_800  # seconds since the epoch: the end of year 9999. Milliseconds of today are beyond
 _word = re.compile(r"[\x21-\x7e]{1,200}").fullmatch
 # Each of them changes what is signed or how it is read, and none is understood here (RFC 7515 section 4.1.11,
 # RFC 7797, RFC 7516).
@@ -83,8 +84,8 @@ def verify_token(token: Token, keys: KeySet, issuer: Issuer, now: float) -> Iden
     """The identity that the token states, where its issuer's keys verify it. Raises Unauthenticated; its
     `reason` says where newer keys might."""
     _check_issuer(token.claims, issuer)
-    if token.algorithm not in issuer.algorithms:
-        raise Unauthenticated("The token's algorithm is not allowed.")
+    if not is_pinned(token.algorithm, issuer.algorithms):
+        raise Unauthenticated("The token's algorithm (`alg`) is not allowed for its issuer.")
     candidates = keys.candidates(token.kid, token.algorithm)
     if candidates is None:
         raise Unauthenticated("The token names no key that is known here.", reason="unknown_key")
@@ -246,8 +247,8 @@ def _number(claims: Mapping[str, Any], name: str) -> float | None:
     value = claims.get(name)
     if value is None and name not in claims:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e15:
-        raise Unauthenticated(f"The token's `{name}` is not a number of seconds.")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < MAX_TIME:
+        raise Unauthenticated(f"The token's `{name}` is not a number of seconds since 1970.")
     return float(value)
 
 

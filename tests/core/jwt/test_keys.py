@@ -110,25 +110,25 @@ def passes(made: str, keys: KeySet, algorithms: tuple[str, ...] = OFFERED) -> bo
         ({**public(RSA), "kid": "e", "alg": 7}, "`alg` is a value that is not a name"),
         ({**public(RSA), "kid": "e", "alg": ["RS256"]}, "`alg` is a value that is not a name"),
         ({**public(RSA), "kid": "e", "alg": "HS256"}, "none of a key of its type and curve"),
-        ({**public(RSA), "kid": "e", "alg": "PS256"}, r"\[tokens\] algorithms has HS256, RS256"),
+        ({**public(RSA), "kid": "e", "alg": "PS256"}, "`algorithms` are HS256, RS256"),
         ({**public(RSA), "kid": "e", "key_ops": ["encrypt"]}, "`key_ops` do not name `verify`"),
         ({**public(RSA), "kid": "e", "key_ops": ["sign"]}, "`key_ops` do not name `verify`"),
         ({**RSA, "kid": "e", "key_ops": ["unwrapKey"]}, "`key_ops` do not name `verify`"),
         ({**public(RSA), "kid": "e", "key_ops": "verify"}, "`key_ops` do not name `verify`"),
         ({**public(RSA), "kid": "e", "n": None}, "it has no `n`"),
-        ({**public(RSA), "kid": "e", "n": "%"}, "not a valid RS256 key"),
-        ({**public(RSA), "kid": "e", "n": 7}, "not a valid RS256 key"),
+        ({**public(RSA), "kid": "e", "n": "%"}, "`n` is not base64url"),
+        ({**public(RSA), "kid": "e", "n": 7}, "`n` is not base64url"),
         ({"kty": "RSA", "kid": "e", "e": "AQAB"}, "it has no `n`"),
         ({"kty": "RSA", "kid": "e", "use": "sig", "x5c": ["MIIC"]}, "no `n` and no `e`; the certificate in"),
         ({**public(P256), "kid": "e", "y": ""}, "it has no `y`"),
         ({**public(P256), "kid": "e", "x": b64(b"\1" + bytes(32))}, "not a valid ES256 key"),
-        ({**public(P256), "kid": "e", "x": 7}, "not a valid ES256 key"),
+        ({**public(P256), "kid": "e", "x": 7}, "`x` is not base64url"),
         ({"kty": "OKP", "crv": "Ed25519", "kid": "e"}, "it has no `x`"),
         ({**public(P256), "kid": "e", "key_ops": []}, "`key_ops` do not name `verify`"),
         ({**public(RSA), "kid": "e", "use": "enc", "key_ops": []}, "`use` is `enc`"),
         ({**public(RSA), "kid": "e", "e": "AQ"}, "not a valid RS256 key"),
         ({**public(rsa_key(1024)), "kid": "e"}, "1024 bits, and an RSA key needs at least 2048"),
-        ({**public(ec_key(CURVES["P-384"])), "kid": "e"}, r"it can do ES384, and \[tokens\] algorithms"),
+        ({**public(ec_key(CURVES["P-384"])), "kid": "e"}, "it can do ES384, and its issuer's `algorithms`"),
         ({**public(ec_key(CURVES["P-384"])), "kid": "e", "alg": "ES256"}, "none of a key of its type"),
         ({**public(ec_key(ec.SECP256K1())), "kid": "e", "alg": "ES256K"}, "curve is `secp256k1`"),
         ({**public(P256), "kid": "e", "crv": "brainpoolP256r1"}, "curve is `brainpoolP256r1`"),
@@ -297,15 +297,82 @@ def test_a_kid_cannot_write_lines_of_its_own_into_the_log() -> None:
 def test_each_algorithm_that_is_offered_verifies_when_it_is_pinned_and_only_then(algorithm: str) -> None:
     entry = KEYS_BY_ALGORITHM[algorithm]
     made = signed(entry, algorithm, "k")
+    names = {"EdDSA", "Ed25519"} if algorithm.startswith("Ed") else {algorithm}
+    others = tuple(a for a in OFFERED if a not in names)
     for more in ({"alg": algorithm}, {}):  # an alg that is not said is found from the type and the curve
         keys = parse_keys(key_set({"kid": "k", **entry, **more}, GOOD), [algorithm, "EdDSA"])
         assert passes(made, keys)
         head, payload, signature = made.split(".")
         flipped = ("B" if signature[0] == "A" else "A") + signature[1:]
         assert not passes(f"{head}.{payload}.{flipped}", keys)
-        assert not passes(made, keys, tuple(a for a in OFFERED if a != algorithm))
-    others = [a for a in OFFERED if a != algorithm]
+        assert not passes(made, keys, others)
     assert not passes(made, parse_keys(key_set({"kid": "k", **entry}, GOOD, SECRET), others))
+
+
+@pytest.mark.parametrize("pinned", ["EdDSA", "Ed25519"])
+@pytest.mark.parametrize("of_key", ["EdDSA", "Ed25519", None])
+@pytest.mark.parametrize("of_token", ["EdDSA", "Ed25519"])
+def test_the_two_names_of_ed25519_are_one(pinned: str, of_key: str | None, of_token: str) -> None:
+    """An issuer may publish the one and sign with the other (RFC 9864 section 2.2)."""
+    (key,) = keys = parse_keys(key_set({**public(ED), **({"alg": of_key} if of_key else {})}), [pinned])
+    assert passes(signed(ED, of_token), keys, (pinned,))
+    assert key.algorithms[0] == pinned
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "PS256", "PS512"])
+def test_an_rsa_signature_has_the_length_of_its_key(algorithm: str) -> None:
+    """The library takes a PSS signature without its leading zero bytes: a second spelling of one token."""
+    (key,) = parse_keys(key_set(RSA), [algorithm])
+    library, private = jwt.get_algorithm_by_name(algorithm), jwt.PyJWK({**RSA, "alg": algorithm}).key
+    messages = (b"%d" % number for number in range(10_000))
+    message, signature = next(
+        (message, made) for message in messages if (made := library.sign(message, private))[0] == 0
+    )
+    assert key.verifies(algorithm, message, signature)
+    assert not key.verifies(algorithm, message, signature[1:])
+    assert not key.verifies(algorithm, message, b"\0" + signature)
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "ES384", "ES512"])
+def test_an_ecdsa_signature_has_the_length_of_its_curve_and_no_number_out_of_range(algorithm: str) -> None:
+    entry = KEYS_BY_ALGORITHM[algorithm]
+    (key,) = parse_keys(key_set(entry), [algorithm])
+    signature = jwt.get_algorithm_by_name(algorithm).sign(b"m", jwt.PyJWK({**entry, "alg": algorithm}).key)
+    assert key.verifies(algorithm, b"m", signature)
+    half = len(signature) // 2
+    r, s = signature[:half], signature[half:]
+    zero, one, top = bytes(half), bytes(half - 1) + b"\1", b"\xff" * half
+    others = [signature[:size] for size in range(len(signature))]
+    others += [signature + b"\0", b"\0" + signature, b"\0" + r + b"\0" + s, s + r, b"0\6\2\1\0\2\1\0"]
+    others += [first + second for first in (zero, one, top, r) for second in (zero, one, top)]
+    assert not any(key.verifies(algorithm, b"m", other) for other in others)
+
+
+def test_a_published_set_never_verifies_with_what_everybody_can_sign_with() -> None:
+    entries = [{"kid": "secret", **SECRET}, {"kid": "private", **RSA}, {"kid": "public", **public(ED)}]
+    keys = parse_keys(key_set(*entries), OFFERED, published=True)
+    assert [key.kid for key in keys] == ["public"]
+    assert [warning.split(" is ")[0] for warning in keys.warnings] == [
+        "keys[0] (kid 'secret')", "keys[1] (kid 'private')"
+    ]  # fmt: skip
+    assert all("published" in warning for warning in keys.warnings)
+    assert not passes(signed(SECRET, "HS256", "secret"), keys)
+
+
+def test_a_modulus_may_begin_with_a_zero_byte_or_be_padded() -> None:
+    """As Java writes a positive number (RFC 7518 section 6.3.1.1), and as padding encoders do."""
+    raw = base64.urlsafe_b64decode(RSA["n"] + "==")
+    for written in (b64(b"\0" + raw), base64.urlsafe_b64encode(raw).decode()):
+        keys = parse_keys(key_set({**public(RSA), "n": written}))
+        assert passes(signed(RSA, "RS256"), keys)
+
+
+@pytest.mark.parametrize("written", ["+", "/", " ", "\n", "%3D", "=A"])
+def test_a_number_that_is_not_base64url_is_never_read_as_another(written: str) -> None:
+    text = RSA["n"]
+    keys = parse_keys(key_set(GOOD, {**public(RSA), "n": text[:8] + written + text[8:]}))
+    assert [key.kid for key in keys] == ["good"]
+    assert "`n` is not base64url" in keys.warnings[0]
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "PS256", "EdDSA", "HS256"])
