@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from gateway.admission.admission import Admission
 from gateway.auth.chain import AuthenticationChain
 from gateway.auth.keys import CURSOR_KEY, Keys, ensure_secret, ensure_signing_key
+from gateway.auth.signer import Signer
 from gateway.call import Snapshot, Target
 from gateway.config import own_addresses
 from gateway.config.live import LiveConfig, Refusal
@@ -128,6 +129,7 @@ class Gateway:
         self.limits = Limits(self.quotas, now)
         self.keys = Keys(Path(config.keys), config.tokens, self.metrics.token)
         self.authentication = AuthenticationChain(self.keys, self.limits.take_client)
+        self.signer = Signer(data, config.tokens.issuer)
         self.pool = ProcessPool()
         jobs = Jobs(self.pool)
         self.store = document_store(config.store_uri, secret, application, patient=True, jobs=jobs)
@@ -214,6 +216,7 @@ class Gateway:
                 await self.store.start()
             with self._named("[gateway] data", self.config.data):
                 await self.quotas.start()
+                self.signer.start()
             private_folder(Path(self.sockets))
             for problem in temporary_folder_problems(self.config.spool):
                 L.warning("%s", problem)
@@ -221,8 +224,8 @@ class Gateway:
             self.supervisor = Supervisor(specs, on_event=self._child_event)
             await self.supervisor.start()
             await self.listener.open()
-            watches = self.live.watch(), self._watch_keys(), self.probes.watch(), self.admission.watch()
-            for watch in watches:
+            keys = self._watch_keys(), self._watch_identity_keys()
+            for watch in (self.live.watch(), *keys, self.probes.watch(), self.admission.watch()):
                 self._tasks.append(asyncio.create_task(watch))
             self.ready = True
         except BaseException:
@@ -313,7 +316,7 @@ class Gateway:
         if isinstance(of, FrontPage):
             return FrontPageTarget(of)
         rooms = self.pools, self.admission, self.health, self.tunnels, self.retries, self.via
-        return Proxy(of, *rooms, self.lifetimes, self.spools)
+        return Proxy(of, *rooms, self.lifetimes, self.spools, self.signer)
 
     def _own_addresses(self, backends: Mapping[str, Backend]) -> list[Problem]:
         return own_addresses.problems(backends, own_addresses.of(self.config, self.listener.addresses))
@@ -325,7 +328,12 @@ class Gateway:
         return ChildSpec(
             name=command.name,
             command=command.expand(python=sys.executable, socket=socket, data=data),
-            env={"DATA": data, "GATEWAY_URL": public, "PYTHONUNBUFFERED": "1"},
+            env={
+                "DATA": data,
+                "GATEWAY_URL": public,
+                "PYTHONUNBUFFERED": "1",
+                **self.signer.environment(command.name),
+            },
             cwd=command.cwd,
             socket="" if "://" in command.health else socket,
             healthz=command.health,
@@ -363,6 +371,9 @@ class Gateway:
 
     async def _watch_keys(self) -> None:
         await PeriodicTask("loading the keys again", _KEYS_POLL, self._load_keys).run()
+
+    async def _watch_identity_keys(self) -> None:
+        await PeriodicTask("loading the identity keys again", _KEYS_POLL, self.signer.refresh).run()
 
     async def _load_keys(self) -> None:
         if await self.keys.reload_if_changed():

@@ -53,6 +53,18 @@ class Authentication(Protocol):
         ...
 
 
+class Signer(Protocol):
+    """Tells a backend who calls in a form that it can check: header lines."""
+
+    def lines(self, identity: Identity | None, backend: str) -> bytes:
+        """For the next requests of this identity (None: nobody) to the backend of this name."""
+        ...
+
+    def bound(self, identity: Identity | None, backend: str, method: str, target: str) -> bytes:
+        """For this request alone. target: path and query as the backend gets them."""
+        ...
+
+
 CallRoute = Route[Target, Authentication]
 Snapshot = compiled.Snapshot[Target, Authentication]
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from gateway.call import Call
+from gateway.call import Call, Signer
 from gateway.core.http.hops import Via, counted_down, hops_left
+from gateway.core.model import Backend
 from gateway.core.policy import forwarding
 
 _MAX_ORIGINS = 1024  # remembered blocks of forwarding headers
 
 
 class Requests:
-    """Makes the requests to one backend."""
+    """Makes the requests to one backend. signer: of the identities that it asks for in signed form."""
 
-    def __init__(self, via: Via) -> None:
+    def __init__(self, via: Via, backend: Backend, signer: Signer) -> None:
         self._via = via
+        self._backend = backend.name
+        self._signer = signer if backend.identity != "headers" else None
+        self._plain = backend.identity != "signed"
         self._origins: dict[tuple[str, str, str], bytes] = {}
 
     def whole(self, call: Call, total: float) -> bytes:
@@ -39,6 +43,7 @@ class Requests:
             (
                 f"{call.method} {target} HTTP/1.1\r\n".encode("utf-8", "surrogateescape"),
                 lines,
+                self._signed(call, target) if self._signer is not None else b"",
                 self._via.request(call.old),
                 f"X-Request-ID: {call.id}\r\nX-Request-Start: t={call.received_at:.3f}\r\n".encode(),
                 b"X-Request-Deadline: t=%.3f\r\n" % (call.received_at + total) if total else b"",
@@ -46,6 +51,13 @@ class Requests:
                 b"Content-Length: %d\r\n\r\n" % length if length >= 0 else b"\r\n",
             )
         )
+
+    def _signed(self, call: Call, target: str) -> bytes:
+        """Who calls, in signed form. Not among the lines that are kept: it is renewed while they stay."""
+        assert self._signer is not None and call.route is not None
+        if call.route.bind:
+            return self._signer.bound(call.identity, self._backend, call.method, target)
+        return self._signer.lines(call.identity, self._backend)
 
     def _lines(self, call: Call) -> bytes:
         """The lines that are the same for all requests with these headers, of this identity on this route: a
@@ -61,7 +73,7 @@ class Requests:
                 f"Host: {route.set_host or host}\r\n".encode("utf-8", "surrogateescape"),
                 head.block(),
                 authorization.encode(),
-                call.identity.lines if call.identity is not None else b"",
+                call.identity.lines if self._plain and call.identity is not None else b"",
                 self._forwarding(call, host, route.strip),
             )
         )

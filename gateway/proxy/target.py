@@ -14,7 +14,7 @@ from typing import Protocol
 
 from aiohttp import hdrs, web
 
-from gateway.call import Call
+from gateway.call import Call, Signer
 from gateway.core.errors import BackendUnavailable, BadRequest, GatewayError
 from gateway.core.http import request_target
 from gateway.core.http.hops import Via, hops_left
@@ -69,7 +69,8 @@ class Admission(Protocol):
 
 
 class Proxy:
-    """One backend as a target. via: what this gateway calls itself on the way there and back."""
+    """One backend as a target. via: what this gateway calls itself on the way there and back. signer: says
+    who calls, to a backend that wants it signed."""
 
     def __init__(
         self,
@@ -82,6 +83,7 @@ class Proxy:
         via: Via,
         lifetimes: Lifetimes,
         spools: Spools,
+        signer: Signer,
     ) -> None:
         self._lifetimes = lifetimes
         self._spools = spools
@@ -92,7 +94,7 @@ class Proxy:
         self._tunnels = tunnels
         self._retries = retries
         self._via = via
-        self._requests = Requests(via)
+        self._requests = Requests(via, backend, signer)
 
     # --- without waiting ---
 
@@ -117,7 +119,7 @@ class Proxy:
                 request = self._requests.whole(call, route.timeouts.total)
                 proxied = self._proxied(call, seat, pool)
                 if route.retry:
-                    again = partial(proxied.start, request=request, timeouts=route.timeouts)
+                    again = partial(self._start_whole, call, proxied, route.timeouts)
                     self._allow_retry(call, proxied, route.timeouts, again)
                 proxied.start(connection, request, route.timeouts)
                 return True
@@ -298,13 +300,19 @@ class Proxy:
             reach = partial(self._reach, call, timeouts)
             proxied.retry_with(Retry(proxied, name, self._retries, reach, send))
 
+    def _start_whole(
+        self, call: Call, proxied: ProxiedCall, timeouts: Timeouts, connection: Connection
+    ) -> None:
+        """The request is made anew each time: what says who calls may be too old by the second."""
+        proxied.start(connection, self._requests.whole(call, timeouts.total), timeouts)
+
     def _start(
         self, call: Call, proxied: ProxiedCall, spool: Spool, timeouts: Timeouts, connection: Connection
     ) -> None:
         """Send the head and what is in hand of the body; the rest follows beside. A backend may respond to
         the head alone: what could have left with it must, or neither connection can be used again."""
         if call.content is None:
-            proxied.start(connection, self._requests.whole(call, timeouts.total), timeouts)
+            self._start_whole(call, proxied, timeouts, connection)
             return
         stream: AsyncIterator[bytes] | None = None
         if self._buffers(call):

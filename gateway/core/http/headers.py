@@ -26,7 +26,7 @@ _name = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++:").match
 _NO_VALUE = bytes(byte for byte in range(128) if (byte < 0x20 and byte != 0x09) or byte == 0x7F)
 # By name (lower case), wherever a credential may stand: X-Api-Key, X-CSRF-Token; a Location may hold a code.
 _secret = re.compile(
-    rb"auth|cookie|token|secret|passw|session|signature|[cx]srf|jwt|key|location|referer"
+    rb"auth|identity|cookie|token|secret|passw|session|signature|[cx]srf|jwt|key|location|referer"
 ).search
 
 # RFC 9110 section 7.6.1, and what older peers still send.
@@ -47,6 +47,7 @@ HOP_BY_HOP = frozenset(
 OURS = frozenset(
     {
         "x-request-id",
+        "x-gateway-identity",
         "x-tenant",
         "x-subject",
         "x-scopes",
