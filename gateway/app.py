@@ -18,6 +18,8 @@ from gateway.admission.admission import Admission
 from gateway.auth.chain import AuthenticationChain
 from gateway.auth.keys import CURSOR_KEY, Keys, ensure_secret, ensure_signing_key
 from gateway.auth.signer import Signer
+from gateway.auth.store import FILE as AUTH_STORE
+from gateway.auth.stored import StoredCredentials
 from gateway.call import Snapshot, Target
 from gateway.config import own_addresses
 from gateway.config.live import LiveConfig, Refusal
@@ -116,7 +118,9 @@ class Gateway:
         with self._named("[log] access", config.access_log):
             self.access_log = AccessLog(config.access_log, queries=config.log_query)
         self.pools = Pools()
-        self.lifetimes = Lifetimes()
+        self.stored = StoredCredentials(data / AUTH_STORE, wall)
+        self.lifetimes = Lifetimes(self.stored.revocations.expires)
+        self.stored.revocations.on_change(self.lifetimes.recheck)
         self.spools = Spools(config.spool)
         self.tunnels = Tunnels(self.lifetimes)
         self.health = Health(lambda backend: self.admission.wake(backend), now)
@@ -137,15 +141,7 @@ class Gateway:
         self.feeds = Feeds(self.lifetimes)
         bodies, self.memory = Budget(config.body_memory), RequestMemory(config.memory)
         self.documents = Documents(self.store, self.feeds, bodies, self.admission.enter)
-        follow = self._applied, self._refused
-        self.live = LiveConfig(
-            Path(config.routing),
-            self._target,
-            self.sockets,
-            *follow,
-            check_backends=self._own_addresses,
-            authentication=self.authentication,
-        )
+        self.live = self._live_config()
         self.life = Life(self._policies())
         slots = public_limits(interpreter.raise_nofile_limit())
         self.listener = Listener(self.life, slots, memory=self.memory)
@@ -160,6 +156,17 @@ class Gateway:
 
     def _named(self, setting: str, path: str) -> AbstractContextManager[None]:
         return named_by(setting, self.config.path, path)
+
+    def _live_config(self) -> LiveConfig:
+        follow = self._applied, self._refused
+        return LiveConfig(
+            Path(self.config.routing),
+            self._target,
+            self.sockets,
+            *follow,
+            check_backends=self._own_addresses,
+            authentication=self.authentication,
+        )
 
     def _policies(self) -> Policies:
         """What the life of a request asks of them."""
@@ -195,6 +202,8 @@ class Gateway:
         )
         up = "1 while the documents' store can be reached; 0: requests to documents get 503."
         self.metrics.add(Gauge("gateway_store_up", up, lambda: {(): int(self.store.available)}))
+        followed = "1 while API keys and revocations can be read; 0: what is revoked now is not in force."
+        self.metrics.add(Gauge("gateway_auth_store_up", followed, lambda: {(): int(self.stored.available)}))
         held = "Bytes of memory that the bodies of requests to documents take."
         unfinished = "Bytes of memory that unfinished heads and bodies take."
         self.metrics.add(Gauge("gateway_memory_bytes", unfinished, lambda: {(): self.memory.budget.used}))
@@ -217,6 +226,7 @@ class Gateway:
             with self._named("[gateway] data", self.config.data):
                 await self.quotas.start()
                 self.signer.start()
+                await self.stored.start()
             private_folder(Path(self.sockets))
             for problem in temporary_folder_problems(self.config.spool):
                 L.warning("%s", problem)
@@ -249,6 +259,7 @@ class Gateway:
             _DrainStep(self.probes.close),
             _DrainStep(self.pools.close),
             _DrainStep(self.quotas.close, "the file of the quotas", _ENDING),
+            _DrainStep(self.stored.close, "the file of API keys and revocations", _ENDING),
             _DrainStep(self.store.close, "the document store", _ENDING),
             _DrainStep(self.pool.close, "the worker processes", _ENDING),
             _DrainStep(self.access_log.close),

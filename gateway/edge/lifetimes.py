@@ -1,9 +1,10 @@
-"""How long a stream may go on: no longer than the token that opened it, its key and its tenant.
+"""How long a stream may go on: no longer than the credential that opened it, its key and its tenant.
 
 A request is authorised once, when it comes. That is enough for what is over soon; what may have no end (event
 streams, WebSockets, feeds of documents, exports, imports, responses without a time limit and a length) is
-ended here, all by the same rule: when the token expires, when its key is taken away, and when its tenant is
-disabled or removed. A download or a long poll that `timeouts.total` ends anyway is finished.
+ended here, all by the same rule: when the credential expires or is revoked, when its key is taken away, and
+when its tenant is disabled or removed. A download or a long poll that `timeouts.total` ends anyway is
+finished.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from collections.abc import Callable, Mapping
 
 from gateway.call import Call
 from gateway.core.errors import Forbidden, GatewayError, Unauthenticated
-from gateway.core.model import Tenant
+from gateway.core.model import Identity, Tenant
 
 ENDING = 1.0  # seconds that a stream may take to end once it was asked to: the rest of an event
 _BATCH = 20  # tokens that are verified again in one turn of the loop
+_CHECKED = 500  # streams whose credential is looked up in one turn, of some microseconds each
 _LONGEST = 86_400.0  # seconds that a timer is set to: event loops take no number of them
 EXPIRED = "The token has expired."
 REVOKED = "The token is not valid any more."
@@ -33,7 +35,7 @@ class Lifetime:
     call: that opened it. is_over: the stream was asked to end, or has ended.
     """
 
-    __slots__ = ("_cut", "_end_stream", "_lifetimes", "_timer", "call", "is_over")
+    __slots__ = ("_cut", "_end_stream", "_expires", "_lifetimes", "_timer", "call", "is_over")
 
     def __init__(
         self, call: Call, end_stream: EndStream, cut: Callable[[], None] | None, lifetimes: set[Lifetime]
@@ -43,16 +45,23 @@ class Lifetime:
         self._cut = cut
         self._lifetimes = lifetimes
         self._timer: asyncio.TimerHandle | None = None
+        self._expires = 0.0
         self.is_over = False
         if call.identity is not None:
-            self._later(min(_LONGEST, max(0.0, call.identity.expires - time.time())), self._expired)
+            self.expire_at(call.identity.expires)
+
+    def expire_at(self, expires: float) -> None:
+        """The credential expires then (seconds since the epoch), and not when was said before."""
+        if expires != self._expires and not self.is_over:
+            self._cancel_timer()
+            self._expires = expires
+            self._later(min(_LONGEST, max(0.0, expires - time.time())), self._expired)
 
     def _later(self, seconds: float, action: Callable[[], None]) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, action)
 
     def _expired(self) -> None:
-        assert self.call.identity is not None
-        left = self.call.identity.expires - time.time()
+        left = self._expires - time.time()
         if left > _LONGEST / 2:
             self._later(min(_LONGEST, left), self._expired)
             return
@@ -116,9 +125,11 @@ class Ending:
 
 
 class Lifetimes:
-    """All streams that are open; they outlive a snapshot."""
+    """All streams that are open; they outlive a snapshot. expires: when a credential that was good ends, as
+    is known now (seconds since the epoch); 0.0 when it was revoked."""
 
-    def __init__(self) -> None:
+    def __init__(self, expires: Callable[[Identity], float] = lambda identity: identity.expires) -> None:
+        self._expires = expires
         self._open: set[Lifetime] = set()
         self._tenants: Mapping[str, Tenant] | None = None  # of the live snapshot, None before the first
 
@@ -130,7 +141,7 @@ class Lifetimes:
         stream at once, should that take too long."""
         lifetime = Lifetime(call, end_stream, cut, self._open)
         self._open.add(lifetime)
-        if not self._has_tenant(lifetime):  # it was removed after the request began
+        if not (self._has_tenant(lifetime) and self._has_credential(lifetime)):  # not any more
             asyncio.get_running_loop().call_soon(self._check, lifetime)
         return lifetime
 
@@ -148,9 +159,31 @@ class Lifetimes:
         now = self._tenants.get(tenant.id.value)
         return now is not None and not now.disabled
 
+    def _has_credential(self, lifetime: Lifetime) -> bool:
+        identity = lifetime.call.identity
+        if identity is None:
+            return True
+        expires = self._expires(identity)
+        if expires:
+            lifetime.expire_at(expires)
+        return expires > 0
+
     def _check(self, lifetime: Lifetime) -> None:
         if not self._has_tenant(lifetime):
             lifetime.end(Forbidden.code, DISABLED)
+        elif not self._has_credential(lifetime):
+            lifetime.end(Unauthenticated.code, REVOKED)
+
+    def recheck(self) -> None:
+        """Credentials may have been revoked, or expire sooner: end the streams of those that were, in this
+        turn of the loop and the next ones."""
+        self._recheck(list(self._open))
+
+    def _recheck(self, left: list[Lifetime]) -> None:
+        for lifetime in left[:_CHECKED]:
+            self._check(lifetime)
+        if len(left) > _CHECKED:
+            asyncio.get_running_loop().call_soon(self._recheck, left[_CHECKED:])
 
     async def reauthenticate(self) -> None:
         """The keys have changed: end the streams whose credential is not good any more, as the authentication

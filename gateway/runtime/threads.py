@@ -25,6 +25,7 @@ T = TypeVar("T")
 SPOOL = ThreadPoolExecutor(8, "spool")  # bodies and responses in temporary files
 CONFIG = ThreadPoolExecutor(2, "config")  # routing.yaml: stamp, text, compilation
 KEYS = ThreadPoolExecutor(2, "keys")  # the file of the keys
+AUTH = ThreadPoolExecutor(2, "auth")  # the file of API keys and revocations
 QUOTAS = ThreadPoolExecutor(1, "quotas")  # their file
 CHILDREN = ThreadPoolExecutor(2, "children")  # the processes of backends
 # One thread at normal priority: one that holds the interpreter lock and waits for a processor blocks all

@@ -1,0 +1,52 @@
+"""The API keys that are good now, all of them in memory: no file is looked at while a request is served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from gateway.core import api_keys
+from gateway.core.api_keys import HOUR, ApiKey
+from gateway.core.errors import Unauthenticated
+from gateway.core.model import Identity
+
+REVOKED = "The credential was revoked."
+
+
+class ApiKeys:
+    """The keys of the store, as this process has them. is_revoked: whether a revocation covers an
+    identity."""
+
+    def __init__(self, is_revoked: Callable[[Identity], bool]) -> None:
+        self._is_revoked = is_revoked
+        self._keys: Mapping[str, ApiKey] = {}
+        self._used: dict[str, float] = {}
+
+    def take(self, keys: Mapping[str, ApiKey]) -> None:
+        """These are the keys from now on, by their ids."""
+        self._keys = keys
+
+    def identity(self, text: str, now: float) -> Identity:
+        """Who calls with this key. now: seconds since the epoch. Raises Unauthenticated, never with the
+        key."""
+        id_, digest = api_keys.split(text)
+        key = self._keys.get(id_)
+        if key is None:
+            raise api_keys.unknown()
+        identity = api_keys.identity(key, digest, now)
+        if self._is_revoked(identity):
+            raise Unauthenticated(REVOKED)
+        hour = now - now % HOUR
+        if key.used < hour:
+            self._used[id_] = hour
+        return identity
+
+    def until(self, identity: Identity) -> float:
+        """When an identity of a key ends, as the key is now: 0.0 when its secret, or the key, is gone."""
+        key = self._keys.get(identity.credential_id)
+        return key.until(identity.issued) if key is not None else 0.0
+
+    def used(self) -> dict[str, float]:
+        """Which keys were used since the last time that this was asked, and in which hour (seconds since the
+        epoch)."""
+        used, self._used = self._used, {}
+        return used
