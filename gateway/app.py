@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 
 from gateway.admission.admission import Admission
 from gateway.auth.chain import AuthenticationChain
-from gateway.auth.keys import CURSOR_KEY, Keys, ensure_secret, ensure_signing_key
+from gateway.auth.credentials import Credentials
+from gateway.auth.issuers import Issuers
+from gateway.auth.keys import CURSOR_KEY, ensure_secret, ensure_signing_key
 from gateway.auth.signer import Signer
 from gateway.auth.store import FILE as AUTH_STORE
 from gateway.auth.stored import StoredCredentials
@@ -25,6 +27,7 @@ from gateway.config import own_addresses
 from gateway.config.live import LiveConfig, Refusal
 from gateway.core.errors import Draining
 from gateway.core.front_page import FrontPage
+from gateway.core.jwt.issuer import LOCAL
 from gateway.core.model import Backend
 from gateway.core.openmetrics import Gauge
 from gateway.core.policy.budget import Budget
@@ -34,6 +37,7 @@ from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.problems import Problem
 from gateway.documents.changes import Feeds
 from gateway.documents.target import Documents
+from gateway.edge.backend.origin import Origins
 from gateway.edge.backend.pool import Pools
 from gateway.edge.client.listener import Listener, reachable
 from gateway.edge.client.memory import RequestMemory
@@ -72,7 +76,7 @@ _ENDING = 4.0  # seconds that each part may take at the end
 _BACKENDS_END = 14.0  # and the backends: they have 8 s themselves
 _LAST_LINES = 0.3  # seconds that the access log may take when the process ends at once
 _REOPENING = 5.0  # seconds that are waited for it
-_KEYS_POLL = 1.0  # seconds between two checks of the key file
+_KEYS_POLL = 1.0  # seconds between two looks whether keys are due
 
 
 class _DrainStep(NamedTuple):
@@ -131,8 +135,9 @@ class Gateway:
         self.retries = RetryBudgets()
         self.quotas = Quotas(data / "quotas.sqlite", wall)
         self.limits = Limits(self.quotas, now)
-        self.keys = Keys(Path(config.keys), config.tokens, self.metrics.token)
-        self.authentication = AuthenticationChain(self.keys, self.limits.take_client)
+        self.credentials, self.origins = Credentials(), Origins()
+        self.issuers = Issuers(self.credentials, self.origins, now=now)
+        self.authentication = AuthenticationChain(self.credentials, self.issuers, self.limits.take_client)
         self.signer = Signer(data, config.tokens.issuer)
         self.pool = ProcessPool()
         jobs = Jobs(self.pool)
@@ -185,7 +190,7 @@ class Gateway:
     def _instrument(self) -> None:
         """What the metrics show of all of them."""
         self.metrics.backend_gauges(self.admission.in_use, self.admission.waiting)
-        rooms = self.health, self.admission, self.spools
+        rooms = self.health, self.admission, self.spools, self.credentials, self.issuers
         for instruments in (*(room.instruments() for room in rooms), (self.retries.counter,)):
             for instrument in instruments:
                 self.metrics.add(instrument)
@@ -217,7 +222,8 @@ class Gateway:
         try:
             with self._named("[tokens] keys", self.config.keys):
                 ensure_signing_key(Path(self.config.keys))
-                self.keys.load()
+                self.issuers.reconcile(self.config.tokens, {})
+                self.issuers.load(LOCAL)
             self.listener.bind(self.config.listen, f"[gateway] listen in {self.config.path}")
             with self._named("[gateway] routing", self.config.routing):
                 self.live.load_first()
@@ -256,6 +262,8 @@ class Gateway:
             _DrainStep(self._lose_calls),
             _DrainStep(self._end_tasks, "what is done beside the requests", _ENDING),
             _DrainStep(self.supervisor.stop, "a backend", _BACKENDS_END),
+            _DrainStep(self.issuers.close, "what is asked of issuers", _ENDING),
+            _DrainStep(self.origins.close, "the connections to issuers", _ENDING),
             _DrainStep(self.probes.close),
             _DrainStep(self.pools.close),
             _DrainStep(self.quotas.close, "the file of the quotas", _ENDING),
@@ -360,6 +368,7 @@ class Gateway:
             lambda: self.health.reconcile(new.backends),
             lambda: self.admission.reconcile(new.backends),
             lambda: self.retries.reconcile(new.backends),
+            lambda: self.issuers.reconcile(self.config.tokens, new.issuers),
             lambda: self.lifetimes.reconcile(new.tenants),
             lambda: self.metrics.config_reload("applied"),
             lambda: self.metrics.keep_routes([route.name for route in new.table.routes]),
@@ -387,7 +396,7 @@ class Gateway:
         await PeriodicTask("loading the identity keys again", _KEYS_POLL, self.signer.refresh).run()
 
     async def _load_keys(self) -> None:
-        if await self.keys.reload_if_changed():
+        if await self.issuers.refresh():
             await self.lifetimes.reauthenticate()
 
 

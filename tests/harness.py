@@ -36,13 +36,13 @@ def process_config(folder: Path, **more: Any) -> ProcessConfig:
         "data": str(folder / "var"),
         "keys": str(folder / "var" / "keys.jwks"),
         "store_uri": f"sqlite:{folder / 'var' / 'documents'}",
-        "tokens": RULE,
         "access_log": str(folder / "var" / "access.log"),
         "commands": (),
         "drain": 5.0,
         "stream_grace": 0.0,
     }
-    return ProcessConfig(**{**values, **more})
+    values |= more
+    return ProcessConfig(**{"tokens": local_issuer(values["keys"]), **values})
 
 
 @asynccontextmanager

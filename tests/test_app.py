@@ -55,6 +55,6 @@ async def test_a_bug_while_keys_are_loaded_again_does_not_end_the_watch(
             looks += 1
             raise LookupError("a bug")
 
-        monkeypatch.setattr(gateway.keys, "reload_if_changed", buggy)
+        monkeypatch.setattr(gateway.issuers, "refresh", buggy)
         await eventually(lambda: looks >= 3)
     assert "loading the keys again failed" in caplog.text

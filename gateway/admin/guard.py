@@ -11,6 +11,7 @@ from aiohttp.typedefs import Middleware
 from gateway.call import new_id
 from gateway.core.errors import BadRequest, Forbidden, GatewayError, MethodNotAllowed, NoRoute
 from gateway.core.http.request_target import host_of
+from gateway.core.jwt.issuer import LOCAL
 from gateway.core.jwt.verify import bearer
 from gateway.core.model import Identity, Tenant
 from gateway.core.policy import access
@@ -23,7 +24,7 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def make(
-    verify: Callable[[str], Identity],
+    verify: Callable[[str], Awaitable[Identity]],
     tenants: Callable[[], Mapping[str, Tenant]],
     hosts: Collection[str],
     *,
@@ -37,7 +38,7 @@ def make(
         try:
             _check_host(request, hosts)
             if token_needed and request.path not in PROBES:
-                _check_token(request, verify, tenants())
+                await _check_token(request, verify, tenants())
             if request.method == hdrs.METH_OPTIONS and request.path == "*":  # what aiohttp cannot route
                 return reply.empty(204)
             return await handler(request)
@@ -68,11 +69,14 @@ def _check_host(request: web.Request, hosts: Collection[str]) -> None:
         raise Forbidden("This Host is not served; add it to [admin] hosts in gateway.conf.")
 
 
-def _check_token(
-    request: web.Request, verify: Callable[[str], Identity], tenants: Mapping[str, Tenant]
+async def _check_token(
+    request: web.Request, verify: Callable[[str], Awaitable[Identity]], tenants: Mapping[str, Tenant]
 ) -> None:
-    """As on the public listener: one token, of a tenant that is served, with the scope."""
-    identity = verify(bearer(request.headers.getall(hdrs.AUTHORIZATION, ())))
+    """As on the public listener: one token, of a tenant that is served, with the scope. Whoever runs another
+    issuer, for a tenant perhaps, does not run the gateway, so its tokens do not count."""
+    identity = await verify(bearer(request.headers.getall(hdrs.AUTHORIZATION, ())))
+    if identity.kind == "jwt" and identity.issuer != LOCAL:
+        raise Forbidden("The admin listener takes tokens of the gateway's own issuer only.")
     access.resolve_tenant(identity, tenants, request.headers.getall("X-Tenant", ()))
     if access.ADMIN_SCOPE not in identity.scopes:
         raise access.lacks([access.ADMIN_SCOPE])

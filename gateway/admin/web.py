@@ -11,7 +11,9 @@ from aiohttp import hdrs, web
 from gateway.admin import guard
 from gateway.admin.pieces import Members, gathered, json_pieces
 from gateway.admission.admission import Admission
-from gateway.auth.keys import Keys
+from gateway.auth.chain import AuthenticationChain
+from gateway.auth.credentials import Credentials
+from gateway.auth.issuers import Issuers
 from gateway.config.live import LiveConfig
 from gateway.core.model import Tenant
 from gateway.core.process.listeners import is_loopback
@@ -31,7 +33,9 @@ class View(Protocol):
     ready: bool
     config: ProcessConfig
     live: LiveConfig
-    keys: Keys
+    authentication: AuthenticationChain
+    credentials: Credentials
+    issuers: Issuers
     health: Health
     metrics: Metrics
     supervisor: Supervisor
@@ -50,13 +54,14 @@ def install(app: web.Application, view: View) -> None:
         return view.live.current.tenants
 
     app.middlewares.append(
-        guard.make(view.keys.verify, tenants, config.admin_hosts, token_needed=token_needed)
+        guard.make(view.authentication.identity, tenants, config.admin_hosts, token_needed=token_needed)
     )
     pages = _Pages(view)
     app.router.add_get("/livez", pages.livez)
     app.router.add_get("/readyz", pages.readyz)
     app.router.add_get("/metrics", pages.metrics)
     app.router.add_get("/admin/config", pages.config)
+    app.router.add_get("/admin/auth", pages.auth)
     app.router.add_get("/admin/backends", pages.backends)
     app.router.add_get("/admin/health", pages.health)
     app.router.add_get("/admin/admission", pages.admission)
@@ -102,6 +107,15 @@ class _Pages:
             return web.Response(status=304, headers=headers)
         body = await gathered(redact_pieces(live.text))
         return web.Response(body=body, content_type="text/plain", charset="utf-8", headers=headers)
+
+    async def auth(self, request: web.Request) -> web.Response:
+        """The issuers of tokens, their keys (nothing secret of them) and how fresh they are, and what became
+        of the tokens that came."""
+        view = self._view
+        keys = view.credentials.counts("")
+        return await _json(
+            {"issuers": view.issuers.states(), "api_keys": keys, "cached": len(view.credentials)}
+        )
 
     async def backends(self, request: web.Request) -> web.Response:
         """The supervised backends."""

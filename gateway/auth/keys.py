@@ -1,4 +1,4 @@
-"""Keys and tokens: the key set of the file, and a bounded cache of tokens that were verified with it."""
+"""Key files: reading and making them, and the tokens that `gateway token` signs with one."""
 
 from __future__ import annotations
 
@@ -8,120 +8,29 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
 
-from gateway.core.errors import Unauthenticated
 from gateway.core.jwt.issuer import Issuer
 from gateway.core.jwt.keys import Key, KeySet, KeySetError, parse_keys, sign
 from gateway.core.jwt.verify import verify
-from gateway.core.model import Identity
-from gateway.runtime import durable, threads
+from gateway.runtime import durable
 from gateway.runtime.files import FileUnusable, read_file, read_text
 from gateway.runtime.os_errors import explain
-from gateway.runtime.watch import FileStamp, file_stamp
 
 L = logging.getLogger(__name__)
-CACHE_SIZE = 10_000
 CURSOR_KEY = "cursor.key"  # the file with the installation's secret, in the data folder
 _SECRET_BYTES = 32
 _ANEW = "a new one is made at the start, and what was signed with the old one is refused"
 _MAX_BYTES = 1024 * 1024  # of a key file: thousands of keys
-Result = Literal["cached", "verified", "refused"]
 
 
 class KeysUnusable(Exception):
     """The key file cannot be used; the text names the file, the reason and what to do."""
-
-
-class Keys:
-    """The live key set and the verified tokens. `on_result` hears cached, verified or refused."""
-
-    def __init__(
-        self,
-        path: Path,
-        issuer: Issuer,
-        on_result: Callable[[Result], None] = lambda result: None,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        self.path = path
-        self.issuer = issuer
-        self._on_result = on_result
-        self._now = now
-        self._keys = KeySet(())
-        self._cache: dict[str, Identity] = {}
-        self._seen: FileStamp | None = None
-
-    def load(self) -> None:
-        """Read the key file, and log which of its keys are not used and why. Raises KeysUnusable; then the
-        keys stay as they were."""
-        self._take(*self._read())
-
-    def _read(self) -> tuple[FileStamp | None, KeySet | KeysUnusable]:
-        """Blocks."""
-        seen = file_stamp(self.path)
-        try:
-            return seen, load_keys(self.path, self.issuer)
-        except KeysUnusable as error:
-            return seen, error
-
-    def _take(self, seen: FileStamp | None, keys: KeySet | KeysUnusable) -> None:
-        self._seen = seen
-        if isinstance(keys, KeysUnusable):
-            raise keys
-        self._keys = keys
-        self._cache.clear()
-        for warning in self._keys.warnings:
-            L.warning("%s: %s", self.path, warning)
-
-    async def reload_if_changed(self) -> bool:
-        """Read the key file again when it changed; a bad one is logged and the last good keys stay. It is
-        read in a thread, and taken on the loop: so no token is verified with the old keys and kept after.
-        Gives whether there are new keys."""
-        if await threads.run(threads.KEYS, file_stamp, self.path) == self._seen:
-            return False
-        read = await threads.run(threads.KEYS, self._read)
-        try:
-            self._take(*read)
-            L.info("The keys in %s were loaded again; verified tokens are forgotten", self.path)
-        except KeysUnusable as error:
-            L.error("The last good keys stay in use: %s", error)
-            return False
-        return True
-
-    def known(self, token: str) -> Identity | None:
-        """The identity of a token that was verified before; verifies no signature. None for any other."""
-        identity = self._cache.get(token)
-        if identity is not None:
-            if identity.good_until > self._now():
-                self._on_result("cached")
-                return identity
-            del self._cache[token]
-        return None
-
-    def peek(self, token: str) -> Identity | None:
-        """As `known`, where no access follows from it: nothing is counted, and it may have expired."""
-        return self._cache.get(token)
-
-    def verify(self, token: str) -> Identity:
-        """The identity that the token states. Raises Unauthenticated."""
-        identity = self.known(token)
-        if identity is not None:
-            return identity
-        try:
-            identity = verify(token, self._keys, self.issuer, self._now())
-        except Unauthenticated:
-            self._on_result("refused")
-            raise
-        self._on_result("verified")
-        if len(self._cache) >= CACHE_SIZE:
-            del self._cache[next(iter(self._cache))]  # the one that was verified longest ago
-        self._cache[token] = identity
-        return identity
 
 
 def load_keys(path: Path, issuer: Issuer) -> KeySet:

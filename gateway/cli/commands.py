@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import difflib
 import json
 import sys
@@ -13,11 +14,12 @@ from typing import Any, Protocol
 from aiohttp import web
 from rich.markup import escape
 
-from gateway.auth.keys import CURSOR_KEY, Keys, ensure_secret, ensure_signing_key, issue
+from gateway.auth.keys import CURSOR_KEY, ensure_secret, ensure_signing_key, issue
 from gateway.call import Authentication, Call, Snapshot
 from gateway.cli import console
 from gateway.config import own_addresses, strict_yaml
 from gateway.config.live import ConfigRefused, as_dict, compile_text, read
+from gateway.core.errors import GatewayError
 from gateway.core.http.hops import Via
 from gateway.core.model import Route
 from gateway.core.policy.access import ADMIN_SCOPE
@@ -75,6 +77,7 @@ def _explain_arguments(explain: argparse.ArgumentParser) -> None:
     explain.add_argument("-H", "--header", action="append", default=[], help=help_)
     help_ = "what the client would send: the token or 'Bearer ...', @FILE with it, or - (standard input)"
     explain.add_argument("--token", metavar="TOKEN|@FILE|-", help=help_)
+    explain.add_argument("--json", action="store_true", help="the same as JSON")
 
 
 def _token_arguments(token: argparse.ArgumentParser) -> None:
@@ -229,15 +232,22 @@ def _show(routes: Iterable[Route[Any, Any]], arguments: argparse.Namespace) -> N
 def _explain(arguments: argparse.Namespace, config: ProcessConfig) -> int:
     from gateway.cli import explain  # as above
 
-    keys = Keys(Path(config.keys), config.tokens)
     headers = explain.parse_headers(arguments.header, arguments.token)
-    if "Authorization" in headers:
-        keys.load()
-    chain = explain.authentication(keys)
-    compiled = _compile(Path(config.routing), chain)
+    asking = explain.Asking()
+    compiled = _compile(Path(config.routing), asking.chain)
     via = _own_via(config) if "Via" in headers else None
-    call, refused = explain.run(compiled, chain, arguments.method, arguments.path, headers, via)
-    console.out.print(console.pairs(explain.explanation(call, refused)))
+    shown = "Authorization" in headers  # without a credential no key is needed
+
+    async def run() -> tuple[Call, GatewayError | None]:
+        async with asking.of(config.tokens if shown else None, compiled.issuers if shown else {}):
+            return await explain.run(compiled, asking.chain, arguments.method, arguments.path, headers, via)
+
+    call, refused = asyncio.run(run())
+    rows = explain.explanation(call, refused, asking.issuers)
+    if arguments.json:
+        print(json.dumps(dict(rows), indent=2))
+    else:
+        console.out.print(console.pairs(rows))
     return 0 if refused is None else 1
 
 

@@ -5,11 +5,10 @@ Nothing is decided here: the code that serves is run, up to where it needs the b
 
 from __future__ import annotations
 
-import asyncio
 import re
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -18,19 +17,22 @@ from urllib.parse import urlsplit
 from aiohttp import hdrs
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from gateway.auth.chain import AuthenticationChain
-from gateway.auth.keys import Keys
+from gateway.auth.chain import AuthenticationChain, takes
+from gateway.auth.credentials import Credentials
+from gateway.auth.issuers import ByKeys, Issuers
 from gateway.call import Call, Snapshot
 from gateway.core.errors import GatewayError, UnsupportedMediaType
 from gateway.core.http.head import Head
 from gateway.core.http.hops import Via
 from gateway.core.http.request_reader import Request, RequestReader
+from gateway.core.jwt.issuer import Issuer
 from gateway.core.methods import WITHOUT_BODY
 from gateway.core.model import MANAGE, Identity, Route, TenantId
 from gateway.core.policy.budget import Budget
 from gateway.core.policy.limits import Rate
 from gateway.documents.changes import Feeds
 from gateway.documents.target import Documents
+from gateway.edge.backend.origin import Origins
 from gateway.edge.backend.pool import Pools
 from gateway.edge.lifetimes import Lifetimes
 from gateway.edge.response.cors import is_preflight
@@ -129,12 +131,29 @@ class _RecordingRoute(Route[Any, Any]):
         return Route.scopes_for(self, method)
 
 
-def authentication(keys: Keys) -> AuthenticationChain:
-    """As the gateway's own, but it counts nobody's calls."""
-    return AuthenticationChain(keys, lambda call: None)
+class Asking:
+    """Authentication as the gateway's own, but it counts nobody's calls and begins with nothing: the issuers
+    are asked anew. chain: for compiling the snapshot."""
+
+    def __init__(self) -> None:
+        credentials, self._origins = Credentials(), Origins()
+        self.issuers = Issuers(credentials, self._origins)
+        self.chain = AuthenticationChain(credentials, self.issuers, lambda call: None)
+
+    @asynccontextmanager
+    async def of(self, local: Issuer | None, others: Mapping[str, Issuer]) -> AsyncIterator[None]:
+        """While it asks these issuers. Raises KeysUnusable for the local one's file."""
+        self.issuers.reconcile(local, others)
+        try:
+            if local is not None:
+                self.issuers.load(local.name)
+            yield
+        finally:
+            await self.issuers.close()
+            await self._origins.close()
 
 
-def run(
+async def run(
     snapshot: Snapshot,
     chain: AuthenticationChain,
     method: str,
@@ -167,8 +186,11 @@ def run(
         )
     try:
         with suppress(_Reached):
-            Life(_policies(call.snapshot, chain, via)).begin(call)
-        _continue_at_target(call)
+            life = Life(_policies(call.snapshot, chain, via))
+            if not life.begin(call):
+                await chain.authenticate(call)
+                life.begin(call)  # now it is known
+        await _continue_at_target(call)
     except GatewayError as error:
         return call, error
     return call, None
@@ -207,7 +229,7 @@ def _policies(snapshot: Snapshot, chain: AuthenticationChain, via: Via | None) -
     )
 
 
-def _continue_at_target(call: _Unread) -> None:
+async def _continue_at_target(call: _Unread) -> None:
     """Let the target check the head. Raises GatewayError when it refuses it."""
     route = call.route
     if route is None:
@@ -222,7 +244,7 @@ def _continue_at_target(call: _Unread) -> None:
     documents = Documents(_NoStore(), Feeds(Lifetimes()), Budget(sys.maxsize))  # type: ignore[arg-type]
     try:
         with suppress(_Reached):
-            asyncio.run(documents.serve(call))
+            await documents.serve(call)
     except UnsupportedMediaType:
         if call.headers.get(hdrs.CONTENT_TYPE):
             raise
@@ -232,9 +254,12 @@ def _continue_at_target(call: _Unread) -> None:
 # --- the explanation -------------------------------------------------------------------------------
 
 
-def explanation(call: Call, refused: GatewayError | None) -> list[tuple[str, str]]:
-    """Names and values to print: route, target, scopes, tenant, limits, outcome."""
-    rows = [*_route(call), *_identity(call)]
+def explanation(
+    call: Call, refused: GatewayError | None, issuers: Issuers | None = None
+) -> list[tuple[str, str]]:
+    """Names and values to print: route, target, scopes, issuer, key, tenant, limits, outcome. issuers: that
+    were asked; without them nothing is said of the credential."""
+    rows = [*_route(call), *(_credential(call, issuers) if issuers is not None else ()), *_identity(call)]
     if call.route is not None and refused is None:
         rows += _limits(call, call.route)
         if isinstance(call, _Unread) and call.read:
@@ -292,6 +317,43 @@ def _identity(call: Call) -> Iterator[tuple[str, str]]:
         name = call.tenant.name if call.tenant is not None else ""
         tenant = identity.tenant.value
         yield "tenant", f"{tenant} ({name})" if name not in ("", tenant) else tenant
+
+
+def _credential(call: Call, issuers: Issuers) -> Iterator[tuple[str, str]]:
+    """Whose the token is, by which key and which claims; what the route asks of it beside scopes."""
+    if call.route is None or call.route.public or not call.head.token:
+        return
+    rule = call.route.callers
+    if rule is not None:
+        kinds = [f"credentials: {' or '.join(sorted(rule.kinds))}"] if rule.kinds else []
+        named = [f"tokens of: {' or '.join(sorted(rule.issuers))}"] if rule.issuers else []
+        claims = [f"{path} is {' or '.join(sorted(wanted))}" for path, wanted in rule.claims.items()]
+        yield "takes", "; ".join([*kinds, *named, *claims])
+    try:
+        verifier, token = issuers.find(call.head.token, takes(call.route))
+    except GatewayError:
+        return  # the outcome says why
+    issuer = verifier.issuer
+    yield "issuer", f"{issuer.name}, {issuer.issuer}"
+    state = verifier.state()
+    if token is None or not isinstance(verifier, ByKeys):
+        yield "key", f"none: the issuer is asked about each token, at {state['where']}"
+    else:
+        name = "no kid" if token.kid is None else f"kid {token.kid[:64]!a}"
+        there = ", ".join(_key_name(key) for key in state["keys"]) or "none yet"
+        yield "key", f"{name}, {token.algorithm[:16]!a}; there are {there}, from {state['where']}"
+    failure = state["last_failure"]
+    if failure is not None and not failure["over"]:
+        yield "failure", failure["reason"]
+    said, tenants = issuer.claims, issuer.tenants
+    tenant = f"{tenants.fixed}, fixed" if tenants.fixed else said.tenant
+    scopes = " and ".join(said.scopes) or "none"
+    yield "claims", f"tenant: {tenant}; subject: {said.subject}; scopes: {scopes}"
+
+
+def _key_name(key: Mapping[str, Any]) -> str:
+    name = "no kid" if key["kid"] is None else f"kid {key['kid'][:64]!a}"
+    return f"{name} ({' '.join(key['algorithms'])})"
 
 
 def _limits(call: Call, route: Route[Any, Any]) -> Iterator[tuple[str, str]]:

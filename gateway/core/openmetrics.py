@@ -88,6 +88,8 @@ class Gauge:
     """A number that is read when it is rendered. read: gives it for each set of label values, as a mapping or
     one by one; then None is a step of work towards the next one."""
 
+    kind, suffix = "gauge", ""
+
     def __init__(
         self,
         name: str,
@@ -106,14 +108,20 @@ class Gauge:
 
     def lines(self) -> Iterator[str]:
         """See Instrument."""
-        yield head(self.name, "gauge", self._help, self._unit)
+        yield head(self.name, self.kind, self._help, self._unit)
         found, left = self._read(), self._limit
         for item in list(found.items()) if isinstance(found, Mapping) else found:
             if item is None:
                 yield ""
             elif left > 0:
                 left -= 1
-                yield f"{self.name}{labels(self._names, item[0])} {item[1]}\n"
+                yield f"{self.name}{self.suffix}{labels(self._names, item[0])} {item[1]}\n"
+
+
+class Total(Gauge):
+    """A number that only grows, counted elsewhere and read when it is rendered. name: without `_total`."""
+
+    kind, suffix = "counter", "_total"
 
 
 class Info:

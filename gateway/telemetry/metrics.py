@@ -111,7 +111,6 @@ class Metrics:
         self._requests = _RequestSeconds()
         self._tenants = _TenantRequests()
         self._reloads = Counter("gateway_config_reloads", "Routing configs read.", ("result",))
-        self._tokens = Counter("gateway_tokens_verified", "Tokens looked at.", ("result",))
         self._backend_errors = Counter(
             "gateway_backend_errors", "Exchanges with a backend that failed.", ("backend", "code")
         )
@@ -119,10 +118,8 @@ class Metrics:
         self._restarts = Counter("gateway_child_restarts", "Supervised backends started again.", ("backend",))
         for result in ("applied", "refused"):
             self._reloads.add(result, amount=0)
-        for result in ("cached", "verified", "refused"):
-            self._tokens.add(result, amount=0)
         self._instruments: list[Instrument] = [
-            *(self._requests, self._tenants, self._reloads, self._tokens),
+            *(self._requests, self._tenants, self._reloads),
             *(self._backend_errors, self._websockets, self._restarts, *self._own_instruments()),
         ]
         self._sources: list[Callable[[], str]] = []
@@ -173,10 +170,6 @@ class Metrics:
     def config_reload(self, result: Literal["applied", "refused"]) -> None:
         """Count a change of the routing config."""
         self._reloads.add(result)
-
-    def token(self, result: Literal["cached", "verified", "refused"]) -> None:
-        """Count a token that came with a request."""
-        self._tokens.add(result)
 
     def backend_error(self, backend: str, code: str) -> None:
         """code: that of the GatewayError that the client got."""

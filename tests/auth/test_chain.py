@@ -32,7 +32,7 @@ class WaitingChain(AuthenticationChain):
 
     def try_authenticate(self, call: Call) -> Identity | None:
         call.head.remember_token(bearer(call.head.authorization))
-        known = self._keys.known(call.head.token)
+        known = self._credentials.known(call.head.token)
         if known is None:
             self._limit_client(call)
         return known

@@ -16,9 +16,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from gateway.app import Gateway
-from gateway.auth.keys import Keys, KeysUnusable, load_keys
+from gateway.auth.key_source import FileKeys
+from gateway.auth.keys import KeysUnusable, load_keys
 from gateway.core.errors import Unauthenticated
-from gateway.core.jwt.issuer import local_issuer
+from gateway.core.jwt.verify import verify
 from tests import harness
 from tests.eventually import eventually_await
 from tests.fakes import Backend, RawClient, always, answer
@@ -104,12 +105,11 @@ async def test_a_rotation_is_seen_without_a_signal_and_a_restart_serves_what_was
 def test_a_key_for_encryption_never_verifies_a_token(tmp_path: Path) -> None:
     path = tmp_path / "keys.jwks"
     publish(path, keycloak())
-    keys = Keys(path, local_issuer(""))
-    keys.load()
+    keys = load_keys(path, RULE)
     kid = keycloak().document["keys"][0]["kid"]
     for made in (token(RSA[1], "RS256", kid), token(RSA[1], "RS256", None)):
         with pytest.raises(Unauthenticated):
-            keys.verify(made)
+            verify(made, keys, RULE, time.time())
 
 
 def test_what_is_left_out_is_said_once_for_each_load(
@@ -117,10 +117,10 @@ def test_what_is_left_out_is_said_once_for_each_load(
 ) -> None:
     path = tmp_path / "keys.jwks"
     publish(path, keycloak())
-    keys = Keys(path, RULE)
+    keys = FileKeys(RULE, path, lambda: None)
     keys.load()
     for _ in range(3):
-        asyncio.run(keys.reload_if_changed())
+        asyncio.run(keys.refresh())
     (record,) = [r for r in caplog.records if r.levelno == logging.WARNING]
     assert record.getMessage().startswith(
         f"{path}: keys[0] (kid '0Eq8v2mQkYb1oZ') is not used: its `use` is `enc`"

@@ -1,24 +1,20 @@
-"""Keys on disk, and the cache of verified tokens."""
+"""Keys on disk, and tokens that are signed with them."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-import logging
 import os
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from gateway.auth import keys as service
 from gateway.auth.keys import (
-    Keys,
     KeysUnusable,
     ensure_secret,
     ensure_signing_key,
@@ -28,37 +24,15 @@ from gateway.auth.keys import (
 )
 from gateway.core.errors import Unauthenticated
 from gateway.core.jwt.issuer import local_issuer
-from gateway.core.jwt.keys import sign
+from gateway.core.jwt.verify import verify
 
 RULE = local_issuer("")
 
 
-class Clock:
-    now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Setting:
-    """A key file, the service on it, a clock, and what the service counted."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "keys.jwks"
-        self.clock = Clock()
-        self.results: list[str] = []
-        ensure_signing_key(self.path)
-        self.keys = Keys(self.path, RULE, self.results.append, self.clock)
-        self.keys.load()
-
-    def token(self, **claims: Any) -> str:
-        base = {"iss": "gateway", "aud": "gateway", "tenant": "acme", "sub": "a", "exp": self.clock.now + 60}
-        return sign({**base, **claims}, signing_key(load_keys(self.path, RULE)))
-
-
 @pytest.fixture
-def setting(tmp_path: Path) -> Setting:
-    return Setting(tmp_path)
+def path(tmp_path: Path) -> Path:
+    ensure_signing_key(tmp_path / "keys.jwks")
+    return tmp_path / "keys.jwks"
 
 
 # --- the files -------------------------------------------------------------------------------------
@@ -148,23 +122,23 @@ def test_a_secret_that_cannot_be_read_says_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])
-def test_signing_keys_that_others_may_read_are_refused(setting: Setting, mode: int) -> None:
-    setting.path.chmod(mode)
-    with pytest.raises(KeysUnusable, match=f"chmod 600 {setting.path}"):
-        load_keys(setting.path, RULE)
+def test_signing_keys_that_others_may_read_are_refused(path: Path, mode: int) -> None:
+    path.chmod(mode)
+    with pytest.raises(KeysUnusable, match=f"chmod 600 {path}"):
+        load_keys(path, RULE)
 
 
-def test_public_keys_may_be_readable_by_all(setting: Setting) -> None:
-    document = json.loads(setting.path.read_text())
+def test_public_keys_may_be_readable_by_all(path: Path) -> None:
+    document = json.loads(path.read_text())
     del document["keys"][0]["d"]
-    setting.path.write_text(json.dumps(document))
-    setting.path.chmod(0o644)
+    path.write_text(json.dumps(document))
+    path.chmod(0o644)
     with pytest.raises(KeysUnusable, match="no key can sign"):
-        signing_key(load_keys(setting.path, RULE))
+        signing_key(load_keys(path, RULE))
 
 
-def test_a_key_to_sign_with_may_be_named(setting: Setting) -> None:
-    keys = load_keys(setting.path, RULE)
+def test_a_key_to_sign_with_may_be_named(path: Path) -> None:
+    keys = load_keys(path, RULE)
     (key,) = keys
     assert signing_key(keys, key.kid or "") is key
     with pytest.raises(KeysUnusable, match="'other'"):
@@ -180,70 +154,6 @@ def test_a_bad_key_file_is_named_and_its_content_is_not(tmp_path: Path, content:
         load_keys(path, RULE)
 
 
-# --- the cache -------------------------------------------------------------------------------------
-
-
-def test_a_token_is_verified_once_and_then_known(setting: Setting) -> None:
-    token = setting.token()
-    assert setting.keys.verify(token) is setting.keys.verify(token)
-    assert setting.results == ["verified", "cached"]
-
-
-def test_a_cached_token_is_refused_when_it_expires(setting: Setting) -> None:
-    token = setting.token()
-    setting.keys.verify(token)
-    setting.clock.now += 60 + 59.9
-    setting.keys.verify(token)
-    setting.clock.now += 0.1
-    with pytest.raises(Unauthenticated, match="expired"):
-        setting.keys.verify(token)
-    assert setting.results == ["verified", "cached", "refused"]
-
-
-def test_a_refused_token_is_not_kept(setting: Setting) -> None:
-    for _ in range(2):
-        with pytest.raises(Unauthenticated):
-            setting.keys.verify("junk")
-    assert setting.results == ["refused", "refused"]
-    assert not setting.keys._cache
-
-
-def test_the_cache_is_bounded_and_forgets_the_oldest(
-    setting: Setting, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(service, "CACHE_SIZE", 3)
-    tokens = [setting.token(sub=f"s{index}") for index in range(4)]
-    for token in tokens:
-        setting.keys.verify(token)
-        assert len(setting.keys._cache) <= 3
-    setting.keys.verify(tokens[3])
-    setting.keys.verify(tokens[0])
-    assert setting.results == ["verified"] * 4 + ["cached", "verified"]
-
-
-# --- changes ---------------------------------------------------------------------------------------
-
-
-def test_new_keys_empty_the_cache_and_old_tokens_are_refused(setting: Setting) -> None:
-    old = setting.token()
-    setting.keys.verify(old)
-    setting.path.unlink()
-    ensure_signing_key(setting.path)
-    setting.keys.verify(old)  # not looked at yet
-    asyncio.run(setting.keys.reload_if_changed())
-    with pytest.raises(Unauthenticated, match="names no key"):
-        setting.keys.verify(old)
-    setting.keys.verify(setting.token())
-
-
-def test_nothing_is_read_when_nothing_changed(setting: Setting) -> None:
-    token = setting.token()
-    setting.keys.verify(token)
-    asyncio.run(setting.keys.reload_if_changed())
-    setting.keys.verify(token)
-    assert setting.results == ["verified", "cached"]
-
-
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["FIFO", "directory"])
 def test_what_is_no_regular_file_is_named_by_its_kind_and_not_waited_for(
     tmp_path: Path, make: Callable[[Path], None], request: pytest.FixtureRequest
@@ -256,43 +166,13 @@ def test_what_is_no_regular_file_is_named_by_its_kind_and_not_waited_for(
         ensure_secret(tmp_path / "k")
 
 
-@pytest.mark.parametrize("content", [None, b"{", b'{"keys": []}', b"\xff", b"[" * 100_000])
-def test_a_bad_key_file_keeps_the_last_good_keys_and_is_logged_once(
-    setting: Setting, caplog: pytest.LogCaptureFixture, content: bytes | None
-) -> None:
-    token = setting.token()
-    setting.keys.verify(token)
-    if content is None:
-        setting.path.unlink()
-    else:
-        setting.path.write_bytes(content)
-    for _ in range(3):
-        asyncio.run(setting.keys.reload_if_changed())
-    setting.keys.verify(token)
-    (record,) = [r for r in caplog.records if r.levelno == logging.ERROR]
-    assert str(setting.path) in record.getMessage()
-
-
-def test_a_mended_mode_is_a_change(setting: Setting) -> None:
-    token = setting.token()
-    setting.path.chmod(0o644)
-    asyncio.run(setting.keys.reload_if_changed())
-    refused = setting.keys._seen
-    setting.path.chmod(0o600)
-    asyncio.run(setting.keys.reload_if_changed())
-    assert setting.keys._seen != refused
-    assert setting.keys.verify(token).subject == "a"
-
-
 # --- issue -----------------------------------------------------------------------------------------
 
 
 def test_an_issued_token_verifies(tmp_path: Path) -> None:
     path = tmp_path / "keys.jwks"
     ensure_signing_key(path)
-    keys = Keys(path, RULE)
-    keys.load()
-    who = keys.verify(issue(path, RULE, "acme", "a b", "me", 60))
+    who = verify(issue(path, RULE, "acme", "a b", "me", 60), load_keys(path, RULE), RULE, time.time())
     assert (who.tenant.value, who.subject, who.scope_text) == ("acme", "me", "a b")
 
 
@@ -300,7 +180,7 @@ def test_an_issued_token_verifies(tmp_path: Path) -> None:
     ("tenant", "scope", "subject"), [("Acme", "", "a"), ("acme", "a  b", "a"), ("acme", "", "")]
 )
 def test_a_token_that_the_gateway_would_refuse_is_not_issued(
-    setting: Setting, tenant: str, scope: str, subject: str
+    path: Path, tenant: str, scope: str, subject: str
 ) -> None:
     with pytest.raises(Unauthenticated):
-        issue(setting.path, RULE, tenant, scope, subject, 60)
+        issue(path, RULE, tenant, scope, subject, 60)

@@ -41,7 +41,7 @@ async def test_a_demo_token_may_do_all_that_routes_ask_for_but_not_rule_the_gate
         assert stat.S_IMODE(header(gateway).stat().st_mode) == 0o600
         token = header(gateway).read_text().removeprefix("Authorization: Bearer ").strip()
         assert token not in out
-        who = gateway.keys.verify(token)
+        who = await gateway.authentication.identity(token)
         assert (who.tenant.value, who.scope_text) == ("acme", "docs:drop docs:read docs:rule docs:write")
 
 

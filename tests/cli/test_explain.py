@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.app import Gateway
-from gateway.auth.keys import Keys
 from gateway.cli import explain
 from gateway.core.errors import GatewayError
 from gateway.core.http.hops import Via
@@ -64,16 +62,15 @@ async def asked(gateway: Gateway, method: str, path: str, scope: str) -> tuple[i
             return answer.status, (await answer.json())["code"]
 
 
-def explained(
+async def explained(
     gateway: Gateway, data: dict[str, Any], method: str, path: str, scope: str
 ) -> GatewayError | None:
-    keys = Keys(Path(gateway.config.keys), harness.RULE)
-    keys.load()
-    chain = explain.authentication(keys)
+    asking = explain.Asking()
     length = {"Content-Length": "14"} if method in ("POST", "PUT", "PATCH", "QUERY") else {}
     headers = CIMultiDictProxy(CIMultiDict({**harness.bearer(gateway, scope=scope), **length}))
-    compiled = compile_data(data, lambda backend: NOWHERE, "/s", chain)
-    call, refused = explain.run(compiled, chain, method, path.replace(" ", "%20"), headers)
+    compiled = compile_data(data, lambda backend: NOWHERE, "/s", asking.chain)
+    async with asking.of(gateway.config.tokens, {}):
+        call, refused = await explain.run(compiled, asking.chain, method, path.replace(" ", "%20"), headers)
     assert explain.explanation(call, refused)[-1][0] == "outcome"
     return refused
 
@@ -84,17 +81,13 @@ async def test_it_refuses_what_the_gateway_refuses_and_nothing_else(tmp_path: Pa
     async with harness.running(tmp_path, data) as gateway:
         for method, path in REQUESTS:
             status, code = await asked(gateway, method, path, scope)
-            refused = await in_a_thread(gateway, data, method, path, scope)
+            refused = await explained(gateway, data, method, path, scope)
             said = (refused.status, "" if method == "HEAD" else refused.code) if refused else (0, "")
             by_head = status in DECIDED and code != "not_found"  # that a document is there, the store says
             if path.endswith("/bulk") and refused is None:
                 continue  # each of its lines needs the scopes of its own operation, and is not looked at
             if by_head or refused is not None:
                 assert said == (status, code), (method, path)
-
-
-async def in_a_thread(*arguments: Any) -> GatewayError | None:
-    return await asyncio.to_thread(explained, *arguments)
 
 
 @pytest.mark.parametrize(
@@ -114,12 +107,10 @@ async def test_it_says_which_scopes_are_asked_for_what(
         ROUTES, tenants={"acme": {"rate_limit": "5/s", "quota": "9/day", "documents": {"max_documents": 7}}}
     )
     async with harness.running(tmp_path, data) as gateway:
-        keys = Keys(Path(gateway.config.keys), harness.RULE)
-        keys.load()
-        chain = explain.authentication(keys)
         headers = CIMultiDictProxy(CIMultiDict(harness.bearer(gateway, scope=TOKENS[-1])))
+        chain = gateway.authentication
         compiled = compile_data(data, lambda backend: gateway.documents, "/s", chain)
-        call, refused = await asyncio.to_thread(explain.run, compiled, chain, method, path, headers)
+        call, refused = await explain.run(compiled, chain, method, path, headers)
     rows = dict(explain.explanation(call, refused))
     assert refused is None
     assert rows["needs"].startswith(needs)
@@ -138,7 +129,7 @@ async def test_it_says_which_scopes_are_asked_for_what(
          403),
     ],
 )  # fmt: skip
-def test_it_checks_a_websockets_handshake_too(
+async def test_it_checks_a_websockets_handshake_too(
     tmp_path: Path, more: dict[str, str], outcome: int | None
 ) -> None:
     data = harness.routing(
@@ -146,9 +137,9 @@ def test_it_checks_a_websockets_handshake_too(
         backends={"b": {"kind": "asab", "addresses": ["unix:x"]}},
     )
     headers = CIMultiDictProxy(CIMultiDict({"Connection": "Upgrade", "Upgrade": "websocket", **more}))
-    chain = explain.authentication(Keys(tmp_path / "none", harness.RULE))
+    chain = explain.Asking().chain
     compiled = compile_data(data, lambda backend: NOWHERE, "/s", chain)
-    call, refused = explain.run(compiled, chain, "GET", "/ws/x", headers)
+    call, refused = await explain.run(compiled, chain, "GET", "/ws/x", headers)
     assert (refused.status if refused else None) == outcome
     assert dict(explain.explanation(call, refused))["upgrade"] == "to a WebSocket"
 
@@ -200,21 +191,19 @@ WIRE: list[tuple[str, str, tuple[str, ...]]] = [
 async def test_what_is_wrong_with_the_message_itself_is_told_too(tmp_path: Path) -> None:
     """The framing, the lengths, and the headers that only the target reads: one request after the other, of
     the same bytes."""
-    keys = Keys(tmp_path / "var" / "keys.jwks", harness.RULE)
     via, differ = Via("here"), []
     async with Backend(always(answer())) as app:
         backends = {"b": {"kind": "http", "addresses": [app.address]}}
         data = harness.routing(WIRE_ROUTES, backends=backends)
         async with harness.running(tmp_path, data, via="here") as gateway:
-            keys.load()
-            chain = explain.authentication(keys)
+            chain = gateway.authentication
             compiled = compile_data(data, lambda backend: gateway.documents, "/s", chain)
             for method, path, more in WIRE:
                 lines = [f"Authorization: {harness.bearer(gateway)['Authorization']}", *more]
                 if method in ("POST", "PUT", "PATCH") and not any("Content-Len" in line for line in more):
                     lines.append("Content-Length: 2")
                 headers = explain.parse_headers(lines, None)
-                _, refused = await asyncio.to_thread(explain.run, compiled, chain, method, path, headers, via)
+                _, refused = await explain.run(compiled, chain, method, path, headers, via)
                 said = [line for line in lines if not line.startswith("Host:")]
                 hosts = [line for line in lines if line.startswith("Host:")] or ["Host: localhost"]
                 head = "\r\n".join([f"{method} {path} HTTP/1.1", *hosts, *said, "\r\n"])
@@ -229,12 +218,11 @@ async def test_what_is_wrong_with_the_message_itself_is_told_too(tmp_path: Path)
 
 
 @pytest.mark.parametrize("line", ["X-A: 1\r\nX-B: 2", "X-A: 1\nX-B: 2"])
-def test_a_header_with_a_line_break_is_not_taken_for_two(tmp_path: Path, line: str) -> None:
+async def test_a_header_with_a_line_break_is_not_taken_for_two(tmp_path: Path, line: str) -> None:
     compiled = compile_data(harness.routing([]), lambda backend: None, "/s")  # type: ignore[arg-type,return-value]
     with pytest.raises(ValueError, match="line break"):
         headers = explain.parse_headers([line], None)
-        chain = explain.authentication(Keys(tmp_path / "none", harness.RULE))
-        explain.run(compiled, chain, "GET", "/", headers)
+        await explain.run(compiled, explain.Asking().chain, "GET", "/", headers)
 
 
 async def test_it_shows_the_display_name_of_the_tenant(tmp_path: Path) -> None:
@@ -243,8 +231,8 @@ async def test_it_shows_the_display_name_of_the_tenant(tmp_path: Path) -> None:
     async with harness.running(tmp_path, data) as gateway:
         for tenant, shown in (("acme", "acme (Acme Corporation)"), ("globex", "globex")):
             headers = CIMultiDictProxy(CIMultiDict(harness.bearer(gateway, tenant)))
-            run = explain.run, gateway.live.current, gateway.authentication, "PATCH", "/own/", headers
-            call, refused = await asyncio.to_thread(*run)
+            asked = gateway.live.current, gateway.authentication, "PATCH", "/own/", headers
+            call, refused = await explain.run(*asked)
             assert dict(explain.explanation(call, refused))["tenant"] == shown
 
 

@@ -159,7 +159,7 @@ async def test_changes_of_the_config_and_the_keys_are_seen_from_another_thread(
             await eventually(lambda: gateway.live.current.revision > 1)
             keys = Path(gateway.config.keys)
             keys.write_text(keys.read_text() + " ")
-            await asyncio.create_task(gateway.keys.reload_if_changed())
+            await asyncio.create_task(gateway.issuers.refresh())
             await asyncio.create_task(gateway.reload())
 
 

@@ -439,7 +439,7 @@ async def test_keys_are_read_again_after_a_failure(tmp_path: Path, monkeypatch: 
                 asked.append(1)
                 raise Bug
 
-            monkeypatch.setattr(gateway.keys, "reload_if_changed", load)
+            monkeypatch.setattr(gateway.issuers, "refresh", load)
             watch = asyncio.create_task(gateway._watch_keys())
             await eventually(lambda: len(asked) > 3)
             watch.cancel()

@@ -35,7 +35,6 @@ def test_a_gateway_that_has_done_nothing_renders_what_the_parser_accepts():
         "gateway_request_seconds": "histogram",
         "gateway_tenant_requests": "counter",
         "gateway_config_reloads": "counter",
-        "gateway_tokens_verified": "counter",
         "gateway_backend_errors": "counter",
         "gateway_websockets_ended": "counter",
         "gateway_child_restarts": "counter",
@@ -138,18 +137,11 @@ def test_a_reload_frees_the_series_of_routes_that_are_gone():
 def test_reloads_tokens_errors_and_restarts_are_counted_and_the_known_results_begin_at_zero():
     metrics = Metrics()
     metrics.config_reload("applied")
-    metrics.token("cached")
-    metrics.token("cached")
     metrics.backend_error("catalog", "backend_reset")
     metrics.child_restarted("catalog")
     text = metrics.render()
     assert samples(text, "gateway_config_reloads_total") == {
         key(result="applied"): 1,
-        key(result="refused"): 0,
-    }
-    assert samples(text, "gateway_tokens_verified_total") == {
-        key(result="cached"): 2,
-        key(result="verified"): 0,
         key(result="refused"): 0,
     }
     assert samples(text, "gateway_backend_errors_total") == {key(backend="catalog", code="backend_reset"): 1}

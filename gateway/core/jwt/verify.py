@@ -31,6 +31,7 @@ _word = re.compile(r"[\x21-\x7e]{1,200}").fullmatch
 # RFC 7797, RFC 7516).
 _NOT_UNDERSTOOD = ("crit", "b64", "zip", "enc")
 _TYPES = ("jwt", "at+jwt")  # RFC 7519 section 5.1, RFC 9068 section 2.1
+UNTRUSTED = "The token's issuer (`iss`) is none that is trusted here, letter for letter."
 _ENCRYPTED = "The token is encrypted (it has five parts); its issuer must be told to only sign it."
 
 
@@ -224,7 +225,7 @@ def identity_of(claims: Mapping[str, Any], issuer: Issuer, now: float) -> Identi
 
 def _check_issuer(claims: Mapping[str, Any], issuer: Issuer) -> None:
     if claims.get("iss") != issuer.issuer:
-        raise Unauthenticated("The token's issuer (`iss`) is none that is trusted here, letter for letter.")
+        raise Unauthenticated(UNTRUSTED)
 
 
 def _check_times(claims: Mapping[str, Any], issuer: Issuer, now: float, without: float | None) -> float:
