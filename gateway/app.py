@@ -171,6 +171,7 @@ class Gateway:
             *follow,
             check_backends=self._own_addresses,
             authentication=self.authentication,
+            local=self.config.tokens.issuer,
         )
 
     def _policies(self) -> Policies:

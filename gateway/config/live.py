@@ -82,10 +82,13 @@ def compile_text(
     sockets: str,
     check_backends: BackendCheck = lambda backends: [],
     authentication: Authentication | None = None,
+    folder: str = "",
+    local: str = "",
 ) -> Snapshot:
-    """From text to a snapshot, not live yet. target, sockets, authentication: as for `compile_data`.
-    check_backends: finds the problems that depend on this process. Raises Problems, each with its line."""
-    return _compile_document(strict_yaml.parse(text), target, sockets, check_backends, authentication)
+    """From text to a snapshot, not live yet. check_backends: finds the problems that depend on this process.
+    All else as for `compile_data`. Raises Problems, each with its line."""
+    document = strict_yaml.parse(text)
+    return _compile_document(document, target, sockets, check_backends, authentication, folder, local)
 
 
 def _compile_document(
@@ -94,9 +97,11 @@ def _compile_document(
     sockets: str,
     check_backends: BackendCheck,
     authentication: Authentication | None,
+    folder: str,
+    local: str,
 ) -> Snapshot:
     try:
-        snapshot = compile_data(document.data, target, sockets, authentication)
+        snapshot = compile_data(document.data, target, sockets, authentication, folder, local)
         if found := check_backends(snapshot.backends):
             raise Problems(found)
     except Problems as problems:
@@ -109,7 +114,7 @@ class LiveConfig:
 
     on_applied(new, old) runs after each swap, on the loop; old is None the first time, and what it raises
     then ends the start. on_refused runs after each refusal. Later their exceptions are logged: a swap stays.
-    now: a monotonic clock, in seconds. check_backends, authentication: as for `compile_text`.
+    now: a monotonic clock, in seconds. check_backends, authentication, local: as for `compile_text`.
     current: the live snapshot, from `load_first` on. A request reads it once, and keeps it to its end.
     """
 
@@ -125,9 +130,10 @@ class LiveConfig:
         now: Callable[[], float] = time.monotonic,
         check_backends: BackendCheck = lambda backends: [],
         authentication: Authentication | None = None,
+        local: str = "",
     ) -> None:
         self.path = path
-        self._compile_with = target, sockets, check_backends, authentication
+        self._compile_with = target, sockets, check_backends, authentication, str(path.parent), local
         self._on_applied = on_applied
         self._on_refused = on_refused
         self._now = now

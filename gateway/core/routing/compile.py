@@ -1,7 +1,7 @@
 """Plain data to a Snapshot: every name resolved, every pattern compiled; or all problems at once.
 
-Problems come in two kinds: of shape (settings.py) and of meaning (here, and in compile_backends.py and
-compile_routes.py). Both are found at once: see partial.py.
+Problems come in two kinds: of shape (settings.py) and of meaning (here, in compile_backends.py, in
+compile_routes.py and in issuers/). Both are found at once: see partial.py.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ from typing import Any, TypeVar
 
 from gateway.core import front_page
 from gateway.core.front_page import FrontPage
+from gateway.core.jwt.issuer import LOCAL, Issuer
 from gateway.core.model import Backend, Route, Tenant, TenantId, TrustedProxies
 from gateway.core.policy import forwarding
 from gateway.core.policy.budget import LEAST
 from gateway.core.routing import table
 from gateway.core.routing.compile_backends import backend_problems, compile_backend, shared_addresses
 from gateway.core.routing.compile_routes import DOCUMENTS, compile_route, route_problems
+from gateway.core.routing.issuers.callers import ambiguous
+from gateway.core.routing.issuers.compile import compile_issuer, issuer_problems, same_issuer
+from gateway.core.routing.issuers.settings import ABOUT_LOCAL
 from gateway.core.routing.partial import Parts, well_formed, whole
 from gateway.core.routing.problems import Path, Problem, Problems
 from gateway.core.routing.settings import Settings, TenantSettings, parse
@@ -33,10 +37,13 @@ def compile_data(
     target: Callable[[Backend | FrontPage | None], T],
     sockets: str,
     authentication: A | None = None,
+    folder: str = "",
+    local: str = "",
 ) -> Snapshot[T, A]:
     """The snapshot that the config means, not live yet. data: as YAML gives it. target: makes what serves a
     backend, a front page, and (None) documents. sockets: the folder that relative unix: addresses are in.
     authentication: of the routes that are not public; without it they cannot be served, only looked at.
+    folder: where relative paths of files begin. local: the `iss` of gateway.conf's issuer, "" when not known.
     Raises Problems with all of them."""
     problems: list[Problem] = []
     try:
@@ -53,8 +60,9 @@ def compile_data(
         if tenant.body_memory < LEAST:
             where = ("tenants", name, "documents", "body_memory")
             problems.append(Problem(where, "an import takes 2MiB at a time", "write 2MiB or more"))
+    issuers = _issuers(parts, folder, local, problems)
     targets = {name: target(backend) for name, backend in backends.items()} | {DOCUMENTS: target(None)}
-    built = _table(parts, backends, targets, authentication, problems)
+    built = _table(parts, backends, targets, authentication, issuers, problems)
     if problems:
         raise Problems(problems)
     return Snapshot(
@@ -67,6 +75,8 @@ def compile_data(
         trusted=_trusted(settings.trusted_proxies),
         limits=settings.limits(),
         front=_front(settings, built, target),
+        issuers=issuers,
+        local_issuer=parts.local_issuer,
     )
 
 
@@ -80,6 +90,21 @@ def _backends(parts: Parts, sockets: str, problems: list[Problem]) -> dict[str, 
         reason = "this name means the gateway's own store"
         problems.append(Problem(("backends", DOCUMENTS), reason, "choose another name"))
     return backends
+
+
+def _issuers(parts: Parts, folder: str, local: str, problems: list[Problem]) -> dict[str, Issuer]:
+    issuers: dict[str, Issuer] = {}
+    for name, written in parts.settings.issuers.items():
+        if name == LOCAL:
+            problems.extend([ABOUT_LOCAL] if written else [])
+        elif written is None:
+            reason, hint = "only local can be switched off", "write the issuer, or remove it"
+            problems.append(Problem(("issuers", name), reason, hint))
+        else:
+            issuers[name] = compile_issuer(name, written, folder)
+            problems.extend(_under(("issuers", name), issuer_problems(written, parts.tenants)))
+    problems.extend(same_issuer(issuers, local if parts.local_issuer else ""))
+    return issuers
 
 
 def _under(path: Path, problems: Iterable[Problem]) -> Iterator[Problem]:
@@ -110,14 +135,16 @@ def _table(
     backends: Mapping[str, Backend],
     targets: Mapping[str, T],
     authentication: A | None,
+    issuers: Mapping[str, Issuer],
     problems: list[Problem],
 ) -> table.RoutingTable[T, A]:
     """The table of the complete routes that have a target."""
     known = parts.backends(backends)
     positions: dict[str, int] = {}
-    routes: list[Route[T, A]] = []
+    routes: dict[int, Route[T, A]] = {}
+    named = parts.issuers()
     for position, written in parts.routes.items():
-        problems.extend(_under(("routes", position), route_problems(written, known)))
+        problems.extend(_under(("routes", position), route_problems(written, known, named)))
         first = positions.setdefault(written.name, position)
         if first != position:
             reason = f"the name {written.name!r} is taken by routes[{first}]"
@@ -125,8 +152,9 @@ def _table(
         if position not in parts.incomplete and (written.target in known or written.target == DOCUMENTS):
             # A backend that is left out has a problem, so this stand-in is never called.
             made = targets.get(written.target, targets[DOCUMENTS])
-            routes.append(compile_route(written, known.get(written.target), made, authentication))
-    built, clashes = table.build(routes)
+            routes[position] = compile_route(written, known.get(written.target), made, authentication)
+    problems.extend(ambiguous(routes, issuers))
+    built, clashes = table.build(routes.values())
     for clash in clashes:
         which = "never matches" if clash.whole else f"never matches {', '.join(clash.methods)}"
         reason = f"the route {clash.loser!r} {which}: {' and '.join(clash.winners)} took its requests before"

@@ -32,6 +32,7 @@ def compile_backend(name: str, written: BackendSettings, sockets: str) -> Backen
         reserve=written.reserve,
         queue_length=_QUEUE_LENGTH if written.queue.length is None else written.queue.length,
         queue_timeout=written.queue.timeout,
+        **({"identity": written.identity} if written.identity else {}),
     )
 
 

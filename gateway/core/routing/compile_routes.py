@@ -7,13 +7,14 @@ is no effect, and what was probably meant.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TypeVar
 
 from gateway.core.errors import BadRequest
 from gateway.core.http.request_target import canonical_path
 from gateway.core.methods import COMMON, IDEMPOTENT, SAFE
 from gateway.core.model import MANAGE, Backend, CorsRule, Route, Timeouts, WebSocketRule
+from gateway.core.routing.issuers.callers import bind_problems, caller_problems, compile_callers
 from gateway.core.routing.problems import Problem
 from gateway.core.routing.settings import CorsSettings, RouteSettings, TimeoutSettings
 from gateway.core.routing.table import compile_pattern
@@ -76,6 +77,8 @@ def compile_route(
         rate=written.rate_limit.compiled() if written.rate_limit else None,
         retry=written.retry == "idempotent",
         interim=written.interim == "relay",
+        callers=compile_callers(written),
+        bind=written.bind is not None,
     )
 
 
@@ -127,10 +130,12 @@ def _cors(written: CorsSettings) -> CorsRule:
 # --- what is wrong with it -------------------------------------------------------------------------
 
 
-def route_problems(written: RouteSettings, backends: Mapping[str, Backend]) -> Iterator[Problem]:
-    """What the words of one route mean together, and at its target; paths begin in the route. backends: what
-    it may name."""
-    found = [*_words(written), *_target_problems(written, backends)]
+def route_problems(
+    written: RouteSettings, backends: Mapping[str, Backend], issuers: Collection[str]
+) -> Iterator[Problem]:
+    """What the words of one route mean together, and at its target; paths begin in the route. backends,
+    issuers: what it may name."""
+    found = [*_words(written), *_target_problems(written, backends), *caller_problems(written, issuers)]
     yield from found
     reported = {problem.path for problem in found}
     if written.target in backends or written.target == DOCUMENTS:
@@ -234,6 +239,7 @@ def _target_problems(written: RouteSettings, backends: Mapping[str, Backend]) ->
 
 def _without_effect(written: RouteSettings, backend: Backend | None) -> Iterator[Problem]:
     """What of a route has no effect at its target. backend: None for documents."""
+    yield from bind_problems(written, backend)
     if backend is None:
         yield from _without_effect_on_documents(written)
     elif written.timeouts.queue is not None and not (backend.threads or backend.concurrency):

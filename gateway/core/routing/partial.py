@@ -6,10 +6,11 @@ whose shape is right, and knows what is missing, so that one mistake is not repo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.core.jwt.issuer import LOCAL
 from gateway.core.model import Backend
 from gateway.core.routing.compile_routes import DOCUMENTS
 from gateway.core.routing.problems import Path, Problem
@@ -20,23 +21,39 @@ from gateway.core.routing.settings import RouteSettings, Settings, parse
 class Parts:
     """What is compiled. routes: by their positions in the file. incomplete: the positions of routes of which
     a key is left out, so that it is unknown which requests they take. unknown: the names of backends that
-    are left out."""
+    are left out. tenants, named_issuers: the names of all, those left out among them."""
 
     settings: Settings
     routes: Mapping[int, RouteSettings]
     incomplete: frozenset[int] = frozenset()
     unknown: frozenset[str] = frozenset()
+    tenants: frozenset[str] = frozenset()
+    named_issuers: frozenset[str] = frozenset()
+
+    @property
+    def local_issuer(self) -> bool:
+        """Whether the issuer of gateway.conf is one of them: unless it is switched off."""
+        return self.settings.issuers.get(LOCAL, LOCAL) is not None
+
+    def issuers(self) -> frozenset[str]:
+        """Those that routes may name."""
+        return self.named_issuers | {LOCAL} if self.local_issuer else self.named_issuers - {LOCAL}
 
     def backends(self, compiled: Mapping[str, Backend]) -> Mapping[str, Backend]:
         """What routes may name: the compiled backends, and in place of those left out one that any route
         could have for its target."""
-        left_out = {name: Backend(name, "http", (), concurrency=1) for name in self.unknown}
+        left_out = {name: Backend(name, "http", (), concurrency=1, identity="both") for name in self.unknown}
         return {**compiled, **left_out}
 
 
 def whole(settings: Settings) -> Parts:
     """All of a config without problems of shape."""
-    return Parts(settings, dict(enumerate(settings.routes)))
+    return Parts(
+        settings,
+        dict(enumerate(settings.routes)),
+        tenants=frozenset(settings.tenants),
+        named_issuers=frozenset(settings.issuers),
+    )
 
 
 def well_formed(data: Mapping[str, Any], problems: list[Problem]) -> Parts:
@@ -46,7 +63,7 @@ def well_formed(data: Mapping[str, Any], problems: list[Problem]) -> Parts:
     """
     broken = {problem.path[:end] for problem in problems for end in range(1, len(problem.path) + 1)}
     kept = {key: value for key, value in data.items() if (key,) not in broken}
-    for key in ("backends", "tenants"):
+    for key in ("backends", "tenants", "issuers"):
         if isinstance(data.get(key), Mapping):
             kept[key] = {name: one for name, one in data[key].items() if (key, name) not in broken}
     routes: dict[int, Any] = {}
@@ -62,7 +79,20 @@ def well_formed(data: Mapping[str, Any], problems: list[Problem]) -> Parts:
         dict(zip(routes, settings.routes, strict=True)),
         frozenset(position for position in routes if ("routes", position) in broken),
         frozenset(named if isinstance(named, Mapping) else targets) - settings.backends.keys(),
+        frozenset(_names(data, "tenants", settings)),
+        frozenset(_names(data, "issuers", settings)),
     )
+
+
+def _names(data: Mapping[str, Any], key: str, settings: Settings) -> Iterable[str]:
+    """What a section that has problems may name: with no names at all, whatever is asked for elsewhere."""
+    named = data.get(key, {})
+    if isinstance(named, Mapping):
+        return map(str, named)
+    if key == "issuers":
+        return [name for route in settings.routes for name in route.issuers]
+    written = [issuer for issuer in settings.issuers.values() if issuer is not None]
+    return [text for one in written for text in (*one.tenants, one.tenant or "")]
 
 
 def _usable_route(position: int, written: Any, broken: set[Path]) -> dict[str, Any] | None:

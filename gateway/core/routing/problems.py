@@ -52,7 +52,8 @@ class Wrong(ValueError):
 
     reason: the rest of a sentence that begins with the value (`is not a name`). hint: what is accepted, or
     what to do. check: the function that refused the value. candidates: values that may have been meant, the
-    likeliest first; read only when `example` is called.
+    likeliest first; read only when `example` is called. secret: whether the value may be a secret, so
+    that it is not shown.
     """
 
     def __init__(
@@ -61,10 +62,13 @@ class Wrong(ValueError):
         hint: str = "",
         check: Callable[[Any], object] | None = None,
         candidates: Iterable[Any] = (),
+        *,
+        secret: bool = False,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.hint = hint
+        self.secret = secret
         self._check = check
         self._candidates = candidates
 

@@ -16,16 +16,17 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
-    field_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from gateway.core.front_page import GIVEN_OUT
+from gateway.core.jwt.issuer import LOCAL
 from gateway.core.policy.circuit import HealthRule
 from gateway.core.policy.limits import LimitRules, Rate
 from gateway.core.routing.amounts import parse_rate
+from gateway.core.routing.issuers.settings import Claim, ClaimValues, IssuerOrOff, one_about_local
 from gateway.core.routing.problems import Problem, Problems, Wrong
 from gateway.core.routing.shape import Slot, Word, problem, shown, without_null
+from gateway.core.routing.strict import Strict
 from gateway.core.routing.values import (
     RATE_PATTERN,
     BackendAddress,
@@ -51,19 +52,7 @@ from gateway.core.routing.values import (
 )
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _says_something(cls, value: Any) -> Any:
-        """A key with a forgotten value must not mean "no limit" or "any host"."""
-        if value is None:
-            raise PydanticCustomError("empty", "an empty value says nothing")
-        return value
-
-
-class HealthSettings(_Strict):
+class HealthSettings(Strict):
     """How the health of a backend's addresses is found: probes, and responses to requests."""
 
     path: ProbePath | None = Field(default=None, description="what probes ask for; default: there are none")
@@ -86,7 +75,7 @@ class HealthSettings(_Strict):
         return HealthRule(**{name: value for name, value in self if value is not None})
 
 
-class QueueSettings(_Strict):
+class QueueSettings(Strict):
     """How requests wait for a seat of a backend."""
 
     length: int | None = Field(
@@ -101,7 +90,7 @@ class QueueSettings(_Strict):
     )
 
 
-class BackendSettings(_Strict):
+class BackendSettings(Strict):
     """A service behind the gateway."""
 
     kind: Literal["gunicorn", "uvicorn", "asab", "http"]
@@ -139,9 +128,14 @@ class BackendSettings(_Strict):
         description="seats that heavy tenants leave free for the others; default: an eighth of all",
     )
     queue: QueueSettings = QueueSettings()
+    identity: Literal["signed", "headers", "both"] | None = Field(
+        default=None,
+        description="how it is told who calls: X-Gateway-Identity, which it can check; X-Tenant, X-Subject"
+        " and X-Scopes, which whoever reaches it can forge; or both, to migrate",
+    )
 
 
-class RateLimitSettings(_Strict):
+class RateLimitSettings(Strict):
     """A token bucket: its rate, and how many requests may come at once."""
 
     rate: PerSecond
@@ -171,7 +165,7 @@ RateLimit = Annotated[
 ]
 
 
-class DocumentsSettings(_Strict):
+class DocumentsSettings(Strict):
     """What a tenant may keep in the gateway's own store."""
 
     max_documents: int | None = Field(default=None, ge=0, description="default: no limit", examples=[100_000])
@@ -188,7 +182,7 @@ class DocumentsSettings(_Strict):
     )
 
 
-class TenantSettings(_Strict):
+class TenantSettings(Strict):
     """A tenant; the key is the name that tokens carry."""
 
     name: str = Field(
@@ -213,7 +207,7 @@ class TenantSettings(_Strict):
     documents: DocumentsSettings = DocumentsSettings()
 
 
-class TimeoutSettings(_Strict):
+class TimeoutSettings(Strict):
     """How long each step of a call may take."""
 
     body: Duration | None = Field(default=None, description="between chunks of the request; default 30s")
@@ -231,7 +225,7 @@ class TimeoutSettings(_Strict):
     )
 
 
-class CorsSettings(_Strict):
+class CorsSettings(Strict):
     """What pages of other origins may do on a route (the Fetch standard, CORS)."""
 
     origins: list[Origin] = Field(min_length=1, description="of pages, such as https://app.example; or *")
@@ -247,7 +241,7 @@ class CorsSettings(_Strict):
     max_age: WholeSeconds | None = Field(default=None, description="of a preflight response; default 10m")
 
 
-class WebSocketSettings(_Strict):
+class WebSocketSettings(Strict):
     """The limits of the WebSockets of a route."""
 
     max_message: Size | None = Field(default=None, description="default 1MiB")
@@ -279,7 +273,7 @@ WebSocket = Annotated[
 ]
 
 
-class RouteSettings(_Strict):
+class RouteSettings(Strict):
     """A rule from request to target."""
 
     name: Name
@@ -302,6 +296,24 @@ class RouteSettings(_Strict):
         " also manage (a collection's settings), and each counts with :COLLECTION behind it for that one",
     )
     public: bool = Field(default=False, description="no token is needed, and no identity is passed on")
+    auth: list[Literal["jwt", "api_key"]] = Field(
+        default=[], min_length=1, description="which credentials it takes; default: any"
+    )
+    issuers: list[Name] = Field(
+        default=[],
+        min_length=1,
+        examples=[["local"]],
+        description="whose tokens it takes, local for those of gateway.conf; default: those of all",
+    )
+    require: dict[Claim, ClaimValues] = Field(
+        default={},
+        description="of each claim of the token the values of which one must be there; an API key has none",
+    )
+    bind: Literal["request"] | None = Field(
+        default=None,
+        description="request: the signed identity holds for this method and path alone. Default: for all of"
+        " them at the backend",
+    )
     timeouts: TimeoutSettings = TimeoutSettings()
     body_limit: Size | None = Field(default=None, description="default 10MiB")
     cors: CorsSettings | None = None
@@ -326,7 +338,7 @@ class RouteSettings(_Strict):
     )
 
 
-class FrontPageSettings(_Strict):
+class FrontPageSettings(Strict):
     """What is at / where no route takes it: a page for a browser, JSON for a program."""
 
     title: str = Field(default="API gateway", min_length=1, max_length=100)
@@ -355,11 +367,16 @@ FrontPage = Annotated[
 ]
 
 
-class Settings(_Strict):
+class Settings(Strict):
     """config/routing.yaml: what the gateway serves, and for whom. Edited while it runs."""
 
     version: Literal[1]
     backends: dict[Name, BackendSettings] = {}
+    issuers: dict[Name, IssuerOrOff] = Field(
+        default={},
+        description="of tokens, beside that of gateway.conf, which local: false switches off",
+        json_schema_extra={"properties": {LOCAL: {"const": False}}},
+    )
     tenants: dict[TenantName, TenantSettings] = {}
     routes: list[RouteSettings] = []
     trusted_proxies: list[Network] = Field(
@@ -397,7 +414,7 @@ def parse(data: Any) -> Settings:
         return Settings.model_validate(data)
     except ValidationError as error:
         found = [problem(item, Settings, _accepts) for item in error.errors(include_url=False)]
-        raise Problems(found) from None
+        raise Problems(one_about_local(found)) from None
 
 
 def json_schema() -> dict[str, Any]:

@@ -69,18 +69,21 @@ def problem(item: Mapping[str, Any], root: type[Any], accepts: Accepts) -> Probl
         return Problem(path, f"the key {path[-1]!r} is missing", _write(path, _words(slot)[1]))
     wrong = item.get("ctx", {}).get("error")
     what, example = _words(slot)
+    secret = isinstance(wrong, Wrong) and wrong.secret
     if isinstance(wrong, Wrong):
         near, reason, detail = wrong.example(), wrong.reason, wrong.hint
     else:
         near, reason, detail = None, f"is not {what}", _trap(given, slot)
-    if isinstance(given, str) and _VARIABLE.search(given):
+    if isinstance(given, str) and _VARIABLE.search(given) and not secret:
         near, detail = None, "variables and templates are not filled in here: render the file before"
-    near = near if near is not None else next((v for v in _near(slot, given) if accepts(slot, v)), None)
+    if near is None and not secret:
+        near = next((v for v in _near(slot, given) if accepts(slot, v)), None)
     example = near if near is not None and flow(near) != flow(given) else example
     is_key = loc[-1:] == ("[key]",)
     hint = _write((), example) if is_key else _write(path, example)
     hint += _other_choices(slot, example)
-    return Problem(path, f"{shown(given)} {reason}", f"{hint}; {detail}" if detail else hint)
+    value = "what is written here" if secret else shown(given)
+    return Problem(path, f"{value} {reason}", f"{hint}; {detail}" if detail else hint)
 
 
 def _other_choices(slot: Slot, example: Any) -> str:

@@ -21,7 +21,7 @@ class Snapshot(Generic[T, A]):
 
     revision: 0 until it is live, then counted from 1. loaded_at: when it became live, in seconds since the
     epoch. digest: of the text that it was compiled from. front: what answers at `/` where no route does.
-    issuers: of tokens, by name, beside the local one of gateway.conf.
+    issuers: of tokens, by name, beside that of gateway.conf. local_issuer: whether that one is taken too.
     """
 
     revision: int
@@ -34,6 +34,7 @@ class Snapshot(Generic[T, A]):
     limits: LimitRules = NO_LIMITS
     front: Route[T, A] | None = None
     issuers: Mapping[str, Issuer] = field(default_factory=dict)
+    local_issuer: bool = True
 
     def made_live(self, revision: int, loaded_at: float, digest: str) -> Snapshot[T, A]:
         """The same config as a numbered revision."""

@@ -223,7 +223,7 @@ def test_an_encoded_slash_passes_to_a_backend_only_where_the_route_says_so(
     [
         ({"timeouts": {"conect": 1}}, "timeouts.conect", "unknown", "did you mean 'connect'?"),
         ({"tagret": "x"}, "tagret", "unknown", "did you mean 'target'?"),
-        ({"zzz": 1}, "zzz", "unknown", "known here: body_limit, cors"),
+        ({"zzz": 1}, "zzz", "unknown", "known here: auth, bind"),
         ({"cors": {"origins": ["*"], "credential": True}}, "cors.credential", "unknown", "'credentials'"),
         ({"timeouts": {"connect": "5 parsecs"}}, "timeouts.connect", "not a duration", "500ms"),
         ({"timeouts": {"connect": True}}, "timeouts.connect", "not a duration", "500ms"),

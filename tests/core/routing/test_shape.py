@@ -26,7 +26,11 @@ BASE: dict[str, Any] = {
     "tenants": {"acme": {}},
     "routes": [{"name": "r", "path": "/r/{rest*}", "target": "b"}],
 }
-NAMES = {"backends": "b", "tenants": "acme", "scopes": "read", "links": "Help"}
+NAMES = {
+    "backends": "b", "tenants": "acme", "scopes": "read", "links": "Help", "issuers": "idp",
+    "require": "plan",
+}  # fmt: skip
+SECRETS = {"client_secret", "env", "file", "keys"}  # where one may be pasted, so what is there is not shown
 # Of the library that validates, of its types, and of ours: none means anything to who edits the file.
 FOREIGN = re.compile(
     r"pydantic|[Ii]nput should|\bunion\b|function-|validat|Settings|\bdict|\bstr\b|\bint\b|\bbool\b|\bNone|"
@@ -73,7 +77,14 @@ def put(path: Path, value: Any) -> Any:
     else:
         at[path[-1]] = value
     rate = {"rate": "1/s"}
-    needed = {"cors": {"origins": ["https://a"]}, "rate_limit": rate, "client_limit": rate}
+    introspection = {"url": "https://a", "client_id": "gw", "client_secret": {"env": "SECRET"}}
+    issuer: dict[str, Any] = {"issuer": "https://a", "audiences": ["gw"]}
+    issuer |= {} if {"jwks_uri", "discovery", "introspection"} & set(path) else {"keys": "a.jwks"}
+    issuer |= {} if "tenant" in path[:3] else {"tenants": ["acme"]}
+    needed = {
+        "cors": {"origins": ["https://a"]}, "rate_limit": rate, "client_limit": rate, "idp": issuer,
+        "introspection": introspection,
+    }  # fmt: skip
     for depth, step in enumerate(path[:-1]):
         whole: Any = data
         for one in path[: depth + 1]:
@@ -124,7 +135,9 @@ def test_each_wrong_value_is_told_with_its_place_and_one_that_is_accepted(path: 
             heard += 1
             said = f"{problem.where}: {problem.reason} ({problem.hint})"
             assert not FOREIGN.search(said.replace(shown(given), "")), said
-            if "is missing" not in problem.reason:
+            if SECRETS.intersection(problem.path) and "what is written here" in problem.reason:
+                assert not isinstance(given, str) or shown(given) not in said, said
+            elif "is missing" not in problem.reason:
                 assert shown(given) in problem.reason, said
             if "unknown" in problem.reason:
                 assert re.search("did you mean|remove it", problem.hint), said

@@ -25,7 +25,7 @@ from gateway.core.routing.settings import (
     WebSocketSettings,
 )
 
-ADDRESSES = {"addresses": ["unix:x.sock"]}
+ADDRESSES = {"addresses": ["unix:x.sock"], "identity": "signed"}
 BACKENDS: dict[str, dict[str, Any]] = {
     "gunicorn": {"kind": "gunicorn", "threads": 4, **ADDRESSES},
     "uvicorn": {"kind": "uvicorn", **ADDRESSES},
@@ -74,6 +74,10 @@ ROUTE: dict[str, tuple[dict[str, Any], frozenset[str]]] = {
     "rate_limit.burst": ({"rate_limit": {"rate": "1/s", "burst": 7}}, EVERYWHERE),
     "retry": ({"retry": "idempotent"}, ALL_BACKENDS),
     "interim": ({"interim": "relay"}, ALL_BACKENDS),
+    "auth": ({"auth": ["api_key"]}, EVERYWHERE),
+    "issuers": ({"issuers": ["local"]}, EVERYWHERE),
+    "require": ({"require": {"plan": ["pro"]}}, EVERYWHERE),
+    "bind": ({"bind": "request"}, ALL_BACKENDS),
 }
 # "pass" is what documents do anyway, and is refused there.
 ROUTE["encoded_slash"] = ({"encoded_slash": "refuse"}, DOCUMENTS)
@@ -97,6 +101,7 @@ BACKEND: dict[str, tuple[dict[str, Any], frozenset[str]]] = {
     "health.fall": ({"health": {**PROBES, "fall": 7}}, ALL_BACKENDS),
     "health.expect": ({"health": {**PROBES, "expect": "204"}}, ALL_BACKENDS),
     "health.server_errors": ({"health": {"server_errors": True}}, ALL_BACKENDS),
+    "identity": ({"identity": "headers"}, ALL_BACKENDS),
 }
 
 

@@ -1,0 +1,1 @@
+"""Issuers of tokens in the routing config, and which callers a route takes."""
