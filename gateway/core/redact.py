@@ -13,10 +13,12 @@ _PIECE = 4096  # characters, half a millisecond of work
 
 # --- secrets in any text: a config quotes what was pasted into it ---------------------------------
 
-# A password in a URL, a token of three parts, what follows `Bearer` or `Basic`, a key in PEM.
+# A password in a URL, a token of three parts, what follows `Bearer` or `Basic`, an API key of ours
+# (but for its id), a key in PEM.
 _SECRET = re.compile(
     r"(?<=://)[^/\s@'\"]+(?=@)"
     r"|\beyJ[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_=-]*){1,4}"
+    r"|(?<=gw_[A-Za-z0-9]{10}_)[A-Za-z0-9]{8,}"
     r"|(?<=\bBearer )[A-Za-z0-9._~+/=-]{8,}"
     r"|(?<=\bBasic )[A-Za-z0-9+/=]{8,}"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
@@ -28,7 +30,9 @@ _NAMED_SECRET = re.compile(
     r"((?:password|passwd|secret|token|credential|api[_-]?key|private[_-]?key)s?\s*[:=]\s*)(\S+)",
     re.IGNORECASE,
 )
-_MARKS = ("://", "eyj", "bearer ", "basic ", "-----begin", "pass", "secret", "token", "credential", "key")
+_MARKS = (
+    "://", "eyj", "bearer ", "basic ", "-----begin", "gw_", "pass", "secret", "token", "credential", "key",
+)  # fmt: skip
 
 
 def redact(text: str) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from gateway.core.redact import escape_controls
+from gateway.core.api_keys import compose
+from gateway.core.redact import escape_controls, redact, redact_line, redact_query
 
 
 @pytest.mark.parametrize(
@@ -23,3 +26,8 @@ from gateway.core.redact import escape_controls
 def test_control_characters_are_shown_and_further_lines_begin_with_a_space(text: str, shown: str) -> None:
     assert escape_controls(text) == shown
     assert escape_controls(shown) == shown
+
+
+@pytest.mark.parametrize("hide", [redact, redact_line, lambda text: redact_query(text, "yes")])
+def test_of_an_api_key_only_its_id_is_shown(hide: Callable[[str], str]) -> None:
+    assert hide(f"q={compose('7Kq0ZmP3xA', 2**255)}") == "q=gw_7Kq0ZmP3xA_***"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from gateway.core.api_keys import is_api_key
 from gateway.core.errors import BadRequest, ExpectationFailed, HeadersTooLarge
 from gateway.core.http.headers import HOP_BY_HOP, MAX_LENGTH, LineCache, is_long_line, is_ours, line_pattern
 from gateway.core.http.request_target import without_empty_port
@@ -18,6 +19,7 @@ _EXPECT, _TIMEOUT, _ASKED, _FORWARDED, _AMBIGUOUS, _CODING, _UPGRADE, _SINGLETON
 
 _VIA = 16  # passes, and tells of loops
 _ID = 17
+_API_KEY = 18
 
 _MEANINGS = {
     b"host": _HOST,
@@ -38,6 +40,7 @@ _MEANINGS = {
     b"upgrade": _UPGRADE,
     b"via": _VIA,
     b"x-request-id": _ID,
+    b"x-api-key": _API_KEY,
     # Of a WebSocket draft: its request ends with eight bytes that no length announces.
     b"sec-websocket-key1": _AMBIGUOUS,
     # What is no list has one value (RFC 9110 section 5.3): of two, the next reader takes either.
@@ -73,6 +76,8 @@ def _classify(name: bytes, value: bytes, line: bytes) -> _Kind:
         meaning = _DROP if text_name in HOP_BY_HOP or is_ours(text_name) else _PASS
     if meaning in (_CONNECTION, _CODING, _UPGRADE) and not text.isascii():
         meaning = _AMBIGUOUS  # some letters outside ASCII have one of ASCII as their lower case
+    if meaning == _API_KEY and not is_api_key(text):
+        meaning = _PASS  # a backend's own
     if meaning == _HOST:
         text = without_empty_port(text)
     out = line + b"\r\n" if meaning in (_PASS, _ORIGIN, _ASKED, _SINGLETON, _VIA) else b""
@@ -85,7 +90,8 @@ _lines = LineCache(_classify)
 class Head:
     """What the header lines of a request say; the next request of a client that repeats them shares it.
 
-    hosts, authorization, tenants, origins, via: the values of those headers; ids: of X-Request-ID.
+    hosts, authorization, tenants, origins, via: the values of those headers; ids: of X-Request-ID;
+    api_keys: of X-API-Key, those that are ours.
     length: -1 when it is not said. lines: what a backend may see, ready to send. connection: what
     Connection lists, in lower case; listed: those of them that name headers. expect: what Expect lists,
     in lower case. singletons: names of the headers that came and may come only once. raw: the lines as they
@@ -96,6 +102,7 @@ class Head:
 
     __slots__ = (
         "_values",
+        "api_keys",
         "asked",
         "authorization",
         "codings",
@@ -141,6 +148,7 @@ class Head:
         self.upgrades: list[str] = []
         self.via: list[str] = []
         self.ids: list[str] = []
+        self.api_keys: list[str] = []
         self._values: dict[bytes, list[str]] | None = None
 
     @classmethod
@@ -224,6 +232,8 @@ class Head:
             self.expect |= {member.strip() for member in kind.value.lower().split(",")} - _EMPTY
         elif kind.meaning == _ID:
             self.ids.append(kind.value)
+        elif kind.meaning == _API_KEY:
+            self.api_keys.append(kind.value)
         elif kind.meaning == _TIMEOUT:
             self.timeouts.append(kind.value)
         elif kind.meaning == _ASKED:

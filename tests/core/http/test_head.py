@@ -184,3 +184,10 @@ def test_heads_share_nothing_that_changes() -> None:
     for name in Head.__slots__:
         if isinstance(getattr(one, name), list):
             assert getattr(one, name) is not getattr(two, name)
+
+
+def test_an_api_key_of_ours_is_kept_from_the_backend_and_another_is_not() -> None:
+    ours, other = "X-API-Key: gw_7Kq0ZmP3xA_secret", "X-Api-Key: the-backends-own"
+    head = head_of(ours, other, "Accept: */*")
+    assert head.api_keys == ["gw_7Kq0ZmP3xA_secret"]
+    assert head.lines == [b"X-Api-Key: the-backends-own\r\n", b"Accept: */*\r\n"]
