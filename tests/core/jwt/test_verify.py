@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from gateway.core.errors import Unauthenticated
 from gateway.core.jwt.issuer import Issuer, local_issuer
 from gateway.core.jwt.keys import ALGORITHMS, KeySet, KeySetError, parse_keys, sign
-from gateway.core.jwt.verify import bearer, verify
+from gateway.core.jwt.verify import MAX_TOKEN, bearer, parse, verify, verify_token
 
 NOW = 1_800_000_000.0
 RULE = local_issuer("", "issuer", "audience")
@@ -111,6 +112,7 @@ def test_a_token_without_scope_has_none() -> None:
         ({"nbf": NOW + 60}, NOW),
         ({"iat": NOW + 60}, NOW),
         ({"exp": int(NOW) + 1, "nbf": NOW - 1, "iat": 0}, NOW),
+        ({"exp": 253402300799}, NOW),
     ],
 )
 def test_times_are_checked_with_the_leeway(claims: dict[str, Any], now: float) -> None:
@@ -133,6 +135,8 @@ def test_times_are_checked_with_the_leeway(claims: dict[str, Any], now: float) -
         ({"exp": "1900000000"}, NOW, "`exp` is not a number"),
         ({"exp": 10**400}, NOW, "`exp` is not a number"),
         ({"exp": 1e300}, NOW, "`exp` is not a number"),
+        ({"exp": 253402300800}, NOW, "`exp` is not a number"),
+        ({"exp": int(NOW) * 1000}, NOW, "`exp` is not a number of seconds"),
         ({"exp": [NOW + 60]}, NOW, "`exp` is not a number"),
         ({"nbf": True}, NOW, "`nbf` is not a number"),
         ({"nbf": -(10**16)}, NOW, "`nbf` is not a number"),
@@ -249,6 +253,99 @@ def test_members_of_the_header_that_change_nothing_are_ignored() -> None:
         "jku": "http://a",
     }
     assert verify(forged(header, json.dumps(CLAIMS).encode()), KEYS, RULE, NOW).subject == "alice"
+
+
+@pytest.mark.parametrize(
+    "typ", ["JWT", "jwt", "Jwt", "at+jwt", "AT+JWT", "application/at+jwt", "application/JWT"]
+)
+def test_a_token_may_say_that_it_is_one(typ: str) -> None:
+    made = forged({"alg": "HS256", "kid": "HS256", "typ": typ}, json.dumps(CLAIMS).encode())
+    assert verify(made, KEYS, RULE, NOW).subject == "alice"
+
+
+@pytest.mark.parametrize(
+    "typ",
+    ["", "JWS", "JOSE", "id+jwt", "logout+jwt", "secevent+jwt", "dpop+jwt", "gateway-identity+jwt", "at+jwt ",
+     "text/jwt", "application/application/jwt", "application/", None, 7, ["JWT"], "\u212aWT"],
+)  # fmt: skip
+def test_a_token_for_another_purpose_is_refused(typ: Any) -> None:
+    made = forged({"alg": "HS256", "kid": "HS256", "typ": typ}, json.dumps(CLAIMS).encode())
+    assert "neither JWT nor at+jwt" in refusal(made)
+
+
+@pytest.mark.parametrize("kid", ["HS256", "unknown", None])
+def test_a_key_that_a_token_brings_along_is_never_used(kid: str | None) -> None:
+    """Neither one in the header, nor one that it says where to find (RFC 8725 section 3.10)."""
+    secret = b"f" * 32
+    brought = {
+        "jwk": {"kty": "oct", "k": b64(secret), "kid": kid}, "jku": "https://evil.example/keys", "x5c": ["MIIC"],
+        "x5u": "file:///etc/keys", "x5t": b64(secret), "key": b64(secret), "k": b64(secret),
+    }  # fmt: skip
+    header = {"alg": "HS256", **brought, **({} if kid is None else {"kid": kid})}
+    assert refusal(forged(header, json.dumps(CLAIMS).encode(), secret))
+
+
+def test_a_token_has_at_most_16_kib() -> None:
+    fixed = len(token("HS256", pad=""))
+    for size in range((MAX_TOKEN - fixed) * 3 // 4 - 6, (MAX_TOKEN - fixed) * 3 // 4 + 6):
+        made = token("HS256", pad="x" * size)
+        if len(made) <= MAX_TOKEN:
+            assert verify(made, KEYS, RULE, NOW).subject == "alice"
+        else:
+            assert refusal(made) == "The token is longer than 16 KiB."
+    assert refusal("." * 1_000_000)
+    assert refusal("a.b." + "x" * 1_000_000)
+
+
+HEAD = b64(b'{"alg":"HS256"}')
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("opaque", "it has not three parts"), ("a.b", "not three parts"), ("a.b.c.d.e", "is encrypted"),
+        ("a.b.c.d.e.f", "not three parts"), ("e30.e30.é", "not ASCII"), ("e30=.e30.AA", "a header that is not base64url"),
+        ("e30.e30.AA", "a header without `alg`"), (f"{b64(b'[]')}.e30.AA", "a header that is not one JSON object"),
+        (f"{HEAD}.e3 0.AA", "a payload that is not base64url"),
+        (f"{HEAD}.{b64(b'[NaN]')}.AA", "a payload that is not one JSON object"),
+        (f"{HEAD}.e30.AB", "a signature that is not base64url (no padding, no spaces)"),
+        (b64(b'{"alg":"HS256","kid":null}') + ".e30.AA", "whose `kid` is not a text"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_token_is_said_so_that_its_maker_can_mend_it(text: str, reason: str) -> None:
+    """Some languages' encoders have another alphabet, and pad; some send what they should not."""
+    assert reason in refusal(text)
+
+
+def test_a_refusal_says_where_newer_keys_might_help() -> None:
+    def reason(made: str) -> str:
+        with pytest.raises(Unauthenticated) as caught:
+            verify(made, KEYS, RULE, NOW)
+        return caught.value.reason
+
+    claims = json.dumps(CLAIMS).encode()
+    assert reason(forged({"alg": "HS256", "kid": "unknown"}, claims)) == "unknown_key"
+    assert reason(forged({"alg": "HS256", "kid": "RS256"}, claims)) == "unknown_key"
+    assert reason(forged({"alg": "HS256", "kid": "HS256"}, claims, b"f" * 32)) == "bad_signature"
+    assert reason(forged({"alg": "HS256"}, claims, b"f" * 32)) == "bad_signature"
+    assert reason(forged({"alg": "none", "kid": "unknown"}, claims)) == ""
+    for claim, value in (("iss", "other"), ("aud", "other"), ("exp", 1), ("tenant", "A"), ("scope", " ")):
+        assert reason(token(**{claim: value})) == ""
+
+
+def test_what_is_parsed_is_not_believed_and_not_shown() -> None:
+    parsed = parse(token("HS256", sub="canary"))
+    assert (parsed.algorithm, parsed.kid, parsed.claims["sub"]) == ("HS256", "HS256", "canary")
+    assert repr(parsed) == "Token(algorithm='HS256', kid='HS256')"
+    assert verify_token(parsed, KEYS, RULE, NOW).subject == "canary"
+
+
+def test_an_audience_that_is_missing_is_named_and_an_issuer_is_compared_with_its_slash() -> None:
+    issuer = replace(RULE, issuer="https://id.example/", audiences=("orders", "billing"))
+    assert "must hold `orders` or `billing`" in refusal(
+        token(iss="https://id.example/", aud="x"), rule=issuer
+    )
+    assert "letter for letter" in refusal(token(iss="https://id.example", aud="orders"), rule=issuer)
 
 
 def respelt(part: str) -> list[str]:
