@@ -266,7 +266,7 @@ def test_a_token_may_say_that_it_is_one(typ: str) -> None:
 @pytest.mark.parametrize(
     "typ",
     ["", "JWS", "JOSE", "id+jwt", "logout+jwt", "secevent+jwt", "dpop+jwt", "gateway-identity+jwt", "at+jwt ",
-     "text/jwt", "application/application/jwt", "application/", None, 7, ["JWT"], "\u212aWT"],
+     "text/jwt", "application/application/jwt", "application/", None, 7, ["JWT"]],
 )  # fmt: skip
 def test_a_token_for_another_purpose_is_refused(typ: Any) -> None:
     made = forged({"alg": "HS256", "kid": "HS256", "typ": typ}, json.dumps(CLAIMS).encode())
@@ -278,7 +278,8 @@ def test_a_key_that_a_token_brings_along_is_never_used(kid: str | None) -> None:
     """Neither one in the header, nor one that it says where to find (RFC 8725 section 3.10)."""
     secret = b"f" * 32
     brought = {
-        "jwk": {"kty": "oct", "k": b64(secret), "kid": kid}, "jku": "https://evil.example/keys", "x5c": ["MIIC"],
+        "jwk": {"kty": "oct", "k": b64(secret), "kid": kid}, "jku": "https://evil.example/",
+        "x5c": ["MIIC"],
         "x5u": "file:///etc/keys", "x5t": b64(secret), "key": b64(secret), "k": b64(secret),
     }  # fmt: skip
     header = {"alg": "HS256", **brought, **({} if kid is None else {"kid": kid})}
@@ -304,8 +305,9 @@ HEAD = b64(b'{"alg":"HS256"}')
     ("text", "reason"),
     [
         ("opaque", "it has not three parts"), ("a.b", "not three parts"), ("a.b.c.d.e", "is encrypted"),
-        ("a.b.c.d.e.f", "not three parts"), ("e30.e30.é", "not ASCII"), ("e30=.e30.AA", "a header that is not base64url"),
-        ("e30.e30.AA", "a header without `alg`"), (f"{b64(b'[]')}.e30.AA", "a header that is not one JSON object"),
+        ("a.b.c.d.e.f", "not three parts"), ("e30.e30.é", "not ASCII"),
+        ("e30=.e30.AA", "a header that is not base64url"), ("e30.e30.AA", "a header without `alg`"),
+        (f"{b64(b'[]')}.e30.AA", "a header that is not one JSON object"),
         (f"{HEAD}.e3 0.AA", "a payload that is not base64url"),
         (f"{HEAD}.{b64(b'[NaN]')}.AA", "a payload that is not one JSON object"),
         (f"{HEAD}.e30.AB", "a signature that is not base64url (no padding, no spaces)"),
@@ -346,6 +348,8 @@ def test_an_audience_that_is_missing_is_named_and_an_issuer_is_compared_with_its
         token(iss="https://id.example/", aud="x"), rule=issuer
     )
     assert "letter for letter" in refusal(token(iss="https://id.example", aud="orders"), rule=issuer)
+    made = token(iss="https://id.example/", aud="orders")
+    assert verify(made, KEYS, issuer, NOW).subject == "alice"
 
 
 def respelt(part: str) -> list[str]:

@@ -19,6 +19,7 @@ from gateway.core.jwt.verify import verify
 from tests.support import key_sets
 
 NOW = 1_800_000_000
+STRANGER = rsa.generate_private_key(65537, 2048)
 ALGORITHMS = ("RS256", "ES256")  # what is pinned for an issuer that publishes its keys
 
 
@@ -46,7 +47,9 @@ PROVIDERS = {
             "resource_access": {"orders": {"roles": ["read"]}, "account": {"roles": ["manage-account"]}},
             "organization": ["acme"],
         },
-        ClaimRules("organization", "sub", ("scope", "realm_access.roles", "o:{resource_access.orders.roles}")),
+        ClaimRules(
+            "organization", "sub", ("scope", "realm_access.roles", "o:{resource_access.orders.roles}")
+        ),
         (
             "acme",
             "213a6490-ed62-46b9-960a-f66b86432c50",
@@ -158,7 +161,7 @@ def test_nobody_else_with_the_same_kid_is_believed(name: str) -> None:
     provider = PROVIDERS[name]
     published = provider.keys()
     keys = parse_keys(published.text.decode(), ALGORITHMS, published=True)
-    stranger = (rsa.generate_private_key(65537, 2048), "RS256", published.signers[0][2])
+    stranger = (STRANGER, "RS256", published.signers[0][2])
     with pytest.raises(Unauthenticated) as caught:
         verify(token(provider, stranger), keys, issuer_of(provider), NOW)
     assert caught.value.reason in ("bad_signature", "unknown_key")
