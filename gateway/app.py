@@ -19,6 +19,7 @@ from gateway.auth.chain import AuthenticationChain
 from gateway.auth.credentials import Credentials
 from gateway.auth.issuers import Issuers
 from gateway.auth.keys import CURSOR_KEY, ensure_secret, ensure_signing_key
+from gateway.auth.oauth.tickets import Tickets
 from gateway.auth.signer import Signer
 from gateway.auth.store import FILE as AUTH_STORE
 from gateway.auth.stored import StoredCredentials
@@ -30,10 +31,12 @@ from gateway.core.front_page import FrontPage
 from gateway.core.jwt.issuer import LOCAL
 from gateway.core.model import Backend
 from gateway.core.openmetrics import Gauge
+from gateway.core.own_endpoints import OwnEndpoint
 from gateway.core.policy.budget import Budget
 from gateway.core.policy.retry import RetryBudgets
 from gateway.core.process.command_line import Command
 from gateway.core.process.settings import ProcessConfig
+from gateway.core.routing.compile import TargetOf
 from gateway.core.routing.problems import Problem
 from gateway.documents.changes import Feeds
 from gateway.documents.target import Documents
@@ -44,6 +47,7 @@ from gateway.edge.client.memory import RequestMemory
 from gateway.edge.client.slots import public_limits
 from gateway.edge.lifetimes import Lifetimes
 from gateway.edge.response.front_page import FrontPageTarget
+from gateway.edge.response.own import OwnTarget
 from gateway.edge.spool import Spools
 from gateway.edge.websocket.tunnel import Tunnels
 from gateway.health.circuits import Health
@@ -137,7 +141,10 @@ class Gateway:
         self.limits = Limits(self.quotas, now)
         self.credentials, self.origins = Credentials(), Origins()
         self.issuers = Issuers(self.credentials, self.origins, now=now)
-        self.authentication = AuthenticationChain(self.credentials, self.issuers, self.limits.take_client)
+        self.tickets = Tickets(now)
+        self.authentication = AuthenticationChain(
+            self.credentials, self.issuers, self.limits.take_client, self.tickets
+        )
         self.signer = Signer(data, config.tokens.issuer)
         self.pool = ProcessPool()
         jobs = Jobs(self.pool)
@@ -330,11 +337,13 @@ class Gateway:
         self._lose_calls()
         self.access_log.close(_LAST_LINES)
 
-    def _target(self, of: Backend | FrontPage | None) -> Target:
+    def _target(self, of: TargetOf) -> Target:
         if of is None:
             return self.documents
         if isinstance(of, FrontPage):
             return FrontPageTarget(of)
+        if isinstance(of, OwnEndpoint):
+            return OwnTarget({OwnEndpoint.TICKET: self.tickets.serve}[of])
         rooms = self.pools, self.admission, self.health, self.tunnels, self.retries, self.via
         return Proxy(of, *rooms, self.lifetimes, self.spools, self.signer)
 

@@ -14,7 +14,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.core.errors import GatewayError
 from gateway.core.http.head import Head
-from gateway.core.model import CorsRule, Identity, Route, Tenant
+from gateway.core.model import CorsRule, Identity, Route, Tenant, WebSocketRule
 from gateway.core.policy.budget import Held
 from gateway.core.policy.forwarding import is_trusted
 from gateway.core.policy.limits import Fields
@@ -353,6 +353,15 @@ class Call:
         """The X-Forwarded-* lines that count: those of a trusted proxy (see core/policy/forwarding)."""
         said = self.head.forwarded
         return said if said and is_trusted(self.peer, self.snapshot.trusted) else ()
+
+    @property
+    def websocket(self) -> WebSocketRule | None:
+        """The route's rule when this request is to become a WebSocket. Any other Upgrade, and one on a route
+        without the rule, is ignored (RFC 9110 section 7.8)."""
+        rule = self.route.websocket if self.route is not None else None
+        if rule is None or self.old or self.method != "GET" or self.head.upgrades != ["websocket"]:
+            return None
+        return rule if "upgrade" in self.head.connection else None
 
     @property
     def origin(self) -> str:

@@ -334,12 +334,12 @@ class Life:
             call.cors = error.cors  # so that a page can read that it is 405
             raise
         except NoRoute:
-            front = call.snapshot.front
-            if front is None or call.path != front.path:
+            own = call.snapshot.own.get(call.path)
+            if own is None:
                 raise
-            if method not in front.methods:
-                raise MethodNotAllowed(", ".join(sorted(front.methods))) from None
-            call.route = front
+            if method not in own.methods:
+                raise MethodNotAllowed(", ".join(sorted(own.methods))) from None
+            call.route = own
         call.cors = call.route.cors
         if not call.route.encoded_slash:
             target.refuse_encoded_slash(call.path)

@@ -6,10 +6,13 @@ from collections.abc import Callable
 
 from gateway.auth.credentials import Credentials, presented
 from gateway.auth.issuers import Issuers, Takes
+from gateway.auth.oauth import tickets
+from gateway.auth.oauth.tickets import Tickets
 from gateway.call import Call, CallRoute
 from gateway.core.errors import Unauthenticated
-from gateway.core.http.head import Head
+from gateway.core.http.head import Head, read
 from gateway.core.model import Identity
+from gateway.core.websocket.handshake import BEARER, bearer_tokens
 
 
 class AuthenticationChain:
@@ -22,10 +25,15 @@ class AuthenticationChain:
     """
 
     def __init__(
-        self, credentials: Credentials, issuers: Issuers, limit_client: Callable[[Call], None]
+        self,
+        credentials: Credentials,
+        issuers: Issuers,
+        limit_client: Callable[[Call], None],
+        given: Tickets,
     ) -> None:
         self._credentials = credentials
         self._issuers = issuers
+        self._tickets = given
         self._limit_client = limit_client
 
     def try_authenticate(self, call: Call) -> Identity | None:
@@ -33,6 +41,8 @@ class AuthenticationChain:
         Unauthenticated, IssuerUnavailable, ClientLimit."""
         head = call.head
         try:
+            if head.protocols or (call.query and tickets.MARK in call.query):
+                head = self._of_a_page(call)
             if not head.token:
                 head.remember_token(presented(head))
         except Unauthenticated:
@@ -44,6 +54,23 @@ class AuthenticationChain:
         self._limit_client(call)
         identity = self._issuers.try_verify(head.token, takes(call.route))
         return None if identity is None else self._remember(head.token, identity)
+
+    def _of_a_page(self, call: Call) -> Head:
+        """The head, with the token of a page that can set no header: that of a ticket in the query, which
+        nobody sees after this, or the one that is offered as a subprotocol. Raises Unauthenticated."""
+        head, shown = call.head, tickets.tickets_of(call.query)
+        offered = bearer_tokens(head.protocols) if call.websocket is not None else []
+        call.query = tickets.without_tickets(call.query)
+        if len(shown) + len(offered) + len(head.authorization) > 1:
+            raise Unauthenticated("Send one credential, and not several.", error="invalid_request")
+        if offered:
+            if not offered[0]:
+                raise Unauthenticated(f"The token is to stand behind {BEARER}.", error="invalid_request")
+            head.remember_token(offered[0])
+        if shown:
+            call.head = head = read(head.raw)  # of its own: other requests with these lines have no ticket
+            head.remember_token(self._tickets.redeem(shown[0], call))
+        return head
 
     async def authenticate(self, call: Call) -> Identity:
         """The identity, for a call of which `try_authenticate` could not tell it; may wait for an issuer on

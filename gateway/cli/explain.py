@@ -20,6 +20,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from gateway.auth.chain import AuthenticationChain, takes
 from gateway.auth.credentials import Credentials
 from gateway.auth.issuers import ByKeys, Issuers
+from gateway.auth.oauth.tickets import Tickets
 from gateway.call import Call, Snapshot
 from gateway.core.errors import GatewayError, UnsupportedMediaType
 from gateway.core.http.head import Head
@@ -39,7 +40,6 @@ from gateway.edge.response.cors import is_preflight
 from gateway.edge.websocket.tunnel import Tunnels
 from gateway.life import Life, Policies
 from gateway.proxy import target as proxy
-from gateway.proxy import websocket
 from gateway.runtime.files import read_text
 from gateway.store.model.write import Quota
 
@@ -138,7 +138,7 @@ class Asking:
     def __init__(self) -> None:
         credentials, self._origins = Credentials(), Origins()
         self.issuers = Issuers(credentials, self._origins)
-        self.chain = AuthenticationChain(credentials, self.issuers, lambda call: None)
+        self.chain = AuthenticationChain(credentials, self.issuers, lambda call: None, Tickets())
 
     @asynccontextmanager
     async def of(self, local: Issuer | None, others: Mapping[str, Issuer]) -> AsyncIterator[None]:
@@ -286,7 +286,7 @@ def _route(call: Call) -> Iterator[tuple[str, str]]:
         yield "addresses", ", ".join(address.text for address in route.backend.addresses)
     yield "needs", _needs(call, route)
     if call.head.upgrades:
-        taken = route.backend is not None and route.websocket is not None and websocket.asked(call)
+        taken = route.backend is not None and call.websocket is not None
         yield "upgrade", "to a WebSocket" if taken else "ignored: the route has none for such a request"
 
 

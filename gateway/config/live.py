@@ -18,9 +18,8 @@ from typing import Any
 from gateway.call import Authentication, Snapshot, Target
 from gateway.config import source, strict_yaml
 from gateway.config.strict_yaml import YamlDocument
-from gateway.core.front_page import FrontPage
 from gateway.core.model import Backend
-from gateway.core.routing.compile import compile_data
+from gateway.core.routing.compile import TargetOf, compile_data
 from gateway.core.routing.problems import Problem, Problems, by_line
 from gateway.runtime import files, threads
 from gateway.runtime.periodic import Boundary, PeriodicTask
@@ -43,7 +42,7 @@ _RECHECK = 2.5
 _RETRY = 5.0  # seconds after a transient failure; each next one waits twice as long
 _MAX_RETRY = 300.0
 
-MakeTarget = Callable[[Backend | FrontPage | None], Target]
+MakeTarget = Callable[[TargetOf], Target]
 BackendCheck = Callable[[Mapping[str, Backend]], list[Problem]]
 
 

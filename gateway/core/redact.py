@@ -13,10 +13,11 @@ _PIECE = 4096  # characters, half a millisecond of work
 
 # --- secrets in any text: a config quotes what was pasted into it ---------------------------------
 
-# A password in a URL, a token of three parts, what follows `Bearer` or `Basic`, an API key of ours
-# (but for its id), a key in PEM.
+# A password in a URL, a ticket of ours, a token of three parts, an API key of ours (but for its id), what
+# follows `Bearer` or `Basic`, a key in PEM.
 _SECRET = re.compile(
     r"(?<=://)[^/\s@'\"]+(?=@)"
+    r"|gwt_[A-Za-z0-9_-]{43}"
     r"|\beyJ[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_=-]*){1,4}"
     r"|(?<=gw_[A-Za-z0-9]{10}_)[A-Za-z0-9]{8,}"
     r"|(?<=\bBearer )[A-Za-z0-9._~+/=-]{8,}"
@@ -31,7 +32,8 @@ _NAMED_SECRET = re.compile(
     re.IGNORECASE,
 )
 _MARKS = (
-    "://", "eyj", "bearer ", "basic ", "-----begin", "gw_", "pass", "secret", "token", "credential", "key",
+    "://", "eyj", "bearer ", "basic ", "-----begin", "gw_", "gwt_", "pass", "secret", "token", "credential",
+    "key",
 )  # fmt: skip
 
 
@@ -76,17 +78,18 @@ _secret_name = re.compile(
     r"|assertion|^code$|nonce|otp|^pin$|saml|csrf|xsrf",
     re.IGNORECASE,
 ).search
+_tickets = re.compile(r"gwt_[A-Za-z0-9_-]{43}").sub
 _separators = re.compile("([&;])").split
 _user = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*://)[^/?#]*@").sub
 
 
 def redact_query(text: str, queries: Queries) -> str:
     """The query of a request (without its `?`). no: nothing of it. yes: with *** for what may be a secret.
-    all: as it came."""
+    all: as it came, but for tickets of ours: one may not be used up."""
     if queries == "no" or not text:
         return ""
     if queries == "all":
-        return text
+        return _tickets(HIDDEN, text)
     return "".join(part if part in "&;" else _redact_parameter(part) for part in _separators(text))
 
 

@@ -34,7 +34,7 @@ from gateway.edge.websocket.tunnel import Tunnels
 from gateway.proxy.proxied_call import Health, ProxiedCall, Seat
 from gateway.proxy.request import Requests
 from gateway.proxy.retry import Retry
-from gateway.proxy.websocket import Handshake, asked
+from gateway.proxy.websocket import Handshake
 
 
 class MovingSeat(Seat, Protocol):
@@ -102,7 +102,7 @@ class Proxy:
         """Start at once if nothing has to be waited for; see `Target`. Raises GatewayError."""
         backend, route = self._backend, call.route
         assert route is not None and call.client is not None
-        if call.head.timeouts or (call.head.upgrades and asked(call) is not None):
+        if call.head.timeouts or (call.head.upgrades and call.websocket is not None):
             return False  # with a time of its own, or a WebSocket
         if ends_here(call):
             return False
@@ -381,5 +381,5 @@ def accept(call: Call, pools: Pools, tunnels: Tunnels) -> tuple[Timeouts, Handsh
     for a head that says it badly."""
     assert call.route is not None
     timeouts = deadline.shortened(call.route.timeouts, call.head.timeouts)
-    rule = asked(call)
+    rule = call.websocket
     return timeouts, Handshake(call, rule, pools, tunnels) if rule is not None else None

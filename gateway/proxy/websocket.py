@@ -23,15 +23,6 @@ from gateway.edge.websocket.tunnel import Tunnel, Tunnels
 from gateway.proxy.proxied_call import ProxiedCall
 
 
-def asked(call: Call) -> WebSocketRule | None:
-    """The route's rule when this request is to become a WebSocket. Any other Upgrade, and one on a route
-    without the rule, is ignored (RFC 9110 section 7.8)."""
-    rule = call.route.websocket if call.route is not None else None
-    if rule is None or call.old or call.method != "GET" or call.head.upgrades != ["websocket"]:
-        return None
-    return rule if "upgrade" in call.head.connection else None
-
-
 class Handshake:
     """One opening handshake. lines: what the request to the backend carries of it.
 
@@ -51,13 +42,15 @@ class Handshake:
             raise BadRequest("A request for a WebSocket has no body.", close=True)
         host = public_host(call.forwarded, call.head.hosts[0])
         handshake.check_origin(call.head.origins, host, rule.origins)
-        self._offered = handshake.names(given.getall("Sec-WebSocket-Protocol", ()))
+        self._offered = handshake.without_bearer(call.head.protocols)
         _require_fresh(call)
         self._key = base64.b64encode(os.urandom(16)).decode()
         self.lines = (
             "Connection: Upgrade\r\nUpgrade: websocket\r\n"
             f"Sec-WebSocket-Key: {self._key}\r\nSec-WebSocket-Version: {handshake.VERSION}\r\n"
         ).encode()
+        if self._offered:
+            self.lines += f"Sec-WebSocket-Protocol: {', '.join(self._offered)}\r\n".encode()
 
     def follow(self, proxied: ProxiedCall, exchange: Exchange) -> None:
         """The request is on its way: take the 101, should it come."""
@@ -98,8 +91,16 @@ class Handshake:
         own = (b"sec-websocket-accept:", b"sec-websocket-version:")
         kept = [line for line in head.lines.splitlines(True) if not line.lower().startswith(own)]
         accept = f"Sec-WebSocket-Accept: {handshake.accept(self._client_key)}\r\n".encode()
+        if handshake.BEARER in self._call.head.protocols and not _chooses(kept):
+            kept.append(f"Sec-WebSocket-Protocol: {handshake.BEARER}\r\n".encode())
         lines = b"".join((b"Connection: Upgrade\r\nUpgrade: websocket\r\n", accept, *kept))
         return upgrade_head(self._call, head, lines, via)
+
+
+def _chooses(lines: list[bytes]) -> bool:
+    """Whether a subprotocol is chosen. A browser that offered some fails the connection unless one is (the
+    WebSockets standard, section 2)."""
+    return any(line.lower().startswith(b"sec-websocket-protocol:") for line in lines)
 
 
 def _require_fresh(call: Call) -> None:

@@ -9,6 +9,7 @@ from gateway.core.api_keys import is_api_key
 from gateway.core.errors import BadRequest, ExpectationFailed, HeadersTooLarge
 from gateway.core.http.headers import HOP_BY_HOP, MAX_LENGTH, LineCache, is_long_line, is_ours, line_pattern
 from gateway.core.http.request_target import without_empty_port
+from gateway.core.websocket.handshake import names
 
 _length = re.compile(r"[0-9]{1,20}", re.ASCII).fullmatch
 MAX_LINES = 128
@@ -20,6 +21,7 @@ _EXPECT, _TIMEOUT, _ASKED, _FORWARDED, _AMBIGUOUS, _CODING, _UPGRADE, _SINGLETON
 _VIA = 16  # passes, and tells of loops
 _ID = 17
 _API_KEY = 18
+_PROTOCOLS = 19
 
 _MEANINGS = {
     b"host": _HOST,
@@ -41,6 +43,7 @@ _MEANINGS = {
     b"via": _VIA,
     b"x-request-id": _ID,
     b"x-api-key": _API_KEY,
+    b"sec-websocket-protocol": _PROTOCOLS,  # what is offered may hold a token
     # Of a WebSocket draft: its request ends with eight bytes that no length announces.
     b"sec-websocket-key1": _AMBIGUOUS,
     # What is no list has one value (RFC 9110 section 5.3): of two, the next reader takes either.
@@ -51,7 +54,7 @@ _MEANINGS = {
     b"max-forwards": _SINGLETON,
     b"server": _SINGLETON,
     b"user-agent": _SINGLETON,
-    # Of one hop, as the Upgrade that they belong to; the offered subprotocols pass.
+    # Of one hop, as the Upgrade that they belong to.
     b"sec-websocket-key": _DROP,
     b"sec-websocket-version": _DROP,
     b"sec-websocket-extensions": _DROP,
@@ -91,7 +94,7 @@ class Head:
     """What the header lines of a request say; the next request of a client that repeats them shares it.
 
     hosts, authorization, tenants, origins, via: the values of those headers; ids: of X-Request-ID;
-    api_keys: of X-API-Key, those that are ours.
+    api_keys: of X-API-Key, those that are ours; protocols: the subprotocols of WebSockets that are offered.
     length: -1 when it is not said. lines: what a backend may see, ready to send. connection: what
     Connection lists, in lower case; listed: those of them that name headers. expect: what Expect lists,
     in lower case. singletons: names of the headers that came and may come only once. raw: the lines as they
@@ -117,6 +120,7 @@ class Head:
         "logged",
         "made",
         "origins",
+        "protocols",
         "raw",
         "singletons",
         "tenants",
@@ -149,6 +153,7 @@ class Head:
         self.via: list[str] = []
         self.ids: list[str] = []
         self.api_keys: list[str] = []
+        self.protocols: list[str] = []
         self._values: dict[bytes, list[str]] | None = None
 
     @classmethod
@@ -236,6 +241,8 @@ class Head:
             self.api_keys.append(kind.value)
         elif kind.meaning == _TIMEOUT:
             self.timeouts.append(kind.value)
+        elif kind.meaning == _PROTOCOLS:
+            self.protocols += names([kind.value])
         elif kind.meaning == _ASKED:
             self.asked = kind.value
             self.lines.append(kind.line)

@@ -14,6 +14,7 @@ from gateway.core import front_page
 from gateway.core.front_page import FrontPage
 from gateway.core.jwt.issuer import LOCAL, Issuer
 from gateway.core.model import Backend, Route, Tenant, TenantId, TrustedProxies
+from gateway.core.own_endpoints import OwnEndpoint, own_route, ticket_pages
 from gateway.core.policy import forwarding
 from gateway.core.policy.budget import LEAST
 from gateway.core.routing import table
@@ -29,19 +30,22 @@ from gateway.core.routing.snapshot import Snapshot
 
 T = TypeVar("T")
 A = TypeVar("A")
+# What a target is made of; None is the documents.
+TargetOf = Backend | FrontPage | OwnEndpoint | None
 _BODY_MEMORY = 64 * 1024 * 1024  # bytes, of a tenant that does not say
 
 
 def compile_data(
     data: Any,
-    target: Callable[[Backend | FrontPage | None], T],
+    target: Callable[[TargetOf], T],
     sockets: str,
     authentication: A | None = None,
     folder: str = "",
     local: str = "",
 ) -> Snapshot[T, A]:
     """The snapshot that the config means, not live yet. data: as YAML gives it. target: makes what serves a
-    backend, a front page, and (None) documents. sockets: the folder that relative unix: addresses are in.
+    backend, a front page, an endpoint of our own, and (None) documents. sockets: the folder that relative
+    unix: addresses are in.
     authentication: of the routes that are not public; without it they cannot be served, only looked at.
     folder: where relative paths of files begin. local: the `iss` of gateway.conf's issuer, "" when not known.
     Raises Problems with all of them."""
@@ -74,7 +78,7 @@ def compile_data(
         tenants=tenants,
         trusted=_trusted(settings.trusted_proxies),
         limits=settings.limits(),
-        front=_front(settings, built, target),
+        own=_own(settings, built, target, authentication),
         issuers=issuers,
         local_issuer=parts.local_issuer,
     )
@@ -163,22 +167,28 @@ def _table(
     return built
 
 
-def _front(
-    settings: Settings, built: table.RoutingTable[T, A], target: Callable[[FrontPage], T]
-) -> Route[T, A] | None:
-    """The route that takes `/` when no other does; None when there is no page."""
+def _own(
+    settings: Settings,
+    built: table.RoutingTable[T, A],
+    target: Callable[[FrontPage | OwnEndpoint], T],
+    authentication: A | None,
+) -> dict[str, Route[T, A]]:
+    """The routes that take what no other does, by their paths: the front page, unless there is none, and the
+    gateway's own endpoints."""
+    pages = ticket_pages(built.routes)
+    own = {point.value: own_route(point, target(point), authentication, pages) for point in OwnEndpoint}
     page = settings.front_page
-    if page is None:
-        return None
-    made = front_page.make(page.title, page.token, page.links, built.routes if page.routes else None)
-    return Route(
-        name=front_page.NAME,
-        path=front_page.PATH,
-        target_name=front_page.NAME,
-        target=target(made),
-        methods=front_page.METHODS,
-        public=True,
-    )
+    if page is not None:
+        made = front_page.make(page.title, page.token, page.links, built.routes if page.routes else None)
+        own[front_page.PATH] = Route(
+            name=front_page.NAME,
+            path=front_page.PATH,
+            target_name=front_page.NAME,
+            target=target(made),
+            methods=front_page.METHODS,
+            public=True,
+        )
+    return own
 
 
 def _trusted(networks: list[str]) -> TrustedProxies:

@@ -20,8 +20,9 @@ class Snapshot(Generic[T, A]):
     """The routing config as compiled, every name resolved. A request reads it once and keeps it.
 
     revision: 0 until it is live, then counted from 1. loaded_at: when it became live, in seconds since the
-    epoch. digest: of the text that it was compiled from. front: what answers at `/` where no route does.
-    issuers: of tokens, by name, beside that of gateway.conf. local_issuer: whether that one is taken too.
+    epoch. digest: of the text that it was compiled from. own: of the front page and of the gateway's own
+    endpoints, by their paths, for what no other route takes. issuers: of tokens, by name, beside that of
+    gateway.conf. local_issuer: whether that one is taken too.
     """
 
     revision: int
@@ -32,7 +33,7 @@ class Snapshot(Generic[T, A]):
     tenants: Mapping[str, Tenant]
     trusted: TrustedProxies
     limits: LimitRules = NO_LIMITS
-    front: Route[T, A] | None = None
+    own: Mapping[str, Route[T, A]] = field(default_factory=dict)
     issuers: Mapping[str, Issuer] = field(default_factory=dict)
     local_issuer: bool = True
 

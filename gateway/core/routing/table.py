@@ -168,7 +168,7 @@ class RoutingTable(Generic[T, A]):
         """The methods that come to this route on this path; other routes may take others of the same path."""
         found = []
         for method in dict.fromkeys([*_ALLOWED, *sorted(route.methods)]):
-            with suppress(MethodNotAllowed):
+            with suppress(MethodNotAllowed, NoRoute):
                 if self.match(method, host, path)[0] is route:
                     found.append(method)
         return found

@@ -13,6 +13,8 @@ from gateway.core.errors import BackendMalformed, BadRequest, Forbidden, Upgrade
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 VERSION = "13"
+# A page can set no header of a handshake, but it can offer subprotocols: this one, and then its token.
+BEARER = "gateway.bearer"
 
 
 def accept(key: str) -> str:
@@ -88,3 +90,15 @@ def names(values: Sequence[str]) -> list[str]:
     """The members of a list header, as the subprotocols of Sec-WebSocket-Protocol, as written; empty ones are
     none (RFC 9110 section 5.6.1.2)."""
     return [name for value in values for part in value.split(",") if (name := part.strip())]
+
+
+def bearer_tokens(offered: Sequence[str]) -> list[str]:
+    """The tokens among the subprotocols that a client offers: what stands behind BEARER, "" for nothing."""
+    following = [*offered[1:], ""]
+    return [after for name, after in zip(offered, following, strict=False) if name == BEARER]
+
+
+def without_bearer(offered: Sequence[str]) -> list[str]:
+    """The subprotocols that a client offers, without BEARER and the token behind it."""
+    before = ["", *offered[:-1]]
+    return [name for name, front in zip(offered, before, strict=False) if BEARER not in (name, front)]
