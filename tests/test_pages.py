@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -86,8 +87,10 @@ def test_the_application_of_the_page_runs_beside_a_copy_of_the_identity(tmp_path
     (tmp_path / "app.py").write_text(application)
     call = "app.app.test_client().get('/invoices', headers={'X-Tenant': 'acme', 'X-Subject': 'me'}).json"
     ran = subprocess.run(
-        [sys.executable, "-c", f"import app; print({call})"], cwd=tmp_path, capture_output=True, text=True
-    )
+        [sys.executable, "-c", f"import app; print({call})"],
+        cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "GATEWAY_IDENTITY_TRUST_HEADERS": "loopback"},
+    )  # fmt: skip
     assert ran.stdout == "{'invoices': [], 'tenant': 'acme'}\n", ran.stderr
 
 

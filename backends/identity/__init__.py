@@ -1,10 +1,12 @@
-"""Who calls, and under which public address: the gateway's headers, read by one middleware per framework.
+"""Who calls, and under which public address: what the gateway signs and says, read by one middleware per
+framework.
 
-`identity` is pure, `entry` admits or refuses a request; both know no framework. `django`, `flask`, `fastapi`
-and `asab` are their adapters, `wsgi` and `asgi` those of all others.
+`identity` is pure, `assertion` verifies, `entry` admits or refuses a request; none knows a framework.
+`django`, `flask`, `fastapi` and `asab` are their adapters, `wsgi` and `asgi` those of all others.
 """
 
-from .entry import Admitted, Refused, admit
+from .assertion import Incoming
+from .entry import Admitted, Entrance, Refused
 from .identity import (
     ANONYMOUS,
     Anonymous,
@@ -18,19 +20,23 @@ from .identity import (
     parse,
     problem,
 )
+from .settings import Settings, SettingsInvalid
 
 __all__ = [
     "ANONYMOUS",
     "Admitted",
     "Anonymous",
+    "Entrance",
     "Forwarded",
     "ForwardedInvalid",
     "Identity",
     "IdentityError",
     "IdentityInvalid",
     "IdentityMissing",
+    "Incoming",
     "Refused",
-    "admit",
+    "Settings",
+    "SettingsInvalid",
     "forwarded",
     "parse",
     "problem",

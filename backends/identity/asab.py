@@ -1,14 +1,23 @@
-"""ASAB, or any aiohttp application: `web.Application(middlewares=[gateway])`, then `request[IDENTITY]`."""
+"""ASAB, or any aiohttp application: `web.Application(middlewares=[gateway])`, then `request[IDENTITY]`.
+
+Where ASAB's own authorization is used, `add_provider(auth_service)` makes the caller's scopes the resources
+that `@asab.web.auth.require` asks for, in the caller's tenant.
+"""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 
-from .entry import PROBLEM_TYPE, PUBLIC_PATHS, Refused, admit, needs_identity
+from .assertion import Incoming
+from .entry import PROBLEM_TYPE, PUBLIC_PATHS, Refused, entrance, needs_identity
 from .identity import Forwarded, Identity, IdentityMissing, problem
+from .settings import Settings
 
 IDENTITY = web.RequestKey("identity", Identity)
 PUBLIC = web.RequestKey("public", Forwarded)
@@ -21,9 +30,23 @@ async def gateway(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answers 401 without a valid identity; keeps the public address for `public_url`; `request.remote` is
     the client's, `scheme` and `host` are what it called. On a public route `request[IDENTITY]` is ANONYMOUS,
     which is false; a handler that asks it for a tenant is answered 401."""
+    return await _serve(request, handler, None)
+
+
+def with_settings(settings: Settings) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+    """`gateway`, with these settings instead of the environment's."""
+
+    @web.middleware
+    async def gateway(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await _serve(request, handler, settings)
+
+    return gateway
+
+
+async def _serve(request: web.Request, handler: Handler, settings: Settings | None) -> web.StreamResponse:
     if request.path in PUBLIC_PATHS:
         return await handler(request)
-    found = admit(lambda name: request.headers.getall(name, []))
+    found = await entrance(settings).admit_async(_incoming(request))
     if isinstance(found, Refused):
         return _refuse(found)
     public = found.public
@@ -34,6 +57,14 @@ async def gateway(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except IdentityMissing as error:
         return _refuse(needs_identity(error))
+
+
+def _incoming(request: web.Request) -> Incoming:
+    path, _, query = request.raw_path.encode("utf-8", "surrogateescape").partition(b"?")
+    peer = request.remote or ""
+    return Incoming(
+        lambda name: request.headers.getall(name, []), request.method, unquote_to_bytes(path), query, peer
+    )
 
 
 def _refuse(refused: Refused) -> web.Response:
@@ -54,3 +85,30 @@ def problem_response(status: int, detail: str, **members: object) -> web.Respons
     # As bytes: aiohttp would add a charset to text, and this media type has none.
     body = json.dumps(problem(status, detail, **members)).encode()
     return web.Response(body=body, status=status, content_type=PROBLEM_TYPE)
+
+
+class GatewayAuthProvider:
+    """A provider of ASAB's AuthService: the middleware `gateway` has verified who calls by then."""
+
+    Type = "gateway"
+
+    async def authorize(self, request: web.Request) -> Any:
+        """The caller's asab.web.auth.Authorization. Raises NotAuthenticatedError for nobody."""
+        from asab.exceptions import NotAuthenticatedError
+        from asab.web.auth import Authorization
+
+        identity = request.get(IDENTITY)
+        if not identity:
+            raise NotAuthenticatedError
+        now = int(time.time())
+        scopes = sorted(identity.scopes)
+        # "*" is where ASAB looks when no tenant is in its context. It asks again and again whether the caller
+        # may go on: that ends with the request, which the gateway ends when the caller's token does.
+        resources = {identity.tenant: scopes, "*": scopes}
+        claims = {"iss": "gateway", "sub": identity.subject, "iat": now, "exp": now + 86400}
+        return Authorization({**claims, "resources": resources})
+
+
+def add_provider(auth_service: Any) -> None:
+    """Have asab.web.auth.AuthService authorize requests by what the gateway says of their callers."""
+    auth_service.Providers.insert(0, GatewayAuthProvider())

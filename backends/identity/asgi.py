@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
-from .entry import PUBLIC_PATHS, Refused, admit, needs_identity
+from .assertion import Incoming
+from .entry import PUBLIC_PATHS, Refused, entrance, needs_identity
 from .identity import Forwarded, Headers, IdentityMissing, joined
+from .settings import Settings
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -20,14 +23,15 @@ class GatewayMiddleware:
     """Pure ASGI, so that streams pass untouched. A refused websocket is closed before the handshake. On a
     public route the state's identity is ANONYMOUS, which is false; what asks it for a tenant gets a 401."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings | None = None) -> None:
         self.app = app
+        self._entrance = entrance(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or scope["path"] in PUBLIC_PATHS:
             await self.app(scope, receive, send)
             return
-        found = admit(_headers(scope))
+        found = await self._entrance.admit_async(incoming(scope))
         if isinstance(found, Refused):
             await _refuse(scope, send, found)
             return
@@ -54,6 +58,17 @@ def _headers(scope: Scope) -> Headers:
         return [value.decode("latin-1") for key, value in scope["headers"] if key == wanted]
 
     return get
+
+
+def incoming(scope: Scope) -> Incoming:
+    """The request of a scope."""
+    raw, client = scope.get("raw_path"), scope.get("client")
+    path = scope["path"].encode("utf-8", "surrogateescape") if raw is None else unquote_to_bytes(raw)
+    root = scope.get("root_path", "").encode("utf-8", "surrogateescape")
+    method = scope.get("method", "GET")  # a WebSocket's handshake
+    return Incoming(
+        _headers(scope), method, path, scope.get("query_string", b""), (client and client[0]) or "", root
+    )
 
 
 def _apply(scope: Scope, public: Forwarded) -> None:

@@ -1,4 +1,8 @@
-"""Django: put `backends.identity.django.GatewayMiddleware` first in MIDDLEWARE, then `request.identity`."""
+"""Django: put `gateway_identity.django.GatewayMiddleware` first in MIDDLEWARE, then `request.identity`.
+
+For `request.user` and permissions: `gateway_identity.django_auth`. For Django REST framework:
+`gateway_identity.drf`.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,9 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse
 from django.urls import set_script_prefix
 
-from . import log, wsgi
-from .entry import PROBLEM_TYPE, PUBLIC_PATHS, Refused, admit, needs_identity
+from . import asgi, log, wsgi
+from .assertion import Incoming
+from .entry import PROBLEM_TYPE, PUBLIC_PATHS, Admitted, Refused, entrance, needs_identity
 from .identity import IdentityMissing, joined, problem
 
 
@@ -24,6 +29,7 @@ class GatewayMiddleware:
 
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         self.get_response = get_response
+        self._entrance = entrance()
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
@@ -33,7 +39,9 @@ class GatewayMiddleware:
             return self._call_async(request)
         whole = True
         try:
-            refused = _enter(request)
+            refused = None
+            if request.path_info not in PUBLIC_PATHS:
+                refused = _enter(request, self._entrance.admit(_incoming(request)))
             if refused is not None:
                 return refused
             response = self.get_response(request)
@@ -49,7 +57,9 @@ class GatewayMiddleware:
     async def _call_async(self, request: HttpRequest) -> HttpResponse:
         """ASGI: there the server takes care of what is left of a body."""
         try:
-            refused = _enter(request)
+            refused = None
+            if request.path_info not in PUBLIC_PATHS:
+                refused = _enter(request, await self._entrance.admit_async(_incoming(request)))
             return refused if refused is not None else await self.get_response(request)
         finally:
             log.request_id.set(log.NO_REQUEST)
@@ -59,11 +69,13 @@ class GatewayMiddleware:
         return _refuse(needs_identity(exception)) if isinstance(exception, IdentityMissing) else None
 
 
-def _enter(request: HttpRequest) -> HttpResponse | None:
+def _incoming(request: HttpRequest) -> Incoming:
+    scope = getattr(request, "scope", None)
+    return wsgi.incoming(request.META) if scope is None else asgi.incoming(scope)
+
+
+def _enter(request: HttpRequest, found: Admitted | Refused) -> HttpResponse | None:
     """Give the request its identity and its public address; the answer instead, when it is refused."""
-    if request.path_info in PUBLIC_PATHS:
-        return None
-    found = admit(wsgi.headers(request.META))  # META is the environ, under ASGI the like of it
     if isinstance(found, Refused):
         return _refuse(found)
     request.identity = found.identity

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
+from functools import cache
 
 from . import log
+from .assertion import HEADER, Assertions, Incoming, KeyUnknown
 from .identity import (
     ANONYMOUS,
     Forwarded,
     ForwardedInvalid,
-    Headers,
     Identity,
     IdentityError,
     IdentityMissing,
@@ -20,6 +22,7 @@ from .identity import (
     problem,
     request_id,
 )
+from .settings import Settings
 
 # Answers without an identity, so that a supervisor can ask whether the process is up.
 PUBLIC_PATHS = frozenset({"/healthz"})
@@ -49,8 +52,8 @@ class Refused:
     @property
     def headers(self) -> dict[str, str]:
         """The answer's headers. A 401 says how to identify oneself (RFC 9110 section 15.5.2)."""
-        challenge = {"WWW-Authenticate": 'Bearer realm="gateway"'} if self.status == 401 else {}
-        return {"Content-Type": PROBLEM_TYPE, **challenge}
+        more = {401: {"WWW-Authenticate": 'Bearer realm="gateway"'}, 503: {"Retry-After": "5"}}
+        return {"Content-Type": PROBLEM_TYPE, **more.get(self.status, {})}
 
 
 def needs_identity(error: IdentityMissing) -> Refused:
@@ -58,13 +61,70 @@ def needs_identity(error: IdentityMissing) -> Refused:
     return Refused(401, str(error))
 
 
-def admit(headers: Headers) -> Admitted | Refused:
-    """Who calls, or why the request is refused. The lines logged from here on carry the request's id."""
-    log.request_id.set(request_id(headers))
-    try:
-        who = ANONYMOUS if is_anonymous(headers) else parse(headers)
-        return Admitted(who, forwarded(headers))
-    except IdentityError as error:
-        return Refused(401, str(error))
-    except ForwardedInvalid as error:
-        return Refused(400, str(error))
+class Entrance:
+    """Lets requests in, by these settings. Raises SettingsInvalid."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._assertions = Assertions(settings) if settings.keys else None
+
+    def admit(self, request: Incoming) -> Admitted | Refused:
+        """Who calls, or why the request is refused. The lines logged from here on carry the request's id.
+        Blocks while the gateway's keys are read or fetched."""
+        try:
+            return self._admit(request)
+        except KeyUnknown:
+            self._refresh()
+        return self._admit_with_these_keys(request)
+
+    async def admit_async(self, request: Incoming) -> Admitted | Refused:
+        """As `admit`; the keys come in a thread."""
+        try:
+            return self._admit(request)
+        except KeyUnknown:
+            await asyncio.to_thread(self._refresh)
+        return self._admit_with_these_keys(request)
+
+    def _refresh(self) -> None:
+        assert self._assertions is not None
+        self._assertions.keys.refresh()
+
+    def _admit_with_these_keys(self, request: Incoming) -> Admitted | Refused:
+        assert self._assertions is not None
+        try:
+            return self._admit(request)
+        except KeyUnknown:
+            if self._assertions.keys.ready:
+                return Refused(401, f"The header {HEADER} is not signed with a key of the gateway.")
+            return Refused(503, "The gateway's keys are not here yet; the log says why. Try again.")
+
+    def _admit(self, request: Incoming) -> Admitted | Refused:
+        log.request_id.set(request_id(request.headers))
+        try:
+            return Admitted(self._identity(request), forwarded(request.headers))
+        except IdentityError as error:
+            return Refused(401, str(error))
+        except ForwardedInvalid as error:
+            return Refused(400, str(error))
+
+    def _identity(self, request: Incoming) -> Identity:
+        """This is the one place where a request is believed. Raises IdentityError, KeyUnknown."""
+        signed = bool(request.headers(HEADER))
+        if self._assertions is not None and (signed or not self._settings.trust_headers):
+            return self._assertions.verify(request)
+        if self._settings.trusts(request.peer):
+            return ANONYMOUS if is_anonymous(request.headers) else parse(request.headers)
+        if self._settings.trust_headers:
+            raise IdentityMissing(
+                "This application believes only this host (GATEWAY_IDENTITY_TRUST_HEADERS): call the gateway."
+            )
+        raise IdentityMissing(
+            "This application was told no keys of a gateway, so it believes nobody: set "
+            "GATEWAY_IDENTITY_KEYS and GATEWAY_IDENTITY_AUDIENCE."
+        )
+
+
+@cache
+def entrance(settings: Settings | None = None) -> Entrance:
+    """The one with these settings, or those of the environment. Raises SettingsInvalid."""
+    return Entrance(settings or Settings.from_environment())

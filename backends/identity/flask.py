@@ -1,4 +1,4 @@
-"""Flask: `backends.identity.flask.init_app(app)`, then use `identity()` in a view."""
+"""Flask: `gateway_identity.flask.init_app(app)`, then use `identity()` in a view."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from werkzeug.exceptions import Unauthorized
 
 from .entry import needs_identity
 from .identity import Identity, IdentityMissing
+from .settings import Settings
 from .wsgi import GatewayMiddleware
 
 __all__ = ["GatewayMiddleware", "identity", "init_app", "optional_identity"]
 
 
-def init_app(app: flask.Flask) -> None:
-    """Answer 401 without a valid identity, make `redirect` and `url_for` give public addresses, and
-    `request.remote_addr` the client's."""
-    app.wsgi_app = GatewayMiddleware(app.wsgi_app)  # type: ignore[method-assign]
+def init_app(app: flask.Flask, settings: Settings | None = None) -> None:
+    """The extension: answer 401 without a valid identity, make `redirect` and `url_for` give public
+    addresses, and `request.remote_addr` the client's."""
+    app.wsgi_app = GatewayMiddleware(app.wsgi_app, settings)  # type: ignore[method-assign]
+    app.extensions["gateway_identity"] = app.wsgi_app
 
 
 def identity() -> Identity:

@@ -1,5 +1,5 @@
-"""The gateway's headers as values: who calls (X-Tenant, X-Subject, X-Scopes), from where (X-Forwarded-For)
-and at which public address (X-Forwarded-Proto, -Host, -Prefix). Pure: no framework is imported here.
+"""What the gateway says as values: who calls, from where (X-Forwarded-For) and at which public address
+(X-Forwarded-Proto, -Host, -Prefix). Pure: no framework is imported here.
 """
 
 from __future__ import annotations
@@ -100,12 +100,21 @@ class Forwarded:
         return name, port or {"https": "443", "wss": "443"}.get(self.scheme or scheme, "80")
 
 
-def parse(headers: Headers) -> Identity:
-    """The identity of a request, or IdentityMissing / IdentityInvalid.
+def identity_of(tenant: str, subject: str, scope: str) -> Identity:
+    """Raises IdentityInvalid where it is not what a gateway says. scope: names separated by spaces."""
+    if not _TENANT.fullmatch(tenant):
+        raise IdentityInvalid("The caller's tenant must be [a-z0-9][a-z0-9-]{0,62}.")
+    if not _SUBJECT.fullmatch(subject):
+        raise IdentityInvalid("The caller's subject must be 1 to 200 visible ASCII characters.")
+    scopes = frozenset(scope.split(" ")) - {""}
+    if not all(_SCOPE.fullmatch(name) for name in scopes):
+        raise IdentityInvalid("The caller's scopes must be names separated by spaces (RFC 6749).")
+    return Identity(tenant, subject, scopes)
 
-    This is the one place where a backend decides to believe the headers. It trusts whoever can connect:
-    the socket lies in a folder that only the gateway's account can enter.
-    """
+
+def parse(headers: Headers) -> Identity:
+    """The identity that X-Tenant, X-Subject and X-Scopes say, or IdentityMissing / IdentityInvalid. Nothing
+    proves them: only a request from a trusted peer is read so."""
     tenant = _one(headers, "X-Tenant")
     subject = _one(headers, "X-Subject")
     if tenant is None or subject is None:
@@ -114,14 +123,7 @@ def parse(headers: Headers) -> Identity:
             f"The header {missing} is missing. This application answers only what comes through the "
             "gateway, which sets X-Tenant and X-Subject from the token: call the gateway instead."
         )
-    if not _TENANT.fullmatch(tenant):
-        raise IdentityInvalid("The header X-Tenant must be [a-z0-9][a-z0-9-]{0,62}.")
-    if not _SUBJECT.fullmatch(subject):
-        raise IdentityInvalid("The header X-Subject must be 1 to 200 visible ASCII characters.")
-    scopes = frozenset((_one(headers, "X-Scopes") or "").split(" ")) - {""}
-    if not all(_SCOPE.fullmatch(scope) for scope in scopes):
-        raise IdentityInvalid("The header X-Scopes must be scope names separated by spaces (RFC 6749).")
-    return Identity(tenant, subject, scopes)
+    return identity_of(tenant, subject, _one(headers, "X-Scopes") or "")
 
 
 def is_anonymous(headers: Headers) -> bool:

@@ -8,8 +8,10 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from .entry import PUBLIC_PATHS, Refused, admit, needs_identity
+from .assertion import Incoming
+from .entry import PUBLIC_PATHS, Refused, entrance, needs_identity
 from .identity import Forwarded, Headers, IdentityMissing, joined
+from .settings import Settings
 
 WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -23,6 +25,14 @@ def headers(environ: dict[str, Any]) -> Headers:
         return [] if value is None else [value]
 
     return get
+
+
+def incoming(environ: dict[str, Any]) -> Incoming:
+    """The request of an environ."""
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    query, peer = environ.get("QUERY_STRING", ""), environ.get("REMOTE_ADDR", "")
+    raw = (text.encode("latin-1", "replace") for text in (path, query))
+    return Incoming(headers(environ), environ["REQUEST_METHOD"], *raw, peer)
 
 
 def apply(environ: dict[str, Any], public: Forwarded) -> None:
@@ -81,15 +91,16 @@ class GatewayMiddleware:
     """401 without a valid identity; the address is the public one before a framework matches it, REMOTE_ADDR
     the client's. On a public route the identity is ANONYMOUS, which is false."""
 
-    def __init__(self, app: WSGIApp) -> None:
+    def __init__(self, app: WSGIApp, settings: Settings | None = None) -> None:
         self.app = app
+        self._entrance = entrance(settings)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ.get("PATH_INFO") in PUBLIC_PATHS:
             return self.app(environ, start_response)
         # The log's request id stays afterwards, for the body may be made later; the thread's next request
         # sets its own.
-        found = admit(headers(environ))
+        found = self._entrance.admit(incoming(environ))
         if isinstance(found, Refused):
             drain(environ)
             return _refuse(start_response, found)

@@ -162,7 +162,7 @@ class Backend:
     reserve: int | None = None
     queue_length: int = 1000
     queue_timeout: float | None = None
-    identity: IdentityForm = "headers"
+    identity: IdentityForm = "signed"
 
     @property
     def threaded(self) -> bool:

@@ -1,4 +1,4 @@
-"""One running system for the tests that only talk to it."""
+"""The key of the tests, and one running system for the tests that only talk to it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.backends import signing
 from tests.backends.system.whole import Whole, whole
+
+signing.told_to_this_process()  # before an application is imported
 
 
 @pytest.fixture(scope="session")

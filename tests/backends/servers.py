@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from tests.backends import signing
 from tests.eventually import poll
 
 ROOT = Path(__file__).parents[2]
@@ -72,20 +73,33 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Server:
-    """A running backend."""
+    """A running backend. audience: its name, as the gateway's."""
 
-    def __init__(self, socket_path: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(
+        self, socket_path: str, process: subprocess.Popen[bytes], log: Path, audience: str
+    ) -> None:
+        self.audience = audience
         self.socket_path = socket_path
         self.process = process
         self.log = log
 
     @contextlib.contextmanager
     def open(
-        self, method: str, path: str, tenant: str | None = "acme", body: Any = None, **headers: str
+        self,
+        method: str,
+        path: str,
+        tenant: str | None = "acme",
+        body: Any = None,
+        *,
+        scope: str = "read write",
+        **headers: str,
     ) -> Iterator[http.client.HTTPResponse]:
-        """Send a request and read the head of its answer; leaving the block closes the connection."""
-        if tenant is not None:
-            headers = {"X-Tenant": tenant, "X-Subject": "ann", "X-Scopes": "read write", **headers}
+        """Send a request and read the head of its answer; leaving the block closes the connection. tenant:
+        who calls; "" for nobody, as on a public route, None for what did not come through the gateway."""
+        if tenant == "":
+            headers = {**signing.nobody(aud=self.audience), **headers}
+        elif tenant is not None:
+            headers = {**signing.caller(tenant, scope=scope, aud=self.audience), **headers}
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
             headers.setdefault("Content-Type", "application/json")
@@ -95,9 +109,16 @@ class Server:
                 yield response
 
     def call(
-        self, method: str, path: str, tenant: str | None = "acme", body: Any = None, **headers: str
+        self,
+        method: str,
+        path: str,
+        tenant: str | None = "acme",
+        body: Any = None,
+        *,
+        scope: str = "read write",
+        **headers: str,
     ) -> Answer:
-        with self.open(method, path, tenant, body, **headers) as response:
+        with self.open(method, path, tenant, body, scope=scope, **headers) as response:
             return Answer(response)
 
     def stop(self) -> float:
@@ -124,6 +145,7 @@ def running(*command: str, data: Path | None = None, **environment: str) -> Iter
         **os.environ,
         "DATA": str(data or folder / "data"),
         "PYTHONWARNINGS": _WARNINGS,
+        **signing.ENVIRONMENT,
         **environment,
     }
     log = folder / "log"
@@ -131,7 +153,7 @@ def running(*command: str, data: Path | None = None, **environment: str) -> Iter
         process = subprocess.Popen(
             [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=output, stderr=output
         )
-    server = Server(socket_path, process, log)
+    server = Server(socket_path, process, log, environment["GATEWAY_IDENTITY_AUDIENCE"])
     try:
         _wait_until_healthy(server)
         yield server

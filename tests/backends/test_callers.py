@@ -15,6 +15,7 @@ import pytest
 
 from gateway.app import Gateway
 from tests import harness
+from tests.backends import signing
 from tests.backends.servers import GUNICORN, UVICORN, Server, UnixConnection, running
 from tests.fakes import RawClient
 
@@ -29,13 +30,15 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "aiohttp": ("-m", f"{APPS}.aiohttp_app", "{socket}"),
 }
 KINDS = pytest.mark.parametrize("kind", COMMANDS)
-NOBODY = {"X-Forwarded-For": "203.0.113.9"}
 
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[dict[str, Server]]:
     with ExitStack() as stack:
-        yield {kind: stack.enter_context(running(*command)) for kind, command in COMMANDS.items()}
+        yield {
+            kind: stack.enter_context(running(*command, GATEWAY_IDENTITY_AUDIENCE=kind))
+            for kind, command in COMMANDS.items()
+        }
 
 
 def routing(servers: dict[str, Server]) -> dict[str, Any]:
@@ -71,6 +74,7 @@ PROXIED = {
 async def test_each_framework_sees_the_client_and_the_public_address(
     tmp_path: Path, servers: dict[str, Server]
 ) -> None:
+    signing.use_key(tmp_path / "var")
     async with harness.running(tmp_path, routing(servers)) as gateway:
         for kind in COMMANDS:
             headers = {**harness.bearer(gateway), **PROXIED}
@@ -104,6 +108,7 @@ async def test_each_framework_works_under_any_prefix_and_host_that_the_gateway_t
         backends[kind] = {"kind": "http", "addresses": [f"unix:{server.socket_path}"]}
         start = f"{prefix}-{kind}"
         routes.append({"name": kind, "path": f"{start}/{{rest*}}", "strip": start, "target": kind})
+    signing.use_key(tmp_path / "var")
     async with harness.running(tmp_path, harness.routing(routes, backends=backends)) as gateway:
         for kind in backends:
             headers = {**harness.bearer(gateway), "Host": host}
@@ -120,6 +125,7 @@ async def test_each_framework_works_under_any_prefix_and_host_that_the_gateway_t
 async def test_an_address_is_one_also_where_the_client_names_no_host(
     tmp_path: Path, servers: dict[str, Server], request_line: str
 ) -> None:
+    signing.use_key(tmp_path / "var")
     async with harness.running(tmp_path, routing(servers)) as gateway:
         for kind in COMMANDS:
             client = await RawClient.connect(harness.address(gateway))
@@ -141,7 +147,7 @@ def test_an_answer_may_be_made_while_the_body_is_read_and_what_is_left_of_it_dis
     try:
         for path, status, expected in [("/upper", 200, body.upper()), ("/ignore", 204, b"")] * 2:
             sent = iter([body]) if chunked else body
-            client.request("POST", path, sent, NOBODY, encode_chunked=chunked)
+            client.request("POST", path, sent, signing.nobody(aud=kind), encode_chunked=chunked)
             response = client.getresponse()
             assert (response.status, response.read()) == (status, expected), path
     finally:
@@ -152,6 +158,7 @@ def test_an_answer_may_be_made_while_the_body_is_read_and_what_is_left_of_it_dis
 async def test_a_public_route_passes_nobody_on_and_what_needs_an_identity_is_401(
     tmp_path: Path, servers: dict[str, Server]
 ) -> None:
+    signing.use_key(tmp_path / "var")
     async with harness.running(tmp_path, routing(servers)) as gateway:
         for kind in COMMANDS:
             status, _, found = await get(gateway, f"/open-{kind}/open", {})
@@ -167,22 +174,25 @@ async def test_a_public_route_passes_nobody_on_and_what_needs_an_identity_is_401
 @KINDS
 def test_what_comes_around_the_gateway_is_refused_everywhere(servers: dict[str, Server], kind: str) -> None:
     server = servers[kind]
+    forged = {"X-Tenant": "acme", "X-Subject": "root", "X-Forwarded-For": "203.0.113.9"}
     for path in ("/open", "/mine", "/go", "/nowhere"):
-        assert server.call("GET", path, tenant=None).is_problem(401)
+        for headers in ({}, forged):
+            assert server.call("GET", path, tenant=None, **headers).is_problem(401)
 
 
 @KINDS
 def test_a_refusal_says_how_to_identify_oneself(servers: dict[str, Server], kind: str) -> None:
-    for headers in ({}, NOBODY):
-        answer = servers[kind].call("GET", "/mine", tenant=None, **headers)
+    for tenant in (None, ""):
+        answer = servers[kind].call("GET", "/mine", tenant)
         assert answer.is_problem(401)
         assert answer.headers["WWW-Authenticate"] == 'Bearer realm="gateway"'
 
 
 @KINDS
-@pytest.mark.parametrize("headers", [{"X-Tenant": "acme"}, {"X-Subject": "ann"}, {"X-Tenant": ""}])
-def test_half_an_identity_is_nobody_s(servers: dict[str, Server], kind: str, headers: dict[str, str]) -> None:
-    assert servers[kind].call("GET", "/open", tenant=None, **NOBODY, **headers).is_problem(401)
+@pytest.mark.parametrize("said", [("acme", None), (None, "ann"), ("", "")])
+def test_half_an_identity_is_nobody_s(servers: dict[str, Server], kind: str, said: tuple[str, str]) -> None:
+    headers = signing.caller(*said, aud=kind)
+    assert servers[kind].call("GET", "/open", tenant=None, **headers).is_problem(401)
 
 
 @KINDS
@@ -207,7 +217,7 @@ def test_a_junk_chain_is_refused(servers: dict[str, Server], kind: str, chain: s
 
 
 def test_a_body_is_read_as_ever_where_the_client_is_known(servers: dict[str, Server]) -> None:
-    answer = servers["aiohttp"].call("POST", "/echo", body=b"x" * 300_000, **NOBODY)
+    answer = servers["aiohttp"].call("POST", "/echo", body=b"x" * 300_000)
     assert (answer.status, answer.body) == (200, b"x" * 300_000)
 
 
@@ -219,6 +229,7 @@ async def test_a_websocket_that_needs_an_identity_is_refused_before_it_opens(
         "Host: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
         "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     )
+    signing.use_key(tmp_path / "var")
     async with harness.running(tmp_path, routing(servers)) as gateway:
         client = await RawClient.connect(harness.address(gateway))
         client.send(f"GET /open-fastapi/socket HTTP/1.1\r\n{handshake}".encode())

@@ -16,10 +16,14 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 import pytest
 from werkzeug import serving
 
+from tests.backends import signing
 from tests.backends.apps import flask_app, wsgi_app
 
 ROOT = Path(__file__).parents[2]
-CALLER = {"X-Tenant": "acme", "X-Subject": "ann", "X-Forwarded-For": "203.0.113.9"}
+
+
+def caller() -> dict[str, str]:
+    return {**signing.caller(), "X-Forwarded-For": "203.0.113.9"}
 
 
 class _Quiet(WSGIRequestHandler):
@@ -63,7 +67,7 @@ def served(server: Any) -> Iterator[int]:
 def test_a_server_that_does_not_end_a_body_is_not_waited_for(make: Callable[[Any], Any], app: Any) -> None:
     with served(make(app)) as port:
         for method, path, headers, status in [
-            ("GET", "/mine", CALLER, 200), ("GET", "/mine", {}, 401), ("POST", "/ignore", CALLER, 204),
+            ("GET", "/mine", caller(), 200), ("GET", "/mine", {}, 401), ("POST", "/ignore", caller(), 204),
             ("POST", "/ignore", {}, 401), ("GET", "/healthz", {}, 200),
         ]:  # fmt: skip
             client = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
@@ -75,9 +79,9 @@ def test_a_server_that_does_not_end_a_body_is_not_waited_for(make: Callable[[Any
 
 def test_flasks_test_client_calls_an_application_behind_it() -> None:
     flask = flask_app.app.test_client()
-    assert flask.get("/mine", headers=CALLER).json == {"tenant": "acme"}
-    assert flask.post("/ignore", data=b"x" * 70_000, headers=CALLER).status_code == 204
-    assert flask.post("/upper", data=b"abc", headers=CALLER).data == b"ABC"
+    assert flask.get("/mine", headers=caller()).json == {"tenant": "acme"}
+    assert flask.post("/ignore", data=b"x" * 70_000, headers=caller()).status_code == 204
+    assert flask.post("/upper", data=b"abc", headers=caller()).data == b"ABC"
     assert flask.get("/mine").status_code == 401
 
 
@@ -86,7 +90,7 @@ from tests.backends.apps import django_app
 import asyncio, django
 django.setup()
 from django.test import AsyncClient, Client
-caller = {"X-Tenant": "acme", "X-Subject": "ann", "X-Forwarded-For": "203.0.113.9"}
+caller = %r
 client = Client()
 found = [client.get("/mine", headers=caller).status_code, client.get("/mine").status_code]
 found += [client.post("/ignore", {"a": 1}, headers=caller).status_code]
@@ -99,6 +103,6 @@ print(found)
 
 def test_djangos_test_clients_call_an_application_behind_it() -> None:
     ran = subprocess.run(
-        [sys.executable, "-c", _DJANGO], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", _DJANGO % caller()], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert ran.stdout == "[200, 401, 204, 401, 'ABC', 200]\n", ran.stderr

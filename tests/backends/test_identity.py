@@ -1,4 +1,4 @@
-"""The gateway's headers as values."""
+"""What the gateway says as values, and in which form an application believes it."""
 
 import json
 
@@ -7,13 +7,16 @@ import pytest
 from backends.identity import (
     ANONYMOUS,
     Admitted,
+    Entrance,
     Forwarded,
     ForwardedInvalid,
     Identity,
     IdentityInvalid,
     IdentityMissing,
+    Incoming,
     Refused,
-    admit,
+    Settings,
+    SettingsInvalid,
     forwarded,
     log,
     parse,
@@ -31,6 +34,13 @@ def getter(headers):
         return [value] if isinstance(value, str) else value
 
     return get
+
+
+BELIEVING = Entrance(Settings(trust_headers="everyone"))
+
+
+def admit(headers, entrance=BELIEVING, peer="203.0.113.7"):
+    return entrance.admit(Incoming(headers, "GET", b"/", b"", peer))
 
 
 def test_an_identity_is_read_from_the_three_headers():
@@ -59,7 +69,7 @@ def test_a_header_that_came_twice_is_refused_even_if_both_agree(name):
 
 @pytest.mark.parametrize("tenant", ["", "Acme", "-acme", "a" * 64, "acme\n", "a,b", "a_b", "ácme", "a/b"])
 def test_a_tenant_outside_the_pattern_is_refused(tenant):
-    with pytest.raises(IdentityInvalid, match="X-Tenant"):
+    with pytest.raises(IdentityInvalid, match="tenant must be"):
         parse(getter({**GOOD, "X-Tenant": tenant}))
 
 
@@ -70,13 +80,13 @@ def test_a_tenant_at_the_edge_of_the_pattern_is_taken(tenant):
 
 @pytest.mark.parametrize("subject", ["", "a b", "a" * 201, "ann\n", "\x7f", "ánn"])
 def test_a_subject_that_is_not_visible_ascii_is_refused(subject):
-    with pytest.raises(IdentityInvalid, match="X-Subject"):
+    with pytest.raises(IdentityInvalid, match="subject must be"):
         parse(getter({**GOOD, "X-Subject": subject}))
 
 
 @pytest.mark.parametrize("scopes", ['a"b', "a\tb", "a\\b", "á"])
 def test_a_scope_outside_rfc_6749_is_refused(scopes):
-    with pytest.raises(IdentityInvalid, match="X-Scopes"):
+    with pytest.raises(IdentityInvalid, match="scopes must be"):
         parse(getter({**GOOD, "X-Scopes": scopes}))
 
 
@@ -180,7 +190,7 @@ def test_who_calls_is_admitted_with_the_public_address_and_its_id_is_in_the_log(
     ("headers", "status", "detail"),
     [
         ({}, 401, "X-Tenant is missing"),
-        ({**GOOD, "X-Tenant": "Acme"}, 401, "X-Tenant must be"),
+        ({**GOOD, "X-Tenant": "Acme"}, 401, "tenant must be"),
         ({**GOOD, "X-Forwarded-Prefix": "//evil.example"}, 400, "X-Forwarded-Prefix must be"),
         ({**GOOD, "X-Forwarded-Host": ["a", "b"]}, 400, "X-Forwarded-Host came 2 times"),
     ],
@@ -238,3 +248,39 @@ def test_the_public_server_has_the_port_of_the_host_or_of_the_scheme(host, schem
 )
 def test_the_client_is_the_first_address(chain, client):
     assert forwarded(getter({"X-Forwarded-For": chain})).client == client
+
+
+@pytest.mark.parametrize("headers", [GOOD, {}, {"X-Forwarded-For": "203.0.113.9"}])
+def test_headers_without_a_signature_are_refused_unless_that_is_switched_on(headers):
+    found = admit(getter(headers), Entrance(Settings()), peer="")
+    assert isinstance(found, Refused)
+    assert (found.status, "set GATEWAY_IDENTITY_KEYS" in found.detail) == (401, True)
+
+
+@pytest.mark.parametrize(
+    ("peer", "believed"),
+    [("", True), ("127.0.0.1", True), ("::1", True), ("::ffff:127.0.0.1", True), ("10.0.0.1", False),
+     ("203.0.113.7", False), ("::ffff:10.0.0.1", False), ("localhost", False)],
+)  # fmt: skip
+def test_for_development_headers_of_this_host_alone_can_be_believed(peer, believed):
+    entrance = Entrance(Settings(trust_headers="loopback"))
+    assert isinstance(admit(getter(GOOD), entrance, peer), Admitted) is believed
+
+
+def test_the_settings_are_those_of_the_environment():
+    environment = {"GATEWAY_IDENTITY_KEYS": "/keys", "GATEWAY_IDENTITY_AUDIENCE": "shop"}
+    assert Settings.from_environment(environment) == Settings("/keys", "shop", "gateway", "")
+    assert Settings.from_environment({}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"keys": "/keys"}, "GATEWAY_IDENTITY_AUDIENCE is not"),
+        ({"trust_headers": "yes"}, "GATEWAY_IDENTITY_TRUST_HEADERS is 'loopback', 'everyone'"),
+        ({"keys": "{", "audience": "a"}, "GATEWAY_IDENTITY_KEYS is no JWK set"),
+    ],
+)
+def test_a_setting_that_cannot_be_meant_is_named_at_the_start(settings, reason):
+    with pytest.raises(SettingsInvalid, match=reason):
+        Entrance(Settings(**settings))

@@ -14,21 +14,27 @@ from starlette.routing import Mount
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
+from tests.backends import signing
 from tests.backends.apps import fastapi_app, flask_app, wsgi_app
 
 ROOT = Path(__file__).parents[2]
-PROXIED = {
-    "X-Tenant": "acme", "X-Subject": "ann", "X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https",
-    "X-Forwarded-Host": "api.example:8443", "X-Forwarded-Prefix": "/v1",
-}  # fmt: skip
 PUBLIC = "https://api.example:8443/v1/sub/open"
+
+
+def proxied() -> dict[str, str]:
+    return {
+        **signing.caller(), "X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": "api.example:8443", "X-Forwarded-Prefix": "/v1",
+    }  # fmt: skip
+
+
 
 
 def test_wsgi() -> None:
     for app in (flask_app.app, wsgi_app.app):
         client = Client(DispatcherMiddleware(wsgi_app.answer, {"/sub": app}))
-        assert client.get("/sub/open", headers=PROXIED).json["url"] == PUBLIC
-        assert client.get("/sub/go", headers=PROXIED).headers["Location"] == "/v1/sub/open"
+        assert client.get("/sub/open", headers=proxied()).json["url"] == PUBLIC
+        assert client.get("/sub/go", headers=proxied()).headers["Location"] == "/v1/sub/open"
 
 
 async def asgi_get(app: Any, path: str, root_path: str = "") -> list[dict[str, Any]]:
@@ -36,7 +42,7 @@ async def asgi_get(app: Any, path: str, root_path: str = "") -> list[dict[str, A
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
         "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": root_path, "client": None,
-        "server": None, "headers": [(name.lower().encode(), text.encode()) for name, text in PROXIED.items()],
+        "server": None, "headers": [(key.lower().encode(), text.encode()) for key, text in proxied().items()],
     }  # fmt: skip
     sent = []
 
@@ -65,7 +71,7 @@ def test_a_prefix_that_the_server_was_told_too_is_there_once() -> None:
     assert found == "https://api.example:8443/v1/open"
     client = Client(flask_app.app)
     told = {"SCRIPT_NAME": "/v1"}
-    assert client.get("/open", headers=PROXIED, environ_overrides=told).json["url"] == found
+    assert client.get("/open", headers=proxied(), environ_overrides=told).json["url"] == found
 
 
 _DJANGO = """
@@ -82,6 +88,6 @@ print(client.get("/go", headers=headers)["Location"])
 
 def test_django() -> None:
     ran = subprocess.run(
-        [sys.executable, "-c", _DJANGO % PROXIED], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", _DJANGO % proxied()], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert ran.stdout == f"{PUBLIC} /v1/sub/open\n/v1/sub/open\n", ran.stderr

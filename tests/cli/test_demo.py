@@ -17,6 +17,7 @@ from gateway.cli import banner, demo
 from tests import harness
 from tests.fakes import Backend, Heard, always, answer
 from tests.process.test_serve import UP, Serving
+from tests.support import identity
 
 ROOT = Path(__file__).parents[2]
 ROUTES = [
@@ -56,7 +57,8 @@ async def test_each_path_gets_its_entries_once_and_only_where_nothing_is(tmp_pat
             assert sorted(item["n"] for item in await items(gateway, "/docs/orders/")) == [1, 2]
             (heard,) = posts(app)
             assert (heard.line.split()[1], json.loads(heard.body)) == ("/things", {"x": "é"})
-            assert (heard.one("X-Tenant"), heard.one("X-Subject")) == ("acme", "demo")
+            told = identity.claims(gateway, heard.one("X-Gateway-Identity"), "app")
+            assert (told["tenant"], told["sub"]) == ("acme", "demo")
             before = await items(gateway, "/docs/orders/")
             assert await sown(gateway) == []
             assert await items(gateway, "/docs/orders/") == before

@@ -16,6 +16,7 @@ from gateway.app import Gateway
 from tests import harness
 from tests.eventually import END, eventually, nothing_for, takes
 from tests.fakes import Backend, Busy, Heard, RawClient, always, answer
+from tests.support import identity
 
 pytestmark = pytest.mark.asyncio
 
@@ -92,6 +93,7 @@ async def test_the_backend_is_told_who_calls_by_us_and_never_by_the_client(
     async with Backend(always(answer())) as backend, harness.running(tmp_path, config(backend)) as gateway:
         headers = {
             **harness.bearer(gateway, scope="a b", sub="bob@x"),
+            "X-Gateway-Identity": "e.e.e",
             "X-Subject": "root",
             "X-Scopes": "gateway:admin",
             "X-Forwarded-For": "6.6.6.6",
@@ -100,7 +102,7 @@ async def test_the_backend_is_told_who_calls_by_us_and_never_by_the_client(
             "X-Real-IP": "6.6.6.6",
             "Forwarded": "for=6.6.6.6",
             "X-Request-ID": "mine",
-            "Connection": "X-Tenant, X-Subject, X-Dropped",
+            "Connection": "X-Gateway-Identity, X-Subject, X-Dropped",
             "X-Dropped": "hop",
             "Proxy-Authorization": "Basic abc",
             "TE": "trailers",
@@ -108,9 +110,8 @@ async def test_the_backend_is_told_who_calls_by_us_and_never_by_the_client(
         async with session.get(harness.url(gateway, "/svc/p"), headers=headers) as response:
             request_id = response.headers["X-Request-ID"]
         heard, (host, port) = backend.heard[0], harness.address(gateway)
-        assert heard.one("X-Tenant") == "acme"
-        assert heard.one("X-Subject") == "bob@x"
-        assert heard.one("X-Scopes") == "a b"
+        told = identity.claims(gateway, heard.one("X-Gateway-Identity"), "app")
+        assert told == {"tenant": "acme", "sub": "bob@x", "scope": "a b"}
         assert heard.one("X-Request-ID") == request_id != "mine"
         assert heard.one("X-Forwarded-For") == "127.0.0.1"
         assert heard.one("X-Forwarded-Host") == heard.one("Host") == f"{host}:{port}"
@@ -120,6 +121,8 @@ async def test_the_backend_is_told_who_calls_by_us_and_never_by_the_client(
         assert heard.one("X-Request-Start") is not None
         for gone in ("Authorization", "X-Real-IP", "Forwarded", "X-Dropped", "Proxy-Authorization", "TE"):
             assert heard.one(gone) is None, gone
+        for unsigned in ("X-Tenant", "X-Subject", "X-Scopes"):
+            assert heard.one(unsigned) is None, unsigned
 
 
 async def test_forwarding_headers_of_a_trusted_proxy_are_continued(

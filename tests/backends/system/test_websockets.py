@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from tests.backends.servers import UVICORN, running
+from tests.backends.signing import caller
 from tests.backends.system.whole import Whole
 from tests.eventually import AT_ONCE
 
@@ -141,8 +142,11 @@ async def test_a_backend_refuses_one_without_an_identity_before_it_opens(
             with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
                 await session.ws_connect(f"http://backend{path}")
             assert caught.value.status == status
-            headers = {"X-Tenant": "acme", "X-Subject": "ann"}
-            async with session.ws_connect(f"http://backend{path}", headers=headers) as socket:
+            forged = {"X-Tenant": "acme", "X-Subject": "ann", "X-Forwarded-For": "127.0.0.1"}
+            with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+                await session.ws_connect(f"http://backend{path}", headers=forged)
+            assert caught.value.status == status
+            async with session.ws_connect(f"http://backend{path}", headers=caller()) as socket:
                 await socket.send_str("no JSON")
                 assert "error" in await socket.receive_json(timeout=30)
             assert socket.close_code == 1000

@@ -22,6 +22,7 @@ from tests.edge.websocket.tunnels import (
 )
 from tests.eventually import eventually, head_start, takes
 from tests.fakes import RawClient
+from tests.support import identity
 from tests.support.sockets import (
     BINARY,
     CONTINUATION,
@@ -172,11 +173,8 @@ async def test_the_backend_is_told_who_calls_as_for_any_request(tmp_path: Path) 
         peer = await connect(harness.address(gateway), "/ws/a/b?c=d", headers, "Sec-WebSocket-Extensions: x")
         heard, (host, port) = backend.heard[0], harness.address(gateway)
         assert heard.line == "GET /a/b?c=d HTTP/1.1"
-        assert (heard.one("X-Tenant"), heard.one("X-Subject"), heard.one("X-Scopes")) == (
-            "acme",
-            "alice",
-            "a b",
-        )
+        told = identity.claims(gateway, heard.one("X-Gateway-Identity"), "app")
+        assert told == {"tenant": "acme", "sub": "alice", "scope": "a b"}
         assert heard.one("X-Forwarded-For") == "127.0.0.1"
         assert heard.one("X-Forwarded-Prefix") == "/ws"
         assert heard.one("X-Forwarded-Host") == f"{host}:{port}"
