@@ -21,7 +21,7 @@ from gateway.config import own_addresses, strict_yaml
 from gateway.config.live import ConfigRefused, as_dict, compile_text, read
 from gateway.core.errors import GatewayError
 from gateway.core.http.hops import Via
-from gateway.core.model import Route
+from gateway.core.model import CallerRule, Route
 from gateway.core.policy.access import ADMIN_SCOPE
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.amounts import parse_duration
@@ -88,17 +88,20 @@ def _token_arguments(token: argparse.ArgumentParser) -> None:
     token.add_argument("--kid", default="", help="the key to sign with (default: the first that can)")
 
 
-def _compile(path: Path, authentication: Authentication | None = None) -> Snapshot:
-    return _compile_text(path, read(path), authentication=authentication)
+def _compile(config: ProcessConfig, authentication: Authentication | None = None) -> Snapshot:
+    path = Path(config.routing)
+    return _compile_text(path, read(path), config, authentication=authentication)
 
 
 def _compile_text(
     path: Path,
     text: str,
+    config: ProcessConfig | None,
     own: Sequence[own_addresses.OwnListener] = (),
     authentication: Authentication | None = None,
 ) -> Snapshot:
-    """Raises ConfigRefused. own: the listeners of the process, which no backend's address may lead to."""
+    """Raises ConfigRefused. config: of the process, when it is known. own: its listeners, which no backend's
+    address may lead to."""
     sockets = socket_folder(".")  # all are of one length
     try:
         return compile_text(
@@ -107,6 +110,8 @@ def _compile_text(
             sockets,
             lambda backends: own_addresses.problems(backends, own),
             authentication,
+            str(path.parent),
+            config.tokens.issuer if config is not None else "",
         )
     except Problems as found:
         raise ConfigRefused(path, found.items) from None
@@ -130,17 +135,18 @@ _NEVER = _Never()
 
 def _check(arguments: argparse.Namespace, load: Callable[[str | None], ProcessConfig]) -> int:
     given = arguments.routing
+    config: ProcessConfig | None
     try:
         config = load(arguments.config)
     except (Problems, OSError, ValueError):
         if not given:
             raise
-        path, own = Path(given), []  # for an unknown process
+        config, path, own = None, Path(given), []  # for an unknown process
     else:
         path, own = Path(given or config.routing), own_addresses.of(config)
     name = _STDIN if given == "-" else console.short(path)
     try:
-        compiled, found = _compile_text(path, _given(path), own), []
+        compiled, found = _compile_text(path, _given(path), config, own), []
     except ConfigRefused as refused:
         compiled, found = None, refused.problems
     if arguments.json:
@@ -153,6 +159,7 @@ def _check(arguments: argparse.Namespace, load: Callable[[str | None], ProcessCo
         console.out.print(
             f"[bold green]clean[/]  {escape(name)}: {len(compiled.table.routes)} routes,"
             f" {len(compiled.backends)} backends, {len(compiled.tenants)} tenants"
+            + (f", {console.count(len(compiled.issuers), 'issuer')}" if compiled.issuers else "")
         )
     return 1 if found else 0
 
@@ -182,14 +189,14 @@ def _given(path: Path) -> str:
 def _routes(arguments: argparse.Namespace, config: ProcessConfig) -> int:
     path = Path(config.routing)
     if not arguments.live:
-        _show(_compile(path).table.routes, arguments)
+        _show(_compile(config).table.routes, arguments)
         return 0
     from gateway.cli import explain, running  # only here: importing the gateway's modules takes a while
 
     token = explain.read_token(arguments.token) if arguments.token is not None else None
     found = running.fetch(config, token)
     try:
-        compiled = _compile_text(Path(found.status["path"]), found.text)
+        compiled = _compile_text(Path(found.status["path"]), found.text, config)
     except ConfigRefused as refused:
         console.fail("what is live is no config for this version of the command; is it the gateway's?")
         raise refused from None
@@ -220,10 +227,18 @@ def _show(routes: Iterable[Route[Any, Any]], arguments: argparse.Namespace) -> N
             "write_scopes": sorted(route.write_scopes),
             "manage_scopes": sorted(route.manage_scopes),
             "method_scopes": {method: sorted(names) for method, names in route.method_scopes.items()},
+            "bind": route.bind,
+            **_callers(route.callers or CallerRule()),
         }
         for route in routes
     ]
     print(json.dumps(rows, indent=2))
+
+
+def _callers(rule: CallerRule) -> dict[str, Any]:
+    """Which callers a route takes, beside scopes; nothing in a list is any."""
+    claims = {path: sorted(values) for path, values in rule.claims.items()}
+    return {"auth": sorted(rule.kinds), "issuers": sorted(rule.issuers), "require": claims}
 
 
 # --- explain ---------------------------------------------------------------------------------------
@@ -234,7 +249,7 @@ def _explain(arguments: argparse.Namespace, config: ProcessConfig) -> int:
 
     headers = explain.parse_headers(arguments.header, arguments.token)
     asking = explain.Asking()
-    compiled = _compile(Path(config.routing), asking.chain)
+    compiled = _compile(config, asking.chain)
     via = _own_via(config) if "Via" in headers else None
     shown = "Authorization" in headers  # without a credential no key is needed
 
@@ -276,7 +291,7 @@ def _token(arguments: argparse.Namespace, config: ProcessConfig) -> int:
         path, config.tokens, arguments.tenant, arguments.scope, arguments.subject, ttl, arguments.kid
     )
     try:
-        for note in _notes(_compile(Path(config.routing)), arguments.tenant, arguments.scope.split()):
+        for note in _notes(_compile(config), arguments.tenant, arguments.scope.split()):
             console.err.print(f"[yellow]note:[/] {escape(note)}")
     except ConfigRefused:
         console.err.print("[yellow]note:[/] the routing config has problems; see gateway check")
@@ -291,6 +306,8 @@ def _notes(compiled: Snapshot, tenant: str, scopes: list[str]) -> Iterable[str]:
         yield f"the routing config has no tenant {tenant!r}{_near(tenant, compiled.tenants)}"
     elif known.disabled:
         yield f"the tenant {tenant!r} is disabled: its tokens are refused"
+    if not compiled.local_issuer:
+        yield "the routing config switches this issuer off (issuers: local: false): it is refused everywhere"
     required, collections = _required_scopes(compiled.table.routes)
     for scope in scopes:
         there = scope in required or any(scope.startswith(f"{one}:") for one in collections)

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
-from gateway.core.model import Route
+from gateway.core.model import CallerRule, Route
 from gateway.core.routing.problems import Problem
 
 BROKEN_PIPE = 128 + signal.SIGPIPE  # the exit code, as a shell reports it
@@ -93,7 +93,9 @@ def problems(path: Path | str, found: Iterable[Problem]) -> None:
 def routes(rows: Sequence[Route[Any, Any]]) -> Table:
     """The compiled routes as a table."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("NAME", "METHODS", "HOST", "PATH", "TARGET", "READ NEEDS", "WRITE NEEDS", "TOTAL"):
+    chosen = any(route.callers is not None for route in rows)
+    titles = ("NAME", "METHODS", "HOST", "PATH", "TARGET", "READ NEEDS", "WRITE NEEDS", "TOTAL")
+    for title in (*titles, *(("TAKES",) if chosen else ())):
         table.add_column(title, overflow="fold")
     for route in rows:
         scopes = ("public",) * 2 if route.public else (_names(route.read_scopes), _names(route.write_scopes))
@@ -105,8 +107,20 @@ def routes(rows: Sequence[Route[Any, Any]]) -> Table:
             route.target_name,
             *scopes,
             f"{route.timeouts.total:g} s" if route.timeouts.total else "none",
+            *((_takes(route.callers),) if chosen else ()),
         )
     return table
+
+
+def _takes(rule: CallerRule | None) -> str:
+    """Which callers a route takes beside scopes, such as `jwt of keycloak; plan: enterprise|pro`."""
+    if rule is None:
+        return ""
+    issuers = f" of {' or '.join(sorted(rule.issuers))}" if rule.issuers else ""
+    kinds = sorted(rule.kinds or ("api_key", "jwt"))
+    parts = [", ".join(f"{kind}{issuers if kind == 'jwt' else ''}" for kind in kinds)]
+    parts += [f"{path}: {'|'.join(sorted(values))}" for path, values in rule.claims.items()]
+    return "; ".join(parts)
 
 
 def amount(size: int) -> str:

@@ -292,6 +292,34 @@ def test_routes_shows_the_compiled_table(conf: str, capsys: pytest.CaptureFixtur
     assert (rows["own"]["strip"], rows["open"]["public"]) == ("/t", True)
 
 
+def test_routes_shows_which_callers_each_one_takes_and_check_counts_their_issuers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    issuers = "issuers: { idp: { issuer: i, audiences: a, keys: k.jwks, tenants: [acme] } }\n"
+    takes = "  - { name: own, auth: [jwt], issuers: [idp], require: { plan: [pro, max] },"
+    conf = str(write_conf(tmp_path, issuers + ROUTING.replace("  - { name: own,", takes)))
+    _, out, _ = run(capsys, "routes", "-c", conf)
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    assert lines["NAME"].rstrip().endswith("TAKES")
+    assert lines["own"].rstrip().endswith("jwt of idp; plan: max|pro")
+    rows = {row["name"]: row for row in json.loads(run(capsys, "routes", "-c", conf, "--json")[1])}
+    assert rows["own"]["issuers"] == ["idp"]
+    assert (rows["own"]["auth"], rows["own"]["require"]) == (["jwt"], {"plan": ["max", "pro"]})
+    assert (rows["fast"]["auth"], rows["fast"]["issuers"], rows["fast"]["require"]) == ([], [], {})
+    assert "1 issuer" in run(capsys, "check", "-c", conf)[1]
+
+
+def test_an_issuer_that_speaks_as_that_of_the_process_is_refused_by_check(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    issuers = "issuers: { idp: { issuer: gateway, audiences: a, keys: k.jwks, tenants: [acme] } }\n"
+    code, _, err = run(capsys, "check", "-c", str(write_conf(tmp_path, issuers + ROUTING)))
+    assert (code, "issuers.idp.issuer" in err) == (1, True)
+    off = "issuers: { local: false }\n"
+    _, _, err = run(capsys, "token", "-c", str(write_conf(tmp_path, off + ROUTING)), "--tenant", "acme")
+    assert "switches this issuer off" in err
+
+
 def test_routes_of_a_bad_config_is_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "routes", "-c", str(write_conf(tmp_path, BAD)))
     assert (code, out) == (1, "")

@@ -92,7 +92,7 @@ JwksUrl = Annotated[
 ]
 KeyPath = Annotated[
     str,
-    BeforeValidator(words.check_file),
+    BeforeValidator(words.check_key_file),
     Word("the path of a key set", "issuer.jwks", _pattern(words.FILE)),
 ]
 SecretPath = Annotated[
@@ -170,7 +170,7 @@ class IssuerSettings(Strict):
     )
     keys: KeyPath | None = Field(default=None, description="a JWK set in a file, from this one's folder")
     jwks_uri: JwksUrl | None = Field(default=None, description="the URL of a JWK set")
-    discovery: Literal[True] | None = Field(
+    discovery: Annotated[Literal[True], BeforeValidator(words.check_discovery)] | None = Field(
         default=None, description="the keys that the issuer's own metadata name (OpenID Connect, RFC 8414)"
     )
     introspection: IntrospectionSettings | None = Field(

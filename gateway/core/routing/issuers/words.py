@@ -108,6 +108,14 @@ def check_algorithm(value: str) -> str:
 # --- URLs, files, secrets --------------------------------------------------------------------------
 
 
+def check_discovery(value: Any) -> Any:
+    """Whether metadata are looked up: those of the issuer, so no URL is written."""
+    if isinstance(value, str) and "://" in value:
+        hint = "they are looked up below `issuer`, which is what stands before /.well-known"
+        raise Wrong("is a URL, and none is needed", hint, check_discovery, [True])
+    return value
+
+
 def check_url(value: str) -> str:
     """A URL that the gateway asks."""
     fault = _url_fault(value)
@@ -161,6 +169,14 @@ def check_file(value: Any) -> str:
         hint = "a path, from this file's folder, without ~; no key and no secret itself is written here"
         raise Wrong("is not the path of a file", hint, secret=True)
     return text
+
+
+def check_key_file(value: Any) -> str:
+    """The path of a key set. Not shown when it is a key."""
+    if isinstance(value, list | dict) or (isinstance(value, str) and re.match(r"\s*(-----BEGIN|\{)", value)):
+        hint = 'put it into a file of its own, as a JWK set ({"keys": [...]}), and write the path'
+        raise Wrong("is a key, and not the path of a file", hint, secret=True)
+    return check_file(value)
 
 
 def check_variable(value: Any) -> str:
