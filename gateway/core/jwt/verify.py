@@ -137,7 +137,10 @@ _json = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_constant, p
 def _object(raw: bytes, name: str) -> dict[str, Any]:
     """An object of strict JSON in UTF-8. Raises Unauthenticated."""
     try:
-        found = _json.decode(raw.decode())
+        text = raw.decode()
+        found = _json.decode(text)
+        if "\\ud" in text.lower():  # half a character (RFC 8259 section 8.2) could not be written again
+            json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):

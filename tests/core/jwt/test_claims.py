@@ -12,6 +12,8 @@ from gateway.core.jwt.claims import claim, claim_texts, template
 from gateway.core.jwt.issuer import ClaimRules, Introspection, Issuer, KeyUrl, SecretReference, TenantRule
 from gateway.core.jwt.verify import MAX_SCOPES, identity_of
 from gateway.core.model import Identity
+from gateway.core.routing.issuers.words import check_template
+from gateway.core.routing.problems import Wrong
 
 NOW = 1_800_000_000.0
 ISSUER = Issuer("partner", "https://id.example/", ("orders", "billing"), KeyUrl("https://id.example/keys"))
@@ -97,6 +99,26 @@ def test_a_template_holds_one_claim(rule: str, parts: tuple[str, str, str] | Non
             template(rule)
     else:
         assert template(rule) == parts
+
+
+@pytest.mark.parametrize(
+    "rule",
+    ["sub", "a.b", "https://e.x/t", "role:{a.b}", "{a}-x", "{a}-{b}", "{a", "a}", "{}", "{{a}}", "", "a b"],
+)
+def test_the_config_takes_the_rules_that_can_be_read_and_no_other(rule: str) -> None:
+    def readable() -> bool:
+        try:
+            return bool(template(rule)) and " " not in rule
+        except ValueError:
+            return False
+
+    def taken() -> bool:
+        try:
+            return check_template(rule) == rule
+        except Wrong:
+            return False
+
+    assert readable() == taken()
 
 
 # --- scopes -----------------------------------------------------------------------------------------

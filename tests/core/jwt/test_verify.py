@@ -430,6 +430,19 @@ def test_claims_that_are_no_strict_object_are_refused(payload: bytes) -> None:
     refusal(forged({"alg": "HS256", "kid": "HS256"}, payload.replace(b"%s", claims)))
 
 
+@pytest.mark.parametrize("text", [r'"\ud800"', r'["\uDFff a"]', r'{"\uD83D": 1}', r'"\ude00\ud83d"'])
+def test_half_a_character_is_refused_in_claims_and_header(text: str) -> None:
+    """It cannot be written in UTF-8: not into a log, nor to a backend."""
+    claims = json.dumps(CLAIMS)[:-1] + f', "x": {text}}}'
+    refusal(forged({"alg": "HS256", "kid": "HS256"}, claims.encode()))
+    head = b64(f'{{"alg": "HS256", "kid": "HS256", "x": {text}}}'.encode())
+    assert "header" in refusal(f"{head}.e30.AA")
+
+
+def test_a_character_of_two_escapes_is_one() -> None:
+    assert verify(token(name="\U0001f600"), KEYS, RULE, NOW).claims["name"] == "\U0001f600"
+
+
 def test_claims_in_utf_16_are_refused() -> None:
     refusal(forged({"alg": "HS256", "kid": "HS256"}, json.dumps(CLAIMS).encode("utf-16")))
 

@@ -19,7 +19,7 @@ ISSUER = r"[\x21-\x7a\x7c\x7e]{1,1000}"
 TEXT = r"[^\s\x00-\x1f\x7f*]|[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,998}[^\s\x00-\x1f\x7f]"
 _PLAIN = r"[^\s\x00-\x1f\x7f{}\[\]]"  # a character of a claim's path
 CLAIM = rf"(?!\$|/){_PLAIN}{{1,200}}"
-TEMPLATE = rf"(?!\$|/){_PLAIN}{{0,100}}(\{{{_PLAIN}{{1,200}}\}}{_PLAIN}{{0,100}}){{1,8}}"
+TEMPLATE = rf"(?!\$|/){_PLAIN}{{0,100}}\{{{_PLAIN}{{1,200}}\}}{_PLAIN}{{0,100}}"
 URL = r"https?://[A-Za-z0-9.\[\]:_-]+(/[\x21\x22\x24-\x7e]*)?(\?[\x21\x22\x24-\x7e]*)?"
 FILE = r"[^~\s\x00-\x1f\x7f{-]([^\x00-\x1f\x7f]{0,998}[^\s\x00-\x1f\x7f])?"
 VARIABLE = r"[A-Z_][A-Z0-9_]{0,127}"
@@ -77,7 +77,8 @@ def check_claim(value: str) -> str:
 
 
 def check_template(value: str) -> str:
-    """Where a claim is, or a template with such paths in braces."""
+    """Where a claim is, or a template with one such path in braces (of two, `a-b` and `c` would make the same
+    as `a` and `b-c`)."""
     if not re.fullmatch(CLAIM, value) and not re.fullmatch(TEMPLATE, value):
         hint = "a claim, a path with dots (realm_access.roles), or a template (role:{groups})"
         raise Wrong("is not where a claim is", hint, check_template, _claims(value))
