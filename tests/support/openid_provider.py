@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -124,7 +125,13 @@ class Provider:
             "iat": now, "exp": now + 600, **claims,
         }  # fmt: skip
         header = {"kid": key["kid"], "typ": "at+jwt"}
-        return jwt.encode(made, jwt.PyJWK(dict(key)).key, key["alg"], headers=header)
+        return jwt.encode(made, _private(json.dumps(key)), key["alg"], headers=header)
+
+
+@cache
+def _private(jwk: str) -> Any:
+    """Reading an RSA key proves its numbers, which takes longer than to sign."""
+    return jwt.PyJWK(json.loads(jwk)).key
 
 
 def _access_token(response: requests.Response) -> str:
