@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping
 
 from gateway.core import api_keys
-from gateway.core.api_keys import HOUR, ApiKey
+from gateway.core.api_keys import HOUR, ApiKey, KeySecret
 from gateway.core.errors import Unauthenticated
 from gateway.core.model import Identity
 
 REVOKED = "The credential was revoked."
+
+
+def new_key(
+    tenant: str, subject: str, scopes: str, name: str, lasts: float, by: str, now: float
+) -> tuple[ApiKey, str]:
+    """A new key, and its text, which nobody can make from it again. lasts: seconds, FOREVER for no expiry.
+    Raises ValueError."""
+    api_keys.check(tenant, subject, scopes, name)
+    id_ = api_keys.base62(secrets.randbelow(62**api_keys.ID_LENGTH), api_keys.ID_LENGTH)
+    text, digest = new_secret(id_)
+    secret = KeySecret(digest, now, min(now + lasts, api_keys.FOREVER))
+    return ApiKey(id_, tenant, subject, scopes, name, now, by, (secret,)), text
+
+
+def new_secret(id_: str) -> tuple[str, bytes]:
+    """The text of a key with a new secret, and the digest of the secret."""
+    text = api_keys.compose(id_, secrets.randbits(api_keys.SECRET_BITS))
+    return text, api_keys.split(text)[1]
 
 
 class ApiKeys:

@@ -79,6 +79,7 @@ def issue(
         "tenant": tenant,
         "sub": subject,
         "scope": scope,
+        "jti": secrets.token_hex(16),  # so that this one can be revoked alone
         "iat": now,
         "exp": now + int(ttl),
     }

@@ -14,11 +14,11 @@ import pwd
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.core.api_keys import ApiKey, KeySecret
+from gateway.core.api_keys import FOREVER, ApiKey, KeySecret
 from gateway.core.revocations import Revocation
 from gateway.runtime import durable
 from gateway.runtime.os_errors import explain
@@ -173,19 +173,23 @@ class AuthStore:
             db.execute(_ADD_KEY, row)
             _add_secret(db, key.id, key.secrets[0])
 
-    def rotate_key(self, id_: str, secret: KeySecret, overlap: float, by: str) -> ApiKey:
-        """Add a secret to a key; those that it had are good for `overlap` seconds more at most. Gives the key
-        as it is now."""
-        now = secret.created
+    def rotate_key(
+        self, id_: str, digest: bytes, now: float, overlap: float, by: str, lasts: float | None = None
+    ) -> ApiKey:
+        """Add a secret to a key, for `lasts` seconds (None: as long as the one before); those that it had are
+        good for `overlap` seconds more at most. Gives the key as it is now."""
         about = f"rotated the API key {id_}; what it was before ends in {overlap:g} s"
         with self._change(now, by, about) as db:
             key = _live_key(db, id_, now)
             if len(key.secrets) >= MAX_SECRETS:
                 raise ValueError(f"it has {MAX_SECRETS} secrets that overlap; choose a shorter overlap")
+            newest = key.secrets[0]
+            if lasts is None:
+                lasts = newest.until - newest.created if newest.until < FOREVER else FOREVER
             end = "UPDATE secrets SET until = min(until, ?) WHERE key = ?"
             db.execute(end, (now + overlap, id_))
-            newest = key.secrets[0].created  # by a clock that may have been set back
-            _add_secret(db, id_, replace(secret, created=max(now, newest + 0.001)))
+            created = max(now, newest.created + 0.001)  # that was by a clock that may have been set back
+            _add_secret(db, id_, KeySecret(digest, created, min(now + lasts, FOREVER)))
             return _keys(db, id_)[id_]
 
     def revoke_key(self, id_: str, by: str, now: float, reason: str = "") -> ApiKey:

@@ -21,6 +21,7 @@ from gateway.config import own_addresses, strict_yaml
 from gateway.config.live import ConfigRefused, as_dict, compile_text, read
 from gateway.core.errors import GatewayError
 from gateway.core.http.hops import Via
+from gateway.core.jwt.issuer import LOCAL, Issuer
 from gateway.core.model import CallerRule, Route
 from gateway.core.policy.access import ADMIN_SCOPE
 from gateway.core.process.settings import ProcessConfig
@@ -31,6 +32,7 @@ from gateway.process.folders import socket_folder
 from gateway.runtime.files import not_utf8
 from gateway.setting_errors import named_by
 
+_PROBLEMS = "[yellow]note:[/] the routing config has problems; see gateway check"
 _STDIN = "(standard input)"
 
 
@@ -290,13 +292,27 @@ def _token(arguments: argparse.Namespace, config: ProcessConfig) -> int:
     token = issue(
         path, config.tokens, arguments.tenant, arguments.scope, arguments.subject, ttl, arguments.kid
     )
-    try:
-        for note in _notes(_compile(config), arguments.tenant, arguments.scope.split()):
-            console.err.print(f"[yellow]note:[/] {escape(note)}")
-    except ConfigRefused:
-        console.err.print("[yellow]note:[/] the routing config has problems; see gateway check")
+    print_notes(config, arguments.tenant, arguments.scope)
     print(token)
     return 0
+
+
+def print_notes(config: ProcessConfig, tenant: str, scopes: str) -> None:
+    """Print to standard error what may be wrong with a credential for this tenant, with these scopes."""
+    try:
+        for note in _notes(_compile(config), tenant, scopes.split()):
+            console.err.print(f"[yellow]note:[/] {escape(note)}")
+    except ConfigRefused:
+        console.err.print(_PROBLEMS)
+
+
+def issuers(config: ProcessConfig) -> dict[str, Issuer]:
+    """The issuers of tokens, by name; where the routing config has problems, the local one alone."""
+    try:
+        return {LOCAL: config.tokens, **_compile(config).issuers}
+    except ConfigRefused:
+        console.err.print(_PROBLEMS)
+        return {LOCAL: config.tokens}
 
 
 def _notes(compiled: Snapshot, tenant: str, scopes: list[str]) -> Iterable[str]:

@@ -1,5 +1,5 @@
 """The command line: gateway init | up | serve | check | routes | explain | token | schema |
-documents."""
+keys | revoke | documents."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.auth.keys import KeysUnusable
-from gateway.cli import commands, console, init
+from gateway.cli import commands, console, init, keys, revoke
 from gateway.cli.documents import commands as documents_commands
 from gateway.config.live import ConfigRefused
 from gateway.core.errors import GatewayError
@@ -122,17 +122,28 @@ def _parser() -> argparse.ArgumentParser:
     add("up", _up, "serve, and run the supervised backends", "gateway up -c config/gateway.conf")
     add("serve", _serve, "serve alone", "gateway serve -c config/gateway.conf")
     commands.add_commands(add, load_process)
+    about = "API keys of tenants' machines: create, list, revoke, rotate"
+    add_key = _group(subparsers, "keys", about, "gateway keys list")
+    keys.add_commands(add_key, load_process, commands.print_notes)
+    revoke.add_command(add, load_process, commands.issuers)
     about = "look after the stored documents: sizes, export, import, backup, restore, verify"
-    documents = subparsers.add_parser(
-        "documents",
+    add_document = _group(subparsers, "documents", about, "gateway documents backup /backups/today")
+    documents_commands.add_commands(add_document, load_process)
+    return parser
+
+
+def _group(
+    subparsers: Any, name: str, about: str, example: str
+) -> Callable[[str, Callable[[argparse.Namespace], int], str, str], argparse.ArgumentParser]:
+    """A command with commands below it; gives what adds them."""
+    group = subparsers.add_parser(
+        name,
         help=about,
         description=about,
-        epilog="example:\n  gateway documents backup /backups/today",
+        epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    below = documents.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    documents_commands.add_commands(partial(_command, below), load_process)
-    return parser
+    return partial(_command, group.add_subparsers(title="commands", metavar="COMMAND", required=True))
 
 
 def _command(

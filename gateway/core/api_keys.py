@@ -15,9 +15,11 @@ import hmac
 import re
 import zlib
 from dataclasses import dataclass, field
+from typing import Any
 
 from gateway.core.errors import Unauthenticated
 from gateway.core.model import Identity, TenantId
+from gateway.core.routing.names import SCOPE
 
 PREFIX = "gw_"
 PATTERN = r"gw_[0-9A-Za-z]{10}_[0-9A-Za-z]{49}"
@@ -29,6 +31,10 @@ HOUR = 3600.0  # of when a key was used, only the hour is kept
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _key = re.compile(PATTERN, re.ASCII).fullmatch
+_subject = re.compile(r"[\x21-\x7e]{1,200}").fullmatch  # as of a token: it becomes a header's value
+_scopes = re.compile(rf"{SCOPE}(?: {SCOPE})*").fullmatch
+_MAX_SCOPES = 4096
+_MAX_NAME = 200
 _id_in = re.compile(rf"(?:{PREFIX})?({ID_PATTERN})(?:_.*)?", re.ASCII | re.DOTALL).fullmatch
 
 
@@ -145,6 +151,35 @@ def identity(key: ApiKey, digest: bytes, now: float) -> Identity:
         issued=found.created,
         good_until=min(found.until, now - now % HOUR + HOUR),
     )
+
+
+def check(tenant: str, subject: str, scopes: str, name: str) -> None:
+    """That a key can be for these. Raises ValueError."""
+    TenantId(tenant)
+    if not _subject(subject):
+        raise ValueError("a subject has 1 to 200 visible ASCII characters and no space")
+    if scopes and not (_scopes(scopes) and len(scopes) <= _MAX_SCOPES):
+        raise ValueError("scopes are names of visible ASCII characters, separated by single spaces")
+    if not (name.isprintable() and len(name) <= _MAX_NAME):
+        raise ValueError(f"a key's name may have {_MAX_NAME} characters, none of them a control character")
+
+
+def view(key: ApiKey, now: float) -> dict[str, Any]:
+    """What may be shown of a key, as JSON has it; times in seconds since the epoch, null for never."""
+    return {
+        "id": key.id,
+        "state": key.state(now),
+        "tenant": key.tenant,
+        "subject": key.subject,
+        "scopes": key.scopes.split(),
+        "name": key.name,
+        "created": key.created,
+        "by": key.by,
+        "expires": key.expires if key.expires < FOREVER else None,
+        "used": key.used or None,
+        "revoked": key.revoked or None,
+        "overlapping": [secret.until for secret in key.secrets[1:] if secret.until > now],
+    }
 
 
 def unknown() -> Unauthenticated:

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from gateway.core.api_keys import ApiKey
 from gateway.core.model import Identity, TenantId
 
+KEEP = 30 * 86400.0  # seconds for which a revocation is kept if nobody says for how long
 LONGEST = 10 * 365 * 86400.0  # seconds that a revocation may be kept
 _MAX_TEXT = 500
 _shown = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]*").fullmatch
@@ -72,6 +74,11 @@ class Revocation:
             self.issuer and f"the issuer {self.issuer}",
         ]
         return " and ".join(part for part in parts if part) or "every credential"
+
+
+def view(revocation: Revocation) -> dict[str, Any]:
+    """What is shown of it, as JSON has it: what it names, and times in seconds since the epoch."""
+    return {name: value for name, value in asdict(revocation).items() if value not in ("", 0.0)}
 
 
 def key_id(identity: Identity) -> str:

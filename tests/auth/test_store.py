@@ -91,25 +91,25 @@ def test_a_reader_follows_the_name_and_not_the_file_that_it_had_once(
 
 def test_a_rotation_adds_a_secret_and_bounds_those_before(store: AuthStore) -> None:
     store.create_key(key(until=NOW + DAY))
-    rotated = store.rotate_key("k1", KeySecret(b"second", NOW + 10, NOW + 90 * DAY), 60.0, "bob")
+    rotated = store.rotate_key("k1", b"second", NOW + 10, 60.0, "bob", NOW + 90 * DAY - (NOW + 10))
     assert [(s.digest, s.until) for s in rotated.secrets] == [
         (b"second", NOW + 90 * DAY),
         (b"digest of k1", NOW + 70),
     ]
-    at_once = store.rotate_key("k1", KeySecret(b"third", NOW + 20, FOREVER), 0.0, "bob")
+    at_once = store.rotate_key("k1", b"third", NOW + 20, 0.0, "bob", FOREVER)
     assert [s.until for s in at_once.secrets] == [FOREVER, NOW + 20, NOW + 20]
     assert state(store).keys["k1"] == at_once
 
 
 def test_a_rotation_under_a_clock_that_was_set_back_is_the_newest_all_the_same(store: AuthStore) -> None:
     store.create_key(key())
-    rotated = store.rotate_key("k1", KeySecret(b"second", NOW - 500, NOW + DAY), 60.0, "bob")
+    rotated = store.rotate_key("k1", b"second", NOW - 500, 60.0, "bob", NOW + DAY - (NOW - 500))
     assert rotated.secrets[0].digest == b"second" and rotated.secrets[0].created > NOW
 
 
 def test_a_longer_overlap_gives_a_secret_no_longer_life(store: AuthStore) -> None:
     store.create_key(key(until=NOW + 100))
-    rotated = store.rotate_key("k1", KeySecret(b"second", NOW, FOREVER), 7 * DAY, "bob")
+    rotated = store.rotate_key("k1", b"second", NOW, 7 * DAY, "bob", FOREVER)
     assert rotated.secrets[1].until == NOW + 100
 
 
@@ -119,7 +119,7 @@ def test_what_is_over_cannot_be_rotated_or_revoked_again(store: AuthStore) -> No
     store.revoke_key("gone", "bob", NOW)
     for id_, what in (("old", "expired"), ("gone", "revoked")):
         with pytest.raises(ValueError, match=f"is {what} already"):
-            store.rotate_key(id_, KeySecret(b"x", NOW + 2, FOREVER), 0.0, "bob")
+            store.rotate_key(id_, b"x", NOW + 2, 0.0, "bob", FOREVER)
     with pytest.raises(ValueError, match="is revoked already"):
         store.revoke_key("gone", "bob", NOW)
     with pytest.raises(ValueError, match="no API key with this id"):
@@ -165,7 +165,7 @@ def test_numbers_of_revocations_are_never_used_again(store: AuthStore) -> None:
 
 def test_each_change_says_who_made_it_and_never_a_secret(store: AuthStore) -> None:
     store.create_key(key())
-    store.rotate_key("k1", KeySecret(b"second", NOW, FOREVER), 60.0, "bob")
+    store.rotate_key("k1", b"second", NOW, 60.0, "bob", FOREVER)
     number = revoke(store, tenant="acme", before=NOW - 5, reason="left the house")
     store.lift(number, "carol", NOW)
     assert [(event.by, event.what) for event in store.events(0)] == [
@@ -183,9 +183,9 @@ def test_it_is_bounded(store: AuthStore, monkeypatch: pytest.MonkeyPatch) -> Non
     store.create_key(key("b"))
     with pytest.raises(ValueError, match="2 API keys already"):
         store.create_key(key("c"))
-    store.rotate_key("a", KeySecret(b"1", NOW + 1, FOREVER), DAY, "bob")
+    store.rotate_key("a", b"1", NOW + 1, DAY, "bob", FOREVER)
     with pytest.raises(ValueError, match="2 secrets that overlap"):
-        store.rotate_key("a", KeySecret(b"2", NOW + 2, FOREVER), DAY, "bob")
+        store.rotate_key("a", b"2", NOW + 2, DAY, "bob", FOREVER)
     revoke(store, jti="a")
     revoke(store, jti="b")
     with pytest.raises(ValueError, match="2 revocations already"):

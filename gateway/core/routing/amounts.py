@@ -40,6 +40,20 @@ def parse_duration(value: Any) -> float:
     return seconds
 
 
+_LONG = re.compile(r"([0-9]{1,4})\s*d")
+_LONGEST_DAYS = 3650
+
+
+def parse_lifetime(value: str) -> float:
+    """Seconds of a text as `parse_duration` takes it, or of days ("90d", ten years at most). Raises Wrong."""
+    days = _LONG.fullmatch(value)
+    if days is None:
+        return parse_duration(value)
+    if int(days[1]) > _LONGEST_DAYS:
+        raise Wrong("is longer than ten years", "choose a shorter time")
+    return int(days[1]) * float(_DAY)
+
+
 def above_zero(seconds: float) -> float:
     """The seconds, for a duration that has no use at 0. Raises Wrong."""
     if seconds <= 0:
