@@ -14,16 +14,20 @@ _names = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
 
 
 def claim(claims: Mapping[str, Any], path: str) -> Any:
-    """What claims hold at a path: the claim of that whole name (which may hold dots), else the member that a
-    dotted path leads to; None where there is none."""
-    if path in claims:
-        return claims[path]
+    """What claims hold at a path: the claim of that whole name, else the member that a dotted path leads to;
+    None where there is none. Names may hold dots (`https://id.example/claims`, or a client of Keycloak): on
+    each step the longest name that is there counts."""
     found: Any = claims
-    for name in path.split("."):
-        if not isinstance(found, Mapping) or name not in found:
+    while isinstance(found, Mapping):
+        if path in found:
+            return found[path]
+        name = path.rpartition(".")[0]
+        while name and name not in found:
+            name = name.rpartition(".")[0]
+        if not name:
             return None
-        found = found[name]
-    return found
+        found, path = found[name], path[len(name) + 1 :]
+    return None
 
 
 def claim_texts(claims: Mapping[str, Any], path: str) -> list[str]:

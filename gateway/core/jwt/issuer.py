@@ -51,9 +51,9 @@ KeySource = KeyFile | KeyUrl | Discovery | Introspection
 
 @dataclass(frozen=True, slots=True)
 class ClaimRules:
-    """Where a token says what we ask: each a dotted path (`realm_access.roles`), the whole name of a claim
-    (which may hold dots), or a template (`role:{groups}`). Scopes may be in several places, as lists or as
-    names separated by spaces; they are taken together."""
+    """Where a token says what we ask: each a claim (see claims.claim) or a template with one
+    (`role:{groups}`). Scopes may be in several places, as lists or as names separated by spaces; they are
+    taken together (see claims.scope_names)."""
 
     tenant: str = "tenant"
     subject: str = "sub"

@@ -69,13 +69,19 @@ def test_a_token_that_does_not_say_when_it_was_issued_is_older_than_all() -> Non
 @pytest.mark.parametrize(
     ("path", "found"),
     [
-        ("a", {"b.c": 1, "b": {"c": 2}}), ("a.b", {"c": 2}), ("a.b.c", 2), ("x.y", 3), ("https://e.x/y", 4),
+        ("a", {"b.c": 1, "b": {"c": 2}, "d": {"e": 5}}), ("a.b", {"c": 2}), ("a.b.c", 1), ("a.d.e", 5),
+        ("https://e.x/c.tenant", "t"), ("https://e.x/c.z", None), ("https://e.x/z.tenant", None),
+        ("r.shop.example.roles", 6), ("r.shop.roles", 7), ("r.shop", {"roles": 7, "example": 8}),
+        ("x.y", 3), ("https://e.x/y", 4),
         ("a.b.d", None), ("a.z", None), ("z", None), ("list.0", None), ("list.a", None), ("", None),
     ],
 )  # fmt: skip
 def test_a_path_is_a_whole_name_or_leads_through_members(path: str, found: Any) -> None:
     claims = {
-        "a": {"b.c": 1, "b": {"c": 2}}, "x.y": 3, "x": {"y": 9}, "https://e.x/y": 4, "list": [{"a": 1}],
+        "a": {"b.c": 1, "b": {"c": 2}, "d": {"e": 5}}, "x.y": 3, "x": {"y": 9}, "https://e.x/y": 4,
+        "list": [{"a": 1}],
+        "https://e.x/c": {"tenant": "t"},
+        "r": {"shop.example": {"roles": 6}, "shop": {"roles": 7, "example": 8}},
     }  # fmt: skip
     assert claim(claims, path) == found
 
