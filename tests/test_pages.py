@@ -70,11 +70,13 @@ def test_each_example_of_a_routing_config_is_accepted(block: str) -> None:
     """Put into a config that has the backend, the tenant and the route that the examples speak of."""
     backend = {"kind": "uvicorn", "addresses": ["http://127.0.0.1:9000"]}
     route = {"name": "it", "path": "/it", "target": "billing"}
+    keycloak = {"issuer": "https://id.example", "audiences": "a", "discovery": True, "tenants": ["acme"]}
     config: dict[str, Any] = {
         "version": 1, "backends": {"billing": backend}, "tenants": {"acme": {}}, "routes": [route],
+        "issuers": {"keycloak": keycloak},
     }  # fmt: skip
     example = yaml.safe_load(textwrap.dedent(block))
-    if set(example) <= set(RouteSettings.model_fields):
+    if set(example) <= set(RouteSettings.model_fields) and not isinstance(example.get("issuers"), dict):
         route |= example
     else:
         config |= example
