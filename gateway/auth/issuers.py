@@ -41,6 +41,10 @@ class Verifier(Protocol):
         """As Issuers.verify."""
         ...
 
+    def begin(self) -> None:
+        """See KeySource."""
+        ...
+
     async def refresh(self) -> None:
         """See KeySource."""
         ...
@@ -61,6 +65,7 @@ class ByKeys:
         self.source = source
         self.waiting = 0
         self._wall = wall
+        self.begin = source.begin
         self.refresh = source.refresh
         self.close = source.close
         self.state = source.state
@@ -131,6 +136,9 @@ class ByIntrospection:
     async def verify(self, text: str, token: Token | None) -> Identity:
         return await self._introspector.identity(text)
 
+    def begin(self) -> None:
+        """There is nothing."""
+
     async def refresh(self) -> None:
         """There is nothing."""
 
@@ -161,7 +169,7 @@ class Issuers:
                 self._by_name[issuer.name] = old
             else:
                 self._by_name[issuer.name] = new = self._verifier(issuer)
-                self._begin(new.refresh())
+                new.begin()
         for name, verifier in before.items():
             if self._by_name.get(name) is not verifier:
                 self._begin(verifier.close())

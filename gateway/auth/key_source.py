@@ -57,6 +57,7 @@ class KeySource:
         self._now = now
         self._had_at = 0.0
         self._warnings: tuple[str, ...] = ()
+        self._task: asyncio.Task[None] | None = None
 
     @property
     def age(self) -> float | None:
@@ -73,15 +74,22 @@ class KeySource:
         """Seconds until they are fetched again; None where nothing is fetched."""
         return None
 
+    def begin(self) -> None:
+        """Begin to have the first keys, on the running loop."""
+        self._task = asyncio.get_running_loop().create_task(self.refresh())
+
     def pending(self, *, force: bool) -> asyncio.Future[None] | None:
-        """A fetch that whoever lacks a key may wait for. force: begin one, where that may be."""
-        return None
+        """What whoever lacks a key may wait for. force: begin to fetch, where that may be."""
+        return self._task if self._task is not None and not self._task.done() else None
 
     async def refresh(self) -> None:
         """Look whether there are other keys, without waiting for a network."""
 
     async def close(self) -> None:
-        """Nothing is fetched any more."""
+        """Nothing is had any more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
 
     def _take(self, keys: KeySet, name: str) -> None:
         before, self.keys, self._had_at = self.keys, keys, self._now()
@@ -197,7 +205,6 @@ class FetchedKeys(KeySource):
         self._due_at = now()
         self._forced_at: float | None = None
         self._retry = _FIRST_RETRY
-        self._task: asyncio.Task[None] | None = None
         self._boundary = Boundary(f"fetching the keys of issuer {issuer.name}")
 
     @property
@@ -208,11 +215,13 @@ class FetchedKeys(KeySource):
     def next_in(self) -> float | None:
         return max(0.0, self._due_at - self._now())
 
+    def begin(self) -> None:
+        self._begin(background=True)
+
     def pending(self, *, force: bool) -> asyncio.Future[None] | None:
-        if self._task is not None and not self._task.done():
-            return self._task
-        if not force or self.keys is None:  # without any, retries have their own times
-            return None
+        task = super().pending(force=force)
+        if task is not None or not force or self.keys is None:  # without any, retries have their own times
+            return task
         now = self._now()
         if self._forced_at is not None and now - self._forced_at < COOLDOWN:
             return None
@@ -222,12 +231,7 @@ class FetchedKeys(KeySource):
     async def refresh(self) -> None:
         """Begin to fetch, where it is time."""
         if self._now() >= self._due_at and self.pending(force=False) is None:
-            self._begin(background=True)
-
-    async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            self.begin()
 
     def _begin(self, *, background: bool) -> asyncio.Task[None]:
         self._task = asyncio.get_running_loop().create_task(self._fetch(background))
@@ -291,7 +295,7 @@ async def _jwks_uri(issuer: Issuer, origins: Origins) -> str:
     try:
         metadata = json.loads(found.body)
         named, url = metadata["issuer"], metadata["jwks_uri"]
-        clear = in_the_clear(url)
+        clear = in_the_clear(url + "")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise OriginError("its metadata are not a JSON object with `issuer` and `jwks_uri`") from None
     if named != issuer.issuer:

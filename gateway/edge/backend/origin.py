@@ -44,18 +44,19 @@ class Response:
 
 
 class Origins:
-    """Connections to all such servers, made as they are needed. tls: None for the process's authorities."""
+    """Connections to all such servers, made as they are needed. tls: None for the process's authorities.
+    timeout: seconds that each request may take in all."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None, *, names: Names | None = None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, timeout: float = TIMEOUT) -> None:
         self._tls = tls
-        self._names = names or Names()
+        self._timeout = timeout
         self._made: aiohttp.ClientSession | None = None
 
-    async def get(self, url: str, timeout: float = TIMEOUT) -> Response:
+    async def get(self, url: str) -> Response:
         """What is at a URL (`https:`, or `http:` where the caller allows that), redirects within its origin
-        followed. timeout: seconds for all of it. Raises OriginError."""
+        followed. Raises OriginError."""
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(self._timeout):
                 at = URL(url)
                 for _ in range(1 + _MAX_REDIRECTS):
                     response = await self._exchange(hdrs.METH_GET, at, {}, None)
@@ -64,23 +65,21 @@ class Origins:
                     at = _redirected(at, response)
                 raise OriginError(f"it redirects more than {_MAX_REDIRECTS} times")
         except TimeoutError:
-            raise OriginError(f"it did not respond within {timeout:g} s") from None
+            raise OriginError(f"it did not respond within {self._timeout:g} s") from None
         except ValueError:
             raise OriginError("its URL, or that of a redirect, cannot be used") from None
 
-    async def post(
-        self, url: str, fields: Mapping[str, str], headers: Mapping[str, str], timeout: float = TIMEOUT
-    ) -> Response:
+    async def post(self, url: str, fields: Mapping[str, str], headers: Mapping[str, str]) -> Response:
         """The response to a form that changes nothing there, so that it may be sent again on a new connection
         where the server had closed a warm one. Raises OriginError; a redirect is one."""
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(self._timeout):
                 try:
                     response = await self._exchange(hdrs.METH_POST, URL(url), headers, fields)
                 except _ClosedByServer:
                     response = await self._exchange(hdrs.METH_POST, URL(url), headers, fields)
         except TimeoutError:
-            raise OriginError(f"it did not respond within {timeout:g} s") from None
+            raise OriginError(f"it did not respond within {self._timeout:g} s") from None
         except ValueError:
             raise OriginError("its URL cannot be used") from None
         if response.status in _REDIRECTS:
@@ -129,7 +128,7 @@ class Origins:
             tls = self._tls or ssl.create_default_context()
             self._made = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    ssl=tls, limit=_CONNECTIONS, resolver=_Resolver(self._names), use_dns_cache=False
+                    ssl=tls, limit=_CONNECTIONS, resolver=_Resolver(), use_dns_cache=False
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={hdrs.USER_AGENT: "gateway", hdrs.ACCEPT: "application/json, */*;q=0.1"},
@@ -145,8 +144,8 @@ class _ClosedByServer(OriginError):
 class _Resolver(AbstractResolver):
     """aiohttp's own would wait for names in the threads that all asyncio shares."""
 
-    def __init__(self, names: Names) -> None:
-        self._names = names
+    def __init__(self) -> None:
+        self._names = Names()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
