@@ -143,7 +143,7 @@ class Gateway:
         self.issuers = Issuers(self.credentials, self.origins, now=now)
         self.tickets = Tickets(now)
         self.authentication = AuthenticationChain(
-            self.credentials, self.issuers, self.limits.take_client, self.tickets
+            self.credentials, self.issuers, self.stored, self.limits.take_client, self.tickets
         )
         self.signer = Signer(data, config.tokens.issuer)
         self.pool = ProcessPool()
@@ -378,7 +378,7 @@ class Gateway:
             lambda: self.health.reconcile(new.backends),
             lambda: self.admission.reconcile(new.backends),
             lambda: self.retries.reconcile(new.backends),
-            lambda: self.issuers.reconcile(self.config.tokens, new.issuers),
+            lambda: self.issuers.reconcile(self.config.tokens if new.local_issuer else None, new.issuers),
             lambda: self.lifetimes.reconcile(new.tenants),
             lambda: self.metrics.config_reload("applied"),
             lambda: self.metrics.keep_routes([route.name for route in new.table.routes]),

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import time
 
-from gateway.auth.credentials import Credentials, presented
+from gateway.auth.api_keys import REVOKED
+from gateway.auth.credentials import SEVERAL, Credentials, presented
 from gateway.auth.issuers import Issuers, Takes
 from gateway.auth.oauth import tickets
 from gateway.auth.oauth.tickets import Tickets
+from gateway.auth.stored import StoredCredentials
 from gateway.call import Call, CallRoute
+from gateway.core.api_keys import is_api_key
 from gateway.core.errors import Unauthenticated
 from gateway.core.http.head import Head, read
 from gateway.core.model import Identity
@@ -28,11 +32,14 @@ class AuthenticationChain:
         self,
         credentials: Credentials,
         issuers: Issuers,
+        stored: StoredCredentials,
         limit_client: Callable[[Call], None],
         given: Tickets,
     ) -> None:
         self._credentials = credentials
         self._issuers = issuers
+        self._stored = stored
+        stored.revocations.on_change(self._forget_revoked)
         self._tickets = given
         self._limit_client = limit_client
 
@@ -52,6 +59,8 @@ class AuthenticationChain:
         if known is not None:
             return known
         self._limit_client(call)
+        if is_api_key(head.token):
+            return self._of_api_key(head.token)
         identity = self._issuers.try_verify(head.token, takes(call.route))
         return None if identity is None else self._remember(head.token, identity)
 
@@ -61,8 +70,8 @@ class AuthenticationChain:
         head, shown = call.head, tickets.tickets_of(call.query)
         offered = bearer_tokens(head.protocols) if call.websocket is not None else []
         call.query = tickets.without_tickets(call.query)
-        if len(shown) + len(offered) + len(head.authorization) > 1:
-            raise Unauthenticated("Send one credential, and not several.", error="invalid_request")
+        if len(shown) + len(offered) + len(head.authorization) + len(head.api_keys) > 1:
+            raise Unauthenticated(SEVERAL, error="invalid_request")
         if offered:
             if not offered[0]:
                 raise Unauthenticated(f"The token is to stand behind {BEARER}.", error="invalid_request")
@@ -81,7 +90,11 @@ class AuthenticationChain:
         """The identity of a credential, wherever it came; may wait. Raises Unauthenticated,
         IssuerUnavailable."""
         known = self._credentials.known(text)
-        return known if known is not None else self._remember(text, await self._issuers.verify(text, takes))
+        if known is not None:
+            return known
+        if is_api_key(text):
+            return self._of_api_key(text)
+        return self._remember(text, await self._issuers.verify(text, takes))
 
     def known(self, head: Head) -> Identity | None:
         """The identity of a credential that was verified before and is still good. Verifies nothing."""
@@ -94,9 +107,24 @@ class AuthenticationChain:
         text = _text(head)
         return self._credentials.peek(text) if text else None
 
+    def _of_api_key(self, text: str) -> Identity:
+        try:
+            return self._remember(text, self._stored.api_keys.identity(text, time()))
+        except Unauthenticated:
+            self._credentials.count("", "refused")
+            raise
+
     def _remember(self, text: str, identity: Identity) -> Identity:
+        """A credential was found good. Raises Unauthenticated where it was revoked."""
+        if self._stored.revocations.covers(identity):
+            if identity.kind != "api_key":
+                self._credentials.count(identity.issuer, "refused")
+            raise Unauthenticated(REVOKED)
         self._credentials.remember(text, identity)
         return identity
+
+    def _forget_revoked(self) -> None:
+        self._credentials.forget(self._stored.revocations.covers)
 
 
 def takes(route: CallRoute | None) -> Takes:

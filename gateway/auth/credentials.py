@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 
+from gateway.core.errors import Unauthenticated
 from gateway.core.http.head import Head
 from gateway.core.jwt.verify import bearer
 from gateway.core.model import Identity
@@ -14,12 +15,18 @@ from gateway.core.openmetrics import Instrument, Total
 SIZE = 10_000
 _METRIC = "gateway_tokens_verified"
 NOBODY = "none"  # the issuer of a credential that names none that is trusted
+SEVERAL = "Send one credential, and not several."
 API_KEY = "api_key"  # as the issuer of keys that the gateway gave out
 
 
 def presented(head: Head) -> str:
-    """The credential of a request's head. Raises Unauthenticated."""
-    return bearer(head.authorization)
+    """The credential of a request's head: a bearer token (which may be an API key), or an API key in a header
+    of its own. Raises Unauthenticated."""
+    if not head.api_keys:
+        return bearer(head.authorization)
+    if len(head.api_keys) + len(head.authorization) > 1:
+        raise Unauthenticated(SEVERAL, error="invalid_request")
+    return head.api_keys[0]
 
 
 class Credentials:

@@ -15,6 +15,7 @@ from aiohttp import web
 from rich.markup import escape
 
 from gateway.auth.keys import CURSOR_KEY, ensure_secret, ensure_signing_key, issue
+from gateway.auth.store import FILE as AUTH_STORE
 from gateway.call import Authentication, Call, Snapshot
 from gateway.cli import console
 from gateway.config import own_addresses, strict_yaml
@@ -250,13 +251,14 @@ def _explain(arguments: argparse.Namespace, config: ProcessConfig) -> int:
     from gateway.cli import explain  # as above
 
     headers = explain.parse_headers(arguments.header, arguments.token)
-    asking = explain.Asking()
+    asking = explain.Asking(Path(config.data) / AUTH_STORE)
     compiled = _compile(config, asking.chain)
     via = _own_via(config) if "Via" in headers else None
-    shown = "Authorization" in headers  # without a credential no key is needed
+    local = config.tokens if compiled.local_issuer else None
+    shown = "Authorization" in headers or "X-API-Key" in headers  # without a credential no key is needed
 
     async def run() -> tuple[Call, GatewayError | None]:
-        async with asking.of(config.tokens if shown else None, compiled.issuers if shown else {}):
+        async with asking.of(local if shown else None, compiled.issuers if shown else {}):
             return await explain.run(compiled, asking.chain, arguments.method, arguments.path, headers, via)
 
     call, refused = asyncio.run(run())

@@ -21,7 +21,9 @@ from gateway.auth.chain import AuthenticationChain, takes
 from gateway.auth.credentials import Credentials
 from gateway.auth.issuers import ByKeys, Issuers
 from gateway.auth.oauth.tickets import Tickets
+from gateway.auth.stored import StoredCredentials
 from gateway.call import Call, Snapshot
+from gateway.core.api_keys import is_api_key
 from gateway.core.errors import GatewayError, UnsupportedMediaType
 from gateway.core.http.head import Head
 from gateway.core.http.hops import Via
@@ -40,6 +42,7 @@ from gateway.edge.response.cors import is_preflight
 from gateway.edge.websocket.tunnel import Tunnels
 from gateway.life import Life, Policies
 from gateway.proxy import target as proxy
+from gateway.runtime import threads
 from gateway.runtime.files import read_text
 from gateway.store.model.write import Quota
 
@@ -133,12 +136,16 @@ class _RecordingRoute(Route[Any, Any]):
 
 class Asking:
     """Authentication as the gateway's own, but it counts nobody's calls and begins with nothing: the issuers
-    are asked anew. chain: for compiling the snapshot."""
+    are asked anew. store: the file of API keys and revocations, which may not be there. chain: for compiling
+    the snapshot."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Path) -> None:
         credentials, self._origins = Credentials(), Origins()
+        self._stored = StoredCredentials(store)
         self.issuers = Issuers(credentials, self._origins)
-        self.chain = AuthenticationChain(credentials, self.issuers, lambda call: None, Tickets())
+        self.chain = AuthenticationChain(
+            credentials, self.issuers, self._stored, lambda call: None, Tickets()
+        )
 
     @asynccontextmanager
     async def of(self, local: Issuer | None, others: Mapping[str, Issuer]) -> AsyncIterator[None]:
@@ -147,10 +154,13 @@ class Asking:
         try:
             if local is not None:
                 self.issuers.load(local.name)
+            if self._stored.store.path.exists():
+                await self._stored.refresh()
             yield
         finally:
             await self.issuers.close()
             await self._origins.close()
+            await threads.run(threads.AUTH, self._stored.store.close)
 
 
 async def run(
@@ -329,6 +339,9 @@ def _credential(call: Call, issuers: Issuers) -> Iterator[tuple[str, str]]:
         named = [f"tokens of: {' or '.join(sorted(rule.issuers))}"] if rule.issuers else []
         claims = [f"{path} is {' or '.join(sorted(wanted))}" for path, wanted in rule.claims.items()]
         yield "takes", "; ".join([*kinds, *named, *claims])
+    if is_api_key(call.head.token):
+        yield "issuer", "the gateway, which gave out the API key"
+        return
     try:
         verifier, token = issuers.find(call.head.token, takes(call.route))
     except GatewayError:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from gateway.call import Call
-from gateway.core.errors import Forbidden, GatewayError, Unauthenticated
+from gateway.core.errors import Forbidden, GatewayError, IssuerUnavailable, Unauthenticated
 from gateway.core.model import Identity, Tenant
 
 ENDING = 1.0  # seconds that a stream may take to end once it was asked to: the rest of an event
@@ -194,6 +194,8 @@ class Lifetimes:
             if authentication is not None and not lifetime.is_over:
                 try:
                     await authentication.authenticate(lifetime.call)
+                except IssuerUnavailable:
+                    pass  # it may be good
                 except Unauthenticated:
                     lifetime.end(Unauthenticated.code, REVOKED)
             if not number % _BATCH:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 from gateway.app import Gateway
 from gateway.auth.chain import AuthenticationChain
 from gateway.call import Call
+from gateway.core.api_keys import FOREVER, ApiKey, KeySecret, compose, split
 from gateway.core.jwt.verify import bearer
 from gateway.core.model import Identity
+from gateway.core.revocations import Revocation
 from tests import harness
 from tests.eventually import eventually
 from tests.fakes import Backend, RawClient, always, answer
@@ -161,3 +164,50 @@ async def test_a_drain_meanwhile_ends_with_503(tmp_path: Path) -> None:
             await draining
             client.close()
         assert not backend.heard
+
+
+# --- API keys, and what was revoked ----------------------------------------------------------------
+
+
+def api_key(number: int) -> tuple[ApiKey, str]:
+    text = compose("7Kq0ZmP3xA", number)
+    secret = KeySecret(split(text)[1], time.time() - 60, FOREVER)
+    return ApiKey("7Kq0ZmP3xA", "acme", "etl", "r", "nightly", time.time() - 60, "ann", (secret,)), text
+
+
+async def sent(gateway: Gateway, *lines: str) -> tuple[int, str]:
+    client = await RawClient.connect(harness.address(gateway))
+    client.send("".join(f"{line}\r\n" for line in ("GET /free/x HTTP/1.1", "Host: a", *lines, "")).encode())
+    head, body = await client.answer()
+    client.close()
+    return int(head.split()[1]), json.loads(body)["detail"] if body.startswith(b"{") else ""
+
+
+async def test_an_api_key_is_a_credential_until_it_is_revoked(tmp_path: Path) -> None:
+    async with Backend(always(answer())) as backend, harness.running(tmp_path, routing(backend)) as gateway:
+        store = gateway.stored.store
+        key, text = api_key(1)
+        await gateway.stored.change(store.create_key, key)
+        token = harness.bearer(gateway, scope="r")["Authorization"].removeprefix("Bearer ")
+        for line in (f"X-API-Key: {text}", f"Authorization: Bearer {text}"):
+            assert await sent(gateway, line) == (200, "")
+            assert await sent(gateway, line) == (200, ""), "from memory"
+        status, detail = await sent(gateway, f"X-API-Key: {text}", f"Authorization: Bearer {token}")
+        assert (status, detail) == (401, "Send one credential, and not several.")
+        assert (await sent(gateway, f"X-API-Key: {text[:-1]}x"))[0] == 401
+        assert (await sent(gateway, f"X-API-Key: {api_key(2)[1]}"))[0] == 401
+        counts = gateway.credentials.counts("")
+        assert (counts["verified"], counts["hits"], counts["refused"]) == (1, 3, 2)
+        await gateway.stored.change(store.revoke_key, key.id, "ann", time.time())
+        assert (await sent(gateway, f"X-API-Key: {text}"))[0] == 401
+        assert backend.heard and not [heard for heard in backend.heard if text in str(heard)]
+
+
+async def test_a_token_that_was_revoked_is_refused_though_it_was_known(tmp_path: Path) -> None:
+    async with Backend(always(answer())) as backend, harness.running(tmp_path, routing(backend)) as gateway:
+        ann, bob = (f"Authorization: Bearer {harness.token(gateway, scope='r', sub=who)}" for who in "ab")
+        assert [await sent(gateway, line) for line in (ann, bob)] == [(200, ""), (200, "")]
+        revocation = Revocation(time.time() + 600, created=time.time(), by="x", tenant="acme", subject="a")
+        await gateway.stored.change(gateway.stored.store.revoke, revocation)
+        assert await sent(gateway, ann) == (401, "The credential was revoked.")
+        assert await sent(gateway, bob) == (200, "")

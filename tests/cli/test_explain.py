@@ -65,7 +65,7 @@ async def asked(gateway: Gateway, method: str, path: str, scope: str) -> tuple[i
 async def explained(
     gateway: Gateway, data: dict[str, Any], method: str, path: str, scope: str
 ) -> GatewayError | None:
-    asking = explain.Asking()
+    asking = explain.Asking(Path(gateway.config.data) / "auth.sqlite")
     length = {"Content-Length": "14"} if method in ("POST", "PUT", "PATCH", "QUERY") else {}
     headers = CIMultiDictProxy(CIMultiDict({**harness.bearer(gateway, scope=scope), **length}))
     compiled = compile_data(data, lambda backend: NOWHERE, "/s", asking.chain)
@@ -137,7 +137,7 @@ async def test_it_checks_a_websockets_handshake_too(
         backends={"b": {"kind": "asab", "addresses": ["unix:x"]}},
     )
     headers = CIMultiDictProxy(CIMultiDict({"Connection": "Upgrade", "Upgrade": "websocket", **more}))
-    chain = explain.Asking().chain
+    chain = explain.Asking(tmp_path / "none").chain
     compiled = compile_data(data, lambda backend: NOWHERE, "/s", chain)
     call, refused = await explain.run(compiled, chain, "GET", "/ws/x", headers)
     assert (refused.status if refused else None) == outcome
@@ -222,7 +222,7 @@ async def test_a_header_with_a_line_break_is_not_taken_for_two(tmp_path: Path, l
     compiled = compile_data(harness.routing([]), lambda backend: None, "/s")  # type: ignore[arg-type,return-value]
     with pytest.raises(ValueError, match="line break"):
         headers = explain.parse_headers([line], None)
-        await explain.run(compiled, explain.Asking().chain, "GET", "/", headers)
+        await explain.run(compiled, explain.Asking(tmp_path / "none").chain, "GET", "/", headers)
 
 
 async def test_it_shows_the_display_name_of_the_tenant(tmp_path: Path) -> None:
