@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from backends.identity import Settings
 from gateway.cli.main import load_process, main
 from tests.eventually import poll
 from tests.store.mongo import server
@@ -73,6 +74,16 @@ def test_commands_of_backends_differ_from_the_supervised_ones_only_in_where_they
         listening = {"--bind", "unix:{socket}", "0.0.0.0:8000", "--uds", "--socket", "{socket}"}
         listening |= {"--host", "0.0.0.0", "--port", "8000", "--listen"}
         assert supervised - listening == container - listening
+
+
+def test_each_backend_knows_its_own_name_and_where_the_gateways_keys_are() -> None:
+    config = load_process(str(ROOT / "config/compose/gateway.conf"))
+    for name in BACKENDS:
+        told = SERVICES[name]["environment"]
+        settings = Settings.from_environment(told)
+        assert (settings.audience, settings.issuer) == (name, config.tokens.issuer)
+        assert settings.keys == "http://gateway:8080/.well-known/jwks.json"
+        assert "GATEWAY_IDENTITY_TRUST_HEADERS" not in told
 
 
 def test_only_the_gateway_publishes_ports_and_they_are_those_it_listens_on() -> None:

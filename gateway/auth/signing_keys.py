@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +109,8 @@ class SigningKeys:
         kept = [entry for entry in document["keys"] if not _is_over(entry, now)]
         for entry in kept:
             if isinstance(entry, dict) and "d" in entry:  # a secret, or a public half, is somebody else's too
-                entry.setdefault(RETIRE_AFTER, int(now + 2 * overlap))
-        new = {**new_signing_key(), USE_AFTER: int(now + overlap)}
+                entry.setdefault(RETIRE_AFTER, ceil(now + 2 * overlap))
+        new = {**new_signing_key(), USE_AFTER: ceil(now + overlap)}
         with durable.replacing(self.path) as file:
             file.write(key_set_text([*kept, new]))
         self.load()

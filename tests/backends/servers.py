@@ -22,6 +22,7 @@ import pytest
 
 from tests.backends import signing
 from tests.eventually import poll
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 GUNICORN = shlex.split(
@@ -73,12 +74,13 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Server:
-    """A running backend. audience: its name, as the gateway's."""
+    """A running backend. audience: its name, as the gateway's. port: on loopback, 0 on a unix socket."""
 
     def __init__(
-        self, socket_path: str, process: subprocess.Popen[bytes], log: Path, audience: str
+        self, socket_path: str, process: subprocess.Popen[bytes], log: Path, audience: str, port: int
     ) -> None:
         self.audience = audience
+        self.port = port
         self.socket_path = socket_path
         self.process = process
         self.log = log
@@ -103,10 +105,20 @@ class Server:
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
             headers.setdefault("Content-Type", "application/json")
-        with contextlib.closing(UnixConnection(self.socket_path)) as connection:
+        with contextlib.closing(self._connection()) as connection:
             connection.request(method, path, body, headers)
             with connection.getresponse() as response:
                 yield response
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self.port:
+            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        return UnixConnection(self.socket_path)
+
+    @property
+    def address(self) -> str:
+        """As a routing config names it."""
+        return f"http://127.0.0.1:{self.port}" if self.port else f"unix:{self.socket_path}"
 
     def call(
         self,
@@ -136,11 +148,12 @@ _WARNINGS = "default,ignore::DeprecationWarning:asab.application,ignore:unclosed
 
 @contextlib.contextmanager
 def running(*command: str, data: Path | None = None, **environment: str) -> Iterator[Server]:
-    """Run `python <command>` with {socket} replaced, until /healthz answers; end it afterwards."""
+    """Run `python <command>` with {socket} or {port} replaced, until /healthz answers; end it afterwards."""
     # Not pytest's tmp_path: a unix socket's path must stay below 108 bytes.
     folder = Path(tempfile.mkdtemp(prefix="backend-", dir="/tmp"))
     socket_path = str(folder / "s")
-    arguments = [part.replace("{socket}", socket_path) for part in command]
+    port = free_port() if any("{port}" in part for part in command) else 0
+    arguments = [part.replace("{socket}", socket_path).replace("{port}", str(port)) for part in command]
     environment = {
         **os.environ,
         "DATA": str(data or folder / "data"),
@@ -153,7 +166,7 @@ def running(*command: str, data: Path | None = None, **environment: str) -> Iter
         process = subprocess.Popen(
             [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=output, stderr=output
         )
-    server = Server(socket_path, process, log, environment["GATEWAY_IDENTITY_AUDIENCE"])
+    server = Server(socket_path, process, log, environment["GATEWAY_IDENTITY_AUDIENCE"], port)
     try:
         _wait_until_healthy(server)
         yield server

@@ -131,7 +131,7 @@ class BackendSettings(Strict):
     identity: Literal["signed", "headers", "both"] | None = Field(
         default=None,
         description="how it is told who calls: X-Gateway-Identity, which it can check; X-Tenant, X-Subject"
-        " and X-Scopes, which whoever reaches it can forge; or both, to migrate",
+        " and X-Scopes, which whoever reaches it can forge; or both, to migrate; default: signed",
     )
 
 

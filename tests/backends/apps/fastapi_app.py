@@ -1,11 +1,12 @@
 """uvicorn ... tests.backends.apps.fastapi_app:app"""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request, WebSocket
+from fastapi import FastAPI, Request, Security, WebSocket
 from starlette.responses import RedirectResponse
 
-from backends.identity.fastapi import Caller, GatewayMiddleware, OptionalCaller
+from backends.identity import Identity
+from backends.identity.fastapi import Caller, GatewayMiddleware, OptionalCaller, caller
 
 app = FastAPI()
 app.add_middleware(GatewayMiddleware)
@@ -19,6 +20,11 @@ async def healthz() -> dict[str, str]:
 @app.get("/mine")
 async def mine(caller: Caller) -> dict[str, str]:
     return {"tenant": caller.tenant}
+
+
+@app.post("/things")
+async def add(who: Annotated[Identity, Security(caller, scopes=["things:write"])]) -> dict[str, str]:
+    return {"added by": who.subject}
 
 
 @app.get("/open")

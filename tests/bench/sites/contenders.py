@@ -112,7 +112,14 @@ class Site:
         edited = [{"name": "edited", "path": extra, "target": "fast", "public": True}] if extra else []
         document = {
             "version": 1,
-            "backends": {"fast": {"kind": "http", "addresses": [f"http://127.0.0.1:{self.backend_port}"]}},
+            # The headers are what the others set; the signature comes on top of them.
+            "backends": {
+                "fast": {
+                    "kind": "http",
+                    "identity": "both",
+                    "addresses": [f"http://127.0.0.1:{self.backend_port}"],
+                }
+            },
             "tenants": {"acme": {"rate_limit": {"rate": "1000000/s", "burst": 1000000}}},
             "routes": [bench, *edited, *others[: ROUTES - 1 - len(edited)]],
         }
