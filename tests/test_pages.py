@@ -85,7 +85,7 @@ def test_each_example_of_a_routing_config_is_accepted(block: str) -> None:
 
 def test_the_application_of_the_page_runs_beside_a_copy_of_the_identity(tmp_path: Path) -> None:
     (application,) = fenced("backends/README.md", "python")
-    shutil.copytree(ROOT / "backends" / "identity", tmp_path / "identity")
+    shutil.copytree(ROOT / "backends" / "identity", tmp_path / "gateway_identity")
     (tmp_path / "app.py").write_text(application)
     call = "app.app.test_client().get('/invoices', headers={'X-Tenant': 'acme', 'X-Subject': 'me'}).json"
     ran = subprocess.run(
