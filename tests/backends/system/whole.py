@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,9 +41,7 @@ class Whole:
         return self.public + path
 
     def bearer(self, tenant: str = "acme", scope: str = SCOPES) -> dict[str, str]:
-        token = issue(
-            self.folder / "var" / "keys.jwks", local_issuer(""), tenant, scope, "alice", 3600
-        )
+        token = issue(self.folder / "var" / "keys.jwks", local_issuer(""), tenant, scope, "alice", 3600)
         return {"Authorization": f"Bearer {token}"}
 
     @property
@@ -103,9 +101,10 @@ def spawn(folder: Path, command: str = "up") -> subprocess.Popen[bytes]:
 
 
 @contextmanager
-def whole(folder: Path) -> Iterator[Whole]:
-    """The system, ready; stopped at the end, and all that it started with it."""
+def whole(folder: Path, change: Callable[[Path], None] = lambda folder: None) -> Iterator[Whole]:
+    """The system, ready; stopped at the end, and all that it started with it. change: of its config."""
     public, admin = write_config(folder)
+    change(folder)
     system = Whole(folder, f"http://127.0.0.1:{public}", f"http://127.0.0.1:{admin}", spawn(folder))
     try:
         wait_ready(system)
