@@ -1,5 +1,5 @@
 """Who may call the admin listener: no foreign Host header (DNS rebinding), and a scope when it is not on
-loopback."""
+loopback, or when something is to be changed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from gateway.core.errors import BadRequest, Forbidden, GatewayError, MethodNotAl
 from gateway.core.http.request_target import host_of
 from gateway.core.jwt.issuer import LOCAL
 from gateway.core.jwt.verify import bearer
+from gateway.core.methods import SAFE
 from gateway.core.model import Identity, Tenant
 from gateway.core.policy import access
 from gateway.core.process import listeners
 from gateway.edge.response import reply
 from gateway.edge.response.head import REQUEST_ID
 
+_CALLER = web.RequestKey("caller", str)
 PROBES = frozenset({"/livez", "/readyz"})  # a prober holds no token
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -37,8 +39,9 @@ def make(
     async def guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
         try:
             _check_host(request, hosts)
-            if token_needed and request.path not in PROBES:
-                await _check_token(request, verify, tenants())
+            if _changes(request) or (token_needed and request.path not in PROBES):
+                identity = await _check_token(request, verify, tenants())
+                request[_CALLER] = f"{identity.tenant}/{identity.subject} at the admin listener"
             if request.method == hdrs.METH_OPTIONS and request.path == "*":  # what aiohttp cannot route
                 return reply.empty(204)
             return await handler(request)
@@ -71,7 +74,7 @@ def _check_host(request: web.Request, hosts: Collection[str]) -> None:
 
 async def _check_token(
     request: web.Request, verify: Callable[[str], Awaitable[Identity]], tenants: Mapping[str, Tenant]
-) -> None:
+) -> Identity:
     """As on the public listener: one token, of a tenant that is served, with the scope. Whoever runs another
     issuer, for a tenant perhaps, does not run the gateway, so its tokens do not count."""
     identity = await verify(bearer(request.headers.getall(hdrs.AUTHORIZATION, ())))
@@ -80,6 +83,17 @@ async def _check_token(
     access.resolve_tenant(identity, tenants, request.headers.getall("X-Tenant", ()))
     if access.ADMIN_SCOPE not in identity.scopes:
         raise access.lacks([access.ADMIN_SCOPE])
+    return identity
+
+
+def _changes(request: web.Request) -> bool:
+    """Whether a page is asked for that changes something, and not one that is not there."""
+    return request.method not in SAFE and request.match_info.http_exception is None
+
+
+def caller(request: web.Request) -> str:
+    """Who asks for a change, for the log."""
+    return request[_CALLER]
 
 
 def problem(error: GatewayError) -> web.Response:

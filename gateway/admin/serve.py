@@ -19,11 +19,14 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from gateway.admin import guard
-from gateway.call import Call, Snapshot, new_id
+from gateway.call import Call, CallRoute, Snapshot, Target, new_id
 from gateway.core.errors import GatewayError, InternalError
 from gateway.core.http import request_target
 from gateway.core.http.head import check_expect
 from gateway.core.http.request_reader import Request
+from gateway.core.methods import SAFE
+from gateway.core.model import Route, Timeouts
+from gateway.edge.client import body
 from gateway.edge.client.body import RequestStream
 from gateway.edge.client.connection import ClientConnection
 from gateway.edge.response import reply
@@ -33,6 +36,11 @@ from gateway.runtime.periodic import Boundary
 L = logging.getLogger("asab.web.al")
 _NOTICE = 25  # asab.log.LOG_NOTICE
 _PAUSE = 0.5  # seconds at most between two pages
+_BODY = web.RequestKey("body", bytes)
+# What a body may have, in bytes and in time, as a route says it; nothing else of this one is used.
+_WITH_BODY: CallRoute = Route(
+    "admin", "/", "admin", cast(Target, None), timeouts=Timeouts(body=10.0), body_limit=64 * 1024
+)
 _LONGEST = 2000  # characters of a field that a client chooses
 
 
@@ -60,9 +68,9 @@ class AdminService:
     def serve(
         self, client: ClientConnection, request: Request, request_body: bytes, content: RequestStream | None
     ) -> None:
-        """Write the response, in a task. No page takes a body: one that comes is discarded (see
+        """Write the response, in a task. A body that no page takes is discarded (see
         ClientConnection.done)."""
-        client.run(self._serve(client, request, content))
+        client.run(self._serve(client, request, request_body, content))
 
     def holder(self, request: Request, peer: str) -> str:
         """Here only the address counts."""
@@ -78,7 +86,9 @@ class AdminService:
         _log(peer, method, path, error.status, 0.0)
         return reply.refusal(error, new_id())
 
-    async def _serve(self, client: ClientConnection, request: Request, content: RequestStream | None) -> None:
+    async def _serve(
+        self, client: ClientConnection, request: Request, request_body: bytes, content: RequestStream | None
+    ) -> None:
         began = perf_counter()
         call = Call(
             request.method,
@@ -88,6 +98,7 @@ class AdminService:
             self._snapshot(),
             content,
             client,
+            request_body,
             old=request.old,
             keep_alive=request.keep_alive,
             draining=self._draining,
@@ -97,7 +108,7 @@ class AdminService:
             if request.target in guard.PROBES:
                 response = await self._respond(call)
             else:
-                response = await self._in_turn(call)
+                response = await self._take_body(call) or await self._in_turn(call)
         if not isinstance(response, web.Response):
             response = reply.problem(call, InternalError())
         call.id = response.headers.get(REQUEST_ID, call.id)
@@ -107,6 +118,19 @@ class AdminService:
             _log(call.peer, call.method, call.target, status, perf_counter() - began)
 
         reply.finish(call, response, observe)
+
+    async def _take_body(self, call: Call) -> web.Response | None:
+        """Read the body of a request that may change something, before its turn: its client may be slow. The
+        problem, if it cannot be had."""
+        if call.method in SAFE:
+            return None
+        call.route = _WITH_BODY
+        try:
+            body.check(call)
+            call.body = await body.read(call)
+        except GatewayError as error:
+            return guard.problem(error)
+        return None
 
     async def _in_turn(self, call: Call) -> web.StreamResponse:
         """Pages may be long: one is made at a time, and then the event loop is left alone for as long as that
@@ -142,10 +166,16 @@ class AdminService:
         protocol = cast(Any, _Protocol(client.transport))
         writer = StreamWriter(protocol, asyncio.get_running_loop())
         page_request = server.request_factory(message, EMPTY_PAYLOAD, protocol, writer, task)
+        page_request[_BODY] = call.body
         try:
             return await server.request_handler(page_request)
         except web.HTTPException as error:
             return error
+
+
+def body_of(request: web.Request) -> bytes:
+    """The body of a request that may change something."""
+    return request[_BODY]
 
 
 class _Protocol:

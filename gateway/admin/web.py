@@ -1,4 +1,5 @@
-"""The routes of the admin listener. It reads services; every change goes through config/live.py."""
+"""The routes of the admin listener. It reads services; every change goes through config/live.py, and those of
+credentials through admin/credentials.py."""
 
 from __future__ import annotations
 
@@ -8,12 +9,13 @@ from typing import Any, Protocol
 
 from aiohttp import hdrs, web
 
-from gateway.admin import guard
+from gateway.admin import credentials, guard
 from gateway.admin.pieces import Members, gathered, json_pieces
 from gateway.admission.admission import Admission
 from gateway.auth.chain import AuthenticationChain
 from gateway.auth.credentials import Credentials
 from gateway.auth.issuers import Issuers
+from gateway.auth.stored import StoredCredentials
 from gateway.config.live import LiveConfig
 from gateway.core.model import Tenant
 from gateway.core.process.listeners import is_loopback
@@ -36,6 +38,7 @@ class View(Protocol):
     authentication: AuthenticationChain
     credentials: Credentials
     issuers: Issuers
+    stored: StoredCredentials
     health: Health
     metrics: Metrics
     supervisor: Supervisor
@@ -62,6 +65,7 @@ def install(app: web.Application, view: View) -> None:
     app.router.add_get("/metrics", pages.metrics)
     app.router.add_get("/admin/config", pages.config)
     app.router.add_get("/admin/auth", pages.auth)
+    credentials.install(app, view.stored)
     app.router.add_get("/admin/backends", pages.backends)
     app.router.add_get("/admin/health", pages.health)
     app.router.add_get("/admin/admission", pages.admission)

@@ -84,6 +84,10 @@ class AuthStoreUnusable(OSError):
     """The file cannot be used; the text names it, the reason and what to do."""
 
 
+class Unknown(ValueError):
+    """There is no key, or no revocation, of that name."""
+
+
 class Event(NamedTuple):
     """A change. at: seconds since the epoch. by: who made it. what: a clause without a secret."""
 
@@ -219,7 +223,7 @@ class AuthStore:
         with self._change(now, by, f"lifted the revocation {number}") as db:
             found = [revocation for revocation in _revocations(db) if revocation.number == number]
             if not found:
-                raise ValueError(f"there is no revocation {number}; `gateway revoke --list` shows them")
+                raise Unknown(f"there is no revocation {number}; `gateway revoke --list` shows them")
             db.execute("DELETE FROM revocations WHERE number = ?", (number,))
             return found[0]
 
@@ -357,8 +361,8 @@ def _live_key(db: sqlite3.Connection, id_: str, now: float) -> ApiKey:
     return found
 
 
-def _no_key() -> ValueError:
-    return ValueError("there is no API key with this id; `gateway keys list` shows them")
+def _no_key() -> Unknown:
+    return Unknown("there is no API key with this id; `gateway keys list` shows them")
 
 
 def _add_secret(db: sqlite3.Connection, id_: str, secret: KeySecret) -> None:

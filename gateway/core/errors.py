@@ -341,9 +341,9 @@ class IssuerUnavailable(_Retryable):
 
 
 class StoreUnavailable(_Retryable):
-    """The document store cannot be reached."""
+    """The document store, or the file of API keys and revocations, cannot be reached."""
 
-    status, code, title = 503, "store_unavailable", "The document store is unavailable"
+    status, code, title = 503, "store_unavailable", "The store is unavailable"
 
 
 class StoreSaturated(_Retryable):

@@ -47,9 +47,12 @@ class Admin:
         host, port = self.address
         return f"http://{host}:{port}{path}"
 
-    async def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[int, Any, Any]:
-        """Status, headers and body (parsed when it is JSON)."""
-        async with self._session.request(method, self.url(path), headers=headers) as answer:
+    async def ask(
+        self, path: str, method: str = "GET", body: Any = None, **headers: str
+    ) -> tuple[int, Any, Any]:
+        """Status, headers and body (parsed when it is JSON). body: bytes, or what is sent as JSON."""
+        data = {"data": body} if isinstance(body, bytes) else {"json": body}
+        async with self._session.request(method, self.url(path), headers=headers, **data) as answer:
             text = await answer.text()
             return answer.status, answer.headers, json.loads(text) if "json" in answer.content_type else text
 

@@ -14,7 +14,7 @@ from gateway.admin.pieces import Members, json_pieces
     "value",
     [
         None,
-        "a\n\"b\\ é \U0001f600",
+        'a\n"b\\ é \U0001f600',
         1.5,
         [],
         {},

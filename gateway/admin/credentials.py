@@ -1,0 +1,208 @@
+"""API keys and revocations on the admin listener.
+
+Who changes them shows a token with the scope gateway:admin, on loopback too: whatever runs on this host
+reaches that, and would give itself a key for any tenant. So no page in a browser can change them either.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from aiohttp import hdrs, web
+
+from gateway.admin import guard
+from gateway.admin.pieces import gathered, json_pieces
+from gateway.admin.serve import body_of
+from gateway.auth.api_keys import new_key, new_secret
+from gateway.auth.store import NOTHING, AuthStore, AuthStoreUnusable, State, Unknown
+from gateway.auth.stored import StoredCredentials
+from gateway.core import api_keys, revocations
+from gateway.core.api_keys import FOREVER, ID_PATTERN, ApiKey
+from gateway.core.errors import BadRequest, Conflict, NotFound, StoreUnavailable, UnsupportedMediaType
+from gateway.core.revocations import KEEP, Revocation
+from gateway.core.routing.amounts import parse_lifetime
+from gateway.runtime import threads
+from gateway.store.json import strict
+
+T = TypeVar("T")
+_KEYS, _REVOCATIONS = "/admin/auth/keys", "/admin/auth/revocations"
+_REVOCATION = ("jti", "tenant", "subject", "api_key", "issuer", "before", "for", "reason")
+_EXPIRES, _OVERLAP = "90d", "7d"
+
+
+def install(app: web.Application, stored: StoredCredentials) -> None:
+    """Put the routes on an application with the guard."""
+    pages = _Pages(stored)
+    app.router.add_get(_KEYS, pages.keys)
+    app.router.add_post(_KEYS, pages.create_key)
+    app.router.add_delete(f"{_KEYS}/{{id}}", pages.revoke_key)
+    app.router.add_post(f"{_KEYS}/{{id:{ID_PATTERN.replace('{10}', '+')}}}:rotate", pages.rotate_key)
+    app.router.add_get(_REVOCATIONS, pages.revocations)
+    app.router.add_post(_REVOCATIONS, pages.revoke)
+    app.router.add_delete(f"{_REVOCATIONS}/{{number:[0-9]{{1,15}}}}", pages.lift)
+
+
+class _Pages:
+    def __init__(self, stored: StoredCredentials) -> None:
+        self._stored = stored
+        self._store = stored.store
+
+    async def keys(self, request: web.Request) -> web.Response:
+        """All keys, without their secrets."""
+        keys, now = (await self._read()).keys.values(), time.time()
+        return await _json({"keys": [api_keys.view(key, now) for key in keys]})
+
+    async def create_key(self, request: web.Request) -> web.Response:
+        """A new key; this response alone has its text."""
+        given = _Members(request, ("tenant", "subject", "scopes", "name", "expires"))
+        who = given.text("tenant"), given.text("subject"), given.text("scopes"), given.text("name")
+        lasts, now = _lasts(given.text("expires") or _EXPIRES), time.time()
+        key, text = _valid(lambda: new_key(*who, lasts, guard.caller(request), now))
+        await self._change(self._store.create_key, key)
+        return await _shown_once(key, text, 201)
+
+    async def rotate_key(self, request: web.Request) -> web.Response:
+        """A new secret; this response alone has the key's new text."""
+        given, id_ = _Members(request, ("overlap", "expires")), request.match_info["id"]
+        lasts = _lasts(given.text("expires")) if given.text("expires") else None
+        overlap, now = _seconds("overlap", given.text("overlap") or _OVERLAP), time.time()
+        text, digest = new_secret(id_)
+        caller = guard.caller(request)
+        key = await self._change(self._store.rotate_key, id_, digest, now, overlap, caller, lasts)
+        return await _shown_once(key, text, 200)
+
+    async def revoke_key(self, request: web.Request) -> web.Response:
+        """The key ends, for good."""
+        id_, now = request.match_info["id"], time.time()
+        key = await self._change(self._store.revoke_key, id_, guard.caller(request), now)
+        return await _json(api_keys.view(key, now))
+
+    async def revocations(self, request: web.Request) -> web.Response:
+        """All revocations."""
+        found = (await self._read()).revocations
+        return await _json({"revocations": [revocations.view(one) for one in found]})
+
+    async def revoke(self, request: web.Request) -> web.Response:
+        """Credentials are refused: in this process once the response is there, in others within a second."""
+        given = _Members(request, _REVOCATION)
+        now = time.time()
+        revocation = Revocation(
+            now + (_seconds("for", given.text("for")) if given.text("for") else KEEP),
+            created=now,
+            by=guard.caller(request),
+            reason=given.text("reason"),
+            jti=given.text("jti"),
+            tenant=given.text("tenant"),
+            subject=given.text("subject"),
+            api_key=given.text("api_key"),
+            issuer=given.text("issuer"),
+            before=given.moment("before", now),
+        )
+        _valid(lambda: revocations.check(revocation, now))
+        number = await self._change(self._store.revoke, revocation)
+        return await _json({**revocations.view(revocation), "number": number}, 201)
+
+    async def lift(self, request: web.Request) -> web.Response:
+        """A revocation is taken back."""
+        number = int(request.match_info["number"])
+        lifted = await self._change(self._store.lift, number, guard.caller(request), time.time())
+        return await _json(revocations.view(lifted))
+
+    async def _read(self) -> State:
+        """What the file says, with what was used last."""
+
+        def read() -> State:
+            store = AuthStore(self._store.path)
+            try:
+                return store.read(NOTHING) or NOTHING
+            finally:
+                store.close()
+
+        await self._stored.flush()
+        try:
+            return await threads.run(threads.AUTH, read)
+        except AuthStoreUnusable as error:
+            raise StoreUnavailable(str(error)) from None
+
+    async def _change(self, work: Callable[..., T], *args: Any) -> T:
+        try:
+            return await self._stored.change(work, *args)
+        except Unknown as error:
+            raise NotFound(_sentence(error)) from None
+        except ValueError as error:
+            raise Conflict(_sentence(error)) from None
+        except AuthStoreUnusable as error:
+            raise StoreUnavailable(str(error)) from None
+
+
+class _Members:
+    """The members of a request's body, an object of JSON. Raises UnsupportedMediaType, BadRequest."""
+
+    def __init__(self, request: web.Request, names: tuple[str, ...]) -> None:
+        if request.content_type != "application/json":
+            raise UnsupportedMediaType("Send an object as Content-Type: application/json.")
+        found = strict.read(body_of(request), "body", "The body is not accepted.")
+        if not isinstance(found, dict):
+            raise BadRequest("The body is not an object.")
+        for name in found:
+            if name not in names:
+                raise BadRequest(f"There is no member of that name; there are {', '.join(names)}.")
+        self._found = found
+
+    def text(self, name: str) -> str:
+        """The member's text, "" where it is not there. A list of scopes is one text."""
+        value = self._found.get(name, "")
+        if name == "scopes" and isinstance(value, list):
+            value = " ".join(map(str, value))
+        if not isinstance(value, str):
+            raise BadRequest(f"The member {name} is not a text.")
+        return value
+
+    def moment(self, name: str, now: float) -> float:
+        """Seconds since the epoch of a number or of "now"; 0.0 where it is not there."""
+        value = self._found.get(name, 0)
+        if value == "now":
+            return now
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise BadRequest(f'The member {name} is not "now" or a number of seconds since the epoch.')
+        return float(value)
+
+
+def _lasts(given: str) -> float:
+    seconds = FOREVER if given == "never" else _seconds("expires", given)
+    if seconds < 1:
+        raise BadRequest("The member expires is less than a second.")
+    return seconds
+
+
+def _seconds(name: str, given: str) -> float:
+    try:
+        return parse_lifetime(given)
+    except ValueError as error:
+        raise BadRequest(f"The member {name} {error}; write 15m, 12h or 90d.") from None
+
+
+def _valid(work: Callable[[], T]) -> T:
+    try:
+        return work()
+    except ValueError as error:
+        raise BadRequest(_sentence(error)) from None
+
+
+def _sentence(error: ValueError) -> str:
+    text = str(error)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+async def _shown_once(key: ApiKey, text: str, status: int) -> web.Response:
+    return await _json({**api_keys.view(key, time.time()), "key": text}, status)
+
+
+async def _json(body: Any, status: int = 200) -> web.Response:
+    text = await gathered([*json_pieces(body), "\n"])
+    headers = {hdrs.CACHE_CONTROL: "no-store"}  # it may hold a secret, and is old at once
+    return web.Response(
+        body=text, status=status, content_type="application/json", charset="utf-8", headers=headers
+    )
