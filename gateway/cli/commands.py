@@ -7,7 +7,7 @@ import asyncio
 import difflib
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from gateway.config import own_addresses, strict_yaml
 from gateway.config.live import ConfigRefused, as_dict, compile_text, read
 from gateway.core.errors import GatewayError
 from gateway.core.http.hops import Via
-from gateway.core.jwt.issuer import LOCAL, Issuer
+from gateway.core.jwt.issuer import LOCAL, Introspection, Issuer, KeyFile
 from gateway.core.model import CallerRule, Route
 from gateway.core.policy.access import ADMIN_SCOPE
 from gateway.core.process.settings import ProcessConfig
@@ -164,7 +164,19 @@ def _check(arguments: argparse.Namespace, load: Callable[[str | None], ProcessCo
             f" {len(compiled.backends)} backends, {len(compiled.tenants)} tenants"
             + (f", {console.count(len(compiled.issuers), 'issuer')}" if compiled.issuers else "")
         )
+        for where, file in _named_files(compiled.issuers):
+            if not Path(file).exists():
+                console.err.print(f"[yellow]note:[/] {where}: {escape(file)} is not there on this machine")
     return 1 if found else 0
+
+
+def _named_files(issuers: Mapping[str, Issuer]) -> Iterable[tuple[str, str]]:
+    """Where issuers name files, and the files. The gateway starts without them, so they are no problem."""
+    for name, issuer in issuers.items():
+        if isinstance(issuer.keys, KeyFile):
+            yield f"issuers.{name}.keys", issuer.keys.path
+        elif isinstance(issuer.keys, Introspection) and issuer.keys.client_secret.file:
+            yield f"issuers.{name}.introspection.client_secret", issuer.keys.client_secret.file
 
 
 def _given(path: Path) -> str:

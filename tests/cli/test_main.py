@@ -306,7 +306,9 @@ def test_routes_shows_which_callers_each_one_takes_and_check_counts_their_issuer
     assert rows["own"]["issuers"] == ["idp"]
     assert (rows["own"]["auth"], rows["own"]["require"]) == (["jwt"], {"plan": ["max", "pro"]})
     assert (rows["fast"]["auth"], rows["fast"]["issuers"], rows["fast"]["require"]) == ([], [], {})
-    assert "1 issuer" in run(capsys, "check", "-c", conf)[1]
+    code, out, err = run(capsys, "check", "-c", conf)
+    assert (code, "1 issuer" in out) == (0, True)
+    assert err.startswith("note: issuers.idp.keys: ") and "k.jwks is not there" in err
 
 
 def test_an_issuer_that_speaks_as_that_of_the_process_is_refused_by_check(

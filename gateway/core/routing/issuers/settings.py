@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -26,10 +27,16 @@ def _one_or_more(check: Callable[[Any], Any], one: Any, kinds: Any = str) -> Bef
     """Takes a single entry for a list of it, and checks it, so that the problem is of what was written."""
 
     def as_list(value: Any) -> Any:
-        if isinstance(value, kinds):
+        if not isinstance(value, kinds):
+            return value
+        try:
             check(value)
-            return [value]
-        return value
+        except Wrong as wrong:
+            parts = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else []
+            if len(parts) < 2:
+                raise
+            raise Wrong(wrong.reason, wrong.hint, lambda parts: list(map(check, parts)), [parts]) from None
+        return [value]
 
     return BeforeValidator(as_list, json_schema_input_type=one | Annotated[list[one], Field(min_length=1)])
 

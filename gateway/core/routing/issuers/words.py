@@ -25,6 +25,7 @@ FILE = r"[^~\s\x00-\x1f\x7f{-]([^\x00-\x1f\x7f]{0,998}[^\s\x00-\x1f\x7f])?"
 VARIABLE = r"[A-Z_][A-Z0-9_]{0,127}"
 TENANTS = rf"\*|{TENANT_PATTERN}\*?"
 _METADATA = re.compile(r"/+\.well-known/(openid-configuration|oauth-authorization-server)/?$")
+_ANY_DIRECTORY = re.compile(r"^https://login\.microsoftonline\.[a-z]+/(common|organizations|consumers)(/|$)")
 _MAX_LEEWAY = 600  # seconds
 
 
@@ -33,6 +34,9 @@ def check_issuer(value: str) -> str:
     if "{" in value or "}" in value:
         hint = "write the `iss` that its tokens have, with the tenant's or realm's own name in it"
         raise Wrong("is a template, and names no one issuer", hint)
+    if _ANY_DIRECTORY.search(value):
+        hint = "write the directory's own ID in its place; each directory is an issuer of its own"
+        raise Wrong("stands for any directory of Entra ID, and no token has it as `iss`", hint)
     if _METADATA.search(value):
         hint = "the issuer is what stands before /.well-known"
         raise Wrong("is where its metadata are, and not the issuer", hint, check_issuer, [_issuer_in(value)])
@@ -51,6 +55,8 @@ def check_text(value: str) -> str:
     if value == "*":
         hint = "list each value that is taken"
         raise Wrong("stands for itself here, and not for any", hint)
+    if "{{" in value or "${" in value:
+        raise Wrong("is a template, and is not filled in here", "render the file before")
     if not re.fullmatch(TEXT, value):
         hint = "1 to 1000 characters, no white space at its ends"
         raise Wrong("is not a text that a token carries", hint, check_text, [value.strip()])
@@ -112,7 +118,7 @@ def check_algorithm(value: str) -> str:
 def check_discovery(value: Any) -> Any:
     """Whether metadata are looked up: those of the issuer, so no URL is written."""
     if isinstance(value, str) and "://" in value:
-        hint = "they are looked up below `issuer`, which is what stands before /.well-known"
+        hint = f"what it leads to is looked up below the issuer, here issuer: {_issuer_in(value)}"
         raise Wrong("is a URL, and none is needed", hint, check_discovery, [True])
     return value
 
