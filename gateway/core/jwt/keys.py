@@ -70,7 +70,8 @@ class Key:
     @property
     def can_sign(self) -> bool:
         """Whether the private half is here, and is meant for it."""
-        return _is_private(self.jwk) and "sign" in (self.jwk.get("key_ops") or ("sign",))
+        private = "k" if self.jwk["kty"] == "oct" else "d"
+        return private in self.jwk and "sign" in (self.jwk.get("key_ops") or ("sign",))
 
     def verifies(self, algorithm: str, message: bytes, signature: bytes) -> bool:
         """Whether the signature is this key's. algorithm: one of `algorithms`."""

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from gateway.core.errors import Unauthenticated
-from gateway.core.jwt.issuer import Issuer, KeyUrl, TenantRule
+from gateway.core.jwt.issuer import ClaimRules, Issuer, KeyUrl, TenantRule
 from gateway.core.jwt.keys import OFFERED, Key, parse_keys, sign
 from gateway.core.jwt.verify import verify
 from tests.core.jwt.test_keys import KEYS_BY_ALGORITHM, b64, key_set
@@ -212,3 +212,65 @@ def test_a_token_is_good_with_the_algorithms_that_are_pinned_alone(algorithm: st
     assert accepted(token, replace(ISSUER, algorithms=(algorithm,)), keys)
     others = tuple(name for name in OFFERED if name != algorithm and not name.startswith("Ed"))
     assert not accepted(token, replace(ISSUER, algorithms=others), keys)
+
+
+# --- what an issuer itself may write ----------------------------------------------------------------
+
+ODD: list[Any] = [
+    None, True, False, 0, -1, 2**63, 10**30, 1.5, -0.0, 1e300, NOW + 60, "", "acme", "a b", " ", "\u212a",
+    "é", "\0",
+    "JWT", "HS256", "https://one.example", "api", [], {}, ["acme"], ["api", 1], [None], [[]],
+    {"roles": ["a", {}]},
+    {"a.b": {"c": 1}}, "x" * 9000, ["y" * 100] * 100,
+]  # fmt: skip
+RULE_TEXTS = [
+    "sub",
+    "a",
+    "a.b",
+    "a.b.c",
+    "realm.roles",
+    "x:{a}",
+    "{a.b}:y",
+    "https://e.x/t",
+    "{sub}",
+    "aud",
+    "exp",
+]
+
+
+def test_no_claim_and_no_rule_is_more_than_a_refusal() -> None:
+    """Whatever the issuer writes, there is an identity that fits into header lines, or a 401: never a bug."""
+    seed = int(os.environ.get("FORGERY_SEED") or random.randrange(2**32))
+    rng = random.Random(seed)
+    keys, key = key_of("HS256")
+    identities = 0
+    for _ in range(4_000):
+        names = [
+            "sub",
+            "tenant",
+            "scope",
+            "aud",
+            "exp",
+            "nbf",
+            "iat",
+            "iss",
+            "jti",
+            "a",
+            "realm",
+            "https://e.x/t",
+        ]
+        claims = CLAIMS | {name: rng.choice(ODD) for name in rng.sample(names, rng.choice((0, 1, 1, 2, 3)))}
+        rules = ClaimRules(
+            *rng.choices(RULE_TEXTS, k=2), tuple(rng.choices(RULE_TEXTS, k=rng.choice((0, 1, 3))))
+        )
+        tenants = rng.choice([*RULES.values(), TenantRule(any=True), TenantRule(fixed="acme")])
+        issuer = replace(ISSUER, claims=rng.choice([rules, ClaimRules()]), tenants=tenants)
+        try:
+            who = verify(sign(claims, key), keys, issuer, NOW)
+        except Unauthenticated:
+            continue
+        identities += 1
+        assert who.lines.count(b"\r\n") == 3, f"FORGERY_SEED={seed}"
+        assert who.lines.isascii(), f"FORGERY_SEED={seed}"
+        assert set(who.scope_text.split(" ") if who.scope_text else []) == who.scopes, f"FORGERY_SEED={seed}"
+    assert identities > 50

@@ -415,6 +415,13 @@ def test_a_private_key_that_is_marked_for_signing_verifies_what_it_signed() -> N
     assert passes(sign(CLAIMS, key), keys)
 
 
+@pytest.mark.parametrize("entry", [public(RSA), public(P256), public(ED)], ids=["RSA", "EC", "OKP"])
+def test_a_public_key_with_a_member_of_a_secret_does_not_sign(entry: dict[str, Any]) -> None:
+    (key,) = parse_keys(key_set({**entry, "k": SECRET["k"]}))
+    with pytest.raises(KeySetError, match="cannot sign"):
+        sign(CLAIMS, key)
+
+
 def test_a_private_key_that_is_marked_for_verifying_does_not_sign() -> None:
     (key,) = parse_keys(key_set({**RSA, "key_ops": ["verify"]}))
     with pytest.raises(KeySetError, match="cannot sign"):
