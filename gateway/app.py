@@ -18,9 +18,11 @@ from gateway.admission.admission import Admission
 from gateway.auth.chain import AuthenticationChain
 from gateway.auth.credentials import Credentials
 from gateway.auth.issuers import Issuers
-from gateway.auth.keys import CURSOR_KEY, ensure_secret, ensure_signing_key
+from gateway.auth.keys import CURSOR_KEY, ensure_secret
+from gateway.auth.oauth.server import AuthorizationServer
 from gateway.auth.oauth.tickets import Tickets
 from gateway.auth.signer import Signer
+from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.store import FILE as AUTH_STORE
 from gateway.auth.stored import StoredCredentials
 from gateway.call import Snapshot, Target
@@ -146,6 +148,7 @@ class Gateway:
             self.credentials, self.issuers, self.stored, self.limits.take_client, self.tickets
         )
         self.signer = Signer(data, config.tokens.issuer)
+        self.oauth = self._authorization_server(wall)
         self.pool = ProcessPool()
         jobs = Jobs(self.pool)
         self.store = document_store(config.store_uri, secret, application, patient=True, jobs=jobs)
@@ -180,6 +183,11 @@ class Gateway:
             authentication=self.authentication,
             local=self.config.tokens.issuer,
         )
+
+    def _authorization_server(self, wall: Callable[[], float]) -> AuthorizationServer:
+        keys = SigningKeys(Path(self.config.keys), self.config.tokens.algorithms)
+        rooms = keys, self.signer.keys, self.stored.api_keys, self.tickets, wall
+        return AuthorizationServer(self.config.tokens, *rooms)
 
     def _policies(self) -> Policies:
         """What the life of a request asks of them."""
@@ -229,7 +237,7 @@ class Gateway:
         """Config and keys, ports, store, backends, and only then clients. Stops all again when one fails."""
         try:
             with self._named("[tokens] keys", self.config.keys):
-                ensure_signing_key(Path(self.config.keys))
+                self.oauth.keys.ensure()
                 self.issuers.reconcile(self.config.tokens, {})
                 self.issuers.load(LOCAL)
             self.listener.bind(self.config.listen, f"[gateway] listen in {self.config.path}")
@@ -343,7 +351,7 @@ class Gateway:
         if isinstance(of, FrontPage):
             return FrontPageTarget(of)
         if isinstance(of, OwnEndpoint):
-            return OwnTarget({OwnEndpoint.TICKET: self.tickets.serve}[of])
+            return OwnTarget(self.oauth.handlers[of])
         rooms = self.pools, self.admission, self.health, self.tunnels, self.retries, self.via
         return Proxy(of, *rooms, self.lifetimes, self.spools, self.signer)
 
@@ -408,6 +416,7 @@ class Gateway:
     async def _load_keys(self) -> None:
         if await self.issuers.refresh():
             await self.lifetimes.reauthenticate()
+        await self.oauth.keys.reload_if_changed()  # after it: what is signed by a new key is verified by it
 
 
 async def _at_most(seconds: float, what: str, end: Awaitable[None]) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from gateway.core import api_keys
 from gateway.core.api_keys import HOUR, ApiKey, KeySecret
 from gateway.core.errors import Unauthenticated
+from gateway.core.jwt.keys import KeySet, parse_keys
 from gateway.core.model import Identity
 
+# What the owner of a key may sign assertions with (RFC 7523): never a secret, that is what the key has.
+SIGNING_ALGORITHMS = ("EdDSA", "ES256", "ES384", "ES512", "PS256", "RS256")
 REVOKED = "The credential was revoked."
 
 
@@ -29,6 +33,12 @@ def new_secret(id_: str) -> tuple[str, bytes]:
     """The text of a key with a new secret, and the digest of the secret."""
     text = api_keys.compose(id_, secrets.randbits(api_keys.SECRET_BITS))
     return text, api_keys.split(text)[1]
+
+
+@lru_cache(maxsize=1024)
+def public_keys(jwks: str) -> KeySet:
+    """The keys of a JWK set that verify assertions. Raises KeySetError."""
+    return parse_keys(jwks, SIGNING_ALGORITHMS)
 
 
 class ApiKeys:
@@ -51,13 +61,29 @@ class ApiKeys:
         key = self._keys.get(id_)
         if key is None:
             raise api_keys.unknown()
-        identity = api_keys.identity(key, digest, now)
+        return self._noted(key, api_keys.identity(key, digest, now), now)
+
+    def _noted(self, key: ApiKey, identity: Identity, now: float) -> Identity:
+        """The identity, if nothing covers it; and that its key is used."""
         if self._is_revoked(identity):
             raise Unauthenticated(REVOKED)
         hour = now - now % HOUR
         if key.used < hour:
-            self._used[id_] = hour
+            self._used[key.id] = hour
         return identity
+
+    def signing(self, id_: str, now: float) -> Identity:
+        """Who calls as the owner of a key who has signed with a private key of his own, in place of its
+        newest secret. now: seconds since the epoch. Raises Unauthenticated."""
+        key = self._keys.get(id_)
+        if key is None:
+            raise api_keys.unknown()
+        return self._noted(key, api_keys.identity(key, key.secrets[0].digest, now), now)
+
+    def registered(self, id_: str) -> KeySet | None:
+        """The public keys that the owner of a key signs with; None without any."""
+        key = self._keys.get(id_)
+        return public_keys(key.jwks) if key is not None and key.jwks else None
 
     def until(self, identity: Identity) -> float:
         """When an identity of a key ends, as the key is now: 0.0 when its secret, or the key, is gone."""

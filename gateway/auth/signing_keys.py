@@ -22,14 +22,13 @@ from gateway.auth.keys import (
     new_signing_key,
     read_keys,
 )
-from gateway.core.jwt.keys import ALGORITHMS, Key, KeySet
+from gateway.core.jwt.keys import ALGORITHMS, RETIRE_AFTER, Key, KeySet
 from gateway.runtime import durable, threads
 from gateway.runtime.files import FileUnusable, read_text
 from gateway.runtime.watch import FileStamp, file_stamp
 
 L = logging.getLogger(__name__)
 USE_AFTER = "gw_use_after"
-RETIRE_AFTER = "gw_retire_after"
 _MAX_BYTES = 1024 * 1024
 # What everybody may see of a key, by its type (RFC 7518 section 6, RFC 8037). A secret has no such half.
 _PUBLIC = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x")}
@@ -76,12 +75,12 @@ class SigningKeys:
     def current(self, now: float) -> Key:
         """The key to sign with: of those that may, the one that began last; of several, the first in the
         file. Raises KeysUnusable."""
-        usable = [key for key in self._live(now) if key.can_sign and _moment(key, USE_AFTER) <= now]
+        usable = [key for key in self._live(now) if key.can_sign and _use_after(key) <= now]
         if not usable:
             raise KeysUnusable(
                 f"{self.path}: none of its keys can sign now; add one with `gw_use_after` past"
             )
-        return max(usable, key=lambda key: _moment(key, USE_AFTER))
+        return max(usable, key=_use_after)
 
     def public(self, now: float) -> list[dict[str, Any]]:
         """The public halves as JWKs, also of keys that do not sign yet; no retired ones, and no secrets."""
@@ -97,19 +96,22 @@ class SigningKeys:
             if key.can_sign and key.jwk["kty"] in _PUBLIC
         ]
 
-    def rotate(self, now: float, overlap: float) -> str:
+    def rotate(self, now: float, overlap: float, keep: float | None = None) -> str:
         """Add a new Ed25519 key, and give its kid. It is published at once and signs in `overlap` seconds;
-        the others stay published for as long again. So `overlap` is to be the longest that a token lives, or
-        that others keep the set. Removes what had retired before. Raises KeysUnusable, OSError. Blocks."""
+        the others retire `keep` seconds after that (None: as many again). So `overlap` is to be the longest
+        that others keep the set, and `keep` the longest that a token lives. Removes what has retired. Raises
+        KeysUnusable, OSError. Blocks."""
         self.load()  # whatever cannot be used is not written again
         try:
             document = json.loads(read_text(self.path, _MAX_BYTES))
         except FileUnusable as error:
             raise KeysUnusable(str(error)) from None
-        kept = [entry for entry in document["keys"] if not _is_over(entry, now)]
-        for entry in kept:
+        retires = ceil(now + overlap + (overlap if keep is None else keep))
+        for entry in document["keys"]:
             if isinstance(entry, dict) and "d" in entry:  # a secret, or a public half, is somebody else's too
-                entry.setdefault(RETIRE_AFTER, ceil(now + 2 * overlap))
+                before = entry.get(RETIRE_AFTER)
+                entry[RETIRE_AFTER] = min(retires, before) if isinstance(before, int | float) else retires
+        kept = [entry for entry in document["keys"] if not _is_over(entry, now)]
         new = {**new_signing_key(), USE_AFTER: ceil(now + overlap)}
         with durable.replacing(self.path) as file:
             file.write(key_set_text([*kept, new]))
@@ -119,13 +121,12 @@ class SigningKeys:
     def _live(self, now: float) -> list[Key]:
         if self._keys is None:
             self.load()
-        return [key for key in self._keys or () if _moment(key, RETIRE_AFTER, float("inf")) > now]
+        return [key for key in self._keys or () if not key.is_retired(now)]
 
 
-def _moment(key: Key, member: str, default: float = 0.0) -> float:
-    """A time that a key names; `default` where it names none."""
-    found = key.jwk.get(member, default)
-    return found if isinstance(found, float) else default
+def _use_after(key: Key) -> float:
+    found = key.jwk.get(USE_AFTER)
+    return found if isinstance(found, float) else 0.0
 
 
 def _is_over(entry: Any, now: float) -> bool:

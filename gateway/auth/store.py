@@ -40,6 +40,7 @@ CREATE TABLE keys (
 CREATE TABLE secrets (
     digest BLOB PRIMARY KEY, key TEXT NOT NULL, created REAL NOT NULL, until REAL NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE public_keys (key TEXT PRIMARY KEY, jwks TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX secrets_of_key ON secrets (key);
 CREATE TABLE revocations (
     number INTEGER PRIMARY KEY AUTOINCREMENT, until REAL NOT NULL, created REAL NOT NULL, by TEXT NOT NULL,
@@ -62,7 +63,8 @@ _SECRETS = """
 SELECT key, digest, created, until FROM secrets WHERE ?1 IS NULL OR key = ?1 ORDER BY created DESC
 """
 _KEYS = """
-SELECT id, tenant, subject, scopes, name, created, by, revoked, used FROM keys WHERE ?1 IS NULL OR id = ?1
+SELECT id, tenant, subject, scopes, name, created, by, revoked, used,
+coalesce((SELECT jwks FROM public_keys WHERE key = id), '') FROM keys WHERE ?1 IS NULL OR id = ?1
 ORDER BY created, id
 """
 _REVOCATIONS = """
@@ -194,6 +196,17 @@ class AuthStore:
             db.execute(end, (now + overlap, id_))
             created = max(now, newest.created + 0.001)  # that was by a clock that may have been set back
             _add_secret(db, id_, KeySecret(digest, created, min(now + lasts, FOREVER)))
+            return _keys(db, id_)[id_]
+
+    def register_keys(self, id_: str, jwks: str, by: str, now: float) -> ApiKey:
+        """The public keys that the owner of a key signs with, in place of those before; "" for none. Gives
+        the key as it is now."""
+        what = "registered public keys for" if jwks else "removed the public keys of"
+        with self._change(now, by, f"{what} the API key {id_}") as db:
+            _live_key(db, id_, now)
+            db.execute("DELETE FROM public_keys WHERE key = ?", (id_,))
+            if jwks:
+                db.execute("INSERT INTO public_keys VALUES (?, ?)", (id_, jwks))
             return _keys(db, id_)[id_]
 
     def revoke_key(self, id_: str, by: str, now: float, reason: str = "") -> ApiKey:
@@ -344,9 +357,9 @@ def _keys(db: sqlite3.Connection, id_: str | None = None) -> dict[str, ApiKey]:
     for key, *row in db.execute(_SECRETS, (id_,)):
         secrets.setdefault(key, []).append(KeySecret(*row))
     found = {}
-    for key, tenant, subject, scopes, name, created, by, revoked, used in db.execute(_KEYS, (id_,)):
+    for key, tenant, subject, scopes, name, created, by, revoked, used, jwks in db.execute(_KEYS, (id_,)):
         own = tuple(secrets[key])
-        found[key] = ApiKey(key, tenant, subject, scopes, name, created, by, own, revoked, used)
+        found[key] = ApiKey(key, tenant, subject, scopes, name, created, by, own, revoked, used, jwks)
     return found
 
 
@@ -381,6 +394,7 @@ def _forget(db: sqlite3.Connection, now: float) -> None:
     """What nobody needs any more; of the revocations those of tokens that have expired by themselves."""
     db.execute(_FORGET_KEYS, (now - REMEMBERED,))
     db.execute(_FORGET_SECRETS, (now,))
+    db.execute("DELETE FROM public_keys WHERE key NOT IN (SELECT id FROM keys)")
     ended = [revocation for revocation in _revocations(db) if revocation.until <= now]
     if ended:
         keys = [key for key in _keys(db).values() if not key.revoked]

@@ -52,7 +52,7 @@ class KeySecret:
 class ApiKey:
     """A key that the gateway gave out. scopes: separated by single spaces. secrets: at least one, the newest
     first. created, revoked, used: seconds since the epoch, 0.0 for never; used: to the hour. by: who made
-    it."""
+    it. jwks: the public keys that its owner signs with, as a JWK set; "" without."""
 
     id: str
     tenant: str
@@ -64,6 +64,7 @@ class ApiKey:
     secrets: tuple[KeySecret, ...]
     revoked: float = 0.0
     used: float = 0.0
+    jwks: str = ""
 
     @property
     def expires(self) -> float:

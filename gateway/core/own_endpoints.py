@@ -12,10 +12,16 @@ from gateway.core.model import CorsRule, Route
 class OwnEndpoint(Enum):
     """By its path."""
 
+    TOKEN = "/oauth/token"  # noqa: S105 - a path
     TICKET = "/oauth/ticket"
+    METADATA = "/.well-known/oauth-authorization-server"
+    KEYS = "/.well-known/jwks.json"
 
 
+OF_TOKENS = frozenset({OwnEndpoint.TOKEN, OwnEndpoint.METADATA})  # only where tokens of ours are taken
 _POST = frozenset({"POST", "OPTIONS"})
+_READ = frozenset({"GET", "HEAD", "OPTIONS"})
+_ANY_PAGE = CorsRule(origins=("*",), methods=("GET",))
 _TICKET_HEADERS = ("Authorization", "Content-Type", "X-API-Key")
 _MAX_BODY = 32 * 1024
 
@@ -23,16 +29,19 @@ _MAX_BODY = 32 * 1024
 def own_route(
     endpoint: OwnEndpoint, target: Any, authentication: Any, pages: CorsRule | None
 ) -> Route[Any, Any]:
-    """The route of an endpoint. pages: that may ask for tickets."""
+    """The route of an endpoint. pages: that may ask for tickets. What is published any page may read."""
+    reads = endpoint in (OwnEndpoint.METADATA, OwnEndpoint.KEYS)
+    asks = endpoint is OwnEndpoint.TICKET
     return Route(
         name=f"gateway-{endpoint.name.lower()}",
         path=endpoint.value,
         target_name="gateway",
         target=target,
-        authentication=authentication,
-        methods=_POST,
+        authentication=authentication if asks else None,
+        methods=_READ if reads else _POST,
+        public=not asks,
         body_limit=_MAX_BODY,
-        cors=pages,
+        cors=_ANY_PAGE if reads else pages if asks else None,
     )
 
 

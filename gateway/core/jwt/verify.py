@@ -92,7 +92,8 @@ def verify_token(token: Token, keys: KeySet, issuer: Issuer, now: float) -> Iden
         raise Unauthenticated("The token names no key that is known here.", reason="unknown_key")
     if not candidates:
         raise Unauthenticated("The token's algorithm is not its key's.", reason="unknown_key")
-    if not any(key.verifies(token.algorithm, token.message, token.signature) for key in candidates):
+    live = [key for key in candidates if not key.is_retired(now)]
+    if not any(key.verifies(token.algorithm, token.message, token.signature) for key in live):
         raise Unauthenticated("The token's signature is not valid.", reason="bad_signature")
     return identity_of(token.claims, issuer, now)
 

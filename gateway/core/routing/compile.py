@@ -14,7 +14,7 @@ from gateway.core import front_page
 from gateway.core.front_page import FrontPage
 from gateway.core.jwt.issuer import LOCAL, Issuer
 from gateway.core.model import Backend, Route, Tenant, TenantId, TrustedProxies
-from gateway.core.own_endpoints import OwnEndpoint, own_route, ticket_pages
+from gateway.core.own_endpoints import OF_TOKENS, OwnEndpoint, own_route, ticket_pages
 from gateway.core.policy import forwarding
 from gateway.core.policy.budget import LEAST
 from gateway.core.routing import table
@@ -25,7 +25,7 @@ from gateway.core.routing.issuers.compile import compile_issuer, issuer_problems
 from gateway.core.routing.issuers.settings import ABOUT_LOCAL
 from gateway.core.routing.partial import Parts, well_formed, whole
 from gateway.core.routing.problems import Path, Problem, Problems
-from gateway.core.routing.settings import Settings, TenantSettings, parse
+from gateway.core.routing.settings import TenantSettings, parse
 from gateway.core.routing.snapshot import Snapshot
 
 T = TypeVar("T")
@@ -78,7 +78,7 @@ def compile_data(
         tenants=tenants,
         trusted=_trusted(settings.trusted_proxies),
         limits=settings.limits(),
-        own=_own(settings, built, target, authentication),
+        own=_own(parts, built, target, authentication),
         issuers=issuers,
         local_issuer=parts.local_issuer,
     )
@@ -168,7 +168,7 @@ def _table(
 
 
 def _own(
-    settings: Settings,
+    parts: Parts,
     built: table.RoutingTable[T, A],
     target: Callable[[FrontPage | OwnEndpoint], T],
     authentication: A | None,
@@ -176,8 +176,9 @@ def _own(
     """The routes that take what no other does, by their paths: the front page, unless there is none, and the
     gateway's own endpoints."""
     pages = ticket_pages(built.routes)
-    own = {point.value: own_route(point, target(point), authentication, pages) for point in OwnEndpoint}
-    page = settings.front_page
+    points = [point for point in OwnEndpoint if parts.local_issuer or point not in OF_TOKENS]
+    own = {point.value: own_route(point, target(point), authentication, pages) for point in points}
+    page = parts.settings.front_page
     if page is not None:
         made = front_page.make(page.title, page.token, page.links, built.routes if page.routes else None)
         own[front_page.PATH] = Route(

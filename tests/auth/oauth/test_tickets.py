@@ -22,6 +22,7 @@ from tests.support.sockets import connect, echo, request, websocket
 
 pytestmark = pytest.mark.asyncio
 PAGE = "https://shop.example"
+BACKEND = {"kind": "http", "identity": "headers"}
 
 
 def routing(backend: Backend) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def routing(backend: Backend) -> dict[str, Any]:
         harness.route("open", "app", public=True),
         {"name": "of", "path": "/of/{tenant}/{rest*}", "target": "app"},
     ]
-    return harness.routing(routes, backends={"app": {"kind": "http", "addresses": [backend.address]}})
+    return harness.routing(routes, backends={"app": BACKEND | {"addresses": [backend.address]}})
 
 
 @asynccontextmanager

@@ -41,7 +41,7 @@ async def test_the_token_opens_it_and_the_backend_chooses_of_the_rest(
             assert f"Sec-WebSocket-Protocol: {chosen}\r\n" in peer.head
             assert peer.head.lower().count("sec-websocket-protocol") == 1
             (heard,) = backend.heard
-            assert heard.one("Sec-WebSocket-Protocol") == passed and heard.one("X-Subject") == "alice"
+            assert heard.one("Sec-WebSocket-Protocol") == passed and heard.one("X-Gateway-Identity")
             assert token not in str(heard) and token not in peer.head
             peer.cut()
             await nobody_inside(gateway)
