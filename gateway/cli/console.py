@@ -117,7 +117,7 @@ def _takes(rule: CallerRule | None) -> str:
     if rule is None:
         return ""
     issuers = f" of {' or '.join(sorted(rule.issuers))}" if rule.issuers else ""
-    kinds = sorted(rule.kinds or ("api_key", "jwt"))
+    kinds = ["jwt"] if rule.claims else sorted(rule.kinds or ("api_key", "jwt"))  # an API key has no claims
     parts = [", ".join(f"{kind}{issuers if kind == 'jwt' else ''}" for kind in kinds)]
     parts += [f"{path}: {'|'.join(sorted(values))}" for path, values in rule.claims.items()]
     return "; ".join(parts)

@@ -40,6 +40,8 @@ def caller_problems(written: RouteSettings, issuers: Collection[str]) -> Iterato
         for name in ("issuers", "require"):
             if getattr(written, name):
                 yield Problem((name,), _TOKENS_ONLY, f"remove {name}, or add jwt to auth")
+    elif written.require and "api_key" in written.auth:
+        yield Problem(("auth",), "an API key has no claims, so none gets past require", "remove api_key")
     for path in _OF_SCOPES & written.require.keys():
         reason = "it holds many names in one text, so it is compared with none of them"
         hint = "write scopes: { read: [...], write: [...] }, which looks at each of them"

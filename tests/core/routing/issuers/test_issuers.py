@@ -308,6 +308,7 @@ def test_no_other_issuer_is_switched_off() -> None:
         ({"issuers": ["shopp"]}, "issuers[0]", "no issuer 'shopp'", "did you mean shop? known: local, shop"),
         ({"auth": ["api_key"], "issuers": ["shop"]}, "issuers", "takes no tokens", "add jwt to auth"),
         ({"auth": ["api_key"], "require": {"plan": "pro"}}, "require", "takes no tokens", "add jwt"),
+        ({"auth": ["jwt", "api_key"], "require": {"plan": "pro"}}, "auth", "no claims", "remove api_key"),
         ({"require": {"plan": []}}, "require.plan", "an empty list", "write plan: [pro]"),
         ({"require": {"role:{x}": "a"}}, "require.role:{x}", "not where a claim is", "plan"),
         ({"require": {"scope": "orders:read"}}, "require.scope", "many names in one text", "write scopes:"),
