@@ -43,7 +43,7 @@ IMPURE = frozenset(
 )
 PYDANTIC = frozenset(
     f"gateway.core.routing.{name}"
-    for name in ("settings", "values", "problems", "strict", "issuers.settings")
+    for name in ("settings", "values", "problems", "issuers.settings")
 )
 
 

@@ -26,7 +26,6 @@ from gateway.core.routing.amounts import parse_rate
 from gateway.core.routing.issuers.settings import Claim, ClaimValues, IssuerOrOff, one_about_local
 from gateway.core.routing.problems import Problem, Problems, Wrong
 from gateway.core.routing.shape import Slot, Word, problem, shown, without_null
-from gateway.core.routing.strict import Strict
 from gateway.core.routing.values import (
     RATE_PATTERN,
     BackendAddress,
@@ -47,6 +46,7 @@ from gateway.core.routing.values import (
     Scope,
     Size,
     Statuses,
+    Strict,
     TenantName,
     WholeSeconds,
 )

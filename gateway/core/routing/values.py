@@ -1,16 +1,32 @@
-"""The types of the routing config's fields: how each is read, and its JSON Schema."""
+"""The types of the routing config's fields: how each is read, its JSON Schema, and what all mappings have in
+common."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, field_validator
+from pydantic_core import PydanticCustomError
 
 from gateway.core.model import TENANT_PATTERN
 from gateway.core.routing import amounts, names, patterns
 from gateway.core.routing.shape import Word
 
 RATE_PATTERN = f"^{amounts.RATE.pattern}$"
+
+
+class Strict(BaseModel):
+    """A mapping of the config: no key that is not known, no value that is something else, none left empty."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _says_something(cls, value: Any) -> Any:
+        """A key with a forgotten value must not mean "no limit" or "any host"."""
+        if value is None:
+            raise PydanticCustomError("empty", "an empty value says nothing")
+        return value
 
 
 def _either(pattern: str, description: str, minimum: int = 0) -> dict[str, Any]:

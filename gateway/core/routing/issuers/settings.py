@@ -13,8 +13,7 @@ from gateway.core.jwt.keys import OFFERED
 from gateway.core.routing.issuers import words
 from gateway.core.routing.problems import Problem, Wrong
 from gateway.core.routing.shape import Word
-from gateway.core.routing.strict import Strict
-from gateway.core.routing.values import Duration, TenantName
+from gateway.core.routing.values import Duration, Strict, TenantName
 
 SOURCES = ("keys", "jwks_uri", "discovery", "introspection")  # where keys are; each issuer has one of them
 
