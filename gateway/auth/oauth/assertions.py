@@ -6,13 +6,12 @@ An assertion is good for minutes, for this gateway alone, and once.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import isfinite
 from typing import Any
 
 from gateway.auth.oauth.errors import OAuthError
 from gateway.core.errors import Saturated, Unauthenticated
 from gateway.core.jwt.keys import KeySet
-from gateway.core.jwt.verify import Token, parse
+from gateway.core.jwt.verify import MAX_TIME, Token, parse
 
 TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 LONGEST = 300.0  # seconds that one may be good for
@@ -88,7 +87,7 @@ def _check_times(claims: Any, now: float) -> None:
 
 
 def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < MAX_TIME:
         return None
     return float(value)
 

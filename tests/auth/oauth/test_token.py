@@ -285,6 +285,7 @@ async def test_an_assertion_that_is_not_for_us_not_now_or_not_the_clients_is_ref
             "no audience": machine.form(aud=None),
             "expired": machine.form(exp=now - LEEWAY - 1),
             "no expiry": machine.form(exp=None),
+            "an expiry beyond all dates": machine.form(exp=10**400),
             "good for too long": machine.form(exp=now + LONGEST + LEEWAY + 5),
             "not yet": machine.form(nbf=now + LEEWAY + 5),
             "from the future": machine.form(iat=now + LEEWAY + 5),
