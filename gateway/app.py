@@ -99,7 +99,8 @@ class Gateway:
 
     supervise: also run the backends of gateway.conf. on_snapshot(new) is called after each swap.
     application: the ASAB application with which services register, if there is one. now: the monotonic clock
-    of rate limits and circuits, wall: the clock of the daily quotas (since the epoch); both in seconds.
+    of rate limits and circuits, wall: the clock of the daily quotas and of signed identities (since the
+    epoch); both in seconds.
     """
 
     ready = False
@@ -147,7 +148,7 @@ class Gateway:
         self.authentication = AuthenticationChain(
             self.credentials, self.issuers, self.stored, self.limits.take_client, self.tickets
         )
-        self.signer = Signer(data, config.tokens.issuer)
+        self.signer = Signer(data, config.tokens.issuer, wall)
         self.oauth = self._authorization_server(wall)
         self.pool = ProcessPool()
         jobs = Jobs(self.pool)

@@ -10,15 +10,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
+import requests
 import yaml
 
 from backends.identity import Settings
+from gateway.auth.keys import issue
 from gateway.cli.main import load_process, main
+from gateway.core.jwt.issuer import local_issuer
 from tests.eventually import poll
 from tests.store.mongo import server
 from tests.support.ports import free_port
@@ -207,7 +209,8 @@ def run(name: str, folder: Path, replaced: dict[str, str]) -> Iterator[list[str]
     service = SERVICES[name]
     (folder / name).mkdir(exist_ok=True)
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    env |= {**service.get("environment", {}), "DATA": str(folder / name), "TMPDIR": str(folder)}
+    told = {key: local(value) for key, value in service.get("environment", {}).items()}
+    env |= {**told, "DATA": str(folder / name), "TMPDIR": str(folder)}
     command = [local(word) for word in words(service["command"])]
     process = subprocess.Popen(command, cwd=ROOT, env=env, start_new_session=True)
     try:
@@ -225,13 +228,41 @@ def becomes_healthy(check: list[str]) -> bool:
     return poll(lambda: healthy(check))
 
 
-@pytest.mark.parametrize("name", BACKENDS)
-def test_a_backends_command_serves_what_its_health_check_asks_for(name: str, tmp_path: Path) -> None:
-    port = str(free_port())
-    replaced = {"0.0.0.0": "127.0.0.1", "8000": port}
-    with run(name, tmp_path, replaced) as check:
-        assert becomes_healthy(check)
-    assert not healthy(check)
+def test_over_tcp_a_backend_believes_the_gateway_and_no_neighbour(tmp_path: Path) -> None:
+    """The commands of the file as processes on loopback, with their health checks; the backends get the
+    gateway's keys from itself."""
+    shutil.copytree(ROOT / "config/compose", tmp_path / "config")
+    public, admin = str(free_port()), str(free_port())
+    ports = {name: str(free_port()) for name in BACKENDS}
+    conf, routing = tmp_path / "config/gateway.conf", tmp_path / "config/routing.yaml"
+    text = conf.read_text().replace("/data", f"{tmp_path}/data")
+    text = text.replace("0.0.0.0:8080", f"127.0.0.1:{public}")
+    text = re.sub("uri = .*", f"uri = sqlite:{tmp_path}/documents", text)
+    conf.write_text(text.replace("0.0.0.0:8081", f"127.0.0.1:{admin}"))
+    text = routing.read_text()
+    for name, port in ports.items():
+        text = text.replace(f"http://{name}:8000", f"http://127.0.0.1:{port}")
+    routing.write_text(text)
+    paths = {"catalog": "/products", "reports": "/reports", "pricing": "/prices", "events": "/events"}
+    scopes = " ".join(f"{name}:read" for name in BACKENDS)
+    with ExitStack() as stack:
+        local = {"0.0.0.0": "127.0.0.1", "http://gateway:8080": f"http://127.0.0.1:{public}"}
+        inside = {"/config/": f"{tmp_path}/config/", "8081": admin}
+        checks = [stack.enter_context(run("gateway", tmp_path, inside))]
+        for name, port in ports.items():
+            checks.append(stack.enter_context(run(name, tmp_path, {**local, "8000": port})))
+        assert all(becomes_healthy(check) for check in checks)
+        made = issue(tmp_path / "data/keys.jwks", local_issuer(""), "acme", scopes, "ann", 60)
+        bearer = {"Authorization": f"Bearer {made}"}
+        forged = {"X-Tenant": "acme", "X-Subject": "ann", "X-Scopes": scopes, "X-Forwarded-For": "127.0.0.1"}
+        for name, path in paths.items():
+            through = requests.get(f"http://127.0.0.1:{public}/{name}{path}", headers=bearer, timeout=30)
+            assert through.status_code == 200, (name, through.text)
+            for headers in ({}, forged, bearer):
+                direct = requests.get(f"http://127.0.0.1:{ports[name]}{path}", headers=headers, timeout=30)
+                assert direct.status_code == 401, name
+                assert direct.headers["Content-Type"] == "application/problem+json"
+    assert not any(healthy(check) for check in checks)
 
 
 def test_the_gateways_command_serves_with_this_config(tmp_path: Path) -> None:
