@@ -106,7 +106,7 @@ async def test_a_page_opens_a_websocket_and_an_event_stream_by_ticket_and_no_log
         route = harness.route("live", "app", websocket=True, cors={"origins": [page.origin]})
         backends = {"app": {"kind": "uvicorn", "addresses": [app.address]}}
         config = harness.routing([route], backends=backends)
-        async with harness.running(tmp_path, config) as gateway:
+        async with harness.running(tmp_path, config, log_query="yes") as gateway:
             token = harness.token(gateway)
             page.html = _PAGE % (json.dumps(harness.url(gateway, "")), json.dumps(token))
             seen = await visit(tmp_path / "profile", f"{page.origin}/", page.seen)
