@@ -74,7 +74,7 @@ def redact_pieces(text: str) -> Iterator[str]:
 Queries = Literal["no", "yes", "all"]
 # Wherever a credential may stand: access_token, X-Amz-Signature, api_key, a code that buys a token.
 _secret_name = re.compile(
-    r"token|secret|passw|passphrase|pwd|auth|api.?key|^key$|private|credential|sig$|signature|session|^sid$|jwt"
+    r"token|ticket|secret|passw|passphrase|pwd|auth|api.?key|^key$|private|credential|sig$|signature|session|^sid$|jwt"
     r"|assertion|^code$|nonce|otp|^pin$|saml|csrf|xsrf",
     re.IGNORECASE,
 ).search

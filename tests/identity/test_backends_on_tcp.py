@@ -96,6 +96,7 @@ def forgeries(system: System, name: str) -> dict[str, dict[str, str]]:
         "headers": FORGED,
         "headers, as if they came through": FORGED | FORWARDED,
         **{f"an assertion that is {what}": {"X-Gateway-Identity": text} for what, text in said.items()},
+        "headers, dropped by name": FORGED | {"Connection": "close, x-gateway-identity, x-tenant"},
         "headers beside a bad assertion": FORGED | FORWARDED | {"X-Gateway-Identity": said["expired"]},
         "a token": system.whole.bearer(),
     }
