@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-from aiohttp import hdrs
+from aiohttp import encode_basic_auth, hdrs
 from aiohttp.abc import AbstractResolver, ResolveResult
 from multidict import CIMultiDict
 from yarl import URL
@@ -95,11 +95,11 @@ class Origins:
     async def _exchange(
         self, method: str, url: URL, headers: Mapping[str, str], fields: Mapping[str, str] | None
     ) -> Response:
-        proxy, proxy_auth = _proxy(url)
+        proxy, for_proxy = _proxy(url)
         try:
             async with self._session().request(
                 method, url, headers=headers, data=fields, allow_redirects=False,
-                proxy=proxy, proxy_auth=proxy_auth,
+                proxy=proxy, proxy_headers=for_proxy,
             ) as response:  # fmt: skip
                 body = bytearray()
                 async for data in response.content.iter_chunked(64 * 1024):
@@ -178,13 +178,15 @@ def _redirected(at: URL, response: Response) -> URL:
     return target
 
 
-def _proxy(url: URL) -> tuple[URL | None, aiohttp.BasicAuth | None]:
-    """The proxy of the environment for a URL (HTTPS_PROXY, HTTP_PROXY, NO_PROXY), and its credentials; never
+def _proxy(url: URL) -> tuple[URL | None, dict[str, str]]:
+    """The proxy of the environment for a URL (HTTPS_PROXY, HTTP_PROXY, NO_PROXY), and what it is told; never
     one for this machine itself. Raises ValueError."""
     host = url.host or ""
     found = getproxies().get(url.scheme)
     if not found or host == "localhost" or is_loopback(host) or proxy_bypass(host):
-        return None, None
+        return None, {}
     proxy = URL(found)
-    auth = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
-    return proxy.with_user(None), auth
+    if proxy.user is None:
+        return proxy, {}
+    # aiohttp makes a Proxy-Authorization of it.
+    return proxy.with_user(None), {hdrs.AUTHORIZATION: encode_basic_auth(proxy.user, proxy.password or "")}
