@@ -56,12 +56,16 @@ def read_keys(path: Path, algorithms: Sequence[str]) -> KeySet:
     return keys
 
 
-def signing_key(keys: Iterable[Key], kid: str = "") -> Key:
-    """The key to sign with: the one named, or the first that can. Raises KeysUnusable."""
-    for key in keys:
-        if key.can_sign and kid in ("", key.kid):
-            return key
-    raise KeysUnusable(f"no key {kid!r} that can sign is in the key set" if kid else "no key can sign")
+def signing_key(keys: Iterable[Key], kid: str = "", now: float | None = None) -> Key:
+    """The key to sign with: the one named, or of those that may sign the one that began last; of several, the
+    first. now: seconds since the epoch, None for the clock's. Raises KeysUnusable."""
+    now = time.time() if now is None else now
+    usable = [key for key in keys if key.can_sign and not key.is_retired(now) and kid in ("", key.kid)]
+    if not kid:
+        usable = [key for key in usable if key.use_after <= now]
+    if not usable:
+        raise KeysUnusable(f"no key {kid!r} that can sign is in the key set" if kid else "no key can sign")
+    return max(usable, key=lambda key: key.use_after)
 
 
 def issue(

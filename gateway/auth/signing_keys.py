@@ -21,14 +21,14 @@ from gateway.auth.keys import (
     key_set_text,
     new_signing_key,
     read_keys,
+    signing_key,
 )
-from gateway.core.jwt.keys import ALGORITHMS, RETIRE_AFTER, Key, KeySet
+from gateway.core.jwt.keys import ALGORITHMS, RETIRE_AFTER, USE_AFTER, Key, KeySet
 from gateway.runtime import durable, threads
 from gateway.runtime.files import FileUnusable, read_text
 from gateway.runtime.watch import FileStamp, file_stamp
 
 L = logging.getLogger(__name__)
-USE_AFTER = "gw_use_after"
 _MAX_BYTES = 1024 * 1024
 # What everybody may see of a key, by its type (RFC 7518 section 6, RFC 8037). A secret has no such half.
 _PUBLIC = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x")}
@@ -75,12 +75,20 @@ class SigningKeys:
     def current(self, now: float) -> Key:
         """The key to sign with: of those that may, the one that began last; of several, the first in the
         file. Raises KeysUnusable."""
-        usable = [key for key in self._live(now) if key.can_sign and _use_after(key) <= now]
-        if not usable:
-            raise KeysUnusable(
-                f"{self.path}: none of its keys can sign now; add one with `gw_use_after` past"
-            )
-        return max(usable, key=_use_after)
+        try:
+            return signing_key(self._live(now), now=now)
+        except KeysUnusable:
+            hint = "add one with `gw_use_after` past"
+            raise KeysUnusable(f"{self.path}: none of its keys can sign now; {hint}") from None
+
+    def signs(self, now: float) -> bool:
+        """Whether there is a key to sign with."""
+        return any(key.can_sign for key in self._live(now))
+
+    @property
+    def holds_secrets(self) -> bool:
+        """Whether some key is a secret, which whoever verifies has too: none of these is rotated."""
+        return any(key.jwk["kty"] not in _PUBLIC for key in self._keys or ())
 
     def public(self, now: float) -> list[dict[str, Any]]:
         """The public halves as JWKs, also of keys that do not sign yet; no retired ones, and no secrets."""
@@ -122,11 +130,6 @@ class SigningKeys:
         if self._keys is None:
             self.load()
         return [key for key in self._keys or () if not key.is_retired(now)]
-
-
-def _use_after(key: Key) -> float:
-    found = key.jwk.get(USE_AFTER)
-    return found if isinstance(found, float) else 0.0
 
 
 def _is_over(entry: Any, now: float) -> bool:

@@ -88,7 +88,7 @@ def _token_arguments(token: argparse.ArgumentParser) -> None:
     token.add_argument("--scope", default="", help="names separated by spaces")
     token.add_argument("--subject", default="operator")
     token.add_argument("--ttl", default="1h", help="such as 90s, 15m, 1h (default 1h)")
-    token.add_argument("--kid", default="", help="the key to sign with (default: the first that can)")
+    token.add_argument("--kid", default="", help="the key to sign with (default: the newest that may)")
 
 
 def _compile(config: ProcessConfig, authentication: Authentication | None = None) -> Snapshot:

@@ -32,7 +32,7 @@ NEVER = "never"
 _ID = "the key's id; a whole key will do, and is not shown again"
 
 
-class _Add(Protocol):
+class AddCommand(Protocol):
     """Adds a command: its name, what runs it, one line about it, an example."""
 
     def __call__(
@@ -41,7 +41,7 @@ class _Add(Protocol):
 
 
 def add_commands(
-    add: _Add,
+    add: AddCommand,
     load: Callable[[str | None], ProcessConfig],
     notes: Callable[[ProcessConfig, str, str], None],
 ) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.auth.keys import KeysUnusable
-from gateway.cli import commands, console, init, keys, revoke
+from gateway.cli import commands, console, init, keys, revoke, signing_keys
 from gateway.cli.documents import commands as documents_commands
 from gateway.config.live import ConfigRefused
 from gateway.core.errors import GatewayError
@@ -122,9 +122,10 @@ def _parser() -> argparse.ArgumentParser:
     add("up", _up, "serve, and run the supervised backends", "gateway up -c config/gateway.conf")
     add("serve", _serve, "serve alone", "gateway serve -c config/gateway.conf")
     commands.add_commands(add, load_process)
-    about = "API keys of tenants' machines: create, list, revoke, rotate"
+    about = "API keys of tenants' machines, and the keys that sign: create, list, revoke, rotate"
     add_key = _group(subparsers, "keys", about, "gateway keys list")
     keys.add_commands(add_key, load_process, commands.print_notes)
+    signing_keys.add_commands(add_key, load_process)
     revoke.add_command(add, load_process, commands.issuers)
     about = "look after the stored documents: sizes, export, import, backup, restore, verify"
     add_document = _group(subparsers, "documents", about, "gateway documents backup /backups/today")

@@ -41,7 +41,8 @@ _COORDINATE = {"P-256": 32, "P-384": 48, "P-521": 66}  # bytes
 _MIN_SECRET = {"HS256": 32, "HS384": 48, "HS512": 64}  # bytes; RFC 7518 section 3.2
 _MIN_RSA = 2048  # bits; RFC 7518 section 3.3
 _PRIVATE = ("d", "k")  # a member that makes an entry one for its owner alone
-RETIRE_AFTER = "gw_retire_after"  # seconds since the epoch
+# Of our own keys: when one begins to sign, and when it is over; seconds since the epoch.
+USE_AFTER, RETIRE_AFTER = "gw_use_after", "gw_retire_after"
 MAX_TRIES = 16  # keys that one token is tried with, where its `kid` does not say which
 # What may be quoted of an entry in a message: never long enough to be a secret.
 _quotable = re.compile(r"[A-Za-z0-9+._-]{1,24}", re.ASCII).fullmatch
@@ -73,6 +74,12 @@ class Key:
         """Whether the private half is here, and is meant for it."""
         private = "k" if self.jwk["kty"] == "oct" else "d"
         return private in self.jwk and "sign" in (self.jwk.get("key_ops") or ("sign",))
+
+    @property
+    def use_after(self) -> float:
+        """When it begins to sign, in seconds since the epoch; 0.0 where it does not say."""
+        moment = self.jwk.get(USE_AFTER)
+        return moment if isinstance(moment, float) else 0.0
 
     def is_retired(self, now: float) -> bool:
         """Whether it is one of our own whose time is over (see auth/signing_keys.py). now: seconds since the
