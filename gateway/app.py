@@ -317,7 +317,7 @@ class Gateway:
 
     async def reload(self) -> None:
         """What SIGHUP asks for: the config and the keys again."""
-        await self._load_keys()
+        await self._load_keys(due=True)
         await self.live.reload_when_quiet()
 
     async def reopen_logs(self, why: str) -> None:
@@ -414,8 +414,8 @@ class Gateway:
     async def _watch_identity_keys(self) -> None:
         await PeriodicTask("loading the identity keys again", _KEYS_POLL, self.signer.refresh).run()
 
-    async def _load_keys(self) -> None:
-        if await self.issuers.refresh():
+    async def _load_keys(self, *, due: bool = False) -> None:
+        if await self.issuers.refresh(due=due):
             await self.lifetimes.reauthenticate()
         await self.oauth.keys.reload_if_changed()  # after it: what is signed by a new key is verified by it
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ async def test_a_bug_while_keys_are_loaded_again_does_not_end_the_watch(
     async with harness.running(tmp_path, ROUTING) as gateway:
         looks = 0
 
-        async def buggy() -> None:
+        async def buggy(**more: Any) -> None:
             nonlocal looks
             looks += 1
             raise LookupError("a bug")

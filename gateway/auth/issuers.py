@@ -45,7 +45,7 @@ class Verifier(Protocol):
         """See KeySource."""
         ...
 
-    async def refresh(self) -> None:
+    async def refresh(self, *, due: bool = False) -> None:
         """See KeySource."""
         ...
 
@@ -139,7 +139,7 @@ class ByIntrospection:
     def begin(self) -> None:
         """There is nothing."""
 
-    async def refresh(self) -> None:
+    async def refresh(self, *, due: bool = False) -> None:
         """There is nothing."""
 
 
@@ -184,11 +184,12 @@ class Issuers:
         if isinstance(verifier, ByKeys) and isinstance(verifier.source, FileKeys):
             verifier.source.load()
 
-    async def refresh(self) -> bool:
-        """Read files again that have changed, and begin to fetch what is due; to be called every second.
-        Gives whether identities were forgotten since the last time, for keys or issuers that are gone."""
+    async def refresh(self, *, due: bool = False) -> bool:
+        """Read files again that have changed, and begin to fetch what is due (or, with `due`, all there is);
+        to be called every second. Gives whether identities were forgotten since the last time, for keys or
+        issuers that are gone."""
         for verifier in list(self._by_name.values()):
-            await verifier.refresh()
+            await verifier.refresh(due=due)
         forgotten, self._forgotten = self._forgotten, False
         return forgotten
 
@@ -257,14 +258,19 @@ class Issuers:
 
     def instruments(self) -> Iterator[Instrument]:
         """What the metrics show of them."""
-        age = "Since an issuer's keys were had last."
+        age = "Since an issuer's keys were fetched last."
         yield Gauge("gateway_issuer_keys_age_seconds", age, self._ages, ("issuer",), unit="seconds")
         tried = "Attempts to have an issuer's keys, or its word on a token."
         yield Total("gateway_issuer_fetches", tried, self._fetches, ("issuer", "result"))
 
     def _ages(self) -> dict[tuple[str, ...], float]:
-        states = {name: verifier.state()["age_seconds"] for name, verifier in self._by_name.items()}
-        return {(name,): age for name, age in states.items() if age is not None}
+        """Of those that are fetched: a file is as old as it is."""
+        states = {name: verifier.state() for name, verifier in self._by_name.items()}
+        return {
+            (name,): state["age_seconds"]
+            for name, state in states.items()
+            if state["next_fetch_seconds"] is not None and state["age_seconds"] is not None
+        }
 
     def _fetches(self) -> dict[tuple[str, ...], float]:
         found: dict[tuple[str, ...], float] = {}

@@ -82,8 +82,8 @@ class KeySource:
         """What whoever lacks a key may wait for. force: begin to fetch, where that may be."""
         return self._task if self._task is not None and not self._task.done() else None
 
-    async def refresh(self) -> None:
-        """Look whether there are other keys, without waiting for a network."""
+    async def refresh(self, *, due: bool = False) -> None:
+        """Look whether there are other keys, without waiting for a network. due: although it is not time."""
 
     async def close(self) -> None:
         """Nothing is had any more."""
@@ -150,7 +150,7 @@ class FileKeys(KeySource):
         """Read the file. Raises KeysUnusable; then the keys stay as they were. Blocks."""
         self._put(*self._read())
 
-    async def refresh(self) -> None:
+    async def refresh(self, *, due: bool = False) -> None:
         """Read the file again when it changed; a bad one is logged and the last good keys stay. It is read in
         a thread, and taken on the loop: so no token is verified with the old keys and kept after."""
         async with self._reading:  # a signal may ask for it, too
@@ -228,9 +228,9 @@ class FetchedKeys(KeySource):
         self._forced_at = now
         return self._begin(background=False)
 
-    async def refresh(self) -> None:
+    async def refresh(self, *, due: bool = False) -> None:
         """Begin to fetch, where it is time."""
-        if self._now() >= self._due_at and self.pending(force=False) is None:
+        if (due or self._now() >= self._due_at) and self.pending(force=False) is None:
             self.begin()
 
     def _begin(self, *, background: bool) -> asyncio.Task[None]:

@@ -19,6 +19,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from gateway.admin import web as admin
 from gateway.admin.serve import AdminService
 from gateway.app import Gateway
+from gateway.core.jwt.issuer import Issuer, KeyUrl
 from gateway.core.model import Address, Backend
 from gateway.core.process import listeners
 from gateway.edge.client.listener import Listener
@@ -26,6 +27,7 @@ from gateway.edge.client.slots import UNLIMITED, ConnectionLimits
 from tests import harness
 from tests.eventually import eventually
 from tests.fakes import RawClient
+from tests.support.issuer_server import IssuerServer
 from tests.support.ports import free_port
 
 ROUTING = harness.routing(
@@ -289,6 +291,24 @@ async def test_elsewhere_the_scope_gateway_admin_is_needed(tmp_path: Path, liste
             assert (await asked.ask(path, **right))[0] == 200
         assert (await asked.ask("/livez"))[0] == 200
         assert (await asked.ask("/readyz"))[0] == 200
+
+
+async def test_whoever_runs_another_issuer_does_not_run_the_gateway_and_is_shown(tmp_path: Path) -> None:
+    async with IssuerServer() as server, admin_of(tmp_path, admin=(("0.0.0.0", 0),)) as asked:
+        gateway = asked.gateway
+        other = Issuer("shop", server.url, ("api",), KeyUrl(f"{server.url}/jwks"))
+        gateway.issuers.reconcile(gateway.config.tokens, {"shop": other})
+        token = server.token(scope="gateway:admin")
+        status, _, body = await asked.ask("/admin/auth", Authorization=f"Bearer {token}")
+        assert (status, body["detail"]) == (
+            403,
+            "The admin listener takes tokens of the gateway's own issuer only.",
+        )
+        status, _, body = await asked.ask("/admin/auth", **harness.bearer(gateway, scope="gateway:admin"))
+        assert status == 200 and [one["name"] for one in body["issuers"]] == ["local", "shop"]
+        shop = body["issuers"][1]
+        assert shop["tokens"]["verified"] == shop["fetches"] == 1
+        assert body["cached"] == 2 and token not in str(body)
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ async def test_a_stream_ends_when_its_issuer_is_taken_out_of_the_config(tmp_path
                 assert " 200 " in await client.head()
                 clients.append(client)
             edit(gateway, issuers={"one": issuer(one)}, routes=[harness.route("svc", "app")])
-            await gateway.reload()
+            await gateway.live.reload_when_quiet()
             await eventually(lambda: len(gateway.lifetimes) == 1)
             assert one.asked["/jwks"] == 1, "the other one is as it was"
             for client in clients:
@@ -125,6 +125,21 @@ async def test_the_admin_listener_tells_of_issuers_and_of_no_secret(tmp_path: Pa
             assert other["age_seconds"] >= 0 and 300 < other["next_fetch_seconds"] <= 600
             text = json.dumps(gateway.issuers.states())
             assert token not in text and '"d"' not in text
+
+
+async def test_a_reload_asks_the_issuers_again_though_nothing_is_due(tmp_path: Path) -> None:
+    async with IssuerServer() as one:
+        async with site(tmp_path, {"one": issuer(one)}) as gateway:
+            old = one.token()
+            assert (await get(gateway, old))[0] == 200
+            one.rotate(keep=False)
+            await gateway.reload()
+            await eventually(lambda: one.asked["/jwks"] == 2)
+
+            async def refused() -> bool:
+                return (await get(gateway, old))[0] == 401
+
+            await eventually_await(refused)
 
 
 async def test_without_the_local_issuer_its_tokens_are_refused(tmp_path: Path) -> None:

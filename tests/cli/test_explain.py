@@ -16,6 +16,7 @@ from gateway.core.http.hops import Via
 from gateway.core.routing.compile import compile_data
 from tests import harness
 from tests.fakes import NOWHERE, Backend, RawClient, always, answer
+from tests.support.issuer_server import IssuerServer
 
 SCOPES = {"read": ["d:read"], "write": ["d:write"], "DELETE": ["d:drop"], "manage": ["d:manage"]}
 ROUTES = [
@@ -237,3 +238,50 @@ async def test_it_shows_the_display_name_of_the_tenant(tmp_path: Path) -> None:
 
 
 OPEN: dict[str, list[str]] = {"read": [], "write": [], "manage": []}
+
+
+async def test_it_tells_which_issuer_key_rule_and_claim_let_a_token_in_or_kept_it_out(tmp_path: Path) -> None:
+    async with IssuerServer() as server:
+        issuers = {
+            "shop": {
+                "issuer": server.url,
+                "audiences": ["api"],
+                "discovery": True,
+                "tenants": ["acme"],
+                "claims": {"tenant": "org", "scopes": ["realm.roles"]},
+            }
+        }
+        takes = {"issuers": ["shop"], "require": {"plan": ["pro"]}, "scopes": SCOPES | {"read": ["r"]}}
+        data = harness.routing([harness.route("docs", "documents", **takes)], issuers=issuers)
+        claims = {"org": "acme", "realm": {"roles": ["r"]}, "plan": "pro"}
+
+        async def told(token: str) -> dict[str, str]:
+            asking = explain.Asking(tmp_path / "none")
+            compiled = compile_data(data, lambda backend: NOWHERE, "/s", asking.chain)
+            headers = explain.parse_headers([], token)
+            async with asking.of(None, compiled.issuers):
+                call, refused = await explain.run(compiled, asking.chain, "GET", "/docs/orders/1", headers)
+            rows = dict(explain.explanation(call, refused, asking.issuers))
+            assert token not in str(rows) and token.split(".")[2] not in str(rows)
+            return rows
+
+        rows = await told(server.token(**claims))
+        kid = next(iter(server.keys))
+        assert rows["outcome"] == "passed on"
+        assert rows["issuer"] == f"shop, {server.url}"
+        assert rows["key"].startswith(f"kid '{kid}', 'EdDSA'; there are kid '{kid}' (EdDSA")
+        assert rows["key"].endswith(f"from {server.url}/jwks")
+        assert rows["claims"] == "tenant: org; subject: sub; scopes: realm.roles"
+        assert rows["takes"] == "tokens of: shop; plan is pro"
+        for token, reason in (
+            (server.token(kid="other", **claims), "names no key that is known here"),
+            (server.token(**claims | {"org": "globex"}), "may not speak for the tenant in its `org`"),
+            (server.token(**claims | {"plan": "free"}), "claim plan"),
+            (server.token(**claims | {"realm": {}}), "lacks the scope r"),
+            (server.token(iss="https://other.example", **claims), "`iss`"),
+        ):
+            assert reason in (await told(token))["outcome"]
+        await server.stop()
+        rows = await told(server.token(**claims))
+        assert "503 issuer_unavailable" in rows["outcome"]
+        assert rows["failure"].startswith("it cannot be reached")

@@ -436,6 +436,14 @@ def test_explain_takes_what_curl_takes(tmp_path: Path, conf: str, capsys: pytest
     assert (code, "host open.example has its own" in out) == (0, True)
 
 
+def test_explain_says_the_same_to_a_machine(conf: str, capsys: pytest.CaptureFixture[str]) -> None:
+    made = token(capsys, conf, "--tenant", "acme", "--scope", "fast:read")
+    code, out, _ = run(capsys, "explain", "-c", conf, "GET", "/fast/7", "--token", made, "--json")
+    told = json.loads(out)
+    assert (code, told["outcome"], told["issuer"]) == (0, "passed on", "local, gateway")
+    assert told["key"].startswith("kid '") and made not in out
+
+
 def test_explain_of_a_header_that_is_none(conf: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "explain", "-c", conf, "GET", "/", "-H", "nonsense")
     assert code == 1

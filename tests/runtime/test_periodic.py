@@ -435,7 +435,7 @@ async def test_keys_are_read_again_after_a_failure(tmp_path: Path, monkeypatch: 
         async with harness.running(tmp_path, config) as gateway:
             asked: list[int] = []
 
-            def load() -> None:
+            def load(**more: Any) -> None:
                 asked.append(1)
                 raise Bug
 
