@@ -46,6 +46,7 @@ class Signer:
         self._header = b""
         self._private: Any = None
         self._published = b""
+        self._ended = 0.0  # what was to be renewed by then is not used: its key has ended before its time
 
     def start(self) -> None:
         """Make the keys where there are none, and publish them. Raises KeysUnusable, OSError. Blocks."""
@@ -56,10 +57,14 @@ class Signer:
     async def refresh(self) -> None:
         """Take a changed key file, and publish what is to be published now. Raises OSError."""
         if await self.keys.reload_if_changed():
+            before, now = self._key, self._now()
             try:
-                self._use(self.keys.current(self._now()))
+                self._use(self.keys.current(now))
             except KeysUnusable as error:
                 L.error("The last identity key goes on: %s", error)
+            else:
+                if before is not None and before.kid not in {key["kid"] for key in self.keys.public(now)}:
+                    self._ended = now + LIFETIME / 2
         await threads.run(threads.KEYS, self._publish)
 
     def _publish(self) -> None:
@@ -83,7 +88,7 @@ class Signer:
         kept = self._nobody if identity is None else identity.signed
         known = kept.get(backend)
         now = self._now()
-        if known is None or known.renew_at <= now:
+        if known is None or known.renew_at <= now or known.renew_at <= self._ended:
             line = self._line(identity, backend, now)
             known = kept[backend] = SignedLines(line, int(now) + LIFETIME / 2)
         return known.lines

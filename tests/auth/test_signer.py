@@ -12,6 +12,7 @@ import pytest
 
 from gateway.auth.keys import key_set_text, new_signing_key
 from gateway.auth.signer import LIFETIME, OVERLAP, Signer
+from gateway.auth.signing_keys import SigningKeys
 from gateway.core.model import Identity, TenantId
 
 
@@ -109,6 +110,23 @@ async def test_a_new_key_is_published_at_once_and_signs_when_everybody_has_it(
         used.add(kid(signer.lines(ann, "catalog")))
     assert used == {old, new}
     assert old not in signer.public_path.read_text()
+
+
+async def test_what_a_key_that_leaked_has_signed_is_not_used_any_more(
+    signer: Signer, clock: Clock, ann: Identity
+) -> None:
+    """Another process has changed the file, as `gateway keys rotate-signing --leaked` does."""
+    before = signer.lines(ann, "catalog")
+    clock.now += 5
+    SigningKeys(signer.keys.path).rotate(clock.now, 0.0, 0.0)
+    clock.now += 1
+    await signer.refresh()
+    claims(signer, signer.lines(ann, "catalog"), "catalog", clock)
+    clock.now += 1
+    after = signer.lines(ann, "catalog")
+    assert after != before
+    clock.now += 20
+    assert signer.lines(ann, "catalog") is after
 
 
 async def test_a_file_in_which_no_key_may_sign_leaves_the_last_one_signing(
