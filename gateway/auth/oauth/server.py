@@ -93,7 +93,7 @@ class AuthorizationServer:
             "scope": scope,
             "iat": int(now),
             "exp": int(now) + life,
-            "jti": secrets.token_urlsafe(16),
+            "jti": secrets.token_hex(16),
         }
         try:
             token = sign(claims, self.keys.current(now))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import aiohttp
 import pytest
 
 from gateway.app import Gateway
+from gateway.auth.api_keys import new_key
 from gateway.auth.keys import ensure_signing_key
 from gateway.auth.oauth.tickets import LIFE, Tickets
 from gateway.core.errors import TenantLimit
@@ -247,6 +249,22 @@ async def test_a_tenant_has_so_many_and_leaves_room_for_the_others() -> None:
     now = LIFE
     tickets.give("token", "acme", "r", "/p")
     assert len(tickets) == 1
+
+
+async def test_an_api_key_gets_one_and_it_dies_with_the_key(tmp_path: Path) -> None:
+    async with Backend(websocket(echo)) as backend:
+        async with harness.running(tmp_path, routing(backend)) as gateway:
+            store, now = gateway.stored.store, time.time()
+            key, text = new_key("acme", "etl", "events", "", 1e6, "test", now)
+            await gateway.stored.change(store.create_key, key)
+            status, used = await ask(gateway, "/ws/chat", headers={"X-API-Key": text})
+            _, unused = await ask(gateway, "/ws/chat", headers={"Authorization": f"Bearer {text}"})
+            assert status == 200
+            peer = await connect(harness.address(gateway), f"/ws/chat?ticket={used['ticket']}", {})
+            await gateway.stored.change(store.revoke_key, key.id, "test", now)
+            assert (await peer.closed())[0] == 1008
+            assert (await get(gateway, f"/ws/chat?ticket={unused['ticket']}"))[0] == 401
+            peer.cut()
 
 
 async def test_a_websocket_by_ticket_ends_with_its_token(tmp_path: Path) -> None:

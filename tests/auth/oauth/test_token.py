@@ -121,6 +121,32 @@ async def test_a_token_ends_with_its_key_and_never_later(tmp_path: Path) -> None
         assert (status, refused["error"]) == (401, "invalid_client")
 
 
+async def test_what_clients_of_other_servers_send_is_understood(tmp_path: Path) -> None:
+    """Lower case in the scheme, a charset, the client_id in the body too, an empty parameter, chunks."""
+    async with site(tmp_path) as gateway:
+        id_, text = await client(gateway)
+        known = basic(id_, text)
+        lower = {"Authorization": known["Authorization"].replace("Basic ", "basic ")}
+        charset = {"Content-Type": "application/x-www-form-urlencoded; charset=UTF-8"}
+        encoded = base64.b64encode(f"%{ord(id_[0]):02X}{id_[1:]}:{text}".encode()).decode()
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"grant_type=client_"
+            yield b"credentials"
+
+        for form, headers in (
+            (FORM, lower),
+            (b"grant_type=client_credentials", {**known, **charset}),
+            ({**FORM, "client_id": id_}, known),
+            ({**FORM, "scope": "", "client_secret": "", "client_assertion": ""}, known),
+            ({**FORM, "resource": "https://x.example", "audience": "x"}, known),
+            (FORM, {"Authorization": f"Basic {encoded}"}),
+            (chunks(), {**known, **charset}),
+        ):
+            status, made, _ = await ask(gateway, form, headers)
+            assert status == 200, made
+
+
 async def refusals(gateway: Gateway) -> list[tuple[str, Any, dict[str, str], int, str]]:
     id_, text = await client(gateway)
     other, _ = await client(gateway)
