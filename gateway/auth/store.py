@@ -26,7 +26,7 @@ from gateway.runtime.os_errors import explain
 FILE = "auth.sqlite"
 MAX_KEYS = 10_000
 MAX_SECRETS = 50  # of a key, which overlap
-MAX_REVOCATIONS = 50_000
+MAX_REVOCATIONS = 10_000  # to take a change of so many holds the event loop for some 20 ms
 MAX_EVENTS = 10_000
 REMEMBERED = 30 * 86400.0  # seconds for which a key that is over is still listed
 EXCHANGED = 3600.0  # seconds in which tokens that were made with a key have expired

@@ -21,7 +21,7 @@ from gateway.core.jwt.verify import identity_of, parse
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.revocations import KEEP, LONGEST, Revocation, check, view
 
-_LEEWAY = 300.0  # seconds that a token may go on after its `exp`, for clocks that differ
+_CLOCKS = 60.0  # seconds more than a token can be good for, by clocks that differ
 Issuers = Callable[[ProcessConfig], Mapping[str, Issuer]]
 
 
@@ -131,7 +131,7 @@ def _of_token(text: str, known: Mapping[str, Issuer], now: float) -> tuple[str, 
         who = f"{identity.tenant}/{identity.subject}"
         program = f"{console.program()} revoke --subject {who} --before {identity.issued + 1:.0f}"
         raise ValueError(f"--token: it has no `jti`; revoke what its subject got until then: {program}")
-    return issuer.name, identity.credential_id, min(identity.expires + _LEEWAY, now + LONGEST)
+    return issuer.name, identity.credential_id, min(identity.good_until + _CLOCKS, now + LONGEST)
 
 
 def _moment(given: str, now: float) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from multidict import CIMultiDict
 
 from gateway.app import Gateway
 from gateway.auth.api_keys import new_key, new_secret
@@ -127,6 +128,15 @@ async def test_two_credentials_are_no_credential(tmp_path: Path) -> None:
         assert await there.status({"X-API-Key": text, **bearer(text)}) == 401
         assert 'error="invalid_request"' in there.challenge and text not in there.said
         assert await there.status({"X-API-Key": text, **harness.bearer(there.gateway, scope="r")}) == 401
+
+
+async def test_a_header_that_comes_twice_is_401_and_no_failure_of_ours(tmp_path: Path) -> None:
+    async with site(tmp_path) as there:
+        _, text = there.key()
+        await there.until(200, bearer(text))
+        twice = CIMultiDict([("X-API-Key", text), ("X-API-Key", text)])
+        assert await there.status(twice) == 401  # type: ignore[arg-type]
+        assert 'error="invalid_request"' in there.challenge
 
 
 async def test_a_key_does_what_its_scopes_say_where_keys_are_taken(tmp_path: Path) -> None:

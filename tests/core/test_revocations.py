@@ -79,6 +79,14 @@ def test_one_of_many_is_enough() -> None:
     assert many.covers(token(credential_id="j999"), NOW) and not many.covers(token(credential_id="j"), NOW)
 
 
+@pytest.mark.parametrize("newer_first", [False, True])
+def test_of_two_moments_the_later_one_counts_whichever_is_for_more(newer_first: bool) -> None:
+    """An old one for all has masked a newer one for some elsewhere."""
+    both = [Revocation(NOW + 1, before=NOW - 900), Revocation(NOW + 1, tenant="acme", before=NOW - 59)]
+    assert Revoked(both[::-1] if newer_first else both).covers(token(), NOW)
+    assert not Revoked(both).covers(token(tenant=TenantId("globex")), NOW)
+
+
 def test_a_revocation_is_kept_while_it_fits_a_key() -> None:
     key = ApiKey("k1", "acme", "alice", "", "", 10.0, "", (KeySecret(b"", 10.0, 20.0),))
     for what in (
