@@ -11,7 +11,7 @@ longer than that: for keys a revocation is in force until it is lifted, and kept
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -108,41 +108,32 @@ def check(revocation: Revocation, now: float) -> None:
             raise ValueError(f"its texts may have {_MAX_TEXT} characters, none of them a control character")
 
 
-_Name = tuple[str, str]
+# What each kind of name is in an identity; the most precise first.
+_NAMES: dict[str, Callable[[Identity], str]] = {
+    "jti": lambda identity: identity.credential_id if identity.kind == "jwt" else "",
+    "api_key": key_id,
+    "subject": lambda identity: identity.subject,
+    "tenant": lambda identity: identity.tenant.value,
+    "issuer": lambda identity: identity.issuer,
+    "before": lambda identity: "",
+}
 
 
 class Revoked:
     """Revocations, looked up by what each names most precisely."""
 
     def __init__(self, revocations: Iterable[Revocation] = ()) -> None:
-        self._by_name: dict[_Name, list[Revocation]] = {}
+        found: dict[str, dict[str, list[Revocation]]] = {}
         for revocation in revocations:
-            self._by_name.setdefault(_name(revocation), []).append(revocation)
+            kind = next(name for name in _NAMES if getattr(revocation, name))
+            name = getattr(revocation, kind) if kind != "before" else ""
+            found.setdefault(kind, {}).setdefault(name, []).append(revocation)
+        self._found = [(_NAMES[kind], by_name) for kind, by_name in found.items()]
 
     def covers(self, identity: Identity, now: float) -> bool:
         """Whether one of them is in force against the credential."""
-        for name in _names(identity):
-            for revocation in self._by_name.get(name, ()):
+        for name_in, by_name in self._found:
+            for revocation in by_name.get(name_in(identity), ()):
                 if (revocation.until > now or identity.kind == "api_key") and revocation.fits(identity):
                     return True
         return False
-
-
-def _name(revocation: Revocation) -> _Name:
-    for kind in ("jti", "api_key", "subject", "tenant", "issuer"):
-        value = getattr(revocation, kind)
-        if value:
-            return kind, value
-    return "", ""
-
-
-def _names(identity: Identity) -> Iterator[_Name]:
-    if identity.kind == "jwt" and identity.credential_id:
-        yield "jti", identity.credential_id
-    key = key_id(identity)
-    if key:
-        yield "api_key", key
-    yield "subject", identity.subject
-    yield "tenant", identity.tenant.value
-    yield "issuer", identity.issuer
-    yield "", ""

@@ -41,7 +41,7 @@ routes:
   - { name: own, path: "/t/{tenant}/{rest*}", target: fast, strip: /t }
   - { name: open, path: /open, target: fast, public: true, host: open.example }
 """
-COMMANDS = ["up", "serve", "check", "routes", "explain", "token", "schema"]
+COMMANDS = ["up", "serve", "check", "routes", "explain", "token", "schema", "keys", "revoke"]
 
 
 @pytest.fixture

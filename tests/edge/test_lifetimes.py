@@ -14,6 +14,10 @@ import yaml
 
 from gateway.app import Gateway
 from gateway.auth.keys import ensure_signing_key
+from gateway.call import Call
+from gateway.core.http.head import Head
+from gateway.core.model import Identity, TenantId
+from gateway.edge.lifetimes import Lifetimes
 from tests import harness
 from tests.edge.test_drain_streams import EVENTS, chunk, logged
 from tests.edge.websocket.tunnels import cut_at_the_end, opened
@@ -248,3 +252,29 @@ async def test_a_token_that_ends_in_ten_thousand_years_opens_a_stream(tmp_path: 
         await client.reader.readuntil(b"data: 3")
         client.close()
         await eventually(lambda: not len(gateway.lifetimes))
+
+
+async def test_of_very_many_streams_those_of_the_revoked_end_and_the_others_go_on() -> None:
+    """In several turns of the loop."""
+    revoked: set[str] = set()
+    lifetimes = Lifetimes(lambda identity: 0.0 if identity.subject in revoked else identity.expires)
+    ended = []
+    for number in range(1201):
+        call = Call("GET", "/", Head(), "", None)  # type: ignore[arg-type]
+        call.identity = Identity(TenantId("acme"), f"u{number % 2}", frozenset(), time.time() + 600)
+        lifetimes.add(call, lambda reason, number=number: ended.append(number))  # type: ignore[misc]
+    revoked.add("u1")
+    lifetimes.recheck()
+    await eventually(lambda: len(ended) == 600)
+    assert sorted(ended) == list(range(1, 1201, 2))
+
+
+async def test_a_stream_ends_at_the_time_that_is_known_last() -> None:
+    end, ended = [time.time() + 600], []
+    lifetimes = Lifetimes(lambda identity: end[0])
+    call = Call("GET", "/", Head(), "", None)  # type: ignore[arg-type]
+    call.identity = Identity(TenantId("acme"), "etl", frozenset(), end[0])
+    lifetimes.add(call, ended.append)
+    end[0] = time.time() + 0.05
+    lifetimes.recheck()
+    await eventually(lambda: ended == ["The token has expired."])
