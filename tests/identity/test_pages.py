@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from gateway.app import Gateway
+from gateway.core.revocations import Revocation
 from tests import harness
-from tests.eventually import eventually
-from tests.fakes import Backend, Heard
+from tests.eventually import AT_ONCE, eventually
+from tests.fakes import Backend, Heard, RawClient
 from tests.support.chromium import CHROMIUM, visit
-from tests.support.sockets import echo, websocket
+from tests.support.sockets import connect, echo, websocket
 
 _PAGE = """<!doctype html><title>page</title><script>
 const base = %s, token = %s;
@@ -122,3 +125,47 @@ async def test_a_page_opens_a_websocket_and_an_event_stream_by_ticket_and_no_log
             assert secret not in log.read_text() and secret not in caplog.text
             assert not any(secret in text for text in told)
         assert app.heard[1].line == "GET /stream?room=1 HTTP/1.1"
+
+
+@pytest.mark.asyncio
+async def test_what_a_page_opened_and_tickets_that_it_did_not_use_end_when_its_token_is_revoked(
+    tmp_path: Path,
+) -> None:
+    async with Backend(live) as app:
+        backends = {"app": {"kind": "uvicorn", "addresses": [app.address]}}
+        config = harness.routing([harness.route("live", "app", websocket=True)], backends=backends)
+        async with harness.running(tmp_path, config) as gateway:
+            token, address = harness.token(gateway, jti="leaked"), harness.address(gateway)
+            stream = await RawClient.connect(address)
+            stream.send(_get(f"/live/stream?ticket={await ticket(gateway, token, '/live/stream')}"))
+            assert (await stream.head()).startswith("HTTP/1.1 200 ")
+            by_ticket = f"/live/socket?ticket={await ticket(gateway, token, '/live/socket')}"
+            offered = {"Sec-WebSocket-Protocol": f"gateway.bearer, {token}"}
+            opened = [await connect(address, by_ticket, {}), await connect(address, "/live/socket", offered)]
+            unused = await ticket(gateway, token, "/live/stream")
+            now = time.time()
+            revocation = Revocation(until=now + 600, created=now, by="a test", jti="leaked")
+            await gateway.stored.change(gateway.stored.store.revoke, revocation)
+            async with asyncio.timeout(AT_ONCE):
+                await stream.reader.readuntil(b"\r\n0\r\n\r\n")
+            for peer in opened:
+                assert await peer.closed() == (1008, "The token is not valid any more.")
+                peer.cut()
+            stream.send(_get(f"/live/stream?ticket={unused}"))
+            head, problem = await stream.answer()
+            assert head.startswith("HTTP/1.1 401 ") and b"revoked" in problem
+            stream.close()
+
+
+async def ticket(gateway: Gateway, token: str, path: str) -> str:
+    client = await RawClient.connect(harness.address(gateway))
+    body = json.dumps({"path": path})
+    head = f"POST /oauth/ticket HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n"
+    client.send(f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+    _, made = await client.answer()
+    client.close()
+    return str(json.loads(made)["ticket"])
+
+
+def _get(target: str) -> bytes:
+    return f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
