@@ -8,8 +8,7 @@ from time import time
 from gateway.auth.api_keys import REVOKED
 from gateway.auth.credentials import SEVERAL, Credentials, presented
 from gateway.auth.issuers import Issuers, Takes
-from gateway.auth.oauth import tickets
-from gateway.auth.oauth.tickets import Tickets
+from gateway.auth.oauth.tickets import MARK, Tickets, tickets_of, without_tickets
 from gateway.auth.stored import StoredCredentials
 from gateway.call import Call, CallRoute
 from gateway.core.api_keys import is_api_key
@@ -48,7 +47,7 @@ class AuthenticationChain:
         Unauthenticated, IssuerUnavailable, ClientLimit."""
         head = call.head
         try:
-            if head.protocols or (call.query and tickets.MARK in call.query):
+            if head.protocols or (call.query and MARK in call.query):
                 head = self._of_a_page(call)
             if not head.token:
                 head.remember_token(presented(head))
@@ -67,9 +66,9 @@ class AuthenticationChain:
     def _of_a_page(self, call: Call) -> Head:
         """The head, with the token of a page that can set no header: that of a ticket in the query, which
         nobody sees after this, or the one that is offered as a subprotocol. Raises Unauthenticated."""
-        head, shown = call.head, tickets.tickets_of(call.query)
+        head, shown = call.head, tickets_of(call.query)
         offered = bearer_tokens(head.protocols) if call.websocket is not None else []
-        call.query = tickets.without_tickets(call.query)
+        call.query = without_tickets(call.query)
         if len(shown) + len(offered) + len(head.authorization) + len(head.api_keys) > 1:
             raise Unauthenticated(SEVERAL, error="invalid_request")
         if offered:
