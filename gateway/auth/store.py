@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import pwd
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict
@@ -221,7 +222,7 @@ class AuthStore:
     def revoke(self, revocation: Revocation) -> int:
         """Add a revocation (`created` and `by` are set, see core.revocations.check). Gives its number."""
         now, by = revocation.created, revocation.by
-        before = f" issued before {revocation.before:.0f}" if revocation.before else ""
+        before = f" issued before {_moment(revocation.before)}" if revocation.before else ""
         about = f"revoked {revocation.describe()}{before}{_because(revocation.reason)}"
         with self._change(now, by, about) as db:
             if db.execute("SELECT count(*) FROM revocations").fetchone()[0] >= MAX_REVOCATIONS:
@@ -404,6 +405,10 @@ def _forget(db: sqlite3.Connection, now: float) -> None:
 
 def _named(key: ApiKey) -> str:
     return f"{key.id} of {key.tenant}/{key.subject}"
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def _because(reason: str) -> str:

@@ -298,3 +298,23 @@ async def test_a_key_of_another_file_is_unknown_after_the_file_was_replaced(tmp_
         backup.path.replace(there.other.path)
         await there.until(401, bearer(text))
         await there.until(200, bearer(other))
+
+
+async def test_what_one_gateway_of_a_host_changes_is_in_force_at_the_other(tmp_path: Path) -> None:
+    config = harness.routing([harness.route("documents", "documents")])
+    async with harness.running(tmp_path, config) as one, harness.running(tmp_path, config) as other:
+        async with aiohttp.ClientSession() as session:
+            now = time.time()
+            key, text = new_key("acme", "etl", "", "", FOREVER, "test", now)
+            await one.stored.change(one.stored.store.create_key, key)
+
+            async def answers(status: int, gateway: Gateway) -> bool:
+                where = harness.url(gateway, "/documents/orders")
+                async with session.get(where, headers=bearer(text)) as response:
+                    return response.status == status
+
+            assert await answers(404, one)  # no such collection
+            await eventually_await(lambda: answers(404, other), end=AT_ONCE)
+            await other.stored.change(other.stored.store.revoke_key, key.id, "test", now)
+            assert await answers(401, other)
+            await eventually_await(lambda: answers(401, one), end=AT_ONCE)
