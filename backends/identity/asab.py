@@ -25,38 +25,33 @@ PUBLIC = web.RequestKey("public", Forwarded)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-@web.middleware
-async def gateway(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answers 401 without a valid identity; keeps the public address for `public_url`; `request.remote` is
-    the client's, `scheme` and `host` are what it called. On a public route `request[IDENTITY]` is ANONYMOUS,
-    which is false; a handler that asks it for a tenant is answered 401."""
-    return await _serve(request, handler, None)
-
-
-def with_settings(settings: Settings) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
-    """`gateway`, with these settings instead of the environment's."""
+def middleware(settings: Settings | None = None) -> Callable[[web.Request, Handler], Awaitable[Any]]:
+    """A middleware with these settings, or those of the environment. Raises SettingsInvalid."""
+    let_in = entrance(settings)
 
     @web.middleware
     async def gateway(request: web.Request, handler: Handler) -> web.StreamResponse:
-        return await _serve(request, handler, settings)
+        """Answers 401 without a valid identity; keeps the public address for `public_url`; `request.remote`
+        is the client's, `scheme` and `host` are what it called. On a public route `request[IDENTITY]` is
+        ANONYMOUS, which is false; a handler that asks it for a tenant is answered 401."""
+        if request.path in PUBLIC_PATHS:
+            return await handler(request)
+        found = await let_in.admit_async(_incoming(request))
+        if isinstance(found, Refused):
+            return _refuse(found)
+        public = found.public
+        said = {"remote": public.client, "scheme": public.scheme, "host": public.host}
+        request = request.clone(**{name: value for name, value in said.items() if value})
+        request[IDENTITY], request[PUBLIC] = found.identity, public
+        try:
+            return await handler(request)
+        except IdentityMissing as error:
+            return _refuse(needs_identity(error))
 
     return gateway
 
 
-async def _serve(request: web.Request, handler: Handler, settings: Settings | None) -> web.StreamResponse:
-    if request.path in PUBLIC_PATHS:
-        return await handler(request)
-    found = await entrance(settings).admit_async(_incoming(request))
-    if isinstance(found, Refused):
-        return _refuse(found)
-    public = found.public
-    said = {"remote": public.client, "scheme": public.scheme, "host": public.host}
-    request = request.clone(**{name: value for name, value in said.items() if value})
-    request[IDENTITY], request[PUBLIC] = found.identity, public
-    try:
-        return await handler(request)
-    except IdentityMissing as error:
-        return _refuse(needs_identity(error))
+gateway = middleware()
 
 
 def _incoming(request: web.Request) -> Incoming:

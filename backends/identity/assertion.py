@@ -20,7 +20,7 @@ from .settings import Settings, SettingsInvalid
 
 HEADER = "X-Gateway-Identity"
 TYPE = "gateway-identity+jwt"
-_MAX_LENGTH = 8192
+_MAX_LENGTH = 32 * 1024
 _REMEMBERED = 1024  # verified ones, each of which comes again and again for half a minute
 
 

@@ -115,7 +115,7 @@ REFUSED: dict[str, Callable[[], str]] = {
     "of scopes that are a list": lambda: assertion(scope=["read"]),  # type: ignore[arg-type]
     "no token": lambda: "acme",
     "nothing": lambda: "",
-    "endless": lambda: assertion(padding="x" * 9000),
+    "endless": lambda: assertion(padding="x" * 33_000),
     "two in one, as WSGI joins them": lambda: f"{assertion()},{assertion()}",
 }
 
