@@ -257,7 +257,7 @@ class Gateway:
             self.supervisor = Supervisor(specs, on_event=self._child_event)
             await self.supervisor.start()
             await self.listener.open()
-            keys = self._watch_keys(), self._watch_identity_keys()
+            keys = self._watch_keys(), self._watch_identity_keys(), self._watch_streams()
             for watch in (self.live.watch(), *keys, self.probes.watch(), self.admission.watch()):
                 self._tasks.append(asyncio.create_task(watch))
             self.ready = True
@@ -413,6 +413,10 @@ class Gateway:
 
     async def _watch_identity_keys(self) -> None:
         await PeriodicTask("loading the identity keys again", _KEYS_POLL, self.signer.refresh).run()
+
+    async def _watch_streams(self) -> None:
+        asking = "asking issuers again about the tokens of streams"
+        await PeriodicTask(asking, _KEYS_POLL, self.lifetimes.reask).run()
 
     async def _load_keys(self, *, due: bool = False) -> None:
         if await self.issuers.refresh(due=due):

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from gateway.core.errors import IssuerUnavailable, Unauthenticated
+from gateway.core.http.urls import shown
 from gateway.core.jwt.issuer import Introspection, Issuer, SecretReference
 from gateway.core.jwt.verify import MAX_TOKEN, identity_of
 from gateway.core.model import Identity
@@ -98,7 +99,7 @@ class Introspector:
         failed = {"reason": self._failure, "at": self._failed_at, "over": not self._failing}
         return {
             "source": "introspection",
-            "where": self._rule.url.partition("?")[0],
+            "where": shown(self._rule.url),
             "keys": [],
             "age_seconds": None,
             "next_fetch_seconds": None,

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from gateway.auth.keys import KeysUnusable, read_keys
-from gateway.core.http.urls import in_the_clear
+from gateway.core.http.urls import in_the_clear, shown
 from gateway.core.jwt.issuer import Issuer, KeyUrl
 from gateway.core.jwt.keys import KeySet, KeySetError, parse_keys
 from gateway.edge.backend.origin import OriginError, Origins
@@ -31,7 +31,7 @@ L = logging.getLogger(__name__)
 COOLDOWN = 30.0  # seconds between two fetches that tokens ask for
 DEFAULT, LEAST, MOST = 600.0, 60.0, 86_400.0  # seconds that fetched keys are fresh
 _EARLY = 0.75, 0.15  # of that time after which they are fetched again, and what chance adds
-_FIRST_RETRY, _LAST_RETRY = 1.0, 60.0  # seconds after a failure; doubled each time
+_FIRST_RETRY, _LAST_RETRY = 1.0, 15.0  # seconds after a failure; doubled each time, and chance adds to it
 _max_age = re.compile(r'(?:^|,)\s*max-age\s*=\s*"?([0-9]{1,10})"?\s*(?:,|$)', re.IGNORECASE).search
 _kept_by_none = re.compile(r"(?:^|,)\s*no-(?:store|cache)\s*(?:,|$)", re.IGNORECASE).search
 _OIDC, _OAUTH = "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"
@@ -209,7 +209,7 @@ class FetchedKeys(KeySource):
 
     @property
     def where(self) -> str:
-        return _shown(self._url or self.issuer.issuer)
+        return shown(self._url or self.issuer.issuer)
 
     @property
     def next_in(self) -> float | None:
@@ -303,9 +303,3 @@ async def _jwks_uri(issuer: Issuer, origins: Origins) -> str:
     if clear and not issuer.allow_http:
         raise OriginError("the `jwks_uri` of its metadata is not https")
     return str(url)
-
-
-def _shown(url: str) -> str:
-    """Without what may be a secret."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -185,13 +185,20 @@ class Lifetimes:
         if len(left) > _CHECKED:
             asyncio.get_running_loop().call_soon(self._recheck, left[_CHECKED:])
 
-    async def reauthenticate(self) -> None:
+    async def reask(self) -> None:
+        """End the streams whose credential was found good for some time, which has passed, and is not good
+        any more."""
+        now = time.time()
+        await self.reauthenticate(lambda identity: identity.good_until <= min(now, identity.expires))
+
+    async def reauthenticate(self, whose: Callable[[Identity], bool] = lambda identity: True) -> None:
         """The keys have changed: end the streams whose credential is not good any more, as the authentication
-        of their route says."""
+        of their route says. whose: these alone."""
         for number, lifetime in enumerate(list(self._open), 1):
-            route = lifetime.call.route
+            route, identity = lifetime.call.route, lifetime.call.identity
             authentication = route.authentication if route is not None else None
-            if authentication is not None and not lifetime.is_over:
+            asked = authentication is not None and identity is not None and whose(identity)
+            if authentication is not None and asked and not lifetime.is_over:
                 try:
                     await authentication.authenticate(lifetime.call)
                 except IssuerUnavailable:

@@ -110,6 +110,24 @@ async def test_a_stream_ends_when_its_issuer_is_taken_out_of_the_config(tmp_path
                 client.close()
 
 
+async def test_a_stream_ends_soon_after_its_token_ended_at_an_issuer_that_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    async with IssuerServer() as server:
+        asks = {"url": f"{server.url}/introspect", "client_id": "x", "client_secret": {"file": "secret"}}
+        kind = {"issuer": server.url, "audiences": ["api"], "tenants": ["acme"]}
+        issuers = {"one": {**kind, "introspection": {**asks, "keep": "1s"}}}
+        async with site(tmp_path, issuers) as gateway:
+            server.active["t"] = {"active": True, "tenant": "acme", "sub": "ann", "exp": 9_999_999_999}
+            client = await RawClient.connect(harness.address(gateway))
+            client.send(b"GET /svc/events HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer t\r\n\r\n")
+            assert " 200 " in await client.head()
+            await eventually(lambda: server.asked["/introspect"] > 1)
+            assert len(gateway.lifetimes) == 1, "it was good"
+            server.active.clear()
+            await eventually(lambda: not len(gateway.lifetimes))
+            client.close()
+
+
 async def test_the_admin_listener_tells_of_issuers_and_of_no_secret(tmp_path: Path) -> None:
     async with IssuerServer() as one:
         async with site(tmp_path, {"one": issuer(one)}) as gateway:
