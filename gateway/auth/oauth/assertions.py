@@ -31,6 +31,9 @@ class Assertions:
         self._before: set[tuple[str, str]] = set()
         self._began = 0.0
 
+    def __len__(self) -> int:
+        return len(self._seen) + len(self._before)
+
     def client(self, text: str, keys: Callable[[str], KeySet | None], now: float) -> str:
         """The client that signed an assertion. keys: those that a client has registered, None for an unknown
         one. now: seconds since the epoch. Raises OAuthError, Saturated."""
