@@ -86,6 +86,9 @@ def forgeries(system: System, name: str) -> dict[str, dict[str, str]]:
         "of another gateway": assertion(key=key, aud=name, iss="elsewhere"),
         "expired": assertion(key=key, aud=name, iat=1, exp=61),
         "without end": assertion(key=key, aud=name, exp=None),
+        "for another path": assertion(key=key, aud=name, htm="GET", target="/healthz"),
+        "for another method": assertion(key=key, aud=name, htm="PUT", target=PATHS[name]),
+        "for half a request": assertion(key=key, aud=name, htm="GET"),
         "of another type": assertion(key=key, aud=name, typ="JWT"),
         "a token for the gateway": system.whole.bearer()["Authorization"].removeprefix("Bearer "),
         "junk": "junk",
@@ -111,8 +114,10 @@ def test_whoever_connects_past_the_gateway_is_refused(system: System, name: str)
         assert (response.status_code, kind) == (401, "application/problem+json"), (what, response.text)
         for value in headers.values():
             assert len(value) < 12 or value not in response.text, what
-    good = system.direct(name, {"X-Gateway-Identity": assertion(key=system.key, aud=name)})
-    assert good.status_code == 200, "what they lack is the gateway's key"
+    bound = {"htm": "GET", "target": PATHS[name]}
+    for claims in ({}, bound):
+        good = {"X-Gateway-Identity": assertion(key=system.key, aud=name, **claims)}
+        assert system.direct(name, good).status_code == 200, "what they lack is the gateway's key"
 
 
 @pytest.mark.whole
