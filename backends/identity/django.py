@@ -71,7 +71,12 @@ class GatewayMiddleware:
 
 def _incoming(request: HttpRequest) -> Incoming:
     scope = getattr(request, "scope", None)
-    return wsgi.incoming(request.META) if scope is None else asgi.incoming(scope)
+    if scope is not None:
+        return asgi.incoming(scope)
+    # Under WSGI Django has put the path back into the environ, as the text that it is in UTF-8. (What is not
+    # UTF-8 cannot be told any more from its percent-encoding, and is refused where the request is bound.)
+    path = request.META.get("SCRIPT_NAME", "") + request.path_info
+    return wsgi.incoming(request.META)._replace(path=path.encode())
 
 
 def _enter(request: HttpRequest, found: Admitted | Refused) -> HttpResponse | None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,10 +101,9 @@ def spawn(folder: Path, command: str = "up") -> subprocess.Popen[bytes]:
 
 
 @contextmanager
-def whole(folder: Path, change: Callable[[Path], None] = lambda folder: None) -> Iterator[Whole]:
-    """The system, ready; stopped at the end, and all that it started with it. change: of its config."""
+def whole(folder: Path) -> Iterator[Whole]:
+    """The system, ready; stopped at the end, and all that it started with it."""
     public, admin = write_config(folder)
-    change(folder)
     system = Whole(folder, f"http://127.0.0.1:{public}", f"http://127.0.0.1:{admin}", spawn(folder))
     try:
         wait_ready(system)
