@@ -13,6 +13,7 @@ from gateway.core.model import Identity
 from gateway.core.openmetrics import Instrument, Total
 
 SIZE = 10_000
+LENGTH = 16 * 1024 * 1024  # characters of all of them; with its claims, each takes some four times that
 _METRIC = "gateway_tokens_verified"
 NOBODY = "none"  # the issuer of a credential that names none that is trusted
 SEVERAL = "Send one credential, and not several."
@@ -30,13 +31,15 @@ def presented(head: Head) -> str:
 
 
 class Credentials:
-    """Verified credentials and their identities, at most `size`, and what became of all that came. now:
-    seconds since the epoch."""
+    """Verified credentials and their identities, at most `size`, of at most `length` characters, and what
+    became of all that came. now: seconds since the epoch."""
 
-    def __init__(self, now: Callable[[], float] = time.time, size: int = SIZE) -> None:
+    def __init__(self, now: Callable[[], float] = time.time, size: int = SIZE, length: int = LENGTH) -> None:
         self._now = now
         self._size = size
+        self._length = length
         self._known: dict[str, Identity] = {}
+        self._taken = 0  # characters
         self._hits: defaultdict[str, int] = defaultdict(int)  # by issuer
         self._results: defaultdict[tuple[str, str], int] = defaultdict(int)  # by issuer and result
 
@@ -47,7 +50,7 @@ class Credentials:
             if identity.good_until > self._now():
                 self._hits[identity.issuer] += 1
                 return identity
-            del self._known[text]
+            self._drop(text)
         return None
 
     def peek(self, text: str) -> Identity | None:
@@ -57,17 +60,23 @@ class Credentials:
     def remember(self, text: str, identity: Identity) -> None:
         """A credential was verified."""
         self.count(identity.issuer, "verified")
-        if len(self._known) >= self._size and text not in self._known:
-            del self._known[next(iter(self._known))]  # the one that was verified longest ago
+        if text not in self._known:
+            self._taken += len(text)
         self._known[text] = identity
+        while len(self._known) > self._size or self._taken > self._length:
+            self._drop(next(iter(self._known)))  # the one that was verified longest ago
 
     def forget(self, covers: Callable[[Identity], bool]) -> bool:
         """Forget those whose identity it covers; they are verified again when they come. Gives whether there
         were any."""
         gone = [text for text, identity in self._known.items() if covers(identity)]
         for text in gone:
-            del self._known[text]
+            self._drop(text)
         return bool(gone)
+
+    def _drop(self, text: str) -> None:
+        del self._known[text]
+        self._taken -= len(text)
 
     def count(self, issuer: str, result: str) -> None:
         """A credential that was not known came. issuer: its name in the config, NOBODY, or "" of an API key.

@@ -103,6 +103,22 @@ async def test_the_cache_is_bounded_and_forgets_the_oldest(
 # --- changes of the keys ---
 
 
+def test_long_credentials_take_no_more_room_than_there_is(setting: Setting) -> None:
+    """Each may have 16 KiB, and is kept with its claims: 10,000 of them would take hundreds of megabytes."""
+    identity = setting.verify(setting.token())
+    kept = Credentials(setting.clock, size=100, length=1000)
+    for number in range(20):
+        kept.remember(f"{number:0100}", identity)
+    assert len(kept) == 10
+    assert kept.peek(f"{0:0100}") is None and kept.peek(f"{19:0100}") is identity
+    kept.remember(f"{19:0100}", identity)  # known already: it takes no room twice
+    assert len(kept) == 10
+    assert kept.forget(lambda identity: True)
+    for number in range(10):
+        kept.remember(f"{number:0100}", identity)
+    assert len(kept) == 10
+
+
 async def test_new_keys_empty_the_cache_and_old_tokens_are_refused(setting: Setting) -> None:
     old = setting.token()
     setting.verify(old)
