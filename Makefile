@@ -45,3 +45,4 @@ lock: $(VENV)/.up ## Renew constraints.txt: the newest of all packages that pypr
 
 clean: ## Remove the virtual environments and all local data
 	rm -rf $(VENV) $(VENV)-newest var .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf backends/identity/build backends/identity/*.egg-info
