@@ -22,6 +22,7 @@ from yarl import URL
 
 from gateway.core.process.listeners import is_loopback
 from gateway.edge.backend.resolver import Names, Unresolved
+from gateway.runtime import threads
 
 TIMEOUT = 5.0  # seconds for all of an exchange
 MAX_BYTES = 1024 * 1024  # of a response
@@ -51,6 +52,7 @@ class Origins:
         self._tls = tls
         self._timeout = timeout
         self._made: aiohttp.ClientSession | None = None
+        self._making = asyncio.Lock()
 
     async def get(self, url: str) -> Response:
         """What is at a URL (`https:`, or `http:` where the caller allows that), redirects within its origin
@@ -97,7 +99,7 @@ class Origins:
     ) -> Response:
         proxy, for_proxy = _proxy(url)
         try:
-            async with self._session().request(
+            async with (await self._session()).request(
                 method, url, headers=headers, data=fields, allow_redirects=False,
                 proxy=proxy, proxy_headers=for_proxy,
             ) as response:  # fmt: skip
@@ -123,17 +125,13 @@ class Origins:
         except OSError as error:
             raise OriginError(f"the connection broke: {error.strerror or type(error).__name__}") from None
 
-    def _session(self) -> aiohttp.ClientSession:
-        if self._made is None:
-            tls = self._tls or ssl.create_default_context()
-            self._made = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    ssl=tls, limit=_CONNECTIONS, resolver=_Resolver(), use_dns_cache=False
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={hdrs.USER_AGENT: "gateway", hdrs.ACCEPT: "application/json, */*;q=0.1"},
-                timeout=aiohttp.ClientTimeout(total=None),  # asyncio.timeout around it
-            )
+    async def _session(self) -> aiohttp.ClientSession:
+        if self._made is not None:
+            return self._made
+        async with self._making:
+            # In a thread: to read the authorities takes some 40 ms.
+            own: ssl.SSLContext = await threads.run(threads.KEYS, ssl.create_default_context)
+            self._made = self._made or _new_session(self._tls or own)
         return self._made
 
 
@@ -190,3 +188,14 @@ def _proxy(url: URL) -> tuple[URL | None, dict[str, str]]:
         return proxy, {}
     # aiohttp makes a Proxy-Authorization of it.
     return proxy.with_user(None), {hdrs.AUTHORIZATION: encode_basic_auth(proxy.user, proxy.password or "")}
+
+
+def _new_session(tls: ssl.SSLContext) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            ssl=tls, limit=_CONNECTIONS, resolver=_Resolver(), use_dns_cache=False
+        ),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={hdrs.USER_AGENT: "gateway", hdrs.ACCEPT: "application/json, */*;q=0.1"},
+        timeout=aiohttp.ClientTimeout(total=None),  # asyncio.timeout around it
+    )
