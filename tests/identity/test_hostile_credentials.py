@@ -407,3 +407,41 @@ async def test_hostile_credentials_are_refused_and_nothing_of_them_is_repeated(
     for where, text in {"the access log": log, "the log": caplog.text, "/admin": operators}.items():
         repeated = [secret for secret in there.shown if secret in text]
         assert not repeated, (where, repeated)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("pipelined", [False, True])
+async def test_on_one_connection_each_request_is_judged_by_its_own_credential(
+    tmp_path: Path, pipelined: bool
+) -> None:
+    async with site(tmp_path) as there:
+        acme, globex, key = good(), good(tenant="globex", sub="bob"), await there.key()
+        spent, other = await there.ticket("/svc/x"), await there.ticket("/svc/x")
+        nothing: tuple[str, list[str], int] = ("/svc/x", [], 401)
+        sent = [
+            ("/svc/x", [f"Authorization: Bearer {acme}"], 200), nothing,
+            (f"/svc/x?ticket={spent}", [], 200), nothing, (f"/svc/x?ticket={spent}", [], 401), nothing,
+            ("/svc/x", [f"Authorization: Bearer {globex}"], 200), nothing,
+            ("/svc/x", [f"X-API-Key: {key}"], 200), nothing, ("/svc/x", [f"X-API-Key: {key}0"], 401),
+            (f"/svc/x?ticket={other}", [f"Authorization: Bearer {globex}"], 401),
+            ("/svc/x", [f"Authorization: Bearer {globex}"], 200),
+            ("/svc/x", [f"Sec-WebSocket-Protocol: gateway.bearer, {acme}"], 401), nothing,
+        ]  # fmt: skip
+        requests = [
+            "\r\n".join([f"GET {target} HTTP/1.1", "Host: a", *lines, "", ""]).encode()
+            for target, lines, _ in sent
+        ]
+        client = await RawClient.connect(harness.address(there.gateway))
+        found = []
+        if pipelined:
+            client.send(b"".join(requests))
+        for request in requests:
+            if not pipelined:
+                client.send(request)
+            head, _ = await client.answer()
+            found.append(int(head.split(" ")[1]))
+        client.close()
+        assert found == [status for *_, status in sent]
+        told = [heard.one("X-Gateway-Identity") or "" for heard in there.backend.heard]
+        who = [jwt.decode(text, options={"verify_signature": False})["sub"] for text in told]
+        assert who == ["etl", "etl", "bob", "etl", "bob"]
