@@ -158,6 +158,7 @@ def _folder() -> Path:
     return Path(sys.prefix) / f"openid-provider-{hashlib.sha256(wanted).hexdigest()[:12]}"
 
 
+@cache
 def _missing() -> str:
     """Fetches what is not there yet, in one process at a time. Gives what keeps it from that."""
     if not shutil.which("node") or not shutil.which("npm"):
@@ -175,7 +176,7 @@ def _missing() -> str:
         except subprocess.TimeoutExpired:
             return "npm did not fetch the OpenID provider in two minutes"
         if done.returncode:
-            return f"npm could not fetch the OpenID provider: {done.stderr.strip()[-500:]}"
+            return f"npm could not fetch the OpenID provider: {done.stderr.strip()[:300]}"
         (folder / "fetched").touch()
         return ""
 
