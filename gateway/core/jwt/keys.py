@@ -14,6 +14,7 @@ import re
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 import jwt
@@ -81,11 +82,16 @@ class Key:
         moment = self.jwk.get(USE_AFTER)
         return moment if isinstance(moment, float) else 0.0
 
-    def is_retired(self, now: float) -> bool:
-        """Whether it is one of our own whose time is over (see auth/signing_keys.py). now: seconds since the
-        epoch."""
+    @property
+    def retires(self) -> float:
+        """When the time of one of our own is over (see auth/signing_keys.py), in seconds since the epoch;
+        infinite where it does not say."""
         moment = self.jwk.get(RETIRE_AFTER)
-        return isinstance(moment, float) and moment <= now
+        return moment if isinstance(moment, float) else inf
+
+    def is_retired(self, now: float) -> bool:
+        """Whether its time is over. now: seconds since the epoch."""
+        return self.retires <= now
 
     def verifies(self, algorithm: str, message: bytes, signature: bytes) -> bool:
         """Whether the signature is this key's. algorithm: one of `algorithms`."""

@@ -13,7 +13,7 @@ import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isinf
 from typing import Any
 
@@ -92,10 +92,13 @@ def verify_token(token: Token, keys: KeySet, issuer: Issuer, now: float) -> Iden
         raise Unauthenticated("The token names no key that is known here.", reason="unknown_key")
     if not candidates:
         raise Unauthenticated("The token's algorithm is not its key's.", reason="unknown_key")
-    live = [key for key in candidates if not key.is_retired(now)]
-    if not any(key.verifies(token.algorithm, token.message, token.signature) for key in live):
+    live = (key for key in candidates if not key.is_retired(now))
+    signer = next((k for k in live if k.verifies(token.algorithm, token.message, token.signature)), None)
+    if signer is None:
         raise Unauthenticated("The token's signature is not valid.", reason="bad_signature")
-    return identity_of(token.claims, issuer, now)
+    identity = identity_of(token.claims, issuer, now)
+    # It is known until then, and its key may end before.
+    return replace(identity, good_until=signer.retires) if signer.retires < identity.good_until else identity
 
 
 def _malformed(what: str) -> str:

@@ -335,6 +335,13 @@ def test_a_refusal_says_where_newer_keys_might_help() -> None:
         assert reason(token(**{claim: value})) == ""
 
 
+def test_a_token_is_good_for_as_long_as_the_key_that_signed_it() -> None:
+    keys = parse_keys(key_set(entry("EdDSA", gw_retire_after=int(NOW) + 5)))
+    assert verify(token(), keys, RULE, NOW).good_until == int(NOW) + 5
+    assert verify(token(), KEYS, RULE, NOW).good_until > int(NOW) + 5
+    assert "signature" in refusal(token(), NOW + 5, keys=keys)
+
+
 def test_what_is_parsed_is_not_believed_and_not_shown() -> None:
     parsed = parse(token("HS256", sub="canary"))
     assert (parsed.algorithm, parsed.kid, parsed.claims["sub"]) == ("HS256", "HS256", "canary")
