@@ -90,13 +90,14 @@ class GatewayAuthProvider:
     async def authorize(self, request: web.Request) -> Any:
         """The caller's asab.web.auth.Authorization. Raises NotAuthenticatedError for nobody."""
         from asab.exceptions import NotAuthenticatedError
-        from asab.web.auth import Authorization
+        from asab.web.auth import SUPERUSER_RESOURCE_ID, Authorization
 
         identity = request.get(IDENTITY)
         if not identity:
             raise NotAuthenticatedError
         now = int(time.time())
-        scopes = sorted(identity.scopes)
+        # This one opens every tenant, and whoever issues tokens for one of them writes their scopes.
+        scopes = sorted(identity.scopes - {SUPERUSER_RESOURCE_ID})
         # "*" is where ASAB looks when no tenant is in its context. It asks again and again whether the caller
         # may go on: that ends with the request, which the gateway ends when the caller's token does.
         resources = {identity.tenant: scopes, "*": scopes}

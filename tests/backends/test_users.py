@@ -67,6 +67,9 @@ def test_asabs_own_authorization_asks_for_the_scopes_of_the_caller(tmp_path: Pat
         assert server.call("GET", "/mine", scope="things:write").json == {
             "subject": "ann", "may": True, "acme": True, "globex": False,
         }  # fmt: skip
+        assert server.call("GET", "/mine", scope="authz:superuser").json == {
+            "subject": "ann", "may": False, "acme": True, "globex": False,
+        }  # fmt: skip
         assert server.call("GET", "/mine", "").status == 401
         forged = {"X-Tenant": "acme", "X-Subject": "root", "Authorization": "Bearer e.e.e"}
         assert server.call("GET", "/mine", None, **forged).is_problem(401)
