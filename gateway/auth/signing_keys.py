@@ -109,6 +109,10 @@ class SigningKeys:
         the others retire `keep` seconds after that (None: as many again). So `overlap` is to be the longest
         that others keep the set, and `keep` the longest that a token lives. Removes what has retired. Raises
         KeysUnusable, OSError. Blocks."""
+        with durable.alone(self.path.absolute().parent):
+            return self._rotate(now, overlap, keep)
+
+    def _rotate(self, now: float, overlap: float, keep: float | None) -> str:
         self.load()  # whatever cannot be used is not written again
         try:
             document = json.loads(read_text(self.path, _MAX_BYTES))

@@ -8,10 +8,11 @@ the second fsync is never forgotten. All of it blocks. Errors are OSErrors.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -102,6 +103,19 @@ def making(path: Path) -> Iterator[Path]:
         return
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """A context manager for who reads a file of this folder and then replaces it: a second one, in any
+    process, waits, so that what the first has written is not lost. File systems without locks have none."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

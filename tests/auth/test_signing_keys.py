@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,15 @@ def test_what_has_retired_leaves_the_file_with_the_next_rotation(keys: SigningKe
     assert old not in written(keys)
     assert written(keys) == [new, newer]
     assert stat.S_IMODE(keys.path.stat().st_mode) == 0o600
+
+
+def test_of_rotations_at_the_same_time_none_is_lost(keys: SigningKeys) -> None:
+    def rotate(number: int) -> list[str]:
+        return [SigningKeys(keys.path).rotate(NOW, OVERLAP) for _ in range(5)]
+
+    with ThreadPoolExecutor(4) as pool:
+        made = [kid for some in pool.map(rotate, range(4)) for kid in some]
+    assert set(written(keys)) > set(made) and len(set(made)) == 20
 
 
 async def test_another_process_has_the_new_key_and_keeps_the_good_ones_when_the_file_breaks(
