@@ -187,7 +187,7 @@ class Issuers:
     async def refresh(self, *, due: bool = False) -> bool:
         """Read files again that have changed, and begin to fetch what is due (or, with `due`, all there is);
         to be called every second. Gives whether identities were forgotten since the last time, for keys or
-        issuers that are gone."""
+        issuers that are gone or new."""
         for verifier in list(self._by_name.values()):
             await verifier.refresh(due=due)
         forgotten, self._forgotten = self._forgotten, False
@@ -284,12 +284,12 @@ class Issuers:
             asks = Introspector(issuer, issuer.keys, self._origins, self._wall, self._now)
             return ByIntrospection(asks)
 
-        def removed() -> None:
+        def changed() -> None:
             self._forget(issuer.name)
 
         if isinstance(issuer.keys, KeyFile):
-            return ByKeys(FileKeys(issuer, Path(issuer.keys.path), removed, self._now), self._wall)
-        return ByKeys(FetchedKeys(issuer, self._origins, removed, self._now), self._wall)
+            return ByKeys(FileKeys(issuer, Path(issuer.keys.path), changed, self._now), self._wall)
+        return ByKeys(FetchedKeys(issuer, self._origins, changed, self._now), self._wall)
 
     def _forget(self, name: str) -> None:
         self._credentials.forget(lambda identity: identity.issuer == name)

@@ -42,18 +42,19 @@ Clock = Callable[[], float]
 class KeySource:
     """The keys of an issuer, as far as they were had. keys: None before the first. fetches: that gave keys;
     failures: the others. failing: the last one did. failure: what the last of them was, for the log and for
-    operators. now: the monotonic clock."""
+    operators. on_change: called when keys are gone, and when the first are here: what was let in before (with
+    another config) can be judged only then. now: the monotonic clock."""
 
     kind = ""
 
-    def __init__(self, issuer: Issuer, on_removed: Callable[[], None], now: Clock = monotonic) -> None:
+    def __init__(self, issuer: Issuer, on_change: Callable[[], None], now: Clock = monotonic) -> None:
         self.issuer = issuer
         self.keys: KeySet | None = None
         self.fetches = self.failures = 0
         self.failing = False
         self.failure = ""
         self._failed_at = 0.0  # since the epoch
-        self._on_removed = on_removed
+        self._on_change = on_change
         self._now = now
         self._had_at = 0.0
         self._warnings: tuple[str, ...] = ()
@@ -99,8 +100,8 @@ class KeySource:
             self._warnings = keys.warnings
             for warning in keys.warnings:
                 L.warning("%s: %s", name, warning)
-        if before is not None and _texts(before) - _texts(keys):
-            self._on_removed()
+        if before is None or _texts(before) - _texts(keys):
+            self._on_change()
 
     def _fail(self, text: str) -> bool:
         """Gives whether that is news."""
@@ -134,9 +135,9 @@ class FileKeys(KeySource):
     kind = "file"
 
     def __init__(
-        self, issuer: Issuer, path: Path, on_removed: Callable[[], None], now: Clock = monotonic
+        self, issuer: Issuer, path: Path, on_change: Callable[[], None], now: Clock = monotonic
     ) -> None:
-        super().__init__(issuer, on_removed, now)
+        super().__init__(issuer, on_change, now)
         self.path = path
         self._seen: FileStamp | None = None
         self._looked = False
@@ -193,11 +194,11 @@ class FetchedKeys(KeySource):
         self,
         issuer: Issuer,
         origins: Origins,
-        on_removed: Callable[[], None],
+        on_change: Callable[[], None],
         now: Clock = monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        super().__init__(issuer, on_removed, now)
+        super().__init__(issuer, on_change, now)
         self.kind = "jwks_uri" if isinstance(issuer.keys, KeyUrl) else "discovery"
         self._url = issuer.keys.url if isinstance(issuer.keys, KeyUrl) else ""
         self._origins = origins
@@ -295,7 +296,8 @@ async def _jwks_uri(issuer: Issuer, origins: Origins) -> str:
     try:
         metadata = json.loads(found.body)
         named, url = metadata["issuer"], metadata["jwks_uri"]
-        clear = in_the_clear(url + "")
+        # A server on the network names no address of this host for us to ask.
+        clear = in_the_clear(url + "") or (parts.scheme == "https" and urlsplit(url).scheme != "https")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise OriginError("its metadata are not a JSON object with `issuer` and `jwks_uri`") from None
     if named != issuer.issuer:

@@ -21,7 +21,7 @@ from gateway.auth.key_source import COOLDOWN
 from gateway.core.errors import IssuerUnavailable, Unauthenticated
 from gateway.core.jwt.issuer import Discovery, Issuer, KeyUrl
 from gateway.core.model import Identity
-from gateway.edge.backend.origin import Origins
+from gateway.edge.backend.origin import Origins, Response
 from tests.eventually import eventually
 from tests.support.issuer_server import OAUTH, OIDC, IssuerServer
 from tests.support.key_sets import b64, public
@@ -475,6 +475,19 @@ async def test_metadata_that_lead_elsewhere_are_refused(metadata: dict[str, Any]
         await eventually(lambda: here.state["failures"])
         assert here.state["last_failure"]["reason"].startswith(reason)
         assert not here.asked
+
+
+async def test_an_issuer_on_the_network_names_no_address_of_this_host() -> None:
+    class Metadata(Origins):
+        async def get(self, url: str) -> Response:
+            body = b'{"issuer": "https://id.example", "jwks_uri": "http://127.0.0.1:8081/admin/auth"}'
+            return Response(200, {}, body)
+
+    here = Issuers(Credentials(), Metadata())
+    here.reconcile(None, {"one": Issuer("one", "https://id.example", ("api",), Discovery())})
+    await eventually(lambda: here.states()[0]["failures"])
+    assert here.states()[0]["last_failure"]["reason"] == "the `jwks_uri` of its metadata is not https"
+    await here.close()
 
 
 # --- another config --------------------------------------------------------------------------------

@@ -110,6 +110,24 @@ async def test_a_stream_ends_when_its_issuer_is_taken_out_of_the_config(tmp_path
                 client.close()
 
 
+async def test_a_stream_that_its_issuer_may_not_open_any_more_ends_once_its_keys_are_here(
+    tmp_path: Path,
+) -> None:
+    async with IssuerServer() as server:
+        async with site(tmp_path, {"one": issuer(server)}) as gateway:
+            client = await RawClient.connect(harness.address(gateway))
+            lines = f"Host: a\r\nAuthorization: Bearer {server.token()}\r\n\r\n"
+            client.send(f"GET /svc/events HTTP/1.1\r\n{lines}".encode())
+            assert " 200 " in await client.head()
+            port = await server.stop()
+            edit(gateway, issuers={"one": issuer(server, tenants=["globex"])})
+            await gateway.live.reload_when_quiet()
+            await eventually(lambda: gateway.issuers.states()[1]["failures"])
+            await server.start(port)
+            await eventually(lambda: not len(gateway.lifetimes))
+            client.close()
+
+
 async def test_a_stream_ends_soon_after_its_token_ended_at_an_issuer_that_is_asked(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("x")
     async with IssuerServer() as server:

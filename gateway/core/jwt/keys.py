@@ -44,6 +44,7 @@ _MIN_RSA = 2048  # bits; RFC 7518 section 3.3
 _PRIVATE = ("d", "k")  # a member that makes an entry one for its owner alone
 # Of our own keys: when one begins to sign, and when it is over; seconds since the epoch.
 USE_AFTER, RETIRE_AFTER = "gw_use_after", "gw_retire_after"
+MAX_ENTRIES = 500  # of a set that are read: each that is left out is a line in the log
 MAX_TRIES = 16  # keys that one token is tried with, where its `kid` does not say which
 # What may be quoted of an entry in a message: never long enough to be a secret.
 _quotable = re.compile(r"[A-Za-z0-9+._-]{1,24}", re.ASCII).fullmatch
@@ -184,8 +185,10 @@ def parse_keys(text: str, algorithms: Sequence[str] = ALGORITHMS, *, published: 
         raise KeySetError('it is not a JWK set: a JSON object {"keys": [...]}') from None
     keys: list[Key] = []
     warnings: list[str] = []
+    if len(entries) > MAX_ENTRIES:
+        warnings.append(f"of its {len(entries):,} keys only the first {MAX_ENTRIES} are read")
     first: dict[str, int] = {}
-    for index, given in enumerate(entries):
+    for index, given in enumerate(entries[:MAX_ENTRIES]):
         entry = _said(given)
         try:
             if published and isinstance(entry, dict) and _is_private(entry):

@@ -17,6 +17,7 @@ from gateway.core.errors import Unauthenticated
 from gateway.core.jwt.issuer import local_issuer
 from gateway.core.jwt.keys import (
     ALGORITHMS,
+    MAX_ENTRIES,
     MAX_TRIES,
     OFFERED,
     KeySet,
@@ -478,3 +479,10 @@ def test_a_token_is_tried_with_a_bounded_number_of_keys(kid: str | None) -> None
 
 def test_the_default_algorithms_are_what_they_were() -> None:
     assert ALGORITHMS == ("HS256", "RS256", "ES256", "EdDSA")
+
+
+def test_of_a_set_without_end_the_first_keys_are_read_and_few_are_told_of() -> None:
+    keys = parse_keys(json.dumps({"keys": [{"kid": "a", **oct_key(32, 1)}, *range(300_000)]}))
+    assert len(keys) == 1
+    assert len(keys.warnings) == MAX_ENTRIES, "one for each of the others, and one for the rest"
+    assert keys.warnings[0] == "of its 300,001 keys only the first 500 are read"
