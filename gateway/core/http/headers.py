@@ -24,9 +24,10 @@ MAX_LENGTH = 256  # bytes of a line that is worth remembering
 line_pattern = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++):[ \t]*+([\t\x20-\x7e\x80-\xff]*+)").fullmatch
 _name = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++:").match
 _NO_VALUE = bytes(byte for byte in range(128) if (byte < 0x20 and byte != 0x09) or byte == 0x7F)
-# By name (lower case), wherever a credential may stand: X-Api-Key, X-CSRF-Token; a Location may hold a code.
+# By name (lower case), wherever a credential may stand: X-Api-Key, X-CSRF-Token; a Location may hold a code,
+# Sec-WebSocket-Protocol a token.
 _secret = re.compile(
-    rb"auth|identity|cookie|token|secret|passw|session|signature|[cx]srf|jwt|key|location|referer"
+    rb"auth|identity|cookie|token|secret|passw|session|signature|[cx]srf|jwt|key|location|referer|protocol"
 ).search
 
 # RFC 9110 section 7.6.1, and what older peers still send.

@@ -67,7 +67,7 @@ def test_lines_that_differ_in_one_byte_are_different_lines() -> None:
     ["Authorization", "AUTHORIZATION", "Proxy-Authorization", "Cookie", "Set-Cookie", "sEt-cOOkie2",
      "X-Api-Key", "X-Auth-Token", "X-CSRF-Token", "X-XSRF", "WWW-Authenticate", "Proxy-Authenticate",
      "Authentication-Info", "X-Session-Id", "X-Amz-Signature", "Location", "Content-Location", "Referer",
-     "Password", "Client-Secret"],
+     "Password", "Client-Secret", "Sec-WebSocket-Protocol"],
 )  # fmt: skip
 def test_a_line_that_may_hold_a_secret_is_not_remembered(name: str) -> None:
     lines = memory()
