@@ -33,13 +33,13 @@ class AuthenticationChain:
         issuers: Issuers,
         stored: StoredCredentials,
         limit_client: Callable[[Call], None],
-        given: Tickets,
+        tickets: Tickets,
     ) -> None:
         self._credentials = credentials
         self._issuers = issuers
         self._stored = stored
         stored.revocations.on_change(self._forget_revoked)
-        self._tickets = given
+        self._tickets = tickets
         self._limit_client = limit_client
 
     def try_authenticate(self, call: Call) -> Identity | None:
@@ -71,13 +71,13 @@ class AuthenticationChain:
         call.query = without_tickets(call.query)
         if len(shown) + len(offered) + len(head.authorization) + len(head.api_keys) > 1:
             raise Unauthenticated(SEVERAL, error="invalid_request")
-        if offered:
-            if not offered[0]:
-                raise Unauthenticated(f"The token is to stand behind {BEARER}.", error="invalid_request")
-            head.remember_token(offered[0])
-        if shown:
-            call.head = head = read(head.raw)  # of its own: other requests with these lines have no ticket
-            head.remember_token(self._tickets.redeem(shown[0], call))
+        if not shown and not offered:
+            return head
+        if offered == [""]:
+            raise Unauthenticated(f"The token is to stand behind {BEARER}.", error="invalid_request")
+        # Of its own: another request with these lines may show no ticket, or be no handshake.
+        call.head = head = read(head.raw)
+        head.remember_token(offered[0] if offered else self._tickets.redeem(shown[0], call))
         return head
 
     async def authenticate(self, call: Call) -> Identity:
@@ -86,8 +86,8 @@ class AuthenticationChain:
         return await self.identity(call.head.token, takes(call.route))
 
     async def identity(self, text: str, takes: Takes = lambda name: False) -> Identity:
-        """The identity of a credential, wherever it came; may wait. Raises Unauthenticated,
-        IssuerUnavailable."""
+        """The identity of a credential, wherever it came; may wait. takes: see `takes`; by default no issuer
+        is asked about a token that only it can read. Raises Unauthenticated, IssuerUnavailable."""
         known = self._credentials.known(text)
         if known is not None:
             return known
