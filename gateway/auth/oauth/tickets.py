@@ -12,8 +12,8 @@ import re
 import secrets
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from time import monotonic
-from typing import NamedTuple
 
 from gateway.auth.oauth import form
 from gateway.call import Call
@@ -42,10 +42,11 @@ _ours = re.compile(r"gwt_[A-Za-z0-9_-]{43}", re.ASCII).fullmatch
 _GONE = "The ticket is not valid: it is good for 30 s, once, on the path that it was asked for."
 
 
-class _Ticket(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Ticket:
     """token: that it stands for. until: on the monotonic clock."""
 
-    token: str
+    token: str = field(repr=False)
     tenant: str
     route: str
     path: str
