@@ -32,10 +32,11 @@ EndStream = Callable[[str], None]
 class Lifetime:
     """How long one stream may go on. Close it when the stream has ended.
 
-    call: that opened it. is_over: the stream was asked to end, or has ended.
+    call: that opened it. good_until: as of now, when its credential is to be verified again (seconds since
+    the epoch). is_over: the stream was asked to end, or has ended.
     """
 
-    __slots__ = ("_cut", "_end_stream", "_expires", "_lifetimes", "_timer", "call", "is_over")
+    __slots__ = ("_cut", "_end_stream", "_expires", "_lifetimes", "_timer", "call", "good_until", "is_over")
 
     def __init__(
         self, call: Call, end_stream: EndStream, cut: Callable[[], None] | None, lifetimes: set[Lifetime]
@@ -45,10 +46,15 @@ class Lifetime:
         self._cut = cut
         self._lifetimes = lifetimes
         self._timer: asyncio.TimerHandle | None = None
-        self._expires = 0.0
+        self._expires = self.good_until = 0.0
         self.is_over = False
         if call.identity is not None:
+            self.verified(call.identity)
             self.expire_at(call.identity.expires)
+
+    def verified(self, identity: Identity) -> None:
+        """Its credential is good, as was found just now."""
+        self.good_until = identity.good_until
 
     def expire_at(self, expires: float) -> None:
         """The credential expires then (seconds since the epoch), and not when was said before."""
@@ -56,6 +62,11 @@ class Lifetime:
             self._cancel_timer()
             self._expires = expires
             self._later(min(_LONGEST, max(0.0, expires - time.time())), self._expired)
+
+    def is_due(self, now: float) -> bool:
+        """Whether its credential is to be verified again before it expires."""
+        identity = self.call.identity
+        return identity is not None and self.good_until <= min(now, identity.expires)
 
     def _later(self, seconds: float, action: Callable[[], None]) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, action)
@@ -189,18 +200,20 @@ class Lifetimes:
         """End the streams whose credential was found good for some time, which has passed, and is not good
         any more."""
         now = time.time()
-        await self.reauthenticate(lambda identity: identity.good_until <= min(now, identity.expires))
+        await self._reauthenticate([lifetime for lifetime in self._open if lifetime.is_due(now)])
 
-    async def reauthenticate(self, whose: Callable[[Identity], bool] = lambda identity: True) -> None:
+    async def reauthenticate(self) -> None:
         """The keys have changed: end the streams whose credential is not good any more, as the authentication
-        of their route says. whose: these alone."""
-        for number, lifetime in enumerate(list(self._open), 1):
-            route, identity = lifetime.call.route, lifetime.call.identity
+        of their route says."""
+        await self._reauthenticate(list(self._open))
+
+    async def _reauthenticate(self, lifetimes: list[Lifetime]) -> None:
+        for number, lifetime in enumerate(lifetimes, 1):
+            route = lifetime.call.route
             authentication = route.authentication if route is not None else None
-            asked = authentication is not None and identity is not None and whose(identity)
-            if authentication is not None and asked and not lifetime.is_over:
+            if authentication is not None and lifetime.call.identity is not None and not lifetime.is_over:
                 try:
-                    await authentication.authenticate(lifetime.call)
+                    lifetime.verified(await authentication.authenticate(lifetime.call))
                 except IssuerUnavailable:
                     pass  # it may be good
                 except Unauthenticated:

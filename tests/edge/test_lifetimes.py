@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from gateway.app import Gateway
 from gateway.auth.keys import ensure_signing_key
 from gateway.call import Call
 from gateway.core.http.head import Head
-from gateway.core.model import Identity, TenantId
+from gateway.core.model import Identity, Route, TenantId
 from gateway.edge.lifetimes import Lifetimes
 from tests import harness
 from tests.edge.test_drain_streams import EVENTS, chunk, logged
@@ -278,3 +279,28 @@ async def test_a_stream_ends_at_the_time_that_is_known_last() -> None:
     end[0] = time.time() + 0.05
     lifetimes.recheck()
     await eventually(lambda: ended == ["The token has expired."])
+
+
+class _Issuer:
+    """Finds a credential good for another minute, each time that it is asked about it."""
+
+    asked = 0
+
+    def try_authenticate(self, call: Call) -> Identity | None:
+        return None
+
+    async def authenticate(self, call: Call) -> Identity:
+        self.asked += 1
+        assert call.identity is not None
+        return replace(call.identity, good_until=time.time() + 60)
+
+
+async def test_an_issuer_is_asked_about_a_stream_when_its_word_is_over_and_not_before() -> None:
+    issuer, lifetimes, now = _Issuer(), Lifetimes(), time.time()
+    call = Call("GET", "/", Head(), "", None)  # type: ignore[arg-type]
+    call.route = Route("r", "/", "t", None, authentication=issuer)  # type: ignore[arg-type]
+    call.identity = Identity(TenantId("acme"), "etl", frozenset(), now + 600, good_until=now - 1)
+    lifetimes.add(call, lambda reason: None)
+    for _ in range(3):
+        await lifetimes.reask()
+    assert issuer.asked == 1
