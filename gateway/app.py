@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from time import monotonic, time
@@ -257,7 +257,7 @@ class Gateway:
             self.supervisor = Supervisor(specs, on_event=self._child_event)
             await self.supervisor.start()
             await self.listener.open()
-            keys = self._watch_keys(), self._watch_identity_keys(), self._watch_streams()
+            keys = self._watches_of_keys()
             for watch in (self.live.watch(), *keys, self.probes.watch(), self.admission.watch()):
                 self._tasks.append(asyncio.create_task(watch))
             self.ready = True
@@ -408,15 +408,13 @@ class Gateway:
         if event == "restarting":
             self.metrics.child_restarted(name)
 
-    async def _watch_keys(self) -> None:
-        await PeriodicTask("loading the keys again", _KEYS_POLL, self._load_keys).run()
-
-    async def _watch_identity_keys(self) -> None:
-        await PeriodicTask("loading the identity keys again", _KEYS_POLL, self.signer.refresh).run()
-
-    async def _watch_streams(self) -> None:
-        asking = "asking issuers again about the tokens of streams"
-        await PeriodicTask(asking, _KEYS_POLL, self.lifetimes.reask).run()
+    def _watches_of_keys(self) -> list[Coroutine[Any, Any, None]]:
+        periodic = (
+            ("loading the keys again", self._load_keys),
+            ("loading the identity keys again", self.signer.refresh),
+            ("asking issuers again about the tokens of streams", self.lifetimes.reask),
+        )
+        return [PeriodicTask(what, _KEYS_POLL, work).run() for what, work in periodic]
 
     async def _load_keys(self, *, due: bool = False) -> None:
         if await self.issuers.refresh(due=due):

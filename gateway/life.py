@@ -138,7 +138,7 @@ class Life:
         client.run(self._serve(call, client))
 
     def drain_begins(self) -> None:
-        """Sets `draining`."""
+        """From now on connections end with the response that they wait for."""
         self.draining = True
 
     def is_draining(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from gateway.app import Gateway
-from gateway.auth.keys import load_keys, signing_key
+from gateway.auth.keys import read_keys, signing_key
 from gateway.core.jwt.issuer import local_issuer
 from gateway.core.jwt.keys import sign
 from gateway.core.process.settings import ProcessConfig
@@ -89,7 +89,7 @@ def token(gateway: Gateway, tenant: str = "acme", scope: str = "", **claims: Any
         "exp": now + 600,
         **claims,
     }
-    keys = load_keys(Path(gateway.config.keys), RULE)
+    keys = read_keys(Path(gateway.config.keys), RULE.algorithms)
     return sign({k: v for k, v in all_claims.items() if v is not None}, signing_key(keys))
 
 

@@ -26,22 +26,17 @@ L = logging.getLogger(__name__)
 CURSOR_KEY = "cursor.key"  # the file with the installation's secret, in the data folder
 _SECRET_BYTES = 32
 _ANEW = "a new one is made at the start, and what was signed with the old one is refused"
-_MAX_BYTES = 1024 * 1024  # of a key file: thousands of keys
+MAX_BYTES = 1024 * 1024  # of a key file: thousands of keys
 
 
 class KeysUnusable(Exception):
     """The key file cannot be used; the text names the file, the reason and what to do."""
 
 
-def load_keys(path: Path, issuer: Issuer) -> KeySet:
-    """The keys of a JWK set file that verify tokens. Raises KeysUnusable."""
-    return read_keys(path, issuer.algorithms)
-
-
 def read_keys(path: Path, algorithms: Sequence[str]) -> KeySet:
     """The keys of a JWK set file. Raises KeysUnusable. Blocks."""
     try:
-        text = read_text(path, _MAX_BYTES)
+        text = read_text(path, MAX_BYTES)
         mode = path.stat().st_mode & 0o777
     except FileUnusable as error:
         raise KeysUnusable(f"{error}; restore the file from its backup") from None
@@ -75,7 +70,7 @@ def issue(
 
     Raises KeysUnusable, and Unauthenticated when the gateway would refuse it (a bad tenant's name, ...).
     """
-    keys = load_keys(path, issuer)
+    keys = read_keys(path, issuer.algorithms)
     now = int(time.time())
     claims = {
         "iss": issuer.issuer,
@@ -125,7 +120,7 @@ def ensure_secret(path: Path) -> bytes:
             durable.make_folder(path.parent)
             durable.create(path, base64.b64encode(secrets.token_bytes(_SECRET_BYTES)) + b"\n")
         mode = path.stat().st_mode & 0o777
-        secret = base64.b64decode(read_file(path, _MAX_BYTES).strip(), validate=True)
+        secret = base64.b64decode(read_file(path, MAX_BYTES).strip(), validate=True)
     except FileUnusable as error:
         raise KeysUnusable(f"{error}; or remove it: {_ANEW}") from None
     except OSError as error:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +20,7 @@ from jwt import PyJWK
 
 from gateway.auth.keys import KeysUnusable, key_set_text
 from gateway.auth.signing_keys import SigningKeys
-from gateway.core.jwt.keys import Key
+from gateway.core.jwt.keys import Key, base64url
 from gateway.core.model import Identity, SignedLines
 from gateway.runtime import durable, threads
 
@@ -108,7 +107,7 @@ class Signer:
             claims |= {"tenant": identity.tenant.value, "sub": identity.subject}
             claims["scope"] = identity.scope_text
         message = self._header + b"." + _part({**claims, **(more or {})})
-        return b"X-Gateway-Identity: %b.%b\r\n" % (message, _base64(self._private.sign(message)))
+        return b"X-Gateway-Identity: %b.%b\r\n" % (message, base64url(self._private.sign(message)))
 
     def _use(self, key: Key) -> None:
         if key is not self._key:
@@ -119,8 +118,4 @@ class Signer:
 
 def _part(value: Mapping[str, Any]) -> bytes:
     # `\ud800` is how a path that is not UTF-8 is written here: JSON has an escape for it, too.
-    return _base64(json.dumps(value, separators=(",", ":")).encode())
-
-
-def _base64(raw: bytes) -> bytes:
-    return urlsafe_b64encode(raw).rstrip(b"=")
+    return base64url(json.dumps(value, separators=(",", ":")).encode())

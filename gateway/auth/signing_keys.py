@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.auth.keys import (
+    MAX_BYTES,
     KeysUnusable,
     ensure_signing_key,
     key_set_text,
@@ -29,7 +30,6 @@ from gateway.runtime.files import FileUnusable, read_text
 from gateway.runtime.watch import FileStamp, file_stamp
 
 L = logging.getLogger(__name__)
-_MAX_BYTES = 1024 * 1024
 # What everybody may see of a key, by its type (RFC 7518 section 6, RFC 8037). A secret has no such half.
 _PUBLIC = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x")}
 
@@ -115,7 +115,7 @@ class SigningKeys:
     def _rotate(self, now: float, overlap: float, keep: float | None) -> str:
         self.load()  # whatever cannot be used is not written again
         try:
-            document = json.loads(read_text(self.path, _MAX_BYTES))
+            document = json.loads(read_text(self.path, MAX_BYTES))
         except FileUnusable as error:
             raise KeysUnusable(str(error)) from None
         retires = ceil(now + overlap + (overlap if keep is None else keep))

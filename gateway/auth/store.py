@@ -215,8 +215,8 @@ class AuthStore:
         with self._change(now, by, f"revoked the API key {id_}{_because(reason)}") as db:
             _live_key(db, id_, 0.0)
             db.execute("UPDATE keys SET revoked = ? WHERE id = ?", (now, id_))
-            tokens = "its key was revoked"
-            _add(db, Revocation(now + EXCHANGED, created=now, by=by, reason=reason or tokens, api_key=id_))
+            why = reason or "its key was revoked"
+            _add(db, Revocation(now + EXCHANGED, created=now, by=by, reason=why, api_key=id_))
             return _keys(db, id_)[id_]
 
     def revoke(self, revocation: Revocation) -> int:

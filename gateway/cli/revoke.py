@@ -7,13 +7,13 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from gateway.cli import console
-from gateway.cli.keys import lifetime, moment, open_store, operator, state, told
+from gateway.cli.keys import AddCommand, lifetime, moment, open_store, operator, state, told
 from gateway.core.api_keys import id_in, is_api_key
 from gateway.core.errors import Unauthenticated
 from gateway.core.jwt.issuer import Issuer
@@ -25,15 +25,7 @@ _CLOCKS = 60.0  # seconds more than a token can be good for, by clocks that diff
 Issuers = Callable[[ProcessConfig], Mapping[str, Issuer]]
 
 
-class _Add(Protocol):
-    """Adds a command: its name, what runs it, one line about it, an example."""
-
-    def __call__(
-        self, name: str, run: Callable[[argparse.Namespace], int], about: str, example: str, /
-    ) -> argparse.ArgumentParser: ...
-
-
-def add_command(add: _Add, load: Callable[[str | None], ProcessConfig], issuers: Issuers) -> None:
+def add_command(add: AddCommand, load: Callable[[str | None], ProcessConfig], issuers: Issuers) -> None:
     """Add the command to the parser. load: reads the process config. issuers: those of the routing config and
     the local one, by name."""
     about = "refuse credentials from now on, list what is refused, or take it back"

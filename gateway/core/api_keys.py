@@ -23,7 +23,6 @@ from gateway.core.routing.names import SCOPE
 
 PREFIX = "gw_"
 PATTERN = r"gw_[0-9A-Za-z]{10}_[0-9A-Za-z]{49}"
-ID_PATTERN = r"[0-9A-Za-z]{10}"
 SECRET_BITS = 256
 ID_LENGTH, _SECRET_LENGTH, _CHECK_LENGTH = 10, 43, 6  # digits; 62**43 > 2**256 and 62**6 > 2**32
 FOREVER = 253402300799.0  # when a key without an expiry expires: the last second of the year 9999
@@ -35,7 +34,7 @@ _subject = re.compile(r"[\x21-\x7e]{1,200}").fullmatch  # as of a token: it beco
 _scopes = re.compile(rf"{SCOPE}(?: {SCOPE})*").fullmatch
 _MAX_SCOPES = 4096
 _MAX_NAME = 200
-_id_in = re.compile(rf"(?:{PREFIX})?({ID_PATTERN})(?:_.*)?", re.ASCII | re.DOTALL).fullmatch
+_id_in = re.compile(rf"(?:{PREFIX})?([0-9A-Za-z]{{10}})(?:_.*)?", re.ASCII | re.DOTALL).fullmatch
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.auth.credentials import Credentials
 from gateway.auth.issuers import Issuers
-from gateway.auth.keys import ensure_signing_key, load_keys, signing_key
+from gateway.auth.keys import ensure_signing_key, read_keys, signing_key
 from gateway.core.errors import Unauthenticated
 from gateway.core.jwt.issuer import LOCAL, local_issuer
 from gateway.core.jwt.keys import sign
@@ -40,7 +40,7 @@ class Setting:
 
     def token(self, **claims: Any) -> str:
         base = {"iss": "gateway", "aud": "gateway", "tenant": "acme", "sub": "a", "exp": self.clock.now + 60}
-        return sign({**base, **claims}, signing_key(load_keys(self.path, self.issuer)))
+        return sign({**base, **claims}, signing_key(read_keys(self.path, self.issuer.algorithms)))
 
     def verify(self, token: str) -> Identity:
         identity = self.credentials.known(token)

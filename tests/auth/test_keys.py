@@ -19,7 +19,7 @@ from gateway.auth.keys import (
     ensure_secret,
     ensure_signing_key,
     issue,
-    load_keys,
+    read_keys,
     signing_key,
 )
 from gateway.core.errors import Unauthenticated
@@ -48,7 +48,7 @@ def test_a_new_key_file_is_for_its_owner_alone_whatever_the_umask(tmp_path: Path
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert [p.name for p in path.parent.iterdir()] == ["keys.jwks"]
-    assert signing_key(load_keys(path, RULE)).algorithms[0] == "EdDSA"
+    assert signing_key(read_keys(path, RULE.algorithms)).algorithms[0] == "EdDSA"
 
 
 def test_a_key_file_that_is_there_is_left_alone(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_secret_that_cannot_be_read_says_why(tmp_path: Path) -> None:
 def test_signing_keys_that_others_may_read_are_refused(path: Path, mode: int) -> None:
     path.chmod(mode)
     with pytest.raises(KeysUnusable, match=f"chmod 600 {path}"):
-        load_keys(path, RULE)
+        read_keys(path, RULE.algorithms)
 
 
 def test_public_keys_may_be_readable_by_all(path: Path) -> None:
@@ -134,11 +134,11 @@ def test_public_keys_may_be_readable_by_all(path: Path) -> None:
     path.write_text(json.dumps(document))
     path.chmod(0o644)
     with pytest.raises(KeysUnusable, match="no key can sign"):
-        signing_key(load_keys(path, RULE))
+        signing_key(read_keys(path, RULE.algorithms))
 
 
 def test_a_key_to_sign_with_may_be_named(path: Path) -> None:
-    keys = load_keys(path, RULE)
+    keys = read_keys(path, RULE.algorithms)
     (key,) = keys
     assert signing_key(keys, key.kid or "") is key
     with pytest.raises(KeysUnusable, match="'other'"):
@@ -151,7 +151,7 @@ def test_a_bad_key_file_is_named_and_its_content_is_not(tmp_path: Path, content:
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(KeysUnusable, match=str(path)):
-        load_keys(path, RULE)
+        read_keys(path, RULE.algorithms)
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["FIFO", "directory"])
@@ -161,7 +161,7 @@ def test_what_is_no_regular_file_is_named_by_its_kind_and_not_waited_for(
     kind = request.node.callspec.id
     make(tmp_path / "k")
     with pytest.raises(KeysUnusable, match=f"it is a {kind}"):
-        load_keys(tmp_path / "k", RULE)
+        read_keys(tmp_path / "k", RULE.algorithms)
     with pytest.raises(KeysUnusable, match=f"it is a {kind}"):
         ensure_secret(tmp_path / "k")
 
@@ -172,7 +172,8 @@ def test_what_is_no_regular_file_is_named_by_its_kind_and_not_waited_for(
 def test_an_issued_token_verifies(tmp_path: Path) -> None:
     path = tmp_path / "keys.jwks"
     ensure_signing_key(path)
-    who = verify(issue(path, RULE, "acme", "a b", "me", 60), load_keys(path, RULE), RULE, time.time())
+    token = issue(path, RULE, "acme", "a b", "me", 60)
+    who = verify(token, read_keys(path, RULE.algorithms), RULE, time.time())
     assert (who.tenant.value, who.subject, who.scope_text) == ("acme", "me", "a b")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.auth.keys import load_keys, signing_key
+from gateway.auth.keys import read_keys, signing_key
 from gateway.auth.store import FILE
 from gateway.cli.main import main
 from gateway.core.api_keys import PATTERN, split
@@ -217,7 +217,7 @@ def token(tmp_path: Path, **claims: Any) -> str:
         "iat": now,
         "exp": now + 600,
     }
-    keys = load_keys(path, local_issuer(str(path)))
+    keys = read_keys(path, local_issuer(str(path)).algorithms)
     return sign({**told, **claims}, signing_key(keys))
 
 

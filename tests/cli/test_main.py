@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.auth.keys import load_keys
+from gateway.auth.keys import read_keys
 from gateway.cli import console
 from gateway.cli.main import main
 from gateway.core.jwt.issuer import local_issuer
@@ -472,7 +472,7 @@ def test_token_prints_one_that_verifies_and_makes_the_key_on_the_first_use(
     assert (code, err, out.count("\n")) == (0, "", 1)
     assert keys_path.stat().st_mode & 0o777 == 0o600
     issuer = local_issuer("")
-    who = verify(out.strip(), load_keys(keys_path, issuer), issuer, time.time())
+    who = verify(out.strip(), read_keys(keys_path, issuer.algorithms), issuer, time.time())
     assert (who.tenant.value, who.subject, who.scope_text) == ("acme", "operator", "fast:read fast:drop")
     assert 85 < who.expires - time.time() <= 90
 

@@ -141,15 +141,16 @@ def sign(claims: Mapping[str, Any], key: Key) -> str:
     algorithm = key.algorithms[0]
     header = {"alg": algorithm, "typ": "JWT"} | ({} if key.kid is None else {"kid": key.kid})
     private = PyJWK(dict(key.jwk), _LIBRARY_NAMES.get(algorithm, algorithm)).key
-    message = b".".join(map(_part, (_json(header), _json(claims))))
-    return (message + b"." + _part(_library[algorithm].sign(message, private))).decode()
+    message = b".".join(map(base64url, (_json(header), _json(claims))))
+    return (message + b"." + base64url(_library[algorithm].sign(message, private))).decode()
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _part(raw: bytes) -> bytes:
+def base64url(raw: bytes) -> bytes:
+    """As the parts of a token are (RFC 7515 section 2): without padding."""
     return urlsafe_b64encode(raw).rstrip(b"=")
 
 
@@ -280,7 +281,7 @@ def _in_full(text: str, curve: str) -> str:
     """A coordinate in its full length (RFC 7518 section 6.2.1.2). Issuers that take it for a number leave out
     a zero in front, or put one there (Keycloak before 20, whatever uses Java's BigInteger): a key in 128."""
     number = int.from_bytes(base64url_decode(text))
-    return _part(number.to_bytes(_COORDINATE[curve])).decode()
+    return base64url(number.to_bytes(_COORDINATE[curve])).decode()
 
 
 def _check_use(entry: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isinf
@@ -20,7 +20,7 @@ from typing import Any
 from gateway.core.errors import Unauthenticated
 from gateway.core.jwt.claims import one_value, scope_names, template
 from gateway.core.jwt.issuer import Introspection, Issuer, TenantRule
-from gateway.core.jwt.keys import KeySet, is_pinned
+from gateway.core.jwt.keys import KeySet, base64url, is_pinned
 from gateway.core.model import Identity, TenantId
 
 MAX_TOKEN = 16 * 1024  # characters
@@ -112,7 +112,7 @@ def _decoded(part: str, name: str) -> bytes:
         raw = urlsafe_b64decode(part + "==")
     except ValueError:
         raw = None
-    if raw is None or urlsafe_b64encode(raw).rstrip(b"=") != part.encode():
+    if raw is None or base64url(raw) != part.encode():
         raise Unauthenticated(_malformed(f"has a {name} that is not base64url (no padding, no spaces)"))
     return raw
 
