@@ -19,7 +19,7 @@ from gateway.auth.api_keys import new_key, new_secret
 from gateway.auth.store import NOTHING, AuthStore, AuthStoreUnusable, State, Unknown
 from gateway.auth.stored import StoredCredentials
 from gateway.core import api_keys, revocations
-from gateway.core.api_keys import FOREVER, ApiKey
+from gateway.core.api_keys import DEFAULT_LIFE, DEFAULT_OVERLAP, FOREVER, ApiKey
 from gateway.core.errors import BadRequest, Conflict, NotFound, StoreUnavailable, UnsupportedMediaType
 from gateway.core.revocations import KEEP, Revocation
 from gateway.core.routing.amounts import parse_lifetime
@@ -29,7 +29,6 @@ from gateway.store.json import strict
 T = TypeVar("T")
 _KEYS, _REVOCATIONS = "/admin/auth/keys", "/admin/auth/revocations"
 _REVOCATION = ("jti", "tenant", "subject", "api_key", "issuer", "before", "for", "reason")
-_EXPIRES, _OVERLAP = "90d", "7d"
 
 
 def install(app: web.Application, stored: StoredCredentials) -> None:
@@ -58,7 +57,7 @@ class _Pages:
         """A new key; this response alone has its text."""
         given = _Members(request, ("tenant", "subject", "scopes", "name", "expires"))
         who = given.text("tenant"), given.text("subject"), given.text("scopes"), given.text("name")
-        lasts, now = _lasts(given.text("expires") or _EXPIRES), time.time()
+        lasts, now = _lasts(given.text("expires") or DEFAULT_LIFE), time.time()
         key, text = _valid(lambda: new_key(*who, lasts, guard.caller(request), now))
         await self._change(self._store.create_key, key)
         return await _shown_once(key, text, 201)
@@ -67,7 +66,7 @@ class _Pages:
         """A new secret; this response alone has the key's new text."""
         given, id_ = _Members(request, ("overlap", "expires")), request.match_info["id"]
         lasts = _lasts(given.text("expires")) if given.text("expires") else None
-        overlap, now = _seconds("overlap", given.text("overlap") or _OVERLAP), time.time()
+        overlap, now = _seconds("overlap", given.text("overlap") or DEFAULT_OVERLAP), time.time()
         text, digest = new_secret(id_)
         caller = guard.caller(request)
         key = await self._change(self._store.rotate_key, id_, digest, now, overlap, caller, lasts)

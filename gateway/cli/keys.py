@@ -22,7 +22,7 @@ from rich.text import Text
 from gateway.auth.api_keys import new_key, new_secret
 from gateway.auth.store import FILE, NOTHING, AuthStore, State
 from gateway.cli import console
-from gateway.core.api_keys import FOREVER, ApiKey, id_in, view
+from gateway.core.api_keys import DEFAULT_LIFE, DEFAULT_OVERLAP, FOREVER, ApiKey, id_in, view
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.amounts import parse_lifetime
 from gateway.process.folders import data_folder
@@ -59,7 +59,8 @@ def add_commands(
     create.add_argument("--tenant", required=True)
     create.add_argument("--subject", required=True, help="who calls with it, such as the machine's name")
     create.add_argument("--scopes", default="", help="names separated by spaces")
-    create.add_argument("--expires", default="90d", help="such as 12h, 90d, or never (default 90d)")
+    help_ = f"such as 12h, 90d, or never (default {DEFAULT_LIFE})"
+    create.add_argument("--expires", default=DEFAULT_LIFE, help=help_)
     create.add_argument("--name", default="", help="what it is for")
     listed = command("list", _list, "show the API keys; nobody can show their secrets", "list")
     listed.add_argument("--json", action="store_true", help="the keys as JSON")
@@ -70,7 +71,8 @@ def add_commands(
     about = "give an API key a new secret; what it was before goes on for the overlap"
     rotate = command("rotate", _rotate, about, "rotate 7Kq0ZmP3xA --overlap 7d > key")
     rotate.add_argument("id", help=_ID)
-    rotate.add_argument("--overlap", default="7d", help="such as 15m, 7d, or 0 (default 7d)")
+    help_ = f"such as 15m, 7d, or 0 (default {DEFAULT_OVERLAP})"
+    rotate.add_argument("--overlap", default=DEFAULT_OVERLAP, help=help_)
     help_ = "such as 90d, or never (default: as long as the secret before)"
     rotate.add_argument("--expires", default=None, help=help_)
 

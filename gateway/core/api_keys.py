@@ -26,6 +26,7 @@ PATTERN = r"gw_[0-9A-Za-z]{10}_[0-9A-Za-z]{49}"
 SECRET_BITS = 256
 ID_LENGTH, _SECRET_LENGTH, _CHECK_LENGTH = 10, 43, 6  # digits; 62**43 > 2**256 and 62**6 > 2**32
 FOREVER = 253402300799.0  # when a key without an expiry expires: the last second of the year 9999
+DEFAULT_LIFE, DEFAULT_OVERLAP = "90d", "7d"  # of a new secret, and of those before it when it is rotated
 HOUR = 3600.0  # of when a key was used, only the hour is kept
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
