@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -22,19 +19,6 @@ from tests.eventually import AT_ONCE, END, eventually, poll
 from tests.fakes import Backend
 from tests.process.test_serve import Serving
 from tests.support.sockets import Peer, connect, websocket
-
-
-def command(serving: Serving, *words: str) -> str:
-    """What another process prints for `gateway WORDS`."""
-    run = [sys.executable, "-m", "gateway", *words, "-c", str(serving.conf)]
-    done = subprocess.run(run, capture_output=True, text=True, timeout=END, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def create(serving: Serving) -> str:
-    return command(serving, "keys", "create", "--tenant", "acme", "--subject", "etl", "--scopes", "r")
-
 
 ALLOWED = 404  # there is no such collection, and only who may read is told so
 
@@ -61,7 +45,9 @@ def routing(address: str = "http://127.0.0.1:1") -> str:
 
 
 @pytest.mark.asyncio
-async def test_a_key_works_as_soon_as_it_is_made_and_ends_as_soon_as_it_is_revoked(tmp_path: Path) -> None:
+async def test_a_key_works_as_soon_as_it_is_made_and_ends_as_soon_as_it_is_revoked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     async def play(peer: Peer) -> None:
         await peer.closed()
         peer.close(1008)
@@ -70,15 +56,15 @@ async def test_a_key_works_as_soon_as_it_is_made_and_ends_as_soon_as_it_is_revok
         serving = Serving(tmp_path, routing(backend.address))
         with serving.started() as process:
             serving.until_ready(process)
-            text = create(serving)
+            shell = Shell(serving.conf, capsys)
+            text = shell.key("--scopes", "r")
             await eventually(lambda: status(serving, text) == ALLOWED, end=AT_ONCE)
             where = urlsplit(serving.public)
             assert where.hostname and where.port
             headers = {"X-API-Key": text}
             peer = await connect((where.hostname, where.port), "/app/ws", headers)
-            revoking = asyncio.create_task(asyncio.to_thread(command, serving, "keys", "revoke", text))
+            shell("keys", "revoke", text)
             assert (await peer.closed())[0] == 1008
-            await revoking
             peer.cut()
             assert status(serving, text) == 401
             log = serving.log.read_text()
