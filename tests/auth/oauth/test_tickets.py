@@ -160,18 +160,6 @@ async def test_with_another_credential_it_is_an_invalid_request(tmp_path: Path, 
         assert not backend.heard
 
 
-async def test_a_token_among_subprotocols_counts_for_its_handshake_alone(tmp_path: Path) -> None:
-    """The next request has the same lines, so its head is read only once; but its route has no WebSocket."""
-    async with site(tmp_path) as (gateway, backend):
-        line = f"Sec-WebSocket-Protocol: gateway.bearer, {harness.token(gateway)}"
-        client = await RawClient.connect(harness.address(gateway))
-        for target, status in (("/ws/chat", 200), ("/plain/x", 401)):
-            client.send(request(target, "a", line))
-            assert (await client.answer())[0].startswith(f"HTTP/1.1 {status} ")
-        client.close()
-        assert len(backend.heard) == 1
-
-
 async def test_what_is_no_ticket_of_ours_is_a_parameter_as_any_other(tmp_path: Path) -> None:
     async with site(tmp_path) as (gateway, backend):
         assert (await get(gateway, "/plain/x?ticket=4711"))[0] == 401
