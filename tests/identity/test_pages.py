@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,8 +23,15 @@ from tests.fakes import Backend, Heard, RawClient
 from tests.support.chromium import CHROMIUM, visit
 from tests.support.sockets import connect, echo, websocket
 
+# The example of the operator's handbook, for a page of another origin.
+_LISTEN = re.search("```js\n(async function listen.*?)```", Path("config/README.md").read_text(), re.DOTALL)
+assert _LISTEN is not None
+_HANDBOOK = (
+    _LISTEN[1].replace('"/oauth/ticket"', 'base + "/oauth/ticket"').replace("`${path}?", "`${base}${path}?")
+)
 _PAGE = """<!doctype html><title>page</title><script>
 const base = %s, token = %s;
+%s
 async function ticket(path) {
   const headers = {"Authorization": "Bearer " + token, "Content-Type": "application/json"};
   const body = JSON.stringify({path});
@@ -58,6 +66,7 @@ function stream(path) {
     seen.nobody = await socket("/live/socket");
     seen.inTheUrl = await stream("/live/stream?access_token=" + token);
     seen.tickets = [forSocket, forStream];
+    seen.handbook = await new Promise(done => listen("/live/stream", () => token, event => done(event.data)));
   } catch (error) { seen.error = String(error); }
   await fetch("/seen", {method: "POST", body: JSON.stringify(seen)});
 })();
@@ -111,15 +120,16 @@ async def test_a_page_opens_a_websocket_and_an_event_stream_by_ticket_and_no_log
         config = harness.routing([route], backends=backends)
         async with harness.running(tmp_path, config, log_query="yes") as gateway:
             token = harness.token(gateway)
-            page.html = _PAGE % (json.dumps(harness.url(gateway, "")), json.dumps(token))
+            page.html = _PAGE % (json.dumps(harness.url(gateway, "")), json.dumps(token), _HANDBOOK)
             seen = await visit(tmp_path / "profile", f"{page.origin}/", page.seen)
             log = tmp_path / "var" / "access.log"
-            await eventually(lambda: log.read_text().count('"/live/') >= 8, log.read_text)
+            await eventually(lambda: log.read_text().count('"/live/') >= 9, log.read_text)
         tickets = seen.pop("tickets", None)
         refused = dict.fromkeys(["socketAgain", "streamAgain", "elsewhere", "nobody", "inTheUrl"], "refused")
         opened = {"socket": "open hello ", "stream": "open hello", "protocol": "open hello gateway.bearer"}
+        opened["handbook"] = "hello"
         assert seen == {**opened, **refused}
-        assert len(app.heard) == 3, "what is refused never comes to the backend"
+        assert len(app.heard) == 4, "what is refused never comes to the backend"
         told = [f"{heard.line} {heard.headers}" for heard in app.heard]
         for secret in (token, *tickets):
             assert secret not in log.read_text() and secret not in caplog.text
