@@ -267,7 +267,8 @@ def _explain(arguments: argparse.Namespace, config: ProcessConfig) -> int:
     compiled = _compile(config, asking.chain)
     via = _own_via(config) if "Via" in headers else None
     local = config.tokens if compiled.local_issuer else None
-    shown = "Authorization" in headers or "X-API-Key" in headers  # without a credential no key is needed
+    # Without a credential no key is needed.
+    shown = any(name in headers for name in ("Authorization", "X-API-Key", "Sec-WebSocket-Protocol"))
 
     async def run() -> tuple[Call, GatewayError | None]:
         async with asking.of(local if shown else None, compiled.issuers if shown else {}):

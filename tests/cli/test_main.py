@@ -38,7 +38,7 @@ routes:
     target: fast
     methods: [GET, DELETE]
     scopes: { read: [fast:read], DELETE: [fast:drop] }
-  - { name: own, path: "/t/{tenant}/{rest*}", target: fast, strip: /t }
+  - { name: own, path: "/t/{tenant}/{rest*}", target: fast, strip: /t, websocket: true }
   - { name: open, path: /open, target: fast, public: true, host: open.example }
 """
 COMMANDS = ["up", "serve", "check", "routes", "explain", "token", "schema", "keys", "revoke"]
@@ -395,6 +395,12 @@ def test_explain_takes_a_token_in_a_header_too(conf: str, capsys: pytest.Capture
     made = token(capsys, conf, "--tenant", "acme", "--scope", "fast:read")
     header = f"Authorization: Bearer {made}"
     assert run(capsys, "explain", "-c", conf, "GET", "/fast/7", "-H", header)[0] == 0
+    handshake = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"]
+    handshake += ["Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="]
+    handshake += [f"Sec-WebSocket-Protocol: gateway.bearer, {made}"]
+    more = [word for line in handshake for word in ("-H", line)]
+    code, out, _ = run(capsys, "explain", "-c", conf, "GET", "/t/acme/chat", *more)
+    assert code == 0 and "issuer" in out and made not in out
 
 
 @pytest.mark.parametrize(
