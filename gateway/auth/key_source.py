@@ -57,7 +57,7 @@ class KeySource:
         self._on_change = on_change
         self._now = now
         self._had_at = 0.0
-        self._warnings: tuple[str, ...] = ()
+        self._said: tuple[str, ...] = ()  # of the keys that are left out
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -96,10 +96,11 @@ class KeySource:
         before, self.keys, self._had_at = self.keys, keys, self._now()
         self.failing = False
         self.fetches += 1
-        if keys.warnings != self._warnings:
-            self._warnings = keys.warnings
-            for warning in keys.warnings:
-                L.warning("%s: %s", name, warning)
+        said = keys.warnings + keys.notes
+        if said != self._said:
+            self._said = said
+            for text in said:
+                L.log(logging.WARNING if text in keys.warnings else logging.INFO, "%s: %s", name, text)
         if before is None or _texts(before) - _texts(keys):
             self._on_change()
 
@@ -180,7 +181,7 @@ class FileKeys(KeySource):
             return seen, error
 
     def _put(self, seen: FileStamp | None, keys: KeySet | KeysUnusable) -> None:
-        self._seen, self._looked, self._warnings = seen, True, ()
+        self._seen, self._looked, self._said = seen, True, ()
         if isinstance(keys, KeysUnusable):
             self._fail(str(keys))
             raise keys

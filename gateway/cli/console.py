@@ -93,9 +93,9 @@ def problems(path: Path | str, found: Iterable[Problem]) -> None:
 def routes(rows: Sequence[Route[Any, Any]]) -> Table:
     """The compiled routes as a table."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    chosen = any(route.callers is not None for route in rows)
+    chosen, bound = any(route.callers is not None for route in rows), any(route.bind for route in rows)
     titles = ("NAME", "METHODS", "HOST", "PATH", "TARGET", "READ NEEDS", "WRITE NEEDS", "TOTAL")
-    for title in (*titles, *(("TAKES",) if chosen else ())):
+    for title in (*titles, *(("TAKES",) if chosen else ()), *(("BIND",) if bound else ())):
         table.add_column(title, overflow="fold")
     for route in rows:
         scopes = ("public",) * 2 if route.public else (_names(route.read_scopes), _names(route.write_scopes))
@@ -108,6 +108,7 @@ def routes(rows: Sequence[Route[Any, Any]]) -> Table:
             *scopes,
             f"{route.timeouts.total:g} s" if route.timeouts.total else "none",
             *((_takes(route.callers),) if chosen else ()),
+            *(("request" if route.bind else "",) if bound else ()),
         )
     return table
 

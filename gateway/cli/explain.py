@@ -295,6 +295,8 @@ def _route(call: Call) -> Iterator[tuple[str, str]]:
     if route.backend is not None:
         yield "addresses", ", ".join(address.text for address in route.backend.addresses)
     yield "needs", _needs(call, route)
+    if route.bind:
+        yield "bind", "request: the identity that the backend gets is good for this method and path alone"
     if call.head.upgrades:
         taken = route.backend is not None and call.websocket is not None
         yield "upgrade", "to a WebSocket" if taken else "ignored: the route has none for such a request"

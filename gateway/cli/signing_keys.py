@@ -93,6 +93,6 @@ def _read(path: str) -> str:
         raise ValueError(f"{path}: {reason}; write a public key as JWK (RFC 7517)") from None
     if keys.private:
         raise ValueError(f"{path}: it holds a private key, which is its owner's alone; take the public half")
-    for warning in keys.warnings:
-        told(f"{path}: {warning}")
+    for text in keys.warnings + keys.notes:
+        told(f"{path}: {text}")
     return text

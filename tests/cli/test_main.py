@@ -442,6 +442,20 @@ def test_explain_takes_what_curl_takes(tmp_path: Path, conf: str, capsys: pytest
     assert (code, "host open.example has its own" in out) == (0, True)
 
 
+def test_routes_and_explain_show_that_an_identity_is_bound_to_its_request(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signed = ROUTING.replace("kind: uvicorn,", "kind: uvicorn, identity: signed,")
+    conf = str(write_conf(tmp_path, signed.replace("  - { name: own,", "  - { name: own, bind: request,")))
+    lines = {line.split()[0]: line for line in run(capsys, "routes", "-c", conf)[1].splitlines()}
+    assert lines["NAME"].rstrip().endswith("BIND") and lines["own"].rstrip().endswith("request")
+    assert not lines["fast"].rstrip().endswith("request")
+    _, out, _ = run(capsys, "explain", "-c", conf, "GET", "/t/acme/x", "--json")
+    assert json.loads(out)["bind"].startswith("request: ")
+    _, out, _ = run(capsys, "explain", "-c", conf, "GET", "/fast/7", "--json")
+    assert "bind" not in json.loads(out)
+
+
 def test_explain_says_the_same_to_a_machine(conf: str, capsys: pytest.CaptureFixture[str]) -> None:
     made = token(capsys, conf, "--tenant", "acme", "--scope", "fast:read")
     code, out, _ = run(capsys, "explain", "-c", conf, "GET", "/fast/7", "--token", made, "--json")

@@ -59,6 +59,10 @@ class _Unusable(Exception):
     """Why a key is left out."""
 
 
+class _ForEncryption(_Unusable):
+    """It is not odd: many issuers publish such a key beside those that sign."""
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """One verification key. Its value is never part of its repr.
@@ -104,13 +108,22 @@ class Key:
 
 class KeySet:
     """The usable keys of a set, in its order. warnings: a sentence for each key that is left out, and for
-    each `kid` that is there again. private: whether any entry is for its owner alone, and so the file."""
+    each `kid` that is there again. notes: one for each that is left out as it is for encryption. private:
+    whether any entry is for its owner alone, and so the file."""
 
-    __slots__ = ("_named", "_nameless", "keys", "private", "warnings")
+    __slots__ = ("_named", "_nameless", "keys", "notes", "private", "warnings")
 
-    def __init__(self, keys: Sequence[Key], warnings: Sequence[str] = (), *, private: bool = False) -> None:
+    def __init__(
+        self,
+        keys: Sequence[Key],
+        warnings: Sequence[str] = (),
+        notes: Sequence[str] = (),
+        *,
+        private: bool = False,
+    ) -> None:
         self.keys = tuple(keys)
         self.warnings = tuple(warnings)
+        self.notes = tuple(notes)
         self.private = private
         self._named: dict[str, list[Key]] = {}
         for key in keys:
@@ -186,6 +199,7 @@ def parse_keys(text: str, algorithms: Sequence[str] = ALGORITHMS, *, published: 
         raise KeySetError('it is not a JWK set: a JSON object {"keys": [...]}') from None
     keys: list[Key] = []
     warnings: list[str] = []
+    notes: list[str] = []
     if len(entries) > MAX_ENTRIES:
         warnings.append(f"of its {len(entries):,} keys only the first {MAX_ENTRIES} are read")
     first: dict[str, int] = {}
@@ -196,7 +210,8 @@ def parse_keys(text: str, algorithms: Sequence[str] = ALGORITHMS, *, published: 
                 raise _Unusable("what signs is published with it, so its issuer must replace it")
             key = _parse_key(entry, algorithms)
         except _Unusable as reason:
-            warnings.append(f"{_name(index, entry)} is not used: {reason}")
+            said = notes if isinstance(reason, _ForEncryption) else warnings
+            said.append(f"{_name(index, entry)} is not used: {reason}")
             continue
         keys.append(key)
         if key.kid is not None and first.setdefault(key.kid, index) != index:
@@ -205,9 +220,9 @@ def parse_keys(text: str, algorithms: Sequence[str] = ALGORITHMS, *, published: 
                 f" with each of them (at most {MAX_TRIES}); ask the issuer for a kid of its own"
             )
     if not keys:
-        raise KeySetError("; ".join(["it holds no usable key", *warnings[:8]]))
+        raise KeySetError("; ".join(["it holds no usable key", *[*warnings, *notes][:8]]))
     private = any(isinstance(entry, dict) and _is_private(entry) for entry in map(_said, entries))
-    return KeySet(keys, warnings, private=private)
+    return KeySet(keys, warnings, notes, private=private)
 
 
 def _said(entry: Any) -> Any:
@@ -288,7 +303,7 @@ def _check_use(entry: Mapping[str, Any]) -> None:
     """What the key is for (RFC 7517 sections 4.2 and 4.3). Raises _Unusable."""
     use, operations = entry.get("use"), entry.get("key_ops")
     if use == "enc":
-        raise _Unusable("its `use` is `enc`: it is for encryption")
+        raise _ForEncryption("its `use` is `enc`: it is for encryption")
     if use is not None and use != "sig":
         raise _Unusable(f"its `use` is {_quoted(use)}, and not `sig`")
     if operations is None:

@@ -159,7 +159,8 @@ def test_a_key_that_is_not_for_us_is_left_out_with_one_warning_and_the_others_se
         keys = parse_keys(key_set(*entries))
         assert passes(signed(ED, "EdDSA", "good"), keys)
         assert [key.kid for key in keys] == ["good"]
-        (warning,) = keys.warnings
+        (warning,) = keys.warnings + keys.notes
+        assert (warning in keys.notes) == ("`enc`" in reason), "such a key is normal"
         named = "(kid 'e')" if isinstance(entry, dict) and entry.get("kid") == "e" else "(kid"
         assert warning.startswith(f"keys[{index}] "), warning
         assert named in warning or "(no kid)" in warning
@@ -284,7 +285,7 @@ def test_no_secret_is_in_a_repr_a_warning_or_an_error() -> None:
 
 def test_a_kid_cannot_write_lines_of_its_own_into_the_log() -> None:
     (warning,) = parse_keys(
-        key_set(GOOD, {**public(RSA), "kid": "a\nERROR \u202e" + "x" * 500, "use": "enc"})
+        key_set(GOOD, {**public(RSA), "kid": "a\nERROR \u202e" + "x" * 500, "use": "tls"})
     ).warnings
     assert warning.isascii()
     assert "\n" not in warning
