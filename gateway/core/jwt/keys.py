@@ -41,6 +41,8 @@ _NEEDED = {"oct": ("k",), "RSA": ("n", "e"), "EC": ("x", "y"), "OKP": ("x",)}  #
 _COORDINATE = {"P-256": 32, "P-384": 48, "P-521": 66}  # bytes
 _MIN_SECRET = {"HS256": 32, "HS384": 48, "HS512": 64}  # bytes; RFC 7518 section 3.2
 _MIN_RSA = 2048  # bits; RFC 7518 section 3.3
+# What makes a signature slow to verify is refused: other issuers' clients would wait for it.
+_MAX_RSA, _MAX_EXPONENT = 8192, 64  # bits
 _PRIVATE = ("d", "k")  # a member that makes an entry one for its owner alone
 # Of our own keys: when one begins to sign, and when it is over; seconds since the epoch.
 USE_AFTER, RETIRE_AFTER = "gw_use_after", "gw_retire_after"
@@ -282,14 +284,23 @@ def _parse_key(entry: Any, algorithms: Sequence[str]) -> Key:
             HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(material)  # refuses the text of a public key
     except (jwt.PyJWTError, ValueError, TypeError, KeyError, OverflowError):
         raise _Unusable(f"it is not a valid {can[0]} key") from None
-    if entry["kty"] == "RSA" and material.key_size < _MIN_RSA:
-        raise _Unusable(f"it has {material.key_size} bits, and an RSA key needs at least {_MIN_RSA} bits")
+    if entry["kty"] == "RSA":
+        _check_rsa(material)
     if entry["kty"] == "oct":
         needed = _MIN_SECRET[can[0]]
         can = tuple(name for name in can if len(material) >= _MIN_SECRET[name])
         if not can:
             raise _Unusable(f"its secret has {len(material)} bytes, and needs at least {needed} bytes")
     return Key(kid, can, material, entry)
+
+
+def _check_rsa(key: Any) -> None:
+    """Raises _Unusable."""
+    bits, exponent = key.key_size, key.public_numbers().e
+    if bits < _MIN_RSA:
+        raise _Unusable(f"it has {bits} bits, and an RSA key needs at least {_MIN_RSA} bits")
+    if bits > _MAX_RSA or exponent.bit_length() > _MAX_EXPONENT:
+        raise _Unusable(f"its size or exponent take too long (at most {_MAX_RSA} and {_MAX_EXPONENT} bits)")
 
 
 def _in_full(text: str, curve: str) -> str:

@@ -487,3 +487,12 @@ def test_of_a_set_without_end_the_first_keys_are_read_and_few_are_told_of() -> N
     assert len(keys) == 1
     assert len(keys.warnings) == MAX_ENTRIES, "one for each of the others, and one for the rest"
     assert keys.warnings[0] == "of its 300,001 keys only the first 500 are read"
+
+
+@pytest.mark.parametrize(("bits", "exponent"), [(8193, 65537), (16384, 65537), (2048, (1 << 64) + 1)])
+def test_an_rsa_key_that_takes_long_to_verify_with_is_left_out(bits: int, exponent: int) -> None:
+    number = (1 << (bits - 1)) + 1
+    sizes = [(value, (value.bit_length() + 7) // 8) for value in (number, exponent)]
+    n, e = (b64(value.to_bytes(size)) for value, size in sizes)
+    with pytest.raises(KeySetError, match="take too long"):
+        parse_keys(json.dumps({"keys": [{"kty": "RSA", "n": n, "e": e, "kid": "slow"}]}))
