@@ -27,6 +27,7 @@ from gateway.core.errors import (
 from gateway.core.http import request_target as target
 from gateway.core.http.head import Head
 from gateway.core.http.request_reader import Request
+from gateway.core.http.tickets import MARK, without_tickets
 from gateway.core.methods import KNOWN
 from gateway.core.model import Identity
 from gateway.core.policy import access
@@ -282,6 +283,8 @@ class Life:
         if route is None:
             self._policies.limit_client(call)
         elif route.public:
+            if call.query and MARK in call.query:  # it is not used up here, and no backend's to use
+                call.query = without_tickets(call.query)
             self._policies.limit_client(call)
             body.check(call)
         else:

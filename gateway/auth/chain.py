@@ -8,12 +8,13 @@ from time import time
 from gateway.auth.api_keys import REVOKED
 from gateway.auth.credentials import SEVERAL, Credentials, presented
 from gateway.auth.issuers import Issuers, Takes
-from gateway.auth.oauth.tickets import MARK, Tickets, tickets_of, without_tickets
+from gateway.auth.oauth.tickets import Tickets
 from gateway.auth.stored import StoredCredentials
 from gateway.call import Call, CallRoute
 from gateway.core.api_keys import is_api_key
 from gateway.core.errors import Unauthenticated
 from gateway.core.http.head import Head, read
+from gateway.core.http.tickets import MARK, tickets_of, without_tickets
 from gateway.core.model import Identity
 from gateway.core.websocket.handshake import BEARER, bearer_tokens
 

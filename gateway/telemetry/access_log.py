@@ -16,6 +16,7 @@ from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
 
 from gateway.call import Call
+from gateway.core.http.tickets import PREFIX
 from gateway.core.policy.forwarding import chain
 from gateway.core.redact import Queries, redact_query, redact_url
 from gateway.runtime.periodic import Boundary
@@ -153,6 +154,8 @@ class AccessLog:
         path = call.path
         if not path and call.target.startswith("/"):
             path = call.target.partition("?")[0].partition("#")[0]
+        if PREFIX in path:  # a ticket in the wrong place has not been used up
+            path = redact_query(path, "all")
         if self._queries == "no":
             return f',"path":{_text(path)}'
         query = call.query if call.path else call.target.partition("?")[2]

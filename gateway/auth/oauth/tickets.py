@@ -8,7 +8,6 @@ that gave it.
 from __future__ import annotations
 
 import json
-import re
 import secrets
 from collections import Counter
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from gateway.core.errors import (
     UnsupportedMediaType,
 )
 from gateway.core.http import request_target
+from gateway.core.http.tickets import PREFIX
 from gateway.core.own_endpoints import ticket_pages
 from gateway.core.policy import access
 from gateway.edge.client import body
@@ -37,8 +37,6 @@ LIFE = 30.0  # seconds
 _MOST = 20_000  # that wait to be used, some 20 MB
 _MOST_OF_TENANT = 1_000
 _BYTES = 32
-_PREFIX = "gwt_"  # tells ours from what a backend calls a ticket
-_ours = re.compile(r"gwt_[A-Za-z0-9_-]{43}", re.ASCII).fullmatch
 _GONE = "The ticket is not valid: it is good for 30 s, once, on the path that it was asked for."
 
 
@@ -71,7 +69,7 @@ class Tickets:
             raise TenantLimit("Too many tickets of the tenant wait to be used.", retry_after=LIFE)
         if len(self._given) >= _MOST:
             raise Saturated("Too many tickets wait to be used.", retry_after=LIFE)
-        ticket = _PREFIX + secrets.token_urlsafe(_BYTES)
+        ticket = PREFIX + secrets.token_urlsafe(_BYTES)
         self._given[ticket] = _Ticket(token, tenant, route, path, self._now() + LIFE)
         self._of_tenant[tenant] += 1
         return ticket
@@ -143,24 +141,3 @@ async def _asked_path(call: Call) -> str:
         return request_target.canonical_path(asked.partition("?")[0])
     except GatewayError as error:
         raise BadRequest(f"The `path` of the body is not valid: {error.detail}") from None
-
-
-# --- in a query ---
-
-
-_NAME = len("ticket=")
-MARK = "ticket=" + _PREFIX
-
-
-def tickets_of(query: str) -> list[str]:
-    """The tickets of ours in a query."""
-    return [part[_NAME:] for part in query.split("&") if _is_ticket(part)]
-
-
-def without_tickets(query: str) -> str:
-    """The query as a backend gets it, without tickets of ours."""
-    return "&".join(part for part in query.split("&") if not _is_ticket(part))
-
-
-def _is_ticket(part: str) -> bool:
-    return part.startswith(MARK) and _ours(part[_NAME:]) is not None

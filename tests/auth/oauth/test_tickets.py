@@ -81,6 +81,7 @@ async def test_a_ticket_opens_its_path_once_and_the_backend_sees_who_calls_and_n
         assert (status, problem["code"]) == (401, "unauthenticated") and given not in str(problem)
         assert [heard.line for heard in backend.heard] == ["GET /stream?a=1&b=2 HTTP/1.1"]
         assert backend.heard[0].one("X-Tenant") == "acme" and backend.heard[0].one("X-Subject") == "alice"
+        assert (await get(gateway, f"/events/stream;ticket={await ticket(gateway)}"))[0] == 401
     log = Path(gateway.config.access_log).read_text()
     assert "a=1&b=2" in log and "gwt_" not in log
 
@@ -158,6 +159,13 @@ async def test_with_another_credential_it_is_an_invalid_request(tmp_path: Path, 
         assert head.startswith("HTTP/1.1 401 ") and 'error="invalid_request"' in head
         client.close()
         assert not backend.heard
+
+
+async def test_the_backend_of_a_public_route_gets_no_ticket_that_it_could_use(tmp_path: Path) -> None:
+    async with site(tmp_path) as (gateway, backend):
+        given = await ticket(gateway)
+        assert (await get(gateway, f"/open/x?a=1&ticket={given}"))[0] == 200
+        assert [heard.line for heard in backend.heard] == ["GET /x?a=1 HTTP/1.1"]
 
 
 async def test_what_is_no_ticket_of_ours_is_a_parameter_as_any_other(tmp_path: Path) -> None:
