@@ -13,7 +13,7 @@ from gateway.core.model import Identity
 from gateway.core.openmetrics import Instrument, Total
 
 SIZE = 10_000
-LENGTH = 16 * 1024 * 1024  # characters of all of them; with its claims, each takes some four times that
+LENGTH = 16 * 1024 * 1024  # characters of all, or of their claims: an issuer may say more than a token holds
 _METRIC = "gateway_tokens_verified"
 NOBODY = "none"  # the issuer of a credential that names none that is trusted
 SEVERAL = "Send one credential, and not several."
@@ -39,6 +39,7 @@ class Credentials:
         self._size = size
         self._length = length
         self._known: dict[str, Identity] = {}
+        self._sizes: dict[str, int] = {}
         self._taken = 0  # characters
         self._hits: defaultdict[str, int] = defaultdict(int)  # by issuer
         self._results: defaultdict[tuple[str, str], int] = defaultdict(int)  # by issuer and result
@@ -60,9 +61,11 @@ class Credentials:
     def remember(self, text: str, identity: Identity) -> None:
         """A credential was verified."""
         self.count(identity.issuer, "verified")
-        if text not in self._known:
-            self._taken += len(text)
+        if text in self._known:
+            self._drop(text)
         self._known[text] = identity
+        self._sizes[text] = size = max(len(text), len(str(identity.claims)))
+        self._taken += size
         while len(self._known) > self._size or self._taken > self._length:
             self._drop(next(iter(self._known)))  # the one that was verified longest ago
 
@@ -76,7 +79,7 @@ class Credentials:
 
     def _drop(self, text: str) -> None:
         del self._known[text]
-        self._taken -= len(text)
+        self._taken -= self._sizes.pop(text)
 
     def count(self, issuer: str, result: str) -> None:
         """A credential that was not known came. issuer: its name in the config, NOBODY, or "" of an API key.

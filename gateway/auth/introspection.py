@@ -31,6 +31,7 @@ AT_ONCE = 16  # requests to one issuer
 MAX_WAITING = 1000  # tokens that wait for its word
 _SHED = 1.0  # seconds after a failure in which nobody is asked
 _MAX_SECRET = 64 * 1024
+_MAX_WORD = 64 * 1024  # bytes that an issuer may say of a token: they are kept with it
 
 _Outcome = Identity | Unauthenticated | IssuerUnavailable
 
@@ -126,6 +127,8 @@ class Introspector:
 
     async def _ask(self, text: str) -> _Outcome:
         async with self._seats:
+            if self._now() < self._shed_until:  # it failed meanwhile, so whoever waited has left
+                return self._away()
             self._requests += 1
             try:
                 claims = await self._claims(text)
@@ -154,6 +157,8 @@ class Introspector:
             raise OriginError("it refuses the gateway's own client_id and client_secret (status 401)")
         if response.status != 200:
             raise OriginError(f"it responded with status {response.status}")
+        if len(response.body) > _MAX_WORD:
+            raise OriginError(f"its response is longer than {_MAX_WORD // 1024} KiB")
         try:
             claims = json.loads(response.body)
         except (ValueError, RecursionError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,8 @@ def test_long_credentials_take_no_more_room_than_there_is(setting: Setting) -> N
     for number in range(10):
         kept.remember(f"{number:0100}", identity)
     assert len(kept) == 10
+    kept.remember("short", replace(identity, claims={"said by its issuer": "x" * 880}))
+    assert len(kept) == 1
 
 
 async def test_new_keys_empty_the_cache_and_old_tokens_are_refused(setting: Setting) -> None:

@@ -186,7 +186,8 @@ async def test_what_the_issuer_says_is_checked_as_if_it_were_signed(
         (web.Response(status=500), "it responded with status 500"),
         (web.Response(text="no JSON"), "its response is not a JSON object with `active`"),
         (web.Response(text='{"active": "yes"}'), "its response is not a JSON object with `active`"),
-        (web.Response(text="[" * 100_000), "its response is not a JSON object with `active`"),
+        (web.Response(text="[" * 50_000), "its response is not a JSON object with `active`"),
+        (web.Response(text='{"active": true}' + " " * 65536), "its response is longer than 64 KiB"),
         (web.Response(status=307, headers={"Location": "/elsewhere"}), "it redirects, which is not followed"),
     ],
 )
@@ -243,6 +244,23 @@ async def test_at_most_so_many_are_asked_at_once(tmp_path: Path) -> None:
         refused = await asyncio.gather(*asking, return_exceptions=True)
         assert all(isinstance(one, Unauthenticated) for one in refused)
         assert here.asked == 40
+
+
+async def test_who_waited_for_a_seat_while_the_issuer_failed_asks_nothing_more(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+
+    async def fails(request: web.Request) -> web.StreamResponse:
+        await gate.wait()
+        return web.Response(status=500)
+
+    async with site(tmp_path) as here:
+        here.server.answers["/introspect"] = fails
+        asking = [asyncio.create_task(here.verify(f"t{number}")) for number in range(40)]
+        await eventually(lambda: here.asked)
+        gate.set()
+        refused = await asyncio.gather(*asking, return_exceptions=True)
+        assert all(isinstance(one, IssuerUnavailable) for one in refused)
+        assert here.asked <= introspection.AT_ONCE
 
 
 async def test_a_secret_that_is_not_there_is_named_by_its_place(tmp_path: Path) -> None:
