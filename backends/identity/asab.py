@@ -51,7 +51,14 @@ def middleware(settings: Settings | None = None) -> Callable[[web.Request, Handl
     return gateway
 
 
-gateway = middleware()
+gateway: Callable[[web.Request, Handler], Awaitable[Any]]
+
+
+def __getattr__(name: str) -> Any:
+    """`gateway` is made when it is imported: who uses `middleware(settings)` needs no environment."""
+    if name == "gateway":
+        return middleware()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _incoming(request: web.Request) -> Incoming:

@@ -8,9 +8,9 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from .assertion import Incoming
-from .entry import PUBLIC_PATHS, Refused, entrance, needs_identity
+from .entry import PUBLIC_PATHS, Entrance, Refused, entrance, needs_identity
 from .identity import Forwarded, Headers, IdentityMissing, joined
-from .settings import Settings
+from .settings import Settings, SettingsInvalid
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -21,13 +21,27 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 class GatewayMiddleware:
     """Pure ASGI, so that streams pass untouched. A refused websocket is closed before the handshake. On a
-    public route the state's identity is ANONYMOUS, which is false; what asks it for a tenant gets a 401."""
+    public route the state's identity is ANONYMOUS, which is false; what asks it for a tenant gets a 401.
+
+    Settings that cannot be meant end the server's start."""
 
     def __init__(self, app: ASGIApp, settings: Settings | None = None) -> None:
         self.app = app
-        self._entrance = entrance(settings)
+        # Starlette makes its middleware in the first call, the lifespan's: servers take an exception there
+        # for an application without a lifespan, and go on. So it is kept, and told them as they expect it.
+        self._entrance: Entrance | SettingsInvalid
+        try:
+            self._entrance = entrance(settings)
+        except SettingsInvalid as error:
+            self._entrance = error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if isinstance(self._entrance, SettingsInvalid):
+            if scope["type"] != "lifespan":
+                raise self._entrance
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": str(self._entrance)})
+            return
         if scope["type"] == "lifespan" or scope["path"] in PUBLIC_PATHS:
             await self.app(scope, receive, send)
             return

@@ -7,6 +7,7 @@ name alone.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from time import time
 from typing import Any, NamedTuple
@@ -18,9 +19,12 @@ from .identity import ANONYMOUS, Headers, Identity, IdentityInvalid, IdentityMis
 from .keys import KeySource, source
 from .settings import Settings, SettingsInvalid
 
+logger = logging.getLogger(__name__)
+
 HEADER = "X-Gateway-Identity"
 TYPE = "gateway-identity+jwt"
 _MAX_LENGTH = 32 * 1024
+_WARN_AGAIN = 60.0  # seconds: a setting that is wrong is wrong in each request
 _REMEMBERED = 1024  # verified ones, each of which comes again and again for half a minute
 
 
@@ -48,10 +52,11 @@ class Assertions:
         self._settings = settings
         self._now = now
         self._verified: dict[str, tuple[Identity, float]] = {}
+        self._warned: dict[str, float] = {}
         try:
             self.keys: KeySource = source(settings.keys)
         except ValueError as error:
-            raise SettingsInvalid(f"GATEWAY_IDENTITY_KEYS is no JWK set: {error}") from None
+            raise SettingsInvalid(f"GATEWAY_IDENTITY_KEYS is {error}.") from None
 
     def verify(self, request: Incoming) -> Identity:
         """Who calls, ANONYMOUS for nobody. Raises IdentityError, whose text is for the caller and echoes
@@ -98,11 +103,32 @@ class Assertions:
         except jwt.ExpiredSignatureError:
             raise _invalid("has expired: it is good for a minute, if the clocks agree") from None
         except jwt.InvalidAudienceError:
-            raise _invalid("is for another application") from None
+            self._warn("is for", "aud", text, "AUDIENCE", self._settings.audience)
+            raise _elsewhere("for another application", "AUDIENCE") from None
         except jwt.InvalidIssuerError:
-            raise _invalid("is of another gateway") from None
+            self._warn("is by", "iss", text, "ISSUER", self._settings.issuer)
+            raise _elsewhere("of another gateway", "ISSUER") from None
         except (jwt.PyJWTError, ValueError, TypeError):
             raise _invalid("is not valid") from None
+
+    def _warn(self, what: str, claim: str, text: str, setting: str, value: str) -> None:
+        """Say what the gateway signed and what this application was told. text: its signature is verified, as
+        PyJWT does before it looks at a claim."""
+        now = self._now()
+        if 0 <= now - self._warned.get(setting, -_WARN_AGAIN) < _WARN_AGAIN:
+            return
+        self._warned[setting] = now
+        signed = jwt.decode(text, options={"verify_signature": False}).get(claim)
+        logger.warning(
+            "Refused: what the gateway signed %s %.100s, and GATEWAY_IDENTITY_%s is %.100s",
+            what, ascii(signed), setting, ascii(value),
+        )  # fmt: skip
+
+
+def _elsewhere(what: str, setting: str) -> IdentityInvalid:
+    return _invalid(
+        f"is {what}, or this application's GATEWAY_IDENTITY_{setting} is wrong: see its log"
+    )
 
 
 def _invalid(what: str) -> IdentityInvalid:

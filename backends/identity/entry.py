@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from dataclasses import dataclass
 from functools import cache
 
@@ -23,6 +24,8 @@ from .identity import (
     request_id,
 )
 from .settings import Settings
+
+logger = logging.getLogger(__name__)
 
 # Answers without an identity, so that a supervisor can ask whether the process is up.
 PUBLIC_PATHS = frozenset({"/healthz"})
@@ -67,6 +70,10 @@ class Entrance:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._assertions = Assertions(settings) if settings.keys else None
+        if not settings.keys and not settings.trust_headers:
+            logger.warning(
+                "GATEWAY_IDENTITY_KEYS is not set, so everyone gets 401: set it and GATEWAY_IDENTITY_AUDIENCE"
+            )
 
     def admit(self, request: Incoming) -> Admitted | Refused:
         """Who calls, or why the request is refused. The lines logged from here on carry the request's id.

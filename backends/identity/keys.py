@@ -7,9 +7,11 @@ import logging
 import threading
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
 
 import jwt
 
@@ -49,6 +51,8 @@ class Given:
 
     def __init__(self, text: str) -> None:
         self._keys = parse(text)
+        if not self._keys:
+            raise ValueError("it holds no Ed25519 key with a `kid`")
 
     def get(self, kid: str) -> Any:
         """The key of this id, None without one."""
@@ -124,7 +128,7 @@ class Url:
                 return
             try:
                 self._keys = parse(_fetch(self._url)) or self._keys
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, HTTPException) as error:
                 logger.warning("The gateway's keys cannot be fetched from %s: %s", self._url, _reason(error))
             self._tried = self._clock()
 
@@ -137,12 +141,26 @@ KeySource = Given | File | Url
 
 
 def source(text: str) -> KeySource:
-    """Where the setting says that the keys are. Raises ValueError where it is a JWK set that is none."""
+    """Where the setting says that the keys are. Raises ValueError, which says what the setting is, where it
+    cannot be meant."""
     if text.startswith("{"):
-        return Given(text)
-    if text.startswith(("http://", "https://")):
-        return Url(text)
-    return File(text)
+        try:
+            return Given(text)
+        except ValueError as error:
+            raise ValueError(f"no JWK set: {_reason(error)}") from None
+    if "://" not in text:
+        return File(text)
+    if not _is_http(text):
+        raise ValueError("no file's path, no URL (https://HOST/..., http://HOST/...) and no JWK set")
+    return Url(text)
+
+
+def _is_http(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        return False
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -18,7 +18,16 @@ from typing import Any
 import jwt
 import pytest
 
-from backends.identity import ANONYMOUS, Admitted, Entrance, Identity, Incoming, Refused, Settings
+from backends.identity import (
+    ANONYMOUS,
+    Admitted,
+    Entrance,
+    Identity,
+    IdentityInvalid,
+    Incoming,
+    Refused,
+    Settings,
+)
 from backends.identity import keys as keys_module
 from backends.identity.assertion import Assertions, KeyUnknown
 from gateway.auth.keys import new_signing_key
@@ -182,6 +191,39 @@ def test_one_that_is_half_bound_is_refused() -> None:
     why_not(incoming(assertion(target="/")))
 
 
+@pytest.mark.parametrize(
+    ("told", "signed", "warning"),
+    [
+        (Settings(public_set(KEY), "biling"), {"aud": "billing"},
+         "signed is for 'billing', and GATEWAY_IDENTITY_AUDIENCE is 'biling'"),
+        (Settings(public_set(KEY), AUDIENCE, "gatway"), {},
+         "signed is by 'gateway', and GATEWAY_IDENTITY_ISSUER is 'gatway'"),
+    ],
+    ids=["audience", "issuer"],
+)  # fmt: skip
+def test_a_wrong_name_of_the_application_or_the_gateway_is_in_its_log_once_a_minute(
+    told: Settings, signed: dict[str, str], warning: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    assertions = Assertions(told, clock)
+    forged = assertion(key={**new_signing_key(), "kid": KEY["kid"]}, **signed)
+    with pytest.raises(IdentityInvalid, match="is not valid"):
+        assertions.verify(incoming(forged))
+    assert not caplog.messages
+    for seconds, lines in [(0, 1), (59, 1), (1, 2)]:
+        clock.now += seconds
+        with pytest.raises(IdentityInvalid, match=r"is wrong: see its log\. Call the gateway"):
+            assertions.verify(incoming(assertion(**signed)))
+        assert len(caplog.messages) == lines
+    assert warning in caplog.text
+
+
+def test_what_was_signed_is_one_short_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    why_not(incoming(assertion(aud=["a\n\u2028" * 500])))
+    assert caplog.messages[0].isascii() and caplog.messages[0].isprintable()
+    assert len(caplog.messages[0]) < 300
+
+
 # --- where the keys come from ---
 
 
@@ -268,6 +310,15 @@ def test_when_the_gateway_has_no_keys_to_give_the_last_good_ones_go_on(
     source.refresh()
     assert server.asked == 2, "a redirect is not followed"
     assert source.get(KEY["kid"]) is not None
+
+
+def test_a_url_that_cannot_be_asked_is_in_the_log_and_no_error_of_the_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    found = Entrance(Settings("http://127.0.0.1:1/a b", AUDIENCE)).admit(incoming(assertion()))
+    assert isinstance(found, Refused)
+    assert found.status == 503
+    assert "cannot be fetched from http://127.0.0.1:1/a b" in caplog.text
 
 
 def test_old_keys_are_fetched_again_beside_the_requests(server: Server) -> None:

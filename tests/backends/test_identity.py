@@ -1,8 +1,11 @@
 """What the gateway says as values, and in which form an application believes it."""
 
+import contextlib
 import json
 
 import pytest
+import uvicorn
+from fastapi import FastAPI
 
 from backends.identity import (
     ANONYMOUS,
@@ -21,6 +24,8 @@ from backends.identity import (
     log,
     parse,
 )
+from backends.identity.entry import entrance
+from backends.identity.fastapi import GatewayMiddleware
 from backends.identity.identity import request_id
 
 GOOD = {"X-Tenant": "acme", "X-Subject": "ann@acme.example"}
@@ -267,6 +272,25 @@ def test_for_development_headers_of_this_host_alone_can_be_believed(peer, believ
     assert isinstance(admit(getter(GOOD), entrance, peer), Admitted) is believed
 
 
+def test_that_there_are_no_keys_is_a_warning_at_the_start(caplog):
+    Entrance(Settings(trust_headers="loopback"))
+    assert not caplog.messages
+    Entrance(Settings())
+    assert "GATEWAY_IDENTITY_KEYS is not set, so everyone gets 401" in caplog.text
+
+
+async def test_a_setting_that_cannot_be_meant_ends_the_start_of_an_asgi_server(monkeypatch, caplog):
+    monkeypatch.setenv("GATEWAY_IDENTITY_KEYS", "foo://x")
+    entrance.cache_clear()
+    app = FastAPI()
+    app.add_middleware(GatewayMiddleware)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
+    with contextlib.suppress(SystemExit):
+        await server.serve()
+    assert not server.started
+    assert "GATEWAY_IDENTITY_KEYS is no file's path" in caplog.text
+
+
 def test_the_settings_are_those_of_the_environment():
     environment = {"GATEWAY_IDENTITY_KEYS": "/keys", "GATEWAY_IDENTITY_AUDIENCE": "shop"}
     assert Settings.from_environment(environment) == Settings("/keys", "shop", "gateway", "")
@@ -278,7 +302,11 @@ def test_the_settings_are_those_of_the_environment():
     [
         ({"keys": "/keys"}, "GATEWAY_IDENTITY_AUDIENCE is not"),
         ({"trust_headers": "yes"}, "GATEWAY_IDENTITY_TRUST_HEADERS is 'loopback', 'everyone'"),
-        ({"keys": "{", "audience": "a"}, "GATEWAY_IDENTITY_KEYS is no JWK set"),
+        ({"keys": "{", "audience": "a"}, "GATEWAY_IDENTITY_KEYS is no JWK set: it is not JSON"),
+        ({"keys": '{"keys": []}', "audience": "a"}, "no JWK set: it holds no Ed25519 key"),
+        ({"keys": "foo://x", "audience": "a"}, "GATEWAY_IDENTITY_KEYS is no file's path, no URL"),
+        ({"keys": "https:///keys", "audience": "a"}, "no URL"),
+        ({"keys": "http://gateway:port/keys", "audience": "a"}, "no URL"),
     ],
 )
 def test_a_setting_that_cannot_be_meant_is_named_at_the_start(settings, reason):
