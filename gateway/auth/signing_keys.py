@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.auth.keys import (
     MAX_BYTES,
@@ -32,6 +32,15 @@ from gateway.runtime.watch import FileStamp, file_stamp
 L = logging.getLogger(__name__)
 # What everybody may see of a key, by its type (RFC 7518 section 6, RFC 8037). A secret has no such half.
 _PUBLIC = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x")}
+
+
+class Rotation(NamedTuple):
+    """What a rotation did, by kids. kid: the new key. before: those that go on until they retire. replaced:
+    those that were to sign later than the new one, and are gone: nothing is signed with them."""
+
+    kid: str
+    before: tuple[str, ...]
+    replaced: tuple[str, ...]
 
 
 class SigningKeys:
@@ -104,36 +113,48 @@ class SigningKeys:
             if key.can_sign and key.jwk["kty"] in _PUBLIC
         ]
 
-    def rotate(self, now: float, overlap: float, keep: float | None = None) -> str:
-        """Add a new Ed25519 key, and give its kid. It is published at once and signs in `overlap` seconds;
-        the others retire `keep` seconds after that (None: as many again). So `overlap` is to be the longest
-        that others keep the set, and `keep` the longest that a token lives. Removes what has retired. Raises
-        KeysUnusable, OSError. Blocks."""
+    def rotate(self, now: float, overlap: float, keep: float | None = None) -> Rotation:
+        """Add a new Ed25519 key. It is published at once and signs in `overlap` seconds; the others retire
+        `keep` seconds after that (None: as many again). So `overlap` is to be the longest that others keep
+        the set, and `keep` the longest that a token lives. Removes what has retired, and what would begin
+        after the new key: that would sign on until it retires, and tokens of its last day would be refused.
+        Raises KeysUnusable, OSError. Blocks."""
         with durable.alone(self.path.absolute().parent):
             return self._rotate(now, overlap, keep)
 
-    def _rotate(self, now: float, overlap: float, keep: float | None) -> str:
+    def _rotate(self, now: float, overlap: float, keep: float | None) -> Rotation:
         self.load()  # whatever cannot be used is not written again
         try:
             document = json.loads(read_text(self.path, MAX_BYTES))
         except FileUnusable as error:
             raise KeysUnusable(str(error)) from None
         retires = ceil(now + overlap + (overlap if keep is None else keep))
-        for entry in document["keys"]:
-            if isinstance(entry, dict) and "d" in entry:  # a secret, or a public half, is somebody else's too
-                before = entry.get(RETIRE_AFTER)
-                entry[RETIRE_AFTER] = min(retires, before) if isinstance(before, int | float) else retires
-        kept = [entry for entry in document["keys"] if not _is_over(entry, now)]
         new = {**new_signing_key(), USE_AFTER: ceil(now + overlap)}
+        ours = [entry for entry in document["keys"] if isinstance(entry, dict) and "d" in entry]
+        replaced = [entry for entry in ours if _begins(entry) > new[USE_AFTER]]
+        before = _kids(one for one in ours if not (one in replaced or _is_over(one, now)))
+        for entry in ours:  # a secret, or a public half, is somebody else's too
+            ends = entry.get(RETIRE_AFTER)
+            entry[RETIRE_AFTER] = min(retires, ends) if isinstance(ends, int | float) else retires
+        kept = [entry for entry in document["keys"] if not (entry in replaced or _is_over(entry, now))]
         with durable.replacing(self.path) as file:
             file.write(key_set_text([*kept, new]))
         self.load()
-        return str(new["kid"])
+        return Rotation(new["kid"], before, _kids(replaced))
 
     def _live(self, now: float) -> list[Key]:
         if self._keys is None:
             self.load()
         return [key for key in self._keys or () if not key.is_retired(now)]
+
+
+def _kids(entries: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(str(entry.get("kid", "(without `kid`)")) for entry in entries)
+
+
+def _begins(entry: dict[str, Any]) -> float:
+    begins = entry.get(USE_AFTER)
+    return begins if isinstance(begins, int | float) else 0.0
 
 
 def _is_over(entry: Any, now: float) -> bool:

@@ -241,6 +241,11 @@ class AuthStore:
             db.execute("DELETE FROM revocations WHERE number = ?", (number,))
             return found[0]
 
+    def record(self, what: str, by: str, now: float) -> None:
+        """Add an event about what has changed in another file. what: a clause without a secret."""
+        with self._change(now, by, what):
+            pass
+
     def note_used(self, used: Mapping[str, float]) -> None:
         """When keys were used last, by their ids, in seconds since the epoch. It is no event."""
         with self._errors(), closing(self._open()) as db, _transaction(db):

@@ -12,7 +12,8 @@ from pathlib import Path
 from gateway.auth.api_keys import public_keys
 from gateway.auth.keys import KeysUnusable
 from gateway.auth.signer import KEYS, OVERLAP
-from gateway.auth.signing_keys import SigningKeys
+from gateway.auth.signing_keys import Rotation, SigningKeys
+from gateway.cli import console
 from gateway.cli.keys import AddCommand, lifetime, moment, open_store, operator, told
 from gateway.core.api_keys import id_in
 from gateway.core.jwt.keys import KeySetError
@@ -47,6 +48,9 @@ def add_commands(add: AddCommand, load: Callable[[str | None], ProcessConfig]) -
 def _rotate(arguments: argparse.Namespace, config: ProcessConfig) -> int:
     overlap = 0.0 if arguments.leaked else lifetime("--overlap", arguments.overlap)
     keep = 0.0 if arguments.leaked else _LONGEST_TOKEN
+    if overlap < OVERLAP / 2 and not arguments.leaked:
+        sentence = "others keep the key set for up to 5 minutes, and refuse what a key signs before that"
+        console.err.print(f"[yellow]note:[/] {sentence}")
     tokens = SigningKeys(Path(config.keys), config.tokens.algorithms)
     with named_by("[tokens] keys", config.path, config.keys):
         tokens.ensure()
@@ -60,17 +64,30 @@ def _rotate(arguments: argparse.Namespace, config: ProcessConfig) -> int:
         reason = f"[tokens] algorithms in {config.path} does not have {_NEW}, which a new key signs with"
         raise KeysUnusable(f"{reason}; add it there, and restart the gateway")
     else:
-        _tell(tokens.rotate(now, overlap, keep), "tokens", now + overlap, now + overlap + keep)
+        done = tokens.rotate(now, overlap, keep)
+        _tell(done, "tokens", now + overlap, now + overlap + keep)
+        _record(done, "tokens", config, leaked=arguments.leaked)
         if tokens.holds_secrets:
             told(f"The secrets (HS256 ...) in {tokens.path} go on: others have them. Remove them by hand.")
-    kid = identities.rotate(now, overlap, 0.0 if arguments.leaked else None)
-    _tell(kid, "identities for backends", now + overlap, now + 2 * overlap)
+    done = identities.rotate(now, overlap, 0.0 if arguments.leaked else None)
+    _tell(done, "identities for backends", now + overlap, now + 2 * overlap)
+    _record(done, "identities for backends", config, leaked=arguments.leaked)
     return 0
 
 
-def _tell(kid: str, what: str, begins: float, ends: float) -> None:
+def _tell(done: Rotation, what: str, begins: float, ends: float) -> None:
     before = f"what the keys before have signed is refused from {moment(ends)} on"
-    told(f"The key {kid} signs {what} from {moment(begins)} on; {before}.")
+    place = f" It takes the place of {', '.join(done.replaced)}, not in use yet." if done.replaced else ""
+    told(f"The key {done.kid} signs {what} from {moment(begins)} on; {before}.{place}")
+
+
+def _record(done: Rotation, what: str, config: ProcessConfig, *, leaked: bool) -> None:
+    """For the audit log. After the rotation: leaked keys are to end although the store cannot be written."""
+    fate = "ended at once, as they leaked" if leaked else "before it"
+    before = f"{fate}: {', '.join(done.before) or 'none'}"
+    removed = f"; removed: {', '.join(done.replaced)}" if done.replaced else ""
+    about = f"rotated the keys that sign {what}: {done.kid} is new; {before}{removed}"
+    open_store(config).record(about, operator(), time.time())
 
 
 def _register(arguments: argparse.Namespace, config: ProcessConfig) -> int:

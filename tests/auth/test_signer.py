@@ -100,7 +100,7 @@ async def test_a_new_key_is_published_at_once_and_signs_when_everybody_has_it(
         return str(jwt.get_unverified_header(line.decode().split()[1])["kid"])
 
     old = kid(signer.lines(ann, "catalog"))
-    new = signer.keys.rotate(clock.now, OVERLAP)
+    new = signer.keys.rotate(clock.now, OVERLAP).kid
     await signer.refresh()
     assert new in signer.public_path.read_text()
     used = set()

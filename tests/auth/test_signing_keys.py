@@ -51,7 +51,7 @@ def test_secrets_and_keys_of_others_are_not_published_and_not_retired(keys: Sign
     keys.path.write_text(json.dumps({"keys": [secret, mine, theirs]}))
     keys.load()
     assert kids(keys, NOW) == [mine["kid"]]
-    new = keys.rotate(NOW, OVERLAP)
+    new = keys.rotate(NOW, OVERLAP).kid
     keys.rotate(NOW + 3 * OVERLAP, OVERLAP)
     assert written(keys)[:3] == ["secret", theirs["kid"], new]
 
@@ -60,7 +60,7 @@ def test_a_new_key_is_published_before_it_signs_and_the_old_one_until_its_tokens
     keys: SigningKeys,
 ) -> None:
     old = keys.current(NOW).kid
-    new = keys.rotate(NOW, OVERLAP)
+    new = keys.rotate(NOW, OVERLAP).kid
     assert kids(keys, NOW) == [old, new]
     assert keys.current(NOW + OVERLAP - 1).kid == old
     assert keys.current(NOW + OVERLAP).kid == new
@@ -76,10 +76,18 @@ def test_two_rotations_in_a_row_leave_no_moment_without_a_key(keys: SigningKeys)
         assert key.kid in kids(keys, NOW + second)
 
 
+def test_a_rotation_with_a_shorter_overlap_takes_the_place_of_a_key_not_in_use_yet(keys: SigningKeys) -> None:
+    old = keys.current(NOW).kid
+    waiting = keys.rotate(NOW, OVERLAP).kid
+    done = keys.rotate(NOW + 10, 0.0)
+    assert (done.before, done.replaced) == ((old,), (waiting,))
+    assert written(keys) == [done.kid] and keys.current(NOW + OVERLAP).kid == done.kid
+
+
 def test_what_has_retired_leaves_the_file_with_the_next_rotation(keys: SigningKeys) -> None:
     old = keys.current(NOW).kid
-    new = keys.rotate(NOW, OVERLAP)
-    newer = keys.rotate(NOW + 3 * OVERLAP, OVERLAP)
+    new = keys.rotate(NOW, OVERLAP).kid
+    newer = keys.rotate(NOW + 3 * OVERLAP, OVERLAP).kid
     assert old not in written(keys)
     assert written(keys) == [new, newer]
     assert stat.S_IMODE(keys.path.stat().st_mode) == 0o600
@@ -87,7 +95,7 @@ def test_what_has_retired_leaves_the_file_with_the_next_rotation(keys: SigningKe
 
 def test_of_rotations_at_the_same_time_none_is_lost(keys: SigningKeys) -> None:
     def rotate(number: int) -> list[str]:
-        return [SigningKeys(keys.path).rotate(NOW, OVERLAP) for _ in range(5)]
+        return [SigningKeys(keys.path).rotate(NOW, OVERLAP).kid for _ in range(5)]
 
     with ThreadPoolExecutor(4) as pool:
         made = [kid for some in pool.map(rotate, range(4)) for kid in some]
@@ -100,7 +108,7 @@ async def test_another_process_has_the_new_key_and_keeps_the_good_ones_when_the_
     other = SigningKeys(keys.path)
     other.load()
     assert not await other.reload_if_changed()
-    new = keys.rotate(NOW, OVERLAP)
+    new = keys.rotate(NOW, OVERLAP).kid
     assert await other.reload_if_changed()
     assert new in kids(other, NOW)
     keys.path.write_text("{")

@@ -163,7 +163,7 @@ async def test_a_rotation_of_the_keys_refuses_nobody(tmp_path: Path) -> None:
         }
         async with harness.running(tmp_path, routing(servers)) as gateway, aiohttp.ClientSession() as session:
             old = gateway.signer.keys.current(time()).kid
-            new = gateway.signer.keys.rotate(time(), 2.0)
+            new = gateway.signer.keys.rotate(time(), 2.0).kid
             ends, number = monotonic() + 4.0, 0
 
             async def client(name: str) -> None:

@@ -11,6 +11,7 @@ import jwt
 import pytest
 
 from gateway.auth.keys import new_signing_key
+from gateway.auth.store import FILE, AuthStore
 from gateway.cli.main import main
 from tests.conf import write_conf
 
@@ -62,6 +63,28 @@ def test_where_they_leaked_only_new_ones_are_left_within_a_second(shell: Shell) 
     for name in ("keys.jwks", "identity.jwks"):
         old, new = shell.keys(name)
         assert old["gw_retire_after"] == new["gw_use_after"] < time.time() + 1
+
+
+def test_a_rotation_is_in_the_audit_log_with_its_keys_and_nothing_secret(shell: Shell) -> None:
+    shell("token", "--tenant", "acme")
+    shell("keys", "rotate-signing")
+    files = ("keys.jwks", "identity.jwks")
+    before = {name: [key["kid"] for key in shell.keys(name)] for name in files}
+    _, said = shell("keys", "rotate-signing", "--leaked")
+    events = AuthStore(shell.data / FILE).events(0)
+    assert len(events) == 4 and all(event.by for event in events)
+    for name, what, event in zip(files, ("tokens", "identities"), events[2:], strict=True):
+        old, waiting = before[name]
+        new = shell.keys(name)[1]["kid"]
+        assert f"rotated the keys that sign {what}" in event.what and f": {new} is new" in event.what
+        assert f"ended at once, as they leaked: {old}; removed: {waiting}" in event.what
+        assert f"takes the place of {waiting}" in said
+        assert not any(key["d"] in event.what for key in shell.keys(name))
+
+
+def test_an_overlap_below_what_others_keep_is_noted(shell: Shell) -> None:
+    assert "for up to 5 minutes" in shell("keys", "rotate-signing", "--overlap", "4m")[1]
+    assert "5 minutes" not in shell("keys", "rotate-signing", "--overlap", "5m")[1]
 
 
 def test_with_an_overlap_of_ones_own(shell: Shell) -> None:
