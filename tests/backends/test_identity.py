@@ -20,6 +20,7 @@ from backends.identity import (
     Refused,
     Settings,
     SettingsInvalid,
+    asab,
     forwarded,
     log,
     parse,
@@ -289,6 +290,16 @@ async def test_a_setting_that_cannot_be_meant_ends_the_start_of_an_asgi_server(m
         await server.serve()
     assert not server.started
     assert "GATEWAY_IDENTITY_KEYS is no file's path" in caplog.text
+
+
+def test_aiohttps_middleware_reads_the_environment_when_imported_and_not_for_given_settings(monkeypatch):
+    monkeypatch.setenv("GATEWAY_IDENTITY_KEYS", "foo://x")
+    entrance.cache_clear()
+    assert callable(asab.middleware(Settings(trust_headers="loopback")))
+    with pytest.raises(SettingsInvalid, match="no URL"):
+        from backends.identity.asab import gateway  # noqa: F401
+    with pytest.raises(ImportError):
+        from backends.identity.asab import another  # noqa: F401
 
 
 def test_the_settings_are_those_of_the_environment():
