@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import difflib
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -321,20 +320,28 @@ def print_notes(config: ProcessConfig, tenant: str, scopes: str) -> None:
         console.err.print(_PROBLEMS)
 
 
-def issuers(config: ProcessConfig) -> dict[str, Issuer]:
-    """The issuers of tokens, by name; where the routing config has problems, the local one alone."""
+def issuers(config: ProcessConfig, tenant: str) -> dict[str, Issuer]:
+    """The issuers of tokens, by name; where the routing config has problems, the local one alone. Prints to
+    standard error that it has, or what may be wrong with this tenant ("" for none)."""
     try:
-        return {LOCAL: config.tokens, **_compile(config).issuers}
+        compiled = _compile(config)
     except ConfigRefused:
         console.err.print(_PROBLEMS)
         return {LOCAL: config.tokens}
+    if tenant and tenant not in compiled.tenants:
+        console.err.print(f"[yellow]note:[/] {escape(_no_tenant(tenant, compiled))}")
+    return {LOCAL: config.tokens, **compiled.issuers}
+
+
+def _no_tenant(tenant: str, compiled: Snapshot) -> str:
+    return f"the routing config has no tenant {tenant!r}{console.near(tenant, compiled.tenants)}"
 
 
 def _notes(compiled: Snapshot, tenant: str, scopes: list[str]) -> Iterable[str]:
     """Warnings about a valid token: an unknown or disabled tenant, scopes that no route requires."""
     known = compiled.tenants.get(tenant)
     if known is None:
-        yield f"the routing config has no tenant {tenant!r}{_near(tenant, compiled.tenants)}"
+        yield _no_tenant(tenant, compiled)
     elif known.disabled:
         yield f"the tenant {tenant!r} is disabled: its tokens are refused"
     if not compiled.local_issuer:
@@ -343,13 +350,8 @@ def _notes(compiled: Snapshot, tenant: str, scopes: list[str]) -> Iterable[str]:
     for scope in scopes:
         there = scope in required or any(scope.startswith(f"{one}:") for one in collections)
         if not there and scope != ADMIN_SCOPE:
-            near = _near(scope, [*required, ADMIN_SCOPE])
+            near = console.near(scope, [*required, ADMIN_SCOPE])
             yield f"no route asks for the scope {scope!r}; a backend may{near}"
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _required_scopes(routes: Iterable[Route[Any, Any]]) -> tuple[set[str], set[str]]:

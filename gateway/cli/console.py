@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shlex
 import shutil
@@ -122,6 +123,12 @@ def _takes(rule: CallerRule | None) -> str:
     parts = [", ".join(f"{kind}{issuers if kind == 'jwt' else ''}" for kind in kinds)]
     parts += [f"{path}: {'|'.join(sorted(values))}" for path, values in rule.claims.items()]
     return "; ".join(parts)
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """A question after a name that is not known, "" where none is like it."""
+    found = difflib.get_close_matches(name, list(known), 1)
+    return f" (did you mean {found[0]!r}?)" if found else ""
 
 
 def amount(size: int) -> str:

@@ -53,8 +53,8 @@ _BEARER = re.compile(r"(?:authorization\s*:\s*)?(?:bearer\s+)?(\S+)", re.IGNOREC
 # --- the request -----------------------------------------------------------------------------------
 
 
-def read_token(given: str) -> str:
-    """The token in the argument of --token: itself, `Bearer ...`, `Authorization: Bearer ...`, `-` for
+def read_token(given: str, option: str = "--token") -> str:
+    """The credential in the argument of an option: itself, `Bearer ...`, `Authorization: Bearer ...`, `-` for
     standard input, @file for a file with any of these. Raises ValueError, FileUnusable; neither repeats the
     token."""
     text = _content(given) if given == "-" or given.startswith("@") else given
@@ -63,7 +63,8 @@ def read_token(given: str) -> str:
     found = _BEARER.fullmatch((named or lines or [""])[0])
     if found is None or (len(lines) > 1 and not named):
         where = f" in {given}" if given == "-" or given.startswith("@") else ""
-        raise ValueError(f"--token: there is no token{where}; write it, @FILE or - (standard input)")
+        what = "token" if option == "--token" else "key"
+        raise ValueError(f"{option}: there is no {what}{where}; write it, @FILE or - (standard input)")
     return found[1]
 
 

@@ -22,14 +22,14 @@ from rich.text import Text
 from gateway.auth.api_keys import new_key, new_secret
 from gateway.auth.store import FILE, NOTHING, AuthStore, State
 from gateway.cli import console
-from gateway.core.api_keys import DEFAULT_LIFE, DEFAULT_OVERLAP, FOREVER, ApiKey, id_in, view
+from gateway.core.api_keys import DEFAULT_LIFE, DEFAULT_OVERLAP, FOREVER, HOUR, ApiKey, id_in, view
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.amounts import parse_lifetime
 from gateway.process.folders import data_folder
 from gateway.setting_errors import named_by
 
 NEVER = "never"
-_ID = "the key's id; a whole key will do, and is not shown again"
+KEY_ID = "the key's id; or @FILE, - (standard input) with a whole key, which is not shown again"
 
 
 class AddCommand(Protocol):
@@ -66,11 +66,11 @@ def add_commands(
     listed.add_argument("--json", action="store_true", help="the keys as JSON")
     about = "end an API key for good, and the tokens that were made with it"
     revoke = command("revoke", _revoke, about, "revoke 7Kq0ZmP3xA --reason 'it was in a repository'")
-    revoke.add_argument("id", help=_ID)
+    revoke.add_argument("id", help=KEY_ID)
     revoke.add_argument("--reason", default="", help="for those who look at the list")
     about = "give an API key a new secret; what it was before goes on for the overlap"
     rotate = command("rotate", _rotate, about, "rotate 7Kq0ZmP3xA --overlap 7d > key")
-    rotate.add_argument("id", help=_ID)
+    rotate.add_argument("id", help=KEY_ID)
     help_ = f"such as 15m, 7d, or 0 (default {DEFAULT_OVERLAP})"
     rotate.add_argument("--overlap", default=DEFAULT_OVERLAP, help=help_)
     help_ = "such as 90d, or never (default: as long as the secret before)"
@@ -104,6 +104,16 @@ def operator() -> str:
     return f"{name} (sudo by {before})" if before else name
 
 
+def id_of(given: str) -> str:
+    """The id of a key: of the argument, or of what the file or standard input holds that it names, as
+    read_token takes them. Raises ValueError, FileUnusable; neither repeats a key."""
+    if given == "-" or given.startswith("@"):
+        from gateway.cli.explain import read_token  # only here: it imports much of the gateway
+
+        given = read_token(given, "ID")
+    return id_in(given)
+
+
 def lifetime(option: str, given: str) -> float:
     """Seconds of an option such as `--expires 90d`. Raises ValueError."""
     try:
@@ -115,6 +125,12 @@ def lifetime(option: str, given: str) -> float:
 def moment(seconds: float) -> str:
     """A time since the epoch for a person, with its zone."""
     return time.strftime("%Y-%m-%d %H:%M %z", time.localtime(seconds))
+
+
+def _hour(begins: float) -> str:
+    """The hour that begins then, for a person: more is not kept of when a key was used."""
+    first = time.strftime("%Y-%m-%d %H:%M", time.localtime(begins))
+    return first + time.strftime("-%H:%M %z", time.localtime(begins + HOUR))
 
 
 def told(sentence: str) -> None:
@@ -167,28 +183,30 @@ def _table(keys: Iterable[ApiKey], now: float) -> Table:
     for key in keys:
         said = key.state(now)
         overlap = sum(secret.until > now for secret in key.secrets[1:]) if said == "active" else 0
+        also = [", rotating"] if overlap else []
+        also += [", public key"] if key.jwks else []
         row: list[Any] = [
             key.id,
-            f"{said}, rotating" if overlap else said,
+            said + "".join(also),
             key.tenant,
             key.subject,
             key.scopes,
         ]
         expires = NEVER if key.expires >= FOREVER else moment(key.expires)
-        row += [key.name, moment(key.created), expires, moment(key.used) if key.used else NEVER]
+        row += [key.name, moment(key.created), expires, _hour(key.used) if key.used else NEVER]
         table.add_row(*map(Text, row), style="" if said == "active" else "dim")
     return table
 
 
 def _revoke(arguments: argparse.Namespace, config: ProcessConfig) -> int:
-    key = open_store(config).revoke_key(id_in(arguments.id), operator(), time.time(), arguments.reason)
+    key = open_store(config).revoke_key(id_of(arguments.id), operator(), time.time(), arguments.reason)
     told(f"The API key {key.id} of {key.tenant}/{key.subject} is revoked.")
     return 0
 
 
 def _rotate(arguments: argparse.Namespace, config: ProcessConfig) -> int:
     lasts = None if arguments.expires is None else _lasts(arguments.expires)
-    overlap, id_ = lifetime("--overlap", arguments.overlap), id_in(arguments.id)
+    overlap, id_ = lifetime("--overlap", arguments.overlap), id_of(arguments.id)
     text, digest = new_secret(id_)
     key = open_store(config).rotate_key(id_, digest, time.time(), overlap, operator(), lasts)
     before = moment(key.secrets[1].until)

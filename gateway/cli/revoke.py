@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.cli import console
-from gateway.cli.keys import AddCommand, lifetime, moment, open_store, operator, state, told
+from gateway.cli.keys import AddCommand, id_of, lifetime, moment, open_store, operator, state, told
 from gateway.core.api_keys import id_in, is_api_key
 from gateway.core.errors import Unauthenticated
 from gateway.core.jwt.issuer import Issuer
@@ -22,12 +22,12 @@ from gateway.core.process.settings import ProcessConfig
 from gateway.core.revocations import KEEP, LONGEST, Revocation, check, view
 
 _CLOCKS = 60.0  # seconds more than a token can be good for, by clocks that differ
-Issuers = Callable[[ProcessConfig], Mapping[str, Issuer]]
+Issuers = Callable[[ProcessConfig, str], Mapping[str, Issuer]]
 
 
 def add_command(add: AddCommand, load: Callable[[str | None], ProcessConfig], issuers: Issuers) -> None:
     """Add the command to the parser. load: reads the process config. issuers: those of the routing config and
-    the local one, by name."""
+    the local one, by name; notes what may be wrong with a tenant."""
     about = "refuse credentials from now on, list what is refused, or take it back"
     example = "gateway revoke --subject acme/alice --before now --reason 'lost her laptop'"
     parser = add("revoke", lambda a: _run(a, load(a.config), issuers), about, example)
@@ -75,15 +75,16 @@ def _wanted(
 ) -> Revocation:
     """What the options ask for. Raises ValueError."""
     tenant, jti, issuer, until, subject = arguments.tenant, arguments.jti, arguments.issuer, 0.0, ""
-    api_key = id_in(arguments.api_key) if arguments.api_key else ""
+    api_key = id_of(arguments.api_key) if arguments.api_key else ""
     if arguments.subject:
         named, slash, subject = arguments.subject.partition("/")
         if not (named and slash and subject) or tenant not in ("", named):
             raise ValueError("--subject names a subject and its tenant, as in acme/alice")
         tenant = named
-    known = issuers(config)
+    known = issuers(config, tenant)
     if issuer and issuer not in known:
-        raise ValueError(f"--issuer {issuer!r}: the issuers are {', '.join(sorted(known))}")
+        names = f"the issuers are {', '.join(sorted(known))}"
+        raise ValueError(f"--issuer {issuer!r}: {names}{console.near(issuer, known)}")
     if arguments.token is not None:
         from gateway.cli.explain import read_token  # only here: it imports much of the gateway
 

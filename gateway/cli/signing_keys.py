@@ -14,8 +14,7 @@ from gateway.auth.keys import KeysUnusable
 from gateway.auth.signer import KEYS, OVERLAP
 from gateway.auth.signing_keys import Rotation, SigningKeys
 from gateway.cli import console
-from gateway.cli.keys import AddCommand, lifetime, moment, open_store, operator, told
-from gateway.core.api_keys import id_in
+from gateway.cli.keys import KEY_ID, AddCommand, id_of, lifetime, moment, open_store, operator, told
 from gateway.core.jwt.keys import KeySetError
 from gateway.core.process.settings import ProcessConfig
 from gateway.process.folders import data_folder
@@ -40,7 +39,7 @@ def add_commands(add: AddCommand, load: Callable[[str | None], ProcessConfig]) -
     about = "register the public keys that the owner of an API key signs client assertions with"
     example = "gateway keys register 7Kq0ZmP3xA public.jwk"
     register = add("register", lambda a: _register(a, load(a.config)), about, example)
-    register.add_argument("id", help="the API key's id")
+    register.add_argument("id", help=KEY_ID)
     help_ = "a JWK or a JWK set, of public keys; it takes the place of the one before (none: remove that)"
     register.add_argument("file", nargs="?", help=help_)
 
@@ -91,7 +90,7 @@ def _record(done: Rotation, what: str, config: ProcessConfig, *, leaked: bool) -
 
 
 def _register(arguments: argparse.Namespace, config: ProcessConfig) -> int:
-    id_, jwks = id_in(arguments.id), "" if arguments.file is None else _read(arguments.file)
+    id_, jwks = id_of(arguments.id), "" if arguments.file is None else _read(arguments.file)
     key = open_store(config).register_keys(id_, jwks, operator(), time.time())
     names = ", ".join(known.kid or "one without `kid`" for known in public_keys(jwks)) if jwks else "none"
     told(f"The public keys of the API key {key.id} of {key.tenant}/{key.subject} are now: {names}.")

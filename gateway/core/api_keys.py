@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import re
 import zlib
 from dataclasses import dataclass, field
@@ -166,7 +167,8 @@ def check(tenant: str, subject: str, scopes: str, name: str) -> None:
 
 
 def view(key: ApiKey, now: float) -> dict[str, Any]:
-    """What may be shown of a key, as JSON has it; times in seconds since the epoch, null for never."""
+    """What may be shown of a key, as JSON has it; times in seconds since the epoch, null for never. used:
+    when the hour of its last use began. public_keys: the `kid` of each that its owner signs with."""
     return {
         "id": key.id,
         "state": key.state(now),
@@ -179,6 +181,7 @@ def view(key: ApiKey, now: float) -> dict[str, Any]:
         "expires": key.expires if key.expires < FOREVER else None,
         "used": key.used or None,
         "revoked": key.revoked or None,
+        "public_keys": [one.get("kid") for one in json.loads(key.jwks)["keys"]] if key.jwks else [],
         "overlapping": [secret.until for secret in key.secrets[1:] if secret.until > now],
     }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from json.encoder import encode_basestring_ascii as quoted
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from gateway.core import methods
@@ -53,7 +54,8 @@ class Identity:
     the epoch.
 
     `scope_text` is the scopes as one header value, `lines` are the header lines that tell a backend who calls
-    (every value was validated with the credential). Both are built once per credential and not per request.
+    (every value was validated with the credential), `logged` the members of the access log's line about who
+    called, and with which credential. They are built once per credential and not per request.
     issuer: its name in routing.yaml, "" of an API key. credential_id: a token's `jti`, an API key's id, ""
     without. good_until: when it is refused, which clocks that differ move behind `expires`. claims: all that
     the token says. signed: what a backend is told of it in signed form, by the backend's name, kept here
@@ -73,12 +75,19 @@ class Identity:
     claims: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     lines: bytes = field(init=False, repr=False, compare=False)
+    logged: str = field(init=False, repr=False, compare=False)
     signed: dict[str, SignedLines] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         first = f"X-Tenant: {self.tenant.value}\r\nX-Subject: {self.subject}\r\n"
         lines = f"{first}X-Scopes: {self.scope_text}\r\n".encode("utf-8", "replace")
         object.__setattr__(self, "lines", lines)
+        known = {"tenant": self.tenant.value, "subject": self.subject, "issuer": self.issuer}
+        if self.kind == "api_key":
+            known["issuer"] = self.kind
+        known["credential"] = self.credential_id
+        members = [f',"{name}":{quoted(value) if value else "null"}' for name, value in known.items()]
+        object.__setattr__(self, "logged", "".join(members))
         object.__setattr__(self, "signed", {})
         if not self.good_until:
             object.__setattr__(self, "good_until", self.expires)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.auth.keys import read_keys, signing_key
-from gateway.auth.store import FILE
+from gateway.auth.store import FILE, AuthStore
 from gateway.cli.main import main
 from gateway.core.api_keys import PATTERN, split
 from gateway.core.jwt.issuer import local_issuer
@@ -152,6 +152,28 @@ def test_a_key_is_revoked_by_its_id_or_by_the_key_that_leaked_and_that_is_not_re
     assert second not in shell.err and "gateway keys list" in shell.err
 
 
+def test_a_whole_key_is_read_from_a_file_or_standard_input_and_so_in_no_history(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, file = shell.key(), tmp_path / "key"
+    file.write_text(f"{text}\n")
+    shell("keys", "rotate", f"@{file}")
+    shell("keys", "register", f"@{file}")
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    shell("keys", "revoke", "-")
+    assert text not in shell.err and shell.listed()[0]["state"] == "revoked"
+    file.write_text("")
+    shell("keys", "revoke", f"@{file}", code=1)
+    assert f"ID: there is no key in @{file}" in shell.err
+
+
+def test_of_when_a_key_was_used_the_hour_is_shown(shell: Shell, tmp_path: Path) -> None:
+    id_, hour = split(shell.key())[0], 1_800_000_000.0
+    AuthStore(tmp_path / "var" / FILE).note_used({id_: hour})
+    begins, ends = (time.strftime("%H:%M", time.localtime(at)) for at in (hour, hour + 3600))
+    assert f"{begins}-{ends}" in "".join(shell("keys", "list").split())
+
+
 @pytest.mark.parametrize(
     ("words", "what"),
     [
@@ -179,6 +201,15 @@ def test_a_revocation_says_what_is_refused_and_how_to_take_it_back(
     assert "there is no revocation 1" in shell.err
 
 
+@pytest.mark.parametrize("words", [("--tenant", "acmee"), ("--subject", "acmee/alice")])
+def test_a_tenant_that_is_not_there_is_noted_and_revoked_all_the_same(
+    shell: Shell, words: tuple[str, str]
+) -> None:
+    shell("revoke", *words)
+    assert "note: the routing config has no tenant 'acmee' (did you mean 'acme'?)" in shell.err
+    assert shell.revocations()[0]["tenant"] == "acmee"
+
+
 def test_before_now_is_now(shell: Shell) -> None:
     shell("revoke", "--before", "now", "--for", "1d")
     (one,) = shell.revocations()
@@ -193,6 +224,7 @@ def test_before_now_is_now(shell: Shell) -> None:
         (["--subject", "acme/alice", "--tenant", "globex"], "as in acme/alice"),
         (["--tenant", "ACME"], "a tenant's name is"),
         (["--issuer", "nobody"], "the issuers are local"),
+        (["--issuer", "locla"], "the issuers are local (did you mean 'local'?)"),
         (["--api-key", "nope"], "gateway keys list"),
         (["--api-key", "0123456789"], "no API key with this id"),
         (["--before", "yesterday"], "is no time"),

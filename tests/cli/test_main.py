@@ -358,7 +358,7 @@ def test_explain_says_which_route_why_and_who(conf: str, capsys: pytest.CaptureF
     ("tenant", "request_line", "outcome"),
     [
         ("", "GET /fast/7", "refused: 401 unauthenticated"),
-        ("acme", "DELETE /fast/7", "refused: 403 forbidden: The token lacks the scope fast:drop."),
+        ("acme", "DELETE /fast/7", "refused: 403 forbidden: The credential lacks the scope fast:drop."),
         (
             "acme",
             "GET /fast/7 -H X-Tenant:globex",
@@ -366,8 +366,8 @@ def test_explain_says_which_route_why_and_who(conf: str, capsys: pytest.CaptureF
         ),
         ("acme", "GET /t/globex/x", "refused: 403 forbidden: The request names another tenant"),
         ("acme", "GET /t/acme/x", "passed on"),
-        ("old", "GET /fast/7", "refused: 403 forbidden: The token's tenant is not served here."),
-        ("ghost", "GET /fast/7", "refused: 403 forbidden: The token's tenant is not served here."),
+        ("old", "GET /fast/7", "refused: 403 forbidden: The credential's tenant is not served here."),
+        ("ghost", "GET /fast/7", "refused: 403 forbidden: The credential's tenant is not served here."),
         ("acme", "GET /nowhere", "refused: 404 no_route"),
         ("acme", "GET /open", "refused: 404 no_route"),
         ("", "GET /open -H Host:open.example", "passed on"),

@@ -108,6 +108,8 @@ def test_a_machine_registers_its_public_key(shell: Shell, tmp_path: Path) -> Non
     for document in (public, {"keys": [public]}):
         file.write_text(json.dumps(document))
         assert f"are now: {public['kid']}" in shell("keys", "register", id_, str(file))[1]
+    assert json.loads(shell("keys", "list", "--json")[0])[0]["public_keys"] == [public["kid"]]
+    assert "public" in shell("keys", "list")[0]
     assert "are now: none" in shell("keys", "register", id_)[1]
     refused = {
         json.dumps(private): "private key",

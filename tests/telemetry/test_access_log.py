@@ -74,6 +74,8 @@ def test_a_line_holds_what_is_known_of_a_call(log, lines):
         "path": "/catalog/x",
         "tenant": "acme",
         "subject": "alice",
+        "issuer": None,
+        "credential": None,
         "route": "list products",
         "backend": "catalog",
         "address": "unix:a.sock",
@@ -96,13 +98,24 @@ def test_the_whole_time_is_in_milliseconds(log, lines):
 def test_what_is_not_known_is_null(log, lines):
     log.write(call(route=None, identity=None, tenant=None, status=404, code="no_route"))
     (line,) = lines()
-    assert [line[key] for key in ("tenant", "subject", "route", "backend", "address")] == [None] * 5
+    assert [line[key] for key in ("tenant", "subject", "issuer", "credential")] == [None] * 4
+    assert [line[key] for key in ("route", "backend", "address")] == [None] * 3
     assert (line["status"], line["code"]) == (404, "no_route")
 
 
 def test_a_tenant_that_was_refused_is_named_as_its_token_says(log, lines):
     log.write(call(tenant=None, status=403, code="forbidden"))
     assert lines()[0]["tenant"] == "acme"
+
+
+def test_a_refused_call_names_its_credential_so_that_one_that_leaked_is_found(log, lines):
+    known = {"tenant": TenantId("acme"), "subject": "etl", "scopes": frozenset(), "expires": 0.0}
+    token = Identity(**known, issuer="keycloak", credential_id="j-1")
+    key = Identity(**known, kind="api_key", credential_id="7Kq0ZmP3xA")
+    for identity in (token, key):
+        log.write(call(identity=identity, tenant=None, status=403, code="forbidden"))
+    told = [(line["issuer"], line["credential"]) for line in lines()]
+    assert told == [("keycloak", "j-1"), ("api_key", "7Kq0ZmP3xA")]
 
 
 def written(tmp_path, *calls, **more):

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from math import isinf
 from typing import Any
 
+from gateway.core.api_keys import is_api_key
 from gateway.core.errors import Unauthenticated
 from gateway.core.jwt.claims import one_value, scope_names, template
 from gateway.core.jwt.issuer import Introspection, Issuer, TenantRule
@@ -56,7 +57,10 @@ def bearer(values: Sequence[str]) -> str:
     scheme, _, token = values[0].partition(" ") if values else ("", "", "")
     token = token.strip(" \t")
     if scheme.lower() != "bearer" or not token:
-        raise Unauthenticated("Send the token as Authorization: Bearer.", error="")
+        if is_api_key(token or scheme):
+            raise Unauthenticated("In Authorization, write Bearer before the API key.", error="")
+        hint = "Send the credential as Authorization: Bearer, or an API key as X-API-Key."
+        raise Unauthenticated(hint, error="")
     return token
 
 

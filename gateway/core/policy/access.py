@@ -26,10 +26,10 @@ def resolve_tenant(identity: Identity, tenants: Mapping[str, Tenant], named: Ite
     mine = identity.tenant.value
     for other in named:
         if other != mine:
-            raise Forbidden("The request names another tenant than the token does.")
+            raise Forbidden("The request names another tenant than the credential does.")
     tenant = tenants.get(mine)
     if tenant is None or tenant.disabled:
-        raise Forbidden("The token's tenant is not served here.")
+        raise Forbidden("The credential's tenant is not served here.")
     return tenant
 
 
@@ -98,4 +98,4 @@ def lacks(scopes: Iterable[str]) -> Forbidden:
     """The refusal of a token without these scopes, with a challenge that names them (RFC 6750, 3.1)."""
     missing = " ".join(sorted(scopes))
     challenge = f'Bearer error="insufficient_scope", scope="{missing}"'
-    return Forbidden(f"The token lacks the scope {missing}.", headers={"WWW-Authenticate": challenge})
+    return Forbidden(f"The credential lacks the scope {missing}.", headers={"WWW-Authenticate": challenge})

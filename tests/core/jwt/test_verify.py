@@ -486,3 +486,18 @@ def test_anything_but_one_bearer_token_is_refused(values: list[str]) -> None:
         bearer(values)
     twice, none = 'Bearer error="invalid_request"', 'Bearer realm="gateway"'
     assert caught.value.headers["WWW-Authenticate"] == (twice if len(values) > 1 else none)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([], "Send the credential as Authorization: Bearer, or an API key as X-API-Key."),
+        (["Basic YTpi"], "Send the credential as Authorization: Bearer, or an API key as X-API-Key."),
+        (["gw_secret"], "In Authorization, write Bearer before the API key."),
+        (["ApiKey gw_secret"], "In Authorization, write Bearer before the API key."),
+    ],
+)
+def test_a_credential_in_the_wrong_place_is_told_the_right_one(values: list[str], said: str) -> None:
+    with pytest.raises(Unauthenticated) as refused:
+        bearer(values)
+    assert refused.value.detail == said
