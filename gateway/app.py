@@ -318,6 +318,7 @@ class Gateway:
     async def reload(self) -> None:
         """What SIGHUP asks for: the config and the keys again."""
         await self._load_keys(due=True)
+        await self.lifetimes.reask()
         await self.live.reload_when_quiet()
 
     async def reopen_logs(self, why: str) -> None:
@@ -418,7 +419,7 @@ class Gateway:
 
     async def _load_keys(self, *, due: bool = False) -> None:
         if await self.issuers.refresh(due=due):
-            await self.lifetimes.reauthenticate()
+            self.lifetimes.doubt()
         await self.oauth.keys.reload_if_changed()  # after it: what is signed by a new key is verified by it
 
 

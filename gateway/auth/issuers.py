@@ -61,7 +61,8 @@ class Verifier(Protocol):
 class ByKeys:
     """By the issuer's keys. waiting: requests that wait for newer ones."""
 
-    def __init__(self, source: KeySource, wall: Clock = time) -> None:
+    def __init__(self, issuer: Issuer, source: KeySource, wall: Clock = time) -> None:
+        self.issuer = issuer
         self.source = source
         self.waiting = 0
         self._wall = wall
@@ -69,10 +70,6 @@ class ByKeys:
         self.refresh = source.refresh
         self.close = source.close
         self.state = source.state
-
-    @property
-    def issuer(self) -> Issuer:
-        return self.source.issuer
 
     def try_verify(self, text: str, token: Token | None) -> Identity | None:
         assert token is not None
@@ -167,6 +164,10 @@ class Issuers:
             old = before.get(issuer.name)
             if old is not None and old.issuer == issuer:
                 self._by_name[issuer.name] = old
+            elif isinstance(old, ByKeys) and _has_same_keys(old.issuer, issuer):
+                self._by_name[issuer.name] = ByKeys(issuer, old.source, self._wall)
+                self._forget(issuer.name)
+                del before[issuer.name]
             else:
                 self._by_name[issuer.name] = new = self._verifier(issuer)
                 new.begin()
@@ -288,8 +289,8 @@ class Issuers:
             self._forget(issuer.name)
 
         if isinstance(issuer.keys, KeyFile):
-            return ByKeys(FileKeys(issuer, Path(issuer.keys.path), changed, self._now), self._wall)
-        return ByKeys(FetchedKeys(issuer, self._origins, changed, self._now), self._wall)
+            return ByKeys(issuer, FileKeys(issuer, Path(issuer.keys.path), changed, self._now), self._wall)
+        return ByKeys(issuer, FetchedKeys(issuer, self._origins, changed, self._now), self._wall)
 
     def _forget(self, name: str) -> None:
         self._credentials.forget(lambda identity: identity.issuer == name)
@@ -299,6 +300,13 @@ class Issuers:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _has_same_keys(old: Issuer, new: Issuer) -> bool:
+    """Whether the keys of one are those of the other, so that a change of its tenants does not need it."""
+    return all(
+        getattr(old, name) == getattr(new, name) for name in ("keys", "issuer", "algorithms", "allow_http")
+    )
 
 
 class _Counting:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from gateway.call import Call
 from gateway.core.errors import Forbidden, GatewayError, IssuerUnavailable, Unauthenticated
 from gateway.core.model import Identity, Tenant
+from gateway.core.policy import access
 
 ENDING = 1.0  # seconds that a stream may take to end once it was asked to: the rest of an event
 _BATCH = 20  # tokens that are verified again in one turn of the loop
@@ -143,6 +144,7 @@ class Lifetimes:
         self._expires = expires
         self._open: set[Lifetime] = set()
         self._tenants: Mapping[str, Tenant] | None = None  # of the live snapshot, None before the first
+        self._in_doubt = False
 
     def __len__(self) -> int:
         return len(self._open)
@@ -198,25 +200,38 @@ class Lifetimes:
 
     async def reask(self) -> None:
         """End the streams whose credential was found good for some time, which has passed, and is not good
-        any more."""
-        now = time.time()
-        await self._reauthenticate([lifetime for lifetime in self._open if lifetime.is_due(now)])
+        any more; after `doubt`, of all that is not."""
+        now, all_of_them = time.time(), self._in_doubt
+        self._in_doubt = False
+        await self._reauthenticate([one for one in self._open if all_of_them or one.is_due(now)])
 
-    async def reauthenticate(self) -> None:
-        """The keys have changed: end the streams whose credential is not good any more, as the authentication
-        of their route says."""
-        await self._reauthenticate(list(self._open))
+    def doubt(self) -> None:
+        """Keys or issuers have changed: the next `reask` is about all streams. Apart from it, because an
+        issuer that is asked about their tokens may take long."""
+        self._in_doubt = True
 
     async def _reauthenticate(self, lifetimes: list[Lifetime]) -> None:
         for number, lifetime in enumerate(lifetimes, 1):
-            route = lifetime.call.route
-            authentication = route.authentication if route is not None else None
-            if authentication is not None and lifetime.call.identity is not None and not lifetime.is_over:
+            if not lifetime.is_over:
                 try:
-                    lifetime.verified(await authentication.authenticate(lifetime.call))
+                    await _verify_again(lifetime)
                 except IssuerUnavailable:
                     pass  # it may be good
-                except Unauthenticated:
-                    lifetime.end(Unauthenticated.code, REVOKED)
+                except (Unauthenticated, Forbidden) as error:
+                    lifetime.end(error.code, REVOKED)
             if not number % _BATCH:
                 await asyncio.sleep(0)
+
+
+async def _verify_again(lifetime: Lifetime) -> None:
+    """Whether the credential of a stream still lets in whom it let in. Raises Unauthenticated, Forbidden,
+    IssuerUnavailable."""
+    call = lifetime.call
+    route, before = call.route, call.identity
+    if route is None or route.authentication is None or before is None:
+        return
+    identity = await route.authentication.authenticate(call)
+    if (identity.tenant, identity.subject) != (before.tenant, before.subject):
+        raise Unauthenticated(REVOKED)
+    access.require(route, call.method, identity)
+    lifetime.verified(identity)

@@ -17,9 +17,9 @@ from aiohttp import web
 from gateway.auth import issuers as issuers_module
 from gateway.auth.credentials import Credentials
 from gateway.auth.issuers import Issuers
-from gateway.auth.key_source import COOLDOWN
+from gateway.auth.key_source import COOLDOWN, DEFAULT
 from gateway.core.errors import IssuerUnavailable, Unauthenticated
-from gateway.core.jwt.issuer import Discovery, Issuer, KeyUrl
+from gateway.core.jwt.issuer import Discovery, Issuer, KeyUrl, TenantRule
 from gateway.core.model import Identity
 from gateway.edge.backend.origin import Origins, Response
 from tests.eventually import eventually
@@ -518,6 +518,21 @@ async def test_an_issuer_that_is_changed_or_gone_lets_nobody_in_by_what_was_true
         assert await here.issuers.refresh() is True
         with pytest.raises(Unauthenticated):
             await here.verify(token)
+
+
+async def test_an_issuer_that_is_away_may_be_told_other_tenants_and_keeps_its_keys() -> None:
+    async with site() as here:
+        here.trust()
+        token = here.server.token()
+        await here.verify(token)
+        here.server.answers["/jwks"] = _status_500
+        here.trust(tenants=TenantRule(names=frozenset({"globex"})))
+        assert here.credentials.known(token) is None
+        with pytest.raises(Unauthenticated, match="may not speak for"):
+            await here.verify(token)
+        assert (await here.verify(here.server.token(tenant="globex"))).tenant.value == "globex"
+        await here.later(DEFAULT)
+        assert (here.asked, here.state["failures"]) == (2, 1), "they are still fetched when they are stale"
 
 
 async def test_a_token_that_waits_while_its_issuer_goes_is_refused() -> None:

@@ -17,7 +17,7 @@ from gateway.app import Gateway
 from gateway.auth.keys import ensure_signing_key
 from gateway.call import Call
 from gateway.core.http.head import Head
-from gateway.core.model import Identity, Route, TenantId
+from gateway.core.model import CallerRule, Identity, Route, TenantId
 from gateway.edge.lifetimes import Lifetimes
 from tests import harness
 from tests.edge.test_drain_streams import EVENTS, chunk, logged
@@ -282,9 +282,12 @@ async def test_a_stream_ends_at_the_time_that_is_known_last() -> None:
 
 
 class _Issuer:
-    """Finds a credential good for another minute, each time that it is asked about it."""
+    """Finds a credential good for another minute, each time that it is asked about it. says: what is other in
+    it now."""
 
-    asked = 0
+    def __init__(self, **says: Any) -> None:
+        self.asked = 0
+        self._says = says
 
     def try_authenticate(self, call: Call) -> Identity | None:
         return None
@@ -292,7 +295,7 @@ class _Issuer:
     async def authenticate(self, call: Call) -> Identity:
         self.asked += 1
         assert call.identity is not None
-        return replace(call.identity, good_until=time.time() + 60)
+        return replace(call.identity, good_until=time.time() + 60, **self._says)
 
 
 async def test_an_issuer_is_asked_about_a_stream_when_its_word_is_over_and_not_before() -> None:
@@ -304,3 +307,20 @@ async def test_an_issuer_is_asked_about_a_stream_when_its_word_is_over_and_not_b
     for _ in range(3):
         await lifetimes.reask()
     assert issuer.asked == 1
+
+
+@pytest.mark.parametrize(
+    ("says", "ends"),
+    [({}, False), ({"tenant": TenantId("b")}, True), ({"subject": "bob"}, True), ({"issuer": "b"}, True)],
+    ids=["nothing", "another tenant", "another subject", "what the route does not take"],
+)
+async def test_a_stream_ends_when_its_credential_is_verified_again_and_says(says: Any, ends: bool) -> None:
+    issuer, lifetimes, ended = _Issuer(**says), Lifetimes(), list[str]()
+    call = Call("GET", "/", Head(), "", None)  # type: ignore[arg-type]
+    rule = CallerRule(issuers=frozenset({"a"}))
+    call.route = Route("r", "/", "t", None, authentication=issuer, callers=rule)  # type: ignore[arg-type]
+    call.identity = Identity(TenantId("acme"), "etl", frozenset(), time.time() + 600, issuer="a")
+    lifetimes.add(call, ended.append)
+    lifetimes.doubt()
+    await lifetimes.reask()
+    assert ended == (["The token is not valid any more."] if ends else [])

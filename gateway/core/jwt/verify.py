@@ -200,12 +200,13 @@ def _media_type(text: str) -> str:
 
 def identity_of(claims: Mapping[str, Any], issuer: Issuer, now: float) -> Identity:
     """The identity that an issuer's claims state, whether they were signed or come from introspection;
-    there `iss`, `aud` and `exp` may be missing (RFC 7662 section 2.2), and a result counts for a while.
+    there `iss`, `aud` and `exp` may be missing (RFC 7662 section 2.2), and a result counts for a while:
+    without `exp` until the issuer says otherwise.
     Claims become header values, so each is validated. Raises Unauthenticated."""
     keep = issuer.keys.keep if isinstance(issuer.keys, Introspection) else None
     if keep is None or "iss" in claims:
         _check_issuer(claims, issuer)
-    expires = _check_times(claims, issuer, now, None if keep is None else now + keep)
+    expires = _check_times(claims, issuer, now, None if keep is None else float(MAX_TIME))
     if keep is None or "aud" in claims:
         _check_audience(claims, issuer)
     tenant = _tenant(claims, issuer)

@@ -281,7 +281,8 @@ async def test_a_websocket_by_ticket_ends_with_its_token(tmp_path: Path) -> None
             given = await ticket(gateway, "/ws/chat")
             peer = await connect(harness.address(gateway), f"/ws/chat?ticket={given}", {})
             assert backend.heard[0].line == "GET /chat HTTP/1.1"
-            await gateway.lifetimes.reauthenticate()
+            gateway.lifetimes.doubt()
+            await gateway.lifetimes.reask()
             await eventually(lambda: len(gateway.lifetimes) == 1)
             Path(gateway.config.keys).unlink()
             ensure_signing_key(Path(gateway.config.keys))
