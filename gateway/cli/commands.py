@@ -269,12 +269,14 @@ def _explain(arguments: argparse.Namespace, config: ProcessConfig) -> int:
     # Without a credential no key is needed.
     shown = any(name in headers for name in ("Authorization", "X-API-Key", "Sec-WebSocket-Protocol"))
 
-    async def run() -> tuple[Call, GatewayError | None]:
+    async def run() -> tuple[Call, GatewayError | None, list[tuple[str, str]]]:
+        asked = compiled, asking.chain, arguments.method, arguments.path, headers, via
         async with asking.of(local if shown else None, compiled.issuers if shown else {}):
-            return await explain.run(compiled, asking.chain, arguments.method, arguments.path, headers, via)
+            call, refused = await explain.run(*asked)
+            return call, refused, await asking.revocations(call, refused)
 
-    call, refused = asyncio.run(run())
-    rows = explain.explanation(call, refused, asking.issuers)
+    call, refused, revoked = asyncio.run(run())
+    rows = explain.explanation(call, refused, asking.issuers, revoked)
     if arguments.json:
         print(json.dumps(dict(rows), indent=2))
     else:

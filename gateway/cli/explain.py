@@ -17,13 +17,13 @@ from urllib.parse import urlsplit
 from aiohttp import hdrs
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from gateway.auth.chain import AuthenticationChain, takes
+from gateway.auth.chain import AuthenticationChain
 from gateway.auth.credentials import Credentials
-from gateway.auth.issuers import ByKeys, Issuers
+from gateway.auth.issuers import Issuers
 from gateway.auth.oauth.tickets import Tickets
 from gateway.auth.stored import StoredCredentials
 from gateway.call import Call, Snapshot
-from gateway.core.api_keys import is_api_key
+from gateway.cli import credential
 from gateway.core.errors import GatewayError, UnsupportedMediaType
 from gateway.core.http.head import Head
 from gateway.core.http.hops import Via
@@ -163,6 +163,10 @@ class Asking:
             await self._origins.close()
             await threads.run(threads.AUTH, self._stored.store.close)
 
+    async def revocations(self, call: Call, refused: GatewayError | None) -> list[tuple[str, str]]:
+        """See credential.revocations. To be called while it asks."""
+        return await credential.revocations(call, refused, self.issuers, self._stored.store.path)
+
 
 async def run(
     snapshot: Snapshot,
@@ -266,11 +270,15 @@ async def _continue_at_target(call: _Unread) -> None:
 
 
 def explanation(
-    call: Call, refused: GatewayError | None, issuers: Issuers | None = None
+    call: Call,
+    refused: GatewayError | None,
+    issuers: Issuers | None = None,
+    revoked: Iterable[tuple[str, str]] = (),
 ) -> list[tuple[str, str]]:
     """Names and values to print: route, target, scopes, issuer, key, tenant, limits, outcome. issuers: that
-    were asked; without them nothing is said of the credential."""
-    rows = [*_route(call), *(_credential(call, issuers) if issuers is not None else ()), *_identity(call)]
+    were asked; without them nothing is said of the credential. revoked: what `Asking.revocations` says."""
+    known = credential.rows(call, refused, issuers) if issuers is not None else ()
+    rows = [*_route(call), *known, *revoked, *_identity(call)]
     if call.route is not None and refused is None:
         rows += _limits(call, call.route)
         if isinstance(call, _Unread) and call.read:
@@ -330,46 +338,6 @@ def _identity(call: Call) -> Iterator[tuple[str, str]]:
         name = call.tenant.name if call.tenant is not None else ""
         tenant = identity.tenant.value
         yield "tenant", f"{tenant} ({name})" if name not in ("", tenant) else tenant
-
-
-def _credential(call: Call, issuers: Issuers) -> Iterator[tuple[str, str]]:
-    """Whose the token is, by which key and which claims; what the route asks of it beside scopes."""
-    if call.route is None or call.route.public or not call.head.token:
-        return
-    rule = call.route.callers
-    if rule is not None:
-        kinds = [f"credentials: {' or '.join(sorted(rule.kinds))}"] if rule.kinds else []
-        named = [f"tokens of: {' or '.join(sorted(rule.issuers))}"] if rule.issuers else []
-        claims = [f"{path} is {' or '.join(sorted(wanted))}" for path, wanted in rule.claims.items()]
-        yield "takes", "; ".join([*kinds, *named, *claims])
-    if is_api_key(call.head.token):
-        yield "issuer", "the gateway, which gave out the API key"
-        return
-    try:
-        verifier, token = issuers.find(call.head.token, takes(call.route))
-    except GatewayError:
-        return  # the outcome says why
-    issuer = verifier.issuer
-    yield "issuer", f"{issuer.name}, {issuer.issuer}"
-    state = verifier.state()
-    if token is None or not isinstance(verifier, ByKeys):
-        yield "key", f"none: the issuer is asked about each token, at {state['where']}"
-    else:
-        name = "no kid" if token.kid is None else f"kid {token.kid[:64]!a}"
-        there = ", ".join(_key_name(key) for key in state["keys"]) or "none yet"
-        yield "key", f"{name}, {token.algorithm[:16]!a}; there are {there}, from {state['where']}"
-    failure = state["last_failure"]
-    if failure is not None and not failure["over"]:
-        yield "failure", failure["reason"]
-    said, tenants = issuer.claims, issuer.tenants
-    tenant = f"{tenants.fixed}, fixed" if tenants.fixed else said.tenant
-    scopes = " and ".join(said.scopes) or "none"
-    yield "claims", f"tenant: {tenant}; subject: {said.subject}; scopes: {scopes}"
-
-
-def _key_name(key: Mapping[str, Any]) -> str:
-    name = "no kid" if key["kid"] is None else f"kid {key['kid'][:64]!a}"
-    return f"{name} ({' '.join(key['algorithms'])})"
 
 
 def _limits(call: Call, route: Route[Any, Any]) -> Iterator[tuple[str, str]]:

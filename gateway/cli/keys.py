@@ -22,6 +22,7 @@ from rich.text import Text
 from gateway.auth.api_keys import new_key, new_secret
 from gateway.auth.store import FILE, NOTHING, AuthStore, State
 from gateway.cli import console
+from gateway.cli.console import moment
 from gateway.core.api_keys import DEFAULT_LIFE, DEFAULT_OVERLAP, FOREVER, HOUR, ApiKey, id_in, view
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.amounts import parse_lifetime
@@ -120,11 +121,6 @@ def lifetime(option: str, given: str) -> float:
         return parse_lifetime(given)
     except ValueError as error:
         raise ValueError(f"{option} {given!r} {error}; write 15m, 12h or 90d") from None
-
-
-def moment(seconds: float) -> str:
-    """A time since the epoch for a person, with its zone."""
-    return time.strftime("%Y-%m-%d %H:%M %z", time.localtime(seconds))
 
 
 def _hour(begins: float) -> str:

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.cli import console
-from gateway.cli.keys import AddCommand, id_of, lifetime, moment, open_store, operator, state, told
+from gateway.cli.console import moment
+from gateway.cli.keys import AddCommand, id_of, lifetime, open_store, operator, state, told
 from gateway.core.api_keys import id_in, is_api_key
 from gateway.core.errors import Unauthenticated
 from gateway.core.jwt.issuer import Issuer

@@ -11,7 +11,7 @@ longer than that: for keys a revocation is in force until it is lifted, and kept
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -132,8 +132,11 @@ class Revoked:
 
     def covers(self, identity: Identity, now: float) -> bool:
         """Whether one of them is in force against the credential."""
+        return next(self.covering(identity, now), None) is not None
+
+    def covering(self, identity: Identity, now: float) -> Iterator[Revocation]:
+        """Those that are in force against the credential."""
         for name_in, by_name in self._found:
             for revocation in by_name.get(name_in(identity), ()):
                 if (revocation.until > now or identity.kind == "api_key") and revocation.fits(identity):
-                    return True
-        return False
+                    yield revocation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -273,15 +274,33 @@ async def test_it_tells_which_issuer_key_rule_and_claim_let_a_token_in_or_kept_i
         assert rows["key"].endswith(f"from {server.url}/jwks")
         assert rows["claims"] == "tenant: org; subject: sub; scopes: realm.roles"
         assert rows["takes"] == "tokens of: shop; plan is pro"
-        for token, reason in (
-            (server.token(kid="other", **claims), "names no key that is known here"),
-            (server.token(**claims | {"org": "globex"}), "may not speak for the tenant in its `org`"),
-            (server.token(**claims | {"plan": "free"}), "claim plan"),
-            (server.token(**claims | {"realm": {}}), "lacks the scope r"),
-            (server.token(iss="https://other.example", **claims), "`iss`"),
+        assert rows["fetched"].startswith("by this command just now; the running gateway may hold other keys")
+        assert "differs" not in rows
+        now, no_plan = int(time.time()), {name: claims[name] for name in ("org", "realm")}
+        iss, kid_, may = "https://other.example", "names no key that is known here", "may not speak for the"
+        for token, reason, differs in (
+            (server.token(kid="other", **claims), kid_, ""),
+            (server.token(**claims | {"org": "globex"}), may, "its `org` is 'globex', the issuer may speak"),
+            (server.token(**claims | {"org": "globex"}), may, "speak for acme"),
+            (server.token(**no_plan), "claim plan", "it has no `plan`, wanted is pro"),
+            (server.token(**claims | {"plan": "fr\x1bee" + "x" * 200}), "claim plan", r"is 'fr\x1beexx"),
+            (server.token(**claims | {"plan": "x" * 200}), "claim plan", "is '" + "x" * 99 + "..., wanted"),
+            (server.token(**claims | {"plan": ["a", 1]}), "claim plan", "is a list of 'a', 1, wanted is pro"),
+            (server.token(**claims | {"realm": {}}), "lacks the scope r", ""),
+            (
+                server.token(iss=iss, **claims),
+                "`iss`",
+                f"its `iss` is '{iss}', trusted are shop '{server.url}'",
+            ),
+            (server.token(aud="x", **claims), "audience", "its `aud` is 'x', wanted is 'api'"),
+            (server.token(exp=now - 7300, **claims), "expired", "2 h ago"),
+            (server.token(nbf=now + 200, **claims), "not valid yet", "in 3 min by the clock here"),
         ):
-            assert reason in (await told(token))["outcome"]
+            rows = await told(token)
+            assert reason in rows["outcome"]
+            assert differs in rows["differs"] if differs else "differs" not in rows
         await server.stop()
         rows = await told(server.token(**claims))
         assert "503 issuer_unavailable" in rows["outcome"]
         assert rows["failure"].startswith("it cannot be reached")
+        assert rows["fetched"].startswith("tried by this command just now, in vain; the running gateway may")

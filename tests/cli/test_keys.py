@@ -290,6 +290,27 @@ def test_an_api_key_on_standard_input_is_revoked_until_it_is_lifted(
     assert shell.revocations()[0]["api_key"] == split(text)[0] and text not in shell.err
 
 
+def test_explain_says_what_revoked_a_credential_and_how_to_take_it_back(shell: Shell) -> None:
+    key, text = shell.key(), shell("token", "--tenant", "acme", "--scope", "documents:read").strip()
+
+    def told(credential: str, code: int) -> str:
+        rows = json.loads(shell("explain", "GET", "/d/o/1", "--token", credential, "--json", code=code))
+        assert credential not in str(rows)
+        return str(rows.get("revoked", ""))
+
+    assert (told(key, 0), told(text, 0)) == ("", "")
+    shell("revoke", "--tenant", "acme", "--reason", "they left")
+    for credential in (key, text):
+        said = told(credential, 1)
+        assert said.startswith("revocation 1: the tenant acme, since 20") and " by " in said
+        assert "(they left); lift it: " in said and said.endswith(" revoke --lift 1")
+    shell("revoke", "--lift", "1")
+    assert (told(key, 0), told(text, 0)) == ("", "")
+    shell("keys", "revoke", split(key)[0], "--reason", "lost")
+    said = told(key, 1)
+    assert "for good, since " in said and "(lost)" in said and "--lift" not in said
+
+
 def test_a_damaged_file_is_named_with_what_to_do_and_not_made_anew(shell: Shell, tmp_path: Path) -> None:
     shell.key()
     path = tmp_path / "var" / FILE

@@ -15,7 +15,11 @@ from gateway.auth.store import FILE, AuthStore
 from gateway.cli.main import main
 from tests.conf import write_conf
 
-ROUTING = {"version": 1, "tenants": {"acme": {}}}
+ROUTING = {
+    "version": 1,
+    "tenants": {"acme": {}},
+    "routes": [{"name": "own", "path": "/own/{rest*}", "target": "documents", "strip": "/own"}],
+}
 
 
 class Shell:
@@ -85,6 +89,27 @@ def test_a_rotation_is_in_the_audit_log_with_its_keys_and_nothing_secret(shell: 
 def test_an_overlap_below_what_others_keep_is_noted(shell: Shell) -> None:
     assert "for up to 5 minutes" in shell("keys", "rotate-signing", "--overlap", "4m")[1]
     assert "5 minutes" not in shell("keys", "rotate-signing", "--overlap", "5m")[1]
+
+
+def test_explain_says_that_the_key_which_signed_a_token_was_withdrawn(shell: Shell) -> None:
+    token, _ = shell("token", "--tenant", "acme")
+    shell("keys", "rotate-signing", "--overlap", "1h")
+    rows = json.loads(shell("explain", "GET", "/own/", "--token", token, "--json")[0])
+    assert "not used before " in rows["key"] and "ended" not in rows
+    shell("keys", "rotate-signing", "--leaked")
+    old, new = shell.keys("keys.jwks")
+    document = {"keys": [{**old, "gw_retire_after": 1_000_000_000}, new]}
+    (shell.data / "keys.jwks").write_text(json.dumps(document))
+    rows = json.loads(shell("explain", "GET", "/own/", "--token", token, "--json", code=1)[0])
+    kid = old["kid"]
+    assert "signature is not valid" in rows["outcome"]
+    assert rows["ended"].startswith(
+        f"the key that signed it, kid '{kid}', was withdrawn or has retired at 2001-09-09 "
+    )
+    assert rows["key"].count("ended at ") == 1 and "fetched" not in rows
+    forged = token[:-8] + ("A" if token[-8] != "A" else "B") + token[-7:]
+    rows = json.loads(shell("explain", "GET", "/own/", "--token", forged, "--json", code=1)[0])
+    assert "ended" not in rows
 
 
 def test_with_an_overlap_of_ones_own(shell: Shell) -> None:

@@ -208,8 +208,8 @@ def identity_of(claims: Mapping[str, Any], issuer: Issuer, now: float) -> Identi
         _check_issuer(claims, issuer)
     expires = _check_times(claims, issuer, now, None if keep is None else float(MAX_TIME))
     if keep is None or "aud" in claims:
-        _check_audience(claims, issuer)
-    tenant = _tenant(claims, issuer)
+        check_audience(claims, issuer)
+    tenant = tenant_of(claims, issuer)
     subject = one_value(claims, issuer.claims.subject)
     if not _word(subject):
         path = template(issuer.claims.subject)[1]
@@ -265,7 +265,8 @@ def _number(claims: Mapping[str, Any], name: str) -> float | None:
     return float(value)
 
 
-def _check_audience(claims: Mapping[str, Any], issuer: Issuer) -> None:
+def check_audience(claims: Mapping[str, Any], issuer: Issuer) -> None:
+    """That the token is for us. Raises Unauthenticated."""
     audience = claims.get("aud")
     named = audience if isinstance(audience, list) else [audience]
     if not any(name in issuer.audiences for name in named):
@@ -273,7 +274,8 @@ def _check_audience(claims: Mapping[str, Any], issuer: Issuer) -> None:
         raise Unauthenticated(f"The token is for another audience: its `aud` must hold {wanted}.")
 
 
-def _tenant(claims: Mapping[str, Any], issuer: Issuer) -> TenantId:
+def tenant_of(claims: Mapping[str, Any], issuer: Issuer) -> TenantId:
+    """The tenant that the token is of, where its issuer may speak for it. Raises Unauthenticated."""
     rule = issuer.tenants
     if rule.fixed:
         return TenantId(rule.fixed)
