@@ -103,7 +103,7 @@ async def test_a_rotation_refuses_no_token_and_is_seen_at_once(tmp_path: Path) -
 
         first = (await ask(gateway, FORM, who))[1]["access_token"]
         calling = asyncio.create_task(call())
-        new = await asyncio.to_thread(SigningKeys(path).rotate, time.time(), 1.5, 60.0)
+        new = (await asyncio.to_thread(SigningKeys(path).rotate, time.time(), 1.5, 60.0)).kid
 
         async def is_published() -> bool:
             return new in await kids(gateway)
