@@ -65,7 +65,8 @@ async def test_tokens_that_a_gateway_gives_for_api_keys_pass_another_one_before_
                 assert await status(second, before) == 200
                 assert backend.heard[-1].one("X-Subject") == "etl"
                 assert await status(second, harness.token(second)) == 401, "the route takes only the other's"
-                kid = await asyncio.to_thread(first.oauth.keys.rotate, time.time(), 0.0, 600.0)
+                done = await asyncio.to_thread(first.oauth.keys.rotate, time.time(), 0.0, 600.0)
+                kid = done.kid
 
                 async def signed_by_the_new_one() -> str:
                     made = await token(first, text)
