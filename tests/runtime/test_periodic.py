@@ -440,10 +440,7 @@ async def test_keys_are_read_again_after_a_failure(tmp_path: Path, monkeypatch: 
                 raise Bug
 
             monkeypatch.setattr(gateway.issuers, "refresh", load)
-            watch = asyncio.create_task(gateway._watch_keys())
             await eventually(lambda: len(asked) > 3)
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
 
 
 async def test_what_follows_from_a_reload_is_done_though_a_part_of_it_fails(

@@ -44,7 +44,7 @@ def _row(folder: Path, algorithm: str, tokens: int) -> dict[str, Any]:
     path.write_text(json.dumps({"keys": [_jwk(algorithm)]}))
     source, credentials = FileKeys(_RULE, path, lambda: None), Credentials()
     source.load()
-    verifier = ByKeys(source)
+    verifier = ByKeys(_RULE, source)
     (key,) = parse_keys(path.read_text(), _RULE.algorithms)
     now = int(time.time())
     claims = {"iss": "gateway", "aud": "gateway", "tenant": "acme", "scope": "bench:read", "iat": now}
