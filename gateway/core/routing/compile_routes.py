@@ -15,7 +15,7 @@ from gateway.core.http.request_target import canonical_path
 from gateway.core.methods import COMMON, IDEMPOTENT, SAFE
 from gateway.core.model import MANAGE, Backend, CorsRule, Route, Timeouts, WebSocketRule
 from gateway.core.routing.issuers.callers import bind_problems, caller_problems, compile_callers
-from gateway.core.routing.problems import Problem
+from gateway.core.routing.problems import Problem, did_you_mean
 from gateway.core.routing.settings import CorsSettings, RouteSettings, TimeoutSettings
 from gateway.core.routing.table import compile_pattern
 
@@ -229,8 +229,7 @@ def _target_problems(written: RouteSettings, backends: Mapping[str, Backend]) ->
     backend = backends.get(written.target)
     if backend is None and written.target != DOCUMENTS:
         known = sorted({*backends, DOCUMENTS})
-        near = difflib.get_close_matches(written.target, known, 1)
-        hint = (f"did you mean {near[0]}? " if near else "") + f"known: {', '.join(known)}"
+        hint = f"{did_you_mean(written.target, known)}known: {', '.join(known)}"
         yield Problem(("target",), f"there is no backend {written.target!r}", hint)
     elif written.websocket is not None and (backend is None or backend.threaded):
         reason = "the document store has none" if backend is None else "it would hold a thread while it lives"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -45,6 +46,12 @@ class Problems(Exception):
 def by_line(problems: Iterable[Problem]) -> list[Problem]:
     """The problems in the order of their lines."""
     return sorted(problems, key=lambda problem: problem.line)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question before a hint, about a name that is not known; "" where none is like it."""
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"did you mean {near[0]}? " if near else ""
 
 
 class Wrong(ValueError):

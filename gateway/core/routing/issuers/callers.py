@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from gateway.core.jwt.issuer import LOCAL, Introspection, Issuer
 from gateway.core.model import Backend, CallerRule, Route
-from gateway.core.routing.problems import Problem
+from gateway.core.routing.problems import Problem, did_you_mean
 from gateway.core.routing.settings import RouteSettings
 
 _KINDS = frozenset({"jwt", "api_key"})
@@ -51,9 +50,7 @@ def caller_problems(written: RouteSettings, issuers: Collection[str]) -> Iterato
 
 
 def _known(name: str, issuers: Collection[str]) -> str:
-    near = difflib.get_close_matches(name, list(issuers), 1)
-    start = f"did you mean {near[0]}? " if near else ""
-    return f"{start}known: {', '.join(sorted(issuers)) or 'none'}"
+    return f"{did_you_mean(name, issuers)}known: {', '.join(sorted(issuers)) or 'none'}"
 
 
 def bind_problems(written: RouteSettings, backend: Backend | None) -> Iterator[Problem]:

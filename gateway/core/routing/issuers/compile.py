@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import PurePath
 
@@ -16,7 +15,7 @@ from gateway.core.routing.issuers.settings import (
     IssuerSettings,
     SecretSettings,
 )
-from gateway.core.routing.problems import Path, Problem
+from gateway.core.routing.problems import Path, Problem, did_you_mean
 
 # A secret may be in a file of the operator's alone. What anybody can read at a URL verifies no secret's work.
 _PUBLIC = tuple(name for name in ALGORITHMS if not name.startswith("HS"))
@@ -164,8 +163,7 @@ def _tenant_problems(written: IssuerSettings, known: Collection[str]) -> Iterato
 
 
 def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), 1)
-    return (f"did you mean {near[0]}? " if near else "") + "tenants are written below tenants: at the top"
+    return did_you_mean(name, known) + "tenants are written below tenants: at the top"
 
 
 def same_issuer(issuers: Mapping[str, Issuer], local: str) -> Iterator[Problem]:
