@@ -72,7 +72,16 @@ def issue(
     """
     keys = read_keys(path, issuer.algorithms)
     now = int(time.time())
-    claims = {
+    token = sign(new_claims(issuer, tenant, subject, scope, now, int(ttl)), signing_key(keys, kid))
+    verify(token, keys, issuer, now)
+    return token
+
+
+def new_claims(
+    issuer: Issuer, tenant: str, subject: str, scope: str, now: int, seconds: int
+) -> dict[str, Any]:
+    """What a token of the local issuer says, issued now (seconds since the epoch) for so many seconds."""
+    return {
         "iss": issuer.issuer,
         "aud": issuer.audiences[0],
         "tenant": tenant,
@@ -80,11 +89,8 @@ def issue(
         "scope": scope,
         "jti": secrets.token_hex(16),  # so that this one can be revoked alone
         "iat": now,
-        "exp": now + int(ttl),
+        "exp": now + seconds,
     }
-    token = sign(claims, signing_key(keys, kid))
-    verify(token, keys, issuer, now)
-    return token
 
 
 def ensure_signing_key(path: Path) -> bool:

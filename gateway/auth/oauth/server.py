@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 from collections.abc import Callable, Mapping
 from time import time
 from typing import Any
 
 from gateway.auth.api_keys import SIGNING_ALGORITHMS
-from gateway.auth.keys import KeysUnusable
+from gateway.auth.keys import KeysUnusable, new_claims
 from gateway.auth.oauth import clients, form
 from gateway.auth.oauth.clients import ApiKeys, Clients
 from gateway.auth.oauth.errors import OAuthError
@@ -84,17 +83,9 @@ class AuthorizationServer:
             raise OAuthError("unauthorized_client", "The client's tenant is not served here.")
         scope = _narrowed(identity, asked.get("scope"))
         life = int(min(LIFE, identity.expires - now))
-        claims = {
-            "iss": self._issuer.issuer,
-            "aud": self._issuer.audiences[0],
-            "tenant": identity.tenant.value,
-            "sub": identity.subject,
-            "client_id": identity.credential_id,
-            "scope": scope,
-            "iat": int(now),
-            "exp": int(now) + life,
-            "jti": secrets.token_hex(16),
-        }
+        who = identity.tenant.value, identity.subject
+        claims = new_claims(self._issuer, *who, scope, int(now), life)
+        claims["client_id"] = identity.credential_id
         try:
             token = sign(claims, self.keys.current(now))
         except KeysUnusable:
