@@ -16,7 +16,7 @@ from gateway.admin import guard
 from gateway.admin.pieces import gathered, json_pieces
 from gateway.admin.serve import body_of
 from gateway.auth.api_keys import new_key, new_secret
-from gateway.auth.store import NOTHING, AuthStore, AuthStoreUnusable, State, Unknown
+from gateway.auth.store import AuthStoreUnusable, State, Unknown, read_once
 from gateway.auth.stored import StoredCredentials
 from gateway.core import api_keys, revocations
 from gateway.core.api_keys import DEFAULT_LIFE, DEFAULT_OVERLAP, FOREVER, ApiKey
@@ -111,17 +111,9 @@ class _Pages:
 
     async def _read(self) -> State:
         """What the file says, with what was used last."""
-
-        def read() -> State:
-            store = AuthStore(self._store.path)
-            try:
-                return store.read(NOTHING) or NOTHING
-            finally:
-                store.close()
-
         await self._stored.flush()
         try:
-            return await threads.run(threads.AUTH, read)
+            return await threads.run(threads.AUTH, read_once, self._store.path)
         except AuthStoreUnusable as error:
             raise StoreUnavailable(str(error)) from None
 

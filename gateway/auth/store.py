@@ -312,6 +312,17 @@ class AuthStore:
         return AuthStoreUnusable(f"{self.path}: it is damaged ({why}); {hint}")
 
 
+def read_once(path: Path) -> State:
+    """What the file at this path says now. Raises AuthStoreUnusable. Blocks."""
+    store = AuthStore(path)
+    try:
+        found = store.read(NOTHING)
+    finally:
+        store.close()
+    assert found is not None  # it is never NOTHING
+    return found
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     # Autocommit: transactions are begun where they are meant. The reader goes from thread to thread.
     db = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)

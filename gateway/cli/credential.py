@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.auth.chain import takes
 from gateway.auth.issuers import ByKeys, Issuers, Verifier
-from gateway.auth.store import NOTHING, AuthStore, AuthStoreUnusable, State
+from gateway.auth.store import AuthStoreUnusable, State, read_once
 from gateway.call import Call
 from gateway.cli import console
 from gateway.cli.console import moment
@@ -203,14 +203,10 @@ async def revocations(
     text = call.head.token
     if not isinstance(refused, Unauthenticated) or not text or not store.exists():
         return []
-    reader = AuthStore(store)
     try:
-        state = reader.read(NOTHING)
+        state = read_once(store)
     except AuthStoreUnusable:
         return []  # the log says so
-    finally:
-        reader.close()
-    assert state is not None
     try:
         if api_keys.is_api_key(text):
             id_, digest = api_keys.split(text)

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.auth.api_keys import new_key, new_secret
-from gateway.auth.store import FILE, NOTHING, AuthStore, State
+from gateway.auth.store import FILE, AuthStore, read_once
 from gateway.cli import console
 from gateway.cli.console import moment
 from gateway.core.api_keys import DEFAULT_LIFE, DEFAULT_OVERLAP, FOREVER, HOUR, ApiKey, id_in, view
@@ -84,14 +84,6 @@ def open_store(config: ProcessConfig) -> AuthStore:
         store = AuthStore(data_folder(Path(config.data)) / FILE)
         store.ensure()
     return store
-
-
-def state(store: AuthStore) -> State:
-    """What the store says now."""
-    found = store.read(NOTHING)
-    store.close()
-    assert found is not None
-    return found
 
 
 def operator() -> str:
@@ -164,7 +156,7 @@ def _until(expires: float) -> str:
 
 
 def _list(arguments: argparse.Namespace, config: ProcessConfig) -> int:
-    keys, now = state(open_store(config)).keys.values(), time.time()
+    keys, now = read_once(open_store(config).path).keys.values(), time.time()
     if arguments.json:
         print(json.dumps([view(key, now) for key in keys], indent=2))
     else:

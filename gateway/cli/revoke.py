@@ -12,9 +12,10 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from gateway.auth.store import read_once
 from gateway.cli import console
 from gateway.cli.console import moment
-from gateway.cli.keys import AddCommand, id_of, lifetime, open_store, operator, state, told
+from gateway.cli.keys import AddCommand, id_of, lifetime, open_store, operator, told
 from gateway.core.api_keys import id_in, is_api_key
 from gateway.core.errors import Unauthenticated
 from gateway.core.jwt.issuer import Issuer
@@ -150,7 +151,7 @@ def _before(revocation: Revocation) -> str:
 
 
 def _list(arguments: argparse.Namespace, config: ProcessConfig) -> int:
-    revocations = state(open_store(config)).revocations
+    revocations = read_once(open_store(config).path).revocations
     if arguments.json:
         print(json.dumps([view(one) for one in revocations], indent=2))
         return 0
