@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.core.errors import Unauthenticated
-from gateway.core.model import Identity, TenantId
+from gateway.core.model import SUBJECT_PATTERN, Identity, TenantId
 from gateway.core.routing.names import SCOPE
 
 PREFIX = "gw_"
@@ -32,7 +32,7 @@ HOUR = 3600.0  # of when a key was used, only the hour is kept
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _key = re.compile(PATTERN, re.ASCII).fullmatch
-_subject = re.compile(r"[\x21-\x7e]{1,200}").fullmatch  # as of a token: it becomes a header's value
+_subject = re.compile(SUBJECT_PATTERN).fullmatch
 _scopes = re.compile(rf"{SCOPE}(?: {SCOPE})*").fullmatch
 _MAX_SCOPES = 4096
 _MAX_NAME = 200

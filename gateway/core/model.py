@@ -22,6 +22,7 @@ T = TypeVar("T")
 A = TypeVar("A")
 
 TENANT_PATTERN = r"[a-z0-9][a-z0-9-]{0,62}"
+SUBJECT_PATTERN = r"[\x21-\x7e]{1,200}"  # it becomes a header's value
 _tenant = re.compile(TENANT_PATTERN)
 
 MANAGE = "manage"

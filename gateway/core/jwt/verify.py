@@ -22,12 +22,12 @@ from gateway.core.errors import Unauthenticated
 from gateway.core.jwt.claims import one_value, scope_names, template
 from gateway.core.jwt.issuer import Introspection, Issuer, TenantRule
 from gateway.core.jwt.keys import KeySet, base64url, is_pinned
-from gateway.core.model import Identity, TenantId
+from gateway.core.model import SUBJECT_PATTERN, Identity, TenantId
 
 MAX_TOKEN = 16 * 1024  # characters
 MAX_SCOPES = 8 * 1024  # characters of all scopes together: they are one header value for a backend
 MAX_TIME = 253_402_300_800  # seconds since the epoch: the end of year 9999. Milliseconds of today are beyond
-_word = re.compile(r"[\x21-\x7e]{1,200}").fullmatch
+_word = re.compile(SUBJECT_PATTERN).fullmatch
 # Each of them changes what is signed or how it is read, and none is understood here (RFC 7515 section 4.1.11,
 # RFC 7797, RFC 7516).
 _NOT_UNDERSTOOD = ("crit", "b64", "zip", "enc")
