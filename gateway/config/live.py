@@ -7,7 +7,6 @@ assignment; a request in flight finishes on the snapshot that it began with.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from typing import Any
 from gateway.call import Authentication, Snapshot, Target
 from gateway.config import source, strict_yaml
 from gateway.config.strict_yaml import YamlDocument
+from gateway.core.config.revision import digest_of
 from gateway.core.model import Backend
 from gateway.core.routing.compile import TargetOf, compile_data
 from gateway.core.routing.problems import Problem, Problems, by_line
@@ -343,11 +343,6 @@ class LiveConfig:
                 "problems": [as_dict(problem) for problem in self.refusal.problems],
             },
         }
-
-
-def digest_of(text: str) -> str:
-    """SHA-256 of the text, in hexadecimal."""
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def as_dict(problem: Problem) -> dict[str, Any]:

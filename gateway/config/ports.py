@@ -1,0 +1,108 @@
+"""What the live config asks of where it comes from, and of where its revisions are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.core.config.revision import Draft, Origin, Revision
+
+
+class HeadMoved(Exception):
+    """Another revision became the newest meanwhile. head: it."""
+
+    def __init__(self, head: Revision) -> None:
+        super().__init__(f"revision {head.number} is the newest")
+        self.head = head
+
+
+class SourceChanged(Exception):
+    """Somebody changed the source since it was read: what was to be written is not."""
+
+
+class NoRevision(Exception):
+    """There is no such revision, or it is not kept any more."""
+
+
+class RevisionStore(Protocol):
+    """The revisions. Nothing blocks the event loop. Raises StoreUnavailable where it cannot be reached, and
+    OSError (with the file's name) where the disk does not take it."""
+
+    async def start(self) -> None: ...
+    async def close(self) -> None: ...
+    async def head(self) -> Revision | None:
+        """The newest one; None before the first."""
+        ...
+
+    async def add(self, draft: Draft, parent: int) -> Revision:
+        """Keep it, on disk when this returns; its number is above all that ever were. The oldest beyond
+        1,000 that are not pinned go. parent: the newest one's number as its author knew it, 0 for none.
+        Raises HeadMoved when that is not so any more."""
+        ...
+
+    async def get(self, number: int) -> Revision:
+        """Raises NoRevision."""
+        ...
+
+    async def text(self, number: int) -> str:
+        """Its text, to the byte. Raises NoRevision."""
+        ...
+
+    async def page(self, before: int, limit: int) -> list[Revision]:
+        """The newest first. before: only those with smaller numbers; 0 for all."""
+        ...
+
+    async def pin(self, number: int, *, pinned: bool) -> Revision:
+        """Raises NoRevision."""
+        ...
+
+    async def confirm(self, number: int) -> Revision:
+        """It does not go back any more. Raises NoRevision."""
+        ...
+
+    async def intend(self, draft: Draft | None) -> None:
+        """Before a source of its own is written: what is to be a revision once it is there, so that who
+        and why are not lost with the process. None: nothing any more; `add` says that too."""
+        ...
+
+    async def intended(self) -> Draft | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A config as its source has it. version: the source's own, for `write`. origin: who wrote it, as far as
+    the source tells. number: of the revision that it is elsewhere, 0 when the source has no numbers."""
+
+    text: str
+    version: str
+    origin: Origin
+    number: int = 0
+
+
+class ConfigSource(Protocol):
+    """Where the live config comes from. Exactly one is the truth.
+
+    kind: `file`, `store`, `zookeeper`, `mongodb`. name: for messages: a path, or a URL without secrets.
+    available: whether it could be reached when it was last asked.
+    """
+
+    kind: str
+    name: str
+
+    @property
+    def available(self) -> bool: ...
+    async def start(self) -> None: ...
+    async def close(self) -> None: ...
+    async def read(self) -> Found:
+        """What is there now. Raises ConfigRefused (transient: when trying again may help)."""
+        ...
+
+    async def write(self, draft: Draft, over: Found) -> Found:
+        """Replace what was read, whole or not at all, on disk when this returns. Raises SourceChanged,
+        ConfigRefused."""
+        ...
+
+    async def watch(self, changed: Callable[[], Awaitable[None]]) -> None:
+        """Have it called, within a second, whenever what `read` gives may have changed. Until cancelled."""
+        ...

@@ -1,0 +1,1 @@
+"""Every config that was ever live, kept: in SQLite, or in MongoDB."""

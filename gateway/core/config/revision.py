@@ -1,0 +1,81 @@
+"""A revision: one numbered state of the routing config that was live, and who made it so."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who makes a revision, and why.
+
+    author: an operator's name, or the owner of the file that was saved. reason: their words, "" when none
+    were given. source: by which way it came (`file`, `api`, `zookeeper`, `mongodb`, or `gateway` for what
+    nobody did: a confirmation that ran out). address: of the caller, "" when there is none.
+    """
+
+    author: str
+    reason: str
+    source: str
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What becomes a revision. at: seconds since the epoch. restores: the revision whose text it has again, 0
+    for none. confirm_by: when it goes back unless it is confirmed, in seconds since the epoch, 0.0 for never.
+    """
+
+    text: str
+    origin: Origin
+    at: float
+    restores: int = 0
+    confirm_by: float = 0.0
+
+    @property
+    def digest(self) -> str:
+        """See `digest_of`."""
+        return digest_of(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A revision without its text. number: from 1, never used twice. parent: the revision that was live
+    before, 0 for the first. digest: see `digest_of`. size: of the text in UTF-8, in bytes. pinned: kept
+    for as long as it is. confirm_by: as in Draft; 0.0 once it is confirmed."""
+
+    number: int
+    parent: int
+    digest: str
+    size: int
+    at: float
+    origin: Origin
+    restores: int = 0
+    pinned: bool = False
+    confirm_by: float = 0.0
+
+
+def view(revision: Revision) -> dict[str, Any]:
+    """The JSON of a revision, as the admin API and the commands with --json give it."""
+    origin = revision.origin
+    return {
+        "number": revision.number,
+        "parent": revision.parent or None,
+        "digest": revision.digest,
+        "size": revision.size,
+        "at": revision.at,
+        "author": origin.author,
+        "reason": origin.reason,
+        "source": origin.source,
+        "address": origin.address or None,
+        "restores": revision.restores or None,
+        "pinned": revision.pinned,
+        "confirm_by": revision.confirm_by or None,
+    }
+
+
+def digest_of(text: str) -> str:
+    """SHA-256 of a text in UTF-8, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
