@@ -1,5 +1,5 @@
-"""Who may call the admin listener: no foreign Host header (DNS rebinding), and a scope when it is not on
-loopback, or when something is to be changed."""
+"""Who may call the admin listener: no foreign Host header (DNS rebinding), and an operator who may do what is
+asked. On loopback whoever comes without a token may look; to change something takes a token and a role."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
 from gateway.call import new_id
+from gateway.core.config.operator import Operator, Role
 from gateway.core.errors import BadRequest, Forbidden, GatewayError, MethodNotAllowed, NoRoute
 from gateway.core.http.request_target import host_of
 from gateway.core.jwt.issuer import LOCAL
@@ -20,7 +21,14 @@ from gateway.core.process import listeners
 from gateway.edge.response import reply
 from gateway.edge.response.head import REQUEST_ID
 
-_CALLER = web.RequestKey("caller", str)
+_OPERATOR = web.RequestKey("operator", Operator)
+_LOOPBACK = Operator("loopback", Role.VIEWER)  # whoever runs on this machine
+_PROBER = Operator("prober", Role.VIEWER)
+_V1 = "/admin/v1/"
+# What has an unsafe method and changes no config: to look at something takes a body.
+_LOOKS = frozenset(
+    _V1 + name for name in ("config:check", "config:rehearse", "explain", "tickets", "session:end")
+)
 PROBES = frozenset({"/livez", "/readyz"})  # a prober holds no token
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -39,9 +47,14 @@ def make(
     async def guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
         try:
             _check_host(request, hosts)
-            if _changes(request) or (token_needed and request.path not in PROBES):
+            if request.path in PROBES:
+                request[_OPERATOR] = _PROBER
+            elif token_needed or _changes(request) or hdrs.AUTHORIZATION in request.headers:
                 identity = await _check_token(request, verify, tenants())
-                request[_CALLER] = f"{identity.tenant}/{identity.subject} at the admin listener"
+                request[_OPERATOR] = Operator(f"{identity.tenant}/{identity.subject}", Role.OWNER)
+            else:
+                request[_OPERATOR] = _LOOPBACK
+            require(request, _least(request))
             if request.method == hdrs.METH_OPTIONS and request.path == "*":  # what aiohttp cannot route
                 return reply.empty(204)
             return await handler(request)
@@ -91,9 +104,31 @@ def _changes(request: web.Request) -> bool:
     return request.method not in SAFE and request.match_info.http_exception is None
 
 
+def _least(request: web.Request) -> Role:
+    """The least role that gets to a page at all. An editor gets to what changes the config, which asks what
+    exactly is theirs; all else that changes something is an owner's."""
+    if not _changes(request) or request.path in _LOOKS:
+        return Role.VIEWER
+    return Role.EDITOR if request.path.startswith(_V1) else Role.OWNER
+
+
+def operator(request: web.Request) -> Operator:
+    """Who asks, once the guard has let them in."""
+    return request[_OPERATOR]
+
+
+def require(request: web.Request, role: Role) -> Operator:
+    """Who asks, where they have at least this role. Raises Forbidden."""
+    found = operator(request)
+    if found.role < role:
+        theirs = f"{found.name} has the role {found.role.name.lower()}"
+        raise Forbidden(f"This takes the role {role.name.lower()}; {theirs}.")
+    return found
+
+
 def caller(request: web.Request) -> str:
-    """Who asks for a change, for the log."""
-    return request[_CALLER]
+    """Who asks for a change of credentials, for their log."""
+    return f"{operator(request).name} at the admin listener"
 
 
 def problem(error: GatewayError) -> web.Response:
