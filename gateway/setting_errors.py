@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from gateway.auth.keys import KeysUnusable
-from gateway.config.live import ConfigRefused
+from gateway.config.ports import ConfigRefused
 from gateway.core.errors import StoreUnavailable
 from gateway.process.folders import FolderUnusable
 from gateway.runtime.os_errors import explain

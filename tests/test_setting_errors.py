@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.auth.keys import KeysUnusable
-from gateway.config.live import ConfigRefused
+from gateway.config.ports import ConfigRefused
 from gateway.core.errors import StoreUnavailable
 from gateway.setting_errors import SettingUnusable, named_by
 from tests.harness import running

@@ -18,7 +18,8 @@ from gateway.auth.store import FILE as AUTH_STORE
 from gateway.call import Authentication, Call, Snapshot
 from gateway.cli import console
 from gateway.config import own_addresses, strict_yaml
-from gateway.config.live import ConfigRefused, as_dict, compile_text, read
+from gateway.config.live import as_dict, compile_text, read
+from gateway.config.ports import ConfigRefused
 from gateway.core.errors import GatewayError
 from gateway.core.http.hops import Via
 from gateway.core.jwt.issuer import LOCAL, Introspection, Issuer, KeyFile

@@ -17,7 +17,7 @@ from typing import Any
 from gateway.auth.keys import KeysUnusable
 from gateway.cli import commands, console, init, keys, revoke, signing_keys
 from gateway.cli.documents import commands as documents_commands
-from gateway.config.live import ConfigRefused
+from gateway.config.ports import ConfigRefused
 from gateway.core.errors import GatewayError
 from gateway.core.process import ini
 from gateway.core.process.settings import ProcessConfig, parse_process

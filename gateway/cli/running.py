@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway.cli import console
-from gateway.config.live import ConfigRefused, read
+from gateway.config.live import read
+from gateway.config.ports import ConfigRefused
 from gateway.core.config.revision import digest_of
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.problems import Problem

@@ -16,6 +16,7 @@ from typing import Any
 
 from gateway.call import Authentication, Snapshot, Target
 from gateway.config import source, strict_yaml
+from gateway.config.ports import ConfigRefused
 from gateway.config.strict_yaml import YamlDocument
 from gateway.core.config.revision import digest_of
 from gateway.core.model import Backend
@@ -44,17 +45,6 @@ _MAX_RETRY = 300.0
 
 MakeTarget = Callable[[TargetOf], Target]
 BackendCheck = Callable[[Mapping[str, Backend]], list[Problem]]
-
-
-class ConfigRefused(Exception):
-    """A routing config that cannot be used, with all its problems. transient: another try may work
-    without an edit."""
-
-    def __init__(self, path: Path, problems: list[Problem], *, transient: bool = False) -> None:
-        super().__init__(f"{path}: {len(problems)} problem(s)")
-        self.path = path
-        self.problems = problems
-        self.transient = transient
 
 
 @dataclass(frozen=True, slots=True)

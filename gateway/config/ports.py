@@ -4,9 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from gateway.core.config.revision import Draft, Origin, Revision
+from gateway.core.routing.problems import Problem
+
+
+class ConfigRefused(Exception):
+    """A routing config that cannot be used, with all its problems. path: of its file, or the name of its
+    source. transient: another try may work without an edit. empty: nothing is there yet, as before the
+    first config; `ConfigSource.write` over NOTHING makes it."""
+
+    def __init__(
+        self, path: Path | str, problems: list[Problem], *, transient: bool = False, empty: bool = False
+    ) -> None:
+        super().__init__(f"{path}: {len(problems)} problem(s)")
+        self.path = path
+        self.problems = problems
+        self.transient = transient
+        self.empty = empty
 
 
 class HeadMoved(Exception):
@@ -35,10 +52,11 @@ class RevisionStore(Protocol):
         """The newest one; None before the first."""
         ...
 
-    async def add(self, draft: Draft, parent: int) -> Revision:
+    async def add(self, draft: Draft, parent: int, number: int = 0) -> Revision:
         """Keep it, on disk when this returns; its number is above all that ever were. The oldest beyond
         1,000 that are not pinned go. parent: the newest one's number as its author knew it, 0 for none.
-        Raises HeadMoved when that is not so any more."""
+        number: what it is elsewhere (see Found), taken when it is above all that ever were here; 0: the
+        next one. Raises HeadMoved when the parent is not the newest any more."""
         ...
 
     async def get(self, number: int) -> Revision:
@@ -72,12 +90,18 @@ class RevisionStore(Protocol):
 @dataclass(frozen=True, slots=True)
 class Found:
     """A config as its source has it. version: the source's own, for `write`. origin: who wrote it, as far as
-    the source tells. number: of the revision that it is elsewhere, 0 when the source has no numbers."""
+    the source tells. number: of the revision that it is elsewhere, so that all processes give it the same
+    one; 0 when the source has no numbers. at, restores: as of a Draft, 0 when the source does not tell."""
 
     text: str
     version: str
     origin: Origin
     number: int = 0
+    at: float = 0.0
+    restores: int = 0
+
+
+NOTHING = Found("", "", Origin("", "", ""))  # what `write` goes over where no config is yet
 
 
 class ConfigSource(Protocol):
@@ -95,12 +119,14 @@ class ConfigSource(Protocol):
     async def start(self) -> None: ...
     async def close(self) -> None: ...
     async def read(self) -> Found:
-        """What is there now. Raises ConfigRefused (transient: when trying again may help)."""
+        """What is there now. Raises ConfigRefused (transient: when trying again may help; empty: when there
+        is nothing)."""
         ...
 
     async def write(self, draft: Draft, over: Found) -> Found:
-        """Replace what was read, whole or not at all, on disk when this returns. Raises SourceChanged,
-        ConfigRefused."""
+        """Replace what was read, whole or not at all, on disk when this returns. over: NOTHING to make the
+        first one, which of two processes one does; where the source keeps numbers, the new one's is above
+        this one's. Raises SourceChanged, ConfigRefused."""
         ...
 
     async def watch(self, changed: Callable[[], Awaitable[None]]) -> None:

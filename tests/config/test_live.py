@@ -18,7 +18,8 @@ import pytest
 
 from gateway.call import Snapshot
 from gateway.config import source
-from gateway.config.live import POLL, ConfigRefused, LiveConfig, Refusal, describe
+from gateway.config.live import POLL, LiveConfig, Refusal, describe
+from gateway.config.ports import ConfigRefused
 from gateway.core.routing.problems import Problem
 from gateway.runtime import files
 from gateway.runtime.watch import QUIET, RESTLESS, ChangeDebouncer, FileState
