@@ -29,7 +29,7 @@ _ANEW = "a new one is made at the start, and what was signed with the old one is
 MAX_BYTES = 1024 * 1024  # of a key file: thousands of keys
 
 
-class KeysUnusable(Exception):
+class KeysUnusable(ValueError):
     """The key file cannot be used; the text names the file, the reason and what to do."""
 
 

@@ -24,7 +24,8 @@ from gateway.auth.keys import (
     read_keys,
     signing_key,
 )
-from gateway.core.jwt.keys import ALGORITHMS, RETIRE_AFTER, USE_AFTER, Key, KeySet
+from gateway.core.jwt.algorithms import ALGORITHMS
+from gateway.core.jwt.keys import RETIRE_AFTER, USE_AFTER, Key, KeySet
 from gateway.runtime import durable, threads
 from gateway.runtime.files import FileUnusable, read_text
 from gateway.runtime.watch import FileStamp, file_stamp

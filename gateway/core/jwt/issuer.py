@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.core.jwt.keys import ALGORITHMS
+from gateway.core.jwt.algorithms import ALGORITHMS
 
 LOCAL = "local"  # the name of the one that `gateway token` is, of [tokens] in gateway.conf
 

@@ -22,21 +22,11 @@ from jwt import PyJWK
 from jwt.algorithms import Algorithm, HMACAlgorithm
 from jwt.utils import base64url_decode
 
-ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")  # unless others are pinned
-_BITS = ("256", "384", "512")
-# By `kty` and `crv`: what such a key can do. Ed25519 is the newer name of what EdDSA means here (RFC 9864).
-_CAN: dict[tuple[str, str], tuple[str, ...]] = {
-    ("oct", ""): tuple(f"HS{bits}" for bits in _BITS),
-    ("RSA", ""): (*(f"RS{bits}" for bits in _BITS), *(f"PS{bits}" for bits in _BITS)),
-    ("EC", "P-256"): ("ES256",),
-    ("EC", "P-384"): ("ES384",),
-    ("EC", "P-521"): ("ES512",),
-    ("OKP", "Ed25519"): ("EdDSA", "Ed25519"),
-}
-OFFERED = tuple(sorted(name for names in _CAN.values() for name in names))
+from gateway.core.jwt.algorithms import ALGORITHMS, CAN, OFFERED
+
 _LIBRARY_NAMES = {"Ed25519": "EdDSA"}
 _OTHER_NAME = {"Ed25519": "EdDSA", "EdDSA": "Ed25519"}  # whoever pins or writes one of them means both
-_TYPES = frozenset(kty for kty, _ in _CAN)
+_TYPES = frozenset(kty for kty, _ in CAN)
 _NEEDED = {"oct": ("k",), "RSA": ("n", "e"), "EC": ("x", "y"), "OKP": ("x",)}  # RFC 7518 section 6, RFC 8037
 _COORDINATE = {"P-256": 32, "P-384": 48, "P-521": 66}  # bytes
 _MIN_SECRET = {"HS256": 32, "HS384": 48, "HS512": 64}  # bytes; RFC 7518 section 3.2
@@ -331,9 +321,9 @@ def _algorithms(entry: Mapping[str, Any], pinned: Sequence[str]) -> tuple[str, .
     if not isinstance(kty, str) or kty not in _TYPES:
         raise _Unusable(f"its `kty` is {_quoted(kty)}, and not one of {', '.join(sorted(_TYPES))}")
     curve = crv if kty in ("EC", "OKP") else ""
-    can = _CAN.get((kty, curve), ()) if isinstance(curve, str) else ()
+    can = CAN.get((kty, curve), ()) if isinstance(curve, str) else ()
     if not can:
-        offered = " or ".join(known for of, known in _CAN if of == kty)
+        offered = " or ".join(known for of, known in CAN if of == kty)
         raise _Unusable(f"its curve is {_quoted(crv)}, and not {offered}")
     if alg is not None and alg not in OFFERED:
         raise _Unusable(f"its `alg` is {_quoted(alg)}, which signs no token here")

@@ -13,8 +13,8 @@ from pathlib import PurePath
 
 from gateway.core.http.hops import Via, pseudonym, pseudonym_pattern
 from gateway.core.http.request_target import authority
+from gateway.core.jwt.algorithms import ALGORITHMS, OFFERED
 from gateway.core.jwt.issuer import Issuer, local_issuer
-from gateway.core.jwt.keys import ALGORITHMS, OFFERED
 from gateway.core.policy import budget
 from gateway.core.process import command_line, listeners, mongo_uri
 from gateway.core.process.command_line import Command

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from gateway.core.errors import Unauthenticated
+from gateway.core.jwt.algorithms import OFFERED
 from gateway.core.jwt.issuer import ClaimRules, Issuer, KeyUrl, TenantRule
-from gateway.core.jwt.keys import OFFERED, Key, parse_keys, sign
+from gateway.core.jwt.keys import Key, parse_keys, sign
 from gateway.core.jwt.verify import verify
 from tests.core.jwt.test_keys import KEYS_BY_ALGORITHM, b64, key_set
 

@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from gateway.core.errors import Unauthenticated
+from gateway.core.jwt.algorithms import ALGORITHMS
 from gateway.core.jwt.issuer import Issuer, local_issuer
-from gateway.core.jwt.keys import ALGORITHMS, KeySet, KeySetError, parse_keys, sign
+from gateway.core.jwt.keys import KeySet, KeySetError, parse_keys, sign
 from gateway.core.jwt.verify import MAX_TOKEN, bearer, parse, verify, verify_token
 
 NOW = 1_800_000_000.0

@@ -7,8 +7,8 @@ from pathlib import PurePath
 
 from gateway.core.http.urls import in_the_clear
 from gateway.core.jwt import issuer as values
+from gateway.core.jwt.algorithms import ALGORITHMS
 from gateway.core.jwt.issuer import ClaimRules, Issuer, KeySource, SecretReference, TenantRule
-from gateway.core.jwt.keys import ALGORITHMS
 from gateway.core.routing.issuers.settings import (
     SOURCES,
     ClaimsSettings,

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
+from gateway.core.jwt.algorithms import OFFERED
 from gateway.core.jwt.issuer import LOCAL
-from gateway.core.jwt.keys import OFFERED
 from gateway.core.routing.issuers import words
 from gateway.core.routing.problems import Problem, Wrong
 from gateway.core.routing.shape import Word

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from gateway.core.jwt.keys import OFFERED
+from gateway.core.jwt.algorithms import OFFERED
 from gateway.core.model import TENANT_PATTERN
 from gateway.core.routing.amounts import parse_duration
 from gateway.core.routing.names import is_host, split_authority
