@@ -72,28 +72,31 @@ class _RequestSeconds:
 
 
 class _TenantRequests:
-    """Requests by tenant and status class: the first tenants by name, then all the others as one."""
+    """Requests by tenant and status class: the first tenants by name, then all the others as one. How long
+    they took is kept too, for `gateway.telemetry.traffic`; /metrics has the counts alone."""
 
     name = "gateway_tenant_requests"
 
     def __init__(self) -> None:
-        self.counts: dict[tuple[str, int], int] = {}
+        self.series: dict[tuple[str, int], Series] = {}
         self._tenants: set[str] = set()
 
-    def add_series(self, tenant: str, status_class: int) -> None:
+    def add_series(self, tenant: str, status_class: int) -> Series:
         if tenant not in self._tenants:
             if len(self._tenants) < TENANT_LIMIT:
                 self._tenants.add(tenant)
             else:
                 tenant = OTHER
-        key = tenant, status_class
-        self.counts[key] = self.counts.get(key, 0) + 1
+        series = self.series.get((tenant, status_class))
+        if series is None:
+            series = self.series[tenant, status_class] = Series(LATENCY_BOUNDS)
+        return series
 
     def lines(self) -> Iterator[str]:
         yield head(self.name, "counter", "Requests that were given a response.")
-        for (tenant, status_class), count in list(self.counts.items()):
+        for (tenant, status_class), series in list(self.series.items()):
             label_text = f'tenant="{escape(tenant)}",status="{_class_name(status_class)}"'
-            yield f"{self.name}_total{{{label_text}}} {count}\n"
+            yield f"{self.name}_total{{{label_text}}} {sum(series.counts)}\n"
 
 
 def _class_name(status_class: int) -> str:
@@ -151,17 +154,19 @@ class Metrics:
             series = self._requests.series[route or NONE, status_class]
         except KeyError:
             series = self._requests.add_series(route or NONE, status_class)
-        series.counts[bisect_left(LATENCY_BOUNDS, seconds)] += 1  # Series.observe, without the call
+        bucket = bisect_left(LATENCY_BOUNDS, seconds)
+        series.counts[bucket] += 1  # Series.observe, without the call
         series.sum += seconds
         try:
-            self._tenants.counts[tenant or NONE, status_class] += 1
+            series = self._tenants.series[tenant or NONE, status_class]
         except KeyError:
-            self._tenants.add_series(tenant or NONE, status_class)
+            series = self._tenants.add_series(tenant or NONE, status_class)
+        series.counts[bucket] += 1
 
     def websocket_ended(self, route: str, tenant: str) -> None:
         """Count one that was open. How long it lived is no latency of a request."""
         self._websockets.add(route or NONE)
-        self._tenants.add_series(tenant or NONE, 1)
+        self._tenants.add_series(tenant or NONE, 1).counts[-1] += 1
 
     def keep_routes(self, routes: Collection[str]) -> None:
         """After a reload: drop the series of routes that are gone, so that renaming never fills the bound."""
@@ -198,6 +203,14 @@ class Metrics:
     def add_source(self, render: Callable[[], str]) -> None:
         """Render these families too: complete lines, names that nobody else uses."""
         self._sources.append(render)
+
+    def route_series(self) -> Mapping[tuple[str, int], Series]:
+        """Latencies by route and status class (2 for 2xx, 0 without a status)."""
+        return self._requests.series
+
+    def tenant_series(self) -> Mapping[tuple[str, int], Series]:
+        """The same by tenant. Class 1 is WebSockets that ended, counted, whatever they took."""
+        return self._tenants.series
 
     def render(self) -> str:
         """Everything as OpenMetrics text; its media type is CONTENT_TYPE."""
