@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Any, cast
 
@@ -37,11 +37,21 @@ L = logging.getLogger("asab.web.al")
 _NOTICE = 25  # asab.log.LOG_NOTICE
 _PAUSE = 0.5  # seconds at most between two pages
 _BODY = web.RequestKey("body", bytes)
-# What a body may have, in bytes and in time, as a route says it; nothing else of this one is used.
-_WITH_BODY: CallRoute = Route(
+# What a body may have, in bytes and in time, and how long a stream may stand still, as a route says it;
+# nothing else of this one is used.
+_ROUTE: CallRoute = Route(
     "admin", "/", "admin", cast(Target, None), timeouts=Timeouts(body=10.0), body_limit=64 * 1024
 )
 _LONGEST = 2000  # characters of a field that a client chooses
+
+
+class Streamed(web.Response):
+    """A page that comes bit by bit: what writes it runs once the page's turn is over, so that others have
+    theirs. write: gets the call, and gives what `Stream.end` gives."""
+
+    def __init__(self, make: Callable[[Call], Awaitable[web.StreamResponse]]) -> None:
+        super().__init__()
+        self.make = make
 
 
 class AdminService:
@@ -55,6 +65,7 @@ class AdminService:
         self._draining = draining
         self._snapshot = snapshot
         self._boundary = Boundary("a page of the admin listener")
+        self._streaming = Boundary("a stream of the admin listener", reraises=(ConnectionError, GatewayError))
         self._turn = asyncio.Lock()
 
     async def setup(self) -> None:
@@ -109,7 +120,9 @@ class AdminService:
                 response = await self._respond(call)
             else:
                 response = await self._take_body(call) or await self._in_turn(call)
-        if not isinstance(response, web.Response):
+        if isinstance(response, Streamed):
+            response = await self._stream(call, response)
+        if not isinstance(response, web.Response | reply.Sent):
             response = reply.problem(call, InternalError())
         call.id = response.headers.get(REQUEST_ID, call.id)
         status = response.status
@@ -119,12 +132,22 @@ class AdminService:
 
         reply.finish(call, response, observe)
 
+    async def _stream(self, call: Call, page: Streamed) -> web.StreamResponse:
+        """Write a page that comes bit by bit, until it ends or its client leaves."""
+        call.route = _ROUTE
+        try:
+            with self._streaming:
+                return await page.make(call)
+        except (ConnectionError, GatewayError, asyncio.CancelledError):
+            pass  # its client left, or takes nothing any more
+        return reply.Sent(call.status or 499, keep_alive=False)
+
     async def _take_body(self, call: Call) -> web.Response | None:
         """Read the body of a request that may change something, before its turn: its client may be slow. The
         problem, if it cannot be had."""
         if call.method in SAFE:
             return None
-        call.route = _WITH_BODY
+        call.route = _ROUTE
         try:
             body.check(call)
             call.body = await body.read(call)

@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 
 from gateway.admin import credentials, guard
 from gateway.admin.pieces import Members, gathered, json_pieces
+from gateway.admin.v1 import traffic
 from gateway.admission.admission import Admission
 from gateway.auth.chain import AuthenticationChain
 from gateway.auth.credentials import Credentials
@@ -66,6 +67,7 @@ def install(app: web.Application, view: View) -> None:
     app.router.add_get("/admin/config", pages.config)
     app.router.add_get("/admin/auth", pages.auth)
     credentials.install(app, view.stored)
+    traffic.install(app, view)
     app.router.add_get("/admin/backends", pages.backends)
     app.router.add_get("/admin/health", pages.health)
     app.router.add_get("/admin/admission", pages.admission)

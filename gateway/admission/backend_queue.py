@@ -419,9 +419,9 @@ class BackendQueue:
 
     # --- what is shown ---
 
-    def state(self, waiting: Mapping[str, int]) -> dict[str, Any]:
-        """What people see of it, as JSON. Times in seconds; None: no limit, or not measured yet. waiting: how
-        many calls wait, by tenant."""
+    def state(self, waiting: Mapping[str, int], inside: Mapping[str, int]) -> dict[str, Any]:
+        """What people see of it, as JSON. Times in seconds; None: no limit, or not measured yet. waiting,
+        inside: how many calls wait, and have a seat, by tenant."""
         fair, waits = self.fair, sorted(self.recent_waits)
         return {
             "seats": _finite(fair.seats),
@@ -438,6 +438,7 @@ class BackendQueue:
             },
             "waiting": fair.waiting,
             "waiting_by_tenant": waiting,
+            "in_use_by_tenant": inside,
             "waits": {"p50": _percentile(waits, 0.5), "p99": _percentile(waits, 0.99)},
             "refused": dict(self.refused),
             "virtual_time": round(fair.virtual, 6),

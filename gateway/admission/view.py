@@ -8,10 +8,11 @@ from heapq import nlargest
 from operator import itemgetter
 from typing import Any
 
-from gateway.admission.backend_queue import BackendQueue
+from gateway.admission.backend_queue import BackendQueue, Waiter
+from gateway.core.fairness.queue import Flow
 from gateway.core.openmetrics import OTHER, Gauge, Instrument, escape, head, labels
 
-_SHOWN = 100  # tenants by backend, of those that wait
+_SHOWN = 100  # tenants by backend, of those that wait or are inside
 _STEP = 1000  # tenants that are counted in one step
 Queues = Mapping[str, BackendQueue]
 Values = Mapping[tuple[str, ...], float]
@@ -20,7 +21,8 @@ Values = Mapping[tuple[str, ...], float]
 def named_state(name: str, queue: BackendQueue) -> Iterator[tuple[str, dict[str, Any]] | None]:
     """Yields None after each step of work, and then the name and the state of a backend."""
     waiting = yield from waiting_by_tenant(queue)
-    yield name, queue.state(waiting)
+    inside = yield from _by_tenant(queue, lambda flow: flow.inside)
+    yield name, queue.state(waiting, inside)
 
 
 def waiting_by_tenant(queue: BackendQueue) -> Generator[None, None, dict[str, int]]:
@@ -28,16 +30,22 @@ def waiting_by_tenant(queue: BackendQueue) -> Generator[None, None, dict[str, in
     Yields None between two steps, because there may be many tenants."""
     if not queue.fair.waiting:
         return {}
+    return (yield from _by_tenant(queue, lambda flow: len(flow.queue or ())))
+
+
+def _by_tenant(
+    queue: BackendQueue, number: Callable[[Flow[Waiter]], int]
+) -> Generator[None, None, dict[str, int]]:
     flows = list(queue.fair.flows.values())
-    longest: list[tuple[int, str]] = []
+    most: list[tuple[int, str]] = []
     total = 0
     for begin in range(0, len(flows), _STEP):
         if begin:
             yield None
-        queues = [(len(f.queue), f.key) for f in flows[begin : begin + _STEP] if f.queue]
-        total += sum(length for length, _ in queues)
-        longest = nlargest(_SHOWN, longest + queues, key=itemgetter(0))
-    shown = {key: length for length, key in longest}
+        numbers = [(count, flow.key) for flow in flows[begin : begin + _STEP] if (count := number(flow))]
+        total += sum(count for count, _ in numbers)
+        most = nlargest(_SHOWN, most + numbers, key=itemgetter(0))
+    shown = {key: count for count, key in most}
     rest = total - sum(shown.values())
     return shown | {f"({OTHER})": rest} if rest else shown
 

@@ -100,7 +100,7 @@ def _milliseconds(seconds: float | None) -> float | None:
 
 
 def quantile(bounds: Sequence[float], counts: Sequence[int], part: float) -> float | None:
-    """The value below which this part of all is, linear within its bucket (as Prometheus' histogram_quantile);
+    """The value below which this part of all is, linear within its bucket as by Prometheus;
     in the last bucket, which has no end, its lower bound. None when nothing was counted. counts: of each
     bucket, not cumulative, one more than bounds."""
     totals = list(accumulate(counts))

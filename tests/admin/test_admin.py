@@ -5,75 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 from multidict import CIMultiDict
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from gateway.admin import web as admin
-from gateway.admin.serve import AdminService
-from gateway.app import Gateway
 from gateway.core.jwt.issuer import Issuer, KeyUrl
 from gateway.core.model import Address, Backend
 from gateway.core.process import listeners
-from gateway.edge.client.listener import Listener
-from gateway.edge.client.slots import UNLIMITED, ConnectionLimits
+from gateway.edge.client.slots import ConnectionLimits
 from tests import harness
 from tests.eventually import eventually
 from tests.fakes import RawClient
+from tests.support.admin import ROUTING, admin_of
 from tests.support.issuer_server import IssuerServer
 from tests.support.ports import free_port
-
-ROUTING = harness.routing(
-    [harness.route("docs", "documents")], tenants={"acme": {}, "old": {"disabled": True}}
-)
-
-
-class Admin:
-    def __init__(self, gateway: Gateway, listener: Listener, session: aiohttp.ClientSession) -> None:
-        self.gateway = gateway
-        self.listener = listener
-        self._session = session
-
-    @property
-    def address(self) -> tuple[str, int]:
-        return self.listener.addresses[0]
-
-    def url(self, path: str) -> str:
-        host, port = self.address
-        return f"http://{host}:{port}{path}"
-
-    async def ask(
-        self, path: str, method: str = "GET", body: Any = None, **headers: str
-    ) -> tuple[int, Any, Any]:
-        """Status, headers and body (parsed when it is JSON). body: bytes, or what is sent as JSON."""
-        data = {"data": body} if isinstance(body, bytes) else {"json": body}
-        async with self._session.request(method, self.url(path), headers=headers, **data) as answer:
-            text = await answer.text()
-            return answer.status, answer.headers, json.loads(text) if "json" in answer.content_type else text
-
-
-@asynccontextmanager
-async def admin_of(folder: Path, limits: ConnectionLimits = UNLIMITED, **more: Any) -> AsyncIterator[Admin]:
-    async with harness.running(folder, ROUTING, **more) as gateway:
-        app = web.Application()
-        admin.install(app, gateway)
-        service = AdminService(app, lambda: gateway.draining, lambda: gateway.live.current)
-        await service.setup()
-        listener = Listener(service, limits)
-        listener.bind([("127.0.0.1", 0)])
-        await listener.open()
-        async with aiohttp.ClientSession() as session:
-            yield Admin(gateway, listener, session)
-        await listener.drain(lambda connections: False)
-        await service.cleanup()
-
 
 # --- health ----------------------------------------------------------------------------------------
 

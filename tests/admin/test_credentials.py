@@ -10,7 +10,7 @@ import pytest
 
 from gateway.core.api_keys import PATTERN, split
 from tests import harness
-from tests.admin.test_admin import Admin, admin_of
+from tests.support.admin import Admin, admin_of
 
 pytestmark = pytest.mark.asyncio
 KEYS, REVOCATIONS = "/admin/auth/keys", "/admin/auth/revocations"

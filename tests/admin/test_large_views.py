@@ -22,7 +22,7 @@ from gateway.admission import view
 from gateway.app import Gateway
 from gateway.core.redact import redact, redact_pieces
 from tests import harness
-from tests.admin.test_admin import admin_of
+from tests.support.admin import admin_of
 
 
 @contextmanager
