@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 SPOOL = ThreadPoolExecutor(8, "spool")  # bodies and responses in temporary files
 CONFIG = ThreadPoolExecutor(2, "config")  # routing.yaml: stamp, text, compilation
+REVISIONS = ThreadPoolExecutor(2, "revisions")  # of the config, in their file
+AUDIT = ThreadPoolExecutor(2, "audit")  # its file: lines, pages
 KEYS = ThreadPoolExecutor(2, "keys")  # the file of the keys
 AUTH = ThreadPoolExecutor(2, "auth")  # the file of API keys and revocations
 QUOTAS = ThreadPoolExecutor(1, "quotas")  # their file

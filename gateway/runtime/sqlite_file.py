@@ -1,0 +1,154 @@
+"""A SQLite file of the gateway's own: its owner's alone, in SQLite's WAL, with one schema of a known version.
+
+Each commit is on the disk when it returns. A file that cannot be used is an error that names it, the reason
+and what to do, and is never made anew by itself: that is for its owner to decide. All of it blocks. (No other
+code of the process may open the file: closing it would drop the locks of SQLite.)
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from gateway.runtime import durable
+from gateway.runtime.os_errors import explain
+
+_BUSY = 5.0  # seconds to wait for another process that writes
+
+
+class SQLiteUnusable(OSError):
+    """The file cannot be used; the text names it, the reason and what to do. damaged: by what it holds, so
+    that another try finds the same."""
+
+    def __init__(self, text: str, *, damaged: bool = False) -> None:
+        super().__init__(text)
+        self.damaged = damaged
+
+
+class SQLiteFile:
+    """The file at this path. Each method may be called in any thread. Raises SQLiteUnusable.
+
+    schema: statements that make it. version: its PRAGMA user_version. restore: the hint when the file is
+    damaged or gone.
+    """
+
+    def __init__(self, path: Path, schema: str, version: int, restore: str) -> None:
+        self.path = path
+        self._schema = schema
+        self._version = version
+        self._restore = restore
+
+    def ensure(self, *tables: str) -> None:
+        """Make the file where there is none, and check these tables of one that is there."""
+        with self.errors():
+            if not os.path.lexists(self.path):
+                durable.make_folder(self.path.parent)
+                with durable.making(self.path) as beside, closing(_connect(beside)) as db:
+                    db.executescript(f"BEGIN; {self._schema} PRAGMA user_version = {self._version}; COMMIT;")
+                    db.execute("PRAGMA journal_mode = WAL")
+            with closing(self.open()) as db:
+                for table in tables:
+                    (result,) = db.execute(f"PRAGMA quick_check('{table}')").fetchone()
+                    if result != "ok":
+                        raise self.damaged(str(result))
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A context manager that yields a connection, which sees one state of the file."""
+        with self.errors(), closing(self.open()) as db, transaction(db, "DEFERRED"):
+            yield db
+
+    @contextmanager
+    def changing(self) -> Iterator[sqlite3.Connection]:
+        """A context manager that yields a connection; what it changes is on the disk at the end, or, after
+        an error, nothing of it. Others wait meanwhile."""
+        with self.errors(), closing(self.open()) as db, transaction(db, "IMMEDIATE"):
+            yield db
+
+    def open(self) -> sqlite3.Connection:
+        """A connection, after a check that the file is its owner's alone, and of the known version."""
+        status = self.path.stat()
+        if status.st_uid != os.geteuid():
+            user = _user(status.st_uid)
+            hint = f"run this as that user: sudo -u {user}"
+            raise SQLiteUnusable(f"{self.path}: it belongs to the user {user}; {hint}")
+        if status.st_mode & 0o077:
+            reason = "others may read or change what it says"
+            raise SQLiteUnusable(f"{self.path}: {reason}; run: chmod 600 {self.path}")
+        if not status.st_size:
+            raise self.damaged("it is empty")
+        db = _connect(self.path)
+        try:
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if not version:
+                raise self.damaged("nothing is in it that the gateway has made")
+            if version != self._version:
+                reason = f"it is of version {version}, and this gateway knows version {self._version}"
+                hint = "run the version of the gateway that made it, or a later one"
+                raise SQLiteUnusable(f"{self.path}: {reason}; {hint}")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """A context manager that makes SQLiteUnusable of the errors of the system and of SQLite."""
+        try:
+            yield
+        except SQLiteUnusable:
+            raise
+        except FileNotFoundError:
+            raise SQLiteUnusable(f"{self.path}: it is not there any more; {self._restore}") from None
+        except OSError as error:
+            raise SQLiteUnusable(f"{self.path}: {'; '.join(explain(error))}") from None
+        except sqlite3.OperationalError as error:
+            raise SQLiteUnusable(f"{self.path}: {error}; {_hint(error)}") from None
+        except sqlite3.DatabaseError as error:
+            raise self.damaged(str(error)) from None
+
+    def damaged(self, why: str) -> SQLiteUnusable:
+        """The error that the file is damaged. why: a clause."""
+        return SQLiteUnusable(f"{self.path}: it is damaged ({why}); {self._restore}", damaged=True)
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
+    """A context manager for a transaction, rolled back after an error."""
+    db.execute(f"BEGIN {kind}")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Autocommit: transactions are begun where they are meant. A connection may go from thread to thread.
+    db = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
+    db.execute("PRAGMA synchronous = FULL")  # of a commit, nothing is lost with the power
+    return db
+
+
+def _hint(error: sqlite3.OperationalError) -> str:
+    name = error.sqlite_errorname
+    if name.startswith("SQLITE_FULL"):
+        return "make room on its disk (see df -h)"
+    if name.startswith("SQLITE_BUSY"):
+        return "another process writes to it all the time; look for one that hangs"
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+        return f"let the user with id {os.geteuid()} write to it, and to its folder (mode, read-only disk)"
+    return "look at its disk, and at the log of the system"
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
