@@ -16,9 +16,10 @@ from gateway.core.http.request_target import authority
 from gateway.core.jwt.algorithms import ALGORITHMS, OFFERED
 from gateway.core.jwt.issuer import Issuer, local_issuer
 from gateway.core.policy import budget
-from gateway.core.process import command_line, listeners, mongo_uri
+from gateway.core.process import command_line, listeners, mongo_uri, operators
 from gateway.core.process.command_line import Command
 from gateway.core.process.listeners import Listen
+from gateway.core.process.operators import ANY_ADMIN, Operators
 from gateway.core.redact import Queries
 from gateway.core.routing.amounts import parse_size
 from gateway.core.routing.problems import Path, Problem, Problems, Wrong
@@ -35,6 +36,7 @@ _KEYS: dict[str, frozenset[str]] = {
     "tokens": frozenset({"issuer", "audience", "algorithms", "keys", "leeway"}),
     "log": frozenset({"access", "query"}),
     "demo": frozenset({"seed"}),
+    operators.ISSUER: operators.ISSUER_KEYS,
 }
 # What ASAB and its modules read, by the word before the first colon.
 _ASAB = frozenset(
@@ -45,8 +47,9 @@ _BACKEND_KEYS = frozenset({"command", "cwd", "try", "health", "start_timeout"})
 _YES, _NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
 _PATHS = frozenset({"routing", "data", "keys", "access", "cwd", "seed"})
 _SEVERAL = frozenset(
-    {"command", "listen", "hosts", "algorithms"}
+    {"command", "listen", "hosts", "algorithms", *operators.ROLES}
 )  # values that may continue on the next line
+_QUOTED = frozenset({"command", *operators.ROLES})  # keys in whose values quotes are no mistake
 _FREE = frozenset({"command", "uri", "issuer", "audience"})  # keys whose values may hold ; and #
 _HEALTH_PATH = re.compile(r"/[\x21-\x22\x24-\x7e]*").fullmatch
 _HEALTH_URL = re.compile(r"http://([^/?#]+)(/[\x21-\x22\x24-\x7e]*)?").fullmatch
@@ -64,7 +67,8 @@ class ProcessConfig:
     via: this installation's name in Via, empty for one made of its secret; via_responses: whether responses
     carry it; via_loops: how often a request may come back here.
     body_memory, memory, spool: bytes of documents' bodies, of all that is unfinished, and on disk, at once.
-    seed: the file of what `gateway up` puts into the demo, empty for none.
+    seed: the file of what `gateway up` puts into the demo, empty for none. operators: who may use the admin
+    listener.
     """
 
     listen: tuple[Listen, ...]
@@ -90,6 +94,7 @@ class ProcessConfig:
     spool: int = 1024 * 1024 * 1024
     memory: int = 256 * 1024 * 1024
     seed: str = ""
+    operators: Operators = ANY_ADMIN
 
     def own_via(self, secret: bytes) -> Via:
         """This installation's entry in Via. secret: of its own, in `data`; makes the default name."""
@@ -222,6 +227,7 @@ def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -
         spool=read.size("gateway", "spool", "1GiB"),
         memory=read.size("gateway", "memory", "256MiB"),
         seed=read.path("demo", "seed", "") if read.text("demo", "seed", "") else "",
+        operators=operators.parse(read, read.text("tokens", "issuer", "gateway")),
     )
     _check_listeners(read, config)
     if read.problems:
@@ -317,6 +323,8 @@ def _store_uri(read: _Reader, data: str) -> str:
 
 def _unknown_keys(read: _Reader) -> None:
     for section, keys in read.sections.items():
+        if section == operators.NAMED:
+            continue
         known = _BACKEND_KEYS if section.startswith("backend:") else _KEYS.get(section)
         if known is None:
             if section.partition(":")[0] not in _ASAB:
@@ -332,10 +340,12 @@ def _unknown_keys(read: _Reader) -> None:
 def _known_section(section: str) -> str:
     """The hint for a section that neither the gateway nor ASAB knows."""
     word, _, rest = section.replace(" ", ":").partition(":")
-    near = difflib.get_close_matches(word.lower(), [*_KEYS, "backend", "general", "logging"], 1, 0.6)
+    near = difflib.get_close_matches(
+        word.lower(), [*_KEYS, operators.NAMED, "backend", "general", "logging"], 1, 0.6
+    )
     if near:
         return f"did you mean [{near[0]}{':' + (rest or 'NAME') if near[0] == 'backend' else ''}]?"
-    known = "], [".join((*_KEYS, "backend:NAME", "logging", "general"))
+    known = "], [".join((*_KEYS, operators.NAMED, "backend:NAME", "logging", "general"))
     return f"known here: [{known}]; routes and limits belong to the routing config"
 
 
@@ -355,7 +365,7 @@ def _habits(read: _Reader) -> None:
                 )
             elif key not in _FREE and re.search(r"(?:^|\s)[;#]", value):
                 read.wrong(section, key, "a comment would belong to the value", "give it a line of its own")
-            elif value[:1] in ("'", '"') and value[-1:] == value[:1] and key != "command":
+            elif value[:1] in ("'", '"') and value[-1:] == value[:1] and key not in _QUOTED:
                 read.wrong(section, key, "the quotes would belong to the value", "remove them")
             elif key in _PATHS and (re.match("~|%[(A-Z]", value) or "$" in value):
                 read.wrong(section, key, "~ and variables are not filled in here", "write the path itself")
