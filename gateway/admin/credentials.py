@@ -10,21 +10,19 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from gateway.admin import guard
-from gateway.admin.pieces import gathered, json_pieces
-from gateway.admin.serve import body_of
+from gateway.admin.body import Members, json_response
 from gateway.auth.api_keys import new_key, new_secret
 from gateway.auth.store import AuthStoreUnusable, State, Unknown, read_once
 from gateway.auth.stored import StoredCredentials
 from gateway.core import api_keys, revocations
 from gateway.core.api_keys import DEFAULT_LIFE, DEFAULT_OVERLAP, FOREVER, ApiKey
-from gateway.core.errors import BadRequest, Conflict, NotFound, StoreUnavailable, UnsupportedMediaType
+from gateway.core.errors import BadRequest, Conflict, NotFound, StoreUnavailable
 from gateway.core.revocations import KEEP, Revocation
 from gateway.core.routing.amounts import parse_lifetime
 from gateway.runtime import threads
-from gateway.store.json import strict
 
 T = TypeVar("T")
 _KEYS, _REVOCATIONS = "/admin/auth/keys", "/admin/auth/revocations"
@@ -51,11 +49,11 @@ class _Pages:
     async def keys(self, request: web.Request) -> web.Response:
         """All keys, without their secrets."""
         keys, now = (await self._read()).keys.values(), time.time()
-        return await _json({"keys": [api_keys.view(key, now) for key in keys]})
+        return await json_response({"keys": [api_keys.view(key, now) for key in keys]})
 
     async def create_key(self, request: web.Request) -> web.Response:
         """A new key; this response alone has its text."""
-        given = _Members(request, ("tenant", "subject", "scopes", "name", "expires"))
+        given = Members(request, ("tenant", "subject", "scopes", "name", "expires"))
         who = given.text("tenant"), given.text("subject"), given.text("scopes"), given.text("name")
         lasts, now = _lasts(given.text("expires") or DEFAULT_LIFE), time.time()
         key, text = _valid(lambda: new_key(*who, lasts, guard.caller(request), now))
@@ -64,7 +62,7 @@ class _Pages:
 
     async def rotate_key(self, request: web.Request) -> web.Response:
         """A new secret; this response alone has the key's new text."""
-        given, id_ = _Members(request, ("overlap", "expires")), request.match_info["id"]
+        given, id_ = Members(request, ("overlap", "expires")), request.match_info["id"]
         lasts = _lasts(given.text("expires")) if given.text("expires") else None
         overlap, now = _seconds("overlap", given.text("overlap") or DEFAULT_OVERLAP), time.time()
         text, digest = new_secret(id_)
@@ -76,16 +74,16 @@ class _Pages:
         """The key ends, for good."""
         id_, now = request.match_info["id"], time.time()
         key = await self._change(self._store.revoke_key, id_, guard.caller(request), now)
-        return await _json(api_keys.view(key, now))
+        return await json_response(api_keys.view(key, now))
 
     async def revocations(self, request: web.Request) -> web.Response:
         """All revocations."""
         found = (await self._read()).revocations
-        return await _json({"revocations": [revocations.view(one) for one in found]})
+        return await json_response({"revocations": [revocations.view(one) for one in found]})
 
     async def revoke(self, request: web.Request) -> web.Response:
         """Credentials are refused: in this process once the response is there, in others within a second."""
-        given = _Members(request, _REVOCATION)
+        given = Members(request, _REVOCATION)
         now = time.time()
         revocation = Revocation(
             now + (_seconds("for", given.text("for")) if given.text("for") else KEEP),
@@ -101,13 +99,13 @@ class _Pages:
         )
         _valid(lambda: revocations.check(revocation, now))
         number = await self._change(self._store.revoke, revocation)
-        return await _json({**revocations.view(revocation), "number": number}, 201)
+        return await json_response({**revocations.view(revocation), "number": number}, 201)
 
     async def lift(self, request: web.Request) -> web.Response:
         """A revocation is taken back."""
         number = int(request.match_info["number"])
         lifted = await self._change(self._store.lift, number, guard.caller(request), time.time())
-        return await _json(revocations.view(lifted))
+        return await json_response(revocations.view(lifted))
 
     async def _read(self) -> State:
         """What the file says, with what was used last."""
@@ -126,39 +124,6 @@ class _Pages:
             raise Conflict(_sentence(error)) from None
         except AuthStoreUnusable as error:
             raise StoreUnavailable(str(error)) from None
-
-
-class _Members:
-    """The members of a request's body, an object of JSON. Raises UnsupportedMediaType, BadRequest."""
-
-    def __init__(self, request: web.Request, names: tuple[str, ...]) -> None:
-        if request.content_type != "application/json":
-            raise UnsupportedMediaType("Send an object as Content-Type: application/json.")
-        found = strict.read(body_of(request), "body", "The body is not accepted.")
-        if not isinstance(found, dict):
-            raise BadRequest("The body is not an object.")
-        for name in found:
-            if name not in names:
-                raise BadRequest(f"There is no member of that name; there are {', '.join(names)}.")
-        self._found = found
-
-    def text(self, name: str) -> str:
-        """The member's text, "" where it is not there. A list of scopes is one text."""
-        value = self._found.get(name, "")
-        if name == "scopes" and isinstance(value, list):
-            value = " ".join(map(str, value))
-        if not isinstance(value, str):
-            raise BadRequest(f"The member {name} is not a text.")
-        return value
-
-    def moment(self, name: str, now: float) -> float:
-        """Seconds since the epoch of a number or of "now"; 0.0 where it is not there."""
-        value = self._found.get(name, 0)
-        if value == "now":
-            return now
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise BadRequest(f'The member {name} is not "now" or a number of seconds since the epoch.')
-        return float(value)
 
 
 def _lasts(given: str) -> float:
@@ -188,12 +153,4 @@ def _sentence(error: ValueError) -> str:
 
 
 async def _shown_once(key: ApiKey, text: str, status: int) -> web.Response:
-    return await _json({**api_keys.view(key, time.time()), "key": text}, status)
-
-
-async def _json(body: Any, status: int = 200) -> web.Response:
-    text = await gathered([*json_pieces(body), "\n"])
-    headers = {hdrs.CACHE_CONTROL: "no-store"}  # it may hold a secret, and is old at once
-    return web.Response(
-        body=text, status=status, content_type="application/json", charset="utf-8", headers=headers
-    )
+    return await json_response({**api_keys.view(key, time.time()), "key": text}, status)

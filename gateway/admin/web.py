@@ -11,19 +11,21 @@ from aiohttp import hdrs, web
 
 from gateway.admin import credentials, guard
 from gateway.admin.pieces import Members, gathered, json_pieces
-from gateway.admin.v1 import traffic
+from gateway.admin.v1 import explain, traffic, usage
 from gateway.admission.admission import Admission
 from gateway.auth.chain import AuthenticationChain
 from gateway.auth.credentials import Credentials
 from gateway.auth.issuers import Issuers
 from gateway.auth.stored import StoredCredentials
 from gateway.config.live import LiveConfig
+from gateway.core.http.hops import Via
 from gateway.core.model import Tenant
 from gateway.core.process.listeners import is_loopback
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.redact import redact_pieces
 from gateway.documents.request import head
 from gateway.health.circuits import Health
+from gateway.limits.quotas import Quotas
 from gateway.process.supervisor import Supervisor
 from gateway.store.port import DocumentStore
 from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
@@ -39,6 +41,8 @@ class View(Protocol):
     authentication: AuthenticationChain
     credentials: Credentials
     issuers: Issuers
+    via: Via
+    quotas: Quotas
     stored: StoredCredentials
     health: Health
     metrics: Metrics
@@ -68,6 +72,8 @@ def install(app: web.Application, view: View) -> None:
     app.router.add_get("/admin/auth", pages.auth)
     credentials.install(app, view.stored)
     traffic.install(app, view)
+    explain.install(app, view)
+    usage.install(app, view)
     app.router.add_get("/admin/backends", pages.backends)
     app.router.add_get("/admin/health", pages.health)
     app.router.add_get("/admin/admission", pages.admission)

@@ -260,28 +260,29 @@ def _callers(rule: CallerRule) -> dict[str, Any]:
 
 
 def _explain(arguments: argparse.Namespace, config: ProcessConfig) -> int:
-    from gateway.cli import explain  # as above
+    from gateway.admin.explain import rows, run  # as above
+    from gateway.cli import explain
 
     headers = explain.parse_headers(arguments.header, arguments.token)
-    asking = explain.Asking(Path(config.data) / AUTH_STORE)
+    asking = run.Asking(Path(config.data) / AUTH_STORE)
     compiled = _compile(config, asking.chain)
     via = _own_via(config) if "Via" in headers else None
     local = config.tokens if compiled.local_issuer else None
     # Without a credential no key is needed.
     shown = any(name in headers for name in ("Authorization", "X-API-Key", "Sec-WebSocket-Protocol"))
 
-    async def run() -> tuple[Call, GatewayError | None, list[tuple[str, str]]]:
+    async def ask() -> tuple[Call, GatewayError | None, list[tuple[str, str]]]:
         asked = compiled, asking.chain, arguments.method, arguments.path, headers, via
         async with asking.of(local if shown else None, compiled.issuers if shown else {}):
-            call, refused = await explain.run(*asked)
-            return call, refused, await asking.revocations(call, refused)
+            call, refused = await run.run(*asked)
+            return call, refused, await asking.revocations(call, refused, console.program())
 
-    call, refused, revoked = asyncio.run(run())
-    rows = explain.explanation(call, refused, asking.issuers, revoked)
+    call, refused, revoked = asyncio.run(ask())
+    found = rows.explanation(call, refused, asking.issuers, revoked)
     if arguments.json:
-        print(json.dumps(dict(rows), indent=2))
+        print(json.dumps(dict(found), indent=2))
     else:
-        console.out.print(console.pairs(rows))
+        console.out.print(console.pairs(found))
     return 0 if refused is None else 1
 
 

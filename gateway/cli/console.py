@@ -8,7 +8,6 @@ import shlex
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -138,11 +137,6 @@ def amount(size: int) -> str:
         if size >= factor:
             return f"{size / factor:.1f} {unit}"
     return f"{size} B"
-
-
-def moment(seconds: float) -> str:
-    """A time since the epoch for a person, with its zone."""
-    return time.strftime("%Y-%m-%d %H:%M %z", time.localtime(seconds))
 
 
 def count(number: int, noun: str) -> str:

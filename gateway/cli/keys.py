@@ -22,11 +22,11 @@ from rich.text import Text
 from gateway.auth.api_keys import new_key, new_secret
 from gateway.auth.store import FILE, AuthStore, read_once
 from gateway.cli import console
-from gateway.cli.console import moment
 from gateway.core.api_keys import DEFAULT_LIFE, DEFAULT_OVERLAP, FOREVER, HOUR, ApiKey, id_in, view
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.amounts import parse_lifetime
 from gateway.process.folders import data_folder
+from gateway.runtime.moments import moment
 from gateway.setting_errors import named_by
 
 NEVER = "never"

@@ -14,7 +14,6 @@ from rich.text import Text
 
 from gateway.auth.store import read_once
 from gateway.cli import console
-from gateway.cli.console import moment
 from gateway.cli.keys import AddCommand, id_of, lifetime, open_store, operator, told
 from gateway.core.api_keys import id_in, is_api_key
 from gateway.core.errors import Unauthenticated
@@ -22,6 +21,7 @@ from gateway.core.jwt.issuer import Issuer
 from gateway.core.jwt.verify import identity_of, parse
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.revocations import KEEP, LONGEST, Revocation, check, view
+from gateway.runtime.moments import moment
 
 _CLOCKS = 60.0  # seconds more than a token can be good for, by clocks that differ
 Issuers = Callable[[ProcessConfig, str], Mapping[str, Issuer]]

@@ -14,12 +14,12 @@ from gateway.auth.keys import KeysUnusable
 from gateway.auth.signer import KEYS, OVERLAP
 from gateway.auth.signing_keys import Rotation, SigningKeys
 from gateway.cli import console
-from gateway.cli.console import moment
 from gateway.cli.keys import KEY_ID, AddCommand, id_of, lifetime, open_store, operator, told
 from gateway.core.jwt.keys import KeySetError
 from gateway.core.process.settings import ProcessConfig
 from gateway.process.folders import data_folder
 from gateway.runtime.files import read_text
+from gateway.runtime.moments import moment
 from gateway.setting_errors import named_by
 
 # Seconds that a token may be shown after it was signed: `gateway token` gives a day, and clocks differ.

@@ -279,7 +279,7 @@ async def test_two_authorization_headers_are_401_there_too(tmp_path: Path) -> No
         for second in (right, "Bearer junk", "Basic YTpi"):
             headers = CIMultiDict([("Authorization", right), ("Authorization", second)])
             url = asked.url("/admin/config")
-            async with asked._session.get(url, headers=headers) as answer:
+            async with asked.session.get(url, headers=headers) as answer:
                 assert answer.status == 401
 
 

@@ -27,7 +27,7 @@ class Admin:
     def __init__(self, gateway: Gateway, listener: Listener, session: aiohttp.ClientSession) -> None:
         self.gateway = gateway
         self.listener = listener
-        self._session = session
+        self.session = session
 
     @property
     def address(self) -> tuple[str, int]:
@@ -42,7 +42,7 @@ class Admin:
     ) -> tuple[int, Any, Any]:
         """Status, headers and body (parsed when it is JSON). body: bytes, or what is sent as JSON."""
         data = {"data": body} if isinstance(body, bytes) else {"json": body}
-        async with self._session.request(method, self.url(path), headers=headers, **data) as answer:
+        async with self.session.request(method, self.url(path), headers=headers, **data) as answer:
             text = await answer.text()
             return answer.status, answer.headers, json.loads(text) if "json" in answer.content_type else text
 

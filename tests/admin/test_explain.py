@@ -10,6 +10,8 @@ import aiohttp
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from gateway.admin.explain import run
+from gateway.admin.explain.rows import explanation
 from gateway.app import Gateway
 from gateway.cli import explain
 from gateway.core.errors import GatewayError
@@ -67,13 +69,13 @@ async def asked(gateway: Gateway, method: str, path: str, scope: str) -> tuple[i
 async def explained(
     gateway: Gateway, data: dict[str, Any], method: str, path: str, scope: str
 ) -> GatewayError | None:
-    asking = explain.Asking(Path(gateway.config.data) / "auth.sqlite")
+    asking = run.Asking(Path(gateway.config.data) / "auth.sqlite")
     length = {"Content-Length": "14"} if method in ("POST", "PUT", "PATCH", "QUERY") else {}
     headers = CIMultiDictProxy(CIMultiDict({**harness.bearer(gateway, scope=scope), **length}))
     compiled = compile_data(data, lambda backend: NOWHERE, "/s", asking.chain)
     async with asking.of(gateway.config.tokens, {}):
-        call, refused = await explain.run(compiled, asking.chain, method, path.replace(" ", "%20"), headers)
-    assert explain.explanation(call, refused)[-1][0] == "outcome"
+        call, refused = await run.run(compiled, asking.chain, method, path.replace(" ", "%20"), headers)
+    assert explanation(call, refused)[-1][0] == "outcome"
     return refused
 
 
@@ -112,8 +114,8 @@ async def test_it_says_which_scopes_are_asked_for_what(
         headers = CIMultiDictProxy(CIMultiDict(harness.bearer(gateway, scope=TOKENS[-1])))
         chain = gateway.authentication
         compiled = compile_data(data, lambda backend: gateway.documents, "/s", chain)
-        call, refused = await explain.run(compiled, chain, method, path, headers)
-    rows = dict(explain.explanation(call, refused))
+        call, refused = await run.run(compiled, chain, method, path, headers)
+    rows = dict(explanation(call, refused))
     assert refused is None
     assert rows["needs"].startswith(needs)
     for limit in ("the tenant's rate 5/s (burst 5)", "its quota 9/day", "its 7 documents", "300 s in all"):
@@ -139,11 +141,11 @@ async def test_it_checks_a_websockets_handshake_too(
         backends={"b": {"kind": "asab", "addresses": ["unix:x"]}},
     )
     headers = CIMultiDictProxy(CIMultiDict({"Connection": "Upgrade", "Upgrade": "websocket", **more}))
-    chain = explain.Asking(tmp_path / "none").chain
+    chain = run.Asking(tmp_path / "none").chain
     compiled = compile_data(data, lambda backend: NOWHERE, "/s", chain)
-    call, refused = await explain.run(compiled, chain, "GET", "/ws/x", headers)
+    call, refused = await run.run(compiled, chain, "GET", "/ws/x", headers)
     assert (refused.status if refused else None) == outcome
-    assert dict(explain.explanation(call, refused))["upgrade"] == "to a WebSocket"
+    assert dict(explanation(call, refused))["upgrade"] == "to a WebSocket"
 
 
 # --- as it is on the wire ---
@@ -205,7 +207,7 @@ async def test_what_is_wrong_with_the_message_itself_is_told_too(tmp_path: Path)
                 if method in ("POST", "PUT", "PATCH") and not any("Content-Len" in line for line in more):
                     lines.append("Content-Length: 2")
                 headers = explain.parse_headers(lines, None)
-                _, refused = await explain.run(compiled, chain, method, path, headers, via)
+                _, refused = await run.run(compiled, chain, method, path, headers, via)
                 said = [line for line in lines if not line.startswith("Host:")]
                 hosts = [line for line in lines if line.startswith("Host:")] or ["Host: localhost"]
                 head = "\r\n".join([f"{method} {path} HTTP/1.1", *hosts, *said, "\r\n"])
@@ -224,7 +226,7 @@ async def test_a_header_with_a_line_break_is_not_taken_for_two(tmp_path: Path, l
     compiled = compile_data(harness.routing([]), lambda backend: None, "/s")  # type: ignore[arg-type,return-value]
     with pytest.raises(ValueError, match="line break"):
         headers = explain.parse_headers([line], None)
-        await explain.run(compiled, explain.Asking(tmp_path / "none").chain, "GET", "/", headers)
+        await run.run(compiled, run.Asking(tmp_path / "none").chain, "GET", "/", headers)
 
 
 async def test_it_shows_the_display_name_of_the_tenant(tmp_path: Path) -> None:
@@ -234,8 +236,8 @@ async def test_it_shows_the_display_name_of_the_tenant(tmp_path: Path) -> None:
         for tenant, shown in (("acme", "acme (Acme Corporation)"), ("globex", "globex")):
             headers = CIMultiDictProxy(CIMultiDict(harness.bearer(gateway, tenant)))
             asked = gateway.live.current, gateway.authentication, "PATCH", "/own/", headers
-            call, refused = await explain.run(*asked)
-            assert dict(explain.explanation(call, refused))["tenant"] == shown
+            call, refused = await run.run(*asked)
+            assert dict(explanation(call, refused))["tenant"] == shown
 
 
 OPEN: dict[str, list[str]] = {"read": [], "write": [], "manage": []}
@@ -257,12 +259,12 @@ async def test_it_tells_which_issuer_key_rule_and_claim_let_a_token_in_or_kept_i
         claims = {"org": "acme", "realm": {"roles": ["r"]}, "plan": "pro"}
 
         async def told(token: str) -> dict[str, str]:
-            asking = explain.Asking(tmp_path / "none")
+            asking = run.Asking(tmp_path / "none")
             compiled = compile_data(data, lambda backend: NOWHERE, "/s", asking.chain)
             headers = explain.parse_headers([], token)
             async with asking.of(None, compiled.issuers):
-                call, refused = await explain.run(compiled, asking.chain, "GET", "/docs/orders/1", headers)
-            rows = dict(explain.explanation(call, refused, asking.issuers))
+                call, refused = await run.run(compiled, asking.chain, "GET", "/docs/orders/1", headers)
+            rows = dict(explanation(call, refused, asking.issuers))
             assert token not in str(rows) and token.split(".")[2] not in str(rows)
             return rows
 

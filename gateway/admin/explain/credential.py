@@ -1,4 +1,4 @@
-"""What `gateway explain` says of a credential: whose it is, by which key, and what of it is not as wanted.
+"""What is said of a credential that is explained: whose it is, by which key, and what of it is not as wanted.
 
 It is for the operator, at his own terminal: some claims of the token are shown, never it or its signature.
 """
@@ -16,8 +16,6 @@ from gateway.auth.chain import takes
 from gateway.auth.issuers import ByKeys, Issuers, Verifier
 from gateway.auth.store import AuthStoreUnusable, State, read_once
 from gateway.call import Call
-from gateway.cli import console
-from gateway.cli.console import moment
 from gateway.core import api_keys
 from gateway.core.errors import GatewayError, Unauthenticated
 from gateway.core.jwt.claims import claim, claim_texts, template
@@ -26,6 +24,8 @@ from gateway.core.jwt.keys import Key
 from gateway.core.jwt.verify import MAX_TIME, Token, check_audience, parse, tenant_of
 from gateway.core.model import CallerRule, Identity
 from gateway.core.revocations import Revocation, Revoked
+from gateway.runtime import threads
+from gateway.runtime.moments import moment
 
 _LONGEST = 100  # characters of a claim's value that are shown
 _MOST = 10  # values, or names, of a list that are shown
@@ -196,15 +196,15 @@ def _span(seconds: float) -> str:
 
 
 async def revocations(
-    call: Call, refused: GatewayError | None, issuers: Issuers, store: Path
+    call: Call, refused: GatewayError | None, issuers: Issuers, store: Path, program: str
 ) -> list[tuple[str, str]]:
     """Which revocations refuse the credential, and how to lift them. store: the file, which may not be
-    there. Blocks."""
+    there. program: what runs a command of ours, for the hints."""
     text = call.head.token
     if not isinstance(refused, Unauthenticated) or not text or not store.exists():
         return []
     try:
-        state = read_once(store)
+        state = await threads.run(threads.AUTH, read_once, store)
     except AuthStoreUnusable:
         return []  # the log says so
     try:
@@ -213,16 +213,15 @@ async def revocations(
             key = state.keys[id_]
             identity = api_keys.identity(replace(key, revoked=0.0), digest, time())
             if key.revoked:
-                return [("revoked", _for_good(key, state))]
+                return [("revoked", _for_good(key, state, program))]
         else:
             identity = await issuers.verify(text, takes(call.route))
     except (GatewayError, KeyError):
         return []  # it is refused for what it is
-    return _covering(identity, state)
+    return _covering(identity, state, program)
 
 
-def _covering(identity: Identity, state: State) -> list[tuple[str, str]]:
-    program = console.program()
+def _covering(identity: Identity, state: State, program: str) -> list[tuple[str, str]]:
     found = [
         f"{_described(one)}; lift it: {program} revoke --lift {one.number}"
         for one in Revoked(state.revocations).covering(identity, time())
@@ -238,8 +237,8 @@ def _described(one: Revocation) -> str:
     )
 
 
-def _for_good(key: api_keys.ApiKey, state: State) -> str:
+def _for_good(key: api_keys.ApiKey, state: State, program: str) -> str:
     by = next((_described(one) for one in state.revocations if one.api_key == key.id), "")
     why = f" ({by})" if by else ""
-    hint = f"make another: {console.program()} keys create"
+    hint = f"make another: {program} keys create"
     return f"the API key {key.id}, for good, since {moment(key.revoked)}{why}; {hint}"
