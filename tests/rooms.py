@@ -44,7 +44,7 @@ IMPURE = frozenset(
 PYDANTIC = frozenset(
     f"gateway.core.routing.{name}"
     for name in ("settings", "values", "problems", "issuers.settings")
-)
+) | {"gateway.core.config.meaning"}
 
 
 @dataclass(frozen=True)

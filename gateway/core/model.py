@@ -221,8 +221,8 @@ class WebSocketRule:
     sign of life. origins: their pages may open one, besides those of the request's own host. frames:
     small ones (see core.frames.SMALL), control frames among them, in each direction."""
 
-    max_message: int
-    idle: float
+    max_message: int = 1024 * 1024
+    idle: float = 60.0
     origins: tuple[str, ...] = ()
     frames: Rate = SMALL_FRAMES
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterator, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gateway.core.errors import BadRequest
 from gateway.core.http.request_target import canonical_path
@@ -22,9 +22,6 @@ from gateway.core.routing.table import compile_pattern
 T = TypeVar("T")
 A = TypeVar("A")
 DOCUMENTS = "documents"  # the target of that name is the gateway's own store
-_DEFAULT_BODY_LIMIT = 10 * 1024 * 1024
-_DEFAULT_MAX_MESSAGE = 1024 * 1024
-_DEFAULT_WEBSOCKET_IDLE = 60.0
 _METRIC_WORDS = frozenset({"none", "other"})  # what the metrics call a route that is none, and one too many
 _SCOPE_WORDS = frozenset({"read", "write", MANAGE})
 _MANAGING = frozenset({"PUT", "PATCH", "DELETE"})  # methods that change a collection's settings
@@ -68,7 +65,6 @@ def compile_route(
         by_collection=backend is None,
         manage_scopes=scopes.get(MANAGE, frozenset()),
         timeouts=_timeouts(written.timeouts, backend),
-        body_limit=written.body_limit if written.body_limit is not None else _DEFAULT_BODY_LIMIT,
         cors=_cors(written.cors) if written.cors else None,
         set_host=written.set_host or "",
         forward_authorization=written.forward_authorization,
@@ -79,6 +75,7 @@ def compile_route(
         interim=written.interim == "relay",
         callers=compile_callers(written),
         bind=written.bind is not None,
+        **({"body_limit": written.body_limit} if written.body_limit is not None else {}),
     )
 
 
@@ -86,11 +83,11 @@ def _websocket(written: RouteSettings) -> WebSocketRule | None:
     rule, cors = written.websocket, written.cors
     if rule is None:
         return None
+    given: dict[str, Any] = {"max_message": rule.max_message, "idle": rule.idle}
+    given["frames"] = rule.frames.compiled() if rule.frames else None
     return WebSocketRule(
-        max_message=rule.max_message if rule.max_message is not None else _DEFAULT_MAX_MESSAGE,
-        idle=rule.idle if rule.idle is not None else _DEFAULT_WEBSOCKET_IDLE,
         origins=(*rule.origins, *(cors.origins if cors else ())),
-        **({"frames": rule.frames.compiled()} if rule.frames else {}),
+        **{name: value for name, value in given.items() if value is not None},
     )
 
 

@@ -51,6 +51,8 @@ def check_scope(value: str) -> str:
 
 def check_method(value: str) -> str:
     """A method, which is case-sensitive (RFC 9110 section 9.1)."""
+    if value in COMMON:
+        return value
     upper = value.strip().upper()
     if upper in ("*", "ANY", "ALL"):
         raise Wrong("is not a method", "remove `methods` to take any method, or name each")
