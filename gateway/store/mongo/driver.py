@@ -157,6 +157,7 @@ class Driver:
         query: Query,
         *,
         sort: Sequence[tuple[str, int]] = (),
+        skip: int = 0,
         limit: int = 0,
         fields: Sequence[str] = (),
         seconds: float | None = None,
@@ -169,7 +170,8 @@ class Driver:
         """
         with self._translated():
             projection = dict.fromkeys(fields, 1) or None
-            cursor = self._rows(name, raw).find(query, projection, limit=limit, session=session)
+            rows = self._rows(name, raw)
+            cursor = rows.find(query, projection, skip=skip, limit=limit, session=session)
             cursor = cursor.batch_size(batch)
             if sort:
                 cursor = cursor.sort(list(sort)).allow_disk_use(True)
@@ -219,11 +221,14 @@ class Driver:
             result = await self._rows(name).update_one(query, sent, session=session)
             return bool(result.matched_count)
 
-    async def modify(self, name: str, query: Query, change: Query, session: Any = None) -> Row | None:
-        """findAndModify: the row after the change; None: there was none."""
+    async def modify(
+        self, name: str, query: Query, change: Query, session: Any = None, *, upsert: bool = False
+    ) -> Row | None:
+        """findAndModify: the row after the change; None: there was none, and it was not to be made."""
         with self._translated():
+            after = pymongo.ReturnDocument.AFTER
             row: Row | None = await self._rows(name).find_one_and_update(
-                query, change, return_document=pymongo.ReturnDocument.AFTER, session=session
+                query, change, return_document=after, session=session, upsert=upsert
             )
             return row
 
@@ -348,6 +353,8 @@ def _model(index: Index) -> pymongo.IndexModel:
         options["partialFilterExpression"] = {index.present: {"$exists": True}}
     if index.expires:
         options["expireAfterSeconds"] = 0
+    if index.unique:
+        options["unique"] = True
     keys = [(key.removeprefix("-"), -1 if key.startswith("-") else 1) for key in index.keys]
     return pymongo.IndexModel(keys, **options)
 

@@ -45,12 +45,14 @@ _AFTER_US = "\x20"
 @dataclass(frozen=True, slots=True)
 class Index:
     """name: another one when anything else is. keys: names of fields, with - before a descending one.
-    present: only rows that have this field. expires: the field is a date; then the server removes the row."""
+    present: only rows that have this field. expires: the field is a date; then the server removes the row.
+    unique: no two rows have the same."""
 
     name: str
     keys: tuple[str, ...]
     present: str | None = None
     expires: bool = False
+    unique: bool = False
 
 
 INDEXES: Mapping[str, tuple[Index, ...]] = {
