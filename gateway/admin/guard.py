@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
+from gateway.admin.console import pages as console
 from gateway.call import new_id
 from gateway.core.config.operator import Operator, Role
 from gateway.core.errors import BadRequest, Forbidden, GatewayError, MethodNotAllowed, NoRoute
@@ -47,7 +48,7 @@ def make(
     async def guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
         try:
             _check_host(request, hosts)
-            if request.path in PROBES:
+            if request.path in PROBES or console.is_public(request.path):
                 request[_OPERATOR] = _PROBER
             elif token_needed or _changes(request) or hdrs.AUTHORIZATION in request.headers:
                 identity = await _check_token(request, verify, tenants())

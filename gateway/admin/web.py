@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from aiohttp import hdrs, web
 
 from gateway.admin import credentials, guard
+from gateway.admin.console import pages as console
 from gateway.admin.pieces import Members, gathered, json_pieces
 from gateway.admin.v1 import explain, traffic, usage
 from gateway.admission.admission import Admission
@@ -74,6 +75,7 @@ def install(app: web.Application, view: View) -> None:
     traffic.install(app, view)
     explain.install(app, view)
     usage.install(app, view)
+    console.install(app)
     app.router.add_get("/admin/backends", pages.backends)
     app.router.add_get("/admin/health", pages.health)
     app.router.add_get("/admin/admission", pages.admission)
