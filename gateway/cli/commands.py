@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +16,8 @@ from gateway.auth.keys import CURSOR_KEY, ensure_secret, ensure_signing_key, iss
 from gateway.auth.store import FILE as AUTH_STORE
 from gateway.call import Authentication, Call, Snapshot
 from gateway.cli import console
-from gateway.config import own_addresses, strict_yaml
+from gateway.cli.config.given import STDIN, read_config
+from gateway.config import own_addresses
 from gateway.config.live import as_dict, compile_text, read
 from gateway.config.ports import ConfigRefused
 from gateway.core.errors import GatewayError
@@ -27,14 +27,12 @@ from gateway.core.model import CallerRule, Route
 from gateway.core.policy.access import ADMIN_SCOPE
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.amounts import parse_duration
-from gateway.core.routing.problems import Problem, Problems
+from gateway.core.routing.problems import Problems
 from gateway.core.routing.settings import json_schema
 from gateway.process.folders import socket_folder
-from gateway.runtime.files import not_utf8
 from gateway.setting_errors import named_by
 
 _PROBLEMS = "[yellow]note:[/] the routing config has problems; see gateway check"
-_STDIN = "(standard input)"
 
 
 class _Add(Protocol):
@@ -147,9 +145,9 @@ def _check(arguments: argparse.Namespace, load: Callable[[str | None], ProcessCo
         config, path, own = None, Path(given), []  # for an unknown process
     else:
         path, own = Path(given or config.routing), own_addresses.of(config)
-    name = _STDIN if given == "-" else console.short(path)
+    name = STDIN if given == "-" else console.short(path)
     try:
-        compiled, found = _compile_text(path, _given(path), config, own), []
+        compiled, found = _compile_text(path, read_config(str(path)), config, own), []
     except ConfigRefused as refused:
         compiled, found = None, refused.problems
     if arguments.json:
@@ -177,25 +175,6 @@ def _named_files(issuers: Mapping[str, Issuer]) -> Iterable[tuple[str, str]]:
             yield f"issuers.{name}.keys", issuer.keys.path
         elif isinstance(issuer.keys, Introspection) and issuer.keys.client_secret.file:
             yield f"issuers.{name}.introspection.client_secret", issuer.keys.client_secret.file
-
-
-def _given(path: Path) -> str:
-    """The text of a file named on the command line: `-` is standard input, and a pipe that is open already
-    (`<(helm template ...)`) is read to its end. Raises ConfigRefused."""
-    if str(path) == "-":
-        raw = sys.stdin.buffer.read(strict_yaml.MAX_BYTES + 1)
-    elif str(path).startswith(("/dev/fd/", "/proc/self/fd/")) and path.is_fifo():
-        with path.open("rb") as file:
-            raw = file.read(strict_yaml.MAX_BYTES + 1)
-    else:
-        return read(path)
-    if len(raw) > strict_yaml.MAX_BYTES:
-        problem = Problem((), f"it is larger than {strict_yaml.MAX_BYTES} bytes", "is it the right text?")
-        raise ConfigRefused(path, [problem])
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigRefused(path, [Problem((), *not_utf8(raw, error.start))]) from None
 
 
 # --- routes ----------------------------------------------------------------------------------------

@@ -1,5 +1,8 @@
 """The command line: gateway init | up | serve | check | routes | explain | token | schema |
-keys | revoke | documents."""
+keys | revoke | documents | revisions | diff | apply | rollback | edit | confirm | audit | nodes | console.
+
+The commands that ask a running gateway begin at once: what the others import takes a second.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from gateway.auth.keys import KeysUnusable
-from gateway.cli import commands, console, init, keys, revoke, signing_keys
-from gateway.cli.documents import commands as documents_commands
+from gateway.cli import console
+from gateway.cli.config import LIGHT
+from gateway.cli.config import commands as config_commands
 from gateway.config.ports import ConfigRefused
 from gateway.core.errors import GatewayError
 from gateway.core.process import ini
@@ -38,7 +41,7 @@ _EXIT_CODES = """\
 exit codes:
   0    done
   1    a problem, which is printed
-  2    wrong usage
+  2    wrong usage; of `diff`: something differs
   78   the packages under the gateway are not those that it is made for
   130  Ctrl-C
   141  nobody reads what is printed any more"""
@@ -65,7 +68,8 @@ def _run_command(argv: Sequence[str] | None) -> int:
     if any("\0" in word for word in argv or ()):
         console.fail("an argument holds a NUL, which no path and no text of a command can")
         return 1
-    arguments = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = _parser(light=bool(words) and words[0] in LIGHT).parse_args(words)
     try:
         arguments.config = getattr(arguments, "config", None) or find_config()
         return int(arguments.run(arguments))
@@ -77,7 +81,7 @@ def _run_command(argv: Sequence[str] | None) -> int:
         console.problems(console.short(refused.path), refused.problems)
     except OSError as error:
         console.fail(_system_error(error))
-    except (KeysUnusable, ValueError, GatewayError) as error:
+    except (ValueError, GatewayError) as error:
         console.fail(str(error))
     return 1
 
@@ -106,7 +110,8 @@ def find_config() -> str | None:
     return next((path for path in CONFIGS if os.path.lexists(path)), None)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(*, light: bool) -> argparse.ArgumentParser:
+    """light: with those commands alone that import nothing that serves."""
     parser = argparse.ArgumentParser(
         prog="gateway",
         description="An API gateway in front of polyglot Python backends.",
@@ -116,6 +121,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gateway {_version()}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add = partial(_command, subparsers)
+    if not light:
+        _add_others(subparsers, add)
+    config_commands.add_commands(add, load_process)
+    return parser
+
+
+def _add_others(subparsers: Any, add: partial[argparse.ArgumentParser]) -> None:
+    from gateway.cli import commands, keys, revoke, signing_keys
+    from gateway.cli.documents import commands as documents_commands
+
     about, example = "make a folder that works: config, keys, a token, a backend", "gateway init shop"
     made = _command(subparsers, "init", _init, about, example, config=False)
     made.add_argument("folder", nargs="?", default=".", help="it may be new (default: this one)")
@@ -130,7 +145,6 @@ def _parser() -> argparse.ArgumentParser:
     about = "look after the stored documents: sizes, export, import, backup, restore, verify"
     add_document = _group(subparsers, "documents", about, "gateway documents backup /backups/today")
     documents_commands.add_commands(add_document, load_process)
-    return parser
 
 
 def _group(
@@ -197,6 +211,8 @@ def load_process(path: str | None) -> ProcessConfig:
 def _init(arguments: argparse.Namespace) -> int:
     if not arguments.folder.strip():
         raise ValueError("the folder's name is empty; name one, or leave it out for the one that you are in")
+    from gateway.cli import init
+
     folder = Path(arguments.folder)
     written = init.make(folder)
     header = init.token(load_process(str(folder / init.CONFIG)))

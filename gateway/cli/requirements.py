@@ -84,13 +84,13 @@ def _has(used: type, name: str) -> bool:
     return any(name in code.co_names for code in made if code is not None)
 
 
-def fatal_mismatch() -> str:
+def fatal_mismatch(needs: Iterable[Need] = NEEDS) -> str:
     """Why the gateway cannot run with this Python and these packages, with a hint; "" when it can. Mismatches
     that may be harmless are warnings on standard error."""
     if sys.version_info < PYTHON:
         this, oldest = (".".join(map(str, version[:3])) for version in (sys.version_info, PYTHON))
         return f"gateway: this is Python {this}, and {oldest} or newer is wanted. Make an environment of it."
-    found = list(mismatches())
+    found = list(mismatches(needs))
     fatal = [mismatch for mismatch in found if mismatch.fatal]
     if not fatal:
         for mismatch in found:

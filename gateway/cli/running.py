@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from gateway.cli import console
+from gateway.cli.config.client import client_of
 from gateway.config.live import read
 from gateway.config.ports import ConfigRefused
 from gateway.core.config.revision import digest_of
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.problems import Problem
-from gateway.edge.client.listener import reachable
 
-_TIMEOUT = 5.0  # seconds
-_MAX_BODY = 64 * 1024 * 1024  # bytes
 _TRIES = 3  # the config may change between the two requests
 
 
@@ -66,36 +62,14 @@ class RunningConfig:
 
 
 def fetch(config: ProcessConfig, token: str | None) -> RunningConfig:
-    """Read it from the admin listener. token: where the listener requires one. Raises OSError, ValueError."""
+    """Read it from the admin listener. token: None for the local one. Raises OSError, ValueError."""
+    client = client_of(config, token)
     for _ in range(_TRIES):
-        status = json.loads(_get(config, "/admin/config", token)[0])
-        text, digest = _get(config, "/admin/config?text", token)
-        if digest == status["digest"]:
-            return RunningConfig(status, text)
+        status = client.get("/admin/config").json()
+        found = client.get("/admin/config", {"text": ""})
+        if found.etag == status["digest"]:
+            return RunningConfig(status, found.text)
     raise OSError("the live config changes all the time; try again")
-
-
-def _get(config: ProcessConfig, path: str, token: str | None) -> tuple[str, str]:
-    """The body and the ETag of a response."""
-    authority = reachable(*config.admin[0])
-    where = f"http://{authority}{path}"
-    connection = http.client.HTTPConnection(authority, timeout=_TIMEOUT)
-    try:
-        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
-        response = connection.getresponse()
-        body = response.read(_MAX_BODY).decode("utf-8", "replace")
-    except (OSError, http.client.HTTPException) as error:
-        why = getattr(error, "strerror", None) or "no readable response"
-        raise OSError(f"{where}: {why}; does the gateway run, with this process config?") from None
-    finally:
-        connection.close()
-    if response.status in (401, 403):
-        gateway = console.program()
-        hint = f'{gateway} routes --live --token "$({gateway} token --tenant TENANT --scope gateway:admin)"'
-        raise ValueError(f"{where} needs a token with the scope gateway:admin; run {hint}")
-    if response.status != 200:
-        raise ValueError(f"{where} answered {response.status}; is it the admin listener of this version?")
-    return body, response.getheader("ETag", "").strip('"')
 
 
 def _moment(seconds: float) -> str:

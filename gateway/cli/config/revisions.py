@@ -1,0 +1,114 @@
+"""gateway revisions."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.text import Text
+
+from gateway.cli import console
+from gateway.cli.config import show
+from gateway.cli.config.client import V1, Refused
+from gateway.cli.config.session import Session, print_json
+from gateway.runtime.moments import moment
+
+
+def run(session: Session) -> int:
+    """List the revisions, or show or pin one."""
+    arguments = session.arguments
+    if arguments.number is None:
+        if arguments.text or arguments.pin or arguments.unpin:
+            raise ValueError("name the revision: its number is in the list of `gateway revisions`")
+        return _list(session)
+    path = f"{V1}/revisions/{arguments.number}"
+    if arguments.text:
+        text = session.client.get(path, {"text": ""}, "application/yaml")
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.body)
+        return 0
+    if arguments.pin or arguments.unpin:
+        pinned = session.client.post(f"{path}:{'pin' if arguments.pin else 'unpin'}", {}).json()
+        return _one(session, pinned.get("revision", pinned))
+    return _one(session, session.client.get(path).json())
+
+
+def _list(session: Session) -> int:
+    arguments = session.arguments
+    query = {"limit": arguments.limit, "before": arguments.before}
+    page = session.client.get(f"{V1}/revisions", query).json()
+    if session.json:
+        print_json(page)
+        return 0
+    live, pending = page.get("live"), page.get("pending")
+    table = show.table("REV", f"WHEN ({time.strftime('%z')})", "AUTHOR", "WHAT", wide="WHAT")
+    for revision in page["revisions"]:
+        table.add_row(*_row(revision, live, pending))
+    console.out.print(table)
+    return 0
+
+
+def _row(revision: Mapping[str, Any], live: Any, pending: Any) -> tuple[Text | str, ...]:
+    what = Text(show.plain(revision["reason"]))
+    if revision["restores"]:
+        what = Text(f"back to {revision['restores']}", style="magenta").append(
+            f": {what.plain}" if what.plain else "", style="default"
+        )
+    changes = revision.get("changes")
+    if changes:
+        what.append(f"{'; ' if what.plain else ''}{show.in_short(changes)}", style="dim")
+    return (
+        Text(str(revision["number"]), style="bold"),
+        show.moment(revision["at"]),
+        Text(show.plain(revision["author"])).append(f" {show.plain(revision['source'])}", style="dim"),
+        _marks(revision, live, pending).append_text(what),
+    )
+
+
+def _marks(revision: Mapping[str, Any], live: Any, pending: Any) -> Text:
+    """As `live, pinned; `; empty for most."""
+    number = revision["number"]
+    marks = [
+        Text("live", style="bold green") if number == live else None,
+        Text("pending", style="bold yellow") if pending and pending["number"] == number else None,
+        Text("pinned", style="cyan") if revision["pinned"] else None,
+    ]
+    found = [mark for mark in marks if mark is not None]
+    return Text(", ").join(found).append("; ") if found else Text()
+
+
+def _one(session: Session, revision: Mapping[str, Any]) -> int:
+    if session.json:
+        print_json(revision)
+        return 0
+    rows = [
+        ("revision", f"{revision['number']}{', pinned' if revision['pinned'] else ''}"),
+        ("when", moment(revision["at"])),
+        ("author", show.plain(revision["author"])),
+        ("from", show.plain(f"{revision['source']} {revision['address'] or ''}")),
+        ("reason", show.plain(revision["reason"]) or "none was given"),
+        ("parent", str(revision["parent"] or "none: it is the first one")),
+        *([("restores", str(revision["restores"]))] if revision["restores"] else []),
+        *([("goes back", moment(revision["confirm_by"]))] if revision["confirm_by"] else []),
+        ("text", f"{console.amount(revision['size'])}, SHA-256 {revision['digest']}"),
+    ]
+    console.out.print(console.pairs(rows))
+    for line in _changes(session, revision):
+        console.out.print(line)
+    return 0
+
+
+def _changes(session: Session, revision: Mapping[str, Any]) -> list[Text]:
+    """What it changed; nothing where the one before is not kept any more."""
+    if not revision["parent"]:
+        return []
+    path = f"{V1}/revisions/{revision['parent']}/diff/{revision['number']}"
+    try:
+        found = session.client.get(path).json()["changes"]
+    except Refused:
+        return [Text(f"what it changed is not known: revision {revision['parent']} is gone", style="dim")]
+    return list(show.changes(found, console.out.width)) or [
+        Text("it means what the one before does", style="dim")
+    ]

@@ -1,0 +1,179 @@
+"""How changes, rehearsals, revisions and problems look on a terminal of 80 columns."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from gateway.cli import console
+from gateway.core.redact import escape_controls
+
+_SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
+_ONE = {"routes": "route", "backends": "backend", "tenants": "tenant", "issuers": "issuer"}
+_KINDS = {
+    "refused": ("refused", "bold red", "would be refused that was served"),
+    "allowed": ("allowed", "yellow", "would be served that was refused"),
+    "rerouted": ("rerouted", "yellow", "would go another way"),
+    "limited": ("limited", "yellow", "would have other limits"),
+}
+_COLUMN = 28  # characters of the longest path that the values beside it are aligned to
+_MOST_IN_SHORT = 3  # objects that a line of the list of revisions names
+_REASON = 60  # characters of a reason where there are others beside it
+_Change = Mapping[str, Any]
+
+
+def plain(value: Any) -> str:
+    """What others wrote, as a terminal may show it: in one line, control characters escaped."""
+    return " ".join(escape_controls(str(value)).split())
+
+
+def short(text: str, longest: int) -> str:
+    """A text in one line of so many characters at most."""
+    text = plain(text)
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def moment(seconds: float) -> str:
+    """A time in this machine's zone, to the second; its year where it is another."""
+    at = time.localtime(seconds)
+    year = "" if at.tm_year == time.localtime().tm_year else "%Y-"
+    return time.strftime(f"{year}%m-%d %H:%M:%S", at)
+
+
+# --- changes --------------------------------------------------------------------------------------
+
+
+def changes(found: Iterable[_Change], width: int) -> Iterator[Text]:
+    """The changes by meaning, a line for each object and each of its fields. width: of the terminal; what
+    does not fit in has a line for each side."""
+    for change in found:
+        sign, style = _SIGNS[change["action"]]
+        renamed = f"  (as {plain(change['renamed'])})" if change.get("renamed") else ""
+        yield Text(f"{sign} {named(change)}", style=f"bold {style}").append(renamed, style="dim")
+        column = min(max((len(plain(one["path"])) for one in change["fields"]), default=0), _COLUMN)
+        for one in change["fields"]:
+            yield from _field(one, change["action"], column, width)
+
+
+def named(change: _Change) -> str:
+    """The object, as `route orders`."""
+    kind = _ONE.get(change["kind"], "setting")
+    return f"{kind} {plain(change['name']) or '(the whole file)'}"
+
+
+def _field(one: Mapping[str, Any], action: str, column: int, width: int) -> Iterator[Text]:
+    before, after, path = one["before"], one["after"], plain(one["path"])
+    if action == "changed":
+        action = "added" if before is None else "removed" if after is None else "changed"
+    sign, style = _SIGNS[action]
+    head = Text(f"    {sign} ", style=style)
+    if path:
+        head.append(f"{path.ljust(column)}  ", style="default")
+    if action != "changed":
+        yield head.append(_value(after if action == "added" else before), style)
+        return
+    line = head.copy().append(_value(before), "red").append(" -> ", "dim").append(_value(after), "green")
+    if len(line) <= width:
+        yield line
+        return
+    head.rstrip()
+    yield head
+    yield Text(f"        - {_value(before)}", style="red")
+    yield Text(f"        + {_value(after)}", style="green")
+
+
+def _value(value: Any) -> str:
+    return plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def in_short(found: Sequence[_Change]) -> str:
+    """The changes in a few words, as `~route orders +backend new`."""
+    words = [f"{_SIGNS[one['action']][0]}{named(one)}" for one in found[:_MOST_IN_SHORT]]
+    more = len(found) - _MOST_IN_SHORT
+    return ", ".join([*words, f"and {more} more"] if more > 0 else words)
+
+
+def lines(before: str, after: str, names: tuple[str, str]) -> list[str]:
+    """A unified diff, as diff -u gives it; nothing for equal texts."""
+    old, new = (text.splitlines(keepends=True) for text in (before, after))
+    found = []
+    for line in difflib.unified_diff(old, new, *names):
+        found.append(line.rstrip("\n"))
+        if not line.endswith("\n"):
+            found.append("\\ No newline at end of file")
+    return found
+
+
+def coloured(line: str) -> Text:
+    """A line of a unified diff."""
+    if line.startswith(("+++", "---")):
+        return Text(escape_controls(line), style="bold")
+    style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
+    return Text(escape_controls(line), style=style)
+
+
+# --- rehearsal ------------------------------------------------------------------------------------
+
+
+def rehearsal(outcome: Mapping[str, Any]) -> Iterator[Text]:
+    """What the config would do to the last requests."""
+    number = outcome["requests"]
+    if not number:
+        yield Text("rehearsal: there were no requests to try it on", style="dim")
+        return
+    kinds = {kind: one for kind, one in outcome["kinds"].items() if one["count"]}
+    title = Text("rehearsal: ", style="bold").append(
+        f"the last {console.count(number, 'request')}, since {moment(outcome['since'])}:", style="not bold"
+    )
+    if not kinds:
+        yield title.append(" all would be answered as they were", style="not bold green")
+        return
+    yield title
+    for kind, one in kinds.items():
+        _, style, says = _KINDS.get(kind, (kind, "yellow", kind))
+        yield Text(f"  {one['count']:,} {says}", style=style)
+        for example in one["examples"]:
+            yield from _example(example)
+
+
+def _example(example: Mapping[str, Any]) -> Iterator[Text]:
+    times = f" ×{example['count']:,}" if example.get("count", 1) > 1 else ""
+    tenant = f"  tenant {plain(example['tenant'])}" if example.get("tenant") else ""
+    request = f"{example['method']} {example.get('host') or ''}{example['path']}"
+    yield Text(f"    {short(request, 100)}").append(f"{tenant}{times}", style="dim")
+    line = Text("      ").append(_outcome(example["before"]), style="dim").append(" -> ")
+    yield line.append(_outcome(example["after"]))
+
+
+def _outcome(side: Mapping[str, Any] | None) -> str:
+    """As `200 by orders`, or `403 scope_missing by orders`."""
+    side = side or {}
+    words = [str(side[key]) for key in ("status", "code") if side.get(key)]
+    where = [f"by {side['route']}"] if side.get("route") else []
+    target = [f"to {side['target']}"] if side.get("target") else []
+    limits = [f"{key} {side[key]}" for key in ("limit", "limits") if side.get(key)]
+    return plain(" ".join([*words, *where, *target, *limits])) or "no route"
+
+
+# --- revisions ------------------------------------------------------------------------------------
+
+
+def by_whom(revision: Mapping[str, Any]) -> str:
+    """As `15 by alice, 2026-11-28 14:02:11: "why"`."""
+    reason = short(revision["reason"], _REASON)
+    why = f": {reason!r}" if reason else ""
+    return f"{revision['number']} by {plain(revision['author'])}, {moment(revision['at'])}{why}"
+
+
+def table(*titles: str, wide: str = "") -> Table:
+    """An empty table. wide: the title of the column that gives way on a narrow terminal."""
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for title in titles:
+        made.add_column(title, overflow="fold", no_wrap=title != wide, ratio=None)
+    return made
