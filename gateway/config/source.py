@@ -19,7 +19,7 @@ from gateway.core.routing.problems import Problem, Problems
 from gateway.runtime import threads
 
 _TIMEOUT = 30.0  # seconds
-_SMALL = 8 * 1024  # characters: 4 ms of a thread cost less than a process
+SMALL = 8 * 1024  # characters: 4 ms of a thread cost less than a process
 
 
 class TransientProblems(Problems):
@@ -28,21 +28,23 @@ class TransientProblems(Problems):
 
 async def parse_apart(text: str) -> YamlDocument:
     """As `strict_yaml.parse`, without holding the event loop up. Raises TransientProblems too."""
-    if len(text) <= _SMALL:
+    if len(text) <= SMALL:
         return await threads.run(threads.CONFIG, strict_yaml.parse, text)
-    result = await threads.run(threads.CONFIG, json.loads, await _run_apart(text))
+    result = await threads.run(
+        threads.CONFIG, json.loads, await run_apart(__spec__.name, json.dumps(text).encode())
+    )
     if "problems" in result:
         raise Problems([Problem(tuple(path), *rest) for path, *rest in result["problems"]])
     return YamlDocument(**result)
 
 
-async def _run_apart(text: str) -> bytes:
-    """What this module, as a program, prints for a text."""
+async def run_apart(module: str, given: bytes) -> bytes:
+    """What a module, as a program, prints when it is given these bytes. Raises TransientProblems."""
     try:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            __spec__.name,
+            module,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -53,7 +55,7 @@ async def _run_apart(text: str) -> bytes:
         ) from None
     try:
         async with asyncio.timeout(_TIMEOUT):
-            output, _ = await process.communicate(json.dumps(text).encode())
+            output, _ = await process.communicate(given)
     except TimeoutError:
         raise TransientProblems(
             [Problem((), "it could not be read in time", "make the file smaller")]
@@ -65,7 +67,7 @@ async def _run_apart(text: str) -> bytes:
     if process.returncode:
         code = process.returncode
         how = f"exit code {code}" if code > 0 else f"signal {-code}"
-        reason = f"it could not be read: the process that reads it ended with {how}"
+        reason = f"it could not be read: the process that does it ended with {how}"
         raise TransientProblems([Problem((), reason, "its message is in the log; memory may be short")])
     return output
 
