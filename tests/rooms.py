@@ -49,22 +49,28 @@ PYDANTIC = frozenset(
 
 @dataclass(frozen=True)
 class Module:
-    """One source file. name: dotted, without `.__init__`."""
+    """One source file. name: dotted, without `.__init__`. nodes: all of its tree, for laws to go through."""
 
     name: str
     file: str
     tree: ast.Module
+    nodes: tuple[ast.AST, ...]
     lines: int
 
     @property
     def room(self) -> str:
-        """The room of a module of gateway; empty for its root package and for everything else."""
-        parts = self.name.split(".")
-        if parts[0] != "gateway" or len(parts) == 1:
-            return ""
-        if parts[1] in APP_FILES:
-            return "app"
-        return "cli" if parts[1] == "__main__" else parts[1]
+        """See `room_of`."""
+        return room_of(self.name)
+
+
+def room_of(name: str) -> str:
+    """The room of a module of gateway; empty for its root package and for everything else."""
+    parts = name.split(".")
+    if parts[0] != "gateway" or len(parts) == 1:
+        return ""
+    if parts[1] in APP_FILES:
+        return "app"
+    return "cli" if parts[1] == "__main__" else parts[1]
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,7 @@ def parse(name: str, file: str, text: str) -> Module:
         tree = ast.parse(text, file)
     finally:
         gc.enable()
-    return Module(name, file, tree, text.count("\n") + 1)
+    return Module(name, file, tree, tuple(ast.walk(tree)), text.count("\n") + 1)
 
 
 def read(*folders: str) -> list[Module]:
@@ -104,7 +110,7 @@ def read(*folders: str) -> list[Module]:
 def imports(module: Module, known: frozenset[str] = frozenset()) -> Iterator[Import]:
     """Every import, also inside functions and under TYPE_CHECKING. `from a import b` is a.b if that is a
     known module."""
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield Import(module, alias.name, node.lineno)
@@ -135,7 +141,7 @@ def layers(modules: list[Module]) -> Iterator[str]:
     for item in _all_imports(modules):
         if not item.target.startswith("gateway.") or item.module.name == "gateway":
             continue
-        room, other = item.module.room, parse(item.target, "", "").room
+        room, other = item.module.room, room_of(item.target)
         if room not in LEVELS or other not in LEVELS:
             yield item.breach(f"the room {room if room not in LEVELS else other!r} is not in {ORDER}")
         elif room != other and LEVELS[other] >= LEVELS[room]:
@@ -193,7 +199,7 @@ def purity(modules: list[Module], stdlib: frozenset[str]) -> Iterator[str]:
         elif package not in stdlib and package not in ("gateway", "jwt", "pydantic", "pydantic_core"):
             yield item.breach("core imports the standard library, the token library and pydantic")
     for module in core:
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.AsyncFunctionDef | ast.Await | ast.AsyncFor | ast.AsyncWith):
                 yield f"{module.file}:{node.lineno}: {module.name} awaits (core is pure)"
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("open", "print", "input"):
@@ -206,7 +212,7 @@ def broad_excepts(modules: list[Module]) -> Iterator[str]:
     raising again."""
     found: set[str] = set()
     for module in modules:
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             called = _name(node.func) if isinstance(node, ast.Call) else ""
             if called == "suppress" and any(map(_is_broad, node.args)):
                 yield f"{module.file}:{node.lineno}: suppress of everything (one boundary, in life.py)"
@@ -252,7 +258,7 @@ def private(modules: list[Module]) -> Iterator[str]:
     """No module reads or sets a private attribute of an object, unless it defines that name itself."""
     for module in modules:
         own = set(_defined(module.tree))
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.ImportFrom):
                 found = [alias.name for alias in node.names if _is_private(alias.name)]
             elif isinstance(node, ast.Attribute) and _is_private(node.attr):
@@ -308,7 +314,7 @@ def foreign(modules: list[Module]) -> Iterator[str]:
     for module in modules:
         own = set(_attributes(module.tree))
         excepted, _ = FOREIGN.get(module.name, (frozenset[str](), ""))
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if not isinstance(node, ast.Attribute) or isinstance(node.ctx, ast.Load) or _is_own(node.value):
                 continue
             if node.attr in own or _name(node.value) in _RECORDS or node.attr in excepted:
@@ -338,7 +344,7 @@ def sizes(modules: list[Module]) -> Iterator[str]:
         most, _ = LONG_FILES.get(module.file, (FILE_LINES, ""))
         if module.lines > most + 1:
             yield f"{module.file}:1: {module.lines - 1} lines (a file has at most {most})"
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 length = (node.end_lineno or 0) - node.lineno + 1
                 if length > FUNCTION_LINES:
@@ -364,7 +370,7 @@ def naming(modules: list[Module]) -> Iterator[str]:
     for module in modules:
         if module.name == "gateway.runtime.durable":
             continue
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
             name, owner = node.func.attr, node.func.value
@@ -382,7 +388,7 @@ def mocks(modules: list[Module]) -> Iterator[str]:
         if item.target == "mock" or item.target.startswith(("mock.", "unittest.mock", "pytest_mock")):
             yield item.breach("no mocks: fakes in tests/fakes.py, and real servers")
     for module in modules:
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.ImportFrom) and any(
                 alias.name in ("mock", "make_mocked_request", "make_mocked_coro") for alias in node.names
             ):
@@ -404,7 +410,7 @@ def waits(modules: list[Module]) -> Iterator[str]:
     for module in modules:
         if module.name == WAITS_HERE or module.name.startswith(PACED):
             continue
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             breach = _waits(node)
             if breach:
                 yield f"{module.file}:{node.lineno}: {breach} ({WAITS_HERE} has the waits)"  # type: ignore[attr-defined]

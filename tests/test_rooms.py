@@ -26,6 +26,11 @@ def gateway() -> list[rooms.Module]:
     return rooms.read("gateway")
 
 
+@pytest.fixture(scope="module")
+def tests() -> list[rooms.Module]:
+    return rooms.read("tests")
+
+
 @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS.keys())
 def test_gateway_keeps_the_law(law, gateway: list[rooms.Module]) -> None:
     assert not (breaches := list(law(gateway))), "\n" + "\n".join(breaches)
@@ -41,12 +46,12 @@ def test_gateway_and_backends_do_not_import_each_other() -> None:
     assert not breaches, "\n" + "\n".join(breaches)
 
 
-def test_tests_use_no_mocks() -> None:
-    assert not (breaches := list(rooms.mocks(rooms.read("tests")))), "\n" + "\n".join(breaches)
+def test_tests_use_no_mocks(tests: list[rooms.Module]) -> None:
+    assert not (breaches := list(rooms.mocks(tests))), "\n" + "\n".join(breaches)
 
 
-def test_tests_wait_for_what_must_come_true() -> None:
-    assert not (breaches := list(rooms.waits(rooms.read("tests")))), "\n" + "\n".join(breaches)
+def test_tests_wait_for_what_must_come_true(tests: list[rooms.Module]) -> None:
+    assert not (breaches := list(rooms.waits(tests))), "\n" + "\n".join(breaches)
 
 
 def test_every_module_was_read(gateway: list[rooms.Module]) -> None:

@@ -1,9 +1,9 @@
-"""The file of the audit, `audit.log` in the data folder.
+"""The audit of the config, `audit.log` in the data folder.
 
-The last line is first kept in `config.sqlite` (the anchor), then appended to the file and on its disk before
-`record` returns. So a line that a crash tore is completed from there, a tail that somebody cut off is missed,
-and a file that was renamed (log rotation) just begins anew with the next number: the name is opened for each
-line, nothing has to be told.
+The last line is first kept in `config.sqlite` (the anchor), then appended to the file, and on its disk when
+`record` returns. So a line that a crash tore is completed from there, and a tail that somebody cut off is
+missed. The file is opened for each line: one that was renamed (log rotation) is followed by a new one with
+the next number, and nothing has to be told. Several processes may share the folder.
 """
 
 from __future__ import annotations
@@ -11,26 +11,34 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from gateway.config.revisions.sqlite import config_file, get_value, set_value
+from gateway.config import audit_file
+from gateway.config.audit_copy import AuditCopy
+from gateway.config.revisions.file import config_file, get_value, set_value
 from gateway.core.config import audit
-from gateway.core.config.audit import START, Anchor, Entry, Line
+from gateway.core.config.audit import START, Anchor, Entry
+from gateway.core.config.refused_tries import RefusedTries
 from gateway.runtime import durable, threads
 from gateway.runtime.os_errors import explain
+from gateway.runtime.periodic import PeriodicTask
 
 L = logging.getLogger(__name__)
-FILE = "audit.log"
+FILE = audit_file.FILE
 _LAST = "audit"  # the name of the value that is the last line
-_BLOCK = 64 * 1024  # bytes
+_OWED = 1000  # lines that wait in memory for a disk that takes them
+_COUNTS = 5.0  # seconds between two looks at what was only counted
 
 
 class AuditUnwritable(OSError):
-    """The line is not in the audit: the text names the file, the reason and what to do."""
+    """The line is not in the audit yet: the text names the file, the reason and what to do."""
 
 
 class AuditLog:
@@ -42,54 +50,88 @@ class AuditLog:
     ) -> None:
         self.path = path
         self._database = config_file(database)
-        self._copy = Path(copy) if copy else None
+        self._copy = AuditCopy(Path(copy), path) if copy else None
         self._now = now
+        self._tries = RefusedTries()
+        self._owed: deque[Entry] = deque(maxlen=_OWED)
+        self._counts = PeriodicTask("counting refused tries for the audit", _COUNTS, self._record_counts)
         self._lock = asyncio.Lock()
 
     async def start(self) -> None:
-        """Complete what a crash left. An audit that cannot be written is logged: it is tried again."""
+        """Complete what a crash left. An audit that cannot be written is logged, and tried again with each
+        line."""
         await threads.run(threads.AUDIT, self._database.ensure)
         try:
             await self.ready()
         except AuditUnwritable as error:
-            L.error("%s. No operator can change the config until then", error)
+            L.error("The audit cannot be written: %s. Operators cannot change the config meanwhile", error)
+        self._counts.start()
+        if self._copy is not None:
+            self._copy.start()
 
     async def close(self) -> None:
-        """Nothing is held open."""
+        """Write what was only counted."""
+        await self._counts.stop()
+        try:
+            await self._record_counts(all_of_them=True)
+        except AuditUnwritable as error:
+            L.error("The audit misses its last lines: %s", error)
+        if self._copy is not None:
+            await self._copy.close()
 
     async def ready(self) -> None:
         """Before something that must not happen without its line. Raises AuditUnwritable."""
-        async with self._lock:
-            await threads.run(threads.AUDIT, self._append, None)
+        await self._append([])
 
     async def record(self, entry: Entry) -> None:
-        """Add a line, on the disk when this returns. Raises AuditUnwritable."""
-        async with self._lock:
-            await threads.run(threads.AUDIT, self._append, entry)
+        """Add a line, on the disk when this returns; a refused try may only be counted, when there are many.
+        After AuditUnwritable the line comes before the next one that can be written."""
+        if entry.outcome == "refused" and not self._tries.admit(entry, time.monotonic()):
+            return
+        await self._append([entry])
 
-    async def page(self, before: int, limit: int) -> list[dict[str, Any]]:
-        """Lines as objects, the newest first. before: only those with smaller numbers; 0 for all."""
-        return await threads.run(threads.AUDIT, self._page, before, limit)
+    async def page(self, before: int, limit: int, author: str = "", action: str = "") -> list[dict[str, Any]]:
+        """Lines as objects, the newest first. before: only those with smaller numbers; 0 for all. author,
+        action: only theirs; "" for all. Files that a rotation has compressed are not looked at."""
+        return await threads.run(threads.AUDIT_READS, self._page, before, limit, author, action)
 
-    async def verify(self) -> list[str]:
-        """What is wrong with the file; nothing when all is as it was written."""
+    async def verify(self, since: int = 1) -> list[str]:
+        """What is wrong with the file and those that a rotation left in its folder; nothing when all is as it
+        was written. since: the number of the first line that is to be there."""
+        return await threads.run(threads.AUDIT_READS, self._verify, since)
+
+    async def _append(self, entries: list[Entry]) -> None:
         async with self._lock:
-            return await threads.run(threads.AUDIT, self._verify)
+            self._owed += [replace(entry, at=entry.at or self._now()) for entry in entries]
+            await threads.run(threads.AUDIT, self._write)
+        if self._copy is not None:
+            self._copy.follow()
+
+    async def _record_counts(self, *, all_of_them: bool = False) -> None:
+        counted = self._tries.over(float("inf") if all_of_them else time.monotonic())
+        if counted:
+            await self._append(counted)
 
     # --- in a thread ---
 
-    def _append(self, entry: Entry | None) -> None:
+    def _write(self) -> None:
+        with self._alone():
+            last = self._settle()
+            audit_file.append(self.path, b"")  # whether it can be written at all
+            while self._owed:
+                line, last = audit.line_of(self._owed[0], last)
+                self._set_anchor(last, line)
+                self._owed.popleft()  # if it cannot be appended now, it will be
+                audit_file.append(self.path, line)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process writes the audit meanwhile. Raises AuditUnwritable."""
         try:
             with durable.alone(self.path.absolute().parent):
-                last = self._settle()
-                if entry is None:
-                    return
-                line, anchor = audit.line_of(entry, self._now(), last)
-                with self._database.changing() as db:
-                    set_value(db, _LAST, json.dumps([*anchor, line.decode()]))
-                self._write(line)
+                yield
         except OSError as error:
-            if error.errno is None:  # it says all already
+            if error.errno is None:  # its text says all already
                 raise AuditUnwritable(str(error)) from None
             raise AuditUnwritable(f"{self.path}: {'; '.join(explain(error))}") from None
 
@@ -101,86 +143,58 @@ class AuditLog:
         seq, digest, line = json.loads(value)
         return Anchor(seq, digest), line.encode()
 
+    def _set_anchor(self, anchor: Anchor, line: bytes) -> None:
+        with self._database.changing() as db:
+            set_value(db, _LAST, json.dumps([*anchor, line.decode()]))
+
     def _settle(self) -> Anchor:
-        """Complete the last line when the file does not have all of it. Gives the anchor."""
+        """Bring the file and the anchor together. Gives the anchor."""
         anchor, line = self._anchor()
-        if line and not self._ends_with(line):
-            torn = self._torn()
-            if torn and not line.startswith(torn):
-                L.error("%s ends with %d bytes that are no line of the audit", self.path, len(torn))
-                self._write(b"\n" + line)
-            elif torn or not self._has(anchor):
-                self._write(line[len(torn) :])
+        exists = self.path.is_file() and self.path.stat().st_size > 0
+        if exists and line and audit_file.ends_with(self.path, line):
+            return anchor
+        if exists and (rest := audit_file.torn(self.path)):
+            audit_file.cut(self.path, len(rest))
+            if not line.startswith(rest):
+                self._tell(f"{len(rest)} bytes at the end of the file, which were no line, were removed")
+        files = audit_file.parts(self.path)
+        found = audit_file.last(files[-1]) if files else None
+        if found is None:  # if there were others, they are in another folder now
+            found = (anchor, line) if anchor.seq > 1 else (START, b"")
+        last, its_line = found
+        if last.seq > anchor.seq:
+            self._set_anchor(last, its_line)
+            self._tell(
+                f"{self._database.path.name} knew the lines up to {anchor.seq} only (it was lost, or restored"
+                f" from a backup): those up to {last.seq} are taken as they stand in the file"
+            )
+            return last
+        if last.seq < anchor.seq - 1:
+            self._tell(f"the lines {last.seq + 1} to {anchor.seq - 1} were removed from the end of the file")
+        if last.seq < anchor.seq:
+            audit_file.append(self.path, line)
         return anchor
 
-    def _ends_with(self, line: bytes) -> bool:
-        try:
-            with self.path.open("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(max(0, size - len(line)))
-                return file.read() == line
-        except FileNotFoundError:
-            return True  # it was renamed: its lines are there
+    def _tell(self, text: str) -> None:
+        """Say in the log and in the audit what was found to be wrong with it."""
+        L.error("%s: %s", self.path, text)
+        self._owed.appendleft(Entry("recovered", detail=text, at=self._now()))
 
-    def _torn(self) -> bytes:
-        """What is behind the last line feed."""
-        content = self.path.read_bytes()
-        return content[content.rfind(b"\n") + 1 :]
+    def _page(self, before: int, limit: int, author: str, action: str) -> list[dict[str, Any]]:
+        found = (
+            fields
+            for fields in audit_file.newest(self.path, before)
+            if author in ("", fields["author"]) and action in ("", fields["action"])
+        )
+        return list(islice(found, limit))
 
-    def _has(self, anchor: Anchor) -> bool:
-        for line in _backwards(self.path):
-            fields = audit.parse(line)
-            if fields is not None:
-                return bool(fields["seq"] >= anchor.seq)
-        return True
-
-    def _write(self, data: bytes) -> None:
-        new = durable.create_empty(self.path)
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        if new:
-            durable.sync_folder(self.path.absolute().parent)
-
-    def _page(self, before: int, limit: int) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        if not self.path.exists():
-            return found
-        for line in _backwards(self.path):
-            fields = audit.parse(line)
-            if fields is not None and (not before or fields["seq"] < before):
-                found.append(fields)
-                if len(found) >= limit:
-                    break
-        return found
-
-    def _verify(self) -> list[str]:
-        anchor, _ = self._anchor()
-        if not self.path.exists():
-            return [f"{self.path}: it is not there"] if anchor.seq else []
-        with self.path.open("rb") as file:
-            lines = (Line(self.path.name, number, line.rstrip(b"\n")) for number, line in enumerate(file, 1))
-            return audit.verify(lines, anchor)
+    def _verify(self, since: int) -> list[str]:
+        with self._alone():
+            anchor, _ = self._anchor()
+            files = audit_file.open_all(audit_file.parts(self.path, compressed=True))
+        return audit.verify(audit_file.lines_of(files), anchor, since)
 
 
-def _backwards(path: Path) -> Iterator[bytes]:
-    """The lines of a file, the last one first, read in blocks; without what is behind the last line feed."""
-    with path.open("rb") as file:
-        at = file.seek(0, os.SEEK_END)
-        rest: bytes | None = None
-        while at:
-            size = min(_BLOCK, at)
-            at -= size
-            file.seek(at)
-            lines = (file.read(size) + (rest or b"")).split(b"\n")
-            if rest is None:
-                lines.pop()
-            rest = lines[0]
-            yield from reversed(lines[1:])
-        if rest:
-            yield rest
+def verify_files(files: list[Path], since: int = 1) -> list[str]:
+    """As AuditLog.verify, for these files, of which the last line is not known. Raises OSError. Blocks."""
+    return audit.verify(audit_file.lines_of(audit_file.open_all(files)), None, since)

@@ -13,11 +13,11 @@ _PIECE = 4096  # characters, half a millisecond of work
 
 # --- secrets in any text: a config quotes what was pasted into it ---------------------------------
 
-# A password in a URL, a ticket of ours, a token of three parts, an API key of ours (but for its id), what
-# follows `Bearer` or `Basic`, a key in PEM.
+# A password in a URL, a ticket or an operator's token of ours, a token of three parts, an API key of ours
+# (but for its id), what follows `Bearer` or `Basic`, a key in PEM.
 _SECRET = re.compile(
     r"(?<=://)[^/\s@'\"]+(?=@)"
-    r"|gwt_[A-Za-z0-9_-]{43}"
+    r"|gw(?:t|op|cs|ct)_[A-Za-z0-9_-]{43}"
     r"|\beyJ[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_=-]*){1,4}"
     r"|(?<=gw_[A-Za-z0-9]{10}_)[A-Za-z0-9]{8,}"
     r"|(?<=\bBearer )[A-Za-z0-9._~+/=-]{8,}"
@@ -32,7 +32,7 @@ _NAMED_SECRET = re.compile(
     re.IGNORECASE,
 )
 _MARKS = (
-    "://", "eyj", "bearer ", "basic ", "-----begin", "gw_", "gwt_", "pass", "secret", "token", "credential",
+    "://", "eyj", "bearer ", "basic ", "-----begin", "gw", "pass", "secret", "token", "credential",
     "key",
 )  # fmt: skip
 

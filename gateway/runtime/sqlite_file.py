@@ -10,14 +10,16 @@ from __future__ import annotations
 import os
 import pwd
 import sqlite3
+import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from gateway.runtime import durable
 from gateway.runtime.os_errors import explain
 
 _BUSY = 5.0  # seconds to wait for another process that writes
+_BESIDE = ("-wal", "-shm")  # behind the name: files of SQLite
 
 
 class SQLiteUnusable(OSError):
@@ -41,12 +43,15 @@ class SQLiteFile:
         self._schema = schema
         self._version = version
         self._restore = restore
+        self._held: sqlite3.Connection | None = None
 
     def ensure(self, *tables: str) -> None:
         """Make the file where there is none, and check these tables of one that is there."""
         with self.errors():
             if not os.path.lexists(self.path):
                 durable.make_folder(self.path.parent)
+                self._move(_BESIDE, "stray")  # of a file that was moved away without them: SQLite would take
+                # what they hold for changes of the new one
                 with durable.making(self.path) as beside, closing(_connect(beside)) as db:
                     db.executescript(f"BEGIN; {self._schema} PRAGMA user_version = {self._version}; COMMIT;")
                     db.execute("PRAGMA journal_mode = WAL")
@@ -55,6 +60,47 @@ class SQLiteFile:
                     (result,) = db.execute(f"PRAGMA quick_check('{table}')").fetchone()
                     if result != "ok":
                         raise self.damaged(str(result))
+
+    def ensure_or_set_aside(self, *tables: str) -> Path | None:
+        """As `ensure`; a damaged file is renamed, with what SQLite puts beside it, and a new one made. Gives
+        the name that it has then; None when it was not damaged. Of several processes, one does it."""
+        with self.errors():
+            durable.make_folder(self.path.parent)
+            with durable.alone(self.path.absolute().parent):
+                try:
+                    self.ensure(*tables)
+                except SQLiteUnusable as error:
+                    if not error.damaged:
+                        raise
+                    # The file last: without it the others would be taken for those of the new one.
+                    aside = self._move((*_BESIDE, ""), "damaged")
+                    self.ensure(*tables)
+                    return aside
+        return None
+
+    def _move(self, suffixes: tuple[str, ...], why: str) -> Path:
+        """Rename the file, or what is beside it. Gives the new name of the file."""
+        name = self.path.name
+        mark = f".{why}-{int(time.time())}"
+        for suffix in suffixes:
+            with suppress(FileNotFoundError):
+                durable.rename(
+                    self.path.with_name(name + suffix), self.path.with_name(f"{name}{mark}{suffix}")
+                )
+        return self.path.with_name(name + mark)
+
+    def hold(self) -> None:
+        """Keep a connection open until `release`: the last one that is closed writes all changes into the
+        file itself, which takes several times as long as a change."""
+        self.release()
+        with self.errors():
+            self._held = self.open()
+
+    def release(self) -> None:
+        """See `hold`."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.close()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

@@ -1,45 +1,31 @@
 """The revisions in `config.sqlite` of the data folder, each text kept once, compressed.
 
-Numbers come from a counter of SQLite's that survives the removal of old revisions. Beside them a few values
-by name: what this data folder remembers whatever the source and the store of the revisions are.
+Numbers come from a counter of SQLite's that survives the removal of old revisions; the audit, which lies
+beside the file, keeps it from going back with a file that was lost, or restored from a backup.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import zlib
 from dataclasses import asdict
 from pathlib import Path
 
+from gateway.config import audit_file
 from gateway.config.ports import HeadMoved, NoRevision
+from gateway.config.revisions import file
+from gateway.config.revisions.file import TABLES, config_file, get_value, set_value
 from gateway.core.config.revision import Draft, Origin, Revision, digest_of
 from gateway.runtime import threads
-from gateway.runtime.sqlite_file import SQLiteFile
 
-FILE = "config.sqlite"
+L = logging.getLogger(__name__)
+FILE = file.FILE
 KEPT = 1000  # revisions, and those that are pinned
-_VERSION = 1
-_SCHEMA = """
-CREATE TABLE texts (digest TEXT PRIMARY KEY, compressed BLOB NOT NULL);
-CREATE TABLE revisions (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, parent INTEGER NOT NULL, digest TEXT NOT NULL,
-    size INTEGER NOT NULL, at REAL NOT NULL, author TEXT NOT NULL, reason TEXT NOT NULL,
-    source TEXT NOT NULL, address TEXT NOT NULL, restores INTEGER NOT NULL, pinned INTEGER NOT NULL,
-    confirm_by REAL NOT NULL
-);
-CREATE INDEX revisions_of_text ON revisions (digest);
-CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-"""
-_RESTORE = (
-    "restore it from its backup, or move it away together with its -wal and -shm: then the history is lost"
-)
 _COLUMNS = "number, parent, digest, size, at, author, reason, source, address, restores, pinned, confirm_by"
-_ADD = """
-INSERT INTO revisions
-(parent, digest, size, at, author, reason, source, address, restores, pinned, confirm_by)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)
-"""
+_ADD = f"INSERT INTO revisions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)"  # noqa: S608 - a constant
+_COUNTER = "SELECT seq FROM sqlite_sequence WHERE name = 'revisions'"
 _FORGET = """
 DELETE FROM revisions WHERE NOT pinned
 AND number < (SELECT number FROM revisions ORDER BY number DESC LIMIT 1 OFFSET ?) RETURNING digest
@@ -50,45 +36,34 @@ DELETE FROM texts WHERE digest = ?1 AND NOT EXISTS (SELECT 1 FROM revisions WHER
 _INTENDED = "intended"  # the name of a value
 
 
-def config_file(path: Path) -> SQLiteFile:
-    """The file of revisions and values at this path."""
-    return SQLiteFile(path, _SCHEMA, _VERSION, _RESTORE)
-
-
-def get_value(db: sqlite3.Connection, name: str) -> str:
-    """A value; "" when there is none."""
-    row = db.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
-    return str(row[0]) if row else ""
-
-
-def set_value(db: sqlite3.Connection, name: str, value: str) -> None:
-    """Set a value; "" removes it."""
-    db.execute("DELETE FROM state WHERE name = ?", (name,))
-    if value:
-        db.execute("INSERT INTO state VALUES (?, ?)", (name, value))
-
-
 class SQLiteRevisions:
-    """See RevisionStore. Raises SQLiteUnusable (an OSError), which names the file, the reason and a hint."""
+    """See RevisionStore. Raises SQLiteUnusable (an OSError), which names the file, the reason and a hint.
 
-    def __init__(self, path: Path) -> None:
+    only_copy: whether the config is nowhere else ([config] source = store). Then a damaged file ends the
+    start: whatever would be served in its place is not what was live. Otherwise it is renamed and a new one
+    begins: the gateway serves the config that its source has, and what was in the file is only its history.
+    """
+
+    def __init__(self, path: Path, *, only_copy: bool = False) -> None:
         self.path = path
+        self._only_copy = only_copy
         self._file = config_file(path)
 
     async def start(self) -> None:
         """Make the file where there is none, and check one that is there."""
-        await threads.run(threads.REVISIONS, self._file.ensure, "revisions", "state")
+        await threads.run(threads.REVISIONS, self._start)
 
     async def close(self) -> None:
-        """Nothing is held open."""
+        """Let go of the file."""
+        await threads.run(threads.REVISIONS, self._file.release)
 
     async def head(self) -> Revision | None:
         """See RevisionStore."""
         return await threads.run(threads.REVISIONS, self._head)
 
-    async def add(self, draft: Draft, parent: int) -> Revision:
+    async def add(self, draft: Draft, parent: int, number: int = 0) -> Revision:
         """See RevisionStore."""
-        return await threads.run(threads.REVISIONS, self._add, draft, parent)
+        return await threads.run(threads.REVISIONS, self._add, draft, parent, number)
 
     async def get(self, number: int) -> Revision:
         """See RevisionStore."""
@@ -135,24 +110,42 @@ class SQLiteRevisions:
 
     # --- in a thread ---
 
+    def _start(self) -> None:
+        if self._only_copy:
+            self._file.ensure(*TABLES)
+        elif aside := self._file.ensure_or_set_aside(*TABLES):
+            L.error(
+                "%s is damaged. It was renamed to %s, and a new one begins: the config is served as its"
+                " source has it, but the revisions until now are in the old file alone. To have them again,"
+                " stop the gateway and put the last good backup there",
+                *(self.path, aside.name),
+            )
+        self._file.hold()
+        known = audit_file.last_revision(self.path.with_name(audit_file.FILE))
+        with self._file.changing() as db:
+            if known > _counter(db):
+                db.execute("DELETE FROM sqlite_sequence WHERE name = 'revisions'")
+                db.execute("INSERT INTO sqlite_sequence VALUES ('revisions', ?)", (known,))
+
     def _head(self) -> Revision | None:
         with self._file.reading() as db:
             return _newest(db)
 
-    def _add(self, draft: Draft, parent: int) -> Revision:
+    def _add(self, draft: Draft, parent: int, number: int) -> Revision:
         digest, raw, origin = draft.digest, draft.text.encode(), draft.origin
         compressed = zlib.compress(raw)
         with self._file.changing() as db:
             head = _newest(db)
             if head is not None and head.number != parent:
                 raise HeadMoved(head)
-            db.execute("INSERT OR IGNORE INTO texts VALUES (?, ?)", (digest, compressed))
+            db.execute("INSERT OR REPLACE INTO texts VALUES (?, ?)", (digest, compressed))
+            given = number if number > _counter(db) else None
             who = origin.author, origin.reason, origin.source, origin.address
-            row = parent, digest, len(raw), draft.at, *who, draft.restores, draft.confirm_by
-            number = int(db.execute(_ADD, row).lastrowid or 0)
+            row = given, parent, digest, len(raw), draft.at, *who, draft.restores, draft.confirm_by
+            made = int(db.execute(_ADD, row).lastrowid or 0)
             set_value(db, _INTENDED, "")
             _forget(db)
-            return _named(db, number)
+            return _named(db, made)
 
     def _get(self, number: int) -> Revision:
         with self._file.reading() as db:
@@ -205,6 +198,12 @@ def _named(db: sqlite3.Connection, number: int) -> Revision:
     if row is None:
         raise NoRevision(f"there is no revision {number}, or it is not kept any more")
     return _revision(row)
+
+
+def _counter(db: sqlite3.Connection) -> int:
+    """The largest number that a revision ever had."""
+    row = db.execute(_COUNTER).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _forget(db: sqlite3.Connection) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from gateway.core.redact import redact
+from gateway.core.redact import redact_line
 
 ROOT = "0" * 64  # `prev` of the first line
 MAX_DIFF = 64 * 1024  # bytes of JSON; beyond, only how many objects of each kind
@@ -65,12 +65,12 @@ class Line(NamedTuple):
     content: bytes
 
 
-def line_of(entry: Entry, at: float, last: Anchor) -> tuple[bytes, Anchor]:
-    """The line (with its line feed) of an entry after the last one, and the anchor that it makes. at: seconds
-    since the epoch. Secrets in its texts are hidden."""
+def line_of(entry: Entry, last: Anchor) -> tuple[bytes, Anchor]:
+    """The line (with its line feed) of an entry after the last one, and the anchor that it makes. Secrets in
+    its texts are hidden."""
     fields = {
         "seq": last.seq + 1,
-        "at": round(entry.at or at, 3),
+        "at": round(entry.at, 3),
         "action": entry.action,
         "outcome": entry.outcome,
         "author": _text(entry.author),
@@ -168,7 +168,7 @@ class _Verification:
             self._missing.append((last + 1, anchor.seq, "at the end"))
         elif last > anchor.seq:
             self._problems.append(
-                f"lines {anchor.seq + 1} to {last} at the end: the gateway has not written them"
+                f"{_range(anchor.seq + 1, last)} at the end: the gateway has not written that"
             )
         elif self._last is not None and self._last[1] != anchor.hash:
             line, _, number = self._last
@@ -181,12 +181,16 @@ def _at(line: Line, seq: int = 0) -> str:
 
 
 def _missing(first: int, last: int, where: str) -> str:
-    what = f"seq {first} is" if first == last else f"seq {first} to {last} are"
-    return f"{what} missing {where}"
+    return f"{_range(first, last)} {'is' if first == last else 'are'} missing {where}"
+
+
+def _range(first: int, last: int) -> str:
+    return f"seq {first}" if first == last else f"seq {first} to {last}"
 
 
 def _text(text: str) -> str:
-    return redact(text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}...")
+    shown = redact_line(text[: 16 * _MAX_TEXT])  # what is cut first is longer than what *** makes short
+    return shown if len(shown) <= _MAX_TEXT else f"{shown[:_MAX_TEXT]}..."
 
 
 def _bounded(diff: tuple[dict[str, Any], ...]) -> Any:
@@ -202,7 +206,7 @@ def _bounded(diff: tuple[dict[str, Any], ...]) -> Any:
 
 def _hide(value: Any) -> Any:
     if isinstance(value, str):
-        return redact(value)
+        return redact_line(value)
     if isinstance(value, dict):
         return {name: _hide(one) for name, one in value.items()}
     return [_hide(one) for one in value] if isinstance(value, list | tuple) else value
