@@ -27,7 +27,10 @@ from gateway.auth.store import FILE as AUTH_STORE
 from gateway.auth.stored import StoredCredentials
 from gateway.call import Snapshot, Target
 from gateway.config import own_addresses
-from gateway.config.live import LiveConfig, Refusal
+from gateway.config.compilation import Compiler
+from gateway.config.live import Following, LiveConfig
+from gateway.config.parts import ConfigParts
+from gateway.config.refusal import Refusal
 from gateway.core.errors import Draining
 from gateway.core.front_page import FrontPage
 from gateway.core.jwt.issuer import LOCAL
@@ -157,7 +160,8 @@ class Gateway:
         self.feeds = Feeds(self.lifetimes)
         bodies, self.memory = Budget(config.body_memory), RequestMemory(config.memory)
         self.documents = Documents(self.store, self.feeds, bodies, self.admission.enter)
-        self.live = self._live_config()
+        self.config_parts = ConfigParts(config, data)
+        self.live = self._live_config(wall)
         self.life = Life(self._policies())
         slots = public_limits(interpreter.raise_nofile_limit())
         self.listener = Listener(self.life, slots, memory=self.memory)
@@ -173,16 +177,15 @@ class Gateway:
     def _named(self, setting: str, path: str) -> AbstractContextManager[None]:
         return named_by(setting, self.config.path, path)
 
-    def _live_config(self) -> LiveConfig:
-        follow = self._applied, self._refused
+    def _live_config(self, wall: Callable[[], float]) -> LiveConfig:
+        parts, folder = self.config_parts, str(Path(self.config.routing).parent)
+        more = self._own_addresses, self.authentication, folder, self.config.tokens.issuer
         return LiveConfig(
-            Path(self.config.routing),
-            self._target,
-            self.sockets,
-            *follow,
-            check_backends=self._own_addresses,
-            authentication=self.authentication,
-            local=self.config.tokens.issuer,
+            *(parts.source, parts.revisions, parts.audit, parts.remembered),
+            Compiler(self._target, self.sockets, *more),
+            Following(self._applied, self._refused),
+            seed=parts.seed,
+            wall=wall,
         )
 
     def _authorization_server(self, wall: Callable[[], float]) -> AuthorizationServer:
@@ -242,8 +245,10 @@ class Gateway:
                 self.issuers.reconcile(self.config.tokens, {})
                 self.issuers.load(LOCAL)
             self.listener.bind(self.config.listen, f"[gateway] listen in {self.config.path}")
+            with self._named("[gateway] data", self.config.data):
+                await self.config_parts.start()
             with self._named("[gateway] routing", self.config.routing):
-                self.live.load_first()
+                await self.live.load_first()
             with self._named("[store] uri", self.config.data):
                 await self.store.start()
             with self._named("[gateway] data", self.config.data):
@@ -258,7 +263,8 @@ class Gateway:
             await self.supervisor.start()
             await self.listener.open()
             keys = self._watches_of_keys()
-            for watch in (self.live.watch(), *keys, self.probes.watch(), self.admission.watch()):
+            live = self.live.watch(), self.live.watch_time()
+            for watch in (*live, *keys, self.probes.watch(), self.admission.watch()):
                 self._tasks.append(asyncio.create_task(watch))
             self.ready = True
         except BaseException:
@@ -277,6 +283,7 @@ class Gateway:
         steps = (
             _DrainStep(self._end_clients),
             _DrainStep(self._lose_calls),
+            _DrainStep(self.live.close, "a change of the config", _ENDING),
             _DrainStep(self._end_tasks, "what is done beside the requests", _ENDING),
             _DrainStep(self.supervisor.stop, "a backend", _BACKENDS_END),
             _DrainStep(self.issuers.close, "what is asked of issuers", _ENDING),
@@ -285,6 +292,7 @@ class Gateway:
             _DrainStep(self.pools.close),
             _DrainStep(self.quotas.close, "the file of the quotas", _ENDING),
             _DrainStep(self.stored.close, "the file of API keys and revocations", _ENDING),
+            _DrainStep(self.config_parts.close, "the source of the config", _ENDING),
             _DrainStep(self.store.close, "the document store", _ENDING),
             _DrainStep(self.pool.close, "the worker processes", _ENDING),
             _DrainStep(self.access_log.close),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Self
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 from aiohttp import web
 
 from gateway.call import Call
+from gateway.config.ports import HeadMoved, NoRevision
+from gateway.core.config.audit import Entry
+from gateway.core.config.revision import Draft, Revision
 from tests.eventually import END, takes
 
 
@@ -215,3 +218,87 @@ async def _never(call: Call) -> web.StreamResponse:
 
 
 NOWHERE = FakeTarget(_never)
+
+
+class MemoryRevisions:
+    """A RevisionStore, and what a data folder remembers, for as long as the test."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[Revision, str]] = []
+        self.states: dict[str, str] = {}
+        self.draft: Draft | None = None
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def head(self) -> Revision | None:
+        return self.kept[-1][0] if self.kept else None
+
+    async def add(self, draft: Draft, parent: int, number: int = 0) -> Revision:
+        head = await self.head()
+        if head is not None and head.number != parent:
+            raise HeadMoved(head)
+        number = max(number, (head.number if head else 0) + 1)
+        size, origin = len(draft.text.encode()), replace(draft.origin, role="")
+        more = draft.restores, False, draft.confirm_by
+        revision = Revision(number, parent, draft.digest, size, draft.at, origin, *more)
+        self.kept.append((revision, draft.text))
+        self.draft = None
+        return revision
+
+    def _at(self, number: int) -> int:
+        for index, (revision, _) in enumerate(self.kept):
+            if revision.number == number:
+                return index
+        raise NoRevision(f"there is no revision {number}")
+
+    async def get(self, number: int) -> Revision:
+        return self.kept[self._at(number)][0]
+
+    async def text(self, number: int) -> str:
+        return self.kept[self._at(number)][1]
+
+    async def page(self, before: int, limit: int) -> list[Revision]:
+        found = [revision for revision, _ in reversed(self.kept) if not before or revision.number < before]
+        return found[:limit]
+
+    async def pin(self, number: int, *, pinned: bool) -> Revision:
+        return self._changed(number, pinned=pinned)
+
+    async def confirm(self, number: int) -> Revision:
+        return self._changed(number, confirm_by=0.0)
+
+    def _changed(self, number: int, **fields: Any) -> Revision:
+        index = self._at(number)
+        self.kept[index] = (replace(self.kept[index][0], **fields), self.kept[index][1])
+        return self.kept[index][0]
+
+    async def intend(self, draft: Draft | None) -> None:
+        self.draft = draft
+
+    async def intended(self) -> Draft | None:
+        return self.draft
+
+    async def state(self, name: str) -> str:
+        return self.states.get(name, "")
+
+    async def set_state(self, name: str, value: str) -> None:
+        self.states[name] = value
+
+
+class MemoryAudit:
+    """An audit for as long as the test."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+
+    async def ready(self) -> None: ...
+
+    async def record(self, entry: Entry) -> None:
+        self.entries.append(entry)
+
+    async def page(self, before: int, limit: int) -> list[dict[str, Any]]:
+        return [
+            {"outcome": one.outcome, "to": one.to_revision or None} for one in reversed(self.entries)
+        ][:limit]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.config.live import compile_text
+from gateway.config.compilation import compile_text
 from gateway.core.routing.settings import RouteSettings
 from gateway.process.folders import socket_folder
 from tests.support import pages

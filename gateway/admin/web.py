@@ -90,13 +90,17 @@ class _Pages:
         return web.Response(text="ok\n")
 
     async def readyz(self, request: web.Request) -> web.Response:
-        """The snapshot is applied and the listeners are open; 503 as soon as draining begins. A store that is
-        away is reported, but no reason for 503: all else is served, and no other gateway would reach it."""
+        """The snapshot is applied and the listeners are open; 503 as soon as draining begins, and
+        until the config's source was read. A store that is away is reported, but no reason for 503: all else
+        is served, and no other gateway would reach it."""
         view = self._view
         if view.draining:
             return web.Response(status=503, text="draining\n")
         if not view.ready:
             return web.Response(status=503, text="starting\n")
+        if not view.live.synced:
+            text = f"{view.live.source.name} was not read yet; the last good config here is served\n"
+            return web.Response(status=503, text=text)
         away = "" if view.store.available else "the documents' store is away: documents are answered 503\n"
         return web.Response(text=f"ready\n{away}")
 

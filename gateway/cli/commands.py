@@ -18,8 +18,10 @@ from gateway.call import Authentication, Call, Snapshot
 from gateway.cli import console
 from gateway.cli.config.given import STDIN, read_config
 from gateway.config import own_addresses
-from gateway.config.live import as_dict, compile_text, read
+from gateway.config.compilation import compile_text
 from gateway.config.ports import ConfigRefused
+from gateway.config.refusal import as_dict
+from gateway.config.sources.file import read
 from gateway.core.errors import GatewayError
 from gateway.core.http.hops import Via
 from gateway.core.jwt.issuer import LOCAL, Introspection, Issuer, KeyFile

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gateway.auth.keys import ensure_signing_key
 from gateway.cli import console, demo
-from gateway.config.live import compile_text
+from gateway.config.compilation import compile_text
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.settings import json_schema
 from gateway.process.folders import FolderUnusable, data_folder, socket_folder

@@ -10,8 +10,8 @@ from typing import Any
 
 from gateway.cli import console
 from gateway.cli.config.client import client_of
-from gateway.config.live import read
 from gateway.config.ports import ConfigRefused
+from gateway.config.sources.file import read
 from gateway.core.config.revision import digest_of
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.problems import Problem

@@ -1,7 +1,7 @@
-"""The live routing config: read, parse, compile, swap, reconcile.
+"""The live routing config: read from its source, checked, swapped; written by operators, and taken back.
 
 Any failure before the swap leaves the running snapshot untouched and is reported whole. The swap is one
-assignment; a request in flight finishes on the snapshot that it began with.
+assignment; a request in flight finishes on the snapshot that it began with. Whatever is live is a revision.
 """
 
 from __future__ import annotations
@@ -9,341 +9,492 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
 
-from gateway.call import Authentication, Snapshot, Target
-from gateway.config import source, strict_yaml
-from gateway.config.ports import ConfigRefused
-from gateway.config.strict_yaml import YamlDocument
-from gateway.core.config.revision import digest_of
-from gateway.core.model import Backend
-from gateway.core.routing.compile import TargetOf, compile_data
-from gateway.core.routing.problems import Problem, Problems, by_line
-from gateway.runtime import files, threads
-from gateway.runtime.periodic import Boundary, PeriodicTask
-from gateway.runtime.watch import (
-    QUIET,
-    RESTLESS,
-    ChangeDebouncer,
-    FileStamp,
-    FileState,
-    file_stamp,
-    is_cut_off,
+from gateway.call import Snapshot
+from gateway.config.compilation import Compiler
+from gateway.config.history import AWAY, History
+from gateway.config.journal import Journal, reason_of
+from gateway.config.ports import (
+    NOTHING,
+    Audit,
+    ConfigRefused,
+    ConfigSource,
+    Found,
+    HeadMoved,
+    NoRevision,
+    Remembered,
+    RevisionStore,
+    SourceChanged,
+    Stale,
 )
+from gateway.config.refusal import Refusal, as_dict, describe
+from gateway.config.source import TransientProblems
+from gateway.core.config.revision import Draft, Origin, Pending, Revision, digest_of
+from gateway.core.errors import StoreUnavailable
+from gateway.core.routing.problems import Problem, Problems
+from gateway.runtime.periodic import Boundary, PeriodicTask
 
 L = logging.getLogger(__name__)
-POLL = 0.05  # seconds between two checks of the file
-_TRIES = 20  # attempts to read a file that changes while it is read
-# Seconds after which a file that was read is read once more: some file systems count time in steps of two
-# seconds, and two edits of one length within such a step leave one stamp.
-_RECHECK = 2.5
+T = TypeVar("T")
+TICK = 0.1  # seconds between two looks whether something is due
+_TRIES = 5  # attempts to write a source that others change meanwhile
 _RETRY = 5.0  # seconds after a transient failure; each next one waits twice as long
 _MAX_RETRY = 300.0
-
-MakeTarget = Callable[[TargetOf], Target]
-BackendCheck = Callable[[Mapping[str, Backend]], list[Problem]]
+_GATEWAY = "gateway"  # author and source of what nobody did
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """A reload that failed, and left the live snapshot as it was. at: seconds since the epoch. digest: of the
-    text, "" when it could not be read."""
+class Following:
+    """What follows. applied(new, old) runs after each swap, on the loop; old is None the first time, and what
+    it raises then ends the start. refused runs after each refusal of what the source says. Later their
+    exceptions are logged: a swap stays."""
 
-    at: float
-    digest: str
-    problems: list[Problem]
-
-
-def read(path: Path) -> str:
-    """The text of the file. Raises ConfigRefused."""
-    try:
-        return files.read_text(path, strict_yaml.MAX_BYTES)
-    except files.FileUnusable as error:
-        raise ConfigRefused(path, [Problem((), error.reason, error.hint)], transient=error.passing) from None
-
-
-def compile_text(
-    text: str,
-    target: MakeTarget,
-    sockets: str,
-    check_backends: BackendCheck = lambda backends: [],
-    authentication: Authentication | None = None,
-    folder: str = "",
-    local: str = "",
-) -> Snapshot:
-    """From text to a snapshot, not live yet. check_backends: finds the problems that depend on this process.
-    All else as for `compile_data`. Raises Problems, each with its line."""
-    document = strict_yaml.parse(text)
-    return _compile_document(document, target, sockets, check_backends, authentication, folder, local)
-
-
-def _compile_document(
-    document: YamlDocument,
-    target: MakeTarget,
-    sockets: str,
-    check_backends: BackendCheck,
-    authentication: Authentication | None,
-    folder: str,
-    local: str,
-) -> Snapshot:
-    try:
-        snapshot = compile_data(document.data, target, sockets, authentication, folder, local)
-        if found := check_backends(snapshot.backends):
-            raise Problems(found)
-    except Problems as problems:
-        raise Problems(by_line(map(document.locate, problems.items))) from None
-    return snapshot
+    applied: Callable[[Snapshot, Snapshot | None], None] = lambda new, old: None
+    refused: Callable[[Refusal], None] = lambda refusal: None
 
 
 class LiveConfig:
-    """Holds the live snapshot and replaces it when the file changes.
+    """Holds the live snapshot, and replaces it when its source changes or an operator says so. On the loop.
 
-    on_applied(new, old) runs after each swap, on the loop; old is None the first time, and what it raises
-    then ends the start. on_refused runs after each refusal. Later their exceptions are logged: a swap stays.
-    now: a monotonic clock, in seconds. check_backends, authentication, local: as for `compile_text`.
-    current: the live snapshot, from `load_first` on. A request reads it once, and keeps it to its end.
+    remembered: what the data folder knows. seed: what the first config is made of where the source has none.
+    now: a monotonic clock, wall: the other one, since the epoch; both in seconds.
+
+    current: the live snapshot, from `load_first` on. A request reads it once, and keeps it to its end. head,
+    text: its revision, and its text to the character. pending: set while it goes back unless confirmed.
+    refusal: what the source said last, when that was refused. synced: whether the source was read since the
+    start; until then the last good config of this data folder is live.
     """
 
     current: Snapshot
+    head: Revision
 
     def __init__(
         self,
-        path: Path,
-        target: MakeTarget,
-        sockets: str,
-        on_applied: Callable[[Snapshot, Snapshot | None], None] = lambda new, old: None,
-        on_refused: Callable[[Refusal], None] = lambda refusal: None,
+        source: ConfigSource,
+        revisions: RevisionStore,
+        audit: Audit,
+        remembered: Remembered,
+        compiler: Compiler,
+        following: Following = Following(),
+        *,
+        seed: ConfigSource | None = None,
         now: Callable[[], float] = time.monotonic,
-        check_backends: BackendCheck = lambda backends: [],
-        authentication: Authentication | None = None,
-        local: str = "",
+        wall: Callable[[], float] = time.time,
     ) -> None:
-        self.path = path
-        self._compile_with = target, sockets, check_backends, authentication, str(path.parent), local
-        self._on_applied = on_applied
-        self._on_refused = on_refused
-        self._now = now
-        self._text = ""
-        self._debouncer = ChangeDebouncer(None)
-        self._read_digest = ""  # digest of the text read last, "" when it could not be read
-        self._cut_off = False
-        self._recheck_at: float | None = None
+        self.source, self.revisions, self.audit = source, revisions, audit
+        self.text = ""
+        self.pending: Pending | None = None
+        self.refusal: Refusal | None = None
+        self.synced = False
+        self._seed = seed
+        self._history = History(source, revisions, remembered)
+        self._journal = Journal(audit, remembered, wall)
+        self._compiler = compiler
+        self._following = following
+        self._now, self._wall = now, wall
+        self._found = NOTHING  # what the source was seen to have last
+        self._undo_at = 0.0  # of the monotonic clock: the other one may be set
+        self._undo_problem = ""
+        self._retry_at: float | None = None
         self._retry_after = _RETRY
         self._lock = asyncio.Lock()
-        self.refusal: Refusal | None = None
+        self._changes: set[asyncio.Task[Any]] = set()
 
-    @property
-    def text(self) -> str:
-        """The live config's text, to the character."""
-        return self._text
+    # --- the start ---
 
-    def load_first(self) -> None:
+    async def load_first(self) -> None:
         """Load at the start. Raises ConfigRefused: the gateway does not start without a good config."""
-        before = file_stamp(self.path)
-        text = read(self.path)
-        self._warn_when_cut_off(is_cut_off(self.path))
-        self._mark_read(before, text)
-        try:
-            compiled = compile_text(text, *self._compile_with)
-        except Problems as found:
-            raise ConfigRefused(self.path, found.items) from None
-        self._on_applied(self._swap(None, compiled, text), None)
-
-    async def reload_when_quiet(self) -> bool:
-        """As `reload`, once the file has not changed for QUIET seconds: a signal may come while it is being
-        written. Left to `watch` when it does not come to rest."""
-        deadline = self._now() + RESTLESS
-        before = await self._stamp()
-        while self._now() < deadline:
-            await asyncio.sleep(QUIET)
-            now = await self._stamp()
-            if now == before:
-                return await self.reload()
-            before = now
-        L.warning("%s changes all the time: it is read when it is left alone", self.path)
-        return False
-
-    async def reload(self) -> bool:
-        """Load the file now, off the loop, even while it changes. True when the live snapshot is that of the
-        file.
-
-        An unexpected exception is logged and refuses the file; the watch continues.
-        """
-        async with self._lock:
-            with Boundary(f"loading {self.path}"):
-                return await self._load()
-            reason = "a bug in the gateway keeps it from being loaded"
-            self._refuse("", [Problem((), reason, "undo the last edit, and report what the log says")])
-            return False
-
-    async def _load(self) -> bool:
-        digest = ""
-        try:
-            text = await self._read_unchanged()
-            digest = digest_of(text)
-            if digest == self.current.digest:
-                self._unchanged()
-                return True
-            compiled = await self._compile(text)
-        except ConfigRefused as refused:
-            self._failed(digest, refused.problems, transient=refused.transient)
-            return False
-        except Problems as found:
-            self._failed(digest, found.items, transient=isinstance(found, source.TransientProblems))
-            return False
-        old = self.current
-        new = self._swap(old, compiled, text)
-        with Boundary(f"what follows from revision {new.revision}"):
-            self._on_applied(new, old)
-        return True
-
-    async def _stamp(self) -> FileStamp | None:
-        """In a thread: a file system that hangs must not block the event loop."""
-        return await threads.run(threads.CONFIG, file_stamp, self.path)
-
-    async def _read_unchanged(self) -> str:
-        """The text, read while the file did not change. Raises ConfigRefused."""
         for _ in range(_TRIES):
-            before = await self._stamp()
-            try:
-                text = await threads.run(threads.CONFIG, read, self.path)
-            except ConfigRefused:
-                self._mark_read(before, None)
+            with suppress(SourceChanged):  # by another process, meanwhile
+                return await self._load_first()
+        raise ConfigRefused(self.source.name, [_restless()])
+
+    async def _load_first(self) -> None:
+        try:
+            self._found = await self._read_or_seed()
+        except ConfigRefused as refused:
+            last = await self._history.last_good() if refused.transient else None
+            if last is None:
                 raise
-            if await self._stamp() == before:
-                self._warn_when_cut_off(await threads.run(threads.CONFIG, is_cut_off, self.path))
-                self._mark_read(before, text)
-                return text
-            await asyncio.sleep(POLL)
-        problem = Problem((), "it changes while it is read, again and again", "end what writes it")
-        raise ConfigRefused(self.path, [problem])
-
-    def _warn_when_cut_off(self, cut_off: bool) -> None:
-        if cut_off and not self._cut_off:
-            L.warning(
-                "%s was replaced outside of this container, where another file has its name now: no edit is"
-                " seen here any more. Mount its folder, not the file, and restart",
-                self.path,
+            L.error(
+                "%s\nUntil it can be read, revision %d is served, the last good one here; not ready",
+                *(describe(self.source.name, refused.problems), last[0].number),
             )
-        self._cut_off = cut_off
+            self._retry_at = self._now() + _RETRY
+            revision, text = last
+            compiled = self._compile(text)
+        else:
+            self.synced = True
+            try:
+                compiled, revision, text = await self._first(self._found)
+            except StoreUnavailable as error:
+                L.error("The live config has no number until the store of revisions is there: %s", error)
+                self._retry_at = self._now() + _RETRY
+                compiled, text = self._compile(self._found.text), self._found.text
+                revision = await self._history.provisional(self._draft_of(self._found))
+        await self._go_live(compiled, revision, text)
 
-    def _mark_read(self, stamp: FileStamp | None, text: str | None) -> None:
-        self._debouncer.mark_read(stamp)
-        self._read_digest = "" if text is None else digest_of(text)
-        self._recheck_at = None if text is None else self._now() + _RECHECK
+    async def _read_or_seed(self) -> Found:
+        try:
+            return await self.source.read()
+        except ConfigRefused as refused:
+            if not refused.empty or self._seed is None:
+                raise
+        seed = await self._seed.read()
+        self._compile(seed.text)
+        origin = replace(seed.origin, reason=f"the first one, from {self._seed.name}")
+        return await self.source.write(Draft(seed.text, origin, self._wall()), NOTHING)
+
+    async def _first(self, found: Found) -> tuple[Snapshot, Revision, str]:
+        """What is live first, its revision and its text. Raises AWAY, SourceChanged, ConfigRefused."""
+        revision = await self._history.known(found)
+        await self._journal.recover(self.revisions)
+        if revision is None:
+            compiled = self._compile(found.text)
+            revision = await self._history.keep(self._draft_of(found), found)
+            await self._journal.done("applied", revision.origin, revision.parent, revision.number)
+            return compiled, revision, found.text
+        if revision.confirm_by:
+            try:
+                return await self._taken_back(revision, "before the gateway ended")
+            except (ConfigRefused, Problems, NoRevision) as error:  # the tick tries again
+                L.error("Revision %d is not confirmed, and live: %s", revision.number, reason_of(error))
+        await self.revisions.intend(None)  # it was not written
+        return self._compile(found.text), revision, found.text
+
+    def _compile(self, text: str) -> Snapshot:
+        """At the start, when there is nobody who waits. Raises ConfigRefused."""
+        try:
+            return self._compiler.compile(text)
+        except Problems as found:
+            raise ConfigRefused(self.source.name, found.items) from None
+
+    def _draft_of(self, found: Found) -> Draft:
+        return Draft(found.text, found.origin, found.at or self._wall(), found.restores)
+
+    # --- what the source says ---
 
     async def watch(self) -> None:
-        """Poll the file until cancelled."""
-        await PeriodicTask(f"watching {self.path}", POLL, self.poll).run()
+        """Follow the source until cancelled."""
+        await self.source.watch(self.reload)
 
-    async def poll(self) -> None:
-        """Check the file once: load it when it has changed and come to rest since."""
+    async def watch_time(self) -> None:
+        """Do what is due, until cancelled."""
+        await PeriodicTask("what is due of the live config", TICK, self.tick).run()
+
+    async def tick(self) -> None:
+        """Try again what failed for a while, and take back what was not confirmed in time."""
         now = self._now()
-        seen = await self._stamp()
-        match self._debouncer.observe(now, self._now(), seen):
-            case FileState.QUIET:
-                await self.reload()
-            case FileState.RESTLESS:
-                began = self._debouncer.changing_since
-                L.warning(
-                    "%s has been changing for %.0f s, so it was not read yet; revision %d stays live",
-                    self.path,
-                    now - (began if began is not None else now),
-                    self.current.revision,
-                )
-            case FileState.SAME if self._recheck_at is not None and now >= self._recheck_at:
-                await self._recheck()
-            case _:
-                pass
-
-    async def _recheck(self) -> None:
-        """Find what the stamp does not show: another text under the same stamp, or the end of a failure."""
-        self._recheck_at = None
-        if not self._read_digest:
+        if self._retry_at is not None and now >= self._retry_at:
             await self.reload()
-            return
+        if self.pending is not None and now >= self._undo_at:
+            async with self._lock:
+                if self.pending is not None and now >= self._undo_at:
+                    await self._undo(self.pending)
+
+    async def reload_when_quiet(self) -> bool:
+        """As `reload`, once the source is at rest: a signal may come while it is being written. Left to
+        `watch` when it does not come to rest."""
+        return await self.source.settled() and await self.reload()
+
+    async def reload(self) -> bool:
+        """Load what the source has now, off the loop. True when the live snapshot is that.
+
+        An unexpected exception is logged and refuses it; the watch continues.
+        """
+        async with self._lock:
+            return await self._reload()
+
+    async def _reload(self) -> bool:
+        with Boundary(f"loading {self.source.name}"):
+            return await self._load()
+        reason = "a bug in the gateway keeps it from being loaded"
+        await self._refuse("", [Problem((), reason, "undo the last edit, and report what the log says")])
+        return False
+
+    async def _load(self) -> bool:
+        digest, self._retry_at = "", None
         try:
-            text = await threads.run(threads.CONFIG, read, self.path)
-        except ConfigRefused:
-            self._debouncer.invalidate()
-        else:
-            if digest_of(text) != self._read_digest:
-                self._debouncer.invalidate()
+            self._found = NOTHING
+            self._found = found = await self.source.read()
+            digest = digest_of(found.text)
+            if digest == self.current.digest:
+                await self._unchanged(found)
+            else:
+                compiled = await self._compiler.compile_apart(found.text)
+                await self._adopt(compiled, found)
+        except ConfigRefused as refused:
+            await self._failed(digest, refused.problems, transient=refused.transient)
+            return False
+        except Problems as problems:
+            await self._failed(digest, problems.items, transient=isinstance(problems, TransientProblems))
+            return False
+        except (*AWAY, SourceChanged, NoRevision) as error:
+            problem = Problem((), f"no revision of it can be kept: {error}", "it is tried again")
+            await self._failed(digest, [problem], transient=True)
+            return False
+        self.synced, self._retry_after = True, _RETRY
+        return True
 
-    async def _compile(self, text: str) -> Snapshot:
-        """As `compile_text`, without blocking the loop for long."""
-        document = await source.parse_apart(text)
-        return await threads.run(threads.CONFIG, _compile_document, document, *self._compile_with)
+    async def _adopt(self, compiled: Snapshot, found: Found) -> None:
+        """Somebody else has changed the source."""
+        revision = await self._history.known(found)
+        if revision is None:
+            revision = await self._history.keep(self._draft_of(found), found)
+        waited, before = self.pending, self.head.number
+        await self._go_live(compiled, revision, found.text)
+        detail = ""
+        if waited is not None and self.pending is None:
+            detail = f"revision {waited.number}, which waited for a confirmation, does not go back any more"
+            L.warning("Revision %d came, so %s", revision.number, detail)
+        await self._journal.done("applied", revision.origin, before, revision.number, detail)
 
-    def _swap(self, old: Snapshot | None, compiled: Snapshot, text: str) -> Snapshot:
-        new = compiled.made_live(old.revision + 1 if old else 1, time.time(), digest_of(text))
-        self.current, self._text = new, text
-        self.refusal = None
-        L.info("Revision %d of %s is live: %d routes", new.revision, self.path, len(new.table.routes))
-        return new
-
-    def _unchanged(self) -> None:
-        """The file is as the live revision. After a refusal the log says that it is over."""
+    async def _unchanged(self, found: Found) -> None:
+        """The source has the live text. After a refusal the log says that it is over. Its revision may be
+        another one, or confirmed, by another process. Raises AWAY."""
+        revision = await self._history.known(found)
+        if revision is None:
+            revision = await self._history.keep(self._draft_of(found), found)
+        if revision != self.head:
+            await self._go_live(self.current, revision, found.text)
         if self.refusal is not None:
             self.refusal = None
-            revision = self.current.revision
-            L.info("%s is as the live revision %d again: what was refused is undone", self.path, revision)
+            text = "%s is as the live revision %d again: what was refused is undone"
+            L.info(text, self.source.name, self.head.number)
 
-    def _failed(self, digest: str, problems: list[Problem], *, transient: bool) -> None:
+    # --- what operators do ---
+
+    async def check(self, text: str) -> list[Problem]:
+        """What is wrong with a text; nothing when it could be applied. It changes nothing."""
+        try:
+            await self._compiler.compile_apart(_plain(text))
+        except Problems as problems:
+            return problems.items
+        return []
+
+    async def apply(self, draft: Draft, expected: int) -> Revision:
+        """Make a text live, and its source's. expected: the number of the live revision, as its author knew
+        it. The live text makes no revision: gives the live one.
+
+        Raises Stale; Problems; ConfigRefused when it cannot be written. Nothing has changed then. A caller
+        that is cancelled does not end it.
+        """
+        draft = replace(draft, text=_plain(draft.text))
+        return await self._whole(self._apply("applied", draft, expected))
+
+    async def roll_back(
+        self, number: int, origin: Origin, expected: int, confirm_by: float = 0.0
+    ) -> Revision:
+        """As `apply`, with the text of a revision, to the byte. Raises NoRevision too."""
+        text = await self.revisions.text(number)
+        draft = Draft(text, origin, self._wall(), number, confirm_by)
+        return await self._whole(self._apply("rolled_back", draft, expected))
+
+    async def confirm(self, origin: Origin, number: int) -> Revision:
+        """The live revision does not go back any more. Nothing when it would not. number: the live one's, as
+        the caller knew it. Raises Stale, ConfigRefused."""
+        return await self._whole(self._confirm(origin, number))
+
+    async def close(self) -> None:
+        """Wait for the changes that are under way."""
+        if self._changes:
+            await asyncio.wait(self._changes)
+
+    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.ensure_future(work)
+        self._changes.add(task)
+        task.add_done_callback(self._changed)
+        return await asyncio.shield(task)
+
+    def _changed(self, task: asyncio.Task[Any]) -> None:
+        self._changes.discard(task)
+        if not task.cancelled():
+            task.exception()  # told to the caller, unless that has gone
+
+    async def _apply(self, action: str, draft: Draft, expected: int) -> Revision:
+        async with self._lock:
+            try:
+                if expected != self.head.number:
+                    await self._reload()  # another process may have made it
+                if expected != self.head.number:
+                    raise Stale(self.head)
+                compiled = await self._compiler.compile_apart(draft.text)
+                await self._be_audited()
+                return await self._replace(action, draft, compiled)
+            except (Problems, ConfigRefused, HeadMoved) as error:
+                await self._journal.refused(draft.origin, self.head.number, error)
+                raise
+
+    async def _confirm(self, origin: Origin, number: int) -> Revision:
+        async with self._lock:
+            if number != self.head.number:
+                raise Stale(self.head)
+            if self.pending is not None:
+                await self._be_audited()
+                try:
+                    self.head = await self.revisions.confirm(number)
+                except AWAY as error:
+                    raise self._unusable(error) from None
+                self.pending = None
+                await self._journal.done("confirmed", origin, number, number)
+            return self.head
+
+    async def _be_audited(self) -> None:
+        try:
+            await self._journal.ready()
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def _unusable(self, error: Exception) -> ConfigRefused:
+        return ConfigRefused(
+            self.source.name, [Problem((), str(error), "nothing was changed")], transient=True
+        )
+
+    async def _replace(self, action: str, draft: Draft, compiled: Snapshot) -> Revision:
+        """Write the draft over what the source has, and make it live. A text in the source that was refused
+        goes: what is live counts. Raises Stale, ConfigRefused."""
+        before = self.head.number
+        for _ in range(_TRIES):
+            try:
+                if draft.digest == self.head.digest:
+                    revision = self.head
+                    if digest_of(self._found.text) != draft.digest:
+                        self._found = await self.source.write(draft, self._found)
+                        self.refusal = None
+                else:
+                    self._found, revision = await self._history.commit(draft, self._found, before)
+            except (SourceChanged, HeadMoved):
+                if not await self.source.settled():
+                    break
+                await self._reload()
+                if self.head.number != before:
+                    raise Stale(self.head) from None
+                continue
+            if revision.number != before:
+                await self._go_live(compiled, revision, draft.text)
+            await self._journal.done(action, draft.origin, before, revision.number)
+            return revision
+        raise ConfigRefused(self.source.name, [_restless()], transient=True)
+
+    # --- what was not confirmed ---
+
+    async def _undo(self, pending: Pending) -> None:
+        """Take it back. What fails is tried again: the promise is that it goes."""
+        self._undo_at = self._now() + _RETRY
+        try:
+            revision = await self.revisions.get(pending.number)
+            if revision.confirm_by:
+                await self._go_live(*await self._taken_back(revision, "in time"))
+            else:  # another process has confirmed it
+                self.head, self.pending = revision, None
+            self._undo_problem = ""
+        except (SourceChanged, HeadMoved):  # what somebody did later stands, if it is not refused
+            if await self.source.settled():
+                self._undo_at = 0.0
+                await self._reload()
+        except (ConfigRefused, Problems, NoRevision, *AWAY) as error:
+            problem = reason_of(error)
+            if problem != self._undo_problem:
+                L.error("Revision %d is not confirmed, and still live: %s", pending.number, problem)
+            self._undo_problem = problem
+
+    async def _taken_back(self, revision: Revision, when: str) -> tuple[Snapshot, Revision, str]:
+        """What is to be live instead of a revision that was not confirmed: written, and a revision."""
+        back_to = await self._history.goes_back_to(revision)
+        text = await self.revisions.text(back_to)
+        compiled = await self._compiler.compile_apart(text)
+        origin = Origin(_GATEWAY, f"revision {revision.number} was not confirmed {when}", _GATEWAY)
+        draft = Draft(text, origin, self._wall(), back_to)
+        if draft.digest == revision.digest:
+            made = await self.revisions.confirm(revision.number)
+        else:
+            self._found, made = await self._history.commit(draft, self._found, revision.number)
+        await self._journal.done("unconfirmed", origin, revision.number, made.number)
+        return compiled, made, text
+
+    # --- the swap ---
+
+    async def _go_live(self, compiled: Snapshot, revision: Revision, text: str) -> None:
+        old = self.current if hasattr(self, "current") else None
+        new = compiled.made_live(revision.number, self._wall(), revision.digest)
+        self.current, self.head, self.text, self.refusal = new, revision, text, None
+        L.info("Revision %d of %s is live: %d routes", new.revision, self.source.name, len(new.table.routes))
+        if old is None:
+            self._following.applied(new, None)
+        else:
+            with Boundary(f"what follows from revision {new.revision}"):
+                self._following.applied(new, old)
+        await self._wait_for_confirmation(revision)
+        try:
+            await self._history.remember(revision, text)
+        except OSError as error:
+            L.error("The live config is not kept for a start without its source: %s", error)
+
+    async def _wait_for_confirmation(self, revision: Revision) -> None:
+        self.pending = None
+        if not revision.confirm_by:
+            return
+        back_to = revision.parent
+        with suppress(NoRevision, *AWAY):
+            back_to = await self._history.goes_back_to(revision)
+        self._undo_at = self._now() + max(0.0, revision.confirm_by - self._wall())
+        self.pending = Pending(revision.number, back_to, revision.confirm_by)
+
+    # --- what was refused ---
+
+    async def _failed(self, digest: str, problems: list[Problem], *, transient: bool) -> None:
         if transient:
-            self._read_digest = ""
-            self._recheck_at = self._now() + self._retry_after
+            self._retry_at = self._now() + self._retry_after
             self._retry_after = min(2 * self._retry_after, _MAX_RETRY)
             if self.refusal is not None and self.refusal.problems == problems:
                 return  # already logged
         else:
             self._retry_after = _RETRY
-        self._refuse(digest, problems)
+        await self._refuse(digest, problems)
 
-    def _refuse(self, digest: str, problems: list[Problem]) -> None:
-        self.refusal = Refusal(time.time(), digest, problems)
-        revision = self.current.revision
-        L.error(
-            "%s was refused; revision %d stays live:\n%s", self.path, revision, describe(self.path, problems)
-        )
+    async def _refuse(self, digest: str, problems: list[Problem]) -> None:
+        self.refusal = Refusal(self._wall(), digest, problems)
+        place, number = self.source.name, self.current.revision
+        L.error("%s was refused; revision %d stays live:\n%s", place, number, describe(place, problems))
         with Boundary("what follows from a refused config"):
-            self._on_refused(self.refusal)
+            self._following.refused(self.refusal)
+        origin = self._found.origin if digest else Origin("", "", self.source.kind)
+        await self._journal.refused(origin, number, Problems(problems))
 
     def status(self) -> dict[str, Any]:
         """The JSON of GET /admin/config."""
-        current, began = self.current, self._debouncer.changing_since
+        current, refusal, pending = self.current, self.refusal, self.pending
         return {
-            "path": str(self.path),
-            "cut_off": self._cut_off,
-            "changing_for": None if began is None else round(self._now() - began, 3),
+            "path": self.source.name,
+            "source": self.source.kind,
+            "available": self.source.available,
+            "synced": self.synced,
+            **self.source.status(),
             "revision": current.revision,
             "loaded_at": current.loaded_at,
             "digest": current.digest,
             "routes": len(current.table.routes),
             "backends": len(current.backends),
             "tenants": len(current.tenants),
+            "pending": None if pending is None else asdict(pending),
             "refused": None
-            if self.refusal is None
+            if refusal is None
             else {
-                "at": self.refusal.at,
-                "digest": self.refusal.digest,
-                "problems": [as_dict(problem) for problem in self.refusal.problems],
+                "at": refusal.at,
+                "digest": refusal.digest,
+                "problems": [as_dict(problem) for problem in refusal.problems],
             },
         }
 
 
-def as_dict(problem: Problem) -> dict[str, Any]:
-    """A problem as the admin API and `gateway check --json` show it."""
-    return {"path": problem.where, "line": problem.line, "reason": problem.reason, "hint": problem.hint}
+def _plain(text: str) -> str:
+    """Without a byte order mark, which is no part of a text."""
+    return text.lstrip("\ufeff")
 
 
-def describe(path: Path, problems: list[Problem]) -> str:
-    """Problems for the log, one a line: file:line, path, reason, hint."""
-    lines = []
-    for p in problems:
-        at = f"{path}:{p.line}" if p.line else str(path)
-        lines.append(f"  {at}: {p.where}: {p.reason} ({p.hint})")
-    return "\n".join(lines)
+def _restless() -> Problem:
+    return Problem((), "it changes again and again", "end what writes it, and try again")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from gateway.core.config.audit import Entry
 from gateway.core.config.revision import Draft, Origin, Revision
 from gateway.core.routing.problems import Problem
 
@@ -32,6 +33,10 @@ class HeadMoved(Exception):
     def __init__(self, head: Revision) -> None:
         super().__init__(f"revision {head.number} is the newest")
         self.head = head
+
+
+class Stale(HeadMoved):
+    """A change was made for another revision than the live one. head: the live one."""
 
 
 class SourceChanged(Exception):
@@ -116,6 +121,10 @@ class ConfigSource(Protocol):
 
     @property
     def available(self) -> bool: ...
+    def status(self) -> Mapping[str, Any]:
+        """What else is to be told of it, for GET /admin/config."""
+        ...
+
     async def start(self) -> None: ...
     async def close(self) -> None: ...
     async def read(self) -> Found:
@@ -123,12 +132,43 @@ class ConfigSource(Protocol):
         is nothing)."""
         ...
 
-    async def write(self, draft: Draft, over: Found) -> Found:
-        """Replace what was read, whole or not at all, on disk when this returns. over: NOTHING to make the
-        first one, which of two processes one does; where the source keeps numbers, the new one's is above
-        this one's. Raises SourceChanged, ConfigRefused."""
+    async def settled(self) -> bool:
+        """Wait until nobody is about to change it any more, as far as that can be told: a file may be written
+        in pieces. False when that takes too long."""
         ...
 
-    async def watch(self, changed: Callable[[], Awaitable[None]]) -> None:
+    async def write(self, draft: Draft, over: Found) -> Found:
+        """Replace what was read, whole or not at all, on disk when this returns. over: NOTHING to make the
+        first one, which of two processes one does, and for what could not be read; where the source keeps
+        numbers, the new one's is above this one's. Raises SourceChanged, ConfigRefused."""
+        ...
+
+    async def watch(self, changed: Callable[[], Awaitable[object]]) -> None:
         """Have it called, within a second, whenever what `read` gives may have changed. Until cancelled."""
+        ...
+
+
+class Audit(Protocol):
+    """Where it is written who changed what."""
+
+    async def ready(self) -> None:
+        """Before something that must not happen without its line. Raises OSError."""
+        ...
+
+    async def record(self, entry: Entry) -> None:
+        """On disk when this returns. Raises OSError."""
+        ...
+
+    async def page(self, before: int, limit: int) -> list[dict[str, Any]]:
+        """Lines as objects, the newest first. before: only those with smaller numbers; 0 for all."""
+        ...
+
+
+class Remembered(Protocol):
+    """What this data folder remembers, whatever the source and the store of the revisions are: texts by name,
+    "" for nothing. Raises OSError."""
+
+    async def state(self, name: str) -> str: ...
+    async def set_state(self, name: str, value: str) -> None:
+        """On disk when this returns."""
         ...

@@ -119,12 +119,18 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A context manager that yields a new file (mode 0600), which replaces the one at `path` at the end.
-    After an error the old one stays."""
+def replacing(
+    path: Path, *, mode: int = PRIVATE, owner: tuple[int, int] | None = None
+) -> Iterator[BinaryIO]:
+    """A context manager that yields a new file, which replaces the one at `path` at the end. After an error
+    the old one stays. owner: the ids of the user and the group whose it is to be, None for this process's.
+    """
     beside = _temporary_path(path)
     with _written(beside, path) as file:
         yield file
+        if owner not in (None, (os.geteuid(), os.getegid())):
+            os.fchown(file.fileno(), *owner)
+        os.fchmod(file.fileno(), mode)  # after it: a new owner loses the bits of setuid
     try:
         rename(beside, path)
     except OSError as error:

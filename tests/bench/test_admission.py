@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from gateway.config.live import compile_text
+from gateway.config.compilation import compile_text
 from tests.bench import admission_cost
 from tests.bench.load import open as open_load
 from tests.bench.load.open import Answer, Seen, Stream

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from gateway.config.live import compile_text
+from gateway.config.compilation import compile_text
 from tests.bench import machine
 from tests.bench.__main__ import main
 from tests.bench.load import closed

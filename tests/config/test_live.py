@@ -18,19 +18,26 @@ import pytest
 
 from gateway.call import Snapshot
 from gateway.config import source
-from gateway.config.live import POLL, LiveConfig, Refusal, describe
-from gateway.config.ports import ConfigRefused
+from gateway.config.compilation import Compiler
+from gateway.config.live import Following, LiveConfig
+from gateway.config.ports import ConfigRefused, ConfigSource
+from gateway.config.refusal import Refusal, describe
+from gateway.config.sources.file import POLL, FileSource
 from gateway.core.routing.problems import Problem
 from gateway.runtime import files
 from gateway.runtime.watch import QUIET, RESTLESS, ChangeDebouncer, FileState
 from tests.eventually import eventually, passes
-from tests.fakes import NOWHERE
+from tests.fakes import NOWHERE, MemoryAudit, MemoryRevisions
 
 
 def text(*names: str, **more: str) -> str:
     lines = ["version: 1", *(f"{key}: {value}" for key, value in more.items()), "routes:"]
     lines += [f"  - {{ name: {name}, path: /{name}, target: documents }}" for name in names]
     return "\n".join(lines) + "\n"
+
+
+ALONE = Following()
+COMPILER = Compiler(lambda backend: NOWHERE, "/sockets")
 
 
 class Setting:
@@ -42,37 +49,29 @@ class Setting:
         self.clock = 1000.0
         self.applied: list[tuple[Snapshot, Snapshot | None]] = []
         self.refused: list[Refusal] = []
-        self.live = LiveConfig(
-            self.path,
-            lambda backend: NOWHERE,
-            "/sockets",
-            lambda new, old: self.applied.append((new, old)),
-            self.refused.append,
-        )
-        self.live.load_first()
+        self.make(time.monotonic)
+
+    def make(self, now: Callable[[], float]) -> None:
+        self.source = FileSource(self.path, now)
+        following = Following(lambda new, old: self.applied.append((new, old)), self.refused.append)
+        self.live = live_config(self.source, following=following, now=now)
 
     @property
     def names(self) -> list[str]:
         return [route.name for route in self.live.current.table.routes]
 
-    def on_a_clock(self) -> None:
+    async def on_a_clock(self) -> None:
         """A service whose time passes in `looks` alone."""
-        self.live = LiveConfig(
-            self.path,
-            lambda backend: NOWHERE,
-            "/sockets",
-            lambda new, old: self.applied.append((new, old)),
-            self.refused.append,
-            lambda: self.clock,
-        )
+        self.make(lambda: self.clock)
         self.applied.clear()
-        self.live.load_first()
+        await self.live.load_first()
 
     async def looks(self, seconds: float) -> None:
         """The looks of a watch in this time."""
         for _ in range(round(seconds / POLL)):
             self.clock += POLL
-            await self.live.poll()
+            await self.source.poll(self.live.reload)
+            await self.live.tick()
 
     def write(self, content: str) -> None:
         """In place, at a time that no write had before: some file systems count in coarse steps."""
@@ -83,24 +82,34 @@ class Setting:
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(self.live.watch())
+        tasks = [asyncio.create_task(watch) for watch in (self.live.watch(), self.live.watch_time())]
         try:
             yield
-            assert not task.done()
+            assert not any(task.done() for task in tasks)
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def live_config(
+    source: ConfigSource, *, following: Following = ALONE, now: Callable[[], float] = time.monotonic
+) -> LiveConfig:
+    revisions = MemoryRevisions()
+    return LiveConfig(source, revisions, MemoryAudit(), revisions, COMPILER, following, now=now)
 
 
 @pytest.fixture
-def setting(tmp_path: Path) -> Setting:
-    return Setting(tmp_path)
+async def setting(tmp_path: Path) -> Setting:
+    made = Setting(tmp_path)
+    await made.live.load_first()
+    return made
 
 
 # --- the start -------------------------------------------------------------------------------------
 
 
-def test_the_first_load_is_revision_one(setting: Setting) -> None:
+async def test_the_first_load_is_revision_one(setting: Setting) -> None:
     ((new, old),) = setting.applied
     assert (new.revision, old, setting.names) == (1, None, ["a"])
     assert setting.live.status()["refused"] is None
@@ -118,14 +127,17 @@ def test_the_first_load_is_revision_one(setting: Setting) -> None:
     ],
     ids=["missing", "empty", "bytes", "torn", "wrong", "large"],
 )
-def test_without_a_good_config_nothing_begins(tmp_path: Path, content: bytes | None, reason: str) -> None:
+async def test_without_a_good_config_nothing_begins(
+    tmp_path: Path, content: bytes | None, reason: str
+) -> None:
     path = tmp_path / "routing.yaml"
     if content is not None:
         path.write_bytes(content)
-    live = LiveConfig(path, lambda backend: NOWHERE, "")
+    live = live_config(FileSource(path))
     with pytest.raises(ConfigRefused) as caught:
-        live.load_first()
-    assert caught.value.path == path
+        await live.load_first()
+    assert str(caught.value.path) == str(path)
+    assert await live.revisions.head() is None
     assert reason in caught.value.problems[0].reason
 
 
@@ -169,7 +181,7 @@ async def test_a_bad_edit_changes_nothing_and_all_its_problems_are_shown(
 
 
 async def test_a_good_edit_after_a_bad_one_takes_the_refusal_away(setting: Setting) -> None:
-    setting.on_a_clock()
+    await setting.on_a_clock()
     setting.write("version: [")
     await setting.looks(1)
     assert setting.live.refusal
@@ -183,7 +195,7 @@ async def test_a_good_edit_after_a_bad_one_takes_the_refusal_away(setting: Setti
 async def test_what_is_as_the_live_text_again_takes_the_refusal_away_and_the_log_says_so(
     setting: Setting, caplog: pytest.LogCaptureFixture, wrong: str | None, by: str
 ) -> None:
-    setting.on_a_clock()
+    await setting.on_a_clock()
     caplog.set_level(logging.INFO)
     setting.path.unlink() if wrong is None else setting.write(wrong)
     await setting.looks(1)
@@ -255,7 +267,7 @@ def nothing(path: Path) -> str:
 async def test_what_is_no_regular_file_is_refused_by_its_kind_and_the_watch_goes_on(
     setting: Setting, make: Callable[[Path], str]
 ) -> None:
-    setting.on_a_clock()
+    await setting.on_a_clock()
     setting.path.unlink()
     kind = make(setting.path)
     async with asyncio.timeout(30):
@@ -263,7 +275,7 @@ async def test_what_is_no_regular_file_is_refused_by_its_kind_and_the_watch_goes
     ((problem,),) = [refusal.problems for refusal in setting.refused]
     assert kind in problem.reason and problem.hint
     with pytest.raises(ConfigRefused):
-        LiveConfig(setting.path, lambda backend: NOWHERE, "").load_first()
+        await live_config(FileSource(setting.path)).load_first()
     if setting.path.is_dir():
         setting.path.rmdir()
     setting.path.unlink(missing_ok=True)
@@ -274,7 +286,7 @@ async def test_what_is_no_regular_file_is_refused_by_its_kind_and_the_watch_goes
 
 async def test_a_file_that_says_it_is_empty_is_bounded_too(setting: Setting) -> None:
     """Files of /proc have the size 0 and any content; a file may grow after it was looked at."""
-    setting.on_a_clock()
+    await setting.on_a_clock()
     setting.path.unlink()
     setting.path.symlink_to("/proc/self/status")
     async with asyncio.timeout(30):
@@ -293,7 +305,7 @@ async def test_a_file_that_was_replaced_outside_of_a_container_is_told_once(
     with setting.path.open() as file:
         mounted.symlink_to(f"/proc/self/fd/{file.fileno()}")
         setting.path, outside = mounted, setting.path
-        setting.on_a_clock()
+        await setting.on_a_clock()
         caplog.clear()
         other = outside.with_name("new")
         other.write_text(text("b"))
@@ -306,7 +318,7 @@ async def test_a_file_that_was_replaced_outside_of_a_container_is_told_once(
 
 
 async def test_a_byte_order_mark_is_no_part_of_the_text(setting: Setting) -> None:
-    setting.on_a_clock()
+    await setting.on_a_clock()
     setting.path.write_bytes(b"\xef\xbb\xbf" + text("b").encode())
     await setting.looks(1)
     assert setting.names == ["b"]
@@ -315,13 +327,13 @@ async def test_a_byte_order_mark_is_no_part_of_the_text(setting: Setting) -> Non
 async def test_a_failure_that_passes_by_itself_is_tried_again_and_said_once(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gateway.config import live as config
+    from gateway.config.sources import file as config
 
     def no_descriptors(path: Path) -> str:
         problem = Problem((), "it cannot be read: too many open files", "end some")
         raise ConfigRefused(path, [problem], transient=True)
 
-    setting.on_a_clock()
+    await setting.on_a_clock()
     with monkeypatch.context() as broken:
         broken.setattr(config, "read", no_descriptors)
         setting.write(text("b"))
@@ -337,7 +349,7 @@ async def test_a_parser_that_cannot_run_is_tried_again(
     async def no_process(*_: object, **__: object) -> None:
         raise OSError(11, "Resource temporarily unavailable")
 
-    setting.on_a_clock()
+    await setting.on_a_clock()
     with monkeypatch.context() as broken:
         broken.setattr(source.asyncio, "create_subprocess_exec", no_process)
         setting.write(text("b") + "#" * 10_000)
@@ -350,7 +362,7 @@ async def test_a_parser_that_cannot_run_is_tried_again(
 async def test_a_text_that_is_torn_under_every_reading_is_refused_in_the_end(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gateway.config import live as config
+    from gateway.config.sources import file as config
 
     count = itertools.count()
     monkeypatch.setattr(config, "file_stamp", lambda path: (next(count),) * 5)
@@ -376,10 +388,10 @@ async def test_a_tag_is_a_refused_edit_and_the_watch_goes_on(
 async def test_a_bug_while_loading_is_a_refusal_and_the_watch_goes_on(
     setting: Setting, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from gateway.config import live as config
+    from gateway.config import compilation
 
     with monkeypatch.context() as broken:
-        broken.setattr(config, "compile_data", lambda *_: {}["bug"])
+        broken.setattr(compilation, "compile_data", lambda *_: {}["bug"])
         async with setting.watched():
             setting.path.write_text(text("b"))
             await eventually(lambda: setting.refused)
@@ -400,8 +412,9 @@ async def test_a_listener_that_raises_neither_undoes_a_swap_nor_ends_the_watch(
 
     path = tmp_path / "routing.yaml"
     path.write_text(text("a"))
-    live = LiveConfig(path, lambda backend: NOWHERE, "", lambda new, old: old and raising(), raising)
-    live.load_first()
+    following = Following(lambda new, old: old and raising(), raising)
+    live = live_config(FileSource(path), following=following)
+    await live.load_first()
     path.write_text(text("b"))
     assert await live.reload()
     assert live.current.revision == 2
@@ -413,20 +426,20 @@ async def test_a_listener_that_raises_neither_undoes_a_swap_nor_ends_the_watch(
     assert sum(record.exc_info is not None for record in caplog.records) == 3
 
 
-def test_a_listener_that_raises_at_the_first_load_ends_the_start(tmp_path: Path) -> None:
+async def test_a_listener_that_raises_at_the_first_load_ends_the_start(tmp_path: Path) -> None:
     def raising(*_: object) -> None:
         raise LookupError
 
     path = tmp_path / "routing.yaml"
     path.write_text(text("a"))
     with pytest.raises(LookupError):
-        LiveConfig(path, lambda backend: NOWHERE, "", raising).load_first()
+        await live_config(FileSource(path), following=Following(raising)).load_first()
 
 
 async def test_a_file_that_is_still_being_written_is_not_read(setting: Setting) -> None:
     """Whatever the pace of the writer is, as long as it does not rest for QUIET: from the third line on, each
     part of the file is a good config that lacks routes."""
-    setting.on_a_clock()
+    await setting.on_a_clock()
     whole = text(*(f"r{index}" for index in range(40))).splitlines(keepends=True)
     for number in range(1, len(whole) + 1):
         setting.write("".join(whole[:number]))
@@ -438,7 +451,7 @@ async def test_a_file_that_is_still_being_written_is_not_read(setting: Setting) 
 
 
 async def test_it_is_read_once_it_has_been_left_alone_and_not_before(setting: Setting) -> None:
-    setting.on_a_clock()
+    await setting.on_a_clock()
     setting.write(text("b"))
     await setting.looks(QUIET)
     assert setting.names == ["a"]
@@ -462,7 +475,7 @@ def test_a_look_that_took_long_proves_no_rest() -> None:
 async def test_a_file_that_never_rests_is_said_in_the_log_and_more_and_more_seldom(
     setting: Setting, caplog: pytest.LogCaptureFixture
 ) -> None:
-    setting.on_a_clock()
+    await setting.on_a_clock()
     caplog.set_level(logging.WARNING)
     for second in range(int(RESTLESS * 8)):
         for _ in range(5):
@@ -474,7 +487,7 @@ async def test_a_file_that_never_rests_is_said_in_the_log_and_more_and_more_seld
             assert not caplog.records
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 3
-    assert all(str(setting.path) in text and "revision 1 stays live" in text for text in said)
+    assert all(str(setting.path) in text and "what is live stays live" in text for text in said)
     await setting.looks(1)
     assert setting.live.status()["changing_for"] is None
     assert setting.live.current.digest == setting.live.status()["digest"]
@@ -529,7 +542,7 @@ def config_map(path: Path, content: str) -> None:
 async def test_each_way_to_save_is_one_revision_and_no_refusal(
     setting: Setting, save: Callable[[Path, str], None]
 ) -> None:
-    setting.on_a_clock()
+    await setting.on_a_clock()
     for number in range(2, 5):
         save(setting.path, text(f"b{number}"))
         await setting.looks(1)
@@ -538,7 +551,7 @@ async def test_each_way_to_save_is_one_revision_and_no_refusal(
 
 
 async def test_a_file_that_is_away_for_a_moment_is_not_missed(setting: Setting) -> None:
-    setting.on_a_clock()
+    await setting.on_a_clock()
     away = setting.path.with_name("away")
     setting.path.rename(away)
     await setting.looks(QUIET - POLL)
@@ -550,7 +563,7 @@ async def test_a_file_that_is_away_for_a_moment_is_not_missed(setting: Setting) 
 async def test_a_touch_and_a_clock_that_goes_back_make_no_revision_and_an_edit_with_it_does(
     setting: Setting, caplog: pytest.LogCaptureFixture
 ) -> None:
-    setting.on_a_clock()
+    await setting.on_a_clock()
     caplog.clear()
     for when in (2_000_000_000, 1, 0):
         os.utime(setting.path, (when, when))
@@ -566,10 +579,10 @@ async def test_an_edit_that_its_stamp_does_not_tell_is_found_all_the_same(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two edits of one length within one step of the file system's clock (2 s on FAT, 1 s on some NFS)."""
-    from gateway.config import live as config
+    from gateway.config.sources import file as config
 
     monkeypatch.setattr(config, "file_stamp", lambda path: (1, 1, 1, 1, path.stat().st_size))
-    setting.on_a_clock()
+    await setting.on_a_clock()
     setting.path.write_text(text("bb"))
     await setting.looks(QUIET + 2 * POLL)
     assert setting.names == ["bb"]
@@ -584,7 +597,7 @@ async def test_an_edit_that_its_stamp_does_not_tell_is_found_all_the_same(
 async def test_a_file_that_changes_while_it_is_read_is_read_again(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gateway.config import live as config
+    from gateway.config.sources import file as config
 
     genuine = config.read
 
@@ -660,7 +673,7 @@ async def test_reload_takes_the_file_now(setting: Setting) -> None:
 async def test_a_reload_that_a_signal_asks_for_does_not_take_half_a_file(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gateway.config import live as config
+    from gateway.config.sources import file as config
 
     whole = text(*(f"r{index}" for index in range(20))).splitlines(keepends=True)
     parts = iter(range(4, len(whole) + 1))
@@ -680,7 +693,7 @@ async def test_a_reload_that_a_signal_asks_for_does_not_take_half_a_file(
 async def test_a_reload_of_a_file_that_never_rests_ends_and_says_so(
     setting: Setting, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from gateway.config import live as config
+    from gateway.config.sources import file as config
 
     count = itertools.count()
     monkeypatch.setattr(config, "file_stamp", lambda path: (next(count),) * 5)
@@ -728,10 +741,10 @@ async def test_edits_good_and_bad_in_a_row_leave_the_last_good_one(setting: Sett
     assert revisions == list(range(1, len(revisions) + 1))
 
 
-def test_problems_as_text_are_one_a_line(setting: Setting) -> None:
+async def test_problems_as_text_are_one_a_line(setting: Setting) -> None:
     setting.path.write_text("version: 2\nzzz: 1\n")
     with pytest.raises(ConfigRefused) as caught:
-        setting.live.load_first()
+        await setting.live.load_first()
     assert describe(setting.path, caught.value.problems).splitlines() == [
         f"  {setting.path}:1: version: 2 is not 1 (write version: 1)",
         f"  {setting.path}:2: zzz: the key 'zzz' is unknown "

@@ -16,6 +16,7 @@ import yaml
 from gateway.admission import admission
 from gateway.admission.admission import Admission
 from gateway.config.live import LiveConfig
+from gateway.config.sources.file import FileSource
 from gateway.core.model import Address, Backend
 from gateway.core.policy.circuit import HealthRule
 from gateway.edge.backend import pool
@@ -389,14 +390,15 @@ async def test_probes_and_ticks_go_on_with_the_next_backend(monkeypatch: pytest.
 
 
 async def test_the_watch_of_the_config_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    service = LiveConfig(tmp_path / "routing.yaml", cast(Any, None), "")
+    source = FileSource(tmp_path / "routing.yaml")
+    service = LiveConfig(source, *[cast(Any, None)] * 4)
     polls: list[int] = []
 
-    async def poll() -> None:
+    async def poll(changed: object) -> None:
         polls.append(1)
         raise Bug
 
-    monkeypatch.setattr(service, "poll", poll)
+    monkeypatch.setattr(source, "poll", poll)
     watch = asyncio.create_task(service.watch())
     await eventually(lambda: len(polls) > 2)
     watch.cancel()

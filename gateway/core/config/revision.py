@@ -13,13 +13,15 @@ class Origin:
 
     author: an operator's name, or the owner of the file that was saved. reason: their words, "" when none
     were given. source: by which way it came (`file`, `api`, `zookeeper`, `mongodb`, or `gateway` for what
-    nobody did: a confirmation that ran out). address: of the caller, "" when there is none.
+    nobody did: a confirmation that ran out). address: of the caller, "" when there is none. role: the
+    operator's, for the audit; it is not kept with the revision.
     """
 
     author: str
     reason: str
     source: str
     address: str = ""
+    role: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,16 @@ class Revision:
     restores: int = 0
     pinned: bool = False
     confirm_by: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A live revision that goes back unless it is confirmed. back_to: the revision whose text it has then.
+    due: seconds since the epoch."""
+
+    number: int
+    back_to: int
+    due: float
 
 
 def view(revision: Revision) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from gateway.core.http.request_target import authority
 from gateway.core.jwt.algorithms import ALGORITHMS, OFFERED
 from gateway.core.jwt.issuer import Issuer, local_issuer
 from gateway.core.policy import budget
-from gateway.core.process import command_line, listeners, mongo_uri, operators
+from gateway.core.process import command_line, config_source, listeners, mongo_uri, operators
 from gateway.core.process.command_line import Command
+from gateway.core.process.config_source import IN_A_FILE, ConfigSettings
 from gateway.core.process.listeners import Listen
 from gateway.core.process.operators import ANY_ADMIN, Operators
 from gateway.core.redact import Queries
@@ -36,6 +37,7 @@ _KEYS: dict[str, frozenset[str]] = {
     "tokens": frozenset({"issuer", "audience", "algorithms", "keys", "leeway"}),
     "log": frozenset({"access", "query"}),
     "demo": frozenset({"seed"}),
+    config_source.SECTION: config_source.KEYS,
     operators.ISSUER: operators.ISSUER_KEYS,
 }
 # What ASAB and its modules read, by the word before the first colon.
@@ -45,9 +47,9 @@ _ASAB = frozenset(
 )
 _BACKEND_KEYS = frozenset({"command", "cwd", "try", "health", "start_timeout"})
 _YES, _NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
-_PATHS = frozenset({"routing", "data", "keys", "access", "cwd", "seed"})
+_PATHS = frozenset({"routing", "data", "keys", "access", "cwd", "seed", "audit_copy"})
 _SEVERAL = frozenset(
-    {"command", "listen", "hosts", "algorithms", *operators.ROLES}
+    {"command", "listen", "hosts", "algorithms", "servers", *operators.ROLES}
 )  # values that may continue on the next line
 _QUOTED = frozenset({"command", *operators.ROLES})  # keys in whose values quotes are no mistake
 _FREE = frozenset({"command", "uri", "issuer", "audience"})  # keys whose values may hold ; and #
@@ -68,7 +70,7 @@ class ProcessConfig:
     carry it; via_loops: how often a request may come back here.
     body_memory, memory, spool: bytes of documents' bodies, of all that is unfinished, and on disk, at once.
     seed: the file of what `gateway up` puts into the demo, empty for none. operators: who may use the admin
-    listener.
+    listener. live: where the live config is.
     """
 
     listen: tuple[Listen, ...]
@@ -95,6 +97,7 @@ class ProcessConfig:
     memory: int = 256 * 1024 * 1024
     seed: str = ""
     operators: Operators = ANY_ADMIN
+    live: ConfigSettings = IN_A_FILE
 
     def own_via(self, secret: bytes) -> Via:
         """This installation's entry in Via. secret: of its own, in `data`; makes the default name."""
@@ -203,6 +206,7 @@ def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -
     data = read.path("gateway", "data", "../var")
     keys = read.path("tokens", "keys", "keys.jwks", data)
     access = read.text("log", "access", "access.log")
+    store_uri = _store_uri(read, data)
     config = ProcessConfig(
         listen=read.listen("gateway", "127.0.0.1:8080"),
         admin=read.listen("admin", "127.0.0.1:8081"),
@@ -210,7 +214,7 @@ def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -
         routing=read.path("gateway", "routing", "routing.yaml"),
         data=data,
         keys=keys,
-        store_uri=_store_uri(read, data),
+        store_uri=store_uri,
         tokens=_tokens(read, keys),
         path=path,
         log_query=_queries(read),
@@ -228,6 +232,7 @@ def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -
         memory=read.size("gateway", "memory", "256MiB"),
         seed=read.path("demo", "seed", "") if read.text("demo", "seed", "") else "",
         operators=operators.parse(read, read.text("tokens", "issuer", "gateway")),
+        live=config_source.parse(read, store_uri, data),
     )
     _check_listeners(read, config)
     if read.problems:

@@ -1,0 +1,73 @@
+"""From the text of a routing config to a snapshot, which is not live yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from gateway.call import Authentication, Snapshot, Target
+from gateway.config import source, strict_yaml
+from gateway.config.strict_yaml import YamlDocument
+from gateway.core.model import Backend
+from gateway.core.routing.compile import TargetOf, compile_data
+from gateway.core.routing.problems import Problem, Problems, by_line
+from gateway.runtime import threads
+
+MakeTarget = Callable[[TargetOf], Target]
+BackendCheck = Callable[[Mapping[str, Backend]], list[Problem]]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """Compiles texts for this process. check_backends: finds the problems that depend on this process. All
+    else as for `compile_data`."""
+
+    target: MakeTarget
+    sockets: str
+    check_backends: BackendCheck = lambda backends: []
+    authentication: Authentication | None = None
+    folder: str = ""
+    local: str = ""
+
+    def compile(self, text: str) -> Snapshot:
+        """A snapshot, not live yet. Blocks. Raises Problems, each with its line."""
+        return self._compile_document(strict_yaml.parse(_encodable(text)))
+
+    async def compile_apart(self, text: str) -> Snapshot:
+        """As `compile`, without holding the event loop up. Raises TransientProblems too."""
+        document = await source.parse_apart(_encodable(text))
+        return await threads.run(threads.CONFIG, self._compile_document, document)
+
+    def _compile_document(self, document: YamlDocument) -> Snapshot:
+        more = self.authentication, self.folder, self.local
+        try:
+            snapshot = compile_data(document.data, self.target, self.sockets, *more)
+            if found := self.check_backends(snapshot.backends):
+                raise Problems(found)
+        except Problems as problems:
+            raise Problems(by_line(map(document.locate, problems.items))) from None
+        return snapshot
+
+
+def _encodable(text: str) -> str:
+    """The text, if it can be written as UTF-8: JSON can carry half a character. Raises Problems."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        line = text.count("\n", 0, error.start) + 1
+        reason = "it holds half a character (a lone surrogate), which UTF-8 does not have"
+        raise Problems([Problem((), reason, "write the whole character", line)]) from None
+    return text
+
+
+def compile_text(
+    text: str,
+    target: MakeTarget,
+    sockets: str,
+    check_backends: BackendCheck = lambda backends: [],
+    authentication: Authentication | None = None,
+    folder: str = "",
+    local: str = "",
+) -> Snapshot:
+    """From text to a snapshot, as `Compiler.compile`."""
+    return Compiler(target, sockets, check_backends, authentication, folder, local).compile(text)

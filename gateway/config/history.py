@@ -1,0 +1,126 @@
+"""The source of the live config and its revisions, changed together: a crash in between leaves the old text
+or the new one, and the next start knows whose it is and why."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import asdict
+
+from gateway.config.ports import (
+    ConfigRefused,
+    ConfigSource,
+    Found,
+    HeadMoved,
+    Remembered,
+    RevisionStore,
+    SourceChanged,
+)
+from gateway.core.config.revision import Draft, Origin, Revision, digest_of
+from gateway.core.errors import StoreUnavailable
+from gateway.core.routing.problems import Problem
+
+_LAST_GOOD = "last_good"  # the name under which the live text and its revision are remembered
+AWAY = (OSError, StoreUnavailable)  # what a store of revisions raises when it cannot be used
+
+
+class History:
+    """What was live, and what is written to be live next."""
+
+    def __init__(self, source: ConfigSource, revisions: RevisionStore, remembered: Remembered) -> None:
+        self._source = source
+        self._revisions = revisions
+        self._remembered = remembered
+        self._is_store = source.kind == "store"  # then the newest revision is what the source has
+
+    async def known(self, found: Found) -> Revision | None:
+        """The revision that the source has: the newest, or the intended one, which is kept now. None where
+        somebody else has written it, and it is none yet. Raises AWAY."""
+        if self._is_store:
+            return await self._revisions.get(found.number) if found.number else None
+        head = await self._revisions.head()
+        digest = digest_of(found.text)
+        if head is not None and head.digest == digest:
+            return head
+        intended = await self._revisions.intended()
+        if intended is None or intended.digest != digest:
+            return None
+        return await self._add(intended, head.number if head is not None else 0, found.number)
+
+    async def keep(self, draft: Draft, found: Found) -> Revision:
+        """A revision of what somebody else has written to the source. Raises AWAY, SourceChanged."""
+        if self._is_store:  # nobody else writes to it, but there may be nothing yet
+            written = await self._source.write(draft, found)
+            return await self._revisions.get(written.number)
+        head = await self._revisions.head()
+        return await self._add(draft, head.number if head is not None else 0, found.number)
+
+    async def commit(self, draft: Draft, over: Found, parent: int) -> tuple[Found, Revision]:
+        """Write a draft to the source, and keep it as a revision. Raises ConfigRefused, HeadMoved,
+        SourceChanged: nothing has changed then."""
+        try:
+            await self._revisions.intend(draft)
+        except AWAY as error:
+            raise self._unkept(error) from None
+        try:
+            written = await self._source.write(draft, over)
+        except (ConfigRefused, SourceChanged):
+            with suppress(*AWAY):
+                await self._revisions.intend(None)
+            raise
+        if self._is_store:
+            return written, await self._revisions.get(written.number)
+        try:
+            return written, await self._revisions.add(draft, parent, written.number)
+        except HeadMoved as moved:
+            if moved.head.digest != draft.digest:
+                raise
+            return written, moved.head  # another process on this data folder was first to see it
+        except AWAY as error:
+            with suppress(ConfigRefused, SourceChanged, *AWAY):
+                await self._source.write(Draft(over.text, over.origin, over.at), written)
+                await self._revisions.intend(None)
+            raise self._unkept(error) from None
+
+    async def _add(self, draft: Draft, parent: int, number: int) -> Revision:
+        """Another process on this data folder may do the same, with what the source has or had."""
+        while True:
+            try:
+                return await self._revisions.add(draft, parent, number)
+            except HeadMoved as moved:
+                if moved.head.digest == draft.digest:
+                    return moved.head
+                parent = moved.head.number
+
+    def _unkept(self, error: Exception) -> ConfigRefused:
+        problem = Problem(
+            (), f"no revision of it can be kept: {error}", "nothing was changed; try again then"
+        )
+        return ConfigRefused(self._source.name, [problem], transient=True)
+
+    async def goes_back_to(self, revision: Revision) -> int:
+        """The revision whose text counts when this one is not confirmed: the newest before it that did not
+        wait for a confirmation. Raises AWAY."""
+        while revision.confirm_by and revision.parent:
+            revision = await self._revisions.get(revision.parent)
+        return revision.number
+
+    async def remember(self, revision: Revision, text: str) -> None:
+        """For a start at which neither the source nor the store can be reached. Raises OSError."""
+        value = json.dumps({"revision": asdict(revision), "text": text})
+        await self._remembered.set_state(_LAST_GOOD, value)
+
+    async def last_good(self) -> tuple[Revision, str] | None:
+        """What was remembered last. Raises OSError."""
+        value = await self._remembered.state(_LAST_GOOD)
+        if not value:
+            return None
+        found = json.loads(value)
+        fields = found["revision"]
+        return Revision(**{**fields, "origin": Origin(**fields["origin"])}), found["text"]
+
+    async def provisional(self, draft: Draft) -> Revision:
+        """What stands for a revision while the store of them is away. Raises OSError."""
+        last = await self.last_good()
+        number = last[0].number if last is not None else 0
+        return Revision(number, 0, draft.digest, len(draft.text.encode()), draft.at, draft.origin)

@@ -1,0 +1,109 @@
+"""What the live config tells the audit, and what it makes up at the start because a crash lost it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from gateway.config.ports import Audit, ConfigRefused, HeadMoved, Remembered, RevisionStore
+from gateway.core.config.audit import Entry
+from gateway.core.config.revision import Origin, Revision
+from gateway.core.routing.problems import Problem, Problems
+
+L = logging.getLogger(__name__)
+_AUDITED = "audited"  # the name under which the number of the last revision in the audit is remembered
+_LOOK_BACK = 200  # lines of the audit
+_PAGE = 100  # revisions
+
+
+class Journal:
+    """Writes the lines of the live config. now: seconds since the epoch."""
+
+    def __init__(self, audit: Audit, remembered: Remembered, now: Callable[[], float]) -> None:
+        self._audit = audit
+        self._remembered = remembered
+        self._now = now
+
+    async def ready(self) -> None:
+        """Before a change, which must not happen without its line. Raises OSError."""
+        await self._audit.ready()
+
+    async def done(self, action: str, origin: Origin, before: int, after: int, detail: str = "") -> None:
+        """A change. before, after: numbers of revisions."""
+        entry = _entry(action, origin, before, self._now(), after=after, detail=detail)
+        try:
+            await self._audit.record(entry)
+            if after > before:
+                await self._remembered.set_state(_AUDITED, str(after))
+        except OSError as error:
+            L.error(
+                "Revision %d is live, but its line in the audit could not be written: %s. It is made up at"
+                " the next start",
+                *(after, error),
+            )
+
+    async def refused(self, origin: Origin, before: int, error: Exception) -> None:
+        """A change that was not made."""
+        entry = _entry("refused", origin, before, self._now(), outcome="refused", detail=reason_of(error))
+        try:
+            await self._audit.record(entry)
+        except OSError as unwritable:
+            L.error("What was refused is not in the audit: %s", unwritable)
+
+    async def recover(self, revisions: RevisionStore) -> None:
+        """Make up the lines that the end of a process lost: those of the revisions after the last one that is
+        in the audit. Raises OSError, StoreUnavailable."""
+        audited = int(await self._remembered.state(_AUDITED) or 0)
+        for line in await self._audit.page(0, _LOOK_BACK):
+            if line["outcome"] == "done":
+                audited = max(audited, line["to"] or 0)
+        missing: list[Revision] = []
+        before = 0
+        while page := await revisions.page(before, _PAGE):
+            missing += [revision for revision in page if revision.number > audited]
+            before = page[-1].number
+            if before <= audited + 1:
+                break
+        for revision in reversed(missing):
+            detail = "the line was lost with a process, and made up of the revision at a start"
+            await self.done("recovered", revision.origin, revision.parent, revision.number, detail)
+
+
+def _entry(
+    action: str,
+    origin: Origin,
+    before: int,
+    at: float,
+    *,
+    after: int = 0,
+    outcome: str = "done",
+    detail: str = "",
+) -> Entry:
+    return Entry(
+        action=action,
+        outcome=outcome,
+        author=origin.author,
+        role=origin.role,
+        address=origin.address,
+        reason=origin.reason,
+        source=origin.source,
+        from_revision=before,
+        to_revision=after,
+        detail=detail,
+        at=at,
+    )
+
+
+def reason_of(error: Exception) -> str:
+    problems: list[Problem] = []
+    if isinstance(error, Problems):
+        problems = error.items
+    elif isinstance(error, ConfigRefused):
+        problems = error.problems
+    if problems:
+        first, more = problems[0], len(problems) - 1
+        at = f"line {first.line}: " if first.line else ""
+        return f"{at}{first.where}: {first.reason}" + (f", and {more} more problem(s)" if more else "")
+    if isinstance(error, HeadMoved):
+        return f"it was made for a revision before {error.head.number}, which is live"
+    return str(error)
