@@ -46,7 +46,7 @@ def _table(title: str, part: Schema) -> str:
     for name, written in part["properties"].items():
         what, default = _described(name, written)
         if name in required:
-            default = "**needed**"
+            default = "needed"
         lines.append(f"| `{name}` | {_cell(default)} | {_cell(_example(written))} | {_cell(what)} |")
     return "\n".join([*lines, ""])
 
@@ -66,8 +66,9 @@ def _described(name: str, written: Schema) -> tuple[str, str]:
 
 
 def _example(written: Schema) -> str:
-    found = next(_examples(written), None)
-    return "" if found is None else f"`{_yaml(found)}`"
+    """The first that is not the default."""
+    found = [one for one in _examples(written) if one != written.get("default")]
+    return f"`{_yaml(found[0])}`" if found else ""
 
 
 def _examples(written: Schema) -> Iterator[Any]:
