@@ -53,7 +53,9 @@ _SEVERAL = frozenset(
     {"command", "listen", "hosts", "algorithms", "servers", *operators.ROLES}
 )  # values that may continue on the next line
 _QUOTED = frozenset({"command", *operators.ROLES})  # keys in whose values quotes are no mistake
-_FREE = frozenset({"command", "uri", "issuer", "audience"})  # keys whose values may hold ; and #
+_FREE = frozenset(  # keys whose values may hold ; and #
+    {"command", "uri", "issuer", "audience", "credentials"}
+)
 _HEALTH_PATH = re.compile(r"/[\x21-\x22\x24-\x7e]*").fullmatch
 _HEALTH_URL = re.compile(r"http://([^/?#]+)(/[\x21-\x22\x24-\x7e]*)?").fullmatch
 
