@@ -36,12 +36,19 @@ from gateway.runtime.periodic import Boundary
 L = logging.getLogger("asab.web.al")
 _NOTICE = 25  # asab.log.LOG_NOTICE
 _PAUSE = 0.5  # seconds at most between two pages
+_CALL = web.RequestKey("call", Call)
 _BODY = web.RequestKey("body", bytes)
+_REFUSED = frozenset({401, 403, 429})
 # What a body may have, in bytes and in time, and how long a stream may stand still, as a route says it;
 # nothing else of this one is used.
 _ROUTE: CallRoute = Route(
     "admin", "/", "admin", cast(Target, None), timeouts=Timeouts(body=10.0), body_limit=64 * 1024
 )
+_CONFIG = "/admin/v1/config"  # and `/admin/v1/config:check` and the like: what is sent there may be a config
+_CONFIG_ROUTE: CallRoute = Route(
+    "config", "/", "admin", cast(Target, None), timeouts=Timeouts(body=30.0), body_limit=16 * 1024 * 1024
+)
+_CHANGES = 4  # requests that may change something, at a time: each may hold a config
 _LONGEST = 2000  # characters of a field that a client chooses
 
 
@@ -61,12 +68,14 @@ class AdminService:
     def __init__(
         self, app: web.Application, draining: Callable[[], bool], snapshot: Callable[[], Snapshot]
     ) -> None:
+        app.middlewares.append(_with_body)
         self._runner = web.AppRunner(app, handle_signals=False, access_log=None)
         self._draining = draining
         self._snapshot = snapshot
         self._boundary = Boundary("a page of the admin listener")
         self._streaming = Boundary("a stream of the admin listener", reraises=(ConnectionError, GatewayError))
         self._turn = asyncio.Lock()
+        self._changing = asyncio.Semaphore(_CHANGES)
 
     async def setup(self) -> None:
         """Freeze the application; no route or middleware can be added from now on."""
@@ -119,7 +128,7 @@ class AdminService:
             if request.target in guard.PROBES:
                 response = await self._respond(call)
             else:
-                response = await self._take_body(call) or await self._in_turn(call)
+                response = await self._page(call)
         if isinstance(response, Streamed):
             response = await self._stream(call, response)
         if not isinstance(response, web.Response | reply.Sent):
@@ -142,18 +151,16 @@ class AdminService:
             pass  # its client left, or takes nothing any more
         return reply.Sent(call.status or 499, keep_alive=False)
 
-    async def _take_body(self, call: Call) -> web.Response | None:
-        """Read the body of a request that may change something, before its turn: its client may be slow. The
-        problem, if it cannot be had."""
+    async def _page(self, call: Call) -> web.StreamResponse:
+        """What changes something may wait long, for a disk or a process: it keeps no page waiting."""
         if call.method in SAFE:
-            return None
-        call.route = _ROUTE
-        try:
-            body.check(call)
-            call.body = await body.read(call)
-        except GatewayError as error:
-            return guard.problem(error)
-        return None
+            return await self._in_turn(call)
+        async with self._changing:
+            began = perf_counter()
+            response = await self._respond(call)
+            if response.status in _REFUSED:  # for such a client has half of the event loop at most
+                await asyncio.sleep(min(perf_counter() - began, _PAUSE))
+            return response
 
     async def _in_turn(self, call: Call) -> web.StreamResponse:
         """Pages may be long: one is made at a time, and then the event loop is left alone for as long as that
@@ -189,11 +196,25 @@ class AdminService:
         protocol = cast(Any, _Protocol(client.transport))
         writer = StreamWriter(protocol, asyncio.get_running_loop())
         page_request = server.request_factory(message, EMPTY_PAYLOAD, protocol, writer, task)
-        page_request[_BODY] = call.body
+        page_request[_CALL], page_request[_BODY] = call, b""
         try:
             return await server.request_handler(page_request)
         except web.HTTPException as error:
             return error
+
+
+@web.middleware
+async def _with_body(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Read the body of what may change something, once the guard has let it in. Raises GatewayError."""
+    if request.method not in SAFE and request.match_info.http_exception is None:
+        call = request[_CALL]
+        is_config = request.path == _CONFIG or request.path.startswith(f"{_CONFIG}:")
+        call.route = _CONFIG_ROUTE if is_config else _ROUTE
+        body.check(call)
+        request[_BODY] = await body.read(call)
+    return await handler(request)
 
 
 def body_of(request: web.Request) -> bytes:

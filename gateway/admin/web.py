@@ -12,7 +12,8 @@ from aiohttp import hdrs, web
 from gateway.admin import credentials, guard
 from gateway.admin.console import pages as console
 from gateway.admin.pieces import Members, gathered, json_pieces
-from gateway.admin.v1 import explain, traffic, usage
+from gateway.admin.v1 import audit, changing, explain, objects, revisions, traffic, usage
+from gateway.admin.v1 import config as config_pages
 from gateway.admission.admission import Admission
 from gateway.auth.chain import AuthenticationChain
 from gateway.auth.credentials import Credentials
@@ -75,6 +76,9 @@ def install(app: web.Application, view: View) -> None:
     traffic.install(app, view)
     explain.install(app, view)
     usage.install(app, view)
+    live = changing.Config(view.live)
+    for part in (config_pages, objects, revisions, audit):
+        part.install(app, live)
     console.install(app)
     app.router.add_get("/admin/backends", pages.backends)
     app.router.add_get("/admin/health", pages.health)

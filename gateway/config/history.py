@@ -31,11 +31,12 @@ class History:
         self._source = source
         self._revisions = revisions
         self._remembered = remembered
+        self._is_store = source.kind == "store"  # then the newest revision is what the source has
 
     async def known(self, found: Found) -> Revision | None:
         """The revision that the source has: the newest, or the intended one, which is kept now. None where
         somebody else has written it, and it is none yet. Raises AWAY."""
-        if self._source.of_revisions:
+        if self._is_store:
             return await self._revisions.get(found.number) if found.number else None
         head = await self._revisions.head()
         digest = digest_of(found.text)
@@ -48,15 +49,15 @@ class History:
 
     async def keep(self, draft: Draft, found: Found) -> Revision:
         """A revision of what somebody else has written to the source. Raises AWAY, SourceChanged."""
-        if self._source.of_revisions:  # nobody else writes to it, but there may be nothing yet
+        if self._is_store:  # nobody else writes to it, but there may be nothing yet
             written = await self._source.write(draft, found)
             return await self._revisions.get(written.number)
         head = await self._revisions.head()
         return await self._add(draft, head.number if head is not None else 0, found.number)
 
     async def commit(self, draft: Draft, over: Found, parent: int) -> tuple[Found, Revision]:
-        """Write a draft to the source, and keep it as a revision. Nothing has changed after an error. Raises
-        ConfigRefused, SourceChanged."""
+        """Write a draft to the source, and keep it as a revision. Raises ConfigRefused, HeadMoved,
+        SourceChanged: nothing has changed then."""
         try:
             await self._revisions.intend(draft)
         except AWAY as error:
@@ -67,10 +68,14 @@ class History:
             with suppress(*AWAY):
                 await self._revisions.intend(None)
             raise
-        if self._source.of_revisions:
+        if self._is_store:
             return written, await self._revisions.get(written.number)
         try:
-            return written, await self._add(draft, parent, written.number)
+            return written, await self._revisions.add(draft, parent, written.number)
+        except HeadMoved as moved:
+            if moved.head.digest != draft.digest:
+                raise
+            return written, moved.head  # another process on this data folder was first to see it
         except AWAY as error:
             with suppress(ConfigRefused, SourceChanged, *AWAY):
                 await self._source.write(Draft(over.text, over.origin, over.at), written)
@@ -78,8 +83,7 @@ class History:
             raise self._unkept(error) from None
 
     async def _add(self, draft: Draft, parent: int, number: int) -> Revision:
-        """Where others keep their revisions too, the newest may be another one by now. What is in the source
-        is one all the same; if it is the newest already, another process was first to see it."""
+        """Another process on this data folder may do the same, with what the source has or had."""
         while True:
             try:
                 return await self._revisions.add(draft, parent, number)

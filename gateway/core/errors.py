@@ -181,6 +181,13 @@ class PreconditionFailed(GatewayError):
     status, code, title = 412, "precondition_failed", "Precondition failed"
 
 
+class StaleConfig(PreconditionFailed):
+    """The live config is another one than the change was made for. extra: `since`, the revisions that came
+    meanwhile, the newest first."""
+
+    code, title = "stale", "The live config has changed meanwhile"
+
+
 class BodyTooLarge(GatewayError):
     """The body is larger than its route or its use allows."""
 
@@ -228,6 +235,13 @@ class IdempotencyMismatch(Unprocessable):
     """An Idempotency-Key that came with another request before."""
 
     code, title = "idempotency_mismatch", "The Idempotency-Key belongs to another request"
+
+
+class InvalidConfig(Unprocessable):
+    """A routing config that cannot be used. extra: `errors`, all its problems, each with `path`, `line`,
+    `reason` and `hint`. Nothing was changed."""
+
+    code, title = "invalid_config", "The config is refused"
 
 
 class RolledBack(GatewayError):
@@ -344,6 +358,13 @@ class StoreUnavailable(_Retryable):
     """The document store, or the file of API keys and revocations, cannot be reached."""
 
     status, code, title = 503, "store_unavailable", "The store is unavailable"
+
+
+class ConfigUnavailable(_Retryable):
+    """The source of the live config, its revisions or its audit cannot be written or read now. extra: as for
+    InvalidConfig. Nothing was changed."""
+
+    status, code, title = 503, "config_unavailable", "The config's source is unavailable"
 
 
 class StoreSaturated(_Retryable):

@@ -119,9 +119,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(
-    path: Path, *, mode: int = PRIVATE, owner: tuple[int, int] | None = None
-) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, mode: int = PRIVATE, owner: tuple[int, int] | None = None) -> Iterator[BinaryIO]:
     """A context manager that yields a new file, which replaces the one at `path` at the end. After an error
     the old one stays. owner: the ids of the user and the group whose it is to be, None for this process's.
     """

@@ -93,12 +93,8 @@ class QueueSettings(Strict):
 class BackendSettings(Strict):
     """A service behind the gateway."""
 
-    kind: Literal["gunicorn", "uvicorn", "asab", "http"] = Field(
-        description="what serves it; each request takes a thread of gunicorn, the others are asynchronous"
-    )
-    addresses: list[BackendAddress] = Field(
-        min_length=1, max_length=64, description="where it listens: http://host:port, or unix:NAME.sock"
-    )
+    kind: Literal["gunicorn", "uvicorn", "asab", "http"]
+    addresses: list[BackendAddress] = Field(min_length=1, max_length=64)
     threads: int | None = Field(
         default=None,
         ge=1,
@@ -131,7 +127,7 @@ class BackendSettings(Strict):
         le=64_000,
         description="seats that heavy tenants leave free for the others; default: an eighth of all",
     )
-    queue: QueueSettings = Field(default=QueueSettings(), description="how requests wait for a seat")
+    queue: QueueSettings = QueueSettings()
     identity: Literal["signed", "headers", "both"] | None = Field(
         default=None,
         description="how it is told who calls: X-Gateway-Identity, which it can check; X-Tenant, X-Subject"
@@ -177,13 +173,7 @@ class DocumentsSettings(Strict):
         default=None,
         description="of documents, settings of collections and remembered writes; default: no limit",
     )
-    max_collections: int = Field(
-        default=10_000,
-        ge=0,
-        le=1_000_000,
-        description="that are declared or hold documents",
-        examples=[10_000],
-    )
+    max_collections: int = Field(default=10_000, ge=0, le=1_000_000, examples=[10_000])
     max_feeds: int = Field(
         default=100, ge=0, le=100_000, description="change feeds open at once", examples=[100]
     )
@@ -203,7 +193,7 @@ class TenantSettings(Strict):
     )
     rate_limit: RateLimit | None = Field(default=None, description="such as 100/s")
     quota: Quota | None = Field(default=None, description="requests of a day, which begins at 00:00 UTC")
-    disabled: bool = Field(default=False, description="its calls are refused (403), and its data stay")
+    disabled: bool = False
     weight: float = Field(
         default=1.0, ge=0.01, le=100, description="share of a backend's seats, against the other tenants'"
     )
@@ -214,9 +204,7 @@ class TenantSettings(Strict):
         examples=[50],
         description="requests that it may have under way, waiting or inside, in all; default: no limit",
     )
-    documents: DocumentsSettings = Field(
-        default=DocumentsSettings(), description="what it may keep in the gateway's own store"
-    )
+    documents: DocumentsSettings = DocumentsSettings()
 
 
 class TimeoutSettings(Strict):
@@ -288,7 +276,7 @@ WebSocket = Annotated[
 class RouteSettings(Strict):
     """A rule from request to target."""
 
-    name: Name = Field(description="its own among all routes: in logs, metrics and the console")
+    name: Name
     path: PathPattern = Field(description="/literal/{param}/{rest*}")
     target: str = Field(description="the name of a backend, or documents", examples=["documents"])
     host: HostName | None = Field(default=None, description="default: any host")
@@ -326,13 +314,11 @@ class RouteSettings(Strict):
         description="request: the signed identity holds for this method and path alone. Default: for all of"
         " them at the backend",
     )
-    timeouts: TimeoutSettings = Field(default=TimeoutSettings(), description="how long each step may take")
+    timeouts: TimeoutSettings = TimeoutSettings()
     body_limit: Size | None = Field(default=None, description="default 10MiB")
-    cors: CorsSettings | None = Field(default=None, description="which pages of other origins may call it")
+    cors: CorsSettings | None = None
     set_host: HostHeader | None = Field(default=None, description="Host for the backend, not the client's")
-    forward_authorization: bool = Field(
-        default=False, description="whether the backend gets the client's Authorization, beside the identity"
-    )
+    forward_authorization: bool = False
     websocket: WebSocket = Field(
         default=None, description="true, or its limits: WebSockets pass to the backend. Default: none do"
     )
@@ -355,7 +341,7 @@ class RouteSettings(Strict):
 class FrontPageSettings(Strict):
     """What is at / where no route takes it: a page for a browser, JSON for a program."""
 
-    title: str = Field(default="API gateway", min_length=1, max_length=100, description="its heading")
+    title: str = Field(default="API gateway", min_length=1, max_length=100)
     token: str = Field(
         default=GIVEN_OUT, max_length=1000, description="how to get a token: lines of text with `code`"
     )
@@ -384,21 +370,15 @@ FrontPage = Annotated[
 class Settings(Strict):
     """config/routing.yaml: what the gateway serves, and for whom. Edited while it runs."""
 
-    version: Literal[1] = Field(description="of this format")
-    backends: dict[Name, BackendSettings] = Field(
-        default={}, description="by name: services behind the gateway"
-    )
+    version: Literal[1]
+    backends: dict[Name, BackendSettings] = {}
     issuers: dict[Name, IssuerOrOff] = Field(
         default={},
         description="of tokens, beside that of gateway.conf, which local: false switches off",
         json_schema_extra={"properties": {LOCAL: {"const": False}}},
     )
-    tenants: dict[TenantName, TenantSettings] = Field(
-        default={}, description="by name: whom the data belong to; tokens of others are refused"
-    )
-    routes: list[RouteSettings] = Field(
-        default=[], description="which requests go where, the most specific first"
-    )
+    tenants: dict[TenantName, TenantSettings] = {}
+    routes: list[RouteSettings] = []
     trusted_proxies: list[Network] = Field(
         default=[], description="IP networks (or unix) whose forwarding headers count"
     )

@@ -63,12 +63,17 @@ def may(call: Call, collection: str, action: str) -> bool:
 def parameters(call: Call, known: tuple[str, ...] = ()) -> Parameters:
     """The parameters by name, each at most once and one of `known`. Raises BadRequest; its member `parameter`
     names the one that is wrong."""
-    if not call.query:
+    return parameters_from(call.query, known)
+
+
+def parameters_from(query: str, known: tuple[str, ...] = ()) -> Parameters:
+    """As `parameters`, of the query as it stands in the target."""
+    if not query:
         return {}
     pairs = []
-    if call.query.isascii():
+    if query.isascii():
         try:
-            pairs = parse_qsl(call.query, keep_blank_values=True, strict_parsing=True, errors="strict")
+            pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True, errors="strict")
         except ValueError:  # UnicodeDecodeError is one too
             pairs = []
     if not pairs:

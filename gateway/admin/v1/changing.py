@@ -1,0 +1,238 @@
+"""Changing the live config by the admin API: who may, what it changes, and what came in between."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from gateway.admin import guard
+from gateway.admin.pieces import gathered, json_pieces
+from gateway.admin.v1 import asked
+from gateway.config import source
+from gateway.config.edit.splice import NotEditable
+from gateway.config.live import LiveConfig
+from gateway.config.ports import ConfigRefused, HeadMoved, NoRevision
+from gateway.config.refusal import as_dict
+from gateway.core.config import differences
+from gateway.core.config.audit import Entry
+from gateway.core.config.operator import Operator
+from gateway.core.config.revision import Draft, Origin, Revision, digest_of, view
+from gateway.core.errors import (
+    ConfigUnavailable,
+    Forbidden,
+    GatewayError,
+    InvalidConfig,
+    NotFound,
+    PreconditionFailed,
+    StaleConfig,
+    Unprocessable,
+)
+from gateway.core.routing.problems import Problem, Problems
+from gateway.runtime import threads
+
+L = logging.getLogger(__name__)
+REVISION = "X-Config-Revision"
+_TRIES = 5  # of a change whose base another one replaced meanwhile
+_SINCE = 100  # revisions that a stale change is told of
+_LOOKED_AT = 1000  # revisions among which the base of a stale change is looked for
+_KEPT = 4  # texts whose data is remembered: the live one, and those that are compared with it
+
+# The text that is to be live, made of the live revision and its text.
+Make = Callable[[Revision, str], Awaitable[str]]
+Commit = Callable[[Draft, int], Awaitable[Revision]]
+
+
+class Config:
+    """The live config, as the pages of the admin API see it and change it. wall: seconds since the epoch."""
+
+    def __init__(self, live: LiveConfig, wall: Callable[[], float] = time.time) -> None:
+        self.live = live
+        self._wall = wall
+        self._known: dict[str, Any] = {}  # data by the digest of its text
+
+    async def data(self, text: str) -> Any:
+        """The plain data of a text, not to be changed. Raises Problems."""
+        digest = digest_of(text)
+        if digest not in self._known:
+            found = (await source.parse_apart(text)).data
+            while len(self._known) >= _KEPT:
+                del self._known[next(iter(self._known))]
+            self._known[digest] = found
+        return self._known[digest]
+
+    async def changes(self, before: str, after: str) -> list[differences.Change]:
+        """What differs by meaning between two texts. Raises Problems."""
+        if before == after:
+            return []
+        one, other = await self.data(before), await self.data(after)
+        return await threads.run(threads.CONFIG, differences.differences, one, other)
+
+    async def change(
+        self, request: web.Request, given: Mapping[str, Any], make: Make, commit: Commit | None = None
+    ) -> dict[str, Any]:
+        """Make a text live, as far as the operator may; the JSON of the response. Tried again where another
+        change was faster: `make` says whether that matters. given: where the reason and the time to confirm
+        stand. Raises GatewayError."""
+        origin = asked.origin(request, given)
+        by = asked.confirm_by(given, self._wall())
+        with as_errors():
+            try:
+                return await self._change(
+                    guard.operator(request), origin, by, make, commit or self.live.apply
+                )
+            except (PreconditionFailed, NotEditable, _Refused) as error:  # of all else the audit knows
+                await self._note(origin, error)
+                raise
+
+    async def _change(
+        self, operator: Operator, origin: Origin, by: float, make: Make, commit: Commit
+    ) -> dict[str, Any]:
+        moved: HeadMoved | None = None
+        for _ in range(_TRIES):
+            base, before = self.live.head, self.live.text
+            try:
+                text = await make(base, before)
+                changes = await self.changes(before, text)
+            except Problems as problems:
+                raise _Refused(problems) from None
+            require(operator, changes)
+            try:
+                revision = await commit(Draft(text, origin, self._wall(), confirm_by=by), base.number)
+            except HeadMoved as error:
+                moved = error
+                continue
+            return self.outcome(revision, changes)
+        assert moved is not None
+        raise StaleConfig(
+            "Others change the config all the time; try again.", extra={"since": [view(moved.head)]}
+        )
+
+    def outcome(self, revision: Revision, changes: list[differences.Change]) -> dict[str, Any]:
+        """The JSON of a change."""
+        return {
+            "revision": view(revision),
+            "changes": [differences.view(one) for one in changes],
+            "pending": self.pending(),
+        }
+
+    def pending(self) -> dict[str, Any] | None:
+        """What goes back unless it is confirmed, as JSON."""
+        pending = self.live.pending
+        return None if pending is None else asdict(pending)
+
+    async def since(self, digests: Collection[str]) -> list[dict[str, Any]]:
+        """The revisions after the newest one with one of these digests, the newest first; the newest ones
+        where none is kept."""
+        found: list[Revision] = []
+        before = 0
+        while len(found) < _LOOKED_AT and (page := await self.live.revisions.page(before, _SINCE)):
+            for revision in page:
+                if revision.digest in digests:
+                    return [view(one) for one in found[:_SINCE]]
+                found.append(revision)
+            before = page[-1].number
+        return [view(one) for one in found[:_SINCE]]
+
+    async def _note(self, origin: Origin, error: Exception) -> None:
+        detail = str(error)
+        if isinstance(error, _Refused):
+            detail = _first(error.problems.items)
+        await self.audit(origin, "refused", outcome="refused", detail=detail)
+
+    async def audit(self, origin: Origin, action: str, *, outcome: str = "done", **more: Any) -> None:
+        """Tell the audit what an operator did or tried."""
+        entry = Entry(
+            action,
+            outcome,
+            author=origin.author,
+            role=origin.role,
+            address=origin.address,
+            reason=origin.reason,
+            source=origin.source,
+            from_revision=self.live.head.number,
+            **more,
+        )
+        try:
+            await self.live.audit.record(entry)
+        except OSError as error:
+            L.error("What an operator did is not in the audit: %s", error)
+
+
+class _Refused(Exception):
+    """Problems that were found before the live config was asked."""
+
+    def __init__(self, problems: Problems) -> None:
+        super().__init__()
+        self.problems = problems
+
+
+def require(operator: Operator, changes: list[differences.Change]) -> None:
+    """Raises Forbidden, naming the objects, where some of them are not the operator's to change."""
+    foreign = [one for one in changes if not operator.may_change(one.kind, one.name)]
+    if not foreign:
+        return
+    names = ", ".join(f"{one.kind}/{one.name}" for one in foreign[:10])
+    more = f" and {len(foreign) - 10} more" if len(foreign) > 10 else ""
+    role = operator.role.name.lower()
+    objects = [{"kind": one.kind, "name": one.name, "action": one.action} for one in foreign[:100]]
+    detail = f"{operator.name}, who is {role}, may not change {names}{more}. Nothing was changed."
+    raise Forbidden(detail, extra={"objects": objects})
+
+
+@contextmanager
+def as_errors() -> Iterator[None]:
+    """What the config raises, as the errors of responses."""
+    try:
+        yield
+    except _Refused as error:
+        raise _invalid(error.problems) from None
+    except Problems as problems:
+        raise _invalid(problems) from None
+    except ConfigRefused as refused:
+        raise ConfigUnavailable(_first(refused.problems), extra=_errors(refused.problems)) from None
+    except NotEditable:
+        raise Unprocessable(
+            "The config's text has a form that an edit of one part of it cannot keep. Send the whole text:"
+            " PUT /admin/v1/config. Nothing was changed."
+        ) from None
+    except NoRevision:
+        raise NotFound("There is no such revision, or it is not kept any more.") from None
+    except HeadMoved as moved:
+        detail = f"Revision {moved.head.number} is live, and not the one that the change was made for."
+        raise StaleConfig(detail, extra={"since": [view(moved.head)]}) from None
+    except OSError as error:
+        raise ConfigUnavailable(f"{error}.") from None
+
+
+def _invalid(problems: Problems) -> GatewayError:
+    kind = ConfigUnavailable if isinstance(problems, source.TransientProblems) else InvalidConfig
+    return kind(f"{_first(problems.items)} Nothing was changed.", extra=_errors(problems.items))
+
+
+def _first(problems: list[Problem]) -> str:
+    first, more = problems[0], len(problems) - 1
+    at = f"Line {first.line}, {first.where}" if first.line else first.where
+    return f"{at}: {first.reason} ({first.hint})" + (f", and {more} more problem(s)." if more else ".")
+
+
+def _errors(problems: list[Problem]) -> dict[str, Any]:
+    return {"errors": [as_dict(one) for one in problems]}
+
+
+async def reply(
+    body: Any, status: int = 200, *, etag: str = "", headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """A response of JSON that nobody keeps. etag: with its quotes."""
+    text = await gathered([*json_pieces(body), "\n"])
+    given = {hdrs.CACHE_CONTROL: "no-store", **(headers or {})}
+    if etag:
+        given[hdrs.ETAG] = etag
+    return web.Response(
+        body=text, status=status, content_type="application/json", charset="utf-8", headers=given
+    )

@@ -1,0 +1,168 @@
+"""/admin/v1/config: the whole live config: read, replaced, patched, checked, confirmed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from aiohttp import web
+
+from gateway.admin import guard
+from gateway.admin.v1 import asked
+from gateway.admin.v1.changing import REVISION, Config, as_errors, reply, require
+from gateway.admin.v1.reading import json_page, shown, wants_yaml, yaml_page
+from gateway.config.edit.apart import rewrite_apart
+from gateway.config.refusal import Refusal, as_dict
+from gateway.core.config import differences
+from gateway.core.config.revision import Revision, view
+from gateway.core.errors import BadRequest, PreconditionRequired, StaleConfig, Unprocessable
+from gateway.core.routing.problems import Problems
+from gateway.store.model.document import ANY
+from gateway.store.model.patch import MergePatch, apply
+
+PATH = "/admin/v1/config"
+
+
+def install(app: web.Application, config: Config) -> None:
+    """Put the pages on an application with the guard."""
+    pages = _Pages(config)
+    app.router.add_get(PATH, pages.read)
+    app.router.add_put(PATH, pages.replace)
+    app.router.add_patch(PATH, pages.patch)
+    app.router.add_post(f"{PATH}:check", pages.check)
+    app.router.add_post(f"{PATH}:confirm", pages.confirm)
+
+
+class _Pages:
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._live = config.live
+
+    async def read(self, request: web.Request) -> web.Response:
+        """The live config: its revision, text and data, what waits for a confirmation, and what its source
+        said last and was refused; the text alone as application/yaml."""
+        asked.parameters(request)
+        live = self._live
+        revision, text = live.head, live.text
+        headers = {REVISION: str(revision.number)}
+        seen = await shown(request, text)
+        if wants_yaml(request):
+            etag = revision.digest if seen == text else f"{revision.digest}-shown"
+            return yaml_page(request, seen, etag, headers)
+        with as_errors():
+            data = await self._config.data(text)
+        body = {
+            "revision": view(revision),
+            "text": seen,
+            "data": data,
+            "pending": self._config.pending(),
+            "refused": _refusal(live.refusal),
+            "source": live.source.kind,
+            "name": live.source.name,
+            "available": live.source.available,
+        }
+        return await json_page(request, body, tag=revision.digest, headers=headers)
+
+    async def replace(self, request: web.Request) -> web.Response:
+        """Make another text live, as a whole. If-Match is required, and names what it was made of."""
+        query = asked.parameters(request, *asked.CHANGE)
+        text, given = asked.config_text(request)
+        is_as_expected = self._expectation(request)
+
+        async def make(base: Revision, before: str) -> str:
+            await is_as_expected(base)
+            return text
+
+        return await self._changed(await self._config.change(request, {**given, **query}, make))
+
+    async def patch(self, request: web.Request) -> web.Response:
+        """Apply a merge patch (RFC 7396) to the config's data; the text stays as it is elsewhere. If-Match is
+        required."""
+        query = asked.parameters(request, *asked.CHANGE)
+        patch = merge_patch(request)
+        is_as_expected = self._expectation(request)
+
+        async def make(base: Revision, before: str) -> str:
+            await is_as_expected(base)
+            return await rewrite_apart(before, apply(patch, await self._config.data(before)))
+
+        return await self._changed(await self._config.change(request, query, make))
+
+    async def _changed(self, outcome: dict[str, Any]) -> web.Response:
+        revision = outcome["revision"]
+        etag = f'"{revision["digest"]}"'
+        return await reply({**outcome, "etag": etag}, etag=etag, headers={REVISION: str(revision["number"])})
+
+    def _expectation(self, request: web.Request) -> Any:
+        """Raises PreconditionRequired; what it gives raises StaleConfig."""
+        match = asked.precondition(request).match
+        if match is None:
+            raise PreconditionRequired("Say which text yours is made of: If-Match with the ETag of GET.")
+        digests = frozenset(digests_in(match))
+
+        async def check(base: Revision) -> None:
+            if ANY in match or base.digest in digests:
+                return
+            detail = f"Revision {base.number} is live, and not the text that If-Match names."
+            raise StaleConfig(detail, extra={"since": await self._config.since(digests)})
+
+        return check
+
+    async def check(self, request: web.Request) -> web.Response:
+        """Whether a text could be made live, and what it would change. Nothing is changed."""
+        asked.parameters(request)
+        text, given = asked.config_text(request)
+        if given:
+            raise BadRequest("Nothing is changed here: there is no other member than text.")
+        before = self._live.text
+        problems = await self._live.check(text)
+        changes: list[differences.Change] = []
+        try:
+            changes = await self._config.changes(before, text)
+        except Problems as found:
+            problems = problems or found.items
+        return await reply(
+            {
+                "ok": not problems,
+                "problems": [as_dict(one) for one in problems],
+                "changes": [differences.view(one) for one in changes],
+            }
+        )
+
+    async def confirm(self, request: web.Request) -> web.Response:
+        """The live revision, which this names, does not go back any more."""
+        asked.parameters(request)
+        given = asked.members(request, "revision", "reason")
+        number = given.get("revision")
+        if type(number) is not int:
+            raise BadRequest("The member revision is the number of the live revision.")
+        origin = asked.origin(request, given)
+        pending = self._live.pending
+        with as_errors():
+            if pending is not None and pending.number == number:
+                back_to = await self._live.revisions.text(pending.back_to)
+                require(guard.operator(request), await self._config.changes(back_to, self._live.text))
+            revision = await self._live.confirm(origin, number)
+        return await reply({"revision": view(revision), "pending": self._config.pending()})
+
+
+def digests_in(tags: Iterable[str]) -> Iterable[str]:
+    """The digests of the texts that entity tags name: that of a text is its digest, that of a page of JSON
+    begins with it."""
+    return (tag.strip('"').split("-")[0] for tag in tags)
+
+
+def merge_patch(request: web.Request) -> MergePatch:
+    """The body. Raises UnsupportedMediaType, BadRequest, Unprocessable."""
+    asked.content_type(request, asked.MERGE_PATCH)
+    found = asked.value(request)
+    if not isinstance(found, dict):
+        raise Unprocessable("The patch is not an object: it would replace all of it.")
+    return MergePatch(found)
+
+
+def _refusal(refusal: Refusal | None) -> dict[str, Any] | None:
+    if refusal is None:
+        return None
+    problems = [as_dict(one) for one in refusal.problems]
+    return {"at": refusal.at, "digest": refusal.digest, "problems": problems}

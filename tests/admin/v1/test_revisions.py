@@ -1,0 +1,84 @@
+"""Revisions and the audit by the admin API: listed in pages, compared, pinned, made live again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.admin.v1.api import TEXT, YAML, api_of
+
+pytestmark = pytest.mark.asyncio
+JSON = "application/json"
+
+
+async def test_revisions_are_listed_in_pages_that_link_to_the_next(tmp_path: Path) -> None:
+    async with api_of(tmp_path) as api:
+        for number in range(4):
+            await api.put_text(TEXT + f"# {number}\n", f"?reason={number}")
+        seen: list[int] = []
+        path = "/revisions?limit=2"
+        while path:
+            page = await api("GET", path)
+            seen += [one["number"] for one in page.body["revisions"]]
+            link = page.headers.get("Link", "")
+            assert not link or link.endswith('>; rel="next"')
+            path = link.split(">")[0].removeprefix("</admin/v1") if link else ""
+        assert seen == list(range(api.live.head.number, 0, -1))
+        for wrong in ("limit=0", "limit=1001", "limit=x", "before=-1", "after=1"):
+            assert (await api("GET", f"/revisions?{wrong}")).status == 400
+        assert (await api("GET", "/revisions")).body["live"] == api.live.head.number
+
+
+async def test_a_revision_is_read_compared_and_made_live_again_to_the_byte(tmp_path: Path) -> None:
+    async with api_of(tmp_path) as api:
+        old = api.live.head.number
+        text = TEXT.replace("\n", "\r\n").replace("name: Acme", "name: Ácme")
+        new = (await api.put_text(text)).body["revision"]["number"]
+        read = await api("GET", f"/revisions/{old}?text")
+        assert read.body["number"] == old and read.body["text"] == TEXT
+        assert (await api("GET", f"/revisions/{new}", Accept=YAML)).body == text
+        diff = (await api("GET", f"/revisions/{old}/diff/live")).body
+        assert [one["name"] for one in diff["changes"]] == ["acme"] and diff["to"] == new
+        assert "+  acme: { name: Ácme }" in diff["text_diff"]
+        assert (await api("GET", f"/revisions/{old}/diff/999")).status == 404
+        body = {"reason": "it was better", "expected": new}
+        back = await api("POST", f"/revisions/{old}:rollback", body, JSON)
+        assert back.status == 200 and api.live.text == TEXT
+        assert (back.body["revision"]["restores"], back.body["revision"]["reason"]) == (old, "it was better")
+        stale = await api("POST", f"/revisions/{old}:rollback", body, JSON)
+        assert stale.status == 412 and len(stale.body["since"]) == 1
+        stale = await api("POST", f"/revisions/{new}:rollback", If_Match=f'"{"0" * 64}"')
+        assert stale.status == 412
+        assert (await api("POST", f"/revisions/{new}:rollback", If_Match=back.etag)).status == 200
+        assert api.live.text == text
+        assert (await api("POST", "/revisions/999:rollback")).status == 404
+        assert (await api("POST", f"/revisions/{new}:rollback", {"expceted": 1}, JSON)).status == 400
+
+
+async def test_a_revision_is_pinned_and_the_audit_knows_by_whom(tmp_path: Path) -> None:
+    async with api_of(tmp_path) as api:
+        number = api.live.head.number
+        assert (await api("POST", f"/revisions/{number}:pin?reason=release")).body["pinned"]
+        assert not (await api("POST", f"/revisions/{number}:unpin", {}, JSON)).body["pinned"]
+        assert (await api("POST", "/revisions/999:pin")).status == 404
+        lines = (await api("GET", "/audit?author=acme/root&action=pinned")).body["lines"]
+        assert [(one["to"], one["reason"], one["detail"]) for one in lines] == [
+            (number, "", "not any more"),
+            (number, "release", ""),
+        ]
+
+
+async def test_the_audit_is_read_in_pages_and_verified(tmp_path: Path) -> None:
+    async with api_of(tmp_path) as api:
+        for number in range(3):
+            await api.put_text(TEXT + f"# {number}\n")
+        first = await api("GET", "/audit?limit=2&action=applied")
+        assert len(first.body["lines"]) == 2 and "action=applied" in first.headers["Link"]
+        older = await api("GET", first.headers["Link"].split(">")[0].removeprefix("</admin/v1"))
+        assert older.body["lines"][0]["seq"] < first.body["lines"][-1]["seq"]
+        assert (await api("GET", "/audit:verify")).body == {"ok": True, "problems": []}
+        api.live.audit.path.write_bytes(
+            api.live.audit.path.read_bytes().replace(b"acme/root", b"acme/evil", 1)
+        )
+        assert not (await api("GET", "/audit:verify")).body["ok"]
