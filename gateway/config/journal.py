@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
-from gateway.config.ports import Audit, ConfigRefused, HeadMoved, Remembered, RevisionStore
+from gateway.config import source
+from gateway.config.ports import Audit, ConfigRefused, HeadMoved, NoRevision, Remembered, RevisionStore
+from gateway.core.config import differences
 from gateway.core.config.audit import Entry
-from gateway.core.config.revision import Origin, Revision
+from gateway.core.config.revision import Origin, Revision, digest_of
+from gateway.core.errors import StoreUnavailable
 from gateway.core.routing.problems import Problem, Problems
+from gateway.runtime import threads
 
 L = logging.getLogger(__name__)
 _AUDITED = "audited"  # the name under which the number of the last revision in the audit is remembered
@@ -17,12 +23,17 @@ _PAGE = 100  # revisions
 
 
 class Journal:
-    """Writes the lines of the live config. now: seconds since the epoch."""
+    """Writes the lines of the live config, each with what has changed by meaning. now: seconds since the
+    epoch."""
 
-    def __init__(self, audit: Audit, remembered: Remembered, now: Callable[[], float]) -> None:
+    def __init__(
+        self, audit: Audit, remembered: Remembered, now: Callable[[], float], revisions: RevisionStore
+    ) -> None:
         self._audit = audit
         self._remembered = remembered
         self._now = now
+        self._revisions = revisions
+        self._parsed: tuple[str, Any] = "", None  # digest and data of the text that was parsed last
 
     async def ready(self) -> None:
         """Before a change, which must not happen without its line. Raises OSError."""
@@ -32,6 +43,7 @@ class Journal:
         """A change. before, after: numbers of revisions."""
         entry = _entry(action, origin, before, self._now(), after=after, detail=detail)
         try:
+            entry = replace(entry, diff=await self._differences(before, after))
             await self._audit.record(entry)
             if after > before:
                 await self._remembered.set_state(_AUDITED, str(after))
@@ -41,6 +53,25 @@ class Journal:
                 " the next start",
                 *(after, error),
             )
+
+    async def _differences(self, before: int, after: int) -> tuple[dict[str, Any], ...]:
+        """As JSON; nothing where a text is not there any more, or cannot be parsed."""
+        if before == after or not before:
+            return ()
+        try:
+            one, other = await self._data(before), await self._data(after)
+        except (NoRevision, Problems, OSError, StoreUnavailable):
+            return ()
+        changes = await threads.run(threads.CONFIG, differences.differences, one, other)
+        return tuple(differences.view(change) for change in changes)
+
+    async def _data(self, number: int) -> Any:
+        text = await self._revisions.text(number)
+        digest, data = self._parsed
+        if digest != digest_of(text):
+            data = (await source.parse_apart(text)).data
+            self._parsed = digest_of(text), data
+        return data
 
     async def refused(self, origin: Origin, before: int, error: Exception) -> None:
         """A change that was not made."""

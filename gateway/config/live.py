@@ -92,7 +92,7 @@ class LiveConfig:
         self.synced = False
         self._seed = seed
         self._history = History(source, revisions, remembered)
-        self._journal = Journal(audit, remembered, wall)
+        self._journal = Journal(audit, remembered, wall, revisions)
         self._compiler = compiler
         self._following = following
         self._now, self._wall = now, wall
