@@ -14,6 +14,7 @@ from pathlib import Path
 from time import monotonic, time
 from typing import Any, NamedTuple
 
+from gateway.admin.operators import Operators
 from gateway.admission.admission import Admission
 from gateway.auth.chain import AuthenticationChain
 from gateway.auth.credentials import Credentials
@@ -21,6 +22,8 @@ from gateway.auth.issuers import Issuers
 from gateway.auth.keys import CURSOR_KEY, ensure_secret
 from gateway.auth.oauth.server import AuthorizationServer
 from gateway.auth.oauth.tickets import Tickets
+from gateway.auth.operator_token import FILE as OPERATOR_TOKEN
+from gateway.auth.operator_token import OperatorToken
 from gateway.auth.signer import Signer
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.store import FILE as AUTH_STORE
@@ -151,11 +154,11 @@ class Gateway:
         self.authentication = AuthenticationChain(
             self.credentials, self.issuers, self.stored, self.limits.take_client, self.tickets
         )
+        self.operators = self._operators(data, now, wall)
         self.signer = Signer(data, config.tokens.issuer, wall)
         self.oauth = self._authorization_server(wall)
         self.pool = ProcessPool()
-        jobs = Jobs(self.pool)
-        self.store = document_store(config.store_uri, secret, application, patient=True, jobs=jobs)
+        self.store = document_store(config.store_uri, secret, application, patient=True, jobs=Jobs(self.pool))
         self.via = config.own_via(secret)
         self.feeds = Feeds(self.lifetimes)
         bodies, self.memory = Budget(config.body_memory), RequestMemory(config.memory)
@@ -186,6 +189,18 @@ class Gateway:
             Following(self._applied, self._refused),
             seed=parts.seed,
             wall=wall,
+        )
+
+    def _operators(self, data: Path, now: Callable[[], float], wall: Callable[[], float]) -> Operators:
+        return Operators(
+            self.config.operators,
+            OperatorToken(data / OPERATOR_TOKEN),
+            self.authentication.identity,
+            self.stored.revocations.covers,
+            lambda: self.live.current.tenants,
+            self.origins,
+            now,
+            wall,
         )
 
     def _authorization_server(self, wall: Callable[[], float]) -> AuthorizationServer:
@@ -254,6 +269,7 @@ class Gateway:
             with self._named("[gateway] data", self.config.data):
                 await self.quotas.start()
                 self.signer.start()
+                self.operators.start()
                 await self.stored.start()
             private_folder(Path(self.sockets))
             for problem in temporary_folder_problems(self.config.spool):
@@ -287,6 +303,7 @@ class Gateway:
             _DrainStep(self._end_tasks, "what is done beside the requests", _ENDING),
             _DrainStep(self.supervisor.stop, "a backend", _BACKENDS_END),
             _DrainStep(self.issuers.close, "what is asked of issuers", _ENDING),
+            _DrainStep(self.operators.close, "what is asked of the operators' issuer", _ENDING),
             _DrainStep(self.origins.close, "the connections to issuers", _ENDING),
             _DrainStep(self.probes.close),
             _DrainStep(self.pools.close),
@@ -326,6 +343,7 @@ class Gateway:
     async def reload(self) -> None:
         """What SIGHUP asks for: the config and the keys again."""
         await self._load_keys(due=True)
+        await self.operators.refresh(due=True)
         await self.lifetimes.reask()
         await self.live.reload_when_quiet()
 
@@ -421,6 +439,7 @@ class Gateway:
         periodic = (
             ("loading the keys again", self._load_keys),
             ("loading the identity keys again", self.signer.refresh),
+            ("following who is an operator", self.operators.refresh),
             ("asking issuers again about the tokens of streams", self.lifetimes.reask),
         )
         return [PeriodicTask(what, _KEYS_POLL, work).run() for what, work in periodic]

@@ -1,65 +1,81 @@
 """Who may call the admin listener: no foreign Host header (DNS rebinding), and an operator who may do what is
-asked. On loopback whoever comes without a token may look; to change something takes a token and a role."""
+asked. On loopback whoever comes without a token may look; to change something takes a token and a role. Every
+refused try is told to the audit, but for what is not there and what is merely wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
+from gateway.admin import browsers
 from gateway.admin.console import pages as console
+from gateway.admin.operators import NoOperator, Operators, SignedIn
+from gateway.admin.refusals import Refusals
 from gateway.call import new_id
 from gateway.core.config.operator import Operator, Role
-from gateway.core.errors import BadRequest, Forbidden, GatewayError, MethodNotAllowed, NoRoute
+from gateway.core.errors import (
+    BadRequest,
+    Forbidden,
+    GatewayError,
+    MethodNotAllowed,
+    NoRoute,
+    Unauthenticated,
+)
 from gateway.core.http.request_target import host_of
-from gateway.core.jwt.issuer import LOCAL
 from gateway.core.jwt.verify import bearer
 from gateway.core.methods import SAFE
-from gateway.core.model import Identity, Tenant
-from gateway.core.policy import access
 from gateway.core.process import listeners
 from gateway.edge.response import reply
 from gateway.edge.response.head import REQUEST_ID
 
-_OPERATOR = web.RequestKey("operator", Operator)
-_LOOPBACK = Operator("loopback", Role.VIEWER)  # whoever runs on this machine
-_PROBER = Operator("prober", Role.VIEWER)
+_SIGNED_IN = web.RequestKey("signed_in", SignedIn)
+_LOOPBACK = SignedIn(Operator("loopback", Role.VIEWER))  # whoever runs on this machine
+_NOBODY = SignedIn(Operator("nobody", Role.VIEWER))  # who shows a ticket, or asks how the process is
 _V1 = "/admin/v1/"
-# What has an unsafe method and changes no config: to look at something takes a body.
+SESSION = f"{_V1}session"
+# What has an unsafe method and changes nothing of the gateway: it is for all who may look.
 _LOOKS = frozenset(
-    _V1 + name for name in ("config:check", "config:rehearse", "explain", "tickets", "session:end")
+    {
+        SESSION,
+        *(_V1 + name for name in ("config:check", "config:rehearse", "explain", "tickets", "session:end")),
+    }
 )
 PROBES = frozenset({"/livez", "/readyz"})  # a prober holds no token
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def make(
-    verify: Callable[[str], Awaitable[Identity]],
-    tenants: Callable[[], Mapping[str, Tenant]],
-    hosts: Collection[str],
-    *,
-    token_needed: bool,
+    operators: Operators, refusals: Refusals, hosts: Collection[str], *, token_needed: bool
 ) -> Middleware:
-    """The middleware. tenants: those of the live config. hosts: names (lower case) that the listener may be
-    called by, beside localhost and addresses."""
+    """The middleware. hosts: names (lower case) that the listener may be called by, beside localhost and
+    addresses. token_needed: to look, too."""
+
+    async def let_in(request: web.Request) -> None:
+        """Raises GatewayError where the request may not have its page."""
+        _check_host(request, hosts)
+        if request.path in PROBES:
+            request[_SIGNED_IN] = _NOBODY
+            return
+        browsers.check(request.method, request.headers)
+        if console.is_public(request.path):
+            request[_SIGNED_IN] = _NOBODY
+            return
+        request[_SIGNED_IN] = await _sign_in(request, operators, refusals, token_needed=token_needed)
+        require(request, _least(request))
+        if _changes(request):
+            browsers.check_content(request.headers)
 
     @web.middleware
     async def guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
         try:
-            _check_host(request, hosts)
-            if request.path in PROBES or console.is_public(request.path):
-                request[_OPERATOR] = _PROBER
-            elif token_needed or _changes(request) or hdrs.AUTHORIZATION in request.headers:
-                identity = await _check_token(request, verify, tenants())
-                request[_OPERATOR] = Operator(f"{identity.tenant}/{identity.subject}", Role.OWNER)
-            else:
-                request[_OPERATOR] = _LOOPBACK
-            require(request, _least(request))
+            await let_in(request)
             if request.method == hdrs.METH_OPTIONS and request.path == "*":  # what aiohttp cannot route
                 return reply.empty(204)
             return await handler(request)
         except GatewayError as error:
+            await refusals.note(request, error, _who(request, error))
             return problem(error)
         except web.HTTPNotFound:
             return problem(NoRoute("The admin listener has no such path."))
@@ -86,18 +102,30 @@ def _check_host(request: web.Request, hosts: Collection[str]) -> None:
         raise Forbidden("This Host is not served; add it to [admin] hosts in gateway.conf.")
 
 
-async def _check_token(
-    request: web.Request, verify: Callable[[str], Awaitable[Identity]], tenants: Mapping[str, Tenant]
-) -> Identity:
-    """As on the public listener: one token, of a tenant that is served, with the scope. Whoever runs another
-    issuer, for a tenant perhaps, does not run the gateway, so its tokens do not count."""
-    identity = await verify(bearer(request.headers.getall(hdrs.AUTHORIZATION, ())))
-    if identity.kind == "jwt" and identity.issuer != LOCAL:
-        raise Forbidden("The admin listener takes tokens of the gateway's own issuer only.")
-    access.resolve_tenant(identity, tenants, request.headers.getall("X-Tenant", ()))
-    if access.ADMIN_SCOPE not in identity.scopes:
-        raise access.lacks([access.ADMIN_SCOPE])
-    return identity
+async def _sign_in(
+    request: web.Request, operators: Operators, refusals: Refusals, *, token_needed: bool
+) -> SignedIn:
+    """Who asks. To look on loopback takes no credential; one that is shown all the same counts. Raises
+    Unauthenticated, NoOperator, ClientLimit, IssuerUnavailable."""
+    shown = request.headers.getall(hdrs.AUTHORIZATION, ())
+    if request.path == SESSION and _changes(request):
+        return _NOBODY  # the ticket tells who
+    if not (_changes(request) or token_needed or any(one[:7].lower() == "bearer " for one in shown)):
+        return _LOOPBACK
+    try:
+        return await operators.of(bearer(shown), request.headers.getall("X-Tenant", ()))
+    except (Unauthenticated, NoOperator):
+        if shown:
+            refusals.count(request)
+        raise
+
+
+def _who(request: web.Request, error: GatewayError) -> Operator | str:
+    """Who was refused, as far as is known."""
+    if isinstance(error, NoOperator):
+        return error.who
+    found = request.get(_SIGNED_IN, _NOBODY)
+    return "" if found is _NOBODY else found.operator
 
 
 def _changes(request: web.Request) -> bool:
@@ -115,7 +143,12 @@ def _least(request: web.Request) -> Role:
 
 def operator(request: web.Request) -> Operator:
     """Who asks, once the guard has let them in."""
-    return request[_OPERATOR]
+    return request[_SIGNED_IN].operator
+
+
+def signed_in(request: web.Request) -> SignedIn:
+    """Who asks, and until when the credential is good."""
+    return request[_SIGNED_IN]
 
 
 def require(request: web.Request, role: Role) -> Operator:

@@ -18,7 +18,7 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from gateway.admin import guard
+from gateway.admin import browsers, guard
 from gateway.call import Call, CallRoute, Snapshot, Target, new_id
 from gateway.core.errors import GatewayError, InternalError
 from gateway.core.http import request_target
@@ -133,6 +133,9 @@ class AdminService:
             response = await self._stream(call, response)
         if not isinstance(response, web.Response | reply.Sent):
             response = reply.problem(call, InternalError())
+        if isinstance(response, web.Response):
+            for name, value in browsers.HEADERS.items():
+                response.headers.setdefault(name, value)
         call.id = response.headers.get(REQUEST_ID, call.id)
         status = response.status
 

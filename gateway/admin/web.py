@@ -3,7 +3,6 @@ credentials through admin/credentials.py."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import chain
 from typing import Any, Protocol
 
@@ -11,8 +10,10 @@ from aiohttp import hdrs, web
 
 from gateway.admin import credentials, guard
 from gateway.admin.console import pages as console
+from gateway.admin.operators import Operators
 from gateway.admin.pieces import Members, gathered, json_pieces
-from gateway.admin.v1 import audit, changing, explain, objects, revisions, traffic, usage
+from gateway.admin.refusals import Refusals
+from gateway.admin.v1 import audit, changing, explain, objects, revisions, sign_in, traffic, usage
 from gateway.admin.v1 import config as config_pages
 from gateway.admission.admission import Admission
 from gateway.auth.chain import AuthenticationChain
@@ -21,7 +22,6 @@ from gateway.auth.issuers import Issuers
 from gateway.auth.stored import StoredCredentials
 from gateway.config.live import LiveConfig
 from gateway.core.http.hops import Via
-from gateway.core.model import Tenant
 from gateway.core.process.listeners import is_loopback
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.redact import redact_pieces
@@ -45,6 +45,7 @@ class View(Protocol):
     issuers: Issuers
     via: Via
     quotas: Quotas
+    operators: Operators
     stored: StoredCredentials
     health: Health
     metrics: Metrics
@@ -59,12 +60,9 @@ def install(app: web.Application, view: View) -> None:
     """Put the guard and the routes on an aiohttp application (that of an ASAB WebContainer)."""
     config = view.config
     token_needed = not all(is_loopback(host) for host, _ in config.admin)
-
-    def tenants() -> Mapping[str, Tenant]:
-        return view.live.current.tenants
-
+    refusals = Refusals(view.live.audit.record)
     app.middlewares.append(
-        guard.make(view.authentication.identity, tenants, config.admin_hosts, token_needed=token_needed)
+        guard.make(view.operators, refusals, config.admin_hosts, token_needed=token_needed)
     )
     pages = _Pages(view)
     app.router.add_get("/livez", pages.livez)
@@ -73,6 +71,7 @@ def install(app: web.Application, view: View) -> None:
     app.router.add_get("/admin/config", pages.config)
     app.router.add_get("/admin/auth", pages.auth)
     credentials.install(app, view.stored)
+    sign_in.install(app, view.operators, refusals)
     traffic.install(app, view)
     explain.install(app, view)
     usage.install(app, view)
@@ -123,7 +122,6 @@ class _Pages:
         headers = {
             hdrs.ETAG: etag,
             "X-Config-Revision": str(live.current.revision),
-            "X-Content-Type-Options": "nosniff",
         }
         if _is_known(request, etag):
             return web.Response(status=304, headers=headers)
@@ -136,7 +134,12 @@ class _Pages:
         view = self._view
         keys = view.credentials.counts("")
         return await _json(
-            {"issuers": view.issuers.states(), "api_keys": keys, "cached": len(view.credentials)}
+            {
+                "issuers": view.issuers.states(),
+                "operators": view.operators.states(),
+                "api_keys": keys,
+                "cached": len(view.credentials),
+            }
         )
 
     async def backends(self, request: web.Request) -> web.Response:

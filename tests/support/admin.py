@@ -62,7 +62,9 @@ async def admin_of(
         listener = Listener(service, limits)
         listener.bind([("127.0.0.1", 0)])
         await listener.open()
-        async with aiohttp.ClientSession() as session:
-            yield Admin(gateway, listener, session)
-        await listener.drain(lambda connections: False)
-        await service.cleanup()
+        try:
+            async with aiohttp.ClientSession() as session:
+                yield Admin(gateway, listener, session)
+        finally:
+            await listener.drain(lambda connections: False)
+            await service.cleanup()

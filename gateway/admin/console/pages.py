@@ -22,10 +22,6 @@ _TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
-    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +64,6 @@ def _read(path: Path) -> _File:
             hdrs.ETAG: f'"{hashlib.sha256(body).hexdigest()[:32]}"',
             hdrs.CACHE_CONTROL: "no-cache",  # asked for again each time: an upgrade is seen at the next load
             hdrs.VARY: hdrs.ACCEPT,
-            "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-            "Cross-Origin-Opener-Policy": "same-origin",
-            "Cross-Origin-Resource-Policy": "same-origin",
-            "Referrer-Policy": "no-referrer",
-            "X-Content-Type-Options": "nosniff",
         },
     )
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from gateway.admin import browsers
 from gateway.admin.serve import Streamed
 from gateway.admission.admission import Admission
 from gateway.call import Call
@@ -28,7 +29,7 @@ EVERY = 1.0  # seconds between two events
 _MOST = 50  # who may watch at once
 _LONGEST = 900  # events until a stream ends, so that its client shows its credential again
 _RETRY = b"retry: 1000\n\n"
-_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_HEADERS = {**browsers.HEADERS, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 class View(Protocol):
@@ -45,7 +46,7 @@ class View(Protocol):
 
 def install(app: web.Application, view: View) -> None:
     """Put the page on an application with the guard."""
-    app.router.add_get("/admin/v1/traffic", _Watched(view).page)
+    app.router.add_get("/admin/v1/traffic", _Watched(view).page, allow_head=False)  # it has no end
 
 
 class _Watched:
