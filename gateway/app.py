@@ -31,11 +31,13 @@ from gateway.auth.stored import StoredCredentials
 from gateway.call import Snapshot, Target
 from gateway.config import own_addresses
 from gateway.config.compilation import Compiler
-from gateway.config.live import Following, LiveConfig
+from gateway.config.live import LiveConfig
 from gateway.config.parts import ConfigParts
+from gateway.config.ports import Following
 from gateway.config.refusal import Refusal
 from gateway.core.errors import Draining
 from gateway.core.front_page import FrontPage
+from gateway.core.http.hops import pseudonym
 from gateway.core.jwt.issuer import LOCAL
 from gateway.core.model import Backend
 from gateway.core.openmetrics import Gauge
@@ -163,7 +165,7 @@ class Gateway:
         self.feeds = Feeds(self.lifetimes)
         bodies, self.memory = Budget(config.body_memory), RequestMemory(config.memory)
         self.documents = Documents(self.store, self.feeds, bodies, self.admission.enter)
-        self.config_parts = ConfigParts(config, data)
+        self.config_parts = ConfigParts(config, data, pseudonym(secret), application)
         self.live = self._live_config(wall)
         self.life = Life(self._policies())
         slots = public_limits(interpreter.raise_nofile_limit())

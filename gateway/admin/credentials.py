@@ -15,7 +15,7 @@ from aiohttp import web
 from gateway.admin import guard
 from gateway.admin.body import Members, json_response
 from gateway.auth.api_keys import new_key, new_secret
-from gateway.auth.store import AuthStoreUnusable, State, Unknown, read_once
+from gateway.auth.store import State, Unknown, read_once
 from gateway.auth.stored import StoredCredentials
 from gateway.core import api_keys, revocations
 from gateway.core.api_keys import DEFAULT_LIFE, DEFAULT_OVERLAP, FOREVER, ApiKey
@@ -23,6 +23,7 @@ from gateway.core.errors import BadRequest, Conflict, NotFound, StoreUnavailable
 from gateway.core.revocations import KEEP, Revocation
 from gateway.core.routing.amounts import parse_lifetime
 from gateway.runtime import threads
+from gateway.runtime.sqlite_file import SQLiteUnusable
 
 T = TypeVar("T")
 _KEYS, _REVOCATIONS = "/admin/auth/keys", "/admin/auth/revocations"
@@ -112,7 +113,7 @@ class _Pages:
         await self._stored.flush()
         try:
             return await threads.run(threads.AUTH, read_once, self._store.path)
-        except AuthStoreUnusable as error:
+        except SQLiteUnusable as error:
             raise StoreUnavailable(str(error)) from None
 
     async def _change(self, work: Callable[..., T], *args: Any) -> T:
@@ -122,7 +123,7 @@ class _Pages:
             raise NotFound(_sentence(error)) from None
         except ValueError as error:
             raise Conflict(_sentence(error)) from None
-        except AuthStoreUnusable as error:
+        except SQLiteUnusable as error:
             raise StoreUnavailable(str(error)) from None
 
 

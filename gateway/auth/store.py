@@ -4,25 +4,22 @@ Every process of the host reads it, and sees what another one has committed by `
 and the admin listener write it. Each change is one transaction, on the disk before it is acknowledged, with a
 row in `events` that says who did what (never a secret); the number of the last one tells one state from the
 next. A file that cannot be read or written is an error, and is never made anew: that would forget what was
-revoked. All of it blocks. (No other code may open the file: closing it would drop the locks of SQLite.)
+revoked. All of it blocks.
 """
 
 from __future__ import annotations
 
-import os
-import pwd
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
 from gateway.core.api_keys import FOREVER, ApiKey, KeySecret
 from gateway.core.revocations import Revocation
-from gateway.runtime import durable
-from gateway.runtime.os_errors import explain
+from gateway.runtime.sqlite_file import SQLiteFile, transaction
 
 FILE = "auth.sqlite"
 MAX_KEYS = 10_000
@@ -31,7 +28,6 @@ MAX_REVOCATIONS = 10_000  # to take a change of so many holds the event loop for
 MAX_EVENTS = 10_000
 REMEMBERED = 30 * 86400.0  # seconds for which a key that is over is still listed
 EXCHANGED = 3600.0  # seconds in which tokens that were made with a key have expired
-_BUSY = 5.0  # seconds to wait for another process that writes
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE keys (
@@ -51,8 +47,12 @@ CREATE TABLE revocations (
 CREATE TABLE events (
     number INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, by TEXT NOT NULL, what TEXT NOT NULL
 );
-PRAGMA user_version = 1;
 """
+_DAMAGED = (
+    "restore it from its backup; without one, move it away together with its -wal and -shm: then no API key"
+    " is known, and nothing is revoked"
+)
+_GONE = "restore it from its backup; what was revoked and given out would be forgotten without it"
 _ADD_KEY = "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0)"
 _ADD_SECRET = "INSERT INTO secrets VALUES (?, ?, ?, ?)"  # noqa: S105 - a statement
 _ADD = """
@@ -83,10 +83,6 @@ OR (until < ?1 AND created < (SELECT max(created) FROM secrets AS others WHERE o
 """
 
 
-class AuthStoreUnusable(OSError):
-    """The file cannot be used; the text names it, the reason and what to do."""
-
-
 class Unknown(ValueError):
     """There is no key, or no revocation, of that name."""
 
@@ -114,10 +110,11 @@ NOTHING = State(-1, (0, 0), {}, [])  # before the file was read
 
 class AuthStore:
     """The file at this path. Each method may be called in any thread, `read` and `close` by one at a time.
-    Raises AuthStoreUnusable; ValueError for what cannot be done."""
+    Raises SQLiteUnusable; ValueError for what cannot be done."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._sqlite = SQLiteFile(path, _SCHEMA, _VERSION, _DAMAGED, _GONE)
         self._reader: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None  # device and inode that the reader has open
         self._seen = -1  # the data_version of the last read
@@ -126,30 +123,21 @@ class AuthStore:
 
     def ensure(self) -> None:
         """Make the file where there is none, and check the one that is there."""
-        with self._errors():
-            if not os.path.lexists(self.path):
-                durable.make_folder(self.path.parent)
-                with durable.making(self.path) as beside, closing(_connect(beside)) as db:
-                    db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
-                    db.execute("PRAGMA journal_mode = WAL")
-            with closing(self._open()) as db:
-                (result,) = db.execute("PRAGMA quick_check(1)").fetchone()
-                if result != "ok":
-                    raise self._damaged(str(result))
+        self._sqlite.ensure()
 
     def read(self, known: State) -> State | None:
         """What the file says; None when that is what is known already, which costs one look."""
-        with self._errors():
+        with self._sqlite.errors():
             status = self.path.stat()
             file = status.st_dev, status.st_ino
             if self._reader is None or file != self._file:
                 self.close()
-                self._reader, self._file, self._seen = self._open(), file, -1
+                self._reader, self._file, self._seen = self._sqlite.open(), file, -1
             db = self._reader
             version = _data_version(db)  # first: what is committed while it is read counts as new
             if version == self._seen:
                 return None
-            with _transaction(db, "DEFERRED"):
+            with transaction(db, "DEFERRED"):
                 position = _position(db)
                 is_known = (position, file) == (known.position, known.file)
                 state = None if is_known else State(position, file, _keys(db), _revocations(db))
@@ -158,7 +146,7 @@ class AuthStore:
 
     def events(self, after: int, limit: int = 100) -> list[Event]:
         """The changes after the event with this number, at most so many."""
-        with self._errors(), closing(self._open()) as db:
+        with self._sqlite.reading() as db:
             rows = db.execute("SELECT * FROM events WHERE number > ? ORDER BY number LIMIT ?", (after, limit))
             return [Event(*row) for row in rows]
 
@@ -248,72 +236,22 @@ class AuthStore:
 
     def note_used(self, used: Mapping[str, float]) -> None:
         """When keys were used last, by their ids, in seconds since the epoch. It is no event."""
-        with self._errors(), closing(self._open()) as db, _transaction(db):
+        with self._sqlite.changing() as db:
             rows = [(when, id_) for id_, when in used.items()]
             db.executemany("UPDATE keys SET used = max(used, ?) WHERE id = ?", rows)
 
     @contextmanager
     def _change(self, now: float, by: str, what: str) -> Iterator[sqlite3.Connection]:
         """A transaction that ends with its event, and with what nobody needs any more gone."""
-        with self._errors(), closing(self._open()) as db, _transaction(db):
+        with self._sqlite.changing() as db:
             _forget(db, now)
             yield db
             db.execute("INSERT INTO events (at, by, what) VALUES (?, ?, ?)", (now, by, what))
             db.execute("DELETE FROM events WHERE number <= ?", (_position(db) - MAX_EVENTS,))
 
-    # --- the file ---
-
-    def _open(self) -> sqlite3.Connection:
-        status = self.path.stat()
-        if status.st_uid != os.geteuid():
-            user = _user(status.st_uid)
-            hint = f"run this as that user: sudo -u {user}"
-            raise AuthStoreUnusable(f"{self.path}: it belongs to the user {user}; {hint}")
-        if status.st_mode & 0o077:
-            reason = "others may read or change what it says"
-            raise AuthStoreUnusable(f"{self.path}: {reason}; run: chmod 600 {self.path}")
-        if not status.st_size:
-            raise self._damaged("it is empty")
-        db = _connect(self.path)
-        try:
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if not version:
-                raise self._damaged("nothing is in it that the gateway has made")
-            if version != _VERSION:
-                reason = f"it is of version {version}, and this gateway knows version {_VERSION}"
-                hint = "run the version of the gateway that made it, or a later one"
-                raise AuthStoreUnusable(f"{self.path}: {reason}; {hint}")
-        except BaseException:
-            db.close()
-            raise
-        return db
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except AuthStoreUnusable:
-            raise
-        except FileNotFoundError:
-            hint = "restore it from its backup; what was revoked and given out would be forgotten without it"
-            raise AuthStoreUnusable(f"{self.path}: it is not there any more; {hint}") from None
-        except OSError as error:
-            raise AuthStoreUnusable(f"{self.path}: {'; '.join(explain(error))}") from None
-        except sqlite3.OperationalError as error:
-            raise AuthStoreUnusable(f"{self.path}: {error}; {_hint(error)}") from None
-        except sqlite3.DatabaseError as error:
-            raise self._damaged(str(error)) from None
-
-    def _damaged(self, why: str) -> AuthStoreUnusable:
-        hint = (
-            "restore it from its backup; without one, move it away together with its -wal and -shm: then no"
-            " API key is known, and nothing is revoked"
-        )
-        return AuthStoreUnusable(f"{self.path}: it is damaged ({why}); {hint}")
-
 
 def read_once(path: Path) -> State:
-    """What the file at this path says now. Raises AuthStoreUnusable. Blocks."""
+    """What the file at this path says now. Raises SQLiteUnusable. Blocks."""
     store = AuthStore(path)
     try:
         found = store.read(NOTHING)
@@ -321,43 +259,6 @@ def read_once(path: Path) -> State:
         store.close()
     assert found is not None  # it is never NOTHING
     return found
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # Autocommit: transactions are begun where they are meant. The reader goes from thread to thread.
-    db = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
-    db.execute("PRAGMA synchronous = FULL")  # of a commit, nothing is lost with the power
-    return db
-
-
-@contextmanager
-def _transaction(db: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
-    db.execute(f"BEGIN {kind}")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
-
-
-def _hint(error: sqlite3.OperationalError) -> str:
-    name = error.sqlite_errorname
-    if name.startswith("SQLITE_FULL"):
-        return "make room on its disk (see df -h)"
-    if name.startswith("SQLITE_BUSY"):
-        return "another process writes to it all the time; look for one that hangs"
-    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
-        return f"let the user with id {os.geteuid()} write to it, and to its folder (mode, read-only disk)"
-    return "look at its disk, and at the log of the system"
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"#{uid}"
 
 
 def _data_version(db: sqlite3.Connection) -> int:

@@ -13,11 +13,12 @@ from typing import ParamSpec, TypeVar
 
 from gateway.auth.api_keys import ApiKeys
 from gateway.auth.revocations import Revocations
-from gateway.auth.store import NOTHING, AuthStore, AuthStoreUnusable, Event, State
+from gateway.auth.store import NOTHING, AuthStore, Event, State
 from gateway.core.revocations import Revoked
 from gateway.runtime import threads
 from gateway.runtime.log_interval import LogInterval
 from gateway.runtime.periodic import PeriodicTask
+from gateway.runtime.sqlite_file import SQLiteUnusable
 
 L = logging.getLogger(__name__)
 AUDIT = logging.getLogger("gateway.audit")
@@ -48,7 +49,7 @@ class StoredCredentials:
         )
 
     async def start(self) -> None:
-        """Read all of it, and follow it from now on. Raises AuthStoreUnusable: nobody is served without."""
+        """Read all of it, and follow it from now on. Raises SQLiteUnusable: nobody is served without."""
         await threads.run(threads.AUTH, self.store.ensure)
         await self._refresh()
         for task in self._tasks:
@@ -64,7 +65,7 @@ class StoredCredentials:
 
     async def change(self, work: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
         """Do this change of the store; it is in force in this process when it is done. Raises
-        AuthStoreUnusable, ValueError."""
+        SQLiteUnusable, ValueError."""
         done = await threads.run(threads.AUTH, work, *args, **more)
         await self.refresh()
         return done
@@ -74,7 +75,7 @@ class StoredCredentials:
         async with self._reading:
             try:
                 await self._refresh()
-            except AuthStoreUnusable as error:
+            except SQLiteUnusable as error:
                 self.available = False
                 if self._interval.is_over():
                     L.error("What is revoked from now on is not known here, nor are new API keys: %s", error)
@@ -111,7 +112,7 @@ class StoredCredentials:
         if used:
             try:
                 await threads.run(threads.AUTH, partial(self.store.note_used, used))
-            except AuthStoreUnusable as error:
+            except SQLiteUnusable as error:
                 L.warning("Which API keys were used in the last %g s is not noted: %s", FLUSH, error)
 
 

@@ -15,7 +15,7 @@ from rich.markup import escape
 from gateway.auth.keys import CURSOR_KEY, ensure_secret, ensure_signing_key, issue
 from gateway.auth.store import FILE as AUTH_STORE
 from gateway.call import Authentication, Call, Snapshot
-from gateway.cli import console
+from gateway.cli import console, reference
 from gateway.cli.config.given import STDIN, read_config
 from gateway.config import own_addresses
 from gateway.config.compilation import compile_text
@@ -70,7 +70,9 @@ def add_commands(add: _Add, load: Callable[[str | None], ProcessConfig]) -> None
     example = "gateway token --tenant acme --scope 'documents:read documents:write' --ttl 1h"
     _token_arguments(command("token", _token, "print a signed token", example))
     about = "print the JSON Schema of the routing config"
-    add("schema", _schema, about, "gateway schema > config/routing.schema.json")
+    schema = add("schema", _schema, about, "gateway schema > config/routing.schema.json")
+    help_ = "instead: every key of both config files, with its default and an example, as Markdown"
+    schema.add_argument("--reference", action="store_true", help=help_)
 
 
 def _explain_arguments(explain: argparse.ArgumentParser) -> None:
@@ -351,5 +353,5 @@ def _required_scopes(routes: Iterable[Route[Any, Any]]) -> tuple[set[str], set[s
 
 
 def _schema(arguments: argparse.Namespace) -> int:
-    print(json.dumps(json_schema(), indent=2))
+    print(reference.markdown() if arguments.reference else json.dumps(json_schema(), indent=2))
     return 0

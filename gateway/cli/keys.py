@@ -79,7 +79,7 @@ def add_commands(
 
 
 def open_store(config: ProcessConfig) -> AuthStore:
-    """The store of this process config, made if need be. Raises AuthStoreUnusable, FolderUnusable."""
+    """The store of this process config, made if need be. Raises SQLiteUnusable, FolderUnusable."""
     with named_by("[gateway] data", config.path, config.data):
         store = AuthStore(data_folder(Path(config.data)) / FILE)
         store.ensure()

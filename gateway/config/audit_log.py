@@ -60,7 +60,7 @@ class AuditLog:
     async def start(self) -> None:
         """Complete what a crash left. An audit that cannot be written is logged, and tried again with each
         line."""
-        await threads.run(threads.AUDIT, self._database.ensure)
+        await threads.run(threads.AUDIT, self._database.ensure, "state")
         try:
             await self.ready()
         except AuditUnwritable as error:

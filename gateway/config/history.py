@@ -31,12 +31,11 @@ class History:
         self._source = source
         self._revisions = revisions
         self._remembered = remembered
-        self._is_store = source.kind == "store"  # then the newest revision is what the source has
 
     async def known(self, found: Found) -> Revision | None:
         """The revision that the source has: the newest, or the intended one, which is kept now. None where
         somebody else has written it, and it is none yet. Raises AWAY."""
-        if self._is_store:
+        if self._source.of_revisions:
             return await self._revisions.get(found.number) if found.number else None
         head = await self._revisions.head()
         digest = digest_of(found.text)
@@ -49,15 +48,15 @@ class History:
 
     async def keep(self, draft: Draft, found: Found) -> Revision:
         """A revision of what somebody else has written to the source. Raises AWAY, SourceChanged."""
-        if self._is_store:  # nobody else writes to it, but there may be nothing yet
+        if self._source.of_revisions:  # nobody else writes to it, but there may be nothing yet
             written = await self._source.write(draft, found)
             return await self._revisions.get(written.number)
         head = await self._revisions.head()
         return await self._add(draft, head.number if head is not None else 0, found.number)
 
     async def commit(self, draft: Draft, over: Found, parent: int) -> tuple[Found, Revision]:
-        """Write a draft to the source, and keep it as a revision. Raises ConfigRefused, HeadMoved,
-        SourceChanged: nothing has changed then."""
+        """Write a draft to the source, and keep it as a revision. Nothing has changed after an error. Raises
+        ConfigRefused, SourceChanged."""
         try:
             await self._revisions.intend(draft)
         except AWAY as error:
@@ -68,14 +67,10 @@ class History:
             with suppress(*AWAY):
                 await self._revisions.intend(None)
             raise
-        if self._is_store:
+        if self._source.of_revisions:
             return written, await self._revisions.get(written.number)
         try:
-            return written, await self._revisions.add(draft, parent, written.number)
-        except HeadMoved as moved:
-            if moved.head.digest != draft.digest:
-                raise
-            return written, moved.head  # another process on this data folder was first to see it
+            return written, await self._add(draft, parent, written.number)
         except AWAY as error:
             with suppress(ConfigRefused, SourceChanged, *AWAY):
                 await self._source.write(Draft(over.text, over.origin, over.at), written)
@@ -83,7 +78,8 @@ class History:
             raise self._unkept(error) from None
 
     async def _add(self, draft: Draft, parent: int, number: int) -> Revision:
-        """Another process on this data folder may do the same, with what the source has or had."""
+        """Where others keep their revisions too, the newest may be another one by now. What is in the source
+        is one all the same; if it is the newest already, another process was first to see it."""
         while True:
             try:
                 return await self._revisions.add(draft, parent, number)

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 from gateway.call import Snapshot
@@ -19,10 +19,12 @@ from gateway.config.compilation import Compiler
 from gateway.config.history import AWAY, History
 from gateway.config.journal import Journal, reason_of
 from gateway.config.ports import (
+    ALONE,
     NOTHING,
     Audit,
     ConfigRefused,
     ConfigSource,
+    Following,
     Found,
     HeadMoved,
     NoRevision,
@@ -47,16 +49,6 @@ _MAX_RETRY = 300.0
 _GATEWAY = "gateway"  # author and source of what nobody did
 
 
-@dataclass(frozen=True, slots=True)
-class Following:
-    """What follows. applied(new, old) runs after each swap, on the loop; old is None the first time, and what
-    it raises then ends the start. refused runs after each refusal of what the source says. Later their
-    exceptions are logged: a swap stays."""
-
-    applied: Callable[[Snapshot, Snapshot | None], None] = lambda new, old: None
-    refused: Callable[[Refusal], None] = lambda refusal: None
-
-
 class LiveConfig:
     """Holds the live snapshot, and replaces it when its source changes or an operator says so. On the loop.
 
@@ -79,7 +71,7 @@ class LiveConfig:
         audit: Audit,
         remembered: Remembered,
         compiler: Compiler,
-        following: Following = Following(),
+        following: Following = ALONE,
         *,
         seed: ConfigSource | None = None,
         now: Callable[[], float] = time.monotonic,
@@ -97,6 +89,7 @@ class LiveConfig:
         self._following = following
         self._now, self._wall = now, wall
         self._found = NOTHING  # what the source was seen to have last
+        self._provisional = False  # whether the live text has no number yet
         self._undo_at = 0.0  # of the monotonic clock: the other one may be set
         self._undo_problem = ""
         self._retry_at: float | None = None
@@ -136,6 +129,7 @@ class LiveConfig:
                 self._retry_at = self._now() + _RETRY
                 compiled, text = self._compile(self._found.text), self._found.text
                 revision = await self._history.provisional(self._draft_of(self._found))
+                self._provisional = True
         await self._go_live(compiled, revision, text)
 
     async def _read_or_seed(self) -> Found:
@@ -180,7 +174,11 @@ class LiveConfig:
 
     async def watch(self) -> None:
         """Follow the source until cancelled."""
-        await self.source.watch(self.reload)
+        await self.source.watch(self.follow)
+
+    async def follow(self) -> None:
+        """The source may have changed."""
+        await self.reload()
 
     async def watch_time(self) -> None:
         """Do what is due, until cancelled."""
@@ -257,10 +255,11 @@ class LiveConfig:
         """The source has the live text. After a refusal the log says that it is over. Its revision may be
         another one, or confirmed, by another process. Raises AWAY."""
         revision = await self._history.known(found)
-        if revision is None:
+        if revision is None and self._provisional:
             revision = await self._history.keep(self._draft_of(found), found)
-        if revision != self.head:
+        if revision not in (None, self.head):
             await self._go_live(self.current, revision, found.text)
+        self._provisional = False
         if self.refusal is not None:
             self.refusal = None
             text = "%s is as the live revision %d again: what was refused is undone"
@@ -367,7 +366,7 @@ class LiveConfig:
                         self.refusal = None
                 else:
                     self._found, revision = await self._history.commit(draft, self._found, before)
-            except (SourceChanged, HeadMoved):
+            except SourceChanged:
                 if not await self.source.settled():
                     break
                 await self._reload()
@@ -392,7 +391,7 @@ class LiveConfig:
             else:  # another process has confirmed it
                 self.head, self.pending = revision, None
             self._undo_problem = ""
-        except (SourceChanged, HeadMoved):  # what somebody did later stands, if it is not refused
+        except SourceChanged:  # what somebody did later stands, if it is not refused
             if await self.source.settled():
                 self._undo_at = 0.0
                 await self._reload()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from gateway.config.audit_log import FILE as AUDIT
 from gateway.config.audit_log import AuditLog
@@ -11,24 +12,38 @@ from gateway.config.revisions.sqlite import FILE as REVISIONS
 from gateway.config.revisions.sqlite import SQLiteRevisions
 from gateway.config.sources.file import FileSource
 from gateway.config.sources.store import StoreSource
+from gateway.core.process import mongo_uri
+from gateway.core.process.config_source import ConfigSettings
 from gateway.core.process.settings import ProcessConfig
+
+if TYPE_CHECKING:
+    from gateway.config.zookeeper import ZooKeeper
 
 
 class ConfigParts:
     """The source, the revisions, the audit, and what the data folder remembers. start() once, close() once.
 
-    seed: the file of `[gateway] routing`, which the first config is made of. data: the data folder.
+    seed: the file of `[gateway] routing`, of which the first config is made. data: the data folder. name: of
+    this folder among others, for stores that they share. application: of ASAB, if there is one.
     """
 
-    def __init__(self, config: ProcessConfig, data: Path) -> None:
-        only_copy = config.live.source == "store"
-        self.remembered = SQLiteRevisions(data / REVISIONS, only_copy=only_copy)
-        self.audit = AuditLog(data / AUDIT, data / REVISIONS, config.live.audit_copy)
+    def __init__(self, config: ProcessConfig, data: Path, name: str, application: Any = None) -> None:
+        live = config.live
+        self.remembered = SQLiteRevisions(data / REVISIONS, only_copy=live.source == "store")
+        self.audit = AuditLog(data / AUDIT, data / REVISIONS, live.audit_copy)
         self.seed = FileSource(Path(config.routing))
         self.revisions: RevisionStore = self.remembered
         self.source: ConfigSource = self.seed
-        if config.live.source == "store":
-            self.source = StoreSource(self.revisions)
+        self.zookeeper: ZooKeeper | None = None
+        uri = live.uri if live.source == "mongodb" else config.store_uri
+        if uri.startswith(mongo_uri.SCHEMES):
+            self.revisions = _mongo(uri, name, application)
+        if live.source in ("store", "mongodb"):
+            in_file = self.revisions is self.remembered
+            place = data / REVISIONS if in_file else mongo_uri.without_secrets(uri)
+            self.source = StoreSource(self.revisions, live.source, f"the newest revision in {place}")
+        elif live.source == "zookeeper":
+            self.zookeeper, self.source = _zookeeper(live, application)
 
     async def start(self) -> None:
         """Raises OSError with the name of the file, StoreUnavailable."""
@@ -36,12 +51,34 @@ class ConfigParts:
         if self.revisions is not self.remembered:
             await self.revisions.start()
         await self.audit.start()
+        if self.zookeeper is not None:
+            await self.zookeeper.start()
         await self.source.start()
 
     async def close(self) -> None:
         """Let go of all of it."""
         await self.source.close()
+        if self.zookeeper is not None:
+            await self.zookeeper.close()
         await self.audit.close()
-        await self.revisions.close()
         if self.revisions is not self.remembered:
-            await self.remembered.close()
+            await self.revisions.close()
+        await self.remembered.close()
+
+
+def _mongo(uri: str, name: str, application: Any) -> RevisionStore:
+    # Only here: importing Motor takes a tenth of a second.
+    from gateway.config.revisions.mongo import MongoRevisions
+    from gateway.store.mongo.driver import Driver
+
+    return MongoRevisions(Driver(uri, application), name)
+
+
+def _zookeeper(live: ConfigSettings, application: Any) -> tuple[ZooKeeper, ConfigSource]:
+    # Only here: its client is an extra, which need not be installed.
+    from gateway.config.sources.zookeeper import ZooKeeperSource
+    from gateway.config.zookeeper import ZooKeeper
+
+    servers = ",".join(live.servers)
+    zookeeper = ZooKeeper(servers, credentials=live.credentials, application=application)
+    return zookeeper, ZooKeeperSource(zookeeper, live.path)

@@ -1,4 +1,4 @@
-"""What the live config asks of where it comes from, and of where its revisions are kept."""
+"""What the live config asks of where it comes from, where its revisions are kept, and who follows it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from gateway.call import Snapshot
+from gateway.config.refusal import Refusal
 from gateway.core.config.audit import Entry
 from gateway.core.config.revision import Draft, Origin, Revision
 from gateway.core.routing.problems import Problem
@@ -113,11 +115,13 @@ class ConfigSource(Protocol):
     """Where the live config comes from. Exactly one is the truth.
 
     kind: `file`, `store`, `zookeeper`, `mongodb`. name: for messages: a path, or a URL without secrets.
+    of_revisions: whether it is the store of the revisions itself, the newest of which is what it has.
     available: whether it could be reached when it was last asked.
     """
 
     kind: str
     name: str
+    of_revisions: bool
 
     @property
     def available(self) -> bool: ...
@@ -143,7 +147,7 @@ class ConfigSource(Protocol):
         numbers, the new one's is above this one's. Raises SourceChanged, ConfigRefused."""
         ...
 
-    async def watch(self, changed: Callable[[], Awaitable[object]]) -> None:
+    async def watch(self, changed: Callable[[], Awaitable[None]]) -> None:
         """Have it called, within a second, whenever what `read` gives may have changed. Until cancelled."""
         ...
 
@@ -176,3 +180,16 @@ class Remembered(Protocol):
     async def set_state(self, name: str, value: str) -> None:
         """On disk when this returns."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """What follows. applied(new, old) runs after each swap, on the loop; old is None the first time, and what
+    it raises then ends the start. refused runs after each refusal of what the source says. Later their
+    exceptions are logged: a swap stays."""
+
+    applied: Callable[[Snapshot, Snapshot | None], None] = lambda new, old: None
+    refused: Callable[[Refusal], None] = lambda refusal: None
+
+
+ALONE = Following()

@@ -34,19 +34,19 @@ class SQLiteUnusable(OSError):
 class SQLiteFile:
     """The file at this path. Each method may be called in any thread. Raises SQLiteUnusable.
 
-    schema: statements that make it. version: its PRAGMA user_version. restore: the hint when the file is
-    damaged or gone.
+    schema: statements that make it. version: its PRAGMA user_version. damaged, gone: the hints when the file
+    is that.
     """
 
-    def __init__(self, path: Path, schema: str, version: int, restore: str) -> None:
+    def __init__(self, path: Path, schema: str, version: int, damaged: str, gone: str) -> None:
         self.path = path
         self._schema = schema
         self._version = version
-        self._restore = restore
+        self._damaged, self._gone = damaged, gone
         self._held: sqlite3.Connection | None = None
 
     def ensure(self, *tables: str) -> None:
-        """Make the file where there is none, and check these tables of one that is there."""
+        """Make the file where there is none, and check these tables (or all) of one that is there."""
         with self.errors():
             if not os.path.lexists(self.path):
                 durable.make_folder(self.path.parent)
@@ -56,8 +56,8 @@ class SQLiteFile:
                     db.executescript(f"BEGIN; {self._schema} PRAGMA user_version = {self._version}; COMMIT;")
                     db.execute("PRAGMA journal_mode = WAL")
             with closing(self.open()) as db:
-                for table in tables:
-                    (result,) = db.execute(f"PRAGMA quick_check('{table}')").fetchone()
+                for table in tables or (1,):
+                    (result,) = db.execute(f"PRAGMA quick_check({table})").fetchone()
                     if result != "ok":
                         raise self.damaged(str(result))
 
@@ -149,7 +149,7 @@ class SQLiteFile:
         except SQLiteUnusable:
             raise
         except FileNotFoundError:
-            raise SQLiteUnusable(f"{self.path}: it is not there any more; {self._restore}") from None
+            raise SQLiteUnusable(f"{self.path}: it is not there any more; {self._gone}") from None
         except OSError as error:
             raise SQLiteUnusable(f"{self.path}: {'; '.join(explain(error))}") from None
         except sqlite3.OperationalError as error:
@@ -159,7 +159,7 @@ class SQLiteFile:
 
     def damaged(self, why: str) -> SQLiteUnusable:
         """The error that the file is damaged. why: a clause."""
-        return SQLiteUnusable(f"{self.path}: it is damaged ({why}); {self._restore}", damaged=True)
+        return SQLiteUnusable(f"{self.path}: it is damaged ({why}); {self._damaged}", damaged=True)
 
 
 @contextmanager

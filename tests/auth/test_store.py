@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from gateway.auth import store as module
-from gateway.auth.store import NOTHING, AuthStore, AuthStoreUnusable, State
+from gateway.auth.store import NOTHING, AuthStore, State
 from gateway.core.api_keys import FOREVER, ApiKey, KeySecret
 from gateway.core.revocations import Revocation
+from gateway.runtime.sqlite_file import SQLiteUnusable
 from tests.eventually import END, poll
 
 NOW = 1_800_000_000.0
@@ -84,7 +85,7 @@ def test_a_reader_follows_the_name_and_not_the_file_that_it_had_once(
     second = reader.read(first)
     assert second is not None and second.file != first.file
     store.path.unlink()
-    with pytest.raises(AuthStoreUnusable, match="not there any more"):
+    with pytest.raises(SQLiteUnusable, match="not there any more"):
         reader.read(second)
     reader.close()
 
@@ -197,7 +198,7 @@ def test_it_is_bounded(store: AuthStore, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def unusable(path: Path) -> str:
-    with pytest.raises(AuthStoreUnusable) as caught:
+    with pytest.raises(SQLiteUnusable) as caught:
         AuthStore(path).ensure()
     text = str(caught.value)
     assert text.startswith(f"{path}: ") and "; " in text
@@ -250,7 +251,7 @@ def test_a_folder_that_is_not_there_and_cannot_be_made_is_named(tmp_path: Path) 
 
 def test_a_file_that_was_removed_is_not_made_anew_by_a_change(store: AuthStore) -> None:
     store.path.unlink()
-    with pytest.raises(AuthStoreUnusable, match="not there any more"):
+    with pytest.raises(SQLiteUnusable, match="not there any more"):
         store.create_key(key())
     assert not store.path.exists()
 
@@ -268,6 +269,7 @@ import sys
 from pathlib import Path
 from gateway.auth.store import AuthStore
 from gateway.core.revocations import Revocation
+from gateway.runtime.sqlite_file import SQLiteUnusable
 store = AuthStore(Path(sys.argv[1]))
 number = 0
 while True:

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from gateway.auth.store import NOTHING, AuthStore, AuthStoreUnusable
+from gateway.auth.store import NOTHING, AuthStore
 from gateway.auth.stored import StoredCredentials
 from gateway.core.api_keys import FOREVER, HOUR, ApiKey, KeySecret, compose, split
 from gateway.core.errors import Unauthenticated
 from gateway.core.model import Identity, TenantId
 from gateway.core.revocations import Revocation
+from gateway.runtime.sqlite_file import SQLiteUnusable
 from tests.eventually import AT_ONCE, eventually
 
 pytestmark = pytest.mark.asyncio
@@ -155,7 +156,7 @@ async def test_a_start_reads_what_is_there_and_none_is_served_without(tmp_path: 
         await stored.start()
         await stored.close()
     path.write_bytes(b"x")
-    with pytest.raises(AuthStoreUnusable, match="damaged"):
+    with pytest.raises(SQLiteUnusable, match="damaged"):
         await StoredCredentials(path, lambda: NOW).start()
 
 

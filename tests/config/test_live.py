@@ -19,8 +19,8 @@ import pytest
 from gateway.call import Snapshot
 from gateway.config import source
 from gateway.config.compilation import Compiler
-from gateway.config.live import Following, LiveConfig
-from gateway.config.ports import ConfigRefused, ConfigSource
+from gateway.config.live import LiveConfig
+from gateway.config.ports import ALONE, ConfigRefused, ConfigSource, Following
 from gateway.config.refusal import Refusal, describe
 from gateway.config.sources.file import POLL, FileSource
 from gateway.core.routing.problems import Problem
@@ -36,7 +36,6 @@ def text(*names: str, **more: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-ALONE = Following()
 COMPILER = Compiler(lambda backend: NOWHERE, "/sockets")
 
 
@@ -70,7 +69,7 @@ class Setting:
         """The looks of a watch in this time."""
         for _ in range(round(seconds / POLL)):
             self.clock += POLL
-            await self.source.poll(self.live.reload)
+            await self.source.poll(self.live.follow)
             await self.live.tick()
 
     def write(self, content: str) -> None:

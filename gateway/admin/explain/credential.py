@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.auth.chain import takes
 from gateway.auth.issuers import ByKeys, Issuers, Verifier
-from gateway.auth.store import AuthStoreUnusable, State, read_once
+from gateway.auth.store import State, read_once
 from gateway.call import Call
 from gateway.core import api_keys
 from gateway.core.errors import GatewayError, Unauthenticated
@@ -26,6 +26,7 @@ from gateway.core.model import CallerRule, Identity
 from gateway.core.revocations import Revocation, Revoked
 from gateway.runtime import threads
 from gateway.runtime.moments import moment
+from gateway.runtime.sqlite_file import SQLiteUnusable
 
 _LONGEST = 100  # characters of a claim's value that are shown
 _MOST = 10  # values, or names, of a list that are shown
@@ -205,7 +206,7 @@ async def revocations(
         return []
     try:
         state = await threads.run(threads.AUTH, read_once, store)
-    except AuthStoreUnusable:
+    except SQLiteUnusable:
         return []  # the log says so
     try:
         if api_keys.is_api_key(text):

@@ -9,6 +9,7 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -110,12 +111,21 @@ class _Watched:
                 backends[state["name"]]["addresses"] = [
                     {"address": one["address"], "circuit": one["state"]} for one in state["addresses"]
                 ]
-        config = {
-            "revision": current.revision,
-            "at": current.loaded_at,
-            "refused": view.live.refusal is not None,
-        }
-        return {"at": round(time.time(), 3), **traffic.sample(), "backends": backends, "config": config}
+        seen, config = traffic.sample(), _config(view.live)
+        return {"at": round(time.time(), 3), **seen, "backends": backends, "config": config}
+
+
+def _config(live: LiveConfig) -> dict[str, Any]:
+    """What is live, who made it so, and whether it waits for a confirmation."""
+    pending, origin = live.pending, live.head.origin
+    return {
+        "revision": live.current.revision,
+        "at": live.current.loaded_at,
+        "author": origin.author,
+        "reason": origin.reason,
+        "pending": None if pending is None else asdict(pending),
+        "refused": live.refusal is not None,
+    }
 
 
 def _backend(state: Mapping[str, Any], threads: int | None) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from gateway.cli import console
 from gateway.cli.config.given import read_given
 from gateway.core.process import listeners
 from gateway.core.process.settings import ProcessConfig
+from gateway.core.redact import escape_controls
 from gateway.core.routing.problems import Problem
 from gateway.runtime.files import FileUnusable, read_text
 
@@ -54,7 +55,12 @@ class Refused(ValueError):
 def problems_of(errors: Any) -> list[Problem]:
     """Problems as the admin API gives them."""
     return [
-        Problem((one["path"],) if one.get("path") else (), one["reason"], one["hint"], one.get("line") or 0)
+        Problem(
+            (escape_controls(one["path"]),) if one.get("path") else (),
+            escape_controls(one["reason"]),
+            escape_controls(one["hint"]),
+            one.get("line") or 0,
+        )
         for one in errors
     ]
 
@@ -204,7 +210,7 @@ class AdminClient:
         if problem.get("code") in (None, "no_route"):
             text = f"{where} answered {status}; is it the admin listener of this version? {self._named}"
             return Refused(text, status, {})
-        text = str(problem.get("detail") or problem.get("title") or status)
+        text = escape_controls(str(problem.get("detail") or problem.get("title") or status))
         if status == 401:
             shown = "the token that was shown is not accepted" if self._token else self._no_token
             text = f"{text} {shown[:1].upper()}{shown[1:]}."

@@ -20,7 +20,7 @@ from gateway.cli.config.session import Live, Session, print_json
 from gateway.config.ports import ConfigRefused
 from gateway.core.routing.problems import Problem
 
-_MARK = "#! "  # begins a line of ours at the top
+_MARK = "#! "  # begins a line of ours
 _VARIABLES = ("VISUAL", "EDITOR")
 _FALLBACK = "vi"
 _AT_ONCE = 1.0  # seconds in which nobody edits anything
@@ -68,7 +68,7 @@ def _edit(session: Session, live: Live, file: Path) -> int:
         try:
             _open_editor(session, file)
         finally:
-            edited = _without_header(read_config(str(file)))
+            edited = _without(header, read_config(str(file)))
             file.write_text(edited, "utf-8")  # what may be kept is without our lines
         if not edited.strip():
             raise _GivenUp("The text is empty; nothing was changed.")
@@ -105,11 +105,13 @@ def _header(problems: list[Problem]) -> str:
     return "".join(f"{_MARK}{' '.join(line.split(chr(10)))}\n" for line in [*top, *told])
 
 
-def _without_header(text: str) -> str:
-    """Without the lines of ours that the text begins with; others that look like them stay."""
-    while text.startswith(_MARK):
-        text = text.partition("\n")[2]
-    return text
+def _without(header: str, text: str) -> str:
+    """The text without the lines of ours that are left at its top; others that look like them stay."""
+    ours = frozenset(header.splitlines(keepends=True))
+    lines = text.splitlines(keepends=True)
+    while lines and lines[0] in ours:
+        del lines[0]
+    return "".join(lines)
 
 
 def _open_editor(session: Session, file: Path) -> None:

@@ -17,11 +17,12 @@ from gateway.core.redact import escape_controls
 _SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
 _ONE = {"routes": "route", "backends": "backend", "tenants": "tenant", "issuers": "issuer"}
 _KINDS = {
-    "refused": ("refused", "bold red", "would be refused that was served"),
-    "allowed": ("allowed", "yellow", "would be served that was refused"),
-    "rerouted": ("rerouted", "yellow", "would go another way"),
-    "limited": ("limited", "yellow", "would have other limits"),
+    "refused": ("bold red", "would be refused that was served"),
+    "allowed": ("yellow", "would be served that was refused"),
+    "rerouted": ("yellow", "would go another way"),
+    "limited": ("yellow", "would have other limits"),
 }
+_REQUEST = 100  # characters of a request line
 _COLUMN = 28  # characters of the longest path that the values beside it are aligned to
 _MOST_IN_SHORT = 3  # objects that a line of the list of revisions names
 _REASON = 60  # characters of a reason where there are others beside it
@@ -128,37 +129,48 @@ def rehearsal(outcome: Mapping[str, Any]) -> Iterator[Text]:
         yield Text("rehearsal: there were no requests to try it on", style="dim")
         return
     kinds = {kind: one for kind, one in outcome["kinds"].items() if one["count"]}
+    unknown = outcome.get("unknown") or []
     title = Text("rehearsal: ", style="bold").append(
         f"the last {console.count(number, 'request')}, since {moment(outcome['since'])}:", style="not bold"
     )
-    if not kinds:
+    if not kinds and not unknown:
         yield title.append(" all would be answered as they were", style="not bold green")
         return
     yield title
     for kind, one in kinds.items():
-        _, style, says = _KINDS.get(kind, (kind, "yellow", kind))
+        style, says = _KINDS.get(kind, ("yellow", kind))
         yield Text(f"  {one['count']:,} {says}", style=style)
         for example in one["examples"]:
             yield from _example(example)
+    for one in unknown:
+        yield Text(f"  {one['count']:,} not known: {plain(one['reason'])}", style="dim")
 
 
 def _example(example: Mapping[str, Any]) -> Iterator[Text]:
-    times = f" ×{example['count']:,}" if example.get("count", 1) > 1 else ""
-    tenant = f"  tenant {plain(example['tenant'])}" if example.get("tenant") else ""
-    request = f"{example['method']} {example.get('host') or ''}{example['path']}"
-    yield Text(f"    {short(request, 100)}").append(f"{tenant}{times}", style="dim")
-    line = Text("      ").append(_outcome(example["before"]), style="dim").append(" -> ")
-    yield line.append(_outcome(example["after"]))
+    times = f" ×{example['count']:,}" if example["count"] > 1 else ""
+    tenant = f"  tenant {plain(example['tenant'])}" if example["tenant"] else ""
+    request = f"{example['method']} {example['host'] or ''}{example['path']}"
+    yield Text(f"    {short(request, _REQUEST)}").append(f"{tenant}{times}", style="dim")
+    before, after = example["before"], example["after"]
+    line = Text("      ").append(_outcome(before), style="dim").append(" -> ").append(_outcome(after))
+    if after["detail"]:
+        line.append(f" ({plain(after['detail'])})", style="dim")
+    yield line
+    if after["status"]:
+        return  # what is refused has no limits
+    for name in sorted(before["limits"].keys() | after["limits"].keys()):
+        was, now = (_value(side["limits"].get(name, "none")) for side in (before, after))
+        if was != now:
+            yield (
+                Text(f"      limit of {plain(name)}: ").append(was, "red").append(" -> ").append(now, "green")
+            )
 
 
-def _outcome(side: Mapping[str, Any] | None) -> str:
-    """As `200 by orders`, or `403 scope_missing by orders`."""
-    side = side or {}
-    words = [str(side[key]) for key in ("status", "code") if side.get(key)]
-    where = [f"by {side['route']}"] if side.get("route") else []
-    target = [f"to {side['target']}"] if side.get("target") else []
-    limits = [f"{key} {side[key]}" for key in ("limit", "limits") if side.get(key)]
-    return plain(" ".join([*words, *where, *target, *limits])) or "no route"
+def _outcome(side: Mapping[str, Any]) -> str:
+    """As `200 by docs to catalog`, or `404 no_route`."""
+    words = [str(side[key]) for key in ("status", "code") if side[key]] or ["served"]
+    words += [f"{word} {side[key]}" for word, key in (("by", "route"), ("to", "target")) if side[key]]
+    return plain(" ".join(words))
 
 
 # --- revisions ------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from pathlib import Path
 from gateway.runtime.sqlite_file import SQLiteFile
 
 FILE = "config.sqlite"
-TABLES = ("texts", "revisions", "state")
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE texts (digest TEXT PRIMARY KEY, compressed BLOB NOT NULL);
@@ -25,15 +24,16 @@ CREATE TABLE revisions (
 CREATE INDEX revisions_of_text ON revisions (digest);
 CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
-_RESTORE = (
+_DAMAGED = (
     "restore it from its backup, or move it away together with its -wal and -shm: then the history of the"
     " config is lost, and a config that is nowhere else ([config] source = store)"
 )
+_GONE = "restore it from its backup, or restart the gateway: then a new one begins"
 
 
 def config_file(path: Path) -> SQLiteFile:
     """The file at this path."""
-    return SQLiteFile(path, _SCHEMA, _VERSION, _RESTORE)
+    return SQLiteFile(path, _SCHEMA, _VERSION, _DAMAGED, _GONE)
 
 
 def get_value(db: sqlite3.Connection, name: str) -> str:

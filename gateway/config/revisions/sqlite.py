@@ -16,7 +16,7 @@ from pathlib import Path
 from gateway.config import audit_file
 from gateway.config.ports import HeadMoved, NoRevision
 from gateway.config.revisions import file
-from gateway.config.revisions.file import TABLES, config_file, get_value, set_value
+from gateway.config.revisions.file import config_file, get_value, set_value
 from gateway.core.config.revision import Draft, Origin, Revision, digest_of
 from gateway.runtime import threads
 
@@ -112,8 +112,8 @@ class SQLiteRevisions:
 
     def _start(self) -> None:
         if self._only_copy:
-            self._file.ensure(*TABLES)
-        elif aside := self._file.ensure_or_set_aside(*TABLES):
+            self._file.ensure()
+        elif aside := self._file.ensure_or_set_aside():
             L.error(
                 "%s is damaged. It was renamed to %s, and a new one begins: the config is served as its"
                 " source has it, but the revisions until now are in the old file alone. To have them again,"

@@ -42,7 +42,7 @@ _TRIES = 20  # attempts to read a file that changes while it is read
 # seconds, and two edits of one length within such a step leave one stamp.
 _RECHECK = 2.5
 
-Changed = Callable[[], Awaitable[object]]
+Changed = Callable[[], Awaitable[None]]
 
 
 def read(path: Path) -> str:
@@ -58,6 +58,7 @@ class FileSource:
     text, "" of what cannot be read."""
 
     kind = "file"
+    of_revisions = False
 
     def __init__(self, path: Path, now: Callable[[], float] = time.monotonic) -> None:
         self.path = path

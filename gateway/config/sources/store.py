@@ -25,10 +25,10 @@ POLL = 0.25  # seconds between two looks at the newest revision
 class StoreSource:
     """See ConfigSource. The version of what is found is its number."""
 
-    kind = "store"
-    name = "the store of revisions"
+    of_revisions = True
 
-    def __init__(self, revisions: RevisionStore) -> None:
+    def __init__(self, revisions: RevisionStore, kind: str, name: str) -> None:
+        self.kind, self.name = kind, name
         self.available = True
         self._revisions = revisions
         self._seen: Revision | None = None
@@ -69,11 +69,11 @@ class StoreSource:
             raise self._away(error) from None
         return Found(draft.text, str(made.number), draft.origin, made.number)
 
-    async def watch(self, changed: Callable[[], Awaitable[object]]) -> None:
+    async def watch(self, changed: Callable[[], Awaitable[None]]) -> None:
         """Look at the newest revision until cancelled."""
-        await PeriodicTask("watching the store of revisions", POLL, lambda: self.poll(changed)).run()
+        await PeriodicTask(f"watching {self.name}", POLL, lambda: self.poll(changed)).run()
 
-    async def poll(self, changed: Callable[[], Awaitable[object]]) -> None:
+    async def poll(self, changed: Callable[[], Awaitable[None]]) -> None:
         """Look once. That a revision was confirmed counts as a change too."""
         seen = self._seen
         try:

@@ -55,6 +55,7 @@ class ZooKeeperSource:
     """See ConfigSource. path: of the node. zookeeper: started and closed by its owner."""
 
     kind = "zookeeper"
+    of_revisions = False
 
     def __init__(self, zookeeper: ZooKeeper, path: str) -> None:
         self.path = path
@@ -66,6 +67,10 @@ class ZooKeeperSource:
     def available(self) -> bool:
         """See ConfigSource."""
         return self._zookeeper.available
+
+    def status(self) -> dict[str, Any]:
+        """Nothing more is to be told."""
+        return {}
 
     async def start(self) -> None:
         """The connection has its owner."""
@@ -110,6 +115,10 @@ class ZooKeeperSource:
         if beside is None:
             return Create(self._about_path, about.data())
         return Put(self._about_path, about.data(), beside.version if at_version else -1)
+
+    async def settled(self) -> bool:
+        """A node is set whole."""
+        return True
 
     async def write(self, draft: Draft, over: Found) -> Found:
         """See ConfigSource. A text beyond ZooKeeper's megabyte is refused before anything is sent."""

@@ -11,19 +11,22 @@ from gateway.core.process.operators import Reader
 from gateway.core.routing.problems import Wrong
 
 SECTION = "config"
-KEYS = frozenset({"source", "servers", "path", "uri", "audit_copy"})
+KEYS = frozenset({"source", "servers", "path", "credentials", "uri", "audit_copy"})
 SOURCES = ("file", "store", "zookeeper", "mongodb")
+_OF = {"servers": "zookeeper", "path": "zookeeper", "credentials": "zookeeper", "uri": "mongodb"}
 PATH = "/gateway/config"  # of the znode, where none is said
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigSettings:
-    """source: one of SOURCES. servers, path: of ZooKeeper, as `host:2181` and the znode. uri: of MongoDB.
-    audit_copy: the path of a second file for the audit, "" for none."""
+    """source: one of SOURCES. servers, path, credentials: of ZooKeeper, as `host:2181`, the znode, and
+    `user:password` ("" for nobody). uri: of MongoDB. audit_copy: the path of a second file for the audit, ""
+    for none."""
 
     source: str = "file"
     servers: tuple[str, ...] = ()
     path: str = PATH
+    credentials: str = field(default="", repr=False)
     uri: str = field(default="", repr=False)  # it may hold a password
     audit_copy: str = ""
 
@@ -39,7 +42,7 @@ def parse(read: Reader, store_uri: str, data: str) -> ConfigSettings:
         near = difflib.get_close_matches(source, SOURCES, 1)
         hint = f"did you mean {near[0]}?" if near else f"write one of {', '.join(SOURCES)}"
         read.wrong(SECTION, "source", f"{source!r} is not offered", hint)
-    for key, needed in (("servers", "zookeeper"), ("path", "zookeeper"), ("uri", "mongodb")):
+    for key, needed in _OF.items():
         if source in SOURCES and source != needed and read.text(SECTION, key, ""):
             hint = f"write source = {needed}, or remove {key}"
             read.wrong(SECTION, key, f"it is for source = {needed}, and the source is {source}", hint)
@@ -48,6 +51,7 @@ def parse(read: Reader, store_uri: str, data: str) -> ConfigSettings:
         source,
         _servers(read) if source == "zookeeper" else (),
         _path(read),
+        _credentials(read),
         _uri(read, store_uri) if source == "mongodb" else "",
         str(PurePath(data) / copy) if copy else "",
     )
@@ -71,6 +75,14 @@ def _path(read: Reader) -> str:
     if not path.startswith("/") or "//" in path or path.endswith("/"):
         read.wrong(SECTION, "path", f"{path!r} is no path of a znode", f"write one such as {PATH}")
     return path
+
+
+def _credentials(read: Reader) -> str:
+    found = read.text(SECTION, "credentials", "")
+    user, _, password = found.partition(":")
+    if found and not (user and password):
+        read.wrong(SECTION, "credentials", "it is no user with a password", "write user:password")
+    return found
 
 
 def _uri(read: Reader, store_uri: str) -> str:

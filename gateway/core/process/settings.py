@@ -27,7 +27,8 @@ from gateway.core.routing.problems import Path, Problem, Problems, Wrong
 
 Sections = Mapping[str, Mapping[str, str]]
 
-_KEYS: dict[str, frozenset[str]] = {
+# Those of each section; what they are, core/process/reference.py says.
+KEYS: dict[str, frozenset[str]] = {
     "gateway": frozenset(
         {"listen", "routing", "data", "pre_stop", "drain", "stream_grace", "share", "memory"}
         | {"via", "via_responses", "via_loops", "spool"}
@@ -45,14 +46,16 @@ _ASAB = frozenset(
     {"asab", "auth", "connection", "elasticsearch", "general", "housekeeping", "http", "library"}
     | {"logging", "mongo", "passwords", "sentry", "tenants", "web", "zookeeper"}
 )
-_BACKEND_KEYS = frozenset({"command", "cwd", "try", "health", "start_timeout"})
+BACKEND_KEYS = frozenset({"command", "cwd", "try", "health", "start_timeout"})
 _YES, _NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
 _PATHS = frozenset({"routing", "data", "keys", "access", "cwd", "seed", "audit_copy"})
 _SEVERAL = frozenset(
     {"command", "listen", "hosts", "algorithms", "servers", *operators.ROLES}
 )  # values that may continue on the next line
 _QUOTED = frozenset({"command", *operators.ROLES})  # keys in whose values quotes are no mistake
-_FREE = frozenset({"command", "uri", "issuer", "audience"})  # keys whose values may hold ; and #
+_FREE = frozenset(  # keys whose values may hold ; and #
+    {"command", "uri", "issuer", "audience", "credentials"}
+)
 _HEALTH_PATH = re.compile(r"/[\x21-\x22\x24-\x7e]*").fullmatch
 _HEALTH_URL = re.compile(r"http://([^/?#]+)(/[\x21-\x22\x24-\x7e]*)?").fullmatch
 
@@ -330,7 +333,7 @@ def _unknown_keys(read: _Reader) -> None:
     for section, keys in read.sections.items():
         if section == operators.NAMED:
             continue
-        known = _BACKEND_KEYS if section.startswith("backend:") else _KEYS.get(section)
+        known = BACKEND_KEYS if section.startswith("backend:") else KEYS.get(section)
         if known is None:
             if section.partition(":")[0] not in _ASAB:
                 read.wrong(section, "", "the section is unknown", _known_section(section))
@@ -346,18 +349,18 @@ def _known_section(section: str) -> str:
     """The hint for a section that neither the gateway nor ASAB knows."""
     word, _, rest = section.replace(" ", ":").partition(":")
     near = difflib.get_close_matches(
-        word.lower(), [*_KEYS, operators.NAMED, "backend", "general", "logging"], 1, 0.6
+        word.lower(), [*KEYS, operators.NAMED, "backend", "general", "logging"], 1, 0.6
     )
     if near:
         return f"did you mean [{near[0]}{':' + (rest or 'NAME') if near[0] == 'backend' else ''}]?"
-    known = "], [".join((*_KEYS, operators.NAMED, "backend:NAME", "logging", "general"))
+    known = "], [".join((*KEYS, operators.NAMED, "backend:NAME", "logging", "general"))
     return f"known here: [{known}]; routes and limits belong to the routing config"
 
 
 def _habits(read: _Reader) -> None:
     """Habits from other formats that an ini file takes literally: quotes, trailing comments, variables."""
     for section, values in read.sections.items():
-        known = _BACKEND_KEYS if section.startswith("backend:") else _KEYS.get(section, frozenset())
+        known = BACKEND_KEYS if section.startswith("backend:") else KEYS.get(section, frozenset())
         inner = re.compile(rf"\n\s*({'|'.join(sorted(known))})\s*[=:]") if known else None
         for key, value in values.items():
             if key not in known:

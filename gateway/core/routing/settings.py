@@ -93,8 +93,12 @@ class QueueSettings(Strict):
 class BackendSettings(Strict):
     """A service behind the gateway."""
 
-    kind: Literal["gunicorn", "uvicorn", "asab", "http"]
-    addresses: list[BackendAddress] = Field(min_length=1, max_length=64)
+    kind: Literal["gunicorn", "uvicorn", "asab", "http"] = Field(
+        description="what serves it; each request takes a thread of gunicorn, the others are asynchronous"
+    )
+    addresses: list[BackendAddress] = Field(
+        min_length=1, max_length=64, description="where it listens: http://host:port, or unix:NAME.sock"
+    )
     threads: int | None = Field(
         default=None,
         ge=1,
@@ -127,7 +131,7 @@ class BackendSettings(Strict):
         le=64_000,
         description="seats that heavy tenants leave free for the others; default: an eighth of all",
     )
-    queue: QueueSettings = QueueSettings()
+    queue: QueueSettings = Field(default=QueueSettings(), description="how requests wait for a seat")
     identity: Literal["signed", "headers", "both"] | None = Field(
         default=None,
         description="how it is told who calls: X-Gateway-Identity, which it can check; X-Tenant, X-Subject"
@@ -173,7 +177,13 @@ class DocumentsSettings(Strict):
         default=None,
         description="of documents, settings of collections and remembered writes; default: no limit",
     )
-    max_collections: int = Field(default=10_000, ge=0, le=1_000_000, examples=[10_000])
+    max_collections: int = Field(
+        default=10_000,
+        ge=0,
+        le=1_000_000,
+        description="that are declared or hold documents",
+        examples=[10_000],
+    )
     max_feeds: int = Field(
         default=100, ge=0, le=100_000, description="change feeds open at once", examples=[100]
     )
@@ -193,7 +203,7 @@ class TenantSettings(Strict):
     )
     rate_limit: RateLimit | None = Field(default=None, description="such as 100/s")
     quota: Quota | None = Field(default=None, description="requests of a day, which begins at 00:00 UTC")
-    disabled: bool = False
+    disabled: bool = Field(default=False, description="its calls are refused (403), and its data stay")
     weight: float = Field(
         default=1.0, ge=0.01, le=100, description="share of a backend's seats, against the other tenants'"
     )
@@ -204,7 +214,9 @@ class TenantSettings(Strict):
         examples=[50],
         description="requests that it may have under way, waiting or inside, in all; default: no limit",
     )
-    documents: DocumentsSettings = DocumentsSettings()
+    documents: DocumentsSettings = Field(
+        default=DocumentsSettings(), description="what it may keep in the gateway's own store"
+    )
 
 
 class TimeoutSettings(Strict):
@@ -276,7 +288,7 @@ WebSocket = Annotated[
 class RouteSettings(Strict):
     """A rule from request to target."""
 
-    name: Name
+    name: Name = Field(description="its own among all routes: in logs, metrics and the console")
     path: PathPattern = Field(description="/literal/{param}/{rest*}")
     target: str = Field(description="the name of a backend, or documents", examples=["documents"])
     host: HostName | None = Field(default=None, description="default: any host")
@@ -314,11 +326,13 @@ class RouteSettings(Strict):
         description="request: the signed identity holds for this method and path alone. Default: for all of"
         " them at the backend",
     )
-    timeouts: TimeoutSettings = TimeoutSettings()
+    timeouts: TimeoutSettings = Field(default=TimeoutSettings(), description="how long each step may take")
     body_limit: Size | None = Field(default=None, description="default 10MiB")
-    cors: CorsSettings | None = None
+    cors: CorsSettings | None = Field(default=None, description="which pages of other origins may call it")
     set_host: HostHeader | None = Field(default=None, description="Host for the backend, not the client's")
-    forward_authorization: bool = False
+    forward_authorization: bool = Field(
+        default=False, description="whether the backend gets the client's Authorization, beside the identity"
+    )
     websocket: WebSocket = Field(
         default=None, description="true, or its limits: WebSockets pass to the backend. Default: none do"
     )
@@ -341,7 +355,7 @@ class RouteSettings(Strict):
 class FrontPageSettings(Strict):
     """What is at / where no route takes it: a page for a browser, JSON for a program."""
 
-    title: str = Field(default="API gateway", min_length=1, max_length=100)
+    title: str = Field(default="API gateway", min_length=1, max_length=100, description="its heading")
     token: str = Field(
         default=GIVEN_OUT, max_length=1000, description="how to get a token: lines of text with `code`"
     )
@@ -370,15 +384,21 @@ FrontPage = Annotated[
 class Settings(Strict):
     """config/routing.yaml: what the gateway serves, and for whom. Edited while it runs."""
 
-    version: Literal[1]
-    backends: dict[Name, BackendSettings] = {}
+    version: Literal[1] = Field(description="of this format")
+    backends: dict[Name, BackendSettings] = Field(
+        default={}, description="by name: services behind the gateway"
+    )
     issuers: dict[Name, IssuerOrOff] = Field(
         default={},
         description="of tokens, beside that of gateway.conf, which local: false switches off",
         json_schema_extra={"properties": {LOCAL: {"const": False}}},
     )
-    tenants: dict[TenantName, TenantSettings] = {}
-    routes: list[RouteSettings] = []
+    tenants: dict[TenantName, TenantSettings] = Field(
+        default={}, description="by name: whom the data belong to; tokens of others are refused"
+    )
+    routes: list[RouteSettings] = Field(
+        default=[], description="which requests go where, the most specific first"
+    )
     trusted_proxies: list[Network] = Field(
         default=[], description="IP networks (or unix) whose forwarding headers count"
     )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
+from gateway.core.config.revision import Draft, Origin
 from tests import harness
 from tests.eventually import eventually
 from tests.support.admin import admin_of
@@ -42,7 +45,21 @@ async def test_a_watcher_sees_the_requests_of_each_second_by_route_and_tenant(tm
     assert sum(one["requests"] for one in docs) == 3
     assert all(one["errors"] == 0 and one["refused"] == one["requests"] and one["p50"] > 0 for one in docs)
     assert sum(event["tenants"].get("acme", {}).get("requests", 0) for event in seen) == 3
-    assert seen[0]["config"]["revision"] == 1 and not seen[0]["config"]["refused"]
+
+
+async def test_a_watcher_sees_who_changed_the_config_why_and_what_waits_for_a_confirmation(
+    tmp_path: Path,
+) -> None:
+    async with admin_of(tmp_path) as asked, aiohttp.ClientSession() as session:
+        async with session.get(asked.url("/admin/v1/traffic")) as response:
+            (first,) = await events(response, 1)
+            live = asked.gateway.live
+            assert (first["config"]["revision"], first["config"]["pending"]) == (1, None)
+            draft = Draft(f"{live.text}# more\n", Origin("alice", "a trial", "api"), time.time())
+            await live.apply(replace(draft, confirm_by=time.time() + 600), live.head.number)
+            seen = (await events(response, 2))[-1]["config"]
+    assert (seen["revision"], seen["author"], seen["reason"]) == (2, "alice", "a trial")
+    assert (seen["pending"]["number"], seen["pending"]["back_to"]) == (2, 1)
 
 
 async def test_all_watchers_share_one_look_and_nobody_looks_when_they_left(tmp_path: Path) -> None:

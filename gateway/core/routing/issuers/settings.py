@@ -144,8 +144,8 @@ Secret = Annotated[
 class IntrospectionSettings(Strict):
     """Where each token is asked about (RFC 7662), and as whom."""
 
-    url: Url
-    client_id: Text
+    url: Url = Field(description="the issuer's endpoint")
+    client_id: Text = Field(description="as whom the gateway asks")
     client_secret: Secret = Field(description="{ env: NAME } or { file: PATH }")
     keep: Duration | None = Field(
         default=None, description="how long a good result counts at most, so a revoked token too; default 60s"
@@ -182,7 +182,9 @@ class IssuerSettings(Strict):
     introspection: IntrospectionSettings | None = Field(
         default=None, description="no keys: each token is asked about (RFC 7662)"
     )
-    claims: ClaimsSettings = ClaimsSettings()
+    claims: ClaimsSettings = Field(
+        default=ClaimsSettings(), description="where its tokens have tenant, subject and scopes"
+    )
     tenants: list[Tenants] = Field(
         default=[],
         min_length=1,
