@@ -31,6 +31,8 @@ class History:
         self._source = source
         self._revisions = revisions
         self._remembered = remembered
+        store: object = revisions
+        self._all_is_here = source.kind == "file" and store is remembered
 
     async def known(self, found: Found) -> Revision | None:
         """The revision that the source has: the newest, or the intended one, which is kept now. None where
@@ -103,6 +105,8 @@ class History:
 
     async def remember(self, revision: Revision, text: str) -> None:
         """For a start at which neither the source nor the store can be reached. Raises OSError."""
+        if self._all_is_here:
+            return
         value = json.dumps({"revision": asdict(revision), "text": text})
         await self._remembered.set_state(_LAST_GOOD, value)
 

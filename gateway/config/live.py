@@ -33,7 +33,7 @@ from gateway.config.ports import (
     SourceChanged,
     Stale,
 )
-from gateway.config.refusal import Refusal, as_dict, describe
+from gateway.config.refusal import Refusal, Retry, describe
 from gateway.config.source import TransientProblems
 from gateway.core.config.revision import Draft, Origin, Pending, Revision, digest_of
 from gateway.core.errors import StoreUnavailable
@@ -44,8 +44,7 @@ L = logging.getLogger(__name__)
 T = TypeVar("T")
 TICK = 0.1  # seconds between two looks whether something is due
 _TRIES = 5  # attempts to write a source that others change meanwhile
-_RETRY = 5.0  # seconds after a transient failure; each next one waits twice as long
-_MAX_RETRY = 300.0
+_UNDO_AGAIN = 5.0  # seconds after which what could not be taken back is tried again
 _GATEWAY = "gateway"  # author and source of what nobody did
 
 
@@ -92,8 +91,7 @@ class LiveConfig:
         self._provisional = False  # whether the live text has no number yet
         self._undo_at = 0.0  # of the monotonic clock: the other one may be set
         self._undo_problem = ""
-        self._retry_at: float | None = None
-        self._retry_after = _RETRY
+        self._retry = Retry(now)
         self._lock = asyncio.Lock()
         self._changes: set[asyncio.Task[Any]] = set()
 
@@ -117,7 +115,7 @@ class LiveConfig:
                 "%s\nUntil it can be read, revision %d is served, the last good one here; not ready",
                 *(describe(self.source.name, refused.problems), last[0].number),
             )
-            self._retry_at = self._now() + _RETRY
+            self._retry.later()
             revision, text = last
             compiled = self._compile(text)
         else:
@@ -126,7 +124,7 @@ class LiveConfig:
                 compiled, revision, text = await self._first(self._found)
             except StoreUnavailable as error:
                 L.error("The live config has no number until the store of revisions is there: %s", error)
-                self._retry_at = self._now() + _RETRY
+                self._retry.later()
                 compiled, text = self._compile(self._found.text), self._found.text
                 revision = await self._history.provisional(self._draft_of(self._found))
                 self._provisional = True
@@ -187,7 +185,7 @@ class LiveConfig:
     async def tick(self) -> None:
         """Try again what failed for a while, and take back what was not confirmed in time."""
         now = self._now()
-        if self._retry_at is not None and now >= self._retry_at:
+        if self._retry.due:
             await self.reload()
         if self.pending is not None and now >= self._undo_at:
             async with self._lock:
@@ -215,7 +213,8 @@ class LiveConfig:
         return False
 
     async def _load(self) -> bool:
-        digest, self._retry_at = "", None
+        digest = ""
+        self._retry.begins()
         try:
             self._found = NOTHING
             self._found = found = await self.source.read()
@@ -235,7 +234,8 @@ class LiveConfig:
             problem = Problem((), f"no revision of it can be kept: {error}", "it is tried again")
             await self._failed(digest, [problem], transient=True)
             return False
-        self.synced, self._retry_after = True, _RETRY
+        self.synced = True
+        self._retry.ended()
         return True
 
     async def _adopt(self, compiled: Snapshot, found: Found) -> None:
@@ -383,7 +383,7 @@ class LiveConfig:
 
     async def _undo(self, pending: Pending) -> None:
         """Take it back. What fails is tried again: the promise is that it goes."""
-        self._undo_at = self._now() + _RETRY
+        self._undo_at = self._now() + _UNDO_AGAIN
         try:
             revision = await self.revisions.get(pending.number)
             if revision.confirm_by:
@@ -447,12 +447,11 @@ class LiveConfig:
 
     async def _failed(self, digest: str, problems: list[Problem], *, transient: bool) -> None:
         if transient:
-            self._retry_at = self._now() + self._retry_after
-            self._retry_after = min(2 * self._retry_after, _MAX_RETRY)
+            self._retry.later()
             if self.refusal is not None and self.refusal.problems == problems:
                 return  # already logged
         else:
-            self._retry_after = _RETRY
+            self._retry.ended()
         await self._refuse(digest, problems)
 
     async def _refuse(self, digest: str, problems: list[Problem]) -> None:
@@ -480,13 +479,7 @@ class LiveConfig:
             "backends": len(current.backends),
             "tenants": len(current.tenants),
             "pending": None if pending is None else asdict(pending),
-            "refused": None
-            if refusal is None
-            else {
-                "at": refusal.at,
-                "digest": refusal.digest,
-                "problems": [as_dict(problem) for problem in refusal.problems],
-            },
+            "refused": None if refusal is None else refusal.view(),
         }
 
 

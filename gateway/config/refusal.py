@@ -1,12 +1,16 @@
-"""A config that was refused, and its problems as they are shown."""
+"""A config that was refused: its problems as they are shown, and when it is tried again."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gateway.core.routing.problems import Problem
+
+_RETRY = 5.0  # seconds after a failure that may pass; each next one waits twice as long
+_MAX_RETRY = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +21,37 @@ class Refusal:
     at: float
     digest: str
     problems: list[Problem]
+
+    def view(self) -> dict[str, Any]:
+        """It as JSON."""
+        return {"at": self.at, "digest": self.digest, "problems": [as_dict(one) for one in self.problems]}
+
+
+class Retry:
+    """When to try again what failed for a while: each time later. now: a monotonic clock, in seconds."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._at: float | None = None
+        self._after = _RETRY
+
+    @property
+    def due(self) -> bool:
+        """Whether to try it now."""
+        return self._at is not None and self._now() >= self._at
+
+    def later(self) -> None:
+        """It failed once more."""
+        self._at = self._now() + self._after
+        self._after = min(2 * self._after, _MAX_RETRY)
+
+    def begins(self) -> None:
+        """It is being tried."""
+        self._at = None
+
+    def ended(self) -> None:
+        """Another try would find the same."""
+        self._at, self._after = None, _RETRY
 
 
 def as_dict(problem: Problem) -> dict[str, Any]:

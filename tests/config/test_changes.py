@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from gateway.config.revisions.sqlite import SQLiteRevisions
 from gateway.config.sources.file import POLL, FileSource
 from gateway.config.sources.store import StoreSource
 from gateway.core.config.revision import Draft, Origin, Pending, Revision
-from gateway.core.routing.problems import Problems
-from tests.fakes import NOWHERE
+from gateway.core.errors import StoreUnavailable
+from gateway.core.routing.problems import Problem, Problems
+from tests.fakes import NOWHERE, MemoryAudit, MemoryRevisions
 
 ALICE = Origin("alice", "more room", "api", "192.0.2.1", "owner")
 BOB = Origin("bob", "less room", "api", "192.0.2.2", "editor")
@@ -522,3 +523,161 @@ async def test_a_bad_file_makes_no_first_revision(place: Place) -> None:
             await place.start(kind=kind)
     place.path.write_text(A)
     assert (await place.start(kind="store")).head.number == 1
+
+
+# --- when something is away ------------------------------------------------------------------------
+
+
+class Away:
+    """A source or a store that can be away. kind: of the source."""
+
+    def __init__(self, real: Any, error: Callable[[], Exception]) -> None:
+        self._real, self._error = real, error
+        self.away = False
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._real, name)
+        if not self.away or not asyncio.iscoroutinefunction(found):
+            return found
+
+        async def fails(*args: object, **more: object) -> Any:
+            raise self._error()
+
+        return fails
+
+
+class Elsewhere:
+    """A gateway whose source is not on this host, nor are its revisions."""
+
+    def __init__(self, place: Place) -> None:
+        problem = Problem((), "it does not answer", "tried again soon")
+        self.source: Any = Away(
+            FileSource(place.path, lambda: place.now),
+            lambda: ConfigRefused("zookeeper://zk1/gateway/config", [problem], transient=True),
+        )
+        self.source.kind = "zookeeper"
+        self.revisions: Any = Away(MemoryRevisions(), lambda: StoreUnavailable("MongoDB is away"))
+        self.remembered = MemoryRevisions()
+        self.audit = MemoryAudit()
+        self.place = place
+
+    async def start(self) -> LiveConfig:
+        place = self.place
+        clocks: dict[str, Any] = {"now": lambda: place.now, "wall": lambda: place.wall}
+        compiler = Compiler(lambda backend: NOWHERE, "")
+        live = LiveConfig(self.source, self.revisions, self.audit, self.remembered, compiler, **clocks)
+        await live.load_first()
+        return live
+
+    async def passes(self, live: LiveConfig, seconds: int) -> None:
+        for _ in range(seconds):
+            self.place.now += 1
+            await live.tick()
+
+
+async def test_a_source_that_is_away_at_the_start_has_the_last_good_config_served_and_not_ready_said(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = Elsewhere(place)
+    gateway.source.away = True
+    with pytest.raises(ConfigRefused):  # nothing was ever served here
+        await gateway.start()
+    gateway.source.away = False
+    live = await gateway.start()
+    await live.apply(place.draft(B), 1)
+    gateway.source.away = gateway.revisions.away = True
+    live = await gateway.start()
+    assert (names(live), live.head.number, live.synced) == (["b"], 2, False)
+    assert "it does not answer" in caplog.text and "revision 2 is served" in caplog.text
+    with pytest.raises(ConfigRefused):
+        await live.apply(place.draft(C), 2)
+    await gateway.passes(live, 60)
+    assert (names(live), live.synced) == (["b"], False)
+    gateway.source.away = gateway.revisions.away = False
+    await gateway.passes(live, 300)
+    assert (live.head.number, live.synced, live.refusal) == (2, True, None)
+
+
+async def test_what_was_changed_meanwhile_is_live_once_the_source_is_back(place: Place) -> None:
+    gateway = Elsewhere(place)
+    await gateway.start()
+    gateway.source.away = True
+    live = await gateway.start()
+    place.path.write_text(C)
+    gateway.source.away = False
+    await gateway.passes(live, 10)
+    assert (names(live), live.head.number, live.synced) == (["c"], 2, True)
+
+
+async def test_a_store_of_revisions_that_is_away_at_the_start_keeps_no_config_from_being_served(
+    place: Place,
+) -> None:
+    gateway = Elsewhere(place)
+    gateway.revisions.away = True
+    live = await gateway.start()
+    assert (names(live), live.head.number, live.synced) == (["a"], 0, True)
+    with pytest.raises(ConfigRefused):
+        await live.apply(place.draft(B), 0)
+    place.path.write_text(B)
+    assert not await live.reload()  # it cannot be a revision yet
+    assert names(live) == ["a"]
+    gateway.revisions.away = False
+    await gateway.passes(live, 20)
+    assert (names(live), live.head.number) == (["b"], 1)
+    gateway.revisions.away = True
+    live = await gateway.start()
+    assert (names(live), live.head.number) == (["b"], 1)
+    gateway.revisions.away = False
+    await gateway.passes(live, 20)
+    assert (live.head.number, len(await gateway.revisions.page(0, 9))) == (1, 1)
+
+
+async def test_gateways_with_files_of_their_own_may_share_a_store_of_revisions(place: Place) -> None:
+    one = Elsewhere(place)
+    two = Elsewhere(place)
+    other_file = place.folder / "other.yaml"
+    other_file.write_text(B)
+    two.source = FileSource(other_file)
+    two.revisions = one.revisions
+    first, second = await one.start(), await two.start()
+    assert (first.head.number, second.head.number) == (1, 2)
+    for _ in range(3):
+        assert await first.reload() and await second.reload()
+    assert (first.head.number, second.head.number) == (1, 2)
+    made = await first.apply(place.draft(C), 1)
+    assert (made.number, made.parent, place.path.read_text(), names(second)) == (3, 2, C, ["b"])
+
+
+async def test_the_audit_says_what_differs_by_meaning(place: Place) -> None:
+    live = await place.start()
+    await live.apply(place.draft(A + "tenants: { acme: {} }\n"), 1)
+    ((diff,),) = (await lines(live, "diff"))[-1:]
+    assert [(one["kind"], one["name"], one["action"]) for one in diff] == [("tenants", "acme", "added")]
+
+
+async def test_a_change_that_fails_leaves_nothing_that_waits_for_a_confirmation(
+    live: LiveConfig, place: Place
+) -> None:
+    with pytest.raises(Problems):
+        await live.apply(place.draft("version: 2", confirm_in=60), 1)
+    with pytest.raises(Stale):
+        await live.apply(place.draft(B, confirm_in=60), 7)
+    assert live.pending is None
+    await place.passes(live, 90)
+    assert live.head.number == 1
+
+
+async def test_a_file_that_is_mounted_by_itself_is_told_to_be_mounted_with_its_folder(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*args: object) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    live = await place.start()
+    with monkeypatch.context() as mounted:
+        mounted.setattr("gateway.runtime.durable.rename", busy)
+        with pytest.raises(ConfigRefused) as caught:
+            await live.apply(place.draft(B), 1)
+    (problem,) = caught.value.problems
+    assert "mounted by itself" in problem.reason and "mount its folder" in problem.hint
+    await unchanged(live, place)
