@@ -177,7 +177,8 @@ class Operators:
         groups = set(claim_texts(identity.claims, settings.claim))
         grant = together(given for group, given in settings.groups if group in groups)
         if grant is None:
-            about = f"its claim {settings.claim} holds no group of [operators:issuer] in gateway.conf"
+            what = "holds no group" if groups else "is not there, or no text and no list of texts: none"
+            about = f"its claim {settings.claim} {what} of [operators:issuer] in gateway.conf"
             raise self._not_listed(who, about)
         return SignedIn(grant.to(who), identity.good_until)
 

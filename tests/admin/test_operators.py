@@ -251,6 +251,45 @@ async def test_a_refused_try_is_audited_with_who_from_where_what_and_why(tmp_pat
         assert not await audited(asked, line["seq"])
 
 
+async def test_viewers_change_nothing_and_editors_what_their_patterns_name_and_both_are_audited(
+    tmp_path: Path,
+) -> None:
+    routing = harness.routing([harness.route("docs", "documents"), harness.route("shop-a", "documents")])
+    async with admin_of(tmp_path, routing=routing, operators=NAMED) as asked:
+        since = (await audited(asked))[0]["seq"]
+        text = asked.gateway.live.text
+        tries = [
+            ("PUT", "routes/docs", "bob", "may not change routes/docs"),
+            ("DELETE", "tenants/acme", "bob", "may not change tenants/acme"),
+            ("PUT", "routes/shop-a", "carol", "takes the role editor"),
+            ("DELETE", "routes/shop-a", "carol", "takes the role editor"),
+            ("POST", "revisions/1:rollback", "carol", "takes the role editor"),
+            ("POST", "config:confirm", "carol", "takes the role editor"),
+        ]
+        for method, path, sub, why in tries:
+            headers = {"If-Match": "*", **token(asked, sub)}
+            body = (
+                {**harness.route(path.partition("/")[2], "documents"), "timeouts": {"total": "5s"}}
+                if method == "PUT"
+                else None
+            )
+            status, _, problem = await asked.ask(f"/admin/v1/{path}", method, body, **headers)
+            assert (status, problem["code"]) == (403, "forbidden") and why in problem["detail"], problem
+        assert asked.gateway.live.text == text
+        lines = list(reversed(await audited(asked, since)))
+        assert [(line["author"], line["outcome"]) for line in lines] == [
+            (f"acme/{sub}", "refused") for _, _, sub, _ in tries
+        ]
+        assert all(why in line["detail"] for line, (*_, why) in zip(lines, tries, strict=True))
+        body = {**harness.route("shop-a", "documents"), "timeouts": {"total": "5s"}}
+        headers = {"If-Match": "*", **token(asked, "bob")}
+        assert (await asked.ask("/admin/v1/routes/shop-a", "PUT", body, **headers))[0] == 200
+        status, _, _ = await asked.ask(
+            "/admin/v1/config:check", "POST", {"text": text}, **token(asked, "carol")
+        )
+        assert status == 200, "to look takes a body here"
+
+
 # --- what no browser's page may do -----------------------------------------------------------------
 
 

@@ -112,11 +112,11 @@ class Chromium:
         return web.Response(text=text, content_type="text/html")
 
 
-async def visit(profile: Path, page: str, seen: asyncio.Future[T]) -> T:
+async def visit(profile: Path, page: str, seen: asyncio.Future[T], *flags: str) -> T:
     """Opens a page, and ends the browser when `seen` is done, which the page sees to. Gives its result."""
     assert CHROMIUM is not None
     process = await asyncio.create_subprocess_exec(
-        CHROMIUM, *FLAGS, f"--user-data-dir={profile}", page,
+        CHROMIUM, *FLAGS, *flags, f"--user-data-dir={profile}", page,
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     said = asyncio.create_task(_read(process.stderr))
