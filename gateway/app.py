@@ -35,6 +35,7 @@ from gateway.config.live import LiveConfig
 from gateway.config.parts import ConfigParts
 from gateway.config.ports import Following
 from gateway.config.refusal import Refusal
+from gateway.config.rehearsals import Rehearsals
 from gateway.core.errors import Draining
 from gateway.core.front_page import FrontPage
 from gateway.core.http.hops import pseudonym
@@ -84,6 +85,7 @@ from gateway.store.port import DocumentStore
 from gateway.store.sqlite.engine import SQLiteDocumentStore
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.recent import RecentRequests
 
 L = logging.getLogger(__name__)
 _ENDING = 4.0  # seconds that each part may take at the end
@@ -140,14 +142,13 @@ class Gateway:
         self.stored = StoredCredentials(data / AUTH_STORE, wall)
         self.lifetimes = Lifetimes(self.stored.revocations.expires)
         self.stored.revocations.on_change(self.lifetimes.recheck)
-        self.spools = Spools(config.spool)
-        self.tunnels = Tunnels(self.lifetimes)
+        self.spools, self.tunnels = Spools(config.spool), Tunnels(self.lifetimes)
         self.health = Health(lambda backend: self.admission.wake(backend), now)
         self.admission = Admission(
             share=config.share, usable=self.health.usable, unavailable=self.health.unavailable
         )
         self.probes = Probes(self.health, self.admission, self.pools)
-        self.retries = RetryBudgets()
+        self.retries, self.recent = RetryBudgets(), RecentRequests()
         self.quotas = Quotas(data / "quotas.sqlite", wall)
         self.limits = Limits(self.quotas, now)
         self.credentials, self.origins = Credentials(), Origins()
@@ -167,6 +168,7 @@ class Gateway:
         self.documents = Documents(self.store, self.feeds, bodies, self.admission.enter)
         self.config_parts = ConfigParts(config, data, pseudonym(secret), application)
         self.live = self._live_config(wall)
+        self.rehearsals = self._rehearsals()
         self.life = Life(self._policies())
         slots = public_limits(interpreter.raise_nofile_limit())
         self.listener = Listener(self.life, slots, memory=self.memory)
@@ -205,6 +207,10 @@ class Gateway:
             wall,
         )
 
+    def _rehearsals(self) -> Rehearsals:
+        compiled_with = self.sockets, str(Path(self.config.routing).parent), self.config.tokens.issuer
+        return Rehearsals(self.pool, lambda: self.live.text, self.recent.entries, compiled_with)
+
     def _authorization_server(self, wall: Callable[[], float]) -> AuthorizationServer:
         keys = SigningKeys(Path(self.config.keys), self.config.tokens.algorithms)
         rooms = keys, self.signer.keys, self.stored.api_keys, self.tickets, wall
@@ -221,6 +227,7 @@ class Gateway:
             limit_client=self.limits.take_client,
             count=self.metrics.call_ended,
             log=self.access_log.write,
+            keep=self.recent.call_ended if self.config.recent else lambda call: None,
             check_via=self.via.check,
         )
 

@@ -21,7 +21,6 @@ from gateway.core.errors import (
     LoopDetected,
     MethodNotAllowed,
     NoRoute,
-    NotImplementedByGateway,
     forget_traces,
 )
 from gateway.core.http import request_target as target
@@ -54,7 +53,7 @@ class Policies:
 
     live: has the live snapshot. known, peek: whose credential a head holds, where no route was found to ask
     (see `auth.chain.AuthenticationChain`). limit: count a call of a tenant (TenantLimit). limit_client: count
-    one of a client that is not known, by its address (ClientLimit). count, log: a call that has ended.
+    one of a client that is not known, by its address (ClientLimit). count, log, keep: a call that has ended.
     check_via: a request's Via (LoopDetected).
     """
 
@@ -65,6 +64,7 @@ class Policies:
     limit_client: Callable[[Call], None]
     count: Callable[[Call], None]
     log: Callable[[Call], None]
+    keep: Callable[[Call], None]
     check_via: Callable[[Sequence[str]], None]
 
 
@@ -252,6 +252,7 @@ class Life:
         with self._observing:  # its client has its response, and may want the next one
             self._policies.count(call)
             self._policies.log(call)
+            self._policies.keep(call)
 
     def _abandoned(self, call: Call) -> web.StreamResponse:
         """What becomes of a call that was given up: its client left, or the time to drain is over."""
@@ -273,7 +274,7 @@ class Life:
                 self._policies.check_via(call.head.via)
             self._match(call, call.method)
             if call.method not in KNOWN and call.route is not None:
-                _require_listed(call.route, call.method)
+                access.require_listed(call.route, call.method)
         except GatewayError as error:
             if call.route is None and isinstance(error, BadRequest | LoopDetected):
                 self._let_read(call, call.method)
@@ -337,12 +338,7 @@ class Life:
             call.cors = error.cors  # so that a page can read that it is 405
             raise
         except NoRoute:
-            own = call.snapshot.own.get(call.path)
-            if own is None:
-                raise
-            if method not in own.methods:
-                raise MethodNotAllowed(", ".join(sorted(own.methods))) from None
-            call.route = own
+            call.route = call.snapshot.own_route(method, call.path)
         call.cors = call.route.cors
         if not call.route.encoded_slash:
             target.refuse_encoded_slash(call.path)
@@ -364,9 +360,3 @@ class Life:
             host = target.host_of(call.head.hosts[0])
             methods = call.snapshot.table.methods(call.route, host, call.path)
         return cors.preflight(call.cors, call, methods)
-
-
-def _require_listed(route: CallRoute, method: str) -> None:
-    """Of a method that nobody knows, nobody knows what it does. Raises NotImplementedByGateway."""
-    if method not in route.methods:
-        raise NotImplementedByGateway("The method is unknown, and the route does not list it.")

@@ -13,7 +13,7 @@ from gateway.admin.console import pages as console
 from gateway.admin.operators import Operators
 from gateway.admin.pieces import Members, gathered, json_pieces
 from gateway.admin.refusals import Refusals
-from gateway.admin.v1 import audit, changing, explain, objects, revisions, sign_in, traffic, usage
+from gateway.admin.v1 import audit, changing, explain, objects, rehearse, revisions, sign_in, traffic, usage
 from gateway.admin.v1 import config as config_pages
 from gateway.admission.admission import Admission
 from gateway.auth.chain import AuthenticationChain
@@ -21,6 +21,7 @@ from gateway.auth.credentials import Credentials
 from gateway.auth.issuers import Issuers
 from gateway.auth.stored import StoredCredentials
 from gateway.config.live import LiveConfig
+from gateway.config.rehearsals import Rehearsals
 from gateway.core.http.hops import Via
 from gateway.core.process.listeners import is_loopback
 from gateway.core.process.settings import ProcessConfig
@@ -31,6 +32,7 @@ from gateway.limits.quotas import Quotas
 from gateway.process.supervisor import Supervisor
 from gateway.store.port import DocumentStore
 from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
+from gateway.telemetry.recent import RecentRequests
 
 
 class View(Protocol):
@@ -51,6 +53,8 @@ class View(Protocol):
     metrics: Metrics
     supervisor: Supervisor
     admission: Admission
+    recent: RecentRequests
+    rehearsals: Rehearsals
 
     @property
     def draining(self) -> bool: ...
@@ -72,6 +76,7 @@ def install(app: web.Application, view: View) -> None:
     app.router.add_get("/admin/auth", pages.auth)
     credentials.install(app, view.stored)
     sign_in.install(app, view.operators, refusals)
+    rehearse.install(app, view)
     traffic.install(app, view)
     explain.install(app, view)
     usage.install(app, view)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii as quoted
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
 from gateway.core import methods
 from gateway.core.policy.circuit import PASSIVE, HealthRule
@@ -49,6 +49,15 @@ CredentialKind = Literal["jwt", "api_key"]  # a token of an issuer, or a key tha
 IdentityForm = Literal["signed", "headers", "both"]  # how a backend is told who calls
 
 
+class Caller(NamedTuple):
+    """What of an identity is kept when its request is over. issuer: as in Identity."""
+
+    tenant: str
+    scopes: frozenset[str]
+    issuer: str
+    kind: CredentialKind
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """The caller: what a verified credential says. `expires`, `issued` and `good_until` are in seconds since
@@ -56,7 +65,8 @@ class Identity:
 
     `scope_text` is the scopes as one header value, `lines` are the header lines that tell a backend who calls
     (every value was validated with the credential), `logged` the members of the access log's line about who
-    called, and with which credential. They are built once per credential and not per request.
+    called, and with which credential, `caller` what of it is kept for a rehearsal. They are built once per
+    credential and not per request.
     issuer: its name in routing.yaml, "" of an API key. credential_id: a token's `jti`, an API key's id, ""
     without. good_until: when it is refused, which clocks that differ move behind `expires`. claims: all that
     the token says. signed: what a backend is told of it in signed form, by the backend's name, kept here
@@ -77,6 +87,7 @@ class Identity:
 
     lines: bytes = field(init=False, repr=False, compare=False)
     logged: str = field(init=False, repr=False, compare=False)
+    caller: Caller = field(init=False, repr=False, compare=False)
     signed: dict[str, SignedLines] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -90,6 +101,8 @@ class Identity:
         members = [f',"{name}":{quoted(value) if value else "null"}' for name, value in known.items()]
         object.__setattr__(self, "logged", "".join(members))
         object.__setattr__(self, "signed", {})
+        caller = Caller(self.tenant.value, self.scopes, self.issuer, self.kind)
+        object.__setattr__(self, "caller", caller)
         if not self.good_until:
             object.__setattr__(self, "good_until", self.expires)
 

@@ -205,6 +205,7 @@ def _policies(snapshot: Snapshot, chain: AuthenticationChain, via: Via | None) -
         limit_client=lambda call: None,
         count=lambda call: None,
         log=lambda call: None,
+        keep=lambda call: None,
         check_via=via.check if via is not None else lambda values: None,
     )
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from gateway.core.api_keys import is_api_key
 from gateway.core.errors import BadRequest, ExpectationFailed, HeadersTooLarge
 from gateway.core.http.headers import HOP_BY_HOP, MAX_LENGTH, LineCache, is_long_line, is_ours, line_pattern
 from gateway.core.http.request_target import without_empty_port
+from gateway.core.redact import redact
 from gateway.core.websocket.handshake import names
 
 _length = re.compile(r"[0-9]{1,20}", re.ASCII).fullmatch
 MAX_LINES = 128
+MAX_OUTLINE = 600  # characters: of the values of an outline, and of the names
 
 # What a line means for the request.
 _PASS, _DROP, _HOST, _AUTHORIZATION, _TENANT, _ORIGIN, _LENGTH, _CONNECTION = range(8)
@@ -90,6 +93,31 @@ def _classify(name: bytes, value: bytes, line: bytes) -> _Kind:
 _lines = LineCache(_classify)
 
 
+class Outline(NamedTuple):
+    """What of a head is kept when its request is over: nothing secret, and not much. tenants: of X-Tenant.
+    origin, asked: as in Head, "" without exactly one. wanted: the lines of Access-Control-Request-Headers, of
+    a preflight. upgrade: to a WebSocket. credential: whether there was one. length: as in Head. names: of
+    all headers, separated by spaces."""
+
+    host: str
+    tenants: tuple[str, ...]
+    origin: str
+    asked: str
+    wanted: tuple[str, ...]
+    upgrade: bool
+    credential: bool
+    length: int
+    names: str
+
+
+_names = re.compile(rb"\r\n([^:\r]+)").findall
+
+
+@lru_cache(maxsize=4096)  # most heads differ in lines of which nothing is kept
+def _plain(host: str, credential: bool, length: int, names: bytes) -> Outline:
+    return Outline(host, (), "", "", (), False, credential, length, names.decode("latin-1"))
+
+
 class Head:
     """What the header lines of a request say; the next request of a client that repeats them shares it.
 
@@ -100,7 +128,7 @@ class Head:
     in lower case. singletons: names of the headers that came and may come only once. raw: the lines as they
     came, each after its line break. token: the bearer token, once read. made: what the target made of the
     lines for a backend, with what it made it from; logged: what the access log says of them, likewise;
-    kept for the next request.
+    outlined: what `outline` gives, once it was asked for; kept for the next request.
     """
 
     __slots__ = (
@@ -120,6 +148,7 @@ class Head:
         "logged",
         "made",
         "origins",
+        "outlined",
         "protocols",
         "raw",
         "singletons",
@@ -135,6 +164,7 @@ class Head:
         self.token = ""
         self.made: tuple[object, object, bytes] | None = None
         self.logged: tuple[object, str, str] | None = None
+        self.outlined: Outline | None = None
         self.hosts: list[str] = []
         self.authorization: list[str] = []
         self.tenants: list[str] = []
@@ -176,6 +206,27 @@ class Head:
     def remember_logged(self, trusted: object, peer: str, text: str) -> None:
         """Sets `logged`: the text for the access log, with these trusted proxies and from this peer."""
         self.logged = (trusted, peer, text)
+
+    def outline(self) -> Outline | None:
+        """What of it may be kept; None where that is more than MAX_OUTLINE characters."""
+        host = self.hosts[0] if len(self.hosts) == 1 else ""
+        names = b" ".join(_names(self.raw))[:MAX_OUTLINE]
+        credential = bool(self.authorization or self.api_keys)
+        outline = _plain(host, credential, self.length, names)
+        values: tuple[str, ...] = (host,)
+        if self.tenants or self.origins or self.asked or self.upgrades:
+            outline = outline._replace(
+                tenants=tuple(map(redact, self.tenants)),
+                origin=redact(self.origins[0]) if len(self.origins) == 1 else "",
+                asked=self.asked,
+                wanted=tuple(self.values(b"access-control-request-headers")) if self.asked else (),
+                upgrade=self.upgrades == ["websocket"],
+            )
+            values = (host, *outline.tenants, outline.origin, outline.asked, *outline.wanted)
+        if len("".join(values)) > MAX_OUTLINE:
+            return None
+        self.outlined = outline
+        return outline
 
     def values(self, name: bytes) -> list[str]:
         """The values of the lines with this name, in lower case, of those that a backend may see."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from gateway.core.errors import Forbidden, Unauthenticated
+from gateway.core.errors import Forbidden, NotImplementedByGateway, Unauthenticated
 from gateway.core.jwt.claims import claim_texts
 from gateway.core.model import CallerRule, Identity, Tenant
 
@@ -45,6 +45,13 @@ class ScopeRule(Protocol):
         ...
 
 
+class Listing(Protocol):
+    """A route that may list methods."""
+
+    @property
+    def methods(self) -> frozenset[str]: ...
+
+
 def require(route: ScopeRule, method: str, identity: Identity) -> None:
     """Nothing when allowed, or when the target asks for the scopes. Raises Forbidden naming the missing ones
     (RFC 6750 section 3.1) or the claim; Unauthenticated where such a credential is not taken here."""
@@ -54,6 +61,12 @@ def require(route: ScopeRule, method: str, identity: Identity) -> None:
     if needed <= identity.scopes or route.by_collection:
         return
     raise lacks(needed - identity.scopes)
+
+
+def require_listed(route: Listing, method: str) -> None:
+    """Of a method that nobody knows, nobody knows what it does. Raises NotImplementedByGateway."""
+    if method not in route.methods:
+        raise NotImplementedByGateway("The method is unknown, and the route does not list it.")
 
 
 def _require_caller(rule: CallerRule, identity: Identity) -> None:

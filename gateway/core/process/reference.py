@@ -83,6 +83,7 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
     "log": {
         "access": Key("access.log", "-", "a file, from data; - for standard output; empty for none"),
         "query": Key("no", "yes", "the query of each request: no, yes (with *** for secrets) or all"),
+        "recent": Key("yes", "no", "keep the heads of the last 10,000 requests in memory, for rehearsals"),
     },
     "backend:NAME": {
         "command": Key(

@@ -36,7 +36,7 @@ KEYS: dict[str, frozenset[str]] = {
     "admin": frozenset({"listen", "hosts"}),
     "store": frozenset({"uri", "body_memory"}),
     "tokens": frozenset({"issuer", "audience", "algorithms", "keys", "leeway"}),
-    "log": frozenset({"access", "query"}),
+    "log": frozenset({"access", "query", "recent"}),
     "demo": frozenset({"seed"}),
     config_source.SECTION: config_source.KEYS,
     operators.ISSUER: operators.ISSUER_KEYS,
@@ -66,9 +66,9 @@ class ProcessConfig:
 
     store_uri: sqlite: and a folder, or the mongodb:// or mongodb+srv:// URI as written.
     hosts: names under which the admin listener may be called, beside the addresses that it listens on.
-    access_log: a path, `-` for standard output, empty for none. log_query: see `redact_query`. pre_stop,
-    drain, stream_grace: seconds. path: of the file itself, for messages. share: of the backends' seats, for
-    one of several gateway processes.
+    access_log: a path, `-` for standard output, empty for none. log_query: see `redact_query`. recent:
+    whether the heads of the last requests are kept in memory. pre_stop, drain, stream_grace: seconds. path:
+    of the file itself, for messages. share: of the backends' seats, for one of several gateway processes.
     via: this installation's name in Via, empty for one made of its secret; via_responses: whether responses
     carry it; via_loops: how often a request may come back here.
     body_memory, memory, spool: bytes of documents' bodies, of all that is unfinished, and on disk, at once.
@@ -90,6 +90,7 @@ class ProcessConfig:
     drain: float = 25.0
     stream_grace: float = 2.0
     log_query: Queries = "no"
+    recent: bool = True
     path: str = "gateway.conf"
     share: float = 1.0
     via: str = ""
@@ -221,6 +222,7 @@ def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -
         tokens=_tokens(read, keys),
         path=path,
         log_query=_queries(read),
+        recent=read.choice("log", "recent", "yes"),
         access_log=access if access in ("", "-") else str(PurePath(data) / access),
         commands=tuple(_commands(read)),
         pre_stop=read.seconds("gateway", "pre_stop", 0.0),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
+from gateway.core.errors import MethodNotAllowed, NoRoute
 from gateway.core.jwt.issuer import Issuer
 from gateway.core.model import Backend, Route, Tenant, TrustedProxies
 from gateway.core.policy.limits import NO_LIMITS, LimitRules
@@ -36,6 +37,15 @@ class Snapshot(Generic[T, A]):
     own: Mapping[str, Route[T, A]] = field(default_factory=dict)
     issuers: Mapping[str, Issuer] = field(default_factory=dict)
     local_issuer: bool = True
+
+    def own_route(self, method: str, path: str) -> Route[T, A]:
+        """Of what no route takes, the one of our own. Raises NoRoute, MethodNotAllowed."""
+        own = self.own.get(path)
+        if own is None:
+            raise NoRoute("No route takes this path.")
+        if method not in own.methods:
+            raise MethodNotAllowed(", ".join(sorted(own.methods)))
+        return own
 
     def made_live(self, revision: int, loaded_at: float, digest: str) -> Snapshot[T, A]:
         """The same config as a numbered revision."""

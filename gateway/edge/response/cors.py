@@ -8,8 +8,7 @@ fields replace the backend's.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from functools import lru_cache
 
 from aiohttp import hdrs, web
@@ -17,14 +16,13 @@ from aiohttp_cors import ResourceOptions
 from multidict import CIMultiDict
 
 from gateway.call import Call
-from gateway.core.errors import BadRequest, Forbidden
 from gateway.core.model import CorsRule
+from gateway.core.policy.cors import allows_method, check_preflight
 
 Fields = tuple[tuple[str, str], ...]
 _PREFIX = b"access-control-"
 _ORIGIN = ("Origin",)
 _ASKED = ("Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers")
-_name = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch
 
 
 class _Policy:
@@ -67,49 +65,22 @@ def preflight(rule: CorsRule | None, call: Call, methods: Iterable[str]) -> web.
     """The response to a preflight on a route with this rule. methods: those that come to the route on the
     path.
 
-    Its Access-Control-Allow-Origin is set by `decorate`, as on every response. Raises Forbidden when it is
-    denied, BadRequest when it cannot be understood.
+    Its Access-Control-Allow-Origin is set by `decorate`, as on every response. Raises as `check_preflight`.
     """
-    if rule is None:
-        raise Forbidden("This route does not allow requests from other origins.")
-    policy, head = _policy(rule), call.head
-    if not policy.response_fields(call.origin):
-        raise Forbidden("This route does not allow requests from that origin.")
+    head = call.head
     asked = head.values(b"access-control-request-method")
-    if len(asked) != 1:
-        raise BadRequest("A preflight asks for exactly one method.")
-    if not _allows_method(policy.options, asked[0]):
-        raise Forbidden("This route does not allow that method from other origins.")
-    listed = [method for method in methods if _allows_method(policy.options, method)]
+    wanted = check_preflight(rule, call.origin, asked, head.values(b"access-control-request-headers"))
+    assert rule is not None
+    listed = [method for method in methods if allows_method(rule, method)]
     headers = {
         hdrs.ACCESS_CONTROL_ALLOW_METHODS: ", ".join(dict.fromkeys([*listed, asked[0]])),
         hdrs.ACCESS_CONTROL_MAX_AGE: str(rule.max_age),
     }
-    wanted = _wanted(head.values(b"access-control-request-headers"))
-    if policy.options.allow_headers == "*":
-        allowed = wanted  # said by name: `*` covers neither Authorization nor any request with credentials
-    elif all(name.upper() in policy.options.allow_headers for name in wanted):
-        allowed = list(rule.headers)
-    else:
-        raise Forbidden("This route does not allow one of those headers from other origins.")
+    # Said by name: `*` covers neither Authorization nor any request with credentials.
+    allowed = wanted if _policy(rule).options.allow_headers == "*" else list(rule.headers)
     if allowed:
         headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = ", ".join(allowed)
     return web.Response(status=204, headers=headers)
-
-
-def _allows_method(options: ResourceOptions, method: str) -> bool:
-    """HEAD reads no more than GET."""
-    return any(options.is_method_allowed(m) for m in ((method, "GET") if method == "HEAD" else (method,)))
-
-
-def _wanted(values: Collection[str]) -> list[str]:
-    """The names in Access-Control-Request-Headers, each once; a list may have empty members (RFC 9110 section
-    5.6.1.2). Raises BadRequest."""
-    listed = (name.strip(" \t") for value in values for name in value.lower().split(","))
-    wanted = list(dict.fromkeys(filter(None, listed)))
-    if not all(map(_name, wanted)):
-        raise BadRequest("Access-Control-Request-Headers is no list of header names.")
-    return wanted
 
 
 def decorate(call: Call, to: CIMultiDict[str]) -> None:

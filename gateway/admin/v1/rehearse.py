@@ -1,0 +1,57 @@
+"""POST /admin/v1/config:rehearse: which of the last requests another config would answer otherwise. And GET
+/admin/v1/routes/{name}/recent: what became of the last requests of a route."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from aiohttp import web
+
+from gateway.admin.guard import problem
+from gateway.admin.serve import Streamed
+from gateway.admin.v1 import asked
+from gateway.admin.v1.changing import as_errors, reply
+from gateway.call import Call
+from gateway.config.rehearsals import Rehearsals
+from gateway.core.errors import BadRequest, GatewayError
+from gateway.telemetry.recent import RecentRequests
+
+
+class View(Protocol):
+    """What is asked of the gateway."""
+
+    recent: RecentRequests
+    rehearsals: Rehearsals
+
+
+def install(app: web.Application, view: View) -> None:
+    """Put the pages on an application with the guard."""
+    pages = _Pages(view)
+    app.router.add_post("/admin/v1/config:rehearse", pages.rehearse)
+    app.router.add_get("/admin/v1/routes/{name}/recent", pages.recent)
+
+
+class _Pages:
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    async def rehearse(self, request: web.Request) -> web.StreamResponse:
+        """The outcome for another config. InvalidConfig, as of a change, where it cannot be compiled."""
+        asked.parameters(request)
+        text, given = asked.config_text(request)
+        if given:
+            raise BadRequest("Nothing is changed here: there is no other member than text.")
+
+        async def respond(call: Call) -> web.Response:
+            try:
+                with as_errors():
+                    return await reply(await self._view.rehearsals.rehearse(text))
+            except GatewayError as error:
+                return problem(error)
+
+        return Streamed(respond)  # other pages need not wait for it
+
+    async def recent(self, request: web.Request) -> web.Response:
+        """The codes of a route's last requests with their counts, and the last of them."""
+        asked.parameters(request)
+        return await reply(self._view.recent.of_route(request.match_info["name"]))

@@ -1,0 +1,332 @@
+"""Which of the last requests another config would answer otherwise: each is judged by the live config and by
+the new one, by the functions that decide about a request while it is served.
+
+What a request was is known without its secrets, so not all can be judged: see `Judged.unknown`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
+
+from gateway.core.errors import BodyTooLarge, Forbidden, GatewayError, NoRoute, Unauthenticated
+from gateway.core.http import request_target as target
+from gateway.core.http.head import Outline
+from gateway.core.jwt.issuer import LOCAL
+from gateway.core.methods import KNOWN
+from gateway.core.model import MANAGE, Caller, Identity, Route, Tenant, TenantId
+from gateway.core.policy import access, cors
+from gateway.core.policy.limits import Rate
+from gateway.core.routing.snapshot import Snapshot
+
+Kind = Literal["refused", "allowed", "rerouted", "limited"]
+KINDS: tuple[Kind, ...] = ("refused", "allowed", "rerouted", "limited")
+_EXAMPLES = 5
+_MANAGING = frozenset({"PUT", "PATCH", "DELETE"})  # of a collection itself, its settings
+
+
+class Recorded(NamedTuple):
+    """A request as it was kept. at: when its head had come, in seconds since the epoch. path: canonical, ""
+    where it had none. caller: None where nobody was known. route: its name, "" without one. status, code: of
+    the response."""
+
+    at: float
+    method: str
+    path: str
+    outline: Outline
+    caller: Caller | None
+    route: str
+    status: int
+    code: str
+
+
+class Judged(NamedTuple):
+    """What a config does with a request.
+
+    status, code, detail: of the refusal; 0 and "" when it would be served. where: what would get it, and in
+    which form. limits: what is counted against it, by name. readable: whether a page of its Origin may read
+    the response. claims: what the route asks of claims, which are not kept. unknown: why it cannot be said,
+    "" when it can.
+    """
+
+    route: str = ""
+    status: int = 0
+    code: str = ""
+    detail: str = ""
+    where: tuple[object, ...] = ()
+    limits: tuple[tuple[str, str], ...] = ()
+    readable: bool = True
+    claims: Mapping[str, frozenset[str]] | None = None
+    unknown: str = ""
+
+
+def rehearse(
+    live: Snapshot[Any, Any], new: Snapshot[Any, Any], requests: Iterable[Recorded]
+) -> dict[str, Any]:
+    """What the new config would answer otherwise: the JSON of the outcome, but for the time that it took."""
+    groups: Counter[Recorded] = Counter()
+    oldest, last = 0.0, {}
+    for one in requests:
+        oldest = min(oldest or one.at, one.at)
+        evidence = one.code if one.code in (Unauthenticated.code, Forbidden.code) else ""
+        same = one._replace(at=0.0, status=0, code=evidence)
+        groups[same] += 1
+        last[same] = one
+    found = _Found()
+    issuers = _Issuers.of(live, new)
+    for same, count in groups.items():
+        before, after = _judge(live, same), _judge(new, same)
+        before, after = _with_evidence(same, before, after, issuers)
+        found.add(last[same], before, after, count)
+    return {"requests": groups.total(), "since": oldest or None, **found.view()}
+
+
+class _Issuers(NamedTuple):
+    """How the issuers of two configs differ. changed: whether they do. others: the names of those that are
+    there in both, and not alike."""
+
+    changed: bool
+    others: frozenset[str]
+
+    @classmethod
+    def of(cls, live: Snapshot[Any, Any], new: Snapshot[Any, Any]) -> _Issuers:
+        others = frozenset(name for name, one in new.issuers.items() if live.issuers.get(name, one) != one)
+        changed = (live.issuers, live.local_issuer) != (new.issuers, new.local_issuer)
+        return cls(changed, others)
+
+
+# --- one request, one config ----------------------------------------------------------------------
+
+
+def _judge(snapshot: Snapshot[Any, Any], request: Recorded) -> Judged:
+    outline = request.outline
+    if not request.path or request.path == "*":
+        return Judged()
+    preflight = request.method == "OPTIONS" and outline.asked and outline.origin
+    method = outline.asked if preflight else request.method
+    name = ""
+    try:
+        route, params = _match(snapshot, method, outline.host, request.path)
+        name = route.name
+        if not route.encoded_slash:
+            target.refuse_encoded_slash(request.path)
+        if preflight:
+            cors.check_preflight(route.cors, outline.origin, (outline.asked,), outline.wanted)
+            return Judged(name, where=(route.name,), limits=_limits(snapshot, route, None))
+        if method not in KNOWN:
+            access.require_listed(route, method)
+        judged = Judged(
+            name,
+            where=_where(route, request),
+            readable=cors.allows_origin(route.cors, outline.origin),
+        )
+        if route.public:
+            judged = judged._replace(limits=_limits(snapshot, route, None))
+        else:
+            judged = _authorized(snapshot, route, request, params, judged)
+        if outline.length > route.body_limit:
+            raise BodyTooLarge(f"The body may hold at most {route.body_limit} bytes.")
+        return judged
+    except GatewayError as error:
+        return Judged(name, error.status, error.code, error.detail)
+
+
+def _match(
+    snapshot: Snapshot[Any, Any], method: str, authority: str, path: str
+) -> tuple[Route[Any, Any], Mapping[str, str]]:
+    host = target.host_of(authority)
+    try:
+        return snapshot.table.match(method, host, path)
+    except NoRoute:
+        return snapshot.own_route(method, path), {}
+
+
+def _authorized(
+    snapshot: Snapshot[Any, Any],
+    route: Route[Any, Any],
+    request: Recorded,
+    params: Mapping[str, str],
+    judged: Judged,
+) -> Judged:
+    """With what depends on who calls. Raises GatewayError."""
+    caller = request.caller
+    if caller is None:
+        if not request.outline.credential:
+            raise Unauthenticated("No credential came with it.", error="")
+        return judged._replace(unknown="its credential was not verified when it came")
+    if caller.kind == "jwt" and not _takes(snapshot, caller.issuer):
+        raise Unauthenticated(f"There is no issuer {caller.issuer}.")
+    tenant = TenantId(caller.tenant)
+    identity = Identity(tenant, "", caller.scopes, 0.0, issuer=caller.issuer, kind=caller.kind)
+    named = [*request.outline.tenants, *([params["tenant"]] if "tenant" in params else [])]
+    found = access.resolve_tenant(identity, snapshot.tenants, named)
+    rule = route.callers
+    if rule is not None and rule.claims and caller.kind == "jwt":
+        judged = judged._replace(claims=rule.claims)
+        route = replace(route, callers=replace(rule, claims={}))
+    access.require(route, request.method, identity)
+    if route.by_collection:
+        _require_in_collection(route, request, identity)
+    return judged._replace(limits=_limits(snapshot, route, found))
+
+
+def _takes(snapshot: Snapshot[Any, Any], issuer: str) -> bool:
+    return snapshot.local_issuer if issuer == LOCAL else issuer in snapshot.issuers
+
+
+def _require_in_collection(route: Route[Any, Any], request: Recorded, identity: Identity) -> None:
+    """What documents ask for themselves. Raises Forbidden."""
+    collection, *below = request.path[len(route.strip) :].removeprefix("/").split("/")
+    if not collection:
+        access.require_in_some(route, request.method, identity)
+    elif not below and request.method in _MANAGING:
+        access.require_in(route, [MANAGE], collection, identity)
+    else:
+        access.require_in(route, [request.method], collection, identity)
+
+
+def _where(route: Route[Any, Any], request: Recorded) -> tuple[object, ...]:
+    """What gets the request, and in which form: the same for two configs where the target cannot tell."""
+    backend = route.backend
+    websocket = request.outline.upgrade and route.websocket is not None
+    addresses = backend.addresses if backend is not None else ()
+    return route.name, route.target_name, addresses, route.strip, route.set_host, websocket
+
+
+def _limits(
+    snapshot: Snapshot[Any, Any], route: Route[Any, Any], tenant: Tenant | None
+) -> tuple[tuple[str, str], ...]:
+    """What is counted against the request. tenant: None where the client's address counts."""
+    found = {"route": _rate(route.rate)}
+    if tenant is None:
+        found["client"] = _rate(snapshot.limits.client)
+    else:
+        found["tenant"] = _rate(tenant.rate)
+        found["quota"] = f"{tenant.quota}/day" if tenant.quota else ""
+        found["concurrency"] = str(tenant.concurrency or "")
+    return tuple((name, text) for name, text in found.items() if text)
+
+
+def _rate(rate: Rate | None) -> str:
+    return f"{rate.per_second:g}/s, burst {rate.burst}" if rate is not None else ""
+
+
+# --- one request, both configs --------------------------------------------------------------------
+
+
+def _with_evidence(
+    request: Recorded, before: Judged, after: Judged, issuers: _Issuers
+) -> tuple[Judged, Judged]:
+    """With what the response that it had tells of what is not kept."""
+    caller = request.caller
+    if before.unknown and request.code == Unauthenticated.code:  # a bad credential
+        before = _refused(before, Unauthenticated)
+        if after.unknown and not issuers.changed:
+            after = _refused(after, Unauthenticated)
+    elif before.unknown:
+        before = before._replace(unknown="")
+    if before.claims and (request.route, request.code) == (before.route, Forbidden.code):
+        before = _refused(before, Forbidden)
+    if before.claims == after.claims and before.status == Forbidden.status and before.claims:
+        after = _refused(after, Forbidden)
+    elif after.claims and after.claims != before.claims:
+        after = after._replace(unknown="the claims of its token are not kept")
+    if caller is not None and caller.issuer in issuers.others and not after.status:
+        after = after._replace(unknown=f"the issuer {caller.issuer} is another one")
+    return before, after
+
+
+def _refused(judged: Judged, error: type[GatewayError]) -> Judged:
+    return judged._replace(status=error.status, code=error.code, detail=error.title, unknown="")
+
+
+def _kind(before: Judged, after: Judged) -> Kind | None:
+    if bool(before.status) != bool(after.status):
+        return "refused" if after.status else "allowed"
+    if after.status:
+        return None
+    if before.readable != after.readable:
+        return "allowed" if after.readable else "refused"
+    if before.where != after.where:
+        return "rerouted"
+    return "limited" if before.limits != after.limits else None
+
+
+# --- all of them ----------------------------------------------------------------------------------
+
+
+class _Alike(NamedTuple):
+    """What the requests of one example have in common."""
+
+    kind: Kind
+    method: str
+    host: str
+    tenant: str | None
+    before: Judged
+    after: Judged
+
+
+class _Found:
+    """What differs, as it is gathered."""
+
+    def __init__(self) -> None:
+        self._unchanged = 0
+        self._unknown: Counter[str] = Counter()
+        self._counts: Counter[Kind] = Counter()
+        self._alike: dict[str, tuple[_Alike, Counter[Recorded]]] = {}
+
+    def add(self, request: Recorded, before: Judged, after: Judged, count: int) -> None:
+        """So many requests like this one."""
+        if after.unknown:
+            self._unknown[after.unknown] += count
+            return
+        kind = _kind(before, after)
+        if kind is None:
+            self._unchanged += count
+            return
+        self._counts[kind] += count
+        tenant = request.caller.tenant if request.caller is not None else None
+        alike = _Alike(kind, request.method, request.outline.host, tenant, before, after)
+        self._alike.setdefault(repr(alike), (alike, Counter()))[1][request] += count
+
+    def view(self) -> dict[str, Any]:
+        unknown = [{"reason": reason, "count": count} for reason, count in self._unknown.most_common()]
+        kinds = {kind: {"count": self._counts[kind], "examples": self._examples(kind)} for kind in KINDS}
+        return {"unchanged": self._unchanged, "unknown": unknown, "kinds": kinds}
+
+    def _examples(self, kind: Kind) -> list[dict[str, Any]]:
+        those = [one for one in self._alike.values() if one[0].kind == kind]
+        those.sort(key=lambda one: -one[1].total())
+        return [_example(alike, requests) for alike, requests in those[:_EXAMPLES]]
+
+
+def _example(alike: _Alike, requests: Counter[Recorded]) -> dict[str, Any]:
+    (request, _), *_ = requests.most_common(1)
+    before = {**_side(alike.before), "status": request.status or None, "code": request.code or None}
+    after = _side(alike.after)
+    if not (alike.before.status or alike.after.status) and alike.before.readable != alike.after.readable:
+        side = after if alike.before.readable else before
+        side |= {"code": "cors", "detail": f"No page of {request.outline.origin} may read the response."}
+    return {
+        "method": request.method,
+        "host": request.outline.host,
+        "path": request.path,
+        "tenant": alike.tenant,
+        "before": before,
+        "after": after,
+        "count": requests.total(),
+    }
+
+
+def _side(judged: Judged) -> dict[str, Any]:
+    """What explains it: the route, its target, the limits that count, the refusal."""
+    return {
+        "route": judged.route or None,
+        "target": judged.where[1] if len(judged.where) > 1 else None,
+        "limits": dict(judged.limits),
+        "status": judged.status or None,
+        "code": judged.code or None,
+        "detail": judged.detail or None,
+    }
