@@ -15,6 +15,7 @@ from gateway.admin.pieces import Members, gathered, json_pieces
 from gateway.admin.refusals import Refusals
 from gateway.admin.v1 import audit, changing, explain, objects, rehearse, revisions, sign_in, traffic, usage
 from gateway.admin.v1 import config as config_pages
+from gateway.admin.v1.openapi import document as openapi
 from gateway.admission.admission import Admission
 from gateway.auth.chain import AuthenticationChain
 from gateway.auth.credentials import Credentials
@@ -83,6 +84,7 @@ def install(app: web.Application, view: View) -> None:
     live = changing.Config(view.live)
     for part in (config_pages, objects, revisions, audit):
         part.install(app, live)
+    openapi.install(app)
     console.install(app)
     app.router.add_get("/admin/backends", pages.backends)
     app.router.add_get("/admin/health", pages.health)
@@ -113,6 +115,7 @@ class _Pages:
         return web.Response(text=f"ready\n{away}")
 
     async def metrics(self, request: web.Request) -> web.Response:
+        """All metrics, in the OpenMetrics format."""
         response = web.Response(body=await gathered(self._view.metrics.parts()))
         response.headers["Content-Type"] = CONTENT_TYPE
         return response

@@ -24,8 +24,11 @@ ROUTING = harness.routing(
 
 
 class Admin:
-    def __init__(self, gateway: Gateway, listener: Listener, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, gateway: Gateway, listener: Listener, session: aiohttp.ClientSession, app: web.Application
+    ) -> None:
         self.gateway = gateway
+        self.app = app
         self.listener = listener
         self.session = session
 
@@ -64,7 +67,7 @@ async def admin_of(
         await listener.open()
         try:
             async with aiohttp.ClientSession() as session:
-                yield Admin(gateway, listener, session)
+                yield Admin(gateway, listener, session, app)
         finally:
             await listener.drain(lambda connections: False)
             await service.cleanup()

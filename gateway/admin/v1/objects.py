@@ -169,8 +169,10 @@ class _Pages:
                 newer = revision, value
         return found
 
-    def _checked(self, value: Any, name: str) -> dict[str, Any]:
+    def _checked(self, value: Any, name: str) -> Any:
         """Raises Unprocessable."""
+        if self._kind == "issuers" and value is False:  # the local one, switched off
+            return value
         if not isinstance(value, dict):
             raise Unprocessable("It is not an object.")
         if self._kind == "routes" and value.get("name", name) != name:

@@ -1,0 +1,1 @@
+"""The description of the admin API, in OpenAPI 3.1."""
