@@ -19,6 +19,7 @@ from gateway.core.api_keys import id_in, is_api_key
 from gateway.core.errors import Unauthenticated
 from gateway.core.jwt.issuer import Issuer
 from gateway.core.jwt.verify import identity_of, parse
+from gateway.core.process.operators import ISSUER_NAME
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.revocations import KEEP, LONGEST, Revocation, check, view
 from gateway.runtime.moments import moment
@@ -42,7 +43,7 @@ def add_command(add: AddCommand, load: Callable[[str | None], ProcessConfig], is
     what.add_argument("--tenant", default="", help="all of a tenant")
     help_ = "an API key and the tokens made with it, until it is lifted (for good: gateway keys revoke)"
     what.add_argument("--api-key", default="", metavar="ID", help=help_)
-    help_ = "all tokens of an issuer: its name in the routing config, or local"
+    help_ = f"all tokens of an issuer: its name in the routing config, local, or {ISSUER_NAME}"
     what.add_argument("--issuer", default="", metavar="NAME", help=help_)
     help_ = "only what was issued before: now, 2026-11-28T12:00:00Z, or seconds since the epoch"
     what.add_argument("--before", default="", metavar="TIME", help=help_)
@@ -83,7 +84,9 @@ def _wanted(
         if not (named and slash and subject) or tenant not in ("", named):
             raise ValueError("--subject names a subject and its tenant, as in acme/alice")
         tenant = named
-    known = issuers(config, tenant)
+    known = dict(issuers(config, tenant))
+    if config.operators.issuer is not None:
+        known.setdefault(ISSUER_NAME, config.operators.issuer.issuer)
     if issuer and issuer not in known:
         names = f"the issuers are {', '.join(sorted(known))}"
         raise ValueError(f"--issuer {issuer!r}: {names}{console.near(issuer, known)}")
