@@ -13,13 +13,14 @@ import secrets
 from pathlib import Path
 
 from gateway.auth.keys import KeysUnusable
+from gateway.core.config.operator import TOKEN_FILE
 from gateway.runtime import durable, threads
 from gateway.runtime.files import FileUnusable, read_text
 from gateway.runtime.os_errors import explain
 from gateway.runtime.watch import FileStamp, file_stamp
 
 L = logging.getLogger(__name__)
-FILE = "operator.token"  # in the data folder
+FILE = TOKEN_FILE
 PREFIX = "gwop_"
 _BYTES = 32
 _MAX_BYTES = 1024

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from gateway.call import Snapshot
 from gateway.config.refusal import Refusal
 from gateway.core.config.audit import Entry
 from gateway.core.config.revision import Draft, Origin, Revision
 from gateway.core.routing.problems import Problem
+
+if TYPE_CHECKING:  # its module imports aiohttp, and a command that asks a running gateway needs none
+    from gateway.call import Snapshot
 
 
 class ConfigRefused(Exception):

@@ -45,7 +45,7 @@ class Proposal:
 def live_as_expected(session: Session) -> Live:
     """The live config, which is what --if-match says, if that says anything. Raises Refused."""
     live, wanted = session.live(), session.arguments.if_match
-    if wanted is None or wanted.strip('"') == live.etag or wanted == str(live.number):
+    if wanted is None or wanted.strip('"') == live.digest or wanted == str(live.number):
         return live
     revisions = [live.revision]
     if wanted.isdecimal():
@@ -107,7 +107,7 @@ def put(session: Session, proposal: Proposal, live: Live) -> int:
         "reason": session.arguments.message or None,
         "confirm_within": session.arguments.confirm_within,
     }
-    headers = {"If-Match": f'"{live.etag}"'}
+    headers = {"If-Match": f'"{live.digest}"'}
     try:
         reply = session.client.send_text("PUT", f"{V1}/config", proposal.text, query, headers)
     except Refused as refused:
@@ -118,10 +118,9 @@ def put(session: Session, proposal: Proposal, live: Live) -> int:
 def put_back(session: Session, number: int, proposal: Proposal, live: Live) -> int:
     """Make the text of a revision live again, and tell. Raises Refused, ConfigRefused."""
     wanted = {"reason": session.arguments.message, "confirm_within": session.arguments.confirm_within}
-    headers = {"If-Match": f'"{live.etag}"'}
-    body = {name: value for name, value in wanted.items() if value}
+    body = {"expected": live.number, **{name: value for name, value in wanted.items() if value}}
     try:
-        reply = session.client.post(f"{V1}/revisions/{number}:rollback", body, headers)
+        reply = session.client.post(f"{V1}/revisions/{number}:rollback", body)
     except Refused as refused:
         raise _explained(session, refused, proposal, live) from None
     return _tell(session, reply, proposal, live)

@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, urlencode, urlsplit
 
 from gateway.cli import console
 from gateway.cli.config.given import read_given
+from gateway.core.config.operator import TOKEN_FILE
 from gateway.core.process import listeners
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.redact import escape_controls
@@ -24,7 +25,6 @@ from gateway.core.routing.problems import Problem
 from gateway.runtime.files import FileUnusable, read_text
 
 TOKEN_VARIABLE = "GATEWAY_ADMIN_TOKEN"  # noqa: S105 - its name
-TOKEN_FILE = "operator.token"  # noqa: S105 - its name, in the data folder
 V1 = "/admin/v1"
 YAML, JSON = "application/yaml", "application/json"
 _READ, _CHANGE = 15.0, 120.0  # seconds to wait for a response
@@ -121,10 +121,9 @@ class AdminClient:
         """Read a page. query: values that are None are left out. Raises Refused, Unreachable."""
         return self.call("GET", path, query=query, headers={"Accept": accept})
 
-    def post(self, path: str, value: Any, headers: Mapping[str, str] | None = None) -> Reply:
+    def post(self, path: str, value: Any) -> Reply:
         """Send JSON. Raises Refused, Unreachable."""
-        body = json.dumps(value).encode()
-        return self.call("POST", path, body=body, headers={"Content-Type": JSON, **(headers or {})})
+        return self.call("POST", path, body=json.dumps(value).encode(), headers={"Content-Type": JSON})
 
     def send_text(
         self,

@@ -36,6 +36,10 @@ class _GivenUp(Exception):
 def run(session: Session) -> int:
     """Edit what is live. Whatever goes wrong, an edited text is kept in a file."""
     live = changing.live_as_expected(session)
+    if not live.whole:
+        raise ValueError(
+            "what may be a secret in the config is not shown to this operator, who may not edit it"
+        )
     descriptor, name = tempfile.mkstemp(prefix="gateway-", suffix=".yaml")  # mode 0600
     os.close(descriptor)
     file = Path(name)
@@ -106,12 +110,13 @@ def _header(problems: list[Problem]) -> str:
 
 
 def _without(header: str, text: str) -> str:
-    """The text without the lines of ours that are left at its top; others that look like them stay."""
-    ours = frozenset(header.splitlines(keepends=True))
-    lines = text.splitlines(keepends=True)
-    while lines and lines[0] in ours:
-        del lines[0]
-    return "".join(lines)
+    """The text without the lines of ours that are left at its top, which may be changed with the rest of it;
+    others that look like them stay."""
+    for _ in header.splitlines():
+        if not text.startswith(_MARK):
+            break
+        text = text.partition("\n")[2]
+    return text
 
 
 def _open_editor(session: Session, file: Path) -> None:

@@ -14,9 +14,9 @@ from gateway.cli.config.session import Session, print_json
 def run(session: Session) -> int:
     """Print a URL that signs in once, and open it where there is a screen."""
     made = session.client.post(f"{V1}/tickets", {}).json()
-    url = made["url"]
+    url = f"{session.client.url}/#ticket={made['ticket']}"
     if session.json:
-        print_json(made)
+        print_json({**made, "url": url})
     else:
         print(url, flush=True)
     if session.arguments.no_browser:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
@@ -14,6 +14,9 @@ from gateway.cli.config import show
 from gateway.cli.config.client import V1, Refused
 from gateway.cli.config.session import Session, print_json
 from gateway.runtime.moments import moment
+
+_NOT_WHOLE = "-shown"  # ends the entity tag of a text of which something is left out
+_LINES = 5  # of the audit that are looked through for each revision
 
 
 def run(session: Session) -> int:
@@ -26,12 +29,14 @@ def run(session: Session) -> int:
     path = f"{V1}/revisions/{arguments.number}"
     if arguments.text:
         text = session.client.get(path, {"text": ""}, "application/yaml")
+        if text.etag.endswith(_NOT_WHOLE):
+            console.err.print("[yellow]note:[/] without what may be a secret: that is not for this operator")
         sys.stdout.flush()
         sys.stdout.buffer.write(text.body)
         return 0
     if arguments.pin or arguments.unpin:
         pinned = session.client.post(f"{path}:{'pin' if arguments.pin else 'unpin'}", {}).json()
-        return _one(session, pinned.get("revision", pinned))
+        return _one(session, pinned)
     return _one(session, session.client.get(path).json())
 
 
@@ -42,28 +47,40 @@ def _list(session: Session) -> int:
     if session.json:
         print_json(page)
         return 0
-    live, pending = page.get("live"), page.get("pending")
+    changes = _changed(session, page["revisions"])
     table = show.table("REV", f"WHEN ({time.strftime('%z')})", "AUTHOR", "WHAT", wide="WHAT")
     for revision in page["revisions"]:
-        table.add_row(*_row(revision, live, pending))
+        table.add_row(*_row(revision, page, changes.get(revision["number"], ())))
     console.out.print(table)
     return 0
 
 
-def _row(revision: Mapping[str, Any], live: Any, pending: Any) -> tuple[Text | str, ...]:
+def _changed(session: Session, revisions: Sequence[Mapping[str, Any]]) -> dict[int, Any]:
+    """What each of them changed, as the audit says: one request, and not one for each."""
+    try:
+        lines = session.client.get(f"{V1}/audit", {"limit": _LINES * len(revisions) or 1}).json()["lines"]
+    except Refused:
+        return {}
+    return {
+        one["to"]: one["diff"] for one in lines if one["to"] and isinstance(one["diff"], list) and one["diff"]
+    }
+
+
+def _row(
+    revision: Mapping[str, Any], page: Mapping[str, Any], changes: Sequence[Any]
+) -> tuple[Text | str, ...]:
     what = Text(show.plain(revision["reason"]))
     if revision["restores"]:
         what = Text(f"back to {revision['restores']}", style="magenta").append(
             f": {what.plain}" if what.plain else "", style="default"
         )
-    changes = revision.get("changes")
     if changes:
         what.append(f"{'; ' if what.plain else ''}{show.in_short(changes)}", style="dim")
     return (
         Text(str(revision["number"]), style="bold"),
         show.moment(revision["at"]),
         Text(show.plain(revision["author"])).append(f" {show.plain(revision['source'])}", style="dim"),
-        _marks(revision, live, pending).append_text(what),
+        _marks(revision, page["live"], page["pending"]).append_text(what),
     )
 
 

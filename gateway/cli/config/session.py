@@ -12,6 +12,7 @@ from typing import Any
 from gateway.cli import console
 from gateway.cli.config import client as admin
 from gateway.cli.config.client import V1, AdminClient
+from gateway.core.config.revision import digest_of
 from gateway.core.process.settings import ProcessConfig
 
 
@@ -52,20 +53,20 @@ class Session:
 
     def live(self) -> Live:
         """The live config as it is now. Raises Refused, Unreachable."""
-        reply = self.client.get(f"{V1}/config")
-        return Live(reply.json(), reply.etag)
+        return Live(self.client.get(f"{V1}/config").json())
 
 
 class Live:
-    """The live config, as GET /admin/v1/config gives it."""
+    """The live config, as GET /admin/v1/config gives it. text: whoever may only look is not shown what may be
+    a secret; then it is not `whole`."""
 
-    def __init__(self, value: dict[str, Any], etag: str) -> None:
-        self.etag = etag
+    def __init__(self, value: dict[str, Any]) -> None:
         self.revision: dict[str, Any] = value["revision"]
         self.number: int = self.revision["number"]
+        self.digest: str = self.revision["digest"]
         self.text: str = value["text"]
-        self.pending: dict[str, Any] | None = value.get("pending")
-        self.source: Any = value.get("source")
+        self.whole = digest_of(self.text) == self.digest
+        self.pending: dict[str, Any] | None = value["pending"]
 
 
 def print_json(value: Any) -> None:

@@ -11,6 +11,9 @@ KINDS = ("routes", "backends", "tenants")  # of objects that an editor's pattern
 Patterns = tuple[tuple[str, tuple[str, ...]], ...]
 
 
+TOKEN_FILE = "operator.token"  # noqa: S105 - its name: of the local token, in the data folder
+
+
 class Role(IntEnum):
     """Each may do what those before it may. EDITOR: change what the operator's patterns name. OWNER: all."""
 

@@ -16,6 +16,7 @@ import pytest
 from gateway.cli.config import client as admin
 from gateway.cli.config.client import AdminClient, Refused, Unreachable
 from gateway.cli.main import main
+from gateway.core.config.operator import TOKEN_FILE
 from tests.conf import write_conf
 from tests.support.issuer_server import authority
 from tests.support.ports import free_port
@@ -212,11 +213,11 @@ def test_what_is_no_token_is_not_repeated(text: str) -> None:
 def test_the_local_token_is_for_the_gateway_of_the_process_config_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seen = answering(content=b'{"nodes": []}')
+    seen = answering(content=b'{"nodes": [], "available": true}')
     with serving(seen) as url:
         conf = write_conf(tmp_path, admin=url.removeprefix("http://"))
         (tmp_path / "var").mkdir()
-        (tmp_path / "var" / admin.TOKEN_FILE).write_text(f"{TOKEN}\n")
+        (tmp_path / "var" / TOKEN_FILE).write_text(f"{TOKEN}\n")
         other = tmp_path / "token"
         other.write_text("of-the-file")
         assert main(["nodes", "-c", str(conf)]) == 0
