@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
+from gateway.core.config.operator import Grant, Role
+from gateway.core.process.operators import Operators
 from tests.admin.v1.api import PATCH, TEXT, YAML, api_of
 
 pytestmark = pytest.mark.asyncio
@@ -91,3 +94,54 @@ async def test_what_the_config_cannot_be_is_refused_with_its_path(
             answer = await api("PUT", path, json.dumps(body), JSON, If_None_Match="*")
         assert answer.status == status and told in str(answer.body), answer.body
         assert api.live.text == TEXT
+
+
+async def test_a_put_replaces_all_of_an_object_and_a_null_is_none_of_its_values(tmp_path: Path) -> None:
+    async with api_of(tmp_path) as api:
+        body = {"path": "/docs/{rest*}", "target": "documents"}
+        assert (await api.put("/routes/docs", body, If_Match="*")).status == 200
+        assert (await api("GET", "/routes/docs")).body == {"name": "docs", **body}
+        refused = await api.put("/routes/docs", {**body, "methods": None}, If_Match="*")
+        assert refused.status == 422 and refused.body["errors"][0]["path"] == "routes[0].methods"
+
+
+async def test_two_patches_of_one_object_at_a_time_both_count(tmp_path: Path) -> None:
+    async with api_of(tmp_path) as api:
+        patches = ({"weight": 2}, {"concurrency": 7})
+        done = await asyncio.gather(
+            *(api("PATCH", "/tenants/acme", patch, PATCH, If_Match="*") for patch in patches)
+        )
+        assert [one.status for one in done] == [200, 200]
+        acme = (await api("GET", "/tenants/acme")).body
+        assert acme == {"name": "Acme", "weight": 2, "concurrency": 7}
+
+
+async def test_an_editor_changes_only_what_is_theirs_by_every_way(tmp_path: Path) -> None:
+    shop = Grant(Role.EDITOR, (("routes", ("shop-*",)),))
+    named = Operators({"root": Grant(Role.OWNER), "bob": shop, "carol": Grant(Role.VIEWER)})
+    text = TEXT + "\n  - { name: shop-a, path: /a, target: documents }\n"
+    async with api_of(tmp_path, text, operators=named) as api:
+        number = api.live.head.number
+        only_get = {"methods": ["GET"]}
+        carol = api.as_operator("carol")
+        assert (await carol("PATCH", "/routes/shop-a", only_get, PATCH, If_Match="*")).status == 403
+        bob = api.as_operator("bob")
+        foreign = [
+            await bob("PATCH", "/tenants/acme", {"weight": 2}, PATCH, If_Match="*"),
+            await bob("DELETE", "/routes/docs", If_Match="*"),
+            await bob("PUT", "/routes/new", json.dumps({"path": "/n"}), JSON, If_None_Match="*"),
+            await bob("PATCH", "/config", {"front_page": False}, PATCH, If_Match="*"),
+            await bob.put_text(text.replace("name: notes", "name: shop-b")),
+            await bob("POST", f"/revisions/{number - 1}:rollback"),
+        ]
+        assert [one.status for one in foreign[:5]] == [403] * 5
+        assert (
+            foreign[5].status == 403
+            and {"kind": "tenants", "name": "acme", "action": "changed"} in (foreign[5].body["objects"])
+        )
+        assert foreign[4].body["objects"] == [{"kind": "routes", "name": "notes", "action": "removed"}]
+        assert api.live.text == text
+        done = await bob("PATCH", "/routes/shop-a", only_get, PATCH, If_Match="*")
+        assert done.status == 200 and done.body["revision"]["author"] == "acme/bob"
+        refused = (await api("GET", "/audit?action=refused&author=acme/bob")).body["lines"]
+        assert len(refused) == 6 and {one["role"] for one in refused} == {"editor"}

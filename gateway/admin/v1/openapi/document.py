@@ -78,7 +78,7 @@ def _operation(method: str, path: str, handler: Any) -> dict[str, Any]:
         "operationId": _id(method, path),
         "summary": summary,
         "tags": ["config" if path.startswith("/admin/v1/") else "gateway"],
-        "parameters": [*map(_path_parameter, _VARIABLE.findall(path)), *_parameters(page)],
+        "parameters": [*map(_path_parameter, _VARIABLE.findall(path)), *_parameters(method, page)],
         "responses": {str(page.status): _success(page), "default": _PROBLEM},
     }
     if text != f"{summary}.":
@@ -101,8 +101,14 @@ def _id(method: str, path: str) -> str:
     return "_".join([method.lower(), *words])
 
 
-def _parameters(page: Page) -> list[dict[str, Any]]:
-    return [{"$ref": f"#/components/parameters/{name}"} for name in page.with_]
+def _parameters(method: str, page: Page) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [{"$ref": f"#/components/parameters/{name}"} for name in page.with_]
+    if method in ("PUT", "PATCH", "DELETE") and "If-None-Match" not in page.with_:
+        found = [
+            {**PARAMETERS[name], "required": True} if name == "If-Match" else one
+            for name, one in zip(page.with_, found, strict=True)
+        ]
+    return found
 
 
 def _path_parameter(name: str) -> dict[str, Any]:
