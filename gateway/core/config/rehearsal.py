@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from gateway.core.errors import BodyTooLarge, Forbidden, GatewayError, NoRoute, Unauthenticated
@@ -158,8 +159,7 @@ def _authorized(
         return judged._replace(unknown="its credential was not verified when it came")
     if caller.kind == "jwt" and not _takes(snapshot, caller.issuer):
         raise Unauthenticated(f"There is no issuer {caller.issuer}.")
-    tenant = TenantId(caller.tenant)
-    identity = Identity(tenant, "", caller.scopes, 0.0, issuer=caller.issuer, kind=caller.kind)
+    identity = _identity(caller)
     named = [*request.outline.tenants, *([params["tenant"]] if "tenant" in params else [])]
     found = access.resolve_tenant(identity, snapshot.tenants, named)
     rule = route.callers
@@ -170,6 +170,12 @@ def _authorized(
     if route.by_collection:
         _require_in_collection(route, request, identity)
     return judged._replace(limits=_limits(snapshot, route, found))
+
+
+@lru_cache(maxsize=1024)  # the same few call again and again
+def _identity(caller: Caller) -> Identity:
+    tenant = TenantId(caller.tenant)
+    return Identity(tenant, "", caller.scopes, 0.0, issuer=caller.issuer, kind=caller.kind)
 
 
 def _takes(snapshot: Snapshot[Any, Any], issuer: str) -> bool:
@@ -209,6 +215,7 @@ def _limits(
     return tuple((name, text) for name, text in found.items() if text)
 
 
+@lru_cache(maxsize=1024)
 def _rate(rate: Rate | None) -> str:
     return f"{rate.per_second:g}/s, burst {rate.burst}" if rate is not None else ""
 

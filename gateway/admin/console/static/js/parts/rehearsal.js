@@ -17,8 +17,10 @@ export function rehearsal(outcome) {
   const took = outcome.took ? ` in ${Math.max(1, Math.round(1000 * outcome.took))} ms` : "";
   return h("div", { class: "rehearsal" },
     h("p", {}, h("b", {}, count(outcome.requests, "recent request")), outcome.since ? ` since ${time(outcome.since)}` : "", ` rehearsed${took}.`),
-    found.length ? found.map(([kind, [tone, words]]) => part(kind, tone, words, outcome.kinds[kind]))
-      : h("p", { class: "notice good" }, "Each would be answered as before."),
+    found.map(([kind, [tone, words]]) => part(kind, tone, words, outcome.kinds[kind])),
+    (outcome.unknown ?? []).map(({ count: number, reason }) =>
+      h("p", { class: "notice", "data-kind": "unknown" }, `${count(number, "request")} could not be judged: ${reason}.`)),
+    found.length || outcome.unknown?.length ? null : h("p", { class: "notice good" }, "Each would be answered as before."),
     found.length ? h("p", { class: "dim" }, `${count(outcome.unchanged ?? 0, "request")} as before.`) : null);
 }
 
@@ -42,5 +44,7 @@ function example({ method, host, path, tenant, before, after, count: number }) {
 
 function outcomeOf(given) {
   if (!given) return "–";
-  return [given.route ?? "no route", given.status, given.code].filter(Boolean).join(" ");
+  const target = given.target && given.target !== given.route ? `(${given.target})` : "";
+  const limits = Object.entries(given.limits ?? {}).map(([name, limit]) => `${name} ${limit}`).join(", ");
+  return [given.route ?? "no route", target, given.status, given.code, limits && `[${limits}]`].filter(Boolean).join(" ");
 }
