@@ -32,6 +32,7 @@ from gateway.call import Snapshot, Target
 from gateway.config import own_addresses
 from gateway.config.compilation import Compiler
 from gateway.config.live import LiveConfig
+from gateway.config.nodes.nodes import Nodes
 from gateway.config.parts import ConfigParts
 from gateway.config.ports import Following
 from gateway.config.refusal import Refusal
@@ -169,11 +170,11 @@ class Gateway:
         self.config_parts = ConfigParts(config, data, pseudonym(secret), application)
         self.live = self._live_config(wall)
         self.rehearsals = self._rehearsals()
+        self.nodes = Nodes(self.config_parts.nodes, self.live, self.config_parts.name, config.admin)
         self.life = Life(self._policies())
         slots = public_limits(interpreter.raise_nofile_limit())
         self.listener = Listener(self.life, slots, memory=self.memory)
-        self._commands = config.commands if supervise else ()
-        self.supervisor = Supervisor([])
+        self._commands, self.supervisor = config.commands if supervise else (), Supervisor([])
         self._instrument()
 
     @property
@@ -288,7 +289,7 @@ class Gateway:
             await self.supervisor.start()
             await self.listener.open()
             keys = self._watches_of_keys()
-            live = self.live.watch(), self.live.watch_time()
+            live = self.live.watch(), self.live.watch_time(), self.nodes.watch()
             for watch in (*live, *keys, self.probes.watch(), self.admission.watch()):
                 self._tasks.append(asyncio.create_task(watch))
             self.ready = True
@@ -318,6 +319,7 @@ class Gateway:
             _DrainStep(self.pools.close),
             _DrainStep(self.quotas.close, "the file of the quotas", _ENDING),
             _DrainStep(self.stored.close, "the file of API keys and revocations", _ENDING),
+            _DrainStep(self.nodes.close, "what is told of this process", _ENDING),
             _DrainStep(self.config_parts.close, "the source of the config", _ENDING),
             _DrainStep(self.store.close, "the document store", _ENDING),
             _DrainStep(self.pool.close, "the worker processes", _ENDING),

@@ -13,7 +13,18 @@ from gateway.admin.console import pages as console
 from gateway.admin.operators import Operators
 from gateway.admin.pieces import Members, gathered, json_pieces
 from gateway.admin.refusals import Refusals
-from gateway.admin.v1 import audit, changing, explain, objects, rehearse, revisions, sign_in, traffic, usage
+from gateway.admin.v1 import (
+    audit,
+    changing,
+    explain,
+    nodes,
+    objects,
+    rehearse,
+    revisions,
+    sign_in,
+    traffic,
+    usage,
+)
 from gateway.admin.v1 import config as config_pages
 from gateway.admin.v1.openapi import document as openapi
 from gateway.admission.admission import Admission
@@ -22,6 +33,7 @@ from gateway.auth.credentials import Credentials
 from gateway.auth.issuers import Issuers
 from gateway.auth.stored import StoredCredentials
 from gateway.config.live import LiveConfig
+from gateway.config.nodes.nodes import Nodes
 from gateway.config.rehearsals import Rehearsals
 from gateway.core.http.hops import Via
 from gateway.core.process.listeners import is_loopback
@@ -43,6 +55,7 @@ class View(Protocol):
     ready: bool
     config: ProcessConfig
     live: LiveConfig
+    nodes: Nodes
     authentication: AuthenticationChain
     credentials: Credentials
     issuers: Issuers
@@ -81,6 +94,7 @@ def install(app: web.Application, view: View) -> None:
     traffic.install(app, view)
     explain.install(app, view)
     usage.install(app, view)
+    nodes.install(app, view)
     live = changing.Config(view.live)
     for part in (config_pages, objects, revisions, audit):
         part.install(app, live)

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from gateway.config.ports import (
+    NOTHING,
     ConfigRefused,
     ConfigSource,
     Found,
@@ -41,7 +42,7 @@ class History:
             return await self._revisions.get(found.number) if found.number else None
         head = await self._revisions.head()
         digest = digest_of(found.text)
-        if head is not None and head.digest == digest:
+        if head is not None and head.digest == digest and head.number >= found.number:
             return head
         intended = await self._revisions.intended()
         if intended is None or intended.digest != digest:
@@ -64,7 +65,8 @@ class History:
         except AWAY as error:
             raise self._unkept(error) from None
         try:
-            written = await self._source.write(draft, over)
+            numbered = over if over == NOTHING else replace(over, number=max(over.number, parent))
+            written = await self._source.write(draft, numbered)
         except (ConfigRefused, SourceChanged):
             with suppress(*AWAY):
                 await self._revisions.intend(None)

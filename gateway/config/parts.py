@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.config.audit_log import FILE as AUDIT
 from gateway.config.audit_log import AuditLog
+from gateway.config.nodes.nodes import Alone, Registry
 from gateway.config.ports import ConfigSource, RevisionStore
 from gateway.config.revisions.sqlite import FILE as REVISIONS
 from gateway.config.revisions.sqlite import SQLiteRevisions
@@ -24,26 +25,29 @@ class ConfigParts:
     """The source, the revisions, the audit, and what the data folder remembers. start() once, close() once.
 
     seed: the file of `[gateway] routing`, of which the first config is made. data: the data folder. name: of
-    this folder among others, for stores that they share. application: of ASAB, if there is one.
+    this folder among others, for stores that they share. nodes: where the processes report that share the
+    config. application: of ASAB, if there is one.
     """
 
     def __init__(self, config: ProcessConfig, data: Path, name: str, application: Any = None) -> None:
         live = config.live
+        self.name = name
         self.remembered = SQLiteRevisions(data / REVISIONS, only_copy=live.source == "store")
         self.audit = AuditLog(data / AUDIT, data / REVISIONS, live.audit_copy)
         self.seed = FileSource(Path(config.routing))
         self.revisions: RevisionStore = self.remembered
         self.source: ConfigSource = self.seed
+        self.nodes: Registry = Alone()
         self.zookeeper: ZooKeeper | None = None
         uri = live.uri if live.source == "mongodb" else config.store_uri
         if uri.startswith(mongo_uri.SCHEMES):
-            self.revisions = _mongo(uri, name, application)
+            self.revisions, self.nodes = _mongo(uri, name)
         if live.source in ("store", "mongodb"):
             in_file = self.revisions is self.remembered
             place = data / REVISIONS if in_file else mongo_uri.without_secrets(uri)
             self.source = StoreSource(self.revisions, live.source, f"the newest revision in {place}")
         elif live.source == "zookeeper":
-            self.zookeeper, self.source = _zookeeper(live, application)
+            self.zookeeper, self.source, self.nodes = _zookeeper(live, application)
 
     async def start(self) -> None:
         """Raises OSError with the name of the file, StoreUnavailable."""
@@ -66,19 +70,23 @@ class ConfigParts:
         await self.remembered.close()
 
 
-def _mongo(uri: str, name: str, application: Any) -> RevisionStore:
+def _mongo(uri: str, name: str) -> tuple[RevisionStore, Registry]:
     # Only here: importing Motor takes a tenth of a second.
+    from gateway.config.nodes.mongo import MongoNodes
     from gateway.config.revisions.mongo import MongoRevisions
     from gateway.store.mongo.driver import Driver
 
-    return MongoRevisions(Driver(uri, application), name)
+    driver = Driver(uri, what="the config")  # not known to the application: its documents' is
+    return MongoRevisions(driver, name), MongoNodes(driver)
 
 
-def _zookeeper(live: ConfigSettings, application: Any) -> tuple[ZooKeeper, ConfigSource]:
-    # Only here: its client is an extra, which need not be installed.
+def _zookeeper(live: ConfigSettings, application: Any) -> tuple[ZooKeeper, ConfigSource, Registry]:
+    # Only here: its client takes a while to import.
+    from gateway.config.nodes.zookeeper import ZooKeeperNodes
     from gateway.config.sources.zookeeper import ZooKeeperSource
     from gateway.config.zookeeper import ZooKeeper
 
     servers = ",".join(live.servers)
     zookeeper = ZooKeeper(servers, credentials=live.credentials, application=application)
-    return zookeeper, ZooKeeperSource(zookeeper, live.path)
+    nodes = ZooKeeperNodes(zookeeper, live.path)
+    return zookeeper, ZooKeeperSource(zookeeper, live.path), nodes

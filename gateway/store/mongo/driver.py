@@ -82,17 +82,17 @@ class _NoApplication:
 class Driver:
     """One connection pool. connect() first, from the event loop that uses it; close() at the end.
 
-    uri: mongodb:// or mongodb+srv://; it is in no text that leaves this object. Unless said otherwise, a
-    method raises StoreUnavailable, and in a transaction WriteConflict.
+    uri: mongodb:// or mongodb+srv://; it is in no text that leaves this object. what: is there, for the log.
+    Unless said otherwise, a method raises StoreUnavailable, and in a transaction WriteConflict.
     """
 
-    def __init__(self, uri: str, application: Any = None) -> None:
+    def __init__(self, uri: str, application: Any = None, what: str = server_errors.DOCUMENTS) -> None:
         self._uri = mongo_uri.with_defaults(uri)
         self._database_name = mongo_uri.database(uri)
         self.name = mongo_uri.without_secrets(uri)
         self._application = application or _NoApplication()
         self._service: Any = None
-        self._log = server_errors.ServerLog(self.name)
+        self._log = server_errors.ServerLog(self.name, what)
         self._away_until = 0.0
 
     @property
@@ -275,16 +275,17 @@ class Driver:
     async def create(self, name: str, indexes: Sequence[Index]) -> None:
         """Make a collection of the server, and its indexes, where they are not there yet."""
         with self._translated():
+            rows = self._rows(name)
             database = self._service.Database
             if name not in await database.list_collection_names():
                 try:
                     await database.create_collection(name)
                 except errors.CollectionInvalid:
                     pass  # another gateway was first
-            known = await self._rows(name).index_information()
+            known = await rows.index_information()
             missing = [_model(index) for index in indexes if index.name not in known]
             if missing:
-                await self._rows(name).create_indexes(missing)
+                await rows.create_indexes(missing)
 
     def _rows(self, name: str, raw: bool = False) -> Any:
         if self._service is None:

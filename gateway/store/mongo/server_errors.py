@@ -66,12 +66,16 @@ def not_accepted() -> GatewayError:
     return Unprocessable("The document server does not accept what this document, or query, holds.")
 
 
-class ServerLog:
-    """The operator's lines about a server. name: of the server, without secrets. away: whether it did not do
-    what it was last asked for."""
+DOCUMENTS = "documents"
 
-    def __init__(self, name: str) -> None:
+
+class ServerLog:
+    """The operator's lines about a server. name: its, without secrets. what: is there. away: whether
+    it did not do what it was last asked for."""
+
+    def __init__(self, name: str, what: str) -> None:
         self._name = name
+        self._what = what
         self.away = False
         self._reported: dict[str, float] = {}
 
@@ -80,7 +84,7 @@ class ServerLog:
         now = time.monotonic()
         if now - self._reported.get(reason, -_LOG_EVERY) >= _LOG_EVERY:
             self._reported[reason] = now
-            _log.error("documents: %s: %s: %s", self._name, reason, hint)
+            _log.error("%s: %s: %s: %s", self._what, self._name, reason, hint)
 
     def went_away(self) -> None:
         """The server did not do what it was asked; `back` ends it."""
@@ -90,4 +94,5 @@ class ServerLog:
         """The server did what it was asked for."""
         if self.away:
             self.away = False
-            _log.warning("documents: %s: the server is there, documents are served", self._name)
+            served = "documents are served" if self._what == DOCUMENTS else "it is used"
+            _log.warning("%s: %s: the server is there, %s", self._what, self._name, served)
