@@ -90,10 +90,10 @@ class AuditLog:
             return
         await self._append([entry])
 
-    async def page(self, before: int, limit: int, author: str = "", action: str = "") -> list[dict[str, Any]]:
-        """Lines as objects, the newest first. before: only those with smaller numbers; 0 for all. author,
-        action: only theirs; "" for all. Files that a rotation has compressed are not looked at."""
-        return await threads.run(threads.AUDIT_READS, self._page, before, limit, author, action)
+    async def page(self, before: int, limit: int) -> list[dict[str, Any]]:
+        """Lines as objects, the newest first. before: only those with smaller numbers; 0 for all. Files that
+        a rotation has compressed are not looked at."""
+        return await threads.run(threads.AUDIT_READS, self._page, before, limit)
 
     async def verify(self, since: int = 1) -> list[str]:
         """What is wrong with the file and those that a rotation left in its folder; nothing when all is as it
@@ -180,21 +180,11 @@ class AuditLog:
         L.error("%s: %s", self.path, text)
         self._owed.appendleft(Entry("recovered", detail=text, at=self._now()))
 
-    def _page(self, before: int, limit: int, author: str, action: str) -> list[dict[str, Any]]:
-        found = (
-            fields
-            for fields in audit_file.newest(self.path, before)
-            if author in ("", fields["author"]) and action in ("", fields["action"])
-        )
-        return list(islice(found, limit))
+    def _page(self, before: int, limit: int) -> list[dict[str, Any]]:
+        return list(islice(audit_file.newest(self.path, before), limit))
 
     def _verify(self, since: int) -> list[str]:
         with self._alone():
             anchor, _ = self._anchor()
             files = audit_file.open_all(audit_file.parts(self.path, compressed=True))
         return audit.verify(audit_file.lines_of(files), anchor, since)
-
-
-def verify_files(files: list[Path], since: int = 1) -> list[str]:
-    """As AuditLog.verify, for these files, of which the last line is not known. Raises OSError. Blocks."""
-    return audit.verify(audit_file.lines_of(audit_file.open_all(files)), None, since)

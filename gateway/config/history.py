@@ -4,6 +4,7 @@ or the new one, and the next start knows whose it is and why."""
 from __future__ import annotations
 
 import json
+import logging
 from contextlib import suppress
 from dataclasses import asdict, replace
 
@@ -21,6 +22,7 @@ from gateway.core.config.revision import Draft, Origin, Revision, digest_of
 from gateway.core.errors import StoreUnavailable
 from gateway.core.routing.problems import Problem
 
+L = logging.getLogger(__name__)
 _LAST_GOOD = "last_good"  # the name under which the live text and its revision are remembered
 AWAY = (OSError, StoreUnavailable)  # what a store of revisions raises when it cannot be used
 
@@ -48,6 +50,21 @@ class History:
         if intended is None or intended.digest != digest:
             return None
         return await self._add(intended, head.number if head is not None else 0, found.number)
+
+    async def of(self, draft: Draft, found: Found) -> tuple[Revision, bool]:
+        """The revision that the source has, kept now if need be; and whether it is kept. Where none can be
+        (a full disk), what is in the source is served all the same: in such an hour an operator mends a route
+        by hand. Raises SourceChanged; AWAY where the source is nothing but the revisions."""
+        try:
+            return await self.known(found) or await self.keep(draft, found), True
+        except AWAY as error:
+            if self._source.of_revisions:
+                raise
+            L.error(
+                "What %s has now is served, but no revision of it can be kept: %s. It is tried again",
+                *(self._source.name, error),
+            )
+            return await self.provisional(draft), False
 
     async def keep(self, draft: Draft, found: Found) -> Revision:
         """A revision of what somebody else has written to the source. Raises AWAY, SourceChanged."""
@@ -122,7 +139,11 @@ class History:
         return Revision(**{**fields, "origin": Origin(**fields["origin"])}), found["text"]
 
     async def provisional(self, draft: Draft) -> Revision:
-        """What stands for a revision while the store of them is away. Raises OSError."""
+        """What stands for a revision while none can be kept: with the number of the last one. Raises
+        OSError."""
         last = await self.last_good()
-        number = last[0].number if last is not None else 0
+        head = last[0] if last is not None else None
+        with suppress(*AWAY):
+            head = await self._revisions.head() or head
+        number = head.number if head is not None else 0
         return Revision(number, 0, draft.digest, len(draft.text.encode()), draft.at, draft.origin)

@@ -36,7 +36,6 @@ from gateway.config.ports import (
 from gateway.config.refusal import Refusal, Retry, describe
 from gateway.config.source import TransientProblems
 from gateway.core.config.revision import Draft, Origin, Pending, Revision, digest_of
-from gateway.core.errors import StoreUnavailable
 from gateway.core.routing.problems import Problem, Problems
 from gateway.runtime.periodic import Boundary, PeriodicTask
 
@@ -122,8 +121,10 @@ class LiveConfig:
             self.synced = True
             try:
                 compiled, revision, text = await self._first(self._found)
-            except StoreUnavailable as error:
-                L.error("The live config has no number until the store of revisions is there: %s", error)
+            except AWAY as error:
+                if self.source.of_revisions and isinstance(error, OSError):
+                    raise
+                L.error("The live config has no number until a revision of it can be kept: %s", error)
                 self._retry.later()
                 compiled, text = self._compile(self._found.text), self._found.text
                 revision = await self._history.provisional(self._draft_of(self._found))
@@ -236,13 +237,14 @@ class LiveConfig:
             return False
         self.synced = True
         self._retry.ended()
+        if self._provisional:
+            self._retry.later()
         return True
 
     async def _adopt(self, compiled: Snapshot, found: Found) -> None:
         """Somebody else has changed the source."""
-        revision = await self._history.known(found)
-        if revision is None:
-            revision = await self._history.keep(self._draft_of(found), found)
+        revision, kept = await self._history.of(self._draft_of(found), found)
+        self._provisional = not kept
         waited, before = self.pending, self.head.number
         await self._go_live(compiled, revision, found.text)
         detail = ""
@@ -317,7 +319,7 @@ class LiveConfig:
     async def _apply(self, action: str, draft: Draft, expected: int) -> Revision:
         async with self._lock:
             try:
-                if expected != self.head.number:
+                if expected != self.head.number or self._provisional:
                     await self._reload()  # another process may have made it
                 if expected != self.head.number:
                     raise Stale(self.head)

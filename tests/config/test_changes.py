@@ -273,6 +273,28 @@ def no_space(*args: object, **more: object) -> Any:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+async def test_a_saved_file_is_served_while_no_revision_of_it_can_be_kept_and_is_one_later(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    live = await place.start()
+    with monkeypatch.context() as broken:
+        for owner, name in ((SQLiteRevisions, "_add"), (AuditLog, "_set_anchor")):
+            broken.setattr(owner, name, no_space)
+        place.path.write_text(B)
+        await place.passes(live, 1)
+        assert (names(live), live.head.number) == (["b"], 1)
+        assert "is served, but no revision of it can be kept: " in caplog.text
+        with pytest.raises(ConfigRefused):
+            await live.apply(place.draft(C), 1)
+        assert (place.path.read_text(), names(live)) == (B, ["b"])
+        live = await place.start()
+        assert (names(live), live.head.number) == (["b"], 1)
+    await place.passes(live, 400)
+    assert (names(live), live.head.number, live.head.parent) == (["b"], 2, 1)
+    assert await live.revisions.text(2) == B and live.refusal is None
+    assert await live.audit.verify() == []  # type: ignore[attr-defined]
+
+
 async def unchanged(live: LiveConfig, place: Place) -> None:
     assert (live.head.number, live.text, place.path.read_text()) == (1, A, A)
     assert len(await live.revisions.page(0, 10)) == 1
@@ -619,8 +641,8 @@ async def test_a_store_of_revisions_that_is_away_at_the_start_keeps_no_config_fr
     with pytest.raises(ConfigRefused):
         await live.apply(place.draft(B), 0)
     place.path.write_text(B)
-    assert not await live.reload()  # it cannot be a revision yet
-    assert names(live) == ["a"]
+    assert await live.reload()
+    assert (names(live), live.head.number) == (["b"], 0)  # it cannot be a revision yet
     gateway.revisions.away = False
     await gateway.passes(live, 20)
     assert (names(live), live.head.number) == (["b"], 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from gateway.cli import console
 from gateway.cli.config import show
 from gateway.cli.config.client import V1
 from gateway.cli.config.session import Session, print_json
-from gateway.core.config.audit import Line, parse, verify
+from gateway.config import audit_file
+from gateway.core.config.audit import parse, verify
 
 _STYLES = {"applied": "green", "rolled_back": "magenta", "confirmed": "green", "unconfirmed": "yellow"}
 
@@ -75,13 +76,6 @@ def _verify(session: Session) -> int:
 
 def _of_files(files: Sequence[str]) -> tuple[int, list[str]]:
     """How many lines there are, and what is wrong. They may begin in the middle of the audit."""
-    lines = list(_lines(files))
+    lines = list(audit_file.lines_of(audit_file.open_all(map(Path, files))))
     first = next((found["seq"] for line in lines if (found := parse(line.content)) is not None), 1)
     return len(lines), verify(lines, None, first)
-
-
-def _lines(files: Sequence[str]) -> Iterator[Line]:
-    for name in files:
-        with Path(name).open("rb") as file:
-            for number, line in enumerate(file, 1):
-                yield Line(console.short(name), number, line.rstrip(b"\n"))
