@@ -31,10 +31,10 @@ from gateway.auth.stored import StoredCredentials
 from gateway.call import Snapshot, Target
 from gateway.config import own_addresses
 from gateway.config.compilation import Compiler
+from gateway.config.following import Following
 from gateway.config.live import LiveConfig
 from gateway.config.nodes.nodes import Nodes
 from gateway.config.parts import ConfigParts
-from gateway.config.ports import Following
 from gateway.config.refusal import Refusal
 from gateway.config.rehearsals import Rehearsals
 from gateway.core.errors import Draining

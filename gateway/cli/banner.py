@@ -47,7 +47,10 @@ def show(gateway: Gateway, config_path: str, *, with_demo: bool) -> None:
     config = gateway.config
     public = f"http://{reachable(*config.listen[0])}"
     rows = [("public", public), ("admin", f"http://{reachable(*config.admin[0])}/admin/config")]
-    rows.append(("routing", f"{console.short(config.routing)}  (live: edit it while it runs)"))
+    if config.live.source == "file":
+        rows.append(("routing", f"{console.short(config.routing)}  (live: edit it while it runs)"))
+    else:
+        rows.append(("routing", f"[config] source = {config.live.source}  (live: {console.program()} edit)"))
     rows.append(("process", f"{console.short(config_path)}  (a restart changes it)"))
     rows.append(("data", console.short(config.data)))
     out = console.out

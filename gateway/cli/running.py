@@ -28,7 +28,7 @@ class RunningConfig:
     text: str
 
     def title(self) -> str:
-        """The revision, the path of its file, and since when it is live."""
+        """The revision, where it is, and since when it is live."""
         status = self.status
         return f"revision {status['revision']} of {status['path']}, live since {_moment(status['loaded_at'])}"
 
@@ -38,8 +38,11 @@ class RunningConfig:
         return [Problem((p["path"],), p["reason"], p["hint"], p["line"]) for p in found]
 
     def differences(self, path: Path) -> Iterator[str]:
-        """Why the file at this path is not what is live, in sentences; nothing when it is."""
+        """Why the file at this path is not what is live, in sentences; nothing when it is, and where no file
+        is the source."""
         status = self.status
+        if status["source"] != "file":
+            return
         theirs = Path(status["path"])
         if _real(theirs) != _real(path):
             yield f"the gateway that runs reads {theirs}, and not {console.short(path)}"

@@ -16,15 +16,14 @@ from typing import Any, TypeVar
 
 from gateway.call import Snapshot
 from gateway.config.compilation import Compiler
+from gateway.config.following import ALONE, Following
 from gateway.config.history import AWAY, History
 from gateway.config.journal import Journal, reason_of
 from gateway.config.ports import (
-    ALONE,
     NOTHING,
     Audit,
     ConfigRefused,
     ConfigSource,
-    Following,
     Found,
     HeadMoved,
     NoRevision,

@@ -44,8 +44,8 @@ class ConfigParts:
             self.revisions, self.nodes = _mongo(uri, name)
         if live.source in ("store", "mongodb"):
             in_file = self.revisions is self.remembered
-            place = data / REVISIONS if in_file else mongo_uri.without_secrets(uri)
-            self.source = StoreSource(self.revisions, live.source, f"the newest revision in {place}")
+            place = str(data / REVISIONS) if in_file else mongo_uri.without_secrets(uri)
+            self.source = StoreSource(self.revisions, live.source, place)
         elif live.source == "zookeeper":
             self.zookeeper, self.source, self.nodes = _zookeeper(live, application)
 

@@ -1,19 +1,18 @@
-"""What the live config asks of where it comes from, where its revisions are kept, and who follows it."""
+"""What the live config asks of where it comes from, and of where its revisions are kept.
+
+Commands that only ask a running gateway import it too: nothing here imports what serves.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from gateway.config.refusal import Refusal
 from gateway.core.config.audit import Entry
 from gateway.core.config.revision import Draft, Origin, Revision
 from gateway.core.routing.problems import Problem
-
-if TYPE_CHECKING:  # its module imports aiohttp, and a command that asks a running gateway needs none
-    from gateway.call import Snapshot
 
 
 class ConfigRefused(Exception):
@@ -182,16 +181,3 @@ class Remembered(Protocol):
     async def set_state(self, name: str, value: str) -> None:
         """On disk when this returns."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Following:
-    """What follows. applied(new, old) runs after each swap, on the loop; old is None the first time, and what
-    it raises then ends the start. refused runs after each refusal of what the source says. Later their
-    exceptions are logged: a swap stays."""
-
-    applied: Callable[[Snapshot, Snapshot | None], None] = lambda new, old: None
-    refused: Callable[[Refusal], None] = lambda refusal: None
-
-
-ALONE = Following()

@@ -28,6 +28,7 @@ BESIDE = {
     "operators:issuer": {"operators:issuer": ISSUER},
     "servers": {"config": ZOOKEEPER},
     "path": {"config": ZOOKEEPER},
+    "credentials": {"config": ZOOKEEPER},
     "uri": {"config": {"source": "mongodb", "uri": "mongodb://other.example:27017/gateway"}},
     "backend:NAME": {"backend:shop": {"command": "python app.py"}},
 }

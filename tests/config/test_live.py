@@ -19,8 +19,9 @@ import pytest
 from gateway.call import Snapshot
 from gateway.config import source
 from gateway.config.compilation import Compiler
+from gateway.config.following import ALONE, Following
 from gateway.config.live import LiveConfig
-from gateway.config.ports import ALONE, ConfigRefused, ConfigSource, Following
+from gateway.config.ports import ConfigRefused, ConfigSource
 from gateway.config.refusal import Refusal, describe
 from gateway.config.sources.file import POLL, FileSource
 from gateway.core.routing.problems import Problem

@@ -40,6 +40,7 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
         "source": Key("file", "store", "where the live config is: file, store, zookeeper or mongodb"),
         "servers": Key("", "zk1:2181 zk2:2181 zk3:2181", "of ZooKeeper"),
         "path": Key("/gateway/config", "/shop/gateway", "the znode"),
+        "credentials": Key("", "gateway:secret", "user:password of ZooKeeper; nobody else may use the nodes"),
         "uri": Key("", "mongodb://db.example:27017/gateway", "of MongoDB; default: that of [store]"),
         "audit_copy": Key("", "/var/log/gateway/audit.log", "a second file for the audit, from data"),
     },

@@ -269,3 +269,36 @@ def test_the_config_of_the_repository_is_good() -> None:
     assert {command.name for command in parse(CONFIG.read_text()).commands} == {
         "catalog", "reports", "pricing", "events",
     }  # fmt: skip
+
+
+def test_the_live_config_is_in_a_file_unless_another_place_is_said() -> None:
+    assert (parse("").live.source, parse("").live.audit_copy) == ("file", "")
+    kept = parse("[config]\nsource = store\naudit_copy = second.log")
+    assert (kept.live.source, kept.live.audit_copy) == ("store", "/etc/gateway/../var/second.log")
+    text = "[config]\nsource = zookeeper\nservers = zk1:2181, zk2:2181\n  zk3:2181\ncredentials = me:a;b"
+    there = parse(text).live
+    assert (there.servers, there.path) == (("zk1:2181", "zk2:2181", "zk3:2181"), "/gateway/config")
+    assert there.credentials == "me:a;b" and "a;b" not in repr(there)
+    uri = "mongodb://me:secret@db:27017/x"
+    named = f"[config]\nsource = mongodb\nuri = {uri}"
+    for text in (f"[store]\nuri = {uri}\n[config]\nsource = mongodb", named):
+        assert parse(text).live.uri == uri and "secret" not in repr(parse(text).live)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "reason"),
+    [
+        ("source = etcd", "source", "is not offered"),
+        ("source = zookeeper", "servers", "no server"),
+        ("source = zookeeper\nservers = zk1", "servers", "zk1"),
+        ("source = zookeeper\nservers = zk1:2181\npath = config", "path", "no path of a znode"),
+        ("source = zookeeper\nservers = zk1:2181\ncredentials = me", "credentials", "no user with"),
+        ("source = mongodb", "uri", "no server of MongoDB"),
+        ("source = mongodb\nuri = mongodb://", "uri", "names no host"),
+        ("source = file\nservers = zk1:2181", "servers", "it is for source = zookeeper"),
+        ("source = store\nuri = mongodb://db/x", "uri", "it is for source = mongodb"),
+    ],
+)
+def test_a_place_of_the_live_config_that_cannot_be_is_refused(text: str, key: str, reason: str) -> None:
+    (problem,) = problems(f"[config]\n{text}")
+    assert problem.path == ("[config]", key) and reason in problem.reason
