@@ -12,7 +12,7 @@ from aiohttp.typedefs import Middleware
 from gateway.admin import browsers
 from gateway.admin.console import pages as console
 from gateway.admin.operators import NoOperator, Operators, SignedIn
-from gateway.admin.refusals import Refusals
+from gateway.admin.refusals import Refusals, address_of
 from gateway.call import new_id
 from gateway.core.config.operator import Operator, Role
 from gateway.core.errors import (
@@ -116,7 +116,7 @@ async def _sign_in(
         return await operators.of(bearer(shown), request.headers.getall("X-Tenant", ()))
     except (Unauthenticated, NoOperator):
         if shown:
-            refusals.count(request)
+            refusals.count(address_of(request))
         raise
 
 

@@ -35,10 +35,11 @@ class Refusals:
         self._all: float | None = None
         self._boundary = Boundary("auditing who was refused at the admin listener")
 
-    def count(self, request: web.Request) -> None:
-        """A wrong credential was shown. Who has shown too many is told to wait, and the audit that it was so;
-        a right one is taken all the same, so that nobody locks an operator out. Raises ClientLimit."""
-        now, key = self._now(), client_key(address(request), (), NOBODY)
+    def count(self, address: str) -> None:
+        """A wrong credential was shown, from this address. Who has shown too many is told to wait, and the
+        audit that it was so; a right one is taken all the same, so that nobody locks an operator out. Raises
+        ClientLimit."""
+        now, key = self._now(), client_key(address, (), NOBODY)
         bucket, wait = take(self._buckets.get(key), now, OF_ADDRESS)
         self._buckets.put(key, bucket, now)
         self._all, of_all = take(self._all, now, OF_ALL)
@@ -57,7 +58,7 @@ class Refusals:
             "refused",
             author=who.name if isinstance(who, Operator) else who,
             role=who.role.name.lower() if isinstance(who, Operator) else "",
-            address=address(request),
+            address=address_of(request),
             source="api",
             detail=f"{what}: {error.status} {error.code}: {error.detail}",
         )
@@ -67,11 +68,11 @@ class Refusals:
     async def signed_in(self, request: web.Request, operator: Operator) -> None:
         """Tell the audit that a session of the console begins."""
         role = operator.role.name.lower()
-        entry = Entry("signed_in", author=operator.name, role=role, address=address(request), source="api")
+        entry = Entry("signed_in", author=operator.name, role=role, address=address_of(request), source="api")
         with self._boundary:
             await self._record(entry)
 
 
-def address(request: web.Request) -> str:
+def address_of(request: web.Request) -> str:
     """Of whom the connection is, "" where it is gone."""
     return request.remote or ""

@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 from gateway.admin import guard
 from gateway.admin.body import Members, json_response
 from gateway.admin.operators import Operators, SignedIn
-from gateway.admin.refusals import Refusals
+from gateway.admin.refusals import Refusals, address_of
 from gateway.admin.sessions import TICKET_LIFE
 from gateway.core.errors import Forbidden, Unauthenticated
 from gateway.core.jwt.verify import bearer
@@ -45,7 +45,7 @@ class _Pages:
         try:
             token = self._sessions.begin(ticket)
         except Unauthenticated:
-            self._refusals.count(request)
+            self._refusals.count(address_of(request))
             raise
         found = await self._operators.of(token)
         await self._refusals.signed_in(request, found.operator)
