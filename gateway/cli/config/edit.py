@@ -98,7 +98,7 @@ def _header(problems: list[Problem]) -> str:
     if not problems:
         return ""
     top = [
-        "This is not live: it has problems. Correct them, or leave the text as it is to give up.",
+        "This is not live: it has problems. Correct them, or leave it to give up.",
         "These lines are removed again.",
     ]
     height = len(top) + 2 * len(problems)

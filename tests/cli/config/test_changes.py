@@ -86,14 +86,21 @@ def test_what_would_refuse_requests_that_were_served_needs_a_yes(operated: Opera
     assert operated.run("apply", operated.file(served)).code == 0
     for _ in range(3):
         operated.request("/docs/a")
-    code, out, err = operated.run("apply", operated.file(ROUTING))
-    before = operated.live()
-    if "rehearsal" in out and "would be refused" in out:
-        assert code == 1
-        assert "say --yes" in err
-        assert before[1] == served
-        assert operated.run("apply", operated.file(ROUTING), "--yes").code == 0
-    assert operated.live()[1] == ROUTING
+    file = operated.file(ROUTING)
+    code, out, err = operated.run("apply", file)
+    assert code == 1
+    assert "  3 would be refused that was served\n" in out and "-> 404 no_route" in out
+    assert "3 of the last " in err and "say --yes" in err
+    assert operated.live()[1] == served
+    for answer, done, text in (("\n", 1, served), ("y\n", 0, ROUTING)):
+        with operated.terminal("apply", file) as terminal:
+            terminal.until("Apply it? ")
+            terminal.until("[y/N]")
+            terminal.type(answer)
+            assert terminal.ended() == done
+        assert operated.live()[1] == text
+    assert operated.run("rollback", "--yes").code == 0
+    assert operated.run("apply", file, "--yes", "--json").json["rehearsal"]["kinds"]["refused"]["count"] == 3
 
 
 def test_a_rollback_restores_the_text_to_the_byte_and_shows_what_it_changes(operated: Operated) -> None:
