@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import jsonschema
 import yaml
 
 from gateway.core.api_keys import compose
@@ -178,6 +179,9 @@ async def _examples(tried: Shop) -> None:
     assert first["before"] == before
     assert first["after"]["code"] == "unauthenticated" and "api_key" in first["after"]["detail"]
     assert (second["tenant"], second["count"]) == ("globex", 3)
+    _, _, described = await tried.asked.ask("/admin/openapi.json")
+    schema = {**described, "$ref": "#/components/schemas/Rehearsal"}
+    jsonschema.validate(await tried.rehearse(without("shop")), schema, jsonschema.Draft202012Validator)
     moved = (await tried.rehearse(change("shop", target="other")))["kinds"]["rerouted"]
     assert [one["after"]["target"] for one in moved["examples"]] == ["other", "other"]
     limited = (await tried.rehearse(change("shop", rate_limit="9/s")))["kinds"]["limited"]

@@ -54,6 +54,31 @@ def _revision() -> dict[str, Any]:
     )
 
 
+def _rehearsal() -> dict[str, Any]:
+    words = {name: _or_null(_TEXT) for name in ("route", "target", "code", "detail")}
+    limits = {"type": "object", "additionalProperties": _TEXT}
+    side = _object("route target limits status code detail", **words, limits=limits, status=_or_null(_NUMBER))
+    example = _object(
+        "method host path tenant before after count",
+        **dict.fromkeys(("method", "host", "path"), _TEXT),
+        tenant=_or_null(_TEXT),
+        before=side,
+        after=side,
+        count=_NUMBER,
+    )
+    kind = _object("count examples", count=_NUMBER, examples=_list(example))
+    kinds = ("refused", "allowed", "rerouted", "limited")
+    return _object(
+        "requests since unchanged unknown kinds took",
+        requests=_NUMBER,
+        since=_or_null(_TIME),
+        unchanged=_NUMBER,
+        unknown=_list(_object("reason count", reason=_TEXT, count=_NUMBER)),
+        kinds=_object(" ".join(kinds), **dict.fromkeys(kinds, kind)),
+        took={"type": "number", "description": "seconds"},
+    )
+
+
 def _problem() -> dict[str, Any]:
     found = _object(
         "type title status detail instance code",
@@ -98,7 +123,14 @@ _OWN: dict[str, Any] = {
         problems=_list(ref("ConfigProblem")),
         changes=_list(ref("Change")),
     ),
-    "Rehearsal": _object(requests=_NUMBER, unchanged=_NUMBER, kinds={"type": "object"}),
+    "Rehearsal": _rehearsal(),
+    "RecentRequests": _object(
+        "requests since codes last",
+        requests=_NUMBER,
+        since=_or_null(_TIME),
+        codes=_list(_object("status code count", status=_NUMBER, code=_or_null(_TEXT), count=_NUMBER)),
+        last=_list(_object("at method path tenant status code", at=_TIME, method=_TEXT, status=_NUMBER)),
+    ),
     "Objects": _object("revision", revision=_NUMBER),
     "Pending": _object("number back_to due", number=_NUMBER, back_to=_NUMBER, due=_TIME),
     "Revision": _revision(),
