@@ -95,10 +95,10 @@ class AuditLog:
         a rotation has compressed are not looked at."""
         return await threads.run(threads.AUDIT_READS, self._page, before, limit)
 
-    async def verify(self, since: int = 1) -> list[str]:
+    async def verify(self) -> list[str]:
         """What is wrong with the file and those that a rotation left in its folder; nothing when all is as it
-        was written. since: the number of the first line that is to be there."""
-        return await threads.run(threads.AUDIT_READS, self._verify, since)
+        was written."""
+        return await threads.run(threads.AUDIT_READS, self._verify)
 
     async def _append(self, entries: list[Entry]) -> None:
         async with self._lock:
@@ -183,8 +183,8 @@ class AuditLog:
     def _page(self, before: int, limit: int) -> list[dict[str, Any]]:
         return list(islice(audit_file.newest(self.path, before), limit))
 
-    def _verify(self, since: int) -> list[str]:
+    def _verify(self) -> list[str]:
         with self._alone():
             anchor, _ = self._anchor()
             files = audit_file.open_all(audit_file.parts(self.path, compressed=True))
-        return audit.verify(audit_file.lines_of(files), anchor, since)
+        return audit.verify(audit_file.lines_of(files), anchor)
