@@ -12,9 +12,10 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from gateway.admin import guard
-from gateway.admin.pieces import gathered, json_pieces
+from gateway.admin.body import json_response
 from gateway.admin.v1 import asked
 from gateway.config import source
+from gateway.config.edit.apart import rewrite_apart
 from gateway.config.edit.splice import NotEditable
 from gateway.config.live import LiveConfig
 from gateway.config.ports import ConfigRefused, HeadMoved, NoRevision
@@ -60,11 +61,20 @@ class Config:
         """The plain data of a text, not to be changed. Raises Problems."""
         digest = digest_of(text)
         if digest not in self._known:
-            found = (await source.parse_apart(text)).data
-            while len(self._known) >= _KEPT:
-                del self._known[next(iter(self._known))]
-            self._known[digest] = found
+            self._remember(digest, (await source.parse_apart(text)).data)
         return self._known[digest]
+
+    def _remember(self, digest: str, data: Any) -> None:
+        while len(self._known) >= _KEPT:
+            del self._known[next(iter(self._known))]
+        self._known[digest] = data
+
+    async def edited(self, text: str, wanted: Mapping[str, Any]) -> str:
+        """The text, changed so that it reads as wanted, which is not to be changed any more. Raises Problems,
+        NotEditable."""
+        found = await rewrite_apart(text, wanted)
+        self._remember(digest_of(found), wanted)  # it was compared: to read it again costs a process
+        return found
 
     async def changes(self, before: str, after: str) -> list[differences.Change]:
         """What differs by meaning between two texts. Raises Problems."""
@@ -229,10 +239,7 @@ async def reply(
     body: Any, status: int = 200, *, etag: str = "", headers: Mapping[str, str] | None = None
 ) -> web.Response:
     """A response of JSON that nobody keeps. etag: with its quotes."""
-    text = await gathered([*json_pieces(body), "\n"])
-    given = {hdrs.CACHE_CONTROL: "no-store", **(headers or {})}
-    if etag:
-        given[hdrs.ETAG] = etag
-    return web.Response(
-        body=text, status=status, content_type="application/json", charset="utf-8", headers=given
-    )
+    response = await json_response(body, status)
+    response.headers.update({hdrs.ETAG: etag} if etag else {})
+    response.headers.update(headers or {})
+    return response

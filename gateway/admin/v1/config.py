@@ -11,7 +11,6 @@ from gateway.admin import guard
 from gateway.admin.v1 import asked
 from gateway.admin.v1.changing import REVISION, Config, as_errors, reply, require
 from gateway.admin.v1.reading import json_page, shown, wants_yaml, yaml_page
-from gateway.config.edit.apart import rewrite_apart
 from gateway.config.refusal import Refusal, as_dict
 from gateway.core.config import differences
 from gateway.core.config.revision import Revision, view
@@ -84,7 +83,7 @@ class _Pages:
 
         async def make(base: Revision, before: str) -> str:
             await is_as_expected(base)
-            return await rewrite_apart(before, apply(patch, await self._config.data(before)))
+            return await self._config.edited(before, apply(patch, await self._config.data(before)))
 
         return await self._changed(await self._config.change(request, query, make))
 

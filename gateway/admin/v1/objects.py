@@ -13,7 +13,6 @@ from gateway.admin.v1 import asked
 from gateway.admin.v1.changing import REVISION, Config, as_errors, reply
 from gateway.admin.v1.config import merge_patch
 from gateway.admin.v1.reading import etag_of, json_page, object_page
-from gateway.config.edit.apart import rewrite_apart
 from gateway.config.edit.objects import KINDS, objects, with_object, without_object
 from gateway.core.config.revision import Revision, view
 from gateway.core.errors import NotFound, PreconditionRequired, StaleConfig, Unprocessable
@@ -120,8 +119,8 @@ class _Pages:
             new = edit(old)
             await self._require(precondition, base, old, name)
             if new is _ABSENT:
-                return await rewrite_apart(before, without_object(data, kind, name))
-            return await rewrite_apart(before, with_object(data, kind, name, new))
+                return await self._config.edited(before, without_object(data, kind, name))
+            return await self._config.edited(before, with_object(data, kind, name, new))
 
         outcome = await self._config.change(request, query, make)
         headers = {REVISION: str(outcome["revision"]["number"])}

@@ -196,6 +196,8 @@ def schemas() -> dict[str, Any]:
 def _moved(value: Any) -> Any:
     """A schema whose references lead to this description's schemas."""
     if isinstance(value, dict):
+        if value.get("default") == [] and "minItems" in value:
+            value = {key: one for key, one in value.items() if key != "default"}  # not to be written
         return {key: _moved(one) for key, one in value.items()}
     if isinstance(value, list):
         return [_moved(one) for one in value]
