@@ -48,6 +48,15 @@ async def test_ready_only_when_it_serves_and_no_longer_once_it_drains(tmp_path: 
             assert (await asked.ask("/livez"))[::2] == (200, "ok\n")
 
 
+async def test_it_is_not_ready_until_its_config_was_read_from_its_source(tmp_path: Path) -> None:
+    async with admin_of(tmp_path) as asked:
+        asked.gateway.live.synced = False
+        status, _, text = await asked.ask("/readyz")
+        assert status == 503 and "the last good config here is served" in text
+        assert await asked.gateway.live.reload()
+        assert (await asked.ask("/readyz"))[0] == 200
+
+
 async def test_a_gateway_is_ready_after_start_and_draining_after_drain(tmp_path: Path) -> None:
     async with harness.running(tmp_path, ROUTING) as gateway:
         assert (gateway.ready, gateway.draining) == (True, False)
