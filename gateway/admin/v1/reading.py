@@ -17,7 +17,9 @@ from gateway.core.redact import redact_pieces
 from gateway.documents.request import head
 
 _YAML_TYPE = asked.YAML[0]
-_KEPT = "private, no-cache"  # whoever has it asks whether it is the same still
+# Whoever has it asks whether it is the same still. A proxy that compresses it makes its entity tag weak, and
+# If-Match takes strong ones only (RFC 9110 section 13.1.1): every change would be refused.
+_KEPT = "private, no-cache, no-transform"
 
 
 async def shown(request: web.Request, text: str) -> str:
