@@ -97,6 +97,7 @@ async def test_a_token_that_is_revoked_is_nobodys_at_once(tmp_path: Path) -> Non
         await asked.gateway.stored.change(asked.gateway.stored.store.revoke, revocation)
         assert await whoami(asked, headers) == 401
         assert await whoami(asked, session) == 401
+        assert len(asked.gateway.operators.sessions) == 0
 
 
 async def test_the_local_token_is_another_one_a_second_after_its_file_was_deleted(tmp_path: Path) -> None:
@@ -306,6 +307,7 @@ async def test_a_change_takes_no_body_that_a_form_can_send(tmp_path: Path) -> No
             headers = {**local(asked), "Content-Type": kind}
             status, _, body = await asked.ask(KEYS, "POST", json.dumps(NEW).encode(), **headers)
             assert (status, body["code"]) == (415, "unsupported_media_type")
+            assert (await asked.ask(f"{SESSION}:end", "POST", b"{}", **headers))[0] == 415, "read or not"
         assert (await asked.ask(KEYS))[2] == {"keys": []}
 
 
