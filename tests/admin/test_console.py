@@ -78,4 +78,4 @@ def test_no_script_imports_itself_by_way_of_others() -> None:
 def test_a_folder_holds_few_files_and_a_file_few_lines() -> None:
     for folder in {script.parent for script in SCRIPTS}:
         assert len(list(folder.glob("*.js"))) <= 14
-    assert max(len(script.read_text().splitlines()) for script in SCRIPTS) <= 300
+    assert max(len(script.read_text().splitlines()) for script in SCRIPTS) <= 400

@@ -21,7 +21,7 @@ _UNTIL = """new Promise(done => {
   const look = () => {
     let value;
     try { value = (%s); } catch { value = null; }
-    if (value) done(value); else setTimeout(look, 40);
+    if (value) done(value instanceof Node ? true : value); else setTimeout(look, 40);
   };
   look();
 })"""
@@ -159,6 +159,7 @@ class Browser:
             await tab.call(f"{domain}.enable")
         # A page that is not in front is hidden for itself, and would rest.
         await tab.call("Emulation.setFocusEmulationEnabled", enabled=True)
+        await tab.shown(1280)
         if url != "about:blank":
             await tab.open(url)
         return tab

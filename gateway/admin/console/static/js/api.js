@@ -24,9 +24,16 @@ export class Problem extends Error {
 export async function send(method, path, { body, headers = {}, signal } = {}) {
   const token = session.token;
   const given = token ? { Authorization: `Bearer ${token}`, ...headers } : headers;
-  let response;
+  let response; // `./`: what stands before the colon of `config:check` is no scheme
   try {
-    response = await fetch(new URL(path, BASE), { method, headers: given, body, signal, credentials: "omit", cache: "no-store" });
+    response = await fetch(new URL(`./${path}`, BASE), {
+      method,
+      headers: given,
+      body,
+      signal,
+      credentials: "omit",
+      cache: "no-store",
+    });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem(0, { detail: "The gateway cannot be reached." });

@@ -33,8 +33,10 @@ export function fill(element, ...children) {
 }
 
 function nodes(children) {
-  return children.flat(Infinity).filter(child => child !== null && child !== undefined && child !== false)
-    .map(child => child instanceof Node ? child : String(child));
+  return children
+    .flat(Infinity)
+    .filter(child => child !== null && child !== undefined && child !== false)
+    .map(child => (child instanceof Node ? child : String(child)));
 }
 
 /** Set an element's text, only where it differs: a selection and a screen reader are left alone. */

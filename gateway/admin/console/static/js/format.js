@@ -2,11 +2,11 @@
 
 const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
-/** 0.4, 12, 1,234, 56.1k. null and undefined: a dash. */
+/** 0.4, 12, 12,345, 123.4k. null and undefined: a dash. */
 export function amount(value) {
   if (value === null || value === undefined) return "–";
   if (value >= 1e6) return `${(value / 1e6).toFixed(value < 1e7 ? 2 : 1)}M`;
-  if (value >= 1e4) return `${(value / 1e3).toFixed(1)}k`;
+  if (value >= 1e5) return `${(value / 1e3).toFixed(1)}k`;
   return value > 0 && value < 10 && value % 1 ? value.toFixed(1) : WHOLE.format(value);
 }
 
@@ -57,7 +57,11 @@ export function ago(at) {
 
 /** A length of time, in its largest unit. */
 export function span(seconds) {
-  for (const [length, unit] of [[86400, "d"], [3600, "h"], [60, "min"]]) {
+  for (const [length, unit] of [
+    [86400, "d"],
+    [3600, "h"],
+    [60, "min"],
+  ]) {
     if (seconds >= length) return `${Math.floor(seconds / length)} ${unit}`;
   }
   return `${Math.max(0, Math.round(seconds))} s`;
@@ -74,8 +78,19 @@ export function count(number, one, many = `${one}s`) {
   return `${amount(number)} ${number === 1 ? one : many}`;
 }
 
+/** The members of a part of the config, those of parts in it with their path: [["timeouts.total", "5s"], ...]. */
+export function members(part, path = "") {
+  return Object.entries(part).flatMap(([key, given]) => {
+    const name = path + key;
+    return given !== null && typeof given === "object" && !Array.isArray(given)
+      ? members(given, `${name}.`)
+      : [[name, value(given)]];
+  });
+}
+
 /** A value of the config on one line. */
 export function value(given) {
   if (given === undefined || given === null) return "–";
+  if (Array.isArray(given) && given.every(one => typeof one !== "object")) return given.join(", ");
   return typeof given === "string" ? given : JSON.stringify(given);
 }

@@ -8,9 +8,16 @@ import { toggle } from "./theme.js";
 const PAGES = { n: "now", r: "routes", c: "config", t: "tenants", a: "audit", o: "nodes" };
 const LIST = [
   ["/", "search this page"],
-  ["g n", "Now"], ["g r", "Routes"], ["g c", "Config"], ["g t", "Tenants"], ["g a", "Audit"], ["g o", "Nodes"],
+  ["g n", "Now"],
+  ["g r", "Routes"],
+  ["g c", "Config"],
+  ["g t", "Tenants"],
+  ["g a", "Audit"],
+  ["g o", "Nodes"],
   ["t", "light or dark"],
-  ["Ctrl F", "in the editor: find"], ["Ctrl S", "in the editor: apply"], ["Esc Tab", "leave the editor"],
+  ["Ctrl F", "in the editor: find"],
+  ["Ctrl S", "in the editor: apply"],
+  ["Esc Tab", "leave the editor"],
   ["?", "this list"],
 ];
 
@@ -18,7 +25,14 @@ const LIST = [
 export function listen() {
   let before = "";
   addEventListener("keydown", event => {
-    if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target) || document.querySelector("dialog[open]")) return;
+    if (
+      event.ctrlKey ||
+      event.metaKey ||
+      event.altKey ||
+      typing(event.target) ||
+      document.querySelector("dialog[open]")
+    )
+      return;
     const pair = before + event.key;
     before = event.key === "g" ? "g" : "";
     if (pair[0] === "g" && PAGES[pair[1]]) go(PAGES[pair[1]]);
@@ -36,6 +50,17 @@ function typing(element) {
 
 /** Show what the keys do. */
 export function help() {
-  const rows = LIST.map(([keys, what]) => [h("dt", {}, keys.split(" ").map(key => h("kbd", {}, key))), h("dd", {}, what)]);
-  dialog({ title: "Keyboard", body: h("dl", { class: "keys" }, rows), actions: close => [h("button", { class: "primary", on: { click: close } }, "Close")] });
+  const rows = LIST.map(([keys, what]) => [
+    h(
+      "dt",
+      {},
+      keys.split(" ").map(key => h("kbd", {}, key)),
+    ),
+    h("dd", {}, what),
+  ]);
+  dialog({
+    title: "Keyboard",
+    body: h("dl", { class: "keys" }, rows),
+    actions: close => [h("button", { class: "primary", on: { click: close } }, "Close")],
+  });
 }

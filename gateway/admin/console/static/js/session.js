@@ -7,10 +7,6 @@ class Session extends EventTarget {
   token = sessionStorage.getItem(KEY) ?? "";
   operator = null; // {name, role}, as the gateway says it; null while it did not
 
-  get canChange() {
-    return Boolean(this.token) && this.operator?.role !== "viewer";
-  }
-
   /** Use a token from now on; "" for none. */
   use(token) {
     this.token = token;

@@ -6,6 +6,7 @@ import { session } from "./session.js";
 
 export const WINDOW = 300; // seconds that charts show
 const BACKOFF = [0.5, 1, 2, 5, 10, 15]; // seconds until it tries again
+const UNSEEN = 60; // seconds in the background after which the connection is let go: browsers have six for a host
 const SILENCE = 10; // seconds without a message after which a connection counts as lost
 
 class Traffic extends EventTarget {
@@ -26,6 +27,7 @@ class Traffic extends EventTarget {
   /** Connect, and stay connected. */
   async run() {
     for (let failures = 0; ; failures += 1) {
+      await seen();
       try {
         await this.#read();
         failures = -1;
@@ -43,9 +45,18 @@ class Traffic extends EventTarget {
     const stop = new AbortController();
     let watch = setTimeout(() => stop.abort(), SILENCE * 1000);
     const again = () => stop.abort();
+    let unseen = 0;
+    const look = () => {
+      clearTimeout(unseen);
+      if (document.hidden) unseen = setTimeout(again, UNSEEN * 1000);
+    };
+    document.addEventListener("visibilitychange", look);
     session.addEventListener("change", again, { once: true });
     try {
-      const response = await send("GET", "traffic", { headers: { Accept: "text/event-stream" }, signal: stop.signal });
+      const response = await send("GET", "traffic", {
+        headers: { Accept: "text/event-stream" },
+        signal: stop.signal,
+      });
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       let rest = "";
       for (;;) {
@@ -59,9 +70,13 @@ class Traffic extends EventTarget {
       }
     } catch (error) {
       if (error.name === "AbortError") return;
-      throw error.status === undefined ? Object.assign(error, { message: "The connection was lost." }) : error;
+      throw error.status === undefined
+        ? Object.assign(error, { message: "The connection was lost." })
+        : error;
     } finally {
       clearTimeout(watch);
+      clearTimeout(unseen);
+      document.removeEventListener("visibilitychange", look);
       session.removeEventListener("change", again);
     }
   }
@@ -69,7 +84,10 @@ class Traffic extends EventTarget {
   /** Keep a message; gives whether it was one. Pages hear once of all that came together. */
   #take(event) {
     const lines = event.split("\n");
-    const data = lines.filter(line => line.startsWith("data:")).map(line => line.slice(5)).join("\n");
+    const data = lines
+      .filter(line => line.startsWith("data:"))
+      .map(line => line.slice(5))
+      .join("\n");
     if (!data || !lines.some(line => line === "event: traffic")) return false;
     const message = JSON.parse(data);
     this.samples.push(message);
@@ -99,6 +117,12 @@ class Traffic extends EventTarget {
       addEventListener("online", end);
     });
   }
+}
+
+/** Until somebody looks at the page. */
+function seen() {
+  if (!document.hidden) return null;
+  return new Promise(done => document.addEventListener("visibilitychange", done, { once: true }));
 }
 
 export const traffic = new Traffic();

@@ -19,13 +19,30 @@ export function apply({ text, changes: list, digest, done, stale }) {
   const sure = h("input", { type: "checkbox" });
   const button = h("button", { class: "primary" }, "Apply");
   dialog({
-    title: "Apply", wide: true,
-    body: [h("details", { open: list.length < 6 }, h("summary", {}, h("b", {}, "Changes"), ` ${summary(list)}`), changes(list)), outcome, risk, why.element, wait.element, wrong],
+    title: "Apply",
+    wide: true,
+    body: [
+      h(
+        "details",
+        { open: list.length < 6 },
+        h("summary", {}, h("b", {}, "Changes"), ` ${summary(list)}`),
+        changes(list),
+      ),
+      outcome,
+      risk,
+      why.element,
+      wait.element,
+      wrong,
+    ],
     actions: close => [h("button", { type: "button", on: { click: close } }, "Cancel"), button],
     onsubmit: async close => {
       button.disabled = true;
       try {
-        done(await sendText("PUT", `config?${asked(why, wait)}`, text, { headers: { "If-Match": `"${digest}"` } }));
+        done(
+          await sendText("PUT", `config?${asked(why, wait)}`, text, {
+            headers: { "If-Match": `"${digest}"` },
+          }),
+        );
         close();
       } catch (problem) {
         button.disabled = false;
@@ -35,19 +52,39 @@ export function apply({ text, changes: list, digest, done, stale }) {
     },
   });
   why.field.focus();
-  sendText("POST", "config:rehearse", text).then(found => {
-    fill(outcome, rehearsal(found));
-    risk.hidden = !refused(found);
-    sure.required = !risk.hidden;
-    fill(risk, sure, ` Apply although ${amount(refused(found))} of these requests would be refused`);
-  }, problem => fill(outcome, trouble(problem)));
+  sendText("POST", "config:rehearse", text).then(
+    found => {
+      fill(outcome, rehearsal(found));
+      risk.hidden = !refused(found);
+      sure.required = !risk.hidden;
+      fill(risk, sure, ` Apply although ${amount(refused(found))} of these requests would be refused`);
+    },
+    problem => fill(outcome, trouble(problem)),
+  );
 }
 
 /** Who changed what meanwhile. The text is kept. */
 function moved({ body }, close) {
-  return h("div", { class: "notice warn", role: "alert" }, h("p", {}, h("b", {}, "Another revision became live meanwhile."), " Your text is kept."),
-    h("ul", {}, (body.since ?? []).map(one => h("li", {}, h("b", {}, `r${one.number}`), ` by ${one.author || "–"}, `, since(one.at), one.reason ? `: ${one.reason}` : ""))),
-    h("button", { type: "button", on: { click: close } }, "Back to my text"));
+  return h(
+    "div",
+    { class: "notice warn", role: "alert" },
+    h("p", {}, h("b", {}, "Another revision became live meanwhile."), " Your text is kept."),
+    h(
+      "ul",
+      {},
+      (body.since ?? []).map(one =>
+        h(
+          "li",
+          {},
+          h("b", {}, `r${one.number}`),
+          ` by ${one.author || "–"}, `,
+          since(one.at),
+          one.reason ? `: ${one.reason}` : "",
+        ),
+      ),
+    ),
+    h("button", { type: "button", on: { click: close } }, "Back to my text"),
+  );
 }
 
 function asked(why, wait) {
@@ -58,21 +95,49 @@ function asked(why, wait) {
 
 /** The field of a reason: {element, field}. */
 export function reason(text) {
-  const field = h("input", { id: "reason", required: true, maxlength: 500, autocomplete: "off", value: text, placeholder: "For the history and the audit" });
+  const field = h("input", {
+    id: "reason",
+    required: true,
+    maxlength: 500,
+    autocomplete: "off",
+    value: text,
+    placeholder: "For the history and the audit",
+  });
   return { field, element: h("div", { class: "row" }, h("label", { for: "reason" }, "Why"), field) };
 }
 
 /** The choice to have it go back unless it is confirmed: {element, value}; value is "" without. */
 export function confirmation() {
   const on = h("input", { type: "checkbox", id: "confirm-on", on: { change: show } });
-  const field = h("input", { id: "confirm-within", value: "60s", size: 6, list: "spans", "aria-label": "Time to confirm", pattern: "\\d+(s|m|h)", title: "30s, 5m, 1h" });
-  const spans = h("datalist", { id: "spans" }, ["30s", "60s", "5m", "15m"].map(one => h("option", { value: one })));
+  const field = h("input", {
+    id: "confirm-within",
+    value: "60s",
+    size: 6,
+    list: "spans",
+    "aria-label": "Time to confirm",
+    pattern: "\\d+(s|m|h)",
+    title: "30s, 5m, 1h",
+  });
+  const spans = h(
+    "datalist",
+    { id: "spans" },
+    ["30s", "60s", "5m", "15m"].map(one => h("option", { value: one })),
+  );
   function show() {
     field.disabled = !on.checked;
   }
   show();
   return {
-    element: h("div", { class: "row check" }, on, h("label", { for: "confirm-on" }, "Goes back by itself unless I confirm within"), field, spans),
-    get value() { return on.checked ? field.value.trim() : ""; },
+    element: h(
+      "div",
+      { class: "row check" },
+      on,
+      h("label", { for: "confirm-on" }, "Goes back by itself unless I confirm within"),
+      field,
+      spans,
+    ),
+    get value() {
+      return on.checked ? field.value.trim() : "";
+    },
   };
 }

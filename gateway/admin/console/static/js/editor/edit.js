@@ -32,17 +32,37 @@ export function editPage({ query, signal }) {
   const state = h("div", { class: "check-state", role: "status" });
   const meaning = h("div");
   const outcome = h("div");
-  const applyButton = h("button", { type: "button", class: "primary", disabled: true, on: { click: submit } }, "Apply…");
+  const applyButton = h(
+    "button",
+    { type: "button", class: "primary", disabled: true, on: { click: submit } },
+    "Apply…",
+  );
   const revert = h("button", { type: "button", disabled: true, on: { click: discard } }, "Discard");
   const pending = pendingPanel(signal, load);
-  const help = h("p", { class: "unseen", id: "editor-help" }, "Tab indents. Escape, then Tab, leaves the editor. Control S applies.");
-  const element = h("div", { class: "edit" },
-    pending, news,
+  const help = h(
+    "p",
+    { class: "unseen", id: "editor-help" },
+    "Tab indents. Escape, then Tab, leaves the editor. Control S applies.",
+  );
+  const element = h(
+    "div",
+    { class: "edit" },
+    pending,
+    news,
     h("div", { class: "edit-bar" }, head, find.element, revert, applyButton),
-    h("div", { class: "edit-body" }, h("div", { class: "panel editor-box" }, edit.element, help),
-      h("aside", { class: "edit-side" }, h("section", { class: "panel" }, h("h2", {}, "Check"), state),
+    h(
+      "div",
+      { class: "edit-body" },
+      h("div", { class: "panel editor-box" }, edit.element, help),
+      h(
+        "aside",
+        { class: "edit-side" },
+        h("section", { class: "panel" }, h("h2", {}, "Check"), state),
         h("section", { class: "panel" }, h("h2", {}, "Changes"), meaning),
-        h("section", { class: "panel" }, h("h2", {}, "Rehearsal"), outcome))));
+        h("section", { class: "panel" }, h("h2", {}, "Rehearsal"), outcome),
+      ),
+    ),
+  );
   const checkSoon = debounced(check, CHECK_AFTER);
   const rehearseSoon = debounced(rehearse, REHEARSE_AFTER - CHECK_AFTER);
 
@@ -97,7 +117,17 @@ export function editPage({ query, signal }) {
   }
 
   function refusal({ problems = [] }) {
-    return h("div", {}, h("p", { class: "bad" }, h("b", {}, "What the source says is refused"), "; the revision before it goes on."), listed(problems));
+    return h(
+      "div",
+      {},
+      h(
+        "p",
+        { class: "bad" },
+        h("b", {}, "What the source says is refused"),
+        "; the revision before it goes on.",
+      ),
+      listed(problems),
+    );
   }
 
   function buttons(ok) {
@@ -108,14 +138,47 @@ export function editPage({ query, signal }) {
 
   function show() {
     const { revision, source, available } = live;
-    fill(head, h("b", {}, `r${base.number}`), base.number === revision.number
-      ? [h("span", { class: "dim" }, ` by ${revision.author || "–"}, `), since(revision.at), revision.reason ? h("span", { class: "edit-reason" }, revision.reason) : null]
-      : h("span", { class: "dim" }, " edited since"), source ? h("span", { class: "tag" }, source.kind ?? source) : null,
-    available === false ? h("span", { class: "tag bad" }, "source away") : null);
+    fill(
+      head,
+      h("b", {}, `r${base.number}`),
+      base.number === revision.number
+        ? [
+            h("span", { class: "dim" }, ` by ${revision.author || "–"}, `),
+            since(revision.at),
+            revision.reason ? h("span", { class: "edit-reason" }, revision.reason) : null,
+          ]
+        : h("span", { class: "dim" }, " edited since"),
+      source ? h("span", { class: "tag" }, source.kind ?? source) : null,
+      available === false ? h("span", { class: "tag bad" }, "source away") : null,
+    );
     const behind = base.number !== revision.number;
-    fill(news, behind ? h("div", { class: "notice warn" }, h("span", {}, h("b", {}, `Revision ${revision.number}`), ` by ${revision.author || "–"} is live since you began`, revision.reason ? `: ${revision.reason}` : "", "."),
-      h("span", { class: "actions" }, h("a", { class: "button", href: link("config", "diff", base.number, revision.number) }, "What changed"),
-        h("button", { type: "button", on: { click: rebase } }, "Bring it into my text"))) : null);
+    fill(
+      news,
+      behind
+        ? h(
+            "div",
+            { class: "notice warn" },
+            h(
+              "span",
+              {},
+              h("b", {}, `Revision ${revision.number}`),
+              ` by ${revision.author || "–"} is live since you began`,
+              revision.reason ? `: ${revision.reason}` : "",
+              ".",
+            ),
+            h(
+              "span",
+              { class: "actions" },
+              h(
+                "a",
+                { class: "button", href: link("config", "diff", base.number, revision.number) },
+                "What changed",
+              ),
+              h("button", { type: "button", on: { click: rebase } }, "Bring it into my text"),
+            ),
+          )
+        : null,
+    );
     pending.update(live.pending, revision);
   }
 
@@ -137,12 +200,22 @@ export function editPage({ query, signal }) {
     const text = edit.text;
     if (text === base.text) return nothing();
     try {
-      const { problems = [], changes: list = [] } = await sendText("POST", "config:check", text, { signal: asked.signal });
+      const { problems = [], changes: list = [] } = await sendText("POST", "config:check", text, {
+        signal: asked.signal,
+      });
       known = list;
       edit.problems(problems);
       fill(state, problems.length ? listed(problems) : h("p", { class: "good" }, "✓ No problem found."));
-      fill(meaning, problems.length && !list.length ? h("p", { class: "empty" }, "Shown once there is no problem.") : [h("p", { class: "dim" }, summary(list)), changes(list)]);
-      fill(outcome, h("p", { class: "empty" }, problems.length ? "Shown once there is no problem." : "Rehearsing…"));
+      fill(
+        meaning,
+        problems.length && !list.length
+          ? h("p", { class: "empty" }, "Shown once there is no problem.")
+          : [h("p", { class: "dim" }, summary(list)), changes(list)],
+      );
+      fill(
+        outcome,
+        h("p", { class: "empty" }, problems.length ? "Shown once there is no problem." : "Rehearsing…"),
+      );
       buttons(!problems.length);
       if (!problems.length) rehearseSoon(text);
     } catch (problem) {
@@ -154,8 +227,16 @@ export function editPage({ query, signal }) {
   }
 
   function signInHint() {
-    return h("div", { class: "notice" }, "Viewing only: what you type is kept, and is checked once you are signed in. ",
-      h("button", { type: "button", class: "link", on: { click: () => dispatchEvent(new Event("gateway:signin")) } }, "Sign in"));
+    return h(
+      "div",
+      { class: "notice" },
+      "Viewing only: what you type is kept, and is checked once you are signed in. ",
+      h(
+        "button",
+        { type: "button", class: "link", on: { click: () => dispatchEvent(new Event("gateway:signin")) } },
+        "Sign in",
+      ),
+    );
   }
 
   async function rehearse(text) {
@@ -168,8 +249,28 @@ export function editPage({ query, signal }) {
   }
 
   function listed(problems) {
-    return h("div", {}, h("p", { class: "bad" }, h("b", {}, count(problems.length, "problem"))),
-      h("ol", { class: "problems" }, problems.map(one => h("li", {}, h("button", { type: "button", class: "problem", on: { click: () => edit.goTo(one.line || 1) } }, place(one), one.reason, hint(one))))));
+    return h(
+      "div",
+      {},
+      h("p", { class: "bad" }, h("b", {}, count(problems.length, "problem"))),
+      h(
+        "ol",
+        { class: "problems" },
+        problems.map(one =>
+          h(
+            "li",
+            {},
+            h(
+              "button",
+              { type: "button", class: "problem", on: { click: () => edit.goTo(one.line || 1) } },
+              place(one),
+              one.reason,
+              hint(one),
+            ),
+          ),
+        ),
+      ),
+    );
   }
 
   function discard() {
@@ -185,7 +286,12 @@ export function editPage({ query, signal }) {
     edit.set(text);
     changed(text);
     show();
-    toast(conflicts ? `${count(conflicts, "place")} changed by both: they stand between <<<<<<< and >>>>>>>.` : "Both edits are together now.", conflicts ? "bad" : "good");
+    toast(
+      conflicts
+        ? `${count(conflicts, "place")} changed by both: they stand between <<<<<<< and >>>>>>>.`
+        : "Both edits are together now.",
+      conflicts ? "bad" : "good",
+    );
     if (conflicts) edit.goTo(text.slice(0, text.indexOf("<<<<<<< ")).split("\n").length);
   }
 
@@ -193,10 +299,14 @@ export function editPage({ query, signal }) {
     if (applyButton.disabled) return;
     if (!session.token) return dispatchEvent(new Event("gateway:signin"));
     apply({
-      text: edit.text, changes: known, base: base.number, live: live.revision, digest: digestOf(),
+      text: edit.text,
+      changes: known,
+      base: base.number,
+      live: live.revision,
+      digest: digestOf(),
       done: async ({ revision }) => {
         draft.drop();
-        toast(`Revision ${revision.number} is live.`, "good");
+        toast(`Revision ${revision.number} is live.`, "good", null, `r${revision.number}`);
         await load();
       },
       stale: load,
@@ -208,12 +318,11 @@ export function editPage({ query, signal }) {
     return base.number === live.revision.number ? live.revision.digest : "stale";
   }
 
-  session.addEventListener("change", () => live && edit.text !== base.text && check(), { signal });
-  let seen = null;
+  session.addEventListener("change", load, { signal }); // a viewer sees the text without what resembles secrets
   traffic.each(({ config }) => {
-    const now = JSON.stringify([config.revision, config.pending?.number, config.refused]);
-    if (seen !== null && seen !== now) load();
-    seen = now;
+    const now = [config.revision, config.pending?.number, config.refused];
+    const known = live && [live.revision.number, live.pending?.number, Boolean(live.refused)];
+    if (known && now.some((one, index) => one !== known[index])) load();
   }, signal);
   signal.addEventListener("abort", () => asked.abort());
   load();

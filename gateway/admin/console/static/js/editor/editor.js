@@ -13,10 +13,21 @@ export function editor({ label, onchange = () => {}, onapply = () => {}, readOnl
   const ink = h("pre", { class: "ink", "aria-hidden": "true" });
   const numbers = h("div", { class: "numbers", "aria-hidden": "true" });
   const area = h("textarea", {
-    "aria-label": label, spellcheck: "false", autocapitalize: "off", autocomplete: "off", wrap: "off", readonly: readOnly,
-    "aria-describedby": "editor-help", on: { input: edited, scroll: draw, keydown: pressed },
+    "aria-label": label,
+    spellcheck: "false",
+    autocapitalize: "off",
+    autocomplete: "off",
+    wrap: "off",
+    readonly: readOnly,
+    "aria-describedby": "editor-help",
+    on: { input: edited, scroll: draw, keydown: pressed },
   });
-  const element = h("div", { class: "editor" }, h("div", { class: "gutter" }, numbers), h("div", { class: "code" }, ink, area));
+  const element = h(
+    "div",
+    { class: "editor" },
+    h("div", { class: "gutter" }, numbers),
+    h("div", { class: "code" }, ink, area),
+  );
   let lines = [""];
   let inBlock = [false];
   let byLine = new Map(); // problems by the line's number, from 1
@@ -41,8 +52,14 @@ export function editor({ label, onchange = () => {}, onapply = () => {}, readOnl
     const first = Math.max(0, Math.floor(area.scrollTop / height) - AROUND);
     const last = Math.min(lines.length, Math.ceil((area.scrollTop + area.clientHeight) / height) + AROUND);
     const shown = Array.from({ length: last - first }, (_, index) => first + index);
-    fill(ink, shown.map(index => drawn(lines[index], index)));
-    fill(numbers, shown.map(index => h("span", { class: byLine.has(index + 1) ? "bad" : null }, `${index + 1}\n`)));
+    fill(
+      ink,
+      shown.map(index => drawn(lines[index], index)),
+    );
+    fill(
+      numbers,
+      shown.map(index => h("span", { class: byLine.has(index + 1) ? "bad" : null }, `${index + 1}\n`)),
+    );
     const down = first * height - area.scrollTop;
     ink.style.setProperty("transform", `translate(${-area.scrollLeft}px, ${down}px)`);
     numbers.style.setProperty("transform", `translateY(${down}px)`);
@@ -51,16 +68,31 @@ export function editor({ label, onchange = () => {}, onapply = () => {}, readOnl
   function drawn(line, index) {
     const parts = inBlock[index] ? [["string", line]] : tokens(line);
     const wrong = byLine.get(index + 1);
-    const element = h("span", { class: wrong ? "line wrong" : "line" }, sought ? matches(line) : null,
-      parts.map(([kind, text]) => kind ? h("span", { class: `y-${kind}` }, text) : text),
-      wrong ? h("span", { class: "beside" }, `  ${wrong[0].reason}${wrong.length > 1 ? ` (+${wrong.length - 1})` : ""}`) : null, "\n");
+    const element = h(
+      "span",
+      { class: wrong ? "line wrong" : "line" },
+      sought ? matches(line) : null,
+      parts.map(([kind, text]) => (kind ? h("span", { class: `y-${kind}` }, text) : text)),
+      wrong
+        ? h(
+            "span",
+            { class: "beside" },
+            `  ${wrong[0].reason}${wrong.length > 1 ? ` (+${wrong.length - 1})` : ""}`,
+          )
+        : null,
+      "\n",
+    );
     return element;
   }
 
   function matches(line) {
     const found = [];
     const low = line.toLowerCase();
-    for (let at = low.indexOf(sought); at >= 0 && found.length < 50; at = low.indexOf(sought, at + sought.length)) {
+    for (
+      let at = low.indexOf(sought);
+      at >= 0 && found.length < 50;
+      at = low.indexOf(sought, at + sought.length)
+    ) {
       const mark = h("i", { class: "match" });
       mark.style.setProperty("left", `${at}ch`);
       mark.style.setProperty("width", `${sought.length}ch`);
@@ -111,11 +143,18 @@ export function editor({ label, onchange = () => {}, onapply = () => {}, readOnl
     const start = value.lastIndexOf("\n", from - 1) + 1;
     const end = value.indexOf("\n", Math.max(to - 1, from));
     const part = value.slice(start, end < 0 ? undefined : end);
-    const changed = part.split("\n").map(line => back ? line.replace(/^ {1,2}/, "") : line && INDENT + line).join("\n");
+    const changed = part
+      .split("\n")
+      .map(line => (back ? line.replace(/^ {1,2}/, "") : line && INDENT + line))
+      .join("\n");
     if (changed === part) return undefined;
     area.setSelectionRange(start, start + part.length);
     type(changed);
-    if (from === to) area.setSelectionRange(Math.max(start, from + changed.length - part.length), Math.max(start, from + changed.length - part.length));
+    if (from === to)
+      area.setSelectionRange(
+        Math.max(start, from + changed.length - part.length),
+        Math.max(start, from + changed.length - part.length),
+      );
     else area.setSelectionRange(start, start + changed.length);
     return undefined;
   }
@@ -151,25 +190,45 @@ export function editor({ label, onchange = () => {}, onapply = () => {}, readOnl
     sought = text.toLowerCase();
     const value = area.value.toLowerCase();
     const places = [];
-    if (sought) for (let at = value.indexOf(sought); at >= 0; at = value.indexOf(sought, at + sought.length)) places.push(at);
+    if (sought)
+      for (let at = value.indexOf(sought); at >= 0; at = value.indexOf(sought, at + sought.length))
+        places.push(at);
     const from = area.selectionStart + (again ? 0 : -1);
-    let place = back ? places.findLastIndex(at => at < area.selectionStart) : places.findIndex(at => at > from);
+    let place = back
+      ? places.findLastIndex(at => at < area.selectionStart)
+      : places.findIndex(at => at > from);
     if (place < 0 && places.length) place = back ? places.length - 1 : 0;
     if (places.length) select(places[place], places[place] + sought.length, false);
     else draw();
     return { place: place + 1, of: places.length };
   }
 
-  return { element, area, set, problems, goTo, find, get text() { return area.value; } };
+  return {
+    element,
+    area,
+    set,
+    problems,
+    goTo,
+    find,
+    get text() {
+      return area.value;
+    },
+  };
 }
 
 /** A field that finds in an editor: Enter the next, Shift and Enter the one before. */
 export function finder(edit) {
   const number = h("span", { class: "dim find-count", role: "status" });
-  const field = h("input", { type: "search", "data-search": true, placeholder: "Find  ( / )", "aria-label": "Find in the text", on: { input: () => seek(false, false), keydown: pressed } });
+  const field = h("input", {
+    type: "search",
+    "data-search": true,
+    placeholder: "Find  ( / )",
+    "aria-label": "Find in the text",
+    on: { input: () => seek(false, false), keydown: pressed },
+  });
   function seek(back, again = true) {
     const { place, of } = edit.find(field.value, back, again);
-    number.textContent = field.value ? of ? `${place}/${of}` : "none" : "";
+    number.textContent = field.value ? (of ? `${place}/${of}` : "none") : "";
   }
   function pressed(event) {
     if (event.key === "Enter") seek(event.shiftKey);

@@ -18,22 +18,48 @@ const PAGE = 50;
 
 export function historyPage({ signal }) {
   const chosen = [];
-  const compare = h("button", { type: "button", disabled: true, on: { click: () => go("config", "diff", ...[...chosen].sort((a, b) => a - b)) } }, "Compare two");
+  const compare = h(
+    "button",
+    {
+      type: "button",
+      disabled: true,
+      on: { click: () => go("config", "diff", ...[...chosen].sort((a, b) => a - b)) },
+    },
+    "Compare two",
+  );
   const more = h("button", { type: "button", hidden: true, on: { click: () => load(false) } }, "Older");
-  const rows = table([
-    { name: h("span", { class: "unseen" }, "Compare"), cell: box },
-    { name: "Revision", cell: one => h("a", { href: link("config", "revisions", one.number) }, `r${one.number}`) },
-    { name: "When", cell: one => since(one.at) },
-    { name: "Who", cell: one => h("div", {}, one.author || "–", h("div", { class: "dim priority-2" }, one.source)) },
-    { name: "Why", cell: one => h("div", {}, one.reason || h("span", { class: "dim" }, "–"), tags(one)), wide: true },
-    { name: h("span", { class: "unseen" }, "Actions"), cell: actions },
-  ], { label: "Revisions", empty: "No revision is kept yet." });
+  const rows = table(
+    [
+      { name: h("span", { class: "unseen" }, "Compare"), cell: box },
+      {
+        name: "Revision",
+        cell: one => h("a", { href: link("config", "revisions", one.number) }, `r${one.number}`),
+      },
+      { name: "When", cell: one => since(one.at) },
+      {
+        name: "Who",
+        cell: one => h("div", {}, one.author || "–", h("div", { class: "dim priority-2" }, one.source)),
+      },
+      {
+        name: "Why",
+        cell: one => h("div", {}, one.reason || h("span", { class: "dim" }, "–"), tags(one, live, pending)),
+        wide: true,
+      },
+      { name: h("span", { class: "unseen" }, "Actions"), cell: actions },
+    ],
+    { label: "Revisions", empty: "No revision is kept yet." },
+  );
   const holder = h("div", { class: "panel" }, rows.element);
   let shown = [];
+  let live = 0;
+  let pending = null;
 
   function box(one) {
     return h("input", {
-      type: "checkbox", "aria-label": `Compare revision ${one.number}`, checked: chosen.includes(one.number), on: {
+      type: "checkbox",
+      "aria-label": `Compare revision ${one.number}`,
+      checked: chosen.includes(one.number),
+      on: {
         change: event => {
           if (event.target.checked) chosen.push(one.number);
           else chosen.splice(chosen.indexOf(one.number), 1);
@@ -46,16 +72,28 @@ export function historyPage({ signal }) {
   }
 
   function actions(one) {
-    const isLive = one.number === traffic.last?.config.revision;
-    return h("div", { class: "actions" },
-      one.parent ? h("a", { class: "button small", href: link("config", "diff", one.parent, one.number) }, "Changes") : null,
-      isLive ? null : h("button", { type: "button", class: "small", on: { click: () => rollBack(one, () => load(true)) } }, "Roll back"));
+    return h(
+      "div",
+      { class: "actions" },
+      one.parent
+        ? h("a", { class: "button small", href: link("config", "diff", one.parent, one.number) }, "Changes")
+        : null,
+      one.number === live
+        ? null
+        : h(
+            "button",
+            { type: "button", class: "small", on: { click: () => rollBack(one, () => load(true)) } },
+            "Roll back",
+          ),
+    );
   }
 
   async function load(anew) {
     try {
       const before = anew ? 0 : shown.at(-1).number;
-      const { revisions } = await get(`revisions?limit=${PAGE}${before ? `&before=${before}` : ""}`, signal);
+      const page = await get(`revisions?limit=${PAGE}${before ? `&before=${before}` : ""}`, signal);
+      const { revisions } = page;
+      ({ live, pending } = page);
       shown = anew ? revisions : [...shown, ...revisions];
       more.hidden = revisions.length < PAGE;
       rows.show(shown);
@@ -66,31 +104,55 @@ export function historyPage({ signal }) {
 
   load(true);
   reloaded(() => load(true), signal);
-  return { title: "History", element: h("div", {}, h("div", { class: "edit-bar" }, h("span", { class: "dim grow" }, "Each state that was live, the newest first."), compare), holder, more) };
+  return {
+    title: "History",
+    element: h(
+      "div",
+      {},
+      h(
+        "div",
+        { class: "edit-bar" },
+        h("span", { class: "dim grow" }, "Each state that was live, the newest first."),
+        compare,
+      ),
+      holder,
+      more,
+    ),
+  };
 }
 
-function tags(one) {
-  const live = traffic.last?.config;
+function tags(one, live, pending) {
   return [
-    one.number === live?.revision ? h("span", { class: "tag good" }, "live") : null,
-    one.confirm_by && live?.pending?.number === one.number ? h("span", { class: "tag warn" }, "to be confirmed") : null,
+    one.number === live ? h("span", { class: "tag good" }, "live") : null,
+    pending?.number === one.number ? h("span", { class: "tag warn" }, "to be confirmed") : null,
     one.restores ? h("span", { class: "tag" }, `as r${one.restores}`) : null,
     one.pinned ? h("span", { class: "tag" }, "pinned") : null,
   ];
 }
 
 /** Ask why, show what it would change, and go back to a revision. */
-export function rollBack(one, done) {
+function rollBack(one, done) {
   if (!session.token) return dispatchEvent(new Event("gateway:signin"));
   const why = reason(`Back to revision ${one.number}`);
   const wait = confirmation();
   const found = h("div", {}, h("p", { class: "dim" }, "Comparing…"));
   const wrong = h("div", { "aria-live": "assertive" });
-  const button = h("button", { class: "primary" }, "Roll back");
-  const expected = traffic.last?.config.revision;
+  const button = h("button", { class: "primary", disabled: true }, "Roll back");
+  let expected = 0; // the revision that is live as far as the operator was shown
   dialog({
-    title: `Roll back to revision ${one.number}`, wide: true,
-    body: [h("p", { class: "dim" }, `Of ${time(one.at)}, by ${one.author || "–"}${one.reason ? `: ${one.reason}` : ""}. Its text becomes a new revision.`), found, why.element, wait.element, wrong],
+    title: `Roll back to revision ${one.number}`,
+    wide: true,
+    body: [
+      h(
+        "p",
+        { class: "dim" },
+        `Of ${time(one.at)}, by ${one.author || "–"}${one.reason ? `: ${one.reason}` : ""}. Its text becomes a new revision.`,
+      ),
+      found,
+      why.element,
+      wait.element,
+      wrong,
+    ],
     actions: close => [h("button", { type: "button", on: { click: close } }, "Cancel"), button],
     onsubmit: async close => {
       button.disabled = true;
@@ -98,7 +160,12 @@ export function rollBack(one, done) {
         const given = { reason: why.field.value.trim(), expected };
         if (wait.value) given.confirm_within = wait.value;
         const { revision } = await post(`revisions/${one.number}:rollback`, given);
-        toast(`Revision ${revision.number} is live, with the text of ${one.number}.`, "good");
+        toast(
+          `Revision ${revision.number} is live, with the text of ${one.number}.`,
+          "good",
+          null,
+          `r${revision.number}`,
+        );
         close();
         done(revision);
       } catch (problem) {
@@ -107,9 +174,15 @@ export function rollBack(one, done) {
       }
     },
   });
-  button.focus();
-  return get(`revisions/live/diff/${one.number}`).then(({ changes: list }) => fill(found, h("h3", {}, `What it changes: ${summary(list)}`), changes(list)),
-    problem => fill(found, trouble(problem)));
+  return get(`revisions/live/diff/${one.number}`).then(
+    ({ from, changes: list }) => {
+      fill(found, h("h3", {}, `What it changes: ${summary(list)}`), changes(list));
+      expected = from;
+      button.disabled = false;
+      button.focus();
+    },
+    problem => fill(found, trouble(problem)),
+  );
 }
 
 export function revisionPage({ parts: [, number], signal }) {
@@ -121,10 +194,26 @@ export function revisionPage({ parts: [, number], signal }) {
     try {
       const answer = await get(`revisions/${encodeURIComponent(number)}?text`, signal);
       const one = answer.revision ?? answer;
-      fill(head, h("span", { class: "grow" }, h("b", {}, `r${one.number}`), h("span", { class: "dim" }, ` by ${one.author || "–"}, `), since(one.at), " ",
-        one.reason || "", tags(one), h("span", { class: "dim" }, ` ${bytes(one.size)}`)),
-      h("a", { class: "button", href: link("config", "diff", one.number, "live") }, "Compare with live"),
-      h("button", { type: "button", on: { click: () => rollBack(one, () => go("config", "history")) } }, "Roll back"));
+      fill(
+        head,
+        h(
+          "span",
+          { class: "grow" },
+          h("b", {}, `r${one.number}`),
+          h("span", { class: "dim" }, ` by ${one.author || "–"}, `),
+          since(one.at),
+          " ",
+          one.reason || "",
+          tags(one, traffic.last?.config.revision, traffic.last?.config.pending),
+          h("span", { class: "dim" }, ` ${bytes(one.size)}`),
+        ),
+        h("a", { class: "button", href: link("config", "diff", one.number, "live") }, "Compare with live"),
+        h(
+          "button",
+          { type: "button", on: { click: () => rollBack(one, () => go("config", "history")) } },
+          "Roll back",
+        ),
+      );
       text.set(answer.text);
     } catch (problem) {
       failed(holder, problem);
@@ -137,18 +226,50 @@ export function revisionPage({ parts: [, number], signal }) {
 
 export function diffPage({ parts: [, a, b = "live"], signal }) {
   const found = h("div", {}, h("p", { class: "dim" }, "Comparing…"));
-  const ends = [a, b].map(one => one === "live" ? "what is live" : h("a", { href: link("config", "revisions", one) }, `r${one}`));
+  const ends = [a, b].map(one =>
+    one === "live" ? "what is live" : h("a", { href: link("config", "revisions", one) }, `r${one}`),
+  );
 
   async function load() {
     try {
-      const { changes: list, text_diff: text } = await get(`revisions/${encodeURIComponent(a)}/diff/${encodeURIComponent(b)}`, signal);
-      fill(found, h("section", { class: "panel" }, h("h2", {}, `By meaning: ${summary(list)}`), changes(list)),
-        h("section", { class: "panel" }, h("h2", {}, "By lines"), text ? lines(text) : h("p", { class: "empty" }, "The texts are the same.")));
+      const { changes: list, text_diff: text } = await get(
+        `revisions/${encodeURIComponent(a)}/diff/${encodeURIComponent(b)}`,
+        signal,
+      );
+      fill(
+        found,
+        h("section", { class: "panel" }, h("h2", {}, `By meaning: ${summary(list)}`), changes(list)),
+        h(
+          "section",
+          { class: "panel" },
+          h("h2", {}, "By lines"),
+          text
+            ? lines(text)
+            : h(
+                "p",
+                { class: "empty" },
+                text === null ? "The texts are too long to be compared by lines." : "The texts are the same.",
+              ),
+        ),
+      );
     } catch (problem) {
       failed(found, problem);
     }
   }
 
   load();
-  return { title: "Difference", element: h("div", {}, h("div", { class: "edit-bar" }, h("span", { class: "grow" }, "From ", ends[0], " to ", ends[1]), h("a", { class: "button", href: link("config", "diff", b, a) }, "Swap")), found) };
+  return {
+    title: "Difference",
+    element: h(
+      "div",
+      {},
+      h(
+        "div",
+        { class: "edit-bar" },
+        h("span", { class: "grow" }, "From ", ends[0], " to ", ends[1]),
+        h("a", { class: "button", href: link("config", "diff", b, a) }, "Swap"),
+      ),
+      found,
+    ),
+  };
 }

@@ -34,7 +34,10 @@ function take(ours, others, start) {
   const group = { end: start, ours: [], others: [] };
   for (let more = true; more;) {
     more = false;
-    for (const [list, into] of [[ours, group.ours], [others, group.others]]) {
+    for (const [list, into] of [
+      [ours, group.ours],
+      [others, group.others],
+    ]) {
       while (list.length && list[0].start <= group.end) {
         const hunk = list.shift();
         into.push(hunk);
@@ -57,15 +60,21 @@ function applied(lines, start, end, list) {
 }
 
 /** What makes `after` of `before`: [{start, end, lines}], each in place of before[start..end). */
-export function hunks(before, after) {
+function hunks(before, after) {
   let head = 0;
   while (head < before.length && head < after.length && before[head] === after[head]) head += 1;
   let tail = 0;
-  while (tail < before.length - head && tail < after.length - head && before.at(-1 - tail) === after.at(-1 - tail)) tail += 1;
+  while (
+    tail < before.length - head &&
+    tail < after.length - head &&
+    before.at(-1 - tail) === after.at(-1 - tail)
+  )
+    tail += 1;
   const a = before.slice(head, before.length - tail);
   const b = after.slice(head, after.length - tail);
   if (!a.length && !b.length) return [];
-  if (!a.length || !b.length || a.length * b.length > MOST) return [{ start: head, end: head + a.length, lines: b }];
+  if (!a.length || !b.length || a.length * b.length > MOST)
+    return [{ start: head, end: head + a.length, lines: b }];
   return walked(a, b, common(a, b), head);
 }
 
@@ -75,7 +84,10 @@ function common(a, b) {
   const table = new Uint32Array((a.length + 1) * width);
   for (let i = a.length - 1; i >= 0; i -= 1) {
     for (let j = b.length - 1; j >= 0; j -= 1) {
-      table[i * width + j] = a[i] === b[j] ? table[(i + 1) * width + j + 1] + 1 : Math.max(table[(i + 1) * width + j], table[i * width + j + 1]);
+      table[i * width + j] =
+        a[i] === b[j]
+          ? table[(i + 1) * width + j + 1] + 1
+          : Math.max(table[(i + 1) * width + j], table[i * width + j + 1]);
     }
   }
   return table;

@@ -17,9 +17,17 @@ export function pendingPanel(signal, done) {
   element.update = (pending, revision) => {
     if (pending && waits?.number !== pending.number) {
       whole = Math.max(1, pending.due - Math.max(revision.at, 0));
-      fill(element, h("div", { class: "pending-text" }, h("b", {}, `Revision ${pending.number} waits for its confirmation.`),
-        h("span", {}, " It goes back to ", h("b", {}, `r${pending.back_to}`), " in ", left, ".")), meter,
-      h("button", { type: "button", class: "primary", on: { click: confirm } }, "Confirm"));
+      fill(
+        element,
+        h(
+          "div",
+          { class: "pending-text" },
+          h("b", {}, `Revision ${pending.number} waits for its confirmation.`),
+          h("span", {}, " It goes back to ", h("b", {}, `r${pending.back_to}`), " in ", left, "."),
+        ),
+        meter,
+        h("button", { type: "button", class: "primary", on: { click: confirm } }, "Confirm"),
+      );
     }
     waits = pending ?? null;
     element.hidden = !waits;

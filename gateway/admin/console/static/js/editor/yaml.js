@@ -3,7 +3,8 @@
 const KEY = /(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s#'"{[&*!|>%@`,\]}][^#]*?)(?=:(?:\s|$))/y;
 const QUOTED = /^(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*')/;
 const WORD = /^(?:true|false|null|~|yes|no|-?\d[\d_.]*(?:[a-zA-Z]{0,3}|\/[a-z]+))$/;
-const FLOW = /("(?:[^"\\]|\\.)*"|'(?:[^']|'')*')|([{}[\],])|([\w.$-]+(?=\s*:\s))|(:)(?=\s)|([&*][\w-]+)|([^\s{}[\],"']+)|(\s+|.)/g;
+const FLOW =
+  /("(?:[^"\\]|\\.)*"|'(?:[^']|'')*')|([{}[\],])|([\w.$-]+(?=\s*:\s))|(:)(?=\s)|([&*][\w-]+)|([^\s{}[\],"']+)|(\s+|.)/g;
 const BLOCK = /(?:^|[\s:-])[|>][+-]?\d?[+-]?\s*(?:\s#.*)?$/;
 
 /** Which lines are inside of a block scalar (`|`, `>`), where nothing has a colour. */
@@ -57,17 +58,32 @@ function parted(text) {
 function values(text) {
   const inner = text.trimStart();
   const space = text.slice(0, text.length - inner.length);
-  if (/^[{[]/.test(inner) || /[}\]]\s*$/.test(inner) && /[,:]\s/.test(inner)) return [["", space], ...flow(inner)];
+  if (/^[{[]/.test(inner) || (/[}\]]\s*$/.test(inner) && /[,:]\s/.test(inner)))
+    return [["", space], ...flow(inner)];
   if (QUOTED.test(inner)) return [["string", text]];
   if (/^[&*!]/.test(inner)) {
     const [name] = /^\S+/.exec(inner);
     const behind = inner.slice(name.length);
-    return [["anchor", space + name], ...behind ? values(behind) : []];
+    return [["anchor", space + name], ...(behind ? values(behind) : [])];
   }
   return [[WORD.test(inner.trim()) ? "word" : "plain", text]];
 }
 
 function flow(text) {
-  return [...text.matchAll(FLOW)].map(([whole, string, mark, key, colon, anchor, plain]) =>
-    [string ? "string" : mark || colon ? "mark" : key ? "key" : anchor ? "anchor" : plain ? WORD.test(plain) ? "word" : "plain" : "", whole]);
+  return [...text.matchAll(FLOW)].map(([whole, string, mark, key, colon, anchor, plain]) => [
+    string
+      ? "string"
+      : mark || colon
+        ? "mark"
+        : key
+          ? "key"
+          : anchor
+            ? "anchor"
+            : plain
+              ? WORD.test(plain)
+                ? "word"
+                : "plain"
+              : "",
+    whole,
+  ]);
 }

@@ -13,7 +13,21 @@ export function page(where) {
   const tab = (name, href, current) => h("a", { href, "aria-current": current ? "page" : null }, name);
   return {
     title,
-    element: h("div", {}, h("header", { class: "page-head" }, h("h1", {}, "Config"),
-      h("div", { class: "tabs", role: "navigation", "aria-label": "Config" }, tab("Edit", link("config"), !part), tab("History", link("config", "history"), part))), element),
+    element: h(
+      "div",
+      {},
+      h(
+        "header",
+        { class: "page-head" },
+        h("h1", {}, "Config"),
+        h(
+          "div",
+          { class: "tabs", role: "navigation", "aria-label": "Config" },
+          tab("Edit", link("config"), !part),
+          tab("History", link("config", "history"), part),
+        ),
+      ),
+      element,
+    ),
   };
 }

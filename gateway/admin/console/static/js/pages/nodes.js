@@ -8,15 +8,33 @@ import { table } from "../parts/table.js";
 import { since } from "../parts/time.js";
 
 export function page({ signal }) {
-  const rows = table([
-    { name: "Host", cell: node => h("span", {}, node.host, node.self ? h("span", { class: "tag" }, "this one") : null), sort: node => node.host, wide: true },
-    { name: "Process", cell: node => h("span", { class: "mono" }, node.pid ?? node.process ?? "–"), sort: node => node.pid, priority: 2 },
-    { name: "Revision", cell: node => node.revision ? `r${node.revision}` : "–", sort: node => node.revision, number: true },
-    { name: "Since", cell: node => since(node.since), sort: node => node.since },
-    { name: "Started", cell: node => since(node.started), priority: 3 },
-    { name: "Seen", cell: node => since(node.seen), priority: 3 },
-    { name: "State", cell: state },
-  ], { label: "Nodes", empty: "No node has reported yet." });
+  const rows = table(
+    [
+      {
+        name: "Host",
+        cell: node => h("span", {}, node.host, node.self ? h("span", { class: "tag" }, "this one") : null),
+        sort: node => node.host,
+        wide: true,
+      },
+      {
+        name: "Process",
+        cell: node => h("span", { class: "mono" }, node.pid ?? node.process ?? "–"),
+        sort: node => node.pid,
+        priority: 2,
+      },
+      {
+        name: "Revision",
+        cell: node => (node.revision ? `r${node.revision}` : "–"),
+        sort: node => node.revision,
+        number: true,
+      },
+      { name: "Since", cell: node => since(node.since), sort: node => node.since },
+      { name: "Started", cell: node => since(node.started), priority: 3 },
+      { name: "Seen", cell: node => since(node.seen), priority: 3 },
+      { name: "State", cell: state },
+    ],
+    { label: "Nodes", empty: "No node has reported yet." },
+  );
   const holder = h("div", { class: "panel" }, rows.element);
 
   async function load() {
@@ -32,10 +50,16 @@ export function page({ signal }) {
   reloaded(load, signal);
   const timer = setInterval(load, 3000);
   signal.addEventListener("abort", () => clearInterval(timer));
-  return { title: "Nodes", element: h("div", {}, h("header", { class: "page-head" }, h("h1", {}, "Nodes")), holder) };
+  return {
+    title: "Nodes",
+    element: h("div", {}, h("header", { class: "page-head" }, h("h1", {}, "Nodes")), holder),
+  };
 }
 
 function state(node) {
-  if (node.refused) return h("span", { class: "tag bad", title: node.refused === true ? null : node.refused }, "refused");
-  return node.lags ? h("span", { class: "tag warn" }, "lags") : h("span", { class: "tag good" }, "up to date");
+  if (node.refused)
+    return h("span", { class: "tag bad", title: node.refused === true ? null : node.refused }, "refused");
+  return node.lags
+    ? h("span", { class: "tag warn" }, "lags")
+    : h("span", { class: "tag good" }, "up to date");
 }

@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { fill, h } from "../dom.js";
-import { amount, count, value } from "../format.js";
+import { amount, count, members, time, value } from "../format.js";
 import { failed } from "../parts/dialog.js";
 import { facts } from "../parts/facts.js";
 import { charts, reloaded } from "../parts/live.js";
@@ -10,7 +10,20 @@ import { since } from "../parts/time.js";
 import { tryRequest } from "../parts/try.js";
 import { link } from "../router.js";
 
-const TOLD = new Set(["name", "path", "host", "methods", "target", "strip", "prefix", "scopes", "public", "auth", "issuers", "require"]);
+const TOLD = new Set([
+  "name",
+  "path",
+  "host",
+  "methods",
+  "target",
+  "strip",
+  "prefix",
+  "scopes",
+  "public",
+  "auth",
+  "issuers",
+  "require",
+]);
 
 export function page({ parts: [name], signal }) {
   const about = h("div", { class: "columns" });
@@ -18,17 +31,30 @@ export function page({ parts: [name], signal }) {
   const found = h("div");
   refusals.append(found);
   const trial = h("section", { class: "panel" }, h("h2", {}, "Try a request"));
-  const element = h("div", {},
-    h("header", { class: "page-head" }, h("h1", {}, h("a", { class: "dim", href: link("routes") }, "Routes"), " / ", name),
-      h("a", { class: "button", href: link("config", { find: `name: ${name}` }) }, "In the config")),
-    h("div", { class: "tiles two" }, charts("routes", name, signal)), about, h("div", { class: "columns" }, trial, refusals));
+  const element = h(
+    "div",
+    {},
+    h(
+      "header",
+      { class: "page-head" },
+      h("h1", {}, h("a", { class: "dim", href: link("routes") }, "Routes"), " / ", name),
+      h("a", { class: "button", href: link("config", { find: `name: ${name}` }) }, "In the config"),
+    ),
+    h("div", { class: "tiles two" }, charts("routes", name, signal)),
+    about,
+    h("div", { class: "columns" }, trial, refusals),
+  );
   let shown = null;
 
   async function load() {
     try {
       const { data } = await get("config", signal);
       const route = (data.routes ?? []).find(one => one.name === name);
-      if (!route) return fill(about, h("p", { class: "panel empty" }, "There is no route of that name in what is live."));
+      if (!route)
+        return fill(
+          about,
+          h("p", { class: "panel empty" }, "There is no route of that name in what is live."),
+        );
       describe(about, route, data.backends?.[route.target]);
       if (!shown) trial.append(tryRequest(route, signal));
       shown = route;
@@ -39,8 +65,8 @@ export function page({ parts: [name], signal }) {
 
   async function loadRefusals() {
     try {
-      const { refusals: list } = await get(`routes/${encodeURIComponent(name)}/refusals`, signal);
-      fill(found, list.length ? list.map(refusal) : h("p", { class: "empty" }, "It refused no request of late."));
+      const recent = await get(`routes/${encodeURIComponent(name)}/recent`, signal);
+      fill(found, refused(recent));
     } catch (problem) {
       failed(found, problem);
     }
@@ -55,22 +81,67 @@ export function page({ parts: [name], signal }) {
 }
 
 function describe(element, route, backend) {
-  const rest = Object.entries(route).filter(([key]) => !TOLD.has(key));
-  fill(element,
-    facts("What matches it", [["Host", route.host ?? "any"], ["Path", h("code", {}, route.path)], ["Methods", methods(route)]]),
+  const rest = Object.fromEntries(Object.entries(route).filter(([key]) => !TOLD.has(key)));
+  fill(
+    element,
+    facts("What matches it", [
+      ["Host", route.host ?? "any"],
+      ["Path", h("code", {}, route.path)],
+      ["Methods", methods(route)],
+    ]),
     facts("What it asks", [
-      ["Who", access(route)], ["Credentials", route.auth?.join(", ")], ["Issuers", route.issuers?.join(", ")],
-      ...Object.entries(route.scopes ?? {}).map(([action, scopes]) => [`To ${action}`, scopes.join(" ") || "any valid token"]),
-      ...Object.entries(route.require ?? {}).map(([claim, values]) => [`Claim ${claim}`, value(values)])]),
+      ["Who", access(route)],
+      ["Credentials", route.auth?.join(", ")],
+      ["Issuers", route.issuers?.join(", ")],
+      ...Object.entries(route.scopes ?? {}).map(([action, scopes]) => [
+        `To ${action}`,
+        scopes.join(" ") || "any valid token",
+      ]),
+      ...Object.entries(route.require ?? {}).map(([claim, values]) => [`Claim ${claim}`, value(values)]),
+    ]),
     facts("Where it goes", [
-      ["Target", route.target], ["Kind", backend?.kind], ["Addresses", backend?.addresses?.join(", ")],
-      ["Threads", backend?.threads], ["Strips", route.strip], ...rest.map(([key, given]) => [key, value(given)])]));
+      ["Target", route.target],
+      ["Kind", backend?.kind],
+      ["Addresses", backend?.addresses?.join(", ")],
+      ["Threads", backend?.threads],
+      ["Strips", route.strip],
+      ...members(rest),
+    ]),
+  );
 }
 
-function refusal({ code, status, count: number, last, detail, examples }) {
-  return h("div", { class: "refusal" }, h("b", { class: "number" }, amount(number ?? 1)),
-    h("div", {}, h("code", {}, `${status} ${code}`), h("span", { class: "dim" }, detail ? ` ${detail}` : "", last ? " · " : "", last ? since(last) : ""),
-      (examples ?? []).slice(0, 3).map(one => h("div", { class: "dim" }, `${one.method} ${one.path}${one.tenant ? ` · ${one.tenant}` : ""}${one.count > 1 ? ` · ${count(one.count, "time")}` : ""}`))));
+/** What the gateway refused of the last requests, by reason, each with the last of them. */
+function refused({ requests, since: first, codes, last }) {
+  const reasons = codes.filter(({ status }) => status >= 400);
+  if (!requests) return h("p", { class: "empty" }, "No request came of late.");
+  return [
+    h("p", { class: "dim" }, `Of the last ${count(requests, "request")}, since ${time(first)}:`),
+    reasons.length
+      ? reasons.map(reason => refusal(reason, last))
+      : h("p", { class: "good" }, "None was refused."),
+  ];
+}
+
+function refusal({ status, code, count: number }, last) {
+  const examples = last.filter(one => one.status === status && one.code === code).slice(0, 3);
+  return h(
+    "div",
+    { class: "refusal" },
+    h("b", { class: "number" }, amount(number)),
+    h(
+      "div",
+      {},
+      h("code", {}, `${status} ${code ?? "by the backend"}`),
+      examples.map(one =>
+        h(
+          "div",
+          { class: "dim" },
+          `${one.method} ${one.path ?? ""}${one.tenant ? ` · ${one.tenant}` : ""} · `,
+          since(one.at),
+        ),
+      ),
+    ),
+  );
 }
 
 /** The methods of a route as written. */

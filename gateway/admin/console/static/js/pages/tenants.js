@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { fill, h, say } from "../dom.js";
-import { amount, bytes, value } from "../format.js";
+import { amount, bytes, members, span } from "../format.js";
 import { failed } from "../parts/dialog.js";
 import { facts } from "../parts/facts.js";
 import { charts, latest, reloaded } from "../parts/live.js";
@@ -16,16 +16,48 @@ export function page(where) {
 }
 
 function list({ query, signal }) {
-  const rows = table([
-    { name: "Tenant", cell: name, sort: tenant => tenant.name, wide: true },
-    { name: "Weight", cell: tenant => tenant.weight ?? 1, sort: tenant => tenant.weight ?? 1, number: true, priority: 2 },
-    { name: "Rate", cell: tenant => tenant.rate_limit?.rate ?? none(), priority: 2 },
-    { name: "Quota", cell: tenant => tenant.quota ?? none(), priority: 3 },
-    { name: "req/s", cell: tenant => live("rate", tenant.name), sort: tenant => latest("tenants", tenant.name), number: true },
-    { name: "Inside", cell: tenant => live("inside", tenant.name), sort: tenant => held(tenant.name, "in_use"), number: true, priority: 2 },
-    { name: "Waiting", cell: tenant => live("waiting", tenant.name), sort: tenant => held(tenant.name, "waiting"), number: true },
-  ], { label: "Tenants", empty: "No tenant is like that.", href: tenant => link("tenants", tenant.name) });
-  const search = h("input", { type: "search", "data-search": true, placeholder: "Name…  ( / )", "aria-label": "Search tenants", value: query.get("q") ?? "", on: { input: show } });
+  const rows = table(
+    [
+      { name: "Tenant", cell: name, sort: tenant => tenant.name, wide: true },
+      {
+        name: "Weight",
+        cell: tenant => tenant.weight ?? 1,
+        sort: tenant => tenant.weight ?? 1,
+        number: true,
+        priority: 2,
+      },
+      { name: "Rate", cell: tenant => tenant.rate_limit?.rate ?? none(), priority: 2 },
+      { name: "Quota", cell: tenant => tenant.quota ?? none(), priority: 3 },
+      {
+        name: "req/s",
+        cell: tenant => live("rate", tenant.name),
+        sort: tenant => latest("tenants", tenant.name),
+        number: true,
+      },
+      {
+        name: "Inside",
+        cell: tenant => live("inside", tenant.name),
+        sort: tenant => held(tenant.name, "in_use"),
+        number: true,
+        priority: 2,
+      },
+      {
+        name: "Waiting",
+        cell: tenant => live("waiting", tenant.name),
+        sort: tenant => held(tenant.name, "waiting"),
+        number: true,
+      },
+    ],
+    { label: "Tenants", empty: "No tenant is like that.", href: tenant => link("tenants", tenant.name) },
+  );
+  const search = h("input", {
+    type: "search",
+    "data-search": true,
+    placeholder: "Name…  ( / )",
+    "aria-label": "Search tenants",
+    value: query.get("q") ?? "",
+    on: { input: show },
+  });
   const number = h("span", { class: "dim", role: "status" });
   const holder = h("div", { class: "panel" }, rows.element);
   let tenants = null;
@@ -33,15 +65,26 @@ function list({ query, signal }) {
   function show() {
     note({ q: search.value });
     if (!tenants) return;
-    const found = tenants.filter(tenant => `${tenant.name} ${tenant.title ?? ""}`.toLowerCase().includes(search.value.toLowerCase()));
-    say(number, found.length === tenants.length ? `${tenants.length} tenants` : `${found.length} of ${tenants.length} tenants`);
+    const found = tenants.filter(tenant =>
+      `${tenant.name} ${tenant.title ?? ""}`.toLowerCase().includes(search.value.toLowerCase()),
+    );
+    say(
+      number,
+      found.length === tenants.length
+        ? `${tenants.length} tenants`
+        : `${found.length} of ${tenants.length} tenants`,
+    );
     rows.show(found);
   }
 
   async function load() {
     try {
       const { data } = await get("config", signal);
-      tenants = Object.entries(data.tenants ?? {}).map(([id, settings]) => ({ ...settings, title: settings?.name, name: id }));
+      tenants = Object.entries(data.tenants ?? {}).map(([id, settings]) => ({
+        ...settings,
+        title: settings?.name,
+        name: id,
+      }));
       show();
     } catch (problem) {
       failed(holder, problem);
@@ -50,13 +93,32 @@ function list({ query, signal }) {
 
   load();
   reloaded(load, signal);
-  traffic.each(() => holder.querySelectorAll("[data-live]").forEach(cell => say(cell, figure(cell.dataset.live, cell.dataset.tenant))), signal);
-  return { title: "Tenants", element: h("div", {}, h("header", { class: "page-head" }, h("h1", {}, "Tenants"), search, number), holder) };
+  traffic.each(
+    () =>
+      holder
+        .querySelectorAll("[data-live]")
+        .forEach(cell => say(cell, figure(cell.dataset.live, cell.dataset.tenant))),
+    signal,
+  );
+  return {
+    title: "Tenants",
+    element: h(
+      "div",
+      {},
+      h("header", { class: "page-head" }, h("h1", {}, "Tenants"), search, number),
+      holder,
+    ),
+  };
 }
 
 function name(tenant) {
-  return h("a", { href: link("tenants", tenant.name) }, h("i", { class: `swatch ${colour(tenant.name)}` }), tenant.name,
-    tenant.title && tenant.title !== tenant.name ? h("span", { class: "dim" }, ` ${tenant.title}`) : null);
+  return h(
+    "a",
+    { href: link("tenants", tenant.name) },
+    h("i", { class: `swatch ${colour(tenant.name)}` }),
+    tenant.name,
+    tenant.title && tenant.title !== tenant.name ? h("span", { class: "dim" }, ` ${tenant.title}`) : null,
+  );
 }
 
 function none() {
@@ -68,12 +130,17 @@ function live(kind, tenant) {
 }
 
 function figure(kind, tenant) {
-  return amount(kind === "rate" ? latest("tenants", tenant) : held(tenant, kind === "inside" ? "in_use" : "waiting"));
+  return amount(
+    kind === "rate" ? latest("tenants", tenant) : held(tenant, kind === "inside" ? "in_use" : "waiting"),
+  );
 }
 
 /** What a tenant holds at all backends together now. */
 function held(tenant, part) {
-  return Object.values(traffic.last?.backends ?? {}).reduce((sum, backend) => sum + (backend.tenants?.[tenant]?.[part] ?? 0), 0);
+  return Object.values(traffic.last?.backends ?? {}).reduce(
+    (sum, backend) => sum + (backend.tenants?.[tenant]?.[part] ?? 0),
+    0,
+  );
 }
 
 function one({ parts: [id], signal }) {
@@ -81,16 +148,39 @@ function one({ parts: [id], signal }) {
   const places = h("section", { class: "panel" }, h("h2", {}, "At the backends now"));
   const now = h("div");
   places.append(now);
-  const element = h("div", {},
-    h("header", { class: "page-head" }, h("h1", {}, h("a", { class: "dim", href: link("tenants") }, "Tenants"), " / ", h("i", { class: `swatch ${colour(id)}` }), id),
-      h("a", { class: "button", href: link("config", { find: `${id}:` }) }, "In the config")),
-    h("div", { class: "tiles two" }, charts("tenants", id, signal)), about, places);
+  const element = h(
+    "div",
+    {},
+    h(
+      "header",
+      { class: "page-head" },
+      h(
+        "h1",
+        {},
+        h("a", { class: "dim", href: link("tenants") }, "Tenants"),
+        " / ",
+        h("i", { class: `swatch ${colour(id)}` }),
+        id,
+      ),
+      h("a", { class: "button", href: link("config", { find: `${id}:` }) }, "In the config"),
+    ),
+    h("div", { class: "tiles two" }, charts("tenants", id, signal)),
+    about,
+    places,
+  );
 
   async function load() {
     try {
-      const [{ data }, usage] = await Promise.all([get("config", signal), get(`tenants/${encodeURIComponent(id)}/usage`, signal).catch(ignored)]);
+      const [{ data }, usage] = await Promise.all([
+        get("config", signal),
+        get(`tenants/${encodeURIComponent(id)}/usage`, signal).catch(ignored),
+      ]);
       const settings = data.tenants?.[id];
-      if (settings === undefined) return fill(about, h("p", { class: "panel empty" }, "There is no tenant of that name in what is live."));
+      if (settings === undefined)
+        return fill(
+          about,
+          h("p", { class: "panel empty" }, "There is no tenant of that name in what is live."),
+        );
       describe(about, settings ?? {}, usage);
     } catch (problem) {
       failed(about, problem);
@@ -111,36 +201,67 @@ function ignored(problem) {
 }
 
 function describe(element, settings, usage) {
-  const { name: title, documents, ...limits } = settings;
-  fill(element,
-    facts("Limits", [["Name", title], ["Weight", limits.weight ?? 1], ...Object.entries(limits).filter(([key]) => key !== "weight").map(([key, given]) => [key, value(given)]),
-      ...Object.entries(documents ?? {}).map(([key, given]) => [`documents.${key}`, value(given)])]),
-    usage ? used(usage) : null);
+  const { weight = 1, ...rest } = settings;
+  fill(element, facts("Limits", [["weight", weight], ...members(rest)]), usage ? used(usage) : null);
 }
 
-function used(usage) {
-  const { quota, documents = {}, ...rest } = usage;
-  return h("section", { class: "panel" }, h("h2", {}, "Used"),
-    quota?.limit ? bar("Requests of the day", quota.used, quota.limit, amount) : null,
-    documents?.max_documents ? bar("Documents", documents.documents, documents.max_documents, amount) : null,
-    documents?.max_bytes ? bar("Bytes of documents", documents.bytes, documents.max_bytes, bytes) : null,
-    h("dl", { class: "facts" }, [...rows(quota ?? {}, "quota"), ...rows(documents ?? {}, "documents"), ...rows(rest, "")]
-      .map(([name, given]) => [h("dt", {}, name), h("dd", {}, given)])));
-}
-
-function rows(part, prefix) {
-  return Object.entries(part).filter(([, given]) => given !== null && typeof given !== "object")
-    .map(([key, given]) => [[prefix, key].filter(Boolean).join(" ").replaceAll("_", " "), key.includes("bytes") ? bytes(given) : value(given)]);
+function used({ quota, documents }) {
+  return h(
+    "section",
+    { class: "panel" },
+    h("h2", {}, "Used"),
+    bar("Requests of the day", quota.used, quota.limit, amount),
+    documents
+      ? [
+          bar("Documents", documents.documents, documents.max_documents, amount),
+          bar("Bytes of documents", documents.bytes, documents.max_bytes, bytes),
+          bar("Collections", documents.collections, documents.max_collections, amount),
+          documents.complete ? null : h("p", { class: "dim" }, "Not all collections were looked at."),
+        ]
+      : h("p", { class: "bad" }, "The store of the documents is away."),
+    quota.limit ? h("p", { class: "dim" }, `The day ends in ${span(quota.resets_in)}.`) : null,
+  );
 }
 
 function bar(name, used, limit, format) {
-  return h("div", { class: "use" }, h("div", { class: "use-head" }, h("span", {}, name), h("span", { class: "dim" }, `${format(used)} of ${format(limit)}`)),
-    h("meter", { min: 0, max: limit, high: limit * 0.8, optimum: 0, value: used, "aria-label": name }));
+  return h(
+    "div",
+    { class: "use" },
+    h(
+      "div",
+      { class: "use-head" },
+      h("span", {}, name),
+      h(
+        "span",
+        { class: "dim" },
+        limit ? `${format(used)} of ${format(limit)}` : `${format(used)}, no limit`,
+      ),
+    ),
+    limit
+      ? h("meter", { min: 0, max: limit, high: limit * 0.8, optimum: 0, value: used, "aria-label": name })
+      : null,
+  );
 }
 
 function showPlaces(element, id, backends) {
-  const there = Object.entries(backends).map(([backend, state]) => [backend, state.tenants?.[id], state]).filter(([, mine]) => mine && (mine.in_use || mine.waiting));
-  fill(element, there.length ? h("dl", { class: "facts" }, there.map(([backend, mine, state]) => [h("dt", {}, backend),
-    h("dd", {}, `${amount(mine.in_use)}${state.seats ? ` of ${amount(state.seats)}` : ""} inside, ${amount(mine.waiting)} waiting`)]))
-    : h("p", { class: "empty" }, "It holds no seat, and nothing of it waits."));
+  const there = Object.entries(backends)
+    .map(([backend, state]) => [backend, state.tenants?.[id], state])
+    .filter(([, mine]) => mine && (mine.in_use || mine.waiting));
+  fill(
+    element,
+    there.length
+      ? h(
+          "dl",
+          { class: "facts" },
+          there.map(([backend, mine, state]) => [
+            h("dt", {}, backend),
+            h(
+              "dd",
+              {},
+              `${amount(mine.in_use)}${state.seats ? ` of ${amount(state.seats)}` : ""} inside, ${amount(mine.waiting)} waiting`,
+            ),
+          ]),
+        )
+      : h("p", { class: "empty" }, "It holds no seat, and nothing of it waits."),
+  );
 }

@@ -9,22 +9,43 @@ const SHOWN = 40; // objects; the rest is a number
 /** A list of changes as the admin API gives them. */
 export function changes(list) {
   if (!list.length) return h("p", { class: "empty" }, "No difference in meaning.");
-  return h("div", { class: "changes" },
+  return h(
+    "div",
+    { class: "changes" },
     list.slice(0, SHOWN).map(change),
-    list.length > SHOWN ? h("p", { class: "dim" }, `and ${count(list.length - SHOWN, "more object")}`) : null);
+    list.length > SHOWN ? h("p", { class: "dim" }, `and ${count(list.length - SHOWN, "more object")}`) : null,
+  );
 }
 
-function change({ kind, name, action, fields }) {
-  return h("div", { class: `change ${action}` },
-    h("div", { class: "change-head" }, h("span", { class: "sign", "aria-hidden": "true" }, SIGNS[action] ?? "~"),
-      h("span", { class: "dim" }, singular(kind)), h("code", {}, name || kind), h("span", { class: "change-action" }, action)),
-    fields?.length ? h("dl", {}, fields.map(field)) : null);
+function change({ kind, name, action, fields, renamed }) {
+  return h(
+    "div",
+    { class: `change ${action}` },
+    h(
+      "div",
+      { class: "change-head" },
+      h("span", { class: "sign", "aria-hidden": "true" }, SIGNS[action] ?? "~"),
+      h("span", { class: "dim" }, singular(kind)),
+      h("code", {}, name || kind),
+      renamed ? h("span", { class: "dim" }, "as ", h("code", {}, renamed)) : null,
+      h("span", { class: "change-action" }, action),
+    ),
+    fields?.length ? h("dl", {}, fields.map(field)) : null,
+  );
 }
 
 function field({ path, before, after }) {
-  return h("div", { class: "field" }, h("dt", {}, path || "value"),
-    h("dd", {}, before !== null && before !== undefined ? h("del", {}, value(before)) : null,
-      after !== null && after !== undefined ? h("ins", {}, value(after)) : null));
+  return h(
+    "div",
+    { class: "field" },
+    h("dt", {}, path || "value"),
+    h(
+      "dd",
+      {},
+      before !== null && before !== undefined ? h("del", {}, value(before)) : null,
+      after !== null && after !== undefined ? h("ins", {}, value(after)) : null,
+    ),
+  );
 }
 
 function singular(kind) {
@@ -34,12 +55,25 @@ function singular(kind) {
 /** In a few words: "2 changed, 1 added". */
 export function summary(list) {
   const number = action => list.filter(one => one.action === action).length;
-  return ["added", "changed", "removed"].filter(number).map(action => `${number(action)} ${action}`).join(", ") || "no difference";
+  return (
+    ["added", "changed", "removed"]
+      .filter(number)
+      .map(action => `${number(action)} ${action}`)
+      .join(", ") || "no difference"
+  );
 }
 
 /** A unified diff, line by line. */
 export function lines(text) {
-  const kind = line => line.startsWith("@@") ? "hunk" : /^(---|\+\+\+)/.test(line) ? "file" : { "+": "ins", "-": "del" }[line[0]] ?? "";
-  return h("pre", { class: "lines", tabindex: "0", "aria-label": "Difference by lines" },
-    text.split("\n").map(line => h("span", { class: kind(line) || null }, `${line}\n`)));
+  const kind = line =>
+    line.startsWith("@@")
+      ? "hunk"
+      : /^(---|\+\+\+)/.test(line)
+        ? "file"
+        : ({ "+": "ins", "-": "del" }[line[0]] ?? "");
+  return h(
+    "pre",
+    { class: "lines", tabindex: "0", "aria-label": "Difference by lines" },
+    text.split("\n").map(line => h("span", { class: kind(line) || null }, `${line}\n`)),
+  );
 }

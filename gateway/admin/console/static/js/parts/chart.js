@@ -11,13 +11,25 @@ const WIDTH = 300; // units of the drawing: one for a second; the height is 100
 
 /** series: [{name, kind: "area" | "line", pick: message => number | null, format}]. Gives {element, draw(samples)}. */
 export function chart(label, series) {
-  const paths = series.map(({ kind, name }) => svg("path", { class: `series ${kind} ${name.replace(/\W+/g, "-").toLowerCase()}` }));
-  const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} 100`, preserveAspectRatio: "none", "aria-hidden": "true" },
-    svg("path", { class: "grid", d: `M0 50H${WIDTH}M0 99.5H${WIDTH}` }), paths);
+  const paths = series.map(({ kind, name }) =>
+    svg("path", { class: `series ${kind} ${name.replace(/\W+/g, "-").toLowerCase()}` }),
+  );
+  const drawing = svg(
+    "svg",
+    { viewBox: `0 0 ${WIDTH} 100`, preserveAspectRatio: "none", "aria-hidden": "true" },
+    svg("path", { class: "grid", d: `M0 50H${WIDTH}M0 99.5H${WIDTH}` }),
+    paths,
+  );
   const top = h("span", { class: "chart-top" });
   const cursor = h("div", { class: "chart-cursor", hidden: true });
-  const element = h("div", { class: "chart", role: "img", "aria-label": label, on: { pointermove: point, pointerleave: leave } },
-    drawing, top, h("span", { class: "chart-span" }, "5 min"), cursor);
+  const element = h(
+    "div",
+    { class: "chart", role: "img", "aria-label": label, on: { pointermove: point, pointerleave: leave } },
+    drawing,
+    top,
+    h("span", { class: "chart-span" }, "5 min"),
+    cursor,
+  );
   let shown = [];
 
   function draw(samples) {
@@ -27,7 +39,7 @@ export function chart(label, series) {
     const highest = Math.max(1e-9, ...series.flatMap(({ pick }) => samples.map(one => pick(one) ?? 0)));
     const scale = ceiling(highest);
     series.forEach(({ kind, pick }, index) => {
-      const points = samples.map(one => [WIDTH - (end - one.at) * WIDTH / WINDOW, pick(one)]);
+      const points = samples.map(one => [WIDTH - ((end - one.at) * WIDTH) / WINDOW, pick(one)]);
       paths[index].setAttribute("d", path(points, scale, kind === "area", GAP));
     });
     top.textContent = highest > 1e-9 ? series[0].format(scale) : "";
@@ -37,12 +49,22 @@ export function chart(label, series) {
     if (!shown.length) return;
     const box = element.getBoundingClientRect();
     const at = shown.at(-1).at - WINDOW * (1 - (event.clientX - box.left) / box.width);
-    const nearest = shown.reduce((best, one) => Math.abs(one.at - at) < Math.abs(best.at - at) ? one : best);
+    const nearest = shown.reduce((best, one) =>
+      Math.abs(one.at - at) < Math.abs(best.at - at) ? one : best,
+    );
     const left = 100 * (1 - (shown.at(-1).at - nearest.at) / WINDOW);
     cursor.hidden = false;
     cursor.style.setProperty("--left", `${left}%`);
     cursor.classList.toggle("flip", left > 55);
-    fill(cursor, h("span", {}, h("b", {}, time(nearest.at)), series.map(({ name, pick, format }) => h("span", {}, `${name} ${format(pick(nearest))}`))));
+    fill(
+      cursor,
+      h(
+        "span",
+        {},
+        h("b", {}, time(nearest.at)),
+        series.map(({ name, pick, format }) => h("span", {}, `${name} ${format(pick(nearest))}`)),
+      ),
+    );
   }
 
   function leave() {
@@ -55,11 +77,18 @@ export function chart(label, series) {
 /** A small line of the last minute, without axes. pick: message => number | null. */
 export function sparkline(pick) {
   const line = svg("path", { class: "series line" });
-  const element = svg("svg", { class: "sparkline", viewBox: `0 0 ${WIDTH} 100`, preserveAspectRatio: "none", "aria-hidden": "true" }, line);
+  const element = svg(
+    "svg",
+    { class: "sparkline", viewBox: `0 0 ${WIDTH} 100`, preserveAspectRatio: "none", "aria-hidden": "true" },
+    line,
+  );
   function draw(samples) {
     const end = samples.at(-1).at;
-    const points = samples.slice(-MINUTE).map(one => [WIDTH - (end - one.at) * WIDTH / MINUTE, pick(one)]);
-    line.setAttribute("d", path(points, Math.max(1e-9, ...points.map(([, y]) => y ?? 0)), false, GAP * WINDOW / MINUTE));
+    const points = samples.slice(-MINUTE).map(one => [WIDTH - ((end - one.at) * WIDTH) / MINUTE, pick(one)]);
+    line.setAttribute(
+      "d",
+      path(points, Math.max(1e-9, ...points.map(([, y]) => y ?? 0)), false, (GAP * WINDOW) / MINUTE),
+    );
   }
   return { element, draw };
 }
