@@ -1,5 +1,6 @@
 """The command line: gateway init | up | serve | check | routes | explain | token | schema |
-keys | revoke | documents | revisions | diff | apply | rollback | edit | confirm | audit | nodes | console.
+keys | revoke | documents | config | revisions | diff | apply | rollback | edit | confirm | audit | nodes |
+console.
 
 The commands that ask a running gateway begin at once: what the others import takes a second.
 """
@@ -129,6 +130,7 @@ def _parser(*, light: bool) -> argparse.ArgumentParser:
 
 def _add_others(subparsers: Any, add: partial[argparse.ArgumentParser]) -> None:
     from gateway.cli import commands, keys, revoke, signing_keys
+    from gateway.cli.config import copying as config_copying
     from gateway.cli.documents import commands as documents_commands
 
     about, example = "make a folder that works: config, keys, a token, a backend", "gateway init shop"
@@ -142,6 +144,9 @@ def _add_others(subparsers: Any, add: partial[argparse.ArgumentParser]) -> None:
     keys.add_commands(add_key, load_process, commands.print_notes)
     signing_keys.add_commands(add_key, load_process)
     revoke.add_command(add, load_process, commands.issuers)
+    about = "where the live config is kept: copy it from one source to another"
+    add_config = _group(subparsers, "config", about, "gateway config copy --from file --to zookeeper")
+    config_copying.add_commands(add_config, load_process)
     about = "look after the stored documents: sizes, export, import, backup, restore, verify"
     add_document = _group(subparsers, "documents", about, "gateway documents backup /backups/today")
     documents_commands.add_commands(add_document, load_process)

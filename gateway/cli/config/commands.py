@@ -63,7 +63,7 @@ def add_commands(add: _Add, load: _Load) -> None:
     about = "which process on which host runs which revision"
     command("nodes", "nodes.run", about, "nodes")
     about = "open the console in the browser, signed in by a ticket that is good once"
-    made = command("console", "open_console.run", about, "console")
+    made = command("console", "nodes.open_console", about, "console")
     made.add_argument("--no-browser", action="store_true", help="only print the URL")
 
 

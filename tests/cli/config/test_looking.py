@@ -117,7 +117,14 @@ def test_audit_verify_finds_a_line_that_was_changed_also_in_a_copy(operated: Ope
     assert operated.run("audit", "verify", str(copy), "--json").json == {"ok": True, "problems": []}
 
 
-# --- console --------------------------------------------------------------------------------
+# --- nodes, console --------------------------------------------------------------------------------
+
+
+def test_nodes_shows_this_process(operated: Operated) -> None:
+    number, _ = operated.live()
+    code, out, _ = operated.run("nodes")
+    assert code == 0
+    assert str(number) in out
 
 
 def test_console_prints_a_url_that_signs_in_once(operated: Operated) -> None:
