@@ -49,8 +49,8 @@ class Journal:
                 await self._remembered.set_state(_AUDITED, str(after))
         except OSError as error:
             L.error(
-                "Revision %d is live, but its line in the audit could not be written: %s. It is made up at"
-                " the next start",
+                "Revision %d is live, but its line in the audit could not be written: %s. It comes before the"
+                " next one that can be, or is made up at the next start",
                 *(after, error),
             )
 
