@@ -14,7 +14,8 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from threading import Thread
+from threading import Lock, Thread
+from time import monotonic
 from typing import Any
 
 import asab.zookeeper
@@ -32,6 +33,7 @@ _KAZOO = logging.getLogger("kazoo.gateway")
 _KAZOO.setLevel(logging.ERROR)  # it tells of each attempt, and below INFO of credentials
 _ANSWER = 3.0  # seconds for an answer, and for a connection before it
 _LEAVES = 2.0  # seconds that the session's end may take
+_RENEWED = 10.0  # seconds without a connection, after which the old session is given up: it is lost by then
 _LONGEST_PAUSE = 1.0  # seconds between two attempts to connect
 
 _CONFLICT = (
@@ -124,6 +126,9 @@ class ZooKeeper:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connected = asyncio.Event()
         self._away = False
+        self._renewed_at = 0.0
+        self._closing = False
+        self._one = Lock()  # of those that end and begin a session
 
     @property
     def available(self) -> bool:
@@ -145,8 +150,10 @@ class ZooKeeper:
         """End the session, and with it what is ephemeral; a server that does not answer is left."""
         ended = asyncio.Event()
 
+        self._closing = True
+
         def end() -> None:
-            with Boundary("closing the connection to ZooKeeper"):
+            with Boundary("closing the connection to ZooKeeper"), self._one:
                 self._client.stop()
                 self._client.close()
             self._soon(ended.set)
@@ -216,6 +223,8 @@ class ZooKeeper:
             async with asyncio.timeout(_ANSWER):
                 if not self._client.connected:
                     if self._away:
+                        if monotonic() - self._renewed_at > _RENEWED:
+                            self._renew()
                         raise Away
                     await self._connected.wait()
                 result = await self._answer(begin())
@@ -259,9 +268,24 @@ class ZooKeeper:
         self._soon(self._connected.set if state == KazooState.CONNECTED else self._connected.clear)
         self._soon(self.woken.set)
 
+    def _renew(self) -> None:
+        """Servers that have lost their data refuse whoever has seen more than they know, and the client would
+        come with that for ever."""
+        self._renewed_at = monotonic()
+
+        def renew() -> None:
+            with Boundary("beginning another session with ZooKeeper"), self._one:
+                if not self._closing and not self._client.connected:
+                    self._client.stop()
+                    self._client.close()
+                    self._client.start_async()
+
+        Thread(target=renew, name="another session with ZooKeeper", daemon=True).start()
+
     def _went_away(self) -> None:
         if not self._away:
             self._away = True
+            self._renewed_at = monotonic()
             L.warning(
                 "%s does not answer: the config stays as it is. Look whether its servers run, and at [config]"
                 " servers",

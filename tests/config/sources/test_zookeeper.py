@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -286,6 +287,17 @@ async def test_a_session_that_was_lost_is_made_anew_and_what_changed_meanwhile_i
                 await eventually(lambda: seen[-1] == "a: 4\n")
     told = [record.getMessage() for record in caplog.records if "does not answer" in record.getMessage()]
     assert 2 <= len(told) <= 6
+
+
+async def test_servers_that_have_lost_their_data_are_connected_to_all_the_same(tmp_path: Path) -> None:
+    with zookeeper_server(tmp_path) as server:
+        async with connected(server) as zookeeper:
+            await zookeeper.ensure("/a/b/c")
+            server.kill()
+            shutil.rmtree(tmp_path / "data")
+            server.start()
+            await eventually_await(lambda: comes(zookeeper))
+            assert (await refusal(ZooKeeperSource(zookeeper, "/config"))).empty
 
 
 async def comes(zookeeper: ZooKeeper) -> bool:
