@@ -25,6 +25,7 @@ PAGES = {  # by the fragment of the address: what is there once the page is comp
     "tenants": "td",
     f"tenants/{LONG}": ".facts",
     "audit": "td",
+    "nodes": "td",
 }
 LOOKS = ((1280, False), (390, True))
 # A module of the page itself, asked by the page.

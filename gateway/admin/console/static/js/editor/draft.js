@@ -1,7 +1,9 @@
 // The text that is being edited. It is kept by this tab, so that a reload loses nothing.
 
 const KEY = "gateway.draft";
+const WRITE_AFTER = 300; // milliseconds
 let kept = read();
+let later = 0;
 
 function read() {
   try {
@@ -20,14 +22,21 @@ export function exists() {
   return kept !== null;
 }
 
+/** Keep a text from now on; the tab's storage has it a moment later, not at each key. */
 export function save(text, base) {
   kept = { text, base };
+  clearTimeout(later);
+  later = setTimeout(write, WRITE_AFTER);
+  dispatchEvent(new Event("gateway:draft"));
+}
+
+function write() {
+  if (kept === null) return;
   try {
     sessionStorage.setItem(KEY, JSON.stringify(kept));
   } catch {
     // The browser has no room: it lives as long as the page.
   }
-  dispatchEvent(new Event("gateway:draft"));
 }
 
 export function drop() {
@@ -36,6 +45,8 @@ export function drop() {
   dispatchEvent(new Event("gateway:draft"));
 }
 
+addEventListener("pagehide", write);
 addEventListener("beforeunload", event => {
+  write();
   if (exists()) event.preventDefault();
 });

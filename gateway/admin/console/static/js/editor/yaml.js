@@ -16,7 +16,8 @@ export function blocks(lines) {
       if (depth < 0 || depth > indent) return true;
       indent = -1;
     }
-    if (depth >= 0 && BLOCK.test(line) && !line.trimStart().startsWith("#")) indent = depth;
+    if (depth >= 0 && /[|>]/.test(line) && BLOCK.test(line) && !line.trimStart().startsWith("#"))
+      indent = depth;
     return false;
   });
 }

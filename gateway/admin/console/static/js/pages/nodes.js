@@ -1,7 +1,7 @@
 // Nodes: which process on which host runs which revision, and since when.
 
 import { get } from "../api.js";
-import { h } from "../dom.js";
+import { fill, h } from "../dom.js";
 import { failed } from "../parts/dialog.js";
 import { reloaded } from "../parts/live.js";
 import { table } from "../parts/table.js";
@@ -18,7 +18,7 @@ export function page({ signal }) {
       },
       {
         name: "Process",
-        cell: node => h("span", { class: "mono" }, node.pid ?? node.process ?? "–"),
+        cell: node => h("span", { class: "mono" }, node.pid),
         sort: node => node.pid,
         priority: 2,
       },
@@ -29,6 +29,7 @@ export function page({ signal }) {
         number: true,
       },
       { name: "Since", cell: node => since(node.since), sort: node => node.since },
+      { name: "Version", cell: node => node.version || "–", priority: 3 },
       { name: "Started", cell: node => since(node.started), priority: 3 },
       { name: "Seen", cell: node => since(node.seen), priority: 3 },
       { name: "State", cell: state },
@@ -39,8 +40,9 @@ export function page({ signal }) {
 
   async function load() {
     try {
-      rows.show((await get("nodes", signal)).nodes);
-      if (!rows.element.isConnected) holder.replaceChildren(rows.element);
+      const { nodes, available } = await get("nodes", signal);
+      rows.show(nodes);
+      fill(holder, available ? null : away(), rows.element);
     } catch (problem) {
       failed(holder, problem);
     }
@@ -56,10 +58,16 @@ export function page({ signal }) {
   };
 }
 
+function away() {
+  return h("p", { class: "notice warn" }, "The others cannot be asked now: what they share is away.");
+}
+
+/** Whether a node is where it should be, and why not. */
 function state(node) {
-  if (node.refused)
-    return h("span", { class: "tag bad", title: node.refused === true ? null : node.refused }, "refused");
-  return node.lags
-    ? h("span", { class: "tag warn" }, "lags")
-    : h("span", { class: "tag good" }, "up to date");
+  const tag = node.refused
+    ? h("span", { class: "tag bad" }, "its source is refused")
+    : node.lags
+      ? h("span", { class: "tag warn" }, "lags")
+      : h("span", { class: "tag good" }, "up to date");
+  return [tag, node.why ? h("div", { class: "dim" }, node.why) : null];
 }
