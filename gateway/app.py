@@ -79,7 +79,7 @@ from gateway.process.folders import (
 from gateway.process.supervisor import Supervisor
 from gateway.proxy.target import Proxy
 from gateway.runtime.periodic import Boundary, PeriodicTask
-from gateway.runtime.process_pool import ProcessPool
+from gateway.runtime.processes.pool import ProcessPool
 from gateway.setting_errors import named_by
 from gateway.store.json.large import Jobs
 from gateway.store.port import DocumentStore

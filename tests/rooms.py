@@ -27,7 +27,7 @@ APP_FILES = frozenset({"app", "application", "setting_errors"})
 # Where an error boundary may stand: that of requests, and that of periodic tasks. (A job in a worker process
 # has one of its own: what it raises is sent to its caller.)
 ERROR_BOUNDARIES = frozenset({"gateway.life", "gateway.runtime.periodic"})
-WORKER = "gateway.runtime.process_worker"
+WORKER = "gateway.runtime.processes.worker"
 ASAB_ROOMS = frozenset({"config", "admin", "telemetry"})
 WITHOUT_AIOHTTP = frozenset(
     {"core", "runtime", "store", "auth", "config", "admission", "health", "limits", "process", "telemetry"}

@@ -15,10 +15,10 @@ from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 from gateway.call import Snapshot
+from gateway.config.audit.journal import Journal, reason_of
 from gateway.config.compilation import Compiler
 from gateway.config.following import ALONE, Following
 from gateway.config.history import AWAY, History
-from gateway.config.journal import Journal, reason_of
 from gateway.config.ports import (
     NOTHING,
     Audit,

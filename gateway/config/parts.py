@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gateway.config.audit_log import FILE as AUDIT
-from gateway.config.audit_log import AuditLog
+from gateway.config.audit.log import FILE as AUDIT
+from gateway.config.audit.log import AuditLog
 from gateway.config.nodes.nodes import Alone, Registry
 from gateway.config.ports import ConfigSource, RevisionStore
 from gateway.config.revisions.sqlite import FILE as REVISIONS

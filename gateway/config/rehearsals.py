@@ -17,7 +17,7 @@ from gateway.core.errors import Saturated, StoreSaturated, StoreUnavailable
 from gateway.core.routing.compile import compile_data
 from gateway.core.routing.problems import Problems, by_line
 from gateway.core.routing.snapshot import Snapshot
-from gateway.runtime.process_pool import JobTooCostly, Limits, ProcessPool
+from gateway.runtime.processes.pool import JobTooCostly, Limits, ProcessPool
 
 _LIMITS = Limits(memory=512 * 1024 * 1024, seconds=10.0, wall_time=45.0)  # that long on a busy machine
 _SLICE = 100  # requests that are pickled at a time: a quarter of a millisecond

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config.audit_log import AuditLog
+from gateway.config.audit.log import AuditLog
 from gateway.config.compilation import Compiler
 from gateway.config.live import LiveConfig
 from gateway.config.ports import ConfigRefused, ConfigSource, NoRevision, Stale

@@ -21,7 +21,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from gateway.config.audit_log import AuditLog
+from gateway.config.audit.log import AuditLog
 from gateway.config.compilation import Compiler
 from gateway.config.live import LiveConfig
 from gateway.config.revisions.sqlite import SQLiteRevisions

@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from gateway.runtime.process_worker import phase
+from gateway.runtime.processes.worker import phase
 
 
 def fails() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from gateway.core.errors import StoreSaturated, StoreUnavailable, TenantQueueFull
-from gateway.runtime.process_pool import MAX_WAITING, JobTooCostly, Limits, ProcessPool
+from gateway.runtime.processes.pool import MAX_WAITING, JobTooCostly, Limits, ProcessPool
 from tests.eventually import eventually, poll
 from tests.runtime import jobs
 
@@ -206,7 +206,7 @@ async def test_closing_ends_what_runs_and_leaves_nothing(tmp_path: Path) -> None
 PARENT = """
 import asyncio, sys
 from pathlib import Path
-from gateway.runtime.process_pool import ProcessPool
+from gateway.runtime.processes.pool import ProcessPool
 from tests.runtime import jobs
 
 async def main():

@@ -13,7 +13,7 @@ from gateway.cli import console
 from gateway.cli.config import show
 from gateway.cli.config.client import V1
 from gateway.cli.config.session import Session, print_json
-from gateway.config import audit_file
+from gateway.config.audit import file as audit_file
 from gateway.core.config.audit import parse, verify
 
 _STYLES = {"applied": "green", "rolled_back": "magenta", "confirmed": "green", "unconfirmed": "yellow"}

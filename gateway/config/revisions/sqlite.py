@@ -13,7 +13,7 @@ import zlib
 from dataclasses import asdict
 from pathlib import Path
 
-from gateway.config import audit_file
+from gateway.config.audit import file as audit_file
 from gateway.config.ports import HeadMoved, NoRevision
 from gateway.config.revisions import file
 from gateway.config.revisions.file import config_file, get_value, set_value

@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from gateway.core.errors import BodyTooLarge, StoreUnavailable
 from gateway.runtime import threads
-from gateway.runtime.process_pool import JobTooCostly, Limits, ProcessPool, no_meter
+from gateway.runtime.processes.pool import JobTooCostly, Limits, ProcessPool, no_meter
 from gateway.store.filter.nodes import Path
 from gateway.store.json import strict
 from gateway.store.model.collection import TTL, Index

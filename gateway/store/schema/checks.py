@@ -13,8 +13,8 @@ from time import process_time
 from typing import Any, TypeVar
 
 from gateway.core.errors import SchemaTooCostly, forget_traces
-from gateway.runtime import process_worker
-from gateway.runtime.process_pool import JobTooCostly, ProcessPool
+from gateway.runtime.processes import worker as process_worker
+from gateway.runtime.processes.pool import JobTooCostly, ProcessPool
 from gateway.store.schema import validate
 from gateway.store.schema.costs import Costs
 from gateway.store.schema.validate import Problems, Schema, Unread, Violations

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import audit_file
-from gateway.config.audit_log import AuditLog
+from gateway.config.audit import file as audit_file
+from gateway.config.audit.log import AuditLog
 from gateway.config.ports import HeadMoved, NoRevision, RevisionStore
 from gateway.config.revisions import sqlite as module
 from gateway.config.revisions.sqlite import FILE, SQLiteRevisions

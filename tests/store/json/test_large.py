@@ -19,7 +19,7 @@ from gateway.core.errors import (
     Unprocessable,
 )
 from gateway.core.model import TenantId
-from gateway.runtime.process_pool import Limits, ProcessPool
+from gateway.runtime.processes.pool import Limits, ProcessPool
 from gateway.store.filter import parse as filters
 from gateway.store.json import large, strict
 from gateway.store.json.large import (

@@ -27,7 +27,7 @@ from gateway.core.errors import (
     UniqueConflict,
 )
 from gateway.core.model import TenantId
-from gateway.runtime.process_pool import ProcessPool
+from gateway.runtime.processes.pool import ProcessPool
 from gateway.store.filter import parse as filters
 from gateway.store.filter.nodes import EVERYTHING
 from gateway.store.json import large, strict

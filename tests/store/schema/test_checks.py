@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.core.errors import SchemaTooCostly, SchemaViolation, Unprocessable
-from gateway.runtime.process_pool import Limits, ProcessPool
+from gateway.runtime.processes.pool import Limits, ProcessPool
 from gateway.store.model import collection
 from gateway.store.schema import checks as schema_checks
 from gateway.store.schema import reading, validate

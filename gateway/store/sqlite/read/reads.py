@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from gateway.core.errors import StoreUnavailable
 from gateway.runtime import memory
 from gateway.runtime.fair_seats import FairSeats, Seat
-from gateway.runtime.process_pool import JobTooCostly
+from gateway.runtime.processes.pool import JobTooCostly
 from gateway.store.filter import regex
 from gateway.store.json.large import Jobs
 from gateway.store.model import instants

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.core.errors import QueryTooSlow, TenantQueueFull
 from gateway.core.model import TenantId
-from gateway.runtime.process_pool import ProcessPool
+from gateway.runtime.processes.pool import ProcessPool
 from gateway.store.filter import parse as filters
 from gateway.store.filter import regex
 from gateway.store.json.large import LIGHT_BYTES, Jobs

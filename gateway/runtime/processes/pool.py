@@ -4,7 +4,7 @@ A library that holds the interpreter lock stops every thread, and an allocator t
 such work is a job in a process of its own, with limits of memory and processor time: a job beyond them ends
 that process alone, and its caller gets an error. Workers are started when they are first needed (a fresh
 interpreter, never a fork of this one, whose threads may hold locks), stay warm for a while, run at a lower
-priority, and end with the gateway. See process_worker.py for their side.
+priority, and end with the gateway. See worker.py for their side.
 
 Tenants take turns fairly (fair_seats.py). None has all workers, even while nobody else needs one, so that the
 next tenant does not wait for a job of the first.
@@ -28,10 +28,10 @@ from time import monotonic
 from typing import Any, ParamSpec, TypeVar
 
 from gateway.core.errors import StoreSaturated, StoreUnavailable, TenantQueueFull
-from gateway.runtime import process_worker
 from gateway.runtime.fair_seats import FairSeats
 from gateway.runtime.log_interval import LogInterval
-from gateway.runtime.process_worker import COUNT, LENGTH, Piece
+from gateway.runtime.processes import worker as process_worker
+from gateway.runtime.processes.worker import COUNT, LENGTH, Piece
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -54,7 +54,7 @@ import sys
 sys.path[:] = sys.argv[2:]
 from gateway.runtime.scheduling import lower_session_priority
 lower_session_priority({_NICENESS})
-from gateway.runtime.process_worker import main
+from gateway.runtime.processes.worker import main
 main(int(sys.argv[1]))
 """
 

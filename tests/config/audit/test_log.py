@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import audit_file, audit_log
-from gateway.config.audit_log import AuditLog, AuditUnwritable
+from gateway.config.audit import file as audit_file
+from gateway.config.audit import log as audit_log
+from gateway.config.audit.log import AuditLog, AuditUnwritable
 from gateway.core.config import audit
 from gateway.core.config.audit import START, Entry
 from gateway.core.config.refused_tries import UNKNOWN
@@ -211,7 +212,7 @@ async def test_a_database_that_was_lost_or_is_older_takes_the_lines_over_and_tel
 KILLED = """
 import asyncio, sys
 from pathlib import Path
-from gateway.config.audit_log import AuditLog
+from gateway.config.audit.log import AuditLog
 from gateway.core.config import audit
 from gateway.core.config.audit import START, Entry
 async def main():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.config.journal import Journal
+from gateway.config.audit.journal import Journal
 from gateway.core.config.revision import Draft, Origin
 from tests.fakes import MemoryAudit, MemoryRevisions
 

@@ -20,8 +20,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from gateway.config import audit_file
-from gateway.config.audit_copy import AuditCopy
+from gateway.config.audit import file as audit_file
+from gateway.config.audit.copy import AuditCopy
 from gateway.config.revisions.file import config_file, get_value, set_value
 from gateway.core.config import audit
 from gateway.core.config.audit import START, Anchor, Entry

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from pathlib import Path
 
-from gateway.config import audit_file
+from gateway.config.audit import file as audit_file
 from gateway.runtime import threads
 from gateway.runtime.os_errors import explain
 from gateway.runtime.periodic import PeriodicTask
