@@ -36,7 +36,7 @@ _NOBODY = SignedIn(Operator("nobody", Role.VIEWER))  # who shows a ticket, or as
 _V1 = "/admin/v1/"
 SESSION = f"{_V1}session"
 # What has an unsafe method and changes nothing of the gateway: it is for all who may look.
-_LOOKS = frozenset(
+LOOKS = frozenset(
     {
         SESSION,
         *(_V1 + name for name in ("config:check", "config:rehearse", "explain", "tickets", "session:end")),
@@ -136,7 +136,7 @@ def _changes(request: web.Request) -> bool:
 def _least(request: web.Request) -> Role:
     """The least role that gets to a page at all. An editor gets to what changes the config, which asks what
     exactly is theirs; all else that changes something is an owner's."""
-    if not _changes(request) or request.path in _LOOKS:
+    if not _changes(request) or request.path in LOOKS:
         return Role.VIEWER
     return Role.EDITOR if request.path.startswith(_V1) else Role.OWNER
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from time import perf_counter
 from typing import Any, cast
 
@@ -20,7 +21,7 @@ from yarl import URL
 
 from gateway.admin import browsers, guard
 from gateway.call import Call, CallRoute, Snapshot, Target, new_id
-from gateway.core.errors import GatewayError, InternalError
+from gateway.core.errors import GatewayError, InternalError, Saturated
 from gateway.core.http import request_target
 from gateway.core.http.head import check_expect
 from gateway.core.http.request_reader import Request
@@ -49,6 +50,10 @@ _CONFIG_ROUTE: CallRoute = Route(
     "config", "/", "admin", cast(Target, None), timeouts=Timeouts(body=30.0), body_limit=16 * 1024 * 1024
 )
 _CHANGES = 4  # requests that may change something, at a time: each may hold a config
+_LOOKS = 4  # of those that change nothing but may send a config too: who only looks keeps no change waiting
+# Of those that show a ticket. Nobody knows who they are yet: beyond it they are refused at once, because each
+# that waits has one of the few connections.
+_SIGNING_IN = 16
 _LONGEST = 2000  # characters of a field that a client chooses
 
 
@@ -76,6 +81,8 @@ class AdminService:
         self._streaming = Boundary("a stream of the admin listener", reraises=(ConnectionError, GatewayError))
         self._turn = asyncio.Lock()
         self._changing = asyncio.Semaphore(_CHANGES)
+        self._looking = asyncio.Semaphore(_LOOKS)
+        self._signing_in = asyncio.Semaphore(_SIGNING_IN)
 
     async def setup(self) -> None:
         """Freeze the application; no route or middleware can be added from now on."""
@@ -156,14 +163,17 @@ class AdminService:
 
     async def _page(self, call: Call) -> web.StreamResponse:
         """What changes something may wait long, for a disk or a process: it keeps no page waiting."""
-        if call.method in SAFE:
-            return await self._in_turn(call)
-        async with self._changing:
-            began = perf_counter()
-            response = await self._respond(call)
-            if response.status in _REFUSED:  # for such a client has half of the event loop at most
-                await asyncio.sleep(min(perf_counter() - began, _PAUSE))
-            return response
+        return await (self._in_turn(call) if call.method in SAFE else self._respond(call))
+
+    def _lane(self, request: web.BaseRequest) -> AbstractAsyncContextManager[None]:
+        """What bounds those that come with a body, which may be slow. Raises Saturated."""
+        if request.method in SAFE:
+            return nullcontext()
+        if request.path == guard.SESSION:
+            if self._signing_in.locked():
+                raise Saturated("Too many sign in at the moment. Try again, or with the token itself.")
+            return self._signing_in
+        return self._looking if request.path in guard.LOOKS else self._changing
 
     async def _in_turn(self, call: Call) -> web.StreamResponse:
         """Pages may be long: one is made at a time, and then the event loop is left alone for as long as that
@@ -201,7 +211,20 @@ class AdminService:
         page_request = server.request_factory(message, EMPTY_PAYLOAD, protocol, writer, task)
         page_request[_CALL], page_request[_BODY] = call, b""
         try:
-            return await server.request_handler(page_request)
+            lane = self._lane(page_request)
+        except Saturated as error:
+            return guard.problem(error)
+        async with lane:
+            began = perf_counter()
+            response = await self._handled(page_request)
+            if call.method not in SAFE and response.status in _REFUSED:  # such have half of the loop at most
+                await asyncio.sleep(min(perf_counter() - began, _PAUSE))
+            return response
+
+    async def _handled(self, request: web.BaseRequest) -> web.StreamResponse:
+        assert self._runner.server is not None
+        try:
+            return await self._runner.server.request_handler(request)
         except web.HTTPException as error:
             return error
 

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic, time
+from typing import Any
 
 from gateway.auth.operator_token import digest
 from gateway.core.errors import Unauthenticated
@@ -19,6 +20,7 @@ PREFIX, TICKET_PREFIX = "gwcs_", "gwct_"
 LIFE, IDLE, TICKET_LIFE = 12 * 3600.0, 2 * 3600.0, 60.0  # seconds
 MOST = 100  # sessions; another one ends the one that was idle for longest
 MOST_TICKETS = 100  # another one ends the oldest
+MOST_OF_ONE = 20  # sessions of one credential, and tickets: it ends its own, and not those of others
 _BYTES = 32
 _GONE = "The ticket is not valid: it is good for a minute, once. Ask for a new one: gateway console."
 _ENDED = "The session has ended. Sign in again: with gateway console, or a token."
@@ -55,8 +57,8 @@ class Sessions:
 
     def ticket(self, credential: str) -> str:
         """A new ticket for a session that stands for this credential."""
-        while len(self._tickets) >= MOST_TICKETS:
-            del self._tickets[next(iter(self._tickets))]
+        own = [key for key, (of, _) in self._tickets.items() if of == credential]
+        _make_room(self._tickets, own, MOST_TICKETS)
         text = TICKET_PREFIX + secrets.token_urlsafe(_BYTES)
         self._tickets[digest(text)] = credential, self._now() + TICKET_LIFE
         return text
@@ -67,8 +69,8 @@ class Sessions:
         now = self._now()
         if not credential or now >= good_until:
             raise Unauthenticated(_GONE)
-        while len(self._sessions) >= MOST:
-            del self._sessions[next(iter(self._sessions))]
+        own = [key for key, one in self._sessions.items() if one.credential == credential]
+        _make_room(self._sessions, own, MOST)
         text = PREFIX + secrets.token_urlsafe(_BYTES)
         self._sessions[digest(text)] = Session(credential, self._wall() + LIFE, now + LIFE, now)
         return text
@@ -85,3 +87,11 @@ class Sessions:
     def end(self, text: str) -> None:
         """It has ended, if it was one."""
         self._sessions.pop(digest(text), None)
+
+
+def _make_room(found: dict[bytes, Any], own: list[bytes], most: int) -> None:
+    """For one more of a credential. own: the keys of those that it has, in their order."""
+    if len(own) >= MOST_OF_ONE:
+        del found[own[0]]
+    elif len(found) >= most:
+        del found[next(iter(found))]

@@ -441,3 +441,22 @@ async def test_heads_that_never_end_keep_nobody_from_the_admin_listener(tmp_path
         assert len(asked.listener.connections) <= 8 + 1
         for client in held:
             client.close()
+
+
+@pytest.mark.parametrize("page", ["session", "config:check", "tickets"])
+async def test_bodies_that_never_end_of_those_who_may_only_look_keep_no_change_waiting(
+    tmp_path: Path, page: str
+) -> None:
+    async with admin_of(tmp_path, ConnectionLimits(64, 2**20)) as asked, asyncio.timeout(30):
+        authorization = harness.bearer(asked.gateway, scope="gateway:admin")["Authorization"]
+        head = f"POST /admin/v1/{page} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        shown = "" if page == "session" else f"Authorization: {authorization}\r\n"
+        held = [await RawClient.connect(asked.address) for _ in range(100 if page == "session" else 12)]
+        for client in held:
+            client.send(f"{head}{shown}Content-Length: 100\r\n\r\n{{".encode())
+        for _ in range(3):
+            number = asked.gateway.live.head.number
+            pinned = f"/admin/v1/revisions/{number}:pin"
+            assert (await asked.ask(pinned, "POST", b"", Authorization=authorization))[0] == 200
+        for client in held:
+            client.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.admin.sessions import IDLE, LIFE, MOST, MOST_TICKETS, TICKET_LIFE, Sessions
+from gateway.admin.sessions import IDLE, LIFE, MOST, MOST_OF_ONE, MOST_TICKETS, TICKET_LIFE, Sessions
 from gateway.core.errors import Unauthenticated
 
 
@@ -49,7 +49,7 @@ def test_a_session_ends_after_a_day_of_work_when_it_is_idle_and_when_it_is_told_
 def test_there_are_at_most_so_many_and_the_one_that_was_idle_for_longest_goes_first() -> None:
     clock = Clock()
     sessions = Sessions(clock, clock)
-    tickets = [sessions.ticket("a") for _ in range(MOST_TICKETS + 1)]
+    tickets = [sessions.ticket(f"credential {number}") for number in range(MOST_TICKETS + 1)]
     with pytest.raises(Unauthenticated):
         sessions.begin(tickets[0])
     all_ = [sessions.begin(ticket) for ticket in tickets[1:]]
@@ -59,6 +59,17 @@ def test_there_are_at_most_so_many_and_the_one_that_was_idle_for_longest_goes_fi
     assert sessions.use(all_[0])
     with pytest.raises(Unauthenticated):
         sessions.use(all_[1])
+
+
+def test_a_credential_with_many_ends_its_own_and_not_those_of_others() -> None:
+    sessions = Sessions()
+    ticket, session = sessions.ticket("a"), sessions.begin(sessions.ticket("a"))
+    for _ in range(MOST_OF_ONE + 1):
+        last = sessions.begin(sessions.ticket("b"))
+    assert len(sessions) == 1 + MOST_OF_ONE
+    for _ in range(MOST_TICKETS + 1):
+        sessions.ticket("b")
+    assert sessions.use(session) and sessions.use(last) and sessions.begin(ticket)
 
 
 def test_nothing_that_is_shown_of_it_holds_a_secret() -> None:

@@ -22,7 +22,7 @@ from gateway.config.ports import ConfigRefused, HeadMoved, NoRevision
 from gateway.config.refusal import as_dict
 from gateway.core.config import differences
 from gateway.core.config.audit import Entry
-from gateway.core.config.operator import Operator
+from gateway.core.config.operator import Operator, Role
 from gateway.core.config.revision import Draft, Origin, Revision, digest_of, view
 from gateway.core.errors import (
     ConfigUnavailable,
@@ -112,6 +112,7 @@ class Config:
             except Problems as problems:
                 raise _Refused(problems) from None
             require(operator, changes)
+            await self._require_pending(operator, text)
             try:
                 revision = await commit(Draft(text, origin, self._wall(), confirm_by=by), base.number)
             except HeadMoved as error:
@@ -122,6 +123,18 @@ class Config:
         raise StaleConfig(
             "Others change the config all the time; try again.", extra={"since": [view(moved.head)]}
         )
+
+    async def _require_pending(self, operator: Operator, text: str) -> None:
+        """What waits for a confirmation is kept, or taken back with the change, by a change on top of it: so
+        that has to be the operator's to change as well. Raises Forbidden."""
+        pending = self.live.pending
+        if pending is None or operator.role is Role.OWNER:
+            return
+        try:
+            require(operator, await self.changes(await self.live.revisions.text(pending.back_to), text))
+        except Forbidden as error:
+            detail = f"Revision {pending.number} waits for a confirmation, and a change would end that."
+            raise Forbidden(f"{detail} {error.detail}", extra=error.extra) from None
 
     def outcome(self, revision: Revision, changes: list[differences.Change]) -> dict[str, Any]:
         """The JSON of a change."""

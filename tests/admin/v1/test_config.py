@@ -13,8 +13,9 @@ import pytest
 
 from gateway.admin.v1.changing import require
 from gateway.core.config.differences import differences
-from gateway.core.config.operator import Operator, Role
+from gateway.core.config.operator import Grant, Operator, Role
 from gateway.core.errors import Forbidden
+from gateway.core.process.operators import Operators
 from tests.admin.v1.api import PATCH, TEXT, YAML, api_of
 
 pytestmark = pytest.mark.asyncio
@@ -181,6 +182,25 @@ async def test_four_who_race_lose_nothing(tmp_path: Path) -> None:
         texts = [text + f"# {number}\n" for number in range(4)]
         done = await asyncio.gather(*(api.put_text(one, If_Match=base) for one in texts))
         assert sorted(one.status for one in done) == [200, 412, 412, 412]
+
+
+async def test_an_editor_neither_keeps_nor_ends_what_waits_for_a_confirmation_and_is_not_theirs(
+    tmp_path: Path,
+) -> None:
+    named = {"root": Grant(Role.OWNER), "bob": Grant(Role.EDITOR, (("routes", ("notes",)),))}
+    patch: Any = {"strip": None}, PATCH
+    async with api_of(tmp_path, operators=Operators(named=named)) as api:
+        bob = api.as_operator("bob")
+        await api.put_text(OTHER, "?confirm_within=60s")
+        for query in ("", "?confirm_within=1s"):
+            refused = await bob("PATCH", f"/routes/notes{query}", *patch, If_Match="*")
+            assert refused.status == 403 and "waits for a confirmation" in refused.body["detail"]
+            assert refused.body["objects"] == [{"kind": "tenants", "name": "acme", "action": "changed"}]
+        assert api.live.pending is not None
+        await api("POST", "/config:confirm", {"revision": api.live.head.number}, "application/json")
+        assert (await bob("PATCH", "/routes/notes?confirm_within=60s", *patch, If_Match="*")).status == 200
+        theirs = await bob("PATCH", "/routes/notes", {"strip": "/notes"}, PATCH, If_Match="*")
+        assert theirs.status == 200
 
 
 async def test_an_editor_changes_what_the_patterns_name() -> None:
