@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import gc
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ ASAB_ROOMS = frozenset({"config", "admin", "telemetry"})
 WITHOUT_AIOHTTP = frozenset(
     {"core", "runtime", "store", "auth", "config", "admission", "health", "limits", "process", "telemetry"}
 )
-FILE_LINES, FUNCTION_LINES = 500, 60
+FILE_LINES, FUNCTION_LINES, FOLDER_FILES = 500, 60, 14
 # Files that hold one concept and are longer all the same: why, and how long at most.
 LONG_FILES: dict[str, tuple[int, str]] = {
     "gateway/admission/backend_queue.py": (530, "one backend's queue, with its seats and what it shows"),
@@ -146,6 +147,13 @@ def layers(modules: list[Module]) -> Iterator[str]:
             yield item.breach(f"the room {room if room not in LEVELS else other!r} is not in {ORDER}")
         elif room != other and LEVELS[other] >= LEVELS[room]:
             yield item.breach(ORDER)
+
+
+def crowded(modules: list[Module]) -> Iterator[str]:
+    """At most FOLDER_FILES files in a folder."""
+    for folder, count in Counter(module.file.rpartition("/")[0] for module in modules).items():
+        if count > FOLDER_FILES:
+            yield f"{folder}: {count} files (at most {FOLDER_FILES})"
 
 
 def cycles(modules: list[Module]) -> Iterator[str]:

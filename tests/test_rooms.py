@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
 
 from tests import rooms
 
+MARKER = re.compile(rb"^(<{7}|>{7}) ", re.MULTILINE)
 STDLIB = frozenset(sys.stdlib_module_names)
 LAWS = {
     "a room imports only itself and the rooms below": rooms.layers,
@@ -39,6 +41,18 @@ def test_gateway_keeps_the_law(law, gateway: list[rooms.Module]) -> None:
 def test_files_and_functions_are_of_a_size_that_fits() -> None:
     breaches = list(rooms.sizes(rooms.read("gateway", "backends")))
     assert not breaches, "\n" + "\n".join(breaches)
+
+
+def test_no_folder_holds_more_files_than_one_looks_through(gateway: list[rooms.Module]) -> None:
+    assert not (breaches := list(rooms.crowded(gateway))), "\n" + "\n".join(breaches)
+
+
+def test_no_text_holds_what_a_merge_left() -> None:
+    kinds = {".md", ".js", ".css", ".html", ".conf", ".toml", ".yaml", ".json", ".sh"}
+    folders = (rooms.ROOT / name for name in ("gateway", "backends", "config", "tests", ".ci"))
+    found = [*rooms.ROOT.glob("*"), *(path for folder in folders for path in folder.rglob("*"))]
+    marked = [path for path in found if path.suffix in kinds and MARKER.search(path.read_bytes())]
+    assert not marked
 
 
 def test_gateway_and_backends_do_not_import_each_other() -> None:

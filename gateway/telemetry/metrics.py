@@ -100,7 +100,7 @@ class _TenantRequests:
 
 
 def _class_name(status_class: int) -> str:
-    """ "2xx"; a request that ended before there was a status (0) is "none"."""
+    """As `2xx`; a request that ended before there was a status (0) is `none`."""
     return f"{status_class}xx" if status_class else NONE
 
 
