@@ -259,7 +259,11 @@ class LiveConfig:
         if revision is None and self._provisional:
             revision = await self._history.keep(self._draft_of(found), found)
         if revision not in (None, self.head):
+            before, was_provisional = self.head.number, self._provisional
             await self._go_live(self.current, revision, found.text)
+            if was_provisional:
+                detail = "no revision of it could be kept before"
+                await self._journal.done("applied", revision.origin, before, revision.number, detail)
         self._provisional = False
         if self.refusal is not None:
             self.refusal = None

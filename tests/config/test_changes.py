@@ -293,6 +293,7 @@ async def test_a_saved_file_is_served_while_no_revision_of_it_can_be_kept_and_is
     assert (names(live), live.head.number, live.head.parent) == (["b"], 2, 1)
     assert await live.revisions.text(2) == B and live.refusal is None
     assert await live.audit.verify() == []  # type: ignore[attr-defined]
+    assert any((line["from"], line["to"]) == (1, 2) for line in await live.audit.page(0, 10))
 
 
 async def unchanged(live: LiveConfig, place: Place) -> None:
