@@ -193,6 +193,7 @@ class Gateway:
             Compiler(self._target, self.sockets, *more),
             Following(self._applied, self._refused),
             seed=parts.seed,
+            run=parts.run,
             wall=wall,
         )
 

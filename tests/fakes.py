@@ -12,7 +12,7 @@ from aiohttp import web
 from gateway.call import Call
 from gateway.config.ports import HeadMoved, NoRevision
 from gateway.core.config.audit import Entry
-from gateway.core.config.revision import Draft, Revision
+from gateway.core.config.revision import CONFIRMED, EXPIRED, Draft, Revision
 from tests.eventually import END, takes
 
 
@@ -241,7 +241,7 @@ class MemoryRevisions:
             raise HeadMoved(head)
         number = max(number, (head.number if head else 0) + 1)
         size, origin = len(draft.text.encode()), replace(draft.origin, role="")
-        more = draft.restores, False, draft.confirm_by
+        more = draft.restores, False, draft.confirm_by, draft.run
         revision = Revision(number, parent, draft.digest, size, draft.at, origin, *more)
         self.kept.append((revision, draft.text))
         self.draft = None
@@ -267,7 +267,14 @@ class MemoryRevisions:
         return self._changed(number, pinned=pinned)
 
     async def confirm(self, number: int) -> Revision:
-        return self._changed(number, confirm_by=0.0)
+        found = await self.get(number)
+        if not found.confirm_by or found.confirmation == EXPIRED:
+            return found
+        return self._changed(number, confirm_by=0.0, confirmation=CONFIRMED)
+
+    async def expire(self, number: int) -> Revision:
+        found = await self.get(number)
+        return self._changed(number, confirmation=EXPIRED) if found.confirm_by else found
 
     def _changed(self, number: int, **fields: Any) -> Revision:
         index = self._at(number)
@@ -299,6 +306,6 @@ class MemoryAudit:
         self.entries.append(entry)
 
     async def page(self, before: int, limit: int) -> list[dict[str, Any]]:
-        return [
-            {"outcome": one.outcome, "to": one.to_revision or None} for one in reversed(self.entries)
-        ][:limit]
+        return [{"outcome": one.outcome, "to": one.to_revision or None} for one in reversed(self.entries)][
+            :limit
+        ]

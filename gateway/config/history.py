@@ -24,6 +24,7 @@ from gateway.core.routing.problems import Problem
 
 L = logging.getLogger(__name__)
 _LAST_GOOD = "last_good"  # the name under which the live text and its revision are remembered
+_PAGE = 100  # revisions that are looked through at once
 AWAY = (OSError, StoreUnavailable)  # what a store of revisions raises when it cannot be used
 
 
@@ -118,9 +119,11 @@ class History:
     async def goes_back_to(self, revision: Revision) -> int:
         """The revision whose text counts when this one is not confirmed: the newest before it that did not
         wait for a confirmation. Raises AWAY."""
-        while revision.confirm_by and revision.parent:
-            revision = await self._revisions.get(revision.parent)
-        return revision.number
+        before = revision.number
+        while revision.confirm_by and (page := await self._revisions.page(before, _PAGE)):
+            revision = next((one for one in page if not one.confirm_by), page[-1])
+            before = revision.number
+        return before
 
     async def remember(self, revision: Revision, text: str) -> None:
         """For a start at which neither the source nor the store can be reached. Raises OSError."""

@@ -31,6 +31,7 @@ from gateway.config.ports import (
     RevisionStore,
     SourceChanged,
     Stale,
+    ThisRun,
 )
 from gateway.config.refusal import Refusal, Retry, describe
 from gateway.config.source import TransientProblems
@@ -49,8 +50,9 @@ _GATEWAY = "gateway"  # author and source of what nobody did
 class LiveConfig:
     """Holds the live snapshot, and replaces it when its source changes or an operator says so. On the loop.
 
-    remembered: what the data folder knows. seed: what the first config is made of where the source has none.
-    now: a monotonic clock, wall: the other one, since the epoch; both in seconds.
+    remembered: what the data folder knows. run: this one; None where nobody asks. seed: what the first
+    config is made of where the source has none. now: a monotonic clock, wall: the other one, since the epoch;
+    both in seconds.
 
     current: the live snapshot, from `load_first` on. A request reads it once, and keeps it to its end. head,
     text: its revision, and its text to the character. pending: set while it goes back unless confirmed.
@@ -71,6 +73,7 @@ class LiveConfig:
         following: Following = ALONE,
         *,
         seed: ConfigSource | None = None,
+        run: ThisRun | None = None,
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -80,6 +83,8 @@ class LiveConfig:
         self.refusal: Refusal | None = None
         self.synced = False
         self._seed = seed
+        self._run = run
+        self._run_id = run.id if run is not None else ""
         self._history = History(source, revisions, remembered)
         self._journal = Journal(audit, remembered, wall, revisions)
         self._compiler = compiler
@@ -139,7 +144,7 @@ class LiveConfig:
         seed = await self._seed.read()
         self._compile(seed.text)
         origin = replace(seed.origin, reason=f"the first one, from {self._seed.name}")
-        return await self.source.write(Draft(seed.text, origin, self._wall()), NOTHING)
+        return await self.source.write(Draft(seed.text, origin, self._wall(), run=self._run_id), NOTHING)
 
     async def _first(self, found: Found) -> tuple[Snapshot, Revision, str]:
         """What is live first, its revision and its text. Raises AWAY, SourceChanged, ConfigRefused."""
@@ -166,7 +171,7 @@ class LiveConfig:
             raise ConfigRefused(self.source.name, found.items) from None
 
     def _draft_of(self, found: Found) -> Draft:
-        return Draft(found.text, found.origin, found.at or self._wall(), found.restores)
+        return Draft(found.text, found.origin, found.at or self._wall(), found.restores, run=self._run_id)
 
     # --- what the source says ---
 
@@ -287,7 +292,7 @@ class LiveConfig:
         Raises Stale; Problems; ConfigRefused when it cannot be written. Nothing has changed then. A caller
         that is cancelled does not end it.
         """
-        draft = replace(draft, text=_plain(draft.text))
+        draft = replace(draft, text=_plain(draft.text), run=self._run_id)
         return await self._whole(self._apply("applied", draft, expected))
 
     async def roll_back(
@@ -295,7 +300,7 @@ class LiveConfig:
     ) -> Revision:
         """As `apply`, with the text of a revision, to the byte. Raises NoRevision too."""
         text = await self.revisions.text(number)
-        draft = Draft(text, origin, self._wall(), number, confirm_by)
+        draft = Draft(text, origin, self._wall(), number, confirm_by, self._run_id)
         return await self._whole(self._apply("rolled_back", draft, expected))
 
     async def confirm(self, origin: Origin, number: int) -> Revision:
@@ -412,7 +417,7 @@ class LiveConfig:
         text = await self.revisions.text(back_to)
         compiled = await self._compiler.compile_apart(text)
         origin = Origin(_GATEWAY, f"revision {revision.number} was not confirmed {when}", _GATEWAY)
-        draft = Draft(text, origin, self._wall(), back_to)
+        draft = Draft(text, origin, self._wall(), back_to, run=self._run_id)
         if draft.digest == revision.digest:
             made = await self.revisions.confirm(revision.number)
         else:

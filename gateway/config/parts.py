@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.config.audit.log import FILE as AUDIT
 from gateway.config.audit.log import AuditLog
 from gateway.config.nodes.nodes import Alone, Registry
+from gateway.config.nodes.run import Run
 from gateway.config.ports import ConfigSource, RevisionStore
 from gateway.config.revisions.sqlite import FILE as REVISIONS
 from gateway.config.revisions.sqlite import SQLiteRevisions
@@ -16,6 +17,7 @@ from gateway.config.sources.store import StoreSource
 from gateway.core.process import mongo_uri
 from gateway.core.process.config_source import ConfigSettings
 from gateway.core.process.settings import ProcessConfig
+from gateway.runtime import threads
 
 if TYPE_CHECKING:
     from gateway.config.zookeeper import ZooKeeper
@@ -32,6 +34,7 @@ class ConfigParts:
     def __init__(self, config: ProcessConfig, data: Path, name: str, application: Any = None) -> None:
         live = config.live
         self.name = name
+        self.run = Run(data, name)
         self.remembered = SQLiteRevisions(data / REVISIONS, only_copy=live.source == "store")
         self.audit = AuditLog(data / AUDIT, data / REVISIONS, live.audit_copy)
         self.seed = FileSource(Path(config.routing))
@@ -51,6 +54,7 @@ class ConfigParts:
 
     async def start(self) -> None:
         """Raises OSError with the name of the file, StoreUnavailable."""
+        await threads.run(threads.REVISIONS, self.run.start)
         await self.remembered.start()
         if self.revisions is not self.remembered:
             await self.revisions.start()
@@ -68,6 +72,7 @@ class ConfigParts:
         if self.revisions is not self.remembered:
             await self.revisions.close()
         await self.remembered.close()
+        await threads.run(threads.REVISIONS, self.run.close)
 
 
 def _mongo(uri: str, name: str) -> tuple[RevisionStore, Registry]:

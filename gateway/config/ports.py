@@ -62,9 +62,10 @@ class RevisionStore(Protocol):
 
     async def add(self, draft: Draft, parent: int, number: int = 0) -> Revision:
         """Keep it, on disk when this returns; its number is above all that ever were. The oldest beyond
-        1,000 that are not pinned go. parent: the newest one's number as its author knew it, 0 for none.
-        number: what it is elsewhere (see Found), taken when it is above all that ever were here; 0: the
-        next one. Raises HeadMoved when the parent is not the newest any more."""
+        1,000 that are not pinned go, but for what a confirmation goes back to. parent: the newest one's
+        number as its author knew it, 0 for none. number: what it is elsewhere (see Found), taken when it is
+        above all that ever were here; 0: the next one. Raises HeadMoved when the parent is not the newest any
+        more."""
         ...
 
     async def get(self, number: int) -> Revision:
@@ -84,7 +85,13 @@ class RevisionStore(Protocol):
         ...
 
     async def confirm(self, number: int) -> Revision:
-        """It does not go back any more. Raises NoRevision."""
+        """It does not go back any more. One that is expired or does not wait stays as it is. Gives what it is
+        now. Raises NoRevision."""
+        ...
+
+    async def expire(self, number: int) -> Revision:
+        """It cannot be confirmed any more, unless it is already. Gives what it is now, of which two processes
+        that confirm it and take it back at once are told the same. Raises NoRevision."""
         ...
 
     async def intend(self, draft: Draft | None) -> None:
@@ -150,6 +157,20 @@ class ConfigSource(Protocol):
 
     async def watch(self, changed: Callable[[], Awaitable[None]]) -> None:
         """Have it called, within a second, whenever what `read` gives may have changed. Until cancelled."""
+        ...
+
+
+class ThisRun(Protocol):
+    """This run of a gateway on its data folder, among others. id: over all hosts and starts."""
+
+    id: str
+
+    def is_ours(self, id: str) -> bool:
+        """Whether that run is, or was, on this data folder."""
+        ...
+
+    def has_ended(self, id: str) -> bool:
+        """Whether it was on this data folder, and its process is gone. Of those elsewhere nobody knows."""
         ...
 
 

@@ -11,9 +11,10 @@ import os
 import pwd
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from gateway.runtime import durable
 from gateway.runtime.os_errors import explain
@@ -35,18 +36,28 @@ class SQLiteFile:
     """The file at this path. Each method may be called in any thread. Raises SQLiteUnusable.
 
     schema: statements that make it. version: its PRAGMA user_version. damaged, gone: the hints when the file
-    is that.
+    is that. upgrades: by an older version, the statements that make the next one of it.
     """
 
-    def __init__(self, path: Path, schema: str, version: int, damaged: str, gone: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        schema: str,
+        version: int,
+        damaged: str,
+        gone: str,
+        upgrades: Mapping[int, str] = MappingProxyType({}),
+    ) -> None:
         self.path = path
+        self._upgrades = upgrades
         self._schema = schema
         self._version = version
         self._damaged, self._gone = damaged, gone
         self._held: sqlite3.Connection | None = None
 
     def ensure(self, *tables: str) -> None:
-        """Make the file where there is none, and check these tables (or all) of one that is there."""
+        """Make the file where there is none; bring one that is there to the known version, and check these
+        tables of it (or all)."""
         with self.errors():
             if not os.path.lexists(self.path):
                 durable.make_folder(self.path.parent)
@@ -55,11 +66,22 @@ class SQLiteFile:
                 with durable.making(self.path) as beside, closing(_connect(beside)) as db:
                     db.executescript(f"BEGIN; {self._schema} PRAGMA user_version = {self._version}; COMMIT;")
                     db.execute("PRAGMA journal_mode = WAL")
+            self._upgrade()
             with closing(self.open()) as db:
                 for table in tables or (1,):
                     (result,) = db.execute(f"PRAGMA quick_check({table})").fetchone()
                     if result != "ok":
                         raise self.damaged(str(result))
+
+    def _upgrade(self) -> None:
+        with closing(self.open(upgrading=True)) as db:
+            while self._upgrades.get(_version(db)) is not None:
+                with transaction(db):  # another process may have been faster
+                    version = _version(db)
+                    for statement in self._upgrades.get(version, "").split(";"):
+                        db.execute(statement)
+                    if version in self._upgrades:
+                        db.execute(f"PRAGMA user_version = {version + 1}")
 
     def ensure_or_set_aside(self, *tables: str) -> Path | None:
         """As `ensure`; a damaged file is renamed, with what SQLite puts beside it, and a new one made. Gives
@@ -115,8 +137,9 @@ class SQLiteFile:
         with self.errors(), closing(self.open()) as db, transaction(db, "IMMEDIATE"):
             yield db
 
-    def open(self) -> sqlite3.Connection:
-        """A connection, after a check that the file is its owner's alone, and of the known version."""
+    def open(self, *, upgrading: bool = False) -> sqlite3.Connection:
+        """A connection, after a check that the file is its owner's alone, and of the known version, or
+        (upgrading) of one that can be brought to that."""
         status = self.path.stat()
         if status.st_uid != os.geteuid():
             user = _user(status.st_uid)
@@ -129,12 +152,14 @@ class SQLiteFile:
             raise self.damaged("it is empty")
         db = _connect(self.path)
         try:
-            (version,) = db.execute("PRAGMA user_version").fetchone()
+            version = _version(db)
             if not version:
                 raise self.damaged("nothing is in it that the gateway has made")
-            if version != self._version:
+            if version != self._version and not (upgrading and version in self._upgrades):
                 reason = f"it is of version {version}, and this gateway knows version {self._version}"
                 hint = "run the version of the gateway that made it, or a later one"
+                if version in self._upgrades:
+                    hint = "start the gateway, which brings it to that"
                 raise SQLiteUnusable(f"{self.path}: {reason}; {hint}")
         except BaseException:
             db.close()
@@ -180,6 +205,10 @@ def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
     db.execute("PRAGMA synchronous = FULL")  # of a commit, nothing is lost with the power
     return db
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _hint(error: sqlite3.OperationalError) -> str:

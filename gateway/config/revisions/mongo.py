@@ -20,7 +20,7 @@ from typing import Any
 from uuid import uuid4
 
 from gateway.config.ports import HeadMoved, NoRevision
-from gateway.core.config.revision import Draft, Origin, Revision, digest_of
+from gateway.core.config.revision import CONFIRMED, EXPIRED, Draft, Origin, Revision, digest_of
 from gateway.core.errors import BodyTooLarge, StoreUnavailable
 from gateway.runtime import threads
 from gateway.store.mongo.driver import Driver, DuplicateKey, Unusable
@@ -30,6 +30,7 @@ REVISIONS, TEXTS, INTENTS = "gateway_revisions", "gateway_config_texts", "gatewa
 KEPT = 1000  # revisions, and those that are pinned
 _INDEXES = (Index("number", ("number",), unique=True), Index("one_child", ("parent",), unique=True))
 _NEWEST = (("number", -1),)
+_WAITS = {"confirm_by": {"$gt": 0.0}}  # for its confirmation
 
 
 class MongoRevisions:
@@ -75,9 +76,9 @@ class MongoRevisions:
         found = await self._first(await self._server())
         return _revision(found) if found else None
 
-    async def _first(self, driver: Driver, **more: Any) -> Row | None:
+    async def _first(self, driver: Driver, query: Row | None = None, **more: Any) -> Row | None:
         """The newest; more: as of Driver.find."""
-        async with aclosing(driver.find(REVISIONS, {}, sort=_NEWEST, limit=1, **more)) as rows:
+        async with aclosing(driver.find(REVISIONS, query or {}, sort=_NEWEST, limit=1, **more)) as rows:
             return await anext(rows, None)
 
     async def add(self, draft: Draft, parent: int, number: int = 0) -> Revision:
@@ -104,11 +105,14 @@ class MongoRevisions:
         return _revision(row)
 
     async def _forget(self, driver: Driver) -> None:
-        """What is beyond the last that are kept, and not pinned."""
+        """What is beyond the last that are kept, and not pinned; not what a confirmation goes back to: the
+        newest that waits for nothing."""
         oldest = await self._first(driver, skip=self._kept - 1, fields=("number",))
         if oldest is None:
             return
-        query = {"number": {"$lt": oldest["number"]}, "pinned": False}
+        waits_not = await self._first(driver, {"confirm_by": 0.0}, fields=("number",))
+        back_to = waits_not["number"] if waits_not is not None else 0
+        query = {"number": {"$lt": oldest["number"], "$ne": back_to}, "pinned": False}
         async with aclosing(driver.find(REVISIONS, query, fields=("number",))) as rows:
             gone = [row async for row in rows]
         for row in gone:
@@ -147,17 +151,22 @@ class MongoRevisions:
 
     async def pin(self, number: int, *, pinned: bool) -> Revision:
         """See RevisionStore."""
-        return await self._update(number, {"pinned": pinned})
+        return await self._update(number, {}, {"pinned": pinned})
 
     async def confirm(self, number: int) -> Revision:
         """See RevisionStore."""
-        return await self._update(number, {"confirm_by": 0.0})
+        change = {"confirm_by": 0.0, "confirmation": CONFIRMED}
+        return await self._update(number, {**_WAITS, "confirmation": {"$ne": EXPIRED}}, change)
 
-    async def _update(self, number: int, fields: Row) -> Revision:
-        row = await (await self._server()).modify(REVISIONS, {"number": number}, {"$set": fields})
-        if row is None:
-            raise _none(number)
-        return _revision(row)
+    async def expire(self, number: int) -> Revision:
+        """See RevisionStore."""
+        return await self._update(number, _WAITS, {"confirmation": EXPIRED})
+
+    async def _update(self, number: int, only: Row, fields: Row) -> Revision:
+        """only: what else it is to be; otherwise it stays as it is."""
+        driver = await self._server()
+        row = await driver.modify(REVISIONS, {"number": number, **only}, {"$set": fields})
+        return _revision(row if row is not None else await self._named(number))
 
     async def intend(self, draft: Draft | None) -> None:
         """See RevisionStore. Each process has an intention of its own."""
@@ -201,6 +210,8 @@ def _row(draft: Draft, parent: int, number: int) -> Row:
         "restores": draft.restores,
         "pinned": False,
         "confirm_by": draft.confirm_by,
+        "run": draft.run,
+        "confirmation": "",
     }
 
 
@@ -215,4 +226,6 @@ def _revision(row: Row) -> Revision:
         int(row["restores"]),
         bool(row["pinned"]),
         float(row["confirm_by"]),
+        row.get("run", ""),
+        row.get("confirmation", ""),
     )

@@ -12,27 +12,37 @@ import sqlite3
 import zlib
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from gateway.config.audit import file as audit_file
 from gateway.config.ports import HeadMoved, NoRevision
 from gateway.config.revisions import file
 from gateway.config.revisions.file import config_file, get_value, set_value
-from gateway.core.config.revision import Draft, Origin, Revision, digest_of
+from gateway.core.config.revision import CONFIRMED, EXPIRED, Draft, Origin, Revision, digest_of
 from gateway.runtime import threads
 
 L = logging.getLogger(__name__)
 FILE = file.FILE
 KEPT = 1000  # revisions, and those that are pinned
-_COLUMNS = "number, parent, digest, size, at, author, reason, source, address, restores, pinned, confirm_by"
-_ADD = f"INSERT INTO revisions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)"  # noqa: S608 - a constant
+_COLUMNS = (
+    "number, parent, digest, size, at, author, reason, source, address, restores, pinned, confirm_by, run,"
+    " confirmation"
+)
+_ADD = f"INSERT INTO revisions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, '')"  # noqa: S608 - a constant
 _COUNTER = "SELECT seq FROM sqlite_sequence WHERE name = 'revisions'"
 _FORGET = """
 DELETE FROM revisions WHERE NOT pinned
-AND number < (SELECT number FROM revisions ORDER BY number DESC LIMIT 1 OFFSET ?) RETURNING digest
+AND number < (SELECT number FROM revisions ORDER BY number DESC LIMIT 1 OFFSET ?)
+AND number <> (SELECT coalesce(max(number), 0) FROM revisions WHERE confirm_by = 0) RETURNING digest
 """
 _FORGET_TEXT = """
 DELETE FROM texts WHERE digest = ?1 AND NOT EXISTS (SELECT 1 FROM revisions WHERE digest = ?1)
 """
+_CONFIRM = """
+UPDATE revisions SET confirm_by = 0, confirmation = ?
+WHERE number = ? AND confirm_by > 0 AND confirmation <> ?
+"""
+_EXPIRE = "UPDATE revisions SET confirmation = ? WHERE number = ? AND confirm_by > 0"
 _INTENDED = "intended"  # the name of a value
 
 
@@ -79,11 +89,15 @@ class SQLiteRevisions:
 
     async def pin(self, number: int, *, pinned: bool) -> Revision:
         """See RevisionStore."""
-        return await threads.run(threads.REVISIONS, self._update, number, "pinned", pinned)
+        return await threads.run(threads.REVISIONS, self._pin, number, pinned)
 
     async def confirm(self, number: int) -> Revision:
         """See RevisionStore."""
-        return await threads.run(threads.REVISIONS, self._update, number, "confirm_by", 0.0)
+        return await threads.run(threads.REVISIONS, self._confirm, number)
+
+    async def expire(self, number: int) -> Revision:
+        """See RevisionStore."""
+        return await threads.run(threads.REVISIONS, self._expire, number)
 
     async def intend(self, draft: Draft | None) -> None:
         """See RevisionStore."""
@@ -141,7 +155,7 @@ class SQLiteRevisions:
             db.execute("INSERT OR REPLACE INTO texts VALUES (?, ?)", (digest, compressed))
             given = number if number > _counter(db) else None
             who = origin.author, origin.reason, origin.source, origin.address
-            row = given, parent, digest, len(raw), draft.at, *who, draft.restores, draft.confirm_by
+            row = given, parent, digest, len(raw), draft.at, *who, draft.restores, draft.confirm_by, draft.run
             made = int(db.execute(_ADD, row).lastrowid or 0)
             set_value(db, _INTENDED, "")
             _forget(db)
@@ -168,9 +182,19 @@ class SQLiteRevisions:
         with self._file.reading() as db:
             return [_revision(row) for row in db.execute(query, (before, limit))]
 
-    def _update(self, number: int, column: str, value: float) -> Revision:
+    def _pin(self, number: int, pinned: bool) -> Revision:
         with self._file.changing() as db:
-            db.execute(f"UPDATE revisions SET {column} = ? WHERE number = ?", (value, number))  # noqa: S608
+            db.execute("UPDATE revisions SET pinned = ? WHERE number = ?", (pinned, number))
+            return _named(db, number)
+
+    def _confirm(self, number: int) -> Revision:
+        with self._file.changing() as db:
+            db.execute(_CONFIRM, (CONFIRMED, number, EXPIRED))
+            return _named(db, number)
+
+    def _expire(self, number: int) -> Revision:
+        with self._file.changing() as db:
+            db.execute(_EXPIRE, (EXPIRED, number))
             return _named(db, number)
 
     def _state(self, name: str) -> str:
@@ -182,10 +206,10 @@ class SQLiteRevisions:
             set_value(db, name, value)
 
 
-def _revision(row: tuple[int, int, str, int, float, str, str, str, str, int, int, float]) -> Revision:
-    number, parent, digest, size, at, author, reason, source, address, restores, pinned, confirm_by = row
+def _revision(row: tuple[Any, ...]) -> Revision:
+    number, parent, digest, size, at, author, reason, source, address, restores, pinned, *more = row
     origin = Origin(author, reason, source, address)
-    return Revision(number, parent, digest, size, at, origin, restores, bool(pinned), confirm_by)
+    return Revision(number, parent, digest, size, at, origin, restores, bool(pinned), *more)
 
 
 def _newest(db: sqlite3.Connection) -> Revision | None:
@@ -207,7 +231,7 @@ def _counter(db: sqlite3.Connection) -> int:
 
 
 def _forget(db: sqlite3.Connection) -> None:
-    """What is beyond the last KEPT and not pinned, and texts that nothing refers to any more. What is live,
-    and what a confirmation goes back to, are the two newest."""
+    """What is beyond the last KEPT and not pinned, and texts that nothing refers to any more. What is live is
+    the newest; the newest that waits for nothing is what a confirmation goes back to."""
     gone = {str(digest) for (digest,) in db.execute(_FORGET, (KEPT - 1,)).fetchall()}
     db.executemany(_FORGET_TEXT, [(digest,) for digest in gone])

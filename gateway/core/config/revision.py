@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+CONFIRMED, EXPIRED = "confirmed", "expired"
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -28,6 +30,7 @@ class Origin:
 class Draft:
     """What becomes a revision. at: seconds since the epoch. restores: the revision whose text it has again, 0
     for none. confirm_by: when it goes back unless it is confirmed, in seconds since the epoch, 0.0 for never.
+    run: the id of the run that makes it live (see ports.ThisRun), "" where nobody knows.
     """
 
     text: str
@@ -35,6 +38,7 @@ class Draft:
     at: float
     restores: int = 0
     confirm_by: float = 0.0
+    run: str = ""
 
     @property
     def digest(self) -> str:
@@ -46,7 +50,9 @@ class Draft:
 class Revision:
     """A revision without its text. number: from 1, never used twice. parent: the revision that was live
     before, 0 for the first. digest: see `digest_of`. size: of the text in UTF-8, in bytes. pinned: kept
-    for as long as it is. confirm_by: as in Draft; 0.0 once it is confirmed."""
+    for as long as it is. confirm_by, run: as in Draft; confirm_by is 0.0 once it is confirmed. confirmation:
+    what became of its wait: CONFIRMED; EXPIRED, from when on it goes back and cannot be confirmed; "" before
+    that, and for what never waited."""
 
     number: int
     parent: int
@@ -57,6 +63,8 @@ class Revision:
     restores: int = 0
     pinned: bool = False
     confirm_by: float = 0.0
+    run: str = ""
+    confirmation: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from gateway.config.ports import HeadMoved, NoRevision, RevisionStore
 from gateway.config.revisions import sqlite as module
 from gateway.config.revisions.sqlite import FILE, SQLiteRevisions
 from gateway.core.config.audit import Entry
-from gateway.core.config.revision import Draft, Origin, Revision
+from gateway.core.config.revision import CONFIRMED, Draft, Origin, Revision
 from gateway.runtime import sqlite_file as store_file
 from gateway.runtime.sqlite_file import SQLiteUnusable
 from tests.eventually import END, poll
@@ -52,7 +52,7 @@ async def test_a_revision_is_read_as_it_was_added(store: SQLiteRevisions) -> Non
     assert made == Revision(1, 0, wanted.digest, len(text.encode()), NOW, ALICE, 3, False, NOW + 60)
     assert await port.head() == made == await port.get(1)
     assert await port.text(1) == text
-    assert await port.confirm(1) == replace(made, confirm_by=0.0)
+    assert await port.confirm(1) == replace(made, confirm_by=0.0, confirmation=CONFIRMED)
 
 
 async def test_of_two_with_one_parent_the_second_is_refused(store: SQLiteRevisions) -> None:
@@ -233,9 +233,41 @@ async def test_a_text_that_is_not_what_it_was_is_an_error_and_heals_when_it_is_l
 
 async def test_a_file_of_a_later_version_is_refused_and_not_set_aside(store: SQLiteRevisions) -> None:
     with closing(sqlite3.connect(store.path)) as db:
-        db.execute("PRAGMA user_version = 2")
-    with pytest.raises(SQLiteUnusable, match=r"it is of version 2.*run the version of the gateway that made"):
+        db.execute("PRAGMA user_version = 3")
+    with pytest.raises(SQLiteUnusable, match=r"it is of version 3.*run the version of the gateway that made"):
         await store.start()
+
+
+async def test_a_file_of_the_version_before_is_brought_to_this_one_with_all_that_it_has(
+    store: SQLiteRevisions,
+) -> None:
+    first = await store.add(draft(), 0)
+    await store.close()
+    with closing(sqlite3.connect(store.path)) as db:
+        db.executescript(
+            "ALTER TABLE revisions DROP COLUMN run; ALTER TABLE revisions DROP COLUMN confirmation;"
+            " PRAGMA user_version = 1;"
+        )
+    with pytest.raises(SQLiteUnusable, match="start the gateway, which brings it to that"):
+        await store.head()
+    await store.start()
+    assert await store.head() == first
+    assert (await store.add(replace(draft("a: 2\n"), run="here/1"), 1)).run == "here/1"
+
+
+async def test_what_a_confirmation_goes_back_to_is_kept_however_many_wait_for_one(
+    store: SQLiteRevisions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "KEPT", 3)
+    for number in range(3):
+        await store.add(draft(f"a: {number}\n"), number)
+    for number in range(3, 8):
+        await store.add(replace(draft(f"a: {number}\n"), confirm_by=NOW + 60), number)
+    assert [one.number for one in await store.page(0, 10)] == [8, 7, 6, 3]
+    assert await store.text(3) == "a: 2\n"
+    await store.confirm(8)
+    await store.add(draft("b: 1\n"), 8)
+    assert [one.number for one in await store.page(0, 10)] == [9, 8, 7]
 
 
 async def test_a_disk_that_is_full_keeps_what_there_is_and_says_so(store: SQLiteRevisions) -> None:

@@ -13,7 +13,7 @@ import pytest
 from gateway.config.ports import HeadMoved, NoRevision, RevisionStore
 from gateway.config.revisions.mongo import MongoRevisions
 from gateway.config.revisions.sqlite import FILE, KEPT, SQLiteRevisions
-from gateway.core.config.revision import Draft, Origin, Revision
+from gateway.core.config.revision import CONFIRMED, EXPIRED, Draft, Origin, Revision
 from tests.store.mongo import server as mongo_server
 
 NOW = 1_800_000_000.0
@@ -62,8 +62,24 @@ async def test_a_revision_is_read_as_it_was_added(store: RevisionStore, engine: 
     for one in (store, other):
         assert await one.head() == made == await one.get(1)
         assert await one.text(1) == text
-    assert await other.confirm(1) == replace(made, confirm_by=0.0) == await store.get(1)
+    confirmed = replace(made, confirm_by=0.0, confirmation=CONFIRMED)
+    assert await other.confirm(1) == confirmed == await store.get(1)
     await other.close()
+
+
+async def test_what_is_confirmed_does_not_expire_and_what_is_expired_cannot_be_confirmed(
+    store: RevisionStore,
+) -> None:
+    waiting = replace(draft(), confirm_by=NOW + 60, run="here/1")
+    first = await store.add(waiting, 0)
+    assert (first.run, first.confirmation) == ("here/1", "")
+    confirmed = await store.confirm(1)
+    assert await store.expire(1) == confirmed == replace(first, confirm_by=0.0, confirmation=CONFIRMED)
+    second = await store.add(replace(waiting, text="b: 1\n"), 1)
+    expired = await store.expire(2)
+    assert await store.confirm(2) == expired == replace(second, confirmation=EXPIRED)
+    third = await store.add(draft("c: 1\n"), 2)
+    assert await store.confirm(3) == await store.expire(3) == third  # it never waited
 
 
 async def test_of_two_with_one_parent_the_second_is_refused(store: RevisionStore) -> None:
@@ -128,7 +144,7 @@ async def test_what_was_intended_is_there_after_a_restart_until_it_is_added(
 @pytest.mark.parametrize("number", [0, 7])
 async def test_a_revision_that_is_not_there_is_none(store: RevisionStore, number: int) -> None:
     await store.add(draft(), 0)
-    for call in (store.get, store.text, store.confirm):
+    for call in (store.get, store.text, store.confirm, store.expire):
         with pytest.raises(NoRevision):
             await call(number)
     with pytest.raises(NoRevision):
@@ -157,6 +173,17 @@ async def test_the_oldest_go_with_their_texts_and_no_number_comes_again(server: 
     assert [one.number for one in await store.page(0, 10)] == [6, 5, 4]
     assert [await store.text(number) for number in (4, 5, 6)] == ["a: 1\n", "a: 2\n", "a: 3\n"]
     assert await store._driver.count("gateway_config_texts", {}, 10) == 3
+    await store.close()
+
+
+async def test_what_a_confirmation_goes_back_to_is_kept_however_many_wait_for_one(server: str) -> None:
+    store = mongo(server, kept=2)
+    await store.start()
+    await store.add(draft("a: 0\n"), 0)
+    for number in range(1, 5):
+        await store.add(replace(draft(f"a: {number}\n"), confirm_by=NOW + 60), number)
+    assert [one.number for one in await store.page(0, 10)] == [5, 4, 1]
+    assert await store.text(1) == "a: 0\n"
     await store.close()
 
 
