@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ PRIVATE = 0o600
 PRIVATE_FOLDER = 0o700
 # Errors of file systems without an fsync of folders (CIFS, some of FUSE), where nothing more can be done.
 _NO_SYNC_OF_FOLDERS = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
+_LOCK_AGAIN = 0.02  # seconds
 
 
 def sync(path: Path) -> None:
@@ -105,17 +107,34 @@ def making(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+class Held(OSError):
+    """Somebody else has a folder for themselves, for longer than is waited. The text says all."""
+
+
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path, patience: float = 5.0) -> Iterator[None]:
     """A context manager for who reads a file of this folder and then replaces it: a second one, in any
-    process, waits, so that what the first has written is not lost. File systems without locks have none."""
+    process, waits, so that what the first has written is not lost. Raises Held after so many seconds of
+    patience: any user who may read the folder may hold it. File systems without locks have none."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        deadline = time.monotonic() + patience
+        while not _locked(descriptor):
+            if time.monotonic() >= deadline:
+                raise Held(f"another process holds a lock on the folder {folder} (lslocks shows which)")
+            time.sleep(_LOCK_AGAIN)
         yield
     finally:
         os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    with suppress(OSError):  # no locks here
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 @contextmanager

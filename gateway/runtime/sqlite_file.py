@@ -20,6 +20,7 @@ from gateway.runtime import durable
 from gateway.runtime.os_errors import explain
 
 _BUSY = 5.0  # seconds to wait for another process that writes
+_CHECKED = 60.0  # seconds in which another process has checked a large file
 _BESIDE = ("-wal", "-shm")  # behind the name: files of SQLite
 
 
@@ -88,7 +89,7 @@ class SQLiteFile:
         the name that it has then; None when it was not damaged. Of several processes, one does it."""
         with self.errors():
             durable.make_folder(self.path.parent)
-            with durable.alone(self.path.absolute().parent):
+            with durable.alone(self.path.absolute().parent, _CHECKED):
                 try:
                     self.ensure(*tables)
                 except SQLiteUnusable as error:

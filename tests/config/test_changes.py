@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -256,6 +257,27 @@ async def test_a_revision_that_cannot_be_kept_is_taken_out_of_the_file_again(
             await live.apply(place.draft(B), 1)
     assert "no revision of it can be kept" in caught.value.problems[0].reason
     await unchanged(live, place)
+
+
+async def test_who_holds_the_folder_of_the_file_stops_a_change_and_not_the_gateway(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place.folder / "conf").mkdir()
+    place.path = place.path.rename(place.folder / "conf" / "routing.yaml")
+    live = await place.start()
+    await live.apply(place.draft(B, confirm_in=60), 1)
+    monkeypatch.setattr("gateway.config.sources.file._PATIENCE", 0.05)
+    descriptor = os.open(place.path.parent, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    async with asyncio.timeout(5):
+        await place.passes(live, 61)  # it is to go back, and cannot
+        assert live.pending is not None and names(live) == ["b"]
+        with pytest.raises(ConfigRefused) as caught:
+            await live.roll_back(1, BOB, live.head.number)
+    assert caught.value.transient and "another process holds a lock" in caught.value.problems[0].reason
+    os.close(descriptor)
+    await place.passes(live, 6)
+    assert (live.pending, names(live), place.path.read_text()) == (None, ["a"], A)
 
 
 async def test_without_its_line_in_the_audit_nothing_is_changed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import sqlite3
 from collections.abc import Callable
@@ -193,3 +194,14 @@ def test_a_tenants_file_is_safe_when_it_was_made(tmp_path: Path, monkeypatch: py
     connection: sqlite3.Connection = open_writer(tmp_path / "acme.db", None)
     connection.close()
     assert synced[-1] == str(tmp_path)
+
+
+def test_a_folder_that_somebody_else_holds_is_not_waited_for_without_end(tmp_path: Path) -> None:
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)  # what any user who may read it can do
+    with pytest.raises(durable.Held, match=f"another process holds a lock on the folder {tmp_path} "):
+        with durable.alone(tmp_path, 0.05):
+            pass
+    os.close(descriptor)
+    with durable.alone(tmp_path, 0.05):
+        pass

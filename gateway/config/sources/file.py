@@ -41,6 +41,7 @@ _TRIES = 20  # attempts to read a file that changes while it is read
 # Seconds after which a file that was read is read once more: some file systems count time in steps of two
 # seconds, and two edits of one length within such a step leave one stamp.
 _RECHECK = 2.5
+_PATIENCE = 3.0  # seconds to wait for who holds the folder: meanwhile no other change is made
 
 Changed = Callable[[], Awaitable[None]]
 
@@ -189,7 +190,7 @@ class FileSource:
     def _replace(self, text: str, version: str) -> FileStamp | None:
         try:
             target = self.path.resolve()  # a link stays, and what it leads to is replaced
-            with durable.alone(target.parent):
+            with durable.alone(target.parent, _PATIENCE):
                 if self._version() != version:
                     raise SourceChanged(f"{self.path} was changed meanwhile")
                 owner = self._writable(target)
@@ -227,6 +228,9 @@ class FileSource:
 
     def _unwritable(self, error: OSError) -> ConfigRefused:
         reason, hint = explain(error)
+        if isinstance(error, durable.Held):
+            problem = Problem((), f"it cannot be written: {error}", "end that process, and try again")
+            return ConfigRefused(self.path, [problem], transient=True)
         if error.errno == errno.EBUSY:
             reason, hint = "it is mounted by itself", "mount its folder, not the file"
         return self._refused(f"it cannot be written: {reason}", hint)
