@@ -38,6 +38,14 @@ class Compiler:
         document = await source.parse_apart(_encodable(text))
         return await threads.run(threads.CONFIG, self._compile_document, document)
 
+    async def check_apart(self, text: str) -> list[Problem]:
+        """What is wrong with a text; nothing when it compiles."""
+        try:
+            await self.compile_apart(text)
+        except Problems as problems:
+            return problems.items
+        return []
+
     def _compile_document(self, document: YamlDocument) -> Snapshot:
         more = self.authentication, self.folder, self.local
         try:

@@ -28,6 +28,11 @@ _PAGE = 100  # revisions that are looked through at once
 AWAY = (OSError, StoreUnavailable)  # what a store of revisions raises when it cannot be used
 
 
+def unusable(name: str, error: Exception) -> ConfigRefused:
+    """That a change cannot be made now. name: of the source."""
+    return ConfigRefused(name, [Problem((), str(error), "nothing was changed")], transient=True)
+
+
 class History:
     """What was live, and what is written to be live next."""
 
@@ -75,29 +80,40 @@ class History:
         head = await self._revisions.head()
         return await self._add(draft, head.number if head is not None else 0, found.number)
 
-    async def commit(self, draft: Draft, over: Found, parent: int) -> tuple[Found, Revision]:
-        """Write a draft to the source, and keep it as a revision. Nothing has changed after an error. Raises
-        ConfigRefused, SourceChanged."""
+    async def commit(
+        self, draft: Draft, over: Found, parent: int, *, keep: bool = False
+    ) -> tuple[Found, Revision]:
+        """Write a draft to the source, and keep it as a revision. Nothing has changed after an error, as far
+        as it does not say otherwise. keep: as of ConfigSource.write. Raises ConfigRefused, SourceChanged."""
+        if self._source.of_revisions:
+            written = await self._source.write(draft, over)
+            return written, await self._revisions.get(written.number)
         try:
             await self._revisions.intend(draft)
         except AWAY as error:
             raise self._unkept(error) from None
         try:
             numbered = over if over == NOTHING else replace(over, number=max(over.number, parent))
-            written = await self._source.write(draft, numbered)
+            written = await self._source.write(draft, numbered, keep=keep)
         except (ConfigRefused, SourceChanged):
             with suppress(*AWAY):
                 await self._revisions.intend(None)
             raise
-        if self._source.of_revisions:
-            return written, await self._revisions.get(written.number)
         try:
             return written, await self._add(draft, parent, written.number)
         except AWAY as error:
-            with suppress(ConfigRefused, SourceChanged, *AWAY):
-                await self._source.write(Draft(over.text, over.origin, over.at), written)
-                await self._revisions.intend(None)
-            raise self._unkept(error) from None
+            raise await self._put_back(written, over, error) from None
+
+    async def _put_back(self, written: Found, over: Found, error: Exception) -> ConfigRefused:
+        """After what could not be a revision. What stays in the source all the same is still intended."""
+        try:
+            await self._source.put_back(written, over)
+        except (ConfigRefused, SourceChanged):
+            hint = "but it is written, and could not be taken out again: it is served from there"
+            return self._unkept(error, hint)
+        with suppress(*AWAY):
+            await self._revisions.intend(None)
+        return self._unkept(error)
 
     async def _add(self, draft: Draft, parent: int, number: int) -> Revision:
         """Where others keep their revisions too, the newest may be another one by now. What is in the source
@@ -110,10 +126,8 @@ class History:
                     return moved.head
                 parent = moved.head.number
 
-    def _unkept(self, error: Exception) -> ConfigRefused:
-        problem = Problem(
-            (), f"no revision of it can be kept: {error}", "nothing was changed; try again then"
-        )
+    def _unkept(self, error: Exception, hint: str = "nothing was changed; try again then") -> ConfigRefused:
+        problem = Problem((), f"no revision of it can be kept: {error}", hint)
         return ConfigRefused(self._source.name, [problem], transient=True)
 
     async def goes_back_to(self, revision: Revision) -> int:

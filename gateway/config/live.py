@@ -18,7 +18,7 @@ from gateway.call import Snapshot
 from gateway.config.audit.journal import Journal, reason_of
 from gateway.config.compilation import Compiler
 from gateway.config.following import ALONE, Following
-from gateway.config.history import AWAY, History
+from gateway.config.history import AWAY, History, unusable
 from gateway.config.ports import (
     NOTHING,
     Audit,
@@ -33,8 +33,8 @@ from gateway.config.ports import (
     Stale,
     ThisRun,
 )
-from gateway.config.refusal import Refusal, Retry, describe
-from gateway.config.source import TransientProblems
+from gateway.config.refusal import RESTLESS, Refusal, Retry, describe
+from gateway.config.source import TransientProblems, plain
 from gateway.core.config.revision import Draft, Origin, Pending, Revision, digest_of
 from gateway.core.routing.problems import Problem, Problems
 from gateway.runtime.periodic import Boundary, PeriodicTask
@@ -57,7 +57,8 @@ class LiveConfig:
     current: the live snapshot, from `load_first` on. A request reads it once, and keeps it to its end. head,
     text: its revision, and its text to the character. pending: set while it goes back unless confirmed.
     refusal: what the source said last, when that was refused. synced: whether the source was read since the
-    start; until then the last good config of this data folder is live.
+    start; until then the last good config of this data folder is live. kept: the last revision that replaced
+    a refused text, and where that text is kept.
     """
 
     current: Snapshot
@@ -82,6 +83,7 @@ class LiveConfig:
         self.pending: Pending | None = None
         self.refusal: Refusal | None = None
         self.synced = False
+        self.kept = 0, ""
         self._seed = seed
         self._run = run
         self._run_id = run.id if run is not None else ""
@@ -105,7 +107,7 @@ class LiveConfig:
         for _ in range(_TRIES):
             with suppress(SourceChanged):  # by another process, meanwhile
                 return await self._load_first()
-        raise ConfigRefused(self.source.name, [_restless()])
+        raise ConfigRefused(self.source.name, [RESTLESS])
 
     async def _load_first(self) -> None:
         try:
@@ -279,11 +281,7 @@ class LiveConfig:
 
     async def check(self, text: str) -> list[Problem]:
         """What is wrong with a text; nothing when it could be applied. It changes nothing."""
-        try:
-            await self._compiler.compile_apart(_plain(text))
-        except Problems as problems:
-            return problems.items
-        return []
+        return await self._compiler.check_apart(plain(text))
 
     async def apply(self, draft: Draft, expected: int) -> Revision:
         """Make a text live, and its source's. expected: the number of the live revision, as its author knew
@@ -292,7 +290,7 @@ class LiveConfig:
         Raises Stale; Problems; ConfigRefused when it cannot be written. Nothing has changed then. A caller
         that is cancelled does not end it.
         """
-        draft = replace(draft, text=_plain(draft.text), run=self._run_id)
+        draft = replace(draft, text=plain(draft.text), run=self._run_id)
         return await self._whole(self._apply("applied", draft, expected))
 
     async def roll_back(
@@ -347,7 +345,7 @@ class LiveConfig:
                 try:
                     self.head = await self.revisions.confirm(number)
                 except AWAY as error:
-                    raise self._unusable(error) from None
+                    raise unusable(self.source.name, error) from None
                 self.pending = None
                 await self._journal.done("confirmed", origin, number, number)
             return self.head
@@ -356,12 +354,7 @@ class LiveConfig:
         try:
             await self._journal.ready()
         except OSError as error:
-            raise self._unusable(error) from None
-
-    def _unusable(self, error: Exception) -> ConfigRefused:
-        return ConfigRefused(
-            self.source.name, [Problem((), str(error), "nothing was changed")], transient=True
-        )
+            raise unusable(self.source.name, error) from None
 
     async def _replace(self, action: str, draft: Draft, compiled: Snapshot) -> Revision:
         """Write the draft over what the source has, and make it live. A text in the source that was refused
@@ -372,10 +365,11 @@ class LiveConfig:
                 if draft.digest == self.head.digest:
                     revision = self.head
                     if digest_of(self._found.text) != draft.digest:
-                        self._found = await self.source.write(draft, self._found)
+                        keep = self.refusal is not None
+                        self._found = await self.source.write(draft, self._found, keep=keep)
                         self.refusal = None
                 else:
-                    self._found, revision = await self._history.commit(draft, self._found, before)
+                    self._found, revision = await self._commit(draft, before)
             except SourceChanged:
                 if not await self.source.settled():
                     break
@@ -385,9 +379,22 @@ class LiveConfig:
                 continue
             if revision.number != before:
                 await self._go_live(compiled, revision, draft.text)
-            await self._journal.done(action, draft.origin, before, revision.number)
+            await self._journal.done(action, draft.origin, before, revision.number, self._note_kept(revision))
             return revision
-        raise ConfigRefused(self.source.name, [_restless()], transient=True)
+        raise ConfigRefused(self.source.name, [RESTLESS], transient=True)
+
+    async def _commit(self, draft: Draft, parent: int) -> tuple[Found, Revision]:
+        """What was refused is no revision: it is kept beside the source, where it was edited by hand."""
+        return await self._history.commit(draft, self._found, parent, keep=self.refusal is not None)
+
+    def _note_kept(self, revision: Revision) -> str:
+        """Say where the refused text is that a revision has replaced. Gives it for the audit."""
+        kept = self._found.kept
+        if not kept:
+            return ""
+        self.kept = revision.number, kept
+        L.warning("What %s had, and was refused, is replaced; it is kept in %s", self.source.name, kept)
+        return f"the refused text that it replaced is kept in {kept}"
 
     # --- what was not confirmed ---
 
@@ -421,8 +428,8 @@ class LiveConfig:
         if draft.digest == revision.digest:
             made = await self.revisions.confirm(revision.number)
         else:
-            self._found, made = await self._history.commit(draft, self._found, revision.number)
-        await self._journal.done("unconfirmed", origin, revision.number, made.number)
+            self._found, made = await self._commit(draft, revision.number)
+        await self._journal.done("unconfirmed", origin, revision.number, made.number, self._note_kept(made))
         return compiled, made, text
 
     # --- the swap ---
@@ -491,12 +498,3 @@ class LiveConfig:
             "pending": None if pending is None else asdict(pending),
             "refused": None if refusal is None else refusal.view(),
         }
-
-
-def _plain(text: str) -> str:
-    """Without a byte order mark, which is no part of a text."""
-    return text.lstrip("\ufeff")
-
-
-def _restless() -> Problem:
-    return Problem((), "it changes again and again", "end what writes it, and try again")

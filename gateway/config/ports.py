@@ -106,7 +106,8 @@ class RevisionStore(Protocol):
 class Found:
     """A config as its source has it. version: the source's own, for `write`. origin: who wrote it, as far as
     the source tells. number: of the revision that it is elsewhere, so that all processes give it the same
-    one; 0 when the source has no numbers. at, restores: as of a Draft, 0 when the source does not tell."""
+    one; 0 when the source has no numbers. at, restores: as of a Draft, 0 when the source does not tell.
+    kept: of what was written: where the text that it replaced is now, "" for nowhere."""
 
     text: str
     version: str
@@ -114,6 +115,7 @@ class Found:
     number: int = 0
     at: float = 0.0
     restores: int = 0
+    kept: str = ""
 
 
 NOTHING = Found("", "", Origin("", "", ""))  # what `write` goes over where no config is yet
@@ -149,10 +151,16 @@ class ConfigSource(Protocol):
         in pieces. False when that takes too long."""
         ...
 
-    async def write(self, draft: Draft, over: Found) -> Found:
+    async def write(self, draft: Draft, over: Found, *, keep: bool = False) -> Found:
         """Replace what was read, whole or not at all, on disk when this returns. over: NOTHING to make the
         first one, which of two processes one does, and for what could not be read; where the source keeps
-        numbers, the new one's is above this one's. Raises SourceChanged, ConfigRefused."""
+        numbers, the new one's is above this one's. keep: what is replaced is no revision: where somebody
+        edits it by hand, it is kept beside. Raises SourceChanged, ConfigRefused."""
+        ...
+
+    async def put_back(self, written: Found, over: Found) -> None:
+        """Undo `write`, to the byte, also over what could not be read. Raises SourceChanged, ConfigRefused:
+        what was written is there then, and `watch` tells of it."""
         ...
 
     async def watch(self, changed: Callable[[], Awaitable[None]]) -> None:

@@ -11,6 +11,7 @@ from gateway.core.routing.problems import Problem
 
 _RETRY = 5.0  # seconds after a failure that may pass; each next one waits twice as long
 _MAX_RETRY = 300.0
+RESTLESS = Problem((), "it changes again and again", "end what writes it, and try again")
 
 
 @dataclass(frozen=True, slots=True)

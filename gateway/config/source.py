@@ -26,6 +26,11 @@ class TransientProblems(Problems):
     """The text could not be parsed: another try may work with the same text."""
 
 
+def plain(text: str) -> str:
+    """Without a byte order mark, which is no part of a text."""
+    return text.lstrip("\ufeff")
+
+
 async def parse_apart(text: str) -> YamlDocument:
     """As `strict_yaml.parse`, without holding the event loop up. Raises TransientProblems too."""
     if len(text) <= SMALL:

@@ -169,6 +169,12 @@ def rename(source: Path, target: Path) -> None:
     sync_folder(target.absolute().parent)
 
 
+def remove(path: Path) -> None:
+    """Remove a file, if it is there."""
+    path.unlink(missing_ok=True)
+    sync_folder(path.absolute().parent)
+
+
 def sweep(folder: Path, older_than: float) -> None:
     """Remove the unfinished files that killed processes left in a folder. older_than: seconds since the
     epoch; later ones may still be being written."""

@@ -259,6 +259,65 @@ async def test_a_revision_that_cannot_be_kept_is_taken_out_of_the_file_again(
     await unchanged(live, place)
 
 
+@pytest.mark.parametrize("there", [b"\xff\xfe hand-made \x00", None], ids=["unreadable", "missing"])
+async def test_what_cannot_be_read_is_put_back_to_the_byte_when_no_revision_can_be_kept(
+    place: Place, monkeypatch: pytest.MonkeyPatch, there: bytes | None
+) -> None:
+    live = await place.start()
+    place.path.unlink()
+    if there is not None:
+        place.path.write_bytes(there)
+        place.path.chmod(0o640)
+    await place.passes(live, 1)
+    with monkeypatch.context() as broken:
+        broken.setattr(SQLiteRevisions, "_add", no_space)
+        with pytest.raises(ConfigRefused) as caught:
+            await live.apply(place.draft(B), 1)
+    assert "nothing was changed" in caught.value.problems[0].hint
+    assert (place.path.read_bytes() if place.path.exists() else None) == there
+    assert there is None or place.path.stat().st_mode & 0o777 == 0o640
+    assert list(place.folder.glob("routing.yaml?*")) == [] and await live.revisions.intended() is None
+
+
+async def test_what_cannot_be_taken_out_of_the_file_again_is_said_and_served_as_who_wrote_it_meant_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = await place.start()
+
+    def read_only_then(*args: object) -> Any:
+        place.path.chmod(0o444)
+        no_space()
+
+    with monkeypatch.context() as broken:
+        broken.setattr(SQLiteRevisions, "_add", read_only_then)
+        with pytest.raises(ConfigRefused) as caught:
+            await live.apply(place.draft(B), 1)
+        assert "could not be taken out again" in caught.value.problems[0].hint
+    await place.passes(live, 2)
+    assert (names(live), live.head.number, live.head.origin.author) == (["b"], 2, "alice")
+
+
+async def test_a_refused_edit_by_hand_is_kept_beside_the_file_that_the_next_change_replaces(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    live = await place.start()
+    wrong = "version: 1\nroutes: [{ name: mine }]  # an hour of work\n"
+    for change in (lambda: live.apply(place.draft(B), live.head.number), lambda: live.roll_back(2, BOB, 2)):
+        place.path.write_text(wrong)
+        place.path.chmod(0o640)
+        await place.passes(live, 1)
+        assert live.refusal is not None
+        await change()
+        number, kept = live.kept
+        assert (number, Path(kept).read_text(), Path(kept).stat().st_mode & 0o777) == (2, wrong, 0o640)
+        assert kept in caplog.text and kept in (await lines(live, "detail"))[-1][0]
+    found = sorted(one.name for one in place.folder.glob("routing.yaml?*"))
+    assert [name[:21] for name in found] == ["routing.yaml.refused-"] * 2
+    assert (place.path.read_text(), place.path.stat().st_mode & 0o777) == (B, 0o640)
+    await live.apply(place.draft(C), 2)
+    assert len(list(place.folder.glob("routing.yaml?*"))) == 2
+
+
 async def test_who_holds_the_folder_of_the_file_stops_a_change_and_not_the_gateway(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,7 +328,7 @@ async def test_who_holds_the_folder_of_the_file_stops_a_change_and_not_the_gatew
     monkeypatch.setattr("gateway.config.sources.file._PATIENCE", 0.05)
     descriptor = os.open(place.path.parent, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await place.passes(live, 61)  # it is to go back, and cannot
         assert live.pending is not None and names(live) == ["b"]
         with pytest.raises(ConfigRefused) as caught:

@@ -137,11 +137,13 @@ class Config:
             raise Forbidden(f"{detail} {error.detail}", extra=error.extra) from None
 
     def outcome(self, revision: Revision, changes: list[differences.Change]) -> dict[str, Any]:
-        """The JSON of a change."""
+        """The JSON of a change. kept: the file with the refused edit that it replaced."""
+        number, kept = self.live.kept
         return {
             "revision": view(revision),
             "changes": [differences.view(one) for one in changes],
             "pending": self.pending(),
+            **({"kept": kept} if number == revision.number else {}),
         }
 
     def pending(self) -> dict[str, Any] | None:

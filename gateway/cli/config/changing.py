@@ -155,12 +155,15 @@ def _tell(session: Session, reply: Reply, proposal: Proposal, live: Live) -> int
     number = revision["number"]
     if session.json:
         shown = {"revision": revision, "changes": done.get("changes", proposal.changes)}
+        shown |= {"kept": done["kept"]} if "kept" in done else {}
         print_json({**shown, "rehearsal": proposal.rehearsal, "pending": pending})
     elif number == live.number:
         console.out.print(f"Nothing to do: revision {number} is live, and has this text.")
     else:
         restored = f", the text of {revision['restores']}" if revision["restores"] else ""
         console.out.print(f"[bold green]live[/]  revision {number}{restored} (before: {live.number})")
+    if "kept" in done and not session.json:
+        console.err.print(f"An edit by hand that was refused is kept in {done['kept']}", markup=False)
     if pending and pending["number"] == number:
         return _pending(session, pending, pending["due"] - revision["at"])
     return 0

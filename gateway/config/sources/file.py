@@ -13,7 +13,8 @@ import os
 import pwd
 import stat
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ _TRIES = 20  # attempts to read a file that changes while it is read
 # Seconds after which a file that was read is read once more: some file systems count time in steps of two
 # seconds, and two edits of one length within such a step leave one stamp.
 _RECHECK = 2.5
+# File systems without second names (FAT, CIFS, FUSE), and those of whose files nobody else may make one.
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL, errno.EACCES})
 _PATIENCE = 3.0  # seconds to wait for who holds the folder: meanwhile no other change is made
 
 Changed = Callable[[], Awaitable[None]]
@@ -181,23 +184,50 @@ class FileSource:
 
     # --- writing ---
 
-    async def write(self, draft: Draft, over: Found) -> Found:
-        """See ConfigSource. The file keeps its mode, owner and links; one that is gone is made anew."""
-        stamp = await threads.run(threads.CONFIG, self._replace, draft.text, over.version)
+    async def write(self, draft: Draft, over: Found, *, keep: bool = False) -> Found:
+        """See ConfigSource. The file keeps its mode, owner and links; one that is gone is made anew. What
+        cannot be read is kept in any case."""
+        kept = _kept_name(draft.at) if keep or not over.version else ""
+        stamp, kept = await threads.run(threads.CONFIG, self._replace, draft.text, over.version, kept)
         self._mark_read(stamp, draft.text)
-        return Found(draft.text, draft.digest, draft.origin)
+        return Found(draft.text, draft.digest, draft.origin, kept=kept)
 
-    def _replace(self, text: str, version: str) -> FileStamp | None:
+    async def put_back(self, written: Found, over: Found) -> None:
+        """See ConfigSource."""
+        try:
+            stamp = await threads.run(threads.CONFIG, self._put_back, written, over)
+        except ConfigRefused:
+            self._debouncer.invalidate()
+            raise
+        self._mark_read(stamp, over.text if over.version else None)
+
+    def _replace(self, text: str, version: str, keep: str) -> tuple[FileStamp | None, str]:
+        """keep: what follows the name of the file that is replaced. Gives the path that it has then."""
+        with self._being_written(version) as target:
+            owner = self._writable(target)
+            kept = _keep(target, keep, owner) if keep and target.exists() else ""
+            _put(target, text, owner)
+            return file_stamp(self.path), kept
+
+    def _put_back(self, written: Found, over: Found) -> FileStamp | None:
+        with self._being_written(written.version) as target:
+            if written.kept:
+                durable.rename(Path(written.kept), target)
+            elif over.version:
+                _put(target, over.text, self._writable(target))
+            else:
+                durable.remove(target)
+            return file_stamp(self.path)
+
+    @contextmanager
+    def _being_written(self, version: str) -> Iterator[Path]:
+        """What is to be replaced, where it has this version and nobody else writes it meanwhile."""
         try:
             target = self.path.resolve()  # a link stays, and what it leads to is replaced
             with durable.alone(target.parent, _PATIENCE):
                 if self._version() != version:
                     raise SourceChanged(f"{self.path} was changed meanwhile")
-                owner = self._writable(target)
-                mode = owner.mode if owner.mode is not None else 0o644
-                with durable.replacing(target, mode=mode, owner=owner.ids) as file:
-                    file.write(text.encode())
-                return file_stamp(self.path)
+                yield target
         except OSError as error:
             raise self._unwritable(error) from None
 
@@ -246,6 +276,33 @@ class _Owner:
     name: str = ""
     mode: int | None = None
     ids: tuple[int, int] | None = None
+
+
+def _put(target: Path, text: str | bytes, owner: _Owner) -> None:
+    mode = owner.mode if owner.mode is not None else 0o644
+    with durable.replacing(target, mode=mode, owner=owner.ids) as file:
+        file.write(text.encode() if isinstance(text, str) else text)
+
+
+def _kept_name(at: float) -> str:
+    return time.strftime(".refused-%Y%m%dT%H%M%SZ", time.gmtime(at))
+
+
+def _keep(target: Path, suffix: str, owner: _Owner) -> str:
+    """Give a file that is about to be replaced a name beside it, with the mode and the owner that it has.
+    Gives its path."""
+    for more in ("", *(f"-{number}" for number in range(2, 100))):
+        kept = target.with_name(f"{target.name}{suffix}{more}")
+        if kept.exists():
+            continue
+        try:
+            durable.link(target, kept)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            _put(kept, target.read_bytes(), owner)
+        return str(kept)
+    raise OSError(f"{target}{suffix} and 98 more are there already")
 
 
 def _owner(path: Path) -> _Owner:

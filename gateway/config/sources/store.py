@@ -59,7 +59,7 @@ class StoreSource:
         """It is always at rest."""
         return True
 
-    async def write(self, draft: Draft, over: Found) -> Found:
+    async def write(self, draft: Draft, over: Found, *, keep: bool = False) -> Found:
         """See ConfigSource."""
         try:
             self._seen = made = await self._revisions.add(draft, int(over.version or 0))
@@ -68,6 +68,9 @@ class StoreSource:
         except (OSError, StoreUnavailable) as error:
             raise self._away(error) from None
         return Found(draft.text, str(made.number), draft.origin, made.number)
+
+    async def put_back(self, written: Found, over: Found) -> None:
+        """What is written is a revision: nothing is left to fail after it."""
 
     async def watch(self, changed: Callable[[], Awaitable[None]]) -> None:
         """Look at the newest revision until cancelled."""

@@ -120,7 +120,7 @@ class ZooKeeperSource:
         """A node is set whole."""
         return True
 
-    async def write(self, draft: Draft, over: Found) -> Found:
+    async def write(self, draft: Draft, over: Found, *, keep: bool = False) -> Found:
         """See ConfigSource. A text beyond ZooKeeper's megabyte is refused before anything is sent."""
         try:
             return await self._write(draft, over)
@@ -130,6 +130,12 @@ class ZooKeeperSource:
             raise self._refused(_AWAY, transient=True) from None
         except Forbidden:
             raise self._refused(_forbidden("change")) from None
+
+    async def put_back(self, written: Found, over: Found) -> None:
+        """See ConfigSource."""
+        if over == NOTHING:
+            raise self._refused(Problem((), "there was no text before it", "it stays"))
+        await self.write(Draft(over.text, over.origin, over.at), written)
 
     async def _write(self, draft: Draft, over: Found) -> Found:
         node = await self._zookeeper.get(self.path)

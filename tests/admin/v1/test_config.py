@@ -216,3 +216,13 @@ async def test_an_editor_changes_what_the_patterns_name() -> None:
         with pytest.raises(Forbidden) as refused:
             require(editor, differences(before, after))
         assert refused.value.extra["objects"]
+
+
+async def test_a_change_says_where_the_refused_edit_by_hand_is_that_it_replaced(tmp_path: Path) -> None:
+    async with api_of(tmp_path) as api:
+        path = Path(api.live.source.name)
+        path.write_text("version: 1\nroutes: [{ name: mine }]\n")
+        await api.live.reload()
+        made = await api.put_text(TEXT + "# more\n")
+        assert made.status == 200 and Path(made.body["kept"]).read_text().endswith("mine }]\n")
+        assert "kept" not in (await api.put_text(TEXT)).body

@@ -114,7 +114,7 @@ _OWN: dict[str, Any] = {
         name=_TEXT,
         available={"type": "boolean"},
     ),
-    "Outcome": _object("revision changes pending", **_CHANGED, etag=_TEXT),
+    "Outcome": _object("revision changes pending", **_CHANGED, etag=_TEXT, kept=_TEXT),
     "Confirmation": _object("revision", revision=_NUMBER, reason=_TEXT),
     "Confirmed": _object("revision pending", revision=ref("Revision"), pending=_or_null(ref("Pending"))),
     "Checked": _object(
