@@ -211,7 +211,7 @@ class Gateway:
 
     def _rehearsals(self) -> Rehearsals:
         compiled_with = self.sockets, str(Path(self.config.routing).parent), self.config.tokens.issuer
-        return Rehearsals(self.pool, lambda: self.live.text, self.recent.entries, compiled_with)
+        return Rehearsals(lambda: self.live.text, self.recent.entries, compiled_with)
 
     def _authorization_server(self, wall: Callable[[], float]) -> AuthorizationServer:
         keys = SigningKeys(Path(self.config.keys), self.config.tokens.algorithms)
@@ -324,6 +324,7 @@ class Gateway:
             _DrainStep(self.config_parts.close, "the source of the config", _ENDING),
             _DrainStep(self.store.close, "the document store", _ENDING),
             _DrainStep(self.pool.close, "the worker processes", _ENDING),
+            _DrainStep(self.rehearsals.close, "the worker process of rehearsals", _ENDING),
             _DrainStep(self.access_log.close),
         )
         for step in steps:

@@ -115,6 +115,22 @@ async def test_a_worker_that_took_much_memory_is_replaced_and_so_is_one_that_was
     assert await pool.run("a", os.getpid) != second
 
 
+async def test_a_worker_may_keep_what_its_job_says(pool: ProcessPool) -> None:
+    pid = await pool.run("a", os.getpid)
+    await pool.run_within(Limits(growth=150 * MIB), "a", jobs.keeps_memory, 100 * MIB)
+    assert await pool.run_within(Limits(growth=150 * MIB), "a", os.getpid) == pid
+    assert await pool.run("a", os.getpid) == pid  # and is replaced behind a job that says nothing
+    assert await pool.run("a", os.getpid) != pid
+
+
+async def test_a_worker_finds_the_gateway_wherever_that_was_started(
+    pool: ProcessPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where only an import hook knows it, as of an editable install."""
+    monkeypatch.setattr(sys, "path", [one for one in sys.path if Path(one).resolve() != ROOT])
+    assert await pool.run("a", os.getpid)
+
+
 async def test_no_tenant_has_all_workers(pool: ProcessPool, tmp_path: Path) -> None:
     end, begun = tmp_path / "end", tmp_path / "begun"
     noisy = [asyncio.create_task(pool.run("noisy", jobs.begins_and_waits, begun, end)) for _ in range(4)]

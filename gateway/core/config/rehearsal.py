@@ -6,6 +6,7 @@ What a request was is known without its secrets, so not all can be judged: see `
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -25,6 +26,7 @@ from gateway.core.routing.snapshot import Snapshot
 Kind = Literal["refused", "allowed", "rerouted", "limited"]
 KINDS: tuple[Kind, ...] = ("refused", "allowed", "rerouted", "limited")
 _EXAMPLES = 5
+_EVIDENCE = frozenset({Unauthenticated.code, Forbidden.code})  # codes that tell of what is not kept
 _MANAGING = frozenset({"PUT", "PATCH", "DELETE"})  # of a collection itself, its settings
 
 
@@ -63,25 +65,29 @@ class Judged(NamedTuple):
     unknown: str = ""
 
 
+_SERVED = Judged()
+
+
 def rehearse(
     live: Snapshot[Any, Any], new: Snapshot[Any, Any], requests: Iterable[Recorded]
 ) -> dict[str, Any]:
     """What the new config would answer otherwise: the JSON of the outcome, but for the time that it took."""
-    groups: Counter[Recorded] = Counter()
-    oldest, last = 0.0, {}
+    judges = _Judge(live), _Judge(new)
+    groups: dict[tuple[object, ...], tuple[Judged, Judged, list[Recorded]]] = {}
+    count, oldest = 0, math.inf
     for one in requests:
-        oldest = min(oldest or one.at, one.at)
-        evidence = one.code if one.code in (Unauthenticated.code, Forbidden.code) else ""
-        same = one._replace(at=0.0, status=0, code=evidence)
-        groups[same] += 1
-        last[same] = one
-    found = _Found()
-    issuers = _Issuers.of(live, new)
-    for same, count in groups.items():
-        before, after = _judge(live, same), _judge(new, same)
-        before, after = _with_evidence(same, before, after, issuers)
-        found.add(last[same], before, after, count)
-    return {"requests": groups.total(), "since": oldest or None, **found.view()}
+        count, oldest = count + 1, min(oldest, one.at)
+        before, after = judges[0].judge(one), judges[1].judge(one)
+        evidence = one.code if one.code in _EVIDENCE else ""
+        key = (id(before), id(after), one.method, one.outline.host, one.caller, one.route, evidence)
+        group = groups.get(key)
+        if group is None:
+            group = groups[key] = (before, after, [])
+        group[2].append(one)
+    found, issuers = _Found(), _Issuers.of(live, new)
+    for before, after, alike in groups.values():
+        found.add(alike, *_with_evidence(alike[0], before, after, issuers))
+    return {"requests": count, "since": oldest if count else None, **found.view()}
 
 
 class _Issuers(NamedTuple):
@@ -101,23 +107,56 @@ class _Issuers(NamedTuple):
 # --- one request, one config ----------------------------------------------------------------------
 
 
-def _judge(snapshot: Snapshot[Any, Any], request: Recorded) -> Judged:
-    outline = request.outline
-    if not request.path or request.path == "*":
-        return Judged()
-    preflight = request.method == "OPTIONS" and outline.asked and outline.origin
-    method = outline.asked if preflight else request.method
-    name = ""
+class _Judge:
+    """Says of requests what a config does with them: once of all that differ in nothing that it looks at, for
+    there are thousands of them."""
+
+    def __init__(self, snapshot: Snapshot[Any, Any]) -> None:
+        self._snapshot = snapshot
+        self._known: dict[tuple[object, ...], Judged] = {}
+
+    def judge(self, request: Recorded) -> Judged:
+        """The same object for the same key: two are the same only if they are one."""
+        path, outline = request.path, request.outline
+        if not path or path == "*":
+            return _SERVED
+        preflight = bool(request.method == "OPTIONS" and outline.asked and outline.origin)
+        try:
+            route, params = _match(
+                self._snapshot, outline.asked if preflight else request.method, outline.host, path
+            )
+        except GatewayError as error:
+            return self._known.setdefault((error.code, error.detail), _refusal("", error))
+        tenant = params.get("tenant")
+        key = (
+            *(id(route), request.method, request.caller, tenant, "%2F" in path),
+            *(outline.tenants, outline.origin, outline.asked, outline.wanted, outline.upgrade),
+            *(outline.credential, outline.length > route.body_limit),
+            _place(route, path) if route.by_collection else None,
+        )
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = _judge(self._snapshot, request, route, tenant, preflight)
+        return found
+
+
+def _judge(
+    snapshot: Snapshot[Any, Any],
+    request: Recorded,
+    route: Route[Any, Any],
+    tenant: str | None,
+    preflight: bool,
+) -> Judged:
+    """route: the one that takes it. tenant: what its path names, None without."""
+    outline, name = request.outline, route.name
     try:
-        route, params = _match(snapshot, method, outline.host, request.path)
-        name = route.name
         if not route.encoded_slash:
             target.refuse_encoded_slash(request.path)
         if preflight:
             cors.check_preflight(route.cors, outline.origin, (outline.asked,), outline.wanted)
             return Judged(name, where=(route.name,), limits=_limits(snapshot, route, None))
-        if method not in KNOWN:
-            access.require_listed(route, method)
+        if request.method not in KNOWN:
+            access.require_listed(route, request.method)
         judged = Judged(
             name,
             where=_where(route, request),
@@ -126,12 +165,16 @@ def _judge(snapshot: Snapshot[Any, Any], request: Recorded) -> Judged:
         if route.public:
             judged = judged._replace(limits=_limits(snapshot, route, None))
         else:
-            judged = _authorized(snapshot, route, request, params, judged)
+            judged = _authorized(snapshot, route, request, tenant, judged)
         if outline.length > route.body_limit:
             raise BodyTooLarge(f"The body may hold at most {route.body_limit} bytes.")
         return judged
     except GatewayError as error:
-        return Judged(name, error.status, error.code, error.detail)
+        return _refusal(name, error)
+
+
+def _refusal(route: str, error: GatewayError) -> Judged:
+    return Judged(route, error.status, error.code, error.detail)
 
 
 def _match(
@@ -148,7 +191,7 @@ def _authorized(
     snapshot: Snapshot[Any, Any],
     route: Route[Any, Any],
     request: Recorded,
-    params: Mapping[str, str],
+    tenant: str | None,
     judged: Judged,
 ) -> Judged:
     """With what depends on who calls. Raises GatewayError."""
@@ -160,7 +203,7 @@ def _authorized(
     if caller.kind == "jwt" and not _takes(snapshot, caller.issuer):
         raise Unauthenticated(f"There is no issuer {caller.issuer}.")
     identity = _identity(caller)
-    named = [*request.outline.tenants, *([params["tenant"]] if "tenant" in params else [])]
+    named = [*request.outline.tenants, *([tenant] if tenant is not None else [])]
     found = access.resolve_tenant(identity, snapshot.tenants, named)
     rule = route.callers
     if rule is not None and rule.claims and caller.kind == "jwt":
@@ -184,13 +227,19 @@ def _takes(snapshot: Snapshot[Any, Any], issuer: str) -> bool:
 
 def _require_in_collection(route: Route[Any, Any], request: Recorded, identity: Identity) -> None:
     """What documents ask for themselves. Raises Forbidden."""
-    collection, *below = request.path[len(route.strip) :].removeprefix("/").split("/")
+    collection, below = _place(route, request.path)
     if not collection:
         access.require_in_some(route, request.method, identity)
     elif not below and request.method in _MANAGING:
         access.require_in(route, [MANAGE], collection, identity)
     else:
         access.require_in(route, [request.method], collection, identity)
+
+
+def _place(route: Route[Any, Any], path: str) -> tuple[str, bool]:
+    """The collection of a path of documents, "" for that of all, and whether the path goes on."""
+    collection, slash, _ = path[len(route.strip) :].removeprefix("/").partition("/")
+    return collection, bool(slash)
 
 
 def _where(route: Route[Any, Any], request: Recorded) -> tuple[object, ...]:
@@ -282,10 +331,11 @@ class _Found:
         self._unchanged = 0
         self._unknown: Counter[str] = Counter()
         self._counts: Counter[Kind] = Counter()
-        self._alike: dict[str, tuple[_Alike, Counter[Recorded]]] = {}
+        self._alike: dict[str, tuple[_Alike, list[Recorded]]] = {}
 
-    def add(self, request: Recorded, before: Judged, after: Judged, count: int) -> None:
-        """So many requests like this one."""
+    def add(self, requests: list[Recorded], before: Judged, after: Judged) -> None:
+        """Requests of one method, host and caller."""
+        count, request = len(requests), requests[0]
         if after.unknown:
             self._unknown[after.unknown] += count
             return
@@ -296,7 +346,7 @@ class _Found:
         self._counts[kind] += count
         tenant = request.caller.tenant if request.caller is not None else None
         alike = _Alike(kind, request.method, request.outline.host, tenant, before, after)
-        self._alike.setdefault(repr(alike), (alike, Counter()))[1][request] += count
+        self._alike.setdefault(repr(alike), (alike, []))[1].extend(requests)
 
     def view(self) -> dict[str, Any]:
         unknown = [{"reason": reason, "count": count} for reason, count in self._unknown.most_common()]
@@ -305,12 +355,13 @@ class _Found:
 
     def _examples(self, kind: Kind) -> list[dict[str, Any]]:
         those = [one for one in self._alike.values() if one[0].kind == kind]
-        those.sort(key=lambda one: -one[1].total())
+        those.sort(key=lambda one: -len(one[1]))
         return [_example(alike, requests) for alike, requests in those[:_EXAMPLES]]
 
 
-def _example(alike: _Alike, requests: Counter[Recorded]) -> dict[str, Any]:
-    (request, _), *_ = requests.most_common(1)
+def _example(alike: _Alike, requests: list[Recorded]) -> dict[str, Any]:
+    (path, _), *_ = Counter(one.path for one in requests).most_common(1)
+    request = max((one for one in requests if one.path == path), key=lambda one: one.at)
     before = {**_side(alike.before), "status": request.status or None, "code": request.code or None}
     after = _side(alike.after)
     if not (alike.before.status or alike.after.status) and alike.before.readable != alike.after.readable:
@@ -323,7 +374,7 @@ def _example(alike: _Alike, requests: Counter[Recorded]) -> dict[str, Any]:
         "tenant": alike.tenant,
         "before": before,
         "after": after,
-        "count": requests.total(),
+        "count": len(requests),
     }
 
 

@@ -63,11 +63,13 @@ main(int(sys.argv[1]))
 class Limits:
     """Limits of one job. memory: bytes of data of its process, of which the interpreter uses about 10 MiB.
     seconds: of processor time. wall_time: seconds by the clock, after which the machine counts as too
-    busy."""
+    busy. growth: bytes by which its process may have grown since its start; else it is replaced by a fresh
+    one."""
 
     memory: int = 256 * 1024 * 1024
     seconds: float = 2.0
     wall_time: float = 60.0
+    growth: int = 48 * 1024 * 1024
 
 
 LIMITS = Limits()
@@ -136,7 +138,10 @@ class ProcessPool:
     def __init__(self, workers: int | None = None, limits: Limits = LIMITS) -> None:
         self.limits = limits
         self._workers = workers or min(2, os.cpu_count() or 1)
-        self._seats = FairSeats("processes for what takes long", self._workers, reserve=1, wait=_MAX_WAIT)
+        reserve = min(1, self._workers - 1)
+        self._seats = FairSeats(
+            "processes for what takes long", self._workers, reserve=reserve, wait=_MAX_WAIT
+        )
         self._tenants: dict[str, _TenantJobs] = {}
         self._jobs: set[asyncio.Task[Any]] = set()
         self._idle: list[_Worker] = []
@@ -187,7 +192,7 @@ class ProcessPool:
             raise TenantQueueFull(f"{MAX_WAITING} of the tenant's requests that take long are under way.")
         if tenant_jobs.count and len(self._jobs) >= MAX_WAITING_ALL:
             raise StoreSaturated(f"{len(self._jobs)} requests that take long are under way.")
-        frame = process_worker.pack(limits.memory, limits.seconds, function, args, more)
+        frame = process_worker.pack(limits.memory, limits.seconds, limits.growth, function, args, more)
         running = asyncio.Event()
         work = self._job(tenant_jobs, tenant, limits, frame, running, charge)
         job = asyncio.create_task(work, name=f"job of {tenant}")
@@ -301,7 +306,7 @@ class ProcessPool:
     async def _start(self) -> _Worker:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        root = str(Path(__file__).parents[2])
+        root = str(Path(__file__).parents[3])
         paths = [root, *(str(Path(path).absolute()) for path in sys.path)]
         try:
             process = await asyncio.create_subprocess_exec(

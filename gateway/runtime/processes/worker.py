@@ -29,7 +29,6 @@ COUNT = struct.Struct("!I")  # number of parts of a frame
 LENGTH = struct.Struct("!Q")  # of one part, in bytes
 
 _APART = 64 * 1024  # larger bytes objects are a part of their own
-_GROWN = 48 * 1024 * 1024  # bytes of growth after which the process is replaced by a fresh one
 _MAPPED = 1024 * 1024 * 1024  # bytes of address space beside the data: code, and reservations
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -65,11 +64,11 @@ def main(parent: int) -> None:
         _send(pack("ready"))
         os.dup2(1, 2)  # to /dev/null: an allocator that fails writes to standard error
         while (parts := _receive(incoming)) is not None:
-            frame = _run(parts)
-            grown = _memory() - before > _GROWN
+            frame, most = _run(parts)
+            grown = _memory() - before > most
             if grown:  # so that not every job is followed by a start
                 memory.return_free()
-                grown = _memory() - before > _GROWN
+                grown = _memory() - before > most
             _send([bytes((LEAVES if grown else STAYS,)), *frame])
             if grown:  # an allocator seldom returns its memory
                 return
@@ -100,21 +99,21 @@ def _detach(parent: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _run(parts: list[bytes]) -> list[Piece]:
-    """Run a job. Returns the frame of its outcome: the kind, the result or error, the traceback of an error,
-    and the seconds of processor time that it took."""
-    most, seconds, function, args, more = unpack(parts)
+def _run(parts: list[bytes]) -> tuple[list[Piece], int]:
+    """Run a job. Returns the frame of its outcome (the kind, the result or error, the traceback of an error,
+    and the seconds of processor time that it took), and the bytes by which this process may have grown."""
+    most, seconds, growth, function, args, more = unpack(parts)
     parts.clear()
     _limit(most)
     began = time.process_time()
     signal.setitimer(signal.ITIMER_PROF, seconds)  # SIGPROF ends the process, whatever it does
     try:
         result = function(*args, **more)
-        return pack(DONE, result, "", time.process_time() - began)
+        return pack(DONE, result, "", time.process_time() - began), growth
     except MemoryError:
-        return pack(NO_MEMORY, None, "", time.process_time() - began)
+        return pack(NO_MEMORY, None, "", time.process_time() - began), growth
     except Exception as error:  # noqa: BLE001 - the boundary of a job: its errors are its caller's
-        return _failure(error, began)
+        return _failure(error, began), growth
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0.0)
 
