@@ -147,14 +147,15 @@ class _NodeReader:
         return self._scalar(node)
 
     def _scalar(self, node: yaml.Node) -> _Value:
+        if node.tag == _STR:
+            return _Value(node.value, (), len(node.value) + 1, 0)
         digits = len(node.value)
         if node.tag == _INT and digits > _MAX_DIGITS:  # Python refuses to read some thousand of them
             reason = f"it is not YAML that is understood: a number of {digits} digits"
             hint = "write a smaller number, or put a text in quotes"
             self.problems.append(Problem((), reason, hint, node.start_mark.line + 1))
             return _Value(None, (), 0, 0)
-        data = self._loader.construct_object(node)
-        return _Value(data, (), len(data) + 1 if isinstance(data, str) else 1, 0)
+        return _Value(self._loader.construct_object(node), (), 1, 0)
 
     def _sequence(self, node: yaml.SequenceNode, path: Path) -> _Value:
         values = [self.read(entry, (*path, index)) for index, entry in enumerate(node.value)]
@@ -285,6 +286,8 @@ class _EventCheck:
     def take(self, event: yaml.Event) -> None:
         """Check the next event. Raises Problems."""
         self.end = event.end_mark.index if event.end_mark else 0
+        if type(event) is yaml.ScalarEvent and event.tag is None and event.anchor is None:
+            return  # most of them
         if isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
             if self._documents > 1:
