@@ -25,7 +25,6 @@ from gateway.config.ports import (
     ConfigRefused,
     ConfigSource,
     Found,
-    HeadMoved,
     NoRevision,
     Remembered,
     RevisionStore,
@@ -151,7 +150,7 @@ class LiveConfig:
     async def _first(self, found: Found) -> tuple[Snapshot, Revision, str]:
         """What is live first, its revision and its text. Raises AWAY, SourceChanged, ConfigRefused."""
         revision = await self._history.known(found)
-        await self._journal.recover(self.revisions)
+        await self._journal.recover(self._run)
         if revision is None:
             compiled = self._compile(found.text)
             revision = await self._history.keep(self._draft_of(found), found)
@@ -332,7 +331,7 @@ class LiveConfig:
                 compiled = await self._compiler.compile_apart(draft.text)
                 await self._be_audited()
                 return await self._replace(action, draft, compiled)
-            except (Problems, ConfigRefused, HeadMoved) as error:
+            except (Problems, ConfigRefused) as error:  # who is stale may try again, and says it then
                 await self._journal.refused(draft.origin, self.head.number, error)
                 raise
 

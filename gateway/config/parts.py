@@ -81,7 +81,8 @@ def _mongo(uri: str, name: str) -> tuple[RevisionStore, Registry]:
     from gateway.config.revisions.mongo import MongoRevisions
     from gateway.store.mongo.driver import Driver
 
-    driver = Driver(uri, what="the config")  # not known to the application: its documents' is
+    unreachable = "The MongoDB with the config's revisions cannot be reached at the moment"
+    driver = Driver(uri, None, "the config", unreachable)  # the application knows that of the documents
     return MongoRevisions(driver, name), MongoNodes(driver)
 
 

@@ -785,3 +785,16 @@ async def test_a_file_that_is_mounted_by_itself_is_told_to_be_mounted_with_its_f
     (problem,) = caught.value.problems
     assert "mounted by itself" in problem.reason and "mount its folder" in problem.hint
     await unchanged(live, place)
+
+
+async def test_a_store_that_is_the_source_is_written_once_for_a_change_and_a_pin_swaps_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = await place.start(kind="store")
+    monkeypatch.setattr(SQLiteRevisions, "intend", no_space)
+    await live.apply(place.draft(B), live.head.number)
+    await place.passes(live, 1)
+    served = live.current
+    await live.revisions.pin(live.head.number, pinned=True)
+    await place.passes(live, 2)
+    assert names(live) == ["b"] and live.current is served

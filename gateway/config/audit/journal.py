@@ -8,7 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.config import source
-from gateway.config.ports import Audit, ConfigRefused, HeadMoved, NoRevision, Remembered, RevisionStore
+from gateway.config.ports import (
+    Audit,
+    ConfigRefused,
+    HeadMoved,
+    NoRevision,
+    Remembered,
+    RevisionStore,
+    ThisRun,
+)
 from gateway.core.config import differences
 from gateway.core.config.audit import Entry
 from gateway.core.config.revision import Origin, Revision, digest_of
@@ -42,8 +50,10 @@ class Journal:
     async def done(self, action: str, origin: Origin, before: int, after: int, detail: str = "") -> None:
         """A change. before, after: numbers of revisions."""
         entry = _entry(action, origin, before, self._now(), after=after, detail=detail)
+        await self._write(replace(entry, diff=await self._differences(before, after)), before, after)
+
+    async def _write(self, entry: Entry, before: int, after: int) -> None:
         try:
-            entry = replace(entry, diff=await self._differences(before, after))
             await self._audit.record(entry)
             if after > before:
                 await self._remembered.set_state(_AUDITED, str(after))
@@ -81,23 +91,30 @@ class Journal:
         except OSError as unwritable:
             L.error("What was refused is not in the audit: %s", unwritable)
 
-    async def recover(self, revisions: RevisionStore) -> None:
+    async def recover(self, run: ThisRun | None) -> None:
         """Make up the lines that the end of a process lost: those of the revisions after the last one that is
-        in the audit. Raises OSError, StoreUnavailable."""
+        in the audit. Of a store that others share, only what was made live on this data folder: the others
+        have their own audit. Without what differs: nobody waits for that at a start. Raises OSError,
+        StoreUnavailable."""
         audited = int(await self._remembered.state(_AUDITED) or 0)
         for line in await self._audit.page(0, _LOOK_BACK):
             if line["outcome"] == "done":
                 audited = max(audited, line["to"] or 0)
         missing: list[Revision] = []
-        before = 0
-        while page := await revisions.page(before, _PAGE):
-            missing += [revision for revision in page if revision.number > audited]
+        newest = before = 0
+        while page := await self._revisions.page(before, _PAGE):
+            newest = newest or page[0].number
+            missing += [one for one in page if one.number > audited and (run is None or run.is_ours(one.run))]
             before = page[-1].number
             if before <= audited + 1:
                 break
         for revision in reversed(missing):
             detail = "the line was lost with a process, and made up of the revision at a start"
-            await self.done("recovered", revision.origin, revision.parent, revision.number, detail)
+            before, after = revision.parent, revision.number
+            entry = _entry("recovered", revision.origin, before, self._now(), after=after, detail=detail)
+            await self._write(entry, before, after)
+        if not missing and newest > audited:
+            await self._remembered.set_state(_AUDITED, str(newest))
 
 
 def _entry(

@@ -4,6 +4,7 @@ it."""
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from gateway.config.ports import (
@@ -77,13 +78,14 @@ class StoreSource:
         await PeriodicTask(f"watching {self.name}", POLL, lambda: self.poll(changed)).run()
 
     async def poll(self, changed: Callable[[], Awaitable[None]]) -> None:
-        """Look once. That a revision was confirmed counts as a change too."""
+        """Look once. That a revision was confirmed counts as a change too, and that it is
+        pinned does not."""
         seen = self._seen
         try:
             head = await self._head()
         except (OSError, StoreUnavailable):
             return
-        if head is not None and head != seen:
+        if head is not None and (seen is None or replace(head, pinned=seen.pinned) != seen):
             await changed()
 
     async def _head(self) -> Revision | None:

@@ -27,7 +27,7 @@ _TAIL = len(',"hash":""}') + 64
 class Entry:
     """What somebody did, or tried.
 
-    action: `applied`, `rolled_back`, `confirmed`, `unconfirmed`, `refused`, `pinned`, `started`, `recovered`,
+    action: `applied`, `rolled_back`, `confirmed`, `unconfirmed`, `refused`, `pinned`, `recovered`,
     `signed_in`. outcome: `done` or `refused`. author: a name, "" for nobody known; role: theirs, "" for none.
     source: see Origin. from_revision, to_revision: 0 for none. detail: why it was refused, or what else there
     is to say. diff: changes by meaning, as JSON. at: seconds since the epoch, 0.0 for now.

@@ -83,10 +83,18 @@ class Driver:
     """One connection pool. connect() first, from the event loop that uses it; close() at the end.
 
     uri: mongodb:// or mongodb+srv://; it is in no text that leaves this object. what: is there, for the log.
+    unreachable: what StoreUnavailable says where it cannot be reached.
     Unless said otherwise, a method raises StoreUnavailable, and in a transaction WriteConflict.
     """
 
-    def __init__(self, uri: str, application: Any = None, what: str = server_errors.DOCUMENTS) -> None:
+    def __init__(
+        self,
+        uri: str,
+        application: Any = None,
+        what: str = server_errors.DOCUMENTS,
+        unreachable: str = UNREACHABLE,
+    ) -> None:
+        self._unreachable = unreachable
         self._uri = mongo_uri.with_defaults(uri)
         self._database_name = mongo_uri.database(uri)
         self.name = mongo_uri.without_secrets(uri)
@@ -297,7 +305,7 @@ class Driver:
     @contextmanager
     def _translated(self) -> Iterator[None]:
         if time.monotonic() < self._away_until:
-            raise _away()
+            raise self._away()
         try:
             yield
         except errors.PyMongoError as error:
@@ -308,7 +316,7 @@ class Driver:
             raise server_errors.not_accepted() from None
         except BSONError as error:
             self._log.report(type(error).__name__, "a row cannot be encoded or decoded; report this")
-            raise _away() from None
+            raise self._away() from None
         if self._log.away:
             self._log.back()
 
@@ -329,9 +337,12 @@ class Driver:
             self._log.went_away()
         if isinstance(error, errors.ServerSelectionTimeoutError):
             self._away_until = time.monotonic() + _AWAY_SECONDS
-        away = _away(Unusable if _is_refusal(error) else StoreUnavailable)
+        away = self._away(Unusable if _is_refusal(error) else StoreUnavailable)
         away.add_note(_why_not(error, self.name))  # for the operator; clients never see it
         return away
+
+    def _away(self, kind: type[StoreUnavailable] = StoreUnavailable) -> GatewayError:
+        return kind(self._unreachable, retry_after=2)
 
 
 def _sent(row: Any) -> Any:
@@ -358,10 +369,6 @@ def _model(index: Index) -> pymongo.IndexModel:
         options["unique"] = True
     keys = [(key.removeprefix("-"), -1 if key.startswith("-") else 1) for key in index.keys]
     return pymongo.IndexModel(keys, **options)
-
-
-def _away(kind: type[StoreUnavailable] = StoreUnavailable) -> GatewayError:
-    return kind(UNREACHABLE, retry_after=2)
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -36,6 +36,37 @@ async def test_a_change_is_told_with_what_differs_by_meaning(revisions: MemoryRe
     assert confirmed.diff == ()
 
 
+class Run:
+    id = "here/2"
+
+    def is_ours(self, id: str) -> bool:
+        return id.startswith("here/")
+
+    def has_ended(self, id: str) -> bool:
+        return False
+
+
+async def test_a_start_makes_up_lines_of_what_its_own_data_folder_applied_and_reads_no_text_for_it(
+    revisions: MemoryRevisions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revisions, "text", None)
+    for number, run in ((5, "there/1"), (6, "here/1"), (7, "there/1")):
+        await revisions.add(Draft(ROUTE, ALICE, NOW, run=run), number)
+    audit = MemoryAudit()
+    journal = Journal(audit, MemoryRevisions(), lambda: NOW, revisions)
+    await journal.recover(Run())
+    await journal.recover(Run())
+    assert [(one.action, one.to_revision, one.diff) for one in audit.entries] == [("recovered", 7, ())]
+
+
+async def test_a_new_data_folder_on_a_store_of_others_has_no_lines_of_theirs(
+    revisions: MemoryRevisions,
+) -> None:
+    audit, remembered = MemoryAudit(), MemoryRevisions()
+    await Journal(audit, remembered, lambda: NOW, revisions).recover(Run())
+    assert audit.entries == [] and remembered.states == {"audited": "5"}
+
+
 async def test_a_text_that_is_gone_or_cannot_be_read_keeps_no_line_from_the_audit(
     revisions: MemoryRevisions,
 ) -> None:

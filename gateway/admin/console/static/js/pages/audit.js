@@ -31,7 +31,6 @@ export function page({ query, signal }) {
       "unconfirmed",
       "refused",
       "pinned",
-      "started",
       "recovered",
       "signed_in",
     ].map(name => h("option", { value: name }, name.replace("_", " "))),
