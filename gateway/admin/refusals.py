@@ -9,7 +9,14 @@ from aiohttp import web
 
 from gateway.core.config.audit import Entry
 from gateway.core.config.operator import Operator
-from gateway.core.errors import ClientLimit, Forbidden, GatewayError, Unauthenticated, UnsupportedMediaType
+from gateway.core.errors import (
+    ClientLimit,
+    Forbidden,
+    GatewayError,
+    PreconditionRequired,
+    Unauthenticated,
+    UnsupportedMediaType,
+)
 from gateway.core.model import NOBODY
 from gateway.core.policy.forwarding import client_key
 from gateway.core.policy.limits import Rate, take
@@ -19,7 +26,7 @@ from gateway.runtime.periodic import Boundary
 OF_ADDRESS = Rate(1 / 6, 10)  # wrong credentials: ten at once, and ten a minute
 OF_ALL = Rate(1.0, 60)
 _ADDRESSES = 10_000  # with a count of their own
-_AUDITED = (Unauthenticated, Forbidden, ClientLimit, UnsupportedMediaType)
+_AUDITED = (Unauthenticated, Forbidden, ClientLimit, UnsupportedMediaType, PreconditionRequired)
 _LONGEST = 200  # characters of a path
 
 

@@ -11,6 +11,8 @@ from gateway.admin import guard
 from gateway.admin.v1 import asked
 from gateway.admin.v1.changing import REVISION, Config, as_errors, reply, require
 from gateway.admin.v1.reading import json_page, shown, wants_yaml, yaml_page
+from gateway.config.audit.journal import reason_of
+from gateway.config.ports import HeadMoved
 from gateway.config.refusal import Refusal, as_dict
 from gateway.core.config import differences
 from gateway.core.config.revision import Revision, view
@@ -141,7 +143,11 @@ class _Pages:
             if pending is not None and pending.number == number:
                 back_to = await self._live.revisions.text(pending.back_to)
                 require(guard.operator(request), await self._config.changes(back_to, self._live.text))
-            revision = await self._live.confirm(origin, number)
+            try:
+                revision = await self._live.confirm(origin, number)
+            except HeadMoved as error:
+                await self._config.audit(origin, "refused", outcome="refused", detail=reason_of(error))
+                raise
         return await reply({"revision": view(revision), "pending": self._config.pending()})
 
 

@@ -15,14 +15,16 @@ from gateway.admin.v1.reading import json_page, shown, wants_yaml, yaml_page
 from gateway.core.config import differences
 from gateway.core.config.operator import Role
 from gateway.core.config.revision import Draft, Revision, view
-from gateway.core.errors import BadRequest, StaleConfig
+from gateway.core.errors import BadRequest, Forbidden, StaleConfig, Unprocessable
 from gateway.runtime import threads
 from gateway.store.model.document import ANY
 
 PATH = "/admin/v1/revisions"
 _LIMIT, _MOST = 50, 1000  # revisions in a page
 _LINES = 20_000  # of two texts that are compared line by line
-_LIVE = "live"
+_PINNED = 100  # revisions, at most: each is kept for good
+_LOOKED_AT = 1000  # lines of the audit
+_LIVE, _PIN = "live", "pinned"
 _NUMBER, _WHICH = "{number:[0-9]{1,15}}", "{number:[0-9]{1,15}|live}"
 _BOTH = "{before:[0-9]{1,15}|live}/diff/{after:[0-9]{1,15}|live}"
 
@@ -148,10 +150,32 @@ class _Pages:
         query, number = asked.parameters(request, "reason"), int(request.match_info["number"])
         origin = asked.origin(request, {**asked.members(request, "reason"), **query})
         with as_errors():
+            if (known := await self._live.revisions.get(number)).pinned == pinned:
+                return await reply(view(known))
+            await self._live.audit.ready()
+            if pinned:
+                await self._require_room(number)
+            elif guard.operator(request).role is not Role.OWNER:
+                await self._require_own(origin.author, number)
             revision = await self._live.revisions.pin(number, pinned=pinned)
         detail = "" if pinned else "not any more"
-        await self._config.audit(origin, "pinned", to_revision=number, detail=detail)
+        await self._config.audit(origin, _PIN, to_revision=number, detail=detail)
         return await reply(view(revision))
+
+    async def _require_room(self, number: int) -> None:
+        """Raises Unprocessable."""
+        kept = await self._live.revisions.page(0, _MOST + 2 * _PINNED)
+        if sum(one.pinned and one.number != number for one in kept) >= _PINNED:
+            raise Unprocessable(f"{_PINNED} revisions are pinned, and no more may be: unpin one.")
+
+    async def _require_own(self, name: str, number: int) -> None:
+        """Whether an editor has pinned it, as far as the last lines of the audit tell. Raises Forbidden."""
+        for line in await self._live.audit.page(0, _LOOKED_AT):
+            if line["action"] == _PIN and line["to"] == number and not line["detail"]:
+                if line["author"] == name:
+                    return
+                break
+        raise Forbidden("Whoever pinned it may unpin it, and an owner.")
 
 
 def _by_lines(old: str, new: str, before: str, after: str) -> str | None:

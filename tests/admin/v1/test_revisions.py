@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from tests.admin.v1.api import TEXT, YAML, api_of
+from gateway.core.config.operator import Grant, Role
+from gateway.core.process.operators import Operators
+from tests.admin.v1.api import PATCH, TEXT, YAML, api_of
 
 pytestmark = pytest.mark.asyncio
 JSON = "application/json"
@@ -67,6 +70,59 @@ async def test_a_revision_is_pinned_and_the_audit_knows_by_whom(tmp_path: Path) 
             (number, "", "not any more"),
             (number, "release", ""),
         ]
+
+
+async def test_pins_are_bounded_and_of_whoever_made_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.admin.v1.revisions._PINNED", 2)
+    grants = {"root": Grant(Role.OWNER), "bob": Grant(Role.EDITOR), "eve": Grant(Role.EDITOR)}
+    async with api_of(tmp_path, operators=Operators(named=grants)) as api:
+        for number in range(2):
+            await api.put_text(TEXT + f"# {number}\n")
+        bob, eve = api.as_operator("bob"), api.as_operator("eve")
+        assert (await api("POST", "/revisions/1:pin")).status == 200
+        assert (await bob("POST", "/revisions/1:pin")).status == 200  # it is, and stays the owner's
+        assert (await bob("POST", "/revisions/2:pin")).status == 200
+        assert (await bob("POST", "/revisions/3:pin")).status == 422
+        assert (await bob("POST", "/revisions/1:unpin")).status == 403
+        assert (await eve("POST", "/revisions/2:unpin")).status == 403
+        assert (await bob("POST", "/revisions/2:unpin")).body["pinned"] is False
+        assert (await bob("POST", "/revisions/3:pin")).status == 200
+        assert (await api("POST", "/revisions/3:unpin")).status == 200
+
+
+async def test_nothing_is_pinned_while_the_audit_cannot_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with api_of(tmp_path) as api:
+
+        async def full() -> None:
+            raise OSError("no space is left")
+
+        monkeypatch.setattr(api.live.audit, "ready", full)
+        assert (await api("POST", "/revisions/1:pin")).status == 503
+        assert not (await api.live.revisions.get(1)).pinned
+
+
+async def test_the_audit_has_the_tries_that_were_refused_and_none_that_was_made_after_all(
+    tmp_path: Path,
+) -> None:
+    async with api_of(tmp_path) as api:
+        tag = (await api("GET", "/routes/docs")).etag
+        changes = [
+            api("PATCH", "/routes/docs", {"methods": ["GET"]}, PATCH, If_Match=tag),
+            api("PATCH", "/routes/notes", {"methods": ["GET"]}, PATCH, If_Match="*"),
+            api("PATCH", "/tenants/globex", {"name": "Globex"}, PATCH, If_Match="*"),
+        ]
+        assert [one.status for one in await asyncio.gather(*changes)] == [200] * 3
+        refused = "/audit?action=refused"
+        assert (await api("GET", refused)).body["lines"] == []
+        assert (await api("DELETE", "/routes/docs")).status == 428
+        assert (await api("POST", "/config:confirm", {"revision": 1}, JSON)).status == 412
+        stale, none = (await api("GET", refused)).body["lines"]
+        assert "428" in none["detail"] and "a revision before" in stale["detail"]
+        assert stale["author"] == none["author"] == "acme/root"
 
 
 async def test_the_audit_is_read_in_pages_and_verified(tmp_path: Path) -> None:
