@@ -51,6 +51,8 @@ class Signer:
         """Make the keys where there are none, and publish them. Raises KeysUnusable, OSError. Blocks."""
         self.keys.ensure()
         self._use(self.keys.current(self._now()))
+        with suppress(FileNotFoundError):
+            self._published = self.public_path.read_bytes()  # on a full disk it could not be written again
         self._publish()
 
     async def refresh(self) -> None:

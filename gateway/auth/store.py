@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from gateway.core.api_keys import FOREVER, ApiKey, KeySecret
 from gateway.core.revocations import Revocation
-from gateway.runtime.sqlite_file import SQLiteFile, transaction
+from gateway.runtime.sqlite_file import SQLiteFile, is_shared, transaction
 
 FILE = "auth.sqlite"
 MAX_KEYS = 10_000
@@ -142,6 +142,8 @@ class AuthStore:
                 is_known = (position, file) == (known.position, known.file)
                 state = None if is_known else State(position, file, _keys(db), _revocations(db))
             self._seen = version
+            if not is_shared(db):
+                self.close()
             return state
 
     def events(self, after: int, limit: int = 100) -> list[Event]:

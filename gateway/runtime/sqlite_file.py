@@ -1,12 +1,14 @@
 """A SQLite file of the gateway's own: its owner's alone, in SQLite's WAL, with one schema of a known version.
 
 Each commit is on the disk when it returns. A file that cannot be used is an error that names it, the reason
-and what to do, and is never made anew by itself: that is for its owner to decide. All of it blocks. (No other
-code of the process may open the file: closing it would drop the locks of SQLite.)
+and what to do, and is never made anew by itself: that is for its owner to decide. On a full disk
+it can be read all the same. All of it blocks. (No other code of the process may open the file: closing it
+would drop the locks of SQLite.)
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import pwd
 import sqlite3
@@ -19,9 +21,11 @@ from types import MappingProxyType
 from gateway.runtime import durable
 from gateway.runtime.os_errors import explain
 
+L = logging.getLogger(__name__)
 _BUSY = 5.0  # seconds to wait for another process that writes
 _CHECKED = 60.0  # seconds in which another process has checked a large file
 _BESIDE = ("-wal", "-shm")  # behind the name: files of SQLite
+_NO_ROOM = ("SQLITE_FULL", "SQLITE_IOERR_SHM")  # the latter: for the file by which connections share a WAL
 
 
 class SQLiteUnusable(OSError):
@@ -55,6 +59,7 @@ class SQLiteFile:
         self._version = version
         self._damaged, self._gone = damaged, gone
         self._held: sqlite3.Connection | None = None
+        self._has_room = True
 
     def ensure(self, *tables: str) -> None:
         """Make the file where there is none; bring one that is there to the known version, and check these
@@ -117,7 +122,11 @@ class SQLiteFile:
         file itself, which takes several times as long as a change."""
         self.release()
         with self.errors():
-            self._held = self.open()
+            db = self.open()
+            if is_shared(db):
+                self._held = db
+            else:
+                db.close()
 
     def release(self) -> None:
         """See `hold`."""
@@ -140,7 +149,7 @@ class SQLiteFile:
 
     def open(self, *, upgrading: bool = False) -> sqlite3.Connection:
         """A connection, after a check that the file is its owner's alone, and of the known version, or
-        (upgrading) of one that can be brought to that."""
+        (upgrading) of one that can be brought to that. See `is_shared`."""
         status = self.path.stat()
         if status.st_uid != os.geteuid():
             user = _user(status.st_uid)
@@ -151,7 +160,7 @@ class SQLiteFile:
             raise SQLiteUnusable(f"{self.path}: {reason}; run: chmod 600 {self.path}")
         if not status.st_size:
             raise self.damaged("it is empty")
-        db = _connect(self.path)
+        db = self._connected()
         try:
             version = _version(db)
             if not version:
@@ -165,6 +174,26 @@ class SQLiteFile:
         except BaseException:
             db.close()
             raise
+        return db
+
+    def _connected(self) -> sqlite3.Connection:
+        try:
+            db = _connect(self.path)
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith(_NO_ROOM):
+                raise
+            db = _connect(self.path, alone=True)
+            if self._has_room:
+                self._has_room = False
+                L.error(
+                    "%s: its disk is full. What is in the file is read, but nothing can be changed in it:"
+                    " make room (see df -h)",
+                    self.path,
+                )
+        else:
+            if not self._has_room:
+                self._has_room = True
+                L.warning("%s: there is room on its disk again", self.path)
         return db
 
     @contextmanager
@@ -201,10 +230,24 @@ def transaction(db: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[Non
         raise
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def is_shared(db: sqlite3.Connection) -> bool:
+    """Whether others may use the file while this connection is open. On a full disk they cannot, once it has
+    read something: then it must be closed at once."""
+    return bool(db.execute("PRAGMA locking_mode").fetchone()[0] == "normal")
+
+
+def _connect(path: Path, *, alone: bool = False) -> sqlite3.Connection:
+    """alone: SQLite needs no room on the disk then, for it has in memory what it would share with others."""
     # Autocommit: transactions are begun where they are meant. A connection may go from thread to thread.
     db = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
-    db.execute("PRAGMA synchronous = FULL")  # of a commit, nothing is lost with the power
+    try:
+        if alone:
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        db.execute("PRAGMA synchronous = FULL")  # of a commit, nothing is lost with the power
+        _version(db)
+    except sqlite3.OperationalError:
+        db.close()  # of a damaged file it would remove the -wal, which goes aside with it
+        raise
     return db
 
 
@@ -214,7 +257,7 @@ def _version(db: sqlite3.Connection) -> int:
 
 def _hint(error: sqlite3.OperationalError) -> str:
     name = error.sqlite_errorname
-    if name.startswith("SQLITE_FULL"):
+    if name.startswith(_NO_ROOM):
         return "make room on its disk (see df -h)"
     if name.startswith("SQLITE_BUSY"):
         return "another process writes to it all the time; look for one that hangs"

@@ -8,13 +8,15 @@ import json
 import resource
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
 
 from gateway.app import Gateway
+from gateway.auth.store import NOTHING, AuthStore
+from gateway.core.revocations import Revocation
 from gateway.edge import spool
 from gateway.store.sqlite.engine import SQLiteDocumentStore
 from tests import harness
@@ -164,3 +166,33 @@ async def test_a_full_store_is_507_what_is_there_is_read_on_and_proxying_goes_on
             assert (await ask("GET", "/documents/c/0"))[0].startswith("HTTP/1.1 200 ")
             assert (await ask("GET", "/svc/x"))[1] == b"hello"
             client.close()
+
+
+@pytest.mark.parametrize("edited", [False, True])
+async def test_a_restart_on_a_full_disk_serves_its_file_and_what_is_revoked_and_catches_up_with_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, edited: bool
+) -> None:
+    async with Backend(always(answer())) as backend:
+        async with harness.running(tmp_path, config(backend)) as gateway:
+            gone = Revocation(2e9, created=1.0, by="root", jti="gone")
+            await gateway.stored.change(gateway.stored.store.revoke, gone)
+        routing = config(backend)
+        if edited:
+            routing["routes"][0]["methods"] = ["POST"]
+        with ExitStack() as full:
+            full.enter_context(files_of_at_most(4000))  # no page of SQLite's fits
+            async with harness.running(tmp_path, routing) as gateway:
+                assert (await post(gateway, 100))[0].startswith("HTTP/1.1 200 ")
+                assert "config.sqlite: its disk is full" in caplog.text
+                assert gateway.live.head.number == 1
+                another = AuthStore(tmp_path / "var" / "auth.sqlite").read(NOTHING)
+                assert another is not None
+                assert [revocation.jti for revocation in another.revocations] == ["gone"]
+                assert gateway.stored.available
+                full.close()
+                await eventually(lambda: gateway.live.head.number == 1 + edited)
+                await gateway.live.reload()  # after what is under way, with its line
+                await gateway.stored.change(gateway.stored.store.lift, 1, "root", 2.0)
+                actions = [line["action"] for line in await gateway.config_parts.audit.page(0, 10)]
+                assert actions == ["applied"] * (1 + edited)
+                assert await gateway.config_parts.audit.verify() == []

@@ -136,6 +136,9 @@ class SQLiteRevisions:
             )
         self._file.hold()
         known = audit_file.last_revision(self.path.with_name(audit_file.FILE))
+        with self._file.reading() as db:
+            if known <= _counter(db):
+                return
         with self._file.changing() as db:
             if known > _counter(db):
                 db.execute("DELETE FROM sqlite_sequence WHERE name = 'revisions'")
@@ -202,6 +205,8 @@ class SQLiteRevisions:
             return get_value(db, name)
 
     def _set_state(self, name: str, value: str) -> None:
+        if self._state(name) == value:  # so that a start needs no room on the disk
+            return
         with self._file.changing() as db:
             set_value(db, name, value)
 
