@@ -281,6 +281,17 @@ async def test_only_one_call_in_a_while_waits_for_a_server_that_is_away(tmp_path
     await store.close()
 
 
+async def test_a_server_that_went_away_is_said_to_be_what_is_on_it(tmp_path: Path) -> None:
+    port = free_port()
+    driver = Driver(f"mongodb://127.0.0.1:{port}/docs?{FAST}", None, "the config", "The config is away")
+    with mongo_server.serve(tmp_path, port):
+        await driver.connect()
+    with pytest.raises(StoreUnavailable) as caught:
+        await driver.find_one("gateway_revisions", {})
+    assert caught.value.detail == "The config is away"
+    driver.close()
+
+
 # --- what a single server cannot do ---
 
 
