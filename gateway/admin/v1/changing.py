@@ -23,6 +23,7 @@ from gateway.config.refusal import as_dict
 from gateway.core.config import differences
 from gateway.core.config.audit import Entry
 from gateway.core.config.operator import Operator, Role
+from gateway.core.config.reach import overreaches
 from gateway.core.config.revision import Draft, Origin, Revision, digest_of, view
 from gateway.core.errors import (
     ConfigUnavailable,
@@ -39,6 +40,7 @@ from gateway.runtime import threads
 
 L = logging.getLogger(__name__)
 REVISION = "X-Config-Revision"
+_NAMED = 100  # objects that an error lists
 _TRIES = 5  # of a change whose base another one replaced meanwhile
 _SINCE = 100  # revisions that a stale change is told of
 _LOOKED_AT = 1000  # revisions among which the base of a stale change is looked for
@@ -111,7 +113,7 @@ class Config:
                 changes = await self.changes(before, text)
             except Problems as problems:
                 raise _Refused(problems) from None
-            require(operator, changes)
+            await self.require(operator, before, text, changes)
             await self._require_pending(operator, text)
             try:
                 revision = await commit(Draft(text, origin, self._wall(), confirm_by=by), base.number)
@@ -124,6 +126,24 @@ class Config:
             "Others change the config all the time; try again.", extra={"since": [view(moved.head)]}
         )
 
+    async def require(
+        self, operator: Operator, before: str, after: str, changes: list[differences.Change]
+    ) -> None:
+        """Raises Forbidden, naming the objects, where some of what changes from one text to the other is not
+        the operator's to change, or a route of theirs reaches what is not. Raises Problems."""
+        require(operator, changes)
+        if operator.role is not Role.EDITOR:
+            return
+        data = await self.data(before), await self.data(after)
+        found = await threads.run(threads.CONFIG, overreaches, operator, *data, changes)
+        if found:
+            first, more = found[0], f", and {len(found) - 1} more" if len(found) > 1 else ""
+            raise Forbidden(
+                f"{operator.name}, who is editor, may not have routes/{first.name} so: it"
+                f" {first.reason}{more}. Nothing was changed.",
+                extra={"objects": [{"kind": "routes", **asdict(one)} for one in found[:_NAMED]]},
+            )
+
     async def _require_pending(self, operator: Operator, text: str) -> None:
         """What waits for a confirmation is kept, or taken back with the change, by a change on top of it: so
         that has to be the operator's to change as well. Raises Forbidden."""
@@ -131,7 +151,8 @@ class Config:
         if pending is None or operator.role is Role.OWNER:
             return
         try:
-            require(operator, await self.changes(await self.live.revisions.text(pending.back_to), text))
+            back_to = await self.live.revisions.text(pending.back_to)
+            await self.require(operator, back_to, text, await self.changes(back_to, text))
         except Forbidden as error:
             detail = f"Revision {pending.number} waits for a confirmation, and a change would end that."
             raise Forbidden(f"{detail} {error.detail}", extra=error.extra) from None
@@ -198,14 +219,14 @@ class _Refused(Exception):
 
 
 def require(operator: Operator, changes: list[differences.Change]) -> None:
-    """Raises Forbidden, naming the objects, where some of them are not the operator's to change."""
+    """Raises Forbidden, naming the objects, where some are not the operator's to change by their names."""
     foreign = [one for one in changes if not operator.may_change(one.kind, one.name)]
     if not foreign:
         return
     names = ", ".join(f"{one.kind}/{one.name}" for one in foreign[:10])
     more = f" and {len(foreign) - 10} more" if len(foreign) > 10 else ""
     role = operator.role.name.lower()
-    objects = [{"kind": one.kind, "name": one.name, "action": one.action} for one in foreign[:100]]
+    objects = [{"kind": one.kind, "name": one.name, "action": one.action} for one in foreign[:_NAMED]]
     detail = f"{operator.name}, who is {role}, may not change {names}{more}. Nothing was changed."
     raise Forbidden(detail, extra={"objects": objects})
 

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from gateway.admin import guard
 from gateway.admin.v1 import asked
-from gateway.admin.v1.changing import REVISION, Config, as_errors, reply, require
+from gateway.admin.v1.changing import REVISION, Config, as_errors, reply
 from gateway.admin.v1.reading import json_page, shown, wants_yaml, yaml_page
 from gateway.config.audit.journal import reason_of
 from gateway.config.ports import HeadMoved
@@ -142,7 +142,9 @@ class _Pages:
         with as_errors():
             if pending is not None and pending.number == number:
                 back_to = await self._live.revisions.text(pending.back_to)
-                require(guard.operator(request), await self._config.changes(back_to, self._live.text))
+                now = self._live.text
+                changes = await self._config.changes(back_to, now)
+                await self._config.require(guard.operator(request), back_to, now, changes)
             try:
                 revision = await self._live.confirm(origin, number)
             except HeadMoved as error:

@@ -145,3 +145,38 @@ async def test_an_editor_changes_only_what_is_theirs_by_every_way(tmp_path: Path
         assert done.status == 200 and done.body["revision"]["author"] == "acme/bob"
         refused = (await api("GET", "/audit?action=refused&author=acme/bob")).body["lines"]
         assert len(refused) == 6 and {one["role"] for one in refused} == {"editor"}
+
+
+async def test_an_editors_route_reaches_no_backend_and_no_request_of_others_by_any_way(
+    tmp_path: Path,
+) -> None:
+    shop = Grant(Role.EDITOR, (("routes", ("shop-*",)),))
+    named = Operators({"root": Grant(Role.OWNER), "bob": shop})
+    text = TEXT + "\n  - { name: shop-a, path: /a, target: documents }\n"
+    text = text.replace(
+        "tenants:", 'backends: { pay: { kind: asab, addresses: ["http://127.0.0.1:9"] } }\ntenants:'
+    )
+    inner = text + "  - { name: shop-in, path: /docs/in, target: documents }\n"
+    async with api_of(tmp_path, inner, operators=named) as api:
+        number = api.live.head.number
+        assert (await api.put_text(text)).status == 200
+        bob = api.as_operator("bob")
+        to_pay = {"path": "/b", "target": "pay"}
+        routes = [{"name": "shop-a", "path": "/docs/a", "target": "documents"}]
+        routes += [
+            one for one in (await bob("GET", "/config")).body["data"]["routes"] if one["name"] != "shop-a"
+        ]
+        for refused in (
+            await bob("PUT", "/routes/shop-b", json.dumps(to_pay), JSON, If_None_Match="*"),
+            await bob("PATCH", "/routes/shop-a", {"target": "pay"}, PATCH, If_Match="*"),
+            await bob("PATCH", "/config", {"routes": routes}, PATCH, If_Match="*"),
+            await bob.put_text(inner),
+            await bob("POST", f"/revisions/{number}:rollback"),
+        ):
+            assert refused.status == 403, refused.body
+            (one,) = refused.body["objects"]
+            assert one["name"].startswith("shop-") and one["reason"] in refused.body["detail"]
+            assert "targets pay" in one["reason"] or "of the route docs (/docs/{rest*})" in one["reason"]
+        assert api.live.text == text
+        done = await bob("PATCH", "/routes/shop-a", {"path": "/a/{rest*}"}, PATCH, If_Match="*")
+        assert done.status == 200, done.body
