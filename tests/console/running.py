@@ -24,7 +24,7 @@ from tests.support.ports import free_port
 HTML = "<img src=x onerror='window.ran=1'>"  # as text it is shown, as markup it would run
 THREADS = 4
 ROUTING = f"""\
-# The shop. This comment stays.
+# The shop. This comment stays. Its owner had password=hunter2hunter2 in it.
 version: 1
 
 backends:

@@ -1,5 +1,7 @@
 // Numbers and times as people read them.
 
+import { now } from "./clock.js";
+
 const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
 /** 0.4, 12, 12,345, 123.4k. null and undefined: a dash. */
@@ -51,7 +53,7 @@ function date(when) {
 /** How long ago: just now, 40 s ago, 3 min ago. */
 export function ago(at) {
   if (!at) return "–";
-  const seconds = Date.now() / 1000 - at;
+  const seconds = now() - at;
   return seconds < 5 ? "just now" : `${span(seconds)} ago`;
 }
 

@@ -2,6 +2,7 @@
 // Read by fetch() and not by EventSource, which can send no token.
 
 import { send } from "./api.js";
+import { heard } from "./clock.js";
 import { session } from "./session.js";
 
 export const WINDOW = 300; // seconds that charts show
@@ -90,6 +91,7 @@ class Traffic extends EventTarget {
       .join("\n");
     if (!data || !lines.some(line => line === "event: traffic")) return false;
     const message = JSON.parse(data);
+    heard(message.at);
     this.samples.push(message);
     while (this.samples[0].at < message.at - WINDOW) this.samples.shift();
     this.#is("live");

@@ -8,6 +8,8 @@ import { dialog, trouble } from "../parts/dialog.js";
 import { refused, rehearsal } from "../parts/rehearsal.js";
 import { since } from "../parts/time.js";
 
+const LONG = 10; // seconds of a rehearsal, after which one may choose to go without it
+
 /** Ask, and apply. live: the revision that is live; base: the number of the one that the text was made on; digest: of the
  * one that must be live still. done: gets the response. stale: called when another revision became live meanwhile. */
 export function apply({ text, changes: list, digest, done, stale }) {
@@ -17,7 +19,8 @@ export function apply({ text, changes: list, digest, done, stale }) {
   const wrong = h("div", { "aria-live": "assertive" });
   const risk = h("label", { class: "check", hidden: true });
   const sure = h("input", { type: "checkbox" });
-  const button = h("button", { class: "primary" }, "Apply");
+  const button = h("button", { class: "primary", disabled: true }, "Apply"); // until it is known what it would do
+  const late = setTimeout(() => without("the rehearsal, which takes long"), LONG * 1000);
   dialog({
     title: "Apply",
     wide: true,
@@ -35,6 +38,7 @@ export function apply({ text, changes: list, digest, done, stale }) {
       wrong,
     ],
     actions: close => [h("button", { type: "button", on: { click: close } }, "Cancel"), button],
+    onclose: () => clearTimeout(late),
     onsubmit: async close => {
       button.disabled = true;
       try {
@@ -55,12 +59,28 @@ export function apply({ text, changes: list, digest, done, stale }) {
   sendText("POST", "config:rehearse", text).then(
     found => {
       fill(outcome, rehearsal(found));
-      risk.hidden = !refused(found);
-      sure.required = !risk.hidden;
-      fill(risk, sure, ` Apply although ${amount(refused(found))} of these requests would be refused`);
+      const many = refused(found);
+      decide(many ? `Apply although ${amount(many)} of these requests would be refused` : "");
     },
-    problem => fill(outcome, trouble(problem)),
+    problem => {
+      fill(outcome, trouble(problem));
+      without("a rehearsal");
+    },
   );
+
+  function without(what) {
+    decide(`Apply without ${what}`);
+  }
+
+  /** It may be applied now; words: what has to be ticked for that, "" for nothing. */
+  function decide(words) {
+    clearTimeout(late);
+    risk.hidden = !words;
+    sure.required = Boolean(words);
+    sure.checked = false;
+    fill(risk, sure, ` ${words}`);
+    button.disabled = false;
+  }
 }
 
 /** Who changed what meanwhile. The text is kept. */

@@ -13,7 +13,8 @@ function read() {
   }
 }
 
-/** {text, base}: base is the revision's number that the edit began on. null when nothing is unsaved. */
+/** {text, base, seen}: base is the revision's number that the edit began on; seen its text, where that was shown without
+ * what resembles secrets. null when nothing is unsaved. */
 export function load() {
   return kept;
 }
@@ -23,8 +24,8 @@ export function exists() {
 }
 
 /** Keep a text from now on; the tab's storage has it a moment later, not at each key. */
-export function save(text, base) {
-  kept = { text, base };
+export function save(text, base, seen = null) {
+  kept = { text, base, seen };
   clearTimeout(later);
   later = setTimeout(write, WRITE_AFTER);
   dispatchEvent(new Event("gateway:draft"));

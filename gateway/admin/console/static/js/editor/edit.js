@@ -22,6 +22,7 @@ const REHEARSE_AFTER = 900;
 export function editPage({ query, signal }) {
   let live = null; // what the gateway says is live: {revision, text, pending, refused, source, available}
   let base = null; // the revision that the text began on, with its text
+  let seenAs = null; // the token that the live text was read with
   let known = []; // changes of the text that was checked last
   let asked = new AbortController(); // of the check that is under way
 
@@ -67,14 +68,18 @@ export function editPage({ query, signal }) {
   const rehearseSoon = debounced(rehearse, REHEARSE_AFTER - CHECK_AFTER);
 
   async function load() {
+    const token = session.token;
     try {
       const before = live;
-      live = await get("config", signal);
+      const found = await get("config", signal);
+      if (token !== session.token) return; // it is read again
+      [live, seenAs] = [found, token];
       const kept = draft.load();
       if (kept && kept.text !== live.text) {
-        base ??= await baseOf(kept.base);
+        base ??= kept.seen === null ? await baseOf(kept.base) : { number: kept.base, text: kept.seen };
         if (before === null) edit.set(kept.text);
-        check();
+        if (base.number === live.revision.number && base.text !== live.text) rebase();
+        else check();
       } else {
         draft.drop();
         showLive();
@@ -189,7 +194,7 @@ export function editPage({ query, signal }) {
       nothing();
       return;
     }
-    draft.save(text, base.number);
+    draft.save(text, base.number, ["editor", "owner"].includes(session.operator?.role) ? null : base.text);
     buttons(false);
     checkSoon();
   }
@@ -281,11 +286,13 @@ export function editPage({ query, signal }) {
   }
 
   function rebase() {
+    const same = base.number === live.revision.number; // which others are shown without what resembles secrets
     const { text, conflicts } = merge(base.text, edit.text, live.text, `revision ${live.revision.number}`);
     base = { number: live.revision.number, text: live.text };
     edit.set(text);
     changed(text);
     show();
+    if (same && !conflicts) return;
     toast(
       conflicts
         ? `${count(conflicts, "place")} changed by both: they stand between <<<<<<< and >>>>>>>.`
@@ -298,6 +305,7 @@ export function editPage({ query, signal }) {
   function submit() {
     if (applyButton.disabled) return;
     if (!session.token) return dispatchEvent(new Event("gateway:signin"));
+    if (seenAs !== session.token) return load(); // the text may lack what a viewer is not shown
     apply({
       text: edit.text,
       changes: known,

@@ -1,6 +1,7 @@
 // A revision that goes back by itself unless it is confirmed: how long it has, and the button.
 
 import { post } from "../api.js";
+import { now } from "../clock.js";
 import { fill, h, say } from "../dom.js";
 import { clock } from "../format.js";
 import { toast } from "../parts/dialog.js";
@@ -36,7 +37,7 @@ export function pendingPanel(signal, done) {
 
   function tick() {
     if (!waits) return;
-    const seconds = waits.due - Date.now() / 1000;
+    const seconds = waits.due - now();
     say(left, clock(seconds));
     meter.max = whole;
     meter.value = Math.max(0, seconds);

@@ -1,6 +1,7 @@
 // The frame around each page: where one is, what is live, who is at it.
 
 import { send } from "../api.js";
+import { now } from "../clock.js";
 import { fill, h, say, svg } from "../dom.js";
 import { clock } from "../format.js";
 import { help } from "../keys.js";
@@ -202,7 +203,7 @@ function banner() {
     refused.hidden = !config.refused;
     tick();
   });
-  const tick = () => waits && say(left, clock(waits.due - Date.now() / 1000));
+  const tick = () => waits && say(left, clock(waits.due - now()));
   setInterval(tick, 250);
   return h("div", { class: "strips" }, pending, refused);
 }
