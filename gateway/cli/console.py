@@ -21,6 +21,7 @@ from rich.text import Text
 
 from gateway.core.model import CallerRule, Route
 from gateway.core.routing.problems import Problem
+from gateway.runtime.os_errors import explain
 
 BROKEN_PIPE = 128 + signal.SIGPIPE  # the exit code, as a shell reports it
 
@@ -80,6 +81,18 @@ def program(*, absolute: bool = False) -> str:
 def fail(message: str) -> None:
     """Print an error to standard error."""
     err.print(Text("error: ", style="bold red").append(message, style="not bold default"))
+
+
+def system_error(error: OSError) -> str:
+    """The text of an error: our own where it has one, else its path, the reason and a hint."""
+    if error.errno is None:
+        return str(error)
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return "the folder that you are in was removed; cd to one that is there"
+    path = f"{error.filename}: " if isinstance(error.filename, str) else ""
+    return path + "; ".join(explain(error))
 
 
 def problems(path: Path | str, found: Iterable[Problem]) -> None:

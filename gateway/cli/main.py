@@ -28,7 +28,6 @@ from gateway.core.process.settings import ProcessConfig, parse_process
 from gateway.core.routing.problems import Problems, by_line
 from gateway.process import signals
 from gateway.runtime.files import not_utf8, read_file
-from gateway.runtime.os_errors import explain
 
 CONFIGS = (
     "gateway.conf",
@@ -81,22 +80,10 @@ def _run_command(argv: Sequence[str] | None) -> int:
     except ConfigRefused as refused:
         console.problems(console.short(refused.path), refused.problems)
     except OSError as error:
-        console.fail(_system_error(error))
+        console.fail(console.system_error(error))
     except (ValueError, GatewayError) as error:
         console.fail(str(error))
     return 1
-
-
-def _system_error(error: OSError) -> str:
-    """The text of an error: our own where it has one, else its path, the reason and a hint."""
-    if error.errno is None:
-        return str(error)
-    try:
-        Path.cwd()
-    except FileNotFoundError:
-        return "the folder that you are in was removed; cd to one that is there"
-    path = f"{error.filename}: " if isinstance(error.filename, str) else ""
-    return path + "; ".join(explain(error))
 
 
 def _version() -> str:

@@ -85,7 +85,7 @@ def show_proposal(session: Session, proposal: Proposal) -> None:
 
 
 def agreed(session: Session, proposal: Proposal, question: str, *, always: bool = False) -> bool:
-    """Whether it may be made live: asks where it refuses what was served, or always. Raises ValueError where
+    """Whether it may be made live: asks where it refuses what was served, or always. Raises Refused where
     nobody can be asked."""
     if session.arguments.yes or not (proposal.refuses or always):
         return True
@@ -94,10 +94,14 @@ def agreed(session: Session, proposal: Proposal, question: str, *, always: bool 
         last = console.count(proposal.rehearsal["requests"], "request")
         why = f"{proposal.refuses:,} of the last {last} would be refused that were served. "
     if not session.interactive:
-        raise ValueError(f"{why}Nothing was changed; say --yes if it is to be done all the same")
+        detail = f"{why}Nothing was changed; say --yes if it is to be done all the same"
+        asked = {"code": "not_agreed", "detail": detail}
+        raise Refused(detail, 0, {**asked, "changes": proposal.changes, "rehearsal": proposal.rehearsal})
     if ask(f"{why}{question}"):
         return True
     console.err.print("Nothing was changed.")
+    if session.json:
+        print_json({"code": "not_agreed", "detail": "Nothing was changed."})
     return False
 
 
@@ -165,7 +169,8 @@ def _tell(session: Session, reply: Reply, proposal: Proposal, live: Live) -> int
     if "kept" in done and not session.json:
         console.err.print(f"An edit by hand that was refused is kept in {done['kept']}", markup=False)
     if pending and pending["number"] == number:
-        return _pending(session, pending, pending["due"] - revision["at"])
+        # The gateway's clock counts: by the revision that it has just made, else by what it sent.
+        return _pending(session, pending, max(0.0, pending["due"] - max(revision["at"], reply.at)))
     return 0
 
 

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.message import Message
+from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,8 @@ class Unreachable(OSError):
 
 
 class Refused(ValueError):
-    """The admin API refused a request. status: of HTTP. problem: the members of its problem+json (RFC 9457),
-    {} where it has none."""
+    """The admin API refused a request, or nobody agreed to it. status: of HTTP, 0 without one. problem: the
+    members of its problem+json (RFC 9457), {} where it has none."""
 
     def __init__(self, text: str, status: int, problem: Mapping[str, Any]) -> None:
         super().__init__(text)
@@ -82,6 +83,14 @@ class Reply:
     def etag(self) -> str:
         """Without its quotes; "" when there is none."""
         return str(self.headers.get("ETag", "")).strip('"')
+
+    @property
+    def at(self) -> float:
+        """When the gateway sent it, by its clock: seconds since the epoch; 0 where it says nothing."""
+        try:
+            return parsedate_to_datetime(str(self.headers["Date"])).timestamp()
+        except ValueError:
+            return 0.0
 
     def json(self) -> Any:
         """The body's value. Raises Unreachable: what answers is something else."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from importlib import import_module
-from typing import Protocol
+from typing import Any, Protocol
 
+from gateway.cli import console
 from gateway.cli.config.client import TOKEN_VARIABLE, Refused
 from gateway.cli.config.session import Session, print_json
 from gateway.config.ports import ConfigRefused
 from gateway.core.process.settings import ProcessConfig
+from gateway.core.routing.problems import Problems
 
 _Load = Callable[[str | None], ProcessConfig]
 
@@ -68,22 +70,34 @@ def add_commands(add: _Add, load: _Load) -> None:
 
 
 def _run(work: str, session: Session) -> int:
-    """Run a command. With --json, what was refused is on standard output too."""
+    """Run a command. With --json, what went wrong is on standard output too."""
     module, _, function = work.partition(".")
     try:
         return int(getattr(import_module(f"gateway.cli.config.{module}"), function)(session))
-    except ConfigRefused as refused:
-        if session.json:
-            problems = [
-                {"path": one.where, "line": one.line, "reason": one.reason, "hint": one.hint}
-                for one in refused.problems
-            ]
-            print_json({"file": str(refused.path), "problems": problems})
+    except BrokenPipeError:
         raise
-    except Refused as refused:
+    except (ValueError, OSError, Problems, ConfigRefused) as error:
         if session.json:
-            print_json(dict(refused.problem) or {"status": refused.status, "detail": str(refused)})
+            print_json(_as_json(error, session))
         raise
+
+
+def _as_json(error: Exception, session: Session) -> dict[str, Any]:
+    """An error for a program: `problems` of a config with its `file`, else `detail`, with all that the admin
+    API said of it."""
+    if isinstance(error, Problems | ConfigRefused):
+        path, found = (
+            (error.path, error.problems)
+            if isinstance(error, ConfigRefused)
+            else (session.arguments.config, error.items)
+        )
+        problems = [
+            {"path": one.where, "line": one.line, "reason": one.reason, "hint": one.hint} for one in found
+        ]
+        return {"file": str(path), "problems": problems}
+    if isinstance(error, Refused):
+        return dict(error.problem) or {"status": error.status, "detail": str(error)}
+    return {"detail": console.system_error(error) if isinstance(error, OSError) else str(error)}
 
 
 def _revisions_arguments(made: argparse.ArgumentParser) -> None:

@@ -19,9 +19,10 @@ _ONE = {"routes": "route", "backends": "backend", "tenants": "tenant", "issuers"
 _KINDS = {
     "refused": ("bold red", "would be refused that was served"),
     "allowed": ("yellow", "would be served that was refused"),
-    "rerouted": ("yellow", "would go another way"),
+    "rerouted": ("bold yellow", "would go another way: to another route, backend or address"),
     "limited": ("yellow", "would have other limits"),
 }
+_FEW = 20  # requests whose answers say little about those that come
 _REQUEST = 100  # characters of a request line
 _COLUMN = 28  # characters of the longest path that the values beside it are aligned to
 _MOST_IN_SHORT = 3  # objects that a line of the list of revisions names
@@ -126,7 +127,9 @@ def rehearsal(outcome: Mapping[str, Any]) -> Iterator[Text]:
     """What the config would do to the last requests."""
     number = outcome["requests"]
     if not number:
-        yield Text("rehearsal: there were no requests to try it on", style="dim")
+        yield Text(
+            "rehearsal: no request was recorded since the gateway started: nothing can be said", "yellow"
+        )
         return
     kinds = {kind: one for kind, one in outcome["kinds"].items() if one["count"]}
     unknown = outcome.get("unknown") or []
@@ -134,25 +137,28 @@ def rehearsal(outcome: Mapping[str, Any]) -> Iterator[Text]:
         f"the last {console.count(number, 'request')}, since {moment(outcome['since'])}:", style="not bold"
     )
     if not kinds and not unknown:
-        yield title.append(" all would be answered as they were", style="not bold green")
+        few = " (too few to say much)" if number < _FEW else ""
+        yield title.append(f" all would be answered as they were{few}", style="not bold green")
         return
     yield title
     for kind, one in kinds.items():
         style, says = _KINDS.get(kind, ("yellow", kind))
         yield Text(f"  {one['count']:,} {says}", style=style)
         for example in one["examples"]:
-            yield from _example(example)
+            yield from _example(kind, example)
     for one in unknown:
         yield Text(f"  {one['count']:,} not known: {plain(one['reason'])}", style="dim")
 
 
-def _example(example: Mapping[str, Any]) -> Iterator[Text]:
+def _example(kind: str, example: Mapping[str, Any]) -> Iterator[Text]:
     times = f" ×{example['count']:,}" if example["count"] > 1 else ""
     tenant = f"  tenant {plain(example['tenant'])}" if example["tenant"] else ""
     request = f"{example['method']} {example['host'] or ''}{example['path']}"
     yield Text(f"    {short(request, _REQUEST)}").append(f"{tenant}{times}", style="dim")
     before, after = example["before"], example["after"]
     line = Text("      ").append(_outcome(before), style="dim").append(" -> ").append(_outcome(after))
+    if kind == "rerouted" and all(before[key] == after[key] for key in ("route", "target")):
+        line.append(" (at other addresses, or with another path or Host)", style="dim")
     if after["detail"]:
         line.append(f" ({plain(after['detail'])})", style="dim")
     yield line

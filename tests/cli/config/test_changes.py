@@ -5,9 +5,16 @@ from __future__ import annotations
 import io
 import json
 import sys
+from email.message import Message
+from email.utils import formatdate
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from gateway.cli.config import changing
+from gateway.cli.config.client import Reply
+from gateway.cli.config.session import Live
 from tests.cli.config.conftest import BAD, ROUTING, SLOWER, Operated
 
 pytestmark = pytest.mark.whole
@@ -91,6 +98,10 @@ def test_what_would_refuse_requests_that_were_served_needs_a_yes(operated: Opera
     assert code == 1
     assert "  3 would be refused that was served\n" in out and "-> 404 no_route" in out
     assert "3 of the last " in err and "say --yes" in err
+    code, out, _ = operated.run("apply", file, "--json")
+    asked = json.loads(out)
+    assert (code, asked["code"], asked["rehearsal"]["kinds"]["refused"]["count"]) == (1, "not_agreed", 3)
+    assert "say --yes" in asked["detail"]
     assert operated.live()[1] == served
     for answer, done, text in (("\n", 1, served), ("y\n", 0, ROUTING)):
         with operated.terminal("apply", file) as terminal:
@@ -150,6 +161,21 @@ def test_what_is_to_be_confirmed_says_how_and_stays_when_it_is(operated: Operate
     code, _, err = operated.run("confirm")
     assert code == 1
     assert "nothing waits to be confirmed" in err
+
+
+def test_the_same_text_again_says_how_much_time_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of 60 s, 45 s after it was applied, by the gateway's clock."""
+    revision = {"number": 2, "digest": "d", "at": 1000.0, "restores": 0}
+    outcome = {"revision": revision, "changes": [], "pending": {"number": 2, "back_to": 1, "due": 1060.0}}
+    headers = Message()
+    headers["Date"] = formatdate(1045.0, usegmt=True)
+    reply = Reply("", headers, json.dumps(outcome).encode())
+    client = SimpleNamespace(send_text=lambda *asked: reply)
+    arguments = SimpleNamespace(message="", confirm_within=None)
+    session: Any = SimpleNamespace(client=client, arguments=arguments, json=False, interactive=False)
+    live = Live({"revision": revision, "text": "", "pending": outcome["pending"]})
+    assert changing.put(session, changing.Proposal("", "new.yaml", [], None), live) == 0
+    assert "It goes back to revision 1 in 15 s unless confirmed: " in capsys.readouterr().err
 
 
 def test_on_a_terminal_enter_confirms(operated: Operated) -> None:

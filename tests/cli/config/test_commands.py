@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,23 @@ def test_without_a_process_config_they_say_where_they_looked(
     assert main(["revisions"]) == 1
     shown = capsys.readouterr().err
     assert "there is no process config" in shown and "name it with -c" in shown
+
+
+def test_with_json_what_went_wrong_is_json_on_standard_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "gateway.conf"
+    bad.write_text("[gateway]\nworker = 2\n")
+    nobody = "http://127.0.0.1:1"
+    for words, said in (
+        (["revisions", "--admin", nobody], "connection refused"),
+        (["revisions", "--text", "--admin", nobody], "name the revision"),
+        (["apply", "/nowhere/routing.yaml", "--admin", nobody], "/nowhere/routing.yaml"),
+        (["revisions", "-c", str(bad)], "worker"),
+    ):
+        assert main([*words, "--json"]) == 1
+        shown = capsys.readouterr()
+        assert said in json.dumps(json.loads(shown.out)) and said in shown.err
 
 
 @pytest.mark.parametrize(

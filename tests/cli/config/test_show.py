@@ -79,6 +79,14 @@ def test_a_rehearsal_counts_by_kind_with_examples() -> None:
     outcome["kinds"] = {"limited": {"count": 12, "examples": [example]}}
     assert "      limit of tenant: 5/s -> 2/s" in [line.plain for line in show.rehearsal(outcome)]
     (alike,) = show.rehearsal({**outcome, "kinds": {}})
-    assert "all would be answered as they were" in alike.plain
+    assert alike.plain.endswith("all would be answered as they were")
+    (few,) = show.rehearsal({**outcome, "kinds": {}, "requests": 3})
+    assert few.plain.startswith("rehearsal: the last 3 requests, since 19")
+    assert few.plain.endswith("all would be answered as they were (too few to say much)")
+    outcome["kinds"] = {"rerouted": {"count": 2, "examples": [example | {"after": example["before"]}]}}
+    assert any(
+        line.plain.endswith("(at other addresses, or with another path or Host)")
+        for line in show.rehearsal(outcome)
+    )
     (none,) = show.rehearsal({**outcome, "requests": 0})
-    assert "no requests" in none.plain
+    assert "no request was recorded" in none.plain and "nothing can be said" in none.plain
