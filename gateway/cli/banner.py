@@ -46,7 +46,11 @@ def show(gateway: Gateway, config_path: str, *, with_demo: bool) -> None:
     """Print the banner to standard output. with_demo: with a demo token, and a curl for each backend."""
     config = gateway.config
     public = f"http://{reachable(*config.listen[0])}"
-    rows = [("public", public), ("admin", f"http://{reachable(*config.admin[0])}/admin/config")]
+    console_at = f"http://{reachable(*config.admin[0])}/"
+    rows = [
+        ("public", public),
+        ("admin", f"{console_at}  (the console; signed in: {console.program()} console)"),
+    ]
     if config.live.source == "file":
         rows.append(("routing", f"{console.short(config.routing)}  (live: edit it while it runs)"))
     else:

@@ -166,6 +166,11 @@ def _check(arguments: argparse.Namespace, load: Callable[[str | None], ProcessCo
             f" {len(compiled.backends)} backends, {len(compiled.tenants)} tenants"
             + (f", {console.count(len(compiled.issuers), 'issuer')}" if compiled.issuers else "")
         )
+        if config is not None and config.live.source != "file" and path == Path(config.routing):
+            console.err.print(
+                f"[yellow]note:[/] \\[config] source = {config.live.source}: the gateway does not read this"
+                f" file; make it live with: {escape(console.program())} apply {escape(name)}"
+            )
         for where, file in _named_files(compiled.issuers):
             if not Path(file).exists():
                 console.err.print(f"[yellow]note:[/] {where}: {escape(file)} is not there on this machine")

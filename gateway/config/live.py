@@ -428,7 +428,7 @@ class LiveConfig:
             made = await self.revisions.confirm(revision.number)
         else:
             self._found, made = await self._commit(draft, revision.number)
-        await self._journal.done("unconfirmed", origin, revision.number, made.number, self._note_kept(made))
+        await self._journal.taken_back(origin, revision, back_to, made, self._note_kept(made))
         return compiled, made, text
 
     # --- the swap ---

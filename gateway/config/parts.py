@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ from gateway.runtime import threads
 
 if TYPE_CHECKING:
     from gateway.config.zookeeper import ZooKeeper
+
+L = logging.getLogger(__name__)
 
 
 class ConfigParts:
@@ -62,6 +65,12 @@ class ConfigParts:
         if self.zookeeper is not None:
             await self.zookeeper.start()
         await self.source.start()
+        if self.source is not self.seed and self.seed.path.exists():
+            L.warning(
+                "[config] source = %s: %s is not read but for the very first config, so saving it changes"
+                " nothing; change what is live with `gateway edit`, or `gateway apply FILE`",
+                *(self.source.kind, self.seed.path),
+            )
 
     async def close(self) -> None:
         """Let go of all of it."""

@@ -51,6 +51,7 @@ async def test_without_demo_only_the_addresses_are_shown_and_no_token_is_made(
     async with harness.running(tmp_path, ROUTING) as gateway:
         out = shown(gateway, capsys, with_demo=False)
         assert "http://127.0.0.1" in out
+        assert re.search(r"^admin +http://127.0.0.1:\d+/  \(the console; ", out, re.MULTILINE)
         assert "curl" not in out
         assert not header(gateway).exists()
 

@@ -422,7 +422,9 @@ async def test_what_is_not_kept_and_what_is_no_config_any_more_is_not_rolled_bac
 # --- confirm ---------------------------------------------------------------------------------------
 
 
-async def test_what_is_not_confirmed_in_time_goes_back(live: LiveConfig, place: Place) -> None:
+async def test_what_is_not_confirmed_in_time_goes_back(
+    live: LiveConfig, place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
     made = await live.apply(place.draft(B, confirm_in=60), 1)
     assert live.pending == Pending(2, 1, place.wall + 60)
     assert made.confirm_by == live.status()["pending"]["due"] == place.wall + 60
@@ -433,6 +435,9 @@ async def test_what_is_not_confirmed_in_time_goes_back(live: LiveConfig, place: 
     assert (live.head.origin.source, "not confirmed" in live.head.origin.reason) == ("gateway", True)
     assert (await live.source.read()).text == A
     assert (await lines(live, "action", "from", "to"))[-1] == ("unconfirmed", 2, 3)
+    (warned,) = (one.getMessage() for one in caplog.records if one.levelname == "WARNING")
+    why = "which is live as revision 3: revision 2 was not confirmed in time"
+    assert warned == f"Revision 2 by {made.origin.author} went back to 1, {why}"
 
 
 async def test_what_is_confirmed_stays(live: LiveConfig, place: Place) -> None:

@@ -40,7 +40,7 @@ def test_the_source_is_the_one_that_is_said_and_shows_no_secret(
 
 
 async def test_a_gateway_with_its_config_in_the_store_begins_with_the_file_and_leaves_it_alone(
-    tmp_path: Path,
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = harness.routing([harness.route("a", "documents")])
     async with harness.running(tmp_path, config, live=ConfigSettings("store")) as gateway:
@@ -48,5 +48,7 @@ async def test_a_gateway_with_its_config_in_the_store_begins_with_the_file_and_l
         draft = Draft(live.text.replace("name: a", "name: b"), Origin("alice", "", "api"), time.time())
         assert (await live.apply(draft, 1)).number == 2
         assert (tmp_path / "routing.yaml").read_text() == written
+    (said,) = (one.getMessage() for one in caplog.records if "is not read" in one.getMessage())
+    assert said.startswith(f"[config] source = store: {tmp_path / 'routing.yaml'} is not read")
     async with harness.running(tmp_path, config, live=ConfigSettings("store")) as gateway:
         assert (gateway.live.head.number, gateway.live.head.origin.author) == (2, "alice")

@@ -29,10 +29,7 @@ def run(session: Session) -> int:
     if session.json:
         print_json(page)
         return 0
-    table = show.table("SEQ", f"WHEN ({time.strftime('%z')})", "WHO", "WHAT", wide="WHAT")
-    for line in page["lines"]:
-        table.add_row(*_row(line))
-    console.out.print(table)
+    show.listing(("SEQ", f"WHEN ({time.strftime('%z')})", "WHO", "WHAT"), map(_row, page["lines"]))
     return 0
 
 
@@ -42,13 +39,22 @@ def _row(line: Mapping[str, Any]) -> tuple[Text | str, ...]:
     refused = line["outcome"] == "refused"
     said = "refused: " if refused and line["action"] != "refused" else ""
     what = Text(f"{said}{line['action']}", style="bold red" if refused else _STYLES.get(line["action"], ""))
-    if line["from"] or line["to"]:
-        what.append(f" {' -> '.join(str(line[key]) for key in ('from', 'to') if line[key])}", style="bold")
+    what.append(_numbers(line), style="bold")
     changes = show.in_short(line["diff"]) if isinstance(line["diff"], list) else ""
     for text, style in ((line["reason"], "default"), (line["detail"], "default"), (changes, "dim")):
         if text:
             what.append(f"; {show.plain(text)}", style=f"not bold {style}")
     return str(line["seq"]), show.moment(line["at"]), who, what
+
+
+def _numbers(line: Mapping[str, Any]) -> str:
+    """The revisions of a line: from which to which, the one that it is about, or what was live meanwhile."""
+    before, after = line["from"], line["to"]
+    if not after:
+        return f" (live: {before})" if before else ""
+    if line["action"] == "pinned" or before in (None, 0, after):
+        return f" {after}"
+    return f" {before} -> {after}"
 
 
 def _verify(session: Session) -> int:

@@ -24,10 +24,8 @@ def run(session: Session) -> int:
     if session.json:
         print_json(page)
         return 1 if lagging else 0
-    table = show.table("HOST", "PID", "ADMIN", "REV", f"SINCE ({time.strftime('%z')})", "STATE", wide="STATE")
-    for one in page["nodes"]:
-        table.add_row(*_row(one))
-    console.out.print(table)
+    titles = "HOST", "PID", "ADMIN", "REV", f"SINCE ({time.strftime('%z')})", "STATE"
+    show.listing(titles, map(_row, page["nodes"]))
     if not page["available"]:
         console.err.print("[yellow]note:[/] the others could not be asked for, so there may be more")
     return 1 if lagging else 0

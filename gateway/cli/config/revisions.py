@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from rich.text import Text
@@ -16,6 +17,7 @@ from gateway.cli.config.session import Session, print_json
 from gateway.runtime.moments import moment
 
 _NOT_WHOLE = "-shown"  # ends the entity tag of a text of which something is left out
+_MADE = ("applied", "rolled_back", "unconfirmed", "recovered")  # what makes a revision
 _LINES = 5  # of the audit that are looked through for each revision
 
 
@@ -48,22 +50,25 @@ def _list(session: Session) -> int:
         print_json(page)
         return 0
     changes = _changed(session, page["revisions"])
-    table = show.table("REV", f"WHEN ({time.strftime('%z')})", "AUTHOR", "WHAT", wide="WHAT")
-    for revision in page["revisions"]:
-        table.add_row(*_row(revision, page, changes.get(revision["number"], ())))
-    console.out.print(table)
+    titles = "REV", f"WHEN ({time.strftime('%z')})", "AUTHOR", "WHAT"
+    show.listing(titles, [_row(one, page, changes.get(one["number"]) or ()) for one in page["revisions"]])
     return 0
 
 
 def _changed(session: Session, revisions: Sequence[Mapping[str, Any]]) -> dict[int, Any]:
-    """What each of them changed, as the audit says: one request, and not one for each."""
+    """What each of them changed, as the audit says: one request, and not one for each but for those that are
+    further back."""
     try:
         lines = session.client.get(f"{V1}/audit", {"limit": _LINES * len(revisions) or 1}).json()["lines"]
     except Refused:
         return {}
-    return {
-        one["to"]: one["diff"] for one in lines if one["to"] and isinstance(one["diff"], list) and one["diff"]
-    }
+    found = {one["to"]: one["diff"] for one in lines if one["to"] and one["action"] in _MADE}
+    for one in revisions:
+        if one["parent"] and not isinstance(found.get(one["number"]), list):
+            with suppress(Refused):  # its parent is not kept any more
+                path = f"{V1}/revisions/{one['parent']}/diff/{one['number']}"
+                found[one["number"]] = session.client.get(path).json()["changes"]
+    return found
 
 
 def _row(
@@ -80,20 +85,21 @@ def _row(
         Text(str(revision["number"]), style="bold"),
         show.moment(revision["at"]),
         Text(show.plain(revision["author"])).append(f" {show.plain(revision['source'])}", style="dim"),
-        _marks(revision, page["live"], page["pending"]).append_text(what),
+        Text("; ").join(
+            part for part in (_marks(revision, page["live"], page["pending"]), what) if part.plain
+        ),
     )
 
 
 def _marks(revision: Mapping[str, Any], live: Any, pending: Any) -> Text:
-    """As `live, pinned; `; empty for most."""
+    """As `live, pinned`; empty for most."""
     number = revision["number"]
     marks = [
         Text("live", style="bold green") if number == live else None,
         Text("pending", style="bold yellow") if pending and pending["number"] == number else None,
         Text("pinned", style="cyan") if revision["pinned"] else None,
     ]
-    found = [mark for mark in marks if mark is not None]
-    return Text(", ").join(found).append("; ") if found else Text()
+    return Text(", ").join(mark for mark in marks if mark is not None)
 
 
 def _one(session: Session, revision: Mapping[str, Any]) -> int:

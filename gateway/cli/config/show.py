@@ -96,9 +96,15 @@ def _value(value: Any) -> str:
 
 def in_short(found: Sequence[_Change]) -> str:
     """The changes in a few words, as `~route orders +backend new`."""
-    words = [f"{_SIGNS[one['action']][0]}{named(one)}" for one in found[:_MOST_IN_SHORT]]
-    more = len(found) - _MOST_IN_SHORT
+    words = [_word(one) for one in found if not (one.get("renamed") and one["action"] == "added")]
+    words, more = words[:_MOST_IN_SHORT], len(words) - _MOST_IN_SHORT
     return ", ".join([*words, f"and {more} more"] if more > 0 else words)
+
+
+def _word(change: _Change) -> str:
+    if change.get("renamed"):  # its other side is not shown
+        return f"~{named(change)} -> {plain(change['renamed'])}"
+    return f"{_SIGNS[change['action']][0]}{named(change)}"
 
 
 def lines(before: str, after: str, names: tuple[str, str]) -> list[str]:
@@ -189,9 +195,19 @@ def by_whom(revision: Mapping[str, Any]) -> str:
     return f"{revision['number']} by {plain(revision['author'])}, {moment(revision['at'])}{why}"
 
 
-def table(*titles: str, wide: str = "") -> Table:
-    """An empty table. wide: the title of the column that gives way on a narrow terminal."""
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for title in titles:
-        made.add_column(title, overflow="fold", no_wrap=title != wide, ratio=None)
-    return made
+def listing(titles: Sequence[str], rows: Iterable[Sequence[Text | str]]) -> None:
+    """Print a table, whose last column gives way on a narrow terminal. In a pipe a row is one line, neither
+    wrapped nor filled up at its end."""
+    if console.out.is_terminal:
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        for title in titles:
+            table.add_column(title, overflow="fold", no_wrap=title != titles[-1], ratio=None)
+        for row in rows:
+            table.add_row(*row)
+        console.out.print(table)
+        return
+    cells = [[str(cell) for cell in row] for row in (titles, *rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        console.out.print(Text(line.rstrip()), soft_wrap=True)

@@ -64,6 +64,17 @@ class Journal:
                 *(after, error),
             )
 
+    async def taken_back(
+        self, origin: Origin, unconfirmed: Revision, back_to: int, made: Revision, detail: str
+    ) -> None:
+        """A revision that was not confirmed. back_to: whose text is live again, as the revision `made`."""
+        author = unconfirmed.origin.author or "nobody known"
+        L.warning(
+            "Revision %d by %s went back to %d, which is live as revision %d: %s",
+            *(unconfirmed.number, author, back_to, made.number, origin.reason),
+        )
+        await self.done("unconfirmed", origin, unconfirmed.number, made.number, detail)
+
     async def _differences(self, before: int, after: int) -> tuple[dict[str, Any], ...]:
         """As JSON; nothing where a text is not there any more, or cannot be parsed."""
         if before == after or not before:

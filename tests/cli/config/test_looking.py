@@ -7,9 +7,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from gateway.cli.config import audit
 from tests.cli.config.conftest import BAD, ROUTING, SLOWER, Operated
 
 pytestmark = pytest.mark.whole
@@ -27,6 +30,17 @@ def test_revisions_says_which_is_live_who_made_it_and_what_it_changed(operated: 
     assert "~ timeouts.total  5s -> 9s" in shown and "reports take long" in shown
 
 
+def test_what_a_revision_changed_is_known_however_much_the_audit_has_grown_since(operated: Operated) -> None:
+    assert operated.run("apply", operated.file(SLOWER)).code == 0
+    number, _ = operated.live()
+    for _ in range(6):
+        operated.run("revisions", str(number), "--pin")
+    assert operated.run("apply", operated.file(ROUTING)).code == 0
+    shown = operated.run("revisions", "--before", str(number + 1), "--limit", "1").out
+    assert shown.endswith("pinned; ~route fast\n")
+    assert operated.run("revisions", str(number), "--unpin").code == 0
+
+
 def test_the_text_of_a_revision_is_on_standard_output_to_the_byte(operated: Operated) -> None:
     number, _ = operated.live()
     command = [sys.executable, "-m", "gateway", "revisions", str(number), "--text", "-c", str(operated.conf)]
@@ -36,6 +50,7 @@ def test_the_text_of_a_revision_is_on_standard_output_to_the_byte(operated: Oper
 def test_a_revision_can_be_pinned(operated: Operated) -> None:
     number, _ = operated.live()
     assert "pinned" in operated.run("revisions", str(number), "--pin").out
+    assert f"  pinned {number}\n" in operated.run("audit", "--limit", "1").out
     assert operated.run("revisions", str(number), "--json").json["pinned"]
     assert operated.run("revisions", str(number), "--unpin").code == 0
     assert not operated.run("revisions", str(number), "--json").json["pinned"]
@@ -94,8 +109,25 @@ def test_audit_says_who_did_what_and_why_refused_tries_too(operated: Operated) -
     code, out, _ = operated.run("audit")
     assert code == 0
     assert f"applied {base - 1} -> {base}" in out and "reports take long" in out and "local" in out
+    assert operated.run("apply", operated.file(BAD)).code == 1
     (line,) = operated.run("audit", "--json", "--limit", "1").json["lines"]
     assert (line["author"], line["to"], line["reason"]) == ("local", base, "reports take long")
+
+
+def test_a_refused_line_says_what_was_live_and_not_that_this_was_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = dict.fromkeys(("author", "address", "reason", "detail", "diff"), "") | {"seq": 7, "at": 0.0}
+    refused = line | {"action": "refused", "outcome": "refused", "from": 14, "to": 0, "detail": "line 19: no"}
+    made = line | {"action": "applied", "outcome": "done", "from": 14, "to": 15}
+    page = SimpleNamespace(json=lambda: {"lines": [refused, made]})
+    arguments = SimpleNamespace(what=None, limit=2, before=None, author=None, action=None)
+    session: Any = SimpleNamespace(
+        client=SimpleNamespace(get=lambda *asked: page), arguments=arguments, json=False
+    )
+    assert audit.run(session) == 0
+    out = capsys.readouterr().out
+    assert "  refused (live: 14); line 19: no\n" in out and "  applied 14 -> 15\n" in out
 
 
 def test_audit_verify_finds_a_line_that_was_changed_also_in_a_copy(operated: Operated) -> None:

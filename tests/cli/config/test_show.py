@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+from rich.text import Text
+
 from gateway.cli.config import show
 from gateway.cli.config.client import problems_of
 
@@ -31,6 +34,19 @@ def test_each_field_has_a_line_with_what_it_was_and_is() -> None:
 
 def test_a_renamed_route_says_what_it_was() -> None:
     assert lines({**change("routes", "b", "added"), "renamed": "a"}) == ["+ route b  (as a)"]
+
+
+def test_a_rename_is_one_change_in_short() -> None:
+    gone = {**change("routes", "a", "removed"), "renamed": "b"}
+    there = {**change("routes", "b", "added"), "renamed": "a"}
+    assert show.in_short([gone, there, change("tenants", "t", "added")]) == "~route a -> b, +tenant t"
+
+
+def test_in_a_pipe_a_row_is_a_line_that_is_neither_wrapped_nor_filled_up(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show.listing(("REV", "WHAT"), [("1", "x" * 300), ("12", ""), ("3", Text("[y]"))])
+    assert capsys.readouterr().out == f"REV  WHAT\n1    {'x' * 300}\n12\n3    [y]\n"
 
 
 def test_values_that_do_not_fit_into_a_line_have_one_each() -> None:
