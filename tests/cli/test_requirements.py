@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ def inherited() -> Iterator[tuple[type, str]]:
                     yield bases[0], name
 
 
+@cache
 def trees() -> list[ast.Module]:
     return [ast.parse(path.read_text()) for path in sorted((ROOT / "gateway").rglob("*.py"))]
 

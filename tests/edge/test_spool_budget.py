@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tests.fakes import Backend, Heard, RawClient
 pytestmark = pytest.mark.asyncio
 MIB = 1024 * 1024
 SPOOL = 8 * MIB
-ANSWER = b"".join(b"%07d " % number for number in range(20 * MIB // 8))
+ANSWER = random.Random(20).randbytes(20 * MIB)
 
 
 def config(backend: Backend, threads: int = 12) -> dict[str, Any]:
