@@ -4,6 +4,7 @@ others run on asyncio's own, and whole processes choose for themselves."""
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -19,6 +20,15 @@ settings.register_profile(
     "gateway", deadline=None, database=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("gateway")
+
+# The tests themselves are a million objects that live to the end. The garbage collector would go through
+# them again and again, and so would a test that asks it for all objects.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Loops:

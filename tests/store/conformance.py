@@ -17,6 +17,7 @@ from gateway.store.model import sort as sorts
 from gateway.store.model.document import ANY, MAX_DOCUMENT_BYTES, Precondition
 from gateway.store.model.patch import MergePatch
 from gateway.store.model.query import Query
+from gateway.store.model.write import Replace
 from gateway.store.port import DocumentStore, TenantStore
 
 ACME, GLOBEX = TenantId("acme"), TenantId("globex")
@@ -203,7 +204,7 @@ MIXED = {
 
 async def fill(store: DocumentStore) -> TenantStore:
     tenant = store.tenant(ACME)
-    await asyncio.gather(*(tenant.replace("mixed", name, data) for name, data in MIXED.items()))
+    await tenant.bulk("mixed", [Replace(name, data) for name, data in MIXED.items()])
     return tenant
 
 

@@ -3,13 +3,13 @@ another way, what is promised of writes."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import ClassVar
 
 import pytest
 
 from gateway.store.mongo.engine import MongoDocumentStore
-from gateway.store.mongo.rows import INDEXES
+from gateway.store.mongo.rows import INDEXES, Index
 from gateway.store.mongo.write import bulk
 from gateway.store.port import Capability, DocumentStore
 from tests.store.conformance import Conformance, Preconditions, ReadsAndWrites
@@ -57,6 +57,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield uri
 
 
+prepared: set[str] = set()  # the servers on which a store has made its collections and their indexes
+
+
+async def there_already(name: str, indexes: Sequence[Index]) -> None:
+    """To look whether they are there takes longer than most tests."""
+
+
 @pytest.fixture
 async def store(
     server: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
@@ -64,8 +71,11 @@ async def store(
     monkeypatch.setattr(bulk, "BULK_SECONDS", 300.0)  # a bulk ends by what it costs, however slowly
     kind, transactions = request.cls.KIND, request.cls.KIND is MongoDocumentStore
     driver = mongo_server.driver(server, transactions=transactions, database=NAME)
+    if server in prepared:
+        monkeypatch.setattr(driver, "create", there_already)
     store = kind(driver, b"k" * 32)
     await store.start()
+    prepared.add(server)
     for name in INDEXES:  # emptied: making them anew takes longer than a test
         await driver.delete(name, {})
     yield store
