@@ -42,6 +42,8 @@ LOOKS = frozenset(
         *(_V1 + name for name in ("config:check", "config:rehearse", "explain", "tickets", "session:end")),
     }
 )
+VERIFY = f"{_V1}audit:verify"
+_COSTLY = frozenset({VERIFY})  # to look takes a credential there, too
 PROBES = frozenset({"/livez", "/readyz"})  # a prober holds no token
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -110,7 +112,8 @@ async def _sign_in(
     shown = request.headers.getall(hdrs.AUTHORIZATION, ())
     if request.path == SESSION and _changes(request):
         return _NOBODY  # the ticket tells who
-    if not (_changes(request) or token_needed or any(one[:7].lower() == "bearer " for one in shown)):
+    needed = token_needed or _changes(request) or request.path in _COSTLY
+    if not (needed or any(one[:7].lower() == "bearer " for one in shown)):
         return _LOOPBACK
     try:
         return await operators.of(bearer(shown), request.headers.getall("X-Tenant", ()))

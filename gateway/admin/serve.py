@@ -49,12 +49,19 @@ _CONFIG = "/admin/v1/config"  # and `/admin/v1/config:check` and the like: what 
 _CONFIG_ROUTE: CallRoute = Route(
     "config", "/", "admin", cast(Target, None), timeouts=Timeouts(body=30.0), body_limit=16 * 1024 * 1024
 )
-_CHANGES = 4  # requests that may change something, at a time: each may hold a config
+_SESSION_ROUTE: CallRoute = Route(  # nobody knows whose it is, and a ticket comes with its head
+    "session", "/", "admin", cast(Target, None), timeouts=Timeouts(body=2.0), body_limit=4 * 1024
+)
+_CONFIRM = f"{_CONFIG}:confirm"
+_CHANGES = 4  # requests that change something, at a time, once their body has come
 _LOOKS = 4  # of those that change nothing but may send a config too: who only looks keeps no change waiting
+_LARGE = 8  # bodies of changes that may hold a config, at a time: each is memory. Of looks, as many as _LOOKS
+_SMALL_BODY = 64 * 1024  # bytes of one that keeps no other from coming
 # Of those that show a ticket. Nobody knows who they are yet: beyond it they are refused at once, because each
 # that waits has one of the few connections.
 _SIGNING_IN = 16
 _LONGEST = 2000  # characters of a field that a client chooses
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Streamed(web.Response):
@@ -73,7 +80,7 @@ class AdminService:
     def __init__(
         self, app: web.Application, draining: Callable[[], bool], snapshot: Callable[[], Snapshot]
     ) -> None:
-        app.middlewares.append(_with_body)
+        app.middlewares.append(self._with_body)  # behind the guard
         self._runner = web.AppRunner(app, handle_signals=False, access_log=None)
         self._draining = draining
         self._snapshot = snapshot
@@ -83,6 +90,8 @@ class AdminService:
         self._changing = asyncio.Semaphore(_CHANGES)
         self._looking = asyncio.Semaphore(_LOOKS)
         self._signing_in = asyncio.Semaphore(_SIGNING_IN)
+        self._large = asyncio.Semaphore(_LARGE)
+        self._large_looks = asyncio.Semaphore(_LOOKS)
 
     async def setup(self) -> None:
         """Freeze the application; no route or middleware can be added from now on."""
@@ -165,16 +174,6 @@ class AdminService:
         """What changes something may wait long, for a disk or a process: it keeps no page waiting."""
         return await (self._in_turn(call) if call.method in SAFE else self._respond(call))
 
-    def _lane(self, request: web.BaseRequest) -> AbstractAsyncContextManager[None]:
-        """What bounds those that come with a body, which may be slow. Raises Saturated."""
-        if request.method in SAFE:
-            return nullcontext()
-        if request.path == guard.SESSION:
-            if self._signing_in.locked():
-                raise Saturated("Too many sign in at the moment. Try again, or with the token itself.")
-            return self._signing_in
-        return self._looking if request.path in guard.LOOKS else self._changing
-
     async def _in_turn(self, call: Call) -> web.StreamResponse:
         """Pages may be long: one is made at a time, and then the event loop is left alone for as long as that
         took. So a client that asks for them without end has half of it at most, and probes do not wait."""
@@ -210,16 +209,11 @@ class AdminService:
         writer = StreamWriter(protocol, asyncio.get_running_loop())
         page_request = server.request_factory(message, EMPTY_PAYLOAD, protocol, writer, task)
         page_request[_CALL], page_request[_BODY] = call, b""
-        try:
-            lane = self._lane(page_request)
-        except Saturated as error:
-            return guard.problem(error)
-        async with lane:
-            began = perf_counter()
-            response = await self._handled(page_request)
-            if call.method not in SAFE and response.status in _REFUSED:  # such have half of the loop at most
-                await asyncio.sleep(min(perf_counter() - began, _PAUSE))
-            return response
+        began = perf_counter()
+        response = await self._handled(page_request)
+        if call.method not in SAFE and response.status in _REFUSED:  # such have half of the loop at most
+            await asyncio.sleep(min(perf_counter() - began, _PAUSE))
+        return response
 
     async def _handled(self, request: web.BaseRequest) -> web.StreamResponse:
         assert self._runner.server is not None
@@ -228,19 +222,51 @@ class AdminService:
         except web.HTTPException as error:
             return error
 
-
-@web.middleware
-async def _with_body(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """Read the body of what may change something, once the guard has let it in. Raises GatewayError."""
-    if request.method not in SAFE and request.match_info.http_exception is None:
+    @web.middleware
+    async def _with_body(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        """Read the body of what may change something, once the guard has let it in; only then it takes the
+        place of others. Raises GatewayError."""
+        if request.method in SAFE or request.match_info.http_exception is not None:
+            return await handler(request)
         call = request[_CALL]
-        is_config = request.path == _CONFIG or request.path.startswith(f"{_CONFIG}:")
-        call.route = _CONFIG_ROUTE if is_config else _ROUTE
+        call.route = _route_of(request.path)
         body.check(call)
-        request[_BODY] = await body.read(call)
-    return await handler(request)
+        async with self._reading(request.path, body.announced_length(call)):
+            request[_BODY] = await body.read(call)
+            async with self._lane(request.path):
+                return await handler(request)
+
+    def _reading(self, path: str, length: int | None) -> AbstractAsyncContextManager[None]:
+        """What bounds bodies, which come as slowly as a client likes. Raises Saturated: none waits for those.
+        length: as announced, None if it is not."""
+        if path == guard.SESSION:
+            return _at_once(self._signing_in, "sign in at the moment. Try again, or with the token itself.")
+        if length is not None and length <= _SMALL_BODY:
+            return nullcontext()
+        places = self._large_looks if path in guard.LOOKS else self._large
+        return _at_once(places, "send a large body at the moment. Try again.")
+
+    def _lane(self, path: str) -> AbstractAsyncContextManager[None]:
+        """What bounds the work for a body that has come. A confirmation is in time or in vain: it waits for
+        nobody."""
+        if path in (guard.SESSION, _CONFIRM):
+            return nullcontext()
+        return self._looking if path in guard.LOOKS else self._changing
+
+
+def _route_of(path: str) -> CallRoute:
+    """What the body may have."""
+    if path == guard.SESSION:
+        return _SESSION_ROUTE
+    is_config = path == _CONFIG or (path.startswith(f"{_CONFIG}:") and path != _CONFIRM)
+    return _CONFIG_ROUTE if is_config else _ROUTE
+
+
+def _at_once(places: asyncio.Semaphore, too_many: str) -> AbstractAsyncContextManager[None]:
+    """One of the places. Raises Saturated where none is free."""
+    if places.locked():
+        raise Saturated(f"Too many {too_many}")
+    return places
 
 
 def body_of(request: web.Request) -> bytes:

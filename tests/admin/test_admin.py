@@ -443,20 +443,47 @@ async def test_heads_that_never_end_keep_nobody_from_the_admin_listener(tmp_path
             client.close()
 
 
-@pytest.mark.parametrize("page", ["session", "config:check", "tickets"])
-async def test_bodies_that_never_end_of_those_who_may_only_look_keep_no_change_waiting(
-    tmp_path: Path, page: str
-) -> None:
+@pytest.mark.parametrize(
+    ("page", "length"),
+    [
+        ("session", 100),
+        ("config:check", 100),
+        ("config:check", 100_000),
+        ("tickets", 100),
+        ("config:confirm", 100),
+        ("revisions/1:pin", 100),
+    ],
+)
+async def test_bodies_that_never_end_keep_no_change_waiting(tmp_path: Path, page: str, length: int) -> None:
     async with admin_of(tmp_path, ConnectionLimits(64, 2**20)) as asked, asyncio.timeout(30):
         authorization = harness.bearer(asked.gateway, scope="gateway:admin")["Authorization"]
         head = f"POST /admin/v1/{page} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         shown = "" if page == "session" else f"Authorization: {authorization}\r\n"
         held = [await RawClient.connect(asked.address) for _ in range(100 if page == "session" else 12)]
         for client in held:
-            client.send(f"{head}{shown}Content-Length: 100\r\n\r\n{{".encode())
+            client.send(f"{head}{shown}Content-Length: {length}\r\n\r\n{{".encode())
         for _ in range(3):
             number = asked.gateway.live.head.number
             pinned = f"/admin/v1/revisions/{number}:pin"
             assert (await asked.ask(pinned, "POST", b"", Authorization=authorization))[0] == 200
+            confirmed = {"revision": number}
+            done = await asked.ask("/admin/v1/config:confirm", "POST", confirmed, Authorization=authorization)
+            assert done[0] in (200, 409)
+        for client in held:
+            client.close()
+
+
+async def test_of_large_bodies_that_never_end_those_beyond_a_few_are_refused_at_once(tmp_path: Path) -> None:
+    async with admin_of(tmp_path) as asked, asyncio.timeout(30):
+        authorization = harness.bearer(asked.gateway, scope="gateway:admin")["Authorization"]
+        held = [await RawClient.connect(asked.address) for _ in range(9)]
+        for client in held:
+            client.send(
+                b"PUT /admin/v1/config HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/yaml\r\n"
+                b"If-Match: *\r\nAuthorization: %b\r\nContent-Length: 100000\r\n\r\n#"
+                % authorization.encode()
+            )
+            await asked.ask("/livez")
+        assert " 503 " in await held[-1].head()
         for client in held:
             client.close()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from urllib.parse import quote
 
 from aiohttp import hdrs, web
 
+from gateway.admin import guard
+from gateway.admin.serve import Streamed
 from gateway.admin.v1 import asked
 from gateway.admin.v1.changing import Config, as_errors, reply
-from gateway.core.errors import BadRequest
+from gateway.call import Call
+from gateway.core.errors import BadRequest, GatewayError
 
 PATH = "/admin/v1/audit"
 _LIMIT, _MOST = 100, 1000  # lines in a page
@@ -20,12 +24,13 @@ def install(app: web.Application, config: Config) -> None:
     """Put the pages on an application with the guard."""
     pages = _Pages(config)
     app.router.add_get(PATH, pages.all)
-    app.router.add_get(f"{PATH}:verify", pages.verify)
+    app.router.add_get(guard.VERIFY, pages.verify)
 
 
 class _Pages:
     def __init__(self, config: Config) -> None:
         self._audit = config.live.audit
+        self._verifying: asyncio.Task[list[str]] | None = None
 
     async def all(self, request: web.Request) -> web.Response:
         """The lines of the audit, the newest first; Link leads to older ones. author, action: only those
@@ -57,9 +62,25 @@ class _Pages:
             headers[hdrs.LINK] = f'<{PATH}?before={more}&limit={limit}{kept}>; rel="next"'
         return await reply({"lines": found, "next": more}, headers=headers)
 
-    async def verify(self, request: web.Request) -> web.Response:
-        """Whether no line of the audit was changed or removed; what is wrong, if anything is."""
+    async def verify(self, request: web.Request) -> web.StreamResponse:
+        """Whether no line of the audit was changed or removed; what is wrong, if anything is. It takes a
+        credential, and seconds where there are many lines: no other page waits for it, and who asks meanwhile
+        gets the outcome of the one that is under way."""
         asked.parameters(request)
-        with as_errors():
-            problems = await self._audit.verify()
-        return await reply({"ok": not problems, "problems": problems})
+
+        async def respond(call: Call) -> web.Response:
+            try:
+                with as_errors():
+                    problems = await self._verified()
+            except GatewayError as error:
+                return guard.problem(error)
+            return await reply({"ok": not problems, "problems": problems})
+
+        return Streamed(respond)
+
+    async def _verified(self) -> list[str]:
+        """One at a time, also where its client has left. Raises OSError."""
+        task = self._verifying
+        if task is None or task.done():
+            task = self._verifying = asyncio.create_task(self._audit.verify())
+        return await asyncio.shield(task)

@@ -10,7 +10,7 @@ from aiohttp import web
 from gateway.admin import guard
 from gateway.admin.v1 import asked
 from gateway.admin.v1.changing import REVISION, Config, as_errors, reply
-from gateway.admin.v1.reading import json_page, shown, wants_yaml, yaml_page
+from gateway.admin.v1.reading import SHOWN, json_page, shown, text_tag, wants_yaml, yaml_page
 from gateway.config.audit.journal import reason_of
 from gateway.config.ports import HeadMoved
 from gateway.config.refusal import Refusal, as_dict
@@ -47,9 +47,9 @@ class _Pages:
         revision, text = live.head, live.text
         headers = {REVISION: str(revision.number)}
         seen = await shown(request, text)
+        tag = text_tag(revision.digest, whole=seen == text)
         if wants_yaml(request):
-            etag = revision.digest if seen == text else f"{revision.digest}-shown"
-            return yaml_page(request, seen, etag, headers)
+            return yaml_page(request, seen, tag, headers)
         with as_errors():
             data = await self._config.data(text)
         body = {
@@ -62,13 +62,13 @@ class _Pages:
             "name": live.source.name,
             "available": live.source.available,
         }
-        return await json_page(request, body, tag=revision.digest, headers=headers)
+        return await json_page(request, body, tag=tag, headers=headers)
 
     async def replace(self, request: web.Request) -> web.Response:
         """Make another text live, as a whole. If-Match is required, and names what it was made of."""
         query = asked.parameters(request, *asked.CHANGE)
         text, given = asked.config_text(request)
-        is_as_expected = self._expectation(request)
+        is_as_expected = self._expectation(request, whole=True)
 
         async def make(base: Revision, before: str) -> str:
             await is_as_expected(base)
@@ -94,17 +94,23 @@ class _Pages:
         etag = f'"{revision["digest"]}"'
         return await reply({**outcome, "etag": etag}, etag=etag, headers={REVISION: str(revision["number"])})
 
-    def _expectation(self, request: web.Request) -> Any:
-        """Raises PreconditionRequired; what it gives raises StaleConfig."""
+    def _expectation(self, request: web.Request, *, whole: bool = False) -> Any:
+        """whole: a text comes, and was not made of one that was shown in part. Raises PreconditionRequired;
+        what it gives raises StaleConfig."""
         match = asked.precondition(request).match
         if match is None:
             raise PreconditionRequired("Say which text yours is made of: If-Match with the ETag of GET.")
-        digests = frozenset(digests_in(match))
+        digests = frozenset(digests_in(match, whole=whole))
 
         async def check(base: Revision) -> None:
             if ANY in match or base.digest in digests:
                 return
             detail = f"Revision {base.number} is live, and not the text that If-Match names."
+            if not digests and any(SHOWN in tag for tag in match):
+                detail = (
+                    "The text that If-Match names was shown with *** for what resembles a secret, which must"
+                    " not become the config. Read it again with the credential of an editor."
+                )
             raise StaleConfig(detail, extra={"since": await self._config.since(digests)})
 
         return check
@@ -153,10 +159,10 @@ class _Pages:
         return await reply({"revision": view(revision), "pending": self._config.pending()})
 
 
-def digests_in(tags: Iterable[str]) -> Iterable[str]:
+def digests_in(tags: Iterable[str], *, whole: bool = False) -> Iterable[str]:
     """The digests of the texts that entity tags name: that of a text is its digest, that of a page of JSON
-    begins with it."""
-    return (tag.strip('"').split("-")[0] for tag in tags)
+    begins with it. whole: only of those that were shown as they are."""
+    return (tag.strip('"').split("-")[0] for tag in tags if not (whole and SHOWN in tag))
 
 
 def merge_patch(request: web.Request) -> MergePatch:

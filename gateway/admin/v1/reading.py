@@ -20,6 +20,7 @@ _YAML_TYPE = asked.YAML[0]
 # Whoever has it asks whether it is the same still. A proxy that compresses it makes its entity tag weak, and
 # If-Match takes strong ones only (RFC 9110 section 13.1.1): every change would be refused.
 _KEPT = "private, no-cache, no-transform"
+SHOWN = "-shown"  # in the entity tag of a text that was not shown whole
 
 
 async def shown(request: web.Request, text: str) -> str:
@@ -28,6 +29,11 @@ async def shown(request: web.Request, text: str) -> str:
     if guard.operator(request).role >= Role.EDITOR:
         return text
     return (await gathered(redact_pieces(text))).decode()
+
+
+def text_tag(digest: str, *, whole: bool) -> str:
+    """The entity tag of a config's text, without its quotes. whole: it is shown as it is."""
+    return digest if whole else f"{digest}{SHOWN}"
 
 
 async def json_page(

@@ -11,11 +11,11 @@ from gateway.admin import guard
 from gateway.admin.v1 import asked
 from gateway.admin.v1.changing import REVISION, Config, as_errors, reply
 from gateway.admin.v1.config import digests_in
-from gateway.admin.v1.reading import json_page, shown, wants_yaml, yaml_page
+from gateway.admin.v1.reading import json_page, shown, text_tag, wants_yaml, yaml_page
 from gateway.core.config import differences
 from gateway.core.config.operator import Role
 from gateway.core.config.revision import Draft, Revision, view
-from gateway.core.errors import BadRequest, Forbidden, StaleConfig, Unprocessable
+from gateway.core.errors import BadRequest, Forbidden, PreconditionRequired, StaleConfig, Unprocessable
 from gateway.runtime import threads
 from gateway.store.model.document import ANY
 
@@ -78,7 +78,7 @@ class _Pages:
                     text = await self._live.revisions.text(revision.number)
         seen = await shown(request, text)
         if wants_yaml(request):
-            return yaml_page(request, seen, revision.digest if seen == text else f"{revision.digest}-shown")
+            return yaml_page(request, seen, text_tag(revision.digest, whole=seen == text))
         return await json_page(request, {**view(revision), **({"text": seen} if "text" in query else {})})
 
     async def diff(self, request: web.Request) -> web.Response:
@@ -106,12 +106,17 @@ class _Pages:
 
     async def roll_back(self, request: web.Request) -> web.Response:
         """Make the text of a revision live again, to the byte, as a new revision. If-Match, or `expected`
-        with the number of the live revision, says what it is to replace."""
+        with the number of the live revision, is required, and says what it is to replace."""
         query, number = asked.parameters(request, *asked.CHANGE), int(request.match_info["number"])
         given = asked.members(request, *asked.CHANGE, "expected")
         expected, match = given.get("expected"), asked.precondition(request).match
         if expected is not None and type(expected) is not int:
             raise BadRequest("The member expected is the number of the live revision.")
+        if expected is None and match is None:
+            raise PreconditionRequired(
+                "Say what it replaces: the member expected with the number of the live revision, or If-Match"
+                " with the ETag of the config."
+            )
 
         async def make(base: Revision, before: str) -> str:
             digests = None if match is None or ANY in match else frozenset(digests_in(match))

@@ -167,6 +167,22 @@ async def test_a_config_may_be_16_mib_and_other_bodies_64_kib(tmp_path: Path) ->
         assert (await api.put("/routes/x", b" " * 70_000, If_Match="*")).status == 413
 
 
+@pytest.mark.parametrize("accept", [YAML, "application/json"])
+async def test_a_text_that_was_shown_without_its_secrets_does_not_become_the_config(
+    tmp_path: Path, accept: str
+) -> None:
+    secret = TEXT + "# password: hunter2secretvalue\n"
+    async with api_of(tmp_path, secret) as api:
+        for etag in (await api.admin.ask("/admin/v1/config", Accept=accept))[1].getall("ETag"):
+            shown = (await api.admin.ask("/admin/v1/config", Accept=YAML))[2]
+            assert "hunter2" not in shown
+            refused = await api.put_text(shown, If_Match=etag)
+            assert refused.status == 412 and "***" in refused.body["detail"] and api.live.text == secret
+            assert (await api("PATCH", "/config", {"front_page": False}, PATCH, If_Match=etag)).status == 200
+        whole = await api("GET", "/config", Accept=accept)
+        assert (await api.put_text(TEXT, If_Match=whole.etag)).status == 200
+
+
 async def test_four_who_race_lose_nothing(tmp_path: Path) -> None:
     async with api_of(tmp_path) as api:
 

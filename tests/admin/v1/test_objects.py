@@ -132,7 +132,7 @@ async def test_an_editor_changes_only_what_is_theirs_by_every_way(tmp_path: Path
             await bob("PUT", "/routes/new", json.dumps({"path": "/n"}), JSON, If_None_Match="*"),
             await bob("PATCH", "/config", {"front_page": False}, PATCH, If_Match="*"),
             await bob.put_text(text.replace("name: notes", "name: shop-b")),
-            await bob("POST", f"/revisions/{number - 1}:rollback"),
+            await bob("POST", f"/revisions/{number - 1}:rollback", If_Match="*"),
         ]
         assert [one.status for one in foreign[:5]] == [403] * 5
         assert (

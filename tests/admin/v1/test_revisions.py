@@ -9,6 +9,7 @@ import pytest
 
 from gateway.core.config.operator import Grant, Role
 from gateway.core.process.operators import Operators
+from tests import eventually
 from tests.admin.v1.api import PATCH, TEXT, YAML, api_of
 
 pytestmark = pytest.mark.asyncio
@@ -55,7 +56,9 @@ async def test_a_revision_is_read_compared_and_made_live_again_to_the_byte(tmp_p
         assert stale.status == 412
         assert (await api("POST", f"/revisions/{new}:rollback", If_Match=back.etag)).status == 200
         assert api.live.text == text
-        assert (await api("POST", "/revisions/999:rollback")).status == 404
+        assert (await api("POST", "/revisions/999:rollback", If_Match="*")).status == 404
+        unsaid = await api("POST", f"/revisions/{old}:rollback", {"reason": "quick"}, JSON)
+        assert unsaid.status == 428 and api.live.text == text
         assert (await api("POST", f"/revisions/{new}:rollback", {"expceted": 1}, JSON)).status == 400
 
 
@@ -138,3 +141,26 @@ async def test_the_audit_is_read_in_pages_and_verified(tmp_path: Path) -> None:
             api.live.audit.path.read_bytes().replace(b"acme/root", b"acme/evil", 1)
         )
         assert not (await api("GET", "/audit:verify")).body["ok"]
+        status, _, _ = await api.admin.ask("/admin/v1/audit:verify", "GET")
+        assert status == 401  # on loopback, too: it reads all of it
+
+
+async def test_a_long_verification_keeps_no_page_waiting_and_runs_once_for_all_who_ask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[asyncio.Event] = []
+
+    async def verify() -> list[str]:
+        begun.append(asyncio.Event())
+        await begun[-1].wait()
+        return []
+
+    async with api_of(tmp_path) as api, asyncio.timeout(eventually.END):
+        monkeypatch.setattr(api.live.audit, "verify", verify)
+        asked = [asyncio.create_task(api("GET", "/audit:verify")) for _ in range(3)]
+        while not begun:
+            await asyncio.sleep(0)
+        assert (await api.admin.ask("/metrics"))[0] == 200
+        begun[0].set()
+        assert [one.body["ok"] for one in await asyncio.gather(*asked)] == [True] * 3
+        assert len(begun) == 1
