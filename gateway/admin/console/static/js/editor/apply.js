@@ -28,7 +28,7 @@ export function apply({ text, changes: list, digest, done, stale }) {
       h(
         "details",
         { open: list.length < 6 },
-        h("summary", {}, h("b", {}, "Changes"), ` ${summary(list)}`),
+        h("summary", {}, h("b", {}, "Changes"), list.length ? ` ${summary(list)}` : ""),
         changes(list),
       ),
       outcome,

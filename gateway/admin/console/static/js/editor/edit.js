@@ -70,9 +70,9 @@ export function editPage({ query, signal }) {
   async function load() {
     const token = session.token;
     try {
-      const before = live;
       const found = await get("config", signal);
       if (token !== session.token) return; // it is read again
+      const before = live;
       [live, seenAs] = [found, token];
       const kept = draft.load();
       if (kept && kept.text !== live.text) {
@@ -215,7 +215,7 @@ export function editPage({ query, signal }) {
         meaning,
         problems.length && !list.length
           ? h("p", { class: "empty" }, "Shown once there is no problem.")
-          : [h("p", { class: "dim" }, summary(list)), changes(list)],
+          : [list.length ? h("p", { class: "dim" }, summary(list)) : null, changes(list)],
       );
       fill(
         outcome,
