@@ -14,7 +14,9 @@ def main() -> int:
     that the gateway does not support."""
     _open_standard()
     try:
-        light = sys.argv[1:2] and sys.argv[1] in LIGHT  # uses none of them, and importing them takes a second
+        # These use none of them, and importing them takes a second.
+        light = sys.argv[1:2] and sys.argv[1] in LIGHT
+        light = light or not {"-h", "--help"}.isdisjoint(sys.argv)
         mismatch = requirements.fatal_mismatch(() if light else requirements.NEEDS)
         if mismatch:
             sys.stderr.write(mismatch + "\n")

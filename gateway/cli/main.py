@@ -21,6 +21,7 @@ from typing import Any
 from gateway.cli import console
 from gateway.cli.config import LIGHT
 from gateway.cli.config import commands as config_commands
+from gateway.cli.config import copying as config_copying
 from gateway.config.ports import ConfigRefused
 from gateway.core.errors import GatewayError
 from gateway.core.process import ini
@@ -69,7 +70,7 @@ def _run_command(argv: Sequence[str] | None) -> int:
         console.fail("an argument holds a NUL, which no path and no text of a command can")
         return 1
     words = sys.argv[1:] if argv is None else argv
-    arguments = _parser(light=bool(words) and words[0] in LIGHT).parse_args(words)
+    arguments = _parser(light=bool(words) and words[0] in (*LIGHT, "config")).parse_args(words)
     try:
         arguments.config = getattr(arguments, "config", None) or find_config()
         return int(arguments.run(arguments))
@@ -112,12 +113,14 @@ def _parser(*, light: bool) -> argparse.ArgumentParser:
     if not light:
         _add_others(subparsers, add)
     config_commands.add_commands(add, load_process)
+    about = "where the live config is kept: copy it from one source to another"
+    add_config = _group(subparsers, "config", about, "gateway config copy --from file --to zookeeper")
+    config_copying.add_commands(add_config, load_process)
     return parser
 
 
 def _add_others(subparsers: Any, add: partial[argparse.ArgumentParser]) -> None:
     from gateway.cli import commands, keys, revoke, signing_keys
-    from gateway.cli.config import copying as config_copying
     from gateway.cli.documents import commands as documents_commands
 
     about, example = "make a folder that works: config, keys, a token, a backend", "gateway init shop"
@@ -131,9 +134,6 @@ def _add_others(subparsers: Any, add: partial[argparse.ArgumentParser]) -> None:
     keys.add_commands(add_key, load_process, commands.print_notes)
     signing_keys.add_commands(add_key, load_process)
     revoke.add_command(add, load_process, commands.issuers)
-    about = "where the live config is kept: copy it from one source to another"
-    add_config = _group(subparsers, "config", about, "gateway config copy --from file --to zookeeper")
-    config_copying.add_commands(add_config, load_process)
     about = "look after the stored documents: sizes, export, import, backup, restore, verify"
     add_document = _group(subparsers, "documents", about, "gateway documents backup /backups/today")
     documents_commands.add_commands(add_document, load_process)

@@ -7,32 +7,41 @@ from dataclasses import replace
 from gateway.config.parts import ConfigParts
 from gateway.config.ports import NOTHING, ConfigRefused, ConfigSource, Found
 from gateway.core.config.revision import Draft, Origin
-from gateway.core.routing.problems import Problem
 
 
-def source_of(parts: ConfigParts, kind: str) -> ConfigSource:
-    """`file` is that of [gateway] routing; else the source that gateway.conf names. Raises ConfigRefused."""
-    if kind == parts.seed.kind:
-        return parts.seed
-    if kind == parts.source.kind:
-        return parts.source
-    reason = f"{kind} is not the source here; [config] source = {parts.source.kind}"
-    hint = f"copy from or to file or {parts.source.kind}, or name {kind} there, with what it needs"
-    raise ConfigRefused(kind, [Problem(("[config]", "source"), reason, hint)])
+def source_of(parts: ConfigParts, kind: str, option: str) -> ConfigSource:
+    """`file` is that of [gateway] routing; else the source that gateway.conf names. option: that said so, for
+    the message. Raises ValueError."""
+    for one in (parts.seed, parts.source):
+        if kind == one.kind:
+            return one
+    raise ValueError(
+        f"{option} {kind}: gateway.conf says [config] source = {parts.source.kind}; a copy is between the"
+        f" file and what that says. Write source = {kind} there first, with what it needs; then copy;"
+        " then restart the gateway, which goes on with the old one until then"
+    )
 
 
-async def copy(source: ConfigSource, target: ConfigSource, origin: Origin, at: float) -> Found:
-    """Replace what the target has by what the source has; both are started. The text is not checked: a
-    gateway refuses a bad one. Nothing is written where the target has it already. origin: who does it. at:
-    seconds since the epoch. Raises ConfigRefused, SourceChanged."""
+async def look(source: ConfigSource, target: ConfigSource) -> tuple[Found, Found]:
+    """What the source has, and what the target has, NOTHING where that is empty or cannot be read as a text.
+    Both are started. Raises ConfigRefused."""
     found = await source.read()
     try:
-        over = await target.read()
+        return found, await target.read()
     except ConfigRefused as refused:
         if refused.transient:
             raise
-        over = NOTHING
+        return found, NOTHING
+
+
+async def copy(
+    source: ConfigSource, found: Found, target: ConfigSource, over: Found, origin: Origin, at: float
+) -> Found:
+    """Replace what the target has (`over`) by what the source has (`found`), as `look` gave them. The text is
+    not checked: a gateway refuses a bad one. Nothing is written where the target has it already; what a file
+    had is kept beside it. origin: who does it. at: seconds since the epoch. Raises ConfigRefused,
+    SourceChanged."""
     if over != NOTHING and over.text == found.text:
         return over
     reason = origin.reason or f"copied from {source.name}"
-    return await target.write(Draft(found.text, replace(origin, reason=reason), at), over)
+    return await target.write(Draft(found.text, replace(origin, reason=reason), at), over, keep=True)

@@ -312,7 +312,7 @@ async def test_a_refused_edit_by_hand_is_kept_beside_the_file_that_the_next_chan
         assert (number, Path(kept).read_text(), Path(kept).stat().st_mode & 0o777) == (2, wrong, 0o640)
         assert kept in caplog.text and kept in (await lines(live, "detail"))[-1][0]
     found = sorted(one.name for one in place.folder.glob("routing.yaml?*"))
-    assert [name[:21] for name in found] == ["routing.yaml.refused-"] * 2
+    assert [name[:20] for name in found] == ["routing.yaml.before-"] * 2
     assert (place.path.read_text(), place.path.stat().st_mode & 0o777) == (B, 0o640)
     await live.apply(place.draft(C), 2)
     assert len(list(place.folder.glob("routing.yaml?*"))) == 2

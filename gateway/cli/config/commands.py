@@ -17,7 +17,7 @@ from gateway.core.routing.problems import Problems
 _Load = Callable[[str | None], ProcessConfig]
 
 
-class _Add(Protocol):
+class AddCommand(Protocol):
     """Adds a command: its name, what runs it, one line about it, an example."""
 
     def __call__(
@@ -25,7 +25,7 @@ class _Add(Protocol):
     ) -> argparse.ArgumentParser: ...
 
 
-def add_commands(add: _Add, load: _Load) -> None:
+def add_commands(add: AddCommand, load: _Load) -> None:
     """Add these commands to the parser. load: reads the process config."""
 
     def command(name: str, work: str, about: str, example: str) -> argparse.ArgumentParser:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from gateway.auth.keys import CURSOR_KEY, ensure_secret
+from rich.text import Text
+
 from gateway.cli import console
-from gateway.cli.keys import AddCommand, operator
-from gateway.config.copying import copy, source_of
-from gateway.config.parts import ConfigParts
-from gateway.config.ports import Found, SourceChanged
+from gateway.cli.config import show
+from gateway.cli.config.commands import AddCommand
+from gateway.cli.config.session import ask
+from gateway.config.ports import NOTHING, Found, SourceChanged
 from gateway.core.config.revision import Origin
-from gateway.core.http.hops import pseudonym
 from gateway.core.process.config_source import SOURCES
 from gateway.core.process.settings import ProcessConfig
-from gateway.process.folders import data_folder
+from gateway.core.routing.problems import Problems
+
+if TYPE_CHECKING:
+    from gateway.config.parts import ConfigParts
 
 
 def add_commands(add: AddCommand, load: Callable[[str | None], ProcessConfig]) -> None:
@@ -31,29 +35,83 @@ def add_commands(add: AddCommand, load: Callable[[str | None], ProcessConfig]) -
         made.add_argument(option, dest=option[2:], choices=SOURCES, required=True, help=what)
     help_ = "why, for those who look at the history"
     made.add_argument("-m", "--message", default="", metavar="WHY", help=help_)
+    made.add_argument("-y", "--yes", action="store_true", help="ask nothing")
 
 
 def _copy(arguments: argparse.Namespace, config: ProcessConfig) -> int:
-    kinds = getattr(arguments, "from"), arguments.to
+    import asyncio  # only here, as in what follows: --help need not wait for it
+
+    from gateway.cli.keys import operator
+
+    origin = Origin(operator(), arguments.message, arguments.to)
     try:
-        found = asyncio.run(_copied(config, *kinds, Origin(operator(), arguments.message, kinds[1])))
+        return asyncio.run(_copied(config, arguments, origin))
     except SourceChanged:
         raise ValueError(
-            f"{kinds[1]} was changed by somebody else meanwhile; look at it, and try again"
+            f"{arguments.to} was changed by somebody else meanwhile; look at it, and try again"
         ) from None
-    size = console.amount(len(found.text.encode()))
+
+
+async def _copied(config: ProcessConfig, arguments: argparse.Namespace, origin: Origin) -> int:
+    """The audit is left alone: a gateway that runs writes it."""
+    from gateway.auth.keys import CURSOR_KEY, ensure_secret
+    from gateway.config.copying import copy, look, source_of
+    from gateway.config.parts import ConfigParts
+    from gateway.core.http.hops import pseudonym
+    from gateway.process.folders import data_folder
+
+    kinds = getattr(arguments, "from"), arguments.to
+    data = data_folder(Path(config.data))
+    parts = ConfigParts(config, data, pseudonym(ensure_secret(data / CURSOR_KEY)))
+    source, target = source_of(parts, kinds[0], "--from"), source_of(parts, kinds[1], "--to")
+    async with AsyncExitStack() as opened:
+        for part in _needed(parts):
+            opened.push_async_callback(part.close)
+            await part.start()
+        found, over = await look(source, target)
+        if over != NOTHING and over.text == found.text:
+            console.out.print(f"Nothing to do: {kinds[1]} has the text of {kinds[0]}.", markup=False)
+            return 0
+        if not _agreed(arguments, found, over):
+            return 1
+        copied = await copy(source, found, target, over, origin, time.time())
+    size = console.amount(len(copied.text.encode()))
     console.out.print(f"[bold green]copied[/]  {size} from {kinds[0]} to {kinds[1]}")
+    if copied.kept:
+        console.out.print(f"What it had is kept in {console.short(copied.kept)}", markup=False)
     return 0
 
 
-async def _copied(config: ProcessConfig, kind: str, to: str, origin: Origin) -> Found:
-    """The audit is left alone: a gateway that runs writes it."""
-    data = data_folder(Path(config.data))
-    parts = ConfigParts(config, data, pseudonym(ensure_secret(data / CURSOR_KEY)))
-    source, target = source_of(parts, kind), source_of(parts, to)
-    async with AsyncExitStack() as opened:
-        needed = parts.remembered, parts.revisions, parts.zookeeper, parts.seed, parts.source
-        for part in dict.fromkeys(one for one in needed if one is not None):  # some are the same
-            opened.push_async_callback(part.close)
-            await part.start()
-        return await copy(source, target, origin, time.time())
+def _needed(parts: ConfigParts) -> list[Any]:
+    needed = parts.remembered, parts.revisions, parts.zookeeper, parts.seed, parts.source
+    return list(dict.fromkeys(one for one in needed if one is not None))  # some are the same
+
+
+def _agreed(arguments: argparse.Namespace, found: Found, over: Found) -> bool:
+    """Shows what it changes, and asks. Raises ValueError where nobody can be asked."""
+    for line in _changes(arguments.to, found, over):
+        console.out.print(line)
+    if arguments.yes:
+        return True
+    if not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()):
+        raise ValueError("Nothing was changed; say --yes if it is to be done")
+    if ask(f"Copy it to {arguments.to}? A gateway on it has it at once."):
+        return True
+    console.err.print("Nothing was changed.")
+    return False
+
+
+def _changes(to: str, found: Found, over: Found) -> list[Text]:
+    from gateway.config import strict_yaml
+    from gateway.core.config import differences
+
+    if over == NOTHING:
+        return [Text(f"{to} has no config that could be read; it gets the whole of it.")]
+    try:
+        before, after = strict_yaml.parse(over.text).data, strict_yaml.parse(found.text).data
+    except Problems as problems:
+        return [Text(f"What it changes is not known, for one of the two is no config: {problems}", "yellow")]
+    changes = [differences.view(one) for one in differences.differences(before, after)]
+    return list(show.changes(changes, console.out.width)) or [
+        Text("Only comments, order or notation differ: it means the same.", "dim")
+    ]

@@ -285,7 +285,7 @@ def _put(target: Path, text: str | bytes, owner: _Owner) -> None:
 
 
 def _kept_name(at: float) -> str:
-    return time.strftime(".refused-%Y%m%dT%H%M%SZ", time.gmtime(at))
+    return time.strftime(".before-%Y%m%dT%H%M%SZ", time.gmtime(at))
 
 
 def _keep(target: Path, suffix: str, owner: _Owner) -> str:

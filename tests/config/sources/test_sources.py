@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.copying import copy
+from gateway.config.copying import copy, look
 from gateway.config.ports import NOTHING, ConfigRefused, ConfigSource, SourceChanged
 from gateway.config.revisions.mongo import MongoRevisions
 from gateway.config.revisions.sqlite import FILE, SQLiteRevisions
@@ -115,10 +115,13 @@ async def test_a_config_is_copied_from_a_file(pair: Pair, tmp_path: Path) -> Non
     target, other = pair
     path = tmp_path / "other.yaml"
     path.write_text("b: 1\n")
-    copied = await copy(FileSource(path), target, Origin("alice", "", "copy"), NOW)
+    source, origin = FileSource(path), Origin("alice", "", "copy")
+    seen, over = await look(source, target)
+    copied = await copy(source, seen, target, over, origin, NOW)
     found = await other.read()
     assert found.text == "b: 1\n"
     if found.number:
         assert found.origin == Origin("alice", f"copied from {path}", "copy")
-    again = await copy(FileSource(path), target, Origin("alice", "", "copy"), NOW)
+    seen, over = await look(source, target)
+    again = await copy(source, seen, target, over, origin, NOW)
     assert (again.text, again.number) == (copied.text, copied.number)

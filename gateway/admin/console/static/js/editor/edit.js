@@ -226,6 +226,8 @@ export function editPage({ query, signal }) {
     } catch (problem) {
       if (problem.name === "AbortError") return undefined;
       fill(state, problem.wantsToken && !session.token ? signInHint() : trouble(problem));
+      if (problem.wantsToken && !session.token)
+        fill(meaning, h("p", { class: "empty" }, "Not checked: sign in."));
       edit.problems(problem.errors);
     }
     return undefined;

@@ -1,7 +1,7 @@
 // Now: what the gateway does this second, in all, by backend with its queue, by route and by tenant.
 
 import { fill, h, keyed, say } from "../dom.js";
-import { amount, milliseconds, percent } from "../format.js";
+import { amount, milliseconds, percent, time } from "../format.js";
 import { chart, sparkline } from "../parts/chart.js";
 import { backend } from "../parts/queue.js";
 import { link } from "../router.js";
@@ -11,6 +11,7 @@ import { rate, traffic } from "../traffic.js";
 const NONE = "none"; // stands for requests that no route took, or that have no tenant
 const ROWS = 12;
 const ORDER_EVERY = 5; // messages between two orders of a table: rows that jump cannot be read
+const COUNTED = 60; // messages, of a second each, whose requests order a table
 const RECENT = 10; // messages that a row's figures are taken over
 
 export function page({ signal }) {
@@ -157,7 +158,7 @@ function queued() {
 /** The busiest of a kind, with a line of their requests. */
 function ranking(title, kind) {
   const body = h("tbody");
-  const none = h("p", { class: "empty" }, "No request in the last five minutes.");
+  const none = h("p", { class: "empty" }, "");
   const more = h("a", { class: "more", href: link(kind) }, `All ${title.toLowerCase()}`);
   const element = h(
     "section",
@@ -175,13 +176,13 @@ function ranking(title, kind) {
           h(
             "tr",
             {},
-            ["Name", "", "req/s", "errors", "p50", "p99"].map((name, index) =>
+            ["Name", "", "req/s", "4xx", "5xx", "p50", "p99"].map((name, index) =>
               h(
                 "th",
                 {
                   scope: "col",
                   class:
-                    [index > 1 ? "number" : "", index === 1 || index === 4 ? "priority-2" : ""]
+                    [index > 1 ? "number" : "", index === 1 || index === 5 ? "priority-2" : ""]
                       .join(" ")
                       .trim() || null,
                 },
@@ -203,7 +204,7 @@ function ranking(title, kind) {
     age += 1;
     if (age > ORDER_EVERY || order.length < ROWS) {
       const sums = new Map();
-      for (const one of samples.slice(-60))
+      for (const one of samples.slice(-COUNTED))
         for (const [name, { requests: number }] of Object.entries(one[kind] ?? {}))
           sums.set(name, (sums.get(name) ?? 0) + number);
       order = [...sums]
@@ -213,6 +214,7 @@ function ranking(title, kind) {
       if (age > ORDER_EVERY) age = 0;
     }
     none.hidden = order.length > 0;
+    if (!order.length) say(none, nothing());
     keyed(
       body,
       order,
@@ -225,10 +227,18 @@ function ranking(title, kind) {
   return { element, update };
 }
 
+/** That there was no request: in the time that the order is made of, or as long as somebody looks. */
+function nothing() {
+  const opened = performance.timeOrigin;
+  if (Date.now() - opened >= 1000 * COUNTED) return "No request in the last minute.";
+  const [hours, minutes] = time(opened / 1000).split(" ").at(-1).split(":");
+  return `None since this page was opened, ${hours}:${minutes}.`;
+}
+
 function row(kind, name) {
   const line = sparkline(one => rate(one, one[kind]?.[name]));
-  const cells = Array.from({ length: 4 }, (_, index) =>
-    h("td", { class: index === 2 ? "number priority-2" : "number" }),
+  const cells = Array.from({ length: 5 }, (_, index) =>
+    h("td", { class: index === 3 ? "number priority-2" : "number" }),
   );
   const mark = kind === "tenants" ? h("i", { class: `swatch ${colour(name)}` }) : null;
   const title =
@@ -249,10 +259,12 @@ function row(kind, name) {
     const seconds = recent.reduce((number, one) => number + (one.seconds || 1), 0);
     const latest = parts.findLast(part => part.p50 !== null) ?? {};
     say(cells[0], amount(sum("requests") / seconds));
-    say(cells[1], percent(sum("requests") ? sum("errors") / sum("requests") : 0));
-    cells[1].classList.toggle("bad", sum("errors") > 0);
-    say(cells[2], milliseconds(latest.p50));
-    say(cells[3], milliseconds(latest.p99));
+    ["refused", "errors"].forEach((field, index) =>
+      say(cells[1 + index], percent(sum("requests") ? sum(field) / sum("requests") : 0)),
+    );
+    cells[2].classList.toggle("bad", sum("errors") > 0);
+    say(cells[3], milliseconds(latest.p50));
+    say(cells[4], milliseconds(latest.p99));
   };
   return element;
 }
