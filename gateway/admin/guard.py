@@ -154,6 +154,11 @@ def signed_in(request: web.Request) -> SignedIn:
     return request[_SIGNED_IN]
 
 
+def shows_credential(request: web.Request) -> bool:
+    """Whether it is known who asks, and not only that they are on this machine."""
+    return request[_SIGNED_IN] is not _LOOPBACK
+
+
 def require(request: web.Request, role: Role) -> Operator:
     """Who asks, where they have at least this role. Raises Forbidden."""
     found = operator(request)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 
 from aiohttp import web
@@ -13,6 +14,7 @@ from gateway.core.errors import (
     ClientLimit,
     Forbidden,
     GatewayError,
+    OperatorLimit,
     PreconditionRequired,
     Unauthenticated,
     UnsupportedMediaType,
@@ -78,6 +80,25 @@ class Refusals:
         entry = Entry("signed_in", author=operator.name, role=role, address=address_of(request), source="api")
         with self._boundary:
             await self._record(entry)
+
+
+class OneEach:
+    """Of checks and rehearsals of a config, which may take seconds of the machine: one of each operator at a
+    time, so that nobody takes the places of others."""
+
+    def __init__(self) -> None:
+        self._busy: set[str] = set()
+
+    @contextmanager
+    def of(self, operator: Operator) -> Iterator[None]:
+        """A context manager for the time that it takes. Raises OperatorLimit."""
+        if operator.name in self._busy:
+            raise OperatorLimit("A check or a rehearsal of yours is under way. Try again when it is done.")
+        self._busy.add(operator.name)
+        try:
+            yield
+        finally:
+            self._busy.discard(operator.name)
 
 
 def address_of(request: web.Request) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext
 from time import perf_counter
 from typing import Any, cast
@@ -73,6 +73,11 @@ class Streamed(web.Response):
         self.make = make
 
 
+class Slow(Streamed):
+    """A page that reads, parses or compares much: made once its turn is over, one of such at a time. What
+    others ask for, probes and metrics among them, does not wait for it."""
+
+
 class AdminService:
     """Serves the requests of the admin listener (see edge.client.connection.Service) by one web.Application,
     in a task each. draining: whether connections should end. snapshot: the live one."""
@@ -86,7 +91,7 @@ class AdminService:
         self._snapshot = snapshot
         self._boundary = Boundary("a page of the admin listener")
         self._streaming = Boundary("a stream of the admin listener", reraises=(ConnectionError, GatewayError))
-        self._turn = asyncio.Lock()
+        self._turn, self._turn_of_slow = asyncio.Lock(), asyncio.Lock()
         self._changing = asyncio.Semaphore(_CHANGES)
         self._looking = asyncio.Semaphore(_LOOKS)
         self._signing_in = asyncio.Semaphore(_SIGNING_IN)
@@ -145,7 +150,9 @@ class AdminService:
                 response = await self._respond(call)
             else:
                 response = await self._page(call)
-        if isinstance(response, Streamed):
+        if isinstance(response, Slow):
+            response = await self._slowly(call, response)
+        elif isinstance(response, Streamed):
             response = await self._stream(call, response)
         if not isinstance(response, web.Response | reply.Sent):
             response = reply.problem(call, InternalError())
@@ -170,19 +177,23 @@ class AdminService:
             pass  # its client left, or takes nothing any more
         return reply.Sent(call.status or 499, keep_alive=False)
 
+    async def _slowly(self, call: Call, page: Slow) -> web.StreamResponse | None:
+        """A page that has a turn of its own. None after a bug, which is logged."""
+
+        async def made() -> web.StreamResponse:
+            try:
+                return await page.make(call)
+            except GatewayError as error:
+                return guard.problem(error)
+
+        with self._boundary:
+            return await _in_turn(self._turn_of_slow, made())
+        return None
+
     async def _page(self, call: Call) -> web.StreamResponse:
         """What changes something may wait long, for a disk or a process: it keeps no page waiting."""
-        return await (self._in_turn(call) if call.method in SAFE else self._respond(call))
-
-    async def _in_turn(self, call: Call) -> web.StreamResponse:
-        """Pages may be long: one is made at a time, and then the event loop is left alone for as long as that
-        took. So a client that asks for them without end has half of it at most, and probes do not wait."""
-        async with self._turn:
-            began = perf_counter()
-            try:
-                return await self._respond(call)
-            finally:
-                await asyncio.sleep(min(perf_counter() - began, _PAUSE))
+        response = self._respond(call)
+        return await (_in_turn(self._turn, response) if call.method in SAFE else response)
 
     async def _respond(self, call: Call) -> web.StreamResponse:
         """The response of the application."""
@@ -267,6 +278,22 @@ def _at_once(places: asyncio.Semaphore, too_many: str) -> AbstractAsyncContextMa
     if places.locked():
         raise Saturated(f"Too many {too_many}")
     return places
+
+
+async def _in_turn(
+    turn: asyncio.Lock, response: Coroutine[Any, Any, web.StreamResponse]
+) -> web.StreamResponse:
+    """Pages may be long: one is made at a time, and then the event loop is left alone for as long as that
+    took. So a client that asks for them without end has half of it at most, and probes do not wait."""
+    try:
+        async with turn:
+            began = perf_counter()
+            try:
+                return await response
+            finally:
+                await asyncio.sleep(min(perf_counter() - began, _PAUSE))
+    finally:
+        response.close()  # where its client left before its turn
 
 
 def body_of(request: web.Request) -> bytes:

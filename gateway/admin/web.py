@@ -90,12 +90,12 @@ def install(app: web.Application, view: View) -> None:
     app.router.add_get("/admin/auth", pages.auth)
     credentials.install(app, view.stored)
     sign_in.install(app, view.operators, refusals)
-    rehearse.install(app, view)
     traffic.install(app, view)
     explain.install(app, view)
     usage.install(app, view)
     nodes.install(app, view)
     live = changing.Config(view.live)
+    rehearse.install(app, view, live.one_each)
     for part in (config_pages, objects, revisions, audit):
         part.install(app, live)
     openapi.install(app)

@@ -284,6 +284,12 @@ class ClientLimit(_Retryable):
     status, code, title = 429, "client_limit", "The client address's rate limit is exceeded"
 
 
+class OperatorLimit(_Retryable):
+    """What the operator asked for before is under way."""
+
+    status, code, title = 429, "operator_limit", "The operator's limit is exceeded"
+
+
 class TenantQueueFull(_Retryable):
     """As many requests of the tenant wait for a backend as may."""
 

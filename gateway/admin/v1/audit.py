@@ -9,7 +9,7 @@ from urllib.parse import quote
 from aiohttp import hdrs, web
 
 from gateway.admin import guard
-from gateway.admin.serve import Streamed
+from gateway.admin.serve import Slow, Streamed
 from gateway.admin.v1 import asked
 from gateway.admin.v1.changing import Config, as_errors, reply
 from gateway.call import Call
@@ -41,6 +41,9 @@ class _Pages:
         if not limit:
             raise BadRequest(f"limit is a number from 1 to {_MOST}.", extra={"parameter": "limit"})
         wanted = {name: query[name] for name in ("author", "action") if query.get(name)}
+        return Slow(lambda call: self._lines(before, limit, wanted))
+
+    async def _lines(self, before: int, limit: int, wanted: dict[str, str]) -> web.Response:
         found: list[dict[str, Any]] = []
         looked_at = 0
         with as_errors():

@@ -13,6 +13,7 @@ from aiohttp import hdrs, web
 
 from gateway.admin import guard
 from gateway.admin.body import json_response
+from gateway.admin.refusals import OneEach
 from gateway.admin.v1 import asked
 from gateway.config import source
 from gateway.config.edit.apart import rewrite_apart
@@ -56,6 +57,7 @@ class Config:
 
     def __init__(self, live: LiveConfig, wall: Callable[[], float] = time.time) -> None:
         self.live = live
+        self.one_each = OneEach()
         self._wall = wall
         self._known: dict[str, Any] = {}  # data by the digest of its text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,12 +17,13 @@ from gateway.config.ports import HeadMoved
 from gateway.config.refusal import Refusal, as_dict
 from gateway.core.config import differences
 from gateway.core.config.revision import Revision, view
-from gateway.core.errors import BadRequest, PreconditionRequired, StaleConfig, Unprocessable
-from gateway.core.routing.problems import Problems
+from gateway.core.errors import BadRequest, PreconditionRequired, Saturated, StaleConfig, Unprocessable
+from gateway.core.routing.problems import Problem, Problems
 from gateway.store.model.document import ANY
 from gateway.store.model.patch import MergePatch, apply
 
 PATH = "/admin/v1/config"
+_CHECK = 10.0  # seconds
 
 
 def install(app: web.Application, config: Config) -> None:
@@ -115,19 +117,28 @@ class _Pages:
 
         return check
 
+    async def _checked(self, text: str) -> tuple[list[Problem], list[differences.Change]]:
+        """What is wrong with a text, and what it would change."""
+        try:
+            changes = await self._config.changes(self._live.text, text)
+        except Problems as found:  # it cannot be read: no need to do that again
+            return found.items, []
+        return await self._live.check(text), changes
+
     async def check(self, request: web.Request) -> web.Response:
         """Whether a text could be made live, and what it would change. Nothing is changed."""
         asked.parameters(request)
         text, given = asked.config_text(request)
         if given:
             raise BadRequest("Nothing is changed here: there is no other member than text.")
-        before = self._live.text
-        problems = await self._live.check(text)
-        changes: list[differences.Change] = []
-        try:
-            changes = await self._config.changes(before, text)
-        except Problems as found:
-            problems = problems or found.items
+        with self._config.one_each.of(guard.operator(request)):
+            try:
+                async with asyncio.timeout(_CHECK):
+                    problems, changes = await self._checked(text)
+            except TimeoutError:
+                raise Saturated(
+                    f"It cannot be read in {_CHECK:g} s: make it smaller.", retry_after=30
+                ) from None
         return await reply(
             {
                 "ok": not problems,

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from aiohttp import web
 
-from gateway.admin.guard import problem
+from gateway.admin.guard import operator, problem
+from gateway.admin.refusals import OneEach
 from gateway.admin.serve import Streamed
 from gateway.admin.v1 import asked
 from gateway.admin.v1.changing import as_errors, reply
@@ -24,16 +25,17 @@ class View(Protocol):
     rehearsals: Rehearsals
 
 
-def install(app: web.Application, view: View) -> None:
+def install(app: web.Application, view: View, one_each: OneEach) -> None:
     """Put the pages on an application with the guard."""
-    pages = _Pages(view)
+    pages = _Pages(view, one_each)
     app.router.add_post("/admin/v1/config:rehearse", pages.rehearse)
     app.router.add_get("/admin/v1/routes/{name}/recent", pages.recent)
 
 
 class _Pages:
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, one_each: OneEach) -> None:
         self._view = view
+        self._one_each = one_each
 
     async def rehearse(self, request: web.Request) -> web.StreamResponse:
         """The outcome for another config. InvalidConfig, as of a change, where it cannot be compiled."""
@@ -44,7 +46,7 @@ class _Pages:
 
         async def respond(call: Call) -> web.Response:
             try:
-                with as_errors():
+                with as_errors(), self._one_each.of(operator(request)):
                     return await reply(await self._view.rehearsals.rehearse(text))
             except GatewayError as error:
                 return problem(error)

@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from gateway.admin import guard
+from gateway.admin.serve import Slow
 from gateway.admin.v1 import asked
 from gateway.admin.v1.changing import REVISION, Config, as_errors, reply
 from gateway.admin.v1.config import digests_in
@@ -84,6 +85,9 @@ class _Pages:
     async def diff(self, request: web.Request) -> web.Response:
         """What differs between two revisions: by meaning, and by lines."""
         asked.parameters(request)
+        return Slow(lambda call: self._diff(request))
+
+    async def _diff(self, request: web.Request) -> web.Response:
         with as_errors():
             before, old = await self._text(request.match_info["before"])
             after, new = await self._text(request.match_info["after"])

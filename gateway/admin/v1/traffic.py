@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
-from gateway.admin import browsers
+from gateway.admin import browsers, guard
 from gateway.admin.serve import Streamed
 from gateway.admission.admission import Admission
 from gateway.call import Call
@@ -28,6 +28,7 @@ from gateway.telemetry.traffic import Traffic
 
 EVERY = 1.0  # seconds between two events
 _MOST = 50  # who may watch at once
+_KEPT = 10  # places of them for who shows a credential
 _LONGEST = 900  # events until a stream ends, so that its client shows its credential again
 _RETRY = b"retry: 1000\n\n"
 _HEADERS = {**browsers.HEADERS, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -60,8 +61,10 @@ class _Watched:
 
     async def page(self, request: web.Request) -> web.StreamResponse:
         """Events without end. 503 where too many watch."""
-        if self._watching >= _MOST:
-            raise Saturated(f"{_MOST} watch already; close a console that nobody looks at.")
+        known = guard.shows_credential(request)
+        if self._watching >= (_MOST if known else _MOST - _KEPT):
+            hint = "close a console that nobody looks at" + ("" if known else ", or sign in")
+            raise Saturated(f"{self._watching} watch already; {hint}.")
         return Streamed(self._write)
 
     async def _write(self, call: Call) -> web.StreamResponse:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
+from gateway.admin.v1 import config as config_pages
 from gateway.admin.v1.changing import require
 from gateway.core.config.differences import differences
 from gateway.core.config.operator import Grant, Operator, Role
@@ -242,3 +243,31 @@ async def test_a_change_says_where_the_refused_edit_by_hand_is_that_it_replaced(
         made = await api.put_text(TEXT + "# more\n")
         assert made.status == 200 and Path(made.body["kept"]).read_text().endswith("mine }]\n")
         assert "kept" not in (await api.put_text(TEXT)).body
+
+
+async def test_an_operator_has_one_check_or_rehearsal_at_a_time_and_others_have_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config_pages, "_CHECK", 60.0)  # of a busy machine
+    large = "version: 1\nx: [" + "a," * 10_000 + "a]\n"
+    async with api_of(tmp_path) as api:
+        viewer = api.as_operator("viewer")
+        paths = ("/config:check", "/config:check", "/config:rehearse")
+        answers = await asyncio.gather(*(viewer("POST", path, large, YAML) for path in paths))
+        assert sorted(answer.status for answer in answers)[1:] == [429, 429]
+        refused = [answer for answer in answers if answer.status == 429]
+        assert all(one.body["code"] == "operator_limit" and one.headers["Retry-After"] for one in refused)
+        own, other = await asyncio.gather(
+            viewer("POST", "/config:check", large, YAML), api("POST", "/config:check", OTHER, YAML)
+        )
+        assert (own.status, own.body["ok"], other.status, other.body["ok"]) == (200, False, 200, True)
+
+
+async def test_a_check_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config_pages, "_CHECK", 0.05)
+    large = "version: 1\nx: [" + "a," * 60_000 + "a]\n"
+    async with api_of(tmp_path) as api:
+        ended = await api("POST", "/config:check", large, YAML)
+        assert (ended.status, ended.body["code"], ended.headers["Retry-After"]) == (503, "saturated", "30")
+        monkeypatch.undo()
+        assert (await api("POST", "/config:check", OTHER, YAML)).body["ok"]

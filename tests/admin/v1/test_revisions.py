@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gateway.admin.v1.changing import Config
 from gateway.core.config.operator import Grant, Role
 from gateway.core.process.operators import Operators
 from tests import eventually
@@ -164,3 +166,26 @@ async def test_a_long_verification_keeps_no_page_waiting_and_runs_once_for_all_w
         begun[0].set()
         assert [one.body["ok"] for one in await asyncio.gather(*asked)] == [True] * 3
         assert len(begun) == 1
+
+
+async def test_no_page_waits_for_those_that_compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics, probes and small pages have a turn of their own."""
+    go_on, entered = asyncio.Event(), asyncio.Event()
+    changes = Config.changes
+
+    async def slow(config: Config, before: str, after: str) -> Any:
+        entered.set()
+        await go_on.wait()
+        return await changes(config, before, after)
+
+    async with api_of(tmp_path) as api:
+        await api.put_text(TEXT + "# more\n")
+        monkeypatch.setattr(Config, "changes", slow)
+        comparing = [asyncio.create_task(api("GET", "/revisions/1/diff/live")) for _ in range(3)]
+        await entered.wait()
+        for path in ("/metrics", "/livez", "/admin/v1/config"):
+            assert (await api.admin.ask(path))[0] == 200
+        assert not any(task.done() for task in comparing)
+        go_on.set()
+        assert {(await task).status for task in comparing} == {200}
+        assert (await api("GET", "/revisions/99/diff/live")).status == 404

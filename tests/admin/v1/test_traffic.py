@@ -84,13 +84,17 @@ async def test_a_drain_ends_the_stream_as_a_whole_one(tmp_path: Path) -> None:
         asked.gateway.life.draining = False
 
 
-async def test_no_more_than_fifty_watch_and_the_next_is_told_so(tmp_path: Path) -> None:
+async def test_forty_watch_and_ten_more_who_show_a_credential_and_the_next_is_told_so(tmp_path: Path) -> None:
     async with admin_of(tmp_path) as asked:
         connector = aiohttp.TCPConnector(limit=0)
+        operator = harness.bearer(asked.gateway, "acme", "gateway:admin")
         async with aiohttp.ClientSession(connector=connector) as session:
-            opened = [await session.get(asked.url("/admin/v1/traffic")) for _ in range(50)]
-            assert {response.status for response in opened} == {200}
-            async with session.get(asked.url("/admin/v1/traffic")) as refused:
-                assert (refused.status, (await refused.json())["code"]) == (503, "saturated")
+            opened = []
+            for count, headers in ((40, {}), (10, operator)):
+                for _ in range(count):
+                    opened.append(await session.get(asked.url("/admin/v1/traffic"), headers=headers))
+                    assert opened[-1].status == 200
+                async with session.get(asked.url("/admin/v1/traffic"), headers=headers) as refused:
+                    assert (refused.status, (await refused.json())["code"]) == (503, "saturated")
             for response in opened:
                 response.close()

@@ -225,6 +225,7 @@ export function editPage({ query, signal }) {
       if (!problems.length) rehearseSoon(text);
     } catch (problem) {
       if (problem.name === "AbortError") return undefined;
+      if (problem.status === 429) return checkSoon(); // the one before is not over yet
       fill(state, problem.wantsToken && !session.token ? signInHint() : trouble(problem));
       if (problem.wantsToken && !session.token)
         fill(meaning, h("p", { class: "empty" }, "Not checked: sign in."));
