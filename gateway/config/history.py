@@ -14,6 +14,7 @@ from gateway.config.ports import (
     ConfigSource,
     Found,
     HeadMoved,
+    NoRevision,
     Remembered,
     RevisionStore,
     SourceChanged,
@@ -51,10 +52,14 @@ class History:
         head = await self._revisions.head()
         digest = digest_of(found.text)
         if head is not None and head.digest == digest and head.number >= found.number:
+            if head.confirm_by and found.number and self._source.tells_wait and not found.confirm_by:
+                return await self._revisions.confirm(head.number)  # another process was told
             return head
         intended = await self._revisions.intended()
         if intended is None or intended.digest != digest:
             return None
+        if self._source.tells_wait and found.number:
+            intended = replace(intended, confirm_by=found.confirm_by)
         return await self._add(intended, head.number if head is not None else 0, found.number)
 
     async def of(self, draft: Draft, found: Found) -> tuple[Revision, bool]:
@@ -95,9 +100,10 @@ class History:
         try:
             numbered = over if over == NOTHING else replace(over, number=max(over.number, parent))
             written = await self._source.write(draft, numbered, keep=keep)
-        except (ConfigRefused, SourceChanged):
-            with suppress(*AWAY):
-                await self._revisions.intend(None)
+        except (ConfigRefused, SourceChanged) as error:
+            if not (isinstance(error, ConfigRefused) and error.unknown):  # else it may be found there
+                with suppress(*AWAY):
+                    await self._revisions.intend(None)
             raise
         try:
             return written, await self._add(draft, parent, written.number)
@@ -130,14 +136,28 @@ class History:
         problem = Problem((), f"no revision of it can be kept: {error}", hint)
         return ConfigRefused(self._source.name, [problem], transient=True)
 
+    async def confirm(self, number: int, found: Found) -> tuple[Found, Revision]:
+        """The revision, which the source has, does not go back any more, unless it is expired. Raises
+        SourceChanged, ConfigRefused, NoRevision, AWAY."""
+        return await self._source.confirm(found), await self._revisions.confirm(number)
+
+    async def expire(self, number: int) -> Revision:
+        """Before it is taken back: from now on it cannot be confirmed, unless it is by now. Where the source
+        tells that, it is not written over once it was confirmed. Raises NoRevision, AWAY."""
+        if self._source.tells_wait:
+            return await self._revisions.get(number)
+        return await self._revisions.expire(number)
+
     async def goes_back_to(self, revision: Revision) -> int:
         """The revision whose text counts when this one is not confirmed: the newest before it that did not
-        wait for a confirmation. Raises AWAY."""
+        wait for a confirmation. Raises AWAY; NoRevision where it was never here."""
         before = revision.number
-        while revision.confirm_by and (page := await self._revisions.page(before, _PAGE)):
-            revision = next((one for one in page if not one.confirm_by), page[-1])
-            before = revision.number
-        return before
+        while page := await self._revisions.page(before, _PAGE):
+            for one in page:
+                if not one.confirm_by:
+                    return one.number
+            before = page[-1].number
+        raise NoRevision(f"what was live before revision {revision.number} was never seen here")
 
     async def remember(self, revision: Revision, text: str) -> None:
         """For a start at which neither the source nor the store can be reached. Raises OSError."""

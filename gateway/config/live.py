@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, replace
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any
 
 from gateway.call import Snapshot
 from gateway.config.audit.journal import Journal, reason_of
@@ -31,19 +31,23 @@ from gateway.config.ports import (
     SourceChanged,
     Stale,
     ThisRun,
+    Waits,
+    WaitsNot,
 )
 from gateway.config.refusal import RESTLESS, Refusal, Retry, describe
+from gateway.config.revisions.first import read_or_seed
+from gateway.config.revisions.shown import status
+from gateway.config.revisions.taking_back import TakenBack, TakingBack
+from gateway.config.revisions.wait import Wait
+from gateway.config.revisions.whole import WholeChanges
 from gateway.config.source import TransientProblems, plain
-from gateway.core.config.revision import Draft, Origin, Pending, Revision, digest_of
+from gateway.core.config.revision import CONFIRMED, Draft, Origin, Pending, Revision, digest_of
 from gateway.core.routing.problems import Problem, Problems
 from gateway.runtime.periodic import Boundary, PeriodicTask
 
 L = logging.getLogger(__name__)
-T = TypeVar("T")
 TICK = 0.1  # seconds between two looks whether something is due
 _TRIES = 5  # attempts to write a source that others change meanwhile
-_UNDO_AGAIN = 5.0  # seconds after which what could not be taken back is tried again
-_GATEWAY = "gateway"  # author and source of what nobody did
 
 
 class LiveConfig:
@@ -54,10 +58,9 @@ class LiveConfig:
     both in seconds.
 
     current: the live snapshot, from `load_first` on. A request reads it once, and keeps it to its end. head,
-    text: its revision, and its text to the character. pending: set while it goes back unless confirmed.
-    refusal: what the source said last, when that was refused. synced: whether the source was read since the
-    start; until then the last good config of this data folder is live. kept: the last revision that replaced
-    a refused text, and where that text is kept.
+    text: its revision, and its text to the character. refusal: what the source said last, when that was
+    refused. synced: whether the source was read since the start; until then the last good config of this data
+    folder is live. kept: the last revision that replaced a refused text, and where that text is kept.
     """
 
     current: Snapshot
@@ -79,25 +82,29 @@ class LiveConfig:
     ) -> None:
         self.source, self.revisions, self.audit = source, revisions, audit
         self.text = ""
-        self.pending: Pending | None = None
         self.refusal: Refusal | None = None
         self.synced = False
         self.kept = 0, ""
         self._seed = seed
         self._run = run
+        self._wait = Wait(run, now, wall)
         self._run_id = run.id if run is not None else ""
         self._history = History(source, revisions, remembered)
         self._journal = Journal(audit, remembered, wall, revisions)
         self._compiler = compiler
+        self._taking_back = TakingBack(self._history, revisions, compiler, self._run_id, wall)
         self._following = following
         self._now, self._wall = now, wall
         self._found = NOTHING  # what the source was seen to have last
         self._provisional = False  # whether the live text has no number yet
-        self._undo_at = 0.0  # of the monotonic clock: the other one may be set
-        self._undo_problem = ""
         self._retry = Retry(now)
         self._lock = asyncio.Lock()
-        self._changes: set[asyncio.Task[Any]] = set()
+        self._whole = WholeChanges()
+
+    @property
+    def pending(self) -> Pending | None:
+        """Set while the live revision goes back unless it is confirmed."""
+        return self._wait.pending
 
     # --- the start ---
 
@@ -110,7 +117,7 @@ class LiveConfig:
 
     async def _load_first(self) -> None:
         try:
-            self._found = await self._read_or_seed()
+            self._found = await read_or_seed(self.source, self._seed, self._first_draft)
         except ConfigRefused as refused:
             last = await self._history.last_good() if refused.transient else None
             if last is None:
@@ -136,16 +143,9 @@ class LiveConfig:
                 self._provisional = True
         await self._go_live(compiled, revision, text)
 
-    async def _read_or_seed(self) -> Found:
-        try:
-            return await self.source.read()
-        except ConfigRefused as refused:
-            if not refused.empty or self._seed is None:
-                raise
-        seed = await self._seed.read()
-        self._compile(seed.text)
-        origin = replace(seed.origin, reason=f"the first one, from {self._seed.name}")
-        return await self.source.write(Draft(seed.text, origin, self._wall(), run=self._run_id), NOTHING)
+    def _first_draft(self, text: str, origin: Origin) -> Draft:
+        self._compile(text)
+        return Draft(text, origin, self._wall(), run=self._run_id)
 
     async def _first(self, found: Found) -> tuple[Snapshot, Revision, str]:
         """What is live first, its revision and its text. Raises AWAY, SourceChanged, ConfigRefused."""
@@ -156,11 +156,13 @@ class LiveConfig:
             revision = await self._history.keep(self._draft_of(found), found)
             await self._journal.done("applied", revision.origin, revision.parent, revision.number)
             return compiled, revision, found.text
-        if revision.confirm_by:
+        if (number := revision.number) and revision.confirm_by and self._wait.was_left(revision):
             try:
-                return await self._taken_back(revision, "before the gateway ended")
+                if taken := await self._taking_back.take_back(number, found, "before the gateway ended"):
+                    return await self._took_back(taken)
+                revision = await self.revisions.get(number)
             except (ConfigRefused, Problems, NoRevision) as error:  # the tick tries again
-                L.error("Revision %d is not confirmed, and live: %s", revision.number, reason_of(error))
+                L.error("Revision %d is not confirmed, and live: %s", number, reason_of(error))
         await self.revisions.intend(None)  # it was not written
         return self._compile(found.text), revision, found.text
 
@@ -172,7 +174,8 @@ class LiveConfig:
             raise ConfigRefused(self.source.name, found.items) from None
 
     def _draft_of(self, found: Found) -> Draft:
-        return Draft(found.text, found.origin, found.at or self._wall(), found.restores, run=self._run_id)
+        more = found.restores, found.confirm_by, found.run or self._run_id
+        return Draft(found.text, found.origin, found.at or self._wall(), *more)
 
     # --- what the source says ---
 
@@ -190,12 +193,11 @@ class LiveConfig:
 
     async def tick(self) -> None:
         """Try again what failed for a while, and take back what was not confirmed in time."""
-        now = self._now()
         if self._retry.due:
             await self.reload()
-        if self.pending is not None and now >= self._undo_at:
+        if self._wait.is_over:
             async with self._lock:
-                if self.pending is not None and now >= self._undo_at:
+                if self._wait.is_over and self.pending is not None:
                     await self._undo(self.pending)
 
     async def reload_when_quiet(self) -> bool:
@@ -253,7 +255,7 @@ class LiveConfig:
         waited, before = self.pending, self.head.number
         await self._go_live(compiled, revision, found.text)
         detail = ""
-        if waited is not None and self.pending is None:
+        if waited is not None and self.pending is None and revision.restores != waited.back_to:
             detail = f"revision {waited.number}, which waited for a confirmation, does not go back any more"
             L.warning("Revision %d came, so %s", revision.number, detail)
         await self._journal.done("applied", revision.origin, before, revision.number, detail)
@@ -264,7 +266,9 @@ class LiveConfig:
         revision = await self._history.known(found)
         if revision is None and self._provisional:
             revision = await self._history.keep(self._draft_of(found), found)
-        if revision not in (None, self.head):
+        if revision is not None and revision.number == self.head.number:
+            await self._became(revision)
+        elif revision is not None:
             before, was_provisional = self.head.number, self._provisional
             await self._go_live(self.current, revision, found.text)
             if was_provisional:
@@ -286,40 +290,29 @@ class LiveConfig:
         """Make a text live, and its source's. expected: the number of the live revision, as its author knew
         it. The live text makes no revision: gives the live one.
 
-        Raises Stale; Problems; ConfigRefused when it cannot be written. Nothing has changed then. A caller
-        that is cancelled does not end it.
+        Raises Stale; Waits; Problems; ConfigRefused when it cannot be written. Nothing has changed then. A
+        caller that is cancelled does not end it.
         """
         draft = replace(draft, text=plain(draft.text), run=self._run_id)
-        return await self._whole(self._apply("applied", draft, expected))
+        return await self._whole.make(self._apply("applied", draft, expected))
 
     async def roll_back(
         self, number: int, origin: Origin, expected: int, confirm_by: float = 0.0
     ) -> Revision:
-        """As `apply`, with the text of a revision, to the byte. Raises NoRevision too."""
+        """As `apply`, with the text of a revision, to the byte; while one waits for its confirmation, of that
+        which it goes back to. Raises NoRevision too."""
         text = await self.revisions.text(number)
         draft = Draft(text, origin, self._wall(), number, confirm_by, self._run_id)
-        return await self._whole(self._apply("rolled_back", draft, expected))
+        return await self._whole.make(self._apply("rolled_back", draft, expected))
 
     async def confirm(self, origin: Origin, number: int) -> Revision:
-        """The live revision does not go back any more. Nothing when it would not. number: the live one's, as
-        the caller knew it. Raises Stale, ConfigRefused."""
-        return await self._whole(self._confirm(origin, number))
+        """The live revision does not go back any more; nothing when that was said before. number: the live
+        one's, as the caller knew it. Raises Stale, WaitsNot, ConfigRefused."""
+        return await self._whole.make(self._confirm(origin, number))
 
     async def close(self) -> None:
         """Wait for the changes that are under way."""
-        if self._changes:
-            await asyncio.wait(self._changes)
-
-    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
-        task = asyncio.ensure_future(work)
-        self._changes.add(task)
-        task.add_done_callback(self._changed)
-        return await asyncio.shield(task)
-
-    def _changed(self, task: asyncio.Task[Any]) -> None:
-        self._changes.discard(task)
-        if not task.cancelled():
-            task.exception()  # told to the caller, unless that has gone
+        await self._whole.close()
 
     async def _apply(self, action: str, draft: Draft, expected: int) -> Revision:
         async with self._lock:
@@ -328,26 +321,53 @@ class LiveConfig:
                     await self._reload()  # another process may have made it
                 if expected != self.head.number:
                     raise Stale(self.head)
+                await self._require_no_wait(action, draft)
                 compiled = await self._compiler.compile_apart(draft.text)
                 await self._be_audited()
                 return await self._replace(action, draft, compiled)
-            except (Problems, ConfigRefused) as error:  # who is stale may try again, and says it then
+            except (Problems, ConfigRefused, Waits) as error:  # who is stale may try again, and says it then
                 await self._journal.refused(draft.origin, self.head.number, error)
                 raise
 
+    async def _require_no_wait(self, action: str, draft: Draft) -> None:
+        """Else whoever makes a small edit would make another's change stay. Raises Waits."""
+        if self.pending is not None:
+            await self._look_again()
+        waits = self.pending
+        if waits is not None and (action, draft.restores) != ("rolled_back", waits.back_to):
+            raise Waits(waits, self.head)
+
+    async def _look_again(self) -> None:
+        """Another process may have been told that what waits is confirmed, or taken it back."""
+        if self.source.tells_wait:
+            await self._reload()
+            return
+        with suppress(NoRevision, *AWAY):
+            await self._became(await self.revisions.get(self.head.number))
+
     async def _confirm(self, origin: Origin, number: int) -> Revision:
         async with self._lock:
-            if number != self.head.number:
-                raise Stale(self.head)
-            if self.pending is not None:
+            for _ in range(_TRIES):
+                if number != self.head.number:
+                    raise Stale(self.head)
+                if self.head.confirmation == CONFIRMED:
+                    return self.head
+                if self.pending is None:
+                    raise WaitsNot(f"revision {number} does not go back by itself")
                 await self._be_audited()
                 try:
-                    self.head = await self.revisions.confirm(number)
+                    self._found, revision = await self._history.confirm(number, self._found)
                 except AWAY as error:
                     raise unusable(self.source.name, error) from None
-                self.pending = None
+                except SourceChanged:
+                    await self._reload()
+                    continue
+                if revision.confirm_by:
+                    raise WaitsNot(f"the time of revision {number} is over: it goes back")
+                await self._became(revision)
                 await self._journal.done("confirmed", origin, number, number)
-            return self.head
+                return revision
+            raise ConfigRefused(self.source.name, [RESTLESS], transient=True)
 
     async def _be_audited(self) -> None:
         try:
@@ -399,36 +419,27 @@ class LiveConfig:
 
     async def _undo(self, pending: Pending) -> None:
         """Take it back. What fails is tried again: the promise is that it goes."""
-        self._undo_at = self._now() + _UNDO_AGAIN
+        self._wait.later()
         try:
-            revision = await self.revisions.get(pending.number)
-            if revision.confirm_by:
-                await self._go_live(*await self._taken_back(revision, "in time"))
+            if self.source.tells_wait:
+                await self._look_again()
+                if self.pending != pending:
+                    return
+            number, keep = pending.number, self.refusal is not None
+            if taken := await self._taking_back.take_back(number, self._found, "in time", keep=keep):
+                await self._go_live(*await self._took_back(taken))
             else:  # another process has confirmed it
-                self.head, self.pending = revision, None
-            self._undo_problem = ""
+                await self._became(await self.revisions.get(pending.number))
         except SourceChanged:  # what somebody did later stands, if it is not refused
             if await self.source.settled():
-                self._undo_at = 0.0
+                self._wait.soon()
                 await self._reload()
         except (ConfigRefused, Problems, NoRevision, *AWAY) as error:
-            problem = reason_of(error)
-            if problem != self._undo_problem:
-                L.error("Revision %d is not confirmed, and still live: %s", pending.number, problem)
-            self._undo_problem = problem
+            self._wait.failed(pending.number, reason_of(error))
 
-    async def _taken_back(self, revision: Revision, when: str) -> tuple[Snapshot, Revision, str]:
-        """What is to be live instead of a revision that was not confirmed: written, and a revision."""
-        back_to = await self._history.goes_back_to(revision)
-        text = await self.revisions.text(back_to)
-        compiled = await self._compiler.compile_apart(text)
-        origin = Origin(_GATEWAY, f"revision {revision.number} was not confirmed {when}", _GATEWAY)
-        draft = Draft(text, origin, self._wall(), back_to, run=self._run_id)
-        if draft.digest == revision.digest:
-            made = await self.revisions.confirm(revision.number)
-        else:
-            self._found, made = await self._commit(draft, revision.number)
-        await self._journal.taken_back(origin, revision, back_to, made, self._note_kept(made))
+    async def _took_back(self, taken: TakenBack) -> tuple[Snapshot, Revision, str]:
+        self._found, compiled, made, text, was, back_to = taken
+        await self._journal.taken_back(made.origin, was, back_to, made, self._note_kept(made))
         return compiled, made, text
 
     # --- the swap ---
@@ -443,21 +454,25 @@ class LiveConfig:
         else:
             with Boundary(f"what follows from revision {new.revision}"):
                 self._following.applied(new, old)
-        await self._wait_for_confirmation(revision)
+        await self._wait_for_confirmation(revision, at_start=old is None)
         try:
             await self._history.remember(revision, text)
         except OSError as error:
             L.error("The live config is not kept for a start without its source: %s", error)
 
-    async def _wait_for_confirmation(self, revision: Revision) -> None:
-        self.pending = None
+    async def _became(self, revision: Revision) -> None:
+        """What is known of the live revision: it may be confirmed by now."""
+        self.head = revision
+        await self._wait_for_confirmation(revision, at_start=False)
+
+    async def _wait_for_confirmation(self, revision: Revision, *, at_start: bool) -> None:
         if not revision.confirm_by:
+            self._wait.ends()
             return
         back_to = revision.parent
         with suppress(NoRevision, *AWAY):
             back_to = await self._history.goes_back_to(revision)
-        self._undo_at = self._now() + max(0.0, revision.confirm_by - self._wall())
-        self.pending = Pending(revision.number, back_to, revision.confirm_by)
+        self._wait.begins(revision, back_to, at_start=at_start)
 
     # --- what was refused ---
 
@@ -481,19 +496,5 @@ class LiveConfig:
 
     def status(self) -> dict[str, Any]:
         """The JSON of GET /admin/config."""
-        current, refusal, pending = self.current, self.refusal, self.pending
-        return {
-            "path": self.source.name,
-            "source": self.source.kind,
-            "available": self.source.available,
-            "synced": self.synced,
-            **self.source.status(),
-            "revision": current.revision,
-            "loaded_at": current.loaded_at,
-            "digest": current.digest,
-            "routes": len(current.table.routes),
-            "backends": len(current.backends),
-            "tenants": len(current.tenants),
-            "pending": None if pending is None else asdict(pending),
-            "refused": None if refusal is None else refusal.view(),
-        }
+        return status(self.source, self.current, self.pending, self.refusal, synced=self.synced)
+

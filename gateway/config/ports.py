@@ -11,23 +11,30 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gateway.core.config.audit import Entry
-from gateway.core.config.revision import Draft, Origin, Revision
+from gateway.core.config.revision import Draft, Origin, Pending, Revision
 from gateway.core.routing.problems import Problem
 
 
 class ConfigRefused(Exception):
     """A routing config that cannot be used, with all its problems. path: of its file, or the name of its
     source. transient: another try may work without an edit. empty: nothing is there yet, as before the
-    first config; `ConfigSource.write` over NOTHING makes it."""
+    first config; `ConfigSource.write` over NOTHING makes it. unknown: it may be written all the same."""
 
     def __init__(
-        self, path: Path | str, problems: list[Problem], *, transient: bool = False, empty: bool = False
+        self,
+        path: Path | str,
+        problems: list[Problem],
+        *,
+        transient: bool = False,
+        empty: bool = False,
+        unknown: bool = False,
     ) -> None:
         super().__init__(f"{path}: {len(problems)} problem(s)")
         self.path = path
         self.problems = problems
         self.transient = transient
         self.empty = empty
+        self.unknown = unknown
 
 
 class HeadMoved(Exception):
@@ -40,6 +47,20 @@ class HeadMoved(Exception):
 
 class Stale(HeadMoved):
     """A change was made for another revision than the live one. head: the live one."""
+
+
+class Waits(Exception):
+    """The live revision waits for its confirmation: until that is given, or it has gone back, nothing else is
+    made live. head: it."""
+
+    def __init__(self, pending: Pending, head: Revision) -> None:
+        super().__init__(f"revision {head.number} of {head.origin.author} waits for its confirmation")
+        self.pending = pending
+        self.head = head
+
+
+class WaitsNot(Exception):
+    """There is nothing to confirm: the live revision never went back by itself, or its time is over."""
 
 
 class SourceChanged(Exception):
@@ -106,8 +127,9 @@ class RevisionStore(Protocol):
 class Found:
     """A config as its source has it. version: the source's own, for `write`. origin: who wrote it, as far as
     the source tells. number: of the revision that it is elsewhere, so that all processes give it the same
-    one; 0 when the source has no numbers. at, restores: as of a Draft, 0 when the source does not tell.
-    kept: of what was written: where the text that it replaced is now, "" for nowhere."""
+    one; 0 when the source has no numbers. at, restores, confirm_by, run: as of a Draft, 0 or "" when the
+    source does not tell. kept: of what was written: where the text that it replaced is now, "" for
+    nowhere."""
 
     text: str
     version: str
@@ -115,6 +137,8 @@ class Found:
     number: int = 0
     at: float = 0.0
     restores: int = 0
+    confirm_by: float = 0.0
+    run: str = ""
     kept: str = ""
 
 
@@ -126,12 +150,14 @@ class ConfigSource(Protocol):
 
     kind: `file`, `store`, `zookeeper`, `mongodb`. name: for messages: a path, or a URL without secrets.
     of_revisions: whether it is the store of the revisions itself, the newest of which is what it has.
+    tells_wait: whether it says itself until when what it has is to be confirmed, to all processes.
     available: whether it could be reached when it was last asked.
     """
 
     kind: str
     name: str
     of_revisions: bool
+    tells_wait: bool
 
     @property
     def available(self) -> bool: ...
@@ -161,6 +187,10 @@ class ConfigSource(Protocol):
     async def put_back(self, written: Found, over: Found) -> None:
         """Undo `write`, to the byte, also over what could not be read. Raises SourceChanged, ConfigRefused:
         what was written is there then, and `watch` tells of it."""
+        ...
+
+    async def confirm(self, found: Found) -> Found:
+        """Where it tells that this waits: it does not any more. Raises SourceChanged, ConfigRefused."""
         ...
 
     async def watch(self, changed: Callable[[], Awaitable[None]]) -> None:

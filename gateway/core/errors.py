@@ -169,6 +169,19 @@ class IdempotencyRunning(Conflict):
     code, title = "idempotency_running", "A request with this Idempotency-Key is still running"
 
 
+class ConfirmationPending(Conflict):
+    """The live config goes back by itself unless it is confirmed; nothing else is made live before. extra:
+    `pending` (number, back_to, due) and its `revision`."""
+
+    code, title = "confirmation_pending", "The live config waits for its confirmation"
+
+
+class NothingToConfirm(Conflict):
+    """The live config never went back by itself, or its time is over."""
+
+    code, title = "nothing_to_confirm", "There is nothing to confirm"
+
+
 class Gone(GatewayError):
     """What was asked for was there once, such as changes older than are kept."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 
-def moment(seconds: float) -> str:
-    """A time since the epoch for a person, with its zone."""
-    return time.strftime("%Y-%m-%d %H:%M %z", time.localtime(seconds))
+def moment(seconds: float, *, exact: bool = False) -> str:
+    """A time since the epoch for a person, with its zone. exact: to the second."""
+    form = "%Y-%m-%d %H:%M:%S %z" if exact else "%Y-%m-%d %H:%M %z"
+    return time.strftime(form, time.localtime(seconds))

@@ -16,7 +16,8 @@ import pytest
 from gateway.config.audit.log import AuditLog
 from gateway.config.compilation import Compiler
 from gateway.config.live import LiveConfig
-from gateway.config.ports import ConfigRefused, ConfigSource, NoRevision, Stale
+from gateway.config.nodes.run import Run
+from gateway.config.ports import ConfigRefused, ConfigSource, NoRevision, Stale, Waits, WaitsNot
 from gateway.config.revisions.sqlite import SQLiteRevisions
 from gateway.config.sources.file import POLL, FileSource
 from gateway.config.sources.store import StoreSource
@@ -40,9 +41,14 @@ class Place:
         self.path.write_text(A)
         self.now = 1000.0
         self.wall = 1_800_000_000.0
+        self.runs: list[Run] = []
 
-    async def start(self, *, kind: str = "file") -> LiveConfig:
-        """Another gateway on it; the one before is gone, without having ended."""
+    async def start(self, *, kind: str = "file", beside: bool = False) -> LiveConfig:
+        """Another gateway on it; those before are gone, without having ended, or it runs beside them."""
+        while self.runs and not beside:
+            self.runs.pop().close()
+        self.runs.append(Run(self.folder, "place"))
+        self.runs[-1].start()
         revisions = SQLiteRevisions(self.folder / "config.sqlite")
         audit = AuditLog(self.folder / "audit.log", self.folder / "config.sqlite")
         await revisions.start()
@@ -51,7 +57,8 @@ class Place:
         self.source: ConfigSource = seed if kind == "file" else StoreSource(revisions, kind, "the store")
         clocks: dict[str, Any] = {"now": lambda: self.now, "wall": lambda: self.wall}
         compiler = Compiler(lambda backend: NOWHERE, "")
-        live = LiveConfig(self.source, revisions, audit, revisions, compiler, seed=seed, **clocks)
+        more = {"seed": seed, "run": self.runs[-1], **clocks}
+        live = LiveConfig(self.source, revisions, audit, revisions, compiler, **more)
         await live.load_first()
         return live
 
@@ -464,6 +471,56 @@ async def test_a_system_clock_that_is_set_changes_nothing_about_when_it_goes_bac
     assert names(live) == ["a"]
 
 
+async def test_what_never_waited_and_what_is_over_is_not_confirmed(live: LiveConfig, place: Place) -> None:
+    with pytest.raises(WaitsNot, match="revision 1 does not go back by itself"):
+        await live.confirm(BOB, 1)
+    await live.apply(place.draft(B, confirm_in=60), 1)
+    await live.revisions.expire(2)  # as another process does that takes it back just now
+    with pytest.raises(WaitsNot, match="the time of revision 2 is over"):
+        await live.confirm(BOB, 2)
+    await place.passes(live, 61)
+    assert names(live) == ["a"]
+
+
+async def test_a_confirmation_that_was_acknowledged_is_not_undone_by_who_looked_before(
+    live: LiveConfig, place: Place
+) -> None:
+    await live.apply(place.draft(B, confirm_in=60), 1)
+    text = live.revisions.text
+
+    async def confirmed_meanwhile(number: int) -> str:
+        await live.revisions.confirm(2)  # in another process, while this one takes it back
+        return await text(number)
+
+    live.revisions.text = confirmed_meanwhile  # type: ignore[method-assign]
+    await place.passes(live, 61)
+    assert (names(live), live.pending, live.head.number) == (["b"], None, 2)
+
+
+async def test_another_gateway_that_starts_leaves_it_to_the_one_that_applied_it(place: Place) -> None:
+    one = await place.start(kind="store")
+    await one.apply(place.draft(B, confirm_in=60), 1)
+    other = await place.start(kind="store", beside=True)
+    assert (names(other), other.pending) == (["b"], one.pending)
+    place.runs[0].close()
+    await place.passes(other, 64)
+    assert names(other) == ["b"]
+    await place.passes(other, 2)
+    assert (names(other), other.head.restores) == (["a"], 1)
+
+
+async def test_the_clock_of_another_host_takes_nothing_back_early(place: Place) -> None:
+    one = await place.start(kind="store")
+    other = await place.start(kind="store", beside=True)
+    await one.apply(place.draft(B, confirm_in=60), 1)
+    place.wall += 50
+    await place.passes(other, 1)
+    await place.passes(other, 62)
+    assert (names(other), other.pending) == (["b"], one.pending)
+    await place.passes(other, 4)
+    assert names(other) == ["a"]
+
+
 async def test_it_goes_back_at_the_next_start_at_once(place: Place) -> None:
     for kind in ("file", "store"):
         live = await place.start(kind=kind)
@@ -476,24 +533,23 @@ async def test_it_goes_back_at_the_next_start_at_once(place: Place) -> None:
         assert await restarted.audit.verify() == []
 
 
-async def test_what_is_changed_while_one_waits_goes_back_to_what_was_confirmed_last(
+async def test_while_one_waits_nobody_makes_anything_else_live_but_what_it_goes_back_to(
     live: LiveConfig, place: Place
 ) -> None:
-    await live.apply(place.draft(B, confirm_in=60), 1)
-    await live.apply(place.draft(C, confirm_in=600), 2)
-    assert live.pending == Pending(3, 1, place.wall + 600)
-    await place.passes(live, 61)
-    assert names(live) == ["c"]
-    await place.passes(live, 600)
-    assert (names(live), live.head.restores) == (["a"], 1)
-
-
-async def test_a_change_without_a_time_ends_the_wait(live: LiveConfig, place: Place) -> None:
-    await live.apply(place.draft(B, confirm_in=60), 1)
-    await live.apply(place.draft(C), 2)
-    assert live.pending is None
-    await place.passes(live, 120)
-    assert (names(live), live.head.number) == (["c"], 3)
+    await live.apply(place.draft(C), 1)
+    await live.apply(place.draft(B, confirm_in=60), 2)
+    for text in (A, B, C):
+        with pytest.raises(Waits) as caught:
+            await live.apply(place.draft(text, BOB), 3)
+        assert caught.value.pending == Pending(3, 2, place.wall + 60) and caught.value.head == live.head
+    with pytest.raises(Waits):
+        await live.roll_back(1, BOB, 3)
+    refused = (await lines(live, "action", "author", "detail"))[-1]
+    assert refused == ("refused", "bob", "revision 3 of alice waits for its confirmation")
+    assert live.pending is not None and names(live) == ["b"]
+    await live.roll_back(2, BOB, 3)
+    assert (names(live), live.pending, live.head.number) == (["c"], None, 4)
+    await live.apply(place.draft(A), 4)
 
 
 async def test_a_save_of_the_file_ends_the_wait_and_the_audit_says_so(place: Place) -> None:
@@ -539,7 +595,7 @@ async def test_going_back_is_tried_until_it_can_be_done(
 async def test_another_process_sees_what_one_has_applied_within_a_second(place: Place) -> None:
     for kind in ("file", "store"):
         one = await place.start(kind=kind)
-        other = await place.start(kind=kind)
+        other = await place.start(kind=kind, beside=True)
         number = one.head.number
         text = B if kind == "file" else C
         made = await one.apply(place.draft(text), number)
@@ -553,7 +609,7 @@ async def test_another_process_sees_what_one_has_applied_within_a_second(place: 
 
 
 async def test_a_confirmation_in_another_process_counts(place: Place) -> None:
-    one, other = await place.start(kind="store"), await place.start(kind="store")
+    one, other = await place.start(kind="store"), await place.start(kind="store", beside=True)
     await one.apply(place.draft(B, confirm_in=60), 1)
     await place.passes(other, 1)
     assert other.pending == one.pending
@@ -563,10 +619,10 @@ async def test_a_confirmation_in_another_process_counts(place: Place) -> None:
 
 
 async def test_two_processes_that_both_wait_take_back_once(place: Place) -> None:
-    one, other = await place.start(kind="store"), await place.start(kind="store")
+    one, other = await place.start(kind="store"), await place.start(kind="store", beside=True)
     await one.apply(place.draft(B, confirm_in=60), 1)
     await place.passes(other, 1)
-    place.now += 61
+    place.now += 66
     await asyncio.gather(one.tick(), other.tick())
     for process in (one, other):
         await place.passes(process, 1)

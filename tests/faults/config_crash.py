@@ -24,6 +24,8 @@ from typing import Any
 from gateway.config.audit.log import AuditLog
 from gateway.config.compilation import Compiler
 from gateway.config.live import LiveConfig
+from gateway.config.nodes.run import Run
+from gateway.config.ports import Waits
 from gateway.config.revisions.sqlite import SQLiteRevisions
 from gateway.config.sources.file import FileSource
 from gateway.core.config.revision import Draft, Origin
@@ -47,7 +49,9 @@ async def started(folder: Path) -> LiveConfig:
     await revisions.start()
     await audit.start()
     compiler = Compiler(lambda backend: NOWHERE, "")
-    live = LiveConfig(FileSource(folder / "routing.yaml"), revisions, audit, revisions, compiler)
+    run = Run(folder, "folder")
+    run.start()
+    live = LiveConfig(FileSource(folder / "routing.yaml"), revisions, audit, revisions, compiler, run=run)
     await live.load_first()
     return live
 
@@ -80,6 +84,13 @@ async def change_until_killed(folder: Path, chance: random.Random) -> None:
                 await live.confirm(origin, live.pending.number)
                 say("confirmed", live.head.number)
             continue
+        waits = live.pending
+        if waits is not None and (kind != "back" or draft.restores != waits.back_to):
+            try:
+                await live.apply(draft, live.head.number)
+            except Waits:
+                continue
+            raise AssertionError("a change was made while another one waited")
         say("began", draft.digest, origin.author, origin.reason, draft.restores)
         if kind == "back":
             made = await live.roll_back(draft.restores, origin, live.head.number, confirm_by)

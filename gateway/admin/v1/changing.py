@@ -19,25 +19,28 @@ from gateway.config import source
 from gateway.config.edit.apart import rewrite_apart
 from gateway.config.edit.splice import NotEditable
 from gateway.config.live import LiveConfig
-from gateway.config.ports import ConfigRefused, HeadMoved, NoRevision
+from gateway.config.ports import ConfigRefused, HeadMoved, NoRevision, Waits, WaitsNot
 from gateway.config.refusal import as_dict
 from gateway.core.config import differences
 from gateway.core.config.audit import Entry
 from gateway.core.config.operator import Operator, Role
 from gateway.core.config.reach import overreaches
-from gateway.core.config.revision import Draft, Origin, Revision, digest_of, view
+from gateway.core.config.revision import Draft, Origin, Pending, Revision, digest_of, view
 from gateway.core.errors import (
     ConfigUnavailable,
+    ConfirmationPending,
     Forbidden,
     GatewayError,
     InvalidConfig,
     NotFound,
+    NothingToConfirm,
     PreconditionFailed,
     StaleConfig,
     Unprocessable,
 )
 from gateway.core.routing.problems import Problem, Problems
 from gateway.runtime import threads
+from gateway.runtime.moments import moment
 
 L = logging.getLogger(__name__)
 REVISION = "X-Config-Revision"
@@ -116,7 +119,6 @@ class Config:
             except Problems as problems:
                 raise _Refused(problems) from None
             await self.require(operator, before, text, changes)
-            await self._require_pending(operator, text)
             try:
                 revision = await commit(Draft(text, origin, self._wall(), confirm_by=by), base.number)
             except HeadMoved as error:
@@ -145,19 +147,6 @@ class Config:
                 f" {first.reason}{more}. Nothing was changed.",
                 extra={"objects": [{"kind": "routes", **asdict(one)} for one in found[:_NAMED]]},
             )
-
-    async def _require_pending(self, operator: Operator, text: str) -> None:
-        """What waits for a confirmation is kept, or taken back with the change, by a change on top of it: so
-        that has to be the operator's to change as well. Raises Forbidden."""
-        pending = self.live.pending
-        if pending is None or operator.role is Role.OWNER:
-            return
-        try:
-            back_to = await self.live.revisions.text(pending.back_to)
-            await self.require(operator, back_to, text, await self.changes(back_to, text))
-        except Forbidden as error:
-            detail = f"Revision {pending.number} waits for a confirmation, and a change would end that."
-            raise Forbidden(f"{detail} {error.detail}", extra=error.extra) from None
 
     def outcome(self, revision: Revision, changes: list[differences.Change]) -> dict[str, Any]:
         """The JSON of a change. kept: the file with the refused edit that it replaced."""
@@ -251,6 +240,10 @@ def as_errors() -> Iterator[None]:
         ) from None
     except NoRevision:
         raise NotFound("There is no such revision, or it is not kept any more.") from None
+    except Waits as waits:
+        raise _waits(waits.pending, waits.head) from None
+    except WaitsNot as error:
+        raise NothingToConfirm(f"{str(error).capitalize()}.") from None
     except HeadMoved as moved:
         detail = f"Revision {moved.head.number} is live, and not the one that the change was made for."
         raise StaleConfig(detail, extra={"since": [view(moved.head)]}) from None
@@ -261,6 +254,17 @@ def as_errors() -> Iterator[None]:
 def _invalid(problems: Problems) -> GatewayError:
     kind = ConfigUnavailable if isinstance(problems, source.TransientProblems) else InvalidConfig
     return kind(f"{_first(problems.items)} Nothing was changed.", extra=_errors(problems.items))
+
+
+def _waits(pending: Pending, revision: Revision) -> ConfirmationPending:
+    origin, number = revision.origin, pending.number
+    reason = f" ({origin.reason})" if origin.reason else ""
+    detail = (
+        f"Revision {number} of {origin.author}{reason} waits for its confirmation until"
+        f" {moment(pending.due, exact=True)}. Confirm it, or roll back to revision {pending.back_to}."
+        " Nothing was changed."
+    )
+    return ConfirmationPending(detail, extra={"pending": asdict(pending), "revision": view(revision)})
 
 
 def _first(problems: list[Problem]) -> str:

@@ -155,6 +155,8 @@ class _Pages:
         if type(number) is not int:
             raise BadRequest("The member revision is the number of the live revision.")
         origin = asked.origin(request, given)
+        if self._live.head.number != number or self._live.pending is None:
+            await self._live.reload_when_quiet()  # another process may have made it live just now
         pending = self._live.pending
         with as_errors():
             if pending is not None and pending.number == number:

@@ -20,8 +20,10 @@ from gateway.cli.config import show
 from gateway.cli.config.client import V1, Refused, Reply, problems_of
 from gateway.cli.config.session import Live, Session, ask, print_json
 from gateway.config.ports import ConfigRefused
+from gateway.runtime.moments import moment
 
 _STALE = 412
+_PENDING = "confirmation_pending"
 _AFTER, _PAUSE = 10.0, 0.2  # seconds after the countdown in which the gateway goes back; between two looks
 
 
@@ -135,9 +137,25 @@ def _explained(session: Session, refused: Refused, proposal: Proposal, live: Liv
     if refused.status == _STALE:
         since = refused.problem.get("since") or ()
         return _stale(session, f"revision {live.number} is not live any more", since, str(live.number))
+    if refused.problem.get("code") == _PENDING:
+        return _waiting(refused)
     if refused.problems:
         return ConfigRefused(Path(proposal.name), refused.problems)
     return refused
+
+
+def _waiting(refused: Refused) -> Refused:
+    """Whose change waits for its confirmation, and both ways to end that."""
+    pending, revision = refused.problem["pending"], refused.problem["revision"]
+    number, back_to = pending["number"], pending["back_to"]
+    told = [
+        f"revision {number} waits for its confirmation until {moment(pending['due'], exact=True)};"
+        " nothing was changed:",
+        f"  {show.by_whom(revision)}",
+        f"Keep it with: {console.program()} confirm {number}",
+        f"or end it with: {console.program()} rollback {back_to}; then try again.",
+    ]
+    return Refused("\n".join(told), refused.status, refused.problem)
 
 
 def _stale(session: Session, what: str, since: Any, base: str) -> Refused:

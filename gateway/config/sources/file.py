@@ -62,6 +62,7 @@ class FileSource:
     text, "" of what cannot be read."""
 
     kind = "file"
+    tells_wait = False
     of_revisions = False
 
     def __init__(self, path: Path, now: Callable[[], float] = time.monotonic) -> None:
@@ -148,6 +149,10 @@ class FileSource:
         self._recheck_at = None if text is None else self._now() + _RECHECK
 
     # --- watching ---
+
+    async def confirm(self, found: Found) -> Found:
+        """Its revision says it."""
+        return found
 
     async def watch(self, changed: Changed) -> None:
         """Poll the file until cancelled."""

@@ -26,6 +26,7 @@ POLL = 0.25  # seconds between two looks at the newest revision
 class StoreSource:
     """See ConfigSource. The version of what is found is its number."""
 
+    tells_wait = False
     of_revisions = True
 
     def __init__(self, revisions: RevisionStore, kind: str, name: str) -> None:
@@ -72,6 +73,10 @@ class StoreSource:
 
     async def put_back(self, written: Found, over: Found) -> None:
         """What is written is a revision: nothing is left to fail after it."""
+
+    async def confirm(self, found: Found) -> Found:
+        """Its revision says it."""
+        return found
 
     async def watch(self, changed: Callable[[], Awaitable[None]]) -> None:
         """Look at the newest revision until cancelled."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 from uuid import uuid4
 
@@ -23,18 +23,20 @@ from gateway.runtime.periodic import Boundary
 
 _LOOK = 2.0  # seconds until the node is looked at again, although no watch told of it
 _TRIES = 10
-_SETTLES = 8  # looks, half a second apart, at what became of a write whose answer was lost
+_SETTLES, _PAUSE = 8, 0.5  # looks, and seconds between two, at what became of a write whose answer was lost
 # What a server takes at once, unless all are told otherwise (jute.maxbuffer), less what is around it.
 _MOST = 1024 * 1024 - 1 - 4096
 _AWAY = Problem(
     (), "ZooKeeper does not answer", "look whether its servers run, and at [config] servers; tried again soon"
 )
+_SOMEBODY = Origin("zookeeper", "", "zookeeper")
 _RACE = Problem((), "it changes again and again while it is read", "end what writes it")
 
 
 @dataclass(frozen=True, slots=True)
 class _About:
-    """What `PATH-revision` says. write: this write's own, by which it is found when its answer was lost."""
+    """What `PATH-revision` says. write: this write's own, by which it is found when its answer was lost.
+    confirm_by, run: as of a Draft; confirm_by is 0.0 once it is confirmed."""
 
     number: int
     parent: int
@@ -46,6 +48,8 @@ class _About:
     address: str
     restores: int
     write: str
+    confirm_by: float = 0.0
+    run: str = ""
 
     def data(self) -> bytes:
         return json.dumps(asdict(self), ensure_ascii=False).encode()
@@ -56,6 +60,7 @@ class ZooKeeperSource:
 
     kind = "zookeeper"
     of_revisions = False
+    tells_wait = True
 
     def __init__(self, zookeeper: ZooKeeper, path: str) -> None:
         self.path = path
@@ -96,25 +101,21 @@ class ZooKeeperSource:
             beside = await self._zookeeper.get(self._about_path)
             about = _parse(beside)
             if about is None or about.digest != digest_of(text):
-                about = _next(text, Origin("zookeeper", "", "zookeeper"), node.at, about)
+                about = _next(Draft(text, _SOMEBODY, node.at), about)
                 try:
-                    await self._adopt(about, node, beside)
+                    await self._zookeeper.commit(Check(self.path, node.version), self._beside(about, beside))
                 except Conflict:
                     continue
                 except Forbidden:  # read and not write: no number for all
-                    return _found(text, node, None)
-            return _found(text, node, about)
+                    return _found(text, _version(node, beside), None)
+                beside = await self._zookeeper.get(self._about_path)
+            return _found(text, _version(node, beside), about)
         raise self._refused(_RACE, transient=True)
 
-    async def _adopt(self, about: _About, node: Node, beside: Node | None) -> None:
-        """Say which revision a text is that somebody else set."""
-        beside_it = self._beside(about, beside, at_version=True)
-        await self._zookeeper.commit(Check(self.path, node.version), beside_it)
-
-    def _beside(self, about: _About, beside: Node | None, *, at_version: bool = False) -> Step:
+    def _beside(self, about: _About, beside: Node | None) -> Step:
         if beside is None:
             return Create(self._about_path, about.data())
-        return Put(self._about_path, about.data(), beside.version if at_version else -1)
+        return Put(self._about_path, about.data(), beside.version)
 
     async def settled(self) -> bool:
         """A node is set whole."""
@@ -122,8 +123,15 @@ class ZooKeeperSource:
 
     async def write(self, draft: Draft, over: Found, *, keep: bool = False) -> Found:
         """See ConfigSource. A text beyond ZooKeeper's megabyte is refused before anything is sent."""
+        return await self._changed(self._write(draft, over))
+
+    async def confirm(self, found: Found) -> Found:
+        """See ConfigSource. The text is set too, as it is: so all who watch it look."""
+        return await self._changed(self._confirm(found)) if found.confirm_by else found
+
+    async def _changed(self, work: Awaitable[Found]) -> Found:
         try:
-            return await self._write(draft, over)
+            return await work
         except Conflict:
             raise SourceChanged from None
         except Away:
@@ -139,31 +147,44 @@ class ZooKeeperSource:
 
     async def _write(self, draft: Draft, over: Found) -> Found:
         node = await self._zookeeper.get(self.path)
-        there = node is not None and bool(node.data.strip())
-        if there != (over != NOTHING) or (there and node is not None and str(node.changed) != over.version):
-            raise SourceChanged
         beside = await self._zookeeper.get(self._about_path)
-        before = _parse(beside)
-        about = _next(draft.text, draft.origin, draft.at, before, max(over.number, 0), draft.restores)
+        there = node is not None and bool(node.data.strip())
+        if there != (over != NOTHING) or (there and _version(node, beside) != over.version):
+            raise SourceChanged
+        about = _next(draft, _parse(beside), over.number)
         data = draft.text.encode()
         self._check_size(len(data) + len(about.data()))
         if node is None:
             await self._ensure_parent()
         text: Step = Create(self.path, data) if node is None else Put(self.path, data, node.version)
+        return await self._committed(draft.text, about, text, self._beside(about, beside))
+
+    async def _confirm(self, found: Found) -> Found:
+        node = await self._zookeeper.get(self.path)
+        beside = await self._zookeeper.get(self._about_path)
+        about = _parse(beside)
+        if node is None or about is None or _version(node, beside) != found.version:
+            raise SourceChanged
+        about = replace(about, confirm_by=0.0, write=uuid4().hex)
+        text = Put(self.path, node.data, node.version)
+        return await self._committed(found.text, about, text, self._beside(about, beside))
+
+    async def _committed(self, text: str, about: _About, *steps: Step) -> Found:
         try:
-            await self._zookeeper.commit(text, self._beside(about, beside))
+            await self._zookeeper.commit(*steps)
         except Away:
             await self._settle(about)
-        return await self._written(draft.text, about)
+        return await self._written(text, about)
 
     async def _written(self, text: str, about: _About) -> Found:
         """What was written, as it is there now. Where somebody was faster, the next write finds that out."""
         try:
             node = await self._zookeeper.get(self.path)
+            beside = await self._zookeeper.get(self._about_path)
         except Away:
-            node = None
-        mine = node is not None and node.data == text.encode()
-        return _found(text, node if mine else None, about)
+            node = beside = None
+        mine = node is not None and node.data == text.encode() and _parse(beside) == about
+        return _found(text, _version(node, beside) if mine else "", about)
 
     async def _settle(self, about: _About) -> None:
         """Find out whether a write came through whose answer was lost. Raises ConfigRefused if it did not."""
@@ -171,14 +192,17 @@ class ZooKeeperSource:
             try:
                 there = _parse(await self._zookeeper.get(self._about_path))
             except Away:
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(_PAUSE)
                 continue
             if there is not None and there.write == about.write:
                 return
             reason = "the connection to ZooKeeper was lost while it was written: nothing was changed"
-            raise self._refused(Problem((), reason, "try it again"), transient=True)
+            raise self._unknown(reason, "try it again")
         reason = "ZooKeeper went away while it was written: whether it was shows when it is back"
-        raise self._refused(Problem((), reason, "look then at the newest revision"), transient=True)
+        raise self._unknown(reason, "look then at the newest revision")
+
+    def _unknown(self, reason: str, hint: str) -> ConfigRefused:
+        return ConfigRefused(self.name, [Problem((), reason, hint)], transient=True, unknown=True)
 
     async def _ensure_parent(self) -> None:
         parent = self.path.rpartition("/")[0]
@@ -230,21 +254,25 @@ class ZooKeeperSource:
         return ConfigRefused(self.name, [problem], transient=transient)
 
 
-def _next(
-    text: str, origin: Origin, at: float, before: _About | None, least: int = 0, restores: int = 0
-) -> _About:
+def _next(draft: Draft, before: _About | None, least: int = 0) -> _About:
     """What is said about a text that follows. least: its number is above this one too."""
-    parent = max(least, before.number if before else 0)
+    parent, origin = max(least, before.number if before else 0), draft.origin
     who = origin.author, origin.reason, origin.source, origin.address
-    return _About(parent + 1, parent, digest_of(text), at, *who, restores, uuid4().hex)
+    more = draft.restores, uuid4().hex, draft.confirm_by, draft.run
+    return _About(parent + 1, parent, draft.digest, draft.at, *who, *more)
 
 
-def _found(text: str, node: Node | None, about: _About | None) -> Found:
-    version = "" if node is None else str(node.changed)
+def _version(node: Node | None, beside: Node | None) -> str:
+    """Of both: what is said about a text may change, and the text not."""
+    return f"{node.changed if node else 0}-{beside.changed if beside else 0}"
+
+
+def _found(text: str, version: str, about: _About | None) -> Found:
     if about is None:
-        return Found(text, version, Origin("zookeeper", "", "zookeeper"))
+        return Found(text, version, _SOMEBODY)
     origin = Origin(about.author, about.reason, about.source, about.address)
-    return Found(text, version, origin, about.number, about.at, about.restores)
+    more = about.number, about.at, about.restores, about.confirm_by, about.run
+    return Found(text, version, origin, *more)
 
 
 def _parse(node: Node | None) -> _About | None:
@@ -253,11 +281,12 @@ def _parse(node: Node | None) -> _About | None:
         fields: dict[str, Any] = json.loads(node.data) if node is not None else {}
         about = _About(**fields)
         numbers = about.number, about.parent, about.restores
-        texts = about.digest, about.author, about.reason, about.source, about.address, about.write
+        texts = about.digest, about.author, about.reason, about.source, about.address, about.write, about.run
     except (ValueError, TypeError, AttributeError):
         return None
     right = all(type(one) is int and one >= 0 for one in numbers) and all(type(one) is str for one in texts)
-    return about if right and isinstance(about.at, int | float) else None
+    times = all(isinstance(one, int | float) for one in (about.at, about.confirm_by))
+    return about if right and times else None
 
 
 def _forbidden(what: str) -> Problem:

@@ -125,8 +125,36 @@ async def test_a_change_that_is_not_confirmed_goes_back(tmp_path: Path) -> None:
         assert (await api("POST", "/config:confirm", {"revision": first}, "application/json")).status == 412
         confirmed = await api("POST", "/config:confirm", {"revision": pending["number"]}, "application/json")
         assert confirmed.status == 200 and confirmed.body["pending"] is None
+        nothing = await api("POST", "/config:confirm", {"revision": pending["number"]}, "application/json")
+        assert nothing.status == 200  # it was said before
         for wrong in ("soon", "0s", "25h", "500ms"):
             assert (await api.put_text(TEXT, f"?confirm_within={wrong}")).status == 400
+
+
+async def test_while_one_waits_all_else_is_409_and_says_whose_and_what_to_do(tmp_path: Path) -> None:
+    async with api_of(tmp_path) as api:
+        nothing = await api(
+            "POST", "/config:confirm", {"revision": api.live.head.number}, "application/json"
+        )
+        assert (nothing.status, nothing.body["code"]) == (409, "nothing_to_confirm")
+        before = api.live.head.number
+        await api.put_text(OTHER, "?confirm_within=60s&reason=try")
+        number = before + 1
+        for refused in (
+            await api.put_text(TEXT),
+            await api("PATCH", "/config", {"front_page": False}, PATCH, If_Match="*"),
+            await api("PATCH", "/routes/notes", {"strip": "/notes"}, PATCH, If_Match="*"),
+            await api("POST", f"/revisions/{number}:rollback", {"expected": number}, "application/json"),
+        ):
+            assert (refused.status, refused.body["code"]) == (409, "confirmation_pending")
+            detail = refused.body["detail"]
+            assert f"Revision {number} of acme/root (try) waits for its confirmation until" in detail
+            assert f"Confirm it, or roll back to revision {before}." in detail
+            pending, revision = refused.body["pending"], refused.body["revision"]
+            assert (pending["number"], pending["back_to"]) == (number, before)
+            assert revision["author"] == "acme/root"
+        back = await api("POST", f"/revisions/{before}:rollback", {"expected": number}, "application/json")
+        assert (back.status, back.body["pending"]) == (200, None)
 
 
 @pytest.mark.parametrize(
@@ -211,13 +239,12 @@ async def test_an_editor_neither_keeps_nor_ends_what_waits_for_a_confirmation_an
         await api.put_text(OTHER, "?confirm_within=60s")
         for query in ("", "?confirm_within=1s"):
             refused = await bob("PATCH", f"/routes/notes{query}", *patch, If_Match="*")
-            assert refused.status == 403 and "waits for a confirmation" in refused.body["detail"]
-            assert refused.body["objects"] == [{"kind": "tenants", "name": "acme", "action": "changed"}]
+            assert (refused.status, refused.body["code"]) == (409, "confirmation_pending")
         assert api.live.pending is not None
         await api("POST", "/config:confirm", {"revision": api.live.head.number}, "application/json")
         assert (await bob("PATCH", "/routes/notes?confirm_within=60s", *patch, If_Match="*")).status == 200
-        theirs = await bob("PATCH", "/routes/notes", {"strip": "/notes"}, PATCH, If_Match="*")
-        assert theirs.status == 200
+        number = {"revision": api.live.head.number}
+        assert (await bob("POST", "/config:confirm", number, "application/json")).status == 200
 
 
 async def test_an_editor_changes_what_the_patterns_name() -> None:

@@ -155,6 +155,9 @@ def test_what_is_to_be_confirmed_says_how_and_stays_when_it_is(operated: Operate
     assert f"It goes back to revision {base} in 50 s unless confirmed: " in err
     assert f" confirm {base + 1}\n" in err
     assert "pending" in operated.run("revisions").out
+    code, _, err = operated.run("apply", operated.file(SLOWER), "--yes")
+    assert code == 1 and f"revision {base + 1} waits for its confirmation until" in err
+    assert f" confirm {base + 1}\n" in err and f" rollback {base}; then try again" in err
     code, out, _ = operated.run("confirm")
     assert (code, out) == (0, f"confirmed  revision {base + 1} stays\n")
     assert operated.live() == (base + 1, SLOWER)

@@ -157,6 +157,43 @@ async def test_a_text_beyond_zookeepers_megabyte_is_refused_before_it_is_sent(
     assert await source.read() == large
 
 
+# --- what waits for its confirmation ---
+
+
+def waiting(text: str) -> Draft:
+    return replace(draft(text), confirm_by=NOW + 60, run="here/1")
+
+
+async def test_all_gateways_are_told_that_it_waits_and_when_it_is_confirmed_by_one_of_them(
+    server: ZooKeeperServer, source: ZooKeeperSource, path: str
+) -> None:
+    async with connected(server) as another, watching(source) as seen:
+        other = ZooKeeperSource(another, path)
+        written = await source.write(waiting("a: 1\n"), NOTHING)
+        found = await other.read()
+        assert found == written and (found.confirm_by, found.run) == (NOW + 60, "here/1")
+        await eventually(lambda: seen[-1] == "a: 1\n")
+        told = len(seen)
+        confirmed = await other.confirm(found)
+        assert confirmed == await source.read() == replace(found, version=confirmed.version, confirm_by=0.0)
+        await eventually(lambda: len(seen) > told)  # nobody has to look again and again
+
+
+async def test_of_who_confirms_and_who_takes_back_at_once_one_comes_through(
+    server: ZooKeeperServer, source: ZooKeeperSource, path: str
+) -> None:
+    async with connected(server) as another:
+        other = ZooKeeperSource(another, path)
+        before = await source.write(draft("a: 0\n"), NOTHING)
+        for text in ("a: 1\n", "a: 2\n"):
+            before = found = await source.write(waiting(text), before)
+            results = await asyncio.gather(
+                other.confirm(found), source.write(draft("a: 0\n"), found), return_exceptions=True
+            )
+            assert [type(one) for one in results].count(SourceChanged) == 1
+            before = await source.read()
+
+
 # --- what others write ---
 
 
