@@ -308,8 +308,8 @@ class _Container(asab.zookeeper.ZooKeeperContainer):
         self.ZooKeeper = _Wrapper(self, servers, credentials)
         self._tell = listener
 
-    def _listener(self, state: str) -> None:
-        """ASAB's asks the server here, in the event loop."""
+    def state_changed(self, state: str) -> None:
+        """In place of ASAB's, which asks the server here, in the event loop."""
         self._tell(state)
         self.App.PubSub.publish_threadsafe(f"ZooKeeperContainer.state/{state}!", self)
 
@@ -323,7 +323,7 @@ class _Wrapper(KazooWrapper):
             connection_retry=KazooRetry(max_tries=-1, max_delay=_LONGEST_PAUSE),
             logger=_KAZOO,
         )
-        self.Client.add_listener(container._listener)
+        self.Client.add_listener(container.state_changed)
 
 
 class _Service:
