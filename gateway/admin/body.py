@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from gateway.admin.pieces import gathered, json_pieces
+from gateway.admin.pieces import json_bytes
 from gateway.admin.serve import body_of
 from gateway.core.errors import BadRequest, UnsupportedMediaType
 from gateway.store.json import strict
@@ -55,7 +55,7 @@ class Members:
 
 async def json_response(body: Any, status: int = 200) -> web.Response:
     """A response of JSON that nobody keeps: it may hold a secret, and is old at once."""
-    text = await gathered([*json_pieces(body), "\n"])
+    text = await json_bytes(body)
     headers = {hdrs.CACHE_CONTROL: "no-store"}
     return web.Response(
         body=text, status=status, content_type="application/json", charset="utf-8", headers=headers

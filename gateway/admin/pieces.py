@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 _FEW = 32  # members of a container that are written in one piece, if none of them is a container
@@ -31,7 +32,12 @@ async def gathered(pieces: Iterable[str]) -> bytes:
     return b"".join(slices)
 
 
-class Members:
+async def json_bytes(body: Any) -> bytes:
+    """`json_pieces` together, and a line break."""
+    return await gathered(chain(json_pieces(body), "\n"))
+
+
+class LazyObject:
     """A JSON object that makes its members while it is written. pairs: (name, value); None is one step of
     work towards the next."""
 
@@ -43,7 +49,7 @@ def json_pieces(value: Any, pad: str = "") -> Iterator[str]:
     """`value` as JSON (RFC 8259), piece by piece: a member a line, indented; a small container of plain
     values stays on one line. An iterator is written as an array; its item None is a step of work, given as
     an empty piece. pad: the indentation of the line that the value stands on."""
-    if isinstance(value, Mapping | Members):
+    if isinstance(value, Mapping | LazyObject):
         if isinstance(value, Mapping) and _is_small(value.values()):
             yield json.dumps(dict(value))
             return
@@ -61,7 +67,7 @@ def json_pieces(value: Any, pad: str = "") -> Iterator[str]:
 
 def _is_small(items: Any) -> bool:
     return len(items) <= _FEW and not any(
-        isinstance(item, Mapping | Members | list | tuple | Iterator) for item in items
+        isinstance(item, Mapping | LazyObject | list | tuple | Iterator) for item in items
     )
 
 

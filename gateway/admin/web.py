@@ -3,7 +3,6 @@ credentials through admin/credentials.py."""
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import Any, Protocol
 
 from aiohttp import hdrs, web
@@ -11,7 +10,7 @@ from aiohttp import hdrs, web
 from gateway.admin import credentials, guard
 from gateway.admin.console import pages as console
 from gateway.admin.operators import Operators
-from gateway.admin.pieces import Members, gathered, json_pieces
+from gateway.admin.pieces import LazyObject, gathered, json_bytes
 from gateway.admin.refusals import Refusals
 from gateway.admin.v1 import (
     audit,
@@ -175,7 +174,7 @@ class _Pages:
 
     async def admission(self, request: web.Request) -> web.Response:
         """The seats of each backend, the requests that wait for one, and those that got none."""
-        return await _json({"backends": Members(self._view.admission.each_state())})
+        return await _json({"backends": LazyObject(self._view.admission.each_state())})
 
 
 def _is_known(request: web.Request, etag: str) -> bool:
@@ -186,5 +185,4 @@ def _is_known(request: web.Request, etag: str) -> bool:
 
 
 async def _json(body: Any) -> web.Response:
-    text = await gathered(chain(json_pieces(body), "\n"))
-    return web.Response(body=text, content_type="application/json", charset="utf-8")
+    return web.Response(body=await json_bytes(body), content_type="application/json", charset="utf-8")

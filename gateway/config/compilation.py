@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.call import Authentication, Snapshot, Target
 from gateway.config import source, strict_yaml
@@ -19,8 +19,8 @@ BackendCheck = Callable[[Mapping[str, Backend]], list[Problem]]
 
 @dataclass(frozen=True, slots=True)
 class Compiler:
-    """Compiles texts for this process. check_backends: finds the problems that depend on this process. All
-    else as for `compile_data`."""
+    """Compiles texts for this process. check_backends: finds the problems that depend on this process.
+    texts: what was read last. All else as for `compile_data`."""
 
     target: MakeTarget
     sockets: str
@@ -28,6 +28,7 @@ class Compiler:
     authentication: Authentication | None = None
     folder: str = ""
     local: str = ""
+    texts: source.Texts = field(default_factory=source.Texts)
 
     def compile(self, text: str) -> Snapshot:
         """A snapshot, not live yet. Blocks. Raises Problems, each with its line."""
@@ -35,7 +36,7 @@ class Compiler:
 
     async def compile_apart(self, text: str) -> Snapshot:
         """As `compile`, without holding the event loop up. Raises TransientProblems too."""
-        document = await source.parse_apart(_encodable(text))
+        document = await self.texts.document(_encodable(text))
         return await threads.run(threads.CONFIG, self._compile_document, document)
 
     async def check_apart(self, text: str) -> list[Problem]:

@@ -19,9 +19,10 @@ from gateway.config.ports import (
     RevisionStore,
     SourceChanged,
 )
-from gateway.core.config.revision import Draft, Origin, Revision, digest_of
+from gateway.core.config.revision import Draft, Origin, Revision, digest_of, json_with
 from gateway.core.errors import StoreUnavailable
 from gateway.core.routing.problems import Problem
+from gateway.runtime import threads
 
 L = logging.getLogger(__name__)
 _LAST_GOOD = "last_good"  # the name under which the live text and its revision are remembered
@@ -84,6 +85,10 @@ class History:
             return await self._revisions.get(written.number)
         head = await self._revisions.head()
         return await self._add(draft, head.number if head is not None else 0, found.number)
+
+    async def digest(self, draft: Draft) -> str:
+        """That of a draft, which knows it from then on: it takes a while where the text is large."""
+        return await threads.run(threads.REVISIONS, lambda: draft.digest)
 
     async def commit(
         self, draft: Draft, over: Found, parent: int, *, keep: bool = False
@@ -163,7 +168,7 @@ class History:
         """For a start at which neither the source nor the store can be reached. Raises OSError."""
         if self._all_is_here:
             return
-        value = json.dumps({"revision": asdict(revision), "text": text})
+        value = await threads.run(threads.REVISIONS, json_with, text, {"revision": asdict(revision)})
         await self._remembered.set_state(_LAST_GOOD, value)
 
     async def last_good(self) -> tuple[Revision, str] | None:

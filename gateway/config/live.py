@@ -58,9 +58,9 @@ class LiveConfig:
     both in seconds.
 
     current: the live snapshot, from `load_first` on. A request reads it once, and keeps it to its end. head,
-    text: its revision, and its text to the character. refusal: what the source said last, when that was
-    refused. synced: whether the source was read since the start; until then the last good config of this data
-    folder is live. kept: the last revision that replaced a refused text, and where that text is kept.
+    text: its revision, and its text to the character. texts: those read last. refusal: what the source said
+    last, when that was refused. synced: whether the source was read since the start; until then the last good
+    config of this data folder is live. kept: the last revision that replaced a refused text, and where it is.
     """
 
     current: Snapshot
@@ -90,8 +90,8 @@ class LiveConfig:
         self._wait = Wait(run, now, wall)
         self._run_id = run.id if run is not None else ""
         self._history = History(source, revisions, remembered)
-        self._journal = Journal(audit, remembered, wall, revisions)
-        self._compiler = compiler
+        self._journal = Journal(audit, remembered, wall, revisions, compiler.texts)
+        self._compiler, self.texts = compiler, compiler.texts
         self._taking_back = TakingBack(self._history, revisions, compiler, self._run_id, wall)
         self._following = following
         self._now, self._wall = now, wall
@@ -381,7 +381,7 @@ class LiveConfig:
         before = self.head.number
         for _ in range(_TRIES):
             try:
-                if draft.digest == self.head.digest:
+                if await self._history.digest(draft) == self.head.digest:
                     revision = self.head
                     if digest_of(self._found.text) != draft.digest:
                         keep = self.refusal is not None

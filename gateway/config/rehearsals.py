@@ -27,6 +27,7 @@ _MB = 1024 * 1024
 _LIMITS = Limits(memory=512 * _MB, seconds=10.0, wall_time=45.0, growth=128 * _MB)
 _SLICE = 100  # requests that are pickled at a time: a quarter of a millisecond
 _WAITS = 60.0  # seconds for the rehearsal before this one
+_WAITERS = 2  # each holds a config in memory meanwhile
 _TENANT = ""  # of the jobs: operators
 
 Entries = Callable[[], Sequence[tuple[Any, ...]]]
@@ -46,16 +47,22 @@ class Rehearsals:
         self._recent = recent
         self._compile_with = compile_with
         self._lock = asyncio.Lock()
+        self._waiting = 0
 
     async def rehearse(self, text: str) -> dict[str, Any]:
         """What this config would answer otherwise than the live one; `took`: seconds. Raises Problems, each
         with its line; Saturated where the machine is too busy for it, or it is too large."""
         began = time.monotonic()
+        if self._waiting >= _WAITERS:
+            raise Saturated("A rehearsal is under way, and others wait for it.", retry_after=5)
+        self._waiting += 1
         try:
             async with asyncio.timeout(_WAITS):
                 await self._lock.acquire()
         except TimeoutError:
             raise Saturated("Another rehearsal is under way.", retry_after=5) from None
+        finally:
+            self._waiting -= 1
         try:
             slices = await _pickled(self._recent())
             texts = self._live().encode(), text.encode()

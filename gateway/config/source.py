@@ -11,14 +11,19 @@ import asyncio
 import json
 import sys
 from dataclasses import astuple
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.config import strict_yaml
 from gateway.config.strict_yaml import YamlDocument
+from gateway.core.config import differences
+from gateway.core.config.differences import Change
+from gateway.core.config.revision import digest_of
 from gateway.core.routing.problems import Problem, Problems
 from gateway.runtime import threads
 
 _TIMEOUT = 30.0  # seconds
+_KEPT = 4  # texts: the live one, and those that are compared with it
+_KEPT_LENGTH = 32 * 1024 * 1024  # characters of them together: two of the largest
 SMALL = 8 * 1024  # characters: 4 ms of a thread cost less than a process
 
 
@@ -31,13 +36,62 @@ def plain(text: str) -> str:
     return text.lstrip("\ufeff")
 
 
+class Comparison(NamedTuple):
+    """changes: what differs between two texts by meaning. views: the JSON of each."""
+
+    changes: list[Change]
+    views: list[dict[str, Any]]
+
+
+_SAME = Comparison([], [])
+
+
+class Texts:
+    """What was read last: an apply, its response and its line in the audit ask for the same texts, and each
+    costs a process. Nothing of it is to be changed by whoever gets it."""
+
+    def __init__(self) -> None:
+        self._read: dict[str, tuple[int, YamlDocument]] = {}  # by digest: the text's length, and what it says
+        self._compared: tuple[str, str, Comparison] = "", "", _SAME
+
+    async def document(self, text: str) -> YamlDocument:
+        """As `parse_apart`."""
+        return (await self._known(text))[1]
+
+    async def compare(self, before: str, after: str) -> Comparison:
+        """Raises as `parse_apart`."""
+        if before == after:
+            return _SAME
+        (one, old), (other, new) = await self._known(before), await self._known(after)
+        if self._compared[:2] != (one, other):
+            found = await threads.run(threads.CONFIG, _compare, old.data, new.data)
+            self._compared = one, other, found
+        return self._compared[2]
+
+    async def _known(self, text: str) -> tuple[str, YamlDocument]:
+        """Its digest, and what it says."""
+        digest = await threads.run(threads.CONFIG, digest_of, text)
+        length, document = self._read.pop(digest, (len(text), None))
+        if document is None:
+            document = await parse_apart(text)
+        self._read[digest] = length, document  # the one that was asked for last
+        while len(self._read) > _KEPT or sum(one for one, _ in self._read.values()) > _KEPT_LENGTH:
+            del self._read[next(iter(self._read))]
+        return digest, document
+
+
+def _compare(before: Any, after: Any) -> Comparison:
+    found = differences.differences(before, after)
+    return Comparison(found, [differences.view(one) for one in found])
+
+
 async def parse_apart(text: str) -> YamlDocument:
     """As `strict_yaml.parse`, without holding the event loop up. Raises TransientProblems too."""
     if len(text) <= SMALL:
         return await threads.run(threads.CONFIG, strict_yaml.parse, text)
-    result = await threads.run(
-        threads.CONFIG, json.loads, await run_apart(__spec__.name, json.dumps(text).encode())
-    )
+    # As it is: to make JSON of one large text holds the interpreter lock until it is done.
+    output = await run_apart(__spec__.name, text.encode(errors="surrogatepass"))
+    result = await threads.run(threads.CONFIG, json.loads, output)
     if "problems" in result:
         raise Problems([Problem(tuple(path), *rest) for path, *rest in result["problems"]])
     return YamlDocument(**result)
@@ -87,4 +141,4 @@ def _result(text: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    json.dump(_result(json.load(sys.stdin)), sys.stdout)
+    json.dump(_result(sys.stdin.buffer.read().decode(errors="surrogatepass")), sys.stdout)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from gateway.config import source
-from gateway.config.source import parse_apart
-from gateway.config.strict_yaml import parse
+from gateway.config.source import Texts, parse_apart
+from gateway.config.strict_yaml import YamlDocument, parse
 from gateway.core.routing.problems import Problems
 
 LARGE = f"a: 1\n#{'x' * 100_000}\n"  # large enough for a process of its own
@@ -49,3 +49,25 @@ async def test_a_reader_that_cannot_start_is_a_problem_and_not_the_end_of_the_wa
     with pytest.raises(Problems) as caught:
         await parse_apart(LARGE)
     assert "no process could be started" in caught.value.items[0].reason
+
+
+async def test_a_text_is_read_once_while_it_is_among_the_last_and_they_are_not_too_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[str] = []
+
+    async def counted(text: str) -> YamlDocument:
+        read.append(text[0])
+        return await parse_apart(text)
+
+    monkeypatch.setattr(source, "parse_apart", counted)
+    texts, all_ = Texts(), [f"{name}: 1\n" for name in "abcde"]
+    for text in (*all_[:4], *all_[:4], all_[4], all_[1], all_[0]):
+        assert (await texts.document(text)).data == {text[0]: 1}
+    assert "".join(read) == "abcdea"
+    monkeypatch.setattr(source, "_KEPT_LENGTH", 12)
+    for text in all_:
+        await texts.document(text)
+    assert (await texts.compare(*all_[3:])).views == (await texts.compare(*all_[3:])).views
+    await texts.document(all_[2])
+    assert "".join(read) == "abcdea" + "cde" + "c"

@@ -21,11 +21,12 @@ from gateway.config.edit.splice import NotEditable
 from gateway.config.live import LiveConfig
 from gateway.config.ports import ConfigRefused, HeadMoved, NoRevision, Waits, WaitsNot
 from gateway.config.refusal import as_dict
+from gateway.config.source import Comparison
 from gateway.core.config import differences
 from gateway.core.config.audit import Entry
 from gateway.core.config.operator import Operator, Role
 from gateway.core.config.reach import overreaches
-from gateway.core.config.revision import Draft, Origin, Pending, Revision, digest_of, view
+from gateway.core.config.revision import Draft, Origin, Pending, Revision, view
 from gateway.core.errors import (
     ConfigUnavailable,
     ConfirmationPending,
@@ -48,7 +49,6 @@ _NAMED = 100  # objects that an error lists
 _TRIES = 5  # of a change whose base another one replaced meanwhile
 _SINCE = 100  # revisions that a stale change is told of
 _LOOKED_AT = 1000  # revisions among which the base of a stale change is looked for
-_KEPT = 4  # texts whose data is remembered: the live one, and those that are compared with it
 
 # The text that is to be live, made of the live revision and its text.
 Make = Callable[[Revision, str], Awaitable[str]]
@@ -62,33 +62,18 @@ class Config:
         self.live = live
         self.one_each = OneEach()
         self._wall = wall
-        self._known: dict[str, Any] = {}  # data by the digest of its text
 
     async def data(self, text: str) -> Any:
         """The plain data of a text, not to be changed. Raises Problems."""
-        digest = digest_of(text)
-        if digest not in self._known:
-            self._remember(digest, (await source.parse_apart(text)).data)
-        return self._known[digest]
-
-    def _remember(self, digest: str, data: Any) -> None:
-        while len(self._known) >= _KEPT:
-            del self._known[next(iter(self._known))]
-        self._known[digest] = data
+        return (await self.live.texts.document(text)).data
 
     async def edited(self, text: str, wanted: Mapping[str, Any]) -> str:
-        """The text, changed so that it reads as wanted, which is not to be changed any more. Raises Problems,
-        NotEditable."""
-        found = await rewrite_apart(text, wanted)
-        self._remember(digest_of(found), wanted)  # it was compared: to read it again costs a process
-        return found
+        """The text, changed so that it reads as wanted. Raises Problems, NotEditable."""
+        return await rewrite_apart(text, wanted)
 
-    async def changes(self, before: str, after: str) -> list[differences.Change]:
+    async def changes(self, before: str, after: str) -> Comparison:
         """What differs by meaning between two texts. Raises Problems."""
-        if before == after:
-            return []
-        one, other = await self.data(before), await self.data(after)
-        return await threads.run(threads.CONFIG, differences.differences, one, other)
+        return await self.live.texts.compare(before, after)
 
     async def change(
         self, request: web.Request, given: Mapping[str, Any], make: Make, commit: Commit | None = None
@@ -131,15 +116,15 @@ class Config:
         )
 
     async def require(
-        self, operator: Operator, before: str, after: str, changes: list[differences.Change]
+        self, operator: Operator, before: str, after: str, changes: Comparison
     ) -> None:
         """Raises Forbidden, naming the objects, where some of what changes from one text to the other is not
         the operator's to change, or a route of theirs reaches what is not. Raises Problems."""
-        require(operator, changes)
+        require(operator, changes.changes)
         if operator.role is not Role.EDITOR:
             return
         data = await self.data(before), await self.data(after)
-        found = await threads.run(threads.CONFIG, overreaches, operator, *data, changes)
+        found = await threads.run(threads.CONFIG, overreaches, operator, *data, changes.changes)
         if found:
             first, more = found[0], f", and {len(found) - 1} more" if len(found) > 1 else ""
             raise Forbidden(
@@ -148,12 +133,12 @@ class Config:
                 extra={"objects": [{"kind": "routes", **asdict(one)} for one in found[:_NAMED]]},
             )
 
-    def outcome(self, revision: Revision, changes: list[differences.Change]) -> dict[str, Any]:
+    def outcome(self, revision: Revision, changes: Comparison) -> dict[str, Any]:
         """The JSON of a change. kept: the file with the refused edit that it replaced."""
         number, kept = self.live.kept
         return {
             "revision": view(revision),
-            "changes": [differences.view(one) for one in changes],
+            "changes": changes.views,
             "pending": self.pending(),
             **({"kept": kept} if number == revision.number else {}),
         }

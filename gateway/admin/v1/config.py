@@ -15,7 +15,7 @@ from gateway.admin.v1.reading import SHOWN, json_page, shown, text_tag, wants_ya
 from gateway.config.audit.journal import reason_of
 from gateway.config.ports import HeadMoved
 from gateway.config.refusal import Refusal, as_dict
-from gateway.core.config import differences
+from gateway.config.source import Comparison
 from gateway.core.config.revision import Revision, view
 from gateway.core.errors import BadRequest, PreconditionRequired, Saturated, StaleConfig, Unprocessable
 from gateway.core.routing.problems import Problem, Problems
@@ -117,12 +117,12 @@ class _Pages:
 
         return check
 
-    async def _checked(self, text: str) -> tuple[list[Problem], list[differences.Change]]:
+    async def _checked(self, text: str) -> tuple[list[Problem], Comparison]:
         """What is wrong with a text, and what it would change."""
         try:
             changes = await self._config.changes(self._live.text, text)
         except Problems as found:  # it cannot be read: no need to do that again
-            return found.items, []
+            return found.items, Comparison([], [])
         return await self._live.check(text), changes
 
     async def check(self, request: web.Request) -> web.Response:
@@ -143,7 +143,7 @@ class _Pages:
             {
                 "ok": not problems,
                 "problems": [as_dict(one) for one in problems],
-                "changes": [differences.view(one) for one in changes],
+                "changes": changes.views,
             }
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from gateway.admin import guard
-from gateway.admin.pieces import gathered, json_pieces
+from gateway.admin.pieces import gathered, json_bytes
 from gateway.admin.v1 import asked
 from gateway.core.config.operator import Role
 from gateway.core.redact import redact_pieces
@@ -40,7 +40,7 @@ async def json_page(
     request: web.Request, body: Any, *, tag: str = "", headers: Mapping[str, str] | None = None
 ) -> web.Response:
     """A page of JSON, 304 where its client has it. tag: what its entity tag begins with."""
-    text = await gathered([*json_pieces(body), "\n"])
+    text = await json_bytes(body)
     digest = hashlib.sha256(text).hexdigest()[:16]
     etag = f'"{tag}-{digest}"' if tag else f'"{digest}"'
     return _page(request, text, etag, asked.JSON, headers)

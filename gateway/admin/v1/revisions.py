@@ -13,7 +13,6 @@ from gateway.admin.v1 import asked
 from gateway.admin.v1.changing import REVISION, Config, as_errors, reply
 from gateway.admin.v1.config import digests_in
 from gateway.admin.v1.reading import json_page, shown, text_tag, wants_yaml, yaml_page
-from gateway.core.config import differences
 from gateway.core.config.operator import Role
 from gateway.core.config.revision import Draft, Revision, view
 from gateway.core.errors import BadRequest, Forbidden, PreconditionRequired, StaleConfig, Unprocessable
@@ -97,7 +96,7 @@ class _Pages:
         body = {
             "from": before,
             "to": after,
-            "changes": [differences.view(one) for one in changes],
+            "changes": changes.views,
             "text_diff": lines,
         }
         return await json_page(request, body)

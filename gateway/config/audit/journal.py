@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from gateway.config import source
 from gateway.config.ports import (
     Audit,
     ConfigRefused,
@@ -17,12 +16,11 @@ from gateway.config.ports import (
     RevisionStore,
     ThisRun,
 )
-from gateway.core.config import differences
+from gateway.config.source import Texts
 from gateway.core.config.audit import Entry
-from gateway.core.config.revision import Origin, Revision, digest_of
+from gateway.core.config.revision import Origin, Revision
 from gateway.core.errors import StoreUnavailable
 from gateway.core.routing.problems import Problem, Problems
-from gateway.runtime import threads
 
 L = logging.getLogger(__name__)
 _AUDITED = "audited"  # the name under which the number of the last revision in the audit is remembered
@@ -32,16 +30,21 @@ _PAGE = 100  # revisions
 
 class Journal:
     """Writes the lines of the live config, each with what has changed by meaning. now: seconds since the
-    epoch."""
+    epoch. texts: where those of an apply were read already."""
 
     def __init__(
-        self, audit: Audit, remembered: Remembered, now: Callable[[], float], revisions: RevisionStore
+        self,
+        audit: Audit,
+        remembered: Remembered,
+        now: Callable[[], float],
+        revisions: RevisionStore,
+        texts: Texts,
     ) -> None:
         self._audit = audit
         self._remembered = remembered
         self._now = now
         self._revisions = revisions
-        self._parsed: tuple[str, Any] = "", None  # digest and data of the text that was parsed last
+        self._texts = texts
 
     async def ready(self) -> None:
         """Before a change, which must not happen without its line. Raises OSError."""
@@ -80,19 +83,10 @@ class Journal:
         if before == after or not before:
             return ()
         try:
-            one, other = await self._data(before), await self._data(after)
+            one, other = await self._revisions.text(before), await self._revisions.text(after)
+            return tuple((await self._texts.compare(one, other)).views)
         except (NoRevision, Problems, OSError, StoreUnavailable):
             return ()
-        changes = await threads.run(threads.CONFIG, differences.differences, one, other)
-        return tuple(differences.view(change) for change in changes)
-
-    async def _data(self, number: int) -> Any:
-        text = await self._revisions.text(number)
-        digest, data = self._parsed
-        if digest != digest_of(text):
-            data = (await source.parse_apart(text)).data
-            self._parsed = digest_of(text), data
-        return data
 
     async def refused(self, origin: Origin, before: int, error: Exception) -> None:
         """A change that was not made."""

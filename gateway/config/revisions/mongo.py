@@ -20,7 +20,7 @@ from typing import Any
 from uuid import uuid4
 
 from gateway.config.ports import HeadMoved, NoRevision
-from gateway.core.config.revision import CONFIRMED, EXPIRED, Draft, Origin, Revision, digest_of
+from gateway.core.config.revision import CONFIRMED, EXPIRED, Draft, Origin, Revision, digest_of, json_with
 from gateway.core.errors import BodyTooLarge, StoreUnavailable
 from gateway.runtime import threads
 from gateway.store.mongo.driver import Driver, DuplicateKey, Unusable
@@ -187,7 +187,7 @@ class MongoRevisions:
 
 
 def _packed(draft: Draft) -> bytes:
-    return zlib.compress(json.dumps(asdict(draft)).encode())
+    return zlib.compress(json_with(draft.text, asdict(draft)).encode())
 
 
 def _unpacked(data: bytes) -> str:

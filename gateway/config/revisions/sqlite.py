@@ -18,7 +18,7 @@ from gateway.config.audit import file as audit_file
 from gateway.config.ports import HeadMoved, NoRevision
 from gateway.config.revisions import file
 from gateway.config.revisions.file import config_file, get_value, set_value
-from gateway.core.config.revision import CONFIRMED, EXPIRED, Draft, Origin, Revision, digest_of
+from gateway.core.config.revision import CONFIRMED, EXPIRED, Draft, Origin, Revision, digest_of, json_with
 from gateway.runtime import threads
 
 L = logging.getLogger(__name__)
@@ -101,7 +101,9 @@ class SQLiteRevisions:
 
     async def intend(self, draft: Draft | None) -> None:
         """See RevisionStore."""
-        value = "" if draft is None else json.dumps(asdict(draft))
+        value = ""
+        if draft is not None:
+            value = await threads.run(threads.REVISIONS, json_with, draft.text, asdict(draft))
         await self.set_state(_INTENDED, value)
 
     async def intended(self) -> Draft | None:

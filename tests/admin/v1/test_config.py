@@ -13,6 +13,7 @@ import pytest
 
 from gateway.admin.v1 import config as config_pages
 from gateway.admin.v1.changing import require
+from gateway.config import source
 from gateway.core.config.differences import differences
 from gateway.core.config.operator import Grant, Operator, Role
 from gateway.core.errors import Forbidden
@@ -210,6 +211,21 @@ async def test_a_text_that_was_shown_without_its_secrets_does_not_become_the_con
             assert (await api("PATCH", "/config", {"front_page": False}, PATCH, If_Match=etag)).status == 200
         whole = await api("GET", "/config", Accept=accept)
         assert (await api.put_text(TEXT, If_Match=whole.etag)).status == 200
+
+
+async def test_a_change_has_its_text_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    parse = source.parse_apart
+
+    async def counted(text: str) -> Any:
+        read.append(text)
+        return await parse(text)
+
+    async with api_of(tmp_path) as api:
+        monkeypatch.setattr(source, "parse_apart", counted)
+        assert (await api.put_text(OTHER)).body["changes"]
+        assert (await api("GET", "/audit?limit=1")).body["lines"][0]["diff"]
+        assert read == [OTHER]
 
 
 async def test_four_who_race_lose_nothing(tmp_path: Path) -> None:

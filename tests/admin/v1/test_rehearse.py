@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import pickle
@@ -15,7 +16,7 @@ import jsonschema
 import yaml
 
 from gateway.core.api_keys import compose
-from tests import harness
+from tests import eventually, harness
 from tests.fakes import Backend, always, answer
 from tests.support.admin import Admin, admin_of
 
@@ -275,3 +276,13 @@ async def test_nothing_is_kept_where_gateway_conf_says_so(tmp_path: Path) -> Non
         async with aiohttp.ClientSession() as session, session.get(harness.url(asked.gateway, "/x")):
             pass
         assert len(asked.gateway.recent) == 0
+
+
+async def test_of_many_rehearsals_two_wait_and_the_others_hold_no_memory(tmp_path: Path) -> None:
+    async with shop(tmp_path) as asked, asyncio.timeout(eventually.END):
+        text = yaml.safe_dump(asked.said)
+        async with asked.gateway.rehearsals._lock:
+            asks = [asyncio.create_task(asked.rehearse_text(text)) for _ in range(3)]
+            (refused,), waiting = await asyncio.wait(asks, return_when=asyncio.FIRST_COMPLETED)
+            assert (refused.result()[0], refused.result()[2]["code"]) == (503, "saturated")
+        assert [one[0] for one in await asyncio.gather(*waiting)] == [200, 200]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.config.audit.journal import Journal
+from gateway.config.source import Texts
 from gateway.core.config.revision import Draft, Origin
 from tests.fakes import MemoryAudit, MemoryRevisions
 
@@ -23,7 +24,7 @@ async def revisions() -> MemoryRevisions:
 
 async def test_a_change_is_told_with_what_differs_by_meaning(revisions: MemoryRevisions) -> None:
     audit = MemoryAudit()
-    journal = Journal(audit, revisions, lambda: NOW, revisions)
+    journal = Journal(audit, revisions, lambda: NOW, revisions, Texts())
     await journal.done("applied", ALICE, 1, 2)
     await journal.done("applied", ALICE, 2, 3)
     await journal.done("confirmed", ALICE, 3, 3)
@@ -71,7 +72,7 @@ async def test_a_text_that_is_gone_or_cannot_be_read_keeps_no_line_from_the_audi
     revisions: MemoryRevisions,
 ) -> None:
     audit = MemoryAudit()
-    journal = Journal(audit, revisions, lambda: NOW, revisions)
+    journal = Journal(audit, revisions, lambda: NOW, revisions, Texts())
     for before, after in ((3, 4), (4, 5), (77, 5), (0, 1)):
         await journal.done("applied", ALICE, before, after)
     assert [entry.diff for entry in audit.entries] == [()] * 4

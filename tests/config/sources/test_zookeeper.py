@@ -222,9 +222,7 @@ async def test_what_somebody_wrote_beside_it_does_not_matter(
     assert about is not None and json.loads(about.data)["digest"] == digest_of("a: 1\n")
 
 
-@pytest.mark.parametrize(
-    ("data", "reason"), [(b"", "empty"), (b" \n", "empty"), (b"a: \xe4\n", "not UTF-8")]
-)
+@pytest.mark.parametrize(("data", "reason"), [(b"", "empty"), (b" \n", "empty"), (b"a: \xe4\n", "not UTF-8")])
 async def test_a_node_without_a_text_is_refused_and_can_be_written(
     zookeeper: ZooKeeper, source: ZooKeeperSource, path: str, data: bytes, reason: str
 ) -> None:
