@@ -11,21 +11,43 @@ from gateway.admin.serve import body_of
 from gateway.core.errors import BadRequest, UnsupportedMediaType
 from gateway.store.json import strict
 
+JSON = "application/json"
+
+
+def content_type(request: web.Request, *taken: str) -> str:
+    """The media type of the body, one of those that are taken. Raises UnsupportedMediaType."""
+    given, charset = request.content_type, (request.charset or "utf-8").lower()
+    if hdrs.CONTENT_TYPE not in request.headers or given not in taken:
+        raise UnsupportedMediaType(f"Send it as Content-Type: {' or '.join(taken)}.")
+    if charset not in ("utf-8", "utf8"):
+        raise UnsupportedMediaType("The text is to be in UTF-8.")
+    if (coding := request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower()) != "identity":
+        raise UnsupportedMediaType(f"Send it as it is, and not with Content-Encoding: {coding[:40]}.")
+    return given
+
+
+def value(request: web.Request) -> Any:
+    """The body's value, of strict JSON. Raises BadRequest, Unprocessable."""
+    return strict.read(body_of(request), "body", "The body is not accepted.")
+
+
+def object_of(found: Any, known: tuple[str, ...]) -> dict[str, Any]:
+    """An object that has no other members than these. Raises BadRequest."""
+    if not isinstance(found, dict):
+        raise BadRequest("The body is not an object.")
+    for name in found:
+        if name not in known:
+            raise BadRequest(f"There is no member of that name; there are {', '.join(known)}.")
+    return found
+
 
 class Members:
     """The members of a request's body, an object of JSON. names: those that there are. Raises
     UnsupportedMediaType, BadRequest."""
 
     def __init__(self, request: web.Request, names: tuple[str, ...]) -> None:
-        if request.content_type != "application/json":
-            raise UnsupportedMediaType("Send an object as Content-Type: application/json.")
-        found = strict.read(body_of(request), "body", "The body is not accepted.")
-        if not isinstance(found, dict):
-            raise BadRequest("The body is not an object.")
-        for name in found:
-            if name not in names:
-                raise BadRequest(f"There is no member of that name; there are {', '.join(names)}.")
-        self._found = found
+        content_type(request, JSON)
+        self._found = object_of(value(request), names)
 
     def text(self, name: str) -> str:
         """The member's text, "" where it is not there. A list of scopes is one text."""

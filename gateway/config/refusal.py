@@ -60,6 +60,13 @@ def as_dict(problem: Problem) -> dict[str, Any]:
     return {"path": problem.where, "line": problem.line, "reason": problem.reason, "hint": problem.hint}
 
 
+def summary(problems: list[Problem]) -> str:
+    """The first problem on one line, and how many more there are."""
+    first, more = problems[0], len(problems) - 1
+    at = f"line {first.line}, {first.where}" if first.line else first.where
+    return f"{at}: {first.reason} ({first.hint})" + (f", and {more} more problem(s)" if more else "")
+
+
 def describe(path: Path | str, problems: list[Problem]) -> str:
     """Problems for the log, one a line: file:line, path, reason, hint."""
     lines = []

@@ -11,19 +11,18 @@ from urllib.parse import unquote
 from aiohttp import hdrs, web
 
 from gateway.admin import guard
+from gateway.admin.body import JSON, content_type, object_of, value
 from gateway.admin.serve import body_of
 from gateway.config import source
 from gateway.config.refusal import as_dict
 from gateway.core.config.revision import Origin
-from gateway.core.errors import BadRequest, InvalidConfig, UnsupportedMediaType
+from gateway.core.errors import BadRequest, InvalidConfig
 from gateway.core.routing.amounts import parse_duration
 from gateway.core.routing.problems import Problem, Problems
 from gateway.documents.request import head
 from gateway.runtime.files import not_utf8
-from gateway.store.json import strict
 from gateway.store.model.document import Precondition
 
-JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 YAML = ("application/yaml", "text/yaml", "application/x-yaml", "text/x-yaml")
 REASON = "X-Reason"
@@ -99,23 +98,6 @@ def confirm_by(given: Mapping[str, Any], now: float) -> float:
     return now + seconds
 
 
-def content_type(request: web.Request, *taken: str) -> str:
-    """The media type of the body, one of those that are taken. Raises UnsupportedMediaType."""
-    given, charset = request.content_type, (request.charset or "utf-8").lower()
-    if hdrs.CONTENT_TYPE not in request.headers or given not in taken:
-        raise UnsupportedMediaType(f"Send it as Content-Type: {' or '.join(taken)}.")
-    if charset not in ("utf-8", "utf8"):
-        raise UnsupportedMediaType("The text is to be in UTF-8.")
-    if (coding := request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower()) != "identity":
-        raise UnsupportedMediaType(f"Send it as it is, and not with Content-Encoding: {coding[:40]}.")
-    return given
-
-
-def value(request: web.Request) -> Any:
-    """The body's value, of strict JSON. Raises BadRequest, Unprocessable."""
-    return strict.read(body_of(request), "body", "The body is not accepted.")
-
-
 def members(request: web.Request, *known: str) -> dict[str, Any]:
     """The body's members, of an object of JSON; none of an empty body. Raises UnsupportedMediaType,
     BadRequest, Unprocessable."""
@@ -123,16 +105,6 @@ def members(request: web.Request, *known: str) -> dict[str, Any]:
         return {}
     content_type(request, JSON)
     return object_of(value(request), known)
-
-
-def object_of(found: Any, known: tuple[str, ...]) -> dict[str, Any]:
-    """An object that has no other members than these. Raises BadRequest."""
-    if not isinstance(found, dict):
-        raise BadRequest("The body is not an object.")
-    for name in found:
-        if name not in known:
-            raise BadRequest(f"There is no member of that name; there are {', '.join(known)}.")
-    return found
 
 
 def config_text(request: web.Request) -> tuple[str, dict[str, Any]]:

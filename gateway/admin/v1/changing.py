@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -20,7 +20,7 @@ from gateway.config.edit.apart import rewrite_apart
 from gateway.config.edit.splice import NotEditable
 from gateway.config.live import LiveConfig
 from gateway.config.ports import ConfigRefused, HeadMoved, NoRevision, Waits, WaitsNot
-from gateway.config.refusal import as_dict
+from gateway.config.refusal import as_dict, summary
 from gateway.config.source import Comparison
 from gateway.core.config import differences
 from gateway.core.config.audit import Entry
@@ -48,6 +48,8 @@ REVISION = "X-Config-Revision"
 _NAMED = 100  # objects that an error lists
 _TRIES = 5  # of a change whose base another one replaced meanwhile
 _SINCE = 100  # revisions that a stale change is told of
+_CHANGES = 100  # of those revisions that it is told of
+_COMPARED = 2 * 1024 * 1024  # bytes of a text that is compared for that
 _LOOKED_AT = 1000  # revisions among which the base of a stale change is looked for
 
 # The text that is to be live, made of the live revision and its text.
@@ -148,23 +150,34 @@ class Config:
         pending = self.live.pending
         return None if pending is None else asdict(pending)
 
-    async def since(self, digests: Collection[str]) -> list[dict[str, Any]]:
-        """The revisions after the newest one with one of these digests, the newest first; the newest ones
-        where none is kept."""
+    async def stale(self, base: Revision, detail: str, is_base: Callable[[Revision], bool]) -> StaleConfig:
+        """What a change was made of is not live any more. base: what is. is_base: what it was made of.
+
+        `since` has the revisions after that, the newest first; the newest ones where it is not kept.
+        `changes`: what they changed by meaning, None where that cannot be told. `more`: how many others.
+        """
         found: list[Revision] = []
+        made_of: Revision | None = None
         before = 0
-        while len(found) < _LOOKED_AT and (page := await self.live.revisions.page(before, _SINCE)):
-            for revision in page:
-                if revision.digest in digests:
-                    return [view(one) for one in found[:_SINCE]]
-                found.append(revision)
+        while made_of is None and len(found) < _LOOKED_AT:
+            page = await self.live.revisions.page(before, _SINCE)
+            made_of = next(filter(is_base, page), None)
+            found += page[: page.index(made_of)] if made_of is not None else page
+            if not page:
+                break
             before = page[-1].number
-        return [view(one) for one in found[:_SINCE]]
+        extra: dict[str, Any] = {"since": [view(one) for one in found[:_SINCE]], "changes": None, "more": 0}
+        if made_of is not None and max(made_of.size, base.size) <= _COMPARED:
+            with suppress(Problems, NoRevision):
+                old = await self.live.revisions.text(made_of.number)
+                views = (await self.changes(old, await self.live.revisions.text(base.number))).views
+                extra |= {"changes": views[:_CHANGES], "more": max(0, len(views) - _CHANGES)}
+        return StaleConfig(detail, extra=extra)
 
     async def _note(self, origin: Origin, error: Exception) -> None:
         detail = str(error)
         if isinstance(error, _Refused):
-            detail = _first(error.problems.items)
+            detail = summary(error.problems.items)
         await self.audit(origin, "refused", outcome="refused", detail=detail)
 
     async def audit(self, origin: Origin, action: str, *, outcome: str = "done", **more: Any) -> None:
@@ -253,9 +266,8 @@ def _waits(pending: Pending, revision: Revision) -> ConfirmationPending:
 
 
 def _first(problems: list[Problem]) -> str:
-    first, more = problems[0], len(problems) - 1
-    at = f"Line {first.line}, {first.where}" if first.line else first.where
-    return f"{at}: {first.reason} ({first.hint})" + (f", and {more} more problem(s)." if more else ".")
+    text = summary(problems)
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _errors(problems: list[Problem]) -> dict[str, Any]:

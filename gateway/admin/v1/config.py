@@ -9,15 +9,16 @@ from typing import Any
 from aiohttp import web
 
 from gateway.admin import guard
+from gateway.admin.body import content_type, value
 from gateway.admin.v1 import asked
 from gateway.admin.v1.changing import REVISION, Config, as_errors, reply
 from gateway.admin.v1.reading import SHOWN, json_page, shown, text_tag, wants_yaml, yaml_page
 from gateway.config.audit.journal import reason_of
 from gateway.config.ports import HeadMoved
-from gateway.config.refusal import Refusal, as_dict
+from gateway.config.refusal import as_dict
 from gateway.config.source import Comparison
 from gateway.core.config.revision import Revision, view
-from gateway.core.errors import BadRequest, PreconditionRequired, Saturated, StaleConfig, Unprocessable
+from gateway.core.errors import BadRequest, PreconditionRequired, Saturated, Unprocessable
 from gateway.core.routing.problems import Problem, Problems
 from gateway.store.model.document import ANY
 from gateway.store.model.patch import MergePatch, apply
@@ -59,7 +60,7 @@ class _Pages:
             "text": seen,
             "data": data,
             "pending": self._config.pending(),
-            "refused": _refusal(live.refusal),
+            "refused": None if live.refusal is None else live.refusal.view(),
             "source": live.source.kind,
             "name": live.source.name,
             "available": live.source.available,
@@ -113,7 +114,7 @@ class _Pages:
                     "The text that If-Match names was shown with *** for what resembles a secret, which must"
                     " not become the config. Read it again with the credential of an editor."
                 )
-            raise StaleConfig(detail, extra={"since": await self._config.since(digests)})
+            raise await self._config.stale(base, detail, lambda one: one.digest in digests)
 
         return check
 
@@ -180,15 +181,8 @@ def digests_in(tags: Iterable[str], *, whole: bool = False) -> Iterable[str]:
 
 def merge_patch(request: web.Request) -> MergePatch:
     """The body. Raises UnsupportedMediaType, BadRequest, Unprocessable."""
-    asked.content_type(request, asked.MERGE_PATCH)
-    found = asked.value(request)
+    content_type(request, asked.MERGE_PATCH)
+    found = value(request)
     if not isinstance(found, dict):
         raise Unprocessable("The patch is not an object: it would replace all of it.")
     return MergePatch(found)
-
-
-def _refusal(refusal: Refusal | None) -> dict[str, Any] | None:
-    if refusal is None:
-        return None
-    problems = [as_dict(one) for one in refusal.problems]
-    return {"at": refusal.at, "digest": refusal.digest, "problems": problems}

@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from gateway.admin import guard
+from gateway.admin.body import JSON
 from gateway.admin.pieces import gathered, json_bytes
 from gateway.admin.v1 import asked
 from gateway.core.config.operator import Role
@@ -43,7 +44,7 @@ async def json_page(
     text = await json_bytes(body)
     digest = hashlib.sha256(text).hexdigest()[:16]
     etag = f'"{tag}-{digest}"' if tag else f'"{digest}"'
-    return _page(request, text, etag, asked.JSON, headers)
+    return _page(request, text, etag, JSON, headers)
 
 
 def yaml_page(
@@ -56,7 +57,7 @@ def yaml_page(
 def object_page(request: web.Request, value: Any, etag: str, headers: Mapping[str, str]) -> web.Response:
     """An object of the config, as JSON."""
     text = json.dumps(value, ensure_ascii=False, indent=2) + "\n"
-    return _page(request, text.encode(), etag, asked.JSON, headers)
+    return _page(request, text.encode(), etag, JSON, headers)
 
 
 def _page(
@@ -83,7 +84,7 @@ def etag_of(value: Any) -> str:
 def wants_yaml(request: web.Request) -> bool:
     """Whether Accept (RFC 9110 section 12.5.1) prefers YAML to JSON."""
     accept = ",".join(request.headers.getall(hdrs.ACCEPT, ()))
-    return max(_weight(accept, one) for one in asked.YAML) > _weight(accept, asked.JSON)
+    return max(_weight(accept, one) for one in asked.YAML) > _weight(accept, JSON)
 
 
 def _weight(accept: str, media_type: str) -> float:

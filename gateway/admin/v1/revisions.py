@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
 
 from aiohttp import hdrs, web
 
@@ -15,7 +14,7 @@ from gateway.admin.v1.config import digests_in
 from gateway.admin.v1.reading import json_page, shown, text_tag, wants_yaml, yaml_page
 from gateway.core.config.operator import Role
 from gateway.core.config.revision import Draft, Revision, view
-from gateway.core.errors import BadRequest, Forbidden, PreconditionRequired, StaleConfig, Unprocessable
+from gateway.core.errors import BadRequest, Forbidden, PreconditionRequired, Unprocessable
 from gateway.runtime import threads
 from gateway.store.model.document import ANY
 
@@ -124,13 +123,11 @@ class _Pages:
         async def make(base: Revision, before: str) -> str:
             digests = None if match is None or ANY in match else frozenset(digests_in(match))
             if expected not in (None, base.number):
-                raise StaleConfig(
-                    f"Revision {base.number} is live, and not {expected}.",
-                    extra={"since": await self._since(expected)},
-                )
+                detail = f"Revision {base.number} is live, and not {expected}."
+                raise await self._config.stale(base, detail, lambda one: one.number <= expected)
             if digests is not None and base.digest not in digests:
                 detail = f"Revision {base.number} is live, and not the text that If-Match names."
-                raise StaleConfig(detail, extra={"since": await self._config.since(digests)})
+                raise await self._config.stale(base, detail, lambda one: one.digest in digests)
             return await self._live.revisions.text(number)
 
         async def commit(draft: Draft, base: int) -> Revision:
@@ -140,10 +137,6 @@ class _Pages:
         etag = f'"{outcome["revision"]["digest"]}"'
         headers = {REVISION: str(outcome["revision"]["number"])}
         return await reply({**outcome, "etag": etag}, etag=etag, headers=headers)
-
-    async def _since(self, number: Any) -> list[dict[str, Any]]:
-        page = await self._live.revisions.page(0, 100)
-        return [view(one) for one in page if one.number > number]
 
     async def pin(self, request: web.Request) -> web.Response:
         """Keep the revision for as long as it is pinned, however many come after it."""

@@ -16,6 +16,7 @@ from gateway.config.ports import (
     RevisionStore,
     ThisRun,
 )
+from gateway.config.refusal import summary
 from gateway.config.source import Texts
 from gateway.core.config.audit import Entry
 from gateway.core.config.revision import Origin, Revision
@@ -154,9 +155,7 @@ def reason_of(error: Exception) -> str:
     elif isinstance(error, ConfigRefused):
         problems = error.problems
     if problems:
-        first, more = problems[0], len(problems) - 1
-        at = f"line {first.line}: " if first.line else ""
-        return f"{at}{first.where}: {first.reason}" + (f", and {more} more problem(s)" if more else "")
+        return summary(problems)
     if isinstance(error, HeadMoved):
         return f"it was made for a revision before {error.head.number}, which is live"
     return str(error)

@@ -57,6 +57,9 @@ async def test_a_config_is_replaced_by_who_knows_which_one_it_replaces(tmp_path:
         assert stale.status == 412 and stale.body["code"] == "stale"
         assert [one["number"] for one in stale.body["since"]] == [done.body["revision"]["number"]]
         assert stale.body["since"][0]["reason"] == "ACME heißt groß"
+        assert stale.body["changes"] == done.body["changes"] != [] and stale.body["more"] == 0
+        unknown = await api.put_text(TEXT, If_Match=f'"{"0" * 64}"')
+        assert unknown.status == 412 and unknown.body["changes"] is None
         assert (await api.put_text(TEXT, If_Match=f"W/{done.etag}")).status == 412
         again = await api.put_text(OTHER, If_Match=f'"nonsense", {done.etag}')
         assert again.status == 200 and again.body["revision"]["number"] == done.body["revision"]["number"]

@@ -54,6 +54,7 @@ async def test_a_revision_is_read_compared_and_made_live_again_to_the_byte(tmp_p
         assert (back.body["revision"]["restores"], back.body["revision"]["reason"]) == (old, "it was better")
         stale = await api("POST", f"/revisions/{old}:rollback", body, JSON)
         assert stale.status == 412 and len(stale.body["since"]) == 1
+        assert [one["name"] for one in stale.body["changes"]] == ["acme"]
         stale = await api("POST", f"/revisions/{new}:rollback", If_Match=f'"{"0" * 64}"')
         assert stale.status == 412
         assert (await api("POST", f"/revisions/{new}:rollback", If_Match=back.etag)).status == 200

@@ -90,6 +90,8 @@ def _problem() -> dict[str, Any]:
         code=_TEXT,
         errors={"type": "array", "description": "all that is wrong with what was sent"},
         since=_list(ref("Revision")),
+        changes=_or_null(_list(ref("Change"))),
+        more=_NUMBER,
         objects=_list({"type": "object"}),
     )
     return {**found, "description": "RFC 9457, with the members of this API"}
