@@ -171,7 +171,7 @@ async def test_an_editors_route_reaches_no_backend_and_no_request_of_others_by_a
             await bob("PATCH", "/routes/shop-a", {"target": "pay"}, PATCH, If_Match="*"),
             await bob("PATCH", "/config", {"routes": routes}, PATCH, If_Match="*"),
             await bob.put_text(inner),
-            await bob("POST", f"/revisions/{number}:rollback"),
+            await bob("POST", f"/revisions/{number}:rollback", If_Match="*"),
         ):
             assert refused.status == 403, refused.body
             (one,) = refused.body["objects"]

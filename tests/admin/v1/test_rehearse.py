@@ -63,8 +63,11 @@ class Shop:
         assert status == 200, outcome
         return outcome
 
-    async def rehearse_text(self, text: str, kind: str = "application/yaml") -> tuple[int, Any, Any]:
-        headers = {**self.admin, "Content-Type": kind}
+    async def rehearse_text(
+        self, text: str, kind: str = "application/yaml", by: str = "alice"
+    ) -> tuple[int, Any, Any]:
+        shown = harness.bearer(self.gateway, "acme", "gateway:admin", sub=by)
+        headers = {**shown, "Content-Type": kind}
         return await self.asked.ask("/admin/v1/config:rehearse", "POST", text.encode(), **headers)
 
 
@@ -282,7 +285,7 @@ async def test_of_many_rehearsals_two_wait_and_the_others_hold_no_memory(tmp_pat
     async with shop(tmp_path) as asked, asyncio.timeout(eventually.END):
         text = yaml.safe_dump(asked.said)
         async with asked.gateway.rehearsals._lock:
-            asks = [asyncio.create_task(asked.rehearse_text(text)) for _ in range(3)]
+            asks = [asyncio.create_task(asked.rehearse_text(text, by=name)) for name in ("a", "b", "c")]
             (refused,), waiting = await asyncio.wait(asks, return_when=asyncio.FIRST_COMPLETED)
             assert (refused.result()[0], refused.result()[2]["code"]) == (503, "saturated")
         assert [one[0] for one in await asyncio.gather(*waiting)] == [200, 200]

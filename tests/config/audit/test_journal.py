@@ -54,7 +54,7 @@ async def test_a_start_makes_up_lines_of_what_its_own_data_folder_applied_and_re
     for number, run in ((5, "there/1"), (6, "here/1"), (7, "there/1")):
         await revisions.add(Draft(ROUTE, ALICE, NOW, run=run), number)
     audit = MemoryAudit()
-    journal = Journal(audit, MemoryRevisions(), lambda: NOW, revisions)
+    journal = Journal(audit, MemoryRevisions(), lambda: NOW, revisions, Texts())
     await journal.recover(Run())
     await journal.recover(Run())
     assert [(one.action, one.to_revision, one.diff) for one in audit.entries] == [("recovered", 7, ())]
@@ -64,7 +64,7 @@ async def test_a_new_data_folder_on_a_store_of_others_has_no_lines_of_theirs(
     revisions: MemoryRevisions,
 ) -> None:
     audit, remembered = MemoryAudit(), MemoryRevisions()
-    await Journal(audit, remembered, lambda: NOW, revisions).recover(Run())
+    await Journal(audit, remembered, lambda: NOW, revisions, Texts()).recover(Run())
     assert audit.entries == [] and remembered.states == {"audited": "5"}
 
 
