@@ -390,7 +390,8 @@ async def test_a_bug_of_ours_is_500_says_nothing_and_is_logged(
 
     async with harness.running(tmp_path, harness.routing([harness.route("svc", "documents")])) as gateway:
         gateway.documents = FakeTarget(broken)  # type: ignore[assignment]
-        gateway.live.path.write_text(gateway.live.path.read_text() + "\n# changed\n")
+        routing = Path(gateway.config.routing)
+        routing.write_text(routing.read_text() + "\n# changed\n")
         assert await gateway.live.reload()
         with caplog.at_level(logging.ERROR):
             async with session.get(

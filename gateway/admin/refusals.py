@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from time import monotonic
 
 from aiohttp import web
 
 from gateway.core.config.audit import Entry
 from gateway.core.config.operator import Operator
+from gateway.core.counts import decrement
 from gateway.core.errors import (
     ClientLimit,
     Forbidden,
@@ -27,6 +29,7 @@ from gateway.runtime.periodic import Boundary
 
 OF_ADDRESS = Rate(1 / 6, 10)  # wrong credentials: ten at once, and ten a minute
 OF_ALL = Rate(1.0, 60)
+_AT_ONCE = 3  # checks and rehearsals of an operator, of which one runs
 _ADDRESSES = 10_000  # with a count of their own
 _AUDITED = (Unauthenticated, Forbidden, ClientLimit, UnsupportedMediaType, PreconditionRequired)
 _LONGEST = 200  # characters of a path
@@ -84,21 +87,26 @@ class Refusals:
 
 class OneEach:
     """Of checks and rehearsals of a config, which may take seconds of the machine: one of each operator at a
-    time, so that nobody takes the places of others."""
+    time, so that nobody takes the places of others; a few more wait, as a page asks for both at once."""
 
     def __init__(self) -> None:
-        self._busy: set[str] = set()
+        self._turns: dict[str, asyncio.Lock] = {}
+        self._asked: dict[str, int] = {}
 
-    @contextmanager
-    def of(self, operator: Operator) -> Iterator[None]:
+    @asynccontextmanager
+    async def of(self, operator: Operator) -> AsyncIterator[None]:
         """A context manager for the time that it takes. Raises OperatorLimit."""
-        if operator.name in self._busy:
-            raise OperatorLimit("A check or a rehearsal of yours is under way. Try again when it is done.")
-        self._busy.add(operator.name)
+        name = operator.name
+        if self._asked.get(name, 0) >= _AT_ONCE:
+            raise OperatorLimit(f"{_AT_ONCE} checks and rehearsals of yours are under way. Try again then.")
+        self._asked[name] = self._asked.get(name, 0) + 1
         try:
-            yield
+            async with self._turns.setdefault(name, asyncio.Lock()):
+                yield
         finally:
-            self._busy.discard(operator.name)
+            decrement(self._asked, name)
+            if name not in self._asked:
+                del self._turns[name]
 
 
 def address_of(request: web.Request) -> str:

@@ -31,7 +31,7 @@ TABLE = {
 RETRYABLE = {
     "client_limit", "tenant_limit", "tenant_queue_full", "backend_unavailable", "backend_saturated",
     "draining", "store_saturated", "store_unavailable", "issuer_unavailable", "query_too_slow",
-    "spool_saturated", "saturated",
+    "spool_saturated", "saturated", "operator_limit", "config_unavailable",
 }  # fmt: skip
 
 

@@ -166,7 +166,7 @@ async def test_a_feed_ends_with_its_token(api: Api) -> None:
 async def test_a_feed_ends_when_the_tenant_is_disabled(api: Api) -> None:
     async with feed(api) as mine, feed(api.of("globex")) as other:
         await mine.block(), await other.block()
-        path = api.gateway.live.path
+        path = Path(api.gateway.config.routing)
         config = yaml.safe_load(path.read_text())
         config["tenants"]["acme"] = {"disabled": True}
         path.write_text(yaml.safe_dump(config))

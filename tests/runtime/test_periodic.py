@@ -391,7 +391,8 @@ async def test_probes_and_ticks_go_on_with_the_next_backend(monkeypatch: pytest.
 
 async def test_the_watch_of_the_config_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     source = FileSource(tmp_path / "routing.yaml")
-    service = LiveConfig(source, *[cast(Any, None)] * 4)
+    compiler = cast(Any, SimpleNamespace(texts=None))
+    service = LiveConfig(source, *[cast(Any, None)] * 3, compiler)
     polls: list[int] = []
 
     async def poll(changed: object) -> None:

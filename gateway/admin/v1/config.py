@@ -132,7 +132,7 @@ class _Pages:
         text, given = asked.config_text(request)
         if given:
             raise BadRequest("Nothing is changed here: there is no other member than text.")
-        with self._config.one_each.of(guard.operator(request)):
+        async with self._config.one_each.of(guard.operator(request)):
             try:
                 async with asyncio.timeout(_CHECK):
                     problems, changes = await self._checked(text)

@@ -46,8 +46,9 @@ class _Pages:
 
         async def respond(call: Call) -> web.Response:
             try:
-                with as_errors(), self._one_each.of(operator(request)):
-                    return await reply(await self._view.rehearsals.rehearse(text))
+                async with self._one_each.of(operator(request)):
+                    with as_errors():
+                        return await reply(await self._view.rehearsals.rehearse(text))
             except GatewayError as error:
                 return problem(error)
 

@@ -291,17 +291,17 @@ async def test_a_change_says_where_the_refused_edit_by_hand_is_that_it_replaced(
         assert "kept" not in (await api.put_text(TEXT)).body
 
 
-async def test_an_operator_has_one_check_or_rehearsal_at_a_time_and_others_have_theirs(
+async def test_an_operator_has_few_checks_and_rehearsals_at_a_time_and_others_have_theirs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(config_pages, "_CHECK", 60.0)  # of a busy machine
     large = "version: 1\nx: [" + "a," * 10_000 + "a]\n"
     async with api_of(tmp_path) as api:
         viewer = api.as_operator("viewer")
-        paths = ("/config:check", "/config:check", "/config:rehearse")
+        paths = (*["/config:check"] * 5, "/config:rehearse")
         answers = await asyncio.gather(*(viewer("POST", path, large, YAML) for path in paths))
-        assert sorted(answer.status for answer in answers)[1:] == [429, 429]
         refused = [answer for answer in answers if answer.status == 429]
+        assert 1 <= len(refused) <= 3
         assert all(one.body["code"] == "operator_limit" and one.headers["Retry-After"] for one in refused)
         own, other = await asyncio.gather(
             viewer("POST", "/config:check", large, YAML), api("POST", "/config:check", OTHER, YAML)
