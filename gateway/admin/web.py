@@ -13,6 +13,7 @@ from gateway.admin.operators import Operators
 from gateway.admin.pieces import LazyObject, gathered, json_bytes
 from gateway.admin.refusals import Refusals
 from gateway.admin.v1 import (
+    asked,
     audit,
     changing,
     explain,
@@ -144,7 +145,7 @@ class _Pages:
             hdrs.ETAG: etag,
             "X-Config-Revision": str(live.current.revision),
         }
-        if _is_known(request, etag):
+        if head.is_current(asked.precondition(request), etag):
             return web.Response(status=304, headers=headers)
         body = await gathered(redact_pieces(live.text))
         return web.Response(body=body, content_type="text/plain", charset="utf-8", headers=headers)
@@ -175,13 +176,6 @@ class _Pages:
     async def admission(self, request: web.Request) -> web.Response:
         """The seats of each backend, the requests that wait for one, and those that got none."""
         return await _json({"backends": LazyObject(self._view.admission.each_state())})
-
-
-def _is_known(request: web.Request, etag: str) -> bool:
-    """Whether the client has it already (RFC 9110 section 13.2.2). Raises BadRequest, PreconditionFailed."""
-    given = request.headers
-    said = head.precondition_from(given.getall(hdrs.IF_MATCH, []), given.getall(hdrs.IF_NONE_MATCH, []))
-    return head.is_current(said, etag)
 
 
 async def _json(body: Any) -> web.Response:

@@ -218,6 +218,15 @@ class Admission:
         """Calls that wait for a seat, by backend."""
         return {name: queue.fair.waiting for name, queue in self._queues.items()}
 
+    def of_tenant(self, key: str) -> dict[str, dict[str, int]]:
+        """Where a tenant has requests inside (`in_use`) or waiting, by backend."""
+        flows = ((name, queue.fair.flows.get(key)) for name, queue in self._queues.items())
+        return {
+            name: {"in_use": flow.inside, "waiting": len(flow.queue or ())}
+            for name, flow in flows
+            if flow is not None and (flow.inside or flow.queue)
+        }
+
     def state(self) -> dict[str, Any]:
         """The state of all backends by name, as JSON; see BackendQueue.state."""
         return dict(named for named in self.each_state() if named is not None)

@@ -19,7 +19,7 @@ from gateway.config.ports import (
     RevisionStore,
     SourceChanged,
 )
-from gateway.core.config.revision import Draft, Origin, Revision, digest_of, json_with
+from gateway.core.config.revision import Draft, Revision, digest_of, json_with, revision_of
 from gateway.core.errors import StoreUnavailable
 from gateway.core.routing.problems import Problem
 from gateway.runtime import threads
@@ -177,8 +177,7 @@ class History:
         if not value:
             return None
         found = json.loads(value)
-        fields = found["revision"]
-        return Revision(**{**fields, "origin": Origin(**fields["origin"])}), found["text"]
+        return revision_of(found["revision"]), found["text"]
 
     async def provisional(self, draft: Draft) -> Revision:
         """What stands for a revision while none can be kept: with the number of the last one. Raises

@@ -181,11 +181,7 @@ class LiveConfig:
 
     async def watch(self) -> None:
         """Follow the source until cancelled."""
-        await self.source.watch(self.follow)
-
-    async def follow(self) -> None:
-        """The source may have changed."""
-        await self.reload()
+        await self.source.watch(self.reload)
 
     async def watch_time(self) -> None:
         """Do what is due, until cancelled."""
@@ -388,7 +384,8 @@ class LiveConfig:
                         self._found = await self.source.write(draft, self._found, keep=keep)
                         self.refusal = None
                 else:
-                    self._found, revision = await self._commit(draft, before)
+                    keep = self.refusal is not None  # it is no revision: kept, as it was edited by hand
+                    self._found, revision = await self._history.commit(draft, self._found, before, keep=keep)
             except SourceChanged:
                 if not await self.source.settled():
                     break
@@ -401,10 +398,6 @@ class LiveConfig:
             await self._journal.done(action, draft.origin, before, revision.number, self._note_kept(revision))
             return revision
         raise ConfigRefused(self.source.name, [RESTLESS], transient=True)
-
-    async def _commit(self, draft: Draft, parent: int) -> tuple[Found, Revision]:
-        """What was refused is no revision: it is kept beside the source, where it was edited by hand."""
-        return await self._history.commit(draft, self._found, parent, keep=self.refusal is not None)
 
     def _note_kept(self, revision: Revision) -> str:
         """Say where the refused text is that a revision has replaced. Gives it for the audit."""

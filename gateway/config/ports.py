@@ -71,6 +71,9 @@ class NoRevision(Exception):
     """There is no such revision, or it is not kept any more."""
 
 
+KEPT = 1000  # revisions that a store keeps, beside those that are pinned
+
+
 class RevisionStore(Protocol):
     """The revisions. Nothing blocks the event loop. Raises StoreUnavailable where it cannot be reached, and
     OSError (with the file's name) where the disk does not take it."""
@@ -193,7 +196,7 @@ class ConfigSource(Protocol):
         """Where it tells that this waits: it does not any more. Raises SourceChanged, ConfigRefused."""
         ...
 
-    async def watch(self, changed: Callable[[], Awaitable[None]]) -> None:
+    async def watch(self, changed: Callable[[], Awaitable[object]]) -> None:
         """Have it called, within a second, whenever what `read` gives may have changed. Until cancelled."""
         ...
 

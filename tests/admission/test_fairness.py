@@ -493,6 +493,20 @@ def test_the_metrics_name_no_more_than_a_hundred_tenants_of_a_backend() -> None:
     assert shown["(other)"] == 50
 
 
+def test_of_each_tenant_it_is_known_where_it_waits_however_many_there_are() -> None:
+    async def fill() -> list[dict[str, dict[str, int]]]:
+        admission, where = Admission(), backend(1)
+        take(admission, "acme", where, 1)
+        tasks = [task for i in range(150) for task in await queued(admission, f"t{i}", where)]
+        names = ("acme", "t0", "t149", "nobody")
+        found = [admission.of_tenant(name) for name in names]
+        await end(tasks)
+        return found
+
+    waits = {"b": {"in_use": 0, "waiting": 1}}
+    assert asyncio.run(fill()) == [{"b": {"in_use": 1, "waiting": 0}}, waits, waits, {}]
+
+
 def test_idle_tenants_are_forgotten() -> None:
     clock, where = Clock(), backend(8)
     admission = Admission(now=clock)

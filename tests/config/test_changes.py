@@ -70,7 +70,7 @@ class Place:
         for step in [1.0] * round(seconds - 1) + [POLL] * round(1 / POLL):
             self.now += step
             self.wall += step
-            await self.source.poll(live.follow)  # type: ignore[attr-defined]
+            await self.source.poll(live.reload)  # type: ignore[attr-defined]
             await live.tick()
 
 

@@ -70,7 +70,7 @@ class Setting:
         """The looks of a watch in this time."""
         for _ in range(round(seconds / POLL)):
             self.clock += POLL
-            await self.source.poll(self.live.follow)
+            await self.source.poll(self.live.reload)
             await self.live.tick()
 
     def write(self, content: str) -> None:

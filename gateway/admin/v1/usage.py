@@ -59,7 +59,7 @@ class _Usage:
                     "resets_in": round(view.quotas.left_today),
                 },
                 "documents": await self._documents(tenant),
-                "backends": self._backends(name),
+                "backends": view.admission.of_tenant(name),
             }
         )
 
@@ -85,18 +85,6 @@ class _Usage:
             "max_collections": tenant.max_collections,
         }
         return {**found, **limits}
-
-    def _backends(self, tenant: str) -> dict[str, Any]:
-        found = {}
-        for named in self._view.admission.each_state():
-            if named is None:
-                continue
-            name, state = named
-            inside = state["in_use_by_tenant"].get(tenant, 0)
-            waiting = state["waiting_by_tenant"].get(tenant, 0)
-            if inside or waiting:
-                found[name] = {"in_use": inside, "waiting": waiting}
-        return found
 
 
 def _rate(rate: Rate | None) -> dict[str, float] | None:

@@ -19,15 +19,23 @@ from dataclasses import asdict
 from typing import Any
 from uuid import uuid4
 
-from gateway.config.ports import HeadMoved, NoRevision
-from gateway.core.config.revision import CONFIRMED, EXPIRED, Draft, Origin, Revision, digest_of, json_with
+from gateway.config.ports import KEPT, HeadMoved, NoRevision
+from gateway.core.config.revision import (
+    CONFIRMED,
+    EXPIRED,
+    Draft,
+    Origin,
+    Revision,
+    digest_of,
+    draft_of,
+    json_with,
+)
 from gateway.core.errors import BodyTooLarge, StoreUnavailable
 from gateway.runtime import threads
 from gateway.store.mongo.driver import Driver, DuplicateKey, Unusable
 from gateway.store.mongo.rows import Index, Row
 
 REVISIONS, TEXTS, INTENTS = "gateway_revisions", "gateway_config_texts", "gateway_config_intents"
-KEPT = 1000  # revisions, and those that are pinned
 _INDEXES = (Index("number", ("number",), unique=True), Index("one_child", ("parent",), unique=True))
 _NEWEST = (("number", -1),)
 _WAITS = {"confirm_by": {"$gt": 0.0}}  # for its confirmation
@@ -182,8 +190,7 @@ class MongoRevisions:
         row = await (await self._server()).find_one(INTENTS, {"_id": self._process})
         if row is None:
             return None
-        fields = json.loads(await threads.run(threads.REVISIONS, _unpacked, row["z"]))
-        return Draft(**{**fields, "origin": Origin(**fields["origin"])})
+        return draft_of(json.loads(await threads.run(threads.REVISIONS, _unpacked, row["z"])))
 
 
 def _packed(draft: Draft) -> bytes:

@@ -15,15 +15,23 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config.audit import file as audit_file
-from gateway.config.ports import HeadMoved, NoRevision
+from gateway.config.ports import KEPT, HeadMoved, NoRevision
 from gateway.config.revisions import file
 from gateway.config.revisions.file import config_file, get_value, set_value
-from gateway.core.config.revision import CONFIRMED, EXPIRED, Draft, Origin, Revision, digest_of, json_with
+from gateway.core.config.revision import (
+    CONFIRMED,
+    EXPIRED,
+    Draft,
+    Origin,
+    Revision,
+    digest_of,
+    draft_of,
+    json_with,
+)
 from gateway.runtime import threads
 
 L = logging.getLogger(__name__)
 FILE = file.FILE
-KEPT = 1000  # revisions, and those that are pinned
 _COLUMNS = (
     "number, parent, digest, size, at, author, reason, source, address, restores, pinned, confirm_by, run,"
     " confirmation"
@@ -111,8 +119,7 @@ class SQLiteRevisions:
         value = await self.state(_INTENDED)
         if not value:
             return None
-        fields = json.loads(value)
-        return Draft(**{**fields, "origin": Origin(**fields["origin"])})
+        return draft_of(json.loads(value))
 
     # --- values by name ---
 

@@ -46,7 +46,7 @@ _RECHECK = 2.5
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL, errno.EACCES})
 _PATIENCE = 3.0  # seconds to wait for who holds the folder: meanwhile no other change is made
 
-Changed = Callable[[], Awaitable[None]]
+Changed = Callable[[], Awaitable[object]]
 
 
 def read(path: Path) -> str:

@@ -78,11 +78,11 @@ class StoreSource:
         """Its revision says it."""
         return found
 
-    async def watch(self, changed: Callable[[], Awaitable[None]]) -> None:
+    async def watch(self, changed: Callable[[], Awaitable[object]]) -> None:
         """Look at the newest revision until cancelled."""
         await PeriodicTask(f"watching {self.name}", POLL, lambda: self.poll(changed)).run()
 
-    async def poll(self, changed: Callable[[], Awaitable[None]]) -> None:
+    async def poll(self, changed: Callable[[], Awaitable[object]]) -> None:
         """Look once. That a revision was confirmed counts as a change too, and that it is
         pinned does not."""
         seen = self._seen

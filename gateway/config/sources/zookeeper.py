@@ -215,7 +215,7 @@ class ZooKeeperSource:
             hint = "make it shorter, or keep it elsewhere ([config] source)"
             raise self._refused(Problem((), reason, hint))
 
-    async def watch(self, changed: Callable[[], Awaitable[None]]) -> None:
+    async def watch(self, changed: Callable[[], Awaitable[object]]) -> None:
         """See ConfigSource. By a watch, which is set again whenever it was used or its connection lost; and
         the node is looked at now and then all the same."""
         boundary = Boundary(f"watching {self.name}")

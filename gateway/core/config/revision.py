@@ -71,6 +71,16 @@ class Revision:
     confirmation: str = ""
 
 
+def draft_of(fields: Mapping[str, Any]) -> Draft:
+    """What `dataclasses.asdict` gave of it."""
+    return Draft(**{**fields, "origin": Origin(**fields["origin"])})
+
+
+def revision_of(fields: Mapping[str, Any]) -> Revision:
+    """What `dataclasses.asdict` gave of it."""
+    return Revision(**{**fields, "origin": Origin(**fields["origin"])})
+
+
 @dataclass(frozen=True, slots=True)
 class Pending:
     """A live revision that goes back unless it is confirmed. back_to: the revision whose text it has then.
