@@ -64,7 +64,6 @@ class ConfigParts:
         await self.audit.start()
         if self.zookeeper is not None:
             await self.zookeeper.start()
-        await self.source.start()
         if self.source is not self.seed and self.seed.path.exists():
             L.warning(
                 "[config] source = %s: %s is not read but for the very first config, so saving it changes"
@@ -74,7 +73,6 @@ class ConfigParts:
 
     async def close(self) -> None:
         """Let go of all of it."""
-        await self.source.close()
         if self.zookeeper is not None:
             await self.zookeeper.close()
         await self.audit.close()

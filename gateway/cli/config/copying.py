@@ -83,7 +83,7 @@ async def _copied(config: ProcessConfig, arguments: argparse.Namespace, origin: 
 
 
 def _needed(parts: ConfigParts) -> list[Any]:
-    needed = parts.remembered, parts.revisions, parts.zookeeper, parts.seed, parts.source
+    needed = parts.remembered, parts.revisions, parts.zookeeper
     return list(dict.fromkeys(one for one in needed if one is not None))  # some are the same
 
 

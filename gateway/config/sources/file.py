@@ -89,12 +89,6 @@ class FileSource:
             "changing_for": None if began is None else round(self._now() - began, 3),
         }
 
-    async def start(self) -> None:
-        """Nothing is to be opened."""
-
-    async def close(self) -> None:
-        """Nothing is held open."""
-
     # --- reading ---
 
     async def read(self) -> Found:

@@ -39,12 +39,6 @@ class StoreSource:
         """Nothing more is to be told."""
         return {}
 
-    async def start(self) -> None:
-        """Nothing is to be opened: the store is whose it is."""
-
-    async def close(self) -> None:
-        """Nothing is held open."""
-
     async def read(self) -> Found:
         """See ConfigSource."""
         try:

@@ -77,12 +77,6 @@ class ZooKeeperSource:
         """Nothing more is to be told."""
         return {}
 
-    async def start(self) -> None:
-        """The connection has its owner."""
-
-    async def close(self) -> None:
-        """The connection has its owner."""
-
     async def read(self) -> Found:
         """See ConfigSource."""
         try:

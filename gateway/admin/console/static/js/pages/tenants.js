@@ -5,110 +5,69 @@ import { fill, h, say } from "../dom.js";
 import { amount, bytes, members, span } from "../format.js";
 import { failed } from "../parts/dialog.js";
 import { facts } from "../parts/facts.js";
+import { list } from "../parts/list.js";
 import { charts, latest, reloaded } from "../parts/live.js";
-import { table } from "../parts/table.js";
-import { link, note } from "../router.js";
+import { link } from "../router.js";
 import { colour } from "../tenants.js";
 import { traffic } from "../traffic.js";
 
 export function page(where) {
-  return where.parts.length ? one(where) : list(where);
+  return where.parts.length ? one(where) : tenants(where);
 }
 
-function list({ query, signal }) {
-  const rows = table(
-    [
-      { name: "Tenant", cell: name, sort: tenant => tenant.name, wide: true },
-      {
-        name: "Weight",
-        cell: tenant => tenant.weight ?? 1,
-        sort: tenant => tenant.weight ?? 1,
-        number: true,
-        priority: 2,
-      },
-      { name: "Rate", cell: tenant => tenant.rate_limit?.rate ?? none(), priority: 2 },
-      { name: "Quota", cell: tenant => tenant.quota ?? none(), priority: 3 },
-      {
-        name: "req/s",
-        cell: tenant => live("rate", tenant.name),
-        sort: tenant => latest("tenants", tenant.name),
-        number: true,
-      },
-      {
-        name: "Inside",
-        cell: tenant => live("inside", tenant.name),
-        sort: tenant => held(tenant.name, "in_use"),
-        number: true,
-        priority: 2,
-      },
-      {
-        name: "Waiting",
-        cell: tenant => live("waiting", tenant.name),
-        sort: tenant => held(tenant.name, "waiting"),
-        number: true,
-      },
-    ],
-    { label: "Tenants", empty: "No tenant is like that.", href: tenant => link("tenants", tenant.name) },
+const COLUMNS = [
+  { name: "Tenant", cell: name, sort: tenant => tenant.name, wide: true },
+  {
+    name: "Weight",
+    cell: tenant => tenant.weight ?? 1,
+    sort: tenant => tenant.weight ?? 1,
+    number: true,
+    priority: 2,
+  },
+  { name: "Rate", cell: tenant => tenant.rate_limit?.rate ?? none(), priority: 2 },
+  { name: "Quota", cell: tenant => tenant.quota ?? none(), priority: 3 },
+  {
+    name: "req/s",
+    cell: tenant => live("rate", tenant.name),
+    sort: tenant => latest("tenants", tenant.name),
+    number: true,
+  },
+  {
+    name: "Inside",
+    cell: tenant => live("inside", tenant.name),
+    sort: tenant => held(tenant.name, "in_use"),
+    number: true,
+    priority: 2,
+  },
+  {
+    name: "Waiting",
+    cell: tenant => live("waiting", tenant.name),
+    sort: tenant => held(tenant.name, "waiting"),
+    number: true,
+  },
+];
+
+function tenants(where) {
+  return list(
+    {
+      title: "Tenants",
+      one: "tenant",
+      columns: COLUMNS,
+      href: tenant => link("tenants", tenant.name),
+      hint: "Name",
+      items: data =>
+        Object.entries(data.tenants ?? {}).map(([id, settings]) => ({
+          item: { ...settings, title: settings?.name, name: id },
+          text: `${id} ${settings?.name ?? ""}`.toLowerCase(),
+        })),
+      matches: (text, typed) => text.includes(typed),
+      refresh: holder =>
+        holder
+          .querySelectorAll("[data-live]")
+          .forEach(cell => say(cell, figure(cell.dataset.live, cell.dataset.tenant))),
+    },
+    where,
   );
-  const search = h("input", {
-    type: "search",
-    "data-search": true,
-    placeholder: "Name…  ( / )",
-    "aria-label": "Search tenants",
-    value: query.get("q") ?? "",
-    on: { input: show },
-  });
-  const number = h("span", { class: "dim", role: "status" });
-  const holder = h("div", { class: "panel" }, rows.element);
-  let tenants = null;
-
-  function show() {
-    note({ q: search.value });
-    if (!tenants) return;
-    const found = tenants.filter(tenant =>
-      `${tenant.name} ${tenant.title ?? ""}`.toLowerCase().includes(search.value.toLowerCase()),
-    );
-    say(
-      number,
-      found.length === tenants.length
-        ? `${tenants.length} tenants`
-        : `${found.length} of ${tenants.length} tenants`,
-    );
-    rows.show(found);
-  }
-
-  async function load() {
-    try {
-      const { data } = await get("config", signal);
-      tenants = Object.entries(data.tenants ?? {}).map(([id, settings]) => ({
-        ...settings,
-        title: settings?.name,
-        name: id,
-      }));
-      show();
-    } catch (problem) {
-      failed(holder, problem);
-    }
-  }
-
-  load();
-  reloaded(load, signal);
-  traffic.each(
-    () =>
-      holder
-        .querySelectorAll("[data-live]")
-        .forEach(cell => say(cell, figure(cell.dataset.live, cell.dataset.tenant))),
-    signal,
-  );
-  return {
-    title: "Tenants",
-    element: h(
-      "div",
-      {},
-      h("header", { class: "page-head" }, h("h1", {}, "Tenants"), search, number),
-      holder,
-    ),
-  };
 }
 
 function name(tenant) {
