@@ -26,6 +26,11 @@ _UNTIL = """new Promise(done => {
   look();
 })"""
 _DEVTOOLS = re.compile(rb"DevTools listening on ws://127\.0\.0\.1:(\d+)/")
+# What a page says in passing is gone after seconds, and a busy machine may look later.
+_REMEMBERS = """window.passed = []; new MutationObserver(changes => {
+  for (const { addedNodes } of changes) for (const one of addedNodes)
+    if (one.classList?.contains("toast")) window.passed.push(one.textContent);
+}).observe(document, { childList: true, subtree: true });"""
 _KEYS = {"Enter": 13, "Escape": 27, "Tab": 9}
 
 
@@ -97,7 +102,8 @@ class Tab:
                         return value
         except TimeoutError:
             text = await self.run("document.body ? document.body.innerText : ''")
-            raise AssertionError(f"never true: {script}\n{text}\n{self.said}") from None
+            passed = await self.run("window.passed ?? []")
+            raise AssertionError(f"never true: {script}\n{passed}\n{self.said}\n{text}") from None
 
     async def click(self, selector: str, text: str = "") -> None:
         """Click the first element that a selector finds, which has this text in it, once it is there and can
@@ -157,6 +163,7 @@ class Browser:
         self._tasks.append(asyncio.create_task(tab.listen()))
         for domain in ("Page", "Runtime", "Log"):
             await tab.call(f"{domain}.enable")
+        await tab.call("Page.addScriptToEvaluateOnNewDocument", source=_REMEMBERS)
         # A page that is not in front is hidden for itself, and would rest.
         await tab.call("Emulation.setFocusEmulationEnabled", enabled=True)
         await tab.shown(1280)

@@ -23,6 +23,9 @@ CHROMIUM = next(
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage",
     "--no-first-run",
+    # A page in the background gets a hundredth of a core for its timers; a test may look at two.
+    "--disable-background-timer-throttling", "--disable-renderer-backgrounding",
+    "--disable-backgrounding-occluded-windows",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server",
 )  # fmt: skip
 PATIENCE = 90.0  # seconds; a cold Chromium on a busy machine takes some twenty
