@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gateway.runtime import memory
+from gateway.runtime.processes import memory
 
 DONE, FAILED, NO_MEMORY = "done", "failed", "no memory"
 STAYS, LEAVES, PHASE = 0, 1, 2  # the byte before the frame of a result, or before the number of a phase

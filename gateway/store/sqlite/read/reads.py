@@ -17,8 +17,8 @@ from threading import Event, Lock
 from typing import Any, TypeVar
 
 from gateway.core.errors import StoreUnavailable
-from gateway.runtime import memory
 from gateway.runtime.fair_seats import FairSeats, Seat
+from gateway.runtime.processes import memory
 from gateway.runtime.processes.pool import JobTooCostly
 from gateway.store.filter import regex
 from gateway.store.json.large import Jobs

@@ -13,7 +13,7 @@ import pytest
 
 from gateway.core.errors import StoreUnavailable, TenantQueueFull
 from gateway.core.model import TenantId
-from gateway.runtime import memory
+from gateway.runtime.processes import memory
 from gateway.store.filter import parse as filters
 from gateway.store.filter.parse import LARGE
 from gateway.store.model.query import Query
