@@ -16,13 +16,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 ORDER = (
     "cli -> app -> admin"
-    " -> {life | proxy | documents | auth | config | admission | health | limits | process | telemetry}"
+    " -> {life | proxy | documents | auth | config | admission | health | limits | shared | process"
+    " | telemetry}"
     " -> {edge | store} -> call -> runtime -> core"
 )
 LEVELS = {
     "core": 0, "runtime": 1, "call": 2, "edge": 3, "store": 3,
     "life": 4, "proxy": 4, "documents": 4, "auth": 4, "config": 4, "admission": 4, "health": 4, "limits": 4,
-    "process": 4, "telemetry": 4, "admin": 5, "app": 6, "cli": 7,
+    "shared": 4, "process": 4, "telemetry": 4, "admin": 5, "app": 6, "cli": 7,
 }  # fmt: skip
 APP_FILES = frozenset({"app", "application", "setting_errors"})
 # Where an error boundary may stand: that of requests, and that of periodic tasks. (A job in a worker process
@@ -32,6 +33,7 @@ WORKER = "gateway.runtime.processes.worker"
 ASAB_ROOMS = frozenset({"config", "admin", "telemetry"})
 WITHOUT_AIOHTTP = frozenset(
     {"core", "runtime", "store", "auth", "config", "admission", "health", "limits", "process", "telemetry"}
+    | {"shared"}
 )
 FILE_LINES, FUNCTION_LINES, FOLDER_FILES = 500, 60, 14
 # Files that hold one concept and are longer all the same: why, and how long at most.
@@ -193,6 +195,8 @@ def third_party(modules: list[Module]) -> Iterator[str]:
             yield item.breach("only store/mongo/driver.py and store/mongo/raw.py know BSON")
         if package == "kazoo" and name != "gateway.config.zookeeper":
             yield item.breach("only config/zookeeper.py names ZooKeeper's client")
+        if package in ("redis", "hiredis") and not name.startswith("gateway.shared.redis."):
+            yield item.breach("only shared/redis/ names the client of Redis")
         if package in ("pydantic", "pydantic_core") and name not in PYDANTIC:
             yield item.breach("pydantic only where the routing config is read as written")
 

@@ -1,0 +1,1 @@
+"""What several processes share: who holds what of it, as pure books."""

@@ -1,0 +1,1 @@
+"""What several processes share: one exchange with whoever keeps the books, and the engines behind it."""
