@@ -25,7 +25,7 @@ LEVELS = {
     "life": 4, "proxy": 4, "documents": 4, "auth": 4, "config": 4, "admission": 4, "health": 4, "limits": 4,
     "shared": 4, "process": 4, "telemetry": 4, "admin": 5, "app": 6, "cli": 7,
 }  # fmt: skip
-APP_FILES = frozenset({"app", "application", "setting_errors"})
+APP_FILES = frozenset({"app", "application", "planes", "setting_errors"})
 # Where an error boundary may stand: that of requests, and that of periodic tasks. (A job in a worker process
 # has one of its own: what it raises is sent to its caller.)
 ERROR_BOUNDARIES = frozenset({"gateway.life", "gateway.runtime.periodic"})

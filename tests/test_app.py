@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway import app
 from gateway.core.process.command_line import Command
+from gateway.planes import data
 from tests import harness
 from tests.eventually import eventually
 
@@ -22,7 +22,7 @@ ROUTING = harness.routing([harness.route("docs", "documents")])
 )
 async def test_a_backend_is_told_a_url_that_it_can_call(tmp_path: Path, host: str, expected: str) -> None:
     async with harness.running(tmp_path, ROUTING, listen=((host, 0),)) as gateway:
-        spec = gateway._spec(Command("app", ("x",), str(tmp_path)))
+        spec = gateway.control.spec(Command("app", ("x",), str(tmp_path)))
         assert spec.env["GATEWAY_URL"] == f"{expected}{harness.address(gateway)[1]}"
 
 
@@ -32,7 +32,7 @@ async def test_a_data_folder_that_was_there_keeps_its_mode_and_its_secrets_are_p
     tmp_path.chmod(0o755)
     config = {"data": str(tmp_path), "keys": str(tmp_path / "keys.jwks")}
     async with harness.running(tmp_path, ROUTING, **config, store_uri=f"sqlite:{tmp_path}/docs") as gateway:
-        gateway._spec(Command("app", ("x",), str(tmp_path)))
+        gateway.control.spec(Command("app", ("x",), str(tmp_path)))
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in [tmp_path, *tmp_path.rglob("*")]}
     assert modes[tmp_path.name] == 0o755
     assert [modes[name] for name in ("keys.jwks", "cursor.key")] == [0o600] * 2
@@ -47,7 +47,7 @@ async def test_a_data_folder_that_is_made_is_for_its_owner_alone(tmp_path: Path)
 async def test_a_bug_while_keys_are_loaded_again_does_not_end_the_watch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(app, "_KEYS_POLL", 0.005)
+    monkeypatch.setattr(data, "KEYS_POLL", 0.005)
     async with harness.running(tmp_path, ROUTING) as gateway:
         looks = 0
 

@@ -389,7 +389,7 @@ async def test_a_bug_of_ours_is_500_says_nothing_and_is_logged(
         raise RuntimeError("secret-detail")
 
     async with harness.running(tmp_path, harness.routing([harness.route("svc", "documents")])) as gateway:
-        gateway.documents = FakeTarget(broken)  # type: ignore[assignment]
+        gateway.data.documents = FakeTarget(broken)  # type: ignore[assignment]
         routing = Path(gateway.config.routing)
         routing.write_text(routing.read_text() + "\n# changed\n")
         assert await gateway.live.reload()

@@ -52,7 +52,6 @@ class View(Protocol):
     """What the admin listener shows of the gateway."""
 
     store: DocumentStore
-    ready: bool
     config: ProcessConfig
     live: LiveConfig
     nodes: Nodes
@@ -65,13 +64,18 @@ class View(Protocol):
     stored: StoredCredentials
     health: Health
     metrics: Metrics
-    supervisor: Supervisor
     admission: Admission
     recent: RecentRequests
     rehearsals: Rehearsals
 
     @property
+    def ready(self) -> bool: ...
+
+    @property
     def draining(self) -> bool: ...
+
+    @property
+    def supervisor(self) -> Supervisor: ...
 
 
 def install(app: web.Application, view: View) -> None:

@@ -71,7 +71,7 @@ def waiting(gateway: Gateway) -> WaitingChain:
 
 @pytest.fixture
 def _waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.app.AuthenticationChain", WaitingChain)
+    monkeypatch.setattr("gateway.planes.callers.AuthenticationChain", WaitingChain)
 
 
 @pytest.mark.usefixtures("_waits")
@@ -101,7 +101,7 @@ async def test_the_policies_come_in_one_order_whether_it_waits_or_not(
 ) -> None:
     """A request that all of them refuse, and then one that is refused by one less each time."""
     if waits:
-        monkeypatch.setattr("gateway.app.AuthenticationChain", WaitingChain)
+        monkeypatch.setattr("gateway.planes.callers.AuthenticationChain", WaitingChain)
     seen = []
     async with Backend(always(answer())) as backend:
         limit = {"rate": "1/h", "burst": 7}

@@ -64,7 +64,7 @@ async def test_a_client_that_does_not_read_is_cut_and_its_call_keeps_its_status(
         client = await asked(api.gateway, path)
         if "changes" in path:
             await fill(api)
-        api.gateway.config = replace(api.gateway.config, drain=0.5)
+        api.gateway.data.config = replace(api.gateway.config, drain=0.5)
         async with asyncio.timeout(END):
             await api.gateway.drain()
         client.close()

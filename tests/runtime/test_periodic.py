@@ -431,7 +431,7 @@ async def test_after_a_bug_in_a_sweep_a_time_out_still_ends_a_call(
 
 
 async def test_keys_are_read_again_after_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.app._KEYS_POLL", 0.001)
+    monkeypatch.setattr("gateway.planes.data.KEYS_POLL", 0.001)
     async with FakeBackend(always(answer())) as backend:
         app = {"kind": "uvicorn", "addresses": [backend.address]}
         config = harness.routing([harness.route("svc", "app")], backends={"app": app})

@@ -60,7 +60,7 @@ def open_engine(config: ProcessConfig, meter: console.Meter) -> Engine:
     uri, stopped = config.store_uri, Event()
 
     def store() -> DocumentStore:
-        from gateway.app import document_store  # not for the other commands: it is the whole gateway
+        from gateway.planes.data import document_store  # not for the others: it is the whole gateway
 
         return document_store(uri, os.urandom(32))  # its cursors do not outlive the command
 

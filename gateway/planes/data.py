@@ -1,0 +1,322 @@
+"""The data plane: all that serves requests, from the listener to the stores."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from gateway.admission.admission import Admission
+from gateway.auth.oauth.server import AuthorizationServer
+from gateway.auth.signer import Signer
+from gateway.auth.signing_keys import SigningKeys
+from gateway.call import Snapshot, Target
+from gateway.core.errors import Draining
+from gateway.core.front_page import FrontPage
+from gateway.core.openmetrics import Gauge
+from gateway.core.own_endpoints import OwnEndpoint
+from gateway.core.policy.budget import Budget
+from gateway.core.policy.retry import RetryBudgets
+from gateway.core.routing.compile import TargetOf
+from gateway.documents.changes import Feeds
+from gateway.documents.target import Documents
+from gateway.edge.backend.pool import Pools
+from gateway.edge.client.listener import Listener
+from gateway.edge.client.memory import RequestMemory
+from gateway.edge.client.slots import public_limits
+from gateway.edge.lifetimes import Lifetimes
+from gateway.edge.response.front_page import FrontPageTarget
+from gateway.edge.response.own import OwnTarget
+from gateway.edge.spool import Spools
+from gateway.edge.websocket.tunnel import Tunnels
+from gateway.health.circuits import Health
+from gateway.health.probes import Probes
+from gateway.life import Life, Live, Policies
+from gateway.limits.quotas import Quotas
+from gateway.limits.rates import Limits
+from gateway.planes.callers import Callers
+from gateway.planes.ground import Ground
+from gateway.planes.steps import ENDING, Step, end, end_tasks
+from gateway.process import interpreter
+from gateway.process.drain import Drain
+from gateway.proxy.target import Proxy
+from gateway.runtime.periodic import Boundary, PeriodicTask
+from gateway.runtime.processes.pool import ProcessPool
+from gateway.store.json.large import Jobs
+from gateway.store.port import DocumentStore
+from gateway.store.sqlite.engine import SQLiteDocumentStore
+from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.recent import RecentRequests
+
+L = logging.getLogger(__name__)
+_LAST_LINES = 0.3  # seconds that the access log may take when the process ends at once
+_REOPENING = 5.0  # seconds that are waited for it
+KEYS_POLL = 1.0  # seconds between two looks whether keys are due
+
+
+class DataPlane:
+    """All rooms that serve requests. In order: serve(live), prepare(), start(), open(); drain() and close().
+
+    config: of the process. ready: it serves, and is not told to stop. listener, life: from `serve` on.
+    """
+
+    listener: Listener
+    life: Life
+    ready = False
+
+    def __init__(self, ground: Ground) -> None:
+        config, data, now, wall = ground.config, ground.data, ground.now, ground.wall
+        self.config, self._ground = config, ground
+        self._tasks: list[asyncio.Task[None]] = []
+        self._following = Boundary("what follows from a new routing config")
+        self.metrics = Metrics()
+        with ground.named("[log] access", config.access_log):
+            self.access_log = AccessLog(config.access_log, queries=config.log_query)
+        self.pools = Pools()
+        self.quotas = Quotas(data / "quotas.sqlite", wall)
+        self.limits = Limits(self.quotas, now)
+        self.callers = Callers(ground, self.limits.take_client)
+        revocations = self.callers.stored.revocations
+        self.lifetimes = Lifetimes(revocations.expires)
+        revocations.on_change(self.lifetimes.recheck)
+        self.spools, self.tunnels = Spools(config.spool), Tunnels(self.lifetimes)
+        self.health = Health(lambda backend: self.admission.wake(backend), now)
+        self.admission = Admission(
+            share=config.share, usable=self.health.usable, unavailable=self.health.unavailable
+        )
+        self.probes = Probes(self.health, self.admission, self.pools)
+        self.retries, self.recent = RetryBudgets(), RecentRequests()
+        self.signer = Signer(data, config.tokens.issuer, wall)
+        self.oauth = self._authorization_server()
+        self.pool = ProcessPool()
+        jobs = Jobs(self.pool)
+        self.store = document_store(
+            config.store_uri, ground.secret, ground.application, patient=True, jobs=jobs
+        )
+        self.via = config.own_via(ground.secret)
+        self.feeds = Feeds(self.lifetimes)
+        bodies, self.memory = Budget(config.body_memory), RequestMemory(config.memory)
+        self.documents = Documents(self.store, self.feeds, bodies, self.admission.enter)
+        self._instrument()
+
+    def serve(self, live: Live) -> None:
+        """Make what serves requests by this live config."""
+        self.life = Life(self._policies(live))
+        slots = public_limits(interpreter.raise_nofile_limit())
+        self.listener = Listener(self.life, slots, memory=self.memory)
+
+    def _authorization_server(self) -> AuthorizationServer:
+        config = self.config
+        keys = SigningKeys(Path(config.keys), config.tokens.algorithms)
+        rooms = keys, self.signer.keys, self.callers.stored.api_keys, self.callers.tickets, self._ground.wall
+        return AuthorizationServer(config.tokens, *rooms)
+
+    def _policies(self, live: Live) -> Policies:
+        """What the life of a request asks of them."""
+        chain = self.callers.authentication
+        return Policies(
+            live=live,
+            known=chain.known,
+            peek=chain.peek,
+            limit=self.limits.take,
+            limit_client=self.limits.take_client,
+            count=self.metrics.call_ended,
+            log=self.access_log.write,
+            keep=self.recent.call_ended if self.config.recent else lambda call: None,
+            check_via=self.via.check,
+        )
+
+    def _instrument(self) -> None:
+        """What the metrics show of all of them."""
+        self.metrics.backend_gauges(self.admission.in_use, self.admission.waiting)
+        rooms = self.health, self.admission, self.spools, self.callers.credentials, self.callers.issuers
+        for instruments in (*(room.instruments() for room in rooms), (self.retries.counter,)):
+            for instrument in instruments:
+                self.metrics.add(instrument)
+        self.metrics.add(Gauge("gateway_websockets", "WebSockets open.", lambda: {(): len(self.tunnels)}))
+        self.metrics.add(Gauge("gateway_feeds", "Change feeds open.", lambda: {(): len(self.feeds)}))
+        up = "1 while the documents' store can be reached; 0: requests to documents get 503."
+        self.metrics.add(Gauge("gateway_store_up", up, lambda: {(): int(self.store.available)}))
+        followed = "1 while API keys and revocations can be read; 0: what is revoked now is not in force."
+        stored = self.callers.stored
+        self.metrics.add(Gauge("gateway_auth_store_up", followed, lambda: {(): int(stored.available)}))
+        held = "Bytes of memory that the bodies of requests to documents take."
+        unfinished = "Bytes of memory that unfinished heads and bodies take."
+        self.metrics.add(Gauge("gateway_memory_bytes", unfinished, lambda: {(): self.memory.budget.used}))
+        self.metrics.add(Gauge("gateway_body_memory_bytes", held, lambda: {(): self.documents.memory.used}))
+
+    # --- the start ---
+
+    def load_keys(self) -> None:
+        """The keys that it signs with, and those of its own tokens. Raises KeysUnusable."""
+        with self._ground.named("[tokens] keys", self.config.keys):
+            self.oauth.keys.ensure()
+            self.callers.load_keys()
+
+    async def start(self) -> None:
+        """The store, and what is known of credentials and quotas; the config is live by now."""
+        with self._ground.named("[store] uri", self.config.data):
+            await self.store.start()
+        with self._ground.named("[gateway] data", self.config.data):
+            await self.quotas.start()
+            self.signer.start()
+            await self.callers.stored.start()
+
+    async def open(self) -> None:
+        """Take clients from now on; ready from then."""
+        await self.listener.open()
+        for watch in (*self._watches_of_keys(), self.probes.watch(), self.admission.watch()):
+            self._tasks.append(asyncio.create_task(watch))
+        self.ready = True
+
+    def _watches_of_keys(self) -> list[Coroutine[Any, Any, None]]:
+        periodic = (
+            ("loading the keys again", self.refresh_keys),
+            ("loading the identity keys again", self.signer.refresh),
+            ("asking issuers again about the tokens of streams", self.lifetimes.reask),
+        )
+        return [PeriodicTask(what, KEYS_POLL, work).run() for what, work in periodic]
+
+    async def refresh_keys(self, *, due: bool = False) -> None:
+        """Load the keys that are due again, or (due) all of them."""
+        if await self.callers.issuers.refresh(due=due):
+            self.lifetimes.doubt()
+        await self.oauth.keys.reload_if_changed()  # after it: what is signed by a new key is verified by it
+
+    async def reload(self) -> None:
+        """What SIGHUP asks for, beside the config: the keys again, and whether streams may go on."""
+        await self.refresh_keys(due=True)
+        await self.lifetimes.reask()
+
+    # --- the config ---
+
+    def target(self, of: TargetOf) -> Target:
+        """What serves the requests of a route to this."""
+        if of is None:
+            return self.documents
+        if isinstance(of, FrontPage):
+            return FrontPageTarget(of)
+        if isinstance(of, OwnEndpoint):
+            return OwnTarget(self.oauth.handlers[of])
+        rooms = self.pools, self.admission, self.health, self.tunnels, self.retries, self.via
+        return Proxy(of, *rooms, self.lifetimes, self.spools, self.signer)
+
+    def apply(self, new: Snapshot, old: Snapshot | None) -> None:
+        """Reconcile: what is gone from the config is closed after its last use; the rest lives on. old: None
+        the first time, and then a bug is raised."""
+        addresses = [(a, b.reuse_idle) for b in new.backends.values() for a in b.addresses]
+        self.metrics.config_loaded(new.revision, new.loaded_at)
+        steps: tuple[Callable[[], None], ...] = (
+            lambda: self.pools.reconcile(addresses),
+            lambda: self.health.reconcile(new.backends),
+            lambda: self.admission.reconcile(new.backends),
+            lambda: self.retries.reconcile(new.backends),
+            lambda: self.callers.reconcile(new),
+            lambda: self.lifetimes.reconcile(new.tenants),
+            lambda: self.metrics.keep_routes([route.name for route in new.table.routes]),
+        )
+        if old is None:  # a bug ends the start
+            for step in steps:
+                step()
+        else:
+            self._following.each(steps, lambda step: step())
+
+    def child_event(self, name: str, event: str) -> None:
+        """Something happened to a supervised backend."""
+        if event == "healthy":
+            self.health.retry_now(name)
+        if event == "restarting":
+            self.metrics.child_restarted(name)
+
+    # --- the end ---
+
+    def give_up(self) -> None:
+        """Nobody was told that it serves: no load balancer has to learn first that it ends."""
+        self.ready = False
+
+    def drain_begins(self) -> None:
+        """Connections should end from now on."""
+        self.life.drain_begins()
+        self.metrics.drain_begins()
+
+    async def drain(self) -> None:
+        """Take no more clients, and serve or end those that are there."""
+        await end((Step(self._end_clients), Step(self.lose_calls)))
+
+    async def _end_clients(self) -> None:
+        """It has its own ends."""
+        config = self.config
+        if self.ready and config.pre_stop:
+            text = "told to stop: not ready any more; accepting for %g s still ([gateway] pre_stop)"
+            L.info(text, config.pre_stop)
+            await asyncio.sleep(config.pre_stop)
+        self.ready = False
+        calls = self.life.inside, self.life.drained
+        drain = Drain(*calls, self._end_streams, time=config.drain, grace=config.stream_grace)
+        await self.listener.drain(drain.step)
+
+    def _end_streams(self) -> None:
+        self.tunnels.drain()
+        self.feeds.drain()
+
+    def lose_calls(self) -> None:
+        """What the end of the process cuts off is logged too."""
+        for call in list(self.life.inside):
+            call.status, call.code = call.status or Draining.status, Draining.code
+            self.life.observe(call)
+
+    async def end_tasks(self) -> None:
+        """What is done beside the requests."""
+        await end_tasks(self._tasks)
+
+    async def close(self) -> None:
+        """Close all that is left, once nobody needs it any more."""
+        await end(
+            (
+                *self.callers.steps(),
+                Step(self.probes.close),
+                Step(self.pools.close),
+                Step(self.quotas.close, "the file of the quotas", ENDING),
+                Step(self.store.close, "the document store", ENDING),
+                Step(self.pool.close, "the worker processes", ENDING),
+                Step(self.access_log.close),
+            )
+        )
+
+    def kill(self) -> None:
+        """The process ends at once: lose no line of the access log that can be written."""
+        self.lose_calls()
+        self.access_log.close(_LAST_LINES)
+
+    async def reopen_logs(self, why: str) -> None:
+        """Go on in new files, because the old ones were renamed; and say whether that was done."""
+        L.info("%s: the logs are opened again", why)
+        before = self.access_log.reopened
+        self.access_log.reopen()
+        until = monotonic() + _REOPENING
+        while self.access_log.reopened == before and monotonic() < until:  # noqa: ASYNC110 - a thread does it
+            await asyncio.sleep(0.05)
+        self.access_log.tell()
+
+
+def document_store(
+    uri: str,
+    cursor_key: bytes,
+    application: Any = None,
+    *,
+    patient: bool = False,
+    jobs: Jobs | None = None,
+) -> DocumentStore:
+    """The engine that `[store] uri` asks for, not started. patient: its start waits for no server. jobs:
+    where large documents are worked on; without them, here."""
+    if uri.startswith("sqlite:"):
+        return SQLiteDocumentStore(Path(uri.removeprefix("sqlite:")), cursor_key, jobs=jobs)
+    # Only here: importing Motor takes a tenth of a second, and sets its number of threads.
+    from gateway.store.mongo.driver import Driver
+    from gateway.store.mongo.engine import MongoDocumentStore
+
+    return MongoDocumentStore(Driver(uri, application), cursor_key, patient=patient, jobs=jobs)

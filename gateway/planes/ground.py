@@ -1,0 +1,32 @@
+"""What both planes of a process stand on: its config, its data folder, its clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, time
+from typing import Any
+
+from gateway.core.process.settings import ProcessConfig
+from gateway.setting_errors import named_by
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """data: the data folder. secret: of this installation. sockets: where backends have theirs. now: a
+    monotonic clock, wall: the other one, since the epoch; both in seconds. application: the ASAB application
+    with which services register, if there is one."""
+
+    config: ProcessConfig
+    data: Path
+    secret: bytes
+    sockets: str
+    application: Any = None
+    now: Callable[[], float] = monotonic
+    wall: Callable[[], float] = time
+
+    def named(self, setting: str, path: str) -> AbstractContextManager[None]:
+        """What fails inside is said with the setting that names the path."""
+        return named_by(setting, self.config.path, path)
