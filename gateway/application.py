@@ -122,7 +122,7 @@ class GatewayApplication(asab.Application):
 
     async def _open_admin(self, sockets: list[socket.socket]) -> None:
         self._process = process_metrics.ProcessMetrics(self.get_service("asab.MetricsService"))
-        self.gateway.metrics.add_source(self._process.render)
+        self.gateway.metrics.add_source(self._process.instruments)
         listen = "\n".join(f"{host} {port}" for host, port in self.gateway.config.admin)
         web = self.get_service("asab.WebService")
         container = _AdminContainer(web, "admin", config={"listen": listen, "servertokens": "prod"})

@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway.admission.backend_queue import BackendQueue, Waiter
 from gateway.core.fairness.queue import Flow
-from gateway.core.openmetrics import OTHER, Gauge, Instrument, escape, head, labels
+from gateway.core.openmetrics import OTHER, Family, Gauge, Instrument, Samples, labels
 
 _SHOWN = 100  # tenants by backend, of those that wait or are inside
 _STEP = 1000  # tenants that are counted in one step
@@ -86,6 +86,7 @@ def instruments(queues: Queues) -> Iterable[Instrument]:
             "Seat time by weight that a tenant has been served which always waited.",
             each(lambda queue: queue.fair.virtual),
             ("backend",),
+            merge="max",
         ),
         Gauge(
             "gateway_service_time_seconds",
@@ -93,32 +94,30 @@ def instruments(queues: Queues) -> Iterable[Instrument]:
             each(lambda queue: queue.fair.service.mean),
             ("backend",),
             unit="seconds",
+            merge="max",
         ),
         _Waits(queues),
         _Refused(queues),
     )
 
 
-class _Waits:
-    name = "gateway_queue_seconds"
-
+class _Waits(Instrument):
     def __init__(self, queues: Queues) -> None:
+        about = "Time in the queue, of the requests that had to wait."
+        super().__init__(Family("gateway_queue_seconds", "histogram", about, "seconds"))
         self._queues = queues
 
-    def lines(self) -> Iterator[str]:
-        yield head(self.name, "histogram", "Time in the queue, of the requests that had to wait.", "seconds")
+    def samples(self) -> Samples:
         for backend, queue in list(self._queues.items()):
-            yield queue.waits.text(self.name, f'backend="{escape(backend)}"')
+            yield labels(("backend",), (backend,)), queue.waits
 
 
-class _Refused:
-    name = "gateway_admission_refused"
-
+class _Refused(Instrument):
     def __init__(self, queues: Queues) -> None:
+        super().__init__(Family("gateway_admission_refused", "counter", "Requests that got no seat."))
         self._queues = queues
 
-    def lines(self) -> Iterator[str]:
-        yield head(self.name, "counter", "Requests that got no seat.")
+    def samples(self) -> Samples:
         for backend, queue in list(self._queues.items()):
             for code, count in list(queue.refused.items()):
-                yield f"{self.name}_total{labels(('backend', 'code'), (backend, code))} {count}\n"
+                yield labels(("backend", "code"), (backend, code)), count

@@ -260,7 +260,8 @@ class Issuers:
     def instruments(self) -> Iterator[Instrument]:
         """What the metrics show of them."""
         age = "Since an issuer's keys were fetched last."
-        yield Gauge("gateway_issuer_keys_age_seconds", age, self._ages, ("issuer",), unit="seconds")
+        name = "gateway_issuer_keys_age_seconds"
+        yield Gauge(name, age, self._ages, ("issuer",), unit="seconds", merge="max")
         tried = "Attempts to have an issuer's keys, or its word on a token."
         yield Total("gateway_issuer_fetches", tried, self._fetches, ("issuer", "result"))
 

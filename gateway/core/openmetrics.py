@@ -9,10 +9,14 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
-from typing import Protocol
+from typing import Literal
 
+Kind = Literal["counter", "gauge", "histogram", "info"]
+# How the values that several processes have of one gauge become one.
+Merge = Literal["sum", "max", "min"]
 CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 END = "# EOF\n"
 OTHER = "other"
@@ -21,17 +25,6 @@ SERIES_LIMIT = 1000
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 _needs_escape = re.compile('[\\\\"\n\ud800-\udfff]').search
 _HELP_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n"})
-
-
-class Instrument(Protocol):
-    """A metric family."""
-
-    name: str
-
-    def lines(self) -> Iterator[str]:
-        """The metadata and samples, each line with its newline; an empty text is a step of work towards the
-        next line."""
-        ...
 
 
 def escape(value: str) -> str:
@@ -43,26 +36,69 @@ def escape(value: str) -> str:
 
 
 def labels(names: Iterable[str], values: Iterable[str]) -> str:
-    """`{a="x",b="y"}`, or nothing when there are no names."""
-    text = ",".join(f'{name}="{escape(value)}"' for name, value in zip(names, values, strict=True))
-    return f"{{{text}}}" if text else ""
+    """`a="x",b="y"`, or nothing when there are no names."""
+    return ",".join(f'{name}="{escape(value)}"' for name, value in zip(names, values, strict=True))
 
 
-def head(name: str, kind: str, help_text: str, unit: str = "") -> str:
-    """The metadata of a family. unit: must be the last part of the name."""
-    units = f"# UNIT {name} {unit}\n" if unit else ""
-    return f"# TYPE {name} {kind}\n{units}# HELP {name} {help_text.translate(_HELP_ESCAPES)}\n"
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What is said of a metric. name: of a counter without `_total`, of facts without `_info`. unit: must be
+    the last part of the name. merge: of a gauge; counters and histograms of several processes are summed."""
+
+    name: str
+    kind: Kind
+    help_text: str
+    unit: str = ""
+    merge: Merge = "sum"
+
+    def head(self) -> str:
+        """The metadata, in lines."""
+        units = f"# UNIT {self.name} {self.unit}\n" if self.unit else ""
+        help_text = self.help_text.translate(_HELP_ESCAPES)
+        return f"# TYPE {self.name} {self.kind}\n{units}# HELP {self.name} {help_text}\n"
+
+    def lines(self, label_text: str, value: float | Series) -> str:
+        """Those of one sample. label_text: as of `labels`."""
+        if isinstance(value, Series):
+            return value.text(self.name, label_text)
+        suffix = {"counter": "_total", "info": "_info"}.get(self.kind, "")
+        return f"{self.name}{suffix}{f'{{{label_text}}}' if label_text else ''} {value}\n"
 
 
-class Counter:
+# The labels and the value; None is a step of work towards the next one.
+Samples = Iterator[tuple[str, "float | Series"] | None]
+
+
+class Instrument:
+    """A metric. Made of a Family; `samples` gives what it says now."""
+
+    def __init__(self, family: Family) -> None:
+        self.family = family
+
+    @property
+    def name(self) -> str:
+        """That of the family."""
+        return self.family.name
+
+    def samples(self) -> Samples:
+        """Its values now. Others may run between two of them."""
+        raise NotImplementedError
+
+    def lines(self) -> Iterator[str]:
+        """The metadata and samples, each line with its newline; an empty text is a step of work."""
+        yield self.family.head()
+        for sample in self.samples():
+            yield self.family.lines(*sample) if sample is not None else ""
+
+
+class Counter(Instrument):
     """A number that only grows, one for each set of label values. name: without `_total`. names: of the
     labels."""
 
     def __init__(
         self, name: str, help_text: str, names: tuple[str, ...] = (), limit: int = SERIES_LIMIT
     ) -> None:
-        self.name = name
-        self._help = help_text
+        super().__init__(Family(name, "counter", help_text))
         self._names = names
         self._limit = limit
         self._other = (OTHER,) * len(names)
@@ -77,18 +113,18 @@ class Counter:
                 values = self._other
             self._counts[values] = self._counts.get(values, 0) + amount
 
-    def lines(self) -> Iterator[str]:
+    def samples(self) -> Samples:
         """See Instrument."""
-        yield head(self.name, "counter", self._help)
         for values, count in list(self._counts.items()):
-            yield f"{self.name}_total{labels(self._names, values)} {count}\n"
+            yield labels(self._names, values), count
 
 
-class Gauge:
+class Gauge(Instrument):
     """A number that is read when it is rendered. read: gives it for each set of label values, as a mapping or
-    one by one; then None is a step of work towards the next one."""
+    one by one; then None is a step of work towards the next one. merge: what the numbers of several processes
+    are together: their sum, the largest or the smallest."""
 
-    kind, suffix = "gauge", ""
+    kind: Kind = "gauge"
 
     def __init__(
         self,
@@ -98,44 +134,40 @@ class Gauge:
         names: tuple[str, ...] = (),
         unit: str = "",
         limit: int = SERIES_LIMIT,
+        merge: Merge = "sum",
     ) -> None:
-        self.name = name
-        self._help = help_text
+        super().__init__(Family(name, self.kind, help_text, unit, merge))
         self._read = read
         self._names = names
-        self._unit = unit
         self._limit = limit
 
-    def lines(self) -> Iterator[str]:
+    def samples(self) -> Samples:
         """See Instrument."""
-        yield head(self.name, self.kind, self._help, self._unit)
         found, left = self._read(), self._limit
         for item in list(found.items()) if isinstance(found, Mapping) else found:
             if item is None:
-                yield ""
+                yield None
             elif left > 0:
                 left -= 1
-                yield f"{self.name}{self.suffix}{labels(self._names, item[0])} {item[1]}\n"
+                yield labels(self._names, item[0]), item[1]
 
 
 class Total(Gauge):
     """A number that only grows, counted elsewhere and read when it is rendered. name: without `_total`."""
 
-    kind, suffix = "counter", "_total"
+    kind: Kind = "counter"
 
 
-class Info:
+class Info(Instrument):
     """Facts that do not change, as labels. name: without `_info`."""
 
     def __init__(self, name: str, help_text: str, facts: Mapping[str, str]) -> None:
-        self.name = name
-        self._help = help_text
+        super().__init__(Family(name, "info", help_text, merge="max"))
         self._labels = labels(facts.keys(), facts.values())
 
-    def lines(self) -> Iterator[str]:
+    def samples(self) -> Samples:
         """See Instrument."""
-        yield head(self.name, "info", self._help)
-        yield f"{self.name}_info{self._labels} 1\n"
+        yield self._labels, 1
 
 
 class Series:

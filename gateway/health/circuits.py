@@ -178,13 +178,11 @@ class Health:
         """What the metrics show of it."""
 
         def healthy() -> dict[tuple[str, ...], float]:
-            return {(name, text): text not in self._broken for text, name in self._owners.items()}
+            return {(name, text): int(text not in self._broken) for text, name in self._owners.items()}
 
         text = "1 while requests go to the address, 0 while its circuit is open."
         names = ("backend", "address")
-        return Gauge(
-            "gateway_backend_healthy", text, lambda: {k: int(v) for k, v in healthy().items()}, names
-        ), (self._transitions)
+        return Gauge("gateway_backend_healthy", text, healthy, names, merge="min"), self._transitions
 
     def _changed(self, address: Address, changed: bool) -> bool:
         """Report that a circuit changed, if it did: in the metrics, the log, and to `on_change`."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from importlib.metadata import version
 from time import perf_counter
 from typing import Literal
@@ -18,12 +18,13 @@ from gateway.core.openmetrics import (
     END,
     OTHER,
     Counter,
+    Family,
     Gauge,
     Info,
     Instrument,
+    Samples,
     Series,
-    escape,
-    head,
+    labels,
 )
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
@@ -39,12 +40,12 @@ NONE = "none"
 _BACKEND_CODES = ("backend_", "store_unavailable")
 
 
-class _RequestSeconds:
+class _RequestSeconds(Instrument):
     """The latency histogram by route and status class. `observe` of Metrics looks into `series` itself."""
 
-    name = "gateway_request_seconds"
-
     def __init__(self) -> None:
+        about = "Time from the request's head to the response's end."
+        super().__init__(Family("gateway_request_seconds", "histogram", about, "seconds"))
         self.series: dict[tuple[str, int], Series] = {}
         self._routes: set[str] = set()
 
@@ -64,20 +65,17 @@ class _RequestSeconds:
         self._routes &= kept
         self.series = {key: series for key, series in self.series.items() if key[0] in kept}
 
-    def lines(self) -> Iterator[str]:
-        yield head(self.name, "histogram", "Time from the request's head to the response's end.", "seconds")
+    def samples(self) -> Samples:
         for (route, status_class), series in list(self.series.items()):
-            label_text = f'route="{escape(route)}",status="{_class_name(status_class)}"'
-            yield series.text(self.name, label_text)
+            yield labels(("route", "status"), (route, _class_name(status_class))), series
 
 
-class _TenantRequests:
+class _TenantRequests(Instrument):
     """Requests by tenant and status class: the first tenants by name, then all the others as one. How long
     they took is kept too, for `gateway.telemetry.traffic`; /metrics has the counts alone."""
 
-    name = "gateway_tenant_requests"
-
     def __init__(self) -> None:
+        super().__init__(Family("gateway_tenant_requests", "counter", "Requests that were given a response."))
         self.series: dict[tuple[str, int], Series] = {}
         self._tenants: set[str] = set()
 
@@ -92,11 +90,9 @@ class _TenantRequests:
             series = self.series[tenant, status_class] = Series(LATENCY_BOUNDS)
         return series
 
-    def lines(self) -> Iterator[str]:
-        yield head(self.name, "counter", "Requests that were given a response.")
+    def samples(self) -> Samples:
         for (tenant, status_class), series in list(self.series.items()):
-            label_text = f'tenant="{escape(tenant)}",status="{_class_name(status_class)}"'
-            yield f"{self.name}_total{{{label_text}}} {sum(series.counts)}\n"
+            yield labels(("tenant", "status"), (tenant, _class_name(status_class))), sum(series.counts)
 
 
 def _class_name(status_class: int) -> str:
@@ -125,7 +121,7 @@ class Metrics:
             *(self._requests, self._tenants, self._reloads),
             *(self._backend_errors, self._websockets, self._restarts, *self._own_instruments()),
         ]
-        self._sources: list[Callable[[], str]] = []
+        self._sources: list[Callable[[], Iterable[Instrument]]] = []
 
     def config_loaded(self, revision: int, loaded_at: float) -> None:
         """Another revision of the config is in use. loaded_at: seconds since the epoch."""
@@ -200,9 +196,9 @@ class Metrics:
             raise ValueError(f"two metrics have the name {instrument.name}")
         self._instruments.append(instrument)
 
-    def add_source(self, render: Callable[[], str]) -> None:
-        """Render these families too: complete lines, names that nobody else uses."""
-        self._sources.append(render)
+    def add_source(self, read: Callable[[], Iterable[Instrument]]) -> None:
+        """Render what this gives too, at each scrape: instruments whose names nobody else uses."""
+        self._sources.append(read)
 
     def route_series(self) -> Mapping[tuple[str, int], Series]:
         """Latencies by route and status class (2 for 2xx, 0 without a status)."""
@@ -218,23 +214,36 @@ class Metrics:
 
     def parts(self) -> Iterator[str]:
         """The same in small pieces: whoever sends it may let others run between two of them."""
-        for instrument in self._instruments:
+        for instrument in self.instruments():
             yield from instrument.lines()
-        for source in self._sources:
-            yield source()
         yield END
+
+    def instruments(self) -> Iterator[Instrument]:
+        """All there are now."""
+        yield from self._instruments
+        for read in self._sources:
+            yield from read()
 
     def _own_instruments(self) -> Iterator[Instrument]:
         yield Gauge(
-            "gateway_config_revision", "Revision of the routing config in use.", lambda: {(): self.revision}
+            "gateway_config_revision",
+            "Revision of the routing config in use.",
+            lambda: {(): self.revision},
+            merge="min",
         )
         yield Gauge(
             "gateway_config_loaded_timestamp_seconds",
             "When the routing config in use was applied.",
             lambda: {(): self.loaded_at},
             unit="seconds",
+            merge="min",
         )
-        yield Gauge("gateway_draining", "1 while the gateway shuts down.", lambda: {(): int(self.draining)})
+        yield Gauge(
+            "gateway_draining",
+            "1 while the gateway shuts down.",
+            lambda: {(): int(self.draining)},
+            merge="max",
+        )
         facts = {"version": version("gateway"), "python": platform.python_version()}
         yield Info("gateway_build", "What runs.", facts)
 

@@ -1,8 +1,7 @@
-"""The process gauges: registered on ASAB's MetricsService, and what that service holds as OpenMetrics text.
+"""The numbers of the process, of which ASAB's MetricsService is told too, and the gauges of others there.
 
-ASAB's own text is refused by strict parsers, so its storage is read here. ASAB keeps many named values in
-one gauge: those of our gauge `process` become `process_<value>`, the names that dashboards expect; any other
-gauge becomes `asab_<gauge>{name="<value>"}`.
+ASAB's own text is refused by strict parsers, so its storage is read here. It keeps many named values in one
+gauge, which becomes `asab_<gauge>{name="<value>"}`; but ours become `process_<value>`, as dashboards expect.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ import os
 import re
 import resource
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gateway.core.openmetrics import head, labels
+from gateway.core.openmetrics import Family, Gauge, Instrument, Kind, Merge, Samples, Total, labels
 from gateway.runtime.periodic import PeriodicTask
 
 if TYPE_CHECKING:
@@ -27,15 +26,20 @@ GAUGE = "process"
 _LAG_INTERVAL = 1.0  # seconds
 _LAG_SAMPLES = 60
 
-# value -> kind, help. cpu_seconds only grows: a counter for whoever scrapes, whatever ASAB calls it.
-_PROCESS = {
-    "resident_memory_bytes": ("gauge", "Resident memory."),
-    "cpu_seconds": ("counter", "User and system CPU time spent."),
-    "open_fds": ("gauge", "Open file descriptors."),
-    "max_fds": ("gauge", "The most file descriptors that may be open."),
-    "threads": ("gauge", "Threads of the operating system."),
-    "start_time_seconds": ("gauge", "When the process started, since the epoch."),
-    "event_loop_lag_seconds": ("gauge", "The longest that the event loop was late within the last minute."),
+# value -> kind, help, and what those of several processes are together. cpu_seconds only grows: a counter for
+# whoever scrapes, whatever ASAB calls it.
+_PROCESS: Mapping[str, tuple[Kind, str, Merge]] = {
+    "resident_memory_bytes": ("gauge", "Resident memory.", "sum"),
+    "cpu_seconds": ("counter", "User and system CPU time spent.", "sum"),
+    "open_fds": ("gauge", "Open file descriptors.", "max"),
+    "max_fds": ("gauge", "The most file descriptors that may be open.", "min"),
+    "threads": ("gauge", "Threads of the operating system.", "sum"),
+    "start_time_seconds": ("gauge", "When the process started, since the epoch.", "min"),
+    "event_loop_lag_seconds": (
+        "gauge",
+        "The longest that the event loop was late within the last minute.",
+        "max",
+    ),
 }
 
 
@@ -64,31 +68,63 @@ class LoopLag:
         self._due = now + _LAG_INTERVAL
 
 
+class ProcessNumbers:
+    """Those of this process. Made on the running loop."""
+
+    def __init__(self) -> None:
+        self._lag = LoopLag(asyncio.get_running_loop())
+        self._known: dict[str, float] = {}
+
+    def read(self) -> dict[str, float]:
+        """Its numbers now. What this system cannot tell is left out."""
+        self._known["event_loop_lag_seconds"] = self._lag.worst
+        with suppress(OSError):  # no descriptor is left to read them with: the rest stays as it was
+            self._known.update(_read_process())
+        return self._known
+
+    def instruments(self) -> Iterator[Instrument]:
+        """For Metrics.add_source."""
+        for name, number in self.read().items():
+            kind, help_text, merge = _PROCESS[name]
+            full, read = f"{GAUGE}_{name}", _constant(number)
+            yield (
+                Total(full, help_text, read)
+                if kind == "counter"
+                else Gauge(full, help_text, read, merge=merge)
+            )
+
+    def close(self) -> None:
+        """Stop measuring the event loop."""
+        self._lag.close()
+
+
+def _constant(number: float) -> Callable[[], dict[tuple[str, ...], float]]:
+    return lambda: {(): number}
+
+
 class ProcessMetrics:
-    """Keeps ASAB's `process` gauge current. Made on the running loop; `render` is for Metrics.add_source."""
+    """Keeps ASAB's `process` gauge current, and has what ASAB knows. Made on the running loop."""
 
     def __init__(self, service: MetricsService) -> None:
         self._service = service
-        self._lag = LoopLag(asyncio.get_running_loop())
+        self._numbers = ProcessNumbers()
         self._gauge = service.create_gauge(GAUGE, help="The gateway's process.")
         self.refresh()
         service.App.PubSub.subscribe("Metrics.flush!", self.refresh)  # for the targets that ASAB pushes to
 
     def refresh(self, event_type: str = "") -> None:
-        """Read the process's numbers now. What this system cannot tell is left out."""
-        self._gauge.set("event_loop_lag_seconds", self._lag.worst)
-        with suppress(OSError):  # no descriptor is left to read them with: the rest stays as it was
-            for name, value in _read_process():
-                self._gauge.set(name, value)
+        """Read the process's numbers now, for ASAB."""
+        for name, number in self._numbers.read().items():
+            self._gauge.set(name, number)
 
-    def render(self) -> str:
-        """Every gauge of ASAB's service as complete OpenMetrics families."""
-        self.refresh()
-        return "".join(_families(self._service.Storage.Metrics, self._service.Tags))
+    def instruments(self) -> Iterator[Instrument]:
+        """For Metrics.add_source: the process's, and every other gauge of ASAB's service."""
+        yield from self._numbers.instruments()
+        yield from _of_asab(self._service.Storage.Metrics, self._service.Tags)
 
     def close(self) -> None:
         """Stop measuring the event loop."""
-        self._lag.close()
+        self._numbers.close()
 
 
 def _read_process() -> Iterator[tuple[str, float]]:
@@ -113,34 +149,34 @@ def _open_fds(folder: Path) -> int:
     return folder.stat().st_size or sum(1 for _ in folder.iterdir()) - 1  # less the one that lists
 
 
-def _families(stored: list[dict[str, Any]], global_tags: Mapping[str, str]) -> Iterator[str]:
-    """The gauges among ASAB's metrics. Tags that all carry (host and so on) are the scraper's to add."""
-    families: dict[str, dict[str, str]] = {}  # head -> sample without its number -> number
+class _OfAsab(Instrument):
+    """Gauges of ASAB's with one name. values: by their labels."""
+
+    def __init__(self, name: str, help_text: str) -> None:
+        super().__init__(Family(name, "gauge", help_text))
+        self.values: dict[str, float] = {}
+
+    def samples(self) -> Samples:
+        yield from self.values.items()
+
+
+def _of_asab(stored: list[dict[str, Any]], global_tags: Mapping[str, str]) -> Iterator[Instrument]:
+    """The gauges among ASAB's metrics but for ours. Tags that all carry (host and so on) are the scraper's to
+    add."""
+    found: dict[str, _OfAsab] = {}
     for metric in stored:
-        if metric["type"] != "Gauge":
+        if metric["type"] != "Gauge" or metric["name"] == GAUGE:
             continue
+        name = f"asab_{_name(metric['name'])}"
+        help_text = metric.get("help") or "A gauge of ASAB's metrics service."
+        gauge = found.setdefault(name, _OfAsab(name, help_text))
         for field in metric["fieldset"]:
             own = {_name(tag): text for tag, text in field["tags"].items() if tag not in global_tags}
             for value, number in field["values"].items():
-                if isinstance(number, bool) or not isinstance(number, int | float):
-                    continue
-                family, sample = _sample(metric, value, own)
-                families.setdefault(family, {})[sample] = repr(number)
-    for family, samples in families.items():
-        yield family
-        yield from (f"{sample} {number}\n" for sample, number in samples.items())
-
-
-def _sample(metric: Mapping[str, Any], value: str, tags: Mapping[str, str]) -> tuple[str, str]:
-    """The head of the family that a value belongs to, and its sample without the number."""
-    if metric["name"] == GAUGE and value in _PROCESS:
-        kind, help_text = _PROCESS[value]
-        name, suffix = f"{GAUGE}_{value}", "_total" if kind == "counter" else ""
-        return head(name, kind, help_text), f"{name}{suffix}{labels(tags.keys(), tags.values())}"
-    name = f"asab_{_name(metric['name'])}"
-    all_labels = {**tags, "name": value}
-    help_text = metric.get("help") or "A gauge of ASAB's metrics service."
-    return head(name, "gauge", help_text), f"{name}{labels(all_labels.keys(), all_labels.values())}"
+                if isinstance(number, int | float) and not isinstance(number, bool):
+                    tags = {**own, "name": value}
+                    gauge.values[labels(tags.keys(), tags.values())] = number
+    yield from found.values()
 
 
 def _name(text: str) -> str:

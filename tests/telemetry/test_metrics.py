@@ -208,7 +208,7 @@ def test_a_second_metric_of_one_name_is_refused():
 
 def test_other_sources_are_rendered_before_the_end():
     metrics = Metrics()
-    metrics.add_source(lambda: "# TYPE more gauge\n# HELP more More.\nmore 5\n")
+    metrics.add_source(lambda: [Gauge("more", "More.", lambda: {(): 5})])
     assert samples(metrics.render(), "more") == {(): 5}
 
 
@@ -237,7 +237,7 @@ class App(asab.Application):
         service.create_gauge("1 odd-name", tags={"pool.id": "other"}, init_values={"size": 5})
         service.create_counter("not.a.gauge", init_values={"n": 1})
         metrics = Metrics()
-        metrics.add_source(process.render)
+        metrics.add_source(process.instruments)
         before = metrics.render()
         await asyncio.sleep(0.9)
         time.sleep(0.4)
