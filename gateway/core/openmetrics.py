@@ -176,10 +176,10 @@ class Series:
 
     __slots__ = ("bounds", "counts", "sum")
 
-    def __init__(self, bounds: tuple[float, ...]) -> None:
+    def __init__(self, bounds: tuple[float, ...], counts: list[int] | None = None, sum: float = 0.0) -> None:
         self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
+        self.counts = [0] * (len(bounds) + 1) if counts is None else counts
+        self.sum = sum
 
     def observe(self, value: float) -> None:
         """Count a value."""

@@ -335,10 +335,14 @@ class FairQueue(Generic[T]):
         total = self._weight + (weight if own is None else 0.0)
         waiting = self._waiting_weight + (0.0 if own is not None and own.queue else weight)
         seats = self.seats
-        if self.reserve and total > weight and (
-            recent + work > seats * WINDOW * weight / total / 2
-            or (own is not None and self._holds_its_share(own))
-            or self._is_slow(own.estimate if own is not None else 0.0)
+        if (
+            self.reserve
+            and total > weight
+            and (
+                recent + work > seats * WINDOW * weight / total / 2
+                or (own is not None and self._holds_its_share(own))
+                or self._is_slow(own.estimate if own is not None else 0.0)
+            )
         ):
             seats -= max(0.0, self.reserve - others * waiting_tenants.light_share(own))
         return max(seats - idle, seats * waiting / total, 1e-9)

@@ -121,8 +121,7 @@ class Report:
             if bounds is None or not isinstance(value, list):
                 values[label_text] = value
                 continue
-            series = values[label_text] = Series(tuple(bounds))
-            series.counts[:], series.sum = value
+            values[label_text] = Series(tuple(bounds), *value)
 
     def update(self, other: Report) -> None:
         """Take what another report of the same process says beyond this one."""
@@ -200,14 +199,13 @@ class Totals:
 def _sum(one: Series, other: Series) -> Series:
     """Both together. Another version of the gateway may have other bounds: what fell in a bucket is within
     its upper bound still."""
+    together = one.sum + other.sum
     if one.bounds == other.bounds:
-        total = Series(one.bounds)
-        total.counts[:] = [a + b for a, b in zip(one.counts, other.counts, strict=True)]
-    else:
-        total = Series(tuple(sorted({*one.bounds, *other.bounds})))
-        place = {bound: index for index, bound in enumerate(total.bounds)}
-        for bound, count in chain(*(zip(each.bounds, each.counts, strict=False) for each in (one, other))):
-            total.counts[place[bound]] += count
-        total.counts[-1] = one.counts[-1] + other.counts[-1]
-    total.sum = one.sum + other.sum
+        counts = [a + b for a, b in zip(one.counts, other.counts, strict=True)]
+        return Series(one.bounds, counts, together)
+    total = Series(tuple(sorted({*one.bounds, *other.bounds})), sum=together)
+    place = {bound: index for index, bound in enumerate(total.bounds)}
+    for bound, count in chain(*(zip(each.bounds, each.counts, strict=False) for each in (one, other))):
+        total.counts[place[bound]] += count
+    total.counts[-1] = one.counts[-1] + other.counts[-1]
     return total
