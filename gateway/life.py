@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -60,7 +60,8 @@ class Policies:
     live: Live
     known: Callable[[Head], Identity | None]
     peek: Callable[[Head], Identity | None]
-    limit: Callable[[Call], None]
+    limit: Callable[[Call], bool]
+    limit_later: Callable[[Call], Awaitable[None]]
     limit_client: Callable[[Call], None]
     count: Callable[[Call], None]
     log: Callable[[Call], None]
@@ -205,22 +206,27 @@ class Life:
         route = call.route
         assert route is not None
         with ErrorBoundary(call) as boundary:
-            if call.identity is None and not route.public:
-                self._authorize(call, route, await self._authenticate(call, route, client))
+            if not call.authorized and not route.public:
+                await self._authorize_later(call, route, client)
             return await route.target.serve(call)
         assert boundary.error is not None
         if client.transport is None or client.transport.is_closing():  # it had begun, and is cut
             return reply.Sent(call.status or 499, keep_alive=False)
         return reply.problem(call, boundary.error)
 
-    async def _authenticate(self, call: Call, route: CallRoute, client: ClientConnection) -> Identity:
-        """The identity that `begin` did not have at once. The wait is cancelled when the client leaves, or
-        when the time to drain is over."""
+    async def _authorize_later(self, call: Call, route: CallRoute, client: ClientConnection) -> None:
+        """What `begin` could not do at once. The wait is cancelled when the client leaves, or when the time
+        to drain is over."""
         task = asyncio.current_task()
         assert task is not None and route.authentication is not None
         client.when_gone(task.cancel)
         try:
-            return await route.authentication.authenticate(call)
+            identity = call.identity
+            if identity is None:
+                identity = await route.authentication.authenticate(call)
+            if call.tenant is not None or not self._authorize(call, route, identity):
+                await self._policies.limit_later(call)
+                body.check(call)
         finally:
             client.when_gone(None)
 
@@ -267,7 +273,8 @@ class Life:
     def begin(self, call: Call) -> bool:
         """All that need not wait: loops, match, identity, tenant, access, limits, size. Raises GatewayError.
 
-        False when only `_authenticate` can tell who calls: what comes after the identity is still to be done.
+        False when only `_authorize_later` can tell who calls, or whether a shared limit lets it: what comes
+        after that is still to be done.
         """
         try:
             if call.head.via:
@@ -294,19 +301,23 @@ class Life:
             identity = authentication.try_authenticate(call)
             if identity is None:
                 return False
-            self._authorize(call, route, identity)
+            return self._authorize(call, route, identity)
         return True
 
-    def _authorize(self, call: Call, route: CallRoute, identity: Identity) -> None:
-        """All that depends on who calls: tenant, access, limits, size. Raises GatewayError."""
+    def _authorize(self, call: Call, route: CallRoute, identity: Identity) -> bool:
+        """All that depends on who calls: tenant, access, limits, size. False: from the limits on, all is
+        still to be done. Raises GatewayError."""
         call.identity = identity
         named = call.head.tenants
         if "tenant" in call.params:
             named = [*named, call.params["tenant"]]
         call.tenant = access.resolve_tenant(identity, call.snapshot.tenants, named)
         access.require(route, call.method, identity)
-        self._policies.limit(call)
+        if not self._policies.limit(call):
+            return False
         body.check(call)
+        call.authorized = True
+        return True
 
     def _count_refused(self, call: Call) -> None:
         """What is refused before anybody is asked for a token (no such path, no such method, a bad request)

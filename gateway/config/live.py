@@ -490,4 +490,3 @@ class LiveConfig:
     def status(self) -> dict[str, Any]:
         """The JSON of GET /admin/config."""
         return status(self.source, self.current, self.pending, self.refusal, synced=self.synced)
-

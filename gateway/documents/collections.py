@@ -128,4 +128,4 @@ def _text(one: Collection) -> str:
     own = f'"name":{dumps(one.name)},"_etag":{dumps(one.etag)},"_declared":{declared}'
     counts = f'"_documents":{one.documents},"_bytes":{one.bytes}'
     settings = one.text.removeprefix("{")
-    return f'{{{own},{counts}{"" if settings == "}" else ","}{settings}'
+    return f"{{{own},{counts}{'' if settings == '}' else ','}{settings}"

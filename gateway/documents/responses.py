@@ -74,9 +74,7 @@ class LargeResponse(web.StreamResponse):
 
     async def send(self, call: Call) -> web.StreamResponse:
         """Raises ConnectionError when the client left, RequestTimeout when it does not read any more."""
-        with Stream(
-            call, "application/json", self._more, status=self.status, length=self._size
-        ) as stream:
+        with Stream(call, "application/json", self._more, status=self.status, length=self._size) as stream:
             if call.method != "HEAD":
                 for piece in self._body_pieces:
                     await stream.write(piece)

@@ -16,12 +16,12 @@ from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 
+from gateway.limits.checks import DAY
 from gateway.runtime import durable, threads
 from gateway.runtime.periodic import PeriodicTask
 
 L = logging.getLogger(__name__)
 FLUSH = 1.0  # seconds
-DAY = 86400
 _BUSY = 5.0  # seconds to wait for another process that writes
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS used (

@@ -123,6 +123,7 @@ class DataPlane:
             known=chain.known,
             peek=chain.peek,
             limit=self.limits.take,
+            limit_later=self.limits.take_later,
             limit_client=self.limits.take_client,
             count=self.metrics.call_ended,
             log=self.access_log.write,

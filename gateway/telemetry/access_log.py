@@ -118,8 +118,8 @@ class AccessLog:
         return (
             f'{{"time":"{self._second_text}.{int((received - second) * 1000):03d}Z","id":{quoted(call.id)}'
             f'{self._client(call)},"method":{quoted(call.method)},"protocol":{_protocol(call)}'
-            f'{self._where(call)}'
-            f'{_NOBODY if identity is None else identity.logged}'
+            f"{self._where(call)}"
+            f"{_NOBODY if identity is None else identity.logged}"
             f',"route":{quoted(route.name) if route is not None else "null"}'
             f',"backend":{quoted(route.target_name) if route is not None else "null"}'
             f',"address":{quoted(call.address) if call.address else "null"}'

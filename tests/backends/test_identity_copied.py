@@ -31,7 +31,5 @@ def test_what_fits_any_application_needs_no_framework(name: str) -> None:
         f"import sys; from backends.identity.{name} import GatewayMiddleware; "
         f"print([m for m in sys.modules if m.startswith({frameworks!r})])"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", told], cwd=ROOT, capture_output=True, text=True, timeout=30
-    )
+    ran = subprocess.run([sys.executable, "-c", told], cwd=ROOT, capture_output=True, text=True, timeout=30)
     assert (ran.returncode, ran.stdout) == (0, "[]\n"), ran.stderr

@@ -28,8 +28,6 @@ def proxied() -> dict[str, str]:
     }  # fmt: skip
 
 
-
-
 def test_wsgi() -> None:
     for app in (flask_app.app, wsgi_app.app):
         client = Client(DispatcherMiddleware(wsgi_app.answer, {"/sub": app}))

@@ -325,6 +325,4 @@ async def test_a_feed_that_waits_for_changes_holds_none_of_those_before(api: Api
         await subscriber.block()
         await api("PUT", "/orders/x", {"t": "x" * 200_000})
         await subscriber.event()
-        await eventually(
-            lambda: not [one for one in gc.get_objects() if type(one) is Changes and one.items]
-        )
+        await eventually(lambda: not [one for one in gc.get_objects() if type(one) is Changes and one.items])

@@ -14,8 +14,9 @@ from gateway.core.http.head import Head
 from gateway.core.model import Route, Tenant, TenantId, TrustedProxies
 from gateway.core.policy.limits import FieldsForm, LimitRules, Rate
 from gateway.core.routing.snapshot import Snapshot
+from gateway.limits.checks import CLIENTS
 from gateway.limits.quotas import Quotas
-from gateway.limits.rates import CLIENTS, Buckets, Limits
+from gateway.limits.rates import Buckets, Limits
 
 NOON = 1_800_000_000 // 86400 * 86400 + 43200
 

@@ -78,7 +78,6 @@ class JsonPatches:
             await tenant.patch("c", "none", json_patch(add))
         assert await tenant.read("c", "x") == made
 
-
     async def test_a_json_patch_sees_the_id_that_a_reader_sees(self, store: DocumentStore) -> None:
         tenant = store.tenant(ACME)
         await tenant.replace("c", "x", {"a": 1})

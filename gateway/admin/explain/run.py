@@ -196,12 +196,17 @@ class _Only(NamedTuple):
     current: Snapshot
 
 
+async def _asks_nobody(call: Call) -> None:
+    """No limit counts the call."""
+
+
 def _policies(snapshot: Snapshot, chain: AuthenticationChain, via: Via | None) -> Policies:
     return Policies(
         live=_Only(snapshot),
         known=chain.known,
         peek=chain.peek,
-        limit=lambda call: None,
+        limit=lambda call: True,
+        limit_later=_asks_nobody,
         limit_client=lambda call: None,
         count=lambda call: None,
         log=lambda call: None,

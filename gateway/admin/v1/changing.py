@@ -117,9 +117,7 @@ class Config:
             "Others change the config all the time; try again.", extra={"since": [view(moved.head)]}
         )
 
-    async def require(
-        self, operator: Operator, before: str, after: str, changes: Comparison
-    ) -> None:
+    async def require(self, operator: Operator, before: str, after: str, changes: Comparison) -> None:
         """Raises Forbidden, naming the objects, where some of what changes from one text to the other is not
         the operator's to change, or a route of theirs reaches what is not. Raises Problems."""
         require(operator, changes.changes)

@@ -67,17 +67,22 @@ class RateBook:
 
     def __init__(self) -> None:
         self.scale = 1.0
+        self._members: set[str] = set()
         self._arrivals: dict[str, float] = {}  # the one that was settled last stands last
 
     def __len__(self) -> int:
         return len(self._arrivals)
 
     def exchange(self, member: str, report: Body, now: float) -> Body:
-        """See `Book`. A report is {key: Asked}; a grant {key: Granted}."""
-        return {key: self._settle(key, asked_of(asked), now) for key, asked in report.items()}
+        """See `Book`. A report is {key: Asked}; a grant has `keys`, {key: Granted}, and the number of
+        `members`."""
+        self._members.add(member)
+        keys = {key: self._settle(key, asked_of(asked), now) for key, asked in report.items()}
+        return {"members": len(self._members), "keys": keys}
 
     def gone(self, member: str, now: float) -> None:
         """What it held counts as used."""
+        self._members.discard(member)
 
     def _settle(self, key: str, asked: Asked, now: float) -> Granted:
         arrivals = self._arrivals

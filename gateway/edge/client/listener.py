@@ -79,9 +79,7 @@ class Listener:
         self.addresses = [sock.getsockname()[:2] for sock in self._sockets]
 
     def _connection(self, turns: Turns, reads: ReadTurns) -> ClientConnection:
-        return ClientConnection(
-            self._service, turns, reads, self.connections, KEEP_ALIVE, self._memory
-        )
+        return ClientConnection(self._service, turns, reads, self.connections, KEEP_ALIVE, self._memory)
 
     async def open(self, backlog: int = 1024) -> None:
         """Listen on the ports that were taken."""

@@ -154,12 +154,12 @@ def _operators(path: nodes.Path, operand: dict[str, Any], at: str, *, inner: boo
         if name not in _OPERATORS and name not in ("$regex", "$not", "$elemMatch"):
             _refuse(here, f"not supported here; supported operators are {SUPPORTED}")
         if path in nodes.META and not inner and name not in _OF_INSTANTS:
-            _refuse(here, "an instant can only be compared, as in {\"$gte\": \"2026-01-31T00:00:00Z\"}")
+            _refuse(here, 'an instant can only be compared, as in {"$gte": "2026-01-31T00:00:00Z"}')
         if name == "$regex":
             parts.append(_regex(path, value, operand.get("$options", ""), here))
         elif name == "$not":
             if not isinstance(value, dict) or not value or not all(n.startswith("$") for n in value):
-                _refuse(here, "$not takes operators, such as {\"$gt\": 1}")
+                _refuse(here, '$not takes operators, such as {"$gt": 1}')
             parts.append(nodes.Not(_operators(path, value, here, inner=inner)))
         elif name == "$elemMatch":
             parts.append(_elem_match(path, value, here))

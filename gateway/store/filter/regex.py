@@ -197,6 +197,4 @@ def _compile(pattern: str) -> Pattern:
     if found.programsize > MAX_PROGRAM:
         much = f"the pattern compiles to {found.programsize} instructions, of at most {MAX_PROGRAM}"
         raise ValueError(f"{much}: repeat less often, or narrower classes than \\p{{L}}")
-    return Pattern(
-        pattern, lambda text: found.search(text) is not None, found.programsize, options.max_mem
-    )
+    return Pattern(pattern, lambda text: found.search(text) is not None, found.programsize, options.max_mem)

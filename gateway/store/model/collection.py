@@ -169,7 +169,7 @@ def _index(item: Any, at: str) -> Index:
     if not isinstance(unique, bool):
         raise _refused(f"{at}/unique", "true or false")
     if not isinstance(fields, list) or not 1 <= len(fields) <= MAX_INDEX_FIELDS:
-        raise _refused(f"{at}/fields", f"an array of 1 to {MAX_INDEX_FIELDS} paths, such as [\"a.b\"]")
+        raise _refused(f"{at}/fields", f'an array of 1 to {MAX_INDEX_FIELDS} paths, such as ["a.b"]')
     if len(fields) > 1 and not unique:
         raise _refused(f"{at}/fields", "an index that is not unique has one field; declare one for each")
     paths = tuple(_path(field, f"{at}/fields/{number}") for number, field in enumerate(fields))

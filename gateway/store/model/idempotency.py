@@ -104,4 +104,4 @@ def renewed(result: Result, current: Document | None) -> Result:
 def _shortened(error: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     if error is None or len(dumps(error)) <= _SHORT_ERROR:
         return error
-    return {name: str(error[name])[:_SHORT_ERROR // 4] for name in ("code", "title", "detail")}
+    return {name: str(error[name])[: _SHORT_ERROR // 4] for name in ("code", "title", "detail")}

@@ -83,9 +83,7 @@ async def delete(writes: Writes, name: str, precondition: Precondition, *, docum
     await writes.run(work)
 
 
-async def read_page(
-    writes: Writes, after: str, limit: int
-) -> tuple[tuple[Collection, ...], str | None]:
+async def read_page(writes: Writes, after: str, limit: int) -> tuple[tuple[Collection, ...], str | None]:
     """Collections after `after`, at most `limit` and as many as a page holds; and the last one's name when
     there are more."""
     query = {"$and": [{"t": writes.tenant}, {"c": {"$gt": after}}]}

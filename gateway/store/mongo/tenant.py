@@ -164,6 +164,7 @@ class MongoTenantStore(BaseTenantStore):
         self, name: str, patch: MergePatch, precondition: Precondition = UNCONDITIONAL
     ) -> Collection:
         """See port.TenantStore.patch_collection."""
+
         def attempt() -> Awaitable[Collection]:
             return self._finished(mongo_collections.patch(self._writes, name, patch, precondition))
 
@@ -173,9 +174,7 @@ class MongoTenantStore(BaseTenantStore):
         self, name: str, precondition: Precondition = UNCONDITIONAL, *, documents: bool = False
     ) -> None:
         """See port.TenantStore.delete_collection."""
-        await self._finished(
-            mongo_collections.delete(self._writes, name, precondition, documents=documents)
-        )
+        await self._finished(mongo_collections.delete(self._writes, name, precondition, documents=documents))
 
     # --- inside ---
 
@@ -193,9 +192,7 @@ class MongoTenantStore(BaseTenantStore):
         deadline = time.monotonic() + self._services.query_seconds
         state = await self._writes.state(collection)
         rows = self._writes.rows
-        return Listed(
-            self._name, state, node, sort, instants.now(), deadline, rows=rows, fields=fields
-        )
+        return Listed(self._name, state, node, sort, instants.now(), deadline, rows=rows, fields=fields)
 
     async def _write(
         self, collection: str, write: Write, idempotency: IdempotencyKey | None

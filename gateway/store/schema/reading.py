@@ -271,9 +271,7 @@ class _Object:
         """Definitions without a reference are read as well: they may be wrong, or large."""
         if isinstance(value, dict):
             for name, inner in value.items():
-                self._parts += self._reader.schema(
-                    inner, at + strict.pointer(name), self._level + 1
-                ).parts
+                self._parts += self._reader.schema(inner, at + strict.pointer(name), self._level + 1).parts
                 self._bounded(at)
 
     def _below(self, name: str, value: Any, at: str) -> None:

@@ -32,6 +32,7 @@ def put(
     name: str, settings: CollectionSettings, precondition: Precondition, pace: Pace
 ) -> Callable[[Transaction], Begun | None]:
     """See port.TenantStore.put_collection."""
+
     def operation(transaction: Transaction) -> Begun | None:
         state = _fresh(transaction, name)
         if state.alteration is not None:
@@ -47,6 +48,7 @@ def patch(
     name: str, members: Any, precondition: Precondition, pace: Pace
 ) -> Callable[[Transaction], Begun | None]:
     """See port.TenantStore.patch_collection. members: of the merge patch."""
+
     def operation(transaction: Transaction) -> Begun | None:
         state = _fresh(transaction, name)
         if state.alteration is not None:

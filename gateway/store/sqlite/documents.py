@@ -31,7 +31,7 @@ _READ_SMALL = f"SELECT {COLUMNS}, CASE WHEN size <= {INLINE_BYTES} THEN data END
 # CROSS JOIN: in the order of the ids.
 _MANY = f"""
     FROM json_each(?) AS wanted CROSS JOIN documents AS d
-    WHERE d.collection = {key_of('?')} AND d.id = wanted.value AND (d.expires IS NULL OR d.expires > ?)"""
+    WHERE d.collection = {key_of("?")} AND d.id = wanted.value AND (d.expires IS NULL OR d.expires > ?)"""
 _MANY_COLUMNS = "SELECT d.id, d.version, d.incarnation, d.created, d.modified"
 _READ_MANY = f"{_MANY_COLUMNS}, {DATA} {_MANY}"
 _READ_MANY_SMALL = f"{_MANY_COLUMNS}, CASE WHEN size <= {INLINE_BYTES} THEN data END {_MANY}"

@@ -16,11 +16,17 @@ _log = logging.getLogger(__name__)
 _PRIMARY = 0xFF  # an extended result code holds the primary one in its low byte (sqlite.org/rescode.html)
 
 # Result codes after which the open file is let go, so that the next call finds what the operator repaired.
-_BROKEN = frozenset({
-    sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_ERROR,  # above all a table that is not there: the file was emptied while it was open
-})
+_BROKEN = frozenset(
+    {
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_ERROR,  # above all a table that is not there: the file was emptied while it was open
+    }
+)
 
 RESTORE = "put a backup in its place (gateway documents restore BACKUPS {tenant} --force)"
 

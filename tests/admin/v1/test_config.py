@@ -137,9 +137,7 @@ async def test_a_change_that_is_not_confirmed_goes_back(tmp_path: Path) -> None:
 
 async def test_while_one_waits_all_else_is_409_and_says_whose_and_what_to_do(tmp_path: Path) -> None:
     async with api_of(tmp_path) as api:
-        nothing = await api(
-            "POST", "/config:confirm", {"revision": api.live.head.number}, "application/json"
-        )
+        nothing = await api("POST", "/config:confirm", {"revision": api.live.head.number}, "application/json")
         assert (nothing.status, nothing.body["code"]) == (409, "nothing_to_confirm")
         before = api.live.head.number
         await api.put_text(OTHER, "?confirm_within=60s&reason=try")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.policy.limits import Rate, take
-from gateway.core.shared.rates import Asked, RateBook, asked_of, granted_of, settle, slice_of
+from gateway.core.shared.rates import Asked, Granted, RateBook, asked_of, granted_of, settle, slice_of
 
 RATES = st.sampled_from([0.01, 0.5, 1.0, 7.0, 100.0, 5000.0])
 BURSTS = st.sampled_from([1, 2, 10, 300])
@@ -22,6 +22,10 @@ STEPS = st.lists(
 )
 
 
+def exchange(book: RateBook, member: str, asked: Asked, now: float) -> Granted:
+    return granted_of(book.exchange(member, {"k": asked}, now)["keys"]["k"])
+
+
 @given(RATES, BURSTS, STEPS)
 def test_all_members_together_are_granted_the_burst_and_what_came_since(
     rate: float, burst: int, steps: list[tuple[int, float, int, int]]
@@ -32,7 +36,7 @@ def test_all_members_together_are_granted_the_burst_and_what_came_since(
         now += later
         back = held[member] * quarters // 4
         asked = Asked(rate, burst, 0, back, want)
-        granted = granted_of(book.exchange(str(member), {"k": asked}, now)["k"])
+        granted = exchange(book, str(member), asked, now)
         held[member] += granted.tokens - back
         out += granted.tokens - back
         assert 0 <= granted.tokens <= want
@@ -47,7 +51,7 @@ def test_one_at_a_time_is_what_one_process_does_alone(rate: float, burst: int, p
     book, alone, now = RateBook(), None, 1000.0
     for pause in pauses:
         now += pause
-        granted = granted_of(book.exchange("a", {"k": Asked(rate, burst, want=1)}, now)["k"])
+        granted = exchange(book, "a", Asked(rate, burst, want=1), now)
         alone, wait = take(alone, now, Rate(rate, burst))
         assert granted.tokens == (wait == 0.0)
         assert granted.owed == pytest.approx(alone - now, abs=1e-6)
@@ -57,10 +61,10 @@ def test_one_at_a_time_is_what_one_process_does_alone(rate: float, burst: int, p
 
 def test_what_was_taken_on_credit_is_counted_whatever_the_bucket_holds() -> None:
     book = RateBook()
-    assert book.exchange("a", {"k": Asked(10, 10, want=10)}, 5.0)["k"].tokens == 10
+    assert exchange(book, "a", Asked(10, 10, want=10), 5.0).tokens == 10
     for member in "bcd":
-        book.exchange(member, {"k": Asked(10, 10, credit=1)}, 5.0)
-    granted = book.exchange("a", {"k": Asked(10, 10, want=1)}, 5.3)["k"]
+        exchange(book, member, Asked(10, 10, credit=1), 5.0)
+    granted = exchange(book, "a", Asked(10, 10, want=1), 5.3)
     assert granted.tokens == 0
     assert granted.wait == pytest.approx(0.1)
 
@@ -73,28 +77,28 @@ def test_credit_has_a_bound_so_that_a_raised_rate_counts() -> None:
 
 def test_what_is_given_back_is_there_for_the_others() -> None:
     book = RateBook()
-    assert book.exchange("a", {"k": Asked(1, 5, want=5)}, 5.0)["k"].tokens == 5
-    assert book.exchange("b", {"k": Asked(1, 5, want=1)}, 5.0)["k"].tokens == 0
-    book.exchange("a", {"k": Asked(1, 5, back=3)}, 5.0)
-    assert book.exchange("b", {"k": Asked(1, 5, want=5)}, 5.0)["k"].tokens == 3
+    assert exchange(book, "a", Asked(1, 5, want=5), 5.0).tokens == 5
+    assert exchange(book, "b", Asked(1, 5, want=1), 5.0).tokens == 0
+    exchange(book, "a", Asked(1, 5, back=3), 5.0)
+    assert exchange(book, "b", Asked(1, 5, want=5), 5.0).tokens == 3
 
 
 def test_more_than_there_is_comes_back_from_nobody() -> None:
     book = RateBook()
-    book.exchange("a", {"k": Asked(1, 5, back=1000)}, 5.0)
-    assert book.exchange("a", {"k": Asked(1, 5, want=1000)}, 5.0)["k"].tokens == 5
+    exchange(book, "a", Asked(1, 5, back=1000), 5.0)
+    assert exchange(book, "a", Asked(1, 5, want=1000), 5.0).tokens == 5
 
 
 def test_a_book_that_lost_a_bucket_takes_the_members_word_for_what_is_owed() -> None:
     book = RateBook()
-    assert book.exchange("a", {"k": Asked(1, 5, want=5, owed=4.0)}, 5.0)["k"].tokens == 1
+    assert exchange(book, "a", Asked(1, 5, want=5, owed=4.0), 5.0).tokens == 1
 
 
 def test_who_has_a_part_of_the_rates_grants_that_part() -> None:
     book = RateBook()
     book.scale = 0.25
-    assert book.exchange("a", {"k": Asked(100, 40, want=100)}, 5.0)["k"].tokens == 10
-    assert book.exchange("a", {"k": Asked(100, 40, want=100)}, 5.2)["k"].tokens == 5
+    assert exchange(book, "a", Asked(100, 40, want=100), 5.0).tokens == 10
+    assert exchange(book, "a", Asked(100, 40, want=100), 5.2).tokens == 5
 
 
 def test_full_buckets_are_forgotten_in_passing() -> None:

@@ -87,9 +87,7 @@ async def test_who_may_only_write_gets_nothing_to_read(api: Api) -> None:
         ("POST", "/orders/", 201),
         ("PUT", "/orders/x", 204),
     ):
-        actual, headers, body = await writer.raw(
-            method, path, {"a": 1}, {"Prefer": "return=representation"}
-        )
+        actual, headers, body = await writer.raw(method, path, {"a": 1}, {"Prefer": "return=representation"})
         assert (actual, body) == (status, b"") and headers["ETag"]
     sent = {"Idempotency-Key": '"k"'}
     assert (await writer.raw("PUT", "/orders/x", {"b": 1}, sent))[2] == b""

@@ -88,9 +88,7 @@ async def wide(site: Site) -> None:
                 headers = {"Content-Type": "application/json"}
                 await send(client, "PUT", f"/plans-wide/{name}", data=body, headers=headers)
 
-    await asyncio.gather(
-        *(again(tenant, body, name) for tenant in NOISY for name, body in enumerate(bodies))
-    )
+    await asyncio.gather(*(again(tenant, body, name) for tenant in NOISY for name, body in enumerate(bodies)))
 
 
 async def _seven(site: Site) -> None:

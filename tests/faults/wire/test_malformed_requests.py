@@ -159,9 +159,12 @@ def check_order(passed: list[tuple[str, str, bytes]], requests: list[tuple[str, 
 def check_answers(answers: list[Answer], passed: list[tuple[str, str, bytes]]) -> None:
     """An answer of the backend's for each request that it got, a clean refusal for each other one."""
     given = [one.body for one in answers if one.status == 200 and one.body]
-    assert [body for body in given if not body.startswith(b'{"title":"API gateway"')] == [  # the page at /
-        b"mark " + marks.encode() for method, marks, _ in passed[: len(answers)] if method != "HEAD"
-    ]
+    assert (
+        [body for body in given if not body.startswith(b'{"title":"API gateway"')]
+        == [  # the page at /
+            b"mark " + marks.encode() for method, marks, _ in passed[: len(answers)] if method != "HEAD"
+        ]
+    )
     for received in answers:
         assert received.whole
         assert received.status < 500 or received.status == 501, received

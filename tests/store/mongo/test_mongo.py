@@ -147,8 +147,12 @@ async def test_what_a_server_refuses_of_one_document_is_that_documents_and_not_t
 async def test_what_the_driver_cannot_encode_is_the_documents_fault(server: str) -> None:
     driver = mongo_server.driver(server)
     await driver.connect()
-    for row, error in (({"d": {"a": 2**64}}, Unprocessable), ({"d": {"a\0b": 1}}, Unprocessable),
-                       ({"d": {"a": "\ud800"}}, Unprocessable), ({"d": "x" * 17_000_000}, BodyTooLarge)):
+    for row, error in (
+        ({"d": {"a": 2**64}}, Unprocessable),
+        ({"d": {"a\0b": 1}}, Unprocessable),
+        ({"d": {"a": "\ud800"}}, Unprocessable),
+        ({"d": "x" * 17_000_000}, BodyTooLarge),
+    ):
         with pytest.raises(error):
             await driver.insert("c", {"_id": "x", **row})
     assert driver.available

@@ -17,9 +17,11 @@ from gateway.store.sqlite.operator import SQLiteOperator
 from tests.store.conformance import ACME
 from tests.store.conformance_streams import collect
 
-SETTINGS = collection.from_data({
-    "indexes": [{"name": "a", "fields": ["a"]}, {"name": "n", "fields": ["n"], "unique": True}],
-})
+SETTINGS = collection.from_data(
+    {
+        "indexes": [{"name": "a", "fields": ["a"]}, {"name": "n", "fields": ["n"], "unique": True}],
+    }
+)
 
 
 @pytest.fixture

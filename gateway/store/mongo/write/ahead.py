@@ -28,9 +28,11 @@ class Planner(Protocol):
     async def state(self, collection: str) -> State:
         """The state of a collection as it is now."""
         ...
+
     async def row(self, collection: str, identifier: str) -> Row | None:
         """A document's row as it is now, of a large one its head."""
         ...
+
     async def plan(self, state: State, write: Write, identifier: str, row: Row | None) -> Plan:
         """See Writes.plan."""
         ...

@@ -19,6 +19,7 @@ BULK_SECONDS = 20.0
 
 class Bulk:
     """The writes of one bulk, `items`, to one collection."""
+
     def __init__(self, writes: Writes, collection: str, items: Sequence[Write]) -> None:
         self._writes = writes
         self._collection = collection

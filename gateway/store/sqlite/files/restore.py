@@ -125,7 +125,9 @@ def _exchange(path: Path, new: Path, replace: bool) -> None:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, _LOCK_BYTES, _LOCK_BYTE)
         now = path.stat()
         if (now.st_ino, now.st_mtime_ns, now.st_size) != (
-            settled.st_ino, settled.st_mtime_ns, settled.st_size
+            settled.st_ino,
+            settled.st_mtime_ns,
+            settled.st_size,
         ):
             raise _open_elsewhere(path)
         for suffix in ("-journal", "-wal", "-shm"):  # only a damaged file has them still

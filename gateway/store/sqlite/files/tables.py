@@ -28,7 +28,8 @@ APPLICATION_ID = 0x47574453  # "GWDS", so that `file` and we know the file for w
 
 _log = logging.getLogger(__name__)
 
-_VERSION_1 = ("""
+_VERSION_1 = (
+    """
     CREATE TABLE documents (
         collection TEXT NOT NULL,
         id TEXT NOT NULL,
@@ -39,7 +40,8 @@ _VERSION_1 = ("""
         size INTEGER NOT NULL,
         data TEXT NOT NULL,
         UNIQUE (collection, id)
-    ) STRICT""",)
+    ) STRICT""",
+)
 _VERSION_2 = (
     "ALTER TABLE documents ADD COLUMN expires REAL",
     "CREATE INDEX documents_expires ON documents (expires) WHERE expires IS NOT NULL",

@@ -17,7 +17,7 @@ MAX_PROBLEMS = 20
 _MISCOUNTED = f"""
     SELECT name FROM collections AS c LEFT JOIN
         (SELECT collection, count(*) AS n, sum(size) AS b FROM documents GROUP BY collection) AS d
-        ON d.collection = {key_of('c.name')}
+        ON d.collection = {key_of("c.name")}
     WHERE ifnull(n, 0) <> documents OR ifnull(b, 0) <> bytes"""  # noqa: S608
 _MISHELD = f"""
     SELECT 1 FROM held WHERE (documents, bytes, settings, collections) IS NOT (
@@ -28,7 +28,7 @@ _MISHELD = f"""
         FROM idempotency)"""  # noqa: S608
 _UNLISTED = f"""
     SELECT DISTINCT collection FROM documents
-    WHERE collection NOT IN (SELECT {key_of('c.name')} FROM collections AS c)
+    WHERE collection NOT IN (SELECT {key_of("c.name")} FROM collections AS c)
         AND collection NOT IN (SELECT key FROM trash WHERE key IS NOT NULL)"""  # noqa: S608
 _STRAY = """
     SELECT n FROM (SELECT n FROM entries UNION SELECT n FROM uniques)

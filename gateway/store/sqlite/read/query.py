@@ -33,7 +33,7 @@ from gateway.store.sqlite.write.state import StoredIndex, read_indexes
 _COUNT_ALL = f"""
     SELECT ifnull((SELECT documents FROM collections WHERE name = :name), 0)
         - (SELECT count(*) FROM documents INDEXED BY documents_expires
-            WHERE collection = {key_of(':name')} AND expires <= :now)"""  # noqa: S608
+            WHERE collection = {key_of(":name")} AND expires <= :now)"""  # noqa: S608
 
 
 @dataclass(frozen=True)

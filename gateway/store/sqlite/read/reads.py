@@ -44,9 +44,7 @@ class Reading:
     others. short: where it counts until it turns out to be a scan. seconds: after how long it is given up.
     jobs: of worker processes. cancel() and end() are called on the event loop, the others by the thread."""
 
-    def __init__(
-        self, seat: Seat, scans: FairSeats, short: ShortReads, seconds: float, jobs: Jobs
-    ) -> None:
+    def __init__(self, seat: Seat, scans: FairSeats, short: ShortReads, seconds: float, jobs: Jobs) -> None:
         self.matching = Matching(self._match_each)
         self._jobs = jobs
         self._job: Future[Verdicts] | None = None

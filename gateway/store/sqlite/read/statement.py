@@ -175,9 +175,7 @@ class Bound:
         self._nodes.append(node)
         return f"filter_matches({len(self._nodes) - 1}, d.id, d.data, d.created, d.modified)"
 
-    def matches_node(
-        self, number: int, identifier: str, data: str, created: float, modified: float
-    ) -> bool:
+    def matches_node(self, number: int, identifier: str, data: str, created: float, modified: float) -> bool:
         """Whether a document matches such a node; for SQLite."""
         return matcher.matches(self._nodes[number], identifier, json.loads(data), created, modified)
 

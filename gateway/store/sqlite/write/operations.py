@@ -59,7 +59,6 @@ _FORGET_KEY = "DELETE FROM idempotency WHERE key = ?"  # an old one; REPLACE wou
 _STORE_KEY = "INSERT INTO idempotency (key, fingerprint, at, result) VALUES (?, ?, ?, ?)"
 
 
-
 class Prepared:
     """Members of a document with their text, made before the transaction begins. data: None of what came as
     text. Raises BodyTooLarge."""

@@ -68,9 +68,7 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
     max_leaves=8,
 )
-documents = st.lists(
-    st.dictionaries(st.sampled_from(["a", "b"]), values, max_size=2), min_size=1, max_size=8
-)
+documents = st.lists(st.dictionaries(st.sampled_from(["a", "b"]), values, max_size=2), min_size=1, max_size=8)
 short = st.sampled_from([("a",), ("b",), ("a", "a"), ("a", "b")])
 long = st.lists(names, min_size=1, max_size=4).map(tuple).filter(lambda p: p[0] != "id" or not p[1:])
 paths = short | short | long

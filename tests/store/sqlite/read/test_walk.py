@@ -49,10 +49,7 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Con
     ids = list(DOCUMENTS)
     random.Random(1).shuffle(ids)
     waiting = [
-        Operation(
-            operations.operation("c", Replace(identifier, DOCUMENTS[identifier]))
-        )
-        for identifier in ids
+        Operation(operations.operation("c", Replace(identifier, DOCUMENTS[identifier]))) for identifier in ids
     ]
     while waiting:
         del waiting[: len(run_group(connection, states, waiting).settled)]

@@ -1,0 +1,234 @@
+"""Rates that several processes share: what this one has leased of them (core/shared/rates.py has the book).
+
+A request takes from what is leased, which costs it no more than a bucket of its own does. A key that nobody
+here has used lately begins with a little on credit; the book hears of it with the next exchange.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+from gateway.core.policy.limits import Rate
+from gateway.core.shared.ports import Body
+from gateway.core.shared.rates import NAME, Asked, Granted, granted_of, slice_of
+
+TICK = 0.1  # seconds between two looks at what is in use
+IDLE = 1.0  # seconds after which what is not used goes back
+_AHEAD = 1.25  # of what was used in a tick is leased for the next one
+_PACE = 0.05  # seconds at least until a rate that is used up is asked for again
+_MOST = 512  # keys in one report
+
+
+class Lease:
+    """What this process has of one shared rate. left: tokens that may be taken now."""
+
+    __slots__ = (
+        *("key", "rate", "left", "low", "waiting", "idle"),
+        *("_start", "_leased", "_debt", "_sent", "_wanted", "_target", "_may_owe"),
+        *("_window", "_window_at", "_used_at", "_arrival", "_free_at", "_ask_at"),
+    )
+
+    def __init__(self, key: str, rate: Rate, now: float) -> None:
+        self.key = key
+        self.rate = rate
+        self.left = self.low = 0
+        self.waiting = 0  # calls that wait for the next grant
+        self.idle = True  # holds nothing and has nothing to tell
+        self._start = 0  # `left` at the last report or grant
+        self._leased = 0  # of it; the rest is credit
+        self._debt = 0  # taken on credit, and not told
+        self._sent = self._wanted = 0  # debt, and tokens asked for, of the report that is under way
+        self._target = 1  # tokens to hold
+        self._may_owe = True  # nothing was taken on credit since the last word of the book
+        self._window = 0  # used since `_window_at`
+        self._window_at = self._used_at = now
+        self._arrival = 0.0  # when the bucket is full, as the book says
+        self._free_at = self._ask_at = 0.0  # when it has one more, and when it is asked again
+
+    def begin(self, now: float, credit: int) -> None:
+        """Something is to be taken, and nothing is left."""
+        if self._may_owe and self._arrival <= now:
+            self._may_owe = False
+            self.left += credit
+            self._start += credit
+
+    def follow(self, rate: Rate) -> None:
+        """The rate is another one since the config changed: what the book said counts no more."""
+        if self.rate is not rate and self.rate != rate:
+            self._free_at = self._ask_at = 0.0
+        self.rate = rate
+
+    def take(self) -> bool:
+        """Take one that is left. True: the low mark is reached, and more is to be asked for."""
+        self.left = left = self.left - 1
+        return left <= self.low
+
+    def ask(self) -> None:
+        """A call waits for the next grant."""
+        self.waiting += 1
+
+    def wait(self, now: float) -> float:
+        """Seconds until the book has one; 0.0 where it may have one now."""
+        return max(self._free_at - now, 1e-3) if now < self._ask_at else 0.0
+
+    def bucket(self, now: float) -> float:
+        """The bucket as far as it is known here, for the status of the limit."""
+        held = self._leased - (self._start - self.left) - self._debt
+        return max(self._arrival, now) - held / self.rate.per_second
+
+    def is_full(self, now: float) -> bool:
+        """Whether nothing is known of it that a new one would not know."""
+        return self.idle and self._arrival <= now
+
+    def report(self, now: float) -> Asked | None:
+        """What the book is to be told; None for nothing."""
+        used = self._start - self.left
+        self._count(used, now)
+        credit = self._debt + max(0, used - self._leased)
+        self._leased = max(0, self._leased - used)
+        self._start, self._debt = self.left, 0
+        back, want = 0, 0
+        if now - self._used_at > IDLE and not self.waiting:
+            back, self._leased, self.left, self._start = self._leased, 0, 0, 0
+            self.idle = not credit
+        elif now >= self._ask_at:
+            want = self.waiting + max(0, self._target - self._leased)
+        self._sent, self._wanted, self.waiting = credit, want, 0
+        if not (credit or back or want):
+            return None
+        return Asked(self.rate.per_second, self.rate.burst, credit, back, want)
+
+    def _count(self, used: int, now: float) -> None:
+        self._window += used
+        if used or self.waiting:
+            self._used_at = now
+        most = int(slice_of(self.rate.per_second))
+        passed = now - self._window_at
+        if passed >= TICK:
+            self._target = min(most, max(1, math.ceil(_AHEAD * self._window * TICK / passed)))
+            self._window, self._window_at = 0, now
+        if self.waiting:
+            self._target = min(most, max(self.waiting, 2 * self._target))
+
+    def granted(self, granted: Granted, now: float) -> None:
+        """The book's word on the last report."""
+        has = self._leased + granted.tokens - (self._start - self.left)
+        self._debt += max(0, -has)
+        self.left = self._start = self._leased = max(0, has)
+        self._arrival, self._free_at = now + granted.owed, now + granted.wait
+        self._may_owe = True
+        if granted.tokens < self._wanted:
+            self._ask_at, self.low = now + max(granted.wait, _PACE), -1
+        else:
+            self._ask_at, self.low = 0.0, self._target // 2
+        self._sent = 0
+
+    def lost(self) -> None:
+        """The last report may not have been counted: what was taken on credit is told again."""
+        self._debt, self._sent = self._debt + self._sent, 0
+
+
+class Leases:
+    """The leases of all keys of one kind. prefix: of its keys in the book. credit(rate, members): what may be
+    taken of a key before the book was asked. capacity: see `limits.rates.Buckets`."""
+
+    def __init__(
+        self, shared: SharedRates, prefix: str, credit: Callable[[Rate, int], int], capacity: int = 0
+    ) -> None:
+        self._shared = shared
+        self._prefix = prefix
+        self._credit = credit
+        self._capacity = capacity
+        self._leases: dict[str, Lease] = {}
+
+    def __len__(self) -> int:
+        return len(self._leases)
+
+    def take(self, key: str, rate: Rate, now: float) -> Lease:
+        """The lease of a key, from which `left` may be taken."""
+        lease = self._leases.get(key)
+        if lease is not None and lease.left > 0:
+            return lease
+        if lease is None:
+            self._forget(now)
+            lease = self._leases[key] = Lease(f"{self._prefix} {key}", rate, now)
+        lease.follow(rate)
+        lease.begin(now, self._credit(rate, self._shared.members))
+        self._shared.use(lease)
+        return lease
+
+    def _forget(self, now: float) -> None:
+        """As Buckets does. One that holds something lives until it was told."""
+        leases = self._leases
+        for _ in range(2):
+            oldest = next(iter(leases), None)
+            if oldest is None:
+                return
+            lease = leases.pop(oldest)
+            full = self._capacity and len(leases) >= self._capacity
+            if not lease.is_full(now) and not (full and lease.idle):
+                leases[oldest] = lease  # to the end, so that the next one is looked at
+
+
+class SharedRates:
+    """All leases of the process, and what is told of them: a `Part`. kick: asks for an exchange soon.
+    members: processes that share, as far as is known."""
+
+    name = NAME
+
+    def __init__(self, kick: Callable[[], None], members: int = 1) -> None:
+        self.members = members
+        self.kick = kick
+        self._used: dict[str, Lease] = {}
+        self._told: dict[str, Lease] = {}
+
+    def use(self, lease: Lease) -> None:
+        """This lease has, or will have, something to tell."""
+        lease.idle = False
+        self._used[lease.key] = lease
+        self.kick()
+
+    def short(self, lease: Lease) -> None:
+        """It is at its low mark."""
+        lease.low = -1
+        self.kick()
+
+    def due(self, now: float) -> float | None:
+        """See `Part`."""
+        return TICK if self._used else None
+
+    def report(self, now: float) -> Body | None:
+        """See `Part`."""
+        self._told = {}
+        reports = dict(self._reports(now))
+        return reports or None
+
+    def _reports(self, now: float) -> Iterator[tuple[str, Asked]]:
+        for key in list(self._used)[: 4 * _MOST]:
+            lease = self._used.pop(key)
+            asked = lease.report(now)
+            if not lease.idle:
+                self._used[key] = lease  # to the end
+            if asked is not None:
+                self._told[key] = lease
+                yield key, asked
+                if len(self._told) >= _MOST:
+                    self.kick()
+                    return
+
+    def granted(self, grant: Body, now: float) -> None:
+        """See `Part`."""
+        self.members = max(1, int(grant["members"]))
+        grants, told, self._told = grant["keys"], self._told, {}
+        for key, lease in told.items():
+            if key in grants:
+                lease.granted(granted_of(grants[key]), now)
+            else:
+                lease.lost()
+
+    def lost(self, now: float) -> None:
+        """See `Part`."""
+        told, self._told = self._told, {}
+        for lease in told.values():
+            lease.lost()
