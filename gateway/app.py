@@ -96,6 +96,11 @@ class Gateway:
         """Whether the gateway is about to end."""
         return self.data.life.draining
 
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Host and port of each public listener, as bound."""
+        return self.data.listener.addresses
+
     async def start(self) -> None:
         """Config and keys, ports, store, backends, and only then clients. Stops all again when one fails."""
         data, config = self.data, self.config
@@ -137,9 +142,13 @@ class Gateway:
         """Go on in new files, because the old ones were renamed; and say whether that was done."""
         await self.data.reopen_logs(why)
 
+    def end_children(self) -> None:
+        """In any thread: leave no process running, at once."""
+        self.control.supervisor.kill()
+
     def kill(self) -> None:
         """Leave nothing running, at once, and lose no line of the access log that can be written."""
-        self.control.supervisor.kill()
+        self.end_children()
         self.data.kill()
 
     def _applied(self, new: Snapshot, old: Snapshot | None) -> None:

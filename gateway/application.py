@@ -21,11 +21,13 @@ from gateway.admin import web as admin
 from gateway.admin.serve import AdminService
 from gateway.app import Gateway
 from gateway.call import Snapshot
-from gateway.core.process.settings import parse_process
+from gateway.core.process.settings import ProcessConfig, parse_process
 from gateway.edge.client import slots
 from gateway.edge.client.listener import Listener, ListenError, bind_all
+from gateway.planes.running import Running
 from gateway.process import interpreter, signals
 from gateway.runtime.periodic import Boundary
+from gateway.runtime.scheduling import workers
 from gateway.telemetry import process_metrics
 from gateway.telemetry.logs import LogThread
 
@@ -57,8 +59,8 @@ class GatewayApplication(asab.Application):
         path: str,
         *,
         supervise: bool,
-        prepare: Callable[[Gateway], Coroutine[Any, Any, None]] | None = None,
-        on_ready: Callable[[Gateway], None] = lambda gateway: None,
+        prepare: Callable[[Running], Coroutine[Any, Any, None]] | None = None,
+        on_ready: Callable[[Running], None] = lambda gateway: None,
     ) -> None:
         asab.Config.add_defaults(_ASAB_DEFAULTS)
         super().__init__(args=["-c", path], modules=[asab.web.Module, asab.metrics.Module])
@@ -75,7 +77,7 @@ class GatewayApplication(asab.Application):
         self._stopping = asyncio.Event()
         sections = {name: dict(asab.Config.items(name, raw=True)) for name in asab.Config.sections()}
         config = parse_process(sections, str(Path(path).resolve().parent), path)
-        self.gateway = Gateway(config, supervise=supervise, on_snapshot=self._publish, application=self)
+        self.gateway = self._gateway(config, supervise=supervise)
         self._admin: Listener | None = None
         self._process: process_metrics.ProcessMetrics | None = None
         self._admin_key = f"[admin] listen in {path}"
@@ -86,6 +88,16 @@ class GatewayApplication(asab.Application):
             self._hear(number, self._on_stop_signal, self._count)
         self._hear(signal.SIGUSR1, self._on_usr1)
         self._hear(signal.SIGHUP, self._on_sighup)
+
+    def _gateway(self, config: ProcessConfig, *, supervise: bool) -> Running:
+        number = workers(config.workers)
+        if number == 1:
+            return Gateway(config, supervise=supervise, on_snapshot=self._publish, application=self)
+        # Only here: one process needs nothing of it.
+        from gateway.planes.master import Master
+
+        more: dict[str, Any] = {"on_snapshot": self._publish, "application": self}
+        return Master(config, workers=number, supervise=supervise, **more)
 
     async def initialize(self) -> None:
         """In our order; an exception here ends the process with exit code 1."""
@@ -183,7 +195,7 @@ class GatewayApplication(asab.Application):
 
     def _leave_nothing(self) -> None:
         """In any thread: end the backends, and write the log."""
-        self.gateway.supervisor.kill()
+        self.gateway.end_children()
         self.log.finish(self.Logging.RootLogger, _LAST_LINES)
 
     def stop(self, exit_code: int | None = None) -> None:
@@ -255,8 +267,8 @@ def run(
     path: str,
     *,
     supervise: bool,
-    prepare: Callable[[Gateway], Coroutine[Any, Any, None]] | None = None,
-    on_ready: Callable[[Gateway], None] = lambda gateway: None,
+    prepare: Callable[[Running], Coroutine[Any, Any, None]] | None = None,
+    on_ready: Callable[[Running], None] = lambda gateway: None,
 ) -> int:
     """Run the gateway until a signal stops it. Returns the exit code.
 

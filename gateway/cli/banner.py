@@ -10,18 +10,18 @@ from pathlib import Path
 from rich.rule import Rule
 from rich.text import Text
 
-from gateway.app import Gateway
 from gateway.auth.keys import KeysUnusable
 from gateway.cli import console, demo
 from gateway.core.errors import GatewayError
 from gateway.core.routing.compile_routes import DOCUMENTS
 from gateway.edge.client.listener import reachable
+from gateway.planes.running import Running
 
 L = logging.getLogger(__name__)
 _LAST_LINES = 10
 
 
-async def prepare(gateway: Gateway) -> None:
+async def prepare(gateway: Running) -> None:
     """Post the demo's seed, if the config names one. Failures are logged, and end nothing."""
     tenant = _tenant(gateway)
     if not gateway.config.seed or tenant is None:
@@ -29,20 +29,20 @@ async def prepare(gateway: Gateway) -> None:
     try:
         seed = demo.read_seed(Path(gateway.config.seed))
         header = demo.header_file(gateway.config, tenant, gateway.live.current.table.routes)
-        failures = await demo.post_seed(seed, f"http://{reachable(*gateway.listener.addresses[0])}", header)
+        failures = await demo.post_seed(seed, f"http://{reachable(*gateway.addresses[0])}", header)
     except (KeysUnusable, GatewayError, OSError, ValueError) as error:
         failures = [str(error)]
     for text in failures:
         L.warning("Not in the demo: %s", text)
 
 
-def _tenant(gateway: Gateway) -> str | None:
+def _tenant(gateway: Running) -> str | None:
     """The tenant of the demo: the first that is not disabled."""
     tenants = gateway.live.current.tenants
     return next((name for name, tenant in tenants.items() if not tenant.disabled), None)
 
 
-def show(gateway: Gateway, config_path: str, *, with_demo: bool) -> None:
+def show(gateway: Running, config_path: str, *, with_demo: bool) -> None:
     """Print the banner to standard output. with_demo: with a demo token, and a curl for each backend."""
     config = gateway.config
     public = f"http://{reachable(*config.listen[0])}"
@@ -72,7 +72,7 @@ def show(gateway: Gateway, config_path: str, *, with_demo: bool) -> None:
     out.print(Rule("Ctrl-C stops all of it", style="green"))
 
 
-def _show_failures(gateway: Gateway) -> None:
+def _show_failures(gateway: Running) -> None:
     """Print the backends that do not run, each with the reason, the end of its output, and a hint."""
     for failure in gateway.supervisor.failures:
         text = Text(f"\nBackend {failure.name} does not run: {failure.reason}\n", style="bold red")
@@ -93,7 +93,7 @@ def _show_curls(curls: list[str]) -> None:
         console.out.print(Text(curl, style="cyan"))
 
 
-def _curls(gateway: Gateway, public: str) -> Iterable[str]:
+def _curls(gateway: Running, public: str) -> Iterable[str]:
     """One ready-to-paste command for the documents and each supervised backend that has a sample.
 
     Raises KeysUnusable, GatewayError, OSError when no demo token can be made.

@@ -8,7 +8,6 @@ The commands that ask a running gateway begin at once: what the others import ta
 from __future__ import annotations
 
 import argparse
-import codecs
 import os
 import signal
 import sys
@@ -24,18 +23,16 @@ from gateway.cli.config import commands as config_commands
 from gateway.cli.config import copying as config_copying
 from gateway.config.ports import ConfigRefused
 from gateway.core.errors import GatewayError
-from gateway.core.process import ini
-from gateway.core.process.settings import ProcessConfig, parse_process
-from gateway.core.routing.problems import Problems, by_line
+from gateway.core.process.settings import ProcessConfig
+from gateway.core.routing.problems import Problems
+from gateway.planes import conf
 from gateway.process import signals
-from gateway.runtime.files import not_utf8, read_file
 
 CONFIGS = (
     "gateway.conf",
     "config/gateway.conf",
     "/etc/gateway/gateway.conf",
 )  # the first that exists is used
-_MAX_CONF = 1024 * 1024  # bytes
 _USUAL_END = 1.0  # seconds that the interpreter's shutdown may take after serving
 _INTERRUPTED = 128 + signal.SIGINT  # as a shell reports it
 _EXIT_CODES = """\
@@ -185,19 +182,7 @@ def load_process(path: str | None) -> ProcessConfig:
         raise OSError(f"{reason}; name it with -c, or make one: gateway init")
     if not os.path.lexists(path):
         raise OSError(f"there is no {path}; name the process config with -c, or make one: gateway init")
-    try:
-        raw = read_file(Path(path), _MAX_CONF)
-        if raw.startswith(codecs.BOM_UTF8):  # ASAB, which reads it again, would stumble over it
-            raise ValueError(f"{path} begins with a byte order mark; save it as UTF-8 without one")
-        text = raw.decode()
-    except UnicodeDecodeError as error:
-        reason, hint = not_utf8(raw, error.start)
-        raise ValueError(f"{path}: {reason}; {hint}") from None
-    found = ini.read(text)
-    try:
-        return parse_process(found.sections, str(Path(path).resolve().parent), path)
-    except Problems as problems:
-        raise Problems(by_line(map(found.locate, problems.items))) from None
+    return conf.read(path)
 
 
 def _init(arguments: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -244,21 +244,21 @@ class DataPlane:
         self.life.drain_begins()
         self.metrics.drain_begins()
 
-    async def drain(self) -> None:
-        """Take no more clients, and serve or end those that are there."""
-        await end((Step(self._end_clients), Step(self.lose_calls)))
+    async def drain(self, kept: Collection[int] = ()) -> None:
+        """Take no more clients, and serve or end those that are there. kept: see Listener.drain."""
+        await end((Step(lambda: self._end_clients(kept)), Step(self.lose_calls)))
 
-    async def _end_clients(self) -> None:
+    async def _end_clients(self, kept: Collection[int]) -> None:
         """It has its own ends."""
         config = self.config
-        if self.ready and config.pre_stop:
+        if self.ready and config.pre_stop and not kept:
             text = "told to stop: not ready any more; accepting for %g s still ([gateway] pre_stop)"
             L.info(text, config.pre_stop)
             await asyncio.sleep(config.pre_stop)
         self.ready = False
         calls = self.life.inside, self.life.drained
         drain = Drain(*calls, self._end_streams, time=config.drain, grace=config.stream_grace)
-        await self.listener.drain(drain.step)
+        await self.listener.drain(drain.step, kept)
 
     def _end_streams(self) -> None:
         self.tunnels.drain()

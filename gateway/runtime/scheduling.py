@@ -26,6 +26,11 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def workers(wanted: int) -> int:
+    """How many processes serve. wanted: 0 for half of the processors: the other half is for the backends."""
+    return wanted or max(1, processors() // 2)
+
+
 def lower_priority(niceness: int, time_slice: int = THREAD_SLICE) -> None:
     """Raise the niceness of this thread by so much, and let it be preempted by threads with a shorter time
     slice. time_slice: in nanoseconds.

@@ -30,7 +30,7 @@ Sections = Mapping[str, Mapping[str, str]]
 # Those of each section; what they are, core/process/reference.py says.
 KEYS: dict[str, frozenset[str]] = {
     "gateway": frozenset(
-        {"listen", "routing", "data", "pre_stop", "drain", "stream_grace", "share", "memory"}
+        {"listen", "workers", "routing", "data", "pre_stop", "drain", "stream_grace", "share", "memory"}
         | {"via", "via_responses", "via_loops", "spool"}
     ),
     "admin": frozenset({"listen", "hosts"}),
@@ -47,6 +47,7 @@ _ASAB = frozenset(
     | {"logging", "mongo", "passwords", "sentry", "tenants", "web", "zookeeper"}
 )
 BACKEND_KEYS = frozenset({"command", "cwd", "try", "health", "start_timeout"})
+_WORKERS = 128  # at most
 _YES, _NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
 _PATHS = frozenset({"routing", "data", "keys", "access", "cwd", "seed", "audit_copy"})
 _SEVERAL = frozenset(
@@ -68,7 +69,8 @@ class ProcessConfig:
     hosts: names under which the admin listener may be called, beside the addresses that it listens on.
     access_log: a path, `-` for standard output, empty for none. log_query: see `redact_query`. recent:
     whether the heads of the last requests are kept in memory. pre_stop, drain, stream_grace: seconds. path:
-    of the file itself, for messages. share: of the backends' seats, for one of several gateway processes.
+    of the file itself, for messages. workers: processes that serve, 0 for half of the
+    processors. share: of the backends' seats, for one of several gateway processes.
     via: this installation's name in Via, empty for one made of its secret; via_responses: whether responses
     carry it; via_loops: how often a request may come back here.
     body_memory, memory, spool: bytes of documents' bodies, of all that is unfinished, and on disk, at once.
@@ -92,6 +94,7 @@ class ProcessConfig:
     log_query: Queries = "no"
     recent: bool = True
     path: str = "gateway.conf"
+    workers: int = 1
     share: float = 1.0
     via: str = ""
     via_responses: bool = True
@@ -163,6 +166,16 @@ class _Reader:
             return budget.LEAST
         return value
 
+    def workers(self) -> int:
+        text = self.text("gateway", "workers", "1").lower()
+        if text == "auto":
+            return 0
+        if not re.fullmatch("[0-9]{1,3}", text, re.ASCII) or not 1 <= int(text) <= _WORKERS:
+            hint = "write auto, for half of the processors, or how many processes serve"
+            self.wrong("gateway", "workers", f"{text!r} is no number from 1 to {_WORKERS}", hint)
+            return 1
+        return int(text)
+
     def share(self, section: str, key: str) -> float:
         text = self.text(section, key, "1")
         part, _, whole = text.partition("/")
@@ -228,6 +241,7 @@ def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -
         pre_stop=read.seconds("gateway", "pre_stop", 0.0),
         drain=read.seconds("gateway", "drain", 25.0),
         stream_grace=read.seconds("gateway", "stream_grace", 2.0),
+        workers=read.workers(),
         share=read.share("gateway", "share"),
         via=_via(read),
         via_responses=read.choice("gateway", "via_responses", "yes"),

@@ -51,25 +51,31 @@ class Acceptor:
         self._is_open = True
         self._loop.add_reader(self._sock, self._accept, self._batch)
 
-    async def stop(self) -> None:
-        """Take what the kernel has accepted, and close the socket: clients that come later are refused."""
+    async def stop(self, *, kept: bool = False) -> None:
+        """Take what the kernel has accepted, and close the socket: clients that come later are refused. kept:
+        another process has the socket too, and takes what comes."""
         if not self._is_open:
             self._sock.close()
             return
         self._is_open = False
+        if not kept:
+            await self._take_the_last()
+        self._loop.remove_reader(self._sock)
+        if self._retry is not None:
+            self._retry.cancel()
+        if not kept:
+            self._accept(sys.maxsize)
+        self._sock.close()
+        if self._beginning:
+            await asyncio.wait(self._beginning)
+
+    async def _take_the_last(self) -> None:
         _ignore_new_handshakes(self._sock)
         self._accept(sys.maxsize)
         if not _is_loopback(self._sock):
             await asyncio.sleep(_HANDSHAKES)
         else:
             await asyncio.sleep(0)
-        self._loop.remove_reader(self._sock)
-        if self._retry is not None:
-            self._retry.cancel()
-        self._accept(sys.maxsize)
-        self._sock.close()
-        if self._beginning:
-            await asyncio.wait(self._beginning)
 
     def _accept(self, most: int) -> None:
         """Take up to so many connections."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from time import monotonic
 
@@ -100,20 +100,22 @@ class Listener:
         now = monotonic()
         self._sweep.boundary.each(list(self.connections), lambda connection: connection.check_timeouts(now))
 
-    async def stop_accepting(self) -> None:
-        """Close the listening sockets, and serve what the kernel had accepted; connections stay."""
+    async def stop_accepting(self, kept: Collection[int] = ()) -> None:
+        """Close the listening sockets, and serve what the kernel had accepted; connections stay. kept: see
+        `drain`."""
         acceptors, self._acceptors = self._acceptors, []
-        await asyncio.gather(*(acceptor.stop() for acceptor in acceptors))
+        await asyncio.gather(*(one.stop(kept=number in kept) for number, one in enumerate(acceptors)))
 
-    async def drain(self, keep_waiting: Callable[[int], bool]) -> None:
+    async def drain(self, keep_waiting: Callable[[int], bool], kept: Collection[int] = ()) -> None:
         """Close idle connections, let active ones finish, then cut them. One is active until its last byte
         has left. keep_waiting(connections): called every 20 ms while any are left, with their number; False
-        ends the wait.
+        ends the wait. kept: the numbers of the sockets on which another process goes on accepting, as they
+        were taken.
 
         An idle one is kept for a moment: what its client is just about to send is served, and the response
         says that the connection ends. Closed under a request that is on its way, it would lose it.
         """
-        await self.stop_accepting()
+        await self.stop_accepting(kept)
         if self.is_open:
             await asyncio.sleep(_DRAIN_INTERVAL)  # what has just come is in progress a few turns later
             kept_until = monotonic() + IDLE_GRACE

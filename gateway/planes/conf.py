@@ -1,0 +1,30 @@
+"""Reads gateway.conf, for whoever runs by it."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+from gateway.core.process import ini
+from gateway.core.process.settings import ProcessConfig, parse_process
+from gateway.core.routing.problems import Problems, by_line
+from gateway.runtime.files import not_utf8, read_file
+
+_MAX = 1024 * 1024  # bytes
+
+
+def read(path: str) -> ProcessConfig:
+    """The process config of a file. Raises Problems, each with its line; OSError, ValueError."""
+    try:
+        raw = read_file(Path(path), _MAX)
+        if raw.startswith(codecs.BOM_UTF8):  # ASAB, which reads it again, would stumble over it
+            raise ValueError(f"{path} begins with a byte order mark; save it as UTF-8 without one")
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        reason, hint = not_utf8(raw, error.start)
+        raise ValueError(f"{path}: {reason}; {hint}") from None
+    found = ini.read(text)
+    try:
+        return parse_process(found.sections, str(Path(path).resolve().parent), path)
+    except Problems as problems:
+        raise Problems(by_line(map(found.locate, problems.items))) from None

@@ -1,0 +1,323 @@
+"""The master: the control plane, and the workers that serve requests. It serves none itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from time import monotonic, time
+from typing import Any
+
+from gateway.admission.admission import Admission
+from gateway.auth.keys import CURSOR_KEY, ensure_secret
+from gateway.auth.signer import Signer
+from gateway.auth.signing_keys import SigningKeys
+from gateway.call import Call, Snapshot, Target
+from gateway.config.following import Following
+from gateway.config.refusal import Refusal
+from gateway.core.process.settings import ProcessConfig
+from gateway.core.routing.compile import TargetOf
+from gateway.core.routing.problems import Problems
+from gateway.health.circuits import Health
+from gateway.limits.quotas import Quotas
+from gateway.planes import conf
+from gateway.planes.callers import Callers
+from gateway.planes.control import ControlPlane, Served
+from gateway.planes.data import document_store
+from gateway.planes.followed import told
+from gateway.planes.ground import Ground
+from gateway.planes.services import Services
+from gateway.planes.steps import ENDING, Step, end, end_tasks
+from gateway.process import interpreter, lock, sockets
+from gateway.process.folders import data_folder, socket_folder
+from gateway.process.supervisor import Supervisor
+from gateway.process.workers import Worker, Workers
+from gateway.runtime.channel import Handler
+from gateway.runtime.periodic import Boundary, PeriodicTask
+from gateway.runtime.scheduling import workers as workers_of
+from gateway.setting_errors import named_by
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.recent import RecentRequests
+
+L = logging.getLogger(__name__)
+_KEYS_POLL = 1.0  # seconds between two looks whether keys are due
+_WORKER = "gateway.planes.worker"
+_SPARE = 15.0  # seconds that a worker may take beyond its drain, to close what it has
+# What cannot change without a restart: all processes have to agree about it, so that a reload is refused.
+_FIXED = ("data", "store_uri", "keys", "tokens")
+# And what only the master reads, as it starts: a reload goes on without it.
+_AT_START = ("admin", "admin_hosts", "routing", "commands", "operators", "live", "seed")
+
+
+class Master:
+    """The control plane, and a data plane in each of the workers. start() once, drain() once. As Gateway."""
+
+    def __init__(
+        self,
+        config: ProcessConfig,
+        *,
+        workers: int,
+        supervise: bool = False,
+        on_snapshot: Callable[[Snapshot], None] = lambda snapshot: None,
+        application: Any = None,
+        now: Callable[[], float] = monotonic,
+        wall: Callable[[], float] = time,
+    ) -> None:
+        self.config, self.draining = config, False
+        self._on_snapshot = on_snapshot
+        self._telling = Boundary("what follows from a new routing config")
+        with named_by("[gateway] data", config.path, config.data):
+            folder = data_folder(Path(config.data))
+            self._lock = lock.acquire(folder, config.listen + config.admin, supervise=supervise)
+            secret = ensure_secret(folder / CURSOR_KEY)
+        self.sockets = socket_folder(config.data)
+        self._ground = Ground(config, folder, secret, self.sockets, application, now, wall)
+        self._started = False
+        self._addresses: list[sockets.Address] = []
+        self._number = workers
+        self._tasks: list[asyncio.Task[None]] = []
+        self._rolling: asyncio.Task[None] | None = None
+        self._roll_again = False
+        self.callers = Callers(self._ground, _unlimited)
+        self.signer = Signer(folder, config.tokens.issuer, wall)
+        self.metrics, self.services = Metrics(), Services()
+        # Empty here: what they show is asked of the workers.
+        self.health = Health(lambda backend: None, now)
+        self.admission, self.recent = Admission(), RecentRequests()
+        self.store = document_store(config.store_uri, secret, application, patient=True)
+        self.quotas, self.via = Quotas(folder / "quotas.sqlite", wall), config.own_via(secret)
+        served = Served(_no_target, lambda: self.addresses, self.recent.entries)
+        follows = Following(self._applied, self._refused)
+        rooms = self._ground, self.callers, self.signer, served, follows, self._child_event
+        self.control = ControlPlane(*rooms, supervise=supervise)
+        for gauge in self.control.instruments():
+            self.metrics.add(gauge)
+        self.workers: Workers | None = None
+        self._name_rooms()
+
+    def _name_rooms(self) -> None:
+        control, callers = self.control, self.callers
+        self.live, self.nodes, self.operators = control.live, control.nodes, control.operators
+        self.rehearsals = control.rehearsals
+        self.stored, self.issuers = callers.stored, callers.issuers
+        self.credentials, self.authentication = callers.credentials, callers.authentication
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Host and port of each public listener, as bound."""
+        return [address.name for address in self._addresses]
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """That of the backends; another one from the start on."""
+        return self.control.supervisor
+
+    @property
+    def ready(self) -> bool:
+        """Whether all workers serve."""
+        workers = self.workers
+        return self._started and not self.draining and workers is not None and workers.ready
+
+    # --- the start ---
+
+    async def start(self) -> None:
+        """Config and keys, ports, backends, and then the workers. Stops all again when one fails."""
+        config = self.config
+        try:
+            with self._ground.named("[tokens] keys", config.keys):
+                SigningKeys(Path(config.keys), config.tokens.algorithms).ensure()
+                self.callers.load_keys()
+            self._addresses = sockets.bind(list(config.listen), f"[gateway] listen in {config.path}")
+            await self.control.load()
+            with self._ground.named("[gateway] data", config.data):
+                self.signer.start()
+                await self.stored.start()
+            with self._ground.named("[store] uri", config.data):
+                await self.store.start()
+            await self.control.start()
+            self.workers = self._make_workers()
+            await self.workers.start()
+            self.control.watch()
+            keys = PeriodicTask("loading the keys again", _KEYS_POLL, self._refresh_keys)
+            self._tasks.append(asyncio.create_task(keys.run()))
+            self._started = True
+        except BaseException:
+            await self.drain()
+            raise
+
+    def _make_workers(self) -> Workers:
+        interpreter.raise_nofile_limit()  # the workers inherit it
+        return Workers(
+            _WORKER,
+            self.config.path,
+            self._handlers,
+            addresses=self._addresses,
+            number=self._number,
+            patience=_patience(self.config),
+            on_gone=lambda worker: self.services.gone(worker.id),
+        )
+
+    def _handlers(self, worker: Worker) -> dict[str, Handler]:
+        """What a worker may ask and tell."""
+        return {
+            "config": lambda body: told(self.live.current, self.live.text),
+            "log": lambda item: _log(worker, item),
+            **self.services.of(worker.id),
+        }
+
+    async def _refresh_keys(self) -> None:
+        await self.issuers.refresh(due=False)
+
+    # --- the config ---
+
+    def _applied(self, new: Snapshot, old: Snapshot | None) -> None:
+        self.metrics.config_loaded(new.revision, new.loaded_at)
+        self.metrics.config_reload("applied")
+        self.callers.reconcile(new)
+        if self.workers is not None:
+            self.workers.tell("config", told(new, self.live.text))
+        if old is None:
+            self._on_snapshot(new)
+        else:
+            with self._telling:
+                self._on_snapshot(new)
+
+    def _refused(self, refusal: Refusal) -> None:
+        self.metrics.config_reload("refused")
+
+    def _child_event(self, name: str, event: str) -> None:
+        if self.workers is not None:
+            self.workers.tell("child", [name, event])
+
+    # --- while it runs ---
+
+    async def reload(self) -> None:
+        """What SIGHUP asks for: config and keys again, and new workers; while they are being replaced, once
+        more after that."""
+        await self.issuers.refresh(due=True)
+        await self.control.reload()
+        self._roll_again = True
+        if self._rolling is None or self._rolling.done():
+            self._rolling = asyncio.create_task(self._roll())
+        await asyncio.shield(self._rolling)
+
+    async def _roll(self) -> None:
+        while self._roll_again and not self.draining:
+            self._roll_again = False
+            try:
+                config = conf.read(self.config.path)
+                await self._replace_workers(config)
+            except (Problems, OSError, ValueError) as error:
+                L.error("The workers go on as they are: %s", error)
+
+    async def _replace_workers(self, config: ProcessConfig) -> None:
+        """Raises OSError."""
+        assert self.workers is not None
+        changed = {f.name for f in fields(config) if getattr(config, f.name) != getattr(self.config, f.name)}
+        if fixed := [name for name in _FIXED if name in changed]:
+            raise OSError(f"{config.path}: what only a restart can change is changed: {_keys(fixed)}")
+        if at_start := [name for name in _AT_START if name in changed]:
+            L.warning(
+                "%s: %s is changed, which counts from the next restart on", config.path, _keys(at_start)
+            )
+        before = dict(zip(self.config.listen, self._addresses, strict=True))
+        new = [listen for listen in config.listen if listen not in before]
+        bound = dict(zip(new, sockets.bind(new, f"[gateway] listen in {config.path}"), strict=True))
+        addresses = [before.get(listen) or bound[listen] for listen in config.listen]
+        began = monotonic()
+        try:
+            self.workers.patience = max(_patience(config), _patience(self.config))
+            generation = await self.workers.new_generation()
+            number = workers_of(config.workers)
+            await self.workers.roll(generation, number, addresses)
+        except BaseException:
+            for address in bound.values():
+                address.close()
+            raise
+        for listen, address in before.items():
+            if listen not in config.listen:
+                address.close()
+        self.config, self._addresses, self._number = config, addresses, number
+        L.info("All %d workers were replaced, in %.1f s", number, monotonic() - began)
+
+    async def reopen_logs(self, why: str) -> None:
+        """Have all workers go on in new files."""
+        L.info("%s: the logs are opened again", why)
+        if self.workers is not None:
+            self.workers.tell("reopen", why)
+
+    # --- the end ---
+
+    async def give_up(self) -> None:
+        """Drain before anybody was told that it serves: no load balancer has to learn first that it ends."""
+        await self.drain()
+
+    async def drain(self) -> None:
+        """Refuse readiness, have the workers finish what they have in hand, stop the backends."""
+        self.draining = True
+        self.metrics.drain_begins()
+        control = self.control
+        steps = [Step(self._end_rolling), Step(control.end_changes)]
+        if self.workers is not None:
+            steps.append(Step(self.workers.stop))
+        steps.append(Step(lambda: end_tasks(self._tasks), "what is done beside", ENDING))
+        store = Step(self.store.close, "the document store", ENDING)
+        await end((*steps, Step(control.close), *self.callers.steps(), store))
+        for address in self._addresses:
+            address.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    async def _end_rolling(self) -> None:
+        if self._rolling is not None:
+            await end_tasks([self._rolling])
+
+    def kill(self) -> None:
+        """Leave nothing running, at once."""
+        self.end_children()
+
+    def end_children(self) -> None:
+        """In any thread: leave no process running, at once."""
+        self.supervisor.kill()
+        if self.workers is not None:
+            self.workers.kill()
+
+
+def _patience(config: ProcessConfig) -> float:
+    return config.pre_stop + config.drain + _SPARE
+
+
+def _keys(names: list[str]) -> str:
+    return ", ".join(names)
+
+
+def _unlimited(call: Call) -> None:
+    """Operators have limits of their own."""
+
+
+class _NoTarget:
+    """The target of a route where nothing is served."""
+
+    def try_serve(self, call: Call) -> bool:
+        raise AssertionError
+
+    async def serve(self, call: Call) -> Any:
+        raise AssertionError
+
+
+_NOTHING = _NoTarget()
+
+
+def _no_target(of: TargetOf) -> Target:
+    return _NOTHING
+
+
+def _log(worker: Worker, item: list[Any]) -> None:
+    level, name, text, created = item
+    log = logging.getLogger(str(name))
+    if log.isEnabledFor(int(level)):
+        record = log.makeRecord(log.name, int(level), "", 0, f"[{worker.number}] {text}", (), None)
+        record.created = float(created)
+        log.handle(record)

@@ -1,0 +1,42 @@
+"""The gateway as it runs: both planes in one process (app.py), or a master with its workers (master.py)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from gateway.admin.web import View
+
+
+class Running(View, Protocol):
+    """start() once, drain() once. addresses: host and port of each public listener, as bound."""
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]: ...
+
+    async def start(self) -> None:
+        """Serve. Stops all again when it fails, and raises why."""
+        ...
+
+    async def drain(self) -> None:
+        """Refuse readiness, finish what is in flight, end all."""
+        ...
+
+    async def give_up(self) -> None:
+        """Drain before anybody was told that it serves."""
+        ...
+
+    async def reload(self) -> None:
+        """What SIGHUP asks for, beside the logs."""
+        ...
+
+    async def reopen_logs(self, why: str) -> None:
+        """Go on in new files."""
+        ...
+
+    def end_children(self) -> None:
+        """In any thread: leave no process running, at once."""
+        ...
+
+    def kill(self) -> None:
+        """Leave nothing running, at once."""
+        ...

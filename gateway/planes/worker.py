@@ -1,0 +1,209 @@
+"""A worker: the data plane in a process of its own, and the channel to its master.
+
+`main` is the program of the fork server that makes workers (see process/fork_server.py): all that they need
+is imported here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+from gateway.auth.keys import CURSOR_KEY, ensure_secret
+from gateway.call import Snapshot
+from gateway.config.compilation import Compiler
+from gateway.config.ports import ConfigRefused
+from gateway.core.errors import GatewayError
+from gateway.core.process.settings import ProcessConfig
+from gateway.core.routing.problems import Problem, Problems
+from gateway.planes import conf
+from gateway.planes.data import DataPlane
+from gateway.planes.followed import FollowedConfig
+from gateway.planes.ground import Ground
+from gateway.planes.steps import ENDING, Step, end
+from gateway.process import interpreter, signals
+from gateway.process.folders import socket_folder
+from gateway.process.fork_server import ForkServer, Order
+from gateway.runtime.channel import Channel, ChannelError
+
+L = logging.getLogger("gateway.worker")
+_CONFIG = 60.0  # seconds for the first config to come
+
+
+class ChannelLog(logging.Handler):
+    """Sends each record to the master, which writes the log of all; without a master, to standard error."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._loop = loop
+        self._channel: Channel | None = None
+        self._formatter = logging.Formatter("%(message)s")
+
+    def use(self, channel: Channel) -> None:
+        """The channel is open."""
+        self._channel = channel
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """In any thread."""
+        item = [record.levelno, record.name, self._formatter.format(record), record.created]
+        if self._channel is None or self._channel.ended or self._loop.is_closed():
+            sys.stderr.write(f"{record.levelname} {record.name}: {item[2]}\n")
+        else:
+            self._loop.call_soon_threadsafe(self._channel.tell, "log", item)
+
+
+class Worker:
+    """One worker, from its fork to its end. sock: to the master. sockets: to listen on, one for each address
+    of the master's."""
+
+    def __init__(self, config: ProcessConfig, sock: socket.socket, sockets: list[socket.socket]) -> None:
+        self._config, self._sock, self._sockets = config, sock, sockets
+        self._loop = asyncio.get_running_loop()
+        self._log = ChannelLog(self._loop)
+        self._leaving = asyncio.Event()
+        self._kept: Collection[int] = ()
+        self._signals = 0
+        data = Path(config.data)
+        secret = ensure_secret(data / CURSOR_KEY)
+        self.ground = Ground(config, data, secret, socket_folder(config.data))
+
+    async def run(self) -> int:
+        """Serve until the master says so, or is gone. Gives the exit code."""
+        self._install_log()
+        channel = await Channel.open(self._sock, self._handlers(), self._master_gone)
+        self._log.use(channel)
+        self.plane = plane = DataPlane(self.ground)
+        self.live = FollowedConfig(self._compiler(), self._applied)
+        plane.serve(self.live)
+        plane.listener.take(self._sockets, f"[gateway] listen in {self._config.path}")
+        self._hear()
+        code = 0
+        try:
+            plane.load_keys()
+            await self.live.take(await channel.ask("config", wait=_CONFIG))
+            await plane.start()
+            interpreter.tune_collector()
+            await plane.open()
+            channel.tell("ready")
+            await self._leaving.wait()
+        except (OSError, ValueError, GatewayError, Problems, ConfigRefused, ChannelError) as error:
+            channel.tell("failed", str(error) or type(error).__name__)
+            plane.give_up()
+            code = 1
+        await self._end()
+        await channel.close()
+        return code
+
+    def _compiler(self) -> Compiler:
+        config = self._config
+        return Compiler(
+            self.plane.target,
+            self.ground.sockets,
+            _no_problems,
+            self.plane.callers.authentication,
+            str(Path(config.routing).parent),
+            config.tokens.issuer,
+        )
+
+    def _applied(self, new: Snapshot, old: Snapshot | None) -> None:
+        self.plane.apply(new, old)
+
+    def _handlers(self) -> dict[str, Callable[[Any], Any]]:
+        return {
+            "leave": self._leave,
+            "config": lambda told: self.live.take(told),
+            "reload": lambda body: self.plane.reload(),
+            "reopen": lambda why: self.plane.reopen_logs(why),
+            "child": lambda body: self.plane.child_event(*body),
+        }
+
+    def _leave(self, kept: list[int]) -> None:
+        self._kept = kept
+        self._leaving.set()
+
+    def _master_gone(self) -> None:
+        if not self._leaving.is_set():
+            L.error("The master has gone: this worker ends what it has in hand, and takes no more")
+        self._leaving.set()
+
+    async def _end(self) -> None:
+        plane = self.plane
+        plane.drain_begins()
+        await plane.drain(self._kept)
+        await end((Step(plane.end_tasks, "what is done beside the requests", ENDING),))
+        await plane.close()
+
+    def _install_log(self) -> None:
+        root = logging.getLogger()
+        root.handlers[:] = [self._log]
+        root.setLevel(logging.WARNING)
+        logging.getLogger("gateway").setLevel(logging.INFO)
+        logging.getLogger("gateway.audit").disabled = True  # the master follows the same store, and tells it
+
+    def _hear(self) -> None:
+        """A worker is driven by its master, and a terminal's signals go to that one too. SIGTERM alone ends a
+        worker, as the master would; the second one at once."""
+
+        def terminate(number: int, frame: object) -> None:
+            self._signals += 1
+            if self._signals > 1:
+                os._exit(1)
+            self._loop.call_soon_threadsafe(self._leaving.set)
+
+        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(number, _nothing)
+        self._loop.add_signal_handler(signal.SIGTERM, lambda: None)
+        signal.signal(signal.SIGTERM, terminate)
+
+
+def _nothing(number: int, frame: object) -> None:
+    pass
+
+
+def _no_problems(backends: object) -> list[Problem]:
+    """The master has checked them."""
+    return []
+
+
+def main(descriptor: int, path: str) -> None:
+    """The fork server. descriptor: of the socket to the master. path: of the process config."""
+    gc.disable()  # no pages are freed before the fork, that a worker would fill and so copy
+    sock = socket.socket(fileno=descriptor)
+    os.set_inheritable(descriptor, False)
+    signals.survive_stray()
+    interpreter.tune_allocator()
+    try:
+        config = conf.read(path)
+        if not config.store_uri.startswith("sqlite:"):
+            importlib.import_module("gateway.store.mongo.engine")
+    except (Problems, OSError, ValueError) as error:
+        sock.send(json.dumps({"refused": f"{path}: {error}"}).encode())
+        return
+    gc.collect()
+    gc.freeze()
+    ForkServer(sock, lambda order, descriptors: work(config, order, descriptors)).run()
+
+
+def work(config: ProcessConfig, order: Order, descriptors: list[int]) -> int:
+    """What a worker does, in its own process; gives its exit code."""
+    gc.enable()
+    sock, *sockets = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+    for one in sockets:
+        one.setblocking(False)
+    interpreter.use_uvloop()
+    loop = asyncio.get_event_loop_policy().get_event_loop()
+    return loop.run_until_complete(_run(config, sock, sockets))
+
+
+async def _run(config: ProcessConfig, sock: socket.socket, sockets: list[socket.socket]) -> int:
+    return await Worker(config, sock, sockets).run()

@@ -1,0 +1,322 @@
+"""The workers of a master: started, replaced when they die, replaced one by one by new ones, ended.
+
+A worker is `ready` when it serves. One that dies is replaced at once, and the others do not notice; only when
+several die one after the other, their replacements wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+from gateway.core.process.storm import DEATHS, Storm
+from gateway.process.generation import Generation, NoWorkers
+from gateway.process.sockets import Address
+from gateway.runtime.channel import Channel, Handler
+from gateway.runtime.periodic import Boundary
+
+L = logging.getLogger("gateway.workers")
+_START = 60.0  # seconds until a worker has to be ready
+_CODE = 1.0  # seconds that are waited for the exit code of a worker that is gone
+
+Handlers = Callable[["Worker"], Mapping[str, Handler]]
+
+
+class Worker:
+    """One worker process. number: its place among them, from 0. id: of no other one of this master. pid: 0
+    until it is known. ready: it serves. leaving: it was told to end."""
+
+    def __init__(self, number: int, id_: str, generation: Generation) -> None:
+        self.number, self.id, self.generation = number, id_, generation
+        self.pid = 0
+        self.ready = self.leaving = False
+        self.channel: Channel | None = None
+        self.why = ""
+        loop = asyncio.get_running_loop()
+        self._outcome: asyncio.Future[None] = loop.create_future()  # of its start
+        self.gone: asyncio.Future[None] = loop.create_future()
+        self.code: asyncio.Future[int] = loop.create_future()
+
+    def __str__(self) -> str:
+        return f"worker {self.number} (pid {self.pid})"
+
+    def is_ready(self) -> None:
+        """It serves."""
+        self.ready = True
+        if not self._outcome.done():
+            self._outcome.set_result(None)
+
+    def failed(self, why: str) -> None:
+        """It cannot start."""
+        self.why = why
+
+    def has_gone(self) -> None:
+        """It has ended, or its channel."""
+        self.ready = False
+        if not self._outcome.done():
+            self._outcome.set_result(None)
+        if not self.gone.done():
+            self.gone.set_result(None)
+
+    async def started(self) -> None:
+        """Wait until it is ready. Raises NoWorkers."""
+        try:
+            async with asyncio.timeout(_START):
+                await asyncio.shield(self._outcome)
+        except TimeoutError:
+            self.kill()
+            raise NoWorkers(f"{self} was not ready after {_START:g} s") from None
+        if not self.ready:
+            raise NoWorkers(self.why or f"{self} ended before it was ready{await self.exit_text()}")
+
+    async def exit_text(self) -> str:
+        """How it ended, as far as that is known."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CODE):
+                code = await asyncio.shield(self.code)
+                return f" ({_exit(code)})"
+        return ""
+
+    def tell(self, name: str, body: Any = None) -> None:
+        """Send it a message, if it is there."""
+        if self.channel is not None:
+            self.channel.tell(name, body)
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self.pid and not self.code.done():
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+
+class Workers:
+    """start() once, stop() once, on the running loop.
+
+    module: the program, see Generation; conf: the process config that it reads. addresses: to listen on.
+    number: of workers. handlers: of what a worker asks and tells, beside `ready` and `failed`. patience:
+    seconds that a worker may take to end. on_ready(worker), on_gone(worker): are told, the second also of one
+    that was asked to end.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        conf: str,
+        handlers: Handlers,
+        *,
+        addresses: Sequence[Address],
+        number: int,
+        patience: float,
+        on_ready: Callable[[Worker], None] = lambda worker: None,
+        on_gone: Callable[[Worker], None] = lambda worker: None,
+        now: Callable[[], float] = monotonic,
+    ) -> None:
+        self.addresses, self.number, self.patience = list(addresses), number, patience
+        self._module, self._conf, self._handlers = module, conf, handlers
+        self._on_ready, self._on_gone, self._now = on_ready, on_gone, now
+        self._generation: Generation | None = None
+        self._generations: list[Generation] = []
+        self._slots: dict[int, Worker] = {}
+        self._all: dict[str, Worker] = {}
+        self._started = 0
+        self._storm = Storm()
+        self._stopping = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._boundary = Boundary("replacing a worker")
+
+    @property
+    def living(self) -> list[Worker]:
+        """Those that serve, also the ones that finish what they have; in the order of their starts."""
+        return [worker for worker in self._all.values() if worker.ready]
+
+    @property
+    def ready(self) -> bool:
+        """Whether each place has a worker that serves."""
+        return all((w := self._slots.get(n)) is not None and w.ready for n in range(self.number))
+
+    async def start(self) -> None:
+        """All of them; the first one makes what is not there yet, alone. Raises NoWorkers."""
+        self._generation = await self.new_generation()
+        await self._start(0)
+        await asyncio.gather(*(self._start(number) for number in range(1, self.number)))
+
+    async def new_generation(self) -> Generation:
+        """A fork server with the code that is installed now. Raises NoWorkers."""
+        made = Generation(self._module, self._conf, self._has_pid, self._has_code, self._lost)
+        await made.start()
+        self._generations.append(made)
+        return made
+
+    async def roll(self, generation: Generation, number: int, addresses: Sequence[Address]) -> None:
+        """Replace them one by one by workers of this generation: each old one ends what it has in hand once
+        its new one serves. The sockets of the addresses stay open. Raises NoWorkers: then those that were not
+        replaced yet go on."""
+        before = self.addresses
+        kept = [index for index, address in enumerate(before) if address in addresses]
+        self.addresses = list(addresses)
+        try:
+            for place in range(number):
+                old = self._slots.get(place)
+                await self._start(place, generation)
+                self._generation = generation
+                if old is not None:
+                    await self._leave(old, kept)
+        except BaseException:
+            if self._generation is not generation:
+                self.addresses = before
+                await self._end_generation(generation)
+            raise
+        self.number = number
+        for place in [place for place in self._slots if place >= number]:
+            await self._leave(self._slots.pop(place), [])
+        for address in self.addresses:
+            address.keep(number)
+        for old_one in [one for one in self._generations if one is not generation]:
+            await self._end_generation(old_one)
+
+    async def stop(self) -> None:
+        """Ask all to end, and wait for it."""
+        self._stopping = True
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*(self._leave(worker, []) for worker in list(self._all.values())))
+        for generation in list(self._generations):
+            await self._end_generation(generation)
+
+    def kill(self) -> None:
+        """End all of them at once."""
+        for worker in list(self._all.values()):
+            worker.kill()
+
+    def tell(self, name: str, body: Any = None) -> None:
+        """Send a message to all that serve."""
+        for worker in self.living:
+            worker.tell(name, body)
+
+    def states(self) -> list[dict[str, Any]]:
+        """What is known of each, for people."""
+        return [
+            {
+                "worker": w.number, "id": w.id, "pid": w.pid,
+                "state": "leaving" if w.leaving else "ready" if w.ready else "starting",
+            }
+            for w in self._all.values()
+        ]  # fmt: skip
+
+    # --- one worker ---
+
+    async def _start(self, number: int, generation: Generation | None = None) -> None:
+        """A worker for a place, which it has once it is ready. Raises NoWorkers."""
+        generation = generation or await self._current()
+        self._started += 1
+        worker = Worker(number, f"{number}.{self._started}", generation)
+        ours, theirs = socket.socketpair()
+        try:
+            sockets = [address.of(number) for address in self.addresses]
+            handlers = {
+                **self._handlers(worker),
+                "ready": lambda body: self._is_ready(worker),
+                "failed": worker.failed,
+            }
+            worker.channel = await Channel.open(ours, handlers, lambda: self._gone(worker))
+            self._all[worker.id] = worker
+            order = {"number": number, "patience": self.patience}
+            generation.fork(worker.id, order, [theirs.fileno(), *(sock.fileno() for sock in sockets)])
+        finally:
+            theirs.close()
+        await worker.started()
+        self._slots[number] = worker
+
+    async def _current(self) -> Generation:
+        if self._generation is None or not self._generation.alive:
+            self._generation = await self.new_generation()
+        return self._generation
+
+    async def _leave(self, worker: Worker, kept: Iterable[int]) -> None:
+        """Have it end what it has in hand. kept: the numbers of the addresses whose sockets go on to another
+        worker."""
+        worker.leaving = True
+        worker.tell("leave", list(kept))
+        try:
+            async with asyncio.timeout(self.patience):
+                await asyncio.shield(worker.gone)
+        except TimeoutError:
+            L.error("%s has not ended within %g s, and is killed", worker, self.patience)
+            worker.kill()
+        await worker.exit_text()
+
+    async def _end_generation(self, generation: Generation) -> None:
+        if generation in self._generations:
+            self._generations.remove(generation)
+        await generation.end()
+
+    # --- what is heard of them ---
+
+    def _is_ready(self, worker: Worker) -> None:
+        worker.is_ready()
+        L.info("%s serves", worker)
+        self._on_ready(worker)
+
+    def _has_pid(self, id_: str, pid: int) -> None:
+        if id_ in self._all:
+            self._all[id_].pid = pid
+
+    def _has_code(self, pid: int, code: int) -> None:
+        for worker in self._all.values():
+            if worker.pid == pid and not worker.code.done():
+                worker.code.set_result(code)
+
+    def _lost(self, generation: Generation) -> None:
+        if generation in self._generations:
+            self._generations.remove(generation)
+        if not self._stopping:
+            L.error(
+                "the process that makes workers has ended; those that it made go on, and the next one starts"
+            )
+
+    def _gone(self, worker: Worker) -> None:
+        was_ready = worker.ready
+        worker.has_gone()
+        task = asyncio.get_running_loop().create_task(self._after(worker, was_ready=was_ready))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _after(self, worker: Worker, *, was_ready: bool) -> None:
+        """What follows from the end of a worker."""
+        self._on_gone(worker)
+        text = await worker.exit_text()
+        self._all.pop(worker.id, None)
+        if worker.leaving or self._stopping or self._slots.get(worker.number) is not worker:
+            return
+        if was_ready:
+            L.error("%s died%s and is replaced", worker, text)
+        delay = self._storm.died(self._now())
+        while not self._stopping:
+            if delay:
+                L.error(
+                    "%d workers died within seconds: the next one starts in %g s. What they said is above;"
+                    " the others serve", *(DEATHS, delay),
+                )  # fmt: skip
+                await asyncio.sleep(delay)
+            try:
+                await self._start(worker.number)
+                return
+            except OSError as error:
+                L.error("worker %d is not replaced: %s", worker.number, error)
+            delay = self._storm.died(self._now()) or 1.0
+
+
+def _exit(code: int) -> str:
+    """An exit code for people."""
+    if code >= 0:
+        return f"exit code {code}"
+    with suppress(ValueError):
+        return f"signal {-code}, {signal.Signals(-code).name}"
+    return f"signal {-code}"
