@@ -91,7 +91,7 @@ def test_workers_are_replaced_under_load_and_none_is_left(tmp_path: Path) -> Non
         assert clients.failed == []
         assert clients.served > 0
         assert not any(map(is_there, first))
-        _, _, killed, other = pids(serving)
+        killed = pids(serving)[2]
         os.kill(killed, signal.SIGKILL)
         serving.until(process, lambda: len(pids(serving)) == 5)
         serving.until_ready(process)
