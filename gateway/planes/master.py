@@ -228,10 +228,9 @@ class Master:
         addresses = [before.get(listen) or bound[listen] for listen in config.listen]
         began = monotonic()
         try:
-            self.workers.patience = max(_patience(config), _patience(self.config))
             generation = await self.workers.new_generation()
             number = workers_of(config.workers)
-            await self.workers.roll(generation, number, addresses)
+            await self.workers.roll(generation, number, addresses, _patience(config))
         except BaseException:
             for address in bound.values():
                 address.close()
@@ -318,6 +317,6 @@ def _log(worker: Worker, item: list[Any]) -> None:
     level, name, text, created = item
     log = logging.getLogger(str(name))
     if log.isEnabledFor(int(level)):
-        record = log.makeRecord(log.name, int(level), "", 0, f"[{worker.number}] {text}", (), None)
-        record.created = float(created)
-        log.handle(record)
+        fields = {"name": log.name, "levelno": int(level), "levelname": logging.getLevelName(int(level))}
+        more = {"created": float(created), "msg": f"[{worker.number}] {text}", "args": ()}
+        log.handle(logging.makeLogRecord({**fields, **more}))

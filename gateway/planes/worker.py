@@ -148,7 +148,7 @@ class Worker:
         root.handlers[:] = [self._log]
         root.setLevel(logging.WARNING)
         logging.getLogger("gateway").setLevel(logging.INFO)
-        logging.getLogger("gateway.audit").disabled = True  # the master follows the same store, and tells it
+        logging.getLogger("gateway.audit").setLevel(logging.CRITICAL)  # the master tells of the same store
 
     def _hear(self) -> None:
         """A worker is driven by its master, and a terminal's signals go to that one too. SIGTERM alone ends a

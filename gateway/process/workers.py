@@ -118,7 +118,7 @@ class Workers:
         on_gone: Callable[[Worker], None] = lambda worker: None,
         now: Callable[[], float] = monotonic,
     ) -> None:
-        self.addresses, self.number, self.patience = list(addresses), number, patience
+        self.addresses, self.number, self._patience = list(addresses), number, patience
         self._module, self._conf, self._handlers = module, conf, handlers
         self._on_ready, self._on_gone, self._now = on_ready, on_gone, now
         self._generation: Generation | None = None
@@ -154,10 +154,13 @@ class Workers:
         self._generations.append(made)
         return made
 
-    async def roll(self, generation: Generation, number: int, addresses: Sequence[Address]) -> None:
+    async def roll(
+        self, generation: Generation, number: int, addresses: Sequence[Address], patience: float
+    ) -> None:
         """Replace them one by one by workers of this generation: each old one ends what it has in hand once
         its new one serves. The sockets of the addresses stay open. Raises NoWorkers: then those that were not
         replaced yet go on."""
+        self._patience = max(patience, self._patience)
         before = self.addresses
         kept = [index for index, address in enumerate(before) if address in addresses]
         self.addresses = list(addresses)
@@ -173,7 +176,7 @@ class Workers:
                 self.addresses = before
                 await self._end_generation(generation)
             raise
-        self.number = number
+        self.number, self._patience = number, patience
         for place in [place for place in self._slots if place >= number]:
             await self._leave(self._slots.pop(place), [])
         for address in self.addresses:
@@ -227,7 +230,7 @@ class Workers:
             }
             worker.channel = await Channel.open(ours, handlers, lambda: self._gone(worker))
             self._all[worker.id] = worker
-            order = {"number": number, "patience": self.patience}
+            order = {"number": number, "patience": self._patience}
             generation.fork(worker.id, order, [theirs.fileno(), *(sock.fileno() for sock in sockets)])
         finally:
             theirs.close()
@@ -245,10 +248,10 @@ class Workers:
         worker.leaving = True
         worker.tell("leave", list(kept))
         try:
-            async with asyncio.timeout(self.patience):
+            async with asyncio.timeout(self._patience):
                 await asyncio.shield(worker.gone)
         except TimeoutError:
-            L.error("%s has not ended within %g s, and is killed", worker, self.patience)
+            L.error("%s has not ended within %g s, and is killed", worker, self._patience)
             worker.kill()
         await worker.exit_text()
 
