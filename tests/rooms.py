@@ -45,7 +45,8 @@ IMPURE = frozenset(
     {"time", "asyncio", "logging", "socket", "random", "os", "secrets", "threading", "subprocess", "select"}
 )
 PYDANTIC = frozenset(
-    f"gateway.core.routing.{name}" for name in ("settings", "values", "problems", "issuers.settings")
+    f"gateway.core.routing.{name}"
+    for name in ("settings", "values", "problems", "issuers.settings", "backends.settings")
 ) | {"gateway.core.config.meaning"}
 
 

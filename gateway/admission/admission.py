@@ -6,6 +6,7 @@ With several gateway processes each has its `share` of them.
 
 from __future__ import annotations
 
+import math
 import random as lots
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import monotonic
@@ -33,6 +34,10 @@ def _always(address: Address) -> bool:
     return True
 
 
+def _grown(address: Address) -> float:
+    return math.inf
+
+
 def _unavailable(backend: Backend) -> GatewayError:
     return BackendUnavailable("No address of the backend is healthy.")
 
@@ -41,8 +46,9 @@ class Admission:
     """The queues of all backends, by name, which outlive reloads of the config.
 
     share: this process's part of the seats; rounded down, at least one seat at each address. usable(address):
-    whether requests may be sent there. unavailable(backend): the error when none of its addresses is usable.
-    now: a monotonic clock, in seconds. random: gives a number in [0, 1).
+    whether requests may be sent there. age(address): for how many seconds it has been healthy.
+    unavailable(backend): the error when none of its addresses is usable. now: a monotonic clock, in seconds.
+    random: gives a number in [0, 1).
     """
 
     def __init__(
@@ -50,12 +56,14 @@ class Admission:
         *,
         share: float = 1.0,
         usable: Callable[[Address], bool] = _always,
+        age: Callable[[Address], float] = _grown,
         unavailable: Callable[[Backend], GatewayError] = _unavailable,
         now: Callable[[], float] = monotonic,
         random: Callable[[], float] = lots.random,
     ) -> None:
         self._share = share
         self._usable = usable
+        self._age = age
         self._unavailable = unavailable
         self._now = now
         self._random = random
@@ -197,7 +205,8 @@ class Admission:
 
     def _add_queue(self, backend: Backend) -> BackendQueue:
         queue = BackendQueue(
-            *(backend, self._share, self._usable, self._unavailable, self._now, self._random, self._idle)
+            *(backend, self._share, self._usable, self._age, self._unavailable),
+            *(self._now, self._random, self._idle),
         )
         self._queues[backend.name] = queue
         return queue

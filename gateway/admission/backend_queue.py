@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from gateway.core.counts import decrement
 from gateway.core.errors import BackendSaturated, GatewayError, TenantLimit, TenantQueueFull
+from gateway.core.fairness.balance import ramped, two_choices, weighted_choice
 from gateway.core.fairness.queue import FairQueue, Flow
 from gateway.core.model import Address, Backend, Timeouts
 from gateway.core.openmetrics import Series
@@ -24,7 +25,6 @@ _STANDING_PART = 0.1
 # A queue whose first call waited for less than this part of its time counts as drained.
 _SHORT_PART = 0.05
 
-A = TypeVar("A")
 Waiter = asyncio.Future["Seat"]
 
 
@@ -148,8 +148,9 @@ class BackendQueue:
     """The seats of one backend, and the calls that wait for one.
 
     share: this process's part of the seats. usable(address): whether requests may be sent there.
-    unavailable(backend): the error when no address is usable. now: a monotonic clock, in seconds. random:
-    gives a number in [0, 1). on_idle(queue): nothing is inside or waits any more.
+    age(address): for how many seconds it has been healthy. unavailable(backend): the error when no address is
+    usable. now: a monotonic clock, in seconds. random: gives a number in [0, 1). on_idle(queue): nothing is
+    inside or waits any more.
 
     requests: those inside but for streams, by the text of the address (whose hash is computed once). waits:
     of the calls that had to wait, in seconds. refused: calls by the code of their error.
@@ -160,6 +161,7 @@ class BackendQueue:
         backend: Backend,
         share: float,
         usable: Callable[[Address], bool],
+        age: Callable[[Address], float],
         unavailable: Callable[[Backend], GatewayError],
         now: Callable[[], float],
         random: Callable[[], float],
@@ -167,6 +169,7 @@ class BackendQueue:
     ) -> None:
         self._share = share
         self.usable = usable
+        self._age = age
         self._unavailable = unavailable
         self._now = now
         self._random = random
@@ -191,6 +194,7 @@ class BackendQueue:
         streams = backend.streams
         self.streams.resize(math.inf if streams is None else self._own_share(streams) if streams else 0.0)
         self._only_address = backend.addresses[0] if len(backend.addresses) == 1 else None
+        self._weighs = backend.slow_start > 0 or len({a.weight for a in backend.addresses}) > 1
         self.wake()
 
     def _own_share(self, number: int) -> float:
@@ -257,8 +261,7 @@ class BackendQueue:
         free = [a for a in usable if self._has_stream_room(a)]
         self._check_stream(key, usable, has_seat=bool(free))
         self._turn += 1
-        held = self.streams.held
-        address = two_choices(free, lambda a: held.get(a.text, 0), self._random, self._turn)
+        address = self._choose(free, self.streams.held)
         self.streams.begin(address.text, key)
         self.wake()
         return Seat(self, address, key, None, 0.0, 0.0)
@@ -335,7 +338,18 @@ class BackendQueue:
         if not free:
             return None
         self._turn += 1
-        return two_choices(free, lambda a: self.requests.get(a.text, 0), self._random, self._turn)
+        return self._choose(free, self.requests)
+
+    def _choose(self, free: list[Address], inside: Mapping[str, int]) -> Address:
+        """One of these for the next request, by the numbers inside."""
+        if not self._weighs:
+            return two_choices(free, lambda a: inside.get(a.text, 0), self._random, self._turn)
+        slow_start = self.backend.slow_start
+
+        def weight(address: Address) -> float:
+            return ramped(address.weight, self._age(address), slow_start) if slow_start else address.weight
+
+        return weighted_choice(free, lambda a: inside.get(a.text, 0), weight, self._random)
 
     def _has_room(self, address: Address) -> bool:
         inside = self.requests.get(address.text, 0)
@@ -496,23 +510,6 @@ class BackendQueue:
     def retry_after(self, seconds: float) -> float:
         """Seconds for Retry-After, at random around `seconds`, so that clients do not all return at once."""
         return max(1.0, seconds) * (0.5 + self._random())
-
-
-def two_choices(
-    addresses: Sequence[A], inside: Callable[[A], int], random: Callable[[], float], turn: int
-) -> A:
-    """Of two addresses drawn at random, the one with fewer requests inside (Mitzenmacher, "The Power of Two
-    Choices in Randomized Load Balancing", 1996). random: gives a number in [0, 1). turn: a number that counts
-    up, so that equally busy ones take turns."""
-    count = len(addresses)
-    if count == 1:
-        return addresses[0]
-    first = int(random() * count)
-    second = int(random() * (count - 1))
-    second += second >= first
-    one, other = addresses[min(first, second)], addresses[max(first, second)]
-    more = inside(one) - inside(other)
-    return other if more > 0 or (more == 0 and turn % 2) else one
 
 
 def _finite(number: float) -> int | None:

@@ -41,6 +41,7 @@ Schema = Mapping[str, Any]
 # In the order of the file, and with the words that one looks for.
 _TITLES = {
     "BackendSettings": "A backend: `backends: NAME:`",
+    "AddressSettings": "One of its addresses: `addresses:`",
     "HealthSettings": "Its health: `health:`",
     "QueueSettings": "Its queue: `queue:`",
     "IssuerSettings": "An issuer of tokens: `issuers: NAME:`",

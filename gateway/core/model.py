@@ -151,12 +151,16 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a backend listens: a host and port, or the path of a unix socket (then host is empty)."""
+    """Where a backend listens: a host and port, or the path of a unix socket (then host is empty).
+
+    weight: its part of the requests, against those of the backend's other addresses.
+    """
 
     text: str
     host: str = ""
     port: int = 0
     path: str = ""
+    weight: float = 1.0
 
 
 # Seconds that a connection may have been idle and still be used again. Servers close idle connections:
@@ -172,7 +176,8 @@ class Backend:
     streams: how many event streams and WebSockets at most; they hold some of the threads, but come on top of
     `concurrency`. None is no limit. reserve: seats kept from heavy tenants; None is an eighth of all.
     queue_length: requests of one tenant that may wait. queue_timeout: seconds, for routes that do not say.
-    identity: how it is told who calls.
+    identity: how it is told who calls. slow_start: seconds within which an address that is new, or healthy
+    again, grows into its weight.
     """
 
     name: str
@@ -186,6 +191,7 @@ class Backend:
     queue_length: int = 1000
     queue_timeout: float | None = None
     identity: IdentityForm = "signed"
+    slow_start: float = 0.0
 
     @property
     def threaded(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -52,6 +53,13 @@ class Health:
         """Whether a request may go there: it is healthy, or the time for a trial has come."""
         circuit = self._broken.get(address.text)
         return circuit is None or circuit.fit(self._now())
+
+    def age(self, address: Address) -> float:
+        """For how many seconds it has been healthy, or known."""
+        circuit = self._circuits.get(address.text)
+        if circuit is None:
+            return math.inf  # gone from the config
+        return self._now() - circuit.since if circuit.state == "closed" else 0.0
 
     def require(self, backend: Backend) -> None:
         """Raises BackendUnavailable when no address of the backend is usable."""

@@ -84,9 +84,9 @@ class DataPlane:
         self.lifetimes = Lifetimes(revocations.expires)
         revocations.on_change(self.lifetimes.recheck)
         self.spools, self.tunnels = Spools(config.spool), Tunnels(self.lifetimes)
-        self.health = Health(lambda backend: self.admission.wake(backend), now)
+        health = self.health = Health(lambda backend: self.admission.wake(backend), now)
         self.admission = Admission(
-            share=config.share, usable=self.health.usable, unavailable=self.health.unavailable
+            share=config.share, usable=health.usable, age=health.age, unavailable=health.unavailable
         )
         self.probes = Probes(self.health, self.admission, self.pools)
         self.retries, self.recent = RetryBudgets(), RecentRequests()

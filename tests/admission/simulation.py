@@ -7,6 +7,7 @@ would have had a seat in time.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -67,7 +68,8 @@ class Simulation:
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
         self.queue = BackendQueue(
-            backend, 1.0, lambda a: True, _unavailable, lambda: self.now, lambda: 0.5, lambda queue: None
+            *(backend, 1.0, lambda a: True, lambda a: math.inf, _unavailable),
+            *(lambda: self.now, lambda: 0.5, lambda queue: None),
         )
         for number, request in enumerate(self._requests):
             self.at(request.at, lambda number=number: self._arrive(number))

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from gateway.admission.admission import PUBLIC, Admission, Seat
-from gateway.admission.backend_queue import two_choices
 from gateway.core.errors import (
     BackendSaturated,
     BackendUnavailable,
@@ -263,17 +262,6 @@ async def test_a_tenant_has_no_more_calls_under_way_than_it_may_at_all_backends_
         assert seat is not None
         seat.release()
     assert not admission._calls
-
-
-def test_of_two_addresses_drawn_by_lot_the_less_used_is_taken() -> None:
-    used = {"a": 2, "b": 1, "c": 3}
-    lots = random.Random(1)
-    taken = [two_choices("abc", used.__getitem__, lots.random, 0) for _ in range(300)]
-    assert set(taken) == {"a", "b"}, "the most used of three is never the less used of two"
-    assert taken.count("b") > taken.count("a")
-    assert two_choices("a", lambda a: 99, lots.random, 5) == "a"
-    assert {two_choices("ab", used.__getitem__, lots.random, turn) for turn in range(20)} == {"b"}
-    assert [two_choices("ab", lambda a: 0, lots.random, turn) for turn in range(4)] == ["a", "b", "a", "b"]
 
 
 # --- streams ---------------------------------------------------------------------------------------

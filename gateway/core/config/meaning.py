@@ -21,16 +21,14 @@ from gateway.core.model import (
     WebSocketRule,
 )
 from gateway.core.policy.circuit import HealthRule
-from gateway.core.routing.compile_backends import compile_backend
+from gateway.core.routing.backends.compile import compile_backend
+from gateway.core.routing.backends.settings import BackendSettings, HealthSettings, QueueSettings
 from gateway.core.routing.compile_routes import DOCUMENTS
 from gateway.core.routing.issuers import settings as issuers
 from gateway.core.routing.issuers.compile import compile_issuer
 from gateway.core.routing.settings import (
-    BackendSettings,
     CorsSettings,
     DocumentsSettings,
-    HealthSettings,
-    QueueSettings,
     RateLimitSettings,
     RouteSettings,
     Settings,

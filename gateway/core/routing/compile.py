@@ -1,6 +1,6 @@
 """Plain data to a Snapshot: every name resolved, every pattern compiled; or all problems at once.
 
-Problems come in two kinds: of shape (settings.py) and of meaning (here, in compile_backends.py, in
+Problems come in two kinds: of shape (settings.py) and of meaning (here, in backends/compile.py, in
 compile_routes.py and in issuers/). Both are found at once: see partial.py.
 """
 
@@ -18,7 +18,7 @@ from gateway.core.own_endpoints import OF_TOKENS, OwnEndpoint, own_route, ticket
 from gateway.core.policy import forwarding
 from gateway.core.policy.budget import LEAST
 from gateway.core.routing import table
-from gateway.core.routing.compile_backends import backend_problems, compile_backend, shared_addresses
+from gateway.core.routing.backends.compile import backend_problems, compile_backend, shared_addresses
 from gateway.core.routing.compile_routes import DOCUMENTS, compile_route, route_problems
 from gateway.core.routing.issuers.callers import ambiguous
 from gateway.core.routing.issuers.compile import compile_issuer, issuer_problems, same_issuer

@@ -20,15 +20,14 @@ from pydantic import (
 
 from gateway.core.front_page import GIVEN_OUT
 from gateway.core.jwt.issuer import LOCAL
-from gateway.core.policy.circuit import HealthRule
 from gateway.core.policy.limits import LimitRules, Rate
 from gateway.core.routing.amounts import parse_rate
+from gateway.core.routing.backends.settings import BackendSettings
 from gateway.core.routing.issuers.settings import Claim, ClaimValues, IssuerOrOff, one_about_local
 from gateway.core.routing.problems import Problem, Problems, Wrong
-from gateway.core.routing.shape import Slot, Word, problem, shown, without_null
+from gateway.core.routing.shape import Slot, Word, bare, problem, shown, without_null
 from gateway.core.routing.values import (
     RATE_PATTERN,
-    BackendAddress,
     Duration,
     DurationOrNone,
     HeaderName,
@@ -41,102 +40,13 @@ from gateway.core.routing.values import (
     Origin,
     PathPattern,
     PerSecond,
-    ProbePath,
     Quota,
     Scope,
     Size,
-    Statuses,
     Strict,
     TenantName,
     WholeSeconds,
 )
-
-
-class HealthSettings(Strict):
-    """How the health of a backend's addresses is found: probes, and responses to requests."""
-
-    path: ProbePath | None = Field(default=None, description="what probes ask for; default: there are none")
-    host: HostHeader | None = Field(default=None, description="Host of a probe; default localhost")
-    interval: Duration | None = Field(default=None, description="between two probes; default 5s")
-    timeout: Duration | None = Field(default=None, description="until a probe's response begins; default 2s")
-    rise: int | None = Field(
-        default=None, ge=1, le=100, description="good probes until it is healthy; default 2"
-    )
-    fall: int | None = Field(
-        default=None, ge=1, le=100, description="bad probes until it is not healthy; default 3"
-    )
-    expect: Statuses | None = Field(default=None, description="statuses of a good probe; default 200-399")
-    server_errors: bool | None = Field(
-        default=None, description="whether five 5xx responses in a row are a failure too; default: no"
-    )
-
-    def compiled(self) -> HealthRule:
-        """The rule, with the defaults of what is not written."""
-        return HealthRule(**{name: value for name, value in self if value is not None})
-
-
-class QueueSettings(Strict):
-    """How requests wait for a seat of a backend."""
-
-    length: int | None = Field(
-        default=None,
-        ge=0,
-        le=100_000,
-        description="requests of one tenant that may wait; default 1000",
-        examples=[1000],
-    )
-    timeout: Duration | None = Field(
-        default=None, description="waiting for a seat, on routes that do not say; default 5s"
-    )
-
-
-class BackendSettings(Strict):
-    """A service behind the gateway."""
-
-    kind: Literal["gunicorn", "uvicorn", "asab", "http"] = Field(
-        description="what serves it; each request takes a thread of gunicorn, the others are asynchronous"
-    )
-    addresses: list[BackendAddress] = Field(
-        min_length=1, max_length=64, description="where it listens: http://host:port, or unix:NAME.sock"
-    )
-    threads: int | None = Field(
-        default=None,
-        ge=1,
-        le=1000,
-        description="threads of each address; gunicorn needs it",
-        examples=[8],
-    )
-    health: HealthSettings = Field(
-        default=HealthSettings(), description="how addresses are judged; without it by requests alone"
-    )
-    concurrency: int | None = Field(
-        default=None,
-        ge=1,
-        le=100_000,
-        examples=[100],
-        description="requests inside each address at once, of an asynchronous backend; default: no limit",
-    )
-    streams: int | None = Field(
-        default=None,
-        ge=0,
-        le=100_000,
-        examples=[2],
-        description="event streams and WebSockets at each address at once. They hold some of the threads"
-        " (default: at most a quarter); of asynchronous backends they come on top of concurrency (default:"
-        " no limit)",
-    )
-    reserve: int | None = Field(
-        default=None,
-        ge=0,
-        le=64_000,
-        description="seats that heavy tenants leave free for the others; default: an eighth of all",
-    )
-    queue: QueueSettings = Field(default=QueueSettings(), description="how requests wait for a seat")
-    identity: Literal["signed", "headers", "both"] | None = Field(
-        default=None,
-        description="how it is told who calls: X-Gateway-Identity, which it can check; X-Tenant, X-Subject"
-        " and X-Scopes, which whoever reaches it can forge; or both, to migrate; default: signed",
-    )
 
 
 class RateLimitSettings(Strict):
@@ -457,4 +367,5 @@ def _accepts(slot: Slot, value: Any) -> bool:
 
 def _config_for(kind: Any) -> ConfigDict | None:
     """Strict as the fields of the models are; a model has its own, and takes none."""
+    kind = bare(Slot(kind)).type
     return None if isinstance(kind, type) and issubclass(kind, BaseModel) else ConfigDict(strict=True)

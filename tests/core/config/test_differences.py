@@ -14,15 +14,13 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from gateway.core.config.differences import Change, FieldChange, differences, view
+from gateway.core.routing.backends.settings import BackendSettings, HealthSettings, QueueSettings
 from gateway.core.routing.compile import compile_data
 from gateway.core.routing.issuers.settings import ClaimsSettings, IntrospectionSettings, IssuerSettings
 from gateway.core.routing.problems import Problems
 from gateway.core.routing.settings import (
-    BackendSettings,
     CorsSettings,
     DocumentsSettings,
-    HealthSettings,
-    QueueSettings,
     RouteSettings,
     TenantSettings,
     TimeoutSettings,

@@ -15,10 +15,10 @@ from gateway.core.front_page import FrontPage
 from gateway.core.model import Backend, Timeouts, WebSocketRule
 from gateway.core.policy.circuit import HealthRule
 from gateway.core.policy.limits import LimitRules, Rate
+from gateway.core.routing.backends.settings import BackendSettings
 from gateway.core.routing.compile import compile_data
 from gateway.core.routing.problems import Problem, Problems
 from gateway.core.routing.settings import (
-    BackendSettings,
     RouteSettings,
     Settings,
     TenantSettings,

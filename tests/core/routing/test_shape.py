@@ -69,6 +69,8 @@ def put(path: Path, value: Any) -> Any:
     for step, after in itertools.pairwise(path):
         fresh: Any = [] if isinstance(after, int) else {}
         if isinstance(at, list):
+            if at and isinstance(at[0], str):  # an address that is to have more
+                at[0] = {"address": at[0]}
             at = at[step] if len(at) > int(step) else (at.append(fresh) or at[-1])
         else:
             at = at.setdefault(step, fresh)

@@ -12,13 +12,11 @@ import pytest
 from pydantic import BaseModel
 
 from gateway.core.model import Backend, Route
+from gateway.core.routing.backends.settings import BackendSettings, HealthSettings, QueueSettings
 from gateway.core.routing.compile import compile_data
 from gateway.core.routing.problems import Problem, Problems
 from gateway.core.routing.settings import (
-    BackendSettings,
     CorsSettings,
-    HealthSettings,
-    QueueSettings,
     RateLimitSettings,
     RouteSettings,
     TimeoutSettings,
@@ -102,6 +100,7 @@ BACKEND: dict[str, tuple[dict[str, Any], frozenset[str]]] = {
     "health.expect": ({"health": {**PROBES, "expect": "204"}}, ALL_BACKENDS),
     "health.server_errors": ({"health": {"server_errors": True}}, ALL_BACKENDS),
     "identity": ({"identity": "headers"}, ALL_BACKENDS),
+    "slow_start": ({"slow_start": 7, "addresses": ["unix:x.sock", "unix:y.sock"]}, ALL_BACKENDS),
 }
 
 
@@ -237,3 +236,16 @@ def test_a_route_to_a_broken_backend_is_not_said_to_have_no_wait() -> None:
 def test_routes_are_compared_by_what_they_hold() -> None:
     assert made("http") == made("http")
     assert made("http") != replace(made("http"), body_limit=1)
+
+
+@pytest.mark.parametrize(
+    ("written", "where"),
+    [
+        ({"slow_start": "30s"}, "backends.b.slow_start"),
+        ({"addresses": [{"address": "unix:x.sock", "weight": 3}]}, "backends.b.addresses[0].weight"),
+    ],
+)
+def test_what_compares_addresses_is_refused_where_there_is_one(written: dict[str, Any], where: str) -> None:
+    with pytest.raises(Problems) as caught:
+        made("asab", written)
+    assert [problem.where for problem in caught.value.items] == [where]

@@ -102,7 +102,7 @@ function describe(element, route, backend) {
     facts("Where it goes", [
       ["Target", route.target],
       ["Kind", backend?.kind],
-      ["Addresses", backend?.addresses?.join(", ")],
+      ["Addresses", backend?.addresses?.map(one => one.address ?? one).join(", ")],
       ["Threads", backend?.threads],
       ["Strips", route.strip],
       ...members(rest),

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from gateway.core.model import Address, Backend
+from gateway.core.routing.backends.settings import AddressSettings, BackendSettings
 from gateway.core.routing.problems import Path, Problem
-from gateway.core.routing.settings import BackendSettings
 
 _MAX_SOCKET_PATH = 107  # bytes; unix(7): sun_path holds 108 with the NUL at its end
 _QUEUE_LENGTH = 1000
@@ -24,24 +24,26 @@ def compile_backend(name: str, written: BackendSettings, sockets: str) -> Backen
     return Backend(
         name=name,
         kind=written.kind,
-        addresses=tuple(_address(text, sockets) for text in written.addresses),
+        addresses=tuple(_address(one, sockets) for one in written.addresses),
         threads=threads,
         health=written.health.compiled(),
         concurrency=written.concurrency or 0,
         streams=streams,
         reserve=written.reserve,
+        slow_start=written.slow_start or 0.0,
         queue_length=_QUEUE_LENGTH if written.queue.length is None else written.queue.length,
         queue_timeout=written.queue.timeout,
         **({"identity": written.identity} if written.identity else {}),
     )
 
 
-def _address(text: str, sockets: str) -> Address:
+def _address(written: AddressSettings, sockets: str) -> Address:
+    text, weight = written.address, float(written.weight)
     if text.startswith("unix:"):
         path = text[len("unix:") :]
-        return Address(text, path=path if path.startswith("/") else f"{sockets}/{path}")
+        return Address(text, path=path if path.startswith("/") else f"{sockets}/{path}", weight=weight)
     host, _, port = text.removeprefix("http://").rstrip("/").rpartition(":")
-    return Address(text, host=host.strip("[]"), port=int(port))
+    return Address(text, host=host.strip("[]"), port=int(port), weight=weight)
 
 
 def backend_problems(written: BackendSettings, backend: Backend) -> Iterator[Problem]:
@@ -52,19 +54,31 @@ def backend_problems(written: BackendSettings, backend: Backend) -> Iterator[Pro
     if written.kind != "gunicorn" and written.threads is not None:
         reason = f"a backend of kind {written.kind} has no threads"
         yield Problem(("threads",), reason, "remove it, or use kind: gunicorn")
-    if len(set(written.addresses)) != len(written.addresses):
+    if len({one.address for one in written.addresses}) != len(written.addresses):
         yield Problem(("addresses",), "an address is there twice", "list each address once")
     for index, address in enumerate(backend.addresses):
         size = len(address.path.encode())
         if size > _MAX_SOCKET_PATH:
             reason = f"the path of the socket has {size} bytes ({address.path}), and {_MAX_SOCKET_PATH} fit"
             yield Problem(("addresses", index), reason, "use a shorter path")
+    yield from _alone_problems(written)
     health = written.health
     if health.path is None and health.model_fields_set - {"server_errors"}:
         yield Problem(("health",), "there are no probes, so it changes nothing", "add path, such as /healthz")
     yield from _seat_problems(written)
     if written.kind != "gunicorn" and written.concurrency is None:
         yield from _without_limit(written)
+
+
+def _alone_problems(written: BackendSettings) -> Iterator[Problem]:
+    """What has no effect where there is no other address."""
+    if len(written.addresses) > 1:
+        return
+    reason = "all requests go to the one address"
+    if written.addresses[0].weight != 1:
+        yield Problem(("addresses", 0, "weight"), reason, "remove it, or add another address")
+    if written.slow_start is not None:
+        yield Problem(("slow_start",), reason, "remove it, or add another address")
 
 
 def _seat_problems(written: BackendSettings) -> Iterator[Problem]:

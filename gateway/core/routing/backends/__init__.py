@@ -1,0 +1,1 @@
+"""Backends in the routing config."""
