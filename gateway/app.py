@@ -15,9 +15,11 @@ from gateway.call import Snapshot
 from gateway.config.following import Following
 from gateway.config.refusal import Refusal
 from gateway.core.process.settings import ProcessConfig
+from gateway.planes.asking import OnePlane
 from gateway.planes.control import ControlPlane, Served
 from gateway.planes.data import DataPlane
 from gateway.planes.ground import Ground
+from gateway.planes.shown import Shown
 from gateway.planes.steps import ENDING, Step, end
 from gateway.process import lock
 from gateway.process.folders import data_folder, socket_folder
@@ -57,13 +59,14 @@ class Gateway:
         self.sockets = socket_folder(config.data)
         self._ground = Ground(config, folder, secret, self.sockets, application, now, wall)
         self.data = data = DataPlane(self._ground)
-        served = Served(data.target, lambda: data.listener.addresses, data.recent.entries)
+        served = Served(data.target, lambda: data.listener.addresses, data.recent.pickled)
         follows = Following(self._applied, self._refused)
         rooms = self._ground, data.callers, data.signer, served, follows, data.child_event
         self.control = control = ControlPlane(*rooms, supervise=supervise)
         data.serve(control.live)
         for gauge in control.instruments():
             data.metrics.add(gauge)
+        self.planes = OnePlane(Shown(data, control.live), data.metrics)
         self._name_rooms()
 
     def _name_rooms(self) -> None:

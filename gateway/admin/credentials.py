@@ -14,6 +14,7 @@ from aiohttp import web
 
 from gateway.admin import guard
 from gateway.admin.body import Members, json_response
+from gateway.admin.planes import DataPlanes
 from gateway.auth.api_keys import new_key, new_secret
 from gateway.auth.store import State, Unknown, read_once
 from gateway.auth.stored import StoredCredentials
@@ -30,9 +31,9 @@ _KEYS, _REVOCATIONS = "/admin/auth/keys", "/admin/auth/revocations"
 _REVOCATION = ("jti", "tenant", "subject", "api_key", "issuer", "before", "for", "reason")
 
 
-def install(app: web.Application, stored: StoredCredentials) -> None:
-    """Put the routes on an application with the guard."""
-    pages = _Pages(stored)
+def install(app: web.Application, stored: StoredCredentials, planes: DataPlanes) -> None:
+    """Put the routes on an application with the guard. stored: of this process."""
+    pages = _Pages(stored, planes)
     app.router.add_get(_KEYS, pages.keys)
     app.router.add_post(_KEYS, pages.create_key)
     app.router.add_delete(f"{_KEYS}/{{id}}", pages.revoke_key)
@@ -43,8 +44,8 @@ def install(app: web.Application, stored: StoredCredentials) -> None:
 
 
 class _Pages:
-    def __init__(self, stored: StoredCredentials) -> None:
-        self._stored = stored
+    def __init__(self, stored: StoredCredentials, planes: DataPlanes) -> None:
+        self._stored, self._planes = stored, planes
         self._store = stored.store
 
     async def keys(self, request: web.Request) -> web.Response:
@@ -83,7 +84,7 @@ class _Pages:
         return await json_response({"revocations": [revocations.view(one) for one in found]})
 
     async def revoke(self, request: web.Request) -> web.Response:
-        """Credentials are refused: in this process once the response is there, in others within a second."""
+        """Credentials are refused: by this gateway once the response is there, by others within a second."""
         given = Members(request, _REVOCATION)
         now = time.time()
         revocation = Revocation(
@@ -110,7 +111,7 @@ class _Pages:
 
     async def _read(self) -> State:
         """What the file says, with what was used last."""
-        await self._stored.flush()
+        await self._planes.ask("keys used")
         try:
             return await threads.run(threads.AUTH, read_once, self._store.path)
         except SQLiteUnusable as error:
@@ -118,7 +119,9 @@ class _Pages:
 
     async def _change(self, work: Callable[..., T], *args: Any) -> T:
         try:
-            return await self._stored.change(work, *args)
+            done = await self._stored.change(work, *args)
+            await self._planes.ask("stored changed")
+            return done
         except Unknown as error:
             raise NotFound(_sentence(error)) from None
         except ValueError as error:

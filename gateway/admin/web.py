@@ -10,7 +10,8 @@ from aiohttp import hdrs, web
 from gateway.admin import credentials, guard
 from gateway.admin.console import pages as console
 from gateway.admin.operators import Operators
-from gateway.admin.pieces import LazyObject, gathered, json_bytes
+from gateway.admin.pieces import gathered, json_bytes
+from gateway.admin.planes import DataPlanes
 from gateway.admin.refusals import Refusals
 from gateway.admin.v1 import (
     asked,
@@ -27,46 +28,37 @@ from gateway.admin.v1 import (
 )
 from gateway.admin.v1 import config as config_pages
 from gateway.admin.v1.openapi import document as openapi
-from gateway.admission.admission import Admission
-from gateway.auth.chain import AuthenticationChain
-from gateway.auth.credentials import Credentials
 from gateway.auth.issuers import Issuers
 from gateway.auth.stored import StoredCredentials
 from gateway.config.live import LiveConfig
 from gateway.config.nodes.nodes import Nodes
 from gateway.config.rehearsals import Rehearsals
 from gateway.core.http.hops import Via
+from gateway.core.merge import views
 from gateway.core.process.listeners import is_loopback
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.redact import redact_pieces
 from gateway.documents.request import head
-from gateway.health.circuits import Health
-from gateway.limits.quotas import Quotas
 from gateway.process.supervisor import Supervisor
-from gateway.store.port import DocumentStore
-from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
-from gateway.telemetry.recent import RecentRequests
+from gateway.telemetry.metrics import CONTENT_TYPE
+
+_PROBED = 0.5  # seconds for what the data planes say to a probe: probers are impatient
 
 
 class View(Protocol):
     """What the admin listener shows of the gateway."""
 
-    store: DocumentStore
     config: ProcessConfig
     live: LiveConfig
     nodes: Nodes
-    authentication: AuthenticationChain
-    credentials: Credentials
     issuers: Issuers
     via: Via
-    quotas: Quotas
     operators: Operators
     stored: StoredCredentials
-    health: Health
-    metrics: Metrics
-    admission: Admission
-    recent: RecentRequests
     rehearsals: Rehearsals
+
+    @property
+    def planes(self) -> DataPlanes: ...
 
     @property
     def ready(self) -> bool: ...
@@ -92,7 +84,7 @@ def install(app: web.Application, view: View) -> None:
     app.router.add_get("/metrics", pages.metrics)
     app.router.add_get("/admin/config", pages.config)
     app.router.add_get("/admin/auth", pages.auth)
-    credentials.install(app, view.stored)
+    credentials.install(app, view.stored, view.planes)
     sign_in.install(app, view.operators, refusals)
     traffic.install(app, view)
     explain.install(app, view)
@@ -118,9 +110,10 @@ class _Pages:
         return web.Response(text="ok\n")
 
     async def readyz(self, request: web.Request) -> web.Response:
-        """The snapshot is applied and the listeners are open; 503 as soon as draining begins, and
-        until the config's source was read. A store that is away is reported, but no reason for 503: all else
-        is served, and no other gateway would reach it."""
+        """The snapshot is applied and the listeners are open, of all workers at the start and of one later;
+        503 as soon as draining begins, and until the config's source was read. A store that is away is
+        reported, but no reason for 503: all else is served, and no other gateway would reach it. `?verbose`
+        tells of each worker, the store and the config."""
         view = self._view
         if view.draining:
             return web.Response(status=503, text="draining\n")
@@ -129,12 +122,29 @@ class _Pages:
         if not view.live.synced:
             text = f"{view.live.source.name} was not read yet; the last good config here is served\n"
             return web.Response(status=503, text=text)
-        away = "" if view.store.available else "the documents' store is away: documents are answered 503\n"
-        return web.Response(text=f"ready\n{away}")
+        states = await view.planes.ask("state", wait=_PROBED)
+        if not any(state["ready"] for state in states):
+            return web.Response(status=503, text="no worker answers\n")
+        available = all(state["store"] for state in states)
+        away = "" if available else "the documents' store is away: documents are answered 503\n"
+        more = await self._verbose(available=available) if "verbose" in request.query else ""
+        return web.Response(text=f"ready\n{away}{more}")
+
+    async def _verbose(self, *, available: bool) -> str:
+        live = self._view.live
+        lines = [
+            f"worker {one['worker']} (pid {one['pid']}): {one['state']}, revision {one['revision'] or '?'}"
+            for one in await self._view.planes.workers(wait=_PROBED)
+        ]
+        lines.append(f"store: {'available' if available else 'away'}")
+        refused = ", and what its source has now is refused" if live.refusal is not None else ""
+        source = f"its source ({live.source.kind}) is {'available' if live.source.available else 'away'}"
+        lines.append(f"config: revision {live.current.revision}; {source}{refused}")
+        return "".join(f"{line}\n" for line in lines)
 
     async def metrics(self, request: web.Request) -> web.Response:
         """All metrics, in the OpenMetrics format."""
-        response = web.Response(body=await gathered(self._view.metrics.parts()))
+        response = web.Response(body=await gathered(await self._view.planes.metrics()))
         response.headers["Content-Type"] = CONTENT_TYPE
         return response
 
@@ -157,16 +167,8 @@ class _Pages:
     async def auth(self, request: web.Request) -> web.Response:
         """The issuers of tokens, their keys (nothing secret of them) and how fresh they are, and what became
         of the tokens that came."""
-        view = self._view
-        keys = view.credentials.counts("")
-        return await _json(
-            {
-                "issuers": view.issuers.states(),
-                "operators": view.operators.states(),
-                "api_keys": keys,
-                "cached": len(view.credentials),
-            }
-        )
+        found = views.credentials(await self._view.planes.ask("credentials"))
+        return await _json({**found, "operators": self._view.operators.states()})
 
     async def backends(self, request: web.Request) -> web.Response:
         """The supervised backends."""
@@ -175,11 +177,11 @@ class _Pages:
     async def health(self, request: web.Request) -> web.Response:
         """The circuits of the backends' addresses. That one is open does not make the gateway unready: its
         other backends are served, and no other gateway would reach this one."""
-        return await _json({"backends": self._view.health.each_state()})
+        return await _json({"backends": views.health(await self._view.planes.ask("health"))})
 
     async def admission(self, request: web.Request) -> web.Response:
         """The seats of each backend, the requests that wait for one, and those that got none."""
-        return await _json({"backends": LazyObject(self._view.admission.each_state())})
+        return await _json({"backends": views.admission(await self._view.planes.ask("admission"))})
 
 
 async def _json(body: Any) -> web.Response:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -61,6 +61,7 @@ class LiveConfig:
     text: its revision, and its text to the character. texts: those read last. refusal: what the source said
     last, when that was refused. synced: whether the source was read since the start; until then the last good
     config of this data folder is live. kept: the last revision that replaced a refused text, and where it is.
+    behind: the worker processes that have not taken the live one in time, as texts.
     """
 
     current: Snapshot
@@ -85,6 +86,7 @@ class LiveConfig:
         self.refusal: Refusal | None = None
         self.synced = False
         self.kept = 0, ""
+        self.behind: Sequence[str] = ()
         self._seed = seed
         self._run = run
         self._wait = Wait(run, now, wall)
@@ -447,6 +449,7 @@ class LiveConfig:
         else:
             with Boundary(f"what follows from revision {new.revision}"):
                 self._following.applied(new, old)
+                self.behind = await self._following.spread(new, text)
         await self._wait_for_confirmation(revision, at_start=old is None)
         try:
             await self._history.remember(revision, text)

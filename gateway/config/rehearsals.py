@@ -1,5 +1,5 @@
 """Rehearsals of another config with the last requests, beside those that are served: the texts are parsed and
-compiled, and the requests judged, in a worker process. Here they are only pickled, in slices.
+compiled, and the requests judged, in a worker process.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import asyncio
 import gc
 import pickle
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -25,19 +25,19 @@ _MB = 1024 * 1024
 # That long on a busy machine. The worker stays, for what it compiled is needed again: it has 55 MiB more than
 # at its start after configs of 1,000 routes.
 _LIMITS = Limits(memory=512 * _MB, seconds=10.0, wall_time=45.0, growth=128 * _MB)
-_SLICE = 100  # requests that are pickled at a time: a quarter of a millisecond
 _WAITS = 60.0  # seconds for the rehearsal before this one
 _WAITERS = 2  # each holds a config in memory meanwhile
 _TENANT = ""  # of the jobs: operators
 
-Entries = Callable[[], Sequence[tuple[Any, ...]]]
+# The last requests, in slices: lists of the fields of `Recorded`, pickled.
+Entries = Callable[[], Awaitable[Sequence[bytes]]]
 Compiled = Snapshot[None, None]
 
 
 class Rehearsals:
-    """One at a time. live: gives the text of the live config. recent: the fields of the last requests, see
-    `Recorded`. compile_with: the folders of sockets and of relative files, and the `iss` of gateway.conf's
-    issuer, as for `compile_data`. `close` it at the end.
+    """One at a time. live: gives the text of the live config. recent: gives the last requests. compile_with:
+    the folders of sockets and of relative files, and the `iss` of gateway.conf's issuer, as for
+    `compile_data`. `close` it at the end.
 
     Its worker is none of those of tenants: their jobs would have less memory in one that keeps configs."""
 
@@ -64,7 +64,7 @@ class Rehearsals:
         finally:
             self._waiting -= 1
         try:
-            slices = await _pickled(self._recent())
+            slices = tuple(await self._recent())
             texts = self._live().encode(), text.encode()
             args = (*texts, self._compile_with, slices)
             outcome = await self._pool.run_within(_LIMITS, _TENANT, _rehearse, *args)
@@ -80,15 +80,6 @@ class Rehearsals:
     async def close(self) -> None:
         """End the one that is under way, and its worker."""
         await self._pool.close()
-
-
-async def _pickled(entries: Sequence[tuple[Any, ...]]) -> tuple[bytes, ...]:
-    """The entries, without holding the event loop up."""
-    slices = []
-    for at in range(0, len(entries), _SLICE):
-        slices.append(pickle.dumps(entries[at : at + _SLICE], 5))
-        await asyncio.sleep(0)
-    return tuple(slices)
 
 
 # --- in the worker --------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ It is read from the histograms of the metrics, so a request costs nothing more f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from operator import add, sub
 from time import monotonic
@@ -30,27 +30,48 @@ class Traffic:
         self._at = now()
         self.sample()
 
-    def sample(self) -> dict[str, Any]:
-        """The requests since the last look, as JSON: `seconds` since then, `total`, and by name `routes` and
-        `tenants` that had any. Each has `requests`, `errors` (5xx), `refused` (4xx), and `p50` and `p99` in
-        milliseconds, which are interpolated within the buckets of the metrics."""
+    def counts(self) -> dict[str, Any]:
+        """The requests since the last look: `seconds` since then, and of `routes` and `tenants`, by name and
+        status class, how many fell in each bucket of the metrics."""
         before, self._at = self._at, self._now()
-        routes = self._routes.since_last(self._metrics.route_series())
-        tenants = self._tenants.since_last(self._metrics.tenant_series())
-        total: _Classes = {}
-        for classes in routes.values():
-            for status_class, counts in classes.items():
-                known = total.get(status_class)
-                total[status_class] = counts if known is None else list(map(add, known, counts))
         return {
-            "seconds": round(self._at - before, 3),
-            "total": _view(total),
-            "routes": {name: _view(classes) for name, classes in _first(routes)},
-            "tenants": {name: _view(classes) for name, classes in _first(tenants)},
+            "seconds": self._at - before,
+            "routes": self._routes.since_last(self._metrics.route_series()),
+            "tenants": self._tenants.since_last(self._metrics.tenant_series()),
         }
+
+    def sample(self) -> dict[str, Any]:
+        """The requests since the last look; see `sample`."""
+        return sample([self.counts()])
+
+
+def sample(looks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the `counts` of each process say together, as JSON: `seconds` since the look before, `total`, and
+    by name `routes` and `tenants` that had any requests. Each has `requests`, `errors` (5xx), `refused`
+    (4xx), and `p50` and `p99` in milliseconds, which are interpolated within the buckets of the metrics."""
+    routes, tenants = (_summed(look[kind] for look in looks) for kind in ("routes", "tenants"))
+    total = _summed({"": classes} for classes in routes.values()).get("", {})
+    return {
+        "seconds": round(max((look["seconds"] for look in looks), default=0.0), 3),
+        "total": _view(total),
+        "routes": {name: _view(classes) for name, classes in _first(routes)},
+        "tenants": {name: _view(classes) for name, classes in _first(tenants)},
+    }
 
 
 _Classes = dict[int, list[int]]  # by status class: how many requests fell in each bucket
+
+
+def _summed(found: Iterable[Mapping[str, Mapping[Any, list[int]]]]) -> dict[str, _Classes]:
+    """Together, by name. The status classes may have become texts on their way, as JSON has them."""
+    together: dict[str, _Classes] = {}
+    for named in found:
+        for name, classes in named.items():
+            own = together.setdefault(name, {})
+            for status_class, counts in classes.items():
+                known = own.get(int(status_class))
+                own[int(status_class)] = counts if known is None else list(map(add, known, counts))
+    return together
 
 
 class _Counts:

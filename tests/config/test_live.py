@@ -24,6 +24,7 @@ from gateway.config.live import LiveConfig
 from gateway.config.ports import ConfigRefused, ConfigSource
 from gateway.config.refusal import Refusal, describe
 from gateway.config.sources.file import POLL, FileSource
+from gateway.core.config.revision import Draft, Origin
 from gateway.core.routing.problems import Problem
 from gateway.runtime import files
 from gateway.runtime.watch import QUIET, RESTLESS, ChangeDebouncer, FileState
@@ -751,3 +752,24 @@ async def test_problems_as_text_are_one_a_line(setting: Setting) -> None:
         "(remove it; known here: backends, client_limit, front_page, issuers, rate_limit_headers, routes,"
         " tenants, trusted_proxies, version)",
     ]
+
+
+async def test_a_change_is_done_when_the_other_processes_have_it_and_who_has_it_not_is_known(
+    tmp_path: Path,
+) -> None:
+    spread: list[tuple[int, str]] = []
+
+    async def all_but_one(new: Snapshot, text: str) -> list[str]:
+        await asyncio.sleep(0)
+        spread.append((new.revision, text))
+        return ["worker 1"] if len(spread) == 1 else []
+
+    setting = Setting(tmp_path)
+    live = live_config(setting.source, following=Following(spread=all_but_one), now=time.monotonic)
+    await live.load_first()
+    assert spread == []
+    revision = await live.apply(Draft(text("a", "b"), Origin("alice", "", "api"), 1.0), live.head.number)
+    assert spread == [(revision.number, text("a", "b"))]
+    assert live.behind == ["worker 1"]
+    await live.apply(Draft(text("a"), Origin("alice", "", "api"), 2.0), live.head.number)
+    assert live.behind == []

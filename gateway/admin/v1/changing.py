@@ -134,13 +134,15 @@ class Config:
             )
 
     def outcome(self, revision: Revision, changes: Comparison) -> dict[str, Any]:
-        """The JSON of a change. kept: the file with the refused edit that it replaced."""
+        """The JSON of a change. kept: the file with the refused edit that it replaced. behind: the workers
+        that do not have it yet."""
         number, kept = self.live.kept
         return {
             "revision": view(revision),
             "changes": changes.views,
             "pending": self.pending(),
             **({"kept": kept} if number == revision.number else {}),
+            **({"behind": list(self.live.behind)} if self.live.behind else {}),
         }
 
     def pending(self) -> dict[str, Any] | None:

@@ -1,26 +1,49 @@
-"""GET /admin/v1/nodes: which process on which host runs which revision of the config, and since when."""
+"""GET /admin/v1/nodes: which gateway on which host, and which worker of this one, runs which revision of the
+config, and since when."""
 
 from __future__ import annotations
 
-from typing import Protocol
+import time
+from typing import Any, Protocol
 
 from aiohttp import web
 
 from gateway.admin.body import json_response
-from gateway.config.nodes.nodes import Nodes
+from gateway.admin.planes import DataPlanes
+from gateway.call import Snapshot
+from gateway.config.live import LiveConfig
+from gateway.config.nodes.nodes import LAG, Nodes
 
 
 class View(Protocol):
     """What knows of the processes."""
 
     nodes: Nodes
+    live: LiveConfig
+
+    @property
+    def planes(self) -> DataPlanes: ...
 
 
 def install(app: web.Application, view: View) -> None:
     """Put the page on an application with the guard."""
 
     async def page(request: web.Request) -> web.Response:
-        """See Nodes.view."""
-        return await json_response(await view.nodes.view())
+        """See Nodes.view. This one has its `workers` too, see DataPlanes.workers, with `lags` and `why`."""
+        found, current = await view.nodes.view(), view.live.current
+        workers = [{**one, **_lag(one, current)} for one in await view.planes.workers()]
+        own = {**found["nodes"][0], "workers": workers}
+        return await json_response({**found, "nodes": [own, *found["nodes"][1:]]})
 
     app.router.add_get("/admin/v1/nodes", page)
+
+
+def _lag(worker: dict[str, Any], live: Snapshot) -> dict[str, Any]:
+    why = None
+    if worker["state"] == "silent":
+        why = "it does not answer"
+    elif worker["state"] == "ready" and worker["revision"] != live.revision:
+        behind = time.time() - live.loaded_at
+        if behind > LAG:
+            why = f"it has revision {worker['revision']}; {live.revision} is live for {behind:.0f} s"
+    return {"lags": why is not None, "why": why}

@@ -8,6 +8,7 @@ from typing import Protocol
 from aiohttp import web
 
 from gateway.admin.guard import operator, problem
+from gateway.admin.planes import DataPlanes
 from gateway.admin.refusals import OneEach
 from gateway.admin.serve import Streamed
 from gateway.admin.v1 import asked
@@ -15,14 +16,16 @@ from gateway.admin.v1.changing import as_errors, reply
 from gateway.call import Call
 from gateway.config.rehearsals import Rehearsals
 from gateway.core.errors import BadRequest, GatewayError
-from gateway.telemetry.recent import RecentRequests
+from gateway.core.merge import views
 
 
 class View(Protocol):
     """What is asked of the gateway."""
 
-    recent: RecentRequests
     rehearsals: Rehearsals
+
+    @property
+    def planes(self) -> DataPlanes: ...
 
 
 def install(app: web.Application, view: View, one_each: OneEach) -> None:
@@ -57,4 +60,5 @@ class _Pages:
     async def recent(self, request: web.Request) -> web.Response:
         """The codes of a route's last requests with their counts, and the last of them."""
         asked.parameters(request)
-        return await reply(self._view.recent.of_route(request.match_info["name"]))
+        name = request.match_info["name"]
+        return await reply(views.recent(await self._view.planes.ask("recent of route", name)))

@@ -15,16 +15,15 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from gateway.admin import browsers, guard
+from gateway.admin.planes import DataPlanes
 from gateway.admin.serve import Streamed
-from gateway.admission.admission import Admission
 from gateway.call import Call
 from gateway.config.live import LiveConfig
 from gateway.core.errors import Saturated
+from gateway.core.merge import views
 from gateway.edge.response.stream import Stream
-from gateway.health.circuits import Health
 from gateway.runtime.periodic import Boundary
-from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.traffic import Traffic
+from gateway.telemetry.traffic import sample
 
 EVERY = 1.0  # seconds between two events
 _MOST = 50  # who may watch at once
@@ -38,9 +37,9 @@ class View(Protocol):
     """What is shown of the gateway."""
 
     live: LiveConfig
-    metrics: Metrics
-    admission: Admission
-    health: Health
+
+    @property
+    def planes(self) -> DataPlanes: ...
 
     @property
     def draining(self) -> bool: ...
@@ -90,31 +89,31 @@ class _Watched:
 
     async def _tick(self) -> None:
         """Make the next event each second, for all who wait for it."""
-        traffic = Traffic(self._view.metrics)
+        with self._boundary:
+            await self._view.planes.ask("traffic", True)  # from now on
         while True:
             await asyncio.sleep(EVERY)
             event = b":\n\n"
             with self._boundary:
-                event = b"event: traffic\ndata: %b\n\n" % json.dumps(await self._seen(traffic)).encode()
+                event = b"event: traffic\ndata: %b\n\n" % json.dumps(await self._seen()).encode()
             last, self._next = self._next, asyncio.get_running_loop().create_future()
             if last is not None:
                 last.set_result(event)
 
-    async def _seen(self, traffic: Traffic) -> dict[str, Any]:
-        view = self._view
-        current = view.live.current
-        backends = {}
-        for named in view.admission.each_state():
-            if named is None:
-                await asyncio.sleep(0)  # a step of the work is done: others have their turn
-            elif named[0] in current.backends:
-                backends[named[0]] = _backend(named[1], current.backends[named[0]].threads)
-        for state in view.health.each_state():
+    async def _seen(self) -> dict[str, Any]:
+        ask, live = self._view.planes.ask, self._view.live
+        asked = ask("traffic", False), ask("admission"), ask("health")
+        looks, admission, health = await asyncio.gather(*asked)
+        current, backends = live.current, {}
+        for name, state in views.admission(admission).items():
+            if name in current.backends:
+                backends[name] = _backend(state, current.backends[name].threads)
+        for state in views.health(health):
             if state["name"] in backends:
                 backends[state["name"]]["addresses"] = [
                     {"address": one["address"], "circuit": one["state"]} for one in state["addresses"]
                 ]
-        seen, config = traffic.sample(), _config(view.live)
+        seen, config = sample(looks), _config(live)
         return {"at": round(time.time(), 3), **seen, "backends": backends, "config": config}
 
 

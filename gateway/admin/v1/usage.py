@@ -7,25 +7,21 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from gateway.admin.body import json_response
-from gateway.admission.admission import Admission
+from gateway.admin.planes import DataPlanes
 from gateway.config.live import LiveConfig
 from gateway.core.errors import NotFound, StoreUnavailable
+from gateway.core.merge import views
 from gateway.core.model import Tenant
 from gateway.core.policy.limits import Rate
-from gateway.limits.quotas import Quotas
-from gateway.store.port import DocumentStore
-
-_PAGE = 100  # collections in a page
-_MOST = 1000  # collections whose documents are summed up
 
 
 class View(Protocol):
     """What knows of tenants."""
 
     live: LiveConfig
-    quotas: Quotas
-    admission: Admission
-    store: DocumentStore
+
+    @property
+    def planes(self) -> DataPlanes: ...
 
 
 def install(app: web.Application, view: View) -> None:
@@ -45,6 +41,7 @@ class _Usage:
         if tenant is None:
             raise NotFound("The live config has no tenant of that name.")
         name = tenant.id.value
+        has = views.tenant(await view.planes.ask("tenant", name))
         return await json_response(
             {
                 "tenant": name,
@@ -55,36 +52,26 @@ class _Usage:
                 "concurrency": tenant.concurrency or None,
                 "quota": {
                     "limit": tenant.quota or None,
-                    "used": view.quotas.used(name),
-                    "resets_in": round(view.quotas.left_today),
+                    "used": has["used"],
+                    "resets_in": round(has["left"]),
                 },
                 "documents": await self._documents(tenant),
-                "backends": view.admission.of_tenant(name),
+                "backends": has["backends"],
             }
         )
 
     async def _documents(self, tenant: Tenant) -> dict[str, Any] | None:
         """None while the store is away. `complete`: whether all collections were looked at."""
-        found = {"collections": 0, "documents": 0, "bytes": 0, "complete": True}
-        store, cursor = self._view.store.tenant(tenant.id), None
         try:
-            while found["collections"] < _MOST:
-                page = await store.collections(_PAGE, cursor)
-                found["collections"] += len(page.items)
-                found["documents"] += sum(one.documents for one in page.items)
-                found["bytes"] += sum(one.bytes for one in page.items)
-                cursor = page.next
-                if cursor is None:
-                    break
+            found = await self._view.planes.ask_one("documents", tenant.id.value)
         except StoreUnavailable:
-            return None
-        found["complete"] = cursor is None
+            found = None
         limits = {
             "max_documents": tenant.max_documents,
             "max_bytes": tenant.max_bytes,
             "max_collections": tenant.max_collections,
         }
-        return {**found, **limits}
+        return None if found is None else {**found, **limits}
 
 
 def _rate(rate: Rate | None) -> dict[str, float] | None:

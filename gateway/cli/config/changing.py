@@ -177,7 +177,7 @@ def _tell(session: Session, reply: Reply, proposal: Proposal, live: Live) -> int
     number = revision["number"]
     if session.json:
         shown = {"revision": revision, "changes": done.get("changes", proposal.changes)}
-        shown |= {"kept": done["kept"]} if "kept" in done else {}
+        shown |= {name: done[name] for name in ("kept", "behind") if name in done}
         print_json({**shown, "rehearsal": proposal.rehearsal, "pending": pending})
     elif number == live.number:
         console.out.print(f"Nothing to do: revision {number} is live, and has this text.")
@@ -186,6 +186,8 @@ def _tell(session: Session, reply: Reply, proposal: Proposal, live: Live) -> int
         console.out.print(f"[bold green]live[/]  revision {number}{restored} (before: {live.number})")
     if "kept" in done and not session.json:
         console.err.print(f"An edit by hand that was refused is kept in {done['kept']}", markup=False)
+    if "behind" in done and not session.json:
+        console.err.print(f"It is not yet in force in {', '.join(done['behind'])}; see: nodes", markup=False)
     if pending and pending["number"] == number:
         # The gateway's clock counts: by the revision that it has just made, else by what it sent.
         return _pending(session, pending, max(0.0, pending["due"] - max(revision["at"], reply.at)))

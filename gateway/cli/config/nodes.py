@@ -18,14 +18,15 @@ from gateway.cli.config.session import Session, print_json
 
 
 def run(session: Session) -> int:
-    """Show the processes. Exit code 1 when one lags."""
+    """Show the gateways, and the workers of this one. Exit code 1 when one lags."""
     page = session.client.get(f"{V1}/nodes").json()
-    lagging = any(one["lags"] for one in page["nodes"])
+    rows = [row for node in page["nodes"] for row in (node, *node.get("workers", ()))]
+    lagging = any(one["lags"] for one in rows)
     if session.json:
         print_json(page)
         return 1 if lagging else 0
     titles = "HOST", "PID", "ADMIN", "REV", f"SINCE ({time.strftime('%z')})", "STATE"
-    show.listing(titles, map(_row, page["nodes"]))
+    show.listing(titles, map(_row, rows))
     if not page["available"]:
         console.err.print("[yellow]note:[/] the others could not be asked for, so there may be more")
     return 1 if lagging else 0
@@ -33,17 +34,19 @@ def run(session: Session) -> int:
 
 def _row(one: Mapping[str, Any]) -> tuple[Text | str, ...]:
     return (
-        show.plain(one["host"]),
+        show.plain(one["host"]) if "host" in one else f"  worker {one['worker']}",
         str(one["pid"]),
-        show.plain(one["admin"]),
-        str(one["revision"]),
-        show.moment(one["since"]),
+        show.plain(one.get("admin", "")),
+        str(one["revision"] or ""),
+        show.moment(one["since"]) if one["since"] else "",
         Text("; ").join(_states(one)),
     )
 
 
 def _states(one: Mapping[str, Any]) -> list[Text]:
     found = [Text(f"lags: {show.plain(one['why'])}", style="bold red")] if one["lags"] else []
+    if "worker" in one:
+        return found or [Text("ok", style="green") if one["state"] == "ready" else Text(one["state"])]
     if one["refused"]:
         found.append(Text("refuses what its source has now", style="yellow"))
     if not one["available"]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-import pickle
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -263,7 +262,7 @@ async def test_what_is_kept_of_requests_holds_no_secret(tmp_path: Path) -> None:
             await tried.send("GET", f"/open/{secret.replace('g', '%67', 1).replace('e', '%65', 1)}", 200)
         await tried.send("GET", "/shop/1", 401, headers={"Authorization": f"Bearer {token}x"})
         await tried.send("GET", "/shop/1", 403, headers={**headers, "X-Tenant": token})
-        kept = pickle.dumps(tried.gateway.recent.entries()).decode("latin-1")
+        kept = b"".join(await tried.gateway.recent.pickled()).decode("latin-1")
         shown = json.dumps(await tried.rehearse(without("open")))
         for name in ("shop", "open"):
             shown += json.dumps((await tried.asked.ask(f"/admin/v1/routes/{name}/recent"))[2])

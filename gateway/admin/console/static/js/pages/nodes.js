@@ -1,4 +1,4 @@
-// Nodes: which process on which host runs which revision, and since when.
+// Nodes: which gateway on which host, and which of its workers, runs which revision, and since when.
 
 import { get } from "../api.js";
 import { fill, h } from "../dom.js";
@@ -12,7 +12,10 @@ export function page({ signal }) {
     [
       {
         name: "Host",
-        cell: node => h("span", {}, node.host, node.self ? h("span", { class: "tag" }, "this one") : null),
+        cell: node =>
+          "worker" in node
+            ? h("span", { class: "dim" }, `worker ${node.worker}`)
+            : h("span", {}, node.host, node.self ? h("span", { class: "tag" }, "this one") : null),
         sort: node => node.host,
         wide: true,
       },
@@ -30,8 +33,8 @@ export function page({ signal }) {
       },
       { name: "Since", cell: node => since(node.since), sort: node => node.since },
       { name: "Version", cell: node => node.version || "–", priority: 3 },
-      { name: "Started", cell: node => since(node.started), priority: 3 },
-      { name: "Seen", cell: node => since(node.seen), priority: 3 },
+      { name: "Started", cell: node => (node.started ? since(node.started) : null), priority: 3 },
+      { name: "Seen", cell: node => (node.seen ? since(node.seen) : null), priority: 3 },
       { name: "State", cell: state },
     ],
     { label: "Nodes", empty: "No node has reported yet." },
@@ -41,7 +44,7 @@ export function page({ signal }) {
   async function load() {
     try {
       const { nodes, available } = await get("nodes", signal);
-      rows.show(nodes);
+      rows.show(nodes.flatMap(node => [node, ...workers(node)]));
       fill(holder, available ? null : away(), rows.element);
     } catch (problem) {
       failed(holder, problem);
@@ -62,12 +65,20 @@ function away() {
   return h("p", { class: "notice warn" }, "The others cannot be asked now: what they share is away.");
 }
 
+/** The workers of a node, as rows below it. */
+function workers(node) {
+  const { host, version } = node;
+  return (node.workers ?? []).map(worker => ({ ...worker, host, version }));
+}
+
 /** Whether a node is where it should be, and why not. */
 function state(node) {
   const tag = node.refused
     ? h("span", { class: "tag bad" }, "its source is refused")
     : node.lags
       ? h("span", { class: "tag warn" }, "lags")
-      : h("span", { class: "tag good" }, "up to date");
+      : node.state && node.state !== "ready"
+        ? h("span", { class: "tag" }, node.state)
+        : h("span", { class: "tag good" }, "up to date");
   return [tag, node.why ? h("div", { class: "dim" }, node.why) : null];
 }
