@@ -85,6 +85,11 @@ class Gateway:
         self.metrics, self.recent, self.access_log = data.metrics, data.recent, data.access_log
 
     @property
+    def store_available(self) -> bool:
+        """Whether documents are served."""
+        return self.store.available
+
+    @property
     def supervisor(self) -> Supervisor:
         """That of the backends; another one from the start on."""
         return self.control.supervisor

@@ -65,7 +65,7 @@ def show(gateway: Running, config_path: str, *, with_demo: bool) -> None:
             _show_curls(list(_curls(gateway, public)))
         except (KeysUnusable, GatewayError, OSError) as error:
             out.print(Text(f"\nNo commands to try, for there is no demo token: {error}", style="yellow"))
-    if not gateway.store.available:
+    if not gateway.store_available:
         text = "\nThe documents' store is not there (see the log). Documents are answered 503 until it is;"
         out.print(Text(f"{text} all else is served.", style="bold red"))
     _show_failures(gateway)

@@ -13,12 +13,12 @@ from typing import Any, Protocol
 from gateway.admin.planes import WAIT
 from gateway.core.errors import StoreUnavailable
 from gateway.core.merge.metrics import Report, Totals
-from gateway.core.openmetrics import END
+from gateway.core.openmetrics import END, OTHER
 from gateway.planes.shown import Shown
 from gateway.runtime.channel import Channel, ChannelError, Handler
 from gateway.runtime.log_interval import LogInterval
 from gateway.runtime.periodic import PeriodicTask
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics import NONE, Metrics
 from gateway.telemetry.recent import KEPT
 
 L = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class WorkerPlanes:
 
     def keep_routes(self, routes: Iterable[str]) -> None:
         """Of a new config."""
-        self._totals.keep_routes(routes)
+        self._totals.keep_routes((*routes, NONE, OTHER))
 
     async def watch(self) -> None:
         """Look at what they count, until cancelled."""

@@ -141,10 +141,10 @@ class DataPlane:
         self.metrics.add(Gauge("gateway_websockets", "WebSockets open.", lambda: {(): len(self.tunnels)}))
         self.metrics.add(Gauge("gateway_feeds", "Change feeds open.", lambda: {(): len(self.feeds)}))
         up = "1 while the documents' store can be reached; 0: requests to documents get 503."
-        self.metrics.add(Gauge("gateway_store_up", up, lambda: {(): int(self.store.available)}))
+        self.metrics.add(Gauge("gateway_store_up", up, lambda: {(): int(self.store.available)}, merge="min"))
         followed = "1 while API keys and revocations can be read; 0: what is revoked now is not in force."
-        stored = self.callers.stored
-        self.metrics.add(Gauge("gateway_auth_store_up", followed, lambda: {(): int(stored.available)}))
+        stored, name = self.callers.stored, "gateway_auth_store_up"
+        self.metrics.add(Gauge(name, followed, lambda: {(): int(stored.available)}, merge="min"))
         held = "Bytes of memory that the bodies of requests to documents take."
         unfinished = "Bytes of memory that unfinished heads and bodies take."
         self.metrics.add(Gauge("gateway_memory_bytes", unfinished, lambda: {(): self.memory.budget.used}))

@@ -10,7 +10,6 @@ from pathlib import Path
 from time import monotonic, time
 from typing import Any
 
-from gateway.admission.admission import Admission
 from gateway.auth.keys import CURSOR_KEY, ensure_secret
 from gateway.auth.signer import Signer
 from gateway.auth.signing_keys import SigningKeys
@@ -20,12 +19,10 @@ from gateway.config.refusal import Refusal
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.compile import TargetOf
 from gateway.core.routing.problems import Problems
-from gateway.health.circuits import Health
-from gateway.limits.quotas import Quotas
 from gateway.planes import conf
+from gateway.planes.asking import WorkerPlanes
 from gateway.planes.callers import Callers
 from gateway.planes.control import ControlPlane, Served
-from gateway.planes.data import document_store
 from gateway.planes.followed import told
 from gateway.planes.ground import Ground
 from gateway.planes.services import Services
@@ -39,7 +36,6 @@ from gateway.runtime.periodic import Boundary, PeriodicTask
 from gateway.runtime.scheduling import workers as workers_of
 from gateway.setting_errors import named_by
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.recent import RecentRequests
 
 L = logging.getLogger(__name__)
 _KEYS_POLL = 1.0  # seconds between two looks whether keys are due
@@ -83,13 +79,10 @@ class Master:
         self.callers = Callers(self._ground, _unlimited)
         self.signer = Signer(folder, config.tokens.issuer, wall)
         self.metrics, self.services = Metrics(), Services()
-        # Empty here: what they show is asked of the workers.
-        self.health = Health(lambda backend: None, now)
-        self.admission, self.recent = Admission(), RecentRequests()
-        self.store = document_store(config.store_uri, secret, application, patient=True)
-        self.quotas, self.via = Quotas(folder / "quotas.sqlite", wall), config.own_via(secret)
-        served = Served(_no_target, lambda: self.addresses, self.recent.entries)
-        follows = Following(self._applied, self._refused)
+        self.planes = WorkerPlanes(self._workers, self.metrics)
+        self.via, self.store_available = config.own_via(secret), True
+        served = Served(_no_target, lambda: self.addresses, self.planes.recent)
+        follows = Following(self._applied, self._refused, self._spread)
         rooms = self._ground, self.callers, self.signer, served, follows, self._child_event
         self.control = ControlPlane(*rooms, supervise=supervise)
         for gauge in self.control.instruments():
@@ -102,7 +95,6 @@ class Master:
         self.live, self.nodes, self.operators = control.live, control.nodes, control.operators
         self.rehearsals = control.rehearsals
         self.stored, self.issuers = callers.stored, callers.issuers
-        self.credentials, self.authentication = callers.credentials, callers.authentication
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -116,9 +108,9 @@ class Master:
 
     @property
     def ready(self) -> bool:
-        """Whether all workers serve."""
+        """Whether workers serve: all of them at the start; later one that dies is replaced meanwhile."""
         workers = self.workers
-        return self._started and not self.draining and workers is not None and workers.ready
+        return self._started and not self.draining and workers is not None and bool(workers.living)
 
     # --- the start ---
 
@@ -134,14 +126,12 @@ class Master:
             with self._ground.named("[gateway] data", config.data):
                 self.signer.start()
                 await self.stored.start()
-            with self._ground.named("[store] uri", config.data):
-                await self.store.start()
             await self.control.start()
             self.workers = self._make_workers()
             await self.workers.start()
             self.control.watch()
             keys = PeriodicTask("loading the keys again", _KEYS_POLL, self._refresh_keys)
-            self._tasks.append(asyncio.create_task(keys.run()))
+            self._tasks += map(asyncio.create_task, (keys.run(), self.planes.watch()))
             self._started = True
         except BaseException:
             await self.drain()
@@ -156,16 +146,28 @@ class Master:
             addresses=self._addresses,
             number=self._number,
             patience=_patience(self.config),
-            on_gone=lambda worker: self.services.gone(worker.id),
+            on_gone=self._gone,
         )
+
+    def _workers(self) -> list[Worker]:
+        return self.workers.all if self.workers is not None else []
+
+    def _gone(self, worker: Worker) -> None:
+        self.services.gone(worker.id)
+        self.planes.gone(worker)
 
     def _handlers(self, worker: Worker) -> dict[str, Handler]:
         """What a worker may ask and tell."""
         return {
             "config": lambda body: told(self.live.current, self.live.text),
             "log": lambda item: _log(worker, item),
+            "store": self._has_store,
             **self.services.of(worker.id),
+            **self.planes.handlers(worker),
         }
+
+    def _has_store(self, available: bool) -> None:
+        self.store_available = available
 
     async def _refresh_keys(self) -> None:
         await self.issuers.refresh(due=False)
@@ -176,13 +178,18 @@ class Master:
         self.metrics.config_loaded(new.revision, new.loaded_at)
         self.metrics.config_reload("applied")
         self.callers.reconcile(new)
-        if self.workers is not None:
-            self.workers.tell("config", told(new, self.live.text))
+        self.planes.keep_routes(route.name for route in new.table.routes)
         if old is None:
             self._on_snapshot(new)
         else:
             with self._telling:
                 self._on_snapshot(new)
+
+    async def _spread(self, new: Snapshot, text: str) -> list[str]:
+        behind = await self.planes.spread("config", told(new, text))
+        if behind:
+            L.error("Revision %d is not yet in force in %s", new.revision, ", ".join(behind))
+        return behind
 
     def _refused(self, refusal: Refusal) -> None:
         self.metrics.config_reload("refused")
@@ -262,8 +269,7 @@ class Master:
         if self.workers is not None:
             steps.append(Step(self.workers.stop))
         steps.append(Step(lambda: end_tasks(self._tasks), "what is done beside", ENDING))
-        store = Step(self.store.close, "the document store", ENDING)
-        await end((*steps, Step(control.close), *self.callers.steps(), store))
+        await end((*steps, Step(control.close), *self.callers.steps()))
         for address in self._addresses:
             address.close()
         if self._lock is not None:

@@ -5,10 +5,17 @@ from __future__ import annotations
 from typing import Protocol
 
 from gateway.admin.web import View
+from gateway.telemetry.metrics import Metrics
 
 
 class Running(View, Protocol):
-    """start() once, drain() once. addresses: host and port of each public listener, as bound."""
+    """start() once, drain() once. addresses: host and port of each public listener, as bound. metrics: of
+    this process. store_available: whether documents are served."""
+
+    metrics: Metrics
+
+    @property
+    def store_available(self) -> bool: ...
 
     @property
     def addresses(self) -> list[tuple[str, int]]: ...

@@ -30,11 +30,13 @@ from gateway.planes import conf
 from gateway.planes.data import DataPlane
 from gateway.planes.followed import FollowedConfig
 from gateway.planes.ground import Ground
+from gateway.planes.shown import Shown
 from gateway.planes.steps import ENDING, Step, end
 from gateway.process import interpreter, signals
 from gateway.process.folders import socket_folder
 from gateway.process.fork_server import ForkServer, Order
 from gateway.runtime.channel import Channel, ChannelError
+from gateway.telemetry.process_metrics import ProcessNumbers
 
 L = logging.getLogger("gateway.worker")
 _CONFIG = 60.0  # seconds for the first config to come
@@ -84,6 +86,9 @@ class Worker:
         self._log.use(channel)
         self.plane = plane = DataPlane(self.ground)
         self.live = FollowedConfig(self._compiler(), self._applied)
+        self._shown = shown = Shown(plane, self.live)
+        numbers = ProcessNumbers()
+        plane.metrics.add_source(numbers.instruments)
         plane.serve(self.live)
         plane.listener.take(self._sockets, f"[gateway] listen in {self._config.path}")
         self._hear()
@@ -94,6 +99,7 @@ class Worker:
             await plane.start()
             interpreter.tune_collector()
             await plane.open()
+            channel.tell("store", plane.store.available)
             channel.tell("ready")
             await self._leaving.wait()
         except (OSError, ValueError, GatewayError, Problems, ConfigRefused, ChannelError) as error:
@@ -101,6 +107,8 @@ class Worker:
             plane.give_up()
             code = 1
         await self._end()
+        numbers.close()
+        channel.tell("counted", await shown.counters())  # nothing is lost of one that ends by itself
         await channel.close()
         return code
 
@@ -121,6 +129,7 @@ class Worker:
     def _handlers(self) -> dict[str, Callable[[Any], Any]]:
         return {
             "leave": self._leave,
+            "show": lambda asked: self._shown.show(asked),
             "config": lambda told: self.live.take(told),
             "reload": lambda body: self.plane.reload(),
             "reopen": lambda why: self.plane.reopen_logs(why),

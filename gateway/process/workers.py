@@ -132,6 +132,11 @@ class Workers:
         self._boundary = Boundary("replacing a worker")
 
     @property
+    def all(self) -> list[Worker]:
+        """Those that have not ended, also the ones that start."""
+        return list(self._all.values())
+
+    @property
     def living(self) -> list[Worker]:
         """Those that serve, also the ones that finish what they have; in the order of their starts."""
         return [worker for worker in self._all.values() if worker.ready]
