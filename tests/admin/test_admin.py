@@ -43,7 +43,7 @@ async def test_ready_only_when_it_serves_and_no_longer_once_it_drains(tmp_path: 
             (True, True, 503, "draining\n"),
             (False, True, 503, "draining\n"),
         ]:
-            asked.gateway.ready, asked.gateway.life.draining = ready, draining
+            asked.gateway.data.ready, asked.gateway.life.draining = ready, draining
             assert (await asked.ask("/readyz"))[::2] == (status, text)
             assert (await asked.ask("/livez"))[::2] == (200, "ok\n")
 
