@@ -14,7 +14,9 @@ from gateway.auth.keys import CURSOR_KEY, ensure_secret
 from gateway.call import Snapshot
 from gateway.config.following import Following
 from gateway.config.refusal import Refusal
+from gateway.core.process import changes
 from gateway.core.process.settings import ProcessConfig
+from gateway.planes import conf
 from gateway.planes.asking import OnePlane
 from gateway.planes.control import ControlPlane, Served
 from gateway.planes.data import DataPlane
@@ -141,10 +143,16 @@ class Gateway:
         if self._lock is not None:
             self._lock.release()
 
-    async def reload(self) -> None:
-        """What SIGHUP asks for: the config and the keys again."""
+    async def reload(self) -> dict[str, Any]:
+        """What SIGHUP asks for: config and keys again. What is new in gateway.conf takes a restart."""
         await self.data.reload()
         await self.control.reload()
+        refused, names = "", []
+        try:
+            names = changes.named(changes.changed(self.config, conf.read(self.config.path)))
+        except conf.Unusable as error:
+            refused = conf.why(self.config.path, error)
+        return {"workers": 0, "restart": names, "refused": refused}
 
     async def reopen_logs(self, why: str) -> None:
         """Go on in new files, because the old ones were renamed; and say whether that was done."""

@@ -26,6 +26,7 @@ from gateway.edge.client import slots
 from gateway.edge.client.listener import Listener, ListenError, bind_all
 from gateway.planes.running import Running
 from gateway.process import interpreter, signals
+from gateway.process.systemd import Notifier
 from gateway.runtime.periodic import Boundary
 from gateway.runtime.scheduling import workers
 from gateway.telemetry import process_metrics
@@ -83,6 +84,7 @@ class GatewayApplication(asab.Application):
         self._admin_key = f"[admin] listen in {path}"
         self._reloads: set[asyncio.Task[None]] = set()
         self._stop_signals = 0  # signals to stop
+        self._notifier = Notifier(os.environ)
         self._forced_exit = signals.ForcedExit(self._leave_nothing)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):  # the last as nginx
             self._hear(number, self._on_stop_signal, self._count)
@@ -117,6 +119,7 @@ class GatewayApplication(asab.Application):
         interpreter.tune_collector()
         with Boundary("telling that it is ready"):
             self._on_ready(self.gateway)
+        self._notifier.ready("Serving")
 
     def _admin_ports(self) -> list[socket.socket]:
         """Raises ListenError: where these cannot be taken, it also names the public ones."""
@@ -151,12 +154,14 @@ class GatewayApplication(asab.Application):
         listener before finalize())."""
         signals.unblock()
         await self._stopping.wait()
+        self._notifier.stopping()
         self._stop_event.set()  # ASAB forgets a signal that came before its own run time, and would run on
         await self.gateway.drain()
         if self._admin is not None:
             await self._admin.drain(_within(_ADMIN_GOES))
         for task in self._reloads:
             task.cancel()
+        await self._notifier.close()
         if self._process is not None:
             self._process.close()  # ASAB waits three seconds for a task that is left
 
@@ -243,8 +248,10 @@ class GatewayApplication(asab.Application):
         task.add_done_callback(self._reloads.discard)
 
     async def _reload(self) -> None:
+        self._notifier.reloading()
         with Boundary("loading all again on SIGHUP"):
             await self.gateway.reload()
+        self._notifier.ready("Serving")
 
 
 def _within(seconds: float) -> Callable[[int], bool]:

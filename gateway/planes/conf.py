@@ -5,12 +5,19 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
+from gateway.config.refusal import describe
 from gateway.core.process import ini
 from gateway.core.process.settings import ProcessConfig, parse_process
 from gateway.core.routing.problems import Problems, by_line
 from gateway.runtime.files import not_utf8, read_file
 
 _MAX = 1024 * 1024  # bytes
+Unusable = (Problems, OSError, ValueError)  # what `read` raises
+
+
+def why(path: str, error: Exception) -> str:
+    """What `read` has raised, for people: all problems with their lines."""
+    return describe(path, error.items) if isinstance(error, Problems) else str(error)
 
 
 def read(path: str) -> ProcessConfig:

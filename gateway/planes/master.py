@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
@@ -16,9 +15,9 @@ from gateway.auth.signing_keys import SigningKeys
 from gateway.call import Call, Snapshot, Target
 from gateway.config.following import Following
 from gateway.config.refusal import Refusal
+from gateway.core.process import changes
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.compile import TargetOf
-from gateway.core.routing.problems import Problems
 from gateway.planes import conf
 from gateway.planes.asking import WorkerPlanes
 from gateway.planes.callers import Callers
@@ -27,10 +26,11 @@ from gateway.planes.followed import told
 from gateway.planes.ground import Ground
 from gateway.planes.services import Services
 from gateway.planes.steps import ENDING, Step, end, end_tasks
-from gateway.process import interpreter, lock, sockets
+from gateway.process import interpreter, lock
 from gateway.process.folders import data_folder, socket_folder
 from gateway.process.supervisor import Supervisor
-from gateway.process.workers import Worker, Workers
+from gateway.process.workers import sockets
+from gateway.process.workers.workers import Worker, Workers
 from gateway.runtime.channel import Handler
 from gateway.runtime.periodic import Boundary, PeriodicTask
 from gateway.runtime.scheduling import workers as workers_of
@@ -41,10 +41,6 @@ L = logging.getLogger(__name__)
 _KEYS_POLL = 1.0  # seconds between two looks whether keys are due
 _WORKER = "gateway.planes.worker"
 _SPARE = 15.0  # seconds that a worker may take beyond its drain, to close what it has
-# What cannot change without a restart: all processes have to agree about it, so that a reload is refused.
-_FIXED = ("data", "store_uri", "keys", "tokens")
-# And what only the master reads, as it starts: a reload goes on without it.
-_AT_START = ("admin", "admin_hosts", "routing", "commands", "operators", "live", "seed")
 
 
 class Master:
@@ -72,9 +68,9 @@ class Master:
         self._ground = Ground(config, folder, secret, self.sockets, application, now, wall)
         self._started = False
         self._addresses: list[sockets.Address] = []
-        self._number = workers
+        self._listen, self._number = config.listen, workers
         self._tasks: list[asyncio.Task[None]] = []
-        self._rolling: asyncio.Task[None] | None = None
+        self._rolling: asyncio.Task[dict[str, Any]] | None = None
         self._roll_again = False
         self.callers = Callers(self._ground, _unlimited)
         self.signer = Signer(folder, config.tokens.issuer, wall)
@@ -200,7 +196,7 @@ class Master:
 
     # --- while it runs ---
 
-    async def reload(self) -> None:
+    async def reload(self) -> dict[str, Any]:
         """What SIGHUP asks for: config and keys again, and new workers; while they are being replaced, once
         more after that."""
         await self.issuers.refresh(due=True)
@@ -208,28 +204,37 @@ class Master:
         self._roll_again = True
         if self._rolling is None or self._rolling.done():
             self._rolling = asyncio.create_task(self._roll())
-        await asyncio.shield(self._rolling)
+        return await asyncio.shield(self._rolling)
 
-    async def _roll(self) -> None:
+    async def _roll(self) -> dict[str, Any]:
+        outcome: dict[str, Any] = {}
         while self._roll_again and not self.draining:
             self._roll_again = False
+            outcome = {"workers": 0, "restart": [], "refused": ""}
             try:
                 config = conf.read(self.config.path)
+                outcome["restart"] = self._left_to_a_restart(config)
                 await self._replace_workers(config)
-            except (Problems, OSError, ValueError) as error:
-                L.error("The workers go on as they are: %s", error)
+                outcome["workers"] = self._number
+            except conf.Unusable as error:
+                outcome["refused"] = conf.why(self.config.path, error)
+                L.error("The workers go on as they are: %s", outcome["refused"])
+        return outcome
+
+    def _left_to_a_restart(self, config: ProcessConfig) -> list[str]:
+        """What is changed and does not count yet. Raises OSError where nothing else can be changed either."""
+        found = changes.changed(self.config, config)
+        if fixed := changes.named([name for name in found if name in changes.FIXED]):
+            raise OSError(f"{config.path}: {', '.join(fixed)}: only a restart can change that")
+        names = changes.named([name for name in found if name in changes.OF_MASTER])
+        if names:
+            L.warning("%s: %s: what is changed there counts from a restart on", config.path, ", ".join(names))
+        return names
 
     async def _replace_workers(self, config: ProcessConfig) -> None:
         """Raises OSError."""
         assert self.workers is not None
-        changed = {f.name for f in fields(config) if getattr(config, f.name) != getattr(self.config, f.name)}
-        if fixed := [name for name in _FIXED if name in changed]:
-            raise OSError(f"{config.path}: what only a restart can change is changed: {_keys(fixed)}")
-        if at_start := [name for name in _AT_START if name in changed]:
-            L.warning(
-                "%s: %s is changed, which counts from the next restart on", config.path, _keys(at_start)
-            )
-        before = dict(zip(self.config.listen, self._addresses, strict=True))
+        before = dict(zip(self._listen, self._addresses, strict=True))
         new = [listen for listen in config.listen if listen not in before]
         bound = dict(zip(new, sockets.bind(new, f"[gateway] listen in {config.path}"), strict=True))
         addresses = [before.get(listen) or bound[listen] for listen in config.listen]
@@ -245,7 +250,7 @@ class Master:
         for listen, address in before.items():
             if listen not in config.listen:
                 address.close()
-        self.config, self._addresses, self._number = config, addresses, number
+        self._listen, self._addresses, self._number = config.listen, addresses, number
         L.info("All %d workers were replaced, in %.1f s", number, monotonic() - began)
 
     async def reopen_logs(self, why: str) -> None:
@@ -292,10 +297,6 @@ class Master:
 
 def _patience(config: ProcessConfig) -> float:
     return config.pre_stop + config.drain + _SPARE
-
-
-def _keys(names: list[str]) -> str:
-    return ", ".join(names)
 
 
 def _unlimited(call: Call) -> None:

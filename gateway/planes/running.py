@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from gateway.admin.web import View
 from gateway.telemetry.metrics import Metrics
@@ -32,8 +32,8 @@ class Running(View, Protocol):
         """Drain before anybody was told that it serves."""
         ...
 
-    async def reload(self) -> None:
-        """What SIGHUP asks for, beside the logs."""
+    async def reload(self) -> dict[str, Any]:
+        """What SIGHUP asks for, beside the logs; gives what came of it, see admin/v1/nodes.py."""
         ...
 
     async def reopen_logs(self, why: str) -> None:

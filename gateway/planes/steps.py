@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.runtime.periodic import Boundary
 
@@ -31,7 +31,7 @@ async def end(steps: Iterable[Step]) -> None:
                 await _at_most(step.seconds, step.name, waits)
 
 
-async def end_tasks(tasks: Iterable[asyncio.Task[None]]) -> None:
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel them, and wait for their ends."""
     tasks = list(tasks)
     for task in tasks:

@@ -1,6 +1,6 @@
 """A worker: the data plane in a process of its own, and the channel to its master.
 
-`main` is the program of the fork server that makes workers (see process/fork_server.py): all that they need
+`main` is the program of the fork server that makes workers (process/workers/): all that they need
 is imported here.
 """
 
@@ -34,7 +34,7 @@ from gateway.planes.shown import Shown
 from gateway.planes.steps import ENDING, Step, end
 from gateway.process import interpreter, signals
 from gateway.process.folders import socket_folder
-from gateway.process.fork_server import ForkServer, Order
+from gateway.process.workers.fork_server import ForkServer, Order
 from gateway.runtime.channel import Channel, ChannelError
 from gateway.telemetry.process_metrics import ProcessNumbers
 
@@ -103,7 +103,7 @@ class Worker:
             channel.tell("ready")
             await self._leaving.wait()
         except (OSError, ValueError, GatewayError, Problems, ConfigRefused, ChannelError) as error:
-            channel.tell("failed", str(error) or type(error).__name__)
+            channel.tell("failed", conf.why(self._config.routing, error) or type(error).__name__)
             plane.give_up()
             code = 1
         await self._end()
@@ -195,8 +195,8 @@ def main(descriptor: int, path: str) -> None:
         config = conf.read(path)
         if not config.store_uri.startswith("sqlite:"):
             importlib.import_module("gateway.store.mongo.engine")
-    except (Problems, OSError, ValueError) as error:
-        sock.send(json.dumps({"refused": f"{path}: {error}"}).encode())
+    except conf.Unusable as error:
+        sock.send(json.dumps({"refused": conf.why(path, error)}).encode())
         return
     gc.collect()
     gc.freeze()

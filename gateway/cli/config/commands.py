@@ -1,4 +1,5 @@
-"""gateway revisions | diff | apply | rollback | edit | confirm | audit | nodes | console: the parser."""
+"""The parser of gateway revisions | diff | apply | rollback | edit | confirm | audit | nodes | console |
+reload."""
 
 from __future__ import annotations
 
@@ -64,6 +65,8 @@ def add_commands(add: AddCommand, load: _Load) -> None:
     _audit_arguments(command("audit", "audit.run", about, "audit verify"))
     about = "which process on which host runs which revision"
     command("nodes", "nodes.run", about, "nodes")
+    about = "have the running gateway load all again: keys, configs, and new workers where it has some"
+    command("reload", "nodes.reload", about, "reload")
     about = "open the console in the browser, signed in by a ticket that is good once"
     made = command("console", "nodes.open_console", about, "console")
     made.add_argument("--no-browser", action="store_true", help="only print the URL")

@@ -1,4 +1,4 @@
-"""gateway nodes | console."""
+"""gateway nodes | console | reload."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import webbrowser
 from collections.abc import Mapping
 from typing import Any
 
+from rich.markup import escape
 from rich.text import Text
 
 from gateway.cli import console
@@ -76,3 +77,21 @@ def _has_screen() -> bool:
     if os.environ.get("SSH_CONNECTION"):
         return False
     return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
+def reload(session: Session) -> int:
+    """Have it load all again, and say what came of it. Exit code 1 when a part of it was refused."""
+    outcome = session.client.post(f"{V1}/gateway:reload", {}).json()
+    if session.json:
+        print_json(outcome)
+        return 1 if outcome["refused"] else 0
+    if outcome["refused"]:
+        console.fail(f"what runs goes on as it is: {outcome['refused']}")
+    elif outcome["workers"]:
+        print(f"all {outcome['workers']} workers were replaced")
+    else:
+        print("keys and routing config were loaded again; it runs without workers, so its code is the same")
+    if outcome["restart"]:
+        text = f"counts from the next restart on: {', '.join(outcome['restart'])}"
+        console.err.print(f"[yellow]note:[/] {escape(text)}")
+    return 1 if outcome["refused"] else 0

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.cli.config import audit
+from gateway.core.config.operator import TOKEN_FILE
 from tests.cli.config.conftest import BAD, ROUTING, SLOWER, Operated
 
 pytestmark = pytest.mark.whole
@@ -185,3 +186,23 @@ def test_colours_are_for_terminals_that_want_them(operated: Operated) -> None:
         with operated.terminal("diff", file, **environment) as terminal:
             assert terminal.ended() == 2
             assert ("\x1b[31m" in terminal.shown) == coloured
+
+
+# --- reload ----------------------------------------------------------------------------------------
+
+
+def test_reload_says_what_counts_from_a_restart_on_and_what_is_wrong(operated: Operated) -> None:
+    text = operated.conf.read_text()
+    assert operated.run("reload").code == 0
+    try:
+        operated.conf.write_text(text.replace("drain = 5", "drain = 6"))
+        code, out, err = operated.run("reload")
+        assert (code, "without workers" in out, "[gateway] drain" in err) == (0, True, True)
+        assert operated.run("reload", "--json").json["restart"] == ["[gateway] drain"]
+        operated.conf.write_text(text.replace("drain = 5", "drain = soon"))
+        token = str(operated.data / TOKEN_FILE)
+        asked = operated.run("reload", "--json", "--admin", operated.serving.admin, "--token-file", token)
+        assert "drain" in asked.json["refused"]
+        assert asked.code == 1
+    finally:
+        operated.conf.write_text(text)

@@ -74,6 +74,7 @@ PAGES: dict[str, Page] = {
     "GET /admin/v1/audit": Page("Audit", with_=("before", "limit", "author", "action")),
     "GET /admin/v1/audit:verify": Page("Verified"),
     "GET /admin/v1/nodes": Page(),
+    "POST /admin/v1/gateway:reload": Page(),
     "GET /admin/v1/traffic": Page("text/event-stream"),
     "POST /admin/v1/explain": Page("Object", ("Explained",)),
     "POST /admin/v1/tickets": Page(status=201),

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gateway.process.fork_server import MESSAGE
+from gateway.process.workers.fork_server import MESSAGE
 
 L = logging.getLogger(__name__)
 _START = 60.0  # seconds that loading the code may take on a busy machine
@@ -54,7 +54,7 @@ class Generation:
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
-        root = str(Path(__file__).parents[2])
+        root = str(Path(__file__).parents[3])
         paths = [root, *(str(Path(path).absolute()) for path in sys.path)]
         try:
             self._process = await asyncio.create_subprocess_exec(

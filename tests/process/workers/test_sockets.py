@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from gateway.edge.client.listener import ListenError
-from gateway.process import sockets
+from gateway.process.workers import sockets
 
 
 def test_every_worker_has_a_socket_on_the_same_port() -> None:

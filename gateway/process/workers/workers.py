@@ -17,8 +17,8 @@ from time import monotonic
 from typing import Any
 
 from gateway.core.process.storm import DEATHS, Storm
-from gateway.process.generation import Generation, NoWorkers
-from gateway.process.sockets import Address
+from gateway.process.workers.generation import Generation, NoWorkers
+from gateway.process.workers.sockets import Address
 from gateway.runtime.channel import Channel, Handler
 from gateway.runtime.periodic import Boundary
 
