@@ -15,6 +15,7 @@ from gateway.call import Snapshot
 from gateway.config.following import Following
 from gateway.config.refusal import Refusal
 from gateway.core.process import changes
+from gateway.core.process.listeners import Listen
 from gateway.core.process.settings import ProcessConfig
 from gateway.planes import conf
 from gateway.planes.asking import OnePlane
@@ -61,7 +62,7 @@ class Gateway:
         self.sockets = socket_folder(config.data)
         self._ground = Ground(config, folder, secret, self.sockets, application, now, wall)
         self.data = data = DataPlane(self._ground)
-        served = Served(data.target, lambda: data.listener.addresses, data.recent.pickled)
+        served = Served(data.target, lambda: data.listener.bound, data.recent.pickled)
         follows = Following(self._applied, self._refused)
         rooms = self._ground, data.callers, data.signer, served, follows, data.child_event
         self.control = control = ControlPlane(*rooms, supervise=supervise)
@@ -107,9 +108,9 @@ class Gateway:
         return self.data.life.draining
 
     @property
-    def addresses(self) -> list[tuple[str, int]]:
-        """Host and port of each public listener, as bound."""
-        return self.data.listener.addresses
+    def bound(self) -> list[Listen]:
+        """The public listeners, with the ports that the system chose."""
+        return self.data.listener.bound
 
     async def start(self) -> None:
         """Config and keys, ports, store, backends, and only then clients. Stops all again when one fails."""

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -23,7 +22,8 @@ from gateway.app import Gateway
 from gateway.call import Snapshot
 from gateway.core.process.settings import ProcessConfig, parse_process
 from gateway.edge.client import slots
-from gateway.edge.client.listener import Listener, ListenError, bind_all
+from gateway.edge.client.listener import Listener
+from gateway.edge.client.sockets import BoundSocket, ListenError, bind_all, close
 from gateway.planes.running import Running
 from gateway.process import interpreter, signals
 from gateway.process.systemd import Notifier
@@ -121,7 +121,7 @@ class GatewayApplication(asab.Application):
             self._on_ready(self.gateway)
         self._notifier.ready("Serving")
 
-    def _admin_ports(self) -> list[socket.socket]:
+    def _admin_ports(self) -> list[BoundSocket]:
         """Raises ListenError: where these cannot be taken, it also names the public ones."""
         config = self.gateway.config
         try:
@@ -129,18 +129,18 @@ class GatewayApplication(asab.Application):
         except ListenError as error:
             wrong = [str(error)]
         try:
-            for sock in bind_all(config.listen, f"[gateway] listen in {config.path}"):
-                sock.close()
+            for bound in bind_all(config.listen, f"[gateway] listen in {config.path}"):
+                close(bound)
         except ListenError as error:
             wrong.insert(0, str(error))
         raise ListenError("\n".join(wrong))
 
-    async def _open_admin(self, sockets: list[socket.socket]) -> None:
+    async def _open_admin(self, sockets: list[BoundSocket]) -> None:
         self._process = process_metrics.ProcessMetrics(self.get_service("asab.MetricsService"))
         self.gateway.metrics.add_source(self._process.instruments)
-        listen = "\n".join(f"{host} {port}" for host, port in self.gateway.config.admin)
         web = self.get_service("asab.WebService")
-        container = _AdminContainer(web, "admin", config={"listen": listen, "servertokens": "prod"})
+        # ASAB asks for an address, which is not opened.
+        container = _AdminContainer(web, "admin", config={"listen": "localhost 0", "servertokens": "prod"})
         admin.install(container.WebApp, self.gateway)
         gateway = self.gateway
         pages = AdminService(container.WebApp, lambda: gateway.draining, lambda: gateway.live.current)

@@ -14,6 +14,7 @@ from gateway.app import Gateway
 from gateway.auth.keys import read_keys, signing_key
 from gateway.core.jwt.issuer import local_issuer
 from gateway.core.jwt.keys import sign
+from gateway.core.process.listeners import Listen
 from gateway.core.process.settings import ProcessConfig
 
 RULE = local_issuer("")
@@ -30,8 +31,8 @@ def routing(routes: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
 
 def process_config(folder: Path, **more: Any) -> ProcessConfig:
     values: dict[str, Any] = {
-        "listen": (("127.0.0.1", 0),),
-        "admin": (("127.0.0.1", 0),),
+        "listen": (Listen("127.0.0.1"),),
+        "admin": (Listen("127.0.0.1"),),
         "routing": str(folder / "routing.yaml"),
         "data": str(folder / "var"),
         "keys": str(folder / "var" / "keys.jwks"),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.core.process.command_line import Command
+from gateway.core.process.listeners import Listen
 from gateway.planes import data
 from tests import harness
 from tests.eventually import eventually
@@ -21,7 +22,7 @@ ROUTING = harness.routing([harness.route("docs", "documents")])
     [("::", "http://[::1]:"), ("0.0.0.0", "http://127.0.0.1:"), ("::1", "http://[::1]:")],
 )
 async def test_a_backend_is_told_a_url_that_it_can_call(tmp_path: Path, host: str, expected: str) -> None:
-    async with harness.running(tmp_path, ROUTING, listen=((host, 0),)) as gateway:
+    async with harness.running(tmp_path, ROUTING, listen=(Listen(host),)) as gateway:
         spec = gateway.control.spec(Command("app", ("x",), str(tmp_path)))
         assert spec.env["GATEWAY_URL"] == f"{expected}{harness.address(gateway)[1]}"
 

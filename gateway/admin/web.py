@@ -35,7 +35,6 @@ from gateway.config.nodes.nodes import Nodes
 from gateway.config.rehearsals import Rehearsals
 from gateway.core.http.hops import Via
 from gateway.core.merge import views
-from gateway.core.process.listeners import is_loopback
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.redact import redact_pieces
 from gateway.documents.request import head
@@ -75,7 +74,7 @@ class View(Protocol):
 def install(app: web.Application, view: View) -> None:
     """Put the guard and the routes on an aiohttp application (that of an ASAB WebContainer)."""
     config = view.config
-    token_needed = not all(is_loopback(host) for host, _ in config.admin)
+    token_needed = not all(one.is_local for one in config.admin)
     refusals = Refusals(view.live.audit.record)
     app.middlewares.append(
         guard.make(view.operators, refusals, config.admin_hosts, token_needed=token_needed)

@@ -13,8 +13,8 @@ from rich.text import Text
 from gateway.auth.keys import KeysUnusable
 from gateway.cli import console, demo
 from gateway.core.errors import GatewayError
+from gateway.core.process.listeners import Listen, url_of
 from gateway.core.routing.compile_routes import DOCUMENTS
-from gateway.edge.client.listener import reachable
 from gateway.planes.running import Running
 
 L = logging.getLogger(__name__)
@@ -24,12 +24,13 @@ _LAST_LINES = 10
 async def prepare(gateway: Running) -> None:
     """Post the demo's seed, if the config names one. Failures are logged, and end nothing."""
     tenant = _tenant(gateway)
-    if not gateway.config.seed or tenant is None:
+    url = url_of(gateway.bound)
+    if not gateway.config.seed or tenant is None or not url:
         return
     try:
         seed = demo.read_seed(Path(gateway.config.seed))
         header = demo.header_file(gateway.config, tenant, gateway.live.current.table.routes)
-        failures = await demo.post_seed(seed, f"http://{reachable(*gateway.addresses[0])}", header)
+        failures = await demo.post_seed(seed, url, header)
     except (KeysUnusable, GatewayError, OSError, ValueError) as error:
         failures = [str(error)]
     for text in failures:
@@ -45,12 +46,12 @@ def _tenant(gateway: Running) -> str | None:
 def show(gateway: Running, config_path: str, *, with_demo: bool) -> None:
     """Print the banner to standard output. with_demo: with a demo token, and a curl for each backend."""
     config = gateway.config
-    public = f"http://{reachable(*config.listen[0])}"
-    console_at = f"http://{reachable(*config.admin[0])}/"
-    rows = [
-        ("public", public),
-        ("admin", f"{console_at}  (the console; signed in: {console.program()} console)"),
-    ]
+    public, console_at = url_of(config.listen), url_of(config.admin)
+    rows = [("public", _shown(config.listen))]
+    if console_at:
+        rows.append(("admin", f"{console_at}/  (the console; signed in: {console.program()} console)"))
+    else:
+        rows.append(("admin", _shown(config.admin)))
     if config.live.source == "file":
         rows.append(("routing", f"{console.short(config.routing)}  (live: edit it while it runs)"))
     else:
@@ -60,7 +61,7 @@ def show(gateway: Running, config_path: str, *, with_demo: bool) -> None:
     out = console.out
     out.print(Rule("The gateway is ready", style="green"))
     out.print(console.pairs(rows))
-    if with_demo:
+    if with_demo and public:
         try:
             _show_curls(list(_curls(gateway, public)))
         except (KeysUnusable, GatewayError, OSError) as error:
@@ -70,6 +71,11 @@ def show(gateway: Running, config_path: str, *, with_demo: bool) -> None:
         out.print(Text(f"{text} all else is served.", style="bold red"))
     _show_failures(gateway)
     out.print(Rule("Ctrl-C stops all of it", style="green"))
+
+
+def _shown(listens: Iterable[Listen]) -> str:
+    """Where clients are served: what can be called from here by its URL, all else as it is written."""
+    return "  ".join(one.url or one.line for one in listens)
 
 
 def _show_failures(gateway: Running) -> None:

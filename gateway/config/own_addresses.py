@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from os.path import realpath
 from socket import AF_INET, AF_INET6, SOCK_DGRAM, socket
 
-from gateway.core.model import Backend
-from gateway.core.process.listeners import Listen, is_address, plain, reaches, text
+from gateway.core.model import Address, Backend
+from gateway.core.process.listeners import Listen, is_address, plain, reaches
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.problems import Problem
 from gateway.edge.backend import resolver
 
 _LOOKUP_TIMEOUT = 2.0  # seconds; a name that is not resolved by then counts as another host's
 
-# The section of gateway.conf that a listener is written in, and its address.
+# The section of gateway.conf that a listener is written in, and the listener.
 OwnListener = tuple[str, Listen]
 
 
@@ -38,11 +39,11 @@ def problems(
     found = []
     for name, backend in backends.items():
         for index, address in enumerate(backend.addresses):
-            same_port = [one for one in listeners if one[1][1] == address.port and not address.path]
-            hosts = _hosts(address.host, find) if same_port else ()
-            for section, listen in same_port:
-                if any(_leads_to(host, listen, find) for host in hosts):
-                    reason = f"it is this gateway's own address ({section} listen = {text(listen)})"
+            near = [one for one in listeners if _may_lead_to(one[1], address)]
+            hosts = _hosts(address.host, find) if near and not address.path else ()
+            for section, listen in near:
+                if listen.path or any(_leads_to(host, listen, find) for host in hosts):
+                    reason = f"it is this gateway's own address ({section} listen = {listen})"
                     hint = (
                         "write the backend's address; if requests are to come round, set [gateway] via_loops"
                     )
@@ -51,8 +52,15 @@ def problems(
     return found
 
 
+def _may_lead_to(listen: Listen, address: Address) -> bool:
+    """Whether the paths are the same, or the ports."""
+    if listen.path and address.path:
+        return realpath(address.path) == realpath(listen.path)
+    return listen.port == address.port and not (listen.path or address.path)
+
+
 def _leads_to(host: str, listen: Listen, find: Callable[[str], tuple[str, ...]]) -> bool:
-    return any(reaches(host, bound, _is_ours) for bound in _hosts(plain(listen[0]), find))
+    return any(reaches(host, bound, _is_ours) for bound in _hosts(plain(listen.host), find))
 
 
 def _hosts(host: str, find: Callable[[str], tuple[str, ...]]) -> tuple[str, ...]:

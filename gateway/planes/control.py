@@ -24,8 +24,8 @@ from gateway.core.http.hops import pseudonym
 from gateway.core.model import Backend
 from gateway.core.openmetrics import Gauge
 from gateway.core.process.command_line import Command
+from gateway.core.process.listeners import Listen, url_of
 from gateway.core.routing.problems import Problem
-from gateway.edge.client.listener import reachable
 from gateway.planes.callers import Callers
 from gateway.planes.ground import Ground
 from gateway.planes.steps import ENDING, Step, end, end_tasks
@@ -43,12 +43,12 @@ _BACKENDS_END = 14.0  # seconds that the backends may take at the end: they have
 class Served:
     """What the control plane has to know of what serves requests.
 
-    target: makes the targets of routes. addresses: where clients connect to, from the bind on. recent: the
+    target: makes the targets of routes. bound: where clients connect to, from the bind on. recent: the
     last requests, for rehearsals.
     """
 
     target: MakeTarget
-    addresses: Callable[[], list[tuple[str, int]]]
+    bound: Callable[[], list[Listen]]
     recent: Entries
 
 
@@ -108,7 +108,7 @@ class ControlPlane:
         )
 
     def _own_addresses(self, backends: Mapping[str, Backend]) -> list[Problem]:
-        return own_addresses.problems(backends, own_addresses.of(self._config, self._served.addresses()))
+        return own_addresses.problems(backends, own_addresses.of(self._config, self._served.bound()))
 
     def instruments(self) -> tuple[Gauge, ...]:
         """For the metrics."""
@@ -161,13 +161,12 @@ class ControlPlane:
         ground = self._ground
         socket = f"{ground.sockets}/{command.name}.sock"
         data = str(private_folder(private_folder(ground.data / "backends") / command.name))
-        public = f"http://{reachable(*self._served.addresses()[0])}"
         return ChildSpec(
             name=command.name,
             command=command.expand(python=sys.executable, socket=socket, data=data),
             env={
                 "DATA": data,
-                "GATEWAY_URL": public,
+                "GATEWAY_URL": url_of(self._served.bound()),
                 "PYTHONUNBUFFERED": "1",
                 **self._signer.environment(command.name),
             },

@@ -16,6 +16,7 @@ from gateway.call import Call, Snapshot, Target
 from gateway.config.following import Following
 from gateway.config.refusal import Refusal
 from gateway.core.process import changes
+from gateway.core.process.listeners import Listen
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.compile import TargetOf
 from gateway.planes import conf
@@ -68,7 +69,7 @@ class Master:
         self._ground = Ground(config, folder, secret, self.sockets, application, now, wall)
         self._started = False
         self._addresses: list[sockets.Address] = []
-        self._listen, self._number = config.listen, workers
+        self._number = workers
         self._tasks: list[asyncio.Task[None]] = []
         self._rolling: asyncio.Task[dict[str, Any]] | None = None
         self._roll_again = False
@@ -77,7 +78,7 @@ class Master:
         self.metrics, self.services = Metrics(), Services()
         self.planes = WorkerPlanes(self._workers, self.metrics)
         self.via, self.store_available = config.own_via(secret), True
-        served = Served(_no_target, lambda: self.addresses, self.planes.recent)
+        served = Served(_no_target, lambda: self.bound, self.planes.recent)
         follows = Following(self._applied, self._refused, self._spread)
         rooms = self._ground, self.callers, self.signer, served, follows, self._child_event
         self.control = ControlPlane(*rooms, supervise=supervise)
@@ -93,9 +94,9 @@ class Master:
         self.stored, self.issuers = callers.stored, callers.issuers
 
     @property
-    def addresses(self) -> list[tuple[str, int]]:
-        """Host and port of each public listener, as bound."""
-        return [address.name for address in self._addresses]
+    def bound(self) -> list[Listen]:
+        """The public listeners, with the ports that the system chose."""
+        return [address.bound for address in self._addresses]
 
     @property
     def supervisor(self) -> Supervisor:
@@ -117,7 +118,7 @@ class Master:
             with self._ground.named("[tokens] keys", config.keys):
                 SigningKeys(Path(config.keys), config.tokens.algorithms).ensure()
                 self.callers.load_keys()
-            self._addresses = sockets.bind(list(config.listen), f"[gateway] listen in {config.path}")
+            self._addresses = sockets.bind(config.listen, f"[gateway] listen in {config.path}")
             await self.control.load()
             with self._ground.named("[gateway] data", config.data):
                 self.signer.start()
@@ -234,10 +235,13 @@ class Master:
     async def _replace_workers(self, config: ProcessConfig) -> None:
         """Raises OSError."""
         assert self.workers is not None
-        before = dict(zip(self._listen, self._addresses, strict=True))
-        new = [listen for listen in config.listen if listen not in before]
-        bound = dict(zip(new, sockets.bind(new, f"[gateway] listen in {config.path}"), strict=True))
-        addresses = [before.get(listen) or bound[listen] for listen in config.listen]
+        before = {str(address.listen): address for address in self._addresses}
+        new = [listen for listen in config.listen if str(listen) not in before]
+        bound = {str(a.listen): a for a in sockets.bind(new, f"[gateway] listen in {config.path}")}
+        addresses = [before.get(str(listen)) or bound[str(listen)] for listen in config.listen]
+        spoke = [(address, address.listen) for address in addresses]
+        for address, listen in zip(addresses, config.listen, strict=True):
+            address.speaks(listen)
         began = monotonic()
         try:
             generation = await self.workers.new_generation()
@@ -246,11 +250,13 @@ class Master:
         except BaseException:
             for address in bound.values():
                 address.close()
+            for address, listen in spoke:
+                address.speaks(listen)
             raise
-        for listen, address in before.items():
-            if listen not in config.listen:
+        for address in before.values():
+            if address not in addresses:
                 address.close()
-        self._listen, self._addresses, self._number = config.listen, addresses, number
+        self._addresses, self._number = addresses, number
         L.info("All %d workers were replaced, in %.1f s", number, monotonic() - began)
 
     async def reopen_logs(self, why: str) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from gateway.admin.web import View
+from gateway.core.process.listeners import Listen
 from gateway.telemetry.metrics import Metrics
 
 
 class Running(View, Protocol):
-    """start() once, drain() once. addresses: host and port of each public listener, as bound. metrics: of
-    this process. store_available: whether documents are served."""
+    """start() once, drain() once. bound: the public listeners, with the ports that the system chose. metrics:
+    of this process. store_available: whether documents are served."""
 
     metrics: Metrics
 
@@ -18,7 +19,7 @@ class Running(View, Protocol):
     def store_available(self) -> bool: ...
 
     @property
-    def addresses(self) -> list[tuple[str, int]]: ...
+    def bound(self) -> list[Listen]: ...
 
     async def start(self) -> None:
         """Serve. Stops all again when it fails, and raises why."""

@@ -24,8 +24,10 @@ from gateway.call import Snapshot
 from gateway.config.compilation import Compiler
 from gateway.config.ports import ConfigRefused
 from gateway.core.errors import GatewayError
+from gateway.core.process.listeners import Listen
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.problems import Problem, Problems
+from gateway.edge.client.sockets import BoundSocket
 from gateway.planes import conf
 from gateway.planes.data import DataPlane
 from gateway.planes.followed import FollowedConfig
@@ -68,7 +70,7 @@ class Worker:
     """One worker, from its fork to its end. sock: to the master. sockets: to listen on, one for each address
     of the master's."""
 
-    def __init__(self, config: ProcessConfig, sock: socket.socket, sockets: list[socket.socket]) -> None:
+    def __init__(self, config: ProcessConfig, sock: socket.socket, sockets: list[BoundSocket]) -> None:
         self._config, self._sock, self._sockets = config, sock, sockets
         self._loop = asyncio.get_running_loop()
         self._log = ChannelLog(self._loop)
@@ -211,8 +213,10 @@ def work(config: ProcessConfig, order: Order, descriptors: list[int]) -> int:
         one.setblocking(False)
     interpreter.use_uvloop()
     loop = asyncio.get_event_loop_policy().get_event_loop()
-    return loop.run_until_complete(_run(config, sock, sockets))
+    listens = [Listen(**one) for one in order["listen"]]
+    bound = [BoundSocket(*pair) for pair in zip(listens, sockets, strict=True)]
+    return loop.run_until_complete(_run(config, sock, bound))
 
 
-async def _run(config: ProcessConfig, sock: socket.socket, sockets: list[socket.socket]) -> int:
+async def _run(config: ProcessConfig, sock: socket.socket, sockets: list[BoundSocket]) -> int:
     return await Worker(config, sock, sockets).run()

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gateway.core.process.listeners import Listen, clash, text
+from gateway.core.process.listeners import UNIX, Listen, first_clash
 
 L = logging.getLogger(__name__)
 _NAME = "up.lock"
@@ -49,7 +49,10 @@ class FolderLock:
         except OSError:
             os.close(self._fd)
             raise
-        holder = {"pid": os.getpid(), "listen": [list(one) for one in listen]}
+        holder = {
+            "pid": os.getpid(),
+            "listen": [(str(one), 0) if one.path else one.address for one in listen],
+        }
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, json.dumps(holder).encode(), 0)
 
@@ -82,8 +85,7 @@ def check_shared(folder: Path, listen: Iterable[Listen]) -> None:
         holder = _read(fd)
     finally:
         os.close(fd)
-    taken = [(str(host), int(port)) for host, port in holder.get("listen", [])]
-    if any(clash(one, other) for one in listen for other in taken):
+    if first_clash(listen, _taken(holder)) is not None:
         raise FolderInUse(_in_use_message(folder, holder))
     L.info("shares the data folder %s with gateway up (pid %s)", folder, holder.get("pid", "unknown"))
 
@@ -109,9 +111,18 @@ def _read(fd: int) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _taken(holder: dict[str, Any]) -> list[Listen]:
+    """Where the holder listens."""
+    found = []
+    for host, port in holder.get("listen", []):
+        path = str(host).removeprefix(UNIX)
+        found.append(Listen(path=path) if path != host else Listen(str(host), int(port)))
+    return found
+
+
 def _in_use_message(folder: Path, holder: dict[str, Any]) -> str:
     pid = holder.get("pid")
-    where = ", ".join(text((str(host), int(port))) for host, port in holder.get("listen", []))
+    where = ", ".join(map(str, _taken(holder)))
     serves = f", listening on {where}" if where else ""
     name = f"gateway up (pid {pid}{serves})" if pid else "another gateway up"
     end = f"end it (kill {pid})" if pid else "end it"

@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -17,6 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from gateway.core.jwt.issuer import Issuer, KeyUrl
 from gateway.core.model import Address, Backend
 from gateway.core.process import listeners
+from gateway.core.process.listeners import Listen
 from gateway.edge.client.slots import ConnectionLimits
 from tests import harness
 from tests.eventually import eventually
@@ -231,13 +231,15 @@ async def test_a_host_that_is_none_is_400(tmp_path: Path, host: str) -> None:
 
 
 async def test_on_loopback_no_token_is_needed(tmp_path: Path) -> None:
-    async with admin_of(tmp_path, admin=(("127.0.0.1", 0), ("::1", 0), ("localhost", 0))) as asked:
+    async with admin_of(tmp_path, admin=(Listen("127.0.0.1"), Listen("::1"), Listen("localhost"))) as asked:
         assert (await asked.ask("/admin/config"))[0] == 200
 
 
-@pytest.mark.parametrize("listen", [(("0.0.0.0", 0),), (("127.0.0.1", 0), ("10.0.0.1", 0)), (("::", 0),)])
-async def test_elsewhere_the_scope_gateway_admin_is_needed(tmp_path: Path, listen: Any) -> None:
-    async with admin_of(tmp_path, admin=listen) as asked:
+@pytest.mark.parametrize("hosts", [("0.0.0.0",), ("127.0.0.1", "10.0.0.1"), ("::",)])
+async def test_elsewhere_the_scope_gateway_admin_is_needed(
+    tmp_path: Path, hosts: tuple[str, ...]
+) -> None:
+    async with admin_of(tmp_path, admin=tuple(map(Listen, hosts))) as asked:
         for path in ("/metrics", "/admin/config", "/admin/config?text", "/admin/backends"):
             status, headers, body = await asked.ask(path)
             assert (status, body["code"]) == (401, "unauthenticated")
@@ -253,7 +255,7 @@ async def test_elsewhere_the_scope_gateway_admin_is_needed(tmp_path: Path, liste
 
 
 async def test_whoever_runs_another_issuer_does_not_run_the_gateway_and_is_shown(tmp_path: Path) -> None:
-    async with IssuerServer() as server, admin_of(tmp_path, admin=(("0.0.0.0", 0),)) as asked:
+    async with IssuerServer() as server, admin_of(tmp_path, admin=(Listen("0.0.0.0"),)) as asked:
         gateway = asked.gateway
         other = Issuer("shop", server.url, ("api",), KeyUrl(f"{server.url}/jwks"))
         gateway.issuers.reconcile(gateway.config.tokens, {"shop": other})
@@ -276,14 +278,14 @@ async def test_whoever_runs_another_issuer_does_not_run_the_gateway_and_is_shown
 async def test_a_token_of_a_tenant_that_is_not_served_is_403_there_too(
     tmp_path: Path, tenant: str, more: dict[str, str]
 ) -> None:
-    async with admin_of(tmp_path, admin=(("0.0.0.0", 0),)) as asked:
+    async with admin_of(tmp_path, admin=(Listen("0.0.0.0"),)) as asked:
         headers = harness.bearer(asked.gateway, tenant, "gateway:admin")
         status, _, body = await asked.ask("/admin/config", **headers, **more)
         assert (status, body["code"]) == (403, "forbidden")
 
 
 async def test_two_authorization_headers_are_401_there_too(tmp_path: Path) -> None:
-    async with admin_of(tmp_path, admin=(("0.0.0.0", 0),)) as asked:
+    async with admin_of(tmp_path, admin=(Listen("0.0.0.0"),)) as asked:
         right = harness.bearer(asked.gateway, scope="gateway:admin")["Authorization"]
         for second in (right, "Bearer junk", "Basic YTpi"):
             headers = CIMultiDict([("Authorization", right), ("Authorization", second)])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.admin.console import pages
+from gateway.core.process.listeners import Listen
 from tests.support.admin import admin_of
 
 STATIC = Path(pages.__file__).parent / "static"
@@ -47,7 +48,7 @@ async def test_a_file_that_the_browser_has_already_is_not_sent_again(tmp_path: P
 
 
 async def test_the_files_need_no_token_where_all_else_does(tmp_path: Path) -> None:
-    async with admin_of(tmp_path, admin=(("0.0.0.0", 0),)) as asked:
+    async with admin_of(tmp_path, admin=(Listen("0.0.0.0"),)) as asked:
         assert (await asked.ask("/", **BROWSER))[0] == 200
         assert (await asked.ask("/console/js/app.js"))[0] == 200
         assert (await asked.ask("/admin/config"))[0] == 401

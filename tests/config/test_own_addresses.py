@@ -37,14 +37,14 @@ def is_own(host: str, port: int, *listeners: Listen) -> bool:
     ["127.0.0.1", "localhost", "me.example", "0.0.0.0", "::ffff:127.0.0.1", "127.1", "2130706433", "0x7f.1"],
 )
 def test_every_spelling_of_it_is_its_own(host: str) -> None:
-    assert is_own(host, 8080, ("127.0.0.1", 8080))
-    assert is_own(host, 8080, ("0.0.0.0", 8080))
-    assert is_own(host, 8080, ("10.1.1.1", 8080), ("::", 8080))
-    assert is_own(host, 8080, ("localhost", 8080))
+    assert is_own(host, 8080, Listen("127.0.0.1", 8080))
+    assert is_own(host, 8080, Listen("0.0.0.0", 8080))
+    assert is_own(host, 8080, Listen("10.1.1.1", 8080), Listen("::", 8080))
+    assert is_own(host, 8080, Listen("localhost", 8080))
     for spelling in ("*", "0", "127.1", "::ffff:127.0.0.1", "LOCALHOST."):
-        assert is_own(host, 8080, (spelling, 8080))
-    assert not is_own(host, 8081, ("127.0.0.1", 8080))
-    assert not is_own(host, 8080, ("127.0.0.2", 8080)) or host == "127.0.0.2"
+        assert is_own(host, 8080, Listen(spelling, 8080))
+    assert not is_own(host, 8081, Listen("127.0.0.1", 8080))
+    assert not is_own(host, 8080, Listen("127.0.0.2", 8080)) or host == "127.0.0.2"
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_every_spelling_of_it_is_its_own(host: str) -> None:
     ],
 )
 def test_which_address_reaches_which_listener(host: str, listen: str, own: bool) -> None:
-    assert is_own(host, 8080, (listen, 8080)) is own
+    assert is_own(host, 8080, Listen(listen, 8080)) is own
 
 
 def test_a_listener_on_all_addresses_is_reached_by_each_that_this_machine_has() -> None:
@@ -75,8 +75,8 @@ def test_a_listener_on_all_addresses_is_reached_by_each_that_this_machine_has() 
         except OSError:
             pytest.skip("this machine has no address but loopback")
         mine = str(sock.getsockname()[0])
-    assert is_own(mine, 8080, ("0.0.0.0", 8080))
-    assert not is_own(mine, 8080, ("127.0.0.1", 8080))
+    assert is_own(mine, 8080, Listen("0.0.0.0", 8080))
+    assert not is_own(mine, 8080, Listen("127.0.0.1", 8080))
 
 
 def routing(address: str) -> str:

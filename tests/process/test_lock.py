@@ -13,14 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from gateway.core.process.listeners import Listen
 from gateway.process.lock import FolderInUse, FolderLock, acquire
 
-LISTEN = (("127.0.0.1", 8080),)
+LISTEN = (Listen("127.0.0.1", 8080),)
 HOLD = """
 import sys, time
 from pathlib import Path
+from gateway.core.process.listeners import Listen
 from gateway.process.lock import FolderLock
-lock = FolderLock(Path(sys.argv[1]), [("127.0.0.1", 8080)])
+lock = FolderLock(Path(sys.argv[1]), [Listen("127.0.0.1", 8080)])
 print("held", flush=True)
 time.sleep(60)
 """
@@ -29,7 +31,7 @@ time.sleep(60)
 def test_a_second_up_is_told_who_runs_where_and_what_to_do(tmp_path: Path) -> None:
     lock = FolderLock(tmp_path, LISTEN)
     with pytest.raises(FolderInUse) as caught:
-        FolderLock(tmp_path, (("127.0.0.1", 9090),))
+        FolderLock(tmp_path, (Listen("127.0.0.1", 9090),))
     pid = os.getpid()
     assert f"gateway up (pid {pid}, listening on 127.0.0.1:8080) runs on the data folder" in str(caught.value)
     assert f"kill {pid}" in str(caught.value)
@@ -73,10 +75,10 @@ def test_serve_may_share_the_folder_but_not_the_address(
     assert not (tmp_path / "up.lock").exists()
     lock = acquire(tmp_path, LISTEN, supervise=True)
     assert lock is not None
-    assert acquire(tmp_path, (("127.0.0.1", 9090),), supervise=False) is None
+    assert acquire(tmp_path, (Listen("127.0.0.1", 9090),), supervise=False) is None
     assert f"shares the data folder {tmp_path} with gateway up (pid {os.getpid()})" in caplog.text
     with pytest.raises(FolderInUse, match="8080"):
-        acquire(tmp_path, (("0.0.0.0", 8080),), supervise=False)
+        acquire(tmp_path, (Listen("0.0.0.0", 8080),), supervise=False)
     lock.release()
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.edge.client.listener import ListenError, bind, listen
+from gateway.core.process.listeners import Listen
+from gateway.edge.client.sockets import ListenError, bind, close, listen
 from gateway.runtime.os_errors import port_holder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc/net/tcp")
@@ -29,7 +30,7 @@ def test_another_process_is_named_by_its_program_and_pid_and_not_by_its_argument
         assert process.stdout is not None
         port = int(process.stdout.readline())
         with pytest.raises(ListenError) as caught:
-            bind("127.0.0.1", port, "[gateway] listen in x.conf")
+            bind(Listen("127.0.0.1", port), "[gateway] listen in x.conf")
         process.terminate()
     assert f"(pid {process.pid}); stop it, or choose another port ([gateway] listen in x.conf)" in str(
         caught.value
@@ -39,14 +40,13 @@ def test_another_process_is_named_by_its_program_and_pid_and_not_by_its_argument
 
 def test_two_that_have_bound_a_port_before_either_listened_are_told_apart() -> None:
     """Both binds succeed, and uvloop says nothing of the second listen that fails."""
-    one = bind("127.0.0.1", 0)
-    port = one.getsockname()[1]
-    other = bind("127.0.0.1", port)
+    one = bind(Listen("127.0.0.1"))
+    other = bind(one.bound)
     listen(one, "")
     with pytest.raises(ListenError, match=r"the port is in use by this gateway itself.*\[admin\] listen"):
         listen(other, "[admin] listen")
-    one.close()
-    other.close()
+    close(one)
+    close(other)
 
 
 def test_a_port_of_our_own_is_named_as_that() -> None:

@@ -14,6 +14,7 @@ from aiohttp import web
 from gateway.admin import web as admin
 from gateway.admin.serve import AdminService
 from gateway.app import Gateway
+from gateway.core.process.listeners import Listen
 from gateway.edge.client.listener import Listener
 from gateway.edge.client.slots import UNLIMITED, ConnectionLimits
 from tests import harness
@@ -63,7 +64,7 @@ async def admin_of(
         service = AdminService(app, lambda: gateway.draining, lambda: gateway.live.current)
         await service.setup()
         listener = Listener(service, limits)
-        listener.bind([("127.0.0.1", 0)])
+        listener.bind([Listen("127.0.0.1")])
         await listener.open()
         try:
             async with aiohttp.ClientSession() as session:

@@ -20,6 +20,7 @@ from gateway.cli import console
 from gateway.cli.config.given import read_given
 from gateway.core.config.operator import TOKEN_FILE
 from gateway.core.process import listeners
+from gateway.core.process.listeners import UNIX
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.redact import escape_controls
 from gateway.core.routing.problems import Problem
@@ -106,20 +107,21 @@ class AdminClient:
     """The admin API at one URL. Each request has a connection of its own: there may be an hour of editing
     between two of them. Neither a redirect nor a proxy is followed: the token goes to that URL only.
 
-    url: of the admin listener. token: "" for none. named: who says that it is there; no_token: why there is
-    no token; both for messages. Raises ValueError for a URL that cannot be used, and for one that would carry
-    the token in the clear, unless `insecure`.
+    url: of the admin listener; `unix:` and a path, too. token: "" for none. named: who says that it is there;
+    no_token: why there is no token; both for messages. Raises ValueError for a URL that cannot be used, and
+    for one that would carry the token in the clear, unless `insecure`.
     """
 
     def __init__(
         self, url: str, token: str = "", *, named: str, no_token: str = "", insecure: bool = False
     ) -> None:
-        self._parts = _parse(url)
+        self._parts, self._path = _parse(url)
         self._token = token
         self._named = named
         self._no_token = no_token
-        self.url = self._parts.geturl().rstrip("/")
-        if token and self._parts.scheme == "http" and not insecure and not _is_loopback(self._parts.hostname):
+        self.url = UNIX + self._path if self._path else self._parts.geturl().rstrip("/")
+        far = self._parts.scheme == "http" and not self._path
+        if token and far and not insecure and not _is_loopback(self._parts.hostname):
             raise ValueError(
                 f"{self.url} is plain http to another machine, and would carry the operator's token in the"
                 " clear; name an https URL, or a tunnel's end (ssh -L 8081:127.0.0.1:8081 HOST), or say"
@@ -181,6 +183,8 @@ class AdminClient:
 
     def _connection(self, seconds: float) -> http.client.HTTPConnection:
         host = self._parts.hostname or ""
+        if self._path:
+            return _UnixConnection(self._path, seconds)
         if self._parts.scheme == "https":
             context = ssl.create_default_context()  # SSL_CERT_FILE names other CAs
             return http.client.HTTPSConnection(host, self._parts.port, timeout=seconds, context=context)
@@ -227,8 +231,24 @@ class AdminClient:
         return Refused(text, status, problem)
 
 
-def _parse(url: str) -> SplitResult:
-    """Raises ValueError, which does not repeat what may be a password."""
+class _UnixConnection(http.client.HTTPConnection):
+    """To a unix socket."""
+
+    def __init__(self, path: str, seconds: float) -> None:
+        super().__init__("localhost", timeout=seconds)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _parse(url: str) -> tuple[SplitResult, str]:
+    """The parts of a URL, and the path where it is `unix:` and a path. Raises ValueError, which does not
+    repeat what may be a password."""
+    if url.startswith(f"{UNIX}/"):
+        return SplitResult("http", "localhost", "", "", ""), url.removeprefix(UNIX)
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -238,7 +258,7 @@ def _parse(url: str) -> SplitResult:
         raise ValueError("--admin is no URL of an admin listener; write it as http://127.0.0.1:8081")
     if parts.username is not None or parts.query or parts.fragment:
         raise ValueError("--admin: write the URL alone, as http://127.0.0.1:8081; the token is apart from it")
-    return parts
+    return parts, ""
 
 
 def _is_loopback(host: str | None) -> bool:
@@ -253,8 +273,16 @@ def _is_loopback(host: str | None) -> bool:
 
 
 def url_of(config: ProcessConfig) -> str:
-    """The URL at which this machine reaches the admin listener of a gateway."""
-    return f"http://{listeners.text(listeners.reachable(config.admin[0]))}"
+    """The URL, or `unix:` and the path, at which this machine reaches the admin listener of a gateway. Raises
+    ValueError."""
+    paths = (str(one) for one in config.admin if one.path and not (one.proxy or one.redirect))
+    found = listeners.url_of(config.admin) or next(paths, "")
+    if not found:
+        raise ValueError(
+            f"{console.short(config.path)}: each of [admin] listen is for a proxy; add one for this machine,"
+            " such as 127.0.0.1:8081"
+        )
+    return found
 
 
 def client_of(config: ProcessConfig, token: str | None = None) -> AdminClient:
@@ -263,7 +291,7 @@ def client_of(config: ProcessConfig, token: str | None = None) -> AdminClient:
     no_token = ""
     if token is None:
         token, no_token = local_token(config)
-    named = f"{console.short(config.path)} has it at {listeners.text(config.admin[0])}"
+    named = f"{console.short(config.path)} has it at {config.admin[0]}"
     # Where it listens is this machine, whatever its address is.
     return AdminClient(url_of(config), token, named=named, no_token=no_token, insecure=True)
 

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 from gateway.call import Snapshot
 from gateway.config.ports import ConfigSource
-from gateway.core.process import listeners
 from gateway.core.process.listeners import Listen
 from gateway.runtime.periodic import PeriodicTask
 
@@ -115,7 +114,7 @@ class Nodes:
         self._registry = registry
         self._live = live
         self._id = f"{socket.gethostname()}-{name}"
-        self._admin = listeners.text(listeners.reachable(admin[0])) if admin else ""
+        self._admin = str(admin[0].reached) if admin else ""
         self._now, self._wall = now, wall
         self._started = wall()
         self._newest = 0  # the newest revision that a process was seen to have

@@ -1,16 +1,18 @@
-"""Addresses to listen on: how they are written, and whether two would take the same port. No name is
+"""Listeners and their addresses: how they are written, and whether two would take the same one. No name is
 resolved."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from gateway.core.routing.problems import Wrong
 
-Listen = tuple[str, int]
+Address = tuple[str, int]  # the host, and the port of TCP
 
+UNIX = "unix:"  # before the path of a socket of the file system
 ANY4, ANY6 = "0.0.0.0", "::"  # noqa: S104 - compared
 _LOCALHOST = frozenset({"127.0.0.1", "::1"})
 _number = re.compile(r"0x[0-9a-f]{1,8}|0[0-7]{0,11}|[1-9][0-9]{0,9}", re.ASCII).fullmatch
@@ -20,7 +22,71 @@ _port = re.compile(r"[0-9]{1,5}", re.ASCII).fullmatch
 _brackets = re.compile(r"\[([^\[\]]*:[^\[\]]*)\]|([^\[\]]*)").fullmatch
 
 
-def parse(entry: str) -> Listen:
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """A listener: where it is, and what is spoken there. As a text: its address as it is written.
+
+    host, port: of TCP; port 0 is any free one. path: of a unix socket, "" for TCP; mode: the permissions of
+    its file. tls: the name of its section [tls:NAME], "" for plain HTTP. proxy: each connection begins with
+    the header of the PROXY protocol. redirect: what requests are sent on to, "https" or "" for none.
+    """
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    mode: int = 0o660
+    tls: str = ""
+    proxy: bool = False
+    redirect: str = ""
+
+    def __str__(self) -> str:
+        return UNIX + self.path if self.path else text(self.address)
+
+    @property
+    def line(self) -> str:
+        """Its address with what is spoken there, as they are written."""
+        tls, proxy = f" tls={self.tls}" if self.tls else "", " proxy" if self.proxy else ""
+        return f"{self}{proxy}{tls}{' redirect=' if self.redirect else ''}{self.redirect}"
+
+    @property
+    def address(self) -> Address:
+        """Of TCP."""
+        return self.host, self.port
+
+    def clashes(self, other: Listen) -> bool:
+        """Whether they cannot both be bound, as far as their texts say."""
+        if self.path or other.path:
+            return self.path == other.path
+        return clash(self.address, other.address)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether all who reach it are on this machine, as far as can be known here: not those that a proxy
+        speaks for."""
+        return not self.proxy and (bool(self.path) or is_loopback(self.host))
+
+    @property
+    def reached(self) -> Listen:
+        """As this machine reaches it: at loopback, where it is on all addresses."""
+        return self if self.path else replace(self, host=reachable(self.address)[0])
+
+    @property
+    def url(self) -> str:
+        """The URL at which this machine reaches it; "" where no URL does: that of a unix socket, or where the
+        PROXY protocol or a redirect would be in the way."""
+        if self.path or self.proxy or self.redirect:
+            return ""
+        return f"http{'s' if self.tls else ''}://{self.reached}"
+
+
+def url_of(listeners: Iterable[Listen]) -> str:
+    """The URL at which this machine reaches the first of them that has one; "" where none has. Plain HTTP
+    comes first: its client needs no certificate."""
+    urls = sorted((one.url for one in listeners), key=lambda url: url.startswith("https:"))
+    return next(filter(None, urls), "")
+
+
+def parse(entry: str) -> Address:
     """`host:port` as it is written in the config; the host in its one spelling, see `plain`. Raises Wrong."""
     host, _, port = entry.rpartition(":")
     found = _brackets(host)
@@ -96,7 +162,7 @@ def _fault(entry: str) -> str:
     if is_url:
         return f"{scheme}:// is no part of it" if scheme.isalnum() else "a scheme is no part of it"
     if entry.startswith(("unix:", "/", "./")):
-        return "it listens on TCP, not on a socket of the file system"
+        return "it is of TCP, and no socket of the file system"
     if any(sign in entry for sign in "${}"):
         return "variables are not filled in here"
     if "/" in entry:
@@ -126,7 +192,7 @@ def _meant(entry: str) -> Iterable[str]:
         yield text((plain(rest), 8080))
 
 
-def free_beside(near: Listen, taken: Iterable[Listen]) -> Listen:
+def free_beside(near: Address, taken: Iterable[Address]) -> Address:
     """The same host with the next port that clashes with none of these."""
     taken = list(taken)
     ports = [*range(near[1] + 1, 65536), *range(1024, near[1])]
@@ -136,7 +202,7 @@ def free_beside(near: Listen, taken: Iterable[Listen]) -> Listen:
     return near[0], 0
 
 
-def clash(one: Listen, other: Listen) -> bool:
+def clash(one: Address, other: Address) -> bool:
     """Whether they cannot both be bound, as far as their texts say. Port 0 is any free one.
 
     `::` takes IPv4 too, as systems bind it by default.
@@ -164,12 +230,12 @@ def reaches(host: str, bound: str, is_ours: Callable[[str], bool]) -> bool:
 def first_clash(listeners: Iterable[Listen], others: Iterable[Listen]) -> tuple[Listen, Listen] | None:
     """The first of these and the one of the others that it clashes with."""
     others = list(others)
-    return next(((one, other) for one in listeners for other in others if clash(one, other)), None)
+    return next(((one, other) for one in listeners for other in others if one.clashes(other)), None)
 
 
-def text(listen: Listen) -> str:
+def text(address: Address) -> str:
     """As it is written in the config."""
-    host, port = listen
+    host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -184,10 +250,10 @@ def is_loopback(host: str) -> bool:
     return all(is_address(host) and ip_address(host).is_loopback for host in hosts)
 
 
-def reachable(listen: Listen) -> Listen:
+def reachable(address: Address) -> Address:
     """The address at which this machine reaches a listener: loopback, for one on all addresses."""
-    host = plain(listen[0])
-    return {ANY4: "127.0.0.1", ANY6: "::1"}.get(host, host), listen[1]
+    host = plain(address[0])
+    return {ANY4: "127.0.0.1", ANY6: "::1"}.get(host, host), address[1]
 
 
 def _covers(ours: frozenset[str], theirs: frozenset[str]) -> bool:

@@ -17,7 +17,11 @@ class Key(NamedTuple):
 
 SECTIONS: Mapping[str, Mapping[str, Key]] = {
     "gateway": {
-        "listen": Key("127.0.0.1:8080", "*:8080", "where clients are served: host:port, several with spaces"),
+        "listen": Key(
+            "127.0.0.1:8080",
+            "*:8080 proxy",
+            "where clients are served: host:port or unix:/path, and options behind it; a line for each",
+        ),
         "workers": Key("1", "auto", "processes that serve; auto: half of the processors"),
         "routing": Key(
             "routing.yaml", "/srv/shop/routing.yaml", "the live config, while [config] source is file"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
@@ -16,10 +16,17 @@ from gateway.core.http.request_target import authority
 from gateway.core.jwt.algorithms import ALGORITHMS, OFFERED
 from gateway.core.jwt.issuer import Issuer, local_issuer
 from gateway.core.policy import budget
-from gateway.core.process import command_line, config_source, listeners, mongo_uri, operators
+from gateway.core.process import (
+    command_line,
+    config_source,
+    listen_lines,
+    listeners,
+    mongo_uri,
+    operators,
+)
 from gateway.core.process.command_line import Command
 from gateway.core.process.config_source import IN_A_FILE, ConfigSettings
-from gateway.core.process.listeners import Listen
+from gateway.core.process.listeners import Address, Listen
 from gateway.core.process.operators import ANY_ADMIN, Operators
 from gateway.core.redact import Queries
 from gateway.core.routing.amounts import parse_size
@@ -189,26 +196,6 @@ class _Reader:
             return 1.0
         return value
 
-    def listen(self, section: str, default: str) -> tuple[Listen, ...]:
-        found: list[Listen] = []
-        entries = self.text(section, "listen", default).replace(",", " ").split()
-        if not entries:
-            self.wrong(section, "listen", "it is empty", f"write host:port, as {default}")
-        for entry in entries:
-            try:
-                one = listeners.parse(entry)
-            except Wrong as wrong:
-                shown = repr(entry) if "@" not in entry else "what stands here"  # it may be a password
-                hint = f"write {wrong.example() or f'host:port, as {default}'}"
-                self.wrong(section, "listen", f"{shown} {wrong.reason}", hint)
-                continue
-            twice = listeners.first_clash([one], found)
-            if twice is not None:
-                reason = f"{listeners.text(one)} is taken by {listeners.text(twice[1])} beside it"
-                self.wrong(section, "listen", reason, "leave one of them out")
-            found.append(one)
-        return tuple(found)
-
 
 def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -> ProcessConfig:
     """Sections of the ini file to a ProcessConfig. folder: where the file is; relative paths start there.
@@ -225,8 +212,8 @@ def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -
     access = read.text("log", "access", "access.log")
     store_uri = _store_uri(read, data)
     config = ProcessConfig(
-        listen=read.listen("gateway", "127.0.0.1:8080"),
-        admin=read.listen("admin", "127.0.0.1:8081"),
+        listen=listen_lines.parse(read, "gateway", "127.0.0.1:8080"),
+        admin=listen_lines.parse(read, "admin", "127.0.0.1:8081"),
         admin_hosts=tuple(_admin_hosts(read)),
         routing=read.path("gateway", "routing", "routing.yaml"),
         data=data,
@@ -282,17 +269,21 @@ def _check_listeners(read: _Reader, config: ProcessConfig) -> None:
     clash = listeners.first_clash(config.admin, config.listen)
     if clash is None:
         return
-    admin, public = map(listeners.text, clash)
-    taken = (*config.admin, *config.listen)
-    for_admin = listeners.text(listeners.free_beside(clash[0], taken))
+    admin, public = clash
+    taken = [one.address for one in (*config.admin, *config.listen) if not one.path]
     if read.text("admin", "listen", ""):
+        free = f"port, such as {_free_beside(admin, taken)}" if not admin.path else "path"
         reason = f"{admin} is taken by [gateway] listen = {public}"
-        read.wrong("admin", "listen", reason, f"choose another port, such as {for_admin}")
+        read.wrong("admin", "listen", reason, f"choose another {free}")
         return
-    for_public = listeners.text(listeners.free_beside(clash[1], taken))
     reason = f"{public} is taken by the admin listener, which listens on {admin} where nothing else is said"
+    for_public, for_admin = _free_beside(public, taken), _free_beside(admin, taken)
     hint = f"choose another port, such as {for_public}, or write [admin] listen = {for_admin}"
     read.wrong("gateway", "listen", reason, hint)
+
+
+def _free_beside(one: Listen, taken: Iterable[Address]) -> str:
+    return listeners.text(listeners.free_beside(one.address, taken))
 
 
 def _admin_hosts(read: _Reader) -> list[str]:

@@ -123,7 +123,7 @@ class Acceptor:
 
 def _is_loopback(sock: socket.socket) -> bool:
     """Whether a handshake is over before connect(2) returns."""
-    return str(sock.getsockname()[0]).startswith(("127.", "::1"))
+    return sock.family == socket.AF_UNIX or str(sock.getsockname()[0]).startswith(("127.", "::1"))
 
 
 _SO_ATTACH_FILTER = 26  # asm-generic/socket.h
@@ -147,7 +147,7 @@ def _ignore_new_handshakes(sock: socket.socket) -> None:
     that is ignored tries again after a second (RFC 6298), and is then refused, or accepted by the process
     that listens by then. Linux only; elsewhere that gap of some microseconds stays.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or sock.family == socket.AF_UNIX:
         return
     steps = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))
     program = struct.pack("HL", len(_NO_SYN) // 8, ctypes.addressof(steps))

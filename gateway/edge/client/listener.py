@@ -6,30 +6,24 @@ Routes are live, so nothing may be bound to aiohttp's router (ASAB's wrappers ar
 from __future__ import annotations
 
 import asyncio
-import errno
-import socket
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from time import monotonic
 
 from gateway.core.fairness.turns import Turns
-from gateway.core.process import listeners
+from gateway.core.process.listeners import Listen
 from gateway.edge.client.acceptor import Acceptor
 from gateway.edge.client.connection import KEEP_ALIVE, ClientConnection, Service
 from gateway.edge.client.memory import RequestMemory
 from gateway.edge.client.slots import UNLIMITED, ConnectionLimits, ConnectionSlots, OpenDescriptors
+from gateway.edge.client.sockets import BoundSocket, bind_all, close, listen, withdraw
 from gateway.edge.reading import CLIENTS_TURN, ReadTurns
-from gateway.runtime.os_errors import port_holder
 from gateway.runtime.periodic import PeriodicTask
 
 _DRAIN_INTERVAL = 0.02  # seconds between two checks of what a drain waits for
 _SWEEP_INTERVAL = 1.0  # and between two of all connections
 IDLE_GRACE = 0.25  # seconds that idle connections are kept in a drain
 _CUT_TIME = 0.2  # seconds that the end of a request may take which is cut off
-
-
-class ListenError(OSError):
-    """A listener that cannot be opened; the text says which, why, and what to do about it."""
 
 
 class Listener:
@@ -39,7 +33,8 @@ class Listener:
     new client takes the slot of one that has been without a request for longest (see ConnectionSlots).
     accept_batch: new connections in a turn of the event loop. memory: for what clients have begun to send;
     None for any amount.
-    connections: those that are open. addresses: host and port of each socket. is_open: it serves.
+    connections: those that are open. bound: where it listens, with the ports that the system chose.
+    is_open: it serves.
     """
 
     def __init__(
@@ -57,26 +52,31 @@ class Listener:
         self._acceptors: list[Acceptor] = []
         self.connections: set[ClientConnection] = set()
         self.is_open = False
-        self._sockets: list[socket.socket] = []
+        self._sockets: list[BoundSocket] = []
         self._key = ""
         self._descriptors: OpenDescriptors | None = None  # while it is open
         self._sweep = PeriodicTask(
             "the sweep of clients' connections", _SWEEP_INTERVAL, self._sweep_connections
         )
-        self.addresses: list[tuple[str, int]] = []
+        self.bound: list[Listen] = []
 
-    def bind(self, addresses: Iterable[tuple[str, int]], key: str = "") -> None:
-        """Take the ports, without listening yet, so that a port in use is known before anything starts.
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Host and port of each socket of TCP."""
+        return [one.address for one in self.bound if not one.path]
 
-        Port 0: any free one; see `addresses`. key: where the addresses are written. Raises ListenError.
+    def bind(self, listens: Iterable[Listen], key: str = "") -> None:
+        """Take the addresses, without listening yet, so that one in use is known before anything starts.
+
+        Port 0: any free one; see `bound`. key: where they are written. Raises ListenError.
         """
-        self.take(bind_all(addresses, key), key)
+        self.take(bind_all(listens, key), key)
 
-    def take(self, sockets: list[socket.socket], key: str = "") -> None:
+    def take(self, sockets: list[BoundSocket], key: str = "") -> None:
         """As `bind`, with sockets that are bound already."""
         self._key = key
         self._sockets = sockets
-        self.addresses = [sock.getsockname()[:2] for sock in self._sockets]
+        self.bound = [one.bound for one in sockets]
 
     def _connection(self, turns: Turns, reads: ReadTurns) -> ClientConnection:
         return ClientConnection(self._service, turns, reads, self.connections, KEEP_ALIVE, self._memory)
@@ -85,12 +85,13 @@ class Listener:
         """Listen on the ports that were taken."""
         turns, reads = Turns(asyncio.get_running_loop().call_soon, monotonic), ReadTurns(CLIENTS_TURN)
         self.is_open = True
-        for sock in self._sockets:
-            listen(sock, self._key, backlog)
+        for bound in self._sockets:
+            listen(bound, self._key, backlog)
         self._descriptors = OpenDescriptors()
         slots = ConnectionSlots(self._limits, self.connections, self._key, self._descriptors)
-        for sock in self._sockets:
-            acceptor = Acceptor(sock, partial(self._connection, turns, reads), slots, self._accept_batch)
+        for bound in self._sockets:
+            make = partial(self._connection, turns, reads)
+            acceptor = Acceptor(bound.sock, make, slots, self._accept_batch)
             self._acceptors.append(acceptor)
             acceptor.start()
         self._sweep.start()
@@ -103,6 +104,8 @@ class Listener:
     async def stop_accepting(self, kept: Collection[int] = ()) -> None:
         """Close the listening sockets, and serve what the kernel had accepted; connections stay. kept: see
         `drain`."""
+        for bound in self._sockets:
+            withdraw(bound)
         acceptors, self._acceptors = self._acceptors, []
         await asyncio.gather(*(one.stop(kept=number in kept) for number, one in enumerate(acceptors)))
 
@@ -129,71 +132,5 @@ class Listener:
         self.is_open = False
         if self._descriptors is not None:
             self._descriptors.close()
-        for sock in self._sockets:
-            sock.close()
-
-
-def listen(sock: socket.socket, key: str, backlog: int = 128) -> None:
-    """Listen on what `bind` gave. key: where the address is written. Raises ListenError: two sockets may have
-    been bound to one port before either listened (the event loop, uvloop, would not report that)."""
-    try:
-        sock.listen(backlog)
-    except OSError as error:
-        host, port = sock.getsockname()[:2]
-        raise ListenError(listen_problem(host, port, error, key)) from None
-
-
-def bind(host: str, port: int, key: str = "") -> socket.socket:
-    """A bound TCP socket, not blocking and not listening yet. key: where the address is written. Raises
-    ListenError."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            listeners.plain(host), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        sock = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise ListenError(listen_problem(host, port, error, key)) from None
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setblocking(False)
-        sock.bind(address)
-    except OSError as error:
-        sock.close()
-        raise ListenError(listen_problem(host, port, error, key)) from None
-    return sock
-
-
-def bind_all(addresses: Iterable[tuple[str, int]], key: str = "") -> list[socket.socket]:
-    """As `bind`, all of them or none. The ListenError has a line for each that cannot be taken."""
-    taken, problems = [], []
-    for host, port in addresses:
-        try:
-            taken.append(bind(host, port, key))
-        except ListenError as error:
-            problems.append(str(error))
-    if problems:
-        for sock in taken:
-            sock.close()
-        raise ListenError("\n".join(problems))
-    return taken
-
-
-def listen_problem(host: str, port: int, error: OSError, key: str = "") -> str:
-    """Why a port cannot be listened on, who holds it, and where another one can be chosen."""
-    where, at = listeners.text((host, port)), f" ({key})" if key else ""
-    if error.errno == errno.EADDRINUSE:
-        process = port_holder(port)
-        by, it = (f" by {process}", "stop it") if process else ("", "stop what uses it")
-        return f"cannot listen on {where}: the port is in use{by}; {it}, or choose another port{at}"
-    if error.errno == errno.EACCES:
-        return f"cannot listen on {where}: not permitted; choose a port above 1023{at}"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return f"cannot listen on {where}: no interface of this machine has the address{at}"
-    if isinstance(error, socket.gaierror):
-        return f"cannot listen on {where}: the host is not known here{at}"
-    return f"cannot listen on {where}: {error.strerror or error}{at}"
-
-
-def reachable(host: str, port: int) -> str:
-    """The authority by which a listener on host and port is called from this machine, for a URL."""
-    return listeners.text(listeners.reachable((host, port)))
+        for bound in self._sockets:
+            close(bound)

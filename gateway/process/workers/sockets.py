@@ -1,5 +1,5 @@
-"""The listening sockets of several workers: each worker has one of its own for each address (SO_REUSEPORT),
-and the master holds all of them, so that none closes with its worker.
+"""The listening sockets of several workers: each worker has one of its own for each port (SO_REUSEPORT),
+and the master holds all of them, so that none closes with its worker. A unix socket is one for all.
 
 The kernel spreads new connections by their addresses. With 200 kept connections the busiest of two workers
 had 1.01 to 1.06 times the mean, of four 1.06 to 1.18; where all accepted from one inherited socket, 1.2 to
@@ -9,30 +9,44 @@ had 1.01 to 1.06 times the mean, of four 1.06 to 1.18; where all accepted from o
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
 
-from gateway.edge.client.listener import ListenError, bind_all, listen, listen_problem
+from gateway.core.process.listeners import Listen
+from gateway.edge.client.sockets import BoundSocket, ListenError, bind_all, close, listen, problem
 
 
 class Address:
-    """One address to listen on, with a socket for each worker."""
+    """One address to listen on, with a socket for each worker. listen: the listener there."""
 
-    def __init__(self, first: socket.socket, key: str, backlog: int = 1024) -> None:
+    def __init__(self, first: BoundSocket, key: str, backlog: int = 1024) -> None:
         self._key, self._backlog = key, backlog
-        self.sockets = [first]
-        # After its bind, which so has noticed whether the port is another process's.
-        first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._first = first
+        self._listens = False
+        self.listen = first.listen
+        self.sockets = [first.sock]
+        if not first.listen.path:
+            # After its bind, which so has noticed whether the port is another process's.
+            first.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
     @property
-    def name(self) -> tuple[str, int]:
-        """Host and port as bound."""
-        found = self.sockets[0].getsockname()
-        return str(found[0]), int(found[1])
+    def bound(self) -> Listen:
+        """The listener with the port that the system gave it."""
+        return self._first.bound
+
+    def speaks(self, listen: Listen) -> None:
+        """Another listener is there for workers that start from now on: the same address, other options."""
+        self.listen = listen
 
     def of(self, worker: int) -> socket.socket:
         """That of a worker, which listens from now on. Raises ListenError."""
+        if self.listen.path:
+            if not self._listens:
+                listen(self._first, self._key, self._backlog)
+            self._listens = True
+            return self._first.sock
         while len(self.sockets) <= worker:
             self.sockets.append(self._another())
-        listen(self.sockets[worker], self._key, self._backlog)
+        listen(BoundSocket(self.listen, self.sockets[worker]), self._key, self._backlog)
         return self.sockets[worker]
 
     def _another(self) -> socket.socket:
@@ -45,20 +59,21 @@ class Address:
             sock.bind(first.getsockname())
         except OSError as error:
             sock.close()
-            raise ListenError(listen_problem(*self.name, error, self._key)) from None
+            raise ListenError(problem(self.bound, error, self._key)) from None
         return sock
 
     def keep(self, workers: int) -> None:
         """Let go of the sockets of further workers, which have stopped accepting."""
-        for sock in self.sockets[workers:]:
+        for sock in self.sockets[max(workers, 1) :]:
             sock.close()
-        del self.sockets[workers:]
+        del self.sockets[max(workers, 1) :]
 
     def close(self) -> None:
         """Let go of all of them."""
-        self.keep(0)
+        self.keep(1)
+        close(self._first)
 
 
-def bind(addresses: list[tuple[str, int]], key: str) -> list[Address]:
-    """Take the ports. Raises ListenError."""
-    return [Address(sock, key) for sock in bind_all(addresses, key)]
+def bind(listens: Iterable[Listen], key: str) -> list[Address]:
+    """Take the addresses. Raises ListenError."""
+    return [Address(one, key) for one in bind_all(listens, key)]

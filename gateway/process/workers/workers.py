@@ -13,6 +13,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from time import monotonic
 from typing import Any
 
@@ -235,7 +236,8 @@ class Workers:
             }
             worker.channel = await Channel.open(ours, handlers, lambda: self._gone(worker))
             self._all[worker.id] = worker
-            order = {"number": number, "patience": self._patience}
+            listen = [asdict(address.listen) for address in self.addresses]
+            order = {"number": number, "patience": self._patience, "listen": listen}
             generation.fork(worker.id, order, [theirs.fileno(), *(sock.fileno() for sock in sockets)])
         finally:
             theirs.close()

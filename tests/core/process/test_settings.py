@@ -13,6 +13,7 @@ import pytest
 
 from gateway.core.jwt.issuer import local_issuer
 from gateway.core.process.command_line import Command
+from gateway.core.process.listeners import Listen
 from gateway.core.process.settings import ProcessConfig, parse_process
 from gateway.core.routing.problems import Problem, Problems
 from gateway.process.child import ChildSpec
@@ -35,8 +36,8 @@ def problems(text: str) -> list[Problem]:
 
 def test_an_empty_file_gives_the_defaults() -> None:
     config = parse("")
-    assert config.listen == (("127.0.0.1", 8080),)
-    assert config.admin == (("127.0.0.1", 8081),)
+    assert config.listen == (Listen("127.0.0.1", 8080),)
+    assert config.admin == (Listen("127.0.0.1", 8081),)
     assert config.routing == "/etc/gateway/routing.yaml"
     assert config.data == "/etc/gateway/../var"
     assert config.keys == "/etc/gateway/../var/keys.jwks"
@@ -80,8 +81,8 @@ def test_every_word_is_read() -> None:
         access = -
         """.replace("        ", "")
     )
-    assert config.listen == (("0.0.0.0", 80), ("::", 81), ("localhost", 0))
-    assert config.admin == (("10.0.0.1", 9),)
+    assert config.listen == (Listen("0.0.0.0", 80), Listen("::", 81), Listen("localhost", 0))
+    assert config.admin == (Listen("10.0.0.1", 9),)
     assert config.admin_hosts == ("a.example", "b.example", "xn--gteway-bua.example", "10.0.0.9")
     assert (config.routing, config.keys, config.store_uri) == ("/r.yaml", "/k.jwks", "sqlite:/data/docs")
     assert (config.pre_stop, config.drain, config.access_log) == (5, 1.5, "-")

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from gateway.edge.client.listener import reachable
+from gateway.core.process.listeners import Listen
 
 
 @pytest.mark.parametrize(
@@ -26,5 +26,5 @@ from gateway.edge.client.listener import reachable
     ],
 )
 def test_a_listener_is_called_by_an_authority_that_a_url_can_hold(host: str, authority: str) -> None:
-    assert reachable(host, 8080) == authority
+    assert Listen(host, 8080).url == f"http://{authority}"
     assert urlsplit(f"http://{authority}/").port == 8080

@@ -1,0 +1,181 @@
+"""The sockets of listeners: bound before anything starts, so that an address in use is known then.
+
+A unix socket gets its path when it begins to listen: until then it has a name beside it, so that its clients
+are refused like those of a port, and the file of one that still serves is never taken away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from gateway.core.process import listeners
+from gateway.core.process.listeners import Listen
+from gateway.runtime import durable
+from gateway.runtime.os_errors import explain, port_holder
+
+
+class ListenError(OSError):
+    """A listener that cannot be opened; the text says which, why, and what to do about it."""
+
+
+class BoundSocket(NamedTuple):
+    """A listener with its socket, which is bound and does not block. made: device and inode of the file that
+    this process made for a unix socket; None for any other, also for one that was inherited."""
+
+    listen: Listen
+    sock: socket.socket
+    made: tuple[int, int] | None = None
+
+    @property
+    def bound(self) -> Listen:
+        """The listener with the address that the system gave it."""
+        if self.listen.path:
+            return self.listen
+        host, port = self.sock.getsockname()[:2]
+        return replace(self.listen, host=host, port=port)
+
+
+def bind_all(listens: Iterable[Listen], key: str = "") -> list[BoundSocket]:
+    """Bind all of them or none; they do not listen yet. key: where they are written. The ListenError has a
+    line for each that cannot be taken."""
+    taken, problems = list[BoundSocket](), []
+    for one in listens:
+        try:
+            taken.append(bind(one, key))
+        except ListenError as error:
+            problems.append(str(error))
+    if problems:
+        for bound in taken:
+            close(bound)
+        raise ListenError("\n".join(problems))
+    return taken
+
+
+def bind(one: Listen, key: str = "") -> BoundSocket:
+    """Bind one; it does not listen yet. key: where it is written. Raises ListenError."""
+    try:
+        return _bind_path(one) if one.path else _bind_port(one)
+    except OSError as error:
+        raise ListenError(problem(one, error, key)) from None
+
+
+def listen(bound: BoundSocket, key: str, backlog: int = 128) -> None:
+    """Listen on what `bind` gave. key: where the address is written. Raises ListenError: two sockets may have
+    been bound to one port before either listened (the event loop, uvloop, would not report that)."""
+    try:
+        bound.sock.listen(backlog)
+        if bound.made is not None:
+            _check_path(bound.listen.path)
+            durable.rename(_name_before(bound.listen.path), Path(bound.listen.path))
+    except OSError as error:
+        raise ListenError(problem(bound.bound, error, key)) from None
+
+
+def close(bound: BoundSocket) -> None:
+    """Close the socket, and remove the file that this process made for it."""
+    withdraw(bound)
+    bound.sock.close()
+
+
+def withdraw(bound: BoundSocket) -> None:
+    """Remove the file that this process made for it: no client comes any more."""
+    path = Path(bound.listen.path)
+    for name in (path, _name_before(path)) if bound.made is not None else ():
+        with contextlib.suppress(OSError):
+            found = name.lstat()
+            if (found.st_dev, found.st_ino) == bound.made:
+                name.unlink()
+
+
+def _bind_port(one: Listen) -> BoundSocket:
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        listeners.plain(one.host), one.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setblocking(False)
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return BoundSocket(one, sock)
+
+
+def _bind_path(one: Listen) -> BoundSocket:
+    _check_path(one.path)
+    name = _name_before(one.path)
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.setblocking(False)
+        os.fchmod(sock.fileno(), one.mode)  # Linux makes the file with no more than that
+        name.unlink(missing_ok=True)  # of a process with our id that was killed
+        sock.bind(str(name))
+        found = name.lstat()
+        name.chmod(one.mode)  # with what the umask took
+    except OSError:
+        sock.close()
+        raise
+    return BoundSocket(one, sock, (found.st_dev, found.st_ino))
+
+
+def _name_before(path: str | Path) -> Path:
+    """Of the socket at this path, until it listens."""
+    return Path(f"{path}.{os.getpid()}")
+
+
+def _check_path(path: str) -> None:
+    """Nobody listens at a path, so that what a dead process left there may be replaced. Raises OSError."""
+    try:
+        mode = Path(path).lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(errno.EEXIST, "a file is there that is no socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return
+        except BlockingIOError:
+            pass  # its queue is full
+    raise OSError(errno.EADDRINUSE, "another process listens there")
+
+
+def problem(one: Listen, error: OSError, key: str) -> str:
+    """Why an address cannot be listened on, who holds it, and where another one can be chosen."""
+    reason, hint = _path_reason(one, error) if one.path else _port_reason(one, error)
+    return f"cannot listen on {one}: {reason}{'; ' if hint else ''}{hint}{f' ({key})' if key else ''}"
+
+
+def _path_reason(one: Listen, error: OSError) -> tuple[str, str]:
+    if error.errno == errno.EADDRINUSE:
+        return "another process listens there", "stop it, or choose another path"
+    if error.errno == errno.EEXIST:
+        return "a file is there that is no socket", "move it away, or choose another path"
+    if error.errno == errno.ENOENT:
+        return "its folder is not there", f"make {Path(one.path).parent} for the gateway's user"
+    return explain(error)
+
+
+def _port_reason(one: Listen, error: OSError) -> tuple[str, str]:
+    if error.errno == errno.EADDRINUSE:
+        process = port_holder(one.port)
+        by, it = (f" by {process}", "stop it") if process else ("", "stop what uses it")
+        return f"the port is in use{by}", f"{it}, or choose another port"
+    if error.errno == errno.EACCES:
+        return "not permitted", "choose a port above 1023"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "no interface of this machine has the address", ""
+    if isinstance(error, socket.gaierror):
+        return "the host is not known here", ""
+    return error.strerror or str(error), ""
