@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from gateway.admin.planes import WAIT
 from gateway.core.errors import StoreUnavailable
 from gateway.core.merge.metrics import Report, Totals
-from gateway.core.openmetrics import END, OTHER
+from gateway.core.openmetrics import END, OTHER, Counter, Gauge
 from gateway.planes.shown import Shown
 from gateway.runtime.channel import Channel, ChannelError, Handler
 from gateway.runtime.log_interval import LogInterval
@@ -71,6 +71,12 @@ class WorkerPlanes:
         self._totals = Totals()
         self._looking = asyncio.Lock()  # an answer that was overtaken by a newer one would undo that
         self._interval = LogInterval()
+        own.add(Gauge("gateway_workers", "Worker processes that serve.", self._numbers))
+        self._died = Counter("gateway_workers_died", "Worker processes that ended by themselves.")
+        self._died.add(amount=0)
+        own.add(self._died)
+        self._behind: set[str] = set()  # workers that have not done what was spread last
+        self._spread: tuple[str, Any] = "", None
 
     # --- what the master says of workers ---
 
@@ -81,18 +87,22 @@ class WorkerPlanes:
 
     def gone(self, worker: Worker) -> None:
         """It has ended; what it counted stays."""
+        self._behind.discard(worker.id)
         self._totals.end(worker.id)
+        if not worker.leaving:
+            self._died.add()
 
     def keep_routes(self, routes: Iterable[str]) -> None:
         """Of a new config."""
         self._totals.keep_routes((*routes, NONE, OTHER))
 
     async def watch(self) -> None:
-        """Look at what they count, until cancelled."""
-        await PeriodicTask("looking at what the workers count", _EVERY, self.look).run()
+        """Look after them, until cancelled."""
+        await PeriodicTask("looking after the workers", _EVERY, self.look).run()
 
     async def look(self) -> None:
-        """Look once."""
+        """What they count, and whether they have the config."""
+        await self._spread_again()
         async with self._looking:
             serving = self._serving()
             for worker, pieces in await self._answers("counters", of=serving):
@@ -157,10 +167,20 @@ class WorkerPlanes:
     async def spread(self, name: str, body: Any, wait: float = WAIT) -> list[str]:
         """Ask all that have not ended, also those that start, to do something; the ones that have not done it
         in time, as text. wait: seconds."""
+        self._spread = name, body
         workers = [worker for worker in self._workers() if worker.channel is not None]
         done = await asyncio.gather(*(self._done(worker, name, body, wait) for worker in workers))
         behind = [worker for worker, did in zip(workers, done, strict=True) if not did]
+        self._behind = {worker.id for worker in behind}
         return [f"worker {worker.number} (pid {worker.pid})" for worker in behind]
+
+    async def _spread_again(self) -> None:
+        """To those that were too busy, or failed for a while: nothing else would."""
+        for worker in [worker for worker in self._workers() if worker.id in self._behind]:
+            given = self._spread
+            if await self._done(worker, *given, WAIT) and given is self._spread:
+                self._behind.discard(worker.id)
+                L.info("worker %d (pid %d) has the %s now", worker.number, worker.pid, given[0])
 
     async def _done(self, worker: Worker, name: str, body: Any, wait: float) -> bool:
         channel = worker.channel
@@ -170,9 +190,12 @@ class WorkerPlanes:
         except ChannelError as error:
             if channel.ended:
                 return True  # it has ended; the next one begins with what is new
-            self._say(worker, name, error, always=True)
+            self._say(worker, name, error)
             return False
         return True
+
+    def _numbers(self) -> dict[tuple[str, ...], float]:
+        return {(): len(self._serving())}
 
     def _serving(self) -> list[Worker]:
         return [worker for worker in self._workers() if worker.ready]
@@ -194,8 +217,8 @@ class WorkerPlanes:
         assert worker.channel is not None
         return await worker.channel.ask("show", [name, body], wait)
 
-    def _say(self, worker: Worker, name: str, error: ChannelError, *, always: bool = False) -> None:
-        if always or self._interval.is_over():
+    def _say(self, worker: Worker, name: str, error: ChannelError) -> None:
+        if self._interval.is_over():
             L.warning("worker %d (pid %d), asked for its %s: %s", worker.number, worker.pid, name, error)
 
 

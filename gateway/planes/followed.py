@@ -23,12 +23,15 @@ class FollowedConfig:
         self._lock = asyncio.Lock()
 
     async def take(self, told: dict[str, Any]) -> int:
-        """Make a config live, after those that came before; gives the number of its revision. told: see
-        `told`. Raises Problems."""
+        """Make a config live, after those that came before, unless it is; gives the number of its revision.
+        told: see `told`. Raises Problems."""
         async with self._lock:
-            compiled = await self._compiler.compile_apart(told["text"])
-            new = compiled.made_live(told["revision"], told["loaded_at"], told["digest"])
             old = self.current if hasattr(self, "current") else None
+            live_at = told["revision"], told["loaded_at"]
+            if old is not None and live_at == (old.revision, old.loaded_at):
+                return old.revision
+            compiled = await self._compiler.compile_apart(told["text"])
+            new = compiled.made_live(*live_at, told["digest"])
             self.current, self.text = new, told["text"]
             self._applied(new, old)
         return new.revision

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from time import monotonic, process_time
 from typing import Any
 
 from gateway.core.errors import StoreUnavailable
@@ -17,7 +18,7 @@ from gateway.telemetry.traffic import Traffic
 
 _PAGE = 100  # collections in a page
 _MOST = 1000  # collections whose documents are summed up
-_SLICE = 16 * 1024  # characters that are reported before others have their turn
+_PART = 0.01  # of the time that looking for what has grown may take
 
 
 class Shown:
@@ -27,6 +28,7 @@ class Shown:
         self._plane, self._live = plane, live
         self._traffic: Traffic | None = None
         self._reporter = Reporter(plane.metrics.instruments)
+        self._looks_again = 0.0  # when there is time for what has grown, by the monotonic clock
 
     def handlers(self) -> Mapping[str, Handler]:
         """All that can be asked."""
@@ -41,8 +43,8 @@ class Shown:
             "traffic": self._since_last,
             "recent": self._recent,
             "recent of route": lambda name: self._plane.recent.of_route(name),
-            "metrics": lambda body: self._pieces(all_of_them=True),
-            "counters": lambda body: self.counters(),
+            "metrics": lambda body: _gathered(self._reporter.everything()),
+            "counters": self._counters,
             # What was changed in the file of API keys and revocations is in force with the answer.
             "stored changed": lambda body: stored.refresh(),
             "keys used": lambda body: stored.flush(),
@@ -58,17 +60,15 @@ class Shown:
 
     async def counters(self) -> list[str]:
         """What has grown since the last report of the metrics, for `Report.add`."""
-        return await self._pieces(all_of_them=False)
+        return await _gathered(self._reporter.changed())
 
-    async def _pieces(self, *, all_of_them: bool) -> list[str]:
-        pieces, size = [], 0
-        for piece in self._reporter.everything() if all_of_them else self._reporter.changed():
-            size += len(piece)
-            if piece:
-                pieces.append(piece)
-            if not piece or size > _SLICE:
-                size = 0
-                await asyncio.sleep(0)
+    async def _counters(self, body: Any) -> list[str]:
+        """The same; nothing for a while where to look took long."""
+        began, worked = monotonic(), process_time()
+        if began < self._looks_again:
+            return []
+        pieces = await self.counters()
+        self._looks_again = began + (process_time() - worked) / _PART
         return pieces
 
     def _state(self, body: Any) -> dict[str, Any]:
@@ -132,3 +132,13 @@ class Shown:
 
     async def _recent(self, most: int) -> list[str]:
         return [b64encode(one).decode() for one in await self._plane.recent.pickled(most)]
+
+
+async def _gathered(pieces: Iterable[str]) -> list[str]:
+    """Those that are not empty; others have their turn after each."""
+    found = []
+    for piece in pieces:
+        if piece:
+            found.append(piece)
+        await asyncio.sleep(0)
+    return found

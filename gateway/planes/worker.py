@@ -37,7 +37,7 @@ from gateway.planes.steps import ENDING, Step, end
 from gateway.process import interpreter, signals
 from gateway.process.folders import socket_folder
 from gateway.process.workers.fork_server import ForkServer, Order
-from gateway.runtime.channel import Channel, ChannelError
+from gateway.runtime.channel import AskFailed, Channel, ChannelError
 from gateway.telemetry.process_metrics import ProcessNumbers
 
 L = logging.getLogger("gateway.worker")
@@ -132,11 +132,17 @@ class Worker:
         return {
             "leave": self._leave,
             "show": lambda asked: self._shown.show(asked),
-            "config": lambda told: self.live.take(told),
+            "config": self._take,
             "reload": lambda body: self.plane.reload(),
             "reopen": lambda why: self.plane.reopen_logs(why),
             "child": lambda body: self.plane.child_event(*body),
         }
+
+    async def _take(self, told: dict[str, Any]) -> int:
+        try:
+            return await self.live.take(told)
+        except Problems as problems:  # the master could compile it: a process that helps is not there
+            raise AskFailed(str(problems)) from None
 
     def _leave(self, kept: list[int]) -> None:
         self._kept = kept

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import threading
 import urllib.error
 import urllib.request
@@ -18,7 +19,7 @@ from gateway.core.jwt.keys import sign
 from tests.eventually import poll
 from tests.harness import RULE
 from tests.process.test_serve import Serving
-from tests.process.test_workers import TWO, Clients, pids
+from tests.process.workers.test_workers import TWO, Clients, pids
 
 OLD = """\
 version: 1
@@ -70,6 +71,7 @@ def test_what_two_workers_do_is_shown_and_changed_as_one(tmp_path: Path) -> None
         serving.until_ready(process)
         all_are_counted(asked, serving)
         a_change_is_in_force_in_all(asked)
+        none_is_lost_when_all_are_replaced(asked, serving, process)
         a_revocation_is_in_force_in_all(asked)
         no_total_goes_down_when_one_is_killed(asked, serving)
         process.send_signal(signal.SIGTERM)
@@ -90,6 +92,18 @@ def all_are_counted(asked: Asked, serving: Serving) -> None:
     assert states == [("ready", 1, False)] * 2
     text = asked.admin("/readyz?verbose")
     assert text.startswith("ready\nworker 0 (pid ") and "store: available\nconfig: revision 1;" in text
+
+
+def none_is_lost_when_all_are_replaced(
+    asked: Asked, serving: Serving, process: subprocess.Popen[bytes]
+) -> None:
+    clients, before = Clients(serving.public), asked.counted()
+    with clients.asking():
+        process.send_signal(signal.SIGHUP)
+        serving.until_logged(process, "All 2 workers were replaced")
+    assert clients.failed == []
+    assert asked.counted() == before + clients.served
+    assert "gateway_workers_died_total 0" in asked.admin("/metrics").splitlines()
 
 
 def a_change_is_in_force_in_all(asked: Asked) -> None:
@@ -125,9 +139,9 @@ def no_total_goes_down_when_one_is_killed(asked: Asked, serving: Serving) -> Non
     with clients.asking():
         looking.start()
         poll(lambda: len(seen) > 3)
-        killed = pids(serving)[0]
-        os.kill(killed, signal.SIGKILL)
-        poll(lambda: len(pids(serving)) == 3)
+        before = len(pids(serving))
+        os.kill(pids(serving)[-1], signal.SIGKILL)
+        poll(lambda: len(pids(serving)) > before)
         more = len(seen)
         poll(lambda: len(seen) > more + 3)
         over.set()

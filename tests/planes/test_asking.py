@@ -15,7 +15,7 @@ import pytest
 from gateway.core.errors import StoreUnavailable
 from gateway.core.merge.metrics import Reporter
 from gateway.planes.asking import WorkerPlanes
-from gateway.runtime.channel import Channel, Handler
+from gateway.runtime.channel import AskFailed, Channel, Handler
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.recent import KEPT
 from gateway.telemetry.traffic import Traffic, sample
@@ -33,6 +33,7 @@ class Worker:
     channel: Channel | None = None
     other: Channel | None = None
     hangs: bool = False
+    fails: bool = False
     config: Any = None
 
     @property
@@ -69,6 +70,8 @@ class Worker:
         return answer
 
     def _take(self, config: Any) -> None:
+        if self.fails:
+            raise AskFailed("no process to parse it")
         self.config = config
 
     def _gone(self) -> None:
@@ -162,6 +165,31 @@ async def test_any_one_that_answers_will_do_where_one_is_asked() -> None:
         await other.other.close()
         with pytest.raises(StoreUnavailable):
             await planes.ask_one("state")
+
+
+async def test_who_was_too_busy_for_a_config_is_given_it_again(caplog: pytest.LogCaptureFixture) -> None:
+    async with master() as (planes, (one, other)):
+        other.fails = True
+        assert await planes.spread("config", 4) == ["worker 1 (pid 1001)"]
+        await planes.look()
+        other.fails = False
+        with caplog.at_level(logging.INFO):
+            await planes.look()
+        assert one.config == other.config == 4
+        assert "worker 1 (pid 1001) has the config now" in caplog.text
+        other.config = None
+        await planes.look()
+        assert other.config is None, "once is enough"
+
+
+async def test_workers_that_die_are_counted_and_those_that_serve() -> None:
+    async with master() as (planes, (one, other)):
+        one.leaving = True
+        for worker in (one, other):
+            assert worker.other is not None
+            await worker.other.close()
+        lines = "".join(await planes.metrics()).splitlines()
+        assert "gateway_workers 0" in lines and "gateway_workers_died_total 1" in lines
 
 
 async def test_the_last_requests_are_as_many_as_of_one_process() -> None:

@@ -13,7 +13,7 @@ from itertools import chain
 
 from gateway.core.openmetrics import Family, Instrument, Samples, Series, escape
 
-_FEW = 200  # samples of a piece
+_FEW = 50  # samples of a piece: half a millisecond
 KEPT = 10_000  # series of a metric that are kept of processes that have ended
 _GROWS = ("counter", "histogram")
 
