@@ -82,7 +82,8 @@ class Gateway:
         self.credentials, self.authentication = data.callers.credentials, data.callers.authentication
         self.tickets, self.signer, self.oauth = data.callers.tickets, data.signer, data.oauth
         self.health, self.probes, self.admission = data.health, data.probes, data.admission
-        self.quotas, self.limits, self.retries = data.quotas, data.limits, data.retries
+        self.quotas = data.quotas
+        self.limits, self.retries = data.limits, data.retries
         self.pools, self.spools, self.tunnels, self.feeds = data.pools, data.spools, data.tunnels, data.feeds
         self.store, self.documents, self.via = data.store, data.documents, data.via
         self.metrics, self.recent, self.access_log = data.metrics, data.recent, data.access_log

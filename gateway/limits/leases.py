@@ -25,7 +25,7 @@ class Lease:
 
     __slots__ = (
         *("key", "rate", "left", "low", "waiting", "idle"),
-        *("_start", "_leased", "_debt", "_sent", "_wanted", "_target", "_may_owe"),
+        *("_start", "_leased", "_debt", "_sent", "_wanted", "_target", "_may_owe", "_epoch"),
         *("_window", "_window_at", "_used_at", "_arrival", "_free_at", "_ask_at"),
     )
 
@@ -38,6 +38,7 @@ class Lease:
         self._start = 0  # `left` at the last report or grant
         self._leased = 0  # of it; the rest is credit
         self._debt = 0  # taken on credit, and not told
+        self._epoch = ""  # of the book, as it spoke last
         self._sent = self._wanted = 0  # debt, and tokens asked for, of the report that is under way
         self._target = 1  # tokens to hold
         self._may_owe = True  # nothing was taken on credit since the last word of the book
@@ -81,8 +82,9 @@ class Lease:
         """Whether nothing is known of it that a new one would not know."""
         return self.idle and self._arrival <= now
 
-    def report(self, now: float) -> Asked | None:
-        """What the book is to be told; None for nothing."""
+    def report(self, now: float, epoch: str) -> Asked | None:
+        """What the book is to be told; None for nothing. In another epoch than before, it may not know what
+        is owed."""
         used = self._start - self.left
         self._count(used, now)
         credit = self._debt + max(0, used - self._leased)
@@ -95,9 +97,10 @@ class Lease:
         elif now >= self._ask_at:
             want = self.waiting + max(0, self._target - self._leased)
         self._sent, self._wanted, self.waiting = credit, want, 0
-        if not (credit or back or want):
+        owed = max(0.0, self._arrival - now) if epoch != self._epoch else 0.0
+        if not (credit or back or want or owed):
             return None
-        return Asked(self.rate.per_second, self.rate.burst, credit, back, want)
+        return Asked(self.rate.per_second, self.rate.burst, credit, back, want, owed)
 
     def _count(self, used: int, now: float) -> None:
         self._window += used
@@ -111,8 +114,9 @@ class Lease:
         if self.waiting:
             self._target = min(most, max(self.waiting, 2 * self._target))
 
-    def granted(self, granted: Granted, now: float) -> None:
+    def granted(self, granted: Granted, now: float, epoch: str) -> None:
         """The book's word on the last report."""
+        self._epoch = epoch
         has = self._leased + granted.tokens - (self._start - self.left)
         self._debt += max(0, -has)
         self.left = self._start = self._leased = max(0, has)
@@ -180,6 +184,7 @@ class SharedRates:
     def __init__(self, kick: Callable[[], None], members: int = 1) -> None:
         self.members = members
         self.kick = kick
+        self._epoch = ""
         self._used: dict[str, Lease] = {}
         self._told: dict[str, Lease] = {}
 
@@ -207,7 +212,7 @@ class SharedRates:
     def _reports(self, now: float) -> Iterator[tuple[str, Asked]]:
         for key in list(self._used)[: 4 * _MOST]:
             lease = self._used.pop(key)
-            asked = lease.report(now)
+            asked = lease.report(now, self._epoch)
             if not lease.idle:
                 self._used[key] = lease  # to the end
             if asked is not None:
@@ -220,10 +225,13 @@ class SharedRates:
     def granted(self, grant: Body, now: float) -> None:
         """See `Part`."""
         self.members = max(1, int(grant["members"]))
+        if grant["epoch"] != self._epoch:
+            self._epoch = str(grant["epoch"])
+            self.kick()  # so that all that is in use is told
         grants, told, self._told = grant["keys"], self._told, {}
         for key, lease in told.items():
             if key in grants:
-                lease.granted(granted_of(grants[key]), now)
+                lease.granted(granted_of(grants[key]), now, self._epoch)
             else:
                 lease.lost()
 

@@ -57,9 +57,9 @@ class Quotas:
             self._stored, self._new, self._on_its_way = {}, {}, {}
         return self._stored.get(tenant, 0) + self._on_its_way.get(tenant, 0) + self._new.get(tenant, 0)
 
-    def count(self, tenant: str) -> None:
-        """One request more; `used` was called before it."""
-        self._new[tenant] = self._new.get(tenant, 0) + 1
+    def count(self, tenant: str, requests: int = 1) -> None:
+        """One request more, or several; `used` was called before it."""
+        self._new[tenant] = self._new.get(tenant, 0) + requests
 
     @property
     def left_today(self) -> float:

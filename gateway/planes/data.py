@@ -35,14 +35,14 @@ from gateway.edge.websocket.tunnel import Tunnels
 from gateway.health.circuits import Health
 from gateway.health.probes import Probes
 from gateway.life import Life, Live, Policies
-from gateway.limits.quotas import Quotas
-from gateway.limits.rates import Limits
 from gateway.planes.callers import Callers
 from gateway.planes.ground import Ground
+from gateway.planes.shared.sharing import Sharing
 from gateway.planes.steps import ENDING, Step, end, end_tasks
 from gateway.process import interpreter
 from gateway.process.drain import Drain
 from gateway.proxy.target import Proxy
+from gateway.runtime.channel import Channel
 from gateway.runtime.periodic import Boundary, PeriodicTask
 from gateway.runtime.processes.pool import ProcessPool
 from gateway.store.json.large import Jobs
@@ -61,14 +61,15 @@ KEYS_POLL = 1.0  # seconds between two looks whether keys are due
 class DataPlane:
     """All rooms that serve requests. In order: serve(live), prepare(), start(), open(); drain() and close().
 
-    config: of the process. ready: it serves, and is not told to stop. listener, life: from `serve` on.
+    channel: to the master, of a worker. config: of the process. ready: it serves, and is not told to stop.
+    listener, life: from `serve` on.
     """
 
     listener: Listener
     life: Life
     ready = False
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: Ground, channel: Channel | None = None) -> None:
         config, data, now, wall = ground.config, ground.data, ground.now, ground.wall
         self.config, self._ground = config, ground
         self._tasks: list[asyncio.Task[None]] = []
@@ -77,8 +78,8 @@ class DataPlane:
         with ground.named("[log] access", config.access_log):
             self.access_log = AccessLog(config.access_log, queries=config.log_query)
         self.pools = Pools()
-        self.quotas = Quotas(data / "quotas.sqlite", wall)
-        self.limits = Limits(self.quotas, now)
+        self.sharing = Sharing(ground, channel)
+        self.quotas, self.limits = self.sharing.quotas, self.sharing.limits
         self.callers = Callers(ground, self.limits.take_client)
         revocations = self.callers.stored.revocations
         self.lifetimes = Lifetimes(revocations.expires)
@@ -135,7 +136,10 @@ class DataPlane:
         """What the metrics show of all of them."""
         self.metrics.backend_gauges(self.admission.in_use, self.admission.waiting)
         rooms = self.health, self.admission, self.spools, self.callers.credentials, self.callers.issuers
-        for instruments in (*(room.instruments() for room in rooms), (self.retries.counter,)):
+        for instruments in (
+            *(room.instruments() for room in (*rooms, self.sharing)),
+            (self.retries.counter,),
+        ):
             for instrument in instruments:
                 self.metrics.add(instrument)
         self.metrics.add(Gauge("gateway_websockets", "WebSockets open.", lambda: {(): len(self.tunnels)}))
@@ -163,7 +167,7 @@ class DataPlane:
         with self._ground.named("[store] uri", self.config.data):
             await self.store.start()
         with self._ground.named("[gateway] data", self.config.data):
-            await self.quotas.start()
+            await self.sharing.start()
             self.signer.start()
             await self.callers.stored.start()
 
@@ -281,7 +285,7 @@ class DataPlane:
                 *self.callers.steps(),
                 Step(self.probes.close),
                 Step(self.pools.close),
-                Step(self.quotas.close, "the file of the quotas", ENDING),
+                *self.sharing.steps(),
                 Step(self.store.close, "the document store", ENDING),
                 Step(self.pool.close, "the worker processes", ENDING),
                 Step(self.access_log.close),

@@ -19,13 +19,15 @@ from gateway.core.process import changes
 from gateway.core.process.listeners import Listen
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.compile import TargetOf
+from gateway.limits.quotas import Quotas
 from gateway.planes import conf
 from gateway.planes.asking import WorkerPlanes
 from gateway.planes.callers import Callers
 from gateway.planes.control import ControlPlane, Served
 from gateway.planes.followed import told
 from gateway.planes.ground import Ground
-from gateway.planes.services import Services
+from gateway.planes.shared.services import Services
+from gateway.planes.shared.sharing import QUOTAS
 from gateway.planes.steps import ENDING, Step, end, end_tasks
 from gateway.process import interpreter, lock
 from gateway.process.folders import data_folder, socket_folder
@@ -75,7 +77,10 @@ class Master:
         self._roll_again = False
         self.callers = Callers(self._ground, _unlimited)
         self.signer = Signer(folder, config.tokens.issuer, wall)
-        self.metrics, self.services = Metrics(), Services()
+        self.metrics = Metrics()
+        self.services = Services(self._ground, Quotas(folder / QUOTAS, wall))
+        for instrument in self.services.instruments():
+            self.metrics.add(instrument)
         self.planes = WorkerPlanes(self._workers, self.metrics)
         self.via, self.store_available = config.own_via(secret), True
         served = Served(_no_target, lambda: self.bound, self.planes.recent)
@@ -123,6 +128,8 @@ class Master:
             with self._ground.named("[gateway] data", config.data):
                 self.signer.start()
                 await self.stored.start()
+            with self._ground.named("[gateway] data", config.data):
+                await self.services.start()
             await self.control.start()
             self.workers = self._make_workers()
             await self.workers.start()
@@ -280,7 +287,7 @@ class Master:
         if self.workers is not None:
             steps.append(Step(self.workers.stop))
         steps.append(Step(lambda: end_tasks(self._tasks), "what is done beside", ENDING))
-        await end((*steps, Step(control.close), *self.callers.steps()))
+        await end((*steps, Step(control.close), *self.callers.steps(), *self.services.steps()))
         for address in self._addresses:
             address.close()
         if self._lock is not None:

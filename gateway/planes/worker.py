@@ -86,7 +86,7 @@ class Worker:
         self._install_log()
         channel = await Channel.open(self._sock, self._handlers(), self._master_gone)
         self._log.use(channel)
-        self.plane = plane = DataPlane(self.ground)
+        self.plane = plane = DataPlane(self.ground, channel)
         self.live = FollowedConfig(self._compiler(), self._applied)
         self._shown = shown = Shown(plane, self.live)
         numbers = ProcessNumbers()

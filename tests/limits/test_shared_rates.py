@@ -125,9 +125,7 @@ def over(fleet: Fleet, rate: Rate, seconds: float) -> float:
     return fleet.taken - (rate.burst + rate.per_second * seconds)
 
 
-@pytest.mark.parametrize(
-    "loads", [[300, 300], [900, 100], [150, 150, 300], [30, 800]], ids=str
-)
+@pytest.mark.parametrize("loads", [[300, 300], [900, 100], [150, 150, 300], [30, 800]], ids=str)
 @pytest.mark.parametrize("rate", [Rate(100, 50), Rate(20, 5), Rate(400, 1)], ids=str)
 def test_under_too_much_load_all_together_get_the_rate(rate: Rate, loads: list[float]) -> None:
     fleet, slices = Fleet(len(loads)), len(loads) * slice_of(rate.per_second)

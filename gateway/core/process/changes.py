@@ -20,9 +20,10 @@ _NAMES = {
     "operators": "[operators]",
     "live": "[config]",
     "seed": "[demo] seed",
+    "shared": "[shared]",
 }
 # What all processes of a host have to agree about: workers of the old and the new one serve side by side.
-FIXED = frozenset({"data", "store_uri", "keys", "tokens"})
+FIXED = frozenset({"data", "store_uri", "keys", "tokens", "shared"})
 # What the master reads as it starts, and workers do not need.
 OF_MASTER = frozenset({"admin", "admin_hosts", "routing", "commands", "operators", "live", "seed"})
 

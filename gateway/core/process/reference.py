@@ -47,6 +47,16 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
         "uri": Key("", "mongodb://db.example:27017/gateway", "of MongoDB; default: that of [store]"),
         "audit_copy": Key("", "/var/log/gateway/audit.log", "a second file for the audit, from data"),
     },
+    "shared": {
+        "uri": Key(
+            "", "rediss://gateway:secret@redis.example:6379/0", "Redis or Valkey, for several machines"
+        ),
+        "prefix": Key("gateway", "shop", "of its keys; the same on all machines that share"),
+        "cluster": Key("no", "yes", "whether it is a Redis Cluster"),
+        "lease_time": Key(
+            "300", "60", "seconds for which the part of a machine that is silent is kept for it"
+        ),
+    },
     "admin": {
         "listen": Key(
             "127.0.0.1:8081", "10.0.0.5:8081", "beyond loopback every page but the probes needs a token"

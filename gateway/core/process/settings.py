@@ -23,11 +23,13 @@ from gateway.core.process import (
     listeners,
     mongo_uri,
     operators,
+    shared_state,
 )
 from gateway.core.process.command_line import Command
 from gateway.core.process.config_source import IN_A_FILE, ConfigSettings
 from gateway.core.process.listeners import Address, Listen
 from gateway.core.process.operators import ANY_ADMIN, Operators
+from gateway.core.process.shared_state import NOT_SHARED, SharedSettings
 from gateway.core.redact import Queries
 from gateway.core.routing.amounts import parse_size
 from gateway.core.routing.problems import Path, Problem, Problems, Wrong
@@ -46,6 +48,7 @@ KEYS: dict[str, frozenset[str]] = {
     "log": frozenset({"access", "query", "recent"}),
     "demo": frozenset({"seed"}),
     config_source.SECTION: config_source.KEYS,
+    shared_state.SECTION: shared_state.KEYS,
     operators.ISSUER: operators.ISSUER_KEYS,
 }
 # What ASAB and its modules read, by the word before the first colon.
@@ -82,7 +85,7 @@ class ProcessConfig:
     carry it; via_loops: how often a request may come back here.
     body_memory, memory, spool: bytes of documents' bodies, of all that is unfinished, and on disk, at once.
     seed: the file of what `gateway up` puts into the demo, empty for none. operators: who may use the admin
-    listener. live: where the live config is.
+    listener. live: where the live config is. shared: what several machines share.
     """
 
     listen: tuple[Listen, ...]
@@ -112,6 +115,7 @@ class ProcessConfig:
     seed: str = ""
     operators: Operators = ANY_ADMIN
     live: ConfigSettings = IN_A_FILE
+    shared: SharedSettings = NOT_SHARED
 
     def own_via(self, secret: bytes) -> Via:
         """This installation's entry in Via. secret: of its own, in `data`; makes the default name."""
@@ -239,6 +243,7 @@ def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -
         seed=read.path("demo", "seed", "") if read.text("demo", "seed", "") else "",
         operators=operators.parse(read, read.text("tokens", "issuer", "gateway")),
         live=config_source.parse(read, store_uri, data),
+        shared=shared_state.parse(read),
     )
     _check_listeners(read, config)
     if read.problems:

@@ -14,6 +14,7 @@ from gateway.core.shared.ports import Body
 
 NAME = "rates"
 SLICE = 0.1  # seconds of a rate that a member holds ahead, at most; at least one token
+SETTLE = 1.0  # seconds in which members tell what they know to a book that has lost it
 # Members whose credit is counted beyond an empty bucket. Beyond it a bucket is taken for one that was filled
 # under a slower rate, as core/policy/limits.py does.
 _DEBTORS = 16
@@ -63,10 +64,12 @@ def settle(arrival: float, now: float, asked: Asked, scale: float = 1.0) -> tupl
 
 
 class RateBook:
-    """All buckets. scale: set by whoever has only a part of the rates to give."""
+    """All buckets. scale: the part of the rates that there is to give. settles_at: until then members tell
+    what they know, and what is not known has no burst. epoch: another one for each book of a process, so that
+    they know when to tell."""
 
-    def __init__(self) -> None:
-        self.scale = 1.0
+    def __init__(self, scale: float = 1.0, settles_at: float = 0.0, epoch: str = "") -> None:
+        self._scale, self._settles_at, self._epoch = scale, settles_at, epoch
         self._members: set[str] = set()
         self._arrivals: dict[str, float] = {}  # the one that was settled last stands last
 
@@ -74,11 +77,11 @@ class RateBook:
         return len(self._arrivals)
 
     def exchange(self, member: str, report: Body, now: float) -> Body:
-        """See `Book`. A report is {key: Asked}; a grant has `keys`, {key: Granted}, and the number of
-        `members`."""
+        """See `Book`. A report is {key: Asked}; a grant has `keys`, {key: Granted}, the number of `members`,
+        and the `epoch`: in another one than before, the next report is to say what is owed."""
         self._members.add(member)
         keys = {key: self._settle(key, asked_of(asked), now) for key, asked in report.items()}
-        return {"members": len(self._members), "keys": keys}
+        return {"members": len(self._members), "epoch": self._epoch, "keys": keys}
 
     def gone(self, member: str, now: float) -> None:
         """What it held counts as used."""
@@ -89,7 +92,9 @@ class RateBook:
         before = arrivals.pop(key, None)
         if before is None:
             self._forget(now)
-        arrivals[key], granted = settle(before or 0.0, now, asked, self.scale)
+        if before is None and now < self._settles_at:
+            before = now + asked.burst / asked.per_second
+        arrivals[key], granted = settle(before or 0.0, now, asked, self._scale)
         return granted
 
     def _forget(self, now: float) -> None:

@@ -95,8 +95,7 @@ def test_a_book_that_lost_a_bucket_takes_the_members_word_for_what_is_owed() -> 
 
 
 def test_who_has_a_part_of_the_rates_grants_that_part() -> None:
-    book = RateBook()
-    book.scale = 0.25
+    book = RateBook(scale=0.25)
     assert exchange(book, "a", Asked(100, 40, want=100), 5.0).tokens == 10
     assert exchange(book, "a", Asked(100, 40, want=100), 5.2).tokens == 5
 

@@ -1,0 +1,1 @@
+"""What is shared with other processes: seen from a worker, and from the master that they ask."""

@@ -1,0 +1,108 @@
+"""What a process shares with others, and by what: the books in the master of this host, or in Redis."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from gateway.core.http.hops import pseudonym
+from gateway.core.openmetrics import Instrument
+from gateway.limits.leases import SharedRates
+from gateway.limits.quotas import Quotas
+from gateway.limits.rates import Limits
+from gateway.limits.shared_quotas import SharedQuotas
+from gateway.limits.shared_rates import SharedLimits
+from gateway.planes.ground import Ground
+from gateway.planes.steps import ENDING, Step
+from gateway.runtime.channel import Channel
+from gateway.setting_errors import SettingUnusable
+from gateway.shared.exchange import Exchange
+from gateway.shared.master import MasterEngine
+
+if TYPE_CHECKING:
+    from gateway.shared.redis.engine import RedisEngine
+
+QUOTAS = "quotas.sqlite"
+
+
+class Sharing:
+    """What a data plane shares. start() once, before clients come; close() once, when none is left.
+
+    channel: to the master of this host, where there is one. exchange: None where nothing is shared; others
+    add their parts before the start. limits, quotas: by the exchange, or of this process alone.
+    """
+
+    limits: Limits | SharedLimits
+    quotas: Quotas | SharedQuotas
+
+    def __init__(self, ground: Ground, channel: Channel | None = None) -> None:
+        self.redis: RedisEngine | None = None
+        self.exchange: Exchange | None = None
+        if channel is not None:
+            self.exchange = Exchange(MasterEngine(channel), ground.now)
+        elif ground.config.shared.uri:
+            self.redis = redis_engine(ground)
+            self.exchange = Exchange(self.redis, ground.now)
+        if self.exchange is None:
+            self.quotas = Quotas(ground.data / QUOTAS, ground.wall)
+            self.limits = Limits(self.quotas, ground.now)
+            return
+        rates = SharedRates(self.exchange.kick)
+        self.quotas = counted = SharedQuotas(self.exchange.kick, ground.wall)
+        self.limits = SharedLimits(self.exchange, rates, self.quotas, ground.now)
+        self.exchange.add(rates)
+        self.exchange.add(counted)
+
+    async def start(self) -> None:
+        """Begin to share. Redis may be away."""
+        if isinstance(self.quotas, Quotas):
+            await self.quotas.start()
+        if self.redis is not None:
+            await self.redis.start()
+        if self.exchange is not None:
+            self.exchange.start()
+
+    def steps(self) -> Iterator[Step]:
+        """Those of its end."""
+        if isinstance(self.quotas, Quotas):
+            yield Step(self.quotas.close, "the file of the quotas", ENDING)
+        if self.exchange is not None:
+            yield Step(self.exchange.stop, "what is told of what was shared", ENDING)
+        if self.redis is not None:
+            yield Step(self.redis.close, "the connections to Redis", ENDING)
+
+    def status(self) -> dict[str, Any]:
+        """For /readyz?verbose."""
+        return status(self.redis, self.exchange)
+
+    def instruments(self) -> Iterator[Instrument]:
+        """What the metrics show of it."""
+        if self.redis is not None:
+            yield from self.redis.instruments()
+
+
+def status(redis: RedisEngine | None, exchange: Exchange | None) -> dict[str, Any]:
+    """engine: where the books are. state: `ok`, or `away`, and then why."""
+    if redis is not None:
+        return redis.status()
+    if exchange is None:
+        return {"engine": "local", "state": "ok", "reason": ""}
+    return {"engine": "master", "state": "away" if exchange.away else "ok", "reason": exchange.away}
+
+
+def redis_engine(ground: Ground) -> RedisEngine:
+    """What `[shared] uri` asks for, not started."""
+    config = ground.config
+    try:  # only here: nothing of Redis is imported unless it is asked for
+        from gateway.shared.redis.engine import RedisEngine
+    except ModuleNotFoundError as error:
+        where = f"[shared] uri in {config.path}"
+        hint = "pip install 'gateway[redis]'"
+        raise SettingUnusable(
+            f"{where}: the client of Redis is not installed ({error.name}): {hint}"
+        ) from None
+    name = f"{socket.gethostname()} {pseudonym(ground.secret)} {config.listen}"
+    member = hashlib.sha256(name.encode()).hexdigest()[:16]  # the same after a restart
+    return RedisEngine(config.shared, member, config.share, ground.now)

@@ -1,0 +1,25 @@
+"""The books in the master of a host: a worker asks it over its channel."""
+
+from __future__ import annotations
+
+from gateway.core.shared.ports import Body
+from gateway.runtime.channel import Channel, ChannelError
+from gateway.shared.exchange import Away
+
+NAME = "exchange"  # of the handler
+_WAIT = 1.0  # seconds
+
+
+class MasterEngine:
+    """An Engine (shared/exchange.py). channel: to the master."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    async def exchange(self, reports: dict[str, Body]) -> dict[str, Body]:
+        """See Engine."""
+        try:
+            grants: dict[str, Body] = await self._channel.ask(NAME, reports, _WAIT)
+        except ChannelError as error:
+            raise Away(f"the master: {error}") from None
+        return grants

@@ -1,0 +1,1 @@
+"""Redis or Valkey as the keeper of the books: what several machines share."""
