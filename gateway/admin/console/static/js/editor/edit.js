@@ -204,6 +204,7 @@ export function editPage({ query, signal }) {
     asked = new AbortController();
     const text = edit.text;
     if (text === base.text) return nothing();
+    if (!session.token) return notChecked(); // it would be refused
     try {
       const { problems = [], changes: list = [] } = await sendText("POST", "config:check", text, {
         signal: asked.signal,
@@ -226,25 +227,28 @@ export function editPage({ query, signal }) {
     } catch (problem) {
       if (problem.name === "AbortError") return undefined;
       if (problem.status === 429) return checkSoon(); // the one before is not over yet
-      fill(state, problem.wantsToken && !session.token ? signInHint() : trouble(problem));
-      if (problem.wantsToken && !session.token)
-        fill(meaning, h("p", { class: "empty" }, "Not checked: sign in."));
+      if (problem.wantsToken && !session.token) notChecked();
+      else fill(state, trouble(problem));
       edit.problems(problem.errors);
     }
     return undefined;
   }
 
-  function signInHint() {
-    return h(
-      "div",
-      { class: "notice" },
-      "Viewing only: what you type is kept, and is checked once you are signed in. ",
+  function notChecked() {
+    fill(
+      state,
       h(
-        "button",
-        { type: "button", class: "link", on: { click: () => dispatchEvent(new Event("gateway:signin")) } },
-        "Sign in",
+        "div",
+        { class: "notice" },
+        "Viewing only: what you type is kept, and is checked once you are signed in. ",
+        h(
+          "button",
+          { type: "button", class: "link", on: { click: () => dispatchEvent(new Event("gateway:signin")) } },
+          "Sign in",
+        ),
       ),
     );
+    fill(meaning, h("p", { class: "empty" }, "Not checked: sign in."));
   }
 
   async function rehearse(text) {
