@@ -248,20 +248,23 @@ class DataPlane:
         self.life.drain_begins()
         self.metrics.drain_begins()
 
-    async def drain(self, kept: Collection[int] = ()) -> None:
+    async def drain(self, kept: Collection[int] | None = None) -> None:
         """Take no more clients, and serve or end those that are there. kept: see Listener.drain."""
         await end((Step(lambda: self._end_clients(kept)), Step(self.lose_calls)))
 
-    async def _end_clients(self, kept: Collection[int]) -> None:
+    async def _end_clients(self, kept: Collection[int] | None) -> None:
         """It has its own ends."""
         config = self.config
-        if self.ready and config.pre_stop and not kept:
+        if self.ready and config.pre_stop and kept is None:
             text = "told to stop: not ready any more; accepting for %g s still ([gateway] pre_stop)"
             L.info(text, config.pre_stop)
             await asyncio.sleep(config.pre_stop)
         self.ready = False
         calls = self.life.inside, self.life.drained
-        drain = Drain(*calls, self._end_streams, time=config.drain, grace=config.stream_grace)
+        times: dict[str, Any] = {"time": config.drain, "grace": config.stream_grace}
+        if kept is not None:  # nobody waits for it
+            times["report"] = lambda text: L.debug("%s", text)
+        drain = Drain(*calls, self._end_streams, **times)
         await self.listener.drain(drain.step, kept)
 
     def _end_streams(self) -> None:

@@ -223,7 +223,7 @@ class Master:
                 config = conf.read(self.config.path)
                 outcome["restart"] = self._left_to_a_restart(config)
                 await self._replace_workers(config)
-                outcome["workers"] = self._number
+                outcome["workers"] = self.workers.number if self.workers is not None else 0
             except conf.Unusable as error:
                 outcome["refused"] = conf.why(self.config.path, error)
                 L.error("The workers go on as they are: %s", outcome["refused"])
@@ -242,28 +242,29 @@ class Master:
     async def _replace_workers(self, config: ProcessConfig) -> None:
         """Raises OSError."""
         assert self.workers is not None
+        workers, number = self.workers, workers_of(config.workers)
         before = {str(address.listen): address for address in self._addresses}
         new = [listen for listen in config.listen if str(listen) not in before]
         bound = {str(a.listen): a for a in sockets.bind(new, f"[gateway] listen in {config.path}")}
-        addresses = [before.get(str(listen)) or bound[str(listen)] for listen in config.listen]
-        spoke = [(address, address.listen) for address in addresses]
-        for address, listen in zip(addresses, config.listen, strict=True):
+        wanted = [before.get(str(listen)) or bound[str(listen)] for listen in config.listen]
+        spoke = [(address, address.listen) for address in wanted]
+        for address, listen in zip(wanted, config.listen, strict=True):
             address.speaks(listen)
         began = monotonic()
         try:
-            generation = await self.workers.new_generation()
-            number = workers_of(config.workers)
-            await self.workers.roll(generation, number, addresses, _patience(config))
+            generation = await workers.new_generation()
+            await workers.roll(generation, number, wanted, _patience(config))
+            self._addresses = wanted
         except BaseException:
-            for address in bound.values():
-                address.close()
-            for address, listen in spoke:
-                address.speaks(listen)
+            if workers.addresses == wanted:  # some were replaced: all of them are in use
+                self._addresses = [*wanted, *before.values()]
+            else:
+                for address, listen in spoke:
+                    address.speaks(listen)
             raise
-        for address in before.values():
-            if address not in addresses:
+        finally:
+            for address in {*before.values(), *bound.values()}.difference(self._addresses):
                 address.close()
-        self._addresses, self._number = addresses, number
         L.info("All %d workers were replaced, in %.1f s", number, monotonic() - began)
 
     async def reopen_logs(self, why: str) -> None:

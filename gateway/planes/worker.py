@@ -75,7 +75,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._log = ChannelLog(self._loop)
         self._leaving = asyncio.Event()
-        self._kept: Collection[int] = ()
+        self._kept: Collection[int] | None = None
         self._signals = 0
         data = Path(config.data)
         secret = ensure_secret(data / CURSOR_KEY)
@@ -144,7 +144,7 @@ class Worker:
         except Problems as problems:  # the master could compile it: a process that helps is not there
             raise AskFailed(str(problems)) from None
 
-    def _leave(self, kept: list[int]) -> None:
+    def _leave(self, kept: list[int] | None) -> None:
         self._kept = kept
         self._leaving.set()
 

@@ -23,6 +23,7 @@ from gateway.runtime.periodic import PeriodicTask
 _DRAIN_INTERVAL = 0.02  # seconds between two checks of what a drain waits for
 _SWEEP_INTERVAL = 1.0  # and between two of all connections
 IDLE_GRACE = 0.25  # seconds that idle connections are kept in a drain
+REPLACED_GRACE = 5.0  # and where another process takes over: nobody waits for the end of this one
 _CUT_TIME = 0.2  # seconds that the end of a request may take which is cut off
 
 
@@ -109,19 +110,19 @@ class Listener:
         acceptors, self._acceptors = self._acceptors, []
         await asyncio.gather(*(one.stop(kept=number in kept) for number, one in enumerate(acceptors)))
 
-    async def drain(self, keep_waiting: Callable[[int], bool], kept: Collection[int] = ()) -> None:
+    async def drain(self, keep_waiting: Callable[[int], bool], kept: Collection[int] | None = None) -> None:
         """Close idle connections, let active ones finish, then cut them. One is active until its last byte
         has left. keep_waiting(connections): called every 20 ms while any are left, with their number; False
-        ends the wait. kept: the numbers of the sockets on which another process goes on accepting, as they
-        were taken.
+        ends the wait. kept: where another process takes over, the numbers of the sockets on which it goes on
+        accepting, as they were taken.
 
         An idle one is kept for a moment: what its client is just about to send is served, and the response
         says that the connection ends. Closed under a request that is on its way, it would lose it.
         """
-        await self.stop_accepting(kept)
+        await self.stop_accepting(kept or ())
         if self.is_open:
             await asyncio.sleep(_DRAIN_INTERVAL)  # what has just come is in progress a few turns later
-            kept_until = monotonic() + IDLE_GRACE
+            kept_until = monotonic() + (IDLE_GRACE if kept is None else REPLACED_GRACE)
             while self.connections and keep_waiting(len(self.connections)):
                 keeps = monotonic() < kept_until
                 for connection in list(self.connections):

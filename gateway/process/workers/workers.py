@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from time import monotonic
@@ -32,10 +32,10 @@ Handlers = Callable[["Worker"], Mapping[str, Handler]]
 
 class Worker:
     """One worker process. number: its place among them, from 0. id: of no other one of this master. pid: 0
-    until it is known. ready: it serves. leaving: it was told to end."""
+    until it is known. addresses: that it listens on. ready: it serves. leaving: it was told to end."""
 
-    def __init__(self, number: int, id_: str, generation: Generation) -> None:
-        self.number, self.id, self.generation = number, id_, generation
+    def __init__(self, number: int, id_: str, generation: Generation, addresses: tuple[Address, ...]) -> None:
+        self.number, self.id, self.generation, self.addresses = number, id_, generation, addresses
         self.pid = 0
         self.ready = self.leaving = False
         self.channel: Channel | None = None
@@ -150,8 +150,10 @@ class Workers:
     async def start(self) -> None:
         """All of them; the first one makes what is not there yet, alone. Raises NoWorkers."""
         self._generation = await self.new_generation()
-        await self._start(0)
-        await asyncio.gather(*(self._start(number) for number in range(1, self.number)))
+        self._slots[0] = await self._start(0)
+        others = range(1, self.number)
+        started = await asyncio.gather(*map(self._start, others))
+        self._slots |= dict(zip(others, started, strict=True))
 
     async def new_generation(self) -> Generation:
         """A fork server with the code that is installed now. Raises NoWorkers."""
@@ -164,19 +166,18 @@ class Workers:
         self, generation: Generation, number: int, addresses: Sequence[Address], patience: float
     ) -> None:
         """Replace them one by one by workers of this generation: each old one ends what it has in hand once
-        its new one serves. The sockets of the addresses stay open. Raises NoWorkers: then those that were not
-        replaced yet go on."""
+        its new one serves. The sockets of the addresses stay open. Raises NoWorkers, ListenError: then those
+        that were not replaced yet go on."""
         self._patience = max(patience, self._patience)
-        before = self.addresses
-        kept = [index for index, address in enumerate(before) if address in addresses]
-        self.addresses = list(addresses)
+        before, self.addresses = self.addresses, list(addresses)
+        leaving = []
         try:
             for place in range(number):
-                old = self._slots.get(place)
-                await self._start(place, generation)
+                new = await self._start(place, generation)
                 self._generation = generation
+                old, self._slots[place] = self._slots.get(place), new
                 if old is not None:
-                    await self._leave(old, kept)
+                    leaving.append(asyncio.create_task(self._leave(old, addresses)))
         except BaseException:
             if self._generation is not generation:
                 self.addresses = before
@@ -184,7 +185,9 @@ class Workers:
             raise
         self.number, self._patience = number, patience
         for place in [place for place in self._slots if place >= number]:
-            await self._leave(self._slots.pop(place), [])
+            leaving.append(asyncio.create_task(self._leave(self._slots.pop(place), ())))
+        if leaving:
+            await asyncio.wait(leaving)
         for address in self.addresses:
             address.keep(number)
         for old_one in [one for one in self._generations if one is not generation]:
@@ -195,7 +198,7 @@ class Workers:
         self._stopping = True
         for task in list(self._tasks):
             task.cancel()
-        await asyncio.gather(*(self._leave(worker, []) for worker in list(self._all.values())))
+        await asyncio.gather(*(self._leave(worker) for worker in list(self._all.values())))
         for generation in list(self._generations):
             await self._end_generation(generation)
 
@@ -221,14 +224,14 @@ class Workers:
 
     # --- one worker ---
 
-    async def _start(self, number: int, generation: Generation | None = None) -> None:
-        """A worker for a place, which it has once it is ready. Raises NoWorkers."""
+    async def _start(self, number: int, generation: Generation | None = None) -> Worker:
+        """A worker for a place, ready. Raises NoWorkers, ListenError."""
         generation = generation or await self._current()
         self._started += 1
-        worker = Worker(number, f"{number}.{self._started}", generation)
+        worker = Worker(number, f"{number}.{self._started}", generation, tuple(self.addresses))
         ours, theirs = socket.socketpair()
         try:
-            sockets = [address.of(number) for address in self.addresses]
+            sockets = [address.of(number) for address in worker.addresses]
             handlers = {
                 **self._handlers(worker),
                 "ready": lambda body: self._is_ready(worker),
@@ -242,18 +245,21 @@ class Workers:
         finally:
             theirs.close()
         await worker.started()
-        self._slots[number] = worker
+        return worker
 
     async def _current(self) -> Generation:
         if self._generation is None or not self._generation.alive:
             self._generation = await self.new_generation()
         return self._generation
 
-    async def _leave(self, worker: Worker, kept: Iterable[int]) -> None:
-        """Have it end what it has in hand. kept: the numbers of the addresses whose sockets go on to another
-        worker."""
+    async def _leave(self, worker: Worker, goes_on: Collection[Address] | None = None) -> None:
+        """Have it end what it has in hand. goes_on: where another worker takes over, the addresses on which
+        that one listens."""
         worker.leaving = True
-        worker.tell("leave", list(kept))
+        if goes_on is None:
+            worker.tell("leave")
+        else:
+            worker.tell("leave", [n for n, address in enumerate(worker.addresses) if address in goes_on])
         try:
             async with asyncio.timeout(self._patience):
                 await asyncio.shield(worker.gone)
@@ -308,19 +314,26 @@ class Workers:
         if was_ready:
             L.error("%s died%s and is replaced", worker, text)
         delay = self._storm.died(self._now())
-        while not self._stopping:
+        while True:
             if delay:
                 L.error(
                     "%d workers died within seconds: the next one starts in %g s. What they said is above;"
                     " the others serve", *(DEATHS, delay),
                 )  # fmt: skip
                 await asyncio.sleep(delay)
+            if self._slots.get(worker.number) is not worker:
+                return  # all have been replaced meanwhile
             try:
-                await self._start(worker.number)
-                return
+                new = await self._start(worker.number)
             except OSError as error:
                 L.error("worker %d is not replaced: %s", worker.number, error)
-            delay = self._storm.died(self._now()) or 1.0
+                delay = self._storm.died(self._now()) or 1.0
+                continue
+            if self._slots.get(worker.number) is worker:
+                self._slots[worker.number] = new
+            else:
+                await self._leave(new, self.addresses)
+            return
 
 
 def _exit(code: int) -> str:
