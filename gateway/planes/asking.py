@@ -83,7 +83,12 @@ class WorkerPlanes:
     def handlers(self, worker: Worker) -> Mapping[str, Handler]:
         """What a worker tells by itself, from its start on."""
         self._totals.join(worker.id)
-        return {"counted": lambda pieces: self._totals.update(worker.id, _report(pieces))}
+        return {"counted": lambda pieces: self._counted(worker, pieces)}
+
+    def _counted(self, worker: Worker, pieces: list[str]) -> None:
+        """The last word of one that ends: an answer that is looked at after it is an older one."""
+        self._totals.update(worker.id, _report(pieces))
+        self._totals.end(worker.id)
 
     def gone(self, worker: Worker) -> None:
         """It has ended; what it counted stays."""

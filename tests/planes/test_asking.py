@@ -139,6 +139,23 @@ async def test_one_that_leaves_tells_its_last_counts() -> None:
         assert await counted(planes) == 5
 
 
+async def test_an_answer_that_is_older_than_the_last_word_of_one_that_leaves_undoes_nothing() -> None:
+    async with master() as (planes, (one, _)):
+        await one.count(2)
+        old = list(one.reporter.everything())
+        await one.count(3)
+        assert one.other is not None
+
+        def answer(body: Any) -> list[str]:
+            assert one.other is not None
+            one.other.tell("counted", list(one.reporter.everything()))
+            return old
+
+        one.shown |= {"metrics": answer, "counters": answer}
+        await planes.look()
+        assert await counted(planes) == 5
+
+
 async def test_of_one_that_hangs_the_rest_is_shown_and_what_it_said_is_asked_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
