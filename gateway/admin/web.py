@@ -59,6 +59,11 @@ class View(Protocol):
     @property
     def planes(self) -> DataPlanes: ...
 
+    def shared(self) -> dict[str, str]:
+        """What is shared with other processes or hosts: by which `engine`, in which `state`, and the
+        `reason`."""
+        ...
+
     @property
     def ready(self) -> bool: ...
 
@@ -128,16 +133,20 @@ class _Pages:
             return web.Response(status=503, text="no worker answers\n")
         available = all(state["store"] for state in states)
         away = "" if available else "the documents' store is away: documents are answered 503\n"
-        more = await self._verbose(available=available) if "verbose" in request.query else ""
+        more = await self._verbose(states, available=available) if "verbose" in request.query else ""
         return web.Response(text=f"ready\n{away}{more}")
 
-    async def _verbose(self, *, available: bool) -> str:
+    async def _verbose(self, states: list[dict[str, Any]], *, available: bool) -> str:
         live = self._view.live
         lines = [
             f"worker {one['worker']} (pid {one['pid']}): {one['state']}, revision {one['revision'] or '?'}"
             for one in await self._view.planes.workers(wait=_PROBED)
         ]
         lines.append(f"store: {'available' if available else 'away'}")
+        shared = [self._view.shared(), *(state["shared"] for state in states)]
+        away = next((one for one in shared if one["state"] != "ok"), None)
+        reason = f" ({away['reason']})" if away is not None else ""
+        lines.append(f"shared state: {shared[0]['engine']}, {'away' if away is not None else 'ok'}{reason}")
         refused = ", and what its source has now is refused" if live.refusal is not None else ""
         source = f"its source ({live.source.kind}) is {'available' if live.source.available else 'away'}"
         lines.append(f"config: revision {live.current.revision}; {source}{refused}")

@@ -103,6 +103,11 @@ class Master:
         """The public listeners, with the ports that the system chose."""
         return [address.bound for address in self._addresses]
 
+    def shared(self) -> dict[str, Any]:
+        """What the workers share, and whether what keeps it can be reached."""
+        found = self.services.status()
+        return found if found["engine"] != "local" else {**found, "engine": "master"}
+
     @property
     def supervisor(self) -> Supervisor:
         """That of the backends; another one from the start on."""

@@ -76,6 +76,7 @@ class Shown:
         return {
             "ready": self._plane.ready,
             "store": self._plane.store.available,
+            "shared": self._plane.sharing.status(),
             "revision": current.revision,
             "since": current.loaded_at,
         }

@@ -35,6 +35,18 @@ async def test_a_store_that_is_away_is_told_and_keeps_no_load_balancer_from_the_
         assert status == 200 and text.startswith("ready\n") and "store is away" in text
 
 
+async def test_readyz_tells_more_to_who_asks_for_it(tmp_path: Path) -> None:
+    async with admin_of(tmp_path) as asked:
+        status, _, text = await asked.ask("/readyz?verbose")
+        assert status == 200
+        assert text.splitlines() == [
+            "ready",
+            "store: available",
+            "shared state: local, ok",
+            "config: revision 1; its source (file) is available",
+        ]
+
+
 async def test_ready_only_when_it_serves_and_no_longer_once_it_drains(tmp_path: Path) -> None:
     async with admin_of(tmp_path) as asked:
         for ready, draining, status, text in [

@@ -91,7 +91,8 @@ def all_are_counted(asked: Asked, serving: Serving) -> None:
     states = [(one["state"], one["revision"], one["lags"]) for one in node["workers"]]
     assert states == [("ready", 1, False)] * 2
     text = asked.admin("/readyz?verbose")
-    assert text.startswith("ready\nworker 0 (pid ") and "store: available\nconfig: revision 1;" in text
+    assert text.startswith("ready\nworker 0 (pid ")
+    assert "store: available\nshared state: master, ok\nconfig: revision 1;" in text
 
 
 def none_is_lost_when_all_are_replaced(
