@@ -135,6 +135,9 @@ class Admission:
             self._count_call_with(seat, key)
         return seat
 
+    async def reach_stream(self, backend: Backend) -> None:
+        """Wait until `admit_stream` can say whether there is a seat: with other processes, they are asked."""
+
     def try_admit_at(self, backend: Backend, address: Address) -> Seat | None:
         """A seat for a probe at this very address, usable or not; None when none is free there."""
         queue = self._queues.get(backend.name)
@@ -145,12 +148,16 @@ class Admission:
     def enter(self, tenant: Tenant) -> Callable[[], None]:
         """Count a call to documents, which needs no seat, of a tenant with a `concurrency`. Returns what is
         to be called at its end. Raises TenantLimit."""
-        if self._calls.get(tenant.id.value, 0) >= tenant.concurrency:
+        if self._has_all(tenant):
             raise TenantLimit(_over_concurrency(tenant), retry_after=with_jitter(1.0, self._random()))
         return self._count_call(tenant.id.value)
 
+    def _has_all(self, tenant: Tenant) -> bool:
+        """Whether a tenant has as many calls under way as it may."""
+        return self._calls.get(tenant.id.value, 0) >= tenant.concurrency
+
     def _check_limit(self, tenant: Tenant, queue: BackendQueue) -> None:
-        if self._calls.get(tenant.id.value, 0) >= tenant.concurrency:
+        if self._has_all(tenant):
             raise queue.refuse(TenantLimit(_over_concurrency(tenant), retry_after=queue.retry_after(1.0)))
 
     def _count_call_with(self, seat: Seat, key: str) -> None:
@@ -204,12 +211,14 @@ class Admission:
         await PeriodicTask(self._boundary.what, _TICK, self.tick).run()
 
     def _add_queue(self, backend: Backend) -> BackendQueue:
-        queue = BackendQueue(
+        queue = self._queues[backend.name] = self._make_queue(backend)
+        return queue
+
+    def _make_queue(self, backend: Backend) -> BackendQueue:
+        return BackendQueue(
             *(backend, self._share, self._usable, self._age, self._unavailable),
             *(self._now, self._random, self._idle),
         )
-        self._queues[backend.name] = queue
-        return queue
 
     def _idle(self, queue: BackendQueue) -> None:
         """Drop the queue of a backend that the config does not have any more, after its last use."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from gateway.admission.streams import StreamSeats
 from gateway.core.counts import decrement
 from gateway.core.errors import BackendSaturated, GatewayError, TenantLimit, TenantQueueFull
 from gateway.core.fairness.balance import ramped, two_choices, weighted_choice
@@ -91,66 +92,13 @@ class Seat:
         self._queue.wake()
 
 
-class StreamSeats:
-    """The seats of one backend for streams: event streams and WebSockets, which have no end in sight.
-
-    each: seats at each address, math.inf without a limit. held: streams inside, by the text of the address.
-    """
-
-    def __init__(self) -> None:
-        self.each = math.inf
-        self.held: dict[str, int] = {}
-        self._tenants: dict[str, int] = {}
-
-    @property
-    def inside(self) -> int:
-        """Streams inside, at all addresses."""
-        return sum(self.held.values())
-
-    def resize(self, each: float) -> None:
-        """Set the number of seats at each address. Streams inside keep theirs."""
-        self.each = each
-
-    def has_room(self, address: str) -> bool:
-        """Whether a seat is free at the address."""
-        return self.held.get(address, 0) < self.each
-
-    def may_begin(self, tenant: str, addresses: Collection[str], reserve: int | None) -> bool:
-        """Whether the tenant may have a free seat at one of the addresses. A tenant that has streams leaves
-        some of the seats to others: `reserve`, or an eighth.
-
-        There is no queue for these seats: without this rule the first tenant to come could hold all of them
-        for any time.
-        """
-        seats = self.each * len(addresses)
-        if seats == math.inf or not self._tenants.get(tenant):
-            return True
-        kept = seats // 8 if reserve is None else min(reserve, seats - 1)
-        return seats - sum(self.held.get(address, 0) for address in addresses) > kept
-
-    def begin(self, address: str, tenant: str) -> None:
-        """Count a stream; `end` ends it."""
-        self.held[address] = self.held.get(address, 0) + 1
-        self._tenants[tenant] = self._tenants.get(tenant, 0) + 1
-
-    def move(self, old: str, new: str) -> None:
-        """Count a stream at another address."""
-        self.held[new] = self.held.get(new, 0) + 1
-        decrement(self.held, old)
-
-    def end(self, address: str, tenant: str) -> None:
-        """The stream has ended."""
-        decrement(self.held, address)
-        decrement(self._tenants, tenant)
-
-
 class BackendQueue:
     """The seats of one backend, and the calls that wait for one.
 
     share: this process's part of the seats. usable(address): whether requests may be sent there.
     age(address): for how many seconds it has been healthy. unavailable(backend): the error when no address is
     usable. now: a monotonic clock, in seconds. random: gives a number in [0, 1). on_idle(queue): nothing is
-    inside or waits any more.
+    inside or waits any more. streams: other seats for streams than its own.
 
     requests: those inside but for streams, by the text of the address (whose hash is computed once). waits:
     of the calls that had to wait, in seconds. refused: calls by the code of their error.
@@ -166,6 +114,7 @@ class BackendQueue:
         now: Callable[[], float],
         random: Callable[[], float],
         on_idle: Callable[[BackendQueue], None],
+        streams: StreamSeats | None = None,
     ) -> None:
         self._share = share
         self.usable = usable
@@ -177,7 +126,7 @@ class BackendQueue:
         self.fair: FairQueue[Waiter] = FairQueue()
         self._turn = 0  # counts up, so that equally busy addresses take turns
         self.requests: dict[str, int] = {}
-        self.streams = StreamSeats()
+        self.streams = streams or StreamSeats()
         self.waits = Series(WAIT_BOUNDS)
         self.recent_waits: deque[float] = deque(maxlen=_REMEMBERED)
         self.refused: Counter[str] = Counter()
@@ -205,6 +154,16 @@ class BackendQueue:
     def inside(self) -> int:
         """Requests inside, streams included."""
         return self.fair.inside + self.streams.inside
+
+    @property
+    def size(self) -> float:
+        """The seats that there are, for people."""
+        return self.fair.seats
+
+    @property
+    def reserve(self) -> int:
+        """Those that heavy tenants leave to others, for people."""
+        return self.fair.reserve
 
     # --- taking and giving back ---
 
@@ -397,10 +356,7 @@ class BackendQueue:
         """Count the seats again and hand the free ones to the calls that wait. To be called after any change,
         also of what `usable` says."""
         seats = self.seats()
-        reserve = self.backend.reserve
-        if reserve is None:
-            reserve = 0 if seats < 4 or seats == math.inf else int(seats // 8)
-        self.fair.resize(seats, reserve)
+        self.fair.resize(seats, self._reserve(seats))
         if self.fair.waiting and not any(map(self.usable, self.backend.addresses)):
             self._fail_waiters()
         while self.fair.waiting:
@@ -414,6 +370,15 @@ class BackendQueue:
                 self.fair.end(flow, flow.charged, now, now, learn=False)
             else:
                 waiter.set_result(self._seat(address, flow, now))
+
+    def _reserve(self, seats: float) -> int:
+        """How many of the seats heavy tenants leave to others."""
+        return self._reserve_of(seats)
+
+    def _reserve_of(self, seats: float) -> int:
+        if self.backend.reserve is not None:
+            return self.backend.reserve
+        return 0 if seats < 4 or seats == math.inf else int(seats // 8)
 
     def _fail_waiters(self) -> None:
         for flow, waiter in list(self.fair.items()):
@@ -438,9 +403,9 @@ class BackendQueue:
         inside: how many calls wait, and have a seat, by tenant."""
         fair, waits = self.fair, sorted(self.recent_waits)
         return {
-            "seats": _finite(fair.seats),
+            "seats": _finite(self.size),
             "in_use": fair.inside,
-            "reserve": fair.reserve,
+            "reserve": self.reserve,
             "streams": {"seats": _finite(self.streams.each), "in_use": self.streams.inside},
             "addresses": {
                 address.text: {

@@ -65,7 +65,11 @@ def instruments(queues: Queues) -> Iterable[Instrument]:
 
     return (
         Gauge(
-            "gateway_seats", "Seats for short requests.", each(lambda queue: queue.fair.seats), ("backend",)
+            "gateway_seats",
+            "Seats for short requests.",
+            each(lambda queue: queue.size),
+            ("backend",),
+            merge="max",
         ),
         Gauge("gateway_seats_in_use", "Seats taken.", each(lambda queue: queue.fair.inside), ("backend",)),
         Gauge(

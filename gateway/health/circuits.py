@@ -137,6 +137,22 @@ class Health:
             if self._owners[text] == backend:
                 circuit.retry_now(self._now())
 
+    # --- of several processes, see health/host.py ---
+
+    def facts(self) -> dict[str, Any]:
+        """Circuit.facts of all circuits that are not closed, by address."""
+        return {text: circuit.facts() for text, circuit in self._broken.items()}
+
+    def facts_of(self, backend: str) -> dict[str, Any]:
+        """Circuit.facts of the addresses of a backend."""
+        texts = [text for text, name in self._owners.items() if name == backend]
+        return {text: self._circuits[text].facts() for text in texts}
+
+    def leave_trials(self, holder: object) -> None:
+        """The holder is gone: trials that it had are another's."""
+        for text in list(self._broken):
+            self.end_trial(Address(text), holder)
+
     # --- the config, and what is shown ---
 
     def reconcile(self, backends: Mapping[str, Backend]) -> None:

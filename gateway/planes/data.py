@@ -44,6 +44,7 @@ from gateway.process.drain import Drain
 from gateway.proxy.target import Proxy
 from gateway.runtime.channel import Channel
 from gateway.runtime.periodic import Boundary, PeriodicTask
+from gateway.runtime.processes.in_use import InUse
 from gateway.runtime.processes.pool import ProcessPool
 from gateway.store.json.large import Jobs
 from gateway.store.port import DocumentStore
@@ -61,15 +62,15 @@ KEYS_POLL = 1.0  # seconds between two looks whether keys are due
 class DataPlane:
     """All rooms that serve requests. In order: serve(live), prepare(), start(), open(); drain() and close().
 
-    channel: to the master, of a worker. config: of the process. ready: it serves, and is not told to stop.
-    listener, life: from `serve` on.
+    channel, table: to the master, of a worker, and what it has in use. config: of the process. ready: it
+    serves, and is not told to stop. listener, life: from `serve` on.
     """
 
     listener: Listener
     life: Life
     ready = False
 
-    def __init__(self, ground: Ground, channel: Channel | None = None) -> None:
+    def __init__(self, ground: Ground, channel: Channel | None = None, table: InUse | None = None) -> None:
         config, data, now, wall = ground.config, ground.data, ground.now, ground.wall
         self.config, self._ground = config, ground
         self._tasks: list[asyncio.Task[None]] = []
@@ -78,15 +79,17 @@ class DataPlane:
         with ground.named("[log] access", config.access_log):
             self.access_log = AccessLog(config.access_log, queries=config.log_query)
         self.pools = Pools()
-        self.sharing = Sharing(ground, channel)
+        self.sharing = Sharing(ground, channel, table)
         self.quotas, self.limits = self.sharing.quotas, self.sharing.limits
         self.callers = Callers(ground, self.limits.take_client)
         revocations = self.callers.stored.revocations
         self.lifetimes = Lifetimes(revocations.expires)
         revocations.on_change(self.lifetimes.recheck)
         self.spools, self.tunnels = Spools(config.spool), Tunnels(self.lifetimes)
-        health = self.health = Health(lambda backend: self.admission.wake(backend), now)
-        self.admission = Admission(
+        host = self.sharing.host
+        make_health, make_admission = (host.health, host.admission) if host else (Health, Admission)
+        health = self.health = make_health(lambda backend: self.admission.wake(backend), now)
+        self.admission: Admission = make_admission(
             share=config.share, usable=health.usable, age=health.age, unavailable=health.unavailable
         )
         self.probes = Probes(self.health, self.admission, self.pools)

@@ -78,7 +78,9 @@ class Master:
         self.callers = Callers(self._ground, _unlimited)
         self.signer = Signer(folder, config.tokens.issuer, wall)
         self.metrics = Metrics()
-        self.services = Services(self._ground, Quotas(folder / QUOTAS, wall))
+        self.services = Services(
+            self._ground, Quotas(folder / QUOTAS, wall), lambda: self.live.current.backends
+        )
         for instrument in self.services.instruments():
             self.metrics.add(instrument)
         self.planes = WorkerPlanes(self._workers, self.metrics)
@@ -155,6 +157,8 @@ class Master:
             addresses=self._addresses,
             number=self._number,
             patience=_patience(self.config),
+            given=self.services.begins,
+            on_ready=lambda worker: self.services.serves(worker.id),
             on_gone=self._gone,
         )
 
@@ -187,6 +191,7 @@ class Master:
         self.metrics.config_loaded(new.revision, new.loaded_at)
         self.metrics.config_reload("applied")
         self.callers.reconcile(new)
+        self.services.health.reconcile(new.backends)
         self.planes.keep_routes(route.name for route in new.table.routes)
         if old is None:
             self._on_snapshot(new)
@@ -204,6 +209,8 @@ class Master:
         self.metrics.config_reload("refused")
 
     def _child_event(self, name: str, event: str) -> None:
+        if event == "healthy":
+            self.services.retry_now(name)
         if self.workers is not None:
             self.workers.tell("child", [name, event])
 

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,14 @@ from gateway.planes import conf
 from gateway.planes.data import DataPlane
 from gateway.planes.followed import FollowedConfig
 from gateway.planes.ground import Ground
+from gateway.planes.shared.host import CIRCUITS, SEATS
 from gateway.planes.shown import Shown
 from gateway.planes.steps import ENDING, Step, end
 from gateway.process import interpreter, signals
 from gateway.process.folders import socket_folder
 from gateway.process.workers.fork_server import ForkServer, Order
 from gateway.runtime.channel import AskFailed, Channel, ChannelError
+from gateway.runtime.processes.in_use import InUse
 from gateway.telemetry.process_metrics import ProcessNumbers
 
 L = logging.getLogger("gateway.worker")
@@ -67,10 +70,13 @@ class ChannelLog(logging.Handler):
 
 
 class Worker:
-    """One worker, from its fork to its end. sock: to the master. sockets: to listen on, one for each address
-    of the master's."""
+    """One worker, from its fork to its end. sock: to the master. table: what it has in use, for the master.
+    sockets: to listen on, one for each address of the master's."""
 
-    def __init__(self, config: ProcessConfig, sock: socket.socket, sockets: list[BoundSocket]) -> None:
+    def __init__(
+        self, config: ProcessConfig, sock: socket.socket, table: InUse, sockets: list[BoundSocket]
+    ) -> None:
+        self._table = table
         self._config, self._sock, self._sockets = config, sock, sockets
         self._loop = asyncio.get_running_loop()
         self._log = ChannelLog(self._loop)
@@ -86,7 +92,7 @@ class Worker:
         self._install_log()
         channel = await Channel.open(self._sock, self._handlers(), self._master_gone)
         self._log.use(channel)
-        self.plane = plane = DataPlane(self.ground, channel)
+        self.plane = plane = DataPlane(self.ground, channel, self._table)
         self.live = FollowedConfig(self._compiler(), self._applied)
         self._shown = shown = Shown(plane, self.live)
         numbers = ProcessNumbers()
@@ -99,6 +105,7 @@ class Worker:
             plane.load_keys()
             await self.live.take(await channel.ask("config", wait=_CONFIG))
             await plane.start()
+            await plane.sharing.settle()
             interpreter.tune_collector()
             await plane.open()
             channel.tell("store", plane.store.available)
@@ -130,6 +137,7 @@ class Worker:
 
     def _handlers(self) -> dict[str, Callable[[Any], Any]]:
         return {
+            **{name: partial(self._of_host, name) for name in (SEATS, CIRCUITS)},
             "leave": self._leave,
             "show": lambda asked: self._shown.show(asked),
             "config": self._take,
@@ -137,6 +145,11 @@ class Worker:
             "reopen": lambda why: self.plane.reopen_logs(why),
             "child": lambda body: self.plane.child_event(*body),
         }
+
+    def _of_host(self, name: str, body: Any) -> None:
+        host = self.plane.sharing.host
+        if host is not None:
+            host.handlers()[name](body)
 
     async def _take(self, told: dict[str, Any]) -> int:
         try:
@@ -214,6 +227,7 @@ def main(descriptor: int, path: str) -> None:
 def work(config: ProcessConfig, order: Order, descriptors: list[int]) -> int:
     """What a worker does, in its own process; gives its exit code."""
     gc.enable()
+    table = InUse(descriptors.pop(1))
     sock, *sockets = (socket.socket(fileno=descriptor) for descriptor in descriptors)
     for one in sockets:
         one.setblocking(False)
@@ -221,8 +235,8 @@ def work(config: ProcessConfig, order: Order, descriptors: list[int]) -> int:
     loop = asyncio.get_event_loop_policy().get_event_loop()
     listens = [Listen(**one) for one in order["listen"]]
     bound = [BoundSocket(*pair) for pair in zip(listens, sockets, strict=True)]
-    return loop.run_until_complete(_run(config, sock, bound))
+    return loop.run_until_complete(_run(config, sock, table, bound))
 
 
-async def _run(config: ProcessConfig, sock: socket.socket, sockets: list[BoundSocket]) -> int:
-    return await Worker(config, sock, sockets).run()
+async def _run(config: ProcessConfig, sock: socket.socket, table: InUse, sockets: list[BoundSocket]) -> int:
+    return await Worker(config, sock, table, sockets).run()

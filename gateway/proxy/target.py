@@ -63,6 +63,10 @@ class Admission(Protocol):
         """A seat, when it is this call's turn. Raises when that is not in time."""
         ...
 
+    async def reach_stream(self, backend: Backend) -> None:
+        """Wait until it is known whether there is a seat for a stream."""
+        ...
+
     def admit_stream(self, call: Call, backend: Backend) -> MovingSeat:
         """A seat for what has no end in sight. Raises when none is free: there is no waiting for these."""
         ...
@@ -250,6 +254,7 @@ class Proxy:
         """A seat at an address that is healthy, or whose trial is this call's."""
         while True:
             if stream:
+                await self._admission.reach_stream(self._backend)
                 seat = self._admission.admit_stream(call, self._backend)
             else:
                 seat = await self._admission.admit(call, self._backend, _left(call, timeouts, timeouts.queue))

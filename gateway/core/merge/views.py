@@ -22,11 +22,12 @@ def admission(planes: Sequence[Iterable[tuple[str, Said]]]) -> dict[str, Said]:
 
 
 def _queues(one: Said, other: Said) -> dict[str, Any]:
-    both = one, other
+    both, streams = (one, other), (one["streams"], other["streams"])
     return {
         **one,
-        **{name: _all(both, name) for name in ("seats", "in_use", "reserve", "waiting")},
-        "streams": {name: _all((one["streams"], other["streams"]), name) for name in ("seats", "in_use")},
+        **{name: _limit(both, name) for name in ("seats", "reserve")},
+        **{name: _all(both, name) for name in ("in_use", "waiting")},
+        "streams": {"seats": _limit(streams, "seats"), "in_use": _all(streams, "in_use")},
         "addresses": _by_name(one["addresses"], other["addresses"], _address),
         **{name: _counts(both, name) for name in ("waiting_by_tenant", "in_use_by_tenant", "refused")},
         "waits": {name: _most((one["waits"], other["waits"]), name) for name in ("p50", "p99")},
@@ -126,10 +127,14 @@ def _values(states: Iterable[Said], name: str) -> Iterator[Any]:
     return (state[name] for state in states)
 
 
-def _all(states: Iterable[Said], name: str) -> int | None:
-    """The sum; None, which is no limit, where one has none."""
+def _all(states: Iterable[Said], name: str) -> int:
+    return sum(_values(states, name))
+
+
+def _limit(states: Iterable[Said], name: str) -> int | None:
+    """Of all planes together, as each of them knows it; None where there is none."""
     numbers = list(_values(states, name))
-    return None if None in numbers else sum(numbers)
+    return None if None in numbers else max(numbers)
 
 
 def _most(states: Iterable[Said], name: str) -> Any:

@@ -94,6 +94,23 @@ class Circuit:
         """Judge by another rule from now on; what is known of the address stays."""
         self.rule = rule
 
+    # --- known by another process ---
+
+    def facts(self) -> tuple[State, float, int, str, float]:
+        """What another process has to know of it, on the same clock; see `told`."""
+        return self.state, self.since, self.failures, self.last_error, self.retry_at
+
+    def told(self, state: State, since: float, failures: int, last_error: str, retry_at: float) -> None:
+        """Be as another process says, that decides."""
+        if state == "closed" != self.state:
+            self.probed(since)
+        self.state, self.since, self.failures = state, since, failures
+        self.last_error, self.retry_at = last_error, retry_at
+
+    def put_off(self, until: float) -> None:
+        """The trial is another process's: do not ask for it before this time."""
+        self.retry_at = max(self.retry_at, until)
+
     # --- requests ---
 
     def fit(self, now: float) -> bool:

@@ -18,13 +18,21 @@ class Holding:
         self.reserve = 0
         self.even = 1
         self.scarce = False
-        self.changed = False
+        self.changed = True
         self._peak = 0
 
     @property
     def held(self) -> int:
         """Seats at all addresses."""
         return sum(self.lease.values())
+
+    def change(self) -> None:
+        """There is something that the book has to hear."""
+        self.changed = True
+
+    def told(self) -> None:
+        """There is nothing any more."""
+        self.changed = False
 
     def observe(self, wanted: int) -> None:
         """Remember how many seats were wanted at once, until the next report."""
@@ -35,7 +43,6 @@ class Holding:
         self.lease = dict(grant["lease"])
         self.part, self.reserve, self.even = grant["part"], grant["reserve"], grant["even"]
         self.scarce = grant["scarce"]
-        self.changed = False
         self._peak = wanted
 
     def called(self, part: int) -> None:

@@ -17,7 +17,7 @@ Reports and grants hold what JSON holds. Times are seconds of any monotonic cloc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypedDict
 
@@ -33,9 +33,9 @@ Busy = Mapping[str, tuple[int, float]]  # by address: how many requests may be i
 
 
 class Report(TypedDict):
-    """What a holder says of a pool. seats: by address, all those that requests may be sent to, as its config
-    has them. reserve: of the whole pool. held: what it keeps of its lease, by address. demand: [tenant,
-    weight, requests inside and waiting] of the active tenants."""
+    """What a holder says of a pool. seats: by address, as its config has them, 0 where no requests may be
+    sent to now; {} leaves the pool. reserve: of the whole pool. held: what it keeps of its lease, by
+    address. demand: [tenant, weight, requests inside and waiting] of the active tenants."""
 
     seats: dict[str, int]
     reserve: int
@@ -45,8 +45,9 @@ class Report(TypedDict):
 
 class Grant(TypedDict):
     """What it is told. lease: seats by address, until it reports again. part: seats in all that it should
-    have. reserve: how many of its part heavy tenants must leave to others. scarce: somebody has less than
-    its part; who has more gives back at once. even: what each holder would have if all wanted the same."""
+    have. reserve: how many of its part heavy tenants must leave to others. scarce: more are wanted than
+    there are; who has more than its part gives back at once. even: what each holder would have if all wanted
+    the same."""
 
     lease: dict[str, int]
     part: int
@@ -81,7 +82,6 @@ class Holder:
 class Orphans:
     """Seats whose holder is gone while its requests may still be inside, until a time."""
 
-    holder: str
     address: str
     count: int
     until: float
@@ -96,11 +96,15 @@ class Pool:
         self.holders: dict[str, Holder] = {}
         self.orphans: list[Orphans] = []
         self._at = 0.0
+        self._wanted = 0.0
 
     # --- what happens ---
 
     def exchange(self, name: str, report: Report, now: float) -> Grant:
         """A holder reports. Returns what it is granted."""
+        if not report["seats"]:
+            self.holders.pop(name, None)
+            return {"lease": {}, "part": 0, "reserve": 0, "scarce": False, "even": 1}
         holder = self.holders.setdefault(name, Holder())
         self.seats, self.reserve = dict(report["seats"]), report["reserve"]
         # What is in use somewhere counts, also where the book does not know of it: it may have been lost.
@@ -115,7 +119,7 @@ class Pool:
             "lease": dict(holder.lease),
             "part": holder.part,
             "reserve": holder.reserve,
-            "scarce": self.scarce,
+            "scarce": self.scarce or self._wanted > sum(self.seats.values()),
             "even": max(1, sum(self.seats.values()) // len(self.holders)),
         }
 
@@ -126,13 +130,15 @@ class Pool:
         for address, (count, until) in busy.items():
             leased = holder.lease.get(address, 0) if holder is not None else 0
             if (left := min(count, leased)) > 0:
-                self.orphans.append(Orphans(name, address, left, until))
+                self.orphans.append(Orphans(address, left, until))
 
-    def keep(self, name: str, address: str, most: int) -> None:
-        """Of the requests that this holder left behind at an address, at most so many are still inside."""
-        for orphans in self.orphans:
-            if (orphans.holder, orphans.address) == (name, address):
-                orphans.count = min(orphans.count, most)
+    def keep(self, address: str, most: int) -> None:
+        """Of the requests that were left behind at an address, at most so many are still inside."""
+        left = most
+        for orphans in sorted(self.orphans, key=lambda one: -one.until):
+            if orphans.address == address:
+                orphans.count = min(orphans.count, left)
+                left -= orphans.count
         self.orphans = [orphans for orphans in self.orphans if orphans.count > 0]
 
     def expire(self, now: float) -> None:
@@ -180,7 +186,7 @@ class Pool:
         """Set the parts of all holders."""
         seats = self._seats()
         elapsed, self._at = max(0.0, now - self._at), now
-        light_parts = self._exact_parts(seats)
+        heavy, light_parts = self._exact_parts(seats)
         names = sorted(self.holders)
         rest = int(sum(holder.exact for holder in self.holders.values()) + 0.5)
         candidates = []
@@ -199,34 +205,34 @@ class Pool:
                 holder.owed = 0.0
         for _, _, name in sorted(candidates)[: max(0, rest)]:
             self.holders[name].whole += 1
-        self._spread(seats - sum(self.holders[name].whole for name in names), names, light_parts)
+        self._spread(seats - sum(self.holders[name].whole for name in names), names, heavy, light_parts)
 
     def _seats(self) -> int:
         """All that holders may have together. What is held at an address where no more requests go is a seat
         of its own."""
         listed, total = self.seats, sum(self.seats.values())
-        total -= sum(one.count for one in self.orphans if one.address in listed)
+        total -= sum(one.count for one in self.orphans if listed.get(one.address))
         for holder in self.holders.values():
-            total += sum(count for address, count in holder.lease.items() if address not in listed)
+            total += sum(count for address, count in holder.lease.items() if not listed.get(address))
         return max(0, total)
 
-    def _exact_parts(self, seats: int) -> dict[str, float | None]:
-        """Set the exact part of each holder. Returns how much of it is for tenants that are not heavy; None
-        where all of its active tenants are."""
+    def _exact_parts(self, seats: int) -> tuple[set[str], dict[str, float]]:
+        """Set the exact part of each holder. Returns the heavy tenants, and how much of each part is for
+        others."""
         wanted: dict[str, tuple[float, float]] = {}
         for _, holder in sorted(self.holders.items()):
             for tenant, (weight, count) in sorted(holder.demand.items()):
                 before = wanted.get(tenant, (0.0, 0.0))
                 wanted[tenant] = (max(weight, before[0]), before[1] + count)
+        self._wanted = sum(count for _, count in wanted.values())
         heavy = self._heavy(wanted, seats)
         shares = fair_shares(wanted, seats)
         most = max(1, seats - self.reserve)
         if sum(shares[tenant] for tenant in heavy) > most:
             shares |= fair_shares({tenant: wanted[tenant] for tenant in heavy}, most)
-        light_parts: dict[str, float | None] = {}
-        for name, holder in self.holders.items():
+        for holder in self.holders.values():
             holder.exact = 0.0
-            light_parts[name] = 0.0 if not heavy or holder.demand.keys() - heavy else None
+        light_parts = dict.fromkeys(self.holders, 0.0)
         for tenant in sorted(shares):
             demands = {
                 name: (1.0, float(holder.demand[tenant][1]))
@@ -235,9 +241,8 @@ class Pool:
             }
             for name, part in fair_shares(demands, shares[tenant]).items():
                 self.holders[name].exact += part
-                if tenant not in heavy:
-                    light_parts[name] = (light_parts[name] or 0.0) + part
-        return light_parts
+                light_parts[name] += 0.0 if tenant in heavy else part
+        return heavy, light_parts
 
     def _heavy(self, wanted: Mapping[str, tuple[float, float]], seats: int) -> set[str]:
         """The tenants that want more than their fair share, and more than one seat, while others are
@@ -247,20 +252,20 @@ class Pool:
         each = seats / sum(weight for weight, _ in wanted.values())
         return {tenant for tenant, (weight, count) in wanted.items() if count > max(1.0, each * weight)}
 
-    def _spread(self, free: int, names: list[str], light_parts: Mapping[str, float | None]) -> None:
+    def _spread(self, free: int, names: list[str], heavy: set[str], light_parts: Mapping[str, float]) -> None:
         """Set the parts, and the reserve in each; free: seats that nobody wants. Where heavy tenants are
         alone, they would take what is spread, and others had to wait for it."""
-        may = [name for name in names if light_parts[name] is not None or not self.holders[name].demand]
+        may = [name for name in names if not (demand := self.holders[name].demand) or demand.keys() - heavy]
         may.sort(key=lambda name: -self.holders[name].wanted_at)
         each = free // (len(names) + 1) if free > len(names) else min(1, free)
         floats = may[: max(0, free)]
-        contended = None in light_parts.values()
         for name in names:
-            holder, light = self.holders[name], light_parts[name]
+            holder = self.holders[name]
             more = each if name in floats else 0
             holder.part = holder.whole + more
-            holder.need = holder.part if contended else holder.whole
-            holder.reserve = more + int((light or 0.0) + _EPSILON)
+            holder.need = holder.part if heavy else holder.whole
+            has_heavy = bool(heavy & holder.demand.keys())
+            holder.reserve = more + int(light_parts[name] + _EPSILON) if has_heavy else 0
 
 
 def fair_shares(wanted: Mapping[str, tuple[float, float]], seats: float) -> dict[str, float]:
@@ -289,6 +294,7 @@ class SeatBook:
         grants: dict[str, Grant] = {}
         for key, one in reports.items():
             grants[key] = self.pools.setdefault(key, Pool()).exchange(member, one, now)
+            self._forget(key)
         return {"pools": grants}
 
     def gone(self, member: str, now: float) -> None:
@@ -297,13 +303,26 @@ class SeatBook:
         for key, pool in list(self.pools.items()):
             pool.lost(member, busy.get(key, {}))
             pool.expire(now)
-            if not pool.holders and not pool.orphans:
-                del self.pools[key]
+            self._forget(key)
 
-    def calls(self) -> dict[str, dict[str, int]]:
-        """Who should report now of which pools, by member and key, with its part."""
+    def calls(self, keys: Iterable[str]) -> dict[str, dict[str, int]]:
+        """Who should report now of which of these pools, by member and key, with its part."""
         found: dict[str, dict[str, int]] = {}
-        for key, pool in self.pools.items():
-            for name, part in pool.calls().items():
+        for key in keys:
+            pool = self.pools.get(key)
+            for name, part in pool.calls().items() if pool is not None else ():
                 found.setdefault(name, {})[key] = part
         return found
+
+    def expire(self, now: float) -> list[str]:
+        """Free what orphans hold no more. Returns the keys of the pools that have any."""
+        with_orphans = [key for key, pool in self.pools.items() if pool.orphans]
+        for key in with_orphans:
+            self.pools[key].expire(now)
+            self._forget(key)
+        return with_orphans
+
+    def _forget(self, key: str) -> None:
+        pool = self.pools[key]
+        if not pool.holders and not pool.orphans:
+            del self.pools[key]

@@ -6,35 +6,64 @@ with is made in planes/shared/sharing.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
+from gateway.core.model import Backend
 from gateway.core.openmetrics import Instrument
-from gateway.core.shared import quotas, rates
+from gateway.core.shared import quotas, rates, seats
 from gateway.core.shared.ports import Body, Book
+from gateway.health.circuits import Health
+from gateway.health.host import HostCircuits
 from gateway.limits.quotas import Quotas
 from gateway.planes.ground import Ground
+from gateway.planes.shared.host import CIRCUIT, CIRCUITS, SEATS
 from gateway.planes.shared.sharing import redis_engine, status
 from gateway.planes.steps import ENDING, Step
 from gateway.runtime.channel import Handler
+from gateway.runtime.periodic import Boundary
 from gateway.shared import master
 from gateway.shared.books import Books
+from gateway.shared.host_seats import TICK, HostSeats
+
+
+class Member(Protocol):
+    """A worker."""
+
+    @property
+    def id(self) -> str: ...
+
+    def tell(self, name: str, body: Any = None) -> None:
+        """Send it a message."""
+        ...
 
 
 class Services:
     """start() once, before the workers; close() once. counts: what is counted of quotas on this host.
+    backends: of the live config.
 
-    books: what is leased to workers. With Redis, rates and quotas are leased there for all of them.
+    books: what is leased to workers. With Redis, rates and quotas are leased there for all of them. health:
+    the circuits of the host.
     """
 
-    def __init__(self, ground: Ground, counts: Quotas) -> None:
+    def __init__(self, ground: Ground, counts: Quotas, backends: Callable[[], Mapping[str, Backend]]) -> None:
         self._counts = counts
-        self._members: set[str] = set()
+        self._members: dict[str, Member] = {}
+        self._seats = HostSeats(
+            lambda name, parts: self._tell(name, SEATS, dict(parts)), backends, ground.now
+        )
+        self.health = Health(lambda backend: self._circuits.changed(backend), ground.now)
+        self._circuits = HostCircuits(
+            self.health, lambda name, facts, leads: self._tell(name, CIRCUITS, [dict(facts), leads])
+        )
+        self._task: asyncio.Task[None] | None = None
+        self._boundary = Boundary("looking after what a worker has left behind", ground.now)
         self.redis = redis_engine(ground) if ground.config.shared.uri else None
-        own: dict[str, Book] = {}
+        own: dict[str, Book] = {seats.NAME: self._seats}
         if self.redis is None:
-            own = {rates.NAME: rates.RateBook(), quotas.NAME: quotas.QuotaBook(counts)}
+            own |= {rates.NAME: rates.RateBook(), quotas.NAME: quotas.QuotaBook(counts)}
         self.books = Books(own, ground.now)
 
     async def start(self) -> None:
@@ -46,20 +75,58 @@ class Services:
 
     def steps(self) -> tuple[Step, ...]:
         """Those of its end."""
+        ends = Step(self._stop_looking)
         if self.redis is None:
-            return (Step(self._counts.close, "the file of the quotas", ENDING),)
-        return (Step(self.redis.close, "the connections to Redis", ENDING),)
+            return ends, Step(self._counts.close, "the file of the quotas", ENDING)
+        return ends, Step(self.redis.close, "the connections to Redis", ENDING)
+
+    def begins(self, member: Member) -> list[int]:
+        """A worker is about to start. Returns the descriptors that it gets."""
+        self._members[member.id] = member
+        return [self._seats.join(member.id).descriptor]
 
     def of(self, member: str) -> dict[str, Handler]:
         """The handlers for one worker. member: its id."""
-        self._members.add(member)
         settle = partial(self.books.settle, member)
-        return {master.NAME: settle if self.redis is None else partial(self._relay, member)}
+        return {
+            master.NAME: settle if self.redis is None else partial(self._relay, member),
+            CIRCUIT: partial(self._circuits.heard, member),
+        }
+
+    def serves(self, member: str) -> None:
+        """A worker is ready."""
+        self._circuits.join(member)
 
     def gone(self, member: str) -> None:
         """A worker has ended: what it held goes back."""
-        self._members.discard(member)
+        self._members.pop(member, None)
         self.books.gone(member)
+        self._circuits.gone(member)
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._look_after())
+
+    def retry_now(self, backend: str) -> None:
+        """There is reason to believe that it is back."""
+        self.health.retry_now(backend)
+        self._circuits.changed(backend)
+
+    async def _look_after(self) -> None:
+        left = True
+        while left:
+            await asyncio.sleep(TICK)
+            with self._boundary:
+                left = self._seats.tick()
+
+    def _stop_looking(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _call(self, member: str, parts: Mapping[str, int]) -> None:
+        self._tell(member, SEATS, dict(parts))
+
+    def _tell(self, member: str, name: str, body: Any) -> None:
+        if member in self._members:
+            self._members[member].tell(name, body)
 
     def status(self) -> dict[str, Any]:
         """For /readyz?verbose."""
@@ -67,6 +134,7 @@ class Services:
 
     def instruments(self) -> Iterator[Instrument]:
         """What the metrics show of them."""
+        yield from self.health.instruments()
         if self.redis is not None:
             yield from self.redis.instruments()
 

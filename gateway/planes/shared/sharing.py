@@ -15,8 +15,10 @@ from gateway.limits.rates import Limits
 from gateway.limits.shared_quotas import SharedQuotas
 from gateway.limits.shared_rates import SharedLimits
 from gateway.planes.ground import Ground
+from gateway.planes.shared.host import HostRooms
 from gateway.planes.steps import ENDING, Step
 from gateway.runtime.channel import Channel
+from gateway.runtime.processes.in_use import InUse
 from gateway.setting_errors import SettingUnusable
 from gateway.shared.exchange import Exchange
 from gateway.shared.master import MasterEngine
@@ -30,18 +32,21 @@ QUOTAS = "quotas.sqlite"
 class Sharing:
     """What a data plane shares. start() once, before clients come; close() once, when none is left.
 
-    channel: to the master of this host, where there is one. exchange: None where nothing is shared; others
-    add their parts before the start. limits, quotas: by the exchange, or of this process alone.
+    channel: to the master of this host, where there is one; table: what this process has in use, for the
+    master. exchange: None where nothing is shared; others add their parts before the start. limits, quotas:
+    by the exchange, or of this process alone. host: makes what is one on a host, where there is a master.
     """
 
     limits: Limits | SharedLimits
     quotas: Quotas | SharedQuotas
 
-    def __init__(self, ground: Ground, channel: Channel | None = None) -> None:
+    def __init__(self, ground: Ground, channel: Channel | None = None, table: InUse | None = None) -> None:
         self.redis: RedisEngine | None = None
         self.exchange: Exchange | None = None
-        if channel is not None:
+        self.host: HostRooms | None = None
+        if channel is not None and table is not None:
             self.exchange = Exchange(MasterEngine(channel), ground.now)
+            self.host = HostRooms(ground, self.exchange, channel, table)
         elif ground.config.shared.uri:
             self.redis = redis_engine(ground)
             self.exchange = Exchange(self.redis, ground.now)
@@ -64,12 +69,19 @@ class Sharing:
         if self.exchange is not None:
             self.exchange.start()
 
+    async def settle(self) -> None:
+        """Wait for the first leases, so that the first requests need not."""
+        if self.exchange is not None:
+            await self.exchange.wait()
+
     def steps(self) -> Iterator[Step]:
         """Those of its end."""
         if isinstance(self.quotas, Quotas):
             yield Step(self.quotas.close, "the file of the quotas", ENDING)
         if self.exchange is not None:
             yield Step(self.exchange.stop, "what is told of what was shared", ENDING)
+        if self.host is not None:
+            yield Step(self.host.close)
         if self.redis is not None:
             yield Step(self.redis.close, "the connections to Redis", ENDING)
 

@@ -102,7 +102,8 @@ class Workers:
 
     module: the program, see Generation; conf: the process config that it reads. addresses: to listen on.
     number: of workers. handlers: of what a worker asks and tells, beside `ready` and `failed`. patience:
-    seconds that a worker may take to end. on_ready(worker), on_gone(worker): are told, the second also of one
+    seconds that a worker may take to end. given(worker): descriptors that it gets before those of its
+    sockets. on_ready(worker), on_gone(worker): are told, the second also of one
     that was asked to end.
     """
 
@@ -115,13 +116,14 @@ class Workers:
         addresses: Sequence[Address],
         number: int,
         patience: float,
+        given: Callable[[Worker], list[int]] = lambda worker: [],
         on_ready: Callable[[Worker], None] = lambda worker: None,
         on_gone: Callable[[Worker], None] = lambda worker: None,
         now: Callable[[], float] = monotonic,
     ) -> None:
         self.addresses, self.number, self._patience = list(addresses), number, patience
         self._module, self._conf, self._handlers = module, conf, handlers
-        self._on_ready, self._on_gone, self._now = on_ready, on_gone, now
+        self._given, self._on_ready, self._on_gone, self._now = given, on_ready, on_gone, now
         self._generation: Generation | None = None
         self._generations: list[Generation] = []
         self._slots: dict[int, Worker] = {}
@@ -241,7 +243,8 @@ class Workers:
             self._all[worker.id] = worker
             listen = [asdict(address.listen) for address in self.addresses]
             order = {"number": number, "patience": self._patience, "listen": listen}
-            generation.fork(worker.id, order, [theirs.fileno(), *(sock.fileno() for sock in sockets)])
+            given = [theirs.fileno(), *self._given(worker)]
+            generation.fork(worker.id, order, [*given, *(sock.fileno() for sock in sockets)])
         finally:
             theirs.close()
         await worker.started()

@@ -32,7 +32,7 @@ def test_of_one_plane_all_is_shown_as_it_is() -> None:
     assert views.health([health]) == health
 
 
-def test_seats_and_those_who_wait_are_summed() -> None:
+def test_those_inside_and_those_who_wait_are_summed_and_seats_are_known_to_all() -> None:
     other = queue(
         seats=3,
         waiting_by_tenant={"globex": 3},
@@ -43,7 +43,7 @@ def test_seats_and_those_who_wait_are_summed() -> None:
     found = views.admission([[("shop", queue())], [["shop", other], ["new", queue()]]])
     assert found["new"] == queue()
     assert found["shop"] == queue(
-        seats=5,
+        seats=3,
         in_use=2,
         streams={"seats": None, "in_use": 2},
         addresses={"http://a": {"in_use": 2, "streams": 1, "usable": False}},

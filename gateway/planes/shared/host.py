@@ -1,0 +1,62 @@
+"""What a worker has of the seats and circuits of its host: leases and states, by way of the master."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gateway.admission.leases import Leases
+from gateway.admission.shared import SharedAdmission
+from gateway.core.errors import GatewayError
+from gateway.core.model import Address, Backend
+from gateway.health.host import FollowedHealth, Trials
+from gateway.planes.ground import Ground
+from gateway.runtime.channel import Channel, Handler
+from gateway.runtime.processes.in_use import InUse
+from gateway.runtime.scheduling import workers
+from gateway.shared.exchange import Exchange
+
+_TRIALS = "trials.lock"  # in the data folder
+SEATS, CIRCUITS, CIRCUIT = "seats", "circuits", "circuit"  # messages: two from the master, one to it
+
+
+class HostRooms:
+    """Makes the rooms of a data plane that are one on a host. table: where is written what is in use."""
+
+    def __init__(self, ground: Ground, exchange: Exchange, channel: Channel, table: InUse) -> None:
+        table.own()
+        self._channel = channel
+        self._leases = Leases(exchange.wait, exchange.kick, table, workers(ground.config.workers), ground.now)
+        exchange.add(self._leases)
+        self._trials = Trials(ground.data / _TRIALS)
+        self._health: FollowedHealth | None = None
+
+    def health(self, on_change: Callable[[str], None], now: Callable[[], float]) -> FollowedHealth:
+        """The circuits, as the master says."""
+        tell = self._channel.tell
+        self._health = FollowedHealth(lambda event: tell(CIRCUIT, event), self._trials, on_change, now)
+        return self._health
+
+    def admission(
+        self,
+        *,
+        share: float,
+        usable: Callable[[Address], bool],
+        age: Callable[[Address], float],
+        unavailable: Callable[[Backend], GatewayError],
+    ) -> SharedAdmission:
+        """Seats that are leased."""
+        return SharedAdmission(self._leases, share=share, usable=usable, age=age, unavailable=unavailable)
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """What the master tells."""
+        return {SEATS: self._leases.called, CIRCUITS: self._told}
+
+    def close(self) -> None:
+        """The process ends."""
+        self._trials.close()
+
+    def _told(self, body: list[Any]) -> None:
+        facts, leads = body
+        if self._health is not None:
+            self._health.told(facts, leads)
