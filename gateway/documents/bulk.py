@@ -51,6 +51,7 @@ _MEMBERS = {
 _ACTIONS = ("POST", "PUT", "PATCH", "DELETE")
 
 # The number of a line in the body, from 1; and the line parsed, or why it is refused.
+_Operation = Create | Replace | Update | Delete
 _Item = tuple[int, Write | GatewayError]
 
 
@@ -147,7 +148,7 @@ async def _parse(call: Call, store: TenantStore, raw: bytes) -> list[_Item]:
     return items
 
 
-async def _operation(store: TenantStore, raw: bytes, *, as_text: bool) -> Write:
+async def _operation(store: TenantStore, raw: bytes, *, as_text: bool) -> _Operation:
     """A line as a write. as_text: its data is held as text, for the values of a thousand lines of 9 KiB take
     70 MiB, and freeing them at once takes the event loop 30 ms. Raises Unprocessable, BadRequest."""
     if is_light(raw):
@@ -162,7 +163,7 @@ async def _operation(store: TenantStore, raw: bytes, *, as_text: bool) -> Write:
     return _write(given)
 
 
-def _held_as_text(write: Create | Replace | Update, data: Any) -> Write:
+def _held_as_text(write: Create | Replace | Update, data: Any) -> _Operation:
     """The same write with its data, which was checked, as text."""
     text = dumps(data).encode()
     if isinstance(write, Update):
@@ -170,7 +171,7 @@ def _held_as_text(write: Create | Replace | Update, data: Any) -> Write:
     return replace(write, data=LargeMembers(text))
 
 
-def _write(given: Any) -> Write:
+def _write(given: Any) -> _Operation:
     """An operation as a write. Raises Unprocessable, BadRequest."""
     if not isinstance(given, dict):
         raise _refused("", "an operation is an object")

@@ -7,12 +7,12 @@ these decide: the row, the entries of indexes, the counters, the feed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.core.errors import NotFound, PreconditionRequired
 from gateway.store.model.change import Kind
 from gateway.store.model.document import UNCONDITIONAL, Document, new_incarnation
-from gateway.store.model.write import Create, Replace, Write, Written
+from gateway.store.model.write import Copied, Create, Replace, Write, Written
 
 
 @dataclass(slots=True)  # not frozen: to make a frozen one takes twice as long
@@ -35,7 +35,7 @@ def require(write: Write, current: Document | None, *, if_match: bool) -> None:
 
     Raises NotFound for a patch or a deletion of what is not there, whatever was asked of it (RFC 9110 section
     13.2.1), PreconditionFailed, and PreconditionRequired."""
-    if isinstance(write, Create):
+    if isinstance(write, Create | Copied):
         return
     if current is None:
         if not isinstance(write, Replace):
@@ -69,6 +69,18 @@ def stored(
     if held is None:
         return Decision(kind, identifier, document.etag, written, 1, size)
     return Decision(kind, identifier, document.etag, written, 0, size - held)
+
+
+def copied(
+    current: Document | None, heading: Document, text: str | bytes, size: int, held: int | None
+) -> Decision:
+    """As `stored`, of a document that is stored as it is elsewhere. heading: see write.Copied."""
+    small, encoded = (text, b"") if isinstance(text, str) else ("", text)
+    document = replace(heading, text=small, encoded=encoded)
+    kind: Kind = "created" if current is None else "updated"
+    written = Written(document, current is None)
+    more = (1, size) if held is None else (0, size - held)
+    return Decision(kind, heading.id, document.etag, written, *more)
 
 
 def deleted(current: Document, held: int) -> Decision:

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar
 
+from gateway.core.errors import StoreUnavailable
 from gateway.core.model import TenantId
 from gateway.store.filter.nodes import EVERYTHING, Node
 from gateway.store.model.change import Changes
@@ -28,6 +29,16 @@ T = TypeVar("T")
 
 # The detail of StoreUnavailable where a fault of the engine is in the way, which only the operator is told.
 UNREACHABLE = "The tenant's documents cannot be reached at the moment."
+
+
+class Moved(StoreUnavailable):
+    """The tenant's documents are in another store now. to: its location, without secrets."""
+
+    def __init__(self, tenant: str, to: str) -> None:
+        super().__init__(UNREACHABLE, retry_after=2)
+        self.to = to
+        hint = "where [store] uri names that, or [store] next while others are still here, they are served"
+        self.add_note(f"the documents of {tenant} were moved to {to}; {hint}")
 
 
 class Capability(StrEnum):

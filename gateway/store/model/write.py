@@ -51,7 +51,22 @@ class Delete:
     precondition: Precondition = UNCONDITIONAL
 
 
-Write = Create | Replace | Update | Delete
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """Store a document just as another store has it: with its version, its incarnation and its instants, over
+    whatever is there. Its schema is not asked: it was accepted before. heading: the document without its
+    members."""
+
+    data: Members
+    heading: Document
+
+    @property
+    def id(self) -> str:
+        """The document's id."""
+        return self.heading.id
+
+
+Write = Create | Replace | Update | Delete | Copied
 
 
 @dataclass(frozen=True, slots=True)

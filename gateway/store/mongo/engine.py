@@ -46,7 +46,8 @@ class MongoDocumentStore:
     cursor_key: the secret that signs cursors, 32 bytes or more; once the database has one, that one counts.
     query_seconds: after how long a list is given up. patient: a server that is away when the store starts is
     waited for in the background, and documents are StoreUnavailable meanwhile; else the start fails. On a
-    server that is no replica set, CHANGES and ATOMIC_BULK are answered 501.
+    server that is no replica set, CHANGES and ATOMIC_BULK are answered 501. moved_too: whether it also serves
+    tenants that were moved to another store, as only who moves them wants.
     """
 
     CAPABILITIES: ClassVar[frozenset[Capability]] = (
@@ -63,6 +64,7 @@ class MongoDocumentStore:
         query_seconds: float = QUERY_SECONDS,
         patient: bool = False,
         jobs: Jobs | None = None,
+        moved_too: bool = False,
     ) -> None:
         if len(cursor_key) < MIN_KEY_BYTES:
             raise ValueError(f"the key for cursors must have at least {MIN_KEY_BYTES} bytes")
@@ -72,6 +74,7 @@ class MongoDocumentStore:
         self._seats = FairSeats("lists of the store", SEATS, reserve=1)
         self._patient = patient
         self._jobs = jobs or Jobs()
+        self._moved_too = moved_too
         self._large = LargeDocuments()
         self._connecting = PeriodicTask("connecting to MongoDB", CONNECT_SECONDS, self._connect_again)
         self._reported = ""  # why there is no connection, as it was last logged
@@ -95,6 +98,8 @@ class MongoDocumentStore:
         """Raises StoreUnavailable before start(), and while the server was never there."""
         if self._services is None:
             raise StoreUnavailable("The document store is not there yet.", retry_after=2)
+        if self._sweeper is not None and not self._moved_too:
+            self._sweeper.check_here(tenant.value)
         writes = self._writes(tenant.value, quota)
         return MongoTenantStore(tenant, writes, self._services, self._cursor_key, weight)
 
@@ -178,7 +183,8 @@ class MongoDocumentStore:
             lock = self._locks.get(tenant)
             if lock is None:
                 lock = self._locks[tenant] = asyncio.Lock()
-        return Writes(self._driver, tenant, quota, lock, Rows(self._jobs, tenant, self._large))
+        rows = Rows(self._jobs, tenant, self._large)
+        return Writes(self._driver, tenant, quota, lock, rows, moved_too=self._moved_too)
 
 
 def _reason_of(error: StoreUnavailable) -> str:

@@ -7,9 +7,11 @@ collections  _id tenant US collection         t c, i incarnation, v version, dec
              tokens, building, documents and bytes that it holds, sweep whether they may end
 claims       _id tenant US collection US token US values   t c, n token, o the id that has the values, at
 tenants      _id tenant                       t, epoch, q the last change's number, documents, bytes of all
-             that counts, beside those of them that are not of documents, bulks
+             that counts, beside those of them that are not of documents, bulks; moved, the store where the
+             tenant is now, held, until when its writes wait for that
 changes      _id tenant US number             t c q kind id etag at, x when it is forgotten
 meta         _id cursor_key                   key
+meta         _id moved                        to
 idempotency  _id tenant US key                t, f fingerprint, lease, until, result, n the bytes that it
              counts for; x when the server removes what never got a result, and so counts for nothing
 
@@ -33,6 +35,7 @@ from gateway.store.mongo.read.keys import key
 
 DOCUMENTS, COLLECTIONS, CLAIMS = "documents", "collections", "claims"
 TENANTS, CHANGES, IDEMPOTENCY, META = "tenants", "changes", "idempotency", "meta"
+MOVED = "moved"  # the _id in META: new tenants belong to the store `to`
 SLOTS = tuple(f"s{number}" for number in range(MAX_INDEXES))
 BATCH = 500  # rows that are handled in one go: some milliseconds of the event loop
 

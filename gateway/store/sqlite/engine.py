@@ -49,7 +49,8 @@ class SQLiteDocumentStore:
     max_tenant_bytes: how large one tenant's file may grow, None for no limit. query_seconds: after how
     long a list is given up. pace: how much of a long work is done before other writes get their turn.
     max_log_bytes: how large a file's log may be, beside the size of the file. jobs:
-    where large documents are worked on.
+    where large documents are worked on. moved_too: whether it also serves tenants that were moved to another
+    store, as only who moves them wants.
     """
 
     CAPABILITIES: ClassVar[frozenset[Capability]] = frozenset(Capability) - (
@@ -67,6 +68,7 @@ class SQLiteDocumentStore:
         pace: Pace = PACE,
         max_log_bytes: int = MAX_LOG_BYTES,
         jobs: Jobs | None = None,
+        moved_too: bool = False,
     ) -> None:
         if len(cursor_key) < MIN_KEY_BYTES:
             raise ValueError(f"the key for cursors must have at least {MIN_KEY_BYTES} bytes")
@@ -78,6 +80,7 @@ class SQLiteDocumentStore:
         self._pace = pace
         self._max_log_bytes = max_log_bytes
         self._jobs = jobs or Jobs()
+        self._moved_too = moved_too
         self._writers = Writers()
         self._readers = ThreadPoolExecutor(READER_THREADS, "store-read", lower_priority, (NICENESS,))
         self._services: Services | None = None
@@ -118,7 +121,8 @@ class SQLiteDocumentStore:
             raise StoreUnavailable(detail + "Look at its owner, and whether its disk is mounted read-only.")
         self._jobs.start()
         most, log = self._max_open_tenants, self._max_log_bytes
-        files = Files(self._folder, self._writers, most, self._max_tenant_bytes, self._jobs, log)
+        limits = most, self._max_tenant_bytes
+        files = Files(self._folder, self._writers, *limits, self._jobs, log, moved_too=self._moved_too)
         reads = Reads(files, self._readers, processors(), self._query_seconds)
         exports, feeds = Exports(files, reads, max(1, most // 2)), Feeds(SQLiteChangeLog(files, reads))
         files.report(changed=feeds.notify, log_full=exports.cut_off)

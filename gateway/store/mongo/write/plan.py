@@ -19,7 +19,7 @@ from gateway.store.model.document import (
 )
 from gateway.store.model.indexing import EntryBudget, check_unique, unique_key
 from gateway.store.model.patch import apply
-from gateway.store.model.write import Create, Delete, Replace, Update, Write
+from gateway.store.model.write import Copied, Create, Delete, Replace, Update, Write
 from gateway.store.mongo.rows import Row, derived, heading, is_live, joined
 from gateway.store.mongo.state import State
 
@@ -75,12 +75,15 @@ def plan(
         assert row is not None
         return removal(row, had)
     text, size = to_text(data)
-    if check is not None:
+    if check is not None and not isinstance(write, Copied):
         check(data, text)
     held = None if row is None else row["s"]
-    decision = decide.stored(current, identifier, text, size, now, held)
+    if isinstance(write, Copied):
+        decision = decide.copied(current, write.heading, text, size, held)
+    else:
+        decision = decide.stored(current, identifier, text, size, now, held)
     assert decision.written is not None
-    new = _row(tenant, state, decision.written.document, size, data, now)
+    new = _row(tenant, state, decision.written.document, size, data)
     for index in state.unique.values():
         check_unique(index, data)
     wanted = claims(tenant, state, data)
@@ -105,7 +108,7 @@ def _current(row: Row | None, now: float) -> Document | None:
     return heading(row) if row is not None and is_live(row, now) else None
 
 
-def _row(tenant: str, state: State, made: Document, size: int, data: dict[str, Any], now: float) -> Row:
+def _row(tenant: str, state: State, made: Document, size: int, data: dict[str, Any]) -> Row:
     """A document as it is stored."""
     return {
         "_id": joined(tenant, state.name, made.id),
@@ -118,7 +121,7 @@ def _row(tenant: str, state: State, made: Document, size: int, data: dict[str, A
         "mo": made.modified,
         "s": size,
         "g": state.version,
-        **derived(state.ordered, state.settings.ttl, now, data, EntryBudget(made.id)),
+        **derived(state.ordered, state.settings.ttl, made.modified, data, EntryBudget(made.id)),
         "d": data,
     }
 
@@ -141,7 +144,7 @@ def claims(tenant: str, state: State, data: Mapping[str, Any]) -> dict[str, str]
 def _members(write: Write, row: Row | None, own: bool) -> dict[str, Any] | None:
     """What the document shall hold; None: it goes."""
     match write:
-        case Create(data) | Replace(_, data):
+        case Create(data) | Replace(_, data) | Copied(data, _):
             return json.loads(data.text) if isinstance(data, LargeMembers) else dict(data)
         case Update(identifier, patch):
             assert row is not None

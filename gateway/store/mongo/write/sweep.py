@@ -26,6 +26,7 @@ from gateway.store.mongo.rows import (
 )
 from gateway.store.mongo.write import plan
 from gateway.store.mongo.write.writes import Undo, Writes
+from gateway.store.port import Moved
 
 SWEEP_SECONDS = 15.0
 _STEP = 500  # documents of one collection in one sweep
@@ -38,14 +39,22 @@ class Sweeper(PeriodicTask):
         super().__init__("clearing away old documents", SWEEP_SECONDS, self._sweep_or_report)
         self._driver = driver
         self._writes = writes
+        self._moved: dict[str, str] = {}
         self._each = Boundary(self.boundary.what, reraises=(StoreUnavailable,))
 
     async def _sweep_or_report(self) -> None:
         with suppress(GatewayError):  # reported already; the next sweep tries again
             await self.sweep()
 
+    def check_here(self, tenant: str) -> None:
+        """Raises Moved for a tenant that was in another store at the last sweep."""
+        if tenant in self._moved:
+            raise Moved(tenant, self._moved[tenant])
+
     async def sweep(self) -> None:
         """Remove some of everything that has ended. Raises StoreUnavailable."""
+        moved = self._driver.find(TENANTS, {"moved": {"$gt": ""}}, fields=["t", "moved"])
+        self._moved = {row["t"]: row["moved"] async for row in moved}
         async for row in self._driver.find(COLLECTIONS, {"sweep": True}, fields=["t", "c"]):
             await self._one(self._sweep_collection(self._writes(row["t"]), row["c"]))
         ended = self._driver.find(IDEMPOTENCY, {"until": {"$lte": instants.now()}}, limit=_STEP)

@@ -29,6 +29,8 @@ from gateway.store.mongo.rows import (
     CLAIMS,
     COLLECTIONS,
     DOCUMENTS,
+    META,
+    MOVED,
     TENANTS,
     Row,
     date,
@@ -41,6 +43,8 @@ from gateway.store.mongo.rows import (
 from gateway.store.mongo.state import State
 from gateway.store.mongo.write.ahead import NotPlannedYet, PlanAhead
 from gateway.store.mongo.write.plan import Plan
+from gateway.store.moving.port import HOLD_SECONDS
+from gateway.store.port import Moved
 from gateway.store.schema.checks import ATTEMPTS, Checks, Postponed
 
 T = TypeVar("T")
@@ -50,10 +54,15 @@ _ATTEMPTS = 60
 _CLAIM_SECONDS = 10.0  # how long a claim counts while its document is not written yet
 _COUNT_SECONDS = 10.0
 _PAUSE, _LONGEST_PAUSE = 0.001, 0.1  # seconds
+_HELD_PAUSE = HOLD_SECONDS / _ATTEMPTS
 
 
 class _NewTenant(Exception):
     """The tenant has no row yet."""
+
+
+class _Held(Exception):
+    """The tenant is being moved to another store, and its writes wait for a moment."""
 
 
 class BulkCounters:
@@ -92,11 +101,20 @@ def _check_quota(quota: Quota, documents: int, size: int, more: int, larger: int
 class Writes:
     """The writes of one tenant, for one call. lock: the tenant's own, in this process, for transactions that
     meet in the server abort; None where there are no transactions. cost: the bytes of documents that were
-    read and written so far. rows: reads and plans large ones."""
+    read and written so far. rows: reads and plans large ones. moved_too: whether a
+    tenant that was moved to another store is written to all the same."""
 
     def __init__(
-        self, driver: Driver, tenant: str, quota: Quota, lock: asyncio.Lock | None, rows: Rows
+        self,
+        driver: Driver,
+        tenant: str,
+        quota: Quota,
+        lock: asyncio.Lock | None,
+        rows: Rows,
+        *,
+        moved_too: bool = False,
     ) -> None:
+        self._moved_too = moved_too
         self.driver = driver
         self.tenant = tenant
         self.cost = 0
@@ -126,6 +144,8 @@ class Writes:
                     return await self.driver.transaction(lambda session: work(session, []))
             except _NewTenant:
                 await self._make_tenant()
+            except _Held:
+                await asyncio.sleep(_HELD_PAUSE)
             except NotPlannedYet as ahead:
                 make = ahead.make
             except (WriteConflict, DuplicateKey):
@@ -143,7 +163,12 @@ class Writes:
             raise
 
     async def _make_tenant(self) -> None:
-        """The tenant's row, outside of any transaction: two that make it at once would abort each other."""
+        """The tenant's row, outside of any transaction: two that make it at once would abort each other.
+        Raises Moved."""
+        if not self._moved_too:
+            everybody = await self.driver.find_one(META, {"_id": MOVED})
+            if everybody is not None:
+                raise Moved(self.tenant, everybody["to"])
         try:
             await self.driver.insert(TENANTS, new_tenant(self.tenant))
         except DuplicateKey:
@@ -201,6 +226,7 @@ class Writes:
         row = await self.driver.modify(TENANTS, own, {"$inc": {"bulks": 1}}, session)
         if row is None:
             raise _NewTenant()
+        self._check_here(row)
         return BulkCounters(await self.state(collection, session), row, self._quota)
 
     async def end(self, session: Any, counters: BulkCounters) -> None:
@@ -265,12 +291,26 @@ class Writes:
         change = {"$inc": {"q": changes, "documents": documents, "bytes": size}}
         row = await self.driver.modify(TENANTS, {"$and": [*own["$and"], *limits]}, change, session)
         if row is not None:
+            try:
+                self._check_here(row)
+            except (Moved, _Held):
+                if session is None:
+                    back = {"$inc": {"documents": -documents, "bytes": -size}}
+                    await self.driver.update(TENANTS, own, back)
+                raise
             return int(row["q"])
         row = await self.driver.find_one(TENANTS, own, session)
         if row is not None:
             _check_quota(self._quota, row["documents"], row["bytes"], documents, size)
             raise WriteConflict()  # it came, or there was room, a moment later
         raise _NewTenant()
+
+    def _check_here(self, row: Row) -> None:
+        """Whether the tenant may be written to, by its row. Raises Moved and _Held."""
+        if not self._moved_too and row.get("moved"):
+            raise Moved(self.tenant, row["moved"])
+        if row.get("held", 0.0) > instants.now():
+            raise _Held()
 
     async def require_bytes(self, more: int) -> None:
         """Whether so many bytes that are no document's fit. They are counted by hold; those that come at once

@@ -7,6 +7,7 @@ When all are in use, the next tenant waits.
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -16,7 +17,9 @@ from typing import Any
 
 from gateway.core.errors import StoreUnavailable, TenantQueueFull
 from gateway.store.json.large import Jobs
+from gateway.store.port import Moved
 from gateway.store.sqlite import documents, errors
+from gateway.store.sqlite.files import moves
 from gateway.store.sqlite.files.connections import open_reader, open_writer
 from gateway.store.sqlite.write.group_commit import Writes
 from gateway.store.sqlite.write.transaction import Operation
@@ -45,20 +48,25 @@ class TenantFile:
         self._writes: Writes | None = None
 
     @classmethod
-    def open(cls, path: Path, max_bytes: int | None) -> TenantFile:
-        """Blocks. Raises StoreUnavailable; what is wrong with the file is logged."""
+    def open(cls, path: Path, max_bytes: int | None, *, moved_too: bool = False) -> TenantFile:
+        """Blocks. Raises StoreUnavailable; what is wrong with the file is logged. moved_too: also one whose
+        documents are in another store now, which else raises Moved."""
         try:
+            if not moved_too and not os.path.lexists(path):
+                moves.check_new(path.parent, path.stem)
             writer = open_writer(path, max_bytes)
             try:
                 # The event loop never waits for a lock: sqlite/engine.py takes a thread when it would.
                 inline = open_reader(path, busy_seconds=0)
                 try:
                     _read_schema(inline)
-                except sqlite3.Error:
+                    if not moved_too:
+                        moves.check(inline, path.stem)
+                except (sqlite3.Error, Moved):
                     inline.close()
                     raise
                 return cls(path, writer, inline)
-            except sqlite3.Error:
+            except (sqlite3.Error, Moved):
                 writer.close()
                 raise
         except sqlite3.Error as error:
@@ -78,6 +86,7 @@ class TenantFile:
             on_log_full=lambda: files.log_full(self.path.stem),
             max_log=files.max_log,
             run_job=partial(files.jobs.wait, self.path.stem),
+            check=partial(files.check_moved, self._writer, self.path.stem),
         )
 
     def write(self, operation: Operation) -> asyncio.Future[Any]:
@@ -165,8 +174,11 @@ class Files:
         max_bytes: int | None,
         jobs: Jobs | None = None,
         max_log: int = MAX_LOG_BYTES,
+        *,
+        moved_too: bool = False,
     ) -> None:
         self.jobs = jobs or Jobs()
+        self._moved_too = moved_too
         self.max_log = max_log
         self._folder = folder
         self.writers = writers
@@ -186,6 +198,11 @@ class Files:
         """Call these from now on, with the tenant's name: after a commit of changes for feeds, and when the
         log is full."""
         self.changed, self.log_full = changed, log_full
+
+    def check_moved(self, connection: sqlite3.Connection, name: str) -> None:
+        """Raises Moved for a tenant whose documents are in another store now, unless these are served too."""
+        if not self._moved_too:
+            moves.check(connection, name)
 
     @property
     def closed(self) -> bool:
@@ -287,9 +304,8 @@ class Files:
     async def _open_file(self, name: str, opening: _Opening) -> TenantFile:
         path = self._folder / f"{name}.db"
         try:
-            file = await self._loop.run_in_executor(
-                self.writers.opening, TenantFile.open, path, self._max_bytes
-            )
+            opened = partial(TenantFile.open, path, self._max_bytes, moved_too=self._moved_too)
+            file = await self._loop.run_in_executor(self.writers.opening, opened)
             file.start(self, self.writers)
             # Counted here and not by the waiters: until they run, the file might be closed again.
             file.users = opening.waiting

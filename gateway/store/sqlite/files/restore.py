@@ -85,6 +85,7 @@ def _copy_whole(source: Path, new: Path, progress: Callable[[int, int], None]) -
         with closing(open_writer(new, None)) as copied:
             found = problems(copied)
             copied.execute("UPDATE meta SET value = lower(hex(randomblob(8))) WHERE name = 'epoch'")
+            copied.execute("DELETE FROM meta WHERE name = 'moved'")
             copied.execute("PRAGMA journal_mode=DELETE")
     except (sqlite3.Error, StoreUnavailable) as error:
         if isinstance(error, sqlite3.Error) and errors.primary_code(error) == sqlite3.SQLITE_FULL:

@@ -24,6 +24,7 @@ from typing import Any
 from gateway.core.errors import GatewayError, InternalError, StoreUnavailable, forget_traces
 from gateway.runtime.fair_seats import Seat
 from gateway.store.model.write import NO_QUOTA
+from gateway.store.port import Moved
 from gateway.store.sqlite import errors
 from gateway.store.sqlite.files.connections import begin_write, limit_size
 from gateway.store.sqlite.write.state import States
@@ -69,7 +70,7 @@ class Writes:
     on_settled: called once for each submitted write, after its outcome is known. on_broken: called when
     the file should be let go. on_changed: called after a commit that feeds have something to read of.
     on_log_full: called when the log has more than max_log bytes beside those of the file: whoever reads it
-    for long should end. run_job: does a job on a large document (see Transaction.run_job).
+    for long should end. run_job: does a job on a large document (see Transaction.run_job). check: see States.
     """
 
     def __init__(
@@ -83,9 +84,10 @@ class Writes:
         on_log_full: Callable[[], None],
         max_log: int,
         run_job: Callable[..., Any] | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self._connection = connection
-        self._states = States(connection)
+        self._states = States(connection, check)
         self._path = path
         self._writers = writers
         self._seat_task: asyncio.Task[None] | None = None
@@ -175,6 +177,9 @@ class Writes:
             if errors.is_broken(error):
                 self._on_broken()
             return errors.translate(error, self._path)
+        if isinstance(error, Moved):
+            self._on_broken()
+            return error
         _log.error("documents: %s: a bug in a write; its group was not committed", self._path, exc_info=error)
         return InternalError()
 

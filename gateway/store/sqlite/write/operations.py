@@ -33,6 +33,7 @@ from gateway.store.model.idempotency import (
 from gateway.store.model.patch import BeyondBounds, LargePatch, Patch, apply
 from gateway.store.model.write import (
     BulkBudget,
+    Copied,
     Create,
     Outcome,
     Replace,
@@ -78,7 +79,8 @@ class Prepared:
 
 def operation(collection: str, write: Write) -> Callable[[Transaction], Written | None]:
     """A write as a function of a transaction; None is the result of a deletion. Raises BodyTooLarge."""
-    prepared = Prepared(write.data) if isinstance(write, (Create, Replace)) else None
+    prepared = Prepared(write.data) if isinstance(write, (Create, Replace, Copied)) else None
+    copied = write.heading if isinstance(write, Copied) else None
 
     def run(transaction: Transaction) -> Written | None:
         state = transaction.states.get(collection)
@@ -87,8 +89,11 @@ def operation(collection: str, write: Write) -> Callable[[Transaction], Written 
         else:
             identifier, current = write.id, _current(transaction, state, write.id)
             decide.require(write, current, if_match=state.settings.require_if_match)
+        if copied is not None and current is not None and current.incarnation != copied.incarnation:
+            remove(transaction, state, current)  # the id has begun another life there
+            current = None
         if prepared is not None:
-            made = _made(transaction, state, current, prepared, identifier)
+            made = _made(transaction, state, current, prepared, identifier, checked=copied is None)
         elif isinstance(write, Update):
             assert current is not None
             made = _patched(transaction, state, current, write.patch)
@@ -96,7 +101,7 @@ def operation(collection: str, write: Write) -> Callable[[Transaction], Written 
             assert current is not None
             remove(transaction, state, current)
             return None
-        return _store(transaction, state, current, identifier, made)
+        return _store(transaction, state, current, identifier, made, copied)
 
     return run
 
@@ -200,7 +205,7 @@ def _patched(transaction: Transaction, state: State, current: Document, patch: P
         except BeyondBounds:
             pass
         else:
-            return _made(transaction, state, current, Prepared(members), current.id)
+            return _made(transaction, state, current, Prepared(members), current.id, checked=True)
     return _worked(transaction, state, current, None, patch)
 
 
@@ -210,15 +215,18 @@ def _made(
     current: Document | None,
     prepared: Prepared,
     identifier: str,
+    *,
+    checked: bool,
 ) -> Made:
-    """What members make of a document, or of what is there. Raises SchemaViolation."""
+    """What members make of a document, or of what is there. checked: by the schema. Raises
+    SchemaViolation."""
     if prepared.is_large or (current is not None and state.indexes and not _light(current)):
-        return _worked(transaction, state, current, prepared, identifier=identifier)
+        return _worked(transaction, state, current, prepared, identifier=identifier, checked=checked)
     data = prepared.data
     if data is None:
-        wanted = state.shape_of(identifier)
+        wanted = state.shape_of(identifier, checked=checked)
         data = {} if wanted.empty else json.loads(prepared.text)
-    if state.schema is not None:
+    if checked and state.schema is not None:
         transaction.checks.check(state.schema, data, _decoded(prepared.text))
     before = current.data if current is not None and state.indexes else {}
     return prepared.text, prepared.size, data, before
@@ -231,10 +239,12 @@ def _worked(
     prepared: Prepared | None,
     patch: Patch | None = None,
     identifier: str = "",
+    *,
+    checked: bool = True,
 ) -> Made:
     """The same of a large document, by a worker process, unless nothing needs its members."""
     identifier = current.id if current is not None else identifier
-    wanted = state.shape_of(identifier)
+    wanted = state.shape_of(identifier, checked=checked)
     new = None if prepared is None else _encoded(prepared.text)
     if patch is None and new is not None and wanted.empty:
         return new, len(new), {}, {}
@@ -257,25 +267,36 @@ def _encoded(text: str | bytes) -> bytes:
 
 
 def _store(
-    transaction: Transaction, state: State, current: Document | None, identifier: str, made: Made
+    transaction: Transaction,
+    state: State,
+    current: Document | None,
+    identifier: str,
+    made: Made,
+    copied: Document | None,
 ) -> Written:
-    """Write a document over the current one, or a new one. Raises QuotaExceeded, and Conflict."""
+    """Write a document over the current one, or a new one. copied: the heading that it has elsewhere. Raises
+    QuotaExceeded, and Conflict."""
     text, size, data, before = made
-    now, held = transaction.now, None if current is None else current.size
-    decision = decide.stored(current, identifier, text, size, now, held)
+    held = None if current is None else current.size
+    if copied is None:
+        decision = decide.stored(current, identifier, text, size, transaction.now, held)
+    else:
+        decision = decide.copied(current, copied, text, size, held)
     transaction.count(state, decision.documents, decision.bytes)
     transaction.add_cost(size)
     written = decision.written
     assert written is not None
     document, ttl = written.document, state.ttl_of(identifier)
-    expires = None if ttl is None else ttl.expires(now, data)
+    modified = document.modified
+    expires = None if ttl is None else ttl.expires(modified, data)
     if current is None:
-        row = (state.key, identifier, 1, document.incarnation, now, now, size, text, expires)
+        born = document.version, document.incarnation, document.created, modified
+        row = (state.key, identifier, *born, size, text, expires)
         transaction.connection.execute(INSERT, row)
     else:
         if state.indexes:
             _leave(transaction, state, identifier, before)
-        change = (document.version, now, size, text, expires, state.key, identifier)
+        change = (document.version, modified, size, text, expires, state.key, identifier)
         transaction.connection.execute(UPDATE, change)
     if state.indexes:
         _enter(transaction, state, identifier, data)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
@@ -104,12 +105,13 @@ class State:
             return self.settings.ttl
         return self.alteration.settings.ttl
 
-    def shape_of(self, identifier: str) -> Shape:
-        """What must be known of a large document of this id."""
+    def shape_of(self, identifier: str, *, checked: bool = True) -> Shape:
+        """What must be known of a large document of this id. checked: by the schema."""
         altered = None if self.alteration is None else self.alteration.settings.ttl
         ttls = (self.settings.ttl, altered)
         held = tuple(stored.index for stored in self.indexes_of(identifier))
-        return shape(held, ttls, self.schema.text if self.schema is not None else None, identifier)
+        schema = self.schema.text if checked and self.schema is not None else None
+        return shape(held, ttls, schema, identifier)
 
     @property
     def collection(self) -> Collection:
@@ -130,10 +132,12 @@ class Totals(NamedTuple):
 
 
 class States:
-    """The states of one file."""
+    """The states of one file. check: called in the first transaction, and in each one after another process
+    has written; what it raises ends the transaction."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, check: Callable[[], None] = lambda: None) -> None:
         self._connection = connection
+        self._check = check
         self._known: dict[str, State] = {}
         self._known_text = 0  # since it was last empty, of those too that were dropped
         self._changed: dict[str, State] = {}
@@ -152,6 +156,8 @@ class States:
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         if version != self._data_version or len(self._known) > MAX_KNOWN or self._known_text > MAX_KNOWN_TEXT:
             self.forget()
+            if version != self._data_version:
+                self._check()
             self._data_version = version
 
     def forget(self) -> None:

@@ -15,6 +15,7 @@ from gateway.runtime.periodic import PeriodicTask
 from gateway.store.model import instants
 from gateway.store.model.change import RETAINED_CHANGES, RETAINED_SECONDS
 from gateway.store.model.idempotency import IDEMPOTENCY_SECONDS
+from gateway.store.port import Moved
 from gateway.store.sqlite.documents import COLUMNS, DATA, from_row
 from gateway.store.sqlite.files.open_files import Files, TenantFile
 from gateway.store.sqlite.read.statement import name_of
@@ -50,7 +51,16 @@ class Sweeper(PeriodicTask):
     async def _sweep_all(self) -> None:
         for file in self._files.open_files():
             with self.boundary, suppress(GatewayError, sqlite3.Error):  # its users get these too
+                self._let_go_if_moved(file)
                 await self._sweep(file)
+
+    def _let_go_if_moved(self, file: TenantFile) -> None:
+        """A file whose documents were moved by another process is no more read."""
+        try:
+            self._files.check_moved(file.inline, file.path.stem)
+        except Moved:
+            self._files.detach(file)
+            raise
 
     async def _sweep(self, file: TenantFile) -> None:
         if self._files.is_open(file.path.stem, file) and is_left(file.inline, instants.now()):

@@ -1,0 +1,1 @@
+"""Moving tenants' documents from one store to another while gateways serve them."""
