@@ -47,8 +47,7 @@ from gateway.runtime.periodic import Boundary, PeriodicTask
 from gateway.runtime.processes.in_use import InUse
 from gateway.runtime.processes.pool import ProcessPool
 from gateway.store.json.large import Jobs
-from gateway.store.port import DocumentStore
-from gateway.store.sqlite.engine import SQLiteDocumentStore
+from gateway.store.opening import served_store
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.recent import RecentRequests
@@ -98,9 +97,8 @@ class DataPlane:
         self.oauth = self._authorization_server()
         self.pool = ProcessPool()
         jobs = Jobs(self.pool)
-        self.store = document_store(
-            config.store_uri, ground.secret, ground.application, patient=True, jobs=jobs
-        )
+        stores = config.store_uri, config.store_next
+        self.store = served_store(*stores, ground.secret, ground.application, jobs=jobs)
         self.via = config.own_via(ground.secret)
         self.feeds = Feeds(self.lifetimes)
         bodies, self.memory = Budget(config.body_memory), RequestMemory(config.memory)
@@ -312,22 +310,3 @@ class DataPlane:
         while self.access_log.reopened == before and monotonic() < until:  # noqa: ASYNC110 - a thread does it
             await asyncio.sleep(0.05)
         self.access_log.tell()
-
-
-def document_store(
-    uri: str,
-    cursor_key: bytes,
-    application: Any = None,
-    *,
-    patient: bool = False,
-    jobs: Jobs | None = None,
-) -> DocumentStore:
-    """The engine that `[store] uri` asks for, not started. patient: its start waits for no server. jobs:
-    where large documents are worked on; without them, here."""
-    if uri.startswith("sqlite:"):
-        return SQLiteDocumentStore(Path(uri.removeprefix("sqlite:")), cursor_key, jobs=jobs)
-    # Only here: importing Motor takes a tenth of a second, and sets its number of threads.
-    from gateway.store.mongo.driver import Driver
-    from gateway.store.mongo.engine import MongoDocumentStore
-
-    return MongoDocumentStore(Driver(uri, application), cursor_key, patient=patient, jobs=jobs)

@@ -1,4 +1,4 @@
-"""gateway documents tenants | export | import | backup | restore | verify: the parser, and the short ones."""
+"""gateway documents tenants | export | import | copy | backup | restore | verify: the parser, short ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Coroutine
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Protocol
 
 from rich.table import Table
@@ -18,6 +19,7 @@ from rich.text import Text
 
 from gateway.cli import console
 from gateway.cli.documents.copies import backup, restore
+from gateway.cli.documents.copy import copy, uris
 from gateway.cli.documents.engine import Engine, Unusable, open_engine, reason, tenant_id
 from gateway.cli.documents.export import export
 from gateway.cli.documents.imports import DEFAULT_MAX_ERRORS, import_
@@ -80,10 +82,40 @@ def add_commands(add: _Add, load: Callable[[str], ProcessConfig]) -> None:
     add_tenants(made, "the tenants (default: all in the folder; a file needs one)")
     made.add_argument("--force", action="store_true", help="replace documents that are there")
     add_json(made)
+    _copy_arguments(add("copy", lambda a: _copy(a, load(a.config)), *_COPY), add_tenants, add_json)
     about = "check files, documents, indexes and counters; exit code 1 when something is wrong"
     made = command("verify", verify, about, "verify")
     add_tenants(made, "the tenants (default: all)")
     add_json(made)
+
+
+_COPY = (
+    "copy tenants to another store, or move them while gateways serve them; it can be ended and run again",
+    "gateway documents copy --to mongodb://db.example:27017/shop",
+)
+
+
+def _copy_arguments(
+    made: argparse.ArgumentParser,
+    add_tenants: Callable[[argparse.ArgumentParser, str], None],
+    add_json: Callable[[argparse.ArgumentParser], None],
+) -> None:
+    add_tenants(made, "the tenants (default: all)")
+    made.add_argument("--from", dest="source", metavar="URI", help="default: [store] uri of the config")
+    help_ = "default: [store] next of the config, where no list of processes shows its password"
+    made.add_argument("--to", dest="target", metavar="URI", help=help_)
+    help_ = "serve them from there, too: a tenant's writes wait for less than 2 s, its reads go on"
+    made.add_argument("--move", action="store_true", help=help_)
+    add_json(made)
+
+
+def _copy(arguments: argparse.Namespace, config: ProcessConfig) -> int:
+    try:
+        of = uris(arguments, config)
+    except Unusable as error:
+        console.fail(reason(error))
+        return 1
+    return _run(partial(copy, uris=of), arguments, replace(config, store_uri=of.source))
 
 
 def _export_arguments(made: argparse.ArgumentParser) -> None:

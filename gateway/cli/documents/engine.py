@@ -15,6 +15,7 @@ from threading import Event
 from gateway.cli import console
 from gateway.core.model import TenantId
 from gateway.core.process.settings import ProcessConfig
+from gateway.store.opening import document_store
 from gateway.store.operator import Operator
 from gateway.store.port import DocumentStore, TenantStore
 from gateway.store.sqlite.operator import SQLiteOperator
@@ -60,8 +61,6 @@ def open_engine(config: ProcessConfig, meter: console.Meter) -> Engine:
     uri, stopped = config.store_uri, Event()
 
     def store() -> DocumentStore:
-        from gateway.planes.data import document_store  # not for the others: it is the whole gateway
-
         return document_store(uri, os.urandom(32))  # its cursors do not outlive the command
 
     if not uri.startswith("sqlite:"):

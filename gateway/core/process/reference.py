@@ -85,6 +85,7 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
         "uri": Key(
             "sqlite:documents", "mongodb://db.example:27017/shop?replicaSet=rs0", "where documents are"
         ),
+        "next": Key("", "mongodb://db.example:27017/shop", "where tenants are moved to; see documents copy"),
         "body_memory": Key("256MiB", "1GiB", "memory for the bodies of requests to documents"),
     },
     "tokens": {

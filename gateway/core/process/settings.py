@@ -43,7 +43,7 @@ KEYS: dict[str, frozenset[str]] = {
         | {"via", "via_responses", "via_loops", "spool"}
     ),
     "admin": frozenset({"listen", "hosts"}),
-    "store": frozenset({"uri", "body_memory"}),
+    "store": frozenset({"uri", "next", "body_memory"}),
     "tokens": frozenset({"issuer", "audience", "algorithms", "keys", "leeway"}),
     "log": frozenset({"access", "query", "recent"}),
     "demo": frozenset({"seed"}),
@@ -65,7 +65,7 @@ _SEVERAL = frozenset(
 )  # values that may continue on the next line
 _QUOTED = frozenset({"command", *operators.ROLES})  # keys in whose values quotes are no mistake
 _FREE = frozenset(  # keys whose values may hold ; and #
-    {"command", "uri", "issuer", "audience", "credentials"}
+    {"command", "uri", "next", "issuer", "audience", "credentials"}
 )
 _HEALTH_PATH = re.compile(r"/[\x21-\x22\x24-\x7e]*").fullmatch
 _HEALTH_URL = re.compile(r"http://([^/?#]+)(/[\x21-\x22\x24-\x7e]*)?").fullmatch
@@ -75,7 +75,8 @@ _HEALTH_URL = re.compile(r"http://([^/?#]+)(/[\x21-\x22\x24-\x7e]*)?").fullmatch
 class ProcessConfig:
     """config/gateway.conf as read. Paths are absolute or relative to the current directory.
 
-    store_uri: sqlite: and a folder, or the mongodb:// or mongodb+srv:// URI as written.
+    store_uri: sqlite: and a folder, or the mongodb:// or mongodb+srv:// URI as written. store_next: likewise,
+    of the store to which tenants are moved; empty for none.
     hosts: names under which the admin listener may be called, beside the addresses that it listens on.
     access_log: a path, `-` for standard output, empty for none. log_query: see `redact_query`. recent:
     whether the heads of the last requests are kept in memory. pre_stop, drain, stream_grace: seconds. path:
@@ -109,6 +110,7 @@ class ProcessConfig:
     via: str = ""
     via_responses: bool = True
     via_loops: int = 0
+    store_next: str = field(default="", repr=False)
     body_memory: int = 256 * 1024 * 1024
     spool: int = 1024 * 1024 * 1024
     memory: int = 256 * 1024 * 1024
@@ -214,7 +216,10 @@ def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -
     data = read.path("gateway", "data", "../var")
     keys = read.path("tokens", "keys", "keys.jwks", data)
     access = read.text("log", "access", "access.log")
-    store_uri = _store_uri(read, data)
+    store_uri = _store_uri(read, data, "uri", "sqlite:documents")
+    store_next = _store_uri(read, data, "next", "")
+    if store_next == store_uri:
+        read.wrong("store", "next", "it is the store of uri", "name the one to which tenants are moved")
     config = ProcessConfig(
         listen=listen_lines.parse(read, "gateway", "127.0.0.1:8080"),
         admin=listen_lines.parse(read, "admin", "127.0.0.1:8081"),
@@ -223,6 +228,7 @@ def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -
         data=data,
         keys=keys,
         store_uri=store_uri,
+        store_next=store_next,
         tokens=_tokens(read, keys),
         path=path,
         log_query=_queries(read),
@@ -324,20 +330,22 @@ def _queries(read: _Reader) -> Queries:
     return "no"
 
 
-def _store_uri(read: _Reader, data: str) -> str:
-    uri = read.text("store", "uri", "sqlite:documents")
+def _store_uri(read: _Reader, data: str, key: str, default: str) -> str:
+    uri = read.text("store", key, default)
+    if not uri and not default:
+        return ""
     if uri.startswith(mongo_uri.SCHEMES):
         problem = mongo_uri.problem(uri)
         if problem:
             hint = "write mongodb://user:password@host:27017/database, with name and password percent-encoded"
-            read.wrong("store", "uri", problem, hint)
+            read.wrong("store", key, problem, hint)
         return uri
     folder = uri.removeprefix("sqlite:")
     if folder.startswith(("//", ":")):  # as SQLAlchemy writes them; taken to the letter it is another folder
-        read.wrong("store", "uri", "it names no folder", "write sqlite:documents, or sqlite:/srv/documents")
+        read.wrong("store", key, "it names no folder", "write sqlite:documents, or sqlite:/srv/documents")
     elif not folder.strip("/ ") or not uri.startswith("sqlite:"):
         hint = "write sqlite: and a folder (under data), or mongodb://host:27017/database"
-        read.wrong("store", "uri", "this store is not offered", hint)
+        read.wrong("store", key, "this store is not offered", hint)
     return f"sqlite:{PurePath(data) / folder}"
 
 

@@ -132,22 +132,32 @@ class TenantCopy:
             await self._bring_up()
             self._begin("moving", 1)
             began = monotonic()
-            async with self._source.moves.hold(self._tenant):
-                try:
-                    async with self._counted(), asyncio.timeout(HELD_SECONDS):
-                        while await self._follow():
-                            pass
-                        await self._declare()
-                        await self._remember()
-                        self._check()
-                        await self._target.moves.arrive(self._tenant)
-                except TimeoutError:
-                    continue
-                await self._source.moves.leave(self._tenant, to, self._position)
-            self._report.held = monotonic() - began
-            return
+            ending: asyncio.Future[None] | None = None
+            try:
+                async with self._source.moves.hold(self._tenant):
+                    ending = asyncio.ensure_future(self._end())
+                    done, _ = await asyncio.wait([ending], timeout=HELD_SECONDS)
+                    if done:
+                        ending.result()
+                        await self._source.moves.leave(self._tenant, to, self._position)
+                        self._report.held = monotonic() - began
+                        return
+                await ending  # what it brings over counts for the next time
+            finally:
+                if ending is not None:
+                    ending.cancel()
         hint = "try again when less is written, or with the gateways stopped"
         raise NotMoved(f"{self._tenant} was not brought up within {HELD_SECONDS:g} s, {_TRIES} times: {hint}")
+
+    async def _end(self) -> None:
+        """All that is left, while nothing is written to the source."""
+        async with self._counted():
+            while await self._follow():
+                pass
+            await self._declare()
+            await self._remember()
+            self._check()
+            await self._target.moves.arrive(self._tenant)
 
     async def _declare(self) -> list[str]:
         """The settings of the source's collections, and none besides; gives the collections' names."""

@@ -68,8 +68,10 @@ class SQLiteMoves:
                 await asyncio.to_thread(connection.close)
 
     async def leave(self, tenant: TenantId, to: str, position: int) -> None:
-        """See moving.port.Moves. Nobody can write meanwhile."""
+        """See moving.port.Moves."""
         connection = self._held[tenant.value]
+        if connection.execute(_LAST).fetchone()[0] != position:  # it cannot be: the file is locked
+            raise StoreUnavailable(f"Something was written to {tenant} while its writes were held.")
         moves.mark(connection, to)
         await asyncio.to_thread(connection.commit)
         await asyncio.to_thread(moves.write, self._folder, add=[tenant.value], to=to)

@@ -1,4 +1,4 @@
-"""Tenants are copied and moved between the engines, whatever is written meanwhile, and begun however often."""
+"""Tenants are copied and moved between the engines, whatever is written meanwhile, begun however often."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ async def everything(store: TenantStore, name: str = "orders") -> list[Any]:
 async def test_a_copy_has_the_same_documents_with_their_tags_and_instants(places: Places) -> None:
     here, there = places
     await here.acme.put_collection("orders", collections.from_data(UNIQUE))
-    values: list[Any] = [1, -0.5, 1e300, 2**63 - 1, True, "\u00e9\U0001f600", None, [1, [2]], {"b": {"a": []}}]
+    values: list[Any] = [1, -0.5, 1e300, 2**63 - 1, "\u00e9\U0001f600", None, [1, [2]], {"b": {"a": []}}]
     for number, value in enumerate(values):
         await here.acme.replace("orders", f"{number}", {"email": number, "value": value})
     await here.acme.replace("notes", "large", {"text": "x" * 600_000})
