@@ -23,6 +23,7 @@ from tests.store.mongo import server
 
 ROOT = Path(__file__).resolve().parents[3]
 SECRET = "p4ss"
+AWAY = "mongodb://u:p4ss@127.0.0.1:1/d?serverSelectionTimeoutMS=100"
 DOCUMENTS = 12 * collection.PAGE
 
 
@@ -105,10 +106,10 @@ def test_all_tenants_are_moved_and_what_to_do_next_is_said(
         (("--to", "sqlite:documents"), "", "source and target are the same"),
         (("--to", "postgres://u:p4ss@h/d"), "", "--to names no store: write sqlite:FOLDER, or mongodb://"),
         (("--to", "mongodb://u:p4ss@h:27017:1/d"), "", "--to:"),
-        (("--to", "mongodb://u:p4ss@127.0.0.1:1/d?serverSelectionTimeoutMS=100"), "", "no server answers"),
+        (("--to", AWAY), "", "no server answers"),
         (("--to", "sqlite:other", "--move"), "", "both stores must be in the config"),
         (("--to", "sqlite:other", "nobody"), "", "nobody has no documents in"),
-        ((), "next = mongodb://u:p4ss@127.0.0.1:1/d?serverSelectionTimeoutMS=100", "mongodb://127.0.0.1:1/d cannot be used"),
+        ((), f"next = {AWAY}", "mongodb://127.0.0.1:1/d cannot be used"),
     ],
 )
 def test_what_cannot_be_done_is_said_without_a_password(
