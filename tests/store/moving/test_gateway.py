@@ -12,6 +12,7 @@ import aiohttp
 from gateway.core.model import TenantId
 from gateway.store.moving.tenant import Side, TenantCopy
 from gateway.store.opening import document_store, moves
+from tests.eventually import END, eventually
 from tests.harness import routing, running, token, url
 
 ACME = TenantId("acme")
@@ -48,12 +49,11 @@ async def test_reads_go_on_writes_wait_and_each_sees_what_was_acknowledged(tmp_p
                     return
 
         users = [asyncio.create_task(use(number)) for number in range(3)]
-        while len(acknowledged) < 10:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: len(acknowledged) >= 10)
         sides = [Side(store.tenant(ACME), moves(uri)) for store, uri in zip(stores, uris, strict=True)]
         await TenantCopy(ACME, *sides).run("two")
         moved.set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(END):
             await asyncio.gather(*users)
         found = {name: (await sides[1].store.read("orders", name)).data["n"] for name in acknowledged}
         assert found == acknowledged

@@ -25,6 +25,7 @@ from gateway.store.moving.tenant import NotMoved, Side, TenantCopy
 from gateway.store.port import DocumentStore, Moved, TenantStore
 from gateway.store.sqlite.engine import SQLiteDocumentStore
 from gateway.store.sqlite.moves import SQLiteMoves
+from tests.eventually import END
 from tests.store.mongo import server as mongo_server
 
 ACME = TenantId("acme")
@@ -111,8 +112,9 @@ async def test_a_copy_has_the_same_documents_with_their_tags_and_instants(places
     report = await TenantCopy(ACME, here.side, there.side).run(None)
     for name in ("orders", "notes"):
         assert await everything(there.acme, name) == await everything(here.acme, name)
-    assert {name: count for name, (count, _) in report.collections.items()} == {"notes": 2, "orders": 9}
-    assert (report.written, report.held) == (11, None)
+    counts = {name: count for name, (count, _) in report.collections.items()}
+    assert counts == {"notes": 2, "orders": len(values)}
+    assert (report.written, report.held) == (len(values) + 2, None)
     assert (await there.acme.collection("orders")).settings == collections.from_data(UNIQUE)
 
 
@@ -171,15 +173,16 @@ async def test_a_tenant_that_is_written_to_is_moved_and_nothing_acknowledged_is_
     places: Places,
 ) -> None:
     here, there = places
-    for number in range(40):
+    if isinstance(here.moves, MongoMoves) and not mongo_server.REAL:
+        pytest.skip("nx-27017 has one transaction at a time, and a write beside one holds it up for seconds")
+    for number in range(10):
         await here.acme.replace("orders", f"{number:03}", {"n": number})
-    acknowledged: dict[str, int] = {f"{number:03}": number for number in range(40)}
+    acknowledged: dict[str, int] = {f"{number:03}": number for number in range(10)}
     moved = asyncio.Event()
 
     async def write(start: int) -> None:
         for turn in itertools.count():
-            await asyncio.sleep(0.02)
-            number = (start + 7 * turn) % 60
+            number = (start + 7 * turn) % 12
             try:
                 written = await here.acme.replace("orders", f"{number:03}", {"n": turn})
             except Moved:
@@ -187,9 +190,9 @@ async def test_a_tenant_that_is_written_to_is_moved_and_nothing_acknowledged_is_
                 return
             acknowledged[written.document.id] = turn
 
-    writers = [asyncio.create_task(write(start)) for start in (0, 20, 59)]
+    writers = [asyncio.create_task(write(start)) for start in (0, 5)]
     report = await TenantCopy(ACME, here.side, there.side).run("elsewhere")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(END):
         await asyncio.gather(*writers)
     assert moved.is_set() and report.held is not None
     found = {d.id: d.data["n"] for d in (await there.acme.list("orders", Query(limit=1000))).items}
@@ -315,5 +318,5 @@ async def test_feeds_of_a_tenant_that_arrived_go_on(places: Places) -> None:
     async with aclosing(there.acme.changes("orders")) as feed:
         await anext(feed)
         await there.acme.replace("orders", "7", {"n": 2})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(END):
             assert [c.id for c in (await anext(feed)).items] == ["7"]
