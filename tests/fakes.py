@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -65,11 +66,13 @@ def answer(body: bytes = b"ok", status: str = "200 OK", headers: str = "") -> by
 @dataclass
 class Backend:
     """A backend on a real socket. `script` answers each request; its body was read unless `heads_only`.
-    port: 0 for any."""
+    port: 0 for any. host: the address that it listens at. tls: its side of it."""
 
     script: Script
     heads_only: bool = False
     port: int = 0
+    host: str = "127.0.0.1"
+    tls: ssl.SSLContext | None = None
     heard: list[Heard] = field(default_factory=list)
     connections: int = 0
     _server: asyncio.Server | None = None
@@ -79,10 +82,10 @@ class Backend:
     def address(self) -> str:
         assert self._server is not None
         host, port = self._server.sockets[0].getsockname()[:2]
-        return f"http://{host}:{port}"
+        return f"http{'s' if self.tls else ''}://{host}:{port}"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, self.host, self.port, ssl=self.tls)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -313,6 +313,7 @@ FOREIGN: dict[str, tuple[frozenset[str], str]] = {
         "its own kind of the library's loader",
     ),
     "gateway.core.fairness.queue": (frozenset({"at", "slot"}), "Usage.advance, inlined for each request"),
+    "gateway.edge.backend.tls": (frozenset({"check_hostname", "verify_mode"}), "the library's options"),
     "gateway.edge.response.stream": (frozenset({"content_type"}), "aiohttp's response"),
     "gateway.store.filter.regex": (frozenset({"log_errors", "max_mem", "never_nl"}), "the library's options"),
     "gateway.telemetry.logs": (frozenset({"msg", "message", "_struct_data"}), "log records"),

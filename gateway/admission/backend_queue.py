@@ -60,6 +60,11 @@ class Seat:
         """Whether other tenants wait for a seat of this backend."""
         return self._queue.others_wait(self._flow)
 
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Those of its backend, as they are now."""
+        return self._queue.backend.addresses
+
     def when_released(self, callback: Callable[[], None]) -> None:
         """Call this when the seat is given back, in place of what was set before."""
         self._on_release = callback

@@ -25,12 +25,13 @@ from gateway.config.sources.file import read
 from gateway.core.errors import GatewayError
 from gateway.core.http.hops import Via
 from gateway.core.jwt.issuer import LOCAL, Introspection, Issuer, KeyFile
-from gateway.core.model import CallerRule, Route
+from gateway.core.model import Backend, CallerRule, Route
 from gateway.core.policy.access import ADMIN_SCOPE
 from gateway.core.process.settings import ProcessConfig
 from gateway.core.routing.amounts import parse_duration
 from gateway.core.routing.problems import Problems
 from gateway.core.routing.settings import json_schema
+from gateway.edge.backend.tls import TlsUnusable, load
 from gateway.process.folders import socket_folder
 from gateway.setting_errors import named_by
 
@@ -174,7 +175,27 @@ def _check(arguments: argparse.Namespace, load: Callable[[str | None], ProcessCo
         for where, file in _named_files(compiled.issuers):
             if not Path(file).exists():
                 console.err.print(f"[yellow]note:[/] {where}: {escape(file)} is not there on this machine")
+        for note in _tls_notes(compiled.backends):
+            console.err.print(f"[yellow]note:[/] {escape(note)}")
     return 1 if found else 0
+
+
+def _tls_notes(backends: Mapping[str, Backend]) -> Iterable[str]:
+    """What should be known of TLS to backends. The gateway starts without their files, and the one backend is
+    unavailable."""
+    for name, backend in backends.items():
+        tls = next((address.tls for address in backend.addresses if address.tls is not None), None)
+        if tls is None:
+            continue
+        if not tls.verify:
+            yield (
+                f"backends.{name}.tls.verify: false: whoever is between can be the backend, and reads and"
+                " changes what passes; write ca: and the file of its authority"
+            )
+        try:
+            load(tls)
+        except TlsUnusable as error:
+            yield f"backends.{name}.tls: {error} (on this machine); its requests get 503"
 
 
 def _named_files(issuers: Mapping[str, Issuer]) -> Iterable[tuple[str, str]]:

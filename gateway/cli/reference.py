@@ -42,6 +42,8 @@ Schema = Mapping[str, Any]
 _TITLES = {
     "BackendSettings": "A backend: `backends: NAME:`",
     "AddressSettings": "One of its addresses: `addresses:`",
+    "TlsSettings": "TLS to it: `tls:`",
+    "ResolveSettings": "Its names: `resolve:`",
     "HealthSettings": "Its health: `health:`",
     "QueueSettings": "Its queue: `queue:`",
     "IssuerSettings": "An issuer of tokens: `issuers: NAME:`",

@@ -150,10 +150,35 @@ class Tenant:
 
 
 @dataclass(frozen=True, slots=True)
+class BackendTls:
+    """How connections to a backend are secured; all texts but server_name are paths of PEM files.
+
+    server_name: who the server is to be, "" for the host of its address. verify: whether that is checked. ca:
+    by which authorities, "" for the system's. certificate, key: what the gateway shows of itself, "" for
+    nothing; key "": it is in the file of the certificate.
+    """
+
+    server_name: str = ""
+    verify: bool = True
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All of them."""
+        return tuple(path for path in (self.ca, self.certificate, self.key) if path)
+
+
+FRESH = 10.0  # seconds that the addresses of a name are taken for, unless the config says
+
+
+@dataclass(frozen=True, slots=True)
 class Address:
     """Where a backend listens: a host and port, or the path of a unix socket (then host is empty).
 
-    weight: its part of the requests, against those of the backend's other addresses.
+    weight: its part of the requests, against those of the backend's other addresses. tls: None for none.
+    fresh: seconds after which its host is resolved again.
     """
 
     text: str
@@ -161,6 +186,8 @@ class Address:
     port: int = 0
     path: str = ""
     weight: float = 1.0
+    tls: BackendTls | None = None
+    fresh: float = FRESH
 
 
 # Seconds that a connection may have been idle and still be used again. Servers close idle connections:
@@ -177,7 +204,7 @@ class Backend:
     `concurrency`. None is no limit. reserve: seats kept from heavy tenants; None is an eighth of all.
     queue_length: requests of one tenant that may wait. queue_timeout: seconds, for routes that do not say.
     identity: how it is told who calls. slow_start: seconds within which an address that is new, or healthy
-    again, grows into its weight.
+    again, grows into its weight. resolve_each: each address of a name is one of the backend's.
     """
 
     name: str
@@ -192,6 +219,7 @@ class Backend:
     queue_timeout: float | None = None
     identity: IdentityForm = "signed"
     slow_start: float = 0.0
+    resolve_each: bool = False
 
     @property
     def threaded(self) -> bool:

@@ -63,7 +63,7 @@ class Health:
 
     def require(self, backend: Backend) -> None:
         """Raises BackendUnavailable when no address of the backend is usable."""
-        if self._broken and not any(self.usable(address) for address in backend.addresses):
+        if self._broken and not any(self.usable(address) for address in self._addresses(backend)):
             raise self.unavailable(backend)
 
     def enter(self, address: Address, holder: object) -> bool:
@@ -103,10 +103,14 @@ class Health:
     def unavailable(self, backend: Backend) -> BackendUnavailable:
         """The error for a client: it may come back when the next trial is due."""
         now = self._now()
-        circuits = [self._broken[a.text] for a in backend.addresses if a.text in self._broken]
+        circuits = [self._broken[a.text] for a in self._addresses(backend) if a.text in self._broken]
         wait = min((circuit.retry_at - now for circuit in circuits), default=0.0)
         retry_after = with_jitter(max(0.0, wait), self._chance())
         return BackendUnavailable("No address of the backend is healthy.", retry_after=retry_after)
+
+    def _addresses(self, backend: Backend) -> tuple[Address, ...]:
+        """As they are now: a call's snapshot has names, which may stand for several."""
+        return self._backends.get(backend.name, backend).addresses
 
     # --- probes ---
 

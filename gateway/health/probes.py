@@ -14,7 +14,7 @@ from gateway.core.errors import BackendSaturated, BackendUnavailable, GatewayErr
 from gateway.core.model import Address, Backend, Timeouts
 from gateway.edge.backend.connection import Connection
 from gateway.edge.backend.exchange import Exchange
-from gateway.edge.backend.faults import FAILURES
+from gateway.edge.backend.faults import FAILURES, why
 from gateway.edge.backend.fetch import Fetch
 from gateway.edge.backend.pool import Pool, Pools
 from gateway.health.circuits import Health
@@ -89,8 +89,8 @@ class Probes:
                 pool = self._pools.of(address, backend.reuse_idle)
                 try:
                     connection = pool.take(fresh=True) or await pool.connect(backend.health.timeout)
-                except BackendUnavailable:
-                    self._health.failed(address, "probe", "probe: connect")
+                except BackendUnavailable as error:
+                    self._health.failed(address, "probe", f"probe: {why(error) or 'connect'}")
                 except BackendSaturated:
                     pass  # this process has no descriptor for it: that says nothing of the backend
                 else:
@@ -132,7 +132,8 @@ class Probes:
         try:
             status = (await request.response()).status
         except GatewayError as error:
-            self._health.failed(address, "probe", f"probe: {FAILURES.get(error.code, error.code)}")
+            what = why(error) or FAILURES.get(error.code, error.code)
+            self._health.failed(address, "probe", f"probe: {what}")
         else:
             if rule.expects(status):
                 self._health.probe_succeeded(address)

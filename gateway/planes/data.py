@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -16,10 +16,12 @@ from gateway.auth.signing_keys import SigningKeys
 from gateway.call import Snapshot, Target
 from gateway.core.errors import Draining
 from gateway.core.front_page import FrontPage
+from gateway.core.model import Backend
 from gateway.core.openmetrics import Gauge
 from gateway.core.own_endpoints import OwnEndpoint
 from gateway.core.policy.budget import Budget
 from gateway.core.policy.retry import RetryBudgets
+from gateway.core.routing.backends.each import each_address
 from gateway.core.routing.compile import TargetOf
 from gateway.documents.changes import Feeds
 from gateway.documents.target import Documents
@@ -77,7 +79,9 @@ class DataPlane:
         self.metrics = Metrics()
         with ground.named("[log] access", config.access_log):
             self.access_log = AccessLog(config.access_log, queries=config.log_query)
-        self.pools = Pools()
+        self.pools = Pools(when_resolved=self._resolved)
+        self._backends: Mapping[str, Backend] = {}  # as in the live config, and as they are now
+        self._reached: Mapping[str, Backend] = {}
         self.sharing = Sharing(ground, channel, table)
         self.quotas, self.limits = self.sharing.quotas, self.sharing.limits
         self.callers = Callers(ground, self.limits.take_client)
@@ -136,7 +140,8 @@ class DataPlane:
     def _instrument(self) -> None:
         """What the metrics show of all of them."""
         self.metrics.backend_gauges(self.admission.in_use, self.admission.waiting)
-        rooms = self.health, self.admission, self.spools, self.callers.credentials, self.callers.issuers
+        callers = self.callers
+        rooms = self.health, self.admission, self.pools, self.spools, callers.credentials, callers.issuers
         for instruments in (
             *(room.instruments() for room in (*rooms, self.sharing)),
             (self.retries.counter,),
@@ -183,6 +188,7 @@ class DataPlane:
         periodic = (
             ("loading the keys again", self.refresh_keys),
             ("loading the identity keys again", self.signer.refresh),
+            ("following the names and certificates of backends", self.pools.follow),
             ("asking issuers again about the tokens of streams", self.lifetimes.reask),
         )
         return [PeriodicTask(what, KEYS_POLL, work).run() for what, work in periodic]
@@ -214,12 +220,10 @@ class DataPlane:
     def apply(self, new: Snapshot, old: Snapshot | None) -> None:
         """Reconcile: what is gone from the config is closed after its last use; the rest lives on. old: None
         the first time, and then a bug is raised."""
-        addresses = [(a, b.reuse_idle) for b in new.backends.values() for a in b.addresses]
+        self._backends = new.backends
         self.metrics.config_loaded(new.revision, new.loaded_at)
         steps: tuple[Callable[[], None], ...] = (
-            lambda: self.pools.reconcile(addresses),
-            lambda: self.health.reconcile(new.backends),
-            lambda: self.admission.reconcile(new.backends),
+            *self._steps_to_reach(),
             lambda: self.retries.reconcile(new.backends),
             lambda: self.callers.reconcile(new),
             lambda: self.lifetimes.reconcile(new.tenants),
@@ -229,6 +233,25 @@ class DataPlane:
             for step in steps:
                 step()
         else:
+            self._following.each(steps, lambda step: step())
+
+    def _steps_to_reach(self) -> tuple[Callable[[], None], ...]:
+        """What has to know at which addresses the backends are now."""
+        known = self.pools.names.known
+        now = self._reached = {name: each_address(one, known) for name, one in self._backends.items()}
+        # The names stay among those that are resolved, also where their addresses stand in their place.
+        both = (*self._backends.values(), *now.values())
+        addresses = [(address, backend.reuse_idle) for backend in both for address in backend.addresses]
+        return (
+            lambda: self.pools.reconcile(addresses),
+            lambda: self.health.reconcile(now),
+            lambda: self.admission.reconcile(now),
+        )
+
+    def _resolved(self) -> None:
+        before = self._reached
+        steps = self._steps_to_reach()
+        if self._reached != before:
             self._following.each(steps, lambda step: step())
 
     def child_event(self, name: str, event: str) -> None:

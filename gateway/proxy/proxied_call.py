@@ -15,9 +15,9 @@ from gateway.core.http.response_head import ResponseHead
 from gateway.core.methods import SAFE
 from gateway.core.model import Address, Backend, Timeouts
 from gateway.core.policy.circuit import Failure
+from gateway.edge.backend import faults
 from gateway.edge.backend.connection import Connection
 from gateway.edge.backend.exchange import Exchange
-from gateway.edge.backend.faults import FAILURES
 from gateway.edge.backend.pool import Pool, Pools
 from gateway.edge.backend.uploads import Turn
 from gateway.edge.lifetimes import Lifetime, Lifetimes
@@ -245,14 +245,14 @@ class ProxiedCall:
         """Hold the address to account, once for each exchange. A time-out counts only when the backend had
         the route's time for a first byte: a client may shorten its own, and could else have it shut for
         all."""
-        kind = FAILURES.get(error.code)
+        kind = faults.FAILURES.get(error.code)
         if kind is None or self.relay.begun or self._charged is self.exchange:
             return
         assert self.call.route is not None
         if kind == "timeout" and perf_counter() - self._started < self.call.route.timeouts.first_byte:
             return
         self._charged = self.exchange
-        self._health.failed(self._seat.address, kind)
+        self._health.failed(self._seat.address, kind, faults.why(error))
 
     def waits_for_client(self) -> None:
         """Check after a while whether the thread should wait on."""

@@ -40,6 +40,11 @@ from gateway.proxy.websocket import Handshake
 class MovingSeat(Seat, Protocol):
     """A seat that was not used yet."""
 
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Those of its backend, as they are now."""
+        ...
+
     def move(self, address: Address) -> bool:
         """Sit at another address, if there is room."""
         ...
@@ -273,7 +278,7 @@ class Proxy:
         failed: where the request was before; now it gets a new connection, and elsewhere if possible."""
         assert call.route is not None
         backend, first, own = self._backend, seat.address, call.route.timeouts.connect
-        order = [first, *(other for other in backend.addresses if other is not first)]
+        order = [first, *(other for other in seat.addresses if other != first)]
         if failed is not None:
             order.sort(key=lambda address: address == failed)
         for address in order:
@@ -289,8 +294,7 @@ class Proxy:
             except BackendUnavailable as error:
                 refused = error
                 if time >= own or perf_counter() - began < time:
-                    what = "its name is not resolved" if isinstance(error, faults.NameUnresolved) else ""
-                    self._health.failed(address, "connect", what)
+                    self._health.failed(address, "connect", faults.why(error))
                 else:  # it had not the route's time to accept, only what the call had left of it
                     self._health.end_trial(address, call)
         raise refused

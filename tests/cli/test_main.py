@@ -199,6 +199,22 @@ def test_check_of_a_clean_config_is_exit_code_0(conf: str, capsys: pytest.Captur
     assert "3 routes, 1 backends, 2 tenants" in out
 
 
+def test_tls_to_a_backend_that_is_not_verified_or_lacks_a_file_is_noted_and_explained(
+    conf: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(conf).parent
+    text = "version: 1\nbackends:\n  a: {{ kind: http, addresses: ['https://a:1'], tls: {{ {} }} }}\n"
+    text += "routes: [{{ name: a, path: /a, target: a, public: true }}]\n"
+    for tls, note, explained in (
+        ("verify: false", "tls.verify: false: whoever is between", "NOT VERIFIED"),
+        ("ca: nowhere.pem", "nowhere.pem: No such file", "checked by"),
+    ):
+        (folder / "routing.yaml").write_text(text.format(tls))
+        code, _, err = run(capsys, "check", "-c", conf)
+        assert code == 0 and note in " ".join(err.split())
+        assert explained in run(capsys, "explain", "-c", conf, "GET", "/a")[1]
+
+
 BAD = """\
 version: 1
 tenants:

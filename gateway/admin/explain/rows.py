@@ -12,7 +12,7 @@ from gateway.call import Call
 from gateway.core.errors import GatewayError
 from gateway.core.http.head import Head
 from gateway.core.methods import WITHOUT_BODY
-from gateway.core.model import MANAGE, Identity, Route
+from gateway.core.model import MANAGE, BackendTls, Identity, Route
 from gateway.core.policy.limits import Rate
 
 
@@ -49,13 +49,24 @@ def _route(call: Call) -> Iterator[tuple[str, str]]:
         yield "parameters", ", ".join(f"{k} = {v!r}" for k, v in call.params.items())
     yield "target", f"{route.target_name}, which sees {call.subpath}"
     if route.backend is not None:
-        yield "addresses", ", ".join(address.text for address in route.backend.addresses)
+        yield "addresses", ", ".join(address.text for address in route.backend.addresses) + (
+            " (each address of a name)" if route.backend.resolve_each else ""
+        )
+        if secured := next((one.tls for one in route.backend.addresses if one.tls is not None), None):
+            yield "tls", _tls(secured)
     yield "needs", _needs(call, route)
     if route.bind:
         yield "bind", "request: the identity that the backend gets is good for this method and path alone"
     if call.head.upgrades:
         taken = route.backend is not None and call.websocket is not None
         yield "upgrade", "to a WebSocket" if taken else "ignored: the route has none for such a request"
+
+
+def _tls(tls: BackendTls) -> str:
+    said = f"as {tls.server_name}" if tls.server_name else "as the address's host"
+    checked = f"its certificate is checked by {tls.ca or 'the authorities of the system'}, {said}"
+    shown = f"; it is shown {tls.certificate}" if tls.certificate else ""
+    return (checked if tls.verify else f"NOT VERIFIED (verify: false), {said}") + shown
 
 
 def _needs(call: Call, route: Route[Any, Any]) -> str:

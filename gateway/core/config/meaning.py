@@ -11,6 +11,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from gateway.core.jwt.issuer import ClaimRules, Introspection
 from gateway.core.model import (
+    FRESH,
     SMALL_FRAMES,
     Backend,
     CorsRule,
@@ -22,7 +23,12 @@ from gateway.core.model import (
 )
 from gateway.core.policy.circuit import HealthRule
 from gateway.core.routing.backends.compile import compile_backend
-from gateway.core.routing.backends.settings import BackendSettings, HealthSettings, QueueSettings
+from gateway.core.routing.backends.settings import (
+    BackendSettings,
+    HealthSettings,
+    QueueSettings,
+    ResolveSettings,
+)
 from gateway.core.routing.compile_routes import DOCUMENTS
 from gateway.core.routing.issuers import settings as issuers
 from gateway.core.routing.issuers.compile import compile_issuer
@@ -56,6 +62,7 @@ def _constants(kind: Any) -> dict[str, Any]:
 _DEFAULTS: Mapping[type[BaseModel], Mapping[str, Any]] = {
     HealthSettings: _constants(HealthRule),
     QueueSettings: {"length": _constants(Backend)["queue_length"], "timeout": _constants(Timeouts)["queue"]},
+    ResolveSettings: {"interval": FRESH},
     BackendSettings: {"identity": _constants(Backend)["identity"]},
     DocumentsSettings: {"body_memory": _constants(Tenant)["body_memory"]},
     TimeoutSettings: {**_constants(Timeouts), "queue": None},

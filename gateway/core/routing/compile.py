@@ -58,7 +58,7 @@ def compile_data(
         problems.extend(shape.items)
         parts = well_formed(data, problems)
     settings = parts.settings
-    backends = _backends(parts, sockets, problems)
+    backends = _backends(parts, sockets, folder, problems)
     tenants = {name: _tenant(name, written) for name, written in settings.tenants.items()}
     for name, tenant in tenants.items():
         if tenant.body_memory < LEAST:
@@ -84,10 +84,10 @@ def compile_data(
     )
 
 
-def _backends(parts: Parts, sockets: str, problems: list[Problem]) -> dict[str, Backend]:
+def _backends(parts: Parts, sockets: str, folder: str, problems: list[Problem]) -> dict[str, Backend]:
     backends: dict[str, Backend] = {}
     for name, written in parts.settings.backends.items():
-        backends[name] = compile_backend(name, written, sockets)
+        backends[name] = compile_backend(name, written, sockets, folder)
         problems.extend(_under(("backends", name), backend_problems(written, backends[name])))
     problems.extend(shared_addresses(backends))
     if DOCUMENTS in parts.backends(backends):

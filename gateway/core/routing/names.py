@@ -275,29 +275,27 @@ def check_link(value: str) -> str:
 
 
 def check_address(value: str) -> str:
-    """Where a backend listens: http://host:port, or unix: and a socket."""
-    if re.fullmatch(r"http://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})/?", value):
-        host, port = split_authority(value.removeprefix("http://").rstrip("/"))
+    """Where a backend listens: http://host:port, https://host:port, or unix: and a socket."""
+    if re.fullmatch(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})/?", value):
+        host, port = split_authority(value.partition("://")[2].rstrip("/"))
         if is_host(host) and 0 < int(port) < 65536:
             return value
     elif re.fullmatch(r"unix:(?!//[^/])[^\0\s]{1,255}", value):
         return value
-    hint = "http://host:port, or unix:name.sock for a socket of the socket folder"
+    hint = "http://host:port, https://host:port, or unix:name.sock for a socket of the socket folder"
     raise Wrong(f"is not an address: {_address_fault(value)}", hint, check_address, _addresses(value))
 
 
 def _address_fault(value: str) -> str:
     found = URL.fullmatch(value)
     if found is None:
-        return (
-            "it lacks the scheme, http:// or unix:" if not value.startswith("unix:") else "it names no socket"
-        )
+        if value.startswith("unix:"):
+            return "it names no socket"
+        return "it lacks the scheme: http://, https:// or unix:"
     scheme, authority, rest = found.groups()
-    if scheme.lower() == "https":
-        return "backends are spoken to without TLS"
     if scheme == "unix":
         return "unix: is followed by the name of the socket, without //"
-    if scheme != "http":
+    if scheme not in ("http", "https"):
         return f"the scheme {scheme} is not spoken"
     if "@" in value.partition("://")[2].partition("/")[0]:
         return "no user stands in it"
@@ -320,7 +318,8 @@ def _addresses(value: str) -> Iterable[str]:
     host, port = split_authority(found[2] if found else text.partition("/")[0])
     if not found and text.isdecimal():
         host, port = "", text
-    yield f"http://{host or '127.0.0.1'}:{port or '80'}"
+    scheme, usual = ("https", "443") if found and found[1].lower() == "https" else ("http", "80")
+    yield f"{scheme}://{host or '127.0.0.1'}:{port or usual}"
 
 
 def check_network(value: str) -> str:

@@ -135,7 +135,7 @@ HeaderName = Annotated[
 BackendAddress = Annotated[
     str,
     AfterValidator(names.check_address),
-    Word("an address", "http://127.0.0.1:8000", _text("(http://|unix:).+")),
+    Word("an address", "http://127.0.0.1:8000", _text("(https?://|unix:).+")),
 ]
 Network = Annotated[
     str, AfterValidator(names.check_network), Word("an IP network", "10.0.0.0/8", {"type": "string"})

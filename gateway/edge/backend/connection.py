@@ -8,9 +8,11 @@ for another turn of the loop; with many connections, also after a small read of 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import Protocol, cast
 
 from gateway.core.model import Address
+from gateway.edge.backend.tls import tls_words
 from gateway.edge.reading import LARGE, LARGE_COST, REST_COST, SMALL_COST, PausableReader, ReadTurns
 
 USER, TURN, REST = 1, 2, 4  # why nothing is read at the moment; any of them is enough
@@ -35,10 +37,13 @@ class User(Protocol):
 class Connection(PausableReader):
     """A connection to a backend. It carries one exchange at a time; bytes that no request asked for end it.
 
-    reads: of all connections to backends, in a turn of the loop.
+    reads: of all connections to backends, in a turn of the loop. lost: it is gone, or to carry no other
+    request. ended: a body without a length may end with it. fault: what ended it, for an operator.
     """
 
-    __slots__ = ("_reads", "address", "idle_since", "lost", "user", "writable")
+    __slots__ = ("__weakref__", "_reads", "address", "idle_since", "lost", "user", "writable")
+    ended = True
+    fault = ""
 
     def __init__(self, address: Address, reads: ReadTurns) -> None:
         super().__init__()
@@ -48,6 +53,16 @@ class Connection(PausableReader):
         self.idle_since = 0.0
         self.lost = False
         self.writable: asyncio.Event | None = None  # there while the backend takes no more
+
+    @property
+    def peer(self) -> str:
+        """The IP address that it leads to, "" of a unix socket."""
+        name = self.transport.get_extra_info("peername") if self.transport is not None else None
+        return str(name[0]) if isinstance(name, tuple) else ""
+
+    def retire(self) -> None:
+        """It carries no other request than the one that it carries."""
+        self.lost = True
 
     def carry(self, user: User | None) -> None:
         """From now on what comes is this user's; None: it carries nothing."""
@@ -137,3 +152,34 @@ class Connection(PausableReader):
         if self.transport is not None:
             self.transport.close()
         self.lost = True
+
+
+class SecuredConnection(Connection):
+    """The same with TLS."""
+
+    __slots__ = ("_heard", "ended", "fault")
+
+    def __init__(self, address: Address, reads: ReadTurns) -> None:
+        super().__init__(address, reads)
+        self._heard = self.ended = False
+        self.fault = ""
+
+    def data_received(self, data: bytes) -> None:
+        """Feeds its user."""
+        self._heard = True
+        super().data_received(data)
+
+    def eof_received(self) -> None:
+        """The server ended TLS: nothing is missing of what it sent. The end of the connection below says
+        nothing, since whoever is between can make it (RFC 9112 section 9.8)."""
+        self.ended = True
+        super().eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Also why, for an operator: with TLS 1.3 a server says only after the handshake that it does not
+        take our certificate, and what it says may be lost with the connection."""
+        if isinstance(exc, ssl.SSLError):
+            self.fault = tls_words(exc)
+        elif not self._heard:
+            self.fault = "it ended the connection right after the handshake; it may ask for a certificate"
+        super().connection_lost(exc)

@@ -7,12 +7,13 @@ connection that comes second is closed: to a threaded server it would cost a thr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from gateway.core.model import Address
 from gateway.edge.backend import faults
 from gateway.edge.backend.resolver import Names
+from gateway.edge.backend.tls import TlsContexts
 from gateway.edge.reading import PausableReader
 
 _NEXT = 0.25  # seconds until the next address is tried beside the one before (RFC 8305 section 5)
@@ -20,9 +21,16 @@ _NEXT = 0.25  # seconds until the next address is tried beside the one before (R
 P = TypeVar("P", bound=PausableReader)
 
 
-async def dial(address: Address, names: Names, make: Callable[[], P], timeout: float) -> P:
-    """A connection within `timeout` seconds. Raises BackendUnavailable (nothing was sent), and
-    BackendSaturated when this process has no descriptor for it: that is no fault of the backend's."""
+async def dial(
+    address: Address,
+    names: Names,
+    make: Callable[[], P],
+    timeout: float,
+    contexts: TlsContexts | None = None,
+) -> P:
+    """A connection within `timeout` seconds; contexts: for an address with TLS, whose handshake is over then.
+    Raises BackendUnavailable (nothing was sent), and BackendSaturated when this process has no descriptor for
+    it: that is no fault of the backend's."""
     loop = asyncio.get_running_loop()
     resolved = False
     try:
@@ -31,20 +39,32 @@ async def dial(address: Address, names: Names, make: Callable[[], P], timeout: f
                 return (await loop.create_unix_connection(make, address.path))[1]
             found = await names.find(address.host)
             resolved = True
-            return await _first(found, address, names, make)
+            secured: Mapping[str, Any] = {}
+            if address.tls is not None and contexts is not None:
+                secured = await contexts.of(address.tls, address.host)
+            return await _first(found, address, names, make, secured)
     except OSError as error:  # TimeoutError and Unresolved among them
-        raise faults.while_connecting(error, resolved=resolved or bool(address.path)) from None
+        resolved = resolved or bool(address.path)
+        secure = address.tls is not None
+        raise faults.while_connecting(error, resolved=resolved, secured=secure) from None
 
 
-async def _first(found: tuple[str, ...], address: Address, names: Names, make: Callable[[], P]) -> P:
-    """The first connection that one of the addresses takes. Raises the OSError of the last one."""
+async def _first(
+    found: tuple[str, ...],
+    address: Address,
+    names: Names,
+    make: Callable[[], P],
+    secured: Mapping[str, Any],
+) -> P:
+    """The first connection that one of the addresses takes. secured: arguments for TLS. Raises the OSError of
+    the last one."""
     loop = asyncio.get_running_loop()
     if len(found) == 1:
-        return (await loop.create_connection(make, found[0], address.port))[1]
+        return (await loop.create_connection(make, found[0], address.port, **secured))[1]
     left, tries = list(reversed(found)), dict[asyncio.Task[P], str]()
 
     async def connect(host: str) -> P:
-        return (await loop.create_connection(make, host, address.port))[1]
+        return (await loop.create_connection(make, host, address.port, **secured))[1]
 
     failure: BaseException | None = None
     try:

@@ -263,8 +263,8 @@ class Exchange:
             return
         head = self.head
         if head is None:
-            self._fail(faults.connection_lost(head_came=False))
-        elif not head.bodyless and head.length < 0 and not head.chunked:
+            self._fail(faults.connection_lost(head_came=False, why=self._connection.fault))
+        elif not head.bodyless and head.length < 0 and not head.chunked and self._connection.ended:
             self._finish(surplus=False)  # a body that ends with the connection
         else:
             self._fail(faults.connection_lost(head_came=True))

@@ -7,6 +7,7 @@ them.
 from __future__ import annotations
 
 import errno
+import ssl
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -21,6 +22,7 @@ from gateway.core.errors import (
 )
 from gateway.core.policy.circuit import Failure
 from gateway.edge.backend.resolver import Unresolved
+from gateway.edge.backend.tls import TlsUnusable, tls_words
 
 _NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -42,6 +44,24 @@ class NameUnresolved(BackendUnavailable):
         self.reason = reason
 
 
+class TlsFailed(BackendUnavailable):
+    """The backend accepted, and TLS with it could not begin. kind: for the metrics; reason: why, for an
+    operator."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__("TLS with the backend could not begin.")
+        self.kind = kind
+        self.reason = reason
+
+
+class TlsEnded(BackendReset):
+    """The backend ended TLS in place of a response. reason: what it said, for an operator."""
+
+    def __init__(self, detail: str, reason: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
 class NothingListens(BackendUnavailable):
     """The connection was refused, or there is no such socket."""
 
@@ -50,11 +70,25 @@ class ConnectTimeout(BackendUnavailable):
     """The backend did not accept in time."""
 
 
-def while_connecting(error: OSError, *, resolved: bool) -> GatewayError:
-    """No connection, so nothing was sent. resolved: the address is known. BackendSaturated when this process
-    has no descriptor for one: that is no fault of the backend's."""
+def why(error: GatewayError) -> str:
+    """What an operator is told of an error beside its kind; "" for nothing."""
+    if isinstance(error, NameUnresolved):
+        return "its name is not resolved"
+    return f"TLS: {error.reason}" if isinstance(error, TlsFailed | TlsEnded) else ""
+
+
+def while_connecting(error: OSError, *, resolved: bool, secured: bool = False) -> GatewayError:
+    """No connection, so nothing was sent. resolved: the address is known. secured: it was to begin with TLS.
+    BackendSaturated when this process has no descriptor for one: that is no fault of the backend's."""
     if isinstance(error, Unresolved):
         return NameUnresolved("The backend's name cannot be resolved.", str(error))
+    if isinstance(error, TlsUnusable):
+        return TlsFailed("files", str(error))
+    if isinstance(error, ssl.SSLError):
+        kind = "certificate" if isinstance(error, ssl.SSLCertVerificationError) else "handshake"
+        return TlsFailed(kind, tls_words(error))
+    if secured and isinstance(error, ConnectionResetError | ConnectionAbortedError):
+        return TlsFailed("handshake", "it ended the connection in the handshake")
     if isinstance(error, TimeoutError):
         if not resolved:
             return NameUnresolved("The backend's name was not resolved in time.", "no response in time")
@@ -68,10 +102,12 @@ def while_connecting(error: OSError, *, resolved: bool) -> GatewayError:
     return BackendUnavailable(detail)
 
 
-def connection_lost(*, head_came: bool) -> BackendReset:
-    """The backend ended the connection before its response was whole."""
+def connection_lost(*, head_came: bool, why: str = "") -> BackendReset:
+    """The backend ended the connection before its response was whole. why: what it said of that, by TLS."""
     if head_came:
         return BackendReset("The backend's response was cut off.")
+    if why:
+        return TlsEnded("The backend ended TLS before it answered.", why)
     return BackendReset("The backend closed the connection before it answered.")
 
 

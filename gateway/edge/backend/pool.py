@@ -7,14 +7,20 @@ checks all of them every 50 ms (a timer each would cost 1.5 µs a request).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from time import monotonic
 from typing import Any, Protocol, TypeVar
+from weakref import WeakSet
 
-from gateway.core.model import Address
-from gateway.edge.backend.connection import Connection
+from gateway.core.model import Address, BackendTls
+from gateway.core.openmetrics import Counter, Instrument
+from gateway.edge.backend.connection import Connection, SecuredConnection
 from gateway.edge.backend.dial import dial
+from gateway.edge.backend.faults import TlsFailed
 from gateway.edge.backend.resolver import Names
+from gateway.edge.backend.tls import TlsContexts
 from gateway.edge.backend.uploads import Uploads
 from gateway.edge.reading import ReadTurns
 from gateway.runtime.periodic import PeriodicTask
@@ -24,6 +30,8 @@ from gateway.runtime.periodic import PeriodicTask
 FRESH = 1.0
 _SWEEP = 0.05  # seconds
 _GIVE_UP = 20  # sweeps
+
+L = logging.getLogger(__name__)
 
 
 class Timed(Protocol):
@@ -43,19 +51,48 @@ class Timed(Protocol):
 T = TypeVar("T", bound=Timed)
 
 
+class Dialer:
+    """Opens connections, to all addresses. failures: of TLS, for the metrics."""
+
+    def __init__(self, names: Names, contexts: TlsContexts) -> None:
+        self._names = names
+        self._contexts = contexts
+        self._reads = ReadTurns()
+        self._said: dict[str, str] = {}  # why TLS failed last, by address: said once
+        self.failures = Counter(
+            "gateway_backend_tls_failures",
+            "Connections to a backend on which TLS could not begin.",
+            ("address", "reason"),
+        )
+
+    async def connect(self, address: Address, timeout: float) -> Connection:
+        """A connection within `timeout` seconds. Raises as `dial`."""
+        kind = Connection if address.tls is None else SecuredConnection
+        make = partial(kind, address, self._reads)
+        try:
+            connection = await dial(address, self._names, make, timeout, self._contexts)
+        except TlsFailed as error:
+            self.failures.add(address.text, error.kind)
+            if self._said.get(address.text) != error.reason:
+                self._said[address.text] = error.reason
+                L.warning("TLS with %s: %s", address.text, error.reason)
+            raise
+        if self._said and self._said.pop(address.text, ""):
+            L.info("TLS with %s begins again", address.text)
+        return connection
+
+
 class Pool:
     """The connections to one address. uploads: the bodies that are sent there, where that is by turns."""
 
-    __slots__ = ("_closed", "_idle", "_names", "_reads", "address", "reuse_idle", "uploads")
+    __slots__ = ("_closed", "_dialer", "_idle", "_open", "address", "reuse_idle", "uploads")
 
-    def __init__(
-        self, address: Address, reuse_idle: float, names: Names | None = None, reads: ReadTurns | None = None
-    ) -> None:
+    def __init__(self, address: Address, reuse_idle: float, dialer: Dialer | None = None) -> None:
         self.address = address
-        self._names = names or Names()
-        self._reads = reads or ReadTurns()
+        self._dialer = dialer or Dialer(Names(), TlsContexts())
         self.reuse_idle = reuse_idle
         self._idle: list[Connection] = []
+        self._open: WeakSet[Connection] = WeakSet()  # those that are used too, until nobody has them any more
         self._closed = False
         self.uploads = Uploads()
 
@@ -75,8 +112,9 @@ class Pool:
     async def connect(self, timeout: float) -> Connection:
         """A new connection within `timeout` seconds. Raises BackendUnavailable: nothing was sent; and
         BackendSaturated when it is this process that cannot have one."""
-        address = self.address
-        return await dial(address, self._names, lambda: Connection(address, self._reads), timeout)
+        connection = await self._dialer.connect(self.address, timeout)
+        self._open.add(connection)
+        return connection
 
     def give_back(self, connection: Connection, *, reusable: bool) -> None:
         """Return a connection after its exchange. reusable: whether another request may use it."""
@@ -92,6 +130,16 @@ class Pool:
         while self._idle and (self._idle[0].idle_since < limit or self._idle[0].lost):
             self._idle.pop(0).close()
 
+    def retire(self, which: Callable[[Connection], bool]) -> None:
+        """These carry no more requests: what is idle is closed, the rest when it comes back."""
+        for connection in list(self._open):
+            if not connection.lost and which(connection):
+                connection.retire()
+        for connection in self._idle:
+            if connection.lost:
+                connection.close()
+        self._idle = [connection for connection in self._idle if not connection.lost]
+
     def close(self) -> None:
         """Close what is idle now, and the rest when it comes back."""
         self._closed = True
@@ -102,11 +150,15 @@ class Pool:
 
 class Pools:
     """All pools, by address, and all exchanges and tunnels under way; they outlive a snapshot. names: how
-    the hosts of addresses are resolved."""
+    the hosts of addresses are resolved. when_resolved(): what is known of a name has changed."""
 
-    def __init__(self, names: Names | None = None) -> None:
-        self._names = names or Names()
-        self._reads = ReadTurns()
+    def __init__(self, names: Names | None = None, when_resolved: Callable[[], None] = lambda: None) -> None:
+        self.names = names or Names()
+        self.names.when_resolved(self._resolved)
+        self._when_resolved = when_resolved
+        self._contexts = TlsContexts(self._loaded)
+        self._dialer = Dialer(self.names, self._contexts)
+        self._wanted: dict[tuple[str, float], Address] = {}
         self._pools: dict[tuple[str, float], Pool] = {}  # by the address's text, which remembers its hash
         self._timed: dict[Timed, Callable[[Any], None]] = {}  # each takes what it is stored with
         self._sweep = PeriodicTask("the sweep of connections to backends", _SWEEP, self._check)
@@ -118,7 +170,9 @@ class Pools:
         key = (address.text, reuse_idle)
         pool = self._pools.get(key)
         if pool is None:
-            pool = self._pools[key] = Pool(address, reuse_idle, self._names, self._reads)
+            # A call of an older snapshot finds what the address is now.
+            address = self._wanted.get(key, address)
+            pool = self._pools[key] = Pool(address, reuse_idle, self._dialer)
         if not self._sweep.running:
             self._sweep.start()
         return pool
@@ -163,11 +217,37 @@ class Pools:
         timed.drop()
 
     def reconcile(self, wanted: Iterable[tuple[Address, float]]) -> None:
-        """Close the pools of addresses that no backend has any more."""
-        wanted = list(wanted)
-        for key in self._pools.keys() - {(address.text, reuse_idle) for address, reuse_idle in wanted}:
-            self._pools.pop(key).close()
-        self._names.keep({address.host for address, _ in wanted})
+        """Close the pools of addresses that no backend has any more, or to which TLS is another now."""
+        self._wanted = {(address.text, reuse_idle): address for address, reuse_idle in wanted}
+        for key, pool in list(self._pools.items()):
+            address = self._wanted.get(key)
+            if address is None or address.tls != pool.address.tls:
+                self._pools.pop(key).close()
+        hosts: dict[str, float] = {}
+        for address in self._wanted.values():
+            hosts[address.host] = min(address.fresh, hosts.get(address.host, address.fresh))
+        self.names.keep(hosts)
+        self._contexts.keep({address.tls for address in self._wanted.values() if address.tls is not None})
+
+    async def follow(self) -> None:
+        """Resolve names again, and load the files of TLS that have changed. About once a second."""
+        self.names.refresh()
+        await self._contexts.follow()
+
+    def _resolved(self, host: str, gone: frozenset[str]) -> None:
+        for pool in self._pools.values() if gone else ():
+            if pool.address.host == host:
+                pool.retire(lambda connection: connection.peer in gone)
+        self._when_resolved()
+
+    def _loaded(self, tls: BackendTls) -> None:
+        for pool in self._pools.values():
+            if pool.address.tls == tls:
+                pool.retire(lambda connection: True)
+
+    def instruments(self) -> tuple[Instrument, ...]:
+        """For /metrics."""
+        return (self._dialer.failures,)
 
     @property
     def under_way(self) -> int:

@@ -5,8 +5,13 @@ threads that all names share, one slow name would make all the others wait. Here
 thread, and none waits for another's; their number is that of the config's names. The threads are daemons: the
 process ends without them.
 
-The system tells no time to live. A result is taken for FRESH seconds; after that it is still used while the
-name is resolved again, also when that fails: a name server that is away stops no name that was known.
+The system tells no time to live (a resolver of our own would know it, and nothing of nsswitch.conf, the hosts
+file or a container's search list). A result is taken for as long as the config says (10 s); after that it is
+still used while the name is resolved again, also when that fails: a name server that is away stops no name
+that was known.
+
+An address is gone when two results in a row lack it: of many, some name servers tell a few at a time, in
+turn.
 """
 
 from __future__ import annotations
@@ -15,15 +20,15 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from time import monotonic
 
+from gateway.core.model import FRESH
 from gateway.core.process.listeners import is_address
 
 L = logging.getLogger(__name__)
-FRESH = 10.0  # seconds
 STALE = 3600.0  # seconds that an old result is used when there is no new one
 FAILED = 1.0  # seconds that a failure is the result
 _MOST = 16  # addresses of a name
@@ -31,15 +36,18 @@ _HOSTS = Path("/etc/hosts")
 _HOSTS_BYTES = 4 * 1024 * 1024
 
 Lookup = Callable[[str], tuple[str, ...]]
+OnResult = Callable[[str, frozenset[str]], None]
 
 
 class _Name:
-    """What is known of one name. asking: the lookup that is under way."""
+    """What is known of one name. leaving: addresses that the last result lacks and the one before had.
+    asking: the lookup that is under way."""
 
-    __slots__ = ("addresses", "asking", "at", "failed_at", "failure")
+    __slots__ = ("addresses", "asking", "at", "failed_at", "failure", "leaving")
 
     def __init__(self) -> None:
         self.addresses: tuple[str, ...] = ()
+        self.leaving: frozenset[str] = frozenset()
         self.at = 0.0
         self.failure = ""
         self.failed_at = 0.0
@@ -84,6 +92,12 @@ class Names:
         self._lookup = lookup
         self._now = now
         self._names: dict[str, _Name] = {}
+        self._fresh: Mapping[str, float] = {}
+        self._on_result: OnResult = lambda host, gone: None
+
+    def when_resolved(self, on_result: OnResult) -> None:
+        """Call this with each result that has addresses: the name, and which of its addresses are gone."""
+        self._on_result = on_result
 
     async def find(self, host: str) -> tuple[str, ...]:
         """The addresses of a host, the one to try first in front. Waits only for a name of which nothing is
@@ -95,8 +109,7 @@ class Names:
             name = self._names[host] = _Name()
         now = self._now()
         if name.addresses and now - name.at < STALE:
-            if now - name.at >= FRESH and not (name.failure and now - name.failed_at < FAILED):
-                self._ask(host, name)
+            self._ask_when_due(host, name, now)
             return name.addresses
         if name.failure and now - name.failed_at < FAILED:
             raise Unresolved(name.failure)
@@ -111,10 +124,33 @@ class Names:
         if name is not None and name.addresses and name.addresses[0] != address in name.addresses:
             name.addresses = (address, *(other for other in name.addresses if other != address))
 
-    def keep(self, hosts: Collection[str]) -> None:
-        """Forget all others: no backend has them any more."""
-        for host in self._names.keys() - set(hosts):
+    def known(self, host: str) -> tuple[str, ...]:
+        """The addresses of a host, also those that may be about to go; none while nothing is known: then it
+        is being asked for."""
+        name = self._names.get(host)
+        if name is None:
+            name = self._names[host] = _Name()
+            self._ask(host, name)
+        return (*name.addresses, *sorted(name.leaving))
+
+    def refresh(self) -> None:
+        """Resolve those names again of which the result is no longer fresh."""
+        now = self._now()
+        for host, name in self._names.items():
+            if name.addresses or name.failure:
+                self._ask_when_due(host, name, now)
+
+    def keep(self, hosts: Mapping[str, float]) -> None:
+        """Forget all others: no backend has them any more. Each with the seconds that a result is taken for.
+        """
+        self._fresh = hosts
+        for host in self._names.keys() - hosts.keys():
             del self._names[host]
+
+    def _ask_when_due(self, host: str, name: _Name, now: float) -> None:
+        failed = bool(name.failure) and now - name.failed_at < FAILED
+        if now - name.at >= self._fresh.get(host, FRESH) and not failed:
+            self._ask(host, name)
 
     def _ask(self, host: str, name: _Name) -> asyncio.Future[None]:
         if name.asking is None:
@@ -135,15 +171,19 @@ class Names:
             failure = getattr(error, "strerror", None) or str(error)
         finally:
             try:
-                loop.call_soon_threadsafe(partial(self._looked_up, name, addresses, failure))
+                loop.call_soon_threadsafe(partial(self._looked_up, host, name, addresses, failure))
             except RuntimeError:  # the loop is closed: the process is ending
                 return
 
-    def _looked_up(self, name: _Name, addresses: tuple[str, ...], failure: str) -> None:
+    def _looked_up(self, host: str, name: _Name, addresses: tuple[str, ...], failure: str) -> None:
+        gone = name.leaving.difference(addresses)
         if addresses:
+            name.leaving = frozenset(name.addresses).difference(addresses)
             name.addresses, name.at, name.failure = addresses, self._now(), ""
         else:
             name.failure, name.failed_at = failure, self._now()
         asking, name.asking = name.asking, None
         if asking is not None and not asking.done():
             asking.set_result(None)
+        if addresses and self._names.get(host) is name:
+            self._on_result(host, gone)

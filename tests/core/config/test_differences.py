@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from gateway.core.config.differences import Change, FieldChange, differences, view
-from gateway.core.routing.backends.settings import BackendSettings, HealthSettings, QueueSettings
+from gateway.core.routing.backends.settings import (
+    BackendSettings,
+    HealthSettings,
+    QueueSettings,
+    ResolveSettings,
+    TlsSettings,
+)
 from gateway.core.routing.compile import compile_data
 from gateway.core.routing.issuers.settings import ClaimsSettings, IntrospectionSettings, IssuerSettings
 from gateway.core.routing.problems import Problems
@@ -169,6 +175,8 @@ ISSUER = {"issuer": "https://id.example", "audiences": ["a"], "discovery": True,
 ASKED = {"url": "https://id.example/ask", "client_id": "a", "client_secret": {"env": "A"}}
 PLACES: dict[type[BaseModel], Callable[[dict[str, Any]], dict[str, Any]]] = {  # where each is written
     HealthSettings: lambda said: {"backends": {"b": {**BACKENDS["app"], "health": said}}},
+    TlsSettings: lambda said: {"backends": {"b": {**BACKENDS["app"], "tls": said}}},
+    ResolveSettings: lambda said: {"backends": {"b": {**BACKENDS["app"], "resolve": said}}},
     QueueSettings: lambda said: {"backends": {"b": {**BACKENDS["app"], "queue": said}}},
     BackendSettings: lambda said: {"backends": {"b": {**BACKENDS["app"], **said}}},
     TenantSettings: lambda said: {"tenants": {"acme": said}},

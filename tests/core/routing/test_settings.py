@@ -442,7 +442,7 @@ def test_seats_as_written_or_by_default() -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["", "127.0.0.1:80", "https://h:1", "http://h", "http://h:0", "http://h:65536", "http://h:1/x", "http://u@h:1",
+    ["", "127.0.0.1:80", "https://h", "http://h", "http://h:0", "http://h:65536", "http://h:1/x", "http://u@h:1",
      "http://::1:80", "http://[1::2::3]:1", "http://a..b:1", "http://" + "a" * 64 + ":1",
      "http://" + "a." * 126 + "aa:1", "unix:", "unix:a b", "unix:a\0", "unix:" + "a" * 256],
 )  # fmt: skip

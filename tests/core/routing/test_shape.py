@@ -219,7 +219,7 @@ def test_each_problem_has_its_line(path: Path) -> None:
         ("backends.b.addresses.0", "localhost", "http://localhost:80"),
         ("backends.b.addresses.0", ":9000", "http://127.0.0.1:9000"),
         ("backends.b.addresses.0", "9000", "http://127.0.0.1:9000"),
-        ("backends.b.addresses.0", "https://h:8443", "http://h:8443"),
+        ("backends.b.addresses.0", "https://h", "https://h:443"),
         ("backends.b.addresses.0", "http://h:80/api", "http://h:80"),
         ("backends.b.addresses.0", "unix://app.sock", "unix:app.sock"),
         ("backends.b.addresses.0", "/run/app.sock", "unix:/run/app.sock"),

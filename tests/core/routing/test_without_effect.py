@@ -12,7 +12,13 @@ import pytest
 from pydantic import BaseModel
 
 from gateway.core.model import Backend, Route
-from gateway.core.routing.backends.settings import BackendSettings, HealthSettings, QueueSettings
+from gateway.core.routing.backends.settings import (
+    BackendSettings,
+    HealthSettings,
+    QueueSettings,
+    ResolveSettings,
+    TlsSettings,
+)
 from gateway.core.routing.compile import compile_data
 from gateway.core.routing.problems import Problem, Problems
 from gateway.core.routing.settings import (
@@ -83,6 +89,7 @@ NEEDED = {"name", "path", "target"}
 
 # The same for a backend, by its kind. "+seats": with concurrency beside it.
 PROBES = {"path": "/up"}
+SECURED = {"addresses": ["https://a:1"]}
 BACKEND: dict[str, tuple[dict[str, Any], frozenset[str]]] = {
     "threads": ({"threads": 7}, frozenset({"gunicorn"})),
     "concurrency": ({"concurrency": 7}, ASYNC),
@@ -100,6 +107,13 @@ BACKEND: dict[str, tuple[dict[str, Any], frozenset[str]]] = {
     "health.expect": ({"health": {**PROBES, "expect": "204"}}, ALL_BACKENDS),
     "health.server_errors": ({"health": {"server_errors": True}}, ALL_BACKENDS),
     "identity": ({"identity": "headers"}, ALL_BACKENDS),
+    "tls.ca": ({"tls": {"ca": "ca.pem"}, **SECURED}, ALL_BACKENDS),
+    "tls.server_name": ({"tls": {"server_name": "b.example"}, **SECURED}, ALL_BACKENDS),
+    "tls.verify": ({"tls": {"verify": False}, **SECURED}, ALL_BACKENDS),
+    "tls.certificate": ({"tls": {"certificate": "gw.pem"}, **SECURED}, ALL_BACKENDS),
+    "tls.key": ({"tls": {"certificate": "gw.pem", "key": "gw.key"}, **SECURED}, ALL_BACKENDS),
+    "resolve.each": ({"resolve": {"each": True}, "addresses": ["http://a:1"]}, ALL_BACKENDS),
+    "resolve.interval": ({"resolve": {"interval": 7}, "addresses": ["http://a:1"]}, ALL_BACKENDS),
     "slow_start": ({"slow_start": 7, "addresses": ["unix:x.sock", "unix:y.sock"]}, ALL_BACKENDS),
 }
 
@@ -174,6 +188,8 @@ NESTED: dict[str, type[BaseModel]] = {
     "rate_limit": RateLimitSettings,
     "health": HealthSettings,
     "queue": QueueSettings,
+    "tls": TlsSettings,
+    "resolve": ResolveSettings,
 }
 
 
@@ -242,10 +258,15 @@ def test_routes_are_compared_by_what_they_hold() -> None:
     ("written", "where"),
     [
         ({"slow_start": "30s"}, "backends.b.slow_start"),
+        ({"tls": {"verify": False}}, "backends.b.tls"),
+        ({"tls": {"verify": False, "ca": "a.pem"}, **SECURED}, "backends.b.tls.ca"),
+        ({"tls": {"key": "a.key"}, **SECURED}, "backends.b.tls.key"),
+        ({"resolve": {"each": True}}, "backends.b.resolve"),
+        ({"resolve": {"each": True}, "addresses": ["http://10.0.0.1:1"]}, "backends.b.resolve"),
         ({"addresses": [{"address": "unix:x.sock", "weight": 3}]}, "backends.b.addresses[0].weight"),
     ],
 )
-def test_what_compares_addresses_is_refused_where_there_is_one(written: dict[str, Any], where: str) -> None:
+def test_what_cannot_have_an_effect_is_refused(written: dict[str, Any], where: str) -> None:
     with pytest.raises(Problems) as caught:
         made("asab", written)
     assert [problem.where for problem in caught.value.items] == [where]

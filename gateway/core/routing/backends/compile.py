@@ -6,44 +6,76 @@ A setting that can never have an effect is refused, so that nobody relies on a l
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import PurePath
 
-from gateway.core.model import Address, Backend
-from gateway.core.routing.backends.settings import AddressSettings, BackendSettings
+from gateway.core.model import FRESH, Address, Backend, BackendTls
+from gateway.core.routing.backends.each import is_name
+from gateway.core.routing.backends.settings import (
+    AddressSettings,
+    BackendSettings,
+    ResolveSettings,
+    TlsSettings,
+)
 from gateway.core.routing.problems import Path, Problem
 
 _MAX_SOCKET_PATH = 107  # bytes; unix(7): sun_path holds 108 with the NUL at its end
 _QUEUE_LENGTH = 1000
+_SECURED = "https://"
 
 
-def compile_backend(name: str, written: BackendSettings, sockets: str) -> Backend:
+def compile_backend(name: str, written: BackendSettings, sockets: str, folder: str = "") -> Backend:
     """The backend, with the defaults of what is not written. sockets: the folder that relative unix:
-    addresses are in."""
+    addresses are in. folder: the one of relative files."""
     threads, streams = written.threads or 0, written.streams
     if threads and streams is None:
         streams = max(1, threads // 4) if threads > 1 else 0
+    tls = _tls(written.tls, folder)
+    health = written.health.compiled()
+    secured = [one.address for one in written.addresses if one.address.startswith(_SECURED)]
+    if secured and written.health.host is None:  # servers refuse a Host that is not whom TLS was begun with
+        host = tls.server_name or secured[0].removeprefix(_SECURED).rstrip("/").rpartition(":")[0]
+        health = replace(health, host=host)
     return Backend(
         name=name,
         kind=written.kind,
-        addresses=tuple(_address(one, sockets) for one in written.addresses),
+        addresses=tuple(_address(one, sockets, tls, written.resolve) for one in written.addresses),
         threads=threads,
-        health=written.health.compiled(),
+        health=health,
         concurrency=written.concurrency or 0,
         streams=streams,
         reserve=written.reserve,
         slow_start=written.slow_start or 0.0,
+        resolve_each=written.resolve.each,
         queue_length=_QUEUE_LENGTH if written.queue.length is None else written.queue.length,
         queue_timeout=written.queue.timeout,
         **({"identity": written.identity} if written.identity else {}),
     )
 
 
-def _address(written: AddressSettings, sockets: str) -> Address:
+def _tls(written: TlsSettings, folder: str) -> BackendTls:
+    files = {
+        name: str(PurePath(folder) / path)
+        for name in ("ca", "certificate", "key")
+        if (path := getattr(written, name)) is not None
+    }
+    return BackendTls(written.server_name or "", written.verify, **files)
+
+
+def _address(written: AddressSettings, sockets: str, tls: BackendTls, resolve: ResolveSettings) -> Address:
     text, weight = written.address, float(written.weight)
     if text.startswith("unix:"):
         path = text[len("unix:") :]
         return Address(text, path=path if path.startswith("/") else f"{sockets}/{path}", weight=weight)
-    host, _, port = text.removeprefix("http://").rstrip("/").rpartition(":")
-    return Address(text, host=host.strip("[]"), port=int(port), weight=weight)
+    host, _, port = text.partition("://")[2].rstrip("/").rpartition(":")
+    return Address(
+        text,
+        host=host.strip("[]"),
+        port=int(port),
+        weight=weight,
+        tls=tls if text.startswith(_SECURED) else None,
+        fresh=resolve.interval or FRESH,
+    )
 
 
 def backend_problems(written: BackendSettings, backend: Backend) -> Iterator[Problem]:
@@ -61,7 +93,8 @@ def backend_problems(written: BackendSettings, backend: Backend) -> Iterator[Pro
         if size > _MAX_SOCKET_PATH:
             reason = f"the path of the socket has {size} bytes ({address.path}), and {_MAX_SOCKET_PATH} fit"
             yield Problem(("addresses", index), reason, "use a shorter path")
-    yield from _alone_problems(written)
+    yield from _alone_problems(written, backend)
+    yield from _tls_problems(written)
     health = written.health
     if health.path is None and health.model_fields_set - {"server_errors"}:
         yield Problem(("health",), "there are no probes, so it changes nothing", "add path, such as /healthz")
@@ -70,9 +103,21 @@ def backend_problems(written: BackendSettings, backend: Backend) -> Iterator[Pro
         yield from _without_limit(written)
 
 
-def _alone_problems(written: BackendSettings) -> Iterator[Problem]:
-    """What has no effect where there is no other address."""
-    if len(written.addresses) > 1:
+def _tls_problems(written: BackendSettings) -> Iterator[Problem]:
+    tls = written.tls
+    if tls.model_fields_set and not any(one.address.startswith(_SECURED) for one in written.addresses):
+        yield Problem(("tls",), "no address begins with https://", "remove it, or write https:// addresses")
+    if not tls.verify and tls.ca is not None:
+        yield Problem(("tls", "ca"), "nothing is checked by it (verify: false)", "remove one of the two")
+    if tls.key is not None and tls.certificate is None:
+        yield Problem(("tls", "key"), "it is of no certificate", "write certificate, or remove it")
+
+
+def _alone_problems(written: BackendSettings, backend: Backend) -> Iterator[Problem]:
+    """What has no effect where there is no other address, or no name."""
+    if written.resolve.model_fields_set and not any(is_name(one) for one in backend.addresses):
+        yield Problem(("resolve",), "no address has a name", "remove it, or write names in the addresses")
+    if len(written.addresses) > 1 or written.resolve.each:
         return
     reason = "all requests go to the one address"
     if written.addresses[0].weight != 1:

@@ -15,6 +15,7 @@ from gateway.core.routing.values import (
     BackendAddress,
     Duration,
     HostHeader,
+    HostName,
     ProbePath,
     Statuses,
     Strict,
@@ -24,7 +25,9 @@ from gateway.core.routing.values import (
 class AddressSettings(Strict):
     """One address, with what is its own."""
 
-    address: BackendAddress = Field(description="http://host:port, or unix:NAME.sock")
+    address: BackendAddress = Field(
+        description="http://host:port, https://host:port, or unix:NAME.sock"
+    )
     weight: int = Field(
         default=1, ge=1, le=1000, description="its part of the requests, against the others'", examples=[3]
     )
@@ -83,6 +86,50 @@ class QueueSettings(Strict):
     )
 
 
+class TlsSettings(Strict):
+    """How https:// addresses are spoken to. Relative files are in the folder of routing.yaml."""
+
+    ca: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        examples=["ca.pem"],
+        description="the file of the authorities that its certificate is to be of; default: the system's",
+    )
+    server_name: HostName | None = Field(
+        default=None,
+        description="whose certificate is asked for (SNI) and checked; default: the address's host",
+    )
+    verify: bool = Field(default=True, description="whether the certificate is checked")
+    certificate: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        examples=["gateway.pem"],
+        description="the file of the gateway's own certificate, for a backend that asks for it",
+    )
+    key: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        examples=["gateway.key"],
+        description="the file of its key; default: that of the certificate",
+    )
+
+
+class ResolveSettings(Strict):
+    """How names among the addresses are resolved."""
+
+    each: bool = Field(
+        default=False,
+        description="whether each address of a name is one of the backend's: with seats, a circuit and probes"
+        " of its own",
+    )
+    interval: Duration | None = Field(
+        default=None, description="after which a name is resolved again; default: 10s", examples=["30s"]
+    )
+
+
 class BackendSettings(Strict):
     """A service behind the gateway."""
 
@@ -90,7 +137,13 @@ class BackendSettings(Strict):
         description="what serves it; each request takes a thread of gunicorn, the others are asynchronous"
     )
     addresses: list[OneAddress] = Field(
-        min_length=1, max_length=64, description="where it listens: http://host:port, or unix:NAME.sock"
+        min_length=1,
+        max_length=64,
+        description="where it listens: http://host:port, https://host:port, or unix:NAME.sock",
+    )
+    tls: TlsSettings = Field(default=TlsSettings(), description="how https:// addresses are spoken to")
+    resolve: ResolveSettings = Field(
+        default=ResolveSettings(), description="how names among the addresses are resolved"
     )
     threads: int | None = Field(
         default=None,
