@@ -20,8 +20,10 @@ from gateway.admin import web as admin
 from gateway.admin.serve import AdminService
 from gateway.app import Gateway
 from gateway.call import Snapshot
+from gateway.core.policy.forwarding import is_trusted
 from gateway.core.process.settings import ProcessConfig, parse_process
 from gateway.edge.client import slots
+from gateway.edge.client.clients import Clients
 from gateway.edge.client.listener import Listener
 from gateway.edge.client.sockets import BoundSocket, ListenError, bind_all, close
 from gateway.planes.running import Running
@@ -145,7 +147,9 @@ class GatewayApplication(asab.Application):
         gateway = self.gateway
         pages = AdminService(container.WebApp, lambda: gateway.draining, lambda: gateway.live.current)
         await pages.setup()
-        self._admin = Listener(pages, slots.admin_limits(interpreter.raise_nofile_limit()), accept_batch=1)
+        limits = slots.admin_limits(interpreter.raise_nofile_limit())
+        clients = Clients(lambda peer: is_trusted(peer, gateway.live.current.trusted))
+        self._admin = Listener(pages, limits, accept_batch=1, clients=clients)
         self._admin.take(sockets, self._admin_key)
         await self._admin.open()
 

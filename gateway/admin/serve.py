@@ -216,7 +216,7 @@ class AdminService:
             chunked=False,
             url=URL.build(path=path, query_string=query, encoded=True),
         )
-        protocol = cast(Any, _Protocol(client.transport))
+        protocol = cast(Any, _Protocol(client.transport, call.peer))
         writer = StreamWriter(protocol, asyncio.get_running_loop())
         page_request = server.request_factory(message, EMPTY_PAYLOAD, protocol, writer, task)
         page_request[_CALL], page_request[_BODY] = call, b""
@@ -306,9 +306,9 @@ class _Protocol:
 
     ssl_context = None
 
-    def __init__(self, transport: asyncio.Transport | None) -> None:
+    def __init__(self, transport: asyncio.Transport | None, peer: str) -> None:
         self.transport = transport
-        self.peername = transport.get_extra_info("peername") if transport is not None else None
+        self.peername = (peer, 0) if peer else None
         self.sockname = transport.get_extra_info("sockname") if transport is not None else None
 
 

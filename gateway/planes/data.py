@@ -20,12 +20,14 @@ from gateway.core.model import Backend
 from gateway.core.openmetrics import Gauge
 from gateway.core.own_endpoints import OwnEndpoint
 from gateway.core.policy.budget import Budget
+from gateway.core.policy.forwarding import is_trusted
 from gateway.core.policy.retry import RetryBudgets
 from gateway.core.routing.backends.each import each_address
 from gateway.core.routing.compile import TargetOf
 from gateway.documents.changes import Feeds
 from gateway.documents.target import Documents
 from gateway.edge.backend.pool import Pools
+from gateway.edge.client.clients import Clients
 from gateway.edge.client.listener import Listener
 from gateway.edge.client.memory import RequestMemory
 from gateway.edge.client.slots import public_limits
@@ -68,6 +70,7 @@ class DataPlane:
     """
 
     listener: Listener
+    clients: Clients
     life: Life
     ready = False
 
@@ -112,8 +115,11 @@ class DataPlane:
     def serve(self, live: Live) -> None:
         """Make what serves requests by this live config."""
         self.life = Life(self._policies(live))
-        slots = public_limits(interpreter.raise_nofile_limit())
-        self.listener = Listener(self.life, slots, memory=self.memory)
+        config = self.config
+        slots = public_limits(interpreter.raise_nofile_limit(), config.connections)
+        self.clients = Clients(lambda peer: is_trusted(peer, live.current.trusted), config.client_connections)
+        self.metrics.add(self.clients.refused)
+        self.listener = Listener(self.life, slots, memory=self.memory, clients=self.clients)
 
     def _authorization_server(self) -> AuthorizationServer:
         config = self.config

@@ -95,9 +95,13 @@ def client_key(peer: str, forwarded: Said, trusted: TrustedProxies) -> str:
     peer: "" for a unix socket. forwarded: the request's X-Forwarded-* by lower-case name.
     """
     address = chain(peer, forwarded, trusted)[0]
-    if not address:
-        return "unix"
-    parsed = ip_address(address)
+    return site_of(address) if address else "unix"
+
+
+@lru_cache(maxsize=4096)
+def site_of(address: str) -> str:
+    """What one client has of addresses: an IPv4 address, or a /64 of IPv6."""
+    parsed = ip_address(address.partition("%")[0])
     if not isinstance(parsed, IPv6Address):
         return address
     return f"{IPv6Address(int(parsed) >> _SITE << _SITE)}/{_SITE}"

@@ -36,6 +36,8 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
         "via": Key("", "edge-1", "this installation's name in Via; default: one made for the data folder"),
         "via_responses": Key("yes", "no", "whether responses carry Via too"),
         "via_loops": Key("0", "1", "how often a request may come back here; more are 508"),
+        "connections": Key("0", "20000", "of clients, in each process; 0: as many as files may be open"),
+        "client_connections": Key("0", "200", "of one client (IPv6: a /64), but for trusted proxies; 0: all"),
         "spool": Key("1GiB", "10GiB", "disk in TMPDIR for bodies and responses that wait"),
         "memory": Key("256MiB", "1GiB", "memory for heads and bodies that are not whole yet"),
     },

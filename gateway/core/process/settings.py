@@ -40,6 +40,7 @@ Sections = Mapping[str, Mapping[str, str]]
 KEYS: dict[str, frozenset[str]] = {
     "gateway": frozenset(
         {"listen", "workers", "routing", "data", "pre_stop", "drain", "stream_grace", "share", "memory"}
+        | {"connections", "client_connections"}
         | {"via", "via_responses", "via_loops", "spool"}
     ),
     "admin": frozenset({"listen", "hosts"}),
@@ -84,6 +85,7 @@ class ProcessConfig:
     processors. share: of the backends' seats, for one of several gateway processes.
     via: this installation's name in Via, empty for one made of its secret; via_responses: whether responses
     carry it; via_loops: how often a request may come back here.
+    connections, client_connections: of clients with one process, in all and of one client; 0 for any number.
     body_memory, memory, spool: bytes of documents' bodies, of all that is unfinished, and on disk, at once.
     seed: the file of what `gateway up` puts into the demo, empty for none. operators: who may use the admin
     listener. live: where the live config is. shared: what several machines share.
@@ -111,6 +113,8 @@ class ProcessConfig:
     via_responses: bool = True
     via_loops: int = 0
     store_next: str = field(default="", repr=False)
+    connections: int = 0
+    client_connections: int = 0
     body_memory: int = 256 * 1024 * 1024
     spool: int = 1024 * 1024 * 1024
     memory: int = 256 * 1024 * 1024
@@ -243,6 +247,8 @@ def parse_process(sections: Sections, folder: str, path: str = "gateway.conf") -
         via=_via(read),
         via_responses=read.choice("gateway", "via_responses", "yes"),
         via_loops=read.count("gateway", "via_loops", 0, 100),
+        connections=read.count("gateway", "connections", 0, 10_000_000),
+        client_connections=read.count("gateway", "client_connections", 0, 10_000_000),
         body_memory=read.size("store", "body_memory", "256MiB"),
         spool=read.size("gateway", "spool", "1GiB"),
         memory=read.size("gateway", "memory", "256MiB"),

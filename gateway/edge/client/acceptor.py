@@ -15,7 +15,9 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
+from functools import partial
 
+from gateway.edge.client.clients import Clients, Refused
 from gateway.edge.client.slots import ConnectionSlots
 from gateway.runtime.log_interval import LogInterval
 
@@ -23,22 +25,35 @@ L = logging.getLogger(__name__)
 _PAUSE = 0.1  # seconds without accepting, once the process has no descriptor left
 # Seconds for handshakes under way at the end: their last packet is still on its way to us.
 _HANDSHAKES = 0.1
+_LAST_HEADERS = 0.25  # seconds for PROXY headers that are on their way at the end
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
-MakeProtocol = Callable[[], asyncio.Protocol]
+MakeProtocol = Callable[[str], asyncio.Protocol]
 
 
 class Acceptor:
     """Accepts on one socket, from `start` to `stop`, which closes it.
 
-    make: makes the protocol of a connection. slots: say whether it may stay; else it is closed at once.
-    batch: connections in a turn of the loop, some 50 µs each.
+    make: makes the protocol of a connection of a client, "" where it has no address. slots, clients: say
+    whether it may stay; else it is closed at once. batch: connections in a turn of the loop, some 50 µs each.
+    proxied: each begins with a PROXY header, which says who the client is.
     """
 
-    def __init__(self, sock: socket.socket, make: MakeProtocol, slots: ConnectionSlots, batch: int) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        make: MakeProtocol,
+        slots: ConnectionSlots,
+        batch: int,
+        clients: Clients | None = None,
+        *,
+        proxied: bool = False,
+    ) -> None:
         self._sock = sock
         self._make = make
         self._slots = slots
+        self._clients = clients or Clients()
+        self._proxied = proxied
         self._batch = batch
         self._loop = asyncio.get_running_loop()
         self._beginning: set[asyncio.Task[object]] = set()
@@ -67,7 +82,9 @@ class Acceptor:
             self._accept(sys.maxsize)
         self._sock.close()
         if self._beginning:
-            await asyncio.wait(self._beginning)
+            _, late = await asyncio.wait(self._beginning, timeout=_LAST_HEADERS if self._proxied else None)
+            for task in late:
+                task.cancel()
 
     async def _take_the_last(self) -> None:
         _ignore_new_handshakes(self._sock)
@@ -81,7 +98,7 @@ class Acceptor:
         """Take up to so many connections."""
         for _ in range(most):
             try:
-                connection, _ = self._sock.accept()
+                connection, address = self._sock.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
@@ -89,17 +106,44 @@ class Acceptor:
                     continue  # that connection is gone already (accept(2): ECONNABORTED and others)
                 self._pause(error)
                 return
-            if not self._slots.admit():
+            peer = _peer(address)
+            if not self._admits(peer):
                 connection.close()
                 continue
             connection.setblocking(False)
-            made = self._loop.create_task(self._begin(connection))
+            made = self._loop.create_task(self._begin(connection, peer))
             self._beginning.add(made)
             made.add_done_callback(self._beginning.discard)
 
-    async def _begin(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError):  # its client has reset it by now
-            await self._loop.connect_accepted_socket(self._make, connection)
+    def _admits(self, peer: str) -> bool:
+        clients = self._clients
+        try:
+            if self._proxied:
+                clients.check_proxy(peer)
+            else:
+                clients.enter(peer)
+        except Refused:
+            return False
+        if self._slots.admit():
+            return True
+        if not self._proxied:
+            clients.leave(peer)
+        return False
+
+    async def _begin(self, connection: socket.socket, peer: str) -> None:
+        try:
+            if self._proxied:
+                peer = await self._clients.client_of(connection, peer)
+                self._clients.enter(peer)
+        except (Refused, asyncio.CancelledError) as error:
+            connection.close()
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            return
+        try:
+            await self._loop.connect_accepted_socket(partial(self._make, peer), connection)
+        except OSError:  # its client has reset it by now
+            self._clients.leave(peer)
 
     def _pause(self, error: OSError) -> None:
         """The socket stays readable as long as a client waits there: to try again at once, again and again,
@@ -119,6 +163,11 @@ class Acceptor:
         self._retry = None
         if self._is_open:
             self.start()
+
+
+def _peer(address: object) -> str:
+    """A client's address, as accept(2) gives it; "" of a unix socket."""
+    return str(address[0]).removeprefix("::ffff:") if isinstance(address, tuple) else ""
 
 
 def _is_loopback(sock: socket.socket) -> bool:

@@ -64,7 +64,8 @@ class ClientConnection(Intake):
 
     service: serves its requests. turns, reads, connections, memory: of its listener; it is one of the
     connections while it is open. keep_alive: seconds that it may be idle.
-    peer: the client's address, "" of a unix socket. writing_paused: what was written waits for the client.
+    peer: the client's address (as a proxy says it, where the PROXY protocol is spoken), "" of a unix socket.
+    writing_paused: what was written waits for the client.
     serving: the task that serves the request in hand, if it needs one. idle_since: when the last request
     ended, on the monotonic clock.
     """
@@ -82,9 +83,10 @@ class ClientConnection(Intake):
         connections: set[ClientConnection],
         keep_alive: float = KEEP_ALIVE,
         memory: RequestMemory | None = None,
+        peer: str = "",
     ) -> None:
         super().__init__(turns, reads, memory)
-        self.peer = ""
+        self.peer = peer
         self.writing_paused = False
         self._service = service
         self._connections = connections
@@ -100,11 +102,10 @@ class ClientConnection(Intake):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client has connected (asyncio.Protocol, as the other events)."""
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
-        name = transport.get_extra_info("peername")
-        if isinstance(name, tuple) and name:
-            self.peer = str(name[0]).removeprefix("::ffff:")
+        sock = transport.get_extra_info("socket")
+        if sock.family != socket.AF_UNIX:
             # A client that vanished without a word is noticed by the kernel.
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._connections.add(self)
 
     # --- requests, one after the other ---

@@ -13,6 +13,7 @@ from time import monotonic
 from gateway.core.fairness.turns import Turns
 from gateway.core.process.listeners import Listen
 from gateway.edge.client.acceptor import Acceptor
+from gateway.edge.client.clients import Clients
 from gateway.edge.client.connection import KEEP_ALIVE, ClientConnection, Service
 from gateway.edge.client.memory import RequestMemory
 from gateway.edge.client.slots import UNLIMITED, ConnectionLimits, ConnectionSlots, OpenDescriptors
@@ -27,13 +28,27 @@ REPLACED_GRACE = 5.0  # and where another process takes over: nobody waits for t
 _CUT_TIME = 0.2  # seconds that the end of a request may take which is cut off
 
 
+class Connections(set[ClientConnection]):
+    """The open connections of a listener's clients, which are counted there."""
+
+    def __init__(self, clients: Clients) -> None:
+        super().__init__()
+        self._clients = clients
+
+    def discard(self, connection: object) -> None:
+        """It is over; nothing happens when it was over before."""
+        if isinstance(connection, ClientConnection) and connection in self:
+            self.remove(connection)
+            self._clients.leave(connection.peer)
+
+
 class Listener:
     """One side that clients connect to: opens sockets, hands each request to the service, drains.
 
     limits: how many connections, and which descriptors, there are for its clients. With all of them taken, a
     new client takes the slot of one that has been without a request for longest (see ConnectionSlots).
     accept_batch: new connections in a turn of the event loop. memory: for what clients have begun to send;
-    None for any amount.
+    None for any amount. clients: who may connect.
     connections: those that are open. bound: where it listens, with the ports that the system chose.
     is_open: it serves.
     """
@@ -45,13 +60,15 @@ class Listener:
         *,
         accept_batch: int = 4,
         memory: RequestMemory | None = None,
+        clients: Clients | None = None,
     ) -> None:
         self._service = service
         self._limits = limits
         self._memory = memory
         self._accept_batch = accept_batch
         self._acceptors: list[Acceptor] = []
-        self.connections: set[ClientConnection] = set()
+        self._clients = clients or Clients()
+        self.connections: set[ClientConnection] = Connections(self._clients)
         self.is_open = False
         self._sockets: list[BoundSocket] = []
         self._key = ""
@@ -79,8 +96,9 @@ class Listener:
         self._sockets = sockets
         self.bound = [one.bound for one in sockets]
 
-    def _connection(self, turns: Turns, reads: ReadTurns) -> ClientConnection:
-        return ClientConnection(self._service, turns, reads, self.connections, KEEP_ALIVE, self._memory)
+    def _connection(self, turns: Turns, reads: ReadTurns, peer: str) -> ClientConnection:
+        rest = turns, reads, self.connections, KEEP_ALIVE, self._memory
+        return ClientConnection(self._service, *rest, peer)
 
     async def open(self, backlog: int = 1024) -> None:
         """Listen on the ports that were taken."""
@@ -92,7 +110,8 @@ class Listener:
         slots = ConnectionSlots(self._limits, self.connections, self._key, self._descriptors)
         for bound in self._sockets:
             make = partial(self._connection, turns, reads)
-            acceptor = Acceptor(bound.sock, make, slots, self._accept_batch)
+            rest = slots, self._accept_batch, self._clients
+            acceptor = Acceptor(bound.sock, make, *rest, proxied=bound.listen.proxy)
             self._acceptors.append(acceptor)
             acceptor.start()
         self._sweep.start()

@@ -53,10 +53,12 @@ class ConnectionLimits:
 UNLIMITED = ConnectionLimits(2**31, 2**31)
 
 
-def public_limits(descriptors: int) -> ConnectionLimits:
+def public_limits(descriptors: int, connections: int = 0) -> ConnectionLimits:
     """The public listener's part of the process's limit of descriptors: the rest is for the admin listener,
-    for connections to backends, and for the store's and other files."""
-    return ConnectionLimits(2**31, descriptors - min(descriptors // _RESERVE, _RESERVE_AT_MOST))
+    for connections to backends, and for the store's and other files. connections: at most so many, 0 for as
+    many as there are descriptors for."""
+    reserve = min(descriptors // _RESERVE, _RESERVE_AT_MOST)
+    return ConnectionLimits(connections or 2**31, descriptors - reserve)
 
 
 def admin_limits(descriptors: int) -> ConnectionLimits:
