@@ -257,6 +257,40 @@ async def test_the_concurrency_of_a_tenant_counts_in_all_processes(hosts: list[H
     assert "tenant:acme" not in host.seats.book.pools
 
 
+async def test_one_seat_is_one_for_all_processes_and_had_by_turns(hosts: list[Host]) -> None:
+    where = backend(1)
+    hosts.append(host := Host(where))
+    inside = most = 0
+
+    async def ask(worker: Worker) -> None:
+        nonlocal inside, most
+        seat = await worker.admission.admit(call_of("acme"), where, 30.0)
+        inside += 1
+        most = max(most, inside)
+        await takes(0.002)
+        inside -= 1
+        seat.release()
+
+    workers = [host.worker(name) for name in ("one", "other", "third")]
+    await asyncio.gather(*(ask(worker) for worker in workers for _ in range(10)))
+    assert most == 1
+
+
+async def test_calls_of_a_killed_process_count_no_more_for_their_tenant(hosts: list[Host]) -> None:
+    where = backend(100)
+    hosts.append(host := Host(where))
+    one, other = host.worker("one"), host.worker("other")
+    call = call_of("acme", concurrency=2)
+    for _ in range(2):
+        await one.admission.admit(call, where, 1.0)
+        await one.exchange_.wait()
+    host.kill("one")
+    for _ in range(2):
+        await other.admission.admit(call, where, 1.0)
+        await other.exchange_.wait()
+    assert [orphans.count for orphans in host.seats.book.pools["seats:b"].orphans] == [2]
+
+
 async def test_seats_follow_a_reload_in_all_processes(hosts: list[Host]) -> None:
     hosts.append(host := Host(backend(2)))
     one, other = host.worker("one"), host.worker("other")

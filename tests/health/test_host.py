@@ -201,3 +201,13 @@ def test_an_address_that_is_gone_from_the_config_leaves_its_trial(host: Host) ->
     one.reconcile({})
     assert host.locks["other"].take("a")
     assert other.states()
+
+
+def test_a_reload_makes_no_second_prober(probed: Host) -> None:
+    one, other = probed.worker("one"), probed.worker("other")
+    for worker in (one, other):
+        worker.reconcile(probed.backends)
+    probed.master.reconcile(probed.backends)
+    probed.now += 10.0
+    assert len(list(one.due_probes())) == 2
+    assert not list(other.due_probes())

@@ -97,6 +97,7 @@ class Bench:
         weights: dict[str, float] | None = None,
         hung: int = 0,
         patience: float = PATIENCE,
+        workers: int = 1,
     ) -> tuple[Seen, float]:
         """Play the streams, with paths as the app knows them. hung: the port of another backend, below /hung.
         Gives what was seen, and how busy the front was in percent of a core."""
@@ -107,7 +108,8 @@ class Bench:
                 names = {one.tenant: 1.0 for one in streams} | (weights or {})
                 text = routing(site.backend_port, reserve, names, hung) if front == "gateway" else ""
                 config = {"nginx": "shield_nginx.conf", "haproxy": "seats_haproxy.cfg"}.get(front, "")
-                server = stack.enter_context(contenders.server(front, site, routing=text, config=config))
+                served_by = contenders.server(front, site, routing=text, config=config, workers=workers)
+                server = stack.enter_context(served_by)
                 prefix = "/bench"
             if front == "gateway":
                 tokens = {name: site.token(tenant=name) for name in names}
@@ -164,6 +166,7 @@ class Case:
     noisy: int = 1
     long: int = 1
     poisson: bool = False
+    workers: int = 1
     p99: float = 0.0
     goodput: float = 0.0
 
@@ -175,6 +178,7 @@ CASES = [
     Case("gateway, reserve 0", reserve=0, p99=2.0, goodput=0.97),
     Case("gateway, two noisy", noisy=2, p99=1.3, goodput=0.92),
     Case(f"gateway, noisy {LONG} x longer", long=LONG, p99=1.3),
+    Case("gateway, two workers", workers=2, p99=1.5, goodput=0.85),
     Case("gateway, Poisson", poisson=True),
     Case("gunicorn alone", "direct"),
     Case("nginx", "nginx"),
@@ -195,7 +199,7 @@ def _fronts(
             continue
         judged = case.p99 or case.name == ALONE
         end = size.drop + (size.measured if judged else size.others)
-        seen, busy = bench.play(streams(case, end), case.front, case.reserve)
+        seen, busy = bench.play(streams(case, end), case.front, case.reserve, workers=case.workers)
         row = summarise(case, seen, size.drop, end, capacity) | {"busy": busy}
         rows.append(row)
         p99 = "none" if row["p99_ms"] is None else f"{row['p99_ms']:.1f} ms"

@@ -141,16 +141,22 @@ def backend(site: Site) -> Iterator[Server]:
 
 
 def server(
-    name: str, site: Site, core: int | None = machine.SERVER_CORE, routing: str = "", config: str = ""
+    name: str,
+    site: Site,
+    core: int | None = machine.SERVER_CORE,
+    routing: str = "",
+    config: str = "",
+    workers: int = 1,
 ) -> Server:
     """The contender's server, not yet started. Writes its config to the site's folder. core None: any.
-    routing: the gateway's, else the site's. config: the file in conf/, else the contender's own."""
+    routing: the gateway's, else the site's; workers: the gateway's. config: the file in conf/, else the
+    contender's own."""
     port = free_port()
     env: dict[str, str] = {}
     if name == "gateway":
         site.write_keys()
         (site.folder / "routing.yaml").write_text(routing or site.routing())
-        path = site.fill("gateway.conf", port, ADMIN=free_port())
+        path = site.fill("gateway.conf", port, ADMIN=free_port(), WORKERS=workers)
         command = [sys.executable, "-m", "gateway", "serve", "-c", str(path)]
     elif name == "nginx":
         path = site.fill(config or "nginx.conf", port)
